@@ -1,0 +1,13 @@
+//! The one record that outlives a process.
+
+use serde::{Deserialize, Serialize};
+
+/// What a node must remember over restarts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Stored {
+    /// No ring with a higher sequence number has been named by this node. Reserved in blocks ahead, so that a ring
+    /// change need not wait for the disk.
+    pub ring_seq: u64,
+    /// How many times the node has started.
+    pub boots: u64,
+}

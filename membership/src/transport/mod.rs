@@ -1,0 +1,23 @@
+//! The ways a datagram can go. A transport knows addresses, the core knows node ids.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+
+use bytes::Bytes;
+
+use crate::{Origin, Transmit};
+
+/// Batches of datagrams, in and out.
+pub trait Transport: Send + 'static {
+    /// Sends the batch in order, emptying it. A datagram that cannot be sent is lost, as on the network; an error is
+    /// for a transport that is beyond use.
+    fn send(&mut self, batch: &mut VecDeque<Transmit>) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Waits for datagrams and appends all there are, up to a bound of the transport's choice. Of those that had
+    /// arrived, multicasts come before unicasts: a token must not overtake the frames sent before it. Own multicasts
+    /// never come back; what a node sends to itself by unicast does.
+    ///
+    /// Cancel safe: a dropped future has taken nothing.
+    fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> impl Future<Output = io::Result<()>> + Send;
+}
