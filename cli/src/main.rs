@@ -1,2 +1,72 @@
-//! Placeholder of the skeleton commit.
-fn main() {}
+//! `quorate`: group membership, quorum and DC election, the daemon and its tools.
+
+mod cat;
+mod completions;
+mod socket;
+mod status;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Group membership, totally ordered multicast, quorum and DC election.
+///
+/// The nodes of a group form a Totem ring, wire-compatible with corosync 3.1, on which all messages have one order. They
+/// agree on who is a member, whether the members are a quorum, and which of them is the designated controller (DC).
+#[derive(Debug, Parser)]
+#[command(name = "quorate", version, max_term_width = 100)]
+#[command(after_help = "\
+Try it: `quorate demo` runs three nodes on this host and kills the DC.
+
+Exit codes: 0 done, 1 failed (one line on stderr says why and what to do), 2 wrong usage; `status` has more.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Status(status::StatusArgs),
+    Cat(cat::CatArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// Why a command did not do what was asked: one line, which says what to do about it.
+#[derive(Debug)]
+struct Failure(String);
+
+impl Failure {
+    fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Status(args) => status::run(&args),
+        Command::Cat(args) => cat::run(&args),
+        Command::Completions(args) => completions::run(&args),
+    };
+    done.unwrap_or_else(|failure| {
+        eprintln!("quorate: {failure}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}
