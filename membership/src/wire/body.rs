@@ -45,7 +45,7 @@
 //! | 2  | join list     |  24.. |  16 | error (4): 0 |
 //! |    |               |       |  24 | entries of 144: pid (4), @8 name |
 //! | 3  | multicast     | 184.. |  16 | name; @152 length (4); @160 pid (4); @168 node (4); @176 connection (8); @184 payload |
-//! | 5  | down list     |  1568 |  16 | number of old members (4); @24 number of left nodes (4); @32 384 node ids, unused ones 0 |
+//! | 5  | down list     |  1568 |  16 | number of old members (4); @24 number of left nodes (4); @32 384 node ids, unused ones anything |
 //! | 6  | partial       | 200.. |  16 | name; @152 whole length (4); @160 length (4); @168 pid (4); @176 part (4): 1 first, 2 continued, 3 last; @184 node (4); @192 connection (8); @200 payload |
 //!
 //! votequorum (service 5):
