@@ -1,6 +1,11 @@
 //! Quorum and the election of a DC, as folds over the ring's ordered events.
-#![doc = "\n\nThe front page is written with the integration of the parts."]
-
+mod candidacy;
+mod codec;
+mod election;
+pub mod quorum;
 mod status;
-
+pub use candidacy::Candidacy;
+pub use codec::DecodeError;
+pub use election::{Election, Outcome, Say};
+pub use quorum::{Inquorate, Quorum, Verdict};
 pub use status::{NodeStatus, Status, Term};
