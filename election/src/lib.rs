@@ -12,6 +12,33 @@
 //! back, or returns from the smaller side of a partition never deposes the DC. A corosync daemon in the ring has its
 //! votes and is never elected.
 //!
+//! # Embedding
+//! ```
+//! # #[cfg(feature = "tokio")]
+//! # mod embedding {
+//! use std::error::Error;
+//!
+//! use quorate_election::{Event, spawn};
+//! use quorate_membership::{Config, transport::Transport};
+//!
+//! async fn serve(config: Config, transport: impl Transport) -> Result<(), Box<dyn Error>> {
+//!     let me = config.node;
+//!     let (_node, mut events, _latest) = spawn(config, transport, "/var/lib/my-service").await?;
+//!     while let Some(event) = events.next().await {
+//!         match event {
+//!             Event::Status(status) => match status.term {
+//!                 Some(term) if term.node == me => println!("acting as DC, fencing token {term}"),
+//!                 Some(term) => println!("node {} is DC", term.node),
+//!                 None => println!("nobody may act: {:?}", status.inquorate),
+//!             },
+//!             Event::Ring(event) => println!("{event:?}"),
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//! # }
+//! ```
+//!
 //! # Guarantees
 //! - At any point of a ring's order there is at most one DC; it is a member; all members name the same one, with the
 //!   same term, and agree on the quorum and on why there is none.
@@ -36,6 +63,8 @@
 
 mod candidacy;
 mod codec;
+#[cfg(feature = "tokio")]
+mod driver;
 mod election;
 #[cfg(feature = "tokio")]
 mod member;
@@ -44,6 +73,8 @@ mod status;
 
 pub use candidacy::Candidacy;
 pub use codec::DecodeError;
+#[cfg(feature = "tokio")]
+pub use driver::spawn;
 pub use election::{Election, Outcome, Say};
 #[cfg(feature = "tokio")]
 pub use member::{Event, Member};

@@ -143,4 +143,7 @@ impl Core for Member {
             Event::Status(_) => 0,
         }
     }
+    fn is_last(event: &Event) -> bool {
+        matches!(event, Event::Ring(RingEvent::Left(_)))
+    }
 }
