@@ -3,17 +3,62 @@
 //! [`decode`] is total: any bytes give a value or a [`Refusal`], in time and memory bounded by the datagram. Both
 //! byte orders are read; the magic number tells which. What decodes encodes to the same bytes again, the target id of
 //! the header aside, which corosync never sets.
+//!
+//! Every message is packed, without padding, and begins with the same 13 bytes:
+//!
+//! | off | size | field |
+//! |----:|-----:|-------|
+//! |   0 |    2 | magic 0xc070, in the sender's byte order |
+//! |   2 |    1 | version 3 |
+//! |   3 |    1 | type: 0 token, 1 multicast, 2 merge detect, 3 join or leave, 4 commit token, 5 hold cancel |
+//! |   4 |    1 | encapsulated: 1 or 2 in a multicast, else 0 |
+//! |   5 |    4 | node: the sender, of a multicast the originator; 0 in a LEAVE |
+//! |   9 |    4 | target id: never set by corosync, not looked at; 0 when we send |
 
-mod order;
-// token, mcast, join, commit, probe: one file a layout, each headed by its table of offsets
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
 pub mod body;
+mod commit;
+mod join;
+mod mcast;
+mod order;
 pub mod packing;
+mod probe;
+mod token;
 
+pub use commit::{CommitEntry, CommitToken};
+pub use join::Join;
+pub use mcast::Multicast;
 pub use order::Order;
+pub use probe::{HoldCancel, MergeDetect};
+pub use token::{RtrEntry, Token};
 
 use bytes::Bytes;
+use order::{Reader, Writer};
 
-use crate::{Guarantee, NodeId, Refusal, RingId, Seq};
+use crate::{NodeId, Refusal};
+
+const MAGIC: u16 = 0xc070;
+const VERSION: u8 = 3;
+/// How datagrams of corosync 2.2 begin, and those of 2.3 and later.
+const OLD_MAGIC: [[u8; 2]; 2] = [[0xff; 2], [0xfe; 2]];
+
+/// Message types.
+mod kind {
+    pub(super) const TOKEN: u8 = 0;
+    pub(super) const MULTICAST: u8 = 1;
+    pub(super) const MERGE_DETECT: u8 = 2;
+    pub(super) const JOIN: u8 = 3;
+    pub(super) const COMMIT: u8 = 4;
+    pub(super) const HOLD_CANCEL: u8 = 5;
+}
 
 /// One datagram's message.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,157 +77,117 @@ pub enum Message {
     HoldCancel(HoldCancel),
 }
 
-/// The ring's token.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Token {
-    /// Who forwarded it last.
-    pub from: NodeId,
-    /// The highest sequence number assigned on the ring.
-    pub seq: Seq,
-    /// The number of this hop.
-    pub token_seq: Seq,
-    /// All received up to here, as far as the token knows.
-    pub aru: Seq,
-    /// Who lowered `aru`.
-    pub aru_addr: Option<NodeId>,
-    /// The ring.
-    pub ring: RingId,
-    /// The sum of the members' queued frames.
-    pub backlog: u32,
-    /// Frames sent by all in the last rotation.
-    pub fcc: u32,
-    /// Somebody still has messages to recover.
-    pub retrans_flg: bool,
-    /// What members miss, at most [`Token::MAX_RTR`] entries.
-    pub rtr: Vec<RtrEntry>,
-}
-
-impl Token {
-    /// The longest retransmit list: longer ones corrupt memory in corosync 3.1.7.
-    pub const MAX_RTR: usize = 30;
-}
-
-/// A missing message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RtrEntry {
-    /// The ring it belongs to.
-    pub ring: RingId,
-    /// Its number.
-    pub seq: Seq,
-}
-
-/// An ordered frame: a packet of packed messages or, while a ring is recovered, a whole frame of the old ring.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Multicast {
-    /// The originator, also in a retransmission.
-    pub from: NodeId,
-    /// Its number on the ring.
-    pub seq: Seq,
-    /// How many frames its originator had sent before it since it started; informational.
-    pub this_seqno: u32,
-    /// The ring.
-    pub ring: RingId,
-    /// The guarantee of the messages that end in it.
-    pub guarantee: Guarantee,
-    /// Whether `payload` is a frame of an old ring.
-    pub encapsulated: bool,
-    /// What it carries.
-    pub payload: Bytes,
-    /// The whole datagram as it was received or sent: a retransmission sends these very bytes.
-    pub raw: Bytes,
-}
-
-impl Multicast {
-    /// Length of the header before the payload.
-    pub const HEADER: usize = 45;
-}
-
-/// A probe.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MergeDetect {
-    /// Its sender.
-    pub from: NodeId,
-    /// The sender's ring.
-    pub ring: RingId,
-}
-
-/// A JOIN, or a LEAVE.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Join {
-    /// Its sender.
-    pub from: NodeId,
-    /// Whether the sender leaves; `from` is then the last of `failed`.
-    pub leave: bool,
-    /// The highest ring sequence number the sender has taken part in.
-    pub ring_seq: u64,
-    /// The nodes considered for the new ring.
-    pub proc: Vec<NodeId>,
-    /// Those of them considered failed.
-    pub failed: Vec<NodeId>,
-}
-
-impl Join {
-    /// The longest list of either kind.
-    pub const MAX_NODES: usize = 384;
-}
-
-/// The token that forms a ring: its first rotation collects the entries, its second shows them to all.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CommitToken {
-    /// Who forwarded it last.
-    pub from: NodeId,
-    /// The number of this hop; nobody checks it.
-    pub token_seq: u32,
-    /// The ring to be formed.
-    pub ring: RingId,
-    /// Its members, ascending: the order of the ring.
-    pub members: Vec<NodeId>,
-    /// What the first of them have said, in the same order; complete when it is as long as `members`.
-    pub entries: Vec<CommitEntry>,
-}
-
-/// What a member says of itself in the commit token.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CommitEntry {
-    /// The last ring it installed.
-    pub ring: RingId,
-    /// It has received all of that ring's messages up to here.
-    pub aru: Seq,
-    /// It has delivered them up to here.
-    pub high_delivered: Seq,
-    /// It misses none that it knows of.
-    pub received: bool,
-}
-
-/// The wish that a held token goes round.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct HoldCancel {
-    /// Its sender.
-    pub from: NodeId,
-    /// The ring.
-    pub ring: RingId,
-}
-
 /// Reads a datagram.
 ///
 /// # Errors
 /// The reason, if it is not a well-formed Totem message.
 pub fn decode(datagram: &Bytes) -> Result<Message, Refusal> {
-    let _ = datagram;
-    unimplemented!()
+    let (header, body) = Header::read(datagram)?;
+    match header.kind {
+        kind::TOKEN => Token::read(header, body).map(Message::Token),
+        kind::MULTICAST => Multicast::read(header, body, datagram).map(Message::Multicast),
+        kind::MERGE_DETECT => MergeDetect::read(header, body).map(Message::MergeDetect),
+        kind::JOIN => Join::read(header, body).map(Message::Join),
+        kind::COMMIT => CommitToken::read(header, body).map(Message::Commit),
+        kind::HOLD_CANCEL => HoldCancel::read(header, body).map(Message::HoldCancel),
+        _ => Err(Refusal::Type),
+    }
 }
 
 /// Writes a message in the given byte order. Encoding a [`Multicast`] writes its fields, not its `raw` bytes.
+///
+/// Lists that are longer than a receiver accepts are cut to what it does.
 pub fn encode(message: &Message, order: Order) -> Bytes {
-    let _ = (message, order);
-    unimplemented!()
+    match message {
+        Message::Token(token) => token.write(order),
+        Message::Multicast(multicast) => multicast.write(order),
+        Message::MergeDetect(probe) => probe.write(order),
+        Message::Join(join) => join.write(order),
+        Message::Commit(commit) => commit.write(order),
+        Message::HoldCancel(cancel) => cancel.write(order),
+    }
 }
 
 /// Who claims to have sent this datagram itself, as far as its first bytes tell: the sender of a token, a commit
 /// token, a JOIN or LEAVE, a probe, a hold cancel; not of a frame, which others send again.
 ///
-/// For transports, which learn addresses from JOINs (`true`) before anything is decoded in full.
+/// For transports, which learn addresses from JOINs (`true`, also for a LEAVE) before anything is decoded in full.
 pub fn claimed_sender(datagram: &[u8]) -> Option<(NodeId, bool)> {
-    let _ = datagram;
-    unimplemented!()
+    let (header, mut body) = Header::read(datagram).ok()?;
+    match header.kind {
+        kind::JOIN => Some((body.node().ok()?, true)),
+        kind::TOKEN | kind::MERGE_DETECT | kind::COMMIT | kind::HOLD_CANCEL => {
+            Some((header.node().ok()?, false))
+        }
+        _ => None,
+    }
+}
+
+/// The byte order of the machine that wrote this datagram; `None` if it does not begin as a Totem message does.
+pub fn order_of(datagram: &[u8]) -> Option<Order> {
+    let magic = *datagram.first_chunk()?;
+    if magic == MAGIC.to_le_bytes() {
+        Some(Order::Little)
+    } else if magic == MAGIC.to_be_bytes() {
+        Some(Order::Big)
+    } else {
+        None
+    }
+}
+
+/// The first 13 bytes.
+#[derive(Clone, Copy)]
+struct Header {
+    kind: u8,
+    encapsulated: u8,
+    node: u32,
+}
+
+impl Header {
+    const LENGTH: usize = 13;
+
+    /// The header of a message other than a [`Multicast`].
+    fn plain(kind: u8, from: NodeId) -> Self {
+        Self { kind, encapsulated: 0, node: from.get() }
+    }
+
+    fn read(datagram: &[u8]) -> Result<(Self, Reader<'_>), Refusal> {
+        if datagram.len() < Self::LENGTH {
+            return Err(Refusal::Truncated);
+        }
+        let Some(order) = order_of(datagram) else {
+            let old = OLD_MAGIC.iter().any(|magic| datagram.starts_with(magic));
+            return Err(if old { Refusal::OldCorosync } else { Refusal::Magic });
+        };
+        let mut reader = Reader::new(datagram, order);
+        reader.u16()?;
+        if reader.u8()? != VERSION {
+            return Err(Refusal::Version);
+        }
+        let header = Self { kind: reader.u8()?, encapsulated: reader.u8()?, node: reader.u32()? };
+        reader.u32()?;
+        Ok((header, reader))
+    }
+
+    fn write(self, writer: &mut Writer) {
+        writer.u16(MAGIC);
+        writer.u8(VERSION);
+        writer.u8(self.kind);
+        writer.u8(self.encapsulated);
+        writer.u32(self.node);
+        writer.u32(0);
+    }
+
+    fn node(self) -> Result<NodeId, Refusal> {
+        NodeId::new(self.node).ok_or(Refusal::NoNode)
+    }
+
+    /// That a message which names its sender twice names the same.
+    fn same_node(self, again: u32) -> Result<(), Refusal> {
+        if self.node == again { Ok(()) } else { Err(Refusal::Field) }
+    }
+
+    fn not_encapsulated(self) -> Result<(), Refusal> {
+        if self.encapsulated == 0 { Ok(()) } else { Err(Refusal::Field) }
+    }
 }
