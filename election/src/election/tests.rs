@@ -114,8 +114,8 @@ impl World {
     fn hear(&mut self, listener: NodeId, ring: RingId, from: NodeId, say: &Say) {
         let candidate = !self.nodes[&from].corosync;
         let election = &mut self.nodes.get_mut(&listener).unwrap().election;
-        let hearing = election.hearing.as_mut().filter(|hearing| hearing.ring == ring);
-        hearing.unwrap().hear_node_info(from, say.node_info);
+        let outcome = election.handle(&node_info_message(ring, from, say.node_info));
+        assert_eq!(outcome, Outcome::default(), "nothing follows before all have spoken");
         if candidate {
             let outcome = election.handle(&quorate_message(ring, from, say.candidacy.encode()));
             assert_eq!(outcome, Outcome::default(), "nothing follows before all have spoken");
@@ -179,6 +179,11 @@ impl World {
 
 fn quorate_message(ring: RingId, from: NodeId, message: bytes::Bytes) -> Event {
     Event::Service(ServiceMessage { ring, from, service: Service::Quorate, message })
+}
+
+fn node_info_message(ring: RingId, from: NodeId, node_info: NodeInfo) -> Event {
+    let message = Body::NodeInfo(node_info).encode();
+    Event::Service(ServiceMessage { ring, from, service: Service::Votequorum, message })
 }
 
 fn dc(status: &Status) -> u32 {
@@ -348,6 +353,27 @@ fn a_member_whose_votes_are_missing_makes_the_ring_inquorate() {
     let status = world.sync(id(1), opened.ring);
     assert_eq!(status.inquorate, Some(Inquorate::NoNodeInfo(ids(&[3]))));
     assert_eq!((dc(&status), status.term), (1, None));
+}
+
+#[test]
+fn a_member_counts_its_own_votes_only_and_the_last_it_names() {
+    let mut world = World::new(3);
+    let opened = world.open(&[1, 2]);
+    for (from, say) in &opened.said {
+        world.hear(id(1), opened.ring, *from, say);
+    }
+    let info = |node, votes| NodeInfo { node, votes, expected_votes: 3, flags: 0 };
+    let election = &mut world.node(1).election;
+    election.handle(&node_info_message(opened.ring, id(2), info(Some(id(2)), 3)));
+    election.handle(&node_info_message(opened.ring, id(2), info(Some(id(1)), 100)));
+    election.handle(&node_info_message(opened.ring, id(2), info(None, 100)));
+    election.handle(&Event::Service(ServiceMessage {
+        ring: opened.ring,
+        from: id(2),
+        service: Service::Votequorum,
+        message: bytes::Bytes::from_static(b"votes"),
+    }));
+    assert_eq!(world.sync(id(1), opened.ring).total_votes, 4);
 }
 
 #[test]
