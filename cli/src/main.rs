@@ -2,9 +2,11 @@
 
 mod cat;
 mod completions;
+mod config;
 mod socket;
 mod status;
 
+use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -29,6 +31,8 @@ struct Cli {
 enum Command {
     Status(status::StatusArgs),
     Cat(cat::CatArgs),
+    /// Look at a configuration
+    Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -42,6 +46,12 @@ impl Failure {
     }
 }
 
+impl From<Box<dyn Error>> for Failure {
+    fn from(error: Box<dyn Error>) -> Self {
+        Self(error.to_string())
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -52,6 +62,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Status(args) => status::run(&args),
         Command::Cat(args) => cat::run(&args),
+        Command::Config(args) => config::run(args).map(|()| ExitCode::SUCCESS).map_err(Failure::from),
         Command::Completions(args) => completions::run(&args),
     };
     done.unwrap_or_else(|failure| {
