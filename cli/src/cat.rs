@@ -8,11 +8,11 @@ use std::thread;
 
 use quorate_membership::Group;
 
-use crate::Failure;
 use crate::socket::address::Which;
 use crate::socket::{Cat, GuaranteeName, Request, Wish, json};
+use crate::{Failure, written};
 
-/// Send lines to a group of processes, and print what the group sees, in order.
+/// Send lines to a group of processes, and print what the group sees, in order
 ///
 /// Each line on stdin, of any bytes, up to 1 MiB, is multicast to GROUP, without its newline. What the group sees comes
 /// out as JSON, one object a line, in the one order that all members share:
@@ -107,21 +107,6 @@ fn show(node: impl Read, out: impl Write) -> Result<(), Failure> {
         };
         written(out.flush())?;
         return error.map_or(Ok(()), |message| Err(Failure::new(message)));
-    }
-}
-
-/// Prints a text.
-pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    written(out.write_all(text).and_then(|()| out.flush())).map(|_| ())
-}
-
-/// Whether somebody still reads what we write: that nobody does, as in `quorate cat g | head -1`, is no failure.
-fn written(result: io::Result<()>) -> Result<bool, Failure> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::new(format!("cannot write to stdout: {error}"))),
     }
 }
 

@@ -20,6 +20,6 @@ pub(crate) fn run(args: &CompletionsArgs) -> Result<ExitCode, Failure> {
     // Into memory first: a reader that closes early is no reason to panic.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "quorate", &mut script);
-    crate::cat::print(&script)?;
+    crate::print(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,11 +3,14 @@
 mod cat;
 mod completions;
 mod config;
+mod demo;
+mod node;
 mod socket;
 mod status;
 
 use std::error::Error;
 use std::fmt;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -29,8 +32,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Node(node::NodeArgs),
     Status(status::StatusArgs),
     Cat(cat::CatArgs),
+    Demo(demo::DemoArgs),
     /// Look at a configuration
     Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),
@@ -58,10 +63,27 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Prints a text on stdout.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush())).map(|_| ())
+}
+
+/// Whether somebody still reads what we write: that nobody does, as in `quorate cat g | head -1`, is no failure.
+fn written(result: io::Result<()>) -> Result<bool, Failure> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(format!("cannot write to stdout: {error}"))),
+    }
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Node(args) => node::run(args),
         Command::Status(args) => status::run(&args),
         Command::Cat(args) => cat::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Config(args) => config::run(args).map(|()| ExitCode::SUCCESS).map_err(Failure::from),
         Command::Completions(args) => completions::run(&args),
     };

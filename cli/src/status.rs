@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::Failure;
 use crate::socket::address::Which;
 use crate::socket::{Request, Wish, json};
-use crate::{Failure, cat};
 
 /// How long the node may take to answer. Even while it re-forms its ring, it answers at once.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,13 +44,13 @@ pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(3));
         }
     };
-    cat::print(render(&answer, args.json).as_bytes())?;
+    crate::print(&render(&answer, args.json))?;
     Ok(if args.quorate && !answer.status.quorate { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The answer, as far as this command looks into it; and all of it, for machines.
-struct Answer {
-    text: String,
+pub(crate) struct Answer {
+    pub(crate) text: String,
     status: Quorate,
     whole: Value,
 }
@@ -60,7 +60,8 @@ struct Quorate {
     quorate: bool,
 }
 
-fn ask(which: &Which) -> Result<Answer, Failure> {
+/// Asks a node.
+pub(crate) fn ask(which: &Which) -> Result<Answer, Failure> {
     let mut stream = which.connect()?;
     let broken = |error| Failure::new(format!("the node does not answer: {error}"));
     stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;

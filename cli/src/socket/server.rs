@@ -17,7 +17,7 @@ use super::outbox::Outbox;
 use super::{Cat, MAX_REQUEST, Request, Wish, json};
 
 /// How many clients a node serves at once.
-const MAX_CLIENTS: usize = 64;
+const MAX_CLIENTS: u32 = 64;
 
 /// How long a client may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,11 +38,28 @@ pub(crate) struct Front {
     pub(crate) outgoing: mpsc::Sender<Outgoing>,
     /// Who waits for the answer to a status request ([`json::status_answer`]).
     pub(crate) questions: mpsc::Sender<oneshot::Sender<Vec<u8>>>,
+    /// One for each client that could still come.
+    places: Arc<Semaphore>,
+}
+
+impl Front {
+    pub(crate) fn new(
+        clients: Clients,
+        outgoing: mpsc::Sender<Outgoing>,
+        questions: mpsc::Sender<oneshot::Sender<Vec<u8>>>,
+    ) -> Self {
+        Self { clients, outgoing, questions, places: Arc::new(Semaphore::new(MAX_CLIENTS as usize)) }
+    }
+
+    /// Waits until there is no client.
+    pub(crate) async fn idle(&self) {
+        // Fails only if the semaphore is closed, and nobody does that.
+        let _ = self.places.acquire_many(MAX_CLIENTS).await;
+    }
 }
 
 /// Serves clients for ever.
 pub(crate) async fn serve(listener: UnixListener, front: Arc<Front>) {
-    let places = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -53,7 +70,7 @@ pub(crate) async fn serve(listener: UnixListener, front: Arc<Front>) {
                 continue;
             }
         };
-        let place = places.clone().try_acquire_owned();
+        let place = front.places.clone().try_acquire_owned();
         let front = front.clone();
         tokio::spawn(async move {
             let served = match place {
@@ -249,7 +266,7 @@ mod tests {
                 left: BTreeSet::new(),
                 causes: vec![Cause::Started],
             }));
-            let front = Arc::new(Front { clients, outgoing: outgoing_sender, questions: questions_sender });
+            let front = Arc::new(Front::new(clients, outgoing_sender, questions_sender));
             tokio::spawn(serve(listener, front.clone()));
             Self { front, outgoing, questions, path, _directory: directory, _claim: claim }
         }
@@ -421,6 +438,7 @@ mod tests {
         let mut stream = node.cat(GuaranteeName::Agreed).await;
         stream.read_u8().await.unwrap();
         node.front.clients.handle_event(&Event::Left(Cause::LeaveRequested));
+        node.front.idle().await;
         assert!(error(&rest(stream).await).starts_with("the node has left the ring"));
     }
 }
