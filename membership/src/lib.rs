@@ -9,6 +9,7 @@ mod id;
 mod seq;
 mod stats;
 mod store;
+mod sync;
 mod time;
 mod totem;
 #[cfg(feature = "tokio")]
