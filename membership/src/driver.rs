@@ -1,8 +1,51 @@
 //! The core on tokio: one task owns it; channels reach it.
+//!
+//! The task is one loop. A turn of it waits for whatever comes first, then gives everybody a turn, so that no flood of
+//! one kind keeps the others out:
+//!
+//! 1. the datagrams of one batch,
+//! 2. what the application took of its events, and its commands, up to a bound,
+//! 3. the timers, if one is due; but a timer that is late may be so because this process stood still, and then its
+//!    answer waits in the socket. So all that waits there is heard first.
+//!
+//! After each input the core's outputs are polled until each is empty. Nothing here blocks: the record is written
+//! beside the loop, and what may not be sent before it is durable is held back by the core.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, pending, ready};
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready as ready_or_return};
+use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::rand::GetRandomFlags;
+use rustix::time::ClockId;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
-use crate::{Event, Group, Guarantee, MulticastError, Origin, Stats, Stored, Time, Totem, Transmit};
+use crate::transport::Transport;
+use crate::{
+    Config, ConfigError, Event, Group, Guarantee, MulticastError, Origin, Stats, Store, Stored, Time, Totem,
+    Transmit,
+};
+
+/// Multicasts that may wait in the channel, and the most that one turn of the loop takes.
+const COMMANDS: usize = 64;
+/// Batches heard before a due timer runs, at most: more than a socket buffer holds, less than a flood has.
+const CATCH_UP: usize = 64;
+/// tokio's timers are no finer than this; a deadline nearer than this still sleeps, so that the loop never spins.
+const SLEEP_MIN: Duration = Duration::from_millis(1);
+/// tokio's clock stands still while the machine is suspended, so a long sleep would end that much too late.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
+/// How long until a write that failed is tried again.
+const STORE_AGAIN: Duration = Duration::from_secs(1);
+/// Bytes of taken events at which the core is told even if more are unread.
+const TAKEN: usize = 64 << 10;
 
 /// What the driver drives: the ring's core, or that core with a layer folded over its events (the election's
 /// `Member`). The contract is that of [`Totem`]: after each input, outputs are polled until each is empty, in the order
@@ -44,6 +87,8 @@ pub trait Core: Send + 'static {
     fn stats(&self) -> &Stats;
     /// What an event costs of the bound on unread events, in bytes ([`Event::cost`]).
     fn cost(event: &Self::Event) -> usize;
+    /// Whether this is the event after which nothing comes ([`Event::Left`]): the driver ends with it.
+    fn is_last(event: &Self::Event) -> bool;
 }
 
 impl Core for Totem {
@@ -91,4 +136,491 @@ impl Core for Totem {
     fn cost(event: &Event) -> usize {
         event.cost()
     }
+    fn is_last(event: &Event) -> bool {
+        matches!(event, Event::Left(_))
+    }
 }
+
+/// Starts a plain member of the ring: the record in `state_dir`, the boot-time clock, the system's randomness.
+///
+/// Has to be called within a tokio runtime with time enabled, which `transport` needs too
+///.
+///
+/// # Errors
+/// If the configuration contradicts itself or the record cannot be used; the message says what to do.
+pub async fn spawn(
+    config: Config,
+    transport: impl Transport,
+    state_dir: impl AsRef<Path>,
+) -> Result<(Node, Events<Event>), SpawnError> {
+    let state_dir = state_dir.as_ref().to_owned();
+    let node = config.node;
+    let (store, stored) = tokio::task::spawn_blocking(move || Store::open(state_dir, node))
+        .await
+        .map_err(|error| SpawnError::Store(io::Error::other(error)))?
+        .map_err(SpawnError::Store)?;
+    let clock = Clock::boot_time();
+    let totem = Totem::new(&config, stored, entropy().map_err(SpawnError::Entropy)?, clock.now())?;
+    Ok(run(totem, transport, store, clock))
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The configuration contradicts itself.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The stored record cannot be used.
+    #[error(transparent)]
+    Store(io::Error),
+    /// The system gave no randomness.
+    #[error("the system has no random numbers: {0}")]
+    Entropy(io::Error),
+}
+
+/// Randomness from the system, for [`Totem::new`].
+///
+/// # Errors
+/// If the system has none.
+pub fn entropy() -> io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    // Up to 256 bytes come whole, once the system has gathered enough to give any.
+    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
+    Ok(bytes)
+}
+
+/// Spawns the task that drives `core`, and gives the ends of it that the application holds.
+///
+/// The task ends when the core has left the ring: because [`Node::leave`] asked for it, because every [`Node`] and the
+/// [`Events`] were dropped, because the core itself gave up, or because the transport failed.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn run<C: Core>(
+    core: C,
+    transport: impl Transport,
+    store: Store,
+    clock: Clock,
+) -> (Node, Events<C::Event>) {
+    let (multicast_sender, multicasts) = mpsc::channel(COMMANDS);
+    let (request_sender, requests) = mpsc::channel(COMMANDS);
+    let (event_sender, event_receiver) = mpsc::unbounded_channel();
+    let shared = Arc::new(Shared::default());
+    let driver = Driver {
+        core,
+        transport,
+        store,
+        clock,
+        saving: None,
+        multicasts,
+        waiting: None,
+        requests,
+        events: event_sender,
+        shared: Arc::clone(&shared),
+        received: Vec::new(),
+        outgoing: VecDeque::new(),
+        nodes_gone: false,
+        abandoned: false,
+        left: false,
+    };
+    tokio::spawn(driver.drive());
+    let node = Node { multicasts: multicast_sender, requests: request_sender, shared: Arc::clone(&shared) };
+    (node, Events { receiver: event_receiver, shared })
+}
+
+/// Where the core's `now` comes from: a plain function.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Time + Send + Sync>);
+
+impl Clock {
+    /// Any function that never goes back.
+    pub fn new(now: impl Fn() -> Time + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The time since this call by the clock that counts suspend too (`CLOCK_BOOTTIME`): for production, where a lease
+    /// must not outlive a closed lid.
+    pub fn boot_time() -> Self {
+        let now = || {
+            let now = rustix::time::clock_gettime(ClockId::Boottime);
+            Duration::try_from(now).unwrap_or_default()
+        };
+        let start = now();
+        Self::new(move || Time::default() + now().saturating_sub(start))
+    }
+
+    /// The time since this call by tokio's clock: for simulators and tests that stop it.
+    pub fn tokio() -> Self {
+        let start = Instant::now();
+        Self::new(move || Time::default() + start.elapsed())
+    }
+
+    /// The time.
+    pub fn now(&self) -> Time {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Clock").field(&self.now()).finish()
+    }
+}
+
+/// A running node, as the application speaks to it. Cheap to clone; all clones are the same node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    multicasts: mpsc::Sender<Multicast>,
+    requests: mpsc::Sender<Request>,
+    shared: Arc<Shared>,
+}
+
+impl Node {
+    /// Sends a message to a group, and waits until the ring has room for it: that is the back-pressure. Once it has
+    /// returned `Ok`, this node sends the message unless it leaves first, in the order of the calls on this node.
+    ///
+    /// Cancel safe: if the future is dropped before it is ready, the message was accepted whole or not at all, and
+    /// nothing of it waits any longer. Which of the two is told by the message's delivery to this node.
+    ///
+    /// # Errors
+    /// Never [`MulticastError::Full`]. The others are returned at once, [`MulticastError::EventsUnread`] among them:
+    /// who waited here without taking events would wait for himself.
+    pub async fn multicast(
+        &self,
+        group: &Group,
+        guarantee: Guarantee,
+        payload: Bytes,
+    ) -> Result<(), MulticastError> {
+        let length = payload.len();
+        if length > Totem::MAX_PAYLOAD {
+            return Err(MulticastError::TooLong { length });
+        }
+        let (reply, answer) = oneshot::channel();
+        let multicast = Multicast { group: group.clone(), guarantee, payload, reply };
+        self.multicasts.send(multicast).await.map_err(|_| MulticastError::Left)?;
+        answer.await.unwrap_or(Err(MulticastError::Left))
+    }
+
+    /// Leaves the ring; ready when the last event is on its way to [`Events`]. Dropping the future takes nothing back
+    /// once it has been polled.
+    pub async fn leave(&self) {
+        // That nobody receives it means that the node has left.
+        let _ = self.requests.send(Request::Leave).await;
+        self.requests.closed().await;
+    }
+
+    /// The counters; after the end, as they were then.
+    pub async fn stats(&self) -> Stats {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.requests.send(Request::Stats(reply)).await;
+        match answer.await {
+            Ok(stats) => stats,
+            Err(_) => self.shared.last_stats.get().cloned().unwrap_or_default(),
+        }
+    }
+}
+
+/// A running node's events, in the ring's order. Ends with the event that says why the node left.
+///
+/// Events that are not taken slow the ring down and in the end make this node leave
+/// ([`unread_limit`](crate::config::TotemConfig::unread_limit)). Dropping this takes all events, those to come too.
+#[derive(Debug)]
+pub struct Events<E> {
+    receiver: mpsc::UnboundedReceiver<(E, usize)>,
+    shared: Arc<Shared>,
+}
+
+impl<E> Events<E> {
+    /// The next event, `None` after the last. Cancel safe: a dropped future has taken nothing.
+    pub async fn next(&mut self) -> Option<E> {
+        std::future::poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<E>> {
+        let Some((event, cost)) = ready_or_return!(self.receiver.poll_recv(context)) else {
+            return Poll::Ready(None);
+        };
+        let before = self.shared.taken.fetch_add(cost, Ordering::Relaxed);
+        // Waking the driver costs more than the event did, so it is not woken for each.
+        if self.receiver.is_empty() || (before < TAKEN && before + cost >= TAKEN) {
+            self.shared.taken_more.notify_one();
+        }
+        Poll::Ready(Some(event))
+    }
+}
+
+impl<E> futures_core::Stream for Events<E> {
+    type Item = E;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<E>> {
+        self.get_mut().poll_recv(context)
+    }
+}
+
+// The event is owned and never pinned.
+impl<E> Unpin for Events<E> {}
+
+impl<E> Drop for Events<E> {
+    fn drop(&mut self) {
+        self.receiver.close();
+        let mut unread = 0;
+        while let Ok((_, cost)) = self.receiver.try_recv() {
+            unread += cost;
+        }
+        self.shared.taken.fetch_add(unread, Ordering::Relaxed);
+        self.shared.taken_more.notify_one();
+    }
+}
+
+/// What both ends look at.
+#[derive(Debug, Default)]
+struct Shared {
+    /// The cost of events taken that the core has not been told of.
+    taken: AtomicUsize,
+    taken_more: Notify,
+    last_stats: OnceLock<Stats>,
+}
+
+#[derive(Debug)]
+struct Multicast {
+    group: Group,
+    guarantee: Guarantee,
+    payload: Bytes,
+    reply: oneshot::Sender<Result<(), MulticastError>>,
+}
+
+/// What has not to wait behind multicasts that find no room.
+#[derive(Debug)]
+enum Request {
+    Leave,
+    Stats(oneshot::Sender<Stats>),
+}
+
+type Saving = Pin<Box<dyn Future<Output = Stored> + Send>>;
+
+struct Driver<C: Core, T> {
+    core: C,
+    transport: T,
+    store: Store,
+    clock: Clock,
+    /// The write that is under way.
+    saving: Option<Saving>,
+    multicasts: mpsc::Receiver<Multicast>,
+    /// The multicast that is to be tried next; the core had no room for it.
+    waiting: Option<Multicast>,
+    requests: mpsc::Receiver<Request>,
+    events: mpsc::UnboundedSender<(C::Event, usize)>,
+    shared: Arc<Shared>,
+    received: Vec<(Origin, Bytes)>,
+    outgoing: VecDeque<Transmit>,
+    /// Every [`Node`] has been dropped.
+    nodes_gone: bool,
+    /// So have the [`Events`], and the core has been told to leave.
+    abandoned: bool,
+    /// The last event is out.
+    left: bool,
+}
+
+impl<C: Core, T: Transport> Driver<C, T> {
+    async fn drive(mut self) {
+        if let Err(error) = self.turn_until_left().await {
+            tracing::error!(%error, "the transport has failed; this node leaves");
+            self.core.leave(self.clock.now());
+            self.tell();
+        }
+        let _ = self.shared.last_stats.set(self.core.stats().clone());
+        // Whoever still waits learns from the dropped channels that the node has left.
+    }
+
+    async fn turn_until_left(&mut self) -> io::Result<()> {
+        self.settle().await?;
+        while !self.left {
+            let wake_at = self.wake_at();
+            tokio::select! {
+                biased;
+                stored = saved(&mut self.saving) => {
+                    self.core.handle_stored(self.clock.now(), stored);
+                    self.settle().await?;
+                }
+                received = self.transport.recv(&mut self.received) => received?,
+                request = self.requests.recv(), if !self.nodes_gone => match request {
+                    Some(request) => self.answer(request).await?,
+                    None => self.nodes_gone = true,
+                },
+                Some(multicast) = self.multicasts.recv(), if self.waiting.is_none() => {
+                    self.waiting = Some(multicast);
+                }
+                () = self.shared.taken_more.notified() => {}
+                () = self.events.closed(), if !self.events.is_closed() => {}
+                () = tokio::time::sleep_until(wake_at) => {}
+            }
+            self.hear().await?;
+            self.serve().await?;
+            self.run_timers().await?;
+            // A transport that always has something never waits, and then neither would this task.
+            tokio::task::coop::consume_budget().await;
+        }
+        Ok(())
+    }
+
+    /// When to look at the timers at the latest. Those that were due have run.
+    fn wake_at(&self) -> Instant {
+        let sleep = match self.core.poll_timeout() {
+            Some(due) => (due - self.clock.now()).clamp(SLEEP_MIN, SLEEP_MAX),
+            None => SLEEP_MAX,
+        };
+        Instant::now() + sleep
+    }
+
+    /// Hands the received datagrams to the core.
+    async fn hear(&mut self) -> io::Result<()> {
+        let mut received = std::mem::take(&mut self.received);
+        for (origin, datagram) in received.drain(..) {
+            if self.left {
+                break;
+            }
+            self.core.handle_datagram(self.clock.now(), origin, &datagram);
+            self.settle().await?;
+        }
+        self.received = received;
+        Ok(())
+    }
+
+    /// Tells the core what the application took and what it wants.
+    async fn serve(&mut self) -> io::Result<()> {
+        let taken = self.shared.taken.swap(0, Ordering::Relaxed);
+        if taken > 0 && !self.left {
+            self.core.consumed(self.clock.now(), taken);
+            self.settle().await?;
+        }
+        for _ in 0..COMMANDS {
+            match self.requests.try_recv() {
+                Ok(request) if !self.left => self.answer(request).await?,
+                _ => break,
+            }
+        }
+        for _ in 0..COMMANDS {
+            if self.left {
+                break;
+            }
+            let Some(multicast) = self.waiting.take().or_else(|| self.multicasts.try_recv().ok()) else {
+                break;
+            };
+            if multicast.reply.is_closed() {
+                continue;
+            }
+            let now = self.clock.now();
+            let payload = multicast.payload.clone();
+            match self.core.multicast(now, &multicast.group, multicast.guarantee, payload) {
+                Err(MulticastError::Full) => {
+                    self.waiting = Some(multicast);
+                    break;
+                }
+                result => {
+                    // The caller may have gone meanwhile; the message goes all the same.
+                    let _ = multicast.reply.send(result);
+                    self.settle().await?;
+                }
+            }
+        }
+        if self.nodes_gone && self.events.is_closed() && !self.abandoned && !self.left {
+            self.abandoned = true;
+            self.core.leave(self.clock.now());
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    async fn answer(&mut self, request: Request) -> io::Result<()> {
+        match request {
+            Request::Leave => self.core.leave(self.clock.now()),
+            Request::Stats(reply) => {
+                let _ = reply.send(self.core.stats().clone());
+            }
+        }
+        self.settle().await
+    }
+
+    /// Runs the timer that is due, if one is, once all that waited in the socket has been heard.
+    async fn run_timers(&mut self) -> io::Result<()> {
+        for _ in 0..CATCH_UP {
+            if !self.is_due() {
+                return Ok(());
+            }
+            let waited = tokio::select! {
+                biased;
+                received = self.transport.recv(&mut self.received) => received.map(|()| true)?,
+                () = ready(()) => false,
+            };
+            if !waited {
+                break;
+            }
+            self.hear().await?;
+        }
+        if self.is_due() {
+            self.core.handle_timeout(self.clock.now());
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    fn is_due(&self) -> bool {
+        !self.left && self.core.poll_timeout().is_some_and(|due| due <= self.clock.now())
+    }
+
+    /// Polls the core's outputs until there are none, in the order of its contract.
+    async fn settle(&mut self) -> io::Result<()> {
+        loop {
+            if self.saving.is_none() {
+                let store = &self.store;
+                self.saving = self.core.must_store().map(|stored| save(store.clone(), stored));
+            }
+            self.outgoing.extend(std::iter::from_fn(|| self.core.poll_transmit()));
+            if !self.outgoing.is_empty() {
+                self.transport.send(&mut self.outgoing).await?;
+            }
+            if !self.tell() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Hands over the events there are; whether there were any, for a core that folds them may then have more to send.
+    fn tell(&mut self) -> bool {
+        let mut told = false;
+        while !self.left
+            && let Some(event) = self.core.poll_event()
+        {
+            told = true;
+            self.left = C::is_last(&event);
+            let cost = C::cost(&event);
+            if self.events.send((event, cost)).is_err() {
+                self.core.consumed(self.clock.now(), cost);
+            }
+        }
+        told
+    }
+}
+
+/// Writes the record, again and again if need be: until it is durable, the core holds back what depends on it, and the
+/// ring that stands goes on.
+fn save(store: Store, stored: Stored) -> Saving {
+    Box::pin(async move {
+        while let Err(error) = store.save(stored).await {
+            tracing::error!(%error, "the record cannot be stored; no new ring until it is");
+            tokio::time::sleep(STORE_AGAIN).await;
+        }
+        stored
+    })
+}
+
+/// Waits for the write that is under way, for ever if there is none. Cancel safe.
+async fn saved(saving: &mut Option<Saving>) -> Stored {
+    let Some(write) = saving else { return pending().await };
+    let stored = write.await;
+    *saving = None;
+    stored
+}
+
+#[cfg(test)]
+mod tests;

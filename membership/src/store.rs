@@ -1,5 +1,10 @@
 //! The one record that outlives a process.
 
+#[cfg(feature = "tokio")]
+mod disk;
+
+#[cfg(feature = "tokio")]
+pub use disk::{Memory, Store};
 use serde::{Deserialize, Serialize};
 
 /// What a node must remember over restarts.

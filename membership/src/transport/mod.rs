@@ -1,5 +1,12 @@
 //! The ways a datagram can go. A transport knows addresses, the core knows node ids.
 
+mod local;
+mod multicast;
+mod peers;
+mod udp;
+
+pub use udp::{BindError, Lost, Udp};
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;

@@ -1,0 +1,320 @@
+//! What a member says of itself, and who of them is elected.
+
+use std::cmp::Reverse;
+
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use quorate_membership::NodeId;
+
+use crate::Term;
+use crate::codec::{self, DecodeError};
+
+/// What a member says of itself, once a ring, in the sync stage. The greatest is elected.
+///
+/// The order of candidacies is the election's policy and there is none besides: it is derived, so the fields from the
+/// top down to the id are the rules, the first that differs decides. Ids are unique, so what stands below the id
+/// never decides.
+///
+/// Of several protocol versions in a ring, the lowest decides: a later version may only append, and has to elect by
+/// these rules as long as a member of the ring knows no others.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Candidacy {
+    /// The term under which it was DC when it was last DC of a quorate ring, unless it has since been in a settled
+    /// ring with another DC. Of several such incumbents, which a healed partition brings together, the latest one
+    /// stays in office: an earlier one was superseded behind its back.
+    pub tenure: Option<Term>,
+    /// How much the operator wants it; the higher wins. Default 0.
+    pub priority: u32,
+    /// What it can do as a DC ([`Candidacy::FEATURES`] of its build); the lower wins, so that every member
+    /// understands the DC while a cluster is upgraded node by node.
+    pub features: Reverse<u32>,
+    /// The sequence number of the ring in which this process joined the DC's group, or founded its own; the longer
+    /// membership, i.e. the lower number, wins.
+    ///
+    /// A member starts with its first ring's number; whenever it settles in a ring whose DC did not come along with
+    /// it from the last ring it had settled in, it takes that ring's number. Numbers of groups that never met are
+    /// comparable, if not by age.
+    pub since: Reverse<u64>,
+    /// Who it is; the lower id wins.
+    pub node: Reverse<NodeId>,
+    /// The highest term it has heard of.
+    pub known: Option<Term>,
+    /// Its name, as it is shown to operators.
+    pub name: String,
+}
+
+/// The messages of quorate nodes to each other. The variants' order is their number on the wire.
+#[derive(Encode, Decode)]
+enum Message {
+    Candidacy(Wire),
+}
+
+#[derive(Encode, Decode)]
+struct Wire {
+    version: u16,
+    node: u32,
+    tenure: Option<WireTerm>,
+    priority: u32,
+    features: u32,
+    since: u64,
+    known: Option<WireTerm>,
+    name: String,
+    /// What later versions have to say; empty in version 1.
+    extension: Vec<u8>,
+}
+
+#[derive(Encode, Decode)]
+struct WireTerm {
+    ring_seq: u64,
+    hand_over: u32,
+    node: u32,
+}
+
+impl Candidacy {
+    /// What this build can do as a DC. Raised when a DC's duties change.
+    pub const FEATURES: u32 = 1;
+    /// The longest name, in bytes (corosync's `nodelist.node.name`).
+    pub const MAX_NAME: usize = 255;
+    /// The longest message, in bytes: room for later versions included.
+    pub const MAX: usize = 1024;
+
+    const VERSION: u16 = 1;
+
+    /// As the bytes of a [`quorate_membership::Service::Quorate`] message.
+    pub fn encode(&self) -> Bytes {
+        codec::encode(&Message::Candidacy(Wire {
+            version: Self::VERSION,
+            node: self.node.0.get(),
+            tenure: self.tenure.map(WireTerm::from),
+            priority: self.priority,
+            features: self.features.0,
+            since: self.since.0,
+            known: self.known.map(WireTerm::from),
+            name: self.name.clone(),
+            extension: Vec::new(),
+        }))
+    }
+
+    /// Reads what `from` said.
+    ///
+    /// # Errors
+    /// If it is malformed, or says what cannot be true: that it is somebody else, that it held another's office, that
+    /// it does not know its own term, or a name that cannot be shown.
+    pub fn decode(from: NodeId, bytes: &[u8]) -> Result<Self, DecodeError> {
+        let Message::Candidacy(wire) = codec::decode::<Message, { Self::MAX }>(bytes)?;
+        let tenure = wire.tenure.map(Term::try_from).transpose()?;
+        let known = wire.known.map(Term::try_from).transpose()?;
+        let claims = [
+            (wire.version >= 1, "version 0"),
+            (wire.version > Self::VERSION || wire.extension.is_empty(), "an extension of version 1"),
+            (wire.node == from.get(), "somebody else's candidacy"),
+            (tenure.is_none_or(|term| term.node == from), "somebody else's term of office"),
+            (tenure <= known, "a tenure above the highest term known"),
+            (Self::can_be_shown(&wire.name), "a name that cannot be shown"),
+        ];
+        if let Some((_, claim)) = claims.iter().find(|(plausible, _)| !plausible) {
+            return Err(DecodeError::Impossible(claim));
+        }
+        Ok(Self {
+            tenure,
+            priority: wire.priority,
+            features: Reverse(wire.features),
+            since: Reverse(wire.since),
+            node: Reverse(from),
+            known,
+            name: wire.name,
+        })
+    }
+
+    /// Whether this can be a node's name: 1 to [`Candidacy::MAX_NAME`] bytes, and nothing that would confuse a
+    /// terminal.
+    pub(crate) fn can_be_shown(name: &str) -> bool {
+        !name.is_empty() && name.len() <= Self::MAX_NAME && !name.chars().any(char::is_control)
+    }
+}
+
+impl From<Term> for WireTerm {
+    fn from(term: Term) -> Self {
+        Self { ring_seq: term.ring_seq, hand_over: term.hand_over, node: term.node.get() }
+    }
+}
+
+impl TryFrom<WireTerm> for Term {
+    type Error = DecodeError;
+
+    fn try_from(wire: WireTerm) -> Result<Self, DecodeError> {
+        let node = NodeId::new(wire.node).ok_or(DecodeError::Impossible("a term of node 0"))?;
+        Ok(Self { ring_seq: wire.ring_seq, hand_over: wire.hand_over, node })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(n: u32) -> NodeId {
+        NodeId::new(n).unwrap()
+    }
+
+    fn term(ring_seq: u64, node: u32) -> Term {
+        Term { ring_seq, hand_over: 0, node: id(node) }
+    }
+
+    fn member(node: u32) -> Candidacy {
+        Candidacy {
+            tenure: None,
+            priority: 0,
+            features: Reverse(1),
+            since: Reverse(4),
+            node: Reverse(id(node)),
+            known: None,
+            name: format!("node{node}"),
+        }
+    }
+
+    fn elected(candidacies: &[&Candidacy]) -> u32 {
+        candidacies.iter().max().unwrap().node.0.get()
+    }
+
+    #[test]
+    fn among_equals_the_lowest_id_is_elected() {
+        assert_eq!(elected(&[&member(2), &member(1), &member(3)]), 1);
+    }
+
+    #[test]
+    fn the_longest_in_the_ring_is_elected_before_the_lowest_id() {
+        assert_eq!(elected(&[&Candidacy { since: Reverse(8), ..member(1) }, &member(2)]), 2);
+    }
+
+    #[test]
+    fn the_lowest_feature_version_is_elected_before_the_longest_in_the_ring() {
+        let upgraded = Candidacy { features: Reverse(2), since: Reverse(1), ..member(1) };
+        assert_eq!(elected(&[&upgraded, &member(2)]), 2);
+    }
+
+    #[test]
+    fn the_operators_choice_is_elected_before_the_lowest_feature_version() {
+        let chosen = Candidacy { priority: 1, features: Reverse(2), ..member(2) };
+        assert_eq!(elected(&[&member(1), &chosen]), 2);
+    }
+
+    #[test]
+    fn the_incumbent_is_elected_before_the_operators_choice() {
+        let chosen = Candidacy { priority: 1, ..member(1) };
+        let incumbent = Candidacy { tenure: Some(term(4, 2)), ..member(2) };
+        assert_eq!(elected(&[&chosen, &incumbent]), 2);
+    }
+
+    #[test]
+    fn of_two_incumbents_the_later_one_is_elected() {
+        let superseded = Candidacy { tenure: Some(term(4, 1)), priority: 9, ..member(1) };
+        let incumbent = Candidacy { tenure: Some(term(8, 2)), ..member(2) };
+        assert_eq!(elected(&[&superseded, &incumbent]), 2);
+    }
+
+    #[test]
+    fn a_name_and_what_a_member_knows_decide_nothing() {
+        let knowing = Candidacy { known: Some(term(400, 3)), name: "zzz".into(), ..member(2) };
+        assert_eq!(elected(&[&member(1), &knowing]), 1);
+        let equal = Candidacy { node: Reverse(id(1)), ..knowing };
+        assert_eq!(equal.cmp(&member(1)), equal.known.cmp(&None), "only below the id");
+    }
+
+    #[test]
+    fn the_bytes_are_these() {
+        let said = Candidacy {
+            tenure: Some(term(8, 2)),
+            priority: 7,
+            features: Reverse(1),
+            since: Reverse(4),
+            node: Reverse(id(2)),
+            known: Some(term(8, 2)),
+            name: "n2".into(),
+        };
+        let golden: &[u8] = &[
+            0, 0, 0, 0, // a candidacy
+            1, 0, // version
+            2, 0, 0, 0, // node
+            1, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, // tenure
+            7, 0, 0, 0, // priority
+            1, 0, 0, 0, // features
+            4, 0, 0, 0, 0, 0, 0, 0, // since
+            1, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, // known
+            2, 0, 0, 0, 0, 0, 0, 0, b'n', b'2', // name
+            0, 0, 0, 0, 0, 0, 0, 0, // extension
+        ];
+        assert_eq!(said.encode(), golden);
+        assert_eq!(Candidacy::decode(id(2), golden), Ok(said));
+    }
+
+    #[test]
+    fn a_later_version_is_read_as_far_as_it_is_understood() {
+        let mut bytes = member(2).encode().to_vec();
+        let length = bytes.len();
+        bytes[length - 8] = 3;
+        bytes.extend([9, 9, 9]);
+        assert!(matches!(Candidacy::decode(id(2), &bytes), Err(DecodeError::Impossible(_))), "as version 1");
+        bytes[4] = 2;
+        assert_eq!(Candidacy::decode(id(2), &bytes), Ok(member(2)), "as version 2");
+    }
+
+    #[test]
+    fn what_cannot_be_true_is_refused() {
+        let refused = |candidacy: Candidacy| {
+            let read = Candidacy::decode(id(2), &candidacy.encode());
+            assert!(matches!(read, Err(DecodeError::Impossible(_))), "{read:?}");
+        };
+        refused(member(3));
+        refused(Candidacy { tenure: Some(term(4, 3)), known: Some(term(4, 3)), ..member(2) });
+        refused(Candidacy { tenure: Some(term(8, 2)), known: Some(term(4, 3)), ..member(2) });
+        refused(Candidacy { name: String::new(), ..member(2) });
+        refused(Candidacy { name: "\u{1b}[2J".into(), ..member(2) });
+        refused(Candidacy { name: "x".repeat(256), ..member(2) });
+    }
+
+    #[test]
+    fn a_cut_candidacy_and_one_with_more_behind_it_are_refused() {
+        let bytes = member(2).encode();
+        for length in 0..bytes.len() {
+            assert!(Candidacy::decode(id(2), &bytes[..length]).is_err(), "{length} bytes");
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert_eq!(Candidacy::decode(id(2), &longer), Err(DecodeError::TrailingBytes(1)));
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..1200)) {
+            let _ = Candidacy::decode(id(2), &bytes);
+        }
+
+        #[test]
+        fn a_candidacy_with_random_bytes_in_it_is_read_or_refused(
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        ) {
+            let mut bytes = member(2).encode().to_vec();
+            for (place, byte) in damage {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            if let Ok(candidacy) = Candidacy::decode(id(2), &bytes) {
+                prop_assert_eq!(candidacy.node, Reverse(id(2)));
+            }
+        }
+
+        #[test]
+        fn what_is_said_is_what_is_heard(
+            tenure in any::<Option<u64>>(), more in any::<u64>(), priority: u32, features: u32, since: u64,
+            name in "[^\\p{C}]{1,60}",
+        ) {
+            let tenure = tenure.map(|seq| term(seq, 2));
+            let known = tenure.map(|own| term(own.ring_seq.saturating_add(more), 2)).or(Some(term(more, 9)));
+            let said = Candidacy {
+                tenure, priority, features: Reverse(features), since: Reverse(since), known, name, ..member(2)
+            };
+            prop_assert_eq!(Candidacy::decode(id(2), &said.encode()), Ok(said));
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Our own messages as bytes: bincode 2, little endian, integers of fixed size.
+//!
+//! The only place that knows of bincode. Reading is bounded by the type's limit before anything is allocated, and
+//! refuses what is left over. A list must not have items that take no bytes, and no type may contain itself: the
+//! limit covers neither.
+
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+
+/// Why a message from a peer is not used.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// It is longer than any of its kind.
+    #[error("longer than {max} bytes")]
+    TooLong {
+        /// The limit of its kind.
+        max: usize,
+    },
+    /// It is no message of this kind.
+    #[error("malformed: {0}")]
+    Malformed(String),
+    /// It goes on after its end.
+    #[error("{0} bytes left over")]
+    TrailingBytes(usize),
+    /// It says what cannot be true.
+    #[error("impossible: {0}")]
+    Impossible(&'static str),
+}
+
+fn layout<const MAX: usize>() -> Configuration<LittleEndian, Fixint, Limit<MAX>> {
+    bincode::config::standard().with_fixed_int_encoding().with_limit::<MAX>()
+}
+
+/// Writes a message.
+pub(crate) fn encode(message: &impl Encode) -> Bytes {
+    let layout = bincode::config::standard().with_fixed_int_encoding();
+    // Writing to memory fails for types only that bincode cannot express, and ours are plain.
+    bincode::encode_to_vec(message, layout).expect("a plain message").into()
+}
+
+/// Reads a message of at most `MAX` bytes.
+pub(crate) fn decode<T: Decode<()>, const MAX: usize>(bytes: &[u8]) -> Result<T, DecodeError> {
+    if bytes.len() > MAX {
+        return Err(DecodeError::TooLong { max: MAX });
+    }
+    let (message, length) = bincode::decode_from_slice(bytes, layout::<MAX>())
+        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    match bytes.len() - length {
+        0 => Ok(message),
+        left_over => Err(DecodeError::TrailingBytes(left_over)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_count_is_refused_before_anything_is_allocated() {
+        for count in [u64::MAX, 1 << 32, 9] {
+            let refused = decode::<Vec<u8>, 16>(&count.to_le_bytes());
+            assert!(matches!(refused, Err(DecodeError::Malformed(_))), "{count}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn the_limit_and_the_end_are_kept_to() {
+        assert_eq!(decode::<u32, 4>(&[1, 0, 0, 0]), Ok(1));
+        assert_eq!(decode::<u32, 8>(&[1, 0, 0, 0, 0]), Err(DecodeError::TrailingBytes(1)));
+        assert_eq!(decode::<u32, 4>(&[1, 0, 0, 0, 0]), Err(DecodeError::TooLong { max: 4 }));
+        assert!(matches!(decode::<u32, 4>(&[1, 0, 0]), Err(DecodeError::Malformed(_))));
+    }
+}

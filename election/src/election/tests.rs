@@ -1,0 +1,555 @@
+//! Elections in a world of rings: nodes, and which of them form the next ring.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn id(n: u32) -> NodeId {
+    NodeId::new(n).unwrap()
+}
+
+fn ids(nodes: &[u32]) -> BTreeSet<NodeId> {
+    nodes.iter().copied().map(id).collect()
+}
+
+#[derive(Clone)]
+struct Node {
+    config: Config,
+    priority: u32,
+    features: u32,
+    /// A corosync daemon: says its votes and is no candidate.
+    corosync: bool,
+    election: Election,
+    ring: Option<(RingId, BTreeSet<NodeId>)>,
+    /// Outlives a restart.
+    ring_seq: u64,
+}
+
+struct World {
+    nodes: BTreeMap<NodeId, Node>,
+    /// Of all terms there ever were.
+    highest: Option<Term>,
+}
+
+/// A ring whose members have not yet heard each other.
+struct Opened {
+    ring: RingId,
+    said: Vec<(NodeId, Say)>,
+}
+
+impl World {
+    /// Nodes 1 to `n` with one vote each, which expect `n` votes.
+    fn new(n: u32) -> Self {
+        Self::with_votes(&vec![1; n as usize])
+    }
+
+    fn with_votes(votes: &[u32]) -> Self {
+        let nodes = (1..).zip(votes).map(|(n, &votes_of_one)| {
+            let mut config = Config::new(id(n));
+            config.quorum.votes = votes_of_one;
+            config.quorum.expected_votes = Some(votes.iter().sum());
+            let election = Election::new(&config);
+            let node =
+                Node { config, priority: 0, features: 1, corosync: false, election, ring: None, ring_seq: 0 };
+            (id(n), node)
+        });
+        Self { nodes: nodes.collect(), highest: None }
+    }
+
+    fn node(&mut self, n: u32) -> &mut Node {
+        self.nodes.get_mut(&id(n)).unwrap()
+    }
+
+    fn prefer(&mut self, n: u32, priority: u32) {
+        self.node(n).priority = priority;
+        self.restart(n);
+    }
+
+    fn restart(&mut self, n: u32) {
+        let node = self.node(n);
+        node.election = Election::new(&node.config).with_priority(node.priority);
+        node.ring = None;
+    }
+
+    /// Installs a ring of these nodes, with the configurations that extended virtual synchrony gives each of them.
+    fn open(&mut self, nodes: &[u32]) -> Opened {
+        let members = ids(nodes);
+        let seq = members.iter().map(|member| self.nodes[member].ring_seq).max().unwrap() + 4;
+        let ring = RingId { seq, representative: *members.first().unwrap() };
+        let before: BTreeMap<NodeId, Option<(RingId, BTreeSet<NodeId>)>> =
+            members.iter().map(|&member| (member, self.nodes[&member].ring.clone())).collect();
+        let mut said = Vec::new();
+        for &member in &members {
+            let (came_along, previous) = match &before[&member] {
+                None => (BTreeSet::new(), BTreeSet::new()),
+                Some((ring, previous)) => {
+                    let same_ring = |m: &&NodeId| before[m].as_ref().is_some_and(|(other, _)| other == ring);
+                    (members.iter().filter(same_ring).copied().collect(), previous.clone())
+                }
+            };
+            let regular = Regular {
+                ring,
+                members: members.clone(),
+                joined: &members - &came_along,
+                left: &previous - &came_along,
+                causes: vec![Cause::Consensus],
+            };
+            let node = self.nodes.get_mut(&member).unwrap();
+            let outcome = node.election.handle(&Event::Regular(regular));
+            node.ring = Some((ring, members.clone()));
+            node.ring_seq = seq;
+
+            let status = outcome.status.unwrap();
+            assert_eq!((status.ring, status.settled), (Some(ring), false));
+            assert_eq!((status.dc, status.term, status.quorate), (None, None, false), "withdrawn at once");
+            let mut say = outcome.say.unwrap();
+            say.candidacy.features = Reverse(node.features);
+            said.push((member, say));
+        }
+        Opened { ring, said }
+    }
+
+    fn hear(&mut self, listener: NodeId, ring: RingId, from: NodeId, say: &Say) {
+        let candidate = !self.nodes[&from].corosync;
+        let election = &mut self.nodes.get_mut(&listener).unwrap().election;
+        let outcome = election.handle(&node_info_message(ring, from, say.node_info));
+        assert_eq!(outcome, Outcome::default(), "nothing follows before all have spoken");
+        if candidate {
+            let outcome = election.handle(&quorate_message(ring, from, say.candidacy.encode()));
+            assert_eq!(outcome, Outcome::default(), "nothing follows before all have spoken");
+        }
+    }
+
+    /// Tells this member that all have spoken; checks what holds of any status.
+    fn sync(&mut self, member: NodeId, ring: RingId) -> Status {
+        let node = self.nodes.get_mut(&member).unwrap();
+        let known = node.election.known;
+        let status = node.election.handle(&Event::Synced(ring)).status.unwrap();
+        assert_eq!(&status, node.election.status());
+        assert!(status.settled);
+        assert!(node.election.known >= known, "a node's term never falls");
+        assert!(node.election.known >= status.term);
+        assert_eq!(status.quorate, status.inquorate.is_none());
+        assert!(status.quorate || status.term.is_none(), "only a quorate ring has a term");
+        assert_eq!(status.term.is_some(), status.quorate && status.dc.is_some());
+        if let Some(dc) = status.dc {
+            assert!(status.nodes.iter().any(|node| node.id == dc && node.online), "the DC is a member");
+            assert!(!self.nodes[&dc].corosync, "the DC is a candidate");
+            assert!(status.term.is_none_or(|term| term.node == dc));
+        }
+        status
+    }
+
+    /// A ring whose members all hear each other, in the given order of speakers.
+    fn settle(&mut self, opened: &Opened) -> Status {
+        let everyone: Vec<NodeId> = opened.said.iter().map(|(member, _)| *member).collect();
+        for &listener in &everyone {
+            for (from, say) in &opened.said {
+                self.hear(listener, opened.ring, *from, say);
+            }
+        }
+        let statuses = everyone.iter().map(|&member| self.sync(member, opened.ring)).collect();
+        self.agreed(statuses)
+    }
+
+    fn ring(&mut self, nodes: &[u32]) -> Status {
+        let opened = self.open(nodes);
+        self.settle(&opened)
+    }
+
+    /// All settled members of a ring say the same, and a quorate ring's term is above all there ever were: two
+    /// quorate rings share a member, whose ring sequence number only rises.
+    fn agreed(&mut self, statuses: Vec<Status>) -> Status {
+        for status in &statuses {
+            let said = |s: &Status| {
+                (s.ring, s.dc, s.term, s.inquorate.clone(), s.total_votes, s.expected_votes, s.quorum)
+            };
+            assert_eq!(said(status), said(&statuses[0]));
+        }
+        let status = statuses.into_iter().next().unwrap();
+        if status.term.is_some() {
+            assert!(status.term > self.highest, "{:?} after {:?}", status.term, self.highest);
+            self.highest = status.term;
+        }
+        status
+    }
+}
+
+fn quorate_message(ring: RingId, from: NodeId, message: bytes::Bytes) -> Event {
+    Event::Service(ServiceMessage { ring, from, service: Service::Quorate, message })
+}
+
+fn node_info_message(ring: RingId, from: NodeId, node_info: NodeInfo) -> Event {
+    let message = Body::NodeInfo(node_info).encode();
+    Event::Service(ServiceMessage { ring, from, service: Service::Votequorum, message })
+}
+
+fn dc(status: &Status) -> u32 {
+    status.dc.unwrap().get()
+}
+
+#[test]
+fn a_quorate_ring_elects_at_once() {
+    let mut world = World::new(3);
+    let status = world.ring(&[1, 2]);
+    assert!(status.quorate);
+    assert_eq!(dc(&status), 1);
+    assert_eq!(status.term, Some(Term { ring_seq: 4, hand_over: 0, node: id(1) }));
+    assert_eq!((status.total_votes, status.expected_votes, status.quorum), (2, Some(3), Some(2)));
+    assert_eq!(status.cause, "all agreed on the members");
+}
+
+#[test]
+fn a_ring_without_quorum_names_a_dc_without_a_term() {
+    let mut world = World::new(3);
+    let status = world.ring(&[2]);
+    assert_eq!(status.inquorate, Some(Inquorate::TooFewVotes { total: 1, quorum: 2 }));
+    assert_eq!((dc(&status), status.term), (2, None));
+}
+
+#[test]
+fn the_incumbent_keeps_office_when_nodes_join_but_its_term_rises() {
+    let mut world = World::new(4);
+    world.prefer(1, 9);
+    let elected = world.ring(&[2, 3, 4]);
+    world.ring(&[1]);
+    let joined = world.ring(&[1, 2, 3, 4]);
+    assert_eq!((dc(&elected), dc(&joined)), (2, 2));
+    assert!(joined.term > elected.term);
+}
+
+#[test]
+fn the_incumbent_keeps_office_when_others_leave() {
+    let mut world = World::new(4);
+    world.prefer(2, 9);
+    assert_eq!(dc(&world.ring(&[1, 2, 3, 4])), 2);
+    assert_eq!(dc(&world.ring(&[2, 3, 4])), 2);
+}
+
+#[test]
+fn when_the_dc_is_gone_another_is_elected_under_a_higher_term() {
+    let mut world = World::new(3);
+    let first = world.ring(&[1, 2, 3]);
+    let second = world.ring(&[2, 3]);
+    assert_eq!((dc(&first), dc(&second)), (1, 2));
+    assert!(second.term > first.term);
+}
+
+#[test]
+fn a_restarted_dc_does_not_return_to_office() {
+    let mut world = World::new(3);
+    assert_eq!(dc(&world.ring(&[1, 2, 3])), 1);
+    world.restart(1);
+    // Inside the token timeout: the others never were in a ring without it.
+    assert_eq!(dc(&world.ring(&[1, 2, 3])), 2);
+}
+
+#[test]
+fn the_operators_priority_decides_when_there_is_no_incumbent() {
+    let mut world = World::new(3);
+    world.prefer(2, 1);
+    world.prefer(3, 2);
+    assert_eq!(dc(&world.ring(&[1, 2, 3])), 3);
+    assert_eq!(dc(&world.ring(&[1, 2])), 2);
+}
+
+#[test]
+fn the_node_with_the_oldest_features_is_elected_before_older_members() {
+    let mut world = World::new(4);
+    world.node(1).features = 2;
+    world.node(2).features = 2;
+    world.ring(&[1, 2]);
+    assert_eq!(dc(&world.ring(&[1, 2, 3, 4])), 3);
+}
+
+#[test]
+fn the_longest_in_the_ring_is_elected_before_a_lower_id() {
+    let mut world = World::new(4);
+    world.ring(&[2, 3, 4]);
+    world.ring(&[1, 2, 3, 4]);
+    assert_eq!(dc(&world.ring(&[1, 3, 4])), 3, "node 1 came last");
+}
+
+#[test]
+fn a_ring_that_never_settled_does_not_make_anybody_younger() {
+    let mut world = World::new(4);
+    world.ring(&[2, 3, 4]);
+    world.open(&[2, 3, 4]);
+    world.open(&[2, 3, 4]);
+    assert_eq!(dc(&world.ring(&[1, 2, 3, 4])), 2, "still the incumbent");
+    assert_eq!(dc(&world.ring(&[1, 3, 4])), 3, "node 1 came last");
+}
+
+#[test]
+fn the_quorate_sides_dc_stays_when_a_partition_heals() {
+    let mut world = World::new(3);
+    world.prefer(1, 9);
+    let whole = world.ring(&[1, 2, 3]);
+    assert_eq!(dc(&whole), 1);
+    let lone = world.ring(&[1]);
+    assert_eq!((dc(&lone), lone.quorate, lone.term), (1, false, None));
+    let majority = world.ring(&[2, 3]);
+    assert_eq!(dc(&majority), 2);
+    let healed = world.ring(&[1, 2, 3]);
+    assert_eq!(dc(&healed), 2, "whatever the other side's id, age or priority");
+    assert!(healed.term > majority.term && majority.term > whole.term);
+}
+
+#[test]
+fn the_latest_dc_stays_when_the_superseded_one_never_noticed() {
+    let mut world = World::new(3);
+    world.prefer(1, 9);
+    world.ring(&[1, 2, 3]);
+    assert_eq!(dc(&world.ring(&[2, 3])), 2);
+    // Node 1 comes straight from the old ring, where it was a quorate DC.
+    assert_eq!(dc(&world.ring(&[1, 2, 3])), 2);
+}
+
+#[test]
+fn two_halves_without_quorum_show_a_dc_each_and_heal_under_the_last_quorate_one() {
+    let mut world = World::new(4);
+    world.prefer(3, 1);
+    assert_eq!(dc(&world.ring(&[1, 2, 4])), 1);
+    assert_eq!(dc(&world.ring(&[1, 2, 3, 4])), 1);
+    let (left, right) = (world.ring(&[1, 2]), world.ring(&[3, 4]));
+    assert_eq!((dc(&left), left.term, dc(&right), right.term), (1, None, 3, None));
+    assert_eq!(dc(&world.ring(&[1, 2, 3, 4])), 1);
+}
+
+#[test]
+fn a_corosync_daemon_votes_and_is_never_dc() {
+    let mut world = World::new(3);
+    world.node(1).corosync = true;
+    world.node(2).corosync = true;
+    let status = world.ring(&[1, 2, 3]);
+    assert!(status.quorate);
+    assert_eq!(dc(&status), 3);
+    let status = world.ring(&[1, 2]);
+    assert!(status.quorate);
+    assert_eq!((status.dc, status.term), (None, None));
+}
+
+#[test]
+fn without_expected_votes_there_is_a_dc_and_no_quorum() {
+    let mut world = World::new(2);
+    for n in [1, 2] {
+        world.node(n).config.quorum.expected_votes = None;
+        world.restart(n);
+    }
+    let status = world.ring(&[1, 2]);
+    assert_eq!(status.inquorate, Some(Inquorate::NoExpectedVotes));
+    assert_eq!((dc(&status), status.term, status.expected_votes, status.quorum), (1, None, None, None));
+}
+
+#[test]
+fn a_member_whose_votes_are_missing_makes_the_ring_inquorate() {
+    let mut world = World::new(3);
+    let opened = world.open(&[1, 2, 3]);
+    for (from, say) in &opened.said[..2] {
+        world.hear(id(1), opened.ring, *from, say);
+    }
+    let status = world.sync(id(1), opened.ring);
+    assert_eq!(status.inquorate, Some(Inquorate::NoNodeInfo(ids(&[3]))));
+    assert_eq!((dc(&status), status.term), (1, None));
+}
+
+#[test]
+fn a_member_counts_its_own_votes_only_and_the_last_it_names() {
+    let mut world = World::new(3);
+    let opened = world.open(&[1, 2]);
+    for (from, say) in &opened.said {
+        world.hear(id(1), opened.ring, *from, say);
+    }
+    let info = |node, votes| NodeInfo { node, votes, expected_votes: 3, flags: 0 };
+    let election = &mut world.node(1).election;
+    election.handle(&node_info_message(opened.ring, id(2), info(Some(id(2)), 3)));
+    election.handle(&node_info_message(opened.ring, id(2), info(Some(id(1)), 100)));
+    election.handle(&node_info_message(opened.ring, id(2), info(None, 100)));
+    election.handle(&Event::Service(ServiceMessage {
+        ring: opened.ring,
+        from: id(2),
+        service: Service::Votequorum,
+        message: bytes::Bytes::from_static(b"votes"),
+    }));
+    assert_eq!(world.sync(id(1), opened.ring).total_votes, 4);
+}
+
+#[test]
+fn only_members_are_heard_and_only_on_their_ring_and_only_once() {
+    let mut world = World::new(4);
+    let opened = world.open(&[2, 3]);
+    let stranger = Candidacy { priority: 9, node: Reverse(id(1)), ..opened.said[0].1.candidacy.clone() };
+    let again = Candidacy { priority: 9, ..opened.said[1].1.candidacy.clone() };
+    let elsewhere = RingId { seq: 400, ..opened.ring };
+    let election = &mut world.node(2).election;
+    election.handle(&quorate_message(opened.ring, id(1), stranger.encode()));
+    election.handle(&quorate_message(elsewhere, id(3), again.encode()));
+    election.handle(&quorate_message(opened.ring, id(3), stranger.encode()));
+    election.handle(&quorate_message(opened.ring, id(3), bytes::Bytes::from_static(b"candidate")));
+    assert!(election.hearing.as_ref().unwrap().candidacies.is_empty());
+    for (from, say) in &opened.said {
+        world.hear(id(2), opened.ring, *from, say);
+    }
+    world.node(2).election.handle(&quorate_message(opened.ring, id(3), again.encode()));
+    assert_eq!(dc(&world.sync(id(2), opened.ring)), 2);
+}
+
+#[test]
+fn a_candidate_that_claims_a_term_of_the_future_is_a_voter_only() {
+    let mut world = World::new(3);
+    let mut opened = world.open(&[1, 2, 3]);
+    let future = Term { ring_seq: opened.ring.seq, hand_over: 0, node: id(1) };
+    opened.said[0].1.candidacy.tenure = Some(future);
+    opened.said[0].1.candidacy.known = Some(future);
+    let status = world.settle(&opened);
+    assert!(status.quorate);
+    assert_eq!(dc(&status), 2);
+}
+
+#[test]
+fn the_end_of_another_rings_exchange_settles_nothing() {
+    let mut world = World::new(3);
+    let (first, second) = (world.open(&[1, 2, 3]), world.open(&[1, 2]));
+    let election = &mut world.node(1).election;
+    assert_eq!(election.handle(&Event::Synced(first.ring)), Outcome::default());
+    assert!(!election.status().settled);
+    world.settle(&second);
+    let election = &mut world.node(1).election;
+    assert_eq!(election.handle(&Event::Synced(second.ring)), Outcome::default(), "twice");
+}
+
+#[test]
+fn what_comes_after_the_judgement_changes_nothing() {
+    let mut world = World::new(3);
+    let opened = world.open(&[1, 2, 3]);
+    let settled = world.settle(&opened);
+    let election = &mut world.node(1).election;
+    let late = Candidacy { priority: 9, ..opened.said[2].1.candidacy.clone() };
+    assert_eq!(election.handle(&quorate_message(opened.ring, id(3), late.encode())), Outcome::default());
+    assert_eq!(election.handle(&Event::Stalled(Duration::from_secs(9))), Outcome::default());
+    assert_eq!(election.status(), &settled);
+}
+
+#[test]
+fn a_node_that_left_has_no_ring_no_quorum_and_no_dc() {
+    let mut world = World::new(3);
+    world.ring(&[1, 2, 3]);
+    let status = world.node(1).election.handle(&Event::Left(Cause::LeaveRequested)).status.unwrap();
+    assert_eq!((status.ring, status.settled, status.quorate), (None, false, false));
+    assert_eq!((status.dc, status.term), (None, None));
+    assert!(status.nodes.iter().all(|node| !node.online));
+    assert_eq!(status.cause, "this node was asked to leave");
+}
+
+#[test]
+fn names_are_the_operators_else_the_nodes_own_else_made_of_ids() {
+    let mut world = World::new(3);
+    let address = std::net::IpAddr::from([127, 0, 0, 1]);
+    let listed = |n, name: Option<&str>| quorate_membership::config::Member {
+        id: id(n),
+        name: name.map(str::to_owned),
+        address,
+        port: None,
+        votes: 1,
+    };
+    world.node(1).config.name = "alpha".into();
+    world.node(1).config.nodes = vec![listed(1, None), listed(2, Some("beta")), listed(9, None)];
+    world.restart(1);
+    world.node(2).config.name = "two".into();
+    world.restart(2);
+    world.node(3).config.name = "gamma".into();
+    world.restart(3);
+    let names = |status: &Status| {
+        status.nodes.iter().map(|node| (node.name.clone(), node.online)).collect::<Vec<_>>()
+    };
+    let expected = |gamma: &str, online: bool| {
+        let names = [("alpha", online), ("beta", online), (gamma, online), ("node9", false)];
+        names.map(|(name, online)| (name.to_owned(), online)).to_vec()
+    };
+    assert_eq!(names(world.node(1).election.status()).len(), 3, "node 3 is not yet known");
+    let opened = world.open(&[1, 2, 3]);
+    assert_eq!(names(world.node(1).election.status()), expected("node3", true));
+    assert_eq!(names(&world.settle(&opened)), expected("gamma", true));
+}
+
+#[test]
+fn an_own_name_that_cannot_be_shown_is_replaced() {
+    let mut config = Config::new(id(7));
+    config.name = "\u{7}".into();
+    assert_eq!(Election::new(&config).status().nodes[0].name, "node7");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Restart(u32),
+    /// Which nodes form a ring; in which order they speak; how much of it each hears, where the ring ends early.
+    Ring {
+        members: u32,
+        order: u64,
+        heard: Option<Vec<usize>>,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let heard = proptest::option::weighted(0.3, proptest::collection::vec(0..20_usize, 6));
+    let ring = (1..64_u32, any::<u64>(), heard).prop_map(|(members, order, heard)| Step::Ring {
+        members,
+        order,
+        heard,
+    });
+    prop_oneof![1 => (1..7_u32).prop_map(Step::Restart), 6 => ring]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Nodes with different votes, priorities and features, some of them corosync's, in any sequence of rings, some
+    /// of which end before all members have heard all.
+    #[test]
+    fn members_of_a_ring_agree_and_terms_rise_over_all_quorate_rings(
+        votes in proptest::collection::vec(0..4_u32, 1..7),
+        priorities in proptest::collection::vec(0..3_u32, 6),
+        features in proptest::collection::vec(1..3_u32, 6),
+        corosync in proptest::collection::vec(proptest::bool::weighted(0.2), 6),
+        steps in proptest::collection::vec(step(), 1..40),
+    ) {
+        let mut world = World::with_votes(&votes);
+        let count = u32::try_from(votes.len()).unwrap();
+        for (n, i) in (1..=count).zip(0..) {
+            world.node(n).features = features[i];
+            world.node(n).corosync = corosync[i];
+            world.prefer(n, priorities[i]);
+        }
+        for step in steps {
+            match step {
+                Step::Restart(n) => world.restart((n - 1) % count + 1),
+                Step::Ring { members, order, heard } => {
+                    let members: Vec<u32> = (1..=count).filter(|n| members >> (n - 1) & 1 == 1).collect();
+                    if members.is_empty() {
+                        continue;
+                    }
+                    let mut opened = world.open(&members);
+                    let by_order = |(from, _): &(NodeId, Say)| {
+                        order.wrapping_mul(u64::from(from.get()) | 1).rotate_left(29).wrapping_mul(order | 1)
+                    };
+                    opened.said.sort_by_key(by_order);
+                    let mut statuses = Vec::new();
+                    for (i, &listener) in members.iter().enumerate() {
+                        let heard = heard.as_ref().map_or(usize::MAX, |heard| heard[i]);
+                        for (from, say) in opened.said.iter().take(heard) {
+                            world.hear(id(listener), opened.ring, *from, say);
+                        }
+                        if heard >= opened.said.len() {
+                            statuses.push(world.sync(id(listener), opened.ring));
+                        }
+                    }
+                    if !statuses.is_empty() {
+                        world.agreed(statuses);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A member of the ring that takes part in the election.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use bytes::Bytes;
+use quorate_membership::driver::Core;
+use quorate_membership::wire::body::Body;
+use quorate_membership::{
+    Config, ConfigError, Event as RingEvent, Group, Guarantee, MulticastError, Origin, Service, Stats,
+    Stored, Time, Totem, Transmit,
+};
+use tokio::sync::watch;
+
+use crate::{Election, Outcome, Say, Status};
+
+/// What a member is told, in the ring's order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// What happened on the ring. What members say of themselves in the sync stages ([`RingEvent::Service`]) is not
+    /// among it: the election keeps that to itself.
+    Ring(RingEvent),
+    /// The new status. It follows the event that brought it, a new ring or the end of its sync; only
+    /// [`RingEvent::Left`], the last event of all, comes after its status.
+    Status(Status),
+}
+
+/// The ring's core with the election folded over its events. Its contract is [`Totem`]'s.
+pub struct Member {
+    totem: Totem,
+    election: Election,
+    latest: watch::Sender<Status>,
+    /// Events that follow from the one polled last.
+    events: VecDeque<Event>,
+    /// The cost of events that end here, which the ring has not yet been told are taken.
+    taken: usize,
+}
+
+impl Member {
+    /// See [`Totem::new`].
+    ///
+    /// # Errors
+    /// As [`Totem::new`].
+    pub fn new(config: &Config, stored: Stored, entropy: [u8; 32], now: Time) -> Result<Self, ConfigError> {
+        let totem = Totem::new(config, stored, entropy, now)?;
+        let election = Election::new(config);
+        let latest = watch::Sender::new(election.status().clone());
+        Ok(Self { totem, election, latest, events: VecDeque::new(), taken: 0 })
+    }
+
+    /// The same member, with this priority as a candidate ([`Election::with_priority`]). To be called before the first
+    /// ring.
+    #[must_use]
+    pub fn with_priority(mut self, priority: u32) -> Self {
+        self.election = self.election.with_priority(priority);
+        self
+    }
+
+    /// The latest status, always, whether or not anybody takes the events.
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.latest.subscribe()
+    }
+
+    fn pay(&mut self, now: Time) {
+        if self.taken > 0 {
+            self.totem.consumed(now, mem::take(&mut self.taken));
+        }
+    }
+}
+
+impl Core for Member {
+    type Event = Event;
+
+    fn poll_event(&mut self) -> Option<Event> {
+        while self.events.is_empty() {
+            let event = self.totem.poll_event()?;
+            let Outcome { say, status } = self.election.handle(&event);
+            if let Some(Say { node_info, candidacy }) = say {
+                self.totem.set_sync_message(Service::Votequorum, Body::NodeInfo(node_info).encode());
+                self.totem.set_sync_message(Service::Quorate, candidacy.encode());
+            }
+            let status = status.map(|status| {
+                self.latest.send_replace(status.clone());
+                Event::Status(status)
+            });
+            match event {
+                RingEvent::Service(_) => self.taken += event.cost(),
+                RingEvent::Left(_) => {
+                    self.events.extend(status);
+                    self.events.push_back(Event::Ring(event));
+                }
+                _ => {
+                    self.events.push_back(Event::Ring(event));
+                    self.events.extend(status);
+                }
+            }
+        }
+        self.events.pop_front()
+    }
+
+    fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes) {
+        self.pay(now);
+        self.totem.handle_datagram(now, origin, datagram);
+    }
+    fn handle_timeout(&mut self, now: Time) {
+        self.pay(now);
+        self.totem.handle_timeout(now);
+    }
+    fn consumed(&mut self, now: Time, cost: usize) {
+        self.totem.consumed(now, cost);
+    }
+    fn handle_stored(&mut self, now: Time, stored: Stored) {
+        self.totem.handle_stored(now, stored);
+    }
+    fn multicast(
+        &mut self,
+        now: Time,
+        group: &Group,
+        guarantee: Guarantee,
+        payload: Bytes,
+    ) -> Result<(), MulticastError> {
+        self.totem.multicast(now, group, guarantee, payload)
+    }
+    fn leave(&mut self, now: Time) {
+        self.totem.leave(now);
+    }
+    fn must_store(&self) -> Option<Stored> {
+        self.totem.must_store()
+    }
+    fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.totem.poll_transmit()
+    }
+    fn poll_timeout(&self) -> Option<Time> {
+        self.totem.poll_timeout()
+    }
+    fn stats(&self) -> &Stats {
+        self.totem.stats()
+    }
+    /// A status costs nothing: no more than two come with each ring, whose own event is paid for.
+    fn cost(event: &Event) -> usize {
+        match event {
+            Event::Ring(event) => event.cost(),
+            Event::Status(_) => 0,
+        }
+    }
+    fn is_last(event: &Event) -> bool {
+        matches!(event, Event::Ring(RingEvent::Left(_)))
+    }
+}

@@ -1,0 +1,499 @@
+//! The driver against a core that does what it is told, over a transport of channels, in tokio's paused time.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::time::timeout;
+
+use super::*;
+use crate::{Destination, Memory};
+
+/// A core whose datagrams are commands: `room 2`, `tell x`, `send x`, `due 50`, `store 7`, `unread on`. It notes every
+/// input and every output.
+#[derive(Default)]
+struct Fake {
+    log: Log,
+    room: usize,
+    unread: bool,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<String>,
+    due: Option<Time>,
+    again: Option<Duration>,
+    to_store: Option<Stored>,
+    stats: Stats,
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn note(&self, line: impl Into<String>) {
+        self.0.lock().unwrap().push(line.into());
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn count(&self, line: &str) -> usize {
+        self.lines().iter().filter(|noted| *noted == line).count()
+    }
+}
+
+const LAST: &str = "left";
+const COST: usize = 100;
+
+impl Core for Fake {
+    type Event = String;
+
+    fn handle_datagram(&mut self, now: Time, _: Origin, datagram: &Bytes) {
+        let text = str::from_utf8(datagram).unwrap();
+        self.log.note(format!("heard {text}"));
+        for command in text.split(';') {
+            let (verb, value) = command.split_once(' ').unwrap_or((command, ""));
+            let number = || value.parse().unwrap();
+            match verb {
+                "room" => self.room = usize::try_from(number()).unwrap(),
+                "tell" => self.events.push_back(value.to_owned()),
+                "send" => self.transmits.push_back(transmit(value)),
+                "due" => self.due = Some(now + Duration::from_millis(number())),
+                "again" => self.again = Some(Duration::from_micros(number())),
+                "store" => self.to_store = Some(Stored { ring_seq: number(), boots: 1 }),
+                "unread" => self.unread = value == "on",
+                _ => {}
+            }
+        }
+    }
+    fn handle_timeout(&mut self, now: Time) {
+        self.log.note("timeout");
+        self.due = self.again.map(|again| now + again);
+    }
+    fn handle_stored(&mut self, _: Time, stored: Stored) {
+        self.log.note(format!("stored {}", stored.ring_seq));
+        self.to_store.take_if(|wanted| *wanted == stored);
+    }
+    fn multicast(&mut self, _: Time, _: &Group, _: Guarantee, payload: Bytes) -> Result<(), MulticastError> {
+        if self.unread {
+            return Err(MulticastError::EventsUnread);
+        }
+        self.room = self.room.checked_sub(1).ok_or(MulticastError::Full)?;
+        self.log.note(format!("multicast {}", str::from_utf8(&payload).unwrap()));
+        Ok(())
+    }
+    fn consumed(&mut self, _: Time, cost: usize) {
+        self.log.note(format!("consumed {cost}"));
+        self.unread = false;
+    }
+    fn leave(&mut self, _: Time) {
+        self.log.note("leave");
+        self.transmits.push_back(transmit("LEAVE"));
+        self.events.push_back(LAST.to_owned());
+    }
+    fn must_store(&self) -> Option<Stored> {
+        self.to_store
+    }
+    fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+    fn poll_event(&mut self) -> Option<String> {
+        let event = self.events.pop_front()?;
+        self.log.note(format!("told {event}"));
+        Some(event)
+    }
+    fn poll_timeout(&self) -> Option<Time> {
+        self.due
+    }
+    fn stats(&self) -> &Stats {
+        &self.stats
+    }
+    fn cost(_: &String) -> usize {
+        COST
+    }
+    fn is_last(event: &String) -> bool {
+        event == LAST
+    }
+}
+
+fn transmit(text: &str) -> Transmit {
+    Transmit { to: Destination::Everyone, datagram: Bytes::copy_from_slice(text.as_bytes()) }
+}
+
+/// What comes is what the test sends into the channel, one datagram a batch; what goes is noted.
+struct Wire {
+    log: Log,
+    incoming: UnboundedReceiver<&'static str>,
+}
+
+impl Transport for Wire {
+    async fn send(&mut self, batch: &mut VecDeque<Transmit>) -> io::Result<()> {
+        for transmit in batch.drain(..) {
+            self.log.note(format!("sent {}", str::from_utf8(&transmit.datagram).unwrap()));
+        }
+        Ok(())
+    }
+
+    async fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
+        match self.incoming.recv().await {
+            Some(text) => batch.push((Origin { peer: None }, Bytes::from_static(text.as_bytes()))),
+            None => return Err(io::Error::other("unplugged")),
+        }
+        Ok(())
+    }
+}
+
+struct Bed {
+    node: Node,
+    events: Events<String>,
+    network: UnboundedSender<&'static str>,
+    log: Log,
+    disk: Memory,
+}
+
+impl Bed {
+    fn new() -> Self {
+        Self::with_clock(Clock::tokio())
+    }
+
+    fn with_clock(clock: Clock) -> Self {
+        let log = Log::default();
+        let disk = Memory::default();
+        let (network, incoming) = mpsc::unbounded_channel();
+        let wire = Wire { log: log.clone(), incoming };
+        let core = Fake { log: log.clone(), ..Fake::default() };
+        let (node, events) = run(core, wire, Store::in_memory(&disk).0, clock);
+        Self { node, events, network, log, disk }
+    }
+
+    /// One datagram arrives and is handled.
+    async fn hear(&self, text: &'static str) {
+        self.network.send(text).unwrap();
+        settle().await;
+    }
+
+    /// A task that multicasts; it has reached the driver when this returns.
+    async fn multicasting(&self, text: &'static str) -> tokio::task::JoinHandle<Result<(), MulticastError>> {
+        let node = self.node.clone();
+        let task = tokio::spawn(async move { multicast(&node, text).await });
+        settle().await;
+        task
+    }
+}
+
+async fn multicast(node: &Node, text: &'static str) -> Result<(), MulticastError> {
+    let group = "orders".parse().unwrap();
+    node.multicast(&group, Guarantee::Agreed, Bytes::from_static(text.as_bytes())).await
+}
+
+/// Until every task waits for something.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+async fn is_pending<T>(task: &mut tokio::task::JoinHandle<T>) -> bool {
+    timeout(Duration::from_secs(60), task).await.is_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_multicast_waits_until_there_is_room() {
+    let bed = Bed::new();
+    let mut sending = bed.multicasting("a").await;
+    assert!(is_pending(&mut sending).await);
+    bed.hear("room 1").await;
+    assert_eq!(sending.await.unwrap(), Ok(()));
+    assert_eq!(bed.log.lines(), ["heard room 1", "multicast a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_multicasts_keep_their_order() {
+    let bed = Bed::new();
+    let mut sending = Vec::new();
+    for text in ["a", "b", "c", "d"] {
+        sending.push(bed.multicasting(text).await);
+    }
+    bed.hear("room 1").await;
+    bed.hear("room 2").await;
+    let sent = ["heard room 1", "multicast a", "heard room 2", "multicast b", "multicast c"];
+    assert_eq!(bed.log.lines(), sent);
+    assert!(is_pending(&mut sending.pop().unwrap()).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_multicasts_than_the_channel_holds_all_arrive_in_order() {
+    let bed = Bed::new();
+    bed.hear("room 1000").await;
+    let sending = futures_of_all((0..500).map(|_| multicast(&bed.node, "x")));
+    assert!(sending.await.into_iter().all(|result| result.is_ok()));
+    assert_eq!(bed.log.count("multicast x"), 500);
+}
+
+/// Polls all to their ends, in order.
+async fn futures_of_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(move |context| {
+        for (future, output) in &mut waiting {
+            if output.is_none()
+                && let Poll::Ready(value) = future.as_mut().poll(context)
+            {
+                *output = Some(value);
+            }
+        }
+        match waiting.iter().all(|(_, output)| output.is_some()) {
+            true => Poll::Ready(waiting.iter_mut().filter_map(|(_, output)| output.take()).collect()),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn unread_events_are_an_error_at_once_and_reading_them_mends_it() {
+    let mut bed = Bed::new();
+    bed.hear("tell x;unread on;room 1").await;
+    assert_eq!(multicast(&bed.node, "a").await, Err(MulticastError::EventsUnread));
+    assert_eq!(bed.events.next().await.as_deref(), Some("x"));
+    assert_eq!(multicast(&bed.node, "a").await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_multicast_that_waits_learns_that_events_are_unread() {
+    let bed = Bed::new();
+    let sending = bed.multicasting("a").await;
+    bed.hear("unread on").await;
+    assert_eq!(sending.await.unwrap(), Err(MulticastError::EventsUnread));
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_long_a_message_is_refused_at_once_even_behind_one_that_waits() {
+    let bed = Bed::new();
+    let _waiting = bed.multicasting("a").await;
+    let length = Totem::MAX_PAYLOAD + 1;
+    let group = "orders".parse().unwrap();
+    let sending = bed.node.multicast(&group, Guarantee::Safe, Bytes::from(vec![0; length]));
+    assert_eq!(sending.await, Err(MulticastError::TooLong { length }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_multicast_future_leaves_nothing_behind() {
+    let bed = Bed::new();
+    let (first, second, third) =
+        (bed.multicasting("a").await, bed.multicasting("b").await, bed.multicasting("c").await);
+    first.abort();
+    second.abort();
+    settle().await;
+    bed.hear("room 5").await;
+    assert_eq!(third.await.unwrap(), Ok(()));
+    assert_eq!(bed.log.lines(), ["heard room 5", "multicast c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn outputs_go_out_in_order_and_before_the_next_input() {
+    let bed = Bed::new();
+    bed.network.send("tell x;send 1;tell y;send 2").unwrap();
+    bed.hear("tell z").await;
+    assert_eq!(
+        bed.log.lines(),
+        [
+            "heard tell x;send 1;tell y;send 2",
+            "sent 1",
+            "sent 2",
+            "told x",
+            "told y",
+            "heard tell z",
+            "told z"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn leave_is_ready_when_the_last_event_is_out() {
+    let mut bed = Bed::new();
+    let sending = bed.multicasting("a").await;
+    bed.node.leave().await;
+    assert_eq!(bed.log.lines(), ["leave", "sent LEAVE", "told left"]);
+    assert_eq!(bed.events.next().await.as_deref(), Some(LAST));
+    assert_eq!(bed.events.next().await, None);
+
+    assert_eq!(sending.await.unwrap(), Err(MulticastError::Left));
+    assert_eq!(multicast(&bed.node, "b").await, Err(MulticastError::Left));
+    bed.node.leave().await;
+    assert_eq!(bed.node.stats().await, Stats::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_nobody_holds_leaves() {
+    let bed = Bed::new();
+    drop(bed.node);
+    settle().await;
+    assert_eq!(bed.log.lines(), Vec::<String>::new(), "somebody still listens");
+    drop(bed.events);
+    settle().await;
+    assert_eq!(bed.log.lines(), ["leave", "sent LEAVE", "told left", "consumed 100"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_dropped_the_events_still_sends_and_all_events_count_as_taken() {
+    let bed = Bed::new();
+    bed.hear("tell x;tell y;room 1").await;
+    drop(bed.events);
+    settle().await;
+    bed.network.send("tell z").unwrap();
+    settle().await;
+    assert_eq!(multicast(&bed.node, "a").await, Ok(()));
+    assert_eq!(
+        bed.log.lines()[3..],
+        ["consumed 200", "heard tell z", "told z", "consumed 100", "multicast a"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn taking_events_is_told_to_the_core() {
+    let mut bed = Bed::new();
+    bed.hear("tell x;tell y").await;
+    bed.events.next().await.unwrap();
+    bed.events.next().await.unwrap();
+    settle().await;
+    assert_eq!(bed.log.lines().last().unwrap(), "consumed 200");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_disk_delays_nothing() {
+    let bed = Bed::new();
+    bed.disk.set_latency(Duration::from_secs(10));
+    bed.hear("store 7").await;
+    bed.hear("room 1;send 1;due 50").await;
+    assert_eq!(multicast(&bed.node, "a").await, Ok(()));
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    let meanwhile = ["heard store 7", "heard room 1;send 1;due 50", "sent 1", "multicast a", "timeout"];
+    assert_eq!(bed.log.lines(), meanwhile);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(bed.log.lines().last().unwrap(), "stored 7");
+    assert_eq!(bed.disk.get(), Some(Stored { ring_seq: 7, boots: 1 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_changed_while_it_was_written_is_written_again() {
+    let bed = Bed::new();
+    bed.disk.set_latency(Duration::from_secs(1));
+    bed.hear("store 7").await;
+    bed.hear("store 8").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(bed.log.lines()[2..], ["stored 7", "stored 8"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_fails_is_tried_again() {
+    let bed = Bed::new();
+    bed.disk.set_failing(true);
+    bed.hear("store 7").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(bed.log.lines(), ["heard store 7"]);
+    bed.disk.set_failing(false);
+    tokio::time::sleep(STORE_AGAIN).await;
+    assert_eq!(bed.log.lines(), ["heard store 7", "stored 7"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_timer_first_hears_what_waits_in_the_socket() {
+    let late = Arc::new(AtomicU64::new(0));
+    let clock = {
+        let (late, tokio) = (Arc::clone(&late), Clock::tokio());
+        Clock::new(move || tokio.now() + Duration::from_millis(late.load(Ordering::Relaxed)))
+    };
+    let bed = Bed::with_clock(clock);
+    bed.hear("due 1000").await;
+    // The process stands still for ten seconds; the token's sign of life is the last of what came meanwhile.
+    late.store(10_000, Ordering::Relaxed);
+    bed.network.send("stale").unwrap();
+    bed.network.send("stale").unwrap();
+    bed.hear("due 1000").await;
+    assert_eq!(bed.log.count("timeout"), 0);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(bed.log.count("timeout"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_suspend_timers_run_although_tokio_slept_through_it() {
+    let suspended = Arc::new(AtomicU64::new(0));
+    let clock = {
+        let (suspended, tokio) = (Arc::clone(&suspended), Clock::tokio());
+        Clock::new(move || tokio.now() + Duration::from_millis(suspended.load(Ordering::Relaxed)))
+    };
+    let bed = Bed::with_clock(clock);
+    bed.hear("due 60000").await;
+    suspended.store(3_600_000, Ordering::Relaxed);
+    tokio::time::sleep(SLEEP_MAX + SLEEP_MIN).await;
+    assert_eq!(bed.log.count("timeout"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn timers_finer_than_tokios_do_not_spin() {
+    let bed = Bed::new();
+    bed.hear("again 10;due 1").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let timeouts = bed.log.count("timeout");
+    assert!((400..=1001).contains(&timeouts), "{timeouts} in a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_core_whose_timer_is_always_due_does_not_spin() {
+    let bed = Bed::new();
+    bed.hear("again 0;due 0").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let timeouts = bed.log.count("timeout");
+    assert!((400..=1002).contains(&timeouts), "{timeouts} in a second");
+}
+
+/// A network on which there is always something.
+struct Flood;
+
+impl Transport for Flood {
+    async fn send(&mut self, batch: &mut VecDeque<Transmit>) -> io::Result<()> {
+        batch.clear();
+        Ok(())
+    }
+
+    async fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
+        batch.push((Origin { peer: None }, Bytes::from_static(b"noise")));
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_keeps_neither_timers_nor_commands_nor_other_tasks_out() {
+    let reads = AtomicU64::new(0);
+    let clock = Clock::new(move || Time::from_micros(reads.fetch_add(1, Ordering::Relaxed)));
+    let log = Log::default();
+    let core = Fake { log: log.clone(), room: 1, due: Some(Time::from_micros(10_000)), ..Fake::default() };
+    let (node, _events) = run(core, Flood, Store::in_memory(&Memory::default()).0, clock);
+    assert_eq!(multicast(&node, "a").await, Ok(()));
+    assert_eq!(node.stats().await, Stats::default());
+    while log.count("timeout") == 0 {
+        tokio::task::yield_now().await;
+    }
+    node.leave().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_fails_ends_the_node_with_its_last_event() {
+    let Bed { node, mut events, network, .. } = Bed::new();
+    drop(network);
+    assert_eq!(events.next().await.as_deref(), Some(LAST));
+    assert_eq!(events.next().await, None);
+    assert_eq!(multicast(&node, "a").await, Err(MulticastError::Left));
+}
+
+#[tokio::test]
+async fn both_clocks_start_at_zero_and_go_on() {
+    for clock in [Clock::boot_time(), Clock::tokio()] {
+        let early = clock.now();
+        assert!(early < Time::from_micros(1_000_000), "{early:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert!(clock.now() - early >= Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn no_two_nodes_start_with_the_same_randomness() {
+    assert_ne!(entropy().unwrap(), entropy().unwrap());
+}

@@ -1,0 +1,373 @@
+//! Where the record lives: a file, or for simulators a memory that restarts survive.
+//!
+//! The file is `quorate_NODE` in the state directory, text, mode 0600:
+//!
+//! ```text
+//! quorate state 1
+//! ring_seq 1024
+//! boots 3
+//! crc32 0d1c2b3a
+//! ```
+//!
+//! It is replaced as a whole (temporary file, fsync, rename, fsync of the directory), so a crash leaves the old record
+//! or the new one. Beside it, `quorate_NODE.lock` is locked for as long as a process uses the record.
+//!
+//! A record that is missing or damaged has a rule, not an assertion: the node goes on from the wall clock in
+//! milliseconds since 1970. A ring sequence number rises by 4 with each ring, the clock by 1000 a second, so the clock
+//! is ahead of every ring that the lost record could have named, unless it was set back by more than the cluster's
+//! age. A record that was put back from a backup cannot be told from a good one: remove it instead.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::FlockOperation;
+
+use super::Stored;
+use crate::NodeId;
+
+/// Where a node's record is written. One process at a time has the store of a node.
+#[derive(Clone, Debug)]
+pub struct Store(Medium);
+
+#[derive(Clone, Debug)]
+enum Medium {
+    File(Arc<Record>),
+    Memory(Memory),
+}
+
+impl Store {
+    /// Opens the record of `node` in `state_dir`, which is made if it does not exist, and reads it. Without a usable
+    /// record, `ring_seq` starts from the wall clock and `boots` from 0.
+    ///
+    /// Blocks for as long as the disk does.
+    ///
+    /// # Errors
+    /// If the directory cannot be used, another process of this node runs, or the record was written by a later
+    /// version. The message names the path and says what to do.
+    pub fn open(state_dir: impl AsRef<Path>, node: NodeId) -> io::Result<(Self, Stored)> {
+        let directory = state_dir.as_ref().to_owned();
+        let name = format!("quorate_{node}");
+        fs::create_dir_all(&directory).map_err(|error| {
+            explain(
+                &error,
+                &directory,
+                "cannot be made: create it for this user, or choose another state directory",
+            )
+        })?;
+        let lock = lock(&directory.join(format!("{name}.lock")), node)?;
+        let record = Record { path: directory.join(name), directory, lock };
+        let stored = record.read()?;
+        Ok((Self(Medium::File(Arc::new(record))), stored))
+    }
+
+    /// A store in `memory`, for simulators, and what is in it: the default record if nothing is.
+    pub fn in_memory(memory: &Memory) -> (Self, Stored) {
+        (Self(Medium::Memory(memory.clone())), memory.get().unwrap_or_default())
+    }
+
+    /// Makes the record durable. A file is written on a thread of its own: the caller waits, its thread does not.
+    ///
+    /// # Errors
+    /// If it may not be durable. The message names the path.
+    pub async fn save(&self, stored: Stored) -> io::Result<()> {
+        match &self.0 {
+            Medium::Memory(memory) => memory.save(stored).await,
+            Medium::File(record) => {
+                let record = Arc::clone(record);
+                tokio::task::spawn_blocking(move || record.write(stored)).await.map_err(io::Error::other)?
+            }
+        }
+    }
+}
+
+/// A disk for simulators: clones share it, so what a node wrote is there when it restarts.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Mutex<Disk>>);
+
+#[derive(Debug, Default)]
+struct Disk {
+    stored: Option<Stored>,
+    latency: Duration,
+    failing: bool,
+}
+
+impl Memory {
+    /// What is stored.
+    pub fn get(&self) -> Option<Stored> {
+        self.disk().stored
+    }
+
+    /// Replaces what is stored: by an older record, or by nothing, as a lost disk does.
+    pub fn set(&self, stored: Option<Stored>) {
+        self.disk().stored = stored;
+    }
+
+    /// How long a write takes from now on; at first, no time.
+    pub fn set_latency(&self, latency: Duration) {
+        self.disk().latency = latency;
+    }
+
+    /// Whether writes fail from now on.
+    pub fn set_failing(&self, failing: bool) {
+        self.disk().failing = failing;
+    }
+
+    async fn save(&self, stored: Stored) -> io::Result<()> {
+        let latency = self.disk().latency;
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        let mut disk = self.disk();
+        if disk.failing {
+            return Err(io::Error::other("the simulated disk fails"));
+        }
+        disk.stored = Some(stored);
+        Ok(())
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The file.
+#[derive(Debug)]
+struct Record {
+    directory: PathBuf,
+    path: PathBuf,
+    /// Held, not used: the lock goes with it.
+    #[expect(dead_code)]
+    lock: File,
+}
+
+impl Record {
+    fn read(&self) -> io::Result<Stored> {
+        let bytes = match fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(from_wall_clock()),
+            Err(error) => {
+                return Err(explain(&error, &self.path, "cannot be read: run as the user that owns it"));
+            }
+        };
+        match parse(&bytes) {
+            Ok(stored) => Ok(stored),
+            Err(Unusable::Later) => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "{}: written by a later version of quorate: run that version, or remove the file",
+                    self.path.display()
+                ),
+            )),
+            Err(Unusable::Damaged) => {
+                let stored = from_wall_clock();
+                tracing::warn!(
+                    path = %self.path.display(),
+                    ring_seq = stored.ring_seq,
+                    "the stored record is damaged; going on from the wall clock, so that no ring id is used twice"
+                );
+                Ok(stored)
+            }
+        }
+    }
+
+    fn write(&self, stored: Stored) -> io::Result<()> {
+        let draft = self.path.with_extension("new");
+        let replace = || {
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+            file.write_all(print(stored).as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&draft, &self.path)?;
+            File::open(&self.directory)?.sync_all()
+        };
+        replace().map_err(|error| {
+            explain(
+                &error,
+                &self.path,
+                "cannot be written: free some space, or correct the directory's owner",
+            )
+        })
+    }
+}
+
+/// Takes the lock that says a process of this node runs.
+fn lock(path: &Path, node: NodeId) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(
+        |error| explain(&error, path, "cannot be opened: run as the user that owns the directory"),
+    )?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!(
+                "{}: another process runs node {node} with this state directory: stop it, \
+                 or give this node another id or state directory",
+                path.display()
+            ),
+        )),
+        Err(error) => {
+            Err(explain(&error.into(), path, "cannot be locked: choose a state directory on a local disk"))
+        }
+    }
+}
+
+fn from_wall_clock() -> Stored {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Stored { ring_seq: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX), boots: 0 }
+}
+
+const HEADING: &str = "quorate state ";
+const VERSION: u32 = 1;
+
+fn print(stored: Stored) -> String {
+    let body = format!("{HEADING}{VERSION}\nring_seq {}\nboots {}\n", stored.ring_seq, stored.boots);
+    let crc = crc32(body.as_bytes());
+    format!("{body}crc32 {crc:08x}\n")
+}
+
+enum Unusable {
+    Later,
+    Damaged,
+}
+
+fn parse(bytes: &[u8]) -> Result<Stored, Unusable> {
+    let read = || {
+        let text = str::from_utf8(bytes).ok()?;
+        let (body, crc) = text.rsplit_once("crc32 ")?;
+        if u32::from_str_radix(crc.strip_suffix('\n')?, 16).ok()? != crc32(body.as_bytes()) {
+            return None;
+        }
+        let mut lines = body.lines();
+        let version: u32 = lines.next()?.strip_prefix(HEADING)?.parse().ok()?;
+        if version > VERSION {
+            return Some(Err(Unusable::Later));
+        }
+        Some(Ok(Stored {
+            ring_seq: lines.next()?.strip_prefix("ring_seq ")?.parse().ok()?,
+            boots: lines.next()?.strip_prefix("boots ")?.parse().ok()?,
+        }))
+    };
+    read().unwrap_or(Err(Unusable::Damaged))
+}
+
+/// The checksum of zip and Ethernet (polynomial 0x04c11db7, reflected).
+fn crc32(bytes: &[u8]) -> u32 {
+    let bit = |crc: u32| (crc >> 1) ^ (0xedb8_8320 * (crc & 1));
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| bit(crc)))
+}
+
+fn explain(error: &io::Error, path: &Path, advice: &str) -> io::Error {
+    io::Error::new(error.kind(), format!("{} {advice} ({error})", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn node(id: u32) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_saved_record_is_there_after_a_restart_and_for_the_owner_only() {
+        let state = tempfile::tempdir().unwrap();
+        let stored = Stored { ring_seq: 1024, boots: 7 };
+        let (store, _) = Store::open(state.path(), node(3)).unwrap();
+        store.save(stored).await.unwrap();
+        drop(store);
+
+        assert_eq!(Store::open(state.path(), node(3)).unwrap().1, stored);
+        let mode = fs::metadata(state.path().join("quorate_3")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(!state.path().join("quorate_3.new").exists());
+    }
+
+    #[test]
+    fn without_a_record_the_wall_clock_is_ahead_of_every_ring_that_can_have_been() {
+        let state = tempfile::tempdir().unwrap();
+        let (_store, stored) = Store::open(state.path().join("made/when/needed"), node(1)).unwrap();
+        let year_2025 = 1_735_689_600_000;
+        assert!(stored.ring_seq > year_2025, "{stored:?}");
+    }
+
+    #[test]
+    fn a_torn_record_counts_as_lost() {
+        let state = tempfile::tempdir().unwrap();
+        let whole = print(Stored { ring_seq: 5, boots: 1 });
+        for length in 0..whole.len() {
+            fs::write(state.path().join("quorate_1"), &whole[..length]).unwrap();
+            let (_store, stored) = Store::open(state.path(), node(1)).unwrap();
+            assert!(stored.ring_seq > 5, "cut after {length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_record_of_a_later_version_is_left_alone() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join("quorate_1");
+        let body = "quorate state 2\nsomething else\n";
+        let text = format!("{body}crc32 {:08x}\n", crc32(body.as_bytes()));
+        fs::write(&path, &text).unwrap();
+        let error = Store::open(state.path(), node(1)).unwrap_err().to_string();
+        assert!(error.contains("quorate_1: written by a later version"), "{error}");
+        assert_eq!(fs::read_to_string(path).unwrap(), text);
+    }
+
+    #[test]
+    fn two_processes_of_one_node_cannot_share_its_record() {
+        let state = tempfile::tempdir().unwrap();
+        let first = Store::open(state.path(), node(1)).unwrap();
+        let error = Store::open(state.path(), node(1)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        assert!(error.to_string().contains("another process runs node 1"), "{error}");
+        Store::open(state.path(), node(2)).unwrap();
+        drop(first);
+        Store::open(state.path(), node(1)).unwrap();
+    }
+
+    #[test]
+    fn a_state_directory_that_is_none_is_named_in_the_error() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Store::open(file.path(), node(1)).unwrap_err().to_string();
+        assert!(error.contains(file.path().to_str().unwrap()) && error.contains("choose another"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_simulated_disk_outlives_the_node_and_fails_when_told() {
+        let memory = Memory::default();
+        let stored = Stored { ring_seq: 9, boots: 2 };
+        let (store, fresh) = Store::in_memory(&memory);
+        assert_eq!(fresh, Stored::default());
+        memory.set_latency(Duration::from_secs(5));
+        store.save(stored).await.unwrap();
+        memory.set_failing(true);
+        store.save(Stored::default()).await.unwrap_err();
+        assert_eq!(Store::in_memory(&memory).1, stored);
+    }
+
+    #[test]
+    fn the_checksum_is_the_usual_one() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_parses(ring_seq: u64, boots: u64) {
+            let stored = Stored { ring_seq, boots };
+            prop_assert_eq!(parse(print(stored).as_bytes()).ok(), Some(stored));
+        }
+
+        #[test]
+        fn no_bytes_make_the_parser_panic(bytes: Vec<u8>) {
+            let _ = parse(&bytes);
+        }
+    }
+}

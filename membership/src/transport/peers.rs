@@ -1,0 +1,222 @@
+//! Who is where: node ids and the addresses they receive tokens at.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+
+use super::BindError;
+use crate::wire::Join;
+use crate::{NodeId, Origin};
+
+/// The address book. A node's *home* is the address and port at which it receives unicasts; it sends from the port
+/// below, as corosync does, so the source of a datagram tells the home of its sender.
+///
+/// One id has one home, and one home has one id.
+#[derive(Debug)]
+pub(super) struct Peers {
+    own: NodeId,
+    homes: BTreeMap<NodeId, SocketAddrV4>,
+    ids: BTreeMap<SocketAddrV4, NodeId>,
+    learns: bool,
+    ports: Ports,
+}
+
+/// What a source port says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ports {
+    /// Nothing: a host has one node, at this port, and its address is enough to know it.
+    Same(u16),
+    /// Which of a host's nodes it is: the one whose home port is one above.
+    PerNode,
+}
+
+impl Peers {
+    /// Knows this node, and learns the others from their JOINs.
+    pub(super) fn learning(own: NodeId, home: SocketAddrV4, ports: Ports) -> Self {
+        Self {
+            own,
+            homes: BTreeMap::from([(own, home)]),
+            ids: BTreeMap::from([(home, own)]),
+            learns: true,
+            ports,
+        }
+    }
+
+    /// Knows this node and those listed, and learns nothing.
+    pub(super) fn listed(
+        own: NodeId,
+        home: SocketAddrV4,
+        ports: Ports,
+        list: impl IntoIterator<Item = (NodeId, SocketAddrV4)>,
+    ) -> Result<Self, BindError> {
+        let mut peers = Self { learns: false, ..Self::learning(own, home, ports) };
+        for (id, home) in list.into_iter().filter(|(id, _)| *id != own) {
+            if let Some(other) = peers.ids.insert(home, id) {
+                return Err(BindError::SharedAddress { first: other, second: id, address: home });
+            }
+            peers.homes.insert(id, home);
+        }
+        Ok(peers)
+    }
+
+    /// Where to send what is for this node.
+    pub(super) fn home(&self, id: NodeId) -> Option<SocketAddrV4> {
+        self.homes.get(&id).copied()
+    }
+
+    /// Whether this node sent it.
+    pub(super) fn is_own(&self, source: SocketAddrV4) -> bool {
+        self.home_of(source) == self.home(self.own)
+    }
+
+    /// Who sent a datagram, given who it claims to be from ([`claimed_sender`](crate::wire::claimed_sender)).
+    ///
+    /// Nobody, if another process than the one known claims an id, be it this node's own: the core reports that. If
+    /// there is no list, an id belongs to whoever claimed it first, for as long as this node runs; but a new id at a
+    /// known address replaces the old one there, for a port has one process at a time.
+    pub(super) fn origin(&mut self, source: SocketAddrV4, claim: Option<(NodeId, bool)>) -> Origin {
+        let Some(home) = self.home_of(source) else { return Origin { peer: None } };
+        if let Some((id, joins)) = claim
+            && (joins || id == self.own)
+        {
+            match self.homes.get(&id) {
+                Some(known) if *known != home => return Origin { peer: None },
+                None if self.learns => self.learn(id, home),
+                _ => {}
+            }
+        }
+        Origin { peer: self.ids.get(&home).copied() }
+    }
+
+    fn learn(&mut self, id: NodeId, home: SocketAddrV4) {
+        // The bound is on what forged JOINs can make us remember.
+        let full = self.homes.len() >= Join::MAX_NODES && !self.ids.contains_key(&home);
+        if full || self.ids.get(&home) == Some(&self.own) {
+            return;
+        }
+        tracing::debug!(%id, %home, "learnt from a JOIN");
+        if let Some(former) = self.ids.insert(home, id) {
+            self.homes.remove(&former);
+        }
+        self.homes.insert(id, home);
+    }
+
+    fn home_of(&self, source: SocketAddrV4) -> Option<SocketAddrV4> {
+        let port = match self.ports {
+            Ports::Same(port) => port,
+            Ports::PerNode => source.port().checked_add(1)?,
+        };
+        Some(SocketAddrV4::new(*source.ip(), port))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOINS: bool = true;
+
+    fn node(id: u32) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    fn at(text: &str) -> SocketAddrV4 {
+        text.parse().unwrap()
+    }
+
+    fn learning() -> Peers {
+        Peers::learning(node(1), at("127.0.0.1:5405"), Ports::PerNode)
+    }
+
+    fn listed(ports: Ports) -> Peers {
+        let list = [(node(1), at("10.0.0.1:5405")), (node(2), at("10.0.0.2:5405"))];
+        Peers::listed(node(1), at("10.0.0.1:5405"), ports, list).unwrap()
+    }
+
+    #[track_caller]
+    fn check(peers: &mut Peers, source: &str, claim: Option<(u32, bool)>, peer: Option<u32>) {
+        let claim = claim.map(|(id, joins)| (node(id), joins));
+        assert_eq!(peers.origin(at(source), claim).peer, peer.map(node));
+    }
+
+    #[test]
+    fn without_a_list_ids_are_learnt_from_joins_and_from_nothing_else() {
+        let mut peers = learning();
+        check(&mut peers, "127.0.0.2:5404", Some((2, false)), None);
+        assert_eq!(peers.home(node(2)), None);
+        check(&mut peers, "127.0.0.2:5404", Some((2, JOINS)), Some(2));
+        assert_eq!(peers.home(node(2)), Some(at("127.0.0.2:5405")));
+        check(&mut peers, "127.0.0.2:5404", None, Some(2));
+        check(&mut peers, "127.0.0.2:5406", None, None);
+    }
+
+    #[test]
+    fn an_id_claimed_at_two_addresses_belongs_to_the_first() {
+        let mut peers = learning();
+        check(&mut peers, "127.0.0.2:5404", Some((2, JOINS)), Some(2));
+        check(&mut peers, "127.0.0.3:5404", Some((2, JOINS)), None);
+        assert_eq!(peers.home(node(2)), Some(at("127.0.0.2:5405")));
+    }
+
+    #[test]
+    fn a_node_that_comes_back_under_another_id_is_known_by_that() {
+        let mut peers = learning();
+        check(&mut peers, "127.0.0.2:5404", Some((2, JOINS)), Some(2));
+        check(&mut peers, "127.0.0.2:5404", Some((3, JOINS)), Some(3));
+        assert_eq!((peers.home(node(2)), peers.home(node(3))), (None, Some(at("127.0.0.2:5405"))));
+    }
+
+    #[test]
+    fn nobody_else_is_this_node() {
+        for mut peers in [learning(), listed(Ports::PerNode)] {
+            let home = peers.home(node(1));
+            for joins in [JOINS, false] {
+                check(&mut peers, "10.0.0.2:5404", Some((1, joins)), None);
+            }
+            assert_eq!(peers.home(node(1)), home);
+        }
+    }
+
+    #[test]
+    fn this_nodes_own_address_is_nobody_elses() {
+        let mut peers = learning();
+        check(&mut peers, "127.0.0.1:5404", Some((7, JOINS)), Some(1));
+        assert_eq!(peers.home(node(7)), None);
+        assert!(peers.is_own(at("127.0.0.1:5404")) && !peers.is_own(at("127.0.0.1:5406")));
+    }
+
+    #[test]
+    fn a_list_is_all_there_is() {
+        let mut peers = listed(Ports::PerNode);
+        check(&mut peers, "10.0.0.2:5404", None, Some(2));
+        check(&mut peers, "10.0.0.3:5404", Some((3, JOINS)), None);
+        check(&mut peers, "10.0.0.3:5404", Some((2, JOINS)), None);
+        assert_eq!((peers.home(node(3)), peers.home(node(2))), (None, Some(at("10.0.0.2:5405"))));
+    }
+
+    #[test]
+    fn where_a_host_has_one_node_the_source_port_says_nothing() {
+        let mut peers = listed(Ports::Same(5405));
+        check(&mut peers, "10.0.0.2:40000", None, Some(2));
+        let mut peers = listed(Ports::PerNode);
+        check(&mut peers, "10.0.0.2:40000", None, None);
+        check(&mut peers, "10.0.0.2:65535", None, None);
+    }
+
+    #[test]
+    fn forged_joins_fill_no_memory() {
+        let mut peers = learning();
+        for id in 2..10_000 {
+            let source = SocketAddrV4::new((0x7f00_0000 + id).into(), 5404);
+            peers.origin(source, Some((node(id), JOINS)));
+        }
+        assert_eq!(peers.homes.len(), Join::MAX_NODES);
+        assert_eq!(peers.ids.len(), Join::MAX_NODES);
+    }
+
+    #[test]
+    fn two_listed_nodes_at_one_address_are_an_error_that_names_both() {
+        let list = [(node(2), at("127.0.0.1:5407")), (node(3), at("127.0.0.1:5407"))];
+        let error = Peers::listed(node(1), at("127.0.0.1:5405"), Ports::PerNode, list).unwrap_err();
+        assert!(error.to_string().starts_with("nodes 2 and 3 are both at 127.0.0.1:5407"), "{error}");
+    }
+}

@@ -1,0 +1,354 @@
+//! What the transports over UDP share: corosync's sockets, and how they are used.
+//!
+//! With `A` the node's address, `p` its port, `G:P` the group:
+//!
+//! | socket | bound to | for | address reuse |
+//! |---|---|---|---|
+//! | `multicasts` | `G:P` | receives what is for everyone | yes: a host's rings, or nodes, may share a group |
+//! | `unicasts` | `A:p` | receives tokens; nothing is sent from it | no: a second node here is an error |
+//! | `sender` | `A:(p-1)` | sends everything: its port tells which node it is | no |
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::time::Instant;
+
+use super::Transport;
+use super::peers::Peers;
+use crate::config::TransportKind;
+use crate::wire::claimed_sender;
+use crate::{Config, Destination, NodeId, Origin, Transmit};
+
+/// Datagrams read from a socket at a time.
+const BATCH: usize = 64;
+/// More multicasts than a receive buffer can hold: once so many have been read, none is left that was sent before a
+/// unicast that had arrived by then.
+const BACKLOG: usize = 4096;
+/// Longer than any UDP datagram.
+const LONGEST: usize = 1 << 16;
+/// What corosync asks for; the kernel gives what `net.core.rmem_max` and `wmem_max` allow.
+const BUFFER: usize = 1 << 20;
+/// The highest priority (`SO_PRIORITY`) that needs no privilege: tokens pass everything else.
+const TOKEN_PRIORITY: u32 = 6;
+/// How long a full send buffer may hold up the ring before the datagram counts as lost.
+const SEND_WAIT: Duration = Duration::from_millis(100);
+const LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// A transport over UDP and IPv4: [`Udp::multicast`] between hosts, [`Udp::local`] within one.
+///
+/// A datagram that cannot be sent (no route, no buffer, a firewall, an interface that is down) is lost, counted in
+/// [`Lost`], and logged at most once a second. Sockets stay bound to the node's address whatever the interface does:
+/// a node whose network is gone is alone, it does not meet others elsewhere.
+#[derive(Debug)]
+pub struct Udp {
+    multicasts: UdpSocket,
+    unicasts: UdpSocket,
+    sender: UdpSocket,
+    group: SocketAddrV4,
+    peers: Peers,
+    /// Unicasts that were read, and wait until the multicasts sent before them have been read too.
+    held: VecDeque<(SocketAddrV4, Bytes)>,
+    /// Multicasts read while they waited.
+    passed: usize,
+    buffer: Box<[u8]>,
+    lost: Arc<Lost>,
+    logged_at: Option<Instant>,
+}
+
+/// Counters of datagrams that did not leave.
+#[derive(Debug, Default)]
+pub struct Lost {
+    unsent: AtomicU64,
+    unknown: AtomicU64,
+}
+
+impl Lost {
+    /// Those that the system did not send.
+    pub fn unsent(&self) -> u64 {
+        self.unsent.load(Ordering::Relaxed)
+    }
+
+    /// Those for a member whose address is not known.
+    pub fn unknown(&self) -> u64 {
+        self.unknown.load(Ordering::Relaxed)
+    }
+}
+
+/// Where the sockets go.
+pub(super) struct Addresses {
+    /// `A:p`.
+    pub(super) home: SocketAddrV4,
+    /// `G:P`.
+    pub(super) group: SocketAddrV4,
+    pub(super) ttl: u8,
+    /// Whether other processes of this host hear what is sent to the group.
+    pub(super) loopback: bool,
+}
+
+impl Udp {
+    /// The transport that the configuration names (`totem.transport`), at the address that it names.
+    ///
+    /// Has to be called within a tokio runtime with IO enabled.
+    ///
+    /// # Errors
+    /// If a socket cannot be had; the message says what to do.
+    pub fn bind(config: &Config) -> Result<Self, BindError> {
+        match config.network.transport {
+            TransportKind::Multicast => {
+                Self::multicast(config, super::multicast::interface_of(config.network.bind)?)
+            }
+            TransportKind::Local => Self::local(config),
+        }
+    }
+
+    /// What is lost, from now on too.
+    pub fn lost(&self) -> Arc<Lost> {
+        Arc::clone(&self.lost)
+    }
+
+    pub(super) fn open(addresses: &Addresses, peers: Peers) -> Result<Self, BindError> {
+        let &Addresses { home, group, ttl, loopback } = addresses;
+        let Some(source_port) = home.port().checked_sub(1).filter(|port| *port > 0) else {
+            return Err(BindError::Port { port: home.port() });
+        };
+        if !group.ip().is_multicast() {
+            return Err(BindError::NotAGroup { group: *group.ip() });
+        }
+
+        // The one that tells whether a node runs here already comes first.
+        let unicasts = bound(home, |socket| {
+            socket.set_recv_buffer_size(BUFFER)?;
+            // Nice to have; some containers refuse it.
+            let _ = socket.set_priority(TOKEN_PRIORITY);
+            Ok(())
+        })?;
+        let sender = bound(SocketAddrV4::new(*home.ip(), source_port), |socket| {
+            socket.set_send_buffer_size(BUFFER)?;
+            socket.set_multicast_if_v4(home.ip())?;
+            socket.set_multicast_loop_v4(loopback)?;
+            socket.set_multicast_ttl_v4(u32::from(ttl))
+        })?;
+        let multicasts = bound(group, |socket| {
+            socket.set_recv_buffer_size(BUFFER)?;
+            socket.set_reuse_address(true)?;
+            // Not what others on this host have joined on other interfaces.
+            socket.set_multicast_all_v4(false)
+        })?;
+        multicasts.join_multicast_v4(*group.ip(), *home.ip()).map_err(|source| BindError::Join {
+            group: *group.ip(),
+            interface: *home.ip(),
+            source,
+        })?;
+
+        Ok(Self {
+            multicasts,
+            unicasts,
+            sender,
+            group,
+            peers,
+            held: VecDeque::new(),
+            passed: 0,
+            buffer: vec![0; LONGEST].into_boxed_slice(),
+            lost: Arc::default(),
+            logged_at: None,
+        })
+    }
+
+    /// Appends what there is. Unicasts are read first and handed over last: a multicast that was sent before a token
+    /// then is in the multicast socket by the time that is read.
+    ///
+    /// The sockets are read directly, whatever tokio believes of their readiness: it may have heard of a token and not
+    /// yet of the frame before it.
+    fn take(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
+        if self.held.is_empty() {
+            self.passed = 0;
+            while self.held.len() < BATCH
+                && let Some(unicast) = read(&self.unicasts, &mut self.buffer)?
+            {
+                self.held.push_back(unicast);
+            }
+        }
+        let mut drained = false;
+        for _ in 0..BATCH {
+            let Some((source, datagram)) = read(&self.multicasts, &mut self.buffer)? else {
+                drained = true;
+                break;
+            };
+            self.passed += 1;
+            if !self.peers.is_own(source) {
+                batch.push((self.peers.origin(source, claimed_sender(&datagram)), datagram));
+            }
+        }
+        if drained || self.passed >= BACKLOG {
+            for (source, datagram) in self.held.drain(..) {
+                batch.push((self.peers.origin(source, claimed_sender(&datagram)), datagram));
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_one(&mut self, to: Destination, datagram: &[u8]) {
+        let address = match to {
+            Destination::Everyone => self.group,
+            Destination::Member(id) => match self.peers.home(id) {
+                Some(home) => home,
+                None => {
+                    self.lost.unknown.fetch_add(1, Ordering::Relaxed);
+                    return self.log(format_args!("the address of node {id} is not known"));
+                }
+            },
+        };
+        let sent = tokio::time::timeout(SEND_WAIT, self.sender.send_to(datagram, address)).await;
+        if let Err(error) = sent.unwrap_or_else(|elapsed| Err(elapsed.into())) {
+            self.lost.unsent.fetch_add(1, Ordering::Relaxed);
+            self.log(format_args!("{} bytes to {address}: {error}", datagram.len()));
+        }
+    }
+
+    fn log(&mut self, why: fmt::Arguments<'_>) {
+        let now = Instant::now();
+        if self.logged_at.is_none_or(|at| now - at >= LOG_EVERY) {
+            self.logged_at = Some(now);
+            let (unsent, unknown) = (self.lost.unsent(), self.lost.unknown());
+            tracing::warn!(unsent, unknown, "a datagram was not sent: {why}");
+        }
+    }
+}
+
+impl Transport for Udp {
+    async fn send(&mut self, batch: &mut VecDeque<Transmit>) -> io::Result<()> {
+        while let Some(Transmit { to, datagram }) = batch.front() {
+            self.send_one(*to, datagram).await;
+            batch.pop_front();
+        }
+        Ok(())
+    }
+
+    async fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
+        let before = batch.len();
+        loop {
+            self.take(batch)?;
+            if batch.len() > before {
+                return Ok(());
+            }
+            if !self.held.is_empty() {
+                // A whole batch of own copies was passed over, and more may follow.
+                continue;
+            }
+            // Readiness is cleared before the sockets are read again, never after, so no arrival is missed.
+            tokio::select! {
+                biased;
+                ready = self.multicasts.readable() => ready.map(|()| clear_ready(&self.multicasts))?,
+                ready = self.unicasts.readable() => ready.map(|()| clear_ready(&self.unicasts))?,
+            }
+        }
+    }
+}
+
+/// Makes tokio wait for the next arrival, whatever it has seen so far.
+fn clear_ready(socket: &UdpSocket) {
+    let nothing = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
+    let _ = socket.try_io(Interest::READABLE, nothing);
+}
+
+/// Reads a datagram if there is one. It is copied out of the buffer, so that it keeps no more memory than it has bytes
+/// for as long as the ring may need it.
+fn read(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(SocketAddrV4, Bytes)>> {
+    let mut failures = 0;
+    loop {
+        match rustix::net::recvfrom(socket, &mut *buffer, RecvFlags::DONTWAIT) {
+            Ok((length, _, Some(source))) => {
+                if let Ok(source) = SocketAddrV4::try_from(source) {
+                    return Ok(Some((source, Bytes::copy_from_slice(&buffer[..length]))));
+                }
+            }
+            Ok((.., None)) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            // What had happened to the interface is told once, instead of a datagram.
+            Err(_) if failures < 8 => failures += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A socket with its options set and then bound.
+fn bound(
+    address: SocketAddrV4,
+    set_options: impl FnOnce(&Socket) -> io::Result<()>,
+) -> Result<UdpSocket, BindError> {
+    let open = || {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        set_options(&socket)?;
+        Ok(socket)
+    };
+    let socket = open().map_err(|source| BindError::Socket { source })?;
+    socket.bind(&SocketAddr::V4(address).into()).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::PortInUse { address },
+        io::ErrorKind::AddrNotAvailable => BindError::NoSuchAddress { address: *address.ip() },
+        io::ErrorKind::PermissionDenied => BindError::NotAllowed { address },
+        _ => BindError::Socket { source },
+    })?;
+    UdpSocket::from_std(socket.into()).map_err(|source| BindError::Socket { source })
+}
+
+/// Why a transport could not be had, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum BindError {
+    #[error(
+        "UDP port {port} of {ip} is in use: stop the other node or corosync there, \
+         or set another mcastport (a node uses its port and the one below)",
+        port = address.port(), ip = address.ip()
+    )]
+    PortInUse { address: SocketAddrV4 },
+    #[error("no interface of this host has the address {address}: correct bindnetaddr or ring0_addr")]
+    NoSuchAddress { address: Ipv4Addr },
+    #[error(
+        "no interface of this host is in the network of {address}: correct bindnetaddr or ring0_addr, \
+         or bring the interface up"
+    )]
+    NoSuchNetwork { address: Ipv4Addr },
+    #[error("{address} may not be bound by this user: set mcastport to 1025 or more, or run as root")]
+    NotAllowed { address: SocketAddrV4 },
+    #[error(
+        "group {group} cannot be joined on the interface of {interface}: bring it up, with multicast on \
+         ({source})"
+    )]
+    Join { group: Ipv4Addr, interface: Ipv4Addr, source: io::Error },
+    #[error("mcastaddr {group} is no multicast address: take one from 239.0.0.0/8")]
+    NotAGroup { group: Ipv4Addr },
+    #[error("{address} is not an IPv4 address, and this transport has no IPv6: give the IPv4 address")]
+    NotIpv4 { address: IpAddr },
+    #[error(
+        "{address} is not a loopback address: transport `local` is for one host, at 127.0.0.1, 127.0.0.2, ..."
+    )]
+    NotLoopback { address: Ipv4Addr },
+    #[error("port {port} has no port below it to send from: set mcastport to 2 or more")]
+    Port { port: u16 },
+    #[error("nodes {first} and {second} are both at {address}: give them different addresses or ports")]
+    SharedAddress { first: NodeId, second: NodeId, address: SocketAddrV4 },
+    #[error("no socket can be had ({source}): is the limit of open files reached?")]
+    Socket { source: io::Error },
+    #[error("the interfaces of this host cannot be listed ({source}): give ring0_addr as an exact address")]
+    Interfaces { source: io::Error },
+}
+
+/// The address, if it is of the one family that is spoken here.
+pub(super) fn v4(address: IpAddr) -> Result<Ipv4Addr, BindError> {
+    match address {
+        IpAddr::V4(address) => Ok(address),
+        IpAddr::V6(_) => Err(BindError::NotIpv4 { address }),
+    }
+}
