@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_joiner_in_the_middle_of_a_message_loses_that_message_only() {
-        check(&[packet(3, &["tail"], 4), packet(4, &["end", "whole"], 0)], &["!", "!", "whole"]);
+        check(&[packet(3, &["tail"], 4), packet(4, &["end", "whole"], 0)], &["!", "whole", "!"]);
     }
 
     #[test]

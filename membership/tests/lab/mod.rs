@@ -1,6 +1,6 @@
 //! A ring of bare cores in lockstep: a clock, a queue of datagrams, no sockets and no sleeping.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -211,41 +211,6 @@ impl Lab {
         let everyone: Vec<NodeId> = self.hosts.keys().copied().collect();
         for transmit in out {
             let message = wire::decode(&transmit.datagram).expect("what a core sends, it can read");
-            if std::env::var("TRACE").is_ok() {
-                match &message {
-                    Message::Join(j) => eprintln!(
-                        "{:?} {id} -> {:?} JOIN seq={:x} proc={:?} failed={:?}",
-                        self.now, transmit.to, j.ring_seq, j.proc, j.failed
-                    ),
-                    Message::Commit(j) => eprintln!(
-                        "{:?} {id} -> {:?} COMMIT {:?} {:?} {}",
-                        self.now,
-                        transmit.to,
-                        j.ring,
-                        j.members,
-                        j.entries.len()
-                    ),
-                    Message::Token(j) => eprintln!(
-                        "{:?} {id} -> {:?} TOKEN {:?} {:?} seq={} aru={} {:?} flg={} rtr={} fcc={} backlog={}",
-                        self.now,
-                        transmit.to,
-                        j.ring,
-                        j.token_seq,
-                        j.seq,
-                        j.aru,
-                        j.aru_addr,
-                        j.retrans_flg,
-                        j.rtr.len(),
-                        j.fcc,
-                        j.backlog
-                    ),
-                    Message::Multicast(j) => eprintln!(
-                        "{:?} {id} -> {:?} MCAST {:?} from={} seq={} enc={}",
-                        self.now, transmit.to, j.ring, j.from, j.seq, j.encapsulated
-                    ),
-                    _ => {}
-                }
-            }
             self.tokens += u64::from(matches!(message, Message::Token(_)));
             let to = match transmit.to {
                 Destination::Everyone => everyone.iter().copied().filter(|&to| to != id).collect(),
