@@ -1,5 +1,7 @@
 //! What a ring of bare cores does, without a network and without time.
 
+#![allow(clippy::unwrap_used, reason = "tests panic")]
+
 mod lab;
 
 use std::cell::Cell;
@@ -494,7 +496,7 @@ fn sync_messages_are_delivered_from_every_member_before_applications_speak() {
                     in_ring = None;
                 }
                 Event::Deliver(_) => {
-                    assert!(in_ring.is_none(), "node {id}: a message before the sync was done")
+                    assert!(in_ring.is_none(), "node {id}: a message before the sync was done");
                 }
                 _ => {}
             }

@@ -10,7 +10,7 @@ use super::gather::{Considered, Lists, cause_of, note};
 use super::local::Local;
 use super::rotation::successor;
 use crate::wire::{self, CommitEntry, CommitToken, Join, Message, Order};
-use crate::{Cause, NodeId, RingId, Time};
+use crate::{Cause, NodeId, RingId, Seq, Time};
 
 /// The state of a node that has agreed to a ring.
 pub(super) struct Commit {
@@ -109,7 +109,7 @@ fn add_entry(token: &mut CommitToken, local: &Local) {
         received: window.aru() == window.high(),
     });
     let same_ring = |entry: &&mut CommitEntry| entry.ring == local.ring.id;
-    let highest = token.entries.iter_mut().filter(same_ring).map(|entry| entry.aru).reduce(|a, b| a.max(b));
+    let highest = token.entries.iter_mut().filter(same_ring).map(|entry| entry.aru).reduce(Seq::max);
     for entry in token.entries.iter_mut().filter(same_ring) {
         entry.received &= Some(entry.aru) == highest;
     }

@@ -143,10 +143,10 @@ impl Gather {
             members: candidates.into_iter().collect(),
             entries: Vec::new(),
         };
-        Some(self.to_commit(token, Cause::Consensus))
+        Some(self.agree_to(token, Cause::Consensus))
     }
 
-    fn to_commit(&mut self, token: CommitToken, cause: Cause) -> Transition {
+    fn agree_to(&mut self, token: CommitToken, cause: Cause) -> Transition {
         let causes = std::mem::take(&mut self.causes);
         Transition::Commit { cause, causes, token }
     }
@@ -177,7 +177,7 @@ impl Gather {
         let wanted = members == self.lists.candidates() && token.ring.seq > local.attempted;
         wanted.then(|| {
             let cause = Cause::CommitToken { ring: token.ring };
-            self.to_commit(token, cause)
+            self.agree_to(token, cause)
         })
     }
 

@@ -81,7 +81,7 @@ impl Operational {
             sent += 1;
         }
         let visit = Visited { sent, backlog: local.backlog(), slow: local.is_slow() };
-        if let Some(node) = self.rotation.account(&mut token, &local.ring, visit, &local.config) {
+        if let Some(node) = self.rotation.account(&mut token, &local.ring, &visit, &local.config) {
             return Some(local.failed_to_receive(node, &local.ring.members, Vec::new()));
         }
         self.rotation.forward(token, now, &local.config, &mut local.out);

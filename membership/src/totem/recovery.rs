@@ -147,7 +147,7 @@ impl Recovery {
             sent += 1;
         }
         let visit = Visited { sent, backlog: self.backlog(), slow: false };
-        let stuck = self.rotation.account(&mut token, &self.ring, visit, &local.config);
+        let stuck = self.rotation.account(&mut token, &self.ring, &visit, &local.config);
         if let Some(node) = stuck {
             let causes = std::mem::take(&mut self.causes);
             return Some(local.failed_to_receive(node, &self.ring.members, causes));

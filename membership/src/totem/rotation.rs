@@ -231,7 +231,7 @@ impl Rotation {
         &mut self,
         token: &mut Token,
         ring: &Ring,
-        visit: Visited,
+        visit: &Visited,
         config: &TotemConfig,
     ) -> Option<NodeId> {
         self.flow.account(token, visit.sent, visit.backlog, visit.slow, config);

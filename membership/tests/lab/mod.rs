@@ -1,5 +1,6 @@
 //! A ring of bare cores in lockstep: a clock, a queue of datagrams, no sockets and no sleeping.
 
+#![allow(clippy::unwrap_used, reason = "tests panic")]
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::collections::{BTreeMap, BTreeSet};
