@@ -41,7 +41,7 @@ const LONGEST: usize = 1 << 16;
 const BUFFER: usize = 1 << 20;
 /// The highest priority (`SO_PRIORITY`) that needs no privilege: tokens pass everything else.
 const TOKEN_PRIORITY: u32 = 6;
-/// How long a full send buffer may hold up the ring before the datagram counts as lost.
+/// How long a full send buffer may hold up the ring before the rest of a batch counts as lost.
 const SEND_WAIT: Duration = Duration::from_millis(100);
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
@@ -198,7 +198,7 @@ impl Udp {
         Ok(())
     }
 
-    async fn send_one(&mut self, to: Destination, datagram: &[u8]) {
+    async fn send_by(&mut self, deadline: Instant, to: Destination, datagram: &[u8]) {
         let address = match to {
             Destination::Everyone => self.group,
             Destination::Member(id) => match self.peers.home(id) {
@@ -209,7 +209,7 @@ impl Udp {
                 }
             },
         };
-        let sent = tokio::time::timeout(SEND_WAIT, self.sender.send_to(datagram, address)).await;
+        let sent = tokio::time::timeout_at(deadline, self.sender.send_to(datagram, address)).await;
         if let Err(error) = sent.unwrap_or_else(|elapsed| Err(elapsed.into())) {
             self.lost.unsent.fetch_add(1, Ordering::Relaxed);
             self.log(format_args!("{} bytes to {address}: {error}", datagram.len()));
@@ -228,8 +228,9 @@ impl Udp {
 
 impl Transport for Udp {
     async fn send(&mut self, batch: &mut VecDeque<Transmit>) -> io::Result<()> {
+        let deadline = Instant::now() + SEND_WAIT;
         while let Some(Transmit { to, datagram }) = batch.front() {
-            self.send_one(*to, datagram).await;
+            self.send_by(deadline, *to, datagram).await;
             batch.pop_front();
         }
         Ok(())
