@@ -144,6 +144,8 @@ impl Totem {
     pub const MAX_PAYLOAD: usize = 1 << 20;
     /// The send queue's length in bytes, each message's overhead of about 300 bytes included.
     const QUEUE: usize = 4 << 20;
+    /// How many datagrams wait for the stored record to be durable.
+    const WAITING: usize = 64;
     /// A JOIN with a ring sequence number above this is a mistake or an attack: there would be no room to go on.
     const MAX_RING_SEQ: u64 = 1 << 62;
 
@@ -453,7 +455,13 @@ impl Totem {
 
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        if self.local.may_speak() { self.local.out.transmits.pop_front() } else { None }
+        if self.local.may_speak() {
+            return self.local.out.transmits.pop_front();
+        }
+        // A disk that takes its time must not make a queue of what is stale by then.
+        let waiting = self.local.out.transmits.len();
+        self.local.out.transmits.drain(..waiting.saturating_sub(Self::WAITING));
+        None
     }
 
     /// The next event for the application.

@@ -135,7 +135,10 @@ impl Recovery {
                 return None;
             }
         }
-        self.rotation.note_aru(&token);
+        // Room for more than a window of recovered frames, from old rings that were both full.
+        let stable = self.rotation.note_aru(&token);
+        self.ring.skip_carriers();
+        self.ring.window.release(stable.min(self.ring.delivered));
         let config = &local.config;
         let allowed = self.rotation.allowance(&token, &self.ring, self.backlog(), config);
         let mut sent = self.rotation.retransmit(&mut token, &mut self.ring, allowed, config, &mut local.out);

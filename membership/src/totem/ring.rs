@@ -46,6 +46,13 @@ impl Ring {
         Some(frame)
     }
 
+    /// Passes over frames that carry others: what they carried was taken in when they came.
+    pub(super) fn skip_carriers(&mut self) {
+        while self.window.get(self.delivered.next()).is_some_and(|frame| frame.encapsulated) {
+            self.delivered = self.delivered.next();
+        }
+    }
+
     /// The frames left for the transitional configuration, whose members are `transitional`: behind a hole, only
     /// those of senders that come along, since what the hole held could have caused the others (S13).
     pub(super) fn remaining(&mut self, transitional: &BTreeSet<NodeId>) -> Vec<Multicast> {
