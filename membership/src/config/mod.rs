@@ -1,7 +1,28 @@
-//! What a node is told before it starts.
+//! What a node is told before it starts: corosync.conf, read as corosync reads it, and checked once.
+//!
+//! [`load`] reads a file, [`parse`] a text; both give the [`Config`], every effective value with where it comes from,
+//! and what the user should be warned about. A [`Config`] can as well be made by hand, for embedding and for tests.
+
+mod check;
+pub mod defaults;
+mod error;
+pub mod grammar;
+mod host;
+mod load;
+mod network;
+mod nodes;
+mod reader;
+mod remarks;
 
 use std::net::IpAddr;
 use std::time::Duration;
+
+pub use error::{ConfigError, Place, Problem};
+pub use host::{Host, Interface};
+pub use load::{Loaded, Overrides, parse, parse_document};
+#[cfg(feature = "tokio")]
+pub use load::{load, read};
+pub use reader::{Setting, Source, Value, Warning};
 
 use crate::{NodeId, Seq};
 
@@ -88,25 +109,25 @@ impl TotemConfig {
     /// The defaults for this effective token timeout, with what corosync derives from it (4 retransmits before loss,
     /// hold, consensus).
     pub fn for_token(token: Duration) -> Self {
-        let ms = |ms: f64| Duration::from_millis(ms as u64);
-        let token_ms = token.as_millis() as f64;
-        let retransmit = (token_ms / 4.2).floor();
+        let ms = Duration::from_millis;
+        let token_ms = u64::try_from(token.as_millis()).unwrap_or(u64::MAX);
+        let token_retransmit = defaults::token_retransmit(token_ms, defaults::TOKEN_RETRANSMITS_BEFORE_LOSS);
         Self {
             token,
-            token_retransmit: ms(retransmit),
-            hold: ms((retransmit * 0.8 - 10.0).max(0.0)),
-            join: Duration::from_millis(50),
+            token_retransmit: ms(token_retransmit),
+            hold: ms(defaults::hold(token_retransmit)),
+            join: ms(defaults::JOIN),
             send_join: Duration::ZERO,
-            consensus: ms(token_ms * 1.2),
-            merge: Duration::from_millis(200),
-            fail_recv_const: 2500,
-            seqno_unchanged_const: 30,
-            window_size: 50,
-            max_messages: 17,
-            miss_count_const: 5,
-            netmtu: 1500,
+            consensus: ms(defaults::consensus(token_ms)),
+            merge: ms(defaults::MERGE),
+            fail_recv_const: defaults::FAIL_RECV,
+            seqno_unchanged_const: defaults::SEQNO_UNCHANGED,
+            window_size: defaults::WINDOW_SIZE,
+            max_messages: defaults::MAX_MESSAGES,
+            miss_count_const: defaults::MISS_COUNT,
+            netmtu: defaults::NETMTU,
             cancel_token_hold_on_retransmit: false,
-            unread_limit: 64 << 20,
+            unread_limit: defaults::UNREAD_LIMIT as usize,
             first_seq: Seq::new(0),
         }
     }
@@ -117,7 +138,7 @@ impl TotemConfig {
 pub struct NetworkConfig {
     /// How.
     pub transport: TransportKind,
-    /// `bindnetaddr`, or the local node's `ring0_addr`: the interface whose network this is.
+    /// The node's own address on the interface that `bindnetaddr`, or the local node's `ring0_addr`, stands for.
     pub bind: IpAddr,
     /// The multicast group (`mcastaddr`).
     pub group: IpAddr,
@@ -145,11 +166,6 @@ pub struct QuorumConfig {
     pub votes: u32,
 }
 
-/// What is wrong with a configuration.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(pub String);
-
 impl Config {
     /// A node with this id, no node list, and defaults: for embedding and for tests.
     pub fn new(node: NodeId) -> Self {
@@ -163,18 +179,10 @@ impl Config {
                 transport: TransportKind::Local,
                 bind: IpAddr::from([127, 0, 0, 1]),
                 group: IpAddr::from([239, 192, 0, 1]),
-                port: 5405,
-                ttl: 1,
+                port: defaults::PORT,
+                ttl: defaults::TTL,
             },
             quorum: QuorumConfig { expected_votes: None, votes: 1 },
         }
-    }
-
-    /// Checks what the protocol relies on.
-    ///
-    /// # Errors
-    /// Naming the two values that disagree.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        Ok(())
     }
 }

@@ -1,0 +1,186 @@
+//! `quorate config`: what a configuration says, and what it comes to.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use quorate_membership::ConfigError;
+use quorate_membership::config::{self, Host, Loaded, Overrides, Warning, grammar};
+use serde::Serialize;
+
+/// The configuration, and what the command line says instead of it.
+#[derive(Args, Debug)]
+pub(crate) struct Source {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/corosync/corosync.conf")]
+    pub(crate) config: PathBuf,
+    /// Which node of the node list this is: its name, address or id. Without a node list: what it is called.
+    #[arg(long, value_name = "NODE")]
+    name: Option<String>,
+    /// How many votes there are when all nodes are there, instead of what the configuration says.
+    #[arg(long, value_name = "VOTES", value_parser = clap::value_parser!(u32).range(1..))]
+    expected_votes: Option<u32>,
+    /// Speak clear text, as `secauth: off` says in the configuration.
+    #[arg(long)]
+    clear_text: bool,
+}
+
+impl Source {
+    /// Reads and checks it for this host. The warnings are for the caller to show.
+    pub(crate) fn load(&self) -> Result<Loaded, Box<dyn Error>> {
+        let overrides = Overrides {
+            name: self.name.clone(),
+            expected_votes: self.expected_votes,
+            clear_text: self.clear_text,
+        };
+        let host =
+            Host::local().map_err(|error| format!("this host's interfaces cannot be listed: {error}"))?;
+        Ok(config::load(&self.config, &overrides, &host)?)
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum ConfigCommand {
+    /// Print a configuration: each value, its unit, and where it comes from
+    Show(ShowArgs),
+}
+
+#[derive(Args, Debug)]
+struct ShowArgs {
+    #[command(flatten)]
+    source: Source,
+    /// Print every value that counts, set or not; without it, what the file says
+    #[arg(long)]
+    effective: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `quorate config`.
+pub(crate) fn run(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
+    let ConfigCommand::Show(args) = args.command;
+    let text = if args.effective {
+        let loaded = args.source.load()?;
+        for warning in &loaded.warnings {
+            eprintln!("warning: {warning}");
+        }
+        if args.json { json(&Effective::of(&loaded))? } else { columns(&effective_rows(&loaded)) }
+    } else {
+        let said = said(&args.source)?;
+        if args.json { json(&said)? } else { columns(&said_rows(&said)) }
+    };
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// The outcome of `--effective --json`.
+#[derive(Serialize)]
+struct Effective<'a> {
+    settings: &'a [config::Setting],
+    warnings: &'a [Warning],
+}
+
+impl<'a> Effective<'a> {
+    fn of(loaded: &'a Loaded) -> Self {
+        Self { settings: &loaded.settings, warnings: &loaded.warnings }
+    }
+}
+
+/// A key as the file has it.
+#[derive(Serialize)]
+struct Said {
+    key: String,
+    value: String,
+    source: config::Place,
+}
+
+fn said(source: &Source) -> Result<Vec<Said>, ConfigError> {
+    let file = source.config.display().to_string();
+    let grammar::Document { entries, .. } = config::parse_document(&file, &config::read(&source.config)?)?;
+    let place = |line| config::Place { file: file.clone(), line: Some(line) };
+    Ok(entries.into_iter().map(|e| Said { key: e.path, value: e.value, source: place(e.line) }).collect())
+}
+
+fn effective_rows(loaded: &Loaded) -> Vec<[String; 3]> {
+    let row = |setting: &config::Setting| {
+        let value = format!("{} {}", setting.value, setting.unit);
+        [setting.key.clone(), value.trim_end().to_owned(), setting.source.to_string()]
+    };
+    loaded.settings.iter().map(row).collect()
+}
+
+fn said_rows(said: &[Said]) -> Vec<[String; 3]> {
+    said.iter().map(|said| [said.key.clone(), said.value.clone(), said.source.to_string()]).collect()
+}
+
+/// The rows, with what stands below one another aligned.
+fn columns(rows: &[[String; 3]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (first, second) = (width(0), width(1));
+    rows.iter().map(|[key, value, source]| format!("{key:first$}  {value:second$}  {source}\n")).collect()
+}
+
+fn json(value: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(value).map(|text| text + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "totem {\nversion: 2\ntransport: local\nsecauth: off\ntoken: 1650\ncluster_name: t\n}\n\
+                        nodelist {\nnode {\nring0_addr: 127.0.0.1\nnodeid: 1\nname: one\n}\n}\n";
+
+    fn source(text: &str) -> (tempfile::TempDir, Source) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let config = directory.path().join("corosync.conf");
+        std::fs::write(&config, text).expect("a file in it");
+        (directory, Source { config, name: None, expected_votes: None, clear_text: false })
+    }
+
+    #[test]
+    fn effective_values_are_shown_with_unit_and_origin() {
+        let (directory, source) = source(FILE);
+        let loaded = source.load().unwrap();
+        let file = directory.path().join("corosync.conf").display().to_string();
+        let text = columns(&effective_rows(&loaded)).replace(&file, "c");
+        let check = |expect: [&str; 3]| {
+            let line =
+                text.lines().find(|line| line.starts_with(&format!("{} ", expect[0]))).expect(expect[0]);
+            let (left, source) = line.split_at(line.rfind(expect[2]).expect(line));
+            assert_eq!(
+                (left.split_whitespace().skip(1).collect::<Vec<_>>().join(" ").as_str(), source),
+                (expect[1], expect[2])
+            );
+        };
+        check(["totem.token", "1650 ms", "c:5"]);
+        check(["totem.hold", "303 ms", "derived from totem.token_retransmit"]);
+        check(["totem.merge", "200 ms", "default"]);
+        check(["quorum.expected_votes", "1 votes", "derived from the votes of the node list"]);
+
+        let json = json(&Effective::of(&loaded)).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let token = json["settings"].as_array().unwrap().iter().find(|s| s["key"] == "totem.token").unwrap();
+        assert_eq!((&token["value"], &token["unit"]), (&1650.into(), &"ms".into()));
+        assert_eq!((&token["source"]["kind"], &token["source"]["line"]), (&"file".into(), &5.into()));
+    }
+
+    #[test]
+    fn without_effective_only_the_file_speaks() {
+        let (directory, source) = source("foo {\nkey: a b\n}\n");
+        let file = directory.path().join("corosync.conf").display().to_string();
+        let text = columns(&said_rows(&said(&source).unwrap())).replace(&file, "c");
+        assert_eq!(text, "foo.key  a b  c:2\n");
+    }
+}

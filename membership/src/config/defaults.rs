@@ -1,0 +1,124 @@
+//! corosync 3.1's defaults, and how it derives one value from others. Lengths of time are in milliseconds.
+
+use std::net::Ipv4Addr;
+
+use crate::NodeId;
+
+/// `totem.token`, before the coefficient.
+pub const TOKEN: u64 = 3000;
+/// `totem.token_coefficient`.
+pub const TOKEN_COEFFICIENT: u64 = 650;
+/// `totem.token_retransmits_before_loss_const`.
+pub const TOKEN_RETRANSMITS_BEFORE_LOSS: u64 = 4;
+/// `totem.join`.
+pub const JOIN: u64 = 50;
+/// `totem.merge`.
+pub const MERGE: u64 = 200;
+/// `totem.fail_recv_const`, in rotations.
+pub const FAIL_RECV: u32 = 2500;
+/// `totem.seqno_unchanged_const`, in rotations.
+pub const SEQNO_UNCHANGED: u32 = 30;
+/// `totem.window_size`, in frames a rotation.
+pub const WINDOW_SIZE: u32 = 50;
+/// `totem.max_messages`, in frames a visit.
+pub const MAX_MESSAGES: u32 = 17;
+/// `totem.miss_count_const`, in visits.
+pub const MISS_COUNT: u32 = 5;
+/// `totem.netmtu` of the udp transport, in bytes.
+pub const NETMTU: u32 = 1500;
+/// `totem.interface.mcastport` of link 0.
+pub const PORT: u16 = 5405;
+/// `totem.interface.ttl`.
+pub const TTL: u8 = 1;
+/// `quorate.unread_limit`, in bytes.
+pub const UNREAD_LIMIT: u32 = 64 << 20;
+
+/// No timeout may be shorter: corosync counts on a system timer of 100 Hz.
+pub const MIN_TIMEOUT: u64 = 30;
+/// The shortest `totem.hold`.
+pub const MIN_HOLD: u64 = 14;
+
+/// The token timeout that counts: every listed node beyond the second adds the coefficient.
+pub fn effective_token(token: u64, coefficient: u64, listed_nodes: usize) -> u64 {
+    let beyond_two = u64::try_from(listed_nodes).unwrap_or(u64::MAX).saturating_sub(2);
+    token.saturating_add(coefficient.saturating_mul(beyond_two))
+}
+
+/// `totem.token_retransmit`: as many as are wished for, and a bit of time for the answer to the last.
+pub fn token_retransmit(token: u64, retransmits_before_loss: u64) -> u64 {
+    (token as f64 / (retransmits_before_loss as f64 + 0.2)) as u64
+}
+
+/// `totem.hold`: a held token goes on before the member behind the holder sends it again.
+pub fn hold(token_retransmit: u64) -> u64 {
+    (token_retransmit as f64 * 0.8 - 10.0) as u64
+}
+
+/// `totem.consensus`.
+pub fn consensus(token: u64) -> u64 {
+    // corosync rounds to single precision in between: every node must come to the same figure.
+    (1.2 * token as f64) as f32 as u64
+}
+
+/// `totem.interface.mcastaddr` of link 0, from the name of the cluster.
+pub fn group(cluster_name: &str) -> Ipv4Addr {
+    // corosync adds plain C chars, which are signed where it usually runs.
+    let sum =
+        cluster_name.bytes().fold(0i32, |sum, byte| sum.wrapping_mul(2).wrapping_add(i32::from(byte as i8)));
+    let id = (sum & 0xffff) as u16;
+    // The remainder by 255, a slip for the lower byte, is what every corosync does.
+    Ipv4Addr::new(239, 192, (id >> 8) as u8, (id % 255) as u8)
+}
+
+/// A node's id from its address, as a 31-bit number with `totem.clear_node_high_bit`; `None` if that makes 0.
+pub fn node_id(address: Ipv4Addr, clear_high_bit: bool) -> Option<NodeId> {
+    let id = u32::from(address);
+    NodeId::new(if clear_high_bit { id & 0x7fff_ffff } else { id })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derived_timeouts_are_those_that_a_real_corosync_logged() {
+        let token = effective_token(1000, TOKEN_COEFFICIENT, 3);
+        assert_eq!(token, 1650);
+        assert_eq!(token_retransmit(token, TOKEN_RETRANSMITS_BEFORE_LOSS), 392);
+        assert_eq!(hold(392), 303);
+        assert_eq!(consensus(token), 1980);
+    }
+
+    #[test]
+    fn the_coefficient_counts_from_the_third_listed_node_on() {
+        for (nodes, token) in [(0, 3000), (1, 3000), (2, 3000), (3, 3650), (5, 4950)] {
+            assert_eq!(effective_token(TOKEN, TOKEN_COEFFICIENT, nodes), token, "{nodes} nodes");
+        }
+    }
+
+    #[test]
+    fn extreme_values_do_not_overflow() {
+        let token = effective_token(u64::MAX, u64::MAX, usize::MAX);
+        assert_eq!(hold(token_retransmit(0, u64::MAX)), 0);
+        assert!(consensus(token) >= token);
+    }
+
+    #[test]
+    fn the_group_follows_from_the_cluster_name_as_corosync_has_it() {
+        for (name, group_) in
+            [("hacluster", [239, 192, 204, 129]), ("t", [239, 192, 0, 116]), ("debian", [239, 192, 24, 204])]
+        {
+            assert_eq!(group(name), Ipv4Addr::from(group_), "{name}");
+        }
+        group(&"\u{ff}".repeat(1000));
+    }
+
+    #[test]
+    fn a_node_id_is_its_address_in_network_order() {
+        let id = |address: [u8; 4], clear| node_id(address.into(), clear).map(NodeId::get);
+        assert_eq!(id([10, 77, 11, 1], false), Some(0x0a4d_0b01));
+        assert_eq!(id([192, 0, 2, 2], false), Some(0xc000_0202));
+        assert_eq!(id([192, 0, 2, 2], true), Some(0x4000_0202));
+        assert_eq!(id([128, 0, 0, 0], true), None);
+    }
+}

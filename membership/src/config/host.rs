@@ -1,0 +1,134 @@
+//! What a configuration needs to know of the host it is read on.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// A host: its name, its addresses, and how it finds the addresses of others.
+///
+/// A value and not a look around, so that a file can be read for another host, and by tests.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its name, perhaps with its domain.
+    pub name: String,
+    /// Its interfaces, one entry an address, in the system's order.
+    pub interfaces: Vec<Interface>,
+    /// The addresses of another host's name; empty if there are none.
+    pub resolve: fn(&str) -> Vec<IpAddr>,
+}
+
+/// An address of an interface; prints as `eth0 10.0.0.1/24`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Interface {
+    /// The interface's name.
+    pub name: String,
+    /// The address.
+    pub address: IpAddr,
+    /// The bits of the address that name its network.
+    pub prefix: u8,
+}
+
+impl Host {
+    /// This host, as it is now.
+    ///
+    /// # Errors
+    /// If the system does not list its interfaces.
+    #[cfg(feature = "tokio")]
+    pub fn local() -> std::io::Result<Self> {
+        use std::net::ToSocketAddrs;
+
+        let interfaces = if_addrs::get_if_addrs()?
+            .into_iter()
+            .map(|interface| Interface {
+                address: interface.ip(),
+                prefix: match &interface.addr {
+                    if_addrs::IfAddr::V4(v4) => v4.prefixlen,
+                    if_addrs::IfAddr::V6(v6) => v6.prefixlen,
+                },
+                name: interface.name,
+            })
+            .collect();
+        Ok(Self {
+            name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            interfaces,
+            resolve: |name| {
+                (name, 0)
+                    .to_socket_addrs()
+                    .map_or_else(|_| Vec::new(), |found| found.map(|a| a.ip()).collect())
+            },
+        })
+    }
+
+    /// The interface that `bindnetaddr` or a node's own address stands for: the one with this very address, else the
+    /// first whose network it lies in.
+    pub fn interface(&self, wanted: IpAddr) -> Option<&Interface> {
+        let exact = self.interfaces.iter().find(|interface| interface.address == wanted);
+        exact.or_else(|| self.interfaces.iter().find(|interface| interface.is_in_network_of(wanted)))
+    }
+
+    /// Whether one of its interfaces has this address.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.interfaces.iter().any(|interface| interface.address == address)
+    }
+}
+
+impl Interface {
+    fn is_in_network_of(&self, other: IpAddr) -> bool {
+        match (self.address, other) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                same_prefix(u32::from(own).into(), u32::from(other).into(), 32, self.prefix)
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => same_prefix(own.into(), other.into(), 128, self.prefix),
+            _ => false,
+        }
+    }
+}
+
+/// Whether two addresses of this many bits agree in the first `prefix`.
+fn same_prefix(one: u128, other: u128, bits: u32, prefix: u8) -> bool {
+    let host_bits = bits.saturating_sub(prefix.into());
+    (one ^ other).checked_shr(host_bits).unwrap_or(0) == 0
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.name, self.address, self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bindnetaddr_finds_the_exact_address_first_then_the_network() {
+        let interface = |name: &str, address: &str, prefix| Interface {
+            name: name.to_owned(),
+            address: address.parse().unwrap(),
+            prefix,
+        };
+        let host = Host {
+            name: "here".to_owned(),
+            interfaces: vec![
+                interface("lo", "127.0.0.1", 8),
+                interface("eth0", "10.0.0.1", 24),
+                interface("eth0", "10.0.0.2", 24),
+                interface("eth1", "10.0.1.1", 32),
+                interface("eth2", "fd00::1", 64),
+            ],
+            resolve: |_| Vec::new(),
+        };
+        let check = |wanted: &str, expect: Option<&str>| {
+            let found = host.interface(wanted.parse().unwrap());
+            assert_eq!(found.map(|i| i.address), expect.map(|a| a.parse().unwrap()), "{wanted}");
+        };
+        check("10.0.0.2", Some("10.0.0.2"));
+        check("10.0.0.0", Some("10.0.0.1"));
+        check("10.0.0.9", Some("10.0.0.1"));
+        check("10.0.1.0", None);
+        check("10.0.1.1", Some("10.0.1.1"));
+        check("127.0.0.0", Some("127.0.0.1"));
+        check("192.168.0.0", None);
+        check("fd00::", Some("fd00::1"));
+        check("::", None);
+    }
+}

@@ -1,0 +1,407 @@
+//! From the keys of corosync.conf to a [`Config`]: what each means, and what it is when it is not set.
+
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::{
+    Config, ConfigError, Host, Member, Place, Problem, QuorumConfig, Setting, Source, TotemConfig,
+    TransportKind, Warning, defaults, grammar,
+};
+use crate::Seq;
+
+/// What the command line says against, or in addition to, the file.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Overrides {
+    /// `--name`: which of the listed nodes this is (its name, address or id); without a node list, what it is called.
+    pub name: Option<String>,
+    /// `--expected-votes`, instead of `quorum.expected_votes` and of the node list's sum.
+    pub expected_votes: Option<u32>,
+    /// `--clear-text`: the wish to speak clear text, as `secauth: off` expresses it.
+    pub clear_text: bool,
+}
+
+/// A configuration that has been read and checked.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Loaded {
+    /// What the node is to do.
+    pub config: Config,
+    /// Every effective value, with where it comes from.
+    pub settings: Vec<Setting>,
+    /// What the user should know: first of the file as a whole, then of its lines.
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads a file for a host.
+///
+/// # Errors
+/// As [`parse`], and if the file cannot be read.
+#[cfg(feature = "tokio")]
+pub fn load(path: &std::path::Path, overrides: &Overrides, host: &Host) -> Result<Loaded, ConfigError> {
+    parse(&path.display().to_string(), &read(path)?, overrides, host)
+}
+
+/// Reads a file's text, and hardly more of it than the grammar allows.
+///
+/// # Errors
+/// If the file cannot be read.
+#[cfg(feature = "tokio")]
+pub fn read(path: &std::path::Path) -> Result<Vec<u8>, ConfigError> {
+    use std::io::Read;
+
+    let mut text = Vec::new();
+    let limit = grammar::MAX_TEXT as u64 + 1;
+    let read = std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut text));
+    read.map(|_| text).map_err(|error| ConfigError {
+        place: Some(Place { file: path.display().to_string(), line: None }),
+        problem: Problem::Unreadable(error.to_string()),
+    })
+}
+
+/// Reads a text for a host; `file` is what errors and warnings call it.
+///
+/// # Errors
+/// If corosync would refuse it, if it asks for what cannot be done here, or if it contradicts itself.
+pub fn parse(file: &str, text: &[u8], overrides: &Overrides, host: &Host) -> Result<Loaded, ConfigError> {
+    let document = parse_document(file, text)?;
+    let mut reader = Reader::new(file, &document, overrides, host);
+    let config = reader.config()?;
+    config.check().map_err(|error| reader.locate(error))?;
+    for text in config.warnings() {
+        reader.warn(None, text);
+    }
+    reader.warn_about_the_rest();
+    Ok(Loaded { config, settings: reader.settings, warnings: reader.warnings })
+}
+
+/// Reads a text as far as the grammar goes.
+///
+/// # Errors
+/// At the first line that breaks it.
+pub fn parse_document(file: &str, text: &[u8]) -> Result<grammar::Document, ConfigError> {
+    grammar::parse(text).map_err(|error| ConfigError {
+        place: Some(Place { file: file.to_owned(), line: Some(error.line) }),
+        problem: Problem::Syntax(error.problem),
+    })
+}
+
+/// What a number of corosync.conf may be, unless something narrower is said.
+const ANY: std::ops::RangeInclusive<u32> = 0..=u32::MAX;
+
+impl Reader<'_> {
+    fn config(&mut self) -> Result<Config, ConfigError> {
+        self.version()?;
+        let transport = self.transport()?;
+        self.clear_text()?;
+        self.ip_version()?;
+        let clear_high_bit = self.yes_no("totem.clear_node_high_bit");
+        let interface = self.interface_section()?;
+        let listed = self.nodes(transport, clear_high_bit)?;
+        let local = self.local(&listed, transport)?;
+        let bind = self.bind(interface, local, transport)?;
+        let (node, name) = self.identity(local, bind, clear_high_bit)?;
+        let cluster_name = self.cluster_name();
+        let network = self.network(interface, transport, bind, cluster_name.as_deref())?;
+        let totem = self.totem(listed.len())?;
+        let listed_votes = local.map(|listed| listed.member.votes);
+        let nodes: Vec<_> = listed.into_iter().map(|listed| listed.member).collect();
+        let quorum = self.quorum(&nodes, listed_votes)?;
+        Ok(Config { node, name, cluster_name, nodes, totem, network, quorum })
+    }
+
+    /// Puts an error of [`Config::check`] at the line that set one of its values.
+    fn locate(&self, error: ConfigError) -> ConfigError {
+        let Problem::Broken { key, mut value, rule, other } = error.problem else {
+            return self.error(None, error.problem);
+        };
+        let source = |key: &str| self.settings.iter().find(|setting| setting.key == key).map(|s| &s.source);
+        let line = |key: &str| match source(key) {
+            Some(Source::File(place)) => place.line,
+            _ => None,
+        };
+        if let Some(source @ (Source::Derived { .. } | Source::Default)) = source(key) {
+            value = format!("{value}, {source}");
+        }
+        self.error(line(key).or_else(|| line(other?)), Problem::Broken { key, value, rule, other })
+    }
+
+    fn version(&mut self) -> Result<(), ConfigError> {
+        match self.take("totem.version") {
+            None => {
+                let advice = "write `version: 2` into section totem";
+                Err(self.error(None, Problem::Missing { key: "totem.version", advice }))
+            }
+            Some(entry) if self.number(entry, ANY)? == 2 => Ok(()),
+            Some(entry) => Err(self.not_one_of(entry, "2")),
+        }
+    }
+
+    fn transport(&mut self) -> Result<TransportKind, ConfigError> {
+        const KEY: &str = "totem.transport";
+        let Some(entry) = self.take(KEY) else {
+            self.warn(None, "totem.transport is not set: it is udp here, where corosync 3 would use knet");
+            self.show(KEY, "udp", "", Source::Default);
+            return Ok(TransportKind::Multicast);
+        };
+        let transport = match entry.value.as_str() {
+            "udp" => TransportKind::Multicast,
+            "local" => TransportKind::Local,
+            "knet" => return Err(self.unsupported(entry, "write `transport: udp`, on all nodes")),
+            "udpu" => {
+                let advice =
+                    "it is not there yet: write `transport: udp` where multicast passes, on all nodes";
+                return Err(self.unsupported(entry, advice));
+            }
+            _ => return Err(self.not_one_of(entry, "udp, or local for several nodes on one host")),
+        };
+        self.show(KEY, entry.value.as_str(), "", self.line(entry));
+        Ok(transport)
+    }
+
+    /// Encryption is refused; clear text should be asked for.
+    fn clear_text(&mut self) -> Result<(), ConfigError> {
+        let secauth = self.take("totem.secauth");
+        let cipher = self.take("totem.crypto_cipher");
+        let hash = self.take("totem.crypto_hash");
+        // Whoever writes `secauth: yes` believes that it does something.
+        if let Some(entry) = secauth.filter(|entry| !matches!(entry.value.as_str(), "on" | "off")) {
+            return Err(self.not_one_of(entry, "off"));
+        }
+        // `secauth: on` stands for a cipher and a hash; each that is set by itself counts instead.
+        let implied = secauth.filter(|entry| entry.value == "on");
+        let asked_for = [cipher.or(implied), hash.or(implied)].into_iter().flatten();
+        if let Some(entry) = asked_for.into_iter().find(|entry| entry.value != "none") {
+            let advice = "transport udp has clear text only: write `secauth: off`, on all nodes, and set \
+                          crypto_cipher and crypto_hash to none or remove them";
+            return Err(self.unsupported(entry, advice));
+        }
+        let source = if let Some(entry) = cipher.or(secauth) {
+            self.line(entry)
+        } else if self.overrides.clear_text {
+            Source::CommandLine
+        } else {
+            self.warn(
+                None,
+                "the ring speaks clear text, though nobody asked for it; say so by `secauth: off` or \
+                 `crypto_cipher: none` in section totem, or by --clear-text",
+            );
+            Source::Default
+        };
+        self.show("totem.crypto_cipher", "none", "", source);
+        Ok(())
+    }
+
+    fn ip_version(&mut self) -> Result<(), ConfigError> {
+        const KEY: &str = "totem.ip_version";
+        let Some(entry) = self.take(KEY) else {
+            self.show(KEY, "ipv4", "", Source::Default);
+            return Ok(());
+        };
+        match entry.value.as_str() {
+            "ipv4" | "ipv4-6" => {
+                self.show(KEY, entry.value.as_str(), "", self.line(entry));
+                Ok(())
+            }
+            "ipv6" | "ipv6-4" => Err(self.unsupported(entry, "write `ip_version: ipv4`, on all nodes")),
+            _ => Err(self.not_one_of(entry, "ipv4")),
+        }
+    }
+
+    /// The timeouts and limits, for a list of this many nodes.
+    fn totem(&mut self, listed_nodes: usize) -> Result<TotemConfig, ConfigError> {
+        const RETRANSMITS: &str = "totem.token_retransmits_before_loss_const";
+        let (ms, default) = (Duration::from_millis, || Source::Default);
+
+        let token = self.token(listed_nodes)?;
+        let retransmits =
+            self.number_of(RETRANSMITS, "", defaults::TOKEN_RETRANSMITS_BEFORE_LOSS, default())?;
+        let token_retransmit = self.number_of(
+            "totem.token_retransmit",
+            "ms",
+            defaults::token_retransmit(token, retransmits),
+            Source::derived(format!("totem.token and {RETRANSMITS}")),
+        )?;
+        let hold = self.number_of(
+            "totem.hold",
+            "ms",
+            defaults::hold(token_retransmit),
+            Source::derived("totem.token_retransmit"),
+        )?;
+        let join = self.number_of("totem.join", "ms", defaults::JOIN, default())?;
+        let send_join = self.number_or_zero("totem.send_join", "ms", 0)?;
+        let consensus = self.number_of(
+            "totem.consensus",
+            "ms",
+            defaults::consensus(token),
+            Source::derived("totem.token"),
+        )?;
+        let merge = self.number_of("totem.merge", "ms", defaults::MERGE, default())?;
+        let totem = TotemConfig {
+            token: ms(token),
+            token_retransmit: ms(token_retransmit),
+            hold: ms(hold),
+            join: ms(join),
+            send_join: ms(send_join),
+            consensus: ms(consensus),
+            merge: ms(merge),
+            fail_recv_const: self.count("totem.fail_recv_const", "rotations", defaults::FAIL_RECV)?,
+            seqno_unchanged_const: self.count(
+                "totem.seqno_unchanged_const",
+                "rotations",
+                defaults::SEQNO_UNCHANGED,
+            )?,
+            window_size: self.count("totem.window_size", "frames", defaults::WINDOW_SIZE)?,
+            max_messages: self.count("totem.max_messages", "frames", defaults::MAX_MESSAGES)?,
+            miss_count_const: self.count("totem.miss_count_const", "visits", defaults::MISS_COUNT)?,
+            netmtu: self.count("totem.netmtu", "bytes", defaults::NETMTU)?,
+            cancel_token_hold_on_retransmit: self.yes_no("totem.cancel_token_hold_on_retransmit"),
+            unread_limit: self.count("quorate.unread_limit", "bytes", defaults::UNREAD_LIMIT)? as usize,
+            first_seq: Seq::new(0),
+        };
+        self.without_effect("totem.token_warning", 100)?;
+        self.without_effect("totem.heartbeat_failures_allowed", u32::MAX)?;
+        self.without_effect("totem.max_network_delay", u32::MAX)?;
+        self.without_effect("totem.downcheck", u32::MAX)?;
+        Ok(totem)
+    }
+
+    /// The token timeout that counts, coefficient included.
+    fn token(&mut self, listed_nodes: usize) -> Result<u64, ConfigError> {
+        const TOKEN: &str = "totem.token";
+        let token = self.number_of(TOKEN, "ms", defaults::TOKEN, Source::Default)?;
+        let base = self.settings.pop();
+        let coefficient =
+            self.number_or_zero("totem.token_coefficient", "ms", defaults::TOKEN_COEFFICIENT)?;
+        let effective = defaults::effective_token(token, coefficient, listed_nodes);
+        let source = match base {
+            Some(base) if effective == token => base.source,
+            base => Source::derived(format!(
+                "{token} ms ({}) and {} times totem.token_coefficient, for a list of {listed_nodes} nodes",
+                base.map_or(Source::Default, |base| base.source),
+                listed_nodes - 2,
+            )),
+        };
+        self.show(TOKEN, effective, "ms", source);
+        Ok(effective)
+    }
+
+    /// A number for which 0 stands for the default.
+    fn number_of(
+        &mut self,
+        path: &str,
+        unit: &'static str,
+        otherwise: u64,
+        source: Source,
+    ) -> Result<u64, ConfigError> {
+        if let Some(entry) = self.take(path) {
+            let number = self.number(entry, ANY)?;
+            if number != 0 {
+                self.show(path, number, unit, self.line(entry));
+                return Ok(number.into());
+            }
+        }
+        self.show(path, otherwise, unit, source);
+        Ok(otherwise)
+    }
+
+    /// A number for which 0 stands for itself.
+    fn number_or_zero(&mut self, path: &str, unit: &'static str, otherwise: u64) -> Result<u64, ConfigError> {
+        let Some(entry) = self.take(path) else {
+            self.show(path, otherwise, unit, Source::Default);
+            return Ok(otherwise);
+        };
+        let number = self.number(entry, ANY)?;
+        self.show(path, number, unit, self.line(entry));
+        Ok(number.into())
+    }
+
+    fn count(&mut self, path: &str, unit: &'static str, otherwise: u32) -> Result<u32, ConfigError> {
+        let number = self.number_of(path, unit, otherwise.into(), Source::Default)?;
+        Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
+    /// A number that corosync heeds and this program does not.
+    fn without_effect(&mut self, path: &str, most: u32) -> Result<(), ConfigError> {
+        if let Some(entry) = self.take(path)
+            && self.number(entry, 0..=most)? != 0
+        {
+            self.warn(Some(entry.line), format!("{path}: not implemented yet, ignored"));
+        }
+        Ok(())
+    }
+
+    fn quorum(&mut self, nodes: &[Member], listed_votes: Option<u32>) -> Result<QuorumConfig, ConfigError> {
+        const EXPECTED_VOTES: &str = "quorum.expected_votes";
+        const PROVIDER: &str = "corosync_votequorum";
+        if let Some(entry) = self.take("quorum.provider").filter(|entry| entry.value != PROVIDER) {
+            let text = format!(
+                "quorum.provider is `{}`: ignored, a majority of votes counts here as with {PROVIDER}",
+                entry.value
+            );
+            self.warn(Some(entry.line), text);
+        }
+
+        let entry = self.take(EXPECTED_VOTES);
+        let in_file = entry.map(|entry| self.number(entry, 1..=u32::MAX)).transpose()?;
+        let sum = nodes.iter().fold(0u32, |sum, member| sum.saturating_add(member.votes));
+        let expected = match (self.overrides.expected_votes, entry.zip(in_file)) {
+            (Some(votes), in_file) => {
+                if let Some((entry, _)) = in_file.filter(|&(_, in_file)| in_file != votes) {
+                    let text = format!("{EXPECTED_VOTES}: ignored, --expected-votes {votes} counts");
+                    self.warn(Some(entry.line), text);
+                }
+                Some((votes, Source::CommandLine))
+            }
+            (None, Some((entry, votes))) => Some((votes, self.line(entry))),
+            (None, None) if sum > 0 => Some((sum, Source::derived("the votes of the node list"))),
+            (None, None) => None,
+        };
+        let expected_votes = expected.as_ref().map(|&(votes, _)| votes);
+        match expected {
+            Some((votes, source)) => self.show(EXPECTED_VOTES, votes, "votes", source),
+            None => {
+                self.warn(
+                    None,
+                    "nobody says how many votes to expect: this node never becomes quorate; give --expected-votes N, \
+                     or write `expected_votes: N` into section quorum",
+                );
+                self.show(EXPECTED_VOTES, "unknown", "", Source::Default);
+            }
+        }
+
+        let votes = match (listed_votes, self.take("quorum.votes")) {
+            (Some(votes), ignored) => {
+                if let Some(entry) = ignored {
+                    let text = "quorum.votes: ignored, the node list's quorum_votes counts";
+                    self.warn(Some(entry.line), text);
+                }
+                self.show("quorum.votes", votes, "votes", Source::derived("this node's quorum_votes"));
+                votes
+            }
+            (None, Some(entry)) => {
+                let votes = self.number(entry, ANY)?;
+                self.show("quorum.votes", votes, "votes", self.line(entry));
+                votes
+            }
+            (None, None) => {
+                self.show("quorum.votes", 1u32, "votes", Source::Default);
+                1
+            }
+        };
+
+        for option in [
+            "two_node",
+            "wait_for_all",
+            "last_man_standing",
+            "last_man_standing_window",
+            "auto_tie_breaker",
+            "allow_downscale",
+            "expected_votes_tracking",
+        ] {
+            self.without_effect(&format!("quorum.{option}"), u32::MAX)?;
+        }
+        if let Some(entry) = self.take("quorum.auto_tie_breaker_node") {
+            self.warn(Some(entry.line), "quorum.auto_tie_breaker_node: not implemented yet, ignored");
+        }
+        Ok(QuorumConfig { expected_votes, votes })
+    }
+}
