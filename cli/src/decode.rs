@@ -29,12 +29,13 @@ With --json, every datagram is an object on a line of its own:
   kind       token, multicast, merge-detect, join, leave, commit, hold-cancel; or refused, or cut (captured in part)
   reason     why it was refused
 and the message's own fields, named as in the text. Of a multicast:
-  again      it has been seen before; what it carries is not shown again
+  again      it has been seen before; what it carries is not counted again
   fragmented, continuation
              how its last and its first piece go on
-  messages   what is packed in it: objects with a kind and their own fields. The kinds continued (the rest is
-             in a later frame) and headless (the beginning is not in the capture) stand for pieces, refused for
-             what is malformed, foreign for another program's
+  messages   what is packed in it: objects with a kind and their own fields. The kind continued stands for a piece
+             whose rest is in a later frame; headless for one whose beginning is not in the capture (or, in a
+             frame that is seen again, not in this frame); refused for what is malformed; foreign for a message
+             of another program's
   recovered  in place of all these, the multicast of an old ring within
 The last line is {\"summary\": ...}: counts of datagrams, frames and messages by kind, of refusals by reason, of packets
 that were ignored (not UDP, or of another protocol), of IP fragments, and of datagrams that were cut. Fields may be
@@ -51,6 +52,13 @@ Exit status: 0 if all could be read, 1 if something was refused or incomplete.";
 pub(crate) struct DecodeArgs {
     /// A pcap file, or - for a stream from standard input (`tcpdump -U -w -`)
     file: PathBuf,
+    #[command(flatten)]
+    show: Show,
+}
+
+/// What to show of a capture.
+#[derive(clap::Args, Debug, Default)]
+struct Show {
     /// Every datagram to or from this port is Totem's; by default, those are that begin like it
     #[arg(long)]
     port: Option<u16>,
@@ -68,56 +76,67 @@ pub(crate) enum DecodeError {
     #[error("{}: {error}", file.display())]
     Capture { file: PathBuf, error: CaptureError },
     #[error("cannot write: {0}")]
-    Output(#[from] io::Error),
+    Output(io::Error),
 }
 
 /// Decodes a capture onto standard output.
 pub(crate) fn run(args: DecodeArgs) -> Result<ExitCode, DecodeError> {
-    let DecodeArgs { file, port, json, summary } = args;
-    let failed = |error| DecodeError::Capture { file: file.clone(), error };
+    let DecodeArgs { file, show } = args;
     let live = file == Path::new("-");
-    let input: Box<dyn Read> = if live {
-        Box::new(io::stdin().lock())
+    let input: io::Result<Box<dyn Read>> = if live {
+        Ok(Box::new(io::stdin().lock()))
     } else {
-        Box::new(File::open(&file).map_err(|error| failed(error.into()))?)
+        File::open(&file).map(|file| Box::new(file) as _)
     };
-    let mut capture = Capture::new(BufReader::new(input)).map_err(failed)?;
-    let mut output = BufWriter::new(io::stdout().lock());
-    let mut decoder = Decoder { port, ..Decoder::default() };
+    let stdout = io::stdout().lock();
+    let decoded = input.map_err(|error| Stopped::Capture(error.into())).and_then(|input| {
+        let input = BufReader::new(input);
+        // A reader of a live capture wants each line at once; standard output does that of itself.
+        if live { decode(input, stdout, &show) } else { decode(input, BufWriter::new(stdout), &show) }
+    });
+    match decoded {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Ok(ExitCode::FAILURE),
+        // Who closes the pipe (`| head`) has seen enough.
+        Err(Stopped::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(Stopped::Output(error)) => Err(DecodeError::Output(error)),
+        Err(Stopped::Capture(error)) => Err(DecodeError::Capture { file, error }),
+    }
+}
 
+/// Why decoding ended before the capture did.
+#[derive(Debug)]
+enum Stopped {
+    Capture(CaptureError),
+    Output(io::Error),
+}
+
+/// Writes what is in a capture, and at its end, however it ends, the counts. Whether all could be read.
+fn decode(input: impl Read, mut output: impl Write, show: &Show) -> Result<bool, Stopped> {
+    let mut capture = Capture::new(input).map_err(Stopped::Capture)?;
+    let mut decoder = Decoder { port: show.port, ..Decoder::default() };
     let ended = loop {
         let packet = match capture.next() {
             Ok(Some(packet)) => packet,
             Ok(None) => break Ok(()),
-            Err(error) => break Err(failed(error)),
+            Err(error) => break Err(Stopped::Capture(error)),
         };
-        let Some(line) = decoder.packet(packet.time, capture.ip(&packet)) else { continue };
-        let written = match (summary, json) {
-            (true, _) => Ok(()),
-            (false, true) => write_json(&mut output, &line.json()),
-            (false, false) => writeln!(output, "{line}"),
-        };
-        if let Err(error) = written.and_then(|()| if live { output.flush() } else { Ok(()) }) {
-            return unless_closed(error);
+        match decoder.packet(packet.time, capture.ip(&packet)) {
+            Some(line) if show.json && !show.summary => write_json(&mut output, &line.json()),
+            Some(line) if !show.summary => writeln!(output, "{line}"),
+            _ => Ok(()),
         }
+        .map_err(Stopped::Output)?;
     };
-
     let counts = &decoder.counts;
-    let written = if json {
+    if show.json {
         write_json(&mut output, &Fields::default().with("summary", counts.fields()))
     } else {
-        write!(output, "{}{counts}", if summary { "" } else { "\n" })
-    };
-    if let Err(error) = written.and_then(|()| output.flush()) {
-        return unless_closed(error);
+        write!(output, "{}{counts}", if show.summary { "" } else { "\n" })
     }
-    ended?;
-    Ok(if counts.refused.is_empty() && counts.cut == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Who closes the pipe (`| head`) has seen enough.
-fn unless_closed(error: io::Error) -> Result<ExitCode, DecodeError> {
-    if error.kind() == io::ErrorKind::BrokenPipe { Ok(ExitCode::SUCCESS) } else { Err(error.into()) }
+    .and_then(|()| output.flush())
+    .map_err(Stopped::Output)?;
+    ended.map(|()| counts.refused.is_empty() && counts.cut == 0)
 }
 
 fn write_json(output: &mut impl Write, fields: &Fields) -> io::Result<()> {
@@ -229,43 +248,45 @@ impl Decoder {
         let fields = fields
             .with("fragmented", u32::from(packet.fragmented))
             .with("continuation", u32::from(packet.continuation));
-        if again {
-            return fields;
-        }
-        let pieces = self.assembly.pieces(frame, &packet);
-        let messages = pieces.iter().map(|piece| self.piece(piece, frame.order())).collect::<Value>();
-        fields.with("messages", messages)
-    }
-
-    fn piece(&mut self, piece: &Piece, order: Order) -> Fields {
-        match piece {
-            Piece::Whole(message) => self.body(message, order).unwrap_or_else(|why| self.refused(why)),
-            Piece::TooLong => self.refused(Refusal::Fragment),
-            Piece::Continued => Fields::kind("continued"),
-            Piece::Headless => {
-                count(&mut self.counts.frames, "headless");
-                Fields::kind("headless")
+        let pieces =
+            if again { assembly::pieces_alone(&packet) } else { self.assembly.pieces(frame, &packet) };
+        let messages = pieces.iter().map(|piece| match message(piece, frame.order()) {
+            Ok((kind, fields)) => {
+                // A message is counted once, where it ends.
+                if !again && kind != CONTINUED {
+                    count(&mut self.counts.messages, kind);
+                }
+                fields
             }
-        }
-    }
-
-    fn body(&mut self, message: &Bytes, order: Order) -> Result<Fields, Refusal> {
-        let message = Addressed::decode_in(message, order)?;
-        let known = |group: &&Bytes| [SERVICES, SYNC, QUORATE].contains(&group.as_ref());
-        let Some(group) = message.groups.iter().find(known) else {
-            // A group of somebody else's: members ignore it.
-            count(&mut self.counts.messages, "foreign");
-            return Ok(Fields::kind("foreign").with("length", message.body.len()));
-        };
-        let body = Body::decode_in(group, &message.body, order)?;
-        count(&mut self.counts.messages, fields::kind_of(&body));
-        Ok(fields::of_body(&body))
+            Err(why) => self.refused(why),
+        });
+        fields.with("messages", messages.collect::<Value>())
     }
 
     fn refused(&mut self, why: Refusal) -> Fields {
         *self.counts.refused.entry(why).or_default() += 1;
         Fields::kind("refused").with("reason", why.to_string())
     }
+}
+
+const CONTINUED: &str = "continued";
+const HEADLESS: &str = "headless";
+const FOREIGN: &str = "foreign";
+
+/// What is said in a piece of a frame, and of which kind that is.
+fn message(piece: &Piece, order: Order) -> Result<(&'static str, Fields), Refusal> {
+    let message = match piece {
+        Piece::Whole(message) => Addressed::decode_in(message, order)?,
+        Piece::Continued => return Ok((CONTINUED, Fields::kind(CONTINUED))),
+        Piece::Headless => return Ok((HEADLESS, Fields::kind(HEADLESS))),
+        Piece::TooLong => return Err(Refusal::Fragment),
+    };
+    let known = |group: &&Bytes| [SERVICES, SYNC, QUORATE].contains(&group.as_ref());
+    let Some(group) = message.groups.iter().find(known) else {
+        return Ok((FOREIGN, Fields::kind(FOREIGN).with("length", message.body.len())));
+    };
+    let body = Body::decode_in(group, &message.body, order)?;
+    Ok((fields::kind_of(&body), fields::of_body(&body)))
 }
 
 /// What there was in a capture.
@@ -327,5 +348,75 @@ impl std::fmt::Display for Counts {
             writeln!(f, "{what:<24}{n:>8}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPTURE: &[u8] = include_bytes!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../membership/tests/captures/11-recovery-encapsulated.pcap"
+    ));
+
+    /// xorshift: enough to damage files with.
+    fn random(state: &mut u64) -> usize {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        usize::try_from(*state >> 32).unwrap()
+    }
+
+    #[test]
+    fn no_damage_to_a_capture_stops_the_decoder() {
+        let mut state = 42;
+        let show = Show { port: Some(5405), json: false, summary: false };
+        let (mut read, mut refused, mut damaged) = (0, 0, 0);
+        for _ in 0..200 {
+            let mut file = CAPTURE.to_vec();
+            for _ in 0..random(&mut state) % 20 {
+                let at = random(&mut state) % file.len();
+                file[at] = random(&mut state) as u8;
+            }
+            if random(&mut state) % 4 == 0 {
+                file.truncate(random(&mut state) % file.len());
+            }
+            match decode(&file[..], io::sink(), &show) {
+                Ok(true) => read += 1,
+                Ok(false) => refused += 1,
+                Err(_) => damaged += 1,
+            }
+        }
+        assert!(read > 0 && refused > 0 && damaged > 0, "{read} {refused} {damaged}");
+    }
+
+    #[test]
+    fn a_link_of_any_kind_is_taken_off() {
+        let ethernet = &CAPTURE[24 + 16..];
+        let length = u32::from_le_bytes(CAPTURE[32..36].try_into().unwrap()) as usize;
+        let ip = &ethernet[14..length];
+        let cooked2 = [&[8, 0][..], &[0; 18]].concat();
+        let links: [(u8, u8, &[u8]); 7] = [
+            (1, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]),
+            (1, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x81, 0, 0, 7, 8, 0]),
+            (113, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]),
+            (20, 1, &cooked2),
+            (0, 0, &[2, 0, 0, 0]),
+            (108, 0, &[0, 0, 0, 2]),
+            (101, 0, &[]),
+        ];
+        for (low, high, link) in links {
+            let mut file = CAPTURE[..24].to_vec();
+            (file[20], file[21]) = (low, high);
+            let captured = (link.len() + ip.len()) as u32;
+            file.extend([0; 8]);
+            file.extend([captured.to_le_bytes(), captured.to_le_bytes()].concat());
+            file.extend([link, ip].concat());
+            let mut output = Vec::new();
+            assert!(decode(&file[..], &mut output, &Show::default()).unwrap());
+            let output = String::from_utf8(output).unwrap();
+            assert!(output.contains(" 10.77.11.1:5404 > "), "link type {low} {high}: {output}");
+        }
     }
 }

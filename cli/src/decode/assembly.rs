@@ -26,6 +26,21 @@ pub(crate) enum Piece {
     Headless,
 }
 
+/// The pieces of a frame, as far as they can be told without any other frame.
+pub(crate) fn pieces_alone(packet: &Packet) -> Vec<Piece> {
+    let last = packet.pieces.len().saturating_sub(1);
+    let piece = |(i, piece): (usize, &Bytes)| {
+        if i == 0 && packet.continuation != 0 {
+            Piece::Headless
+        } else if i == last && packet.fragmented != 0 {
+            Piece::Continued
+        } else {
+            Piece::Whole(piece.clone())
+        }
+    };
+    packet.pieces.iter().enumerate().map(piece).collect()
+}
+
 /// What earlier frames have left unfinished.
 ///
 /// A member that is between two rings may have the beginning of a message from the old ring waiting while it already
