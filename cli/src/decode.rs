@@ -379,7 +379,7 @@ mod tests {
                 let at = random(&mut state) % file.len();
                 file[at] = random(&mut state) as u8;
             }
-            if random(&mut state) % 4 == 0 {
+            if random(&mut state).is_multiple_of(4) {
                 file.truncate(random(&mut state) % file.len());
             }
             match decode(&file[..], io::sink(), &show) {

@@ -1,5 +1,7 @@
 //! `quorate decode`, as its user meets it.
 
+#![allow(clippy::unwrap_used)] // also in what the tests share, which clippy does not count as tests
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
