@@ -1,6 +1,8 @@
 //! The program `quorate`.
 
 mod config;
+mod decode;
+mod pcap;
 
 use std::process::ExitCode;
 
@@ -18,17 +20,24 @@ struct Cli {
 enum Command {
     /// Look at a configuration
     Config(config::ConfigArgs),
+    Decode(decode::DecodeArgs),
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Config(args) => config::run(args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("quorate: {error}");
-            ExitCode::FAILURE
-        }
+    match Cli::parse().command {
+        Command::Config(args) => match config::run(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("quorate: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Command::Decode(args) => match decode::run(args) {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("quorate: {error}");
+                ExitCode::from(2)
+            }
+        },
     }
 }
