@@ -3,8 +3,10 @@
 mod cat;
 mod completions;
 mod config;
+mod decode;
 mod demo;
 mod node;
+mod pcap;
 mod socket;
 mod status;
 
@@ -24,7 +26,7 @@ use clap::{Parser, Subcommand};
 #[command(after_help = "\
 Try it: `quorate demo` runs three nodes on this host and kills the DC.
 
-Exit codes: 0 done, 1 failed (one line on stderr says why and what to do), 2 wrong usage; `status` has more.")]
+Exit codes: 0 done, 1 failed (one line on stderr says why and what to do), 2 wrong usage; `status` and `decode` have their own.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -38,6 +40,7 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Look at a configuration
     Config(config::ConfigArgs),
+    Decode(decode::DecodeArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -85,6 +88,14 @@ fn main() -> ExitCode {
         Command::Cat(args) => cat::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Config(args) => config::run(args).map(|()| ExitCode::SUCCESS).map_err(Failure::from),
+        Command::Decode(args) => match decode::run(args) {
+            Ok(code) => Ok(code),
+            // 1 says that something in the capture was refused.
+            Err(error) => {
+                eprintln!("quorate: {error}");
+                Ok(ExitCode::from(2))
+            }
+        },
         Command::Completions(args) => completions::run(&args),
     };
     done.unwrap_or_else(|failure| {

@@ -1,1 +1,22 @@
-//! Placeholder of the skeleton commit.
+//! Small programs that teach one thing each: `cargo run -p quorate-examples --bin NAME`.
+//!
+//! - `ordered`: three members send at once, all see one order.
+//! - `only_as_dc`: one member of the group works, the others stand by; when it goes, another takes over.
+
+use quorate_membership::config::Config;
+use quorate_membership::{NodeId, TotemConfig};
+use std::time::Duration;
+
+/// A member of a group of three on this host: loopback addresses 127.0.0.1 to .3, no root needed.
+///
+/// # Panics
+/// If `id` is 0.
+pub fn member_of_three(id: u8, port: u16) -> Config {
+    let mut config = Config::new(NodeId::new(id.into()).expect("node ids begin with 1"));
+    config.name = format!("system{id}");
+    config.network.bind = [127, 0, 0, id].into();
+    config.network.port = port;
+    config.quorum.expected_votes = Some(3);
+    config.totem = TotemConfig::for_token(Duration::from_millis(300));
+    config
+}

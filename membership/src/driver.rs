@@ -25,6 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustix::rand::GetRandomFlags;
 use rustix::time::ClockId;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -494,9 +495,16 @@ impl<C: Core, T: Transport> Driver<C, T> {
             self.settle().await?;
         }
         for _ in 0..COMMANDS {
+            if self.left {
+                break;
+            }
             match self.requests.try_recv() {
-                Ok(request) if !self.left => self.answer(request).await?,
-                _ => break,
+                Ok(request) => self.answer(request).await?,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    self.nodes_gone = true;
+                    break;
+                }
             }
         }
         for _ in 0..COMMANDS {

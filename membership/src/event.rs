@@ -159,6 +159,16 @@ pub enum Cause {
         /// The node.
         node: NodeId,
     },
+    /// A member of the ring gave it up and looks for a new one.
+    GivenUpBy {
+        /// The member.
+        node: NodeId,
+    },
+    /// A member asked to form a ring as one that does not know this node: it has started again.
+    Restarted {
+        /// The member.
+        node: NodeId,
+    },
     /// A node that is no member of this ring was heard.
     Heard {
         /// The node.
@@ -240,6 +250,8 @@ impl fmt::Display for Cause {
                 write!(f, " did not answer within {} ms", after.as_millis())
             }
             Self::JoinFrom { node } => write!(f, "node {node} asked to join"),
+            Self::GivenUpBy { node } => write!(f, "node {node} gave up the ring"),
+            Self::Restarted { node } => write!(f, "node {node} started again"),
             Self::Heard { node } => write!(f, "node {node} was heard, which is not in this ring"),
             Self::LeaveFrom { node } => write!(f, "node {node} left"),
             Self::FailedBy { node, failed } => {

@@ -1,5 +1,7 @@
 //! What real corosync members said to each other, read and written again byte for byte.
 
+#![allow(clippy::unwrap_used)] // also in what the tests share, which clippy does not count as tests
+
 mod pcap;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -328,6 +330,7 @@ fn written(body: &Body) -> Vec<u8> {
 }
 
 /// Where corosync leaves what was in its memory: padding, the rest of fixed-size texts, and handles of connections.
+#[allow(clippy::single_range_in_vec_init)] // lists of ranges, some with one
 fn garbage(body: &Body) -> Vec<Range<usize>> {
     let mut garbage = vec![4..8, 12..16];
     garbage.extend(match body {

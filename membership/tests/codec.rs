@@ -1,5 +1,7 @@
 //! What the codec refuses, and that whatever it writes it reads again.
 
+#![allow(clippy::unwrap_used)] // also in what the tests share, which clippy does not count as tests
+
 mod pcap;
 
 use std::collections::BTreeMap;

@@ -465,13 +465,16 @@ async fn a_flood_keeps_neither_timers_nor_commands_nor_other_tasks_out() {
     let clock = Clock::new(move || Time::from_micros(reads.fetch_add(1, Ordering::Relaxed)));
     let log = Log::default();
     let core = Fake { log: log.clone(), room: 1, due: Some(Time::from_micros(10_000)), ..Fake::default() };
-    let (node, _events) = run(core, Flood, Store::in_memory(&Memory::default()).0, clock);
+    let (node, events) = run(core, Flood, Store::in_memory(&Memory::default()).0, clock);
     assert_eq!(multicast(&node, "a").await, Ok(()));
     assert_eq!(node.stats().await, Stats::default());
     while log.count("timeout") == 0 {
         tokio::task::yield_now().await;
     }
-    node.leave().await;
+    drop((node, events));
+    while log.count("told left") == 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,51 @@
 //! The protocol core: Totem's state machine, without input or output of its own.
+//!
+//! ```text
+//!              token lost, JOIN, stranger heard
+//!      ┌────────────────────────────────────────────────┐
+//!      ▼                                                │
+//!   GATHER ──────────▶ COMMIT ──────────▶ RECOVERY ──────────▶ OPERATIONAL
+//!      ▲   consensus,    │   commit token    │   everybody has
+//!      │   or the commit │   complete        │   everything
+//!      │   token         │                   │
+//!      └─────────────────┴───────────────────┘
+//!            token lost, JOIN of a member
+//! ```
+//!
+//! Each state is a file and owns its data; what outlives the states is in `local`. Handlers return the transition
+//! they want; [`Totem::apply`] makes it, and holds the only assignment to the state.
+
+mod assembly;
+mod commit;
+mod flow;
+mod gather;
+mod left;
+mod local;
+mod operational;
+mod outbox;
+mod outputs;
+mod recovery;
+mod ring;
+mod rotation;
+mod window;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Config, ConfigError, Event, Group, Guarantee, NodeId, RingId, Service, Stats, Stored, Time};
+use self::commit::Commit;
+use self::gather::{Gather, Lists};
+use self::left::Left;
+use self::local::Local;
+use self::operational::Operational;
+use self::recovery::{Recovered, Recovery};
+use crate::wire::body::{Body, CpgMcast, SERVICES};
+use crate::wire::{self, CommitToken, Join, MergeDetect, Message, Order, packing};
+use crate::{
+    Cause, Config, ConfigError, Event, Group, Guarantee, NodeId, Refusal, RingId, Service, Stats, Stored,
+    Time,
+};
 
 /// Where a datagram came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,39 +92,261 @@ pub enum MulticastError {
     Left,
 }
 
-/// One node's protocol state. See the crate's front page for the contract.
-pub struct Totem {}
+/// One node's protocol state.
+///
+/// Its methods are of four kinds. *Inputs* (`handle_*`, [`multicast`](Totem::multicast),
+/// [`consumed`](Totem::consumed), [`leave`](Totem::leave)) take the time and something that happened. *Outputs* are
+/// polled after each input, each until it is empty, in this order: [`must_store`](Totem::must_store),
+/// [`poll_transmit`](Totem::poll_transmit), [`poll_event`](Totem::poll_event),
+/// [`poll_timeout`](Totem::poll_timeout). [`set_sync_message`](Totem::set_sync_message) is called while an event is
+/// handled. The rest are getters. The same calls give the same outputs: nothing else goes in.
+///
+/// The caller hands over every multicast that had arrived before a token before that token, or the core asks for
+/// what is already in the socket.
+pub struct Totem {
+    local: Local,
+    state: State,
+    /// Another node with our id was told so.
+    warned_at: Option<Time>,
+}
+
+enum State {
+    Gather(Gather),
+    Commit(Commit),
+    Recovery(Box<Recovery>),
+    Operational(Operational),
+    Left(Left),
+}
+
+/// What a handler wants to become of the state.
+enum Transition {
+    Gather {
+        lists: Lists,
+        causes: Vec<Cause>,
+        /// A node that is known to believe what `lists` says.
+        agreeing: Option<NodeId>,
+    },
+    Commit {
+        cause: Cause,
+        causes: Vec<Cause>,
+        token: CommitToken,
+    },
+    Recovery {
+        causes: Vec<Cause>,
+        token: CommitToken,
+    },
+    Operational(Box<Recovered>),
+    Leave(Cause),
+}
 
 impl Totem {
     /// The longest payload of a message, in bytes.
     pub const MAX_PAYLOAD: usize = 1 << 20;
+    /// The send queue's length in bytes, each message's overhead of about 300 bytes included.
+    const QUEUE: usize = 4 << 20;
+    /// How many datagrams wait for the stored record to be durable.
+    const WAITING: usize = 64;
+    /// A JOIN with a ring sequence number above this is a mistake or an attack: there would be no room to go on.
+    const MAX_RING_SEQ: u64 = 1 << 62;
 
     /// A node that is about to start; it says nothing until its stored record is durable.
     ///
     /// # Errors
     /// If the configuration contradicts itself.
     pub fn new(config: &Config, stored: Stored, entropy: [u8; 32], now: Time) -> Result<Self, ConfigError> {
-        let _ = (stored, entropy, now);
         config.check()?;
-        unimplemented!()
+        let mut local = Local::new(config, stored, entropy);
+        let lists = Lists::of(&BTreeSet::new());
+        let mut gather = Gather::enter(lists, vec![Cause::Started], None, now, &mut local);
+        let alone = gather.commit(&mut local);
+        let mut totem = Self { local, state: State::Gather(gather), warned_at: None };
+        totem.apply(alone, now);
+        Ok(totem)
     }
 
-    /// A datagram came.
+    /// A datagram came. Whatever is wrong with it is counted in [`Stats::refused`].
     pub fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes) {
-        let _ = (now, origin, datagram);
+        self.notice_stall(now);
+        let message = match wire::decode(datagram) {
+            Ok(message) => message,
+            Err(refusal) => return self.local.out.refuse(refusal),
+        };
+        if let Err(refusal) = self.admit(origin, &message) {
+            self.local.out.refuse(refusal);
+            if refusal == Refusal::Impostor && claimed(&message) == Some(self.local.me) {
+                self.handle_namesake(now, &message);
+            }
+            return;
+        }
+        let transition = self.handle_message(now, message);
+        self.apply(transition, now);
     }
 
-    /// The time that [`Totem::poll_timeout`] gave has come.
+    /// Whether the sender is who it claims to be, and one of us.
+    fn admit(&self, origin: Origin, message: &Message) -> Result<(), Refusal> {
+        let listed = |node: &NodeId| self.local.listed.as_ref().is_none_or(|listed| listed.contains(node));
+        let claimed = claimed(message);
+        match (claimed, origin.peer) {
+            // A frame is sent on by others: who has it from whom says nothing.
+            (None, Some(_)) => {}
+            (Some(claimed), Some(peer)) if claimed == peer => {}
+            (Some(claimed), _) if !listed(&claimed) => return Err(Refusal::Unlisted),
+            (Some(_), Some(_)) => return Err(Refusal::Impostor),
+            // An address that belongs to nobody: rings that have never met find each other by frames and probes.
+            (_, None) if self.local.listed.is_some() => {
+                let ours = claimed == Some(self.local.me);
+                return Err(if ours { Refusal::Impostor } else { Refusal::Unlisted });
+            }
+            (None, None) => {}
+            (Some(claimed), None) => {
+                if claimed == self.local.me || !matches!(message, Message::MergeDetect(_)) {
+                    return Err(Refusal::Impostor);
+                }
+            }
+        }
+        let all_listed = match message {
+            Message::Multicast(frame) => listed(&frame.from),
+            Message::Join(join) => join.proc.iter().chain(&join.failed).all(listed),
+            Message::Commit(token) => token.members.iter().all(listed),
+            _ => true,
+        };
+        if all_listed { Ok(()) } else { Err(Refusal::Unlisted) }
+    }
+
+    /// Another process uses this node's id. The one that came later has to go: it is told by a probe, and knows
+    /// itself by having no company yet.
+    fn handle_namesake(&mut self, now: Time, message: &Message) {
+        if !matches!(message, Message::Join(_) | Message::MergeDetect(_)) {
+            return;
+        }
+        let node = self.local.me;
+        if self.local.ring.members.len() <= 1 {
+            return self.apply(Some(Transition::Leave(Cause::DuplicateId { node })), now);
+        }
+        if self.warned_at.is_none_or(|at| now - at >= Duration::from_secs(1)) {
+            self.warned_at = Some(now);
+            tracing::error!(%node, "another process uses this node's id; it is told to leave");
+            let probe = MergeDetect { from: node, ring: self.local.ring.id };
+            self.local.out.multicast(wire::encode(&Message::MergeDetect(probe), Order::Little));
+        }
+    }
+
+    fn handle_message(&mut self, now: Time, message: Message) -> Option<Transition> {
+        let local = &mut self.local;
+        match message {
+            Message::Join(join) => self.handle_join(&join),
+            Message::Token(token) => match &mut self.state {
+                State::Operational(operational) => operational.handle_token(token, now, local),
+                State::Recovery(recovery) => recovery.handle_token(token, now, local),
+                _ => None,
+            },
+            Message::Multicast(frame) => match &mut self.state {
+                State::Operational(operational) => operational.handle_multicast(frame, local),
+                State::Recovery(recovery) => {
+                    recovery.handle_multicast(frame, local);
+                    None
+                }
+                State::Gather(gather) => gather.handle_multicast(frame, local),
+                // What this node has of the old ring is already written in the commit token.
+                State::Commit(_) | State::Left(_) => None,
+            },
+            Message::Commit(token) => {
+                let me = local.me;
+                let index = token.members.iter().position(|&node| node == me);
+                let complete = token.entries.len() == token.members.len();
+                match &mut self.state {
+                    State::Gather(gather) if index == Some(token.entries.len()) => {
+                        gather.handle_commit(token, local)
+                    }
+                    State::Commit(commit) if complete => commit.handle_commit(token),
+                    State::Recovery(recovery) => {
+                        recovery.handle_commit(&token, now, local);
+                        None
+                    }
+                    _ => None,
+                }
+            }
+            Message::MergeDetect(probe) => match &mut self.state {
+                State::Operational(operational) => operational.handle_stranger(probe.from, probe.ring, local),
+                State::Gather(gather) => gather.hear(probe.from),
+                _ => None,
+            },
+            Message::HoldCancel(cancel) => {
+                match &mut self.state {
+                    State::Operational(operational) => operational.handle_hold_cancel(cancel.ring, local),
+                    State::Recovery(recovery) => recovery.handle_hold_cancel(cancel.ring, local),
+                    _ => {}
+                }
+                None
+            }
+        }
+    }
+
+    fn handle_join(&mut self, join: &Join) -> Option<Transition> {
+        let local = &mut self.local;
+        if join.from == local.me {
+            return None;
+        }
+        if join.ring_seq > Self::MAX_RING_SEQ {
+            local.out.refuse(Refusal::Field);
+            return None;
+        }
+        local.hear_ring_seq(join.ring_seq);
+        match &mut self.state {
+            State::Gather(gather) => gather.handle_join(join, local),
+            State::Commit(commit) => commit.handle_join(join, local),
+            State::Recovery(recovery) => recovery.handle_join(join, local),
+            State::Operational(operational) => operational.handle_join(join, local),
+            State::Left(left) => {
+                left.handle_join(join, local);
+                None
+            }
+        }
+    }
+
+    /// The time that [`Totem::poll_timeout`] gave has come. Harmless at any other time.
     pub fn handle_timeout(&mut self, now: Time) {
-        let _ = now;
+        self.notice_stall(now);
+        let local = &mut self.local;
+        let transition = match &mut self.state {
+            State::Gather(gather) => gather.handle_timeout(now, local),
+            State::Commit(commit) => commit.handle_timeout(now, local),
+            State::Recovery(recovery) => recovery.handle_timeout(now, local),
+            State::Operational(operational) => operational.handle_timeout(now, local),
+            State::Left(left) => {
+                left.handle_timeout(now, local);
+                None
+            }
+        };
+        self.apply(transition, now);
+    }
+
+    /// A timer that fires late shows that this node stood still. What the others said meanwhile is still in its
+    /// socket, so nobody is called silent for it: the timers that accuse start again.
+    fn notice_stall(&mut self, now: Time) {
+        let Some(due) = self.poll_timeout() else { return };
+        let late = now - due;
+        if late <= self.local.config.token / 4 {
+            return;
+        }
+        tracing::warn!(?late, "this node stood still");
+        self.local.out.stats.stalls += 1;
+        self.local.out.tell(Event::Stalled(late));
+        match &mut self.state {
+            State::Gather(gather) => gather.forgive(now, &self.local),
+            State::Commit(commit) => commit.forgive(now, &self.local),
+            State::Recovery(recovery) => recovery.forgive(now, &self.local),
+            State::Operational(operational) => operational.forgive(now, &self.local),
+            State::Left(_) => {}
+        }
     }
 
     /// The record is durable.
-    pub fn handle_stored(&mut self, now: Time, stored: Stored) {
-        let _ = (now, stored);
+    pub fn handle_stored(&mut self, _now: Time, stored: Stored) {
+        self.local.durable = stored;
     }
 
-    /// Queues a message.
+    /// Queues a message for all members, this node included.
     ///
     /// # Errors
     /// If it was not accepted; nothing is kept of it.
@@ -92,58 +357,162 @@ impl Totem {
         guarantee: Guarantee,
         payload: Bytes,
     ) -> Result<(), MulticastError> {
-        let _ = (now, group, guarantee, payload);
+        self.notice_stall(now);
+        let local = &mut self.local;
+        if matches!(self.state, State::Left(_)) {
+            return Err(MulticastError::Left);
+        }
+        if payload.len() > Self::MAX_PAYLOAD {
+            return Err(MulticastError::TooLong { length: payload.len() });
+        }
+        let queued = local.outbox.application.bytes();
+        if queued > 0 && queued + payload.len() > Self::QUEUE {
+            return Err(if local.is_slow() { MulticastError::EventsUnread } else { MulticastError::Full });
+        }
+        let header = Body::CpgMcast(CpgMcast {
+            group: group.clone(),
+            pid: 0,
+            node: local.me.get(),
+            payload: payload.clone(),
+        });
+        let head = [packing::prefix(SERVICES), header.encode()].concat();
+        local.outbox.application.push(head.into(), payload, guarantee);
+        if let State::Operational(operational) = &mut self.state {
+            operational.nudge(local);
+        }
         Ok(())
     }
 
     /// Sets what this node says in the stage of `service` of every sync from now on. Called while handling
     /// [`Event::Regular`], it is what the sync of that ring carries.
     pub fn set_sync_message(&mut self, service: Service, message: Bytes) {
-        let _ = (service, message);
+        self.local.sync_messages.insert(service, message);
     }
 
     /// The application took events that cost this much ([`Event::cost`]).
-    pub fn consumed(&mut self, now: Time, cost: usize) {
-        let _ = (now, cost);
+    pub fn consumed(&mut self, _now: Time, cost: usize) {
+        self.local.out.unread = self.local.out.unread.saturating_sub(cost);
     }
 
     /// Leaves the ring: says so to the others, then ends with [`Event::Left`].
     pub fn leave(&mut self, now: Time) {
-        let _ = now;
+        self.apply(Some(Transition::Leave(Cause::LeaveRequested)), now);
+    }
+
+    /// Makes a transition, and those that follow from it at once.
+    fn apply(&mut self, transition: Option<Transition>, now: Time) {
+        let mut next = transition;
+        while let Some(transition) = next.take() {
+            if matches!(self.state, State::Left(_)) {
+                return;
+            }
+            let local = &mut self.local;
+            self.state = match transition {
+                Transition::Gather { lists, causes, agreeing } => {
+                    local.out.stats.gathers += 1;
+                    tracing::debug!(cause = %display_last(&causes), proc = ?lists.proc, failed = ?lists.failed, "gather");
+                    State::Gather(Gather::enter(lists, causes, agreeing, now, local))
+                }
+                Transition::Commit { cause, causes, token } => {
+                    tracing::debug!(%cause, ring = %token.ring, members = ?token.members, "commit");
+                    State::Commit(Commit::enter(causes, token, now, local))
+                }
+                Transition::Recovery { causes, token } => {
+                    let cause = Cause::CommitToken { ring: token.ring };
+                    tracing::debug!(%cause, "recovery");
+                    State::Recovery(Box::new(Recovery::enter(causes, token, now, local)))
+                }
+                Transition::Operational(recovered) => {
+                    let cause = Cause::Recovered { ring: recovered.ring.id };
+                    tracing::debug!(%cause, members = ?recovered.ring.members, "operational");
+                    State::Operational(Operational::enter(*recovered, local))
+                }
+                Transition::Leave(cause) => {
+                    tracing::debug!(%cause, "left");
+                    State::Left(Left::enter(cause, now, local))
+                }
+            };
+            next = match &mut self.state {
+                State::Gather(gather) => gather.commit(local),
+                _ => None,
+            };
+        }
+        self.settle(now);
+    }
+
+    /// What has to be looked at after every input.
+    fn settle(&mut self, now: Time) {
+        let bytes = self.local.out.unread;
+        if bytes > self.local.config.unread_limit && !matches!(self.state, State::Left(_)) {
+            self.apply(Some(Transition::Leave(Cause::EventsUnread { bytes })), now);
+        }
     }
 
     /// A record that has to be written; what it covers is not sent before [`Totem::handle_stored`].
     pub fn must_store(&self) -> Option<Stored> {
-        None
+        (self.local.wanted != self.local.durable).then_some(self.local.wanted)
     }
 
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        if self.local.may_speak() {
+            return self.local.out.transmits.pop_front();
+        }
+        // A disk that takes its time must not make a queue of what is stale by then.
+        let waiting = self.local.out.transmits.len();
+        self.local.out.transmits.drain(..waiting.saturating_sub(Self::WAITING));
         None
     }
 
     /// The next event for the application.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.local.out.events.pop_front()
     }
 
-    /// When [`Totem::handle_timeout`] wants to be called.
+    /// When [`Totem::handle_timeout`] wants to be called; `None` once the node has left for good.
     pub fn poll_timeout(&self) -> Option<Time> {
-        None
+        match &self.state {
+            State::Gather(gather) => Some(gather.poll_timeout()),
+            State::Commit(commit) => Some(commit.poll_timeout()),
+            State::Recovery(recovery) => Some(recovery.poll_timeout()),
+            State::Operational(operational) => Some(operational.poll_timeout()),
+            State::Left(left) => left.poll_timeout(),
+        }
     }
 
-    /// How many bytes [`Totem::multicast`] would take now.
+    /// How many bytes [`Totem::multicast`] would take now, overhead aside.
     pub fn room(&self) -> usize {
-        0
+        Self::QUEUE.saturating_sub(self.local.outbox.application.bytes())
     }
 
     /// The installed ring, `None` before the first.
     pub fn ring(&self) -> Option<RingId> {
-        None
+        (!self.local.ring.members.is_empty()).then_some(self.local.ring.id)
+    }
+
+    /// The installed ring's members, ascending; none before the first.
+    pub fn members(&self) -> &BTreeSet<NodeId> {
+        &self.local.ring.members
     }
 
     /// The counters.
     pub fn stats(&self) -> &Stats {
-        unimplemented!()
+        &self.local.out.stats
     }
+}
+
+/// Who a message claims to come from directly; a frame may be sent again by anybody.
+fn claimed(message: &Message) -> Option<NodeId> {
+    match message {
+        Message::Token(token) => Some(token.from),
+        Message::Commit(token) => Some(token.from),
+        Message::Join(join) => Some(join.from),
+        Message::MergeDetect(probe) => Some(probe.from),
+        Message::HoldCancel(cancel) => Some(cancel.from),
+        Message::Multicast(_) => None,
+    }
+}
+
+fn display_last(causes: &[Cause]) -> String {
+    causes.last().map(ToString::to_string).unwrap_or_default()
 }

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_network_of_no_interface_is_an_error_that_says_so() {
-        let error = interface_of([192, 0, 2, 1].into()).unwrap_err().to_string();
-        assert!(error.starts_with("no interface of this host is in the network of 192.0.2.1"), "{error}");
+        let error = interface_of([240, 0, 0, 1].into()).unwrap_err().to_string();
+        assert!(error.starts_with("no interface of this host is in the network of 240.0.0.1"), "{error}");
     }
 }

@@ -41,7 +41,7 @@ const LONGEST: usize = 1 << 16;
 const BUFFER: usize = 1 << 20;
 /// The highest priority (`SO_PRIORITY`) that needs no privilege: tokens pass everything else.
 const TOKEN_PRIORITY: u32 = 6;
-/// How long a full send buffer may hold up the ring before the datagram counts as lost.
+/// How long a full send buffer may hold up the ring before the rest of a batch counts as lost.
 const SEND_WAIT: Duration = Duration::from_millis(100);
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
@@ -198,7 +198,7 @@ impl Udp {
         Ok(())
     }
 
-    async fn send_one(&mut self, to: Destination, datagram: &[u8]) {
+    async fn send_by(&mut self, deadline: Instant, to: Destination, datagram: &[u8]) {
         let address = match to {
             Destination::Everyone => self.group,
             Destination::Member(id) => match self.peers.home(id) {
@@ -209,7 +209,7 @@ impl Udp {
                 }
             },
         };
-        let sent = tokio::time::timeout(SEND_WAIT, self.sender.send_to(datagram, address)).await;
+        let sent = tokio::time::timeout_at(deadline, self.sender.send_to(datagram, address)).await;
         if let Err(error) = sent.unwrap_or_else(|elapsed| Err(elapsed.into())) {
             self.lost.unsent.fetch_add(1, Ordering::Relaxed);
             self.log(format_args!("{} bytes to {address}: {error}", datagram.len()));
@@ -228,8 +228,9 @@ impl Udp {
 
 impl Transport for Udp {
     async fn send(&mut self, batch: &mut VecDeque<Transmit>) -> io::Result<()> {
+        let deadline = Instant::now() + SEND_WAIT;
         while let Some(Transmit { to, datagram }) = batch.front() {
-            self.send_one(*to, datagram).await;
+            self.send_by(deadline, *to, datagram).await;
             batch.pop_front();
         }
         Ok(())
@@ -305,44 +306,99 @@ fn bound(
 
 /// Why a transport could not be had, and what to do about it.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
 pub enum BindError {
+    /// Another process has a socket there, most likely a node.
     #[error(
         "UDP port {port} of {ip} is in use: stop the other node or corosync there, \
          or set another mcastport (a node uses its port and the one below)",
         port = address.port(), ip = address.ip()
     )]
-    PortInUse { address: SocketAddrV4 },
+    PortInUse {
+        /// The address and port.
+        address: SocketAddrV4,
+    },
+    /// The address to bind is not one of this host's.
     #[error("no interface of this host has the address {address}: correct bindnetaddr or ring0_addr")]
-    NoSuchAddress { address: Ipv4Addr },
+    NoSuchAddress {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// `bindnetaddr` names the network of no interface.
     #[error(
         "no interface of this host is in the network of {address}: correct bindnetaddr or ring0_addr, \
          or bring the interface up"
     )]
-    NoSuchNetwork { address: Ipv4Addr },
+    NoSuchNetwork {
+        /// The address in that network.
+        address: Ipv4Addr,
+    },
+    /// The port is for privileged users.
     #[error("{address} may not be bound by this user: set mcastport to 1025 or more, or run as root")]
-    NotAllowed { address: SocketAddrV4 },
+    NotAllowed {
+        /// The address and port.
+        address: SocketAddrV4,
+    },
+    /// The interface takes no multicasts.
     #[error(
         "group {group} cannot be joined on the interface of {interface}: bring it up, with multicast on \
          ({source})"
     )]
-    Join { group: Ipv4Addr, interface: Ipv4Addr, source: io::Error },
+    Join {
+        /// The group.
+        group: Ipv4Addr,
+        /// The interface's address.
+        interface: Ipv4Addr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// `mcastaddr` is an address for one host.
     #[error("mcastaddr {group} is no multicast address: take one from 239.0.0.0/8")]
-    NotAGroup { group: Ipv4Addr },
+    NotAGroup {
+        /// The address.
+        group: Ipv4Addr,
+    },
+    /// An address of another family.
     #[error("{address} is not an IPv4 address, and this transport has no IPv6: give the IPv4 address")]
-    NotIpv4 { address: IpAddr },
+    NotIpv4 {
+        /// The address.
+        address: IpAddr,
+    },
+    /// An address of the network, for a transport that stays within the host.
     #[error(
         "{address} is not a loopback address: transport `local` is for one host, at 127.0.0.1, 127.0.0.2, ..."
     )]
-    NotLoopback { address: Ipv4Addr },
+    NotLoopback {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// `mcastport` is 0 or 1.
     #[error("port {port} has no port below it to send from: set mcastport to 2 or more")]
-    Port { port: u16 },
+    Port {
+        /// The port.
+        port: u16,
+    },
+    /// Two nodes of the list could not be told apart.
     #[error("nodes {first} and {second} are both at {address}: give them different addresses or ports")]
-    SharedAddress { first: NodeId, second: NodeId, address: SocketAddrV4 },
+    SharedAddress {
+        /// One of them.
+        first: NodeId,
+        /// The other.
+        second: NodeId,
+        /// Where both are.
+        address: SocketAddrV4,
+    },
+    /// The system gave no socket, or refused an option.
     #[error("no socket can be had ({source}): is the limit of open files reached?")]
-    Socket { source: io::Error },
+    Socket {
+        /// What it said.
+        source: io::Error,
+    },
+    /// The system did not list its interfaces.
     #[error("the interfaces of this host cannot be listed ({source}): give ring0_addr as an exact address")]
-    Interfaces { source: io::Error },
+    Interfaces {
+        /// What it said.
+        source: io::Error,
+    },
 }
 
 /// The address, if it is of the one family that is spoken here.

@@ -1,7 +1,7 @@
 //! The messages of the layers above Totem: what corosync's services say to each other.
 //!
-//! They are C structs, 8-byte aligned: every `u32` that is followed by something larger, or ends a struct, is followed
-//! by 4 bytes of padding. corosync leaves garbage in them; we ignore them, and write 0. All begin with 16 bytes:
+//! They are C structs, 8-byte aligned. What is between the fields is padding, in which corosync leaves what was in its
+//! memory, as it does behind the end of a text: it is not looked at, and written as 0. All begin with 16 bytes:
 //!
 //! | off | size | field |
 //! |----:|-----:|-------|

@@ -1,0 +1,422 @@
+//! `quorate decode`: what the members of a ring said, from a capture.
+
+mod assembly;
+mod fields;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use assembly::{Assembly, Piece};
+use bytes::Bytes;
+use fields::{Fields, Value};
+use jiff::Timestamp;
+use quorate_membership::Refusal;
+use quorate_membership::wire::body::{Body, QUORATE, SERVICES, SYNC};
+use quorate_membership::wire::packing::{Addressed, Packet};
+use quorate_membership::wire::{self, Message, Multicast, Order};
+
+use crate::pcap::{Capture, CaptureError, Datagram, Found, Fragments};
+
+const JSON: &str = "\
+With --json, every datagram is an object on a line of its own:
+  time       when, RFC 3339
+  elapsed    seconds since the first datagram
+  from, to   addresses with ports
+  length     bytes of the datagram
+  kind       token, multicast, merge-detect, join, leave, commit, hold-cancel; or refused, or cut (captured in part)
+  reason     why it was refused
+and the message's own fields, named as in the text. Of a multicast:
+  again      it has been seen before; what it carries is not counted again
+  fragmented, continuation
+             how its last and its first piece go on
+  messages   what is packed in it: objects with a kind and their own fields. The kind continued stands for a piece
+             whose rest is in a later frame; headless for one whose beginning is not in the capture (or, in a
+             frame that is seen again, not in this frame); refused for what is malformed; foreign for a message
+             of another program's
+  recovered  in place of all these, the multicast of an old ring within
+The last line is {\"summary\": ...}: counts of datagrams, frames and messages by kind, of refusals by reason, of packets
+that were ignored (not UDP, or of another protocol), of IP fragments, and of datagrams that were cut. Fields may be
+added; those here stay.
+
+Exit status: 0 if all could be read, 1 if something was refused or incomplete.";
+
+/// Show what the members of a ring said, from a capture
+///
+/// Every datagram is a line: seconds since the first, from, to, what it is, its fields, the messages packed in it; then
+/// follow counts by kind and of refusals by reason.
+#[derive(clap::Args, Debug)]
+#[command(after_long_help = JSON)]
+pub(crate) struct DecodeArgs {
+    /// A pcap file, or - for a stream from standard input (`tcpdump -U -w -`)
+    file: PathBuf,
+    #[command(flatten)]
+    show: Show,
+}
+
+/// What to show of a capture.
+#[derive(clap::Args, Debug, Default)]
+struct Show {
+    /// Every datagram to or from this port is Totem's; by default, those are that begin like it
+    #[arg(long)]
+    port: Option<u16>,
+    /// One JSON object per line
+    #[arg(long)]
+    json: bool,
+    /// Show the counts only
+    #[arg(long, short)]
+    summary: bool,
+}
+
+/// Why a capture cannot be decoded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DecodeError {
+    #[error("{}: {error}", file.display())]
+    Capture { file: PathBuf, error: CaptureError },
+    #[error("cannot write: {0}")]
+    Output(io::Error),
+}
+
+/// Decodes a capture onto standard output.
+pub(crate) fn run(args: DecodeArgs) -> Result<ExitCode, DecodeError> {
+    let DecodeArgs { file, show } = args;
+    let live = file == Path::new("-");
+    let input: io::Result<Box<dyn Read>> = if live {
+        Ok(Box::new(io::stdin().lock()))
+    } else {
+        File::open(&file).map(|file| Box::new(file) as _)
+    };
+    let stdout = io::stdout().lock();
+    let decoded = input.map_err(|error| Stopped::Capture(error.into())).and_then(|input| {
+        let input = BufReader::new(input);
+        // A reader of a live capture wants each line at once; standard output does that of itself.
+        if live { decode(input, stdout, &show) } else { decode(input, BufWriter::new(stdout), &show) }
+    });
+    match decoded {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Ok(ExitCode::FAILURE),
+        // Who closes the pipe (`| head`) has seen enough.
+        Err(Stopped::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(Stopped::Output(error)) => Err(DecodeError::Output(error)),
+        Err(Stopped::Capture(error)) => Err(DecodeError::Capture { file, error }),
+    }
+}
+
+/// Why decoding ended before the capture did.
+#[derive(Debug)]
+enum Stopped {
+    Capture(CaptureError),
+    Output(io::Error),
+}
+
+/// Writes what is in a capture, and at its end, however it ends, the counts. Whether all could be read.
+fn decode(input: impl Read, mut output: impl Write, show: &Show) -> Result<bool, Stopped> {
+    let mut capture = Capture::new(input).map_err(Stopped::Capture)?;
+    let mut decoder = Decoder { port: show.port, ..Decoder::default() };
+    let ended = loop {
+        let packet = match capture.next() {
+            Ok(Some(packet)) => packet,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(Stopped::Capture(error)),
+        };
+        match decoder.packet(packet.time, capture.ip(&packet)) {
+            Some(line) if show.json && !show.summary => write_json(&mut output, &line.json()),
+            Some(line) if !show.summary => writeln!(output, "{line}"),
+            _ => Ok(()),
+        }
+        .map_err(Stopped::Output)?;
+    };
+    let counts = &decoder.counts;
+    if show.json {
+        write_json(&mut output, &Fields::default().with("summary", counts.fields()))
+    } else {
+        write!(output, "{}{counts}", if show.summary { "" } else { "\n" })
+    }
+    .and_then(|()| output.flush())
+    .map_err(Stopped::Output)?;
+    ended.map(|()| counts.refused.is_empty() && counts.cut == 0)
+}
+
+fn write_json(output: &mut impl Write, fields: &Fields) -> io::Result<()> {
+    serde_json::to_writer(&mut *output, fields)?;
+    writeln!(output)
+}
+
+/// A datagram, decoded.
+struct Line {
+    /// Nanoseconds since 1970.
+    time: i128,
+    /// Nanoseconds since the first datagram.
+    elapsed: i128,
+    datagram: Datagram,
+    fields: Fields,
+}
+
+impl Line {
+    fn json(&self) -> Fields {
+        // A pcap has 32 bits of seconds: no time in it is out of range.
+        let time = Timestamp::from_nanosecond(self.time).unwrap_or(Timestamp::UNIX_EPOCH);
+        Fields::default()
+            .with("time", time.to_string())
+            .with("elapsed", Value::Seconds(self.elapsed as f64 / 1e9))
+            .with("from", self.datagram.from.to_string())
+            .with("to", self.datagram.to.to_string())
+            .with("length", self.datagram.payload.len())
+            .and(self.fields.clone())
+    }
+}
+
+impl std::fmt::Display for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Datagram { from, to, .. } = &self.datagram;
+        write!(f, "{:>12.6} {from} > {to} {}", self.elapsed as f64 / 1e9, self.fields)
+    }
+}
+
+/// What the decoder remembers from packet to packet.
+#[derive(Default)]
+struct Decoder {
+    port: Option<u16>,
+    first: Option<i128>,
+    fragments: Fragments,
+    assembly: Assembly,
+    counts: Counts,
+}
+
+impl Decoder {
+    /// Decodes a packet of the capture; `None` if it is not, or not yet, a datagram of Totem's.
+    fn packet(&mut self, time: i128, ip: Option<&[u8]>) -> Option<Line> {
+        let datagram = match ip.map_or(Found::Other, |ip| self.fragments.find(ip)) {
+            Found::Datagram(datagram) if self.is_totem(&datagram) => datagram,
+            Found::Fragment => {
+                self.counts.fragments += 1;
+                return None;
+            }
+            Found::Datagram(_) | Found::Other => {
+                self.counts.ignored += 1;
+                return None;
+            }
+        };
+        let fields = if datagram.cut {
+            self.counts.cut += 1;
+            Fields::kind("cut")
+        } else {
+            match wire::decode(&datagram.payload) {
+                Ok(message) => self.message(&message),
+                Err(why) => self.refused(why),
+            }
+        };
+        let elapsed = time - *self.first.get_or_insert(time);
+        Some(Line { time, elapsed, datagram, fields })
+    }
+
+    fn is_totem(&self, datagram: &Datagram) -> bool {
+        let port = |port| datagram.from.port() == port || datagram.to.port() == port;
+        wire::order_of(&datagram.payload).is_some() || self.port.is_some_and(port)
+    }
+
+    fn message(&mut self, message: &Message) -> Fields {
+        let fields = fields::of_message(message);
+        count(&mut self.counts.datagrams, fields::kind_of_message(message));
+        match message {
+            Message::Multicast(frame) => fields.and(self.content(frame)),
+            _ => fields,
+        }
+    }
+
+    /// What a frame carries.
+    fn content(&mut self, frame: &Multicast) -> Fields {
+        let again = !self.assembly.is_new(frame);
+        let fields = Fields::default().with("again", again);
+        if again {
+            count(&mut self.counts.frames, "again");
+        }
+        if frame.encapsulated {
+            count(&mut self.counts.frames, "recovered");
+            let recovered = match frame.inner() {
+                Ok(inner) => fields::of_frame(&inner).and(self.content(&inner)),
+                Err(why) => self.refused(why),
+            };
+            return fields.with("recovered", recovered);
+        }
+        let packet = match Packet::decode_in(&frame.payload, frame.order()) {
+            Ok(packet) => packet,
+            Err(why) => return fields.with("messages", Value::from_iter([self.refused(why)])),
+        };
+        let fields = fields
+            .with("fragmented", u32::from(packet.fragmented))
+            .with("continuation", u32::from(packet.continuation));
+        let pieces =
+            if again { assembly::pieces_alone(&packet) } else { self.assembly.pieces(frame, &packet) };
+        let messages = pieces.iter().map(|piece| match message(piece, frame.order()) {
+            Ok((kind, fields)) => {
+                // A message is counted once, where it ends.
+                if !again && kind != CONTINUED {
+                    count(&mut self.counts.messages, kind);
+                }
+                fields
+            }
+            Err(why) => self.refused(why),
+        });
+        fields.with("messages", messages.collect::<Value>())
+    }
+
+    fn refused(&mut self, why: Refusal) -> Fields {
+        *self.counts.refused.entry(why).or_default() += 1;
+        Fields::kind("refused").with("reason", why.to_string())
+    }
+}
+
+const CONTINUED: &str = "continued";
+const HEADLESS: &str = "headless";
+const FOREIGN: &str = "foreign";
+
+/// What is said in a piece of a frame, and of which kind that is.
+fn message(piece: &Piece, order: Order) -> Result<(&'static str, Fields), Refusal> {
+    let message = match piece {
+        Piece::Whole(message) => Addressed::decode_in(message, order)?,
+        Piece::Continued => return Ok((CONTINUED, Fields::kind(CONTINUED))),
+        Piece::Headless => return Ok((HEADLESS, Fields::kind(HEADLESS))),
+        Piece::TooLong => return Err(Refusal::Fragment),
+    };
+    let known = |group: &&Bytes| [SERVICES, SYNC, QUORATE].contains(&group.as_ref());
+    let Some(group) = message.groups.iter().find(known) else {
+        return Ok((FOREIGN, Fields::kind(FOREIGN).with("length", message.body.len())));
+    };
+    let body = Body::decode_in(group, &message.body, order)?;
+    Ok((fields::kind_of(&body), fields::of_body(&body)))
+}
+
+/// What there was in a capture.
+#[derive(Default)]
+struct Counts {
+    datagrams: BTreeMap<&'static str, u64>,
+    frames: BTreeMap<&'static str, u64>,
+    messages: BTreeMap<&'static str, u64>,
+    refused: BTreeMap<Refusal, u64>,
+    ignored: u64,
+    fragments: u64,
+    cut: u64,
+}
+
+fn count(counts: &mut BTreeMap<&'static str, u64>, what: &'static str) {
+    *counts.entry(what).or_default() += 1;
+}
+
+impl Counts {
+    fn sections(&self) -> [(&'static str, Vec<(String, u64)>); 4] {
+        let named = |counts: &BTreeMap<&'static str, u64>| {
+            counts.iter().map(|(what, n)| ((*what).to_owned(), *n)).collect()
+        };
+        [
+            ("datagrams", named(&self.datagrams)),
+            ("frames", named(&self.frames)),
+            ("messages", named(&self.messages)),
+            ("refused", self.refused.iter().map(|(why, n)| (why.to_string(), *n)).collect()),
+        ]
+    }
+
+    fn totals(&self) -> [(&'static str, u64); 3] {
+        [("ignored", self.ignored), ("fragments", self.fragments), ("cut", self.cut)]
+    }
+
+    fn fields(&self) -> Fields {
+        let mut fields = Fields::default();
+        for (section, counts) in self.sections() {
+            let counts = counts.into_iter().fold(Fields::default(), |all, (what, n)| all.with(what, n));
+            fields = fields.with(section, counts);
+        }
+        for (what, n) in self.totals() {
+            fields = fields.with(what, n);
+        }
+        fields
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (section, counts) in self.sections() {
+            let sum: u64 = counts.iter().map(|(_, n)| n).sum();
+            writeln!(f, "{section:<24}{sum:>8}")?;
+            for (what, n) in counts {
+                writeln!(f, "  {what:<22}{n:>8}")?;
+            }
+        }
+        for (what, n) in self.totals() {
+            writeln!(f, "{what:<24}{n:>8}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPTURE: &[u8] = include_bytes!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../membership/tests/captures/11-recovery-encapsulated.pcap"
+    ));
+
+    /// xorshift: enough to damage files with.
+    fn random(state: &mut u64) -> usize {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        usize::try_from(*state >> 32).unwrap()
+    }
+
+    #[test]
+    fn no_damage_to_a_capture_stops_the_decoder() {
+        let mut state = 42;
+        let show = Show { port: Some(5405), json: false, summary: false };
+        let (mut read, mut refused, mut damaged) = (0, 0, 0);
+        for _ in 0..200 {
+            let mut file = CAPTURE.to_vec();
+            for _ in 0..random(&mut state) % 20 {
+                let at = random(&mut state) % file.len();
+                file[at] = random(&mut state) as u8;
+            }
+            if random(&mut state).is_multiple_of(4) {
+                file.truncate(random(&mut state) % file.len());
+            }
+            match decode(&file[..], io::sink(), &show) {
+                Ok(true) => read += 1,
+                Ok(false) => refused += 1,
+                Err(_) => damaged += 1,
+            }
+        }
+        assert!(read > 0 && refused > 0 && damaged > 0, "{read} {refused} {damaged}");
+    }
+
+    #[test]
+    fn a_link_of_any_kind_is_taken_off() {
+        let ethernet = &CAPTURE[24 + 16..];
+        let length = u32::from_le_bytes(CAPTURE[32..36].try_into().unwrap()) as usize;
+        let ip = &ethernet[14..length];
+        let cooked2 = [&[8, 0][..], &[0; 18]].concat();
+        let links: [(u8, u8, &[u8]); 7] = [
+            (1, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]),
+            (1, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x81, 0, 0, 7, 8, 0]),
+            (113, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]),
+            (20, 1, &cooked2),
+            (0, 0, &[2, 0, 0, 0]),
+            (108, 0, &[0, 0, 0, 2]),
+            (101, 0, &[]),
+        ];
+        for (low, high, link) in links {
+            let mut file = CAPTURE[..24].to_vec();
+            (file[20], file[21]) = (low, high);
+            let captured = (link.len() + ip.len()) as u32;
+            file.extend([0; 8]);
+            file.extend([captured.to_le_bytes(), captured.to_le_bytes()].concat());
+            file.extend([link, ip].concat());
+            let mut output = Vec::new();
+            assert!(decode(&file[..], &mut output, &Show::default()).unwrap());
+            let output = String::from_utf8(output).unwrap();
+            assert!(output.contains(" 10.77.11.1:5404 > "), "link type {low} {high}: {output}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Three members send at once; all see one order.
+
+use std::error::Error;
+
+use quorate_examples::member_of_three;
+use quorate_membership::transport::Udp;
+use quorate_membership::{Event, Group, Guarantee, spawn};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let state = tempfile::tempdir()?;
+    let group: Group = "greetings".parse()?;
+    let mut members = Vec::new();
+    for id in 1..=3 {
+        let config = member_of_three(id, 5415);
+        let transport = Udp::bind(&config)?;
+        members.push((id, spawn(config, transport, state.path()).await?));
+    }
+
+    let mut orders = Vec::new();
+    let mut tasks = Vec::new();
+    for (id, (node, mut events)) in members {
+        let group = group.clone();
+        tasks.push(tokio::spawn(async move {
+            let mut order = Vec::new();
+            let mut company = 0;
+            while let Some(event) = events.next().await {
+                match event {
+                    Event::Regular(regular) => {
+                        println!("{id}: {:?}, because {}", regular.members, regular.why());
+                        company = regular.members.len();
+                    }
+                    // Each speaks once all three are in and have told each other what they are.
+                    Event::Synced(_) if company == 3 => {
+                        for n in 1..=3 {
+                            let text = format!("{n} from {id}");
+                            let _ = node.multicast(&group, Guarantee::Safe, text.into()).await;
+                        }
+                    }
+                    Event::Deliver(delivery) => {
+                        order.push(String::from_utf8_lossy(&delivery.payload).into_owned());
+                        if order.len() == 9 {
+                            break;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            (node, order)
+        }));
+    }
+    let mut nodes = Vec::new();
+    for task in tasks {
+        let (node, order) = task.await?;
+        nodes.push(node);
+        println!("{}", order.join(", "));
+        orders.push(order);
+    }
+    assert!(orders.windows(2).all(|pair| pair[0] == pair[1]), "one order everywhere");
+    Ok(())
+}

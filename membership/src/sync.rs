@@ -1,0 +1,167 @@
+//! Synchronisation of a new ring: the stages in which its members tell each other what they bring along, each closed
+//! by a barrier that all have to pass.
+//!
+//! A member that does not send a barrier hangs everybody's sync, for services it does not know too. A barrier names
+//! no service, so each must be sent once, and only after the stage before is complete.
+
+use std::collections::BTreeSet;
+
+use crate::wire::body::Body;
+use crate::{NodeId, RingId};
+
+/// corosync's id of the process groups.
+const CPG: u32 = 2;
+/// corosync's id of votequorum.
+pub(crate) const VOTEQUORUM: u32 = 5;
+/// What this node has to synchronise.
+const SERVICES: [u32; 2] = [CPG, VOTEQUORUM];
+
+/// One ring's sync.
+pub(crate) struct Sync {
+    ring: RingId,
+    members: BTreeSet<NodeId>,
+    heard: BTreeSet<NodeId>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Every member says which services it has.
+    Build {
+        union: BTreeSet<u32>,
+    },
+    /// Every member says what it has to say as this service, then sends its barrier.
+    Service {
+        id: u32,
+        rest: BTreeSet<u32>,
+    },
+    Done,
+}
+
+/// What to do when a message has moved the sync on.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// Nothing yet.
+    Wait,
+    /// Say what there is to say as this service, then send the barrier. After the last barrier of the last stage,
+    /// applications speak.
+    Stage { service: u32, last: bool },
+    /// All members have passed all barriers.
+    Done,
+}
+
+impl Sync {
+    /// Begins the sync of a ring; send [`Sync::opening`].
+    pub(crate) fn new(ring: RingId, members: BTreeSet<NodeId>) -> Self {
+        Self { ring, members, heard: BTreeSet::new(), stage: Stage::Build { union: BTreeSet::new() } }
+    }
+
+    /// What every member says first.
+    pub(crate) fn opening(&self) -> Body {
+        Body::ServiceBuild { ring: self.ring, services: SERVICES.to_vec() }
+    }
+
+    /// What closes a stage.
+    pub(crate) fn barrier(&self) -> Body {
+        Body::Barrier { ring: self.ring }
+    }
+
+    /// Whether applications may speak.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.stage, Stage::Done)
+    }
+
+    /// A sync message was delivered.
+    pub(crate) fn handle(&mut self, from: NodeId, body: &Body) -> Step {
+        match (&mut self.stage, body) {
+            (Stage::Build { union }, Body::ServiceBuild { ring, services }) if *ring == self.ring => {
+                union.extend(services);
+            }
+            (Stage::Service { .. }, Body::Barrier { ring }) if *ring == self.ring => {}
+            _ => return Step::Wait,
+        }
+        self.heard.insert(from);
+        if !self.heard.is_superset(&self.members) {
+            return Step::Wait;
+        }
+        self.heard.clear();
+        let mut rest = match &mut self.stage {
+            Stage::Build { union: rest } | Stage::Service { rest, .. } => std::mem::take(rest),
+            Stage::Done => return Step::Wait,
+        };
+        match rest.pop_first() {
+            Some(service) => {
+                let last = rest.is_empty();
+                self.stage = Stage::Service { id: service, rest };
+                Step::Stage { service, last }
+            }
+            None => {
+                self.stage = Stage::Done;
+                Step::Done
+            }
+        }
+    }
+
+    /// The stage in words, for logs.
+    pub(crate) fn stage(&self) -> String {
+        match &self.stage {
+            Stage::Build { .. } => "services".to_owned(),
+            Stage::Service { id, .. } => format!("service {id}"),
+            Stage::Done => "done".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: u32) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    fn sync(members: u32) -> (Sync, RingId) {
+        let ring = RingId { seq: 8, representative: node(1) };
+        (Sync::new(ring, (1..=members).map(node).collect()), ring)
+    }
+
+    #[test]
+    fn stages_are_the_union_of_what_the_members_have_in_order() {
+        let (mut sync, ring) = sync(2);
+        let opening = sync.opening();
+        assert_eq!(sync.handle(node(1), &opening), Step::Wait);
+        let corosync = Body::ServiceBuild { ring, services: vec![0, 2, 3, 5] };
+        assert_eq!(sync.handle(node(2), &corosync), Step::Stage { service: 0, last: false });
+        for (service, last) in [(2, false), (3, false), (5, true)] {
+            let barrier = sync.barrier();
+            assert_eq!(sync.handle(node(2), &barrier), Step::Wait);
+            assert_eq!(sync.handle(node(1), &barrier), Step::Stage { service, last });
+        }
+        let barrier = sync.barrier();
+        sync.handle(node(1), &barrier);
+        assert!(!sync.is_done());
+        assert_eq!(sync.handle(node(2), &barrier), Step::Done);
+        assert!(sync.is_done());
+    }
+
+    #[test]
+    fn a_second_barrier_of_one_member_does_not_stand_for_another() {
+        let (mut sync, _) = sync(2);
+        let opening = sync.opening();
+        sync.handle(node(1), &opening);
+        sync.handle(node(2), &opening);
+        let barrier = sync.barrier();
+        sync.handle(node(1), &barrier);
+        assert_eq!(sync.handle(node(1), &barrier), Step::Wait);
+    }
+
+    #[test]
+    fn messages_of_another_ring_and_of_strangers_do_not_count() {
+        let (mut sync, ring) = sync(1);
+        let other = RingId { seq: ring.seq + 4, ..ring };
+        let stray = Body::ServiceBuild { ring: other, services: vec![5] };
+        assert_eq!(sync.handle(node(1), &stray), Step::Wait);
+        let opening = sync.opening();
+        assert_eq!(sync.handle(node(9), &opening), Step::Wait);
+        assert_eq!(sync.handle(node(1), &opening), Step::Stage { service: CPG, last: false });
+    }
+}

@@ -1,0 +1,169 @@
+//! Frames back into messages.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::wire::packing::Packet;
+use crate::{NodeId, Refusal};
+
+/// The unfinished messages of all senders.
+///
+/// There are two sets. A corosync member that is cut short by a ring change goes on with its message after the sync,
+/// and packs what it says during the sync apart: so what arrives until the sync is done must not touch the
+/// unfinished messages from before (B39, B40). Our own members start over instead, which either set understands.
+#[derive(Default)]
+pub(super) struct Assemblies {
+    ordinary: BTreeMap<NodeId, Assembly>,
+    during_sync: BTreeMap<NodeId, Assembly>,
+    syncing: bool,
+}
+
+/// A message of which the beginning has arrived.
+struct Assembly {
+    buffer: BytesMut,
+    /// The fragment number that must come next.
+    next: u8,
+}
+
+impl Assemblies {
+    /// The longest message: a megabyte of payload, its headers, and corosync's own allowance.
+    const LONGEST: usize = (1 << 20) + (1 << 16);
+
+    /// A new ring's sync begins; what these members had begun is lost with them.
+    pub(super) fn sync_begins(&mut self, left: &BTreeSet<NodeId>) {
+        self.syncing = true;
+        self.during_sync.clear();
+        self.ordinary.retain(|from, _| !left.contains(from));
+    }
+
+    /// The sync is done.
+    pub(super) fn sync_done(&mut self) {
+        self.syncing = false;
+        self.during_sync.clear();
+    }
+
+    /// Adds a packet; returns the messages that it completes, and whether a fragment had no beginning.
+    pub(super) fn add(&mut self, from: NodeId, packet: Packet) -> (Vec<Bytes>, Option<Refusal>) {
+        let set = if self.syncing { &mut self.during_sync } else { &mut self.ordinary };
+        let mut unfinished = set.remove(&from);
+        let mut complete = Vec::with_capacity(packet.pieces.len());
+        let mut refusal = None;
+        let last = packet.pieces.len().saturating_sub(1);
+        for (n, piece) in packet.pieces.into_iter().enumerate() {
+            let continues = n == 0 && packet.continuation != 0;
+            let goes_on = n == last && packet.fragmented != 0;
+            let so_far = match unfinished.take() {
+                Some(begun) if continues && begun.next == packet.continuation => Some(begun.buffer),
+                // A sender that starts over leaves an unfinished message behind: that is no loss.
+                _ if continues => {
+                    refusal = Some(Refusal::Fragment);
+                    continue;
+                }
+                _ => None,
+            };
+            let buffer = match so_far {
+                Some(mut buffer) if buffer.len() + piece.len() <= Self::LONGEST => {
+                    buffer.extend_from_slice(&piece);
+                    buffer
+                }
+                Some(_) => {
+                    refusal = Some(Refusal::Fragment);
+                    continue;
+                }
+                None if goes_on => BytesMut::from(&piece[..]),
+                None => {
+                    complete.push(piece);
+                    continue;
+                }
+            };
+            if goes_on {
+                unfinished = Some(Assembly { buffer, next: packet.fragmented });
+            } else {
+                complete.push(buffer.freeze());
+            }
+        }
+        if let Some(unfinished) = unfinished {
+            set.insert(from, unfinished);
+        }
+        (complete, refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(continuation: u8, pieces: &[&'static str], fragmented: u8) -> Packet {
+        let pieces = pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect();
+        Packet { fragmented, continuation, pieces }
+    }
+
+    fn node(id: u32) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    /// Adds packets of node 1 and returns what came out, `!` for a refusal.
+    fn check(packets: &[Packet], expect: &[&str]) {
+        let mut assemblies = Assemblies::default();
+        let mut seen = Vec::new();
+        for packet in packets {
+            let (messages, refusal) = assemblies.add(node(1), packet.clone());
+            seen.extend(messages.iter().map(|message| String::from_utf8(message.to_vec()).unwrap()));
+            seen.extend(refusal.map(|_| "!".to_owned()));
+        }
+        assert_eq!(seen, expect);
+    }
+
+    #[test]
+    fn fragments_become_one_message() {
+        check(
+            &[packet(0, &["x", "ab"], 1), packet(1, &["cd"], 2), packet(2, &["e", "y"], 0)],
+            &["x", "abcde", "y"],
+        );
+    }
+
+    #[test]
+    fn the_stream_corosync_makes_of_small_messages_is_understood() {
+        check(
+            &[packet(0, &["a", "b1"], 1), packet(1, &["b2", "c1"], 1), packet(1, &["c2"], 0)],
+            &["a", "b1b2", "c1c2"],
+        );
+    }
+
+    #[test]
+    fn a_joiner_in_the_middle_of_a_message_loses_that_message_only() {
+        check(&[packet(3, &["tail"], 4), packet(4, &["end", "whole"], 0)], &["!", "whole", "!"]);
+    }
+
+    #[test]
+    fn a_message_that_starts_over_replaces_its_first_attempt() {
+        check(&[packet(0, &["ab"], 1), packet(0, &["ab"], 1), packet(1, &["cd"], 0)], &["abcd"]);
+    }
+
+    #[test]
+    fn what_is_said_during_the_sync_leaves_unfinished_messages_alone() {
+        let mut assemblies = Assemblies::default();
+        assemblies.add(node(1), packet(0, &["ab"], 1));
+        assemblies.add(node(2), packet(0, &["xy"], 1));
+        assemblies.sync_begins(&[node(2)].into());
+        assert_eq!(assemblies.add(node(1), packet(0, &["barrier"], 0)).0, ["barrier"]);
+        assemblies.sync_done();
+        assert_eq!(assemblies.add(node(1), packet(1, &["cd"], 0)).0, ["abcd"]);
+        let (messages, refusal) = assemblies.add(node(2), packet(1, &["z"], 0));
+        assert!(messages.is_empty() && refusal.is_some(), "what a member that left had begun is gone (B45)");
+    }
+
+    #[test]
+    fn a_message_without_end_is_given_up_at_the_longest_length() {
+        let mut assemblies = Assemblies::default();
+        let piece = Bytes::from(vec![0; 60_000]);
+        let mut refused = false;
+        for n in 0..30 {
+            let packet = Packet { fragmented: n + 1, continuation: n, pieces: vec![piece.clone()] };
+            refused |= assemblies.add(node(1), packet).1.is_some();
+        }
+        assert!(refused);
+        assert!(assemblies.ordinary.is_empty());
+    }
+}

@@ -1,0 +1,123 @@
+//! COMMIT: the commit token goes round twice. In the first rotation each member writes in it which ring it comes
+//! from and what it has of its messages; in the second all read it.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::Transition;
+use super::gather::{Considered, Lists, cause_of, note};
+use super::local::Local;
+use super::rotation::successor;
+use crate::wire::{self, CommitEntry, CommitToken, Join, Message, Order};
+use crate::{Cause, NodeId, RingId, Seq, Time};
+
+/// The state of a node that has agreed to a ring.
+pub(super) struct Commit {
+    causes: Vec<Cause>,
+    ring: RingId,
+    members: BTreeSet<NodeId>,
+    last_sent: Bytes,
+    retransmit_at: Time,
+    loss_at: Time,
+}
+
+impl Commit {
+    pub(super) fn enter(causes: Vec<Cause>, mut token: CommitToken, now: Time, local: &mut Local) -> Self {
+        local.attempt(token.ring.seq);
+        add_entry(&mut token, local);
+        let mut commit = Self {
+            causes,
+            ring: token.ring,
+            members: token.members.iter().copied().collect(),
+            last_sent: Bytes::new(),
+            retransmit_at: now + local.config.token_retransmit,
+            loss_at: now + local.config.token,
+        };
+        commit.last_sent = pass_on(token, local);
+        commit.send(local);
+        commit
+    }
+
+    fn send(&self, local: &mut Local) {
+        local.out.unicast(successor(local.me, &self.members), self.last_sent.clone());
+    }
+
+    /// The second rotation: the token of this very ring (B14: the whole id), complete.
+    pub(super) fn handle_commit(&mut self, token: CommitToken) -> Option<Transition> {
+        (token.ring == self.ring && token.entries.len() == token.members.len())
+            .then(|| Transition::Recovery { causes: std::mem::take(&mut self.causes), token })
+    }
+
+    /// Only a member that has given up this ring counts; a JOIN from before is still on its way.
+    pub(super) fn handle_join(&mut self, join: &Join, local: &Local) -> Option<Transition> {
+        if !self.members.contains(&join.from) || join.ring_seq < self.ring.seq {
+            return None;
+        }
+        Some(give_up(&self.members, &mut self.causes, join, local))
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
+        if now >= self.loss_at {
+            let mut causes = std::mem::take(&mut self.causes);
+            note(&mut causes, Cause::CommitLost { after: local.config.token });
+            return Some(Transition::Gather { lists: Lists::of(&self.members), causes, agreeing: None });
+        }
+        if now >= self.retransmit_at {
+            self.retransmit_at = now + local.config.token_retransmit;
+            local.out.stats.token_retransmits += 1;
+            self.send(local);
+        }
+        None
+    }
+
+    pub(super) fn forgive(&mut self, now: Time, local: &Local) {
+        self.loss_at = now + local.config.token;
+    }
+
+    pub(super) fn poll_timeout(&self) -> Time {
+        self.loss_at.min(self.retransmit_at)
+    }
+}
+
+/// A member of the ring to be formed gathers again: so does this node.
+pub(super) fn give_up(
+    members: &BTreeSet<NodeId>,
+    causes: &mut Vec<Cause>,
+    join: &Join,
+    local: &Local,
+) -> Transition {
+    let mut lists = Lists::of(members);
+    let cause = match lists.consider(join, local) {
+        Considered::Changed(cause) => cause,
+        _ => cause_of(join, local),
+    };
+    let mut causes = std::mem::take(causes);
+    note(&mut causes, cause);
+    let agreeing = lists.agrees(join);
+    Transition::Gather { lists, causes, agreeing }
+}
+
+/// Writes what this node has of its last ring, and withdraws "received" from those of the same ring that have less
+/// than another.
+fn add_entry(token: &mut CommitToken, local: &Local) {
+    let window = &local.ring.window;
+    token.entries.push(CommitEntry {
+        ring: local.ring.id,
+        aru: window.aru(),
+        high_delivered: local.ring.delivered,
+        received: window.aru() == window.high(),
+    });
+    let same_ring = |entry: &&mut CommitEntry| entry.ring == local.ring.id;
+    let highest = token.entries.iter_mut().filter(same_ring).map(|entry| entry.aru).reduce(Seq::max);
+    for entry in token.entries.iter_mut().filter(same_ring) {
+        entry.received &= Some(entry.aru) == highest;
+    }
+}
+
+/// The commit token as this node forwards it.
+pub(super) fn pass_on(mut token: CommitToken, local: &Local) -> Bytes {
+    token.token_seq = token.token_seq.wrapping_add(1);
+    token.from = local.me;
+    wire::encode(&Message::Commit(token), Order::Little)
+}

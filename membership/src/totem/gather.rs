@@ -1,0 +1,272 @@
+//! GATHER: finding out who is there, until all of them agree.
+//!
+//! A node multicasts what it believes (JOIN: the nodes considered, and those of them that failed) and takes over what
+//! others believe, until everybody that is left says the same. Then the lowest id sends the commit token.
+
+use std::collections::BTreeSet;
+
+use super::Transition;
+use super::local::Local;
+use crate::wire::{self, CommitToken, Join, Message, Multicast, Order};
+use crate::{Cause, NodeId, RingId, Time};
+
+/// What a node believes about a future ring.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Lists {
+    /// The nodes considered.
+    pub(super) proc: BTreeSet<NodeId>,
+    /// Those of them that failed; never this node itself.
+    pub(super) failed: BTreeSet<NodeId>,
+}
+
+/// What a JOIN does to one's lists.
+pub(super) enum Considered {
+    /// It says the same: its sender agrees.
+    Same,
+    /// Nothing new: its sender will take over ours.
+    Nothing,
+    /// The lists have changed.
+    Changed(Cause),
+}
+
+impl Lists {
+    /// The members of a ring that is over or came to nothing, none of them failed. Who was called failed when it was
+    /// formed is not in it, and not called failed again without new reason: two rings that meet while one of them is
+    /// still being formed would otherwise put each other out for ever (B16, B17).
+    pub(super) fn of(members: &BTreeSet<NodeId>) -> Self {
+        Self { proc: members.clone(), failed: BTreeSet::new() }
+    }
+
+    /// The nodes that would form the ring.
+    pub(super) fn candidates(&self) -> BTreeSet<NodeId> {
+        &self.proc - &self.failed
+    }
+
+    /// Takes in what `join` says (TOCS 1995, section 5.2, with corosync's filters).
+    pub(super) fn consider(&mut self, join: &Join, local: &Local) -> Considered {
+        let proc: BTreeSet<NodeId> = join.proc.iter().copied().collect();
+        let failed: BTreeSet<NodeId> = join.failed.iter().copied().collect();
+        if proc == self.proc && failed == self.failed {
+            return Considered::Same;
+        }
+        if proc.is_subset(&self.proc) && failed.is_subset(&self.failed) || self.failed.contains(&join.from) {
+            return Considered::Nothing;
+        }
+        let mut news: BTreeSet<NodeId> = &failed - &self.failed;
+        news.remove(&local.me);
+        let cause = match news.is_empty() || join.leave {
+            true => cause_of(join, local),
+            false => Cause::FailedBy { node: join.from, failed: news },
+        };
+        let before = self.clone();
+        self.proc.extend(proc);
+        if failed.contains(&local.me) {
+            self.failed.insert(join.from);
+        } else if local.ring.members.contains(&join.from) {
+            // Only members of one's own ring are believed when they call others failed (B17).
+            self.failed.extend(failed);
+        }
+        if *self == before { Considered::Nothing } else { Considered::Changed(cause) }
+    }
+}
+
+/// The state of a node that looks for others.
+pub(super) struct Gather {
+    pub(super) lists: Lists,
+    /// Why, so far.
+    pub(super) causes: Vec<Cause>,
+    /// Those known to believe the same.
+    consensus: BTreeSet<NodeId>,
+    join_at: Time,
+    wait: Wait,
+}
+
+/// What a gathering node waits for.
+enum Wait {
+    /// For all to agree.
+    Consensus(Time),
+    /// For the commit token, after all agreed.
+    Commit(Time),
+}
+
+impl Gather {
+    pub(super) fn enter(
+        mut lists: Lists,
+        causes: Vec<Cause>,
+        agreeing: Option<NodeId>,
+        now: Time,
+        local: &mut Local,
+    ) -> Self {
+        lists.proc.insert(local.me);
+        lists.failed.remove(&local.me);
+        let consensus = agreeing.into_iter().chain([local.me]).collect();
+        let delay = local.random_delay(local.config.send_join);
+        let mut gather = Self {
+            lists,
+            causes,
+            consensus,
+            join_at: now + delay,
+            wait: Wait::Consensus(now + local.config.consensus),
+        };
+        if delay.is_zero() {
+            gather.send_join(now, local);
+        }
+        gather
+    }
+
+    fn send_join(&mut self, now: Time, local: &mut Local) {
+        self.join_at = now + local.config.join + local.random_delay(local.config.send_join);
+        let join = Join {
+            from: local.me,
+            leave: false,
+            ring_seq: local.attempted,
+            proc: self.lists.proc.iter().copied().collect(),
+            failed: self.lists.failed.iter().copied().collect(),
+        };
+        local.out.multicast(wire::encode(&Message::Join(join), Order::Little));
+    }
+
+    fn agreed(&self) -> bool {
+        self.lists.candidates().is_subset(&self.consensus)
+    }
+
+    /// If all agree and this node is the lowest of them, the ring can be formed.
+    pub(super) fn commit(&mut self, local: &mut Local) -> Option<Transition> {
+        let candidates = self.lists.candidates();
+        if !self.agreed() || candidates.first() != Some(&local.me) {
+            return None;
+        }
+        let token = CommitToken {
+            from: local.me,
+            token_seq: 0,
+            ring: RingId { representative: local.me, seq: local.next_ring_seq() },
+            members: candidates.into_iter().collect(),
+            entries: Vec::new(),
+        };
+        Some(self.agree_to(token, Cause::Consensus))
+    }
+
+    fn agree_to(&mut self, token: CommitToken, cause: Cause) -> Transition {
+        let causes = std::mem::take(&mut self.causes);
+        Transition::Commit { cause, causes, token }
+    }
+
+    /// Starts over with what is believed now.
+    pub(super) fn again(&mut self, cause: Cause, agreeing: Option<NodeId>) -> Transition {
+        let mut causes = std::mem::take(&mut self.causes);
+        note(&mut causes, cause);
+        Transition::Gather { lists: self.lists.clone(), causes, agreeing }
+    }
+
+    pub(super) fn handle_join(&mut self, join: &Join, local: &mut Local) -> Option<Transition> {
+        match self.lists.consider(join, local) {
+            Considered::Same if !join.leave => {
+                self.consensus.insert(join.from);
+                self.commit(local)
+            }
+            Considered::Same | Considered::Nothing => None,
+            Considered::Changed(cause) => {
+                let agreeing = self.lists.agrees(join);
+                Some(self.again(cause, agreeing))
+            }
+        }
+    }
+
+    pub(super) fn handle_commit(&mut self, token: CommitToken, local: &Local) -> Option<Transition> {
+        let members: BTreeSet<NodeId> = token.members.iter().copied().collect();
+        let wanted = members == self.lists.candidates() && token.ring.seq > local.attempted;
+        wanted.then(|| {
+            let cause = Cause::CommitToken { ring: token.ring };
+            self.agree_to(token, cause)
+        })
+    }
+
+    /// A frame of the old ring may still fill a gap; one of another ring tells of a node.
+    pub(super) fn handle_multicast(&mut self, frame: Multicast, local: &mut Local) -> Option<Transition> {
+        if frame.ring == local.ring.id {
+            local.keep(frame);
+            return None;
+        }
+        self.hear(frame.from)
+    }
+
+    /// A node was heard that may not be known yet.
+    pub(super) fn hear(&mut self, node: NodeId) -> Option<Transition> {
+        self.lists.proc.insert(node).then(|| self.again(Cause::Heard { node }, None))
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
+        if now >= self.join_at {
+            self.send_join(now, local);
+        }
+        match self.wait {
+            Wait::Consensus(at) if now >= at => {
+                if !self.agreed() {
+                    return Some(self.accuse_silent(local));
+                }
+                self.consensus = [local.me].into();
+                self.wait = Wait::Commit(now + local.config.token);
+                None
+            }
+            Wait::Commit(at) if now >= at => {
+                if !self.agreed() {
+                    return Some(self.accuse_silent(local));
+                }
+                Some(self.again(Cause::CommitLost { after: local.config.token }, None))
+            }
+            _ => None,
+        }
+    }
+
+    fn accuse_silent(&mut self, local: &Local) -> Transition {
+        let silent = &self.lists.proc - &self.consensus;
+        let nodes = &silent - &self.lists.failed;
+        self.lists.failed.extend(silent);
+        self.again(Cause::Silent { nodes, after: local.config.consensus }, None)
+    }
+
+    /// This node stood still: what it waited for may have come and gone meanwhile.
+    pub(super) fn forgive(&mut self, now: Time, local: &Local) {
+        self.wait = match self.wait {
+            Wait::Consensus(_) => Wait::Consensus(now + local.config.consensus),
+            Wait::Commit(_) => Wait::Commit(now + local.config.token),
+        };
+    }
+
+    pub(super) fn poll_timeout(&self) -> Time {
+        let (Wait::Consensus(at) | Wait::Commit(at)) = self.wait;
+        at.min(self.join_at)
+    }
+}
+
+impl Lists {
+    /// The sender of `join`, if it believes just this.
+    pub(super) fn agrees(&self, join: &Join) -> Option<NodeId> {
+        let same = !join.leave
+            && self.proc.iter().eq(&join.proc.iter().copied().collect::<BTreeSet<_>>())
+            && self.failed.iter().eq(&join.failed.iter().copied().collect::<BTreeSet<_>>());
+        same.then_some(join.from)
+    }
+}
+
+/// What a JOIN as such tells.
+pub(super) fn cause_of(join: &Join, local: &Local) -> Cause {
+    let node = join.from;
+    if join.leave {
+        Cause::LeaveFrom { node }
+    } else if !local.ring.members.contains(&node) {
+        Cause::JoinFrom { node }
+    } else if join.proc.contains(&local.me) {
+        Cause::GivenUpBy { node }
+    } else {
+        Cause::Restarted { node }
+    }
+}
+
+/// Remembers a cause, once, and not without bound: the first ones tell the story.
+pub(super) fn note(causes: &mut Vec<Cause>, cause: Cause) {
+    const TOLD: usize = 6;
+    if causes.len() < TOLD && !causes.contains(&cause) {
+        causes.push(cause);
+    }
+}

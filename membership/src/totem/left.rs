@@ -1,0 +1,68 @@
+//! After the ring: a node that leaves says so until somebody has heard it, and is no more.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::local::Local;
+use crate::wire::{self, Join, Message, Order};
+use crate::{Cause, Event, NodeId, Time};
+
+/// The state of a node that has left. A single LEAVE, as corosync sends it, may be lost, and then costs the others a
+/// token and a consensus timeout.
+pub(super) struct Left {
+    survivors: BTreeSet<NodeId>,
+    leave: Bytes,
+    /// When to say it again, and how often still.
+    again: Option<(Time, u32)>,
+    /// The last thing to say to the application.
+    cause: Option<Cause>,
+}
+
+impl Left {
+    const REPEATS: u32 = 4;
+    const PAUSE: Duration = Duration::from_millis(10);
+
+    pub(super) fn enter(cause: Cause, now: Time, local: &mut Local) -> Self {
+        let leave = local.leave();
+        let survivors: BTreeSet<NodeId> = leave.proc.iter().copied().collect();
+        let again = (!survivors.is_empty()).then(|| (now + Self::PAUSE, Self::REPEATS));
+        let leave = wire::encode(&Message::Join(leave), Order::Little);
+        local.out.multicast(leave.clone());
+        let mut left = Self { survivors, leave, again, cause: Some(cause) };
+        left.finish(local);
+        left
+    }
+
+    /// A survivor's JOIN that names this node failed shows that the LEAVE was heard.
+    pub(super) fn handle_join(&mut self, join: &Join, local: &mut Local) {
+        if self.survivors.contains(&join.from) && join.failed.contains(&local.me) {
+            self.again = None;
+            self.finish(local);
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) {
+        if let Some((at, left)) = self.again
+            && now >= at
+        {
+            local.out.multicast(self.leave.clone());
+            self.again =
+                left.checked_sub(1).map(|left| (now + Self::PAUSE, left)).filter(|&(_, left)| left > 0);
+            self.finish(local);
+        }
+    }
+
+    fn finish(&mut self, local: &mut Local) {
+        if self.again.is_none()
+            && let Some(cause) = self.cause.take()
+        {
+            local.out.tell(Event::Left(cause));
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        self.again.map(|(at, _)| at)
+    }
+}

@@ -1,0 +1,280 @@
+//! This node, whatever state it is in: the installed ring, its own messages, what it tells the application.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Transition;
+use super::assembly::Assemblies;
+use super::gather::{Lists, note};
+use super::outbox::Outbox;
+use super::outputs::Outputs;
+use super::ring::Ring;
+use super::rotation::NewFrame;
+use crate::config::TotemConfig;
+use crate::sync::{Step, Sync, VOTEQUORUM};
+use crate::wire::body::{Body, QUORATE, SERVICES, SYNC};
+use crate::wire::packing::{self, Addressed, Packet};
+use crate::wire::{Join, Multicast};
+use crate::{
+    Cause, Config, Delivery, Event, Guarantee, NodeId, Refusal, RingId, Service, ServiceMessage, Stored,
+};
+
+/// What outlives every state.
+pub(super) struct Local {
+    pub(super) me: NodeId,
+    pub(super) config: TotemConfig,
+    /// The node list; `None`: whoever is heard.
+    pub(super) listed: Option<BTreeSet<NodeId>>,
+    /// The installed ring. Nothing but messages of its own is added to it until the next one is complete.
+    pub(super) ring: Ring,
+    /// The highest ring sequence number this node has taken part in, installed or not.
+    pub(super) attempted: u64,
+    /// The highest ring sequence number heard of.
+    heard: u64,
+    pub(super) durable: Stored,
+    pub(super) wanted: Stored,
+    pub(super) outbox: Outbox,
+    assemblies: Assemblies,
+    pub(super) sync: Option<Sync>,
+    pub(super) sync_messages: BTreeMap<Service, Bytes>,
+    pub(super) out: Outputs,
+    entropy: [u8; 32],
+    drawn: usize,
+}
+
+impl Local {
+    /// Ring sequence numbers are made durable this many at a time.
+    const BLOCK: u64 = 1024;
+
+    pub(super) fn new(config: &Config, stored: Stored, entropy: [u8; 32]) -> Self {
+        let me = config.node;
+        // A start is a step of its own, so that the ring id of this incarnation was never anybody's (B01).
+        let id = RingId { representative: me, seq: stored.ring_seq.saturating_add(1) };
+        let mut local = Self {
+            me,
+            config: config.totem.clone(),
+            listed: (!config.nodes.is_empty()).then(|| config.nodes.iter().map(|node| node.id).collect()),
+            ring: Ring::new(id, BTreeSet::new(), config.totem.first_seq),
+            attempted: 0,
+            heard: 0,
+            durable: stored,
+            wanted: Stored { boots: stored.boots.saturating_add(1), ..stored },
+            outbox: Outbox::default(),
+            assemblies: Assemblies::default(),
+            sync: None,
+            sync_messages: BTreeMap::new(),
+            out: Outputs::default(),
+            entropy,
+            drawn: 0,
+        };
+        local.attempt(id.seq);
+        local
+    }
+
+    /// A length of time below `bound`; spreads JOINs, which needs no better randomness.
+    pub(super) fn random_delay(&mut self, bound: Duration) -> Duration {
+        if bound.is_zero() {
+            return bound;
+        }
+        let byte = self.entropy.get(self.drawn % self.entropy.len()).copied().unwrap_or_default();
+        self.drawn += 1;
+        bound * u32::from(byte) / 256
+    }
+
+    /// This node takes part in forming a ring with this number: it must never name it again after a restart.
+    pub(super) fn attempt(&mut self, ring_seq: u64) {
+        self.attempted = self.attempted.max(ring_seq);
+        self.hear_ring_seq(ring_seq);
+        if self.attempted.saturating_add(Self::BLOCK / 2) > self.wanted.ring_seq {
+            self.wanted.ring_seq = self.attempted.saturating_add(Self::BLOCK);
+        }
+    }
+
+    pub(super) fn hear_ring_seq(&mut self, ring_seq: u64) {
+        self.heard = self.heard.max(ring_seq);
+    }
+
+    /// The number of a ring that this node creates.
+    pub(super) fn next_ring_seq(&self) -> u64 {
+        self.heard.saturating_add(4)
+    }
+
+    /// Whether anything may be sent: what it names is durable.
+    pub(super) fn may_speak(&self) -> bool {
+        self.attempted <= self.durable.ring_seq
+    }
+
+    /// Takes a frame into the installed ring's window.
+    pub(super) fn keep(&mut self, frame: Multicast) {
+        if let Err(refusal) = self.ring.window.insert(frame) {
+            self.out.refuse(refusal);
+        }
+    }
+
+    /// Delivers all that is in order.
+    pub(super) fn deliver_ready(&mut self) {
+        while let Some(frame) = self.ring.next_delivery() {
+            self.deliver(&frame);
+        }
+    }
+
+    /// Delivers the messages that a frame completes.
+    pub(super) fn deliver(&mut self, frame: &Multicast) {
+        if frame.encapsulated {
+            // Carried messages were delivered as messages of the ring they come from.
+            return;
+        }
+        let packet = match Packet::decode(&frame.payload) {
+            Ok(packet) => packet,
+            Err(refusal) => return self.out.refuse(refusal),
+        };
+        let (messages, refusal) = self.assemblies.add(frame.from, packet);
+        if let Some(refusal) = refusal {
+            self.out.refuse(refusal);
+        }
+        for message in messages {
+            if let Err(refusal) = self.deliver_message(frame, &message) {
+                self.out.refuse(refusal);
+            }
+        }
+    }
+
+    fn deliver_message(&mut self, frame: &Multicast, message: &Bytes) -> Result<(), Refusal> {
+        let Addressed { groups, body } = Addressed::decode(message)?;
+        let known = |group: &Bytes| [SERVICES, SYNC, QUORATE].into_iter().find(|known| group == known);
+        // A message for groups that nobody here is in is none of our business.
+        let Some(group) = groups.iter().find_map(known) else { return Ok(()) };
+        let service = |service, message| {
+            Event::Service(ServiceMessage { ring: frame.ring, from: frame.from, service, message })
+        };
+        match Body::decode(group, &body)? {
+            sync @ (Body::ServiceBuild { .. } | Body::Barrier { .. }) => self.advance_sync(frame.from, &sync),
+            Body::NodeInfo(_) => self.out.tell(service(Service::Votequorum, body)),
+            Body::Quorate(message) => self.out.tell(service(Service::Quorate, message)),
+            Body::CpgMcast(mcast) => {
+                self.out.stats.delivered += 1;
+                self.out.tell(Event::Deliver(Delivery {
+                    ring: frame.ring,
+                    seq: frame.seq,
+                    from: frame.from,
+                    group: mcast.group,
+                    guarantee: frame.guarantee,
+                    payload: mcast.payload,
+                }));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Ends the installed ring's sync, if it was still going on, and begins that of `ring`.
+    pub(super) fn begin_sync(&mut self, ring: RingId, members: BTreeSet<NodeId>, left: &BTreeSet<NodeId>) {
+        self.assemblies.sync_begins(left);
+        self.outbox.control.clear();
+        self.outbox.application.start_over();
+        let sync = Sync::new(ring, members);
+        self.say(SYNC, &sync.opening().encode());
+        self.sync = Some(sync);
+    }
+
+    fn advance_sync(&mut self, from: NodeId, body: &Body) {
+        let Some(sync) = &mut self.sync else { return };
+        match sync.handle(from, body) {
+            Step::Wait => {}
+            Step::Stage { service, last } => {
+                tracing::trace!(stage = sync.stage(), "sync");
+                let barrier = sync.barrier().encode();
+                if service == VOTEQUORUM
+                    && let Some(message) = self.sync_messages.get(&Service::Votequorum).cloned()
+                {
+                    self.say(SERVICES, &message);
+                }
+                if last && let Some(message) = self.sync_messages.get(&Service::Quorate).cloned() {
+                    self.say(QUORATE, &message);
+                }
+                self.say(SYNC, &barrier);
+            }
+            Step::Done => {
+                self.assemblies.sync_done();
+                self.out.tell(Event::Synced(self.ring.id));
+            }
+        }
+    }
+
+    /// Queues a message of the sync.
+    fn say(&mut self, group: &[u8], body: &Bytes) {
+        self.outbox.control.push(packing::prefix(group), body.clone(), Guarantee::Agreed);
+    }
+
+    fn synced(&self) -> bool {
+        self.sync.as_ref().is_some_and(Sync::is_done)
+    }
+
+    /// The room for packets in a frame: corosync takes two frame headers off `netmtu`, so that a frame still fits
+    /// when it is carried in another.
+    fn capacity(&self) -> usize {
+        (self.config.netmtu as usize).saturating_sub(2 * Multicast::HEADER)
+    }
+
+    /// The next frame this node may send: the sync's first, the application's once the sync is done.
+    pub(super) fn next_frame(&mut self) -> Option<NewFrame> {
+        let capacity = self.capacity();
+        let synced = self.synced();
+        let frame = self.outbox.control.next_frame(capacity);
+        let (packet, guarantee) = match frame {
+            None if synced => self.outbox.application.next_frame(capacity)?,
+            frame => frame?,
+        };
+        Some(NewFrame { payload: packet.encode(), guarantee, encapsulated: false })
+    }
+
+    /// Frames waiting for the token.
+    pub(super) fn backlog(&self) -> u32 {
+        let capacity = self.capacity();
+        let application = if self.synced() { self.outbox.application.frames(capacity) } else { 0 };
+        self.outbox.control.frames(capacity).saturating_add(application)
+    }
+
+    /// Whether there is anything to send.
+    pub(super) fn has_work(&self) -> bool {
+        !self.outbox.control.is_empty() || self.synced() && !self.outbox.application.is_empty()
+    }
+
+    /// Whether the application falls behind.
+    pub(super) fn is_slow(&self) -> bool {
+        self.out.unread > self.config.unread_limit / 2
+    }
+
+    /// aru stood still for too long because of `node`. The others go on without it (TOCS 1995, section 5.1); a node
+    /// that finds itself the one to blame goes on without the others, which comes to the same, where corosync
+    /// declares itself failed and has to except itself everywhere (B25).
+    pub(super) fn failed_to_receive(
+        &self,
+        node: NodeId,
+        members: &BTreeSet<NodeId>,
+        mut causes: Vec<Cause>,
+    ) -> Transition {
+        let mut lists = Lists::of(members);
+        if node == self.me {
+            lists.failed = lists.proc.iter().copied().filter(|&other| other != self.me).collect();
+        } else {
+            lists.failed.insert(node);
+        }
+        note(&mut causes, Cause::FailedToReceive { node });
+        Transition::Gather { lists, causes, agreeing: None }
+    }
+
+    /// A LEAVE.
+    pub(super) fn leave(&self) -> Join {
+        let others = self.ring.members.iter().copied().filter(|&node| node != self.me);
+        Join {
+            from: self.me,
+            leave: true,
+            ring_seq: self.attempted,
+            proc: others.collect(),
+            failed: vec![self.me],
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! OPERATIONAL: the ring stands, the token goes round, messages are ordered.
+
+use super::Transition;
+use super::gather::{Considered, Lists, cause_of};
+use super::local::Local;
+use super::recovery::Recovered;
+use super::rotation::{Due, Rotation, Visited};
+use crate::wire::{self, HoldCancel, Join, MergeDetect, Message, Multicast, Order, Token};
+use crate::{Cause, Event, NodeId, Regular, RingId, Time, Transitional};
+
+/// The state of a member of a ring that stands.
+pub(super) struct Operational {
+    rotation: Rotation,
+}
+
+impl Operational {
+    /// Ends the old ring, as extended virtual synchrony wants it, and installs the new one.
+    pub(super) fn enter(recovered: Recovered, local: &mut Local) -> Self {
+        let Recovered { ring, rotation, transitional, high_delivered, causes } = recovered;
+
+        // What a member of the old ring has delivered there was safe: so all that come along deliver it there.
+        local.ring.safe = local.ring.safe.max(high_delivered);
+        local.deliver_ready();
+        local.sync = None;
+        let left = &local.ring.members - &transitional;
+        if !local.ring.members.is_empty() {
+            local.out.tell(Event::Transitional(Transitional {
+                ring: ring.id,
+                previous: local.ring.id,
+                members: transitional.clone(),
+                left: left.clone(),
+            }));
+        }
+        for frame in local.ring.remaining(&transitional) {
+            local.deliver(&frame);
+        }
+
+        local.ring = ring;
+        let members = local.ring.members.clone();
+        local.out.stats.rings += 1;
+        local.out.tell(Event::Regular(Regular {
+            ring: local.ring.id,
+            members: members.clone(),
+            joined: &members - &transitional,
+            left: left.clone(),
+            causes,
+        }));
+        local.begin_sync(local.ring.id, members, &left);
+        local.deliver_ready();
+        Self { rotation }
+    }
+
+    pub(super) fn handle_token(
+        &mut self,
+        mut token: Token,
+        now: Time,
+        local: &mut Local,
+    ) -> Option<Transition> {
+        if token.ring != local.ring.id {
+            return None;
+        }
+        match self.rotation.accept(&token, &local.ring, now, &local.config) {
+            Ok(true) => local.out.stats.tokens += 1,
+            Ok(false) => return None,
+            Err(refusal) => {
+                local.out.refuse(refusal);
+                return None;
+            }
+        }
+        let stable = self.rotation.note_aru(&token);
+        local.ring.safe = local.ring.safe.max(stable);
+        local.ring.window.release(stable.min(local.ring.delivered));
+
+        let allowed = self.rotation.allowance(&token, &local.ring, local.backlog(), &local.config);
+        let mut sent =
+            self.rotation.retransmit(&mut token, &mut local.ring, allowed, &local.config, &mut local.out);
+        while sent < allowed
+            && let Some(frame) = local.next_frame()
+        {
+            self.rotation.number(&mut token, &mut local.ring, frame, &mut local.out);
+            sent += 1;
+        }
+        let visit = Visited { sent, backlog: local.backlog(), slow: local.is_slow() };
+        if let Some(node) = self.rotation.account(&mut token, &local.ring, &visit, &local.config) {
+            return Some(local.failed_to_receive(node, &local.ring.members, Vec::new()));
+        }
+        self.rotation.forward(token, now, &local.config, &mut local.out);
+        // The next member works while this one delivers.
+        local.deliver_ready();
+        self.nudge(local);
+        None
+    }
+
+    pub(super) fn handle_multicast(&mut self, frame: Multicast, local: &mut Local) -> Option<Transition> {
+        if frame.ring != local.ring.id {
+            return self.handle_stranger(frame.from, frame.ring, local);
+        }
+        local.keep(frame);
+        local.deliver_ready();
+        self.nudge(local);
+        None
+    }
+
+    /// Somebody is heard on another ring. What a member of this ring sent on an earlier one is only late.
+    pub(super) fn handle_stranger(
+        &mut self,
+        node: NodeId,
+        ring: RingId,
+        local: &Local,
+    ) -> Option<Transition> {
+        if ring == local.ring.id || local.ring.members.contains(&node) && ring.seq <= local.ring.id.seq {
+            return None;
+        }
+        let mut lists = Lists::of(&local.ring.members);
+        lists.proc.insert(node);
+        Some(Transition::Gather { lists, causes: vec![Cause::Heard { node }], agreeing: None })
+    }
+
+    pub(super) fn handle_join(&mut self, join: &Join, local: &Local) -> Option<Transition> {
+        let member = local.ring.members.contains(&join.from);
+        let stale = member && join.ring_seq < local.ring.id.seq;
+        // The LEAVE of a node that this ring is already without is a repetition.
+        let gone = join.leave && !member;
+        if stale || gone || join.failed.contains(&local.me) {
+            return None;
+        }
+        let mut lists = Lists::of(&local.ring.members);
+        let cause = match lists.consider(join, local) {
+            Considered::Changed(cause) => cause,
+            // A member gathers: it has lost this ring, so the ring is over.
+            Considered::Same | Considered::Nothing => cause_of(join, local),
+        };
+        let agreeing = lists.agrees(join);
+        Some(Transition::Gather { lists, causes: vec![cause], agreeing })
+    }
+
+    pub(super) fn handle_hold_cancel(&mut self, ring: RingId, local: &mut Local) {
+        if ring == local.ring.id {
+            self.rotation.release(&mut local.out);
+        }
+    }
+
+    /// If there is something to send and the token is held, asks for it.
+    pub(super) fn nudge(&mut self, local: &mut Local) {
+        if local.has_work() && self.rotation.nudge(&mut local.out) {
+            let cancel = HoldCancel { from: local.me, ring: local.ring.id };
+            local.out.multicast(wire::encode(&Message::HoldCancel(cancel), Order::Little));
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
+        match self.rotation.handle_timeout(now, &local.config, &mut local.out) {
+            Due::Nothing => None,
+            Due::Merge => {
+                let probe = MergeDetect { from: local.me, ring: local.ring.id };
+                local.out.multicast(wire::encode(&Message::MergeDetect(probe), Order::Little));
+                None
+            }
+            Due::Lost => Some(Transition::Gather {
+                lists: Lists::of(&local.ring.members),
+                causes: vec![Cause::TokenLost { after: local.config.token }],
+                agreeing: None,
+            }),
+        }
+    }
+
+    pub(super) fn forgive(&mut self, now: Time, local: &Local) {
+        self.rotation.loss_at = now + local.config.token;
+    }
+
+    pub(super) fn poll_timeout(&self) -> Time {
+        self.rotation.poll_timeout()
+    }
+}

@@ -1,0 +1,46 @@
+//! What the core wants done, in order.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{Destination, Transmit};
+use crate::{Event, NodeId, Refusal, Stats};
+
+/// Datagrams to send, events to tell, counters.
+#[derive(Default)]
+pub(super) struct Outputs {
+    pub(super) transmits: VecDeque<Transmit>,
+    pub(super) events: VecDeque<Event>,
+    /// What the events cost that the application has not taken yet.
+    pub(super) unread: usize,
+    pub(super) stats: Stats,
+}
+
+impl Outputs {
+    pub(super) fn multicast(&mut self, datagram: Bytes) {
+        self.transmits.push_back(Transmit { to: Destination::Everyone, datagram });
+    }
+
+    pub(super) fn unicast(&mut self, node: NodeId, datagram: Bytes) {
+        self.transmits.push_back(Transmit { to: Destination::Member(node), datagram });
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.unread = self.unread.saturating_add(event.cost());
+        self.events.push_back(event);
+    }
+
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        tracing::debug!(%refusal, "refused");
+        self.stats.refuse(refusal);
+    }
+
+    /// The running number of a frame of this node ("this_seqno").
+    pub(super) fn frames_originated(&mut self) -> u32 {
+        let number = self.stats.originated;
+        self.stats.originated += 1;
+        // A counter that wraps by design: nobody reads more into it.
+        number as u32
+    }
+}

@@ -1,0 +1,233 @@
+//! RECOVERY: the new ring turns, and carries what members of one old ring have and others lack. The old ring stays as
+//! it is, but for the messages it gains; if the new one comes to nothing, only the new one is dropped.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::Transition;
+use super::commit::{give_up, pass_on};
+use super::gather::{Lists, note};
+use super::local::Local;
+use super::ring::Ring;
+use super::rotation::{Due, NewFrame, Rotation, Visited};
+use crate::wire::{CommitEntry, CommitToken, Join, Multicast, Token};
+use crate::{Cause, Guarantee, NodeId, RingId, Seq, Time};
+
+/// The state of a node whose new ring turns but does not stand yet.
+pub(super) struct Recovery {
+    causes: Vec<Cause>,
+    /// The new ring.
+    ring: Ring,
+    rotation: Rotation,
+    /// The members of the old ring that come along, this node included.
+    transitional: BTreeSet<NodeId>,
+    /// What some of them have delivered of the old ring: safe messages up to here are safe.
+    high_delivered: Seq,
+    /// Frames of the old ring that this node brings along and nobody has sent yet, by their place in its window.
+    queue: BTreeMap<u32, Bytes>,
+    /// The representative has sent the first token.
+    originated: bool,
+    /// This node set the token's flag "somebody still has something to recover" (B09: per recovery).
+    raised_flag: bool,
+    /// Visits of the token without the flag.
+    unflagged: u32,
+    /// Where the recovered messages end, once known.
+    install_seq: Seq,
+    /// Rotations in which everybody had all of them.
+    complete: u32,
+}
+
+/// What becomes the installed ring.
+pub(super) struct Recovered {
+    pub(super) ring: Ring,
+    pub(super) rotation: Rotation,
+    pub(super) transitional: BTreeSet<NodeId>,
+    pub(super) high_delivered: Seq,
+    pub(super) causes: Vec<Cause>,
+}
+
+impl Recovery {
+    pub(super) fn enter(causes: Vec<Cause>, token: CommitToken, now: Time, local: &mut Local) -> Self {
+        let members: BTreeSet<NodeId> = token.members.iter().copied().collect();
+        let old = &local.ring;
+        // A member that restarted has our ring's member id, but not our ring (B06).
+        let same: Vec<(NodeId, CommitEntry)> = token
+            .members
+            .iter()
+            .copied()
+            .zip(token.entries.iter().copied())
+            .filter(|(node, entry)| old.members.contains(node) && entry.ring == old.id)
+            .collect();
+        let high_delivered = same.iter().map(|(_, entry)| entry.high_delivered).fold(old.delivered, Seq::max);
+        let mut queue = BTreeMap::new();
+        if same.iter().any(|(_, entry)| !entry.received) {
+            let low = same.iter().map(|(_, entry)| entry.aru).fold(old.window.high(), Seq::min);
+            let held = low.up_to(old.window.high()).filter_map(|seq| old.window.get(seq));
+            queue.extend(held.map(|frame| (old.window.place(frame.seq), frame.raw.clone())));
+        }
+        let ring = Ring::new(token.ring, members, local.config.first_seq);
+        let commit_token = pass_on(token, local);
+        let rotation =
+            Rotation::begin(local.me, &ring.members, commit_token, now, &local.config, &mut local.out);
+        Self {
+            causes,
+            rotation,
+            transitional: same.into_iter().map(|(node, _)| node).collect(),
+            high_delivered,
+            queue,
+            originated: false,
+            raised_flag: false,
+            unflagged: 0,
+            install_seq: ring.delivered,
+            complete: 0,
+            ring,
+        }
+    }
+
+    /// The commit token is back for the third time: everybody has seen it complete. Once only (B13).
+    pub(super) fn handle_commit(&mut self, token: &CommitToken, now: Time, local: &mut Local) {
+        let mine = token.ring == self.ring.id && token.ring.representative == local.me;
+        if !mine || self.originated || token.entries.len() != token.members.len() {
+            return;
+        }
+        self.originated = true;
+        self.raised_flag = !self.queue.is_empty();
+        self.rotation.originate(&self.ring, self.raised_flag, now, &local.config, &mut local.out);
+    }
+
+    /// A frame of the new ring; what it carries of the old one is taken in there.
+    pub(super) fn handle_multicast(&mut self, frame: Multicast, local: &mut Local) {
+        if frame.ring != self.ring.id {
+            return;
+        }
+        let inner = frame.encapsulated.then(|| frame.inner());
+        match self.ring.window.insert(frame) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(refusal) => return local.out.refuse(refusal),
+        }
+        match inner {
+            Some(Ok(inner)) if inner.ring == local.ring.id => {
+                // Somebody has sent it for all: so need not this node.
+                self.queue.remove(&local.ring.window.place(inner.seq));
+                local.keep(inner);
+            }
+            Some(Err(refusal)) => local.out.refuse(refusal),
+            _ => {}
+        }
+    }
+
+    pub(super) fn handle_token(
+        &mut self,
+        mut token: Token,
+        now: Time,
+        local: &mut Local,
+    ) -> Option<Transition> {
+        if token.ring != self.ring.id {
+            return None;
+        }
+        match self.rotation.accept(&token, &self.ring, now, &local.config) {
+            Ok(true) => local.out.stats.tokens += 1,
+            Ok(false) => return None,
+            Err(refusal) => {
+                local.out.refuse(refusal);
+                return None;
+            }
+        }
+        // Room for more than a window of recovered frames, from old rings that were both full.
+        let stable = self.rotation.note_aru(&token);
+        self.ring.skip_carriers();
+        self.ring.window.release(stable.min(self.ring.delivered));
+        let config = &local.config;
+        let allowed = self.rotation.allowance(&token, &self.ring, self.backlog(), config);
+        let mut sent = self.rotation.retransmit(&mut token, &mut self.ring, allowed, config, &mut local.out);
+        while sent < allowed
+            && let Some((_, payload)) = self.queue.pop_first()
+        {
+            let frame = NewFrame { payload, guarantee: Guarantee::Agreed, encapsulated: true };
+            self.rotation.number(&mut token, &mut self.ring, frame, &mut local.out);
+            sent += 1;
+        }
+        let visit = Visited { sent, backlog: self.backlog(), slow: false };
+        let stuck = self.rotation.account(&mut token, &self.ring, &visit, &local.config);
+        if let Some(node) = stuck {
+            let causes = std::mem::take(&mut self.causes);
+            return Some(local.failed_to_receive(node, &self.ring.members, causes));
+        }
+        let stands = self.progress(&mut token, local);
+        self.rotation.forward(token, now, &local.config, &mut local.out);
+        stands.then(|| {
+            let placeholder = Ring::new(self.ring.id, BTreeSet::new(), local.config.first_seq);
+            Transition::Operational(Box::new(Recovered {
+                ring: std::mem::replace(&mut self.ring, placeholder),
+                rotation: self.rotation.clone(),
+                transitional: std::mem::take(&mut self.transitional),
+                high_delivered: self.high_delivered,
+                causes: std::mem::take(&mut self.causes),
+            }))
+        })
+    }
+
+    fn backlog(&self) -> u32 {
+        u32::try_from(self.queue.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the ring stands: two rotations without anything left to send tell where the recovered messages end,
+    /// two more with everybody's aru there tell that everybody knows it.
+    fn progress(&mut self, token: &mut Token, local: &mut Local) -> bool {
+        if !self.queue.is_empty() {
+            if !token.retrans_flg {
+                token.retrans_flg = true;
+                self.raised_flag = true;
+            }
+        } else if token.retrans_flg && self.raised_flag {
+            token.retrans_flg = false;
+            self.raised_flag = false;
+        }
+        self.unflagged = if token.retrans_flg { 0 } else { self.unflagged + 1 };
+        if self.unflagged == 2 {
+            self.install_seq = token.seq;
+        }
+        if self.unflagged >= 2 && self.install_seq.at_or_before(self.ring.window.aru()) {
+            local.ring.obliged = self.transitional.clone();
+        }
+        let everybody = self.unflagged >= 3 && self.install_seq.at_or_before(token.aru);
+        self.complete = if everybody { self.complete + 1 } else { 0 };
+        self.complete >= 2
+    }
+
+    /// As in COMMIT.
+    pub(super) fn handle_join(&mut self, join: &Join, local: &Local) -> Option<Transition> {
+        if !self.ring.members.contains(&join.from) || join.ring_seq < self.ring.id.seq {
+            return None;
+        }
+        Some(give_up(&self.ring.members, &mut self.causes, join, local))
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
+        match self.rotation.handle_timeout(now, &local.config, &mut local.out) {
+            Due::Lost => {
+                let mut causes = std::mem::take(&mut self.causes);
+                note(&mut causes, Cause::RecoveryLost { after: local.config.token });
+                Some(Transition::Gather { lists: Lists::of(&self.ring.members), causes, agreeing: None })
+            }
+            // No probes for others before this ring stands.
+            Due::Merge | Due::Nothing => None,
+        }
+    }
+
+    pub(super) fn handle_hold_cancel(&mut self, ring: RingId, local: &mut Local) {
+        if ring == self.ring.id {
+            self.rotation.release(&mut local.out);
+        }
+    }
+
+    pub(super) fn forgive(&mut self, now: Time, local: &Local) {
+        self.rotation.loss_at = now + local.config.token;
+    }
+
+    pub(super) fn poll_timeout(&self) -> Time {
+        self.rotation.poll_timeout()
+    }
+}

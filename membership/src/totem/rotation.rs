@@ -1,0 +1,331 @@
+//! The token's way round a ring, as one member sees it: what a visit does, and the timers between visits.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::flow::Flow;
+use super::outputs::Outputs;
+use super::ring::Ring;
+use super::window::Window;
+use crate::config::TotemConfig;
+use crate::wire::{self, Message, Multicast, Order, RtrEntry, Token};
+use crate::{NodeId, Refusal, Seq, Time};
+
+/// A turning ring.
+#[derive(Clone)]
+pub(super) struct Rotation {
+    me: NodeId,
+    representative: bool,
+    /// Who gets the token next.
+    successor: NodeId,
+    /// The number of the last token accepted.
+    token_seq: Seq,
+    /// `seq` and `aru` of the last token, as received.
+    last_seq: Seq,
+    last_aru: Seq,
+    /// The one before it.
+    aru_before: Seq,
+    /// Rotations without news.
+    unchanged: u32,
+    /// Rotations in which `aru` stood still, held back by one member.
+    stuck: u32,
+    flow: Flow,
+    /// The token as it was last sent, or held: what is sent again if no sign of progress comes.
+    last_sent: Bytes,
+    /// The token is held somewhere: here, if this node is the representative.
+    held: bool,
+    retransmit_at: Time,
+    pub(super) loss_at: Time,
+    merge_at: Option<Time>,
+    hold_at: Option<Time>,
+}
+
+/// What became due.
+pub(super) enum Due {
+    Nothing,
+    /// The token is lost.
+    Lost,
+    /// Time to probe for other rings.
+    Merge,
+}
+
+impl Rotation {
+    /// A rotation that begins with `token` (a commit token, or the first token of the ring), which is sent.
+    pub(super) fn begin(
+        me: NodeId,
+        members: &BTreeSet<NodeId>,
+        token: Bytes,
+        now: Time,
+        config: &TotemConfig,
+        out: &mut Outputs,
+    ) -> Self {
+        let mut rotation = Self {
+            me,
+            representative: members.first() == Some(&me),
+            successor: successor(me, members),
+            token_seq: Seq::new(u32::MAX),
+            last_seq: config.first_seq,
+            last_aru: config.first_seq,
+            aru_before: config.first_seq,
+            unchanged: 0,
+            stuck: 0,
+            flow: Flow::default(),
+            last_sent: Bytes::new(),
+            held: false,
+            retransmit_at: now,
+            loss_at: now,
+            merge_at: None,
+            hold_at: None,
+        };
+        rotation.send(token, now, config, out);
+        rotation
+    }
+
+    fn send(&mut self, token: Bytes, now: Time, config: &TotemConfig, out: &mut Outputs) {
+        out.unicast(self.successor, token.clone());
+        self.keep(token, now, config);
+    }
+
+    fn keep(&mut self, token: Bytes, now: Time, config: &TotemConfig) {
+        self.last_sent = token;
+        self.retransmit_at = now + config.token_retransmit;
+        self.loss_at = now + config.token;
+    }
+
+    /// The ring's first token, sent by its representative. Its aru is one before everything, so that nobody lowers
+    /// it before it has come back.
+    pub(super) fn originate(
+        &mut self,
+        ring: &Ring,
+        retrans_flg: bool,
+        now: Time,
+        config: &TotemConfig,
+        out: &mut Outputs,
+    ) {
+        let token = Token {
+            from: self.me,
+            seq: config.first_seq,
+            token_seq: Seq::new(0),
+            aru: config.first_seq.previous(),
+            aru_addr: Some(self.me),
+            ring: ring.id,
+            backlog: 0,
+            fcc: 0,
+            retrans_flg,
+            rtr: Vec::new(),
+        };
+        self.send(wire::encode(&Message::Token(token), Order::Little), now, config, out);
+    }
+
+    /// Whether this token is news: neither a copy, nor one with numbers that this ring cannot have come to.
+    ///
+    /// # Errors
+    /// If its numbers are impossible.
+    pub(super) fn accept(
+        &mut self,
+        token: &Token,
+        ring: &Ring,
+        now: Time,
+        config: &TotemConfig,
+    ) -> Result<bool, Refusal> {
+        if token.token_seq.at_or_before(self.token_seq) {
+            return Ok(false);
+        }
+        let ahead = ring.window.released().distance_to(token.seq);
+        if ahead > Window::SLOTS || token.seq.before(ring.window.high()) || token.seq.before(token.aru) {
+            return Err(Refusal::OutOfWindow);
+        }
+        self.token_seq = token.token_seq;
+        self.hold_at = None;
+        if token.seq == self.last_seq {
+            self.unchanged = self.unchanged.saturating_add(1);
+            self.merge_at = self.merge_at.or(Some(now + config.merge));
+        } else {
+            self.unchanged = 0;
+            self.merge_at = None;
+        }
+        self.last_seq = token.seq;
+        let rotations = config.seqno_unchanged_const;
+        self.held =
+            if self.representative { self.unchanged > rotations } else { self.unchanged >= rotations };
+        Ok(true)
+    }
+
+    /// Everything up to here has been received by all members: two successive tokens said so. One is not enough:
+    /// a member visited before the one that raised aru may have missed what was sent meanwhile.
+    pub(super) fn note_aru(&mut self, token: &Token) -> Seq {
+        self.aru_before = self.last_aru;
+        self.last_aru = token.aru;
+        self.last_aru.min(self.aru_before)
+    }
+
+    pub(super) fn allowance(&self, token: &Token, ring: &Ring, backlog: u32, config: &TotemConfig) -> u32 {
+        let allowed = self.flow.allowance(token, backlog, config);
+        // Never number a frame that would not fit into somebody's window.
+        let room = Window::SLOTS
+            .saturating_sub(ring.window.released().distance_to(token.seq))
+            .saturating_sub(config.window_size);
+        allowed.min(room)
+    }
+
+    /// Sends again what the token asks for and this node has, at most `allowed` frames; asks for what this node
+    /// misses. Returns how many frames were sent.
+    pub(super) fn retransmit(
+        &mut self,
+        token: &mut Token,
+        ring: &mut Ring,
+        allowed: u32,
+        config: &TotemConfig,
+        out: &mut Outputs,
+    ) -> u32 {
+        let mut sent = 0;
+        let wanted = !token.rtr.is_empty();
+        token.rtr.retain(|entry| {
+            if sent >= allowed || entry.ring != ring.id {
+                return true;
+            }
+            let Some(frame) = ring.window.get(entry.seq) else { return true };
+            out.multicast(frame.raw.clone());
+            sent += 1;
+            false
+        });
+        out.stats.retransmits += u64::from(sent);
+        if config.cancel_token_hold_on_retransmit && wanted {
+            self.held = false;
+        }
+        for seq in ring.window.missing(token.seq, config.miss_count_const) {
+            if token.rtr.len() >= Token::MAX_RTR {
+                break;
+            }
+            let entry = RtrEntry { ring: ring.id, seq };
+            if !token.rtr.contains(&entry) {
+                token.rtr.push(entry);
+            }
+        }
+        sent
+    }
+
+    /// Gives a frame the next number, takes it into this node's own window and sends it.
+    pub(super) fn number(&mut self, token: &mut Token, ring: &mut Ring, frame: NewFrame, out: &mut Outputs) {
+        let mut frame = Multicast {
+            from: self.me,
+            seq: token.seq.next(),
+            this_seqno: out.frames_originated(),
+            ring: ring.id,
+            guarantee: frame.guarantee,
+            encapsulated: frame.encapsulated,
+            payload: frame.payload,
+            raw: Bytes::new(),
+        };
+        frame.raw = wire::encode(&Message::Multicast(frame.clone()), Order::Little);
+        token.seq = frame.seq;
+        out.multicast(frame.raw.clone());
+        // `accept` and `allowance` have seen to it that the number is within the window.
+        let _ = ring.window.insert(frame);
+    }
+
+    /// Writes into the token what this visit did and what this node has received. Returns the member that has held
+    /// back aru for too many rotations, if there is one.
+    pub(super) fn account(
+        &mut self,
+        token: &mut Token,
+        ring: &Ring,
+        visit: &Visited,
+        config: &TotemConfig,
+    ) -> Option<NodeId> {
+        self.flow.account(token, visit.sent, visit.backlog, visit.slow, config);
+        let aru = ring.window.aru();
+        if aru.before(token.aru) || token.aru_addr == Some(self.me) || token.aru_addr.is_none() {
+            token.aru = aru;
+            token.aru_addr = (token.aru != token.seq).then_some(self.me);
+        }
+        let stuck = token.aru == self.aru_before && token.aru_addr.is_some();
+        self.stuck = if stuck { self.stuck.saturating_add(1) } else { 0 };
+        token.aru_addr.filter(|_| self.stuck > config.fail_recv_const)
+    }
+
+    /// Passes the token on, or keeps it for a while if the ring is idle and this is the representative.
+    pub(super) fn forward(&mut self, mut token: Token, now: Time, config: &TotemConfig, out: &mut Outputs) {
+        token.token_seq = token.token_seq.next();
+        token.from = self.me;
+        let token = wire::encode(&Message::Token(token), Order::Little);
+        if self.representative && self.held {
+            self.hold_at = Some(now + config.hold);
+            self.keep(token, now, config);
+        } else {
+            self.send(token, now, config, out);
+        }
+    }
+
+    /// There is something to send: makes a held token go on. Returns whether the representative has to be asked.
+    pub(super) fn nudge(&mut self, out: &mut Outputs) -> bool {
+        if !self.held {
+            return false;
+        }
+        self.release(out);
+        !self.representative
+    }
+
+    /// Somebody has something to send.
+    pub(super) fn release(&mut self, out: &mut Outputs) {
+        self.unchanged = 0;
+        self.held = false;
+        if self.hold_at.take().is_some() {
+            out.unicast(self.successor, self.last_sent.clone());
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Time, config: &TotemConfig, out: &mut Outputs) -> Due {
+        if now >= self.loss_at {
+            return Due::Lost;
+        }
+        if self.hold_at.is_some_and(|at| now >= at) {
+            self.hold_at = None;
+            out.unicast(self.successor, self.last_sent.clone());
+        }
+        if now >= self.retransmit_at {
+            self.retransmit_at = now + config.token_retransmit;
+            if self.hold_at.is_none() {
+                out.stats.token_retransmits += 1;
+                out.unicast(self.successor, self.last_sent.clone());
+            }
+        }
+        if self.merge_at.is_some_and(|at| now >= at) {
+            self.merge_at = None;
+            if self.representative {
+                return Due::Merge;
+            }
+        }
+        Due::Nothing
+    }
+
+    pub(super) fn poll_timeout(&self) -> Time {
+        let optional = [self.hold_at, self.merge_at].into_iter().flatten().min();
+        let fixed = self.loss_at.min(self.retransmit_at);
+        optional.map_or(fixed, |at| at.min(fixed))
+    }
+}
+
+/// A frame that has no number yet.
+pub(super) struct NewFrame {
+    pub(super) payload: Bytes,
+    pub(super) guarantee: crate::Guarantee,
+    pub(super) encapsulated: bool,
+}
+
+/// What a visit of the token did.
+pub(super) struct Visited {
+    /// Frames sent, new and again.
+    pub(super) sent: u32,
+    /// Frames still waiting here.
+    pub(super) backlog: u32,
+    /// The application does not keep up.
+    pub(super) slow: bool,
+}
+
+/// The member after `me` on a ring.
+pub(super) fn successor(me: NodeId, members: &BTreeSet<NodeId>) -> NodeId {
+    let after = (std::ops::Bound::Excluded(me), std::ops::Bound::Unbounded);
+    members.range(after).next().or(members.first()).copied().unwrap_or(me)
+}

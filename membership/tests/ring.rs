@@ -1,0 +1,611 @@
+//! What a ring of bare cores does, without a network and without time.
+
+#![allow(clippy::unwrap_used, reason = "tests panic")]
+
+mod lab;
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use lab::{Fate, Lab, ids, ms, node};
+use proptest::prelude::*;
+use quorate_membership::wire::Message;
+use quorate_membership::{Cause, Event, Guarantee, MulticastError, Refusal, Seq, Service};
+use rand::Rng;
+
+use Guarantee::{Agreed, Safe};
+
+#[test]
+fn a_lone_node_forms_a_ring_at_once() {
+    let mut lab = Lab::new(0);
+    lab.start(7);
+    let took = lab.until_ring(&[7]);
+    assert!(took < ms(10), "took {took:?}");
+    let regular = lab.regular(7);
+    assert_eq!((&regular.joined, &regular.causes), (&ids(&[7]), &vec![Cause::Started]));
+    assert_eq!(regular.why(), "this node started");
+}
+
+#[test]
+fn nodes_that_start_together_form_one_ring() {
+    for n in [2, 3, 5, 9, 16] {
+        let lab = Lab::ring(n);
+        assert_eq!(lab.regular(1).ring.representative, node(1));
+        lab.check();
+    }
+}
+
+#[test]
+fn messages_come_in_one_order_everywhere_the_senders_own_included() {
+    let mut lab = Lab::ring(3);
+    for round in 0..200 {
+        for id in 1..=3 {
+            lab.send_numbered(
+                id,
+                if (round + id) % 4 == 0 { Safe } else { Agreed },
+                (round as usize * 37) % 900,
+            );
+        }
+        if round % 7 == 0 {
+            lab.run(ms(1));
+        }
+    }
+    lab.until("all delivered", |lab| (1..=3).all(|id| lab.texts(id).len() == 600));
+    assert_eq!(lab.texts(1), lab.texts(2));
+    assert_eq!(lab.texts(2), lab.texts(3));
+    lab.check();
+}
+
+#[test]
+fn messages_of_any_length_up_to_a_mebibyte_arrive_whole() {
+    let mut lab = Lab::ring(3);
+    let lengths = [0, 1, 1190, 1200, 1201, 1202, 1203, 1400, 1401, 2800, 65_536, 1 << 20];
+    for (n, &length) in lengths.iter().enumerate() {
+        lab.try_send(2, Agreed, vec![n as u8; length]).unwrap();
+    }
+    lab.until("all delivered", |lab| lab.deliveries(3).len() == lengths.len());
+    for (n, delivery) in lab.deliveries(3).iter().enumerate() {
+        assert_eq!(delivery.payload.len(), lengths[n]);
+        assert!(delivery.payload.iter().all(|&byte| byte == n as u8));
+    }
+    let too_long = lab.try_send(2, Agreed, vec![0; (1 << 20) + 1]);
+    assert_eq!(too_long, Err(MulticastError::TooLong { length: (1 << 20) + 1 }));
+}
+
+#[test]
+fn a_safe_message_waits_until_every_member_has_it() {
+    let mut lab = Lab::ring(3);
+    // Node 3 misses every frame: the others have the message but do not know that all have it.
+    lab.filter(|_, to, message, _| match message {
+        Message::Multicast(_) if to == node(3) => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    lab.send(1, Agreed, "agreed");
+    lab.send(1, Safe, "safe");
+    lab.send(1, Agreed, "behind");
+    lab.run(ms(60));
+    assert_eq!(lab.texts(1), ["agreed"], "an agreed message waits behind a safe one");
+    assert_eq!(lab.texts(3), [] as [&str; 0]);
+    lab.calm();
+    lab.until("all delivered", |lab| (1..=3).all(|id| lab.texts(id) == ["agreed", "safe", "behind"]));
+    lab.check();
+}
+
+#[test]
+fn a_safe_message_that_not_all_acknowledged_is_delivered_in_the_transitional_configuration() {
+    let mut lab = Lab::ring(3);
+    lab.filter(|_, to, message, _| match message {
+        Message::Multicast(_) if to == node(3) => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    lab.send(1, Safe, "safe");
+    lab.run(ms(20));
+    lab.crash(3);
+    lab.until_ring(&[1, 2]);
+    for id in [1, 2] {
+        let events = lab.events(id);
+        let transitional = events.iter().rposition(|event| matches!(event, Event::Transitional(_))).unwrap();
+        let delivered = events.iter().position(|event| matches!(event, Event::Deliver(_))).unwrap();
+        let regular = events.iter().rposition(|event| matches!(event, Event::Regular(_))).unwrap();
+        assert!(transitional < delivered && delivered < regular);
+    }
+    lab.check();
+}
+
+#[test]
+fn lost_frames_are_sent_again_until_all_have_them() {
+    let mut lab = Lab::ring(3);
+    lab.filter(|_, _, message, rng| match message {
+        Message::Multicast(_) if rng.random_bool(0.25) => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    for n in 0..300 {
+        lab.send_numbered(1 + n % 3, if n % 5 == 0 { Safe } else { Agreed }, (n as usize * 97) % 4000);
+    }
+    lab.until("all delivered", |lab| (1..=3).all(|id| lab.texts(id).len() == 300));
+    assert!(lab.totem(1).stats().retransmits > 0);
+    assert_eq!(lab.regular(1).members.len(), 3, "no ring was given up");
+    lab.check();
+}
+
+#[test]
+fn the_last_frame_of_a_burst_is_asked_for_though_nothing_follows_it() {
+    // B31: the range of what is asked for ends at the token's number, not at the last frame received.
+    let mut lab = Lab::ring(2);
+    let lost = Rc::new(Cell::new(false));
+    let once = lost.clone();
+    lab.filter(move |_, to, message, _| match message {
+        Message::Multicast(frame) if to == node(2) && !once.get() && frame.payload.len() > 100 => {
+            once.set(true);
+            Fate::Drop
+        }
+        _ => Fate::Deliver,
+    });
+    lab.send(1, Agreed, "the last word");
+    lab.until("delivered", |lab| lab.texts(2) == ["the last word"]);
+    assert!(lost.get());
+}
+
+#[test]
+fn a_lost_token_is_sent_again_before_the_ring_is_given_up() {
+    let mut lab = Lab::ring(3);
+    let rings = lab.totem(1).stats().rings;
+    lab.filter(|_, _, message, rng| match message {
+        Message::Token(_) if rng.random_bool(0.02) => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    for _ in 0..50 {
+        lab.send_numbered(2, Agreed, 10);
+        lab.run(ms(20));
+    }
+    assert_eq!(lab.totem(1).stats().rings, rings);
+    assert!((1..=3).map(|id| lab.totem(id).stats().token_retransmits).sum::<u64>() > 0);
+}
+
+#[test]
+fn a_crashed_node_is_out_after_token_and_consensus_timeout() {
+    for victim in [1, 2, 3] {
+        let mut lab = Lab::ring(3);
+        lab.crash(victim);
+        let rest: Vec<u32> = (1..=3).filter(|&id| id != victim).collect();
+        let took = lab.until_ring(&rest);
+        assert!(took <= lab.config.token + lab.config.consensus + ms(30), "{victim}: took {took:?}");
+        let regular = lab.regular(rest[0]);
+        assert_eq!(regular.left, ids(&[victim]));
+        // Whoever notices first says so; the others hear it from there.
+        let why = regular.why();
+        assert!(why.starts_with("no token came for 100 ms") || why.contains("gave up the ring"), "{why}");
+        let blamed =
+            [format!("node {victim} did not answer within 120 ms"), format!("declared node {victim} failed")];
+        assert!(blamed.iter().any(|blame| why.contains(blame)), "{why}");
+        lab.check();
+    }
+}
+
+#[test]
+fn a_node_that_leaves_needs_no_timeout() {
+    for leaver in [1, 3] {
+        let mut lab = Lab::ring(3);
+        lab.leave(leaver);
+        let rest: Vec<u32> = (1..=3).filter(|&id| id != leaver).collect();
+        let took = lab.until_ring(&rest);
+        assert!(took < ms(30), "took {took:?}");
+        assert_eq!(lab.regular(rest[0]).why(), format!("node {leaver} left"));
+        assert_eq!(lab.events(leaver).last(), Some(&Event::Left(Cause::LeaveRequested)));
+        assert_eq!(lab.try_send(leaver, Agreed, "late"), Err(MulticastError::Left));
+        lab.check();
+    }
+}
+
+#[test]
+fn a_leave_that_is_lost_is_said_again() {
+    let mut lab = Lab::ring(3);
+    let lost = Rc::new(Cell::new(0));
+    let count = lost.clone();
+    lab.filter(move |_, _, message, _| match message {
+        Message::Join(join) if join.leave && count.get() < 4 => {
+            count.set(count.get() + 1);
+            Fate::Drop
+        }
+        _ => Fate::Deliver,
+    });
+    lab.leave(2);
+    let took = lab.until_ring(&[1, 3]);
+    assert_eq!(lost.get(), 4, "two copies each of two attempts");
+    assert!(took < ms(60), "took {took:?}");
+}
+
+#[test]
+fn a_joiner_is_let_in_and_everybody_knows_who_joined() {
+    let mut lab = Lab::ring(2);
+    lab.start(3);
+    lab.until_ring(&[1, 2, 3]);
+    assert_eq!(lab.regular(1).joined, ids(&[3]));
+    assert_eq!(lab.regular(3).joined, ids(&[1, 2]), "it had a ring of its own before");
+    assert!(lab.regular(1).why().contains("node 3"));
+    lab.check();
+}
+
+#[test]
+fn a_split_makes_two_rings_and_healing_makes_one() {
+    let mut lab = Lab::ring(5);
+    lab.cut(&[1, 2, 3], &[4, 5]);
+    lab.until_ring(&[1, 2, 3]);
+    lab.until_ring(&[4, 5]);
+    lab.send(1, Safe, "in the larger part");
+    lab.send(5, Safe, "in the smaller part");
+    lab.until("both delivered", |lab| lab.texts(3).len() == 1 && lab.texts(4).len() == 1);
+    lab.calm();
+    lab.until_ring(&[1, 2, 3, 4, 5]);
+    assert_eq!(lab.texts(1), ["in the larger part"], "no message crosses into another ring");
+    lab.check();
+}
+
+#[test]
+fn rings_that_meet_while_one_is_under_load_merge() {
+    let mut lab = Lab::ring(4);
+    lab.cut(&[1, 2], &[3, 4]);
+    lab.until_ring(&[1, 2]);
+    lab.until_ring(&[3, 4]);
+    for _ in 0..100 {
+        lab.send_numbered(3, Agreed, 3000);
+    }
+    lab.calm();
+    lab.until_ring(&[1, 2, 3, 4]);
+    lab.until("all delivered", |lab| lab.texts(4).len() == 100);
+    assert_eq!(lab.texts(3), lab.texts(4));
+    lab.check();
+}
+
+#[test]
+fn a_node_that_restarts_inside_the_token_timeout_is_a_new_one() {
+    // B01, B06: nobody missed it, and yet it left and joined.
+    for victim in [1, 3] {
+        let mut lab = Lab::ring(3);
+        lab.send(2, Agreed, "before");
+        lab.run(ms(5));
+        lab.crash(victim);
+        lab.run(ms(20));
+        lab.start(victim);
+        lab.until_ring(&[1, 2, 3]);
+        let regular = lab.regular(2);
+        assert_eq!((&regular.left, &regular.joined), (&ids(&[victim]), &ids(&[victim])));
+        assert_eq!(lab.texts(victim), [] as [&str; 0], "a new life begins without messages of the old one");
+        lab.check();
+    }
+}
+
+#[test]
+fn what_one_survivor_lacks_the_others_bring_along() {
+    let mut lab = Lab::ring(3);
+    lab.filter(|_, to, message, _| match message {
+        Message::Multicast(_) if to == node(2) => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    for n in 0..40 {
+        lab.send_numbered(3, if n % 3 == 0 { Safe } else { Agreed }, 500);
+    }
+    lab.run(ms(10));
+    lab.crash(3);
+    lab.calm();
+    lab.until_ring(&[1, 2]);
+    assert_eq!(lab.texts(1), lab.texts(2));
+    assert!(!lab.texts(2).is_empty());
+    lab.check();
+}
+
+#[test]
+fn hundreds_of_frames_are_recovered() {
+    // B10: queues that were too small locked up after 206 recovery messages.
+    let mut lab = Lab::new(1);
+    lab.config.window_size = 600;
+    lab.config.max_messages = 600;
+    lab.config.miss_count_const = 2000;
+    for id in 1..=3 {
+        lab.start(id);
+    }
+    lab.until_ring(&[1, 2, 3]);
+    lab.filter(|_, to, message, _| match message {
+        Message::Multicast(_) if to == node(2) => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    for _ in 0..600 {
+        lab.send_numbered(1, Agreed, 1200);
+    }
+    lab.until("node 3 has them", |lab| lab.texts(3).len() == 600);
+    lab.crash(1);
+    lab.calm();
+    lab.until_ring(&[2, 3]);
+    assert_eq!(lab.texts(2).len(), 600);
+    lab.check();
+}
+
+#[test]
+fn an_idle_ring_is_quiet_and_wakes_at_once() {
+    let mut lab = Lab::ring(3);
+    lab.run(ms(1000));
+    let before = lab.tokens;
+    lab.run(ms(1000));
+    let hold = lab.config.hold.as_millis() as u64;
+    let rotations = (lab.tokens - before) / 3;
+    assert!(rotations <= 1000 / hold + 2, "{rotations} rotations in a second, hold {hold} ms (T8)");
+    for sender in [1, 2] {
+        let text = format!("from {sender}");
+        lab.send(sender, Agreed, &text);
+        let took = lab.until("delivered", |lab| lab.texts(3).contains(&text));
+        assert!(took < ms(3), "B37: a held token waits for nobody: {took:?}");
+        lab.run(ms(1000));
+    }
+}
+
+#[test]
+fn sequence_numbers_wrap_while_the_ring_runs_and_while_it_recovers() {
+    let mut lab = Lab::new(2);
+    lab.config.first_seq = Seq::new(u32::MAX - 40);
+    for id in 1..=3 {
+        lab.start(id);
+    }
+    lab.until_ring(&[1, 2, 3]);
+    lab.filter(|_, _, message, rng| match message {
+        Message::Multicast(_) if rng.random_bool(0.1) => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    for n in 0..200 {
+        lab.send_numbered(1 + n % 3, if n % 2 == 0 { Safe } else { Agreed }, 1000);
+    }
+    lab.run(ms(15));
+    lab.crash(3);
+    lab.until_ring(&[1, 2]);
+    lab.until("all delivered", |lab| lab.texts(1).len() == lab.texts(2).len() && lab.texts(1).len() > 130);
+    lab.check();
+}
+
+#[test]
+fn a_one_way_cut_costs_a_member_but_not_the_ring() {
+    let mut lab = Lab::ring(3);
+    // Node 3 hears nobody, and everybody hears node 3.
+    lab.cut_one_way(1, 3);
+    lab.cut_one_way(2, 3);
+    lab.run(ms(2000));
+    lab.calm();
+    lab.until_ring(&[1, 2, 3]);
+    lab.check();
+}
+
+#[test]
+fn a_member_that_receives_no_frames_is_put_out() {
+    let mut lab = Lab::new(3);
+    lab.config.fail_recv_const = 40;
+    for id in 1..=3 {
+        lab.start(id);
+    }
+    lab.until_ring(&[1, 2, 3]);
+    lab.filter(|_, to, message, _| match message {
+        Message::Multicast(frame) if to == node(3) && frame.from != node(3) => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    lab.send(1, Safe, "for all");
+    lab.until("the others go on", |lab| lab.texts(1).len() == 1 && lab.regular(1).members == ids(&[1, 2]));
+    assert!(lab.regular(1).causes.iter().any(|cause| matches!(
+        cause,
+        Cause::FailedToReceive { .. } | Cause::FailedBy { .. } | Cause::JoinFrom { .. }
+    )));
+    lab.calm();
+    lab.until_ring(&[1, 2, 3]);
+    lab.check();
+}
+
+#[test]
+fn a_node_that_stood_still_says_so_and_blames_nobody() {
+    let mut lab = Lab::ring(3);
+    let now = lab.now + ms(80);
+    let late = lab.totem(2).poll_timeout().unwrap() + ms(70);
+    lab.totem(2).handle_timeout(late.max(now));
+    assert!(lab.totem(2).stats().stalls == 1);
+    lab.run(ms(1));
+    assert!(lab.events(2).iter().any(|event| matches!(event, Event::Stalled(_))));
+    assert_eq!(lab.regular(2).members.len(), 3);
+}
+
+#[test]
+fn a_full_queue_pushes_back_and_an_unread_event_queue_says_why() {
+    let mut lab = Lab::ring(2);
+    lab.cut(&[1], &[2]);
+    let mut accepted = 0;
+    let error = loop {
+        match lab.try_send(1, Agreed, vec![0; 100_000]) {
+            Ok(()) => accepted += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, MulticastError::Full);
+    assert!((30..=45).contains(&accepted), "four mebibytes, not {accepted} x 100 kB");
+}
+
+#[test]
+fn a_slow_consumer_slows_the_ring_and_past_the_bound_leaves_it() {
+    let mut lab = Lab::new(4);
+    lab.config.unread_limit = 400_000;
+    for id in 1..=2 {
+        lab.start(id);
+    }
+    lab.until_ring(&[1, 2]);
+    lab.read_events(2, false);
+    let mut sent = 0;
+    while !lab.events(2).iter().any(|event| matches!(event, Event::Left(_))) {
+        while lab.try_send(1, Agreed, vec![sent as u8; 1200]).is_ok() {
+            sent += 1;
+        }
+        lab.run(ms(1));
+    }
+    assert!(matches!(
+        lab.events(2).last(),
+        Some(Event::Left(Cause::EventsUnread { bytes })) if *bytes > 400_000
+    ));
+    lab.until_ring(&[1]);
+    assert_eq!(lab.regular(1).why(), "node 2 left");
+}
+
+#[test]
+fn a_second_process_with_our_id_is_told_to_go() {
+    let mut lab = Lab::ring(2);
+    let join = Message::Join(quorate_membership::wire::Join {
+        from: node(1),
+        leave: false,
+        ring_seq: 1,
+        proc: vec![node(1)],
+        failed: vec![],
+    });
+    let join = quorate_membership::wire::encode(&join, quorate_membership::wire::Order::Little);
+    lab.deliver_raw(1, None, &join);
+    assert_eq!(lab.totem(1).stats().refused.get(&Refusal::Impostor), Some(&1));
+    lab.run(ms(50));
+    assert_eq!(lab.regular(1).members.len(), 2, "the one that has company stays");
+
+    let mut alone = Lab::new(5);
+    alone.start(1);
+    alone.until_ring(&[1]);
+    alone.deliver_raw(1, None, &join);
+    assert_eq!(alone.events(1).last(), Some(&Event::Left(Cause::DuplicateId { node: node(1) })));
+    assert_eq!(Cause::DuplicateId { node: node(1) }.to_string(), "another process uses node id 1");
+}
+
+#[test]
+fn sync_messages_are_delivered_from_every_member_before_applications_speak() {
+    let mut lab = Lab::new(6);
+    for id in 1..=3 {
+        lab.start(id);
+        let candidacy = format!("candidacy of {id}");
+        lab.totem(id).set_sync_message(Service::Quorate, candidacy.into());
+        lab.send(id, Agreed, "early");
+    }
+    lab.until_ring(&[1, 2, 3]);
+    lab.run(ms(10));
+    for id in 1..=3 {
+        let mut in_ring: Option<BTreeSet<_>> = None;
+        for event in lab.events(id) {
+            match event {
+                Event::Regular(_) => in_ring = Some(BTreeSet::new()),
+                Event::Service(message) if message.service == Service::Quorate => {
+                    assert_eq!(message.message, format!("candidacy of {}", message.from));
+                    in_ring.as_mut().unwrap().insert(message.from);
+                }
+                Event::Synced(_) => {
+                    assert_eq!(*in_ring.as_ref().unwrap(), lab.regular(id).members.clone());
+                    in_ring = None;
+                }
+                Event::Deliver(_) => {
+                    assert!(in_ring.is_none(), "node {id}: a message before the sync was done");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn random_bytes_and_strangers_tokens_are_counted_and_change_nothing() {
+    let mut lab = Lab::ring(3);
+    let before = lab.regular(2).clone();
+    for _ in 0..2000 {
+        let length = lab.rng.random_range(0..200);
+        let bytes: Vec<u8> = (0..length).map(|_| lab.rng.random()).collect();
+        lab.deliver_raw(2, Some(1), &bytes.into());
+    }
+    assert_eq!(lab.totem(2).stats().refused.values().sum::<u64>(), 2000);
+    lab.run(ms(300));
+    assert_eq!(*lab.regular(2), before);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(std::env::var("CASES").map_or(40, |n| n.parse().unwrap())))]
+
+    /// Loss, delay, duplication, cuts, crashes, restarts under load; then calm, and one ring.
+    #[test]
+    fn whatever_happens_evs_holds_and_in_the_end_there_is_one_ring(seed in any::<u64>()) {
+        chaos(seed);
+    }
+}
+
+fn chaos(seed: u64) {
+    let mut lab = Lab::new(seed);
+    let n = lab.rng.random_range(2..=5u32);
+    lab.config.window_size = lab.rng.random_range(4..60);
+    lab.config.max_messages = lab.rng.random_range(1..=17);
+    lab.config.miss_count_const = lab.rng.random_range(1..=5);
+    if lab.rng.random_bool(0.2) {
+        lab.config.first_seq = Seq::new(u32::MAX - lab.rng.random_range(0..100));
+    }
+    for id in 1..=n {
+        lab.start(id);
+    }
+    let mut up: BTreeSet<u32> = (1..=n).collect();
+    for _ in 0..lab.rng.random_range(5..25) {
+        match lab.rng.random_range(0..8) {
+            0 => {
+                let share = lab.rng.random_range(0.0..0.3);
+                lab.lose(share);
+            }
+            1 => {
+                let bound = lab.rng.random_range(1..60);
+                lab.filter(move |_, _, _, rng| match rng.random_range(0..10) {
+                    0 => Fate::Delay(ms(rng.random_range(0..bound))),
+                    1 => Fate::Duplicate(ms(rng.random_range(0..bound))),
+                    _ => Fate::Deliver,
+                });
+            }
+            2 => {
+                let split = lab.rng.random_range(1..=n);
+                let (a, b): (Vec<u32>, Vec<u32>) = (1..=n).partition(|&id| id <= split);
+                lab.cut(&a, &b);
+            }
+            3 => lab.calm(),
+            4 => {
+                let id = lab.rng.random_range(1..=n);
+                if up.remove(&id) {
+                    lab.crash(id);
+                } else {
+                    up.insert(id);
+                    lab.start(id);
+                }
+            }
+            5 => {
+                let (a, b) = (lab.rng.random_range(1..=n), lab.rng.random_range(1..=n));
+                lab.cut_one_way(a, b);
+            }
+            _ => {
+                for _ in 0..lab.rng.random_range(1..30) {
+                    let id = lab.rng.random_range(1..=n);
+                    let guarantee = if lab.rng.random_bool(0.4) { Safe } else { Agreed };
+                    let length = if lab.rng.random_bool(0.1) { 5000 } else { lab.rng.random_range(0..800) };
+                    if up.contains(&id) {
+                        lab.send_numbered(id, guarantee, length);
+                    }
+                }
+            }
+        }
+        let pause = lab.rng.random_range(0..150);
+        lab.run(ms(pause));
+    }
+    lab.calm();
+    for id in 1..=n {
+        if up.insert(id) {
+            lab.start(id);
+        }
+    }
+    lab.until_ring(&(1..=n).collect::<Vec<_>>());
+    lab.run(ms(500));
+    lab.check();
+}
+
+/// `SEEDS=1..1000 cargo test --test ring seeds` runs many; one that fails names itself.
+#[test]
+fn seeds_of_the_environment() {
+    let seeds = std::env::var("SEEDS").unwrap_or_else(|_| "0..20".into());
+    let (start, end) = seeds.split_once("..").expect("SEEDS=first..end");
+    for seed in start.parse::<u64>().unwrap()..end.parse().unwrap() {
+        let run = std::panic::catch_unwind(|| chaos(seed));
+        assert!(run.is_ok(), "seed {seed}");
+    }
+}

@@ -1,0 +1,466 @@
+//! What every transport promises, checked on each: `local` on this host's loopback, `multicast` between network
+//! namespaces, which needs root; without it, that half says so and passes.
+#![cfg(feature = "tokio")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_membership::config::{Config, Member, TransportKind};
+use quorate_membership::transport::{BindError, Transport, Udp};
+use quorate_membership::wire::{self, Join, Message, Order};
+use quorate_membership::{Destination, NodeId, Origin, Transmit};
+use tokio::time::timeout;
+
+macro_rules! on_every_transport {
+    ($($test:ident)*) => {
+        mod local {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(&super::Bed::loopback()).await;
+            })*
+        }
+        mod multicast {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                match super::Bed::namespaces() {
+                    Ok(bed) => super::$test(&bed).await,
+                    Err(why) => eprintln!("skipped: no network namespaces ({why}); run as root"),
+                }
+            })*
+        }
+    };
+}
+
+on_every_transport! {
+    everyone_hears_a_multicast_but_its_sender
+    a_unicast_reaches_its_member_and_nobody_else
+    a_node_hears_what_it_sends_to_itself
+    a_multicast_comes_before_a_unicast_sent_later
+    datagrams_of_a_kind_keep_their_order
+    a_flood_of_multicasts_does_not_hold_a_unicast_back_for_ever
+    the_longest_datagram_arrives_and_a_longer_one_is_lost
+    an_empty_datagram_is_a_datagram
+    what_is_for_an_unknown_member_is_lost_and_the_rest_is_sent
+    a_dropped_recv_has_taken_nothing
+    a_dropped_send_leaves_what_it_has_not_sent
+    a_port_in_use_is_an_error_that_names_it
+    an_address_of_no_interface_is_an_error_that_names_it
+    who_is_not_listed_is_nobody
+    without_a_list_peers_are_learnt_from_joins
+    one_id_at_two_addresses_is_nobody_at_the_second
+}
+
+async fn everyone_hears_a_multicast_but_its_sender(bed: &Bed) {
+    let [mut a, mut b, mut c] = bed.listed();
+    send(&mut a, [(Destination::Everyone, "x")]).await;
+    assert_eq!(hear(&mut b, 1).await, [(Some(1), "x".into())]);
+    assert_eq!(hear(&mut c, 1).await, [(Some(1), "x".into())]);
+    hear_nothing(&mut a).await;
+    hear_nothing(&mut b).await;
+}
+
+async fn a_unicast_reaches_its_member_and_nobody_else(bed: &Bed) {
+    let [mut a, mut b, mut c] = bed.listed();
+    send(&mut a, [(to(2), "for b")]).await;
+    assert_eq!(hear(&mut b, 1).await, [(Some(1), "for b".into())]);
+    hear_nothing(&mut c).await;
+    hear_nothing(&mut a).await;
+}
+
+async fn a_node_hears_what_it_sends_to_itself(bed: &Bed) {
+    let [mut a, ..] = bed.listed();
+    send(&mut a, [(to(1), "for me")]).await;
+    assert_eq!(hear(&mut a, 1).await, [(Some(1), "for me".into())]);
+}
+
+async fn a_multicast_comes_before_a_unicast_sent_later(bed: &Bed) {
+    const ROUNDS: usize = 1000;
+    let [mut a, mut b, _c] = bed.listed();
+    let sending = tokio::spawn(async move {
+        for round in 0..ROUNDS {
+            send(&mut a, [(Destination::Everyone, "frame"), (to(2), "token")]).await;
+            if round % 50 == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    });
+    let mut frames = 0;
+    let mut tokens = 0;
+    while tokens < ROUNDS {
+        for (_, datagram) in hear(&mut b, 1).await {
+            match &datagram[..] {
+                b"frame" => frames += 1,
+                _ => tokens += 1,
+            }
+            assert!(frames >= tokens, "token {tokens} overtook its frame");
+        }
+    }
+    sending.await.unwrap();
+}
+
+async fn datagrams_of_a_kind_keep_their_order(bed: &Bed) {
+    let [mut a, mut b, _c] = bed.listed();
+    for to in [Destination::Everyone, to(2)] {
+        let texts: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+        for part in texts.chunks(100) {
+            send(&mut a, part.iter().map(|text| (to, text.as_str()))).await;
+            let heard = hear(&mut b, part.len()).await;
+            assert!(heard.iter().map(|(_, datagram)| &datagram[..]).eq(part.iter().map(String::as_bytes)));
+        }
+    }
+}
+
+async fn a_flood_of_multicasts_does_not_hold_a_unicast_back_for_ever(bed: &Bed) {
+    let [mut a, mut b, _c] = bed.listed();
+    send(&mut a, [(to(2), "token")]).await;
+    for _ in 0..200 {
+        // More than a batch, each time before the batch is taken.
+        send(&mut a, (0..80).map(|_| (Destination::Everyone, "noise"))).await;
+        tokio::time::sleep(Duration::from_micros(100)).await;
+        if hear(&mut b, 1).await.contains(&(Some(1), "token".into())) {
+            return;
+        }
+    }
+    panic!("the token never came");
+}
+
+async fn the_longest_datagram_arrives_and_a_longer_one_is_lost(bed: &Bed) {
+    const LONGEST: usize = 65_507;
+    let [mut a, mut b, _c] = bed.listed();
+    let text = "x".repeat(LONGEST + 1);
+    for (nth, to) in [Destination::Everyone, to(2)].into_iter().enumerate() {
+        send(&mut a, [(to, &text[1..]), (to, &text), (to, "small")]).await;
+        let heard = hear(&mut b, 2).await;
+        assert_eq!(heard[0].1.len(), LONGEST);
+        assert_eq!(heard[1].1, "small");
+        assert_eq!(a.lost().unsent(), nth as u64 + 1);
+    }
+}
+
+async fn an_empty_datagram_is_a_datagram(bed: &Bed) {
+    let [mut a, mut b, _c] = bed.listed();
+    send(&mut a, [(Destination::Everyone, ""), (to(2), "")]).await;
+    assert_eq!(hear(&mut b, 2).await.len(), 2);
+}
+
+async fn what_is_for_an_unknown_member_is_lost_and_the_rest_is_sent(bed: &Bed) {
+    let [mut a, mut b, _c] = bed.listed();
+    send(&mut a, [(to(9), "for nobody"), (to(2), "for b")]).await;
+    assert_eq!(hear(&mut b, 1).await, [(Some(1), "for b".into())]);
+    assert_eq!((a.lost().unknown(), a.lost().unsent()), (1, 0));
+}
+
+async fn a_dropped_recv_has_taken_nothing(bed: &Bed) {
+    const EACH: usize = 300;
+    let [mut a, mut b, _c] = bed.listed();
+    let sending = tokio::spawn(async move {
+        for _ in 0..EACH {
+            send(&mut a, [(Destination::Everyone, "frame"), (to(2), "token")]).await;
+            tokio::task::yield_now().await;
+        }
+        a
+    });
+    let mut heard = Vec::new();
+    timeout(Duration::from_secs(10), async {
+        while heard.len() < 2 * EACH {
+            tokio::select! {
+                biased;
+                received = b.recv(&mut heard) => received.unwrap(),
+                () = std::future::ready(()) => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await
+    .expect("something was taken and not given");
+    sending.await.unwrap();
+    hear_nothing(&mut b).await;
+}
+
+async fn a_dropped_send_leaves_what_it_has_not_sent(bed: &Bed) {
+    let [mut a, mut b, _c] = bed.listed();
+    let mut batch: VecDeque<_> = (0..100).map(|n| transmit(to(2), &n.to_string())).collect();
+    while !batch.is_empty() {
+        // Whatever the future has done when it is dropped, the batch says how far it came.
+        let _ = timeout(Duration::from_micros(20), a.send(&mut batch)).await;
+    }
+    let heard = hear(&mut b, 100).await;
+    assert!((0..100).map(|n| n.to_string()).eq(heard.iter().map(|(_, text)| text_of(text))));
+}
+
+async fn a_port_in_use_is_an_error_that_names_it(bed: &Bed) {
+    let _first = bed.open(&bed.config(1, &[1, 2])).unwrap();
+    let error = bed.open(&bed.config(1, &[1, 2])).unwrap_err();
+    assert!(matches!(error, BindError::PortInUse { .. }), "{error:?}");
+    let (ip, port) = (bed.address(1), bed.config(1, &[]).network.port);
+    assert!(error.to_string().starts_with(&format!("UDP port {port} of {ip} is in use: stop")), "{error}");
+}
+
+async fn an_address_of_no_interface_is_an_error_that_names_it(bed: &Bed) {
+    let mut config = bed.config(1, &[]);
+    config.network.transport = TransportKind::Multicast;
+    let error = bed.within(1, || Udp::multicast(&config, [240, 0, 0, 1].into())).unwrap_err();
+    assert!(error.to_string().starts_with("no interface of this host has the address 240.0.0.1"), "{error}");
+}
+
+async fn who_is_not_listed_is_nobody(bed: &Bed) {
+    let mut a = bed.open(&bed.config(1, &[1, 2])).unwrap();
+    let mut c = bed.open(&bed.config(3, &[1, 2, 3])).unwrap();
+    send(&mut c, [(Destination::Everyone, join(3)), (to(1), "token".into())]).await;
+    assert!(hear(&mut a, 2).await.iter().all(|(peer, _)| peer.is_none()));
+}
+
+async fn without_a_list_peers_are_learnt_from_joins(bed: &Bed) {
+    let mut a = bed.open(&bed.config(1, &[])).unwrap();
+    let mut b = bed.open(&bed.config(2, &[])).unwrap();
+    send(&mut a, [(to(2), "too early"), (to(1), "for me")]).await;
+    assert_eq!(hear(&mut a, 1).await, [(Some(1), "for me".into())]);
+    send(&mut b, [(Destination::Everyone, "who am I".into()), (Destination::Everyone, join(2))]).await;
+    let heard = hear(&mut a, 2).await;
+    assert_eq!([heard[0].0, heard[1].0], [None, Some(2)]);
+    send(&mut a, [(to(2), "for b")]).await;
+    assert_eq!(text_of(&hear(&mut b, 1).await[0].1), "for b");
+}
+
+async fn one_id_at_two_addresses_is_nobody_at_the_second(bed: &Bed) {
+    let mut a = bed.open(&bed.config(1, &[])).unwrap();
+    let mut b = bed.open(&bed.config(2, &[])).unwrap();
+    let mut c = bed.open(&bed.config(3, &[])).unwrap();
+    send(&mut b, [(Destination::Everyone, &join(2))]).await;
+    assert_eq!(hear(&mut a, 1).await[0].0, Some(2));
+    send(&mut c, [(Destination::Everyone, &join(2)), (Destination::Everyone, &join(1))]).await;
+    let heard = hear(&mut a, 2).await;
+    assert_eq!([heard[0].0, heard[1].0], [None, None], "neither the known one's id nor our own");
+}
+
+#[tokio::test]
+async fn nodes_at_one_address_are_told_apart_by_their_ports() {
+    let bed = Bed::loopback();
+    let configs = [1, 2].map(|id| {
+        let mut config = bed.config(id, &[1, 2]);
+        let port = config.network.port;
+        for (member, port) in config.nodes.iter_mut().zip([port, port + 2]) {
+            member.address = bed.address(1).into();
+            member.port = Some(port);
+        }
+        config
+    });
+    let [mut a, mut b] = configs.map(|config| bed.open(&config).unwrap());
+    send(&mut a, [(Destination::Everyone, "x"), (to(2), "y")]).await;
+    assert_eq!(hear(&mut b, 2).await, [(Some(1), "x".into()), (Some(1), "y".into())]);
+    send(&mut b, [(Destination::Everyone, "z")]).await;
+    assert_eq!(hear(&mut a, 1).await, [(Some(2), "z".into())]);
+    hear_nothing(&mut b).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_local_ring_is_an_error_that_says_why() {
+    let bed = Bed::loopback();
+    let check = |change: fn(&mut Config), message: &str| {
+        let mut config = bed.config(1, &[1, 2]);
+        change(&mut config);
+        let error = bed.open(&config).unwrap_err().to_string();
+        assert!(error.starts_with(message), "{error}");
+    };
+    check(|config| config.nodes[1].address = [10, 0, 0, 1].into(), "10.0.0.1 is not a loopback address");
+    check(|config| config.nodes[1].address = "::1".parse().unwrap(), "::1 is not an IPv4 address");
+    check(|config| config.nodes[1].address = config.nodes[0].address, "nodes 1 and 2 are both at 127.");
+    check(|config| config.network.group = [10, 0, 0, 1].into(), "mcastaddr 10.0.0.1 is no multicast address");
+    check(|config| config.network.port = 1, "port 1 has no port below it");
+}
+
+#[tokio::test]
+async fn an_interface_that_goes_down_and_comes_back_costs_datagrams_and_no_more() {
+    let bed = match Bed::namespaces() {
+        Ok(bed) => bed,
+        Err(why) => return eprintln!("skipped: no network namespaces ({why}); run as root"),
+    };
+    let [mut a, mut b, _c] = bed.listed();
+    bed.ip_within(2, "link set eth0 down").unwrap();
+    send(&mut b, [(Destination::Everyone, "lost"), (to(1), "lost")]).await;
+    assert!(b.lost().unsent() > 0);
+    bed.ip_within(2, "link set eth0 up").unwrap();
+    // The network takes its time to notice.
+    for _ in 0..100 {
+        send(&mut b, [(Destination::Everyone, "back")]).await;
+        if timeout(Duration::from_millis(100), hear(&mut a, 1)).await.is_ok() {
+            break;
+        }
+    }
+    send(&mut a, [(Destination::Everyone, "welcome"), (to(2), "token")]).await;
+    assert_eq!(hear(&mut b, 2).await, [(Some(1), "welcome".into()), (Some(1), "token".into())]);
+}
+
+/// Where the nodes of a test are.
+enum Bed {
+    /// On loopback addresses that no other test uses.
+    Loopback { test: u32 },
+    /// Each in a network namespace, all on one bridge in another, `hub`.
+    Namespaces { prefix: String },
+}
+
+const NODES: u32 = 3;
+static TESTS: AtomicU32 = AtomicU32::new(0);
+
+impl Bed {
+    fn loopback() -> Self {
+        let test = TESTS.fetch_add(1, Ordering::Relaxed) + (std::process::id() << 6);
+        Self::Loopback { test }
+    }
+
+    fn namespaces() -> Result<Self, String> {
+        let prefix = format!("qt{}x{}", std::process::id(), TESTS.fetch_add(1, Ordering::Relaxed));
+        let bed = Self::Namespaces { prefix: prefix.clone() };
+        let hub = format!("{prefix}hub");
+        ip(&format!("netns add {hub}"))?;
+        ip(&format!("-n {hub} link add hub type bridge mcast_snooping 0"))?;
+        ip(&format!("-n {hub} link set hub up"))?;
+        for id in 1..=NODES {
+            ip(&format!("netns add {prefix}n{id}"))?;
+            ip(&format!("-n {hub} link add port{id} type veth peer name eth0 netns {prefix}n{id}"))?;
+            ip(&format!("-n {hub} link set port{id} master hub up"))?;
+            bed.ip_within(id, &format!("addr add {}/24 dev eth0", bed.address(id)))?;
+            bed.ip_within(id, "link set lo up")?;
+            bed.ip_within(id, "link set eth0 up")?;
+        }
+        Ok(bed)
+    }
+
+    fn address(&self, id: u32) -> Ipv4Addr {
+        match self {
+            Self::Loopback { test } => [127, (test >> 8) as u8, *test as u8, id as u8].into(),
+            Self::Namespaces { .. } => [10, 77, 0, id as u8].into(),
+        }
+    }
+
+    /// The configuration of a node, with these others listed.
+    fn config(&self, id: u32, listed: &[u32]) -> Config {
+        let mut config = Config::new(node(id));
+        config.network.bind = self.address(id).into();
+        match self {
+            Self::Loopback { test } => {
+                config.network.transport = TransportKind::Local;
+                config.network.group = [239, 193, (test >> 8) as u8, *test as u8].into();
+                config.network.port = 20_000 + (test % 10_000) as u16 * 4;
+            }
+            Self::Namespaces { .. } => config.network.transport = TransportKind::Multicast,
+        }
+        config.nodes = listed
+            .iter()
+            .map(|id| Member {
+                id: node(*id),
+                name: None,
+                address: IpAddr::V4(self.address(*id)),
+                port: None,
+                votes: 1,
+            })
+            .collect();
+        config
+    }
+
+    fn open(&self, config: &Config) -> Result<Udp, BindError> {
+        self.within(config.node.get(), || Udp::bind(config))
+    }
+
+    /// Three nodes with a node list.
+    fn listed(&self) -> [Udp; NODES as usize] {
+        [1, 2, 3].map(|id| self.open(&self.config(id, &[1, 2, 3])).unwrap())
+    }
+
+    /// Runs `task` where node `id` is; sockets stay where they were made.
+    fn within<R: Send>(&self, id: u32, task: impl FnOnce() -> R + Send) -> R {
+        let Self::Namespaces { prefix } = self else { return task() };
+        let runtime = tokio::runtime::Handle::current();
+        thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                let namespace = File::open(format!("/run/netns/{prefix}n{id}")).unwrap();
+                rustix::thread::move_into_link_name_space(namespace.as_fd(), None).unwrap();
+                let _entered = runtime.enter();
+                task()
+            });
+            there.join().unwrap()
+        })
+    }
+
+    fn ip_within(&self, id: u32, arguments: &str) -> Result<(), String> {
+        match self {
+            Self::Namespaces { prefix } => ip(&format!("-n {prefix}n{id} {arguments}")),
+            Self::Loopback { .. } => Err("no namespaces here".to_owned()),
+        }
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if let Self::Namespaces { prefix } = self {
+            for name in ["hub", "n1", "n2", "n3"] {
+                let _ = ip(&format!("netns del {prefix}{name}"));
+            }
+        }
+    }
+}
+
+fn ip(arguments: &str) -> Result<(), String> {
+    let output = Command::new("ip")
+        .args(arguments.split_whitespace())
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("ip: {error}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
+
+fn node(id: u32) -> NodeId {
+    NodeId::new(id).unwrap()
+}
+
+fn to(id: u32) -> Destination {
+    Destination::Member(node(id))
+}
+
+fn transmit(to: Destination, text: &str) -> Transmit {
+    Transmit { to, datagram: Bytes::copy_from_slice(text.as_bytes()) }
+}
+
+/// A JOIN that claims to be from this node.
+fn join(id: u32) -> Bytes {
+    let message = Join { from: node(id), leave: false, ring_seq: 1, proc: vec![node(id)], failed: vec![] };
+    wire::encode(&Message::Join(message), Order::Little)
+}
+
+async fn send<B: AsRef<[u8]>>(transport: &mut Udp, what: impl IntoIterator<Item = (Destination, B)>) {
+    let transmits =
+        what.into_iter().map(|(to, bytes)| Transmit { to, datagram: Bytes::copy_from_slice(bytes.as_ref()) });
+    let mut batch = transmits.collect();
+    transport.send(&mut batch).await.unwrap();
+    assert!(batch.is_empty());
+}
+
+/// At least so many datagrams, each with its peer.
+async fn hear(transport: &mut Udp, count: usize) -> Vec<(Option<u32>, Bytes)> {
+    let mut batch: Vec<(Origin, Bytes)> = Vec::new();
+    while batch.len() < count {
+        let heard = timeout(Duration::from_secs(5), transport.recv(&mut batch)).await;
+        heard.unwrap_or_else(|_| panic!("{} of {count} datagrams came", batch.len())).unwrap();
+    }
+    batch.into_iter().map(|(origin, datagram)| (origin.peer.map(NodeId::get), datagram)).collect()
+}
+
+async fn hear_nothing(transport: &mut Udp) {
+    let mut batch = Vec::new();
+    let heard = timeout(Duration::from_millis(100), transport.recv(&mut batch)).await;
+    assert!(heard.is_err(), "{batch:?}");
+}
+
+fn text_of(datagram: &Bytes) -> String {
+    String::from_utf8_lossy(datagram).into_owned()
+}
