@@ -416,8 +416,12 @@ impl Stage {
         let which = Which { socket: Some(self.socket(id)), node: None };
         let asked = tokio::task::spawn_blocking(move || status::ask(&which)).await;
         let answer = asked.map_err(|error| cannot("ask a node")(error.into()))??;
-        let indented: String =
-            answer.text.lines().map(|line| format!("    {line}").trim_end().to_owned() + "\n").collect();
+        let indented: String = answer
+            .text
+            .trim_end()
+            .lines()
+            .map(|line| format!("    {line}").trim_end().to_owned() + "\n")
+            .collect();
         print(&format!("\n  $ quorate status --node {id}\n{indented}\n"))
     }
 }
