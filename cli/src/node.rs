@@ -15,7 +15,6 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::Failure;
 use crate::config::Source;
@@ -30,6 +29,9 @@ const OUTGOING: usize = 16;
 
 /// How long a node that has left waits for clients to read the reason.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What is logged without RUST_LOG. What the election says of each ring, the log here says of each change.
+const DEFAULT_LOG: &str = "info,quorate_election=warn";
 
 /// Run a node in the foreground, until SIGTERM or SIGINT.
 ///
@@ -298,10 +300,11 @@ fn default_state_dir() -> Result<PathBuf, Failure> {
 }
 
 fn log_to_stderr() -> Result<(), Failure> {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .from_env()
-        .map_err(|error| Failure::new(format!("RUST_LOG is not understood: {error}")))?;
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(filter) => EnvFilter::try_new(filter)
+            .map_err(|error| Failure::new(format!("RUST_LOG is not understood: {error}: try `debug`")))?,
+        Err(_) => EnvFilter::new(DEFAULT_LOG),
+    };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -93,7 +93,7 @@ fn the_log_has_one_line_a_ring_with_its_cause() {
     let log = nodes[0].log();
     let line = log.lines().find(|line| line.contains("ring 1.")).unwrap_or_else(|| panic!("{log}"));
     assert!(line.contains("members [1], joined [1], left []: this node started"), "{line}");
-    assert!(log.contains("this partition has quorum: 1 of 1 votes needed"), "{log}");
+    assert!(log.contains("this partition has quorum: votes 1, needed 1"), "{log}");
     assert!(log.contains("DC: node 1, term "), "{log}");
 }
 
