@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use quorate_membership::Group;
@@ -63,19 +64,35 @@ pub(crate) fn run(args: &CatArgs) -> Result<ExitCode, Failure> {
 
     // Two directions, two threads. That of stdin may wait for ever in a read: the process does not wait for it.
     let to_node = node.try_clone().map_err(broken)?;
-    let stay = args.stay;
-    thread::spawn(move || send(io::stdin().lock(), &to_node, stay));
+    let unread = Arc::new(OnceLock::new());
+    let (stay, failed) = (args.stay, unread.clone());
+    thread::spawn(move || send(io::stdin().lock(), &to_node, stay, &failed));
 
     show(node, io::stdout().lock())?;
-    Ok(ExitCode::SUCCESS)
+    match unread.get() {
+        Some(error) => Err(Failure::new(format!("stdin could not be read to its end: {error}"))),
+        None => Ok(ExitCode::SUCCESS),
+    }
 }
 
-/// Gives the node all there is to send. Errors show on the other side, with a reason from the node.
-fn send(mut lines: impl Read, mut node: &UnixStream, stay: bool) {
-    if let Err(error) = io::copy(&mut lines, &mut node)
-        && error.kind() != ErrorKind::BrokenPipe
-    {
-        eprintln!("quorate: cannot read on from stdin: {error}");
+/// Gives the node all there is to send; `failed` is set if that is not all there was. That the node takes no more is
+/// for [`show`] to tell, with the node's reason.
+fn send(mut lines: impl Read, mut node: &UnixStream, stay: bool, failed: &OnceLock<io::Error>) {
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match lines.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => {
+                if node.write_all(&buffer[..read]).is_err() {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => {
+                let _ = failed.set(error);
+                break;
+            }
+        }
     }
     if !stay {
         // Fails if the node has hung up already, which `show` sees as well.
@@ -159,7 +176,9 @@ mod tests {
     fn stdin_goes_to_the_node_as_it_is_and_its_end_is_told_unless_we_stay() {
         for stay in [false, true] {
             let (ours, mut nodes) = UnixStream::pair().unwrap();
-            send(&b"a\n\xff\nlast"[..], &ours, stay);
+            let failed = OnceLock::new();
+            send(&b"a\n\xff\nlast"[..], &ours, stay, &failed);
+            assert!(failed.get().is_none());
             let mut got = vec![0; 8];
             nodes.read_exact(&mut got).unwrap();
             assert_eq!(got, b"a\n\xff\nlast");

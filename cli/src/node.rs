@@ -243,7 +243,7 @@ impl Log {
         if quorate != Some(status.quorate) {
             let needed =
                 status.quorum.map_or_else(|| "an unknown number".to_owned(), |votes| votes.to_string());
-            let votes = format!("{} of {needed} votes needed", status.total_votes);
+            let votes = format!("votes {}, needed {needed}", status.total_votes);
             if status.quorate {
                 tracing::info!("this partition has quorum: {votes}");
             } else {

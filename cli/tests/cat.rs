@@ -39,6 +39,15 @@ fn without_lines_cat_prints_the_configuration_and_ends() {
 }
 
 #[test]
+fn a_stdin_that_cannot_be_read_is_an_error() {
+    let ring = Ring::of(1);
+    let nodes = ring.start_all();
+    let directory = std::fs::File::open(ring.path()).unwrap();
+    let output = nodes[0].command("cat").arg("g").stdin(directory).output().unwrap();
+    assert!(failure(&output).starts_with("stdin could not be read to its end: Is a directory"));
+}
+
+#[test]
 fn any_bytes_pass_up_to_a_mebibyte_a_line() {
     let ring = Ring::of(1);
     let nodes = ring.start_all();

@@ -4,7 +4,7 @@
 //! object of at most 4096 bytes. What comes back are JSON objects, one a line; a line that starts with
 //! `{"event":"error"` is the last one and says what went wrong in its `message`.
 //!
-//! **Status**, once; `status` and `stats` are [`json::status`] and [`json::stats`], `text` is what `quorate status` prints:
+//! **Status**, once; `text` is what `quorate status` prints, the rest what it prints with `--json`:
 //! ```text
 //! > {"version":1,"request":"status"}
 //! < {"version":1,"node":1,"name":"system1","text":"...","status":{...},"stats":{...}}
