@@ -13,29 +13,28 @@ use crate::socket::address::Which;
 use crate::socket::{Cat, GuaranteeName, Request, Wish, json};
 use crate::{Failure, written};
 
-/// Send lines to a group of processes, and print what the group sees, in order
+const OUTPUT: &str = "\
+What comes out:
+  {\"event\":\"regular\",\"ring\":\"1.8\",\"members\":[1,2,3],\"joined\":[3],\"left\":[],\"cause\":\"...\"}
+      a ring is installed; the first line is the one that holds at the start
+  {\"event\":\"transitional\",\"ring\":\"1.c\",\"previous\":\"1.8\",\"members\":[1,2],\"left\":[3]}
+      that ring is over; until the next \"regular\", messages are sure to reach these members only
+  {\"event\":\"deliver\",\"ring\":\"1.8\",\"seq\":7,\"from\":2,\"guarantee\":\"agreed\",\"payload\":\"...\"}
+      a message; a payload that is not UTF-8 comes as \"payload_base64\" instead
+  {\"event\":\"status\",\"ring\":\"1.8\",\"dc\":1,\"quorate\":true,...}
+      with --status: quorum or DC changed
+
+Who reads slowly is not served for ever: 64 MiB behind the ring, it ends with an error; nothing is left out.
+
+Exit codes: 0 all sent and delivered, 1 failed (one line on stderr says why), 2 wrong usage.";
+
+/// Send lines to a group of processes, and print what the group sees, in order.
 ///
 /// Each line on stdin, of any bytes, up to 1 MiB, is multicast to GROUP, without its newline. What the group sees comes
-/// out as JSON, one object a line, in the one order that all members share:
-///
-/// {"event":"regular","ring":"1.8","members":[1,2,3],"joined":[3],"left":[],"cause":"..."}
-///     a ring is installed; the first line is the one that holds at the start
-///
-/// {"event":"transitional","ring":"1.c","previous":"1.8","members":[1,2],"left":[3]}
-///     that ring is over; until the next "regular", messages are sure to reach these members only
-///
-/// {"event":"deliver","ring":"1.8","seq":7,"from":2,"guarantee":"agreed","payload":"..."}
-///     a message; a payload that is not UTF-8 comes as "payload_base64" instead
-///
-/// {"event":"status","ring":"1.8","dc":1,"quorate":true,...}
-///     with --status: quorum or DC changed
-///
-/// It ends at the end of stdin, once all it sent was delivered here.
+/// out as JSON, one object a line, in the one order that all members share. It ends at the end of stdin, once all it sent
+/// was delivered here.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
-#[command(after_help = "\
-Exit codes: 0 all sent and delivered, 1 failed (one line on stderr says why), 2 wrong usage.
-Who reads slowly is not served for ever: 64 MiB behind the ring, it ends with an error; nothing is left out.")]
+#[command(after_long_help = OUTPUT)]
 pub(crate) struct CatArgs {
     /// The group's name, at most 128 bytes
     group: Group,
