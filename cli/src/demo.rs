@@ -53,6 +53,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
     let seen = runtime.block_on(async {
         // Dropping the play kills what is left of its processes.
         tokio::select! {
+            biased;
             seen = play(args, directory.path()) => seen,
             () = tokio::time::sleep(LIMIT) => {
                 Err(Failure::new(format!("not all was seen within {} s", LIMIT.as_secs())))
@@ -71,6 +72,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
 async fn stopped() -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot("listen to signals"))?;
     tokio::select! {
+        biased;
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
@@ -343,6 +345,7 @@ impl Stage {
                 return Ok(dc);
             }
             tokio::select! {
+                biased;
                 Some((id, run, word)) = self.words.recv() => self.hear(id, run, word)?,
                 () = tokio::time::sleep(LOOK_AGAIN) => self.check_on_all()?,
             }

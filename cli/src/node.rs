@@ -98,10 +98,8 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
     let mut leaving = false;
     let cause = loop {
         tokio::select! {
+            biased;
             cause = &mut watching => break cause.unwrap_or(None),
-            Some(reply) = questions.recv() => {
-                tokio::spawn(answer(node.clone(), config.clone(), status.clone(), reply));
-            }
             (name, number) = signals.next() => {
                 if leaving {
                     tracing::warn!("{name} again: ending without a word to the others");
@@ -112,6 +110,9 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
                 notify_systemd("STOPPING=1");
                 let node = node.clone();
                 tokio::spawn(async move { node.leave().await });
+            }
+            Some(reply) = questions.recv() => {
+                tokio::spawn(answer(node.clone(), config.clone(), status.clone(), reply));
             }
         }
     };
@@ -280,6 +281,7 @@ impl Signals {
     /// Its name and its number.
     async fn next(&mut self) -> (&'static str, u8) {
         tokio::select! {
+            biased;
             _ = self.terminate.recv() => ("SIGTERM", 15),
             _ = self.interrupt.recv() => ("SIGINT", 2),
         }

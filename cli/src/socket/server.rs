@@ -137,6 +137,7 @@ async fn cat(
         std::future::pending::<Infallible>().await
     };
     let written = tokio::select! {
+        biased;
         written = write_lines(&outbox, write) => written,
         never = take => match never {},
     };
