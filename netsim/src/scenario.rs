@@ -143,7 +143,7 @@ impl Scenario {
         S: Fn(Host) -> F + 'static,
         F: Future<Output = Result<(), Box<dyn Error>>> + 'static,
     {
-        let fail = |reason, history| Failure { scenario: self.clone(), reason, history: Box::new(history) };
+        let fail = |reason, history| Failure(Box::new(Wrong { scenario: self.clone(), reason, history }));
         if let Err(why) = self.check() {
             return Err(fail(Reason::Impossible(why), History::default()));
         }
@@ -188,10 +188,12 @@ impl fmt::Display for Scenario {
 }
 
 /// A run that went wrong. Prints why, in which scenario, and the end of what was seen.
-pub struct Failure {
+pub struct Failure(Box<Wrong>);
+
+struct Wrong {
     scenario: Scenario,
     reason: Reason,
-    history: Box<History>,
+    history: History,
 }
 
 enum Reason {
@@ -206,7 +208,7 @@ impl Failure {
 
     /// The invariant that was violated; `None` if it was something else.
     pub fn violation(&self) -> Option<&Violation> {
-        match &self.reason {
+        match &self.0.reason {
             Reason::Violation(violation) => Some(violation),
             _ => None,
         }
@@ -214,15 +216,16 @@ impl Failure {
 
     /// All that was seen.
     pub fn history(&self) -> &History {
-        &self.history
+        &self.0.history
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let records = self.history.records();
-        let until = match &self.reason {
-            Reason::Impossible(why) => return write!(f, "impossible scenario: {why}\n{}", self.scenario),
+        let Wrong { scenario, reason, history } = &*self.0;
+        let records = history.records();
+        let until = match reason {
+            Reason::Impossible(why) => return write!(f, "impossible scenario: {why}\n{scenario}"),
             Reason::Error(error) => {
                 writeln!(f, "{error}")?;
                 records.len()
@@ -232,7 +235,7 @@ impl fmt::Display for Failure {
                 records.partition_point(|record| record.at <= violation.at)
             }
         };
-        writeln!(f, "\nscenario\n{}", self.scenario)?;
+        writeln!(f, "\nscenario\n{scenario}")?;
         let shown = until.saturating_sub(Self::TAIL)..until;
         writeln!(f, "what was seen last, {} of {} records", shown.len(), records.len())?;
         records[shown].iter().try_for_each(|record| writeln!(f, "{record}"))

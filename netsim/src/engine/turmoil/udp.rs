@@ -98,3 +98,67 @@ impl Transport for SimulatedUdp {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn id(node: u32) -> NodeId {
+        NodeId::new(node).unwrap()
+    }
+
+    fn transmit(to: Destination, text: &'static str) -> Transmit {
+        Transmit { to, datagram: Bytes::from_static(text.as_bytes()) }
+    }
+
+    #[test]
+    fn multicasts_come_first_and_own_ones_not_at_all_but_own_unicasts_do() {
+        const TICK: Duration = Duration::from_millis(1);
+        let mut builder = turmoil::Builder::new();
+        builder.min_message_latency(TICK).max_message_latency(TICK);
+        let mut sim = builder.build();
+        let addresses = (1..=2).map(|node| (id(node), sim.lookup(format!("node{node}")))).collect();
+        let hosts = Hosts::new(addresses);
+        let heard = Rc::new(RefCell::new(Vec::new()));
+        for node in 1..=2 {
+            let (hosts, heard) = (hosts.clone(), Rc::clone(&heard));
+            sim.client(format!("node{node}"), async move {
+                let mut udp = SimulatedUdp::bind(hosts).await?;
+                tokio::time::sleep(TICK).await;
+                if node == 1 {
+                    let mut batch = VecDeque::from([
+                        transmit(Destination::Member(id(2)), "token"),
+                        transmit(Destination::Member(id(1)), "to myself"),
+                        transmit(Destination::Member(id(9)), "to nobody"),
+                        transmit(Destination::Everyone, "frame 1"),
+                        transmit(Destination::Everyone, "frame 2"),
+                    ]);
+                    udp.send(&mut batch).await?;
+                    assert!(batch.is_empty());
+                }
+                tokio::time::sleep(5 * TICK).await;
+                let mut batch = Vec::new();
+                udp.recv(&mut batch).await?;
+                for (origin, datagram) in batch {
+                    let text = String::from_utf8(datagram.to_vec())?;
+                    heard.borrow_mut().push(format!("{node} from {:?}: {text}", origin.peer));
+                }
+                Ok(())
+            });
+        }
+        sim.run().unwrap();
+        assert_eq!(
+            *heard.borrow(),
+            [
+                "1 from Some(1): to myself",
+                "2 from Some(1): frame 1",
+                "2 from Some(1): frame 2",
+                "2 from Some(1): token",
+            ]
+        );
+    }
+}
