@@ -83,6 +83,8 @@ pub mod config;
 pub mod driver;
 mod event;
 mod id;
+#[doc(hidden)]
+pub mod mutants;
 mod seq;
 mod stats;
 mod store;

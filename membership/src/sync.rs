@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::mutants::Mutant;
 use crate::wire::body::Body;
 use crate::{NodeId, RingId};
 
@@ -83,7 +84,9 @@ impl Sync {
         if !self.heard.is_superset(&self.members) {
             return Step::Wait;
         }
-        self.heard.clear();
+        if !Mutant::BarriersKept.is_active() {
+            self.heard.clear();
+        }
         let mut rest = match &mut self.stage {
             Stage::Build { union: rest } | Stage::Service { rest, .. } => std::mem::take(rest),
             Stage::Done => return Step::Wait,

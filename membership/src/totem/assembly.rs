@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 
+use crate::mutants::Mutant;
 use crate::wire::packing::Packet;
 use crate::{NodeId, Refusal};
 
@@ -46,6 +47,9 @@ impl Assemblies {
     /// Adds a packet; returns the messages that it completes, and whether a fragment had no beginning.
     pub(super) fn add(&mut self, from: NodeId, packet: Packet) -> (Vec<Bytes>, Option<Refusal>) {
         let set = if self.syncing { &mut self.during_sync } else { &mut self.ordinary };
+        if Mutant::ThrowAwayForAll.is_active() {
+            set.retain(|&sender, _| sender == from);
+        }
         let mut unfinished = set.remove(&from);
         let mut complete = Vec::with_capacity(packet.pieces.len());
         let mut refusal = None;
@@ -55,6 +59,7 @@ impl Assemblies {
             let goes_on = n == last && packet.fragmented != 0;
             let so_far = match unfinished.take() {
                 Some(begun) if continues && begun.next == packet.continuation => Some(begun.buffer),
+                Some(begun) if Mutant::AppendedToUnfinished.is_active() => Some(begun.buffer),
                 // A sender that starts over leaves an unfinished message behind: that is no loss.
                 _ if continues => {
                     refusal = Some(Refusal::Fragment);

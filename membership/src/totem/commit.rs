@@ -9,6 +9,7 @@ use super::Transition;
 use super::gather::{Considered, Lists, cause_of, note};
 use super::local::Local;
 use super::rotation::successor;
+use crate::mutants::Mutant;
 use crate::wire::{self, CommitEntry, CommitToken, Join, Message, Order};
 use crate::{Cause, NodeId, RingId, Seq, Time};
 
@@ -45,7 +46,9 @@ impl Commit {
 
     /// The second rotation: the token of this very ring (B14: the whole id), complete.
     pub(super) fn handle_commit(&mut self, token: CommitToken) -> Option<Transition> {
-        (token.ring == self.ring && token.entries.len() == token.members.len())
+        let ours = token.ring == self.ring
+            || Mutant::CommitByRingSeqOnly.is_active() && token.ring.seq == self.ring.seq;
+        (ours && token.entries.len() == token.members.len())
             .then(|| Transition::Recovery { causes: std::mem::take(&mut self.causes), token })
     }
 
@@ -61,6 +64,9 @@ impl Commit {
         if now >= self.loss_at {
             let mut causes = std::mem::take(&mut self.causes);
             note(&mut causes, Cause::CommitLost { after: local.config.token });
+            if Mutant::FailedCommitOverwritesOldRing.is_active() {
+                local.ring.id = self.ring;
+            }
             return Some(Transition::Gather { lists: Lists::of(&self.members), causes, agreeing: None });
         }
         if now >= self.retransmit_at {
@@ -111,7 +117,7 @@ fn add_entry(token: &mut CommitToken, local: &Local) {
     let same_ring = |entry: &&mut CommitEntry| entry.ring == local.ring.id;
     let highest = token.entries.iter_mut().filter(same_ring).map(|entry| entry.aru).reduce(Seq::max);
     for entry in token.entries.iter_mut().filter(same_ring) {
-        entry.received &= Some(entry.aru) == highest;
+        entry.received &= Some(entry.aru) == highest || Mutant::ReceivedFlagKept.is_active();
     }
 }
 

@@ -2,6 +2,7 @@
 //! arithmetic).
 
 use crate::config::TotemConfig;
+use crate::mutants::Mutant;
 use crate::wire::Token;
 
 /// What this member wrote into the token's counts at its last visit, to be taken back at the next.
@@ -15,7 +16,11 @@ pub(super) struct Flow {
 impl Flow {
     /// How many frames, new ones and retransmissions together, this visit may send.
     pub(super) fn allowance(&self, token: &Token, backlog: u32, config: &TotemConfig) -> u32 {
-        let free = config.window_size.saturating_sub(token.fcc);
+        let free = if Mutant::WindowUnderflow.is_active() {
+            config.window_size.wrapping_sub(token.fcc)
+        } else {
+            config.window_size.saturating_sub(token.fcc)
+        };
         let mut allowed = config.max_messages.min(free);
         // A fair share of the window where the members together want more than it holds.
         let wanted = token.backlog.wrapping_add(backlog).wrapping_sub(self.backlog);
@@ -39,7 +44,8 @@ impl Flow {
         slow: bool,
         config: &TotemConfig,
     ) {
-        let others = token.fcc.saturating_sub(self.sent).saturating_sub(self.charge);
+        let sent_before = if Mutant::FccNotTakenBack.is_active() { 0 } else { self.sent };
+        let others = token.fcc.saturating_sub(sent_before).saturating_sub(self.charge);
         let used = others.saturating_add(sent);
         let charge = if slow { config.window_size.saturating_sub(used).saturating_sub(1) } else { 0 };
         token.fcc = used.saturating_add(charge);

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::Transition;
 use super::local::Local;
+use crate::mutants::Mutant;
 use crate::wire::{self, CommitToken, Join, Message, Multicast, Order};
 use crate::{Cause, NodeId, RingId, Time};
 
@@ -45,11 +46,16 @@ impl Lists {
     /// Takes in what `join` says (TOCS 1995, section 5.2, with corosync's filters).
     pub(super) fn consider(&mut self, join: &Join, local: &Local) -> Considered {
         let proc: BTreeSet<NodeId> = join.proc.iter().copied().collect();
-        let failed: BTreeSet<NodeId> = join.failed.iter().copied().collect();
-        if proc == self.proc && failed == self.failed {
+        let failed: BTreeSet<NodeId> = match join.leave && Mutant::LeaverNotFailed.is_active() {
+            true => BTreeSet::new(),
+            false => join.failed.iter().copied().collect(),
+        };
+        if proc == self.proc && failed == self.failed && !Mutant::ListsNeverEqual.is_active() {
             return Considered::Same;
         }
-        if proc.is_subset(&self.proc) && failed.is_subset(&self.failed) || self.failed.contains(&join.from) {
+        let known = proc.is_subset(&self.proc)
+            || Mutant::SubsetAfterFirstHit.is_active() && !proc.is_disjoint(&self.proc);
+        if known && failed.is_subset(&self.failed) || self.failed.contains(&join.from) {
             return Considered::Nothing;
         }
         let mut news: BTreeSet<NodeId> = &failed - &self.failed;
@@ -60,9 +66,11 @@ impl Lists {
         };
         let before = self.clone();
         self.proc.extend(proc);
-        if failed.contains(&local.me) {
+        let from_member = local.ring.members.contains(&join.from);
+        if failed.contains(&local.me) && !Mutant::BelievesItselfFailed.is_active() {
             self.failed.insert(join.from);
-        } else if local.ring.members.contains(&join.from) {
+        } else if from_member && !Mutant::FailedNotMerged.is_active() || Mutant::StrangersBelieved.is_active()
+        {
             // Only members of one's own ring are believed when they call others failed (B17).
             self.failed.extend(failed);
         }
@@ -98,7 +106,9 @@ impl Gather {
         local: &mut Local,
     ) -> Self {
         lists.proc.insert(local.me);
-        lists.failed.remove(&local.me);
+        if !Mutant::BelievesItselfFailed.is_active() {
+            lists.failed.remove(&local.me);
+        }
         let consensus = agreeing.into_iter().chain([local.me]).collect();
         let delay = local.random_delay(local.config.send_join);
         let mut gather = Self {
@@ -127,7 +137,8 @@ impl Gather {
     }
 
     fn agreed(&self) -> bool {
-        self.lists.candidates().is_subset(&self.consensus)
+        let enough = Mutant::CommitBeforeConsensus.is_active() && self.consensus.len() > 1;
+        enough || self.lists.candidates().is_subset(&self.consensus)
     }
 
     /// If all agree and this node is the lowest of them, the ring can be formed.
@@ -174,7 +185,8 @@ impl Gather {
 
     pub(super) fn handle_commit(&mut self, token: CommitToken, local: &Local) -> Option<Transition> {
         let members: BTreeSet<NodeId> = token.members.iter().copied().collect();
-        let wanted = members == self.lists.candidates() && token.ring.seq > local.attempted;
+        let new = token.ring.seq > local.attempted || Mutant::StaleCommitTokenAccepted.is_active();
+        let wanted = members == self.lists.candidates() && new;
         wanted.then(|| {
             let cause = Cause::CommitToken { ring: token.ring };
             self.agree_to(token, cause)

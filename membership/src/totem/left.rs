@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::local::Local;
+use crate::mutants::Mutant;
 use crate::wire::{self, Join, Message, Order};
 use crate::{Cause, Event, NodeId, Time};
 
@@ -27,7 +28,8 @@ impl Left {
     pub(super) fn enter(cause: Cause, now: Time, local: &mut Local) -> Self {
         let leave = local.leave();
         let survivors: BTreeSet<NodeId> = leave.proc.iter().copied().collect();
-        let again = (!survivors.is_empty()).then(|| (now + Self::PAUSE, Self::REPEATS));
+        let again = (!survivors.is_empty() && !Mutant::LeaveSaidOnce.is_active())
+            .then(|| (now + Self::PAUSE, Self::REPEATS));
         let leave = wire::encode(&Message::Join(leave), Order::Little);
         local.out.multicast(leave.clone());
         let mut left = Self { survivors, leave, again, cause: Some(cause) };

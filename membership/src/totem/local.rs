@@ -13,6 +13,7 @@ use super::outputs::Outputs;
 use super::ring::Ring;
 use super::rotation::NewFrame;
 use crate::config::TotemConfig;
+use crate::mutants::Mutant;
 use crate::sync::{Step, Sync, VOTEQUORUM};
 use crate::wire::body::{Body, QUORATE, SERVICES, SYNC};
 use crate::wire::packing::{self, Addressed, Packet};
@@ -50,6 +51,7 @@ impl Local {
 
     pub(super) fn new(config: &Config, stored: Stored, entropy: [u8; 32]) -> Self {
         let me = config.node;
+        let stored = if Mutant::RecordNotRead.is_active() { Stored::default() } else { stored };
         // A start is a step of its own, so that the ring id of this incarnation was never anybody's (B01).
         let id = RingId { representative: me, seq: stored.ring_seq.saturating_add(1) };
         let mut local = Self {
@@ -93,7 +95,9 @@ impl Local {
     }
 
     pub(super) fn hear_ring_seq(&mut self, ring_seq: u64) {
-        self.heard = self.heard.max(ring_seq);
+        if ring_seq <= self.attempted || !Mutant::RingSeqNotLearnt.is_active() {
+            self.heard = self.heard.max(ring_seq);
+        }
     }
 
     /// The number of a ring that this node creates.
@@ -103,7 +107,7 @@ impl Local {
 
     /// Whether anything may be sent: what it names is durable.
     pub(super) fn may_speak(&self) -> bool {
-        self.attempted <= self.durable.ring_seq
+        self.attempted <= self.durable.ring_seq || Mutant::SentBeforeStored.is_active()
     }
 
     /// Takes a frame into the installed ring's window.
@@ -173,7 +177,9 @@ impl Local {
     pub(super) fn begin_sync(&mut self, ring: RingId, members: BTreeSet<NodeId>, left: &BTreeSet<NodeId>) {
         self.assemblies.sync_begins(left);
         self.outbox.control.clear();
-        self.outbox.application.start_over();
+        if !Mutant::CutMessageGoesOn.is_active() {
+            self.outbox.application.start_over();
+        }
         let sync = Sync::new(ring, members);
         self.say(SYNC, &sync.opening().encode());
         self.sync = Some(sync);
@@ -209,13 +215,14 @@ impl Local {
     }
 
     fn synced(&self) -> bool {
-        self.sync.as_ref().is_some_and(Sync::is_done)
+        self.sync.as_ref().is_some_and(Sync::is_done) || Mutant::SentBeforeSynced.is_active()
     }
 
     /// The room for packets in a frame: corosync takes two frame headers off `netmtu`, so that a frame still fits
     /// when it is carried in another.
     fn capacity(&self) -> usize {
-        (self.config.netmtu as usize).saturating_sub(2 * Multicast::HEADER)
+        let headers = if Mutant::NoRoomForSecondHeader.is_active() { 1 } else { 2 };
+        (self.config.netmtu as usize).saturating_sub(headers * Multicast::HEADER)
     }
 
     /// The next frame this node may send: the sync's first, the application's once the sync is done.

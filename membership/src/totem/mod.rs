@@ -40,6 +40,7 @@ use self::left::Left;
 use self::local::Local;
 use self::operational::Operational;
 use self::recovery::{Recovered, Recovery};
+use crate::mutants::Mutant;
 use crate::wire::body::{Body, CpgMcast, SERVICES};
 use crate::wire::{self, CommitToken, Join, MergeDetect, Message, Order, packing};
 use crate::{
@@ -238,6 +239,11 @@ impl Totem {
             Message::Token(token) => match &mut self.state {
                 State::Operational(operational) => operational.handle_token(token, now, local),
                 State::Recovery(recovery) => recovery.handle_token(token, now, local),
+                State::Gather(_) if Mutant::GatherPassesTokenOn.is_active() => {
+                    let successor = rotation::successor(local.me, &local.ring.members);
+                    local.out.unicast(successor, wire::encode(&Message::Token(token), Order::Little));
+                    None
+                }
                 _ => None,
             },
             Message::Multicast(frame) => match &mut self.state {
@@ -247,6 +253,12 @@ impl Totem {
                     None
                 }
                 State::Gather(gather) => gather.handle_multicast(frame, local),
+                State::Commit(_)
+                    if Mutant::FramesTakenInCommit.is_active() && frame.ring == local.ring.id =>
+                {
+                    local.keep(frame);
+                    None
+                }
                 // What this node has of the old ring is already written in the commit token.
                 State::Commit(_) | State::Left(_) => None,
             },
@@ -326,7 +338,7 @@ impl Totem {
     fn notice_stall(&mut self, now: Time) {
         let Some(due) = self.poll_timeout() else { return };
         let late = now - due;
-        if late <= self.local.config.token / 4 {
+        if late <= self.local.config.token / 4 || Mutant::StallForgotten.is_active() {
             return;
         }
         tracing::warn!(?late, "this node stood still");
@@ -368,6 +380,9 @@ impl Totem {
         let queued = local.outbox.application.bytes();
         if queued > 0 && queued + payload.len() > Self::QUEUE {
             return Err(if local.is_slow() { MulticastError::EventsUnread } else { MulticastError::Full });
+        }
+        if payload.is_empty() && Mutant::EmptyMessageLost.is_active() {
+            return Ok(());
         }
         let header = Body::CpgMcast(CpgMcast {
             group: group.clone(),

@@ -5,6 +5,7 @@ use super::gather::{Considered, Lists, cause_of};
 use super::local::Local;
 use super::recovery::Recovered;
 use super::rotation::{Due, Rotation, Visited};
+use crate::mutants::Mutant;
 use crate::wire::{self, HoldCancel, Join, MergeDetect, Message, Multicast, Order, Token};
 use crate::{Cause, Event, NodeId, Regular, RingId, Time, Transitional};
 
@@ -19,7 +20,12 @@ impl Operational {
         let Recovered { ring, rotation, transitional, high_delivered, causes } = recovered;
 
         // What a member of the old ring has delivered there was safe: so all that come along deliver it there.
-        local.ring.safe = local.ring.safe.max(high_delivered);
+        if !Mutant::HighDeliveredForgotten.is_active() {
+            local.ring.safe = local.ring.safe.max(high_delivered);
+        }
+        if Mutant::UnsafeDeliveredBeforeTransitional.is_active() {
+            local.ring.safe = local.ring.window.high();
+        }
         local.deliver_ready();
         local.sync = None;
         let left = &local.ring.members - &transitional;
@@ -35,13 +41,17 @@ impl Operational {
             local.deliver(&frame);
         }
 
-        local.ring = ring;
+        let old_members = std::mem::replace(&mut local.ring, ring).members;
         let members = local.ring.members.clone();
         local.out.stats.rings += 1;
         local.out.tell(Event::Regular(Regular {
             ring: local.ring.id,
             members: members.clone(),
-            joined: &members - &transitional,
+            joined: if Mutant::JoinedByDifference.is_active() {
+                &members - &old_members
+            } else {
+                &members - &transitional
+            },
             left: left.clone(),
             causes,
         }));
@@ -69,7 +79,8 @@ impl Operational {
         }
         let stable = self.rotation.note_aru(&token);
         local.ring.safe = local.ring.safe.max(stable);
-        local.ring.window.release(stable.min(local.ring.delivered));
+        let unwanted = if Mutant::ReleasedAtOwnAru.is_active() { local.ring.window.aru() } else { stable };
+        local.ring.window.release(unwanted.min(local.ring.delivered));
 
         let allowed = self.rotation.allowance(&token, &local.ring, local.backlog(), &local.config);
         let mut sent =
@@ -92,7 +103,9 @@ impl Operational {
     }
 
     pub(super) fn handle_multicast(&mut self, frame: Multicast, local: &mut Local) -> Option<Transition> {
-        if frame.ring != local.ring.id {
+        let ours = frame.ring == local.ring.id
+            || Mutant::FramesByRingSeqOnly.is_active() && frame.ring.seq == local.ring.id.seq;
+        if !ours {
             return self.handle_stranger(frame.from, frame.ring, local);
         }
         local.keep(frame);
@@ -121,12 +134,14 @@ impl Operational {
         let stale = member && join.ring_seq < local.ring.id.seq;
         // The LEAVE of a node that this ring is already without is a repetition.
         let gone = join.leave && !member;
-        if stale || gone || join.failed.contains(&local.me) {
+        let accused = join.failed.contains(&local.me) && !Mutant::AccuserEndsRing.is_active();
+        if stale && !Mutant::StaleJoinEndsRing.is_active() || gone || accused {
             return None;
         }
         let mut lists = Lists::of(&local.ring.members);
         let cause = match lists.consider(join, local) {
             Considered::Changed(cause) => cause,
+            Considered::Nothing if Mutant::JoinIgnoredInOperational.is_active() => return None,
             // A member gathers: it has lost this ring, so the ring is over.
             Considered::Same | Considered::Nothing => cause_of(join, local),
         };

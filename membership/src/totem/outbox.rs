@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 
 use crate::Guarantee;
+use crate::mutants::Mutant;
 use crate::wire::packing::Packet;
 
 /// This node's unsent messages.
@@ -116,12 +117,16 @@ impl Lane {
             packet.pieces.push(message.piece(self.started, length));
             room -= length + 2;
             if fits {
+                if Mutant::FragmentEndMissing.is_active() {
+                    packet.fragmented = continuation;
+                }
                 guarantee = Some(message.guarantee);
                 self.bytes -= message.len() + Self::OVERHEAD;
                 self.messages.pop_front();
                 self.start_over();
             } else {
-                self.started += length;
+                self.started =
+                    if Mutant::FragmentOffsetForgotten.is_active() { 0 } else { self.started } + length;
                 self.fragment = self.fragment.checked_add(1).unwrap_or(1);
                 packet.fragmented = self.fragment;
                 break;

@@ -11,6 +11,7 @@ use super::gather::{Lists, note};
 use super::local::Local;
 use super::ring::Ring;
 use super::rotation::{Due, NewFrame, Rotation, Visited};
+use crate::mutants::Mutant;
 use crate::wire::{CommitEntry, CommitToken, Join, Multicast, Token};
 use crate::{Cause, Guarantee, NodeId, RingId, Seq, Time};
 
@@ -57,14 +58,25 @@ impl Recovery {
             .iter()
             .copied()
             .zip(token.entries.iter().copied())
-            .filter(|(node, entry)| old.members.contains(node) && entry.ring == old.id)
+            .filter(|(node, entry)| {
+                let same = entry.ring == old.id || Mutant::TransitionalByIdOnly.is_active();
+                old.members.contains(node) && same
+            })
             .collect();
         let high_delivered = same.iter().map(|(_, entry)| entry.high_delivered).fold(old.delivered, Seq::max);
         let mut queue = BTreeMap::new();
         if same.iter().any(|(_, entry)| !entry.received) {
-            let low = same.iter().map(|(_, entry)| entry.aru).fold(old.window.high(), Seq::min);
+            let arus = same.iter().map(|(_, entry)| entry.aru);
+            let low = match () {
+                () if Mutant::RecoveredFromOwnAru.is_active() => old.window.aru(),
+                () if Mutant::WrapUnsafeRecovery.is_active() => {
+                    Seq::new(arus.map(Seq::get).min().unwrap_or_default())
+                }
+                () => arus.fold(old.window.high(), Seq::min),
+            };
             let held = low.up_to(old.window.high()).filter_map(|seq| old.window.get(seq));
-            queue.extend(held.map(|frame| (old.window.place(frame.seq), frame.raw.clone())));
+            let most = if Mutant::RecoveryQueueTooShort.is_active() { 206 } else { usize::MAX };
+            queue.extend(held.take(most).map(|frame| (old.window.place(frame.seq), frame.raw.clone())));
         }
         let ring = Ring::new(token.ring, members, local.config.first_seq);
         let commit_token = pass_on(token, local);
@@ -88,7 +100,8 @@ impl Recovery {
     /// The commit token is back for the third time: everybody has seen it complete. Once only (B13).
     pub(super) fn handle_commit(&mut self, token: &CommitToken, now: Time, local: &mut Local) {
         let mine = token.ring == self.ring.id && token.ring.representative == local.me;
-        if !mine || self.originated || token.entries.len() != token.members.len() {
+        let again = self.originated && !Mutant::SecondFirstToken.is_active();
+        if !mine || again || token.entries.len() != token.members.len() {
             return;
         }
         self.originated = true;
@@ -101,7 +114,15 @@ impl Recovery {
         if frame.ring != self.ring.id {
             return;
         }
-        let inner = frame.encapsulated.then(|| frame.inner());
+        let inner = frame.encapsulated.then(|| match frame.inner() {
+            Ok(inner) if Mutant::OuterLengthKept.is_active() => {
+                Ok(Multicast { payload: frame.payload.clone(), ..inner })
+            }
+            Ok(inner) if Mutant::CarrierTakenForSender.is_active() => {
+                Ok(Multicast { from: frame.from, ..inner })
+            }
+            inner => inner,
+        });
         match self.ring.window.insert(frame) {
             Ok(true) => {}
             Ok(false) => return,
@@ -138,7 +159,9 @@ impl Recovery {
         // Room for more than a window of recovered frames, from old rings that were both full.
         let stable = self.rotation.note_aru(&token);
         self.ring.skip_carriers();
-        self.ring.window.release(stable.min(self.ring.delivered));
+        let unwanted =
+            if Mutant::RecoveryReleasesAtOwnAru.is_active() { self.ring.window.aru() } else { stable };
+        self.ring.window.release(unwanted.min(self.ring.delivered));
         let config = &local.config;
         let allowed = self.rotation.allowance(&token, &self.ring, self.backlog(), config);
         let mut sent = self.rotation.retransmit(&mut token, &mut self.ring, allowed, config, &mut local.out);
@@ -183,14 +206,23 @@ impl Recovery {
             }
         } else if token.retrans_flg && self.raised_flag {
             token.retrans_flg = false;
-            self.raised_flag = false;
+            self.raised_flag = Mutant::RetransFlagMarkKept.is_active();
         }
         self.unflagged = if token.retrans_flg { 0 } else { self.unflagged + 1 };
         if self.unflagged == 2 {
             self.install_seq = token.seq;
         }
-        if self.unflagged >= 2 && self.install_seq.at_or_before(self.ring.window.aru()) {
+        let complete = match () {
+            () if Mutant::WrapUnsafeInstall.is_active() => {
+                self.install_seq.get() <= self.ring.window.aru().get()
+            }
+            () => self.install_seq.at_or_before(self.ring.window.aru()),
+        };
+        if self.unflagged >= 2 && complete {
             local.ring.obliged = self.transitional.clone();
+        }
+        if Mutant::InstalledBeforeEverybodyHasAll.is_active() {
+            return self.unflagged >= 2 && complete;
         }
         let everybody = self.unflagged >= 3 && self.install_seq.at_or_before(token.aru);
         self.complete = if everybody { self.complete + 1 } else { 0 };
@@ -210,6 +242,12 @@ impl Recovery {
             Due::Lost => {
                 let mut causes = std::mem::take(&mut self.causes);
                 note(&mut causes, Cause::RecoveryLost { after: local.config.token });
+                if Mutant::FailedRecoveryKeepsRingId.is_active() {
+                    local.ring.id = self.ring.id;
+                }
+                if Mutant::FailedRecoveryZeroesRingId.is_active() {
+                    local.ring.id.seq = 0;
+                }
                 Some(Transition::Gather { lists: Lists::of(&self.ring.members), causes, agreeing: None })
             }
             // No probes for others before this ring stands.

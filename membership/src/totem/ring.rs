@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::window::Window;
+use crate::mutants::Mutant;
 use crate::wire::Multicast;
 use crate::{Guarantee, NodeId, RingId, Seq};
 
@@ -37,8 +38,17 @@ impl Ring {
     /// The next frame to deliver in this regular configuration: the next number, if it is there and its guarantee is
     /// met. A safe frame that is not yet safe holds back what follows it.
     pub(super) fn next_delivery(&mut self) -> Option<Multicast> {
-        let frame = self.window.get(self.delivered.next())?;
-        if frame.guarantee == Guarantee::Safe && self.safe.before(frame.seq) {
+        let mut next = self.delivered.next();
+        if Mutant::DeliveredPastHole.is_active() && self.window.get(next).is_none() {
+            next = next.next();
+        }
+        let frame = self.window.get(next)?;
+        let safe = match frame.guarantee {
+            Guarantee::Agreed => true,
+            Guarantee::Safe if Mutant::WrapUnsafeSafe.is_active() => frame.seq.get() <= self.safe.get(),
+            Guarantee::Safe => frame.seq.at_or_before(self.safe),
+        };
+        if !safe && !Mutant::SafeAsAgreed.is_active() {
             return None;
         }
         let frame = frame.clone();
@@ -61,8 +71,13 @@ impl Ring {
         for seq in self.delivered.up_to(self.window.high()) {
             match self.window.get(seq) {
                 None => hole = true,
+                Some(_) if hole && Mutant::DiscardedBehindHole.is_active() => {}
                 Some(frame)
-                    if !hole || transitional.contains(&frame.from) || self.obliged.contains(&frame.from) =>
+                    if !hole
+                        || transitional.contains(&frame.from)
+                        || self.obliged.contains(&frame.from)
+                            && !Mutant::ObligationsForgotten.is_active()
+                        || Mutant::NoSenderFilterBehindHole.is_active() =>
                 {
                     frames.push(frame.clone());
                 }

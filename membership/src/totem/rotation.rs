@@ -9,6 +9,7 @@ use super::outputs::Outputs;
 use super::ring::Ring;
 use super::window::Window;
 use crate::config::TotemConfig;
+use crate::mutants::Mutant;
 use crate::wire::{self, Message, Multicast, Order, RtrEntry, Token};
 use crate::{NodeId, Refusal, Seq, Time};
 
@@ -129,7 +130,10 @@ impl Rotation {
         now: Time,
         config: &TotemConfig,
     ) -> Result<bool, Refusal> {
-        if token.token_seq.at_or_before(self.token_seq) {
+        if Mutant::CopyOfTokenConfirms.is_active() && token.token_seq == self.token_seq {
+            self.note_aru(token);
+        }
+        if token.token_seq.at_or_before(self.token_seq) && !Mutant::CopyOfTokenAccepted.is_active() {
             return Ok(false);
         }
         let ahead = ring.window.released().distance_to(token.seq);
@@ -149,6 +153,7 @@ impl Rotation {
         let rotations = config.seqno_unchanged_const;
         self.held =
             if self.representative { self.unchanged > rotations } else { self.unchanged >= rotations };
+        self.held &= !Mutant::TokenNeverHeld.is_active();
         Ok(true)
     }
 
@@ -157,7 +162,9 @@ impl Rotation {
     pub(super) fn note_aru(&mut self, token: &Token) -> Seq {
         self.aru_before = self.last_aru;
         self.last_aru = token.aru;
-        self.last_aru.min(self.aru_before)
+        let confirmed =
+            if Mutant::SafeAfterOneRotation.is_active() { self.last_aru } else { self.aru_before };
+        self.last_aru.min(confirmed)
     }
 
     pub(super) fn allowance(&self, token: &Token, ring: &Ring, backlog: u32, config: &TotemConfig) -> u32 {
@@ -166,7 +173,7 @@ impl Rotation {
         let room = Window::SLOTS
             .saturating_sub(ring.window.released().distance_to(token.seq))
             .saturating_sub(config.window_size);
-        allowed.min(room)
+        allowed.min(room) + u32::from(Mutant::WindowOffByOne.is_active())
     }
 
     /// Sends again what the token asks for and this node has, at most `allowed` frames; asks for what this node
@@ -182,24 +189,35 @@ impl Rotation {
         let mut sent = 0;
         let wanted = !token.rtr.is_empty();
         token.rtr.retain(|entry| {
-            if sent >= allowed || entry.ring != ring.id {
+            let full = sent >= allowed + u32::from(Mutant::QuotaOffByOne.is_active());
+            if full || entry.ring != ring.id {
                 return true;
             }
-            let Some(frame) = ring.window.get(entry.seq) else { return true };
-            out.multicast(frame.raw.clone());
+            let Some(frame) = ring.window.get(entry.seq) else {
+                return !Mutant::RequestStruckUnserved.is_active();
+            };
+            out.multicast(if Mutant::RetransmittedAsOwn.is_active() {
+                wire::encode(&Message::Multicast(Multicast { from: self.me, ..frame.clone() }), Order::Little)
+            } else {
+                frame.raw.clone()
+            });
             sent += 1;
             false
         });
+        if Mutant::ServedRequestTakesTheRest.is_active() && sent > 0 {
+            token.rtr.clear();
+        }
         out.stats.retransmits += u64::from(sent);
         if config.cancel_token_hold_on_retransmit && wanted {
             self.held = false;
         }
-        for seq in ring.window.missing(token.seq, config.miss_count_const) {
+        let last = if Mutant::GapsUpToHighestReceived.is_active() { ring.window.high() } else { token.seq };
+        for seq in ring.window.missing(last, config.miss_count_const) {
             if token.rtr.len() >= Token::MAX_RTR {
                 break;
             }
             let entry = RtrEntry { ring: ring.id, seq };
-            if !token.rtr.contains(&entry) {
+            if !token.rtr.contains(&entry) || Mutant::RequestedTwice.is_active() {
                 token.rtr.push(entry);
             }
         }
@@ -236,7 +254,9 @@ impl Rotation {
     ) -> Option<NodeId> {
         self.flow.account(token, visit.sent, visit.backlog, visit.slow, config);
         let aru = ring.window.aru();
-        if aru.before(token.aru) || token.aru_addr == Some(self.me) || token.aru_addr.is_none() {
+        let lower = aru.before(token.aru) && !Mutant::AruNotLowered.is_active();
+        let mine = token.aru_addr == Some(self.me) || Mutant::AruRaisedByAnybody.is_active();
+        if lower || mine || token.aru_addr.is_none() {
             token.aru = aru;
             token.aru_addr = (token.aru != token.seq).then_some(self.me);
         }
@@ -260,7 +280,7 @@ impl Rotation {
 
     /// There is something to send: makes a held token go on. Returns whether the representative has to be asked.
     pub(super) fn nudge(&mut self, out: &mut Outputs) -> bool {
-        if !self.held {
+        if !self.held || Mutant::HoldNeverCancelled.is_active() {
             return false;
         }
         self.release(out);
@@ -286,14 +306,17 @@ impl Rotation {
         }
         if now >= self.retransmit_at {
             self.retransmit_at = now + config.token_retransmit;
-            if self.hold_at.is_none() {
+            if self.hold_at.is_none() && !Mutant::TokenNotRetransmitted.is_active() {
                 out.stats.token_retransmits += 1;
                 out.unicast(self.successor, self.last_sent.clone());
+                if Mutant::RetransmissionDefersLoss.is_active() {
+                    self.loss_at = now + config.token;
+                }
             }
         }
         if self.merge_at.is_some_and(|at| now >= at) {
             self.merge_at = None;
-            if self.representative {
+            if self.representative && !Mutant::MergeDetectNeverSent.is_active() {
                 return Due::Merge;
             }
         }

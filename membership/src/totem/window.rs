@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::mutants::Mutant;
 use crate::wire::Multicast;
 use crate::{Refusal, Seq};
 
@@ -89,8 +90,13 @@ impl Window {
             }
             _ => return Ok(false),
         }
-        self.high = self.high.max(seq);
-        while self.get(self.aru.next()).is_some() {
+        self.high = if Mutant::WrapUnsafeHigh.is_active() {
+            Seq::new(self.high.get().max(seq.get()))
+        } else {
+            self.high.max(seq)
+        };
+        let stop = Mutant::AruStopsAtLongGap.is_active() && self.aru.distance_to(self.high) > 1024;
+        while self.get(self.aru.next()).is_some() && !stop {
             self.aru = self.aru.next();
         }
         Ok(true)

@@ -1,0 +1,313 @@
+//! Known bugs that can be put back, one at a time, to see whether the laboratory finds them.
+//!
+//! Each [`Mutant`] stands for a mistake that an implementation of Totem has made, or nearly made. Where it would be
+//! made, the code asks [`Mutant::is_active`], which is the constant `false` unless the crate is built with the feature
+//! `mutants`; and with that feature it builds only as a debug build. So no bug can be switched on in a program that
+//! anybody runs.
+
+#[cfg(all(feature = "mutants", not(debug_assertions)))]
+compile_error!("the feature `mutants` puts bugs back for tests: it is not for release builds");
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Declares the mutants, each with the historical bug it stands for (corosync's history, B01 to B64) or `-`.
+macro_rules! mutants {
+    ($($(#[doc = $doc:literal])+ $name:ident = $bug:literal,)+) => {
+        /// A bug that can be put back.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub enum Mutant {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// The number of the bug in corosync's history that it stands for, if there is one: `B31`.
+            pub fn bug(self) -> Option<&'static str> {
+                let bug = match self { $(Self::$name => $bug),+ };
+                (bug != "-").then_some(bug)
+            }
+
+            /// What it does wrong, in a sentence.
+            pub fn what(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii()),+ }
+            }
+
+            fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name)),+ }
+            }
+        }
+    };
+}
+
+mutants! {
+    // The token.
+    /// A copy of the last token is taken for a new one.
+    CopyOfTokenAccepted = "-",
+    /// A copy of a token counts as a rotation: what it says of aru is taken for a confirmation.
+    CopyOfTokenConfirms = "B28",
+    /// Sending the token again puts off the moment at which it is lost.
+    RetransmissionDefersLoss = "B30",
+    /// A commit token that comes twice makes the representative send the ring's first token twice.
+    SecondFirstToken = "B13",
+    /// A gathering node passes on the token of the ring that it has given up.
+    GatherPassesTokenOn = "-",
+    /// A lost token is not sent again.
+    TokenNotRetransmitted = "-",
+    /// The token goes round at full speed when there is nothing to do.
+    TokenNeverHeld = "B36",
+    /// A held token waits out its time though there is something to send.
+    HoldNeverCancelled = "B37",
+
+    // What the token says.
+    /// One token's aru is enough to call a message safe.
+    SafeAfterOneRotation = "-",
+    /// A member that lacks messages leaves the token's aru as it is.
+    AruNotLowered = "-",
+    /// A member that did not lower aru raises it.
+    AruRaisedByAnybody = "-",
+    /// Messages are given up once this node has them.
+    ReleasedAtOwnAru = "B08",
+    /// A member asks only for what is missing below the highest number it has received.
+    GapsUpToHighestReceived = "B31",
+    /// aru stops for good at a gap with more than 1024 numbers behind it.
+    AruStopsAtLongGap = "B32",
+    /// What nobody at hand can send again is struck off the retransmit list.
+    RequestStruckUnserved = "-",
+    /// When an entry of the retransmit list is served, those behind it are lost too.
+    ServedRequestTakesTheRest = "B33",
+    /// A message that is already asked for is asked for again.
+    RequestedTwice = "-",
+    /// A visit retransmits one frame more than it may.
+    QuotaOffByOne = "B34",
+    /// A visit sends more than the window leaves.
+    WindowOffByOne = "-",
+    /// A window that is more than full counts as empty.
+    WindowUnderflow = "-",
+    /// What this member sent in the last rotation stays in the token's count.
+    FccNotTakenBack = "-",
+    /// A frame that is sent again says that it comes from who sends it again.
+    RetransmittedAsOwn = "B27",
+
+    // Numbers that wrap.
+    /// The highest number received is found without regard to the wrap.
+    WrapUnsafeHigh = "-",
+    /// Whether a message is safe is judged without regard to the wrap.
+    WrapUnsafeSafe = "-",
+    /// Where the recovered messages begin is found without regard to the wrap.
+    WrapUnsafeRecovery = "-",
+    /// Where the recovered messages end is judged without regard to the wrap.
+    WrapUnsafeInstall = "B15",
+
+    // Delivery.
+    /// A message is delivered in the ring though one before it is missing.
+    DeliveredPastHole = "-",
+    /// Safe messages are delivered as agreed ones.
+    SafeAsAgreed = "-",
+    /// When the ring ends, what is not known to be safe is delivered in it.
+    UnsafeDeliveredBeforeTransitional = "B07",
+    /// What others have delivered of the ring is not taken for safe when it ends.
+    HighDeliveredForgotten = "-",
+    /// Behind a hole, everything that is there is delivered in the transitional configuration.
+    NoSenderFilterBehindHole = "B07",
+    /// What lies behind a hole is discarded when the ring ends, whoever sent it.
+    DiscardedBehindHole = "B07",
+    /// What a failed recovery promised to deliver is forgotten.
+    ObligationsForgotten = "-",
+
+    // Recovery.
+    /// Whoever was in the old ring comes along from it, though it restarted in between.
+    TransitionalByIdOnly = "B06",
+    /// A member brings along only what lies behind its own gap, not what others lack.
+    RecoveredFromOwnAru = "-",
+    /// Members that received all they know of count as having all, though others know of more.
+    ReceivedFlagKept = "-",
+    /// The mark "it was me who set the flag" survives its use, and clears other members' flags.
+    RetransFlagMarkKept = "B09",
+    /// The ring stands as soon as this member has everything.
+    InstalledBeforeEverybodyHasAll = "-",
+    /// Recovered frames are given up once this node has them.
+    RecoveryReleasesAtOwnAru = "B08",
+    /// At most 206 frames are recovered.
+    RecoveryQueueTooShort = "B10",
+    /// A recovered frame is taken in with the header of the frame that carried it.
+    OuterLengthKept = "B11",
+    /// A recovered frame is taken for its carrier's.
+    CarrierTakenForSender = "B27",
+    /// A frame leaves no room for a second header, so it does not fit when it is recovered.
+    NoRoomForSecondHeader = "B12",
+    /// A failed recovery leaves the new ring's id behind.
+    FailedRecoveryKeepsRingId = "B02",
+    /// A failed recovery leaves a zero ring id behind.
+    FailedRecoveryZeroesRingId = "B05",
+    /// A commit that came to nothing overwrites the old ring's id.
+    FailedCommitOverwritesOldRing = "B04",
+    /// Frames of the old ring are taken in after the commit token was told what is there.
+    FramesTakenInCommit = "-",
+
+    // Ring ids.
+    /// The stored ring sequence number is not read at the start.
+    RecordNotRead = "B01",
+    /// A ring is named to others before its number is durable.
+    SentBeforeStored = "-",
+    /// The ring sequence numbers of others are not learnt.
+    RingSeqNotLearnt = "-",
+    /// A commit token of an earlier ring is accepted.
+    StaleCommitTokenAccepted = "B02",
+    /// A frame belongs to the ring if its sequence number fits, whoever formed it.
+    FramesByRingSeqOnly = "B14",
+    /// A commit token belongs to the ring if its sequence number fits, whoever formed it.
+    CommitByRingSeqOnly = "B14",
+
+    // Gathering.
+    /// No two lists of nodes are ever equal.
+    ListsNeverEqual = "B18",
+    /// A list that shares one node with another counts as contained in it.
+    SubsetAfterFirstHit = "B20",
+    /// Whom members call failed is not taken over.
+    FailedNotMerged = "-",
+    /// Strangers are believed when they call nodes failed.
+    StrangersBelieved = "B17",
+    /// A JOIN that calls this node failed ends a ring that stands.
+    AccuserEndsRing = "B16",
+    /// A node that is called failed believes it.
+    BelievesItselfFailed = "B25",
+    /// A node that leaves is not called failed.
+    LeaverNotFailed = "B19",
+    /// LEAVE is said once.
+    LeaveSaidOnce = "-",
+    /// A JOIN that tells nothing new is ignored in a ring that stands.
+    JoinIgnoredInOperational = "B21",
+    /// A JOIN from before the ring ends it.
+    StaleJoinEndsRing = "B24",
+    /// A node that stood still takes the others for silent.
+    StallForgotten = "B24",
+    /// Nobody looks for other rings.
+    MergeDetectNeverSent = "-",
+    /// A ring is formed before all agree.
+    CommitBeforeConsensus = "-",
+
+    // Messages and frames.
+    /// The last fragment of a message says that it goes on.
+    FragmentEndMissing = "B41",
+    /// Each fragment after the first begins where the first ended.
+    FragmentOffsetForgotten = "B42",
+    /// A message that was cut by a ring change goes on in the next ring.
+    CutMessageGoesOn = "B40",
+    /// What follows an unfinished message is appended to it.
+    AppendedToUnfinished = "B45",
+    /// A fragment of one sender throws away the unfinished messages of all others.
+    ThrowAwayForAll = "B44",
+    /// A message without content is accepted and lost.
+    EmptyMessageLost = "B47",
+
+    // The new ring's first words.
+    /// Applications speak before the sync is done.
+    SentBeforeSynced = "B39",
+    /// A barrier counts for all stages to come.
+    BarriersKept = "-",
+    /// Who was in both rings did neither leave nor join, though it restarted in between.
+    JoinedByDifference = "B60",
+}
+
+impl fmt::Display for Mutant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// There is no mutant of this name.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("there is no mutant {0:?}")]
+pub struct UnknownMutant(String);
+
+impl FromStr for Mutant {
+    type Err = UnknownMutant;
+
+    fn from_str(name: &str) -> Result<Self, UnknownMutant> {
+        let named = Self::ALL.iter().copied().find(|mutant| mutant.name() == name);
+        named.ok_or_else(|| UnknownMutant(name.to_owned()))
+    }
+}
+
+#[cfg(not(feature = "mutants"))]
+impl Mutant {
+    /// Whether this bug is to be made. It is not: the feature `mutants` is off.
+    #[inline(always)]
+    pub const fn is_active(self) -> bool {
+        false
+    }
+}
+
+#[cfg(feature = "mutants")]
+pub use switch::Active;
+
+#[cfg(feature = "mutants")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Mutant;
+
+    thread_local! {
+        static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    impl Mutant {
+        /// Whether this bug is to be made, on this thread.
+        #[inline]
+        pub fn is_active(self) -> bool {
+            ACTIVE.get() == Some(self)
+        }
+
+        /// Puts the bug back, for all nodes that run on this thread, until the guard is dropped.
+        #[must_use = "the bug is gone again when this is dropped"]
+        pub fn activate(self) -> Active {
+            Active { before: ACTIVE.replace(Some(self)) }
+        }
+    }
+
+    /// While it lives, so does the mutant.
+    #[derive(Debug)]
+    pub struct Active {
+        before: Option<Mutant>,
+    }
+
+    impl Drop for Active {
+        fn drop(&mut self) {
+            ACTIVE.set(self.before);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mutants_are_known_by_name() {
+        for &mutant in Mutant::ALL {
+            assert_eq!(mutant.to_string().parse(), Ok(mutant));
+            assert!(mutant.what().ends_with('.'), "{mutant}: {}", mutant.what());
+        }
+        assert_eq!("Batman".parse::<Mutant>().unwrap_err().to_string(), "there is no mutant \"Batman\"");
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    #[test]
+    fn without_the_feature_no_bug_can_be_put_back() {
+        const { assert!(!Mutant::CopyOfTokenAccepted.is_active()) };
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_bug_is_put_back_for_as_long_as_its_guard_lives() {
+        let mutant = Mutant::CopyOfTokenAccepted;
+        let guard = mutant.activate();
+        assert!(mutant.is_active() && !Mutant::SafeAsAgreed.is_active());
+        assert!(!std::thread::spawn(move || mutant.is_active()).join().unwrap(), "on this thread only");
+        drop(guard);
+        assert!(!mutant.is_active());
+    }
+}
