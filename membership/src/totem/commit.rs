@@ -16,7 +16,7 @@ use crate::{Cause, NodeId, RingId, Seq, Time};
 /// The state of a node that has agreed to a ring.
 pub(super) struct Commit {
     causes: Vec<Cause>,
-    ring: RingId,
+    pub(super) ring: RingId,
     members: BTreeSet<NodeId>,
     last_sent: Bytes,
     retransmit_at: Time,

@@ -214,8 +214,8 @@ impl Local {
         self.outbox.control.push(packing::prefix(group), body.clone(), Guarantee::Agreed);
     }
 
-    fn synced(&self) -> bool {
-        self.sync.as_ref().is_some_and(Sync::is_done) || Mutant::SentBeforeSynced.is_active()
+    pub(super) fn synced(&self) -> bool {
+        self.sync.as_ref().is_some_and(Sync::is_done)
     }
 
     /// The room for packets in a frame: corosync takes two frame headers off `netmtu`, so that a frame still fits
@@ -228,7 +228,7 @@ impl Local {
     /// The next frame this node may send: the sync's first, the application's once the sync is done.
     pub(super) fn next_frame(&mut self) -> Option<NewFrame> {
         let capacity = self.capacity();
-        let synced = self.synced();
+        let synced = self.synced() || Mutant::SentBeforeSynced.is_active();
         let frame = self.outbox.control.next_frame(capacity);
         let (packet, guarantee) = match frame {
             None if synced => self.outbox.application.next_frame(capacity)?,
