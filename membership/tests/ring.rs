@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use lab::chaos::chaos;
 use lab::{Fate, Lab, ids, ms, node};
 use proptest::prelude::*;
 use quorate_membership::wire::Message;
@@ -526,77 +527,6 @@ proptest! {
     fn whatever_happens_evs_holds_and_in_the_end_there_is_one_ring(seed in any::<u64>()) {
         chaos(seed);
     }
-}
-
-fn chaos(seed: u64) {
-    let mut lab = Lab::new(seed);
-    let n = lab.rng.random_range(2..=5u32);
-    lab.config.window_size = lab.rng.random_range(4..60);
-    lab.config.max_messages = lab.rng.random_range(1..=17);
-    lab.config.miss_count_const = lab.rng.random_range(1..=5);
-    if lab.rng.random_bool(0.2) {
-        lab.config.first_seq = Seq::new(u32::MAX - lab.rng.random_range(0..100));
-    }
-    for id in 1..=n {
-        lab.start(id);
-    }
-    let mut up: BTreeSet<u32> = (1..=n).collect();
-    for _ in 0..lab.rng.random_range(5..25) {
-        match lab.rng.random_range(0..8) {
-            0 => {
-                let share = lab.rng.random_range(0.0..0.3);
-                lab.lose(share);
-            }
-            1 => {
-                let bound = lab.rng.random_range(1..150);
-                lab.filter(move |_, _, _, rng| match rng.random_range(0..10) {
-                    0 => Fate::Delay(ms(rng.random_range(0..bound))),
-                    1 => Fate::Duplicate(ms(rng.random_range(0..bound))),
-                    _ => Fate::Deliver,
-                });
-            }
-            2 => {
-                let split = lab.rng.random_range(1..=n);
-                let (a, b): (Vec<u32>, Vec<u32>) = (1..=n).partition(|&id| id <= split);
-                lab.cut(&a, &b);
-            }
-            3 => lab.calm(),
-            4 => {
-                let id = lab.rng.random_range(1..=n);
-                if up.remove(&id) {
-                    lab.crash(id);
-                } else {
-                    up.insert(id);
-                    lab.start(id);
-                }
-            }
-            5 => {
-                let (a, b) = (lab.rng.random_range(1..=n), lab.rng.random_range(1..=n));
-                lab.cut_one_way(a, b);
-            }
-            _ => {
-                for _ in 0..lab.rng.random_range(1..30) {
-                    let id = lab.rng.random_range(1..=n);
-                    let guarantee = if lab.rng.random_bool(0.4) { Safe } else { Agreed };
-                    let length = if lab.rng.random_bool(0.1) { 5000 } else { lab.rng.random_range(0..800) };
-                    if up.contains(&id) {
-                        lab.send_numbered(id, guarantee, length);
-                    }
-                }
-            }
-        }
-        let pause = lab.rng.random_range(0..450);
-        lab.run(ms(pause));
-    }
-    lab.calm();
-    for id in 1..=n {
-        if up.insert(id) {
-            lab.start(id);
-        }
-    }
-    lab.until_ring(&(1..=n).collect::<Vec<_>>());
-    lab.run(ms(1500));
-    lab.check();
 }
 
 /// `SEEDS=1..1000 cargo test --test ring seeds` runs many; one that fails names itself.

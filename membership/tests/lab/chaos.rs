@@ -1,0 +1,140 @@
+//! Random runs: loss, delay, duplication, cuts, crashes, restarts, pauses under load; then calm, and one ring.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use quorate_membership::{Guarantee, Seq};
+use rand::Rng;
+
+use super::{Fate, Lab, ms, node};
+
+/// One run. Panics with the name of what did not hold.
+pub fn chaos(seed: u64) {
+    let mut lab = Lab::new(seed);
+    let n = lab.rng.random_range(2..=5u32);
+    lab.config.window_size = lab.rng.random_range(4..60);
+    lab.config.max_messages = lab.rng.random_range(1..=17);
+    lab.config.miss_count_const = lab.rng.random_range(1..=5);
+    if lab.rng.random_bool(0.3) {
+        lab.config.first_seq = Seq::new(u32::MAX - lab.rng.random_range(0..200));
+    }
+    if lab.rng.random_bool(0.2) {
+        lab.disk = ms(lab.rng.random_range(1..100));
+    }
+    let all: Vec<u32> = (1..=n).collect();
+    for &id in &all {
+        lab.start(id);
+    }
+    for _ in 0..lab.rng.random_range(5..25) {
+        something_happens(&mut lab, n);
+        let pause = lab.rng.random_range(0..450);
+        lab.run(ms(pause));
+    }
+    lab.calm();
+    for &id in &all {
+        if !lab.is_up(id) {
+            lab.crash(id);
+            lab.start(id);
+        }
+    }
+    lab.settles(&all);
+    lab.check();
+}
+
+fn something_happens(lab: &mut Lab, n: u32) {
+    let id = lab.rng.random_range(1..=n);
+    match lab.rng.random_range(0..16) {
+        0 | 1 => {
+            let share = lab.rng.random_range(0.0..0.3);
+            lab.lose(share);
+        }
+        2 | 3 => {
+            let bound = if lab.rng.random_bool(0.1) { 3000 } else { lab.rng.random_range(1..150) };
+            lab.filter(move |_, _, _, rng| match rng.random_range(0..10) {
+                0 => Fate::Delay(ms(rng.random_range(0..bound.min(150)))),
+                1 => Fate::Duplicate(ms(rng.random_range(0..bound))),
+                _ => Fate::Deliver,
+            });
+        }
+        4 => {
+            let split = lab.rng.random_range(1..=n);
+            let (a, b): (Vec<u32>, Vec<u32>) = (1..=n).partition(|&id| id <= split);
+            lab.cut(&a, &b);
+        }
+        5 | 6 => lab.calm(),
+        7 | 8 => {
+            if lab.is_up(id) && lab.rng.random_bool(0.8) {
+                lab.crash(id);
+            } else if lab.is_up(id) {
+                lab.leave(id);
+            } else {
+                lab.crash(id);
+                lab.start(id);
+            }
+        }
+        9 => {
+            let other = lab.rng.random_range(1..=n);
+            lab.cut_one_way(id, other);
+        }
+        10 if lab.is_up(id) => {
+            let length = lab.rng.random_range(1..600);
+            lab.pause(id, ms(length));
+        }
+        _ => {
+            for _ in 0..lab.rng.random_range(1..30) {
+                let id = lab.rng.random_range(1..=n);
+                let guarantee = if lab.rng.random_bool(0.4) { Guarantee::Safe } else { Guarantee::Agreed };
+                let length = if lab.rng.random_bool(0.1) { 5000 } else { lab.rng.random_range(0..800) };
+                if lab.is_up(id) {
+                    lab.send_numbered(id, guarantee, length);
+                }
+            }
+        }
+    }
+}
+
+impl Lab {
+    /// All faults are over and these nodes run: they find one ring in time (L1), deliver what they accepted (L4), and
+    /// are quiet then (L2, T8).
+    pub fn settles(&mut self, all: &[u32]) {
+        // What is under way for longer than a fault lasts would be one.
+        let until = self.now + ms(100);
+        self.flying.retain(|&(at, _), _| at <= until);
+        let took = self.until_ring(all);
+        let bound = self.ring_within(all.len() as u32);
+        assert!(took <= bound, "L1: one ring took {took:?}, bound {bound:?}");
+        self.run(ms(1000));
+        for (id, host) in &self.hosts {
+            let outstanding = host.watch.outstanding();
+            assert!(outstanding == 0, "L4: {outstanding} messages of node {id} never came");
+        }
+        let counted = |lab: &mut Self| {
+            let each: Vec<_> = all
+                .iter()
+                .map(|&id| lab.totem(id).stats().clone())
+                .map(|s| (s.rings, s.retransmits))
+                .collect();
+            (lab.regular(all[0]).members.clone(), each)
+        };
+        let (members, before) = counted(self);
+        let tokens = self.tokens;
+        self.run(ms(500));
+        let rotations = (self.tokens - tokens) / all.len() as u64;
+        assert_eq!((members, before), counted(self), "L2: a ring that stands is not quiet");
+        let hold = self.config.hold.as_millis() as u64;
+        assert!(rotations <= 500 / hold + 2, "T8: {rotations} rotations in 500 ms, hold {hold} ms");
+        assert_eq!(
+            self.regular(all[0]).members,
+            all.iter().copied().map(node).collect::<BTreeSet<_>>(),
+            "L1: all"
+        );
+    }
+
+    /// `T + 3 * form` (spec: time to one ring, all messages of old rings recovered within a hundred rotations).
+    fn ring_within(&self, n: u32) -> Duration {
+        let config = &self.config;
+        let rotation = self.latency * n;
+        let form = config.merge + config.consensus + config.token + config.join + self.disk + rotation * 107;
+        config.token + form * 3
+    }
+}
