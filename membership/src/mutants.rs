@@ -46,7 +46,7 @@ mutants! {
     // The token.
     /// A copy of the last token is taken for a new one.
     CopyOfTokenAccepted = "-",
-    /// A copy of a token counts as a rotation: what it says of aru is taken for a confirmation.
+    /// A copy of a token counts as a rotation: it confirms the aru that it says.
     CopyOfTokenConfirms = "B28",
     /// Sending the token again puts off the moment at which it is lost.
     RetransmissionDefersLoss = "B30",
@@ -158,8 +158,6 @@ mutants! {
     StaleCommitTokenAccepted = "B02",
     /// A frame belongs to the ring if its sequence number fits, whoever formed it.
     FramesByRingSeqOnly = "B14",
-    /// A commit token belongs to the ring if its sequence number fits, whoever formed it.
-    CommitByRingSeqOnly = "B14",
 
     // Gathering.
     /// No two lists of nodes are ever equal.

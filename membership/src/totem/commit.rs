@@ -46,9 +46,7 @@ impl Commit {
 
     /// The second rotation: the token of this very ring (B14: the whole id), complete.
     pub(super) fn handle_commit(&mut self, token: CommitToken) -> Option<Transition> {
-        let ours = token.ring == self.ring
-            || Mutant::CommitByRingSeqOnly.is_active() && token.ring.seq == self.ring.seq;
-        (ours && token.entries.len() == token.members.len())
+        (token.ring == self.ring && token.entries.len() == token.members.len())
             .then(|| Transition::Recovery { causes: std::mem::take(&mut self.causes), token })
     }
 

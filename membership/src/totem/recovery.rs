@@ -212,19 +212,19 @@ impl Recovery {
         if self.unflagged == 2 {
             self.install_seq = token.seq;
         }
-        let complete = match () {
-            () if Mutant::WrapUnsafeInstall.is_active() => {
-                self.install_seq.get() <= self.ring.window.aru().get()
-            }
-            () => self.install_seq.at_or_before(self.ring.window.aru()),
-        };
+        let complete = self.install_seq.at_or_before(self.ring.window.aru());
         if self.unflagged >= 2 && complete {
             local.ring.obliged = self.transitional.clone();
         }
         if Mutant::InstalledBeforeEverybodyHasAll.is_active() {
             return self.unflagged >= 2 && complete;
         }
-        let everybody = self.unflagged >= 3 && self.install_seq.at_or_before(token.aru);
+        let all_have_all = if Mutant::WrapUnsafeInstall.is_active() {
+            self.install_seq.get() <= token.aru.get()
+        } else {
+            self.install_seq.at_or_before(token.aru)
+        };
+        let everybody = self.unflagged >= 3 && all_have_all;
         self.complete = if everybody { self.complete + 1 } else { 0 };
         self.complete >= 2
     }

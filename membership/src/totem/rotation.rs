@@ -130,9 +130,6 @@ impl Rotation {
         now: Time,
         config: &TotemConfig,
     ) -> Result<bool, Refusal> {
-        if Mutant::CopyOfTokenConfirms.is_active() && token.token_seq == self.token_seq {
-            self.note_aru(token);
-        }
         if token.token_seq.at_or_before(self.token_seq) && !Mutant::CopyOfTokenAccepted.is_active() {
             return Ok(false);
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use quorate_membership::wire::Message;
 use quorate_membership::{Guarantee, Seq};
 use rand::Rng;
 
@@ -24,6 +25,10 @@ pub fn chaos(seed: u64) {
     let all: Vec<u32> = (1..=n).collect();
     for &id in &all {
         lab.start(id);
+        if lab.rng.random_bool(0.1) {
+            lab.config.window_size = lab.rng.random_range(4..60);
+            lab.config.miss_count_const = lab.rng.random_range(1..=5);
+        }
     }
     for _ in 0..lab.rng.random_range(5..25) {
         something_happens(&mut lab, n);
@@ -31,13 +36,19 @@ pub fn chaos(seed: u64) {
         lab.run(ms(pause));
     }
     lab.calm();
-    for &id in &all {
+    let stays_down = lab.rng.random_bool(0.3);
+    let core: Vec<u32> = all.iter().copied().filter(|&id| lab.is_up(id)).collect();
+    let core = if stays_down && !core.is_empty() { core } else { all };
+    for &id in &core {
         if !lab.is_up(id) {
             lab.crash(id);
             lab.start(id);
         }
     }
-    lab.settles(&all);
+    lab.settles(&core);
+    lab.wakes(&core);
+    lab.forgets_the_past();
+    lab.leaves(&core);
     lab.check();
 }
 
@@ -53,6 +64,15 @@ fn something_happens(lab: &mut Lab, n: u32) {
             lab.filter(move |_, _, _, rng| match rng.random_range(0..10) {
                 0 => Fate::Delay(ms(rng.random_range(0..bound.min(150)))),
                 1 => Fate::Duplicate(ms(rng.random_range(0..bound))),
+                _ => Fate::Deliver,
+            });
+        }
+        11 => {
+            // Frames take longer than tokens.
+            let bound = lab.rng.random_range(1..400);
+            lab.filter(move |_, _, message, rng| match message {
+                Message::Multicast(_) if rng.random_bool(0.2) => Fate::Delay(ms(rng.random_range(0..bound))),
+                Message::Token(_) if rng.random_bool(0.01) => Fate::Drop,
                 _ => Fate::Deliver,
             });
         }
@@ -128,6 +148,47 @@ impl Lab {
             all.iter().copied().map(node).collect::<BTreeSet<_>>(),
             "L1: all"
         );
+    }
+
+    /// A held token does not wait out its time when there is something to send (L4, B37).
+    fn wakes(&mut self, all: &[u32]) {
+        for &id in all {
+            self.send_numbered(id, Guarantee::Safe, 10);
+            let sent_at = self.now;
+            let came = |lab: &Self| {
+                all.iter().all(|&each| lab.hosts[&node(each)].watch.last_from() == Some(node(id)))
+            };
+            while !came(self) {
+                assert!(self.now - sent_at < ms(5), "L4: an idle ring takes long to wake");
+                self.run(ms(1));
+            }
+            self.run(ms(200));
+        }
+    }
+
+    /// What comes again from the past changes nothing (L2, F27).
+    fn forgets_the_past(&mut self) {
+        let rings: Vec<_> =
+            self.hosts.values().filter_map(|host| host.totem.as_ref()).map(|t| t.ring()).collect();
+        for _ in 0..100 {
+            let (from, to, datagram) = self.sample[self.rng.random_range(0..self.sample.len())].clone();
+            self.receive(to, from, &datagram);
+        }
+        self.run(ms(300));
+        let now: Vec<_> =
+            self.hosts.values().filter_map(|host| host.totem.as_ref()).map(|t| t.ring()).collect();
+        assert_eq!(rings, now, "L2: a datagram from the past ends the ring");
+    }
+
+    /// Who leaves says so, and nobody waits for it (L3).
+    fn leaves(&mut self, all: &[u32]) {
+        let Some((&leaver, rest)) = all.split_first() else { return };
+        self.leave(leaver);
+        if !rest.is_empty() {
+            let took = self.until_ring(rest);
+            let bound = self.config.merge + 5 * self.config.join + 2 * self.disk + ms(20);
+            assert!(took <= bound, "L3: a ring without node {leaver} took {took:?}, bound {bound:?}");
+        }
     }
 
     /// `T + 3 * form` (spec: time to one ring, all messages of old rings recovered within a hundred rotations).

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_membership::{Event, NodeId, Regular, RingId, Transitional};
+use quorate_membership::{Event, Guarantee, NodeId, Regular, RingId, Transitional};
 
 use super::Lab;
 
@@ -19,8 +19,12 @@ impl Lab {
         let mut of_ring: BTreeMap<RingId, Vec<String>> = BTreeMap::new();
         // S8: who goes from one ring to the same next one has delivered the same, at the same places.
         let mut of_change: BTreeMap<(RingId, RingId), (NodeId, Vec<String>)> = BTreeMap::new();
+        // S14, S15: what was delivered as safe, and by whom it has to be; what those delivered who went on from a ring.
+        let mut safe: BTreeMap<(RingId, u32), BTreeSet<NodeId>> = BTreeMap::new();
+        let mut went_on: BTreeMap<RingId, Vec<(NodeId, BTreeSet<u32>)>> = BTreeMap::new();
         for (&id, host) in &self.hosts {
             for life in &host.lives {
+                let mut numbers = BTreeSet::new();
                 let mut seen = BTreeSet::new();
                 let mut ring: Option<&Regular> = None;
                 let mut transitional: Option<&Transitional> = None;
@@ -45,6 +49,8 @@ impl Lab {
                             let along = transitional.map(|change| change.members.clone()).unwrap_or_default();
                             assert_eq!(regular.joined, &regular.members - &along, "S6: joined");
                             if let Some(previous) = ring {
+                                let numbers = std::mem::take(&mut numbers);
+                                went_on.entry(previous.ring).or_default().push((id, numbers));
                                 assert_eq!(regular.left, &previous.members - &along, "S6: left");
                                 assert!(previous.ring.seq < regular.ring.seq, "M2: ring sequence fell");
                                 let change = (previous.ring, regular.ring);
@@ -80,6 +86,11 @@ impl Lab {
                                 seen.insert((delivery.from, delivery.payload.clone())),
                                 "S2: twice: {text}"
                             );
+                            numbers.insert(delivery.seq.get());
+                            if delivery.guarantee == Guarantee::Safe {
+                                let all = transitional.map_or(&regular.members, |change| &change.members);
+                                safe.entry((regular.ring, delivery.seq.get())).or_default().extend(all);
+                            }
                             if transitional.is_none() {
                                 let order = of_ring.entry(regular.ring).or_default();
                                 let place = history.len();
@@ -93,6 +104,14 @@ impl Lab {
                         _ => {}
                     }
                 }
+            }
+        }
+        for ((ring, seq), members) in safe {
+            for (node, delivered) in went_on.get(&ring).into_iter().flatten() {
+                assert!(
+                    delivered.contains(&seq) || !members.contains(node),
+                    "S15: {seq} of {ring} is safe among {members:?}, and node {node} went on without it"
+                );
             }
         }
         for (change, old) in changes {

@@ -17,7 +17,7 @@ use quorate_membership::config::{Config, TotemConfig};
 use quorate_membership::wire::{self, Message};
 use quorate_membership::{
     Delivery, Destination, Event, Group, Guarantee, MulticastError, NodeId, Origin, Phase, Regular, RingId,
-    Stored, Time, Totem,
+    Service, Stored, Time, Totem,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -75,6 +75,8 @@ pub struct Lab {
     /// How long a disk takes for a record.
     pub disk: Duration,
     seen: Seen,
+    /// Some of the datagrams that were ever sent: from whom, to whom.
+    sample: Vec<(NodeId, NodeId, Bytes)>,
 }
 
 impl Lab {
@@ -96,6 +98,7 @@ impl Lab {
             tokens: 0,
             disk: Duration::ZERO,
             seen: Seen::default(),
+            sample: Vec::new(),
         }
     }
 
@@ -148,7 +151,8 @@ impl Lab {
             watch: Watch::default(),
         });
         assert!(host.totem.is_none(), "node {id} runs already");
-        let totem = Totem::new(&config, host.stored, [0; 32], self.now).unwrap();
+        let mut totem = Totem::new(&config, host.stored, [0; 32], self.now).unwrap();
+        totem.set_sync_message(Service::Quorate, format!("candidacy of {id}").into());
         host.watch = Watch::of(&totem, config.totem);
         host.totem = Some(totem);
         host.lives.push(Vec::new());
@@ -282,6 +286,9 @@ impl Lab {
                         Fate::Delay(delay) => arrivals = vec![self.now + self.latency + delay],
                         Fate::Duplicate(delay) => arrivals.push(self.now + self.latency + delay),
                     }
+                }
+                if self.sent % 16 == 0 {
+                    self.sample.push((id, to, transmit.datagram.clone()));
                 }
                 for arrival in arrivals {
                     self.sent += 1;

@@ -34,8 +34,11 @@ pub(super) struct Watch {
     config: TotemConfig,
     installed: Option<RingId>,
     members: BTreeSet<NodeId>,
-    /// The ring whose members have exchanged what they say of themselves.
+    /// Members that have said what they are in the installed ring, and the ring in which all have.
+    heard: BTreeSet<NodeId>,
     synced: Option<RingId>,
+    /// The ring that it last took part in forming.
+    forming: Option<RingId>,
     transitional: bool,
     /// What was delivered in the installed ring, and the last of it.
     delivered: BTreeSet<Bytes>,
@@ -51,6 +54,11 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn of(totem: &Totem, config: TotemConfig) -> Self {
         Self { config, installed: Some(totem.snapshot().ring.id), ..Self::default() }
+    }
+
+    /// Who sent what was delivered last.
+    pub(super) fn last_from(&self) -> Option<NodeId> {
+        std::str::from_utf8(self.last.as_ref()?).ok()?.split('/').next()?.parse().ok()
     }
 
     /// Accepted messages that have not come back yet.
@@ -111,6 +119,11 @@ impl Lab {
             watch.installed,
             "M9: node {id}'s ring changed without a configuration"
         );
+        let next = totem.snapshot().next;
+        if let Some((next, last)) = next.zip(watch.forming) {
+            assert!(next == last || next.seq > last.seq, "M1: node {id} agrees to {next} after {last}");
+        }
+        watch.forming = next.or(watch.forming);
         let accepted = totem.stats().tokens > watch.tokens;
         watch.tokens = totem.stats().tokens;
         let Some(token) = watch.token.take().filter(|_| accepted) else { return };
@@ -198,9 +211,17 @@ impl Lab {
                 watch.transitional = false;
                 watch.delivered.clear();
                 watch.last = None;
+                watch.heard.clear();
             }
             Event::Transitional(_) => watch.transitional = true,
-            Event::Synced(ring) => watch.synced = Some(*ring),
+            Event::Service(message) => drop(watch.heard.insert(message.from)),
+            Event::Synced(ring) => {
+                assert_eq!(
+                    watch.heard, watch.members,
+                    "Q2: node {id} takes for all of {ring} who has spoken"
+                );
+                watch.synced = Some(*ring);
+            }
             Event::Deliver(delivery) => self.watch_delivery(id, delivery),
             _ => {}
         }
