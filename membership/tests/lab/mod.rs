@@ -75,6 +75,7 @@ pub struct Lab {
     /// How long a disk takes for a record.
     pub disk: Duration,
     seen: Seen,
+    pub trace: bool,
     /// Some of the datagrams that were ever sent: from whom, to whom.
     sample: Vec<(NodeId, NodeId, Bytes)>,
 }
@@ -98,6 +99,7 @@ impl Lab {
             tokens: 0,
             disk: Duration::ZERO,
             seen: Seen::default(),
+            trace: false,
             sample: Vec::new(),
         }
     }
@@ -270,6 +272,18 @@ impl Lab {
                 continue;
             }
             self.tokens += u64::from(matches!(message, Message::Token(_)));
+            if self.trace {
+                eprintln!(
+                    "{:?} {id}->{:?} {} {}",
+                    self.now,
+                    transmit.to,
+                    self.hosts[&id].totem.as_ref().unwrap().snapshot().phase,
+                    match &message {
+                        Message::Multicast(m) => format!("mcast {} {} from {}", m.ring, m.seq, m.from),
+                        m => format!("{m:?}"),
+                    }
+                );
+            }
             let to = match transmit.to {
                 Destination::Everyone => everyone.iter().copied().filter(|&to| to != id).collect(),
                 Destination::Member(to) => vec![to],
