@@ -166,8 +166,6 @@ mutants! {
     SubsetAfterFirstHit = "B20",
     /// Whom members call failed is not taken over.
     FailedNotMerged = "-",
-    /// Strangers are believed when they call nodes failed.
-    StrangersBelieved = "B17",
     /// A JOIN that calls this node failed ends a ring that stands.
     AccuserEndsRing = "B16",
     /// A node that is called failed believes it.
@@ -176,8 +174,6 @@ mutants! {
     LeaverNotFailed = "B19",
     /// LEAVE is said once.
     LeaveSaidOnce = "-",
-    /// A JOIN that tells nothing new is ignored in a ring that stands.
-    JoinIgnoredInOperational = "B21",
     /// A JOIN from before the ring ends it.
     StaleJoinEndsRing = "B24",
     /// A node that stood still takes the others for silent.

@@ -17,7 +17,7 @@ use lab::chaos::chaos;
 use lab::{Fate, Lab, ids, ms, node};
 use quorate_membership::mutants::Mutant;
 use quorate_membership::wire::Message;
-use quorate_membership::{Guarantee, Seq};
+use quorate_membership::{Event, Guarantee, Phase, Seq};
 use rand::Rng;
 
 use Guarantee::{Agreed, Safe};
@@ -97,7 +97,234 @@ fn table(ends: &[(Mutant, Option<Kill>)]) -> String {
     out
 }
 
-/// For bugs that show only in a situation that random runs do not come to.
-fn scenario_for(_mutant: Mutant) -> Option<fn()> {
-    None
+/// For bugs that show only in a situation that random runs hardly come to.
+fn scenario_for(mutant: Mutant) -> Option<fn()> {
+    SCENARIOS.iter().find(|(mutants, _)| mutants.contains(&mutant)).map(|&(_, scenario)| scenario)
+}
+
+const SCENARIOS: &[(&[Mutant], fn())] = &[
+    (&[Mutant::TokenNotRetransmitted], tokens_get_lost),
+    (&[Mutant::AruStopsAtLongGap], a_frame_is_missing_for_long),
+    (&[Mutant::RecoveryQueueTooShort], hundreds_of_frames_are_outstanding),
+    (&[Mutant::EmptyMessageLost], an_empty_message_is_sent),
+    (&[Mutant::LeaveSaidOnce], a_leave_is_lost),
+    (&[Mutant::StallForgotten], a_member_stands_still_while_it_gathers),
+    (&[Mutant::FramesTakenInCommit], a_frame_comes_at_any_moment),
+    (&[Mutant::WrapUnsafeInstall], both_sides_of_a_merge_have_something_to_recover),
+    (&[Mutant::RetransFlagMarkKept], members_have_received_different_parts),
+    (&[Mutant::ObligationsForgotten], a_recovery_fails_at_any_hop),
+];
+
+/// F29: a token that is lost costs time, not the ring.
+fn tokens_get_lost() {
+    let mut lab = Lab::ring(3);
+    let ring = lab.regular(1).ring;
+    lab.filter(|_, _, message, rng| match message {
+        Message::Token(_) if rng.random_bool(0.02) => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    for _ in 0..50 {
+        lab.send_numbered(2, Agreed, 10);
+        lab.run(ms(20));
+    }
+    assert_eq!(ring, lab.regular(1).ring, "L2: one lost token costs the ring");
+}
+
+/// B32.
+fn a_frame_is_missing_for_long() {
+    let mut lab = Lab::new(3);
+    lab.config.window_size = 600;
+    lab.config.max_messages = 600;
+    lab.config.miss_count_const = 40;
+    (1..=2).for_each(|id| lab.start(id));
+    lab.until_ring(&[1, 2]);
+    let first = lab.deliveries(1).len() as u32;
+    lab.filter(move |_, to, message, _| match message {
+        Message::Multicast(frame) if to == node(2) && frame.seq.get() % 4096 == first + 20 => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    (0..1500).for_each(|_| lab.send_numbered(1, Agreed, 1200));
+    lab.run(ms(10));
+    lab.calm();
+    lab.settles(&[1, 2]);
+    lab.check();
+}
+
+/// B10.
+fn hundreds_of_frames_are_outstanding() {
+    let mut lab = Lab::new(1);
+    lab.config.window_size = 600;
+    lab.config.max_messages = 600;
+    lab.config.miss_count_const = 2000;
+    (1..=3).for_each(|id| lab.start(id));
+    lab.until_ring(&[1, 2, 3]);
+    lab.filter(|_, to, message, _| match message {
+        Message::Multicast(_) if to == node(2) => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    (0..600).for_each(|_| lab.send_numbered(1, Agreed, 1200));
+    lab.until("node 3 has them", |lab| lab.texts(3).len() == 600);
+    lab.crash(1);
+    lab.calm();
+    lab.settles(&[2, 3]);
+    lab.check();
+}
+
+/// B47.
+fn an_empty_message_is_sent() {
+    let mut lab = Lab::ring(2);
+    lab.send(1, Agreed, "");
+    lab.settles(&[1, 2]);
+}
+
+fn a_leave_is_lost() {
+    let mut lab = Lab::ring(3);
+    let mut lost = 0;
+    lab.filter(move |_, _, message, _| match message {
+        Message::Join(join) if join.leave && lost < 4 => {
+            lost += 1;
+            Fate::Drop
+        }
+        _ => Fate::Deliver,
+    });
+    lab.leave(2);
+    let took = lab.until_ring(&[1, 3]);
+    assert!(took < ms(90), "L3: a ring without node 2 took {took:?}");
+}
+
+/// B24: who stood still while it gathered has the others' JOINs in its socket, and calls nobody silent.
+fn a_member_stands_still_while_it_gathers() {
+    let mut lab = Lab::ring(3);
+    lab.crash(3);
+    let gathers = |lab: &Lab, id| lab.totem_of(id).snapshot().phase == Phase::Gather;
+    lab.until("one gathers", |lab| gathers(lab, 1) || gathers(lab, 2));
+    let (first, other) = if gathers(&lab, 1) { (1, 2) } else { (2, 1) };
+    lab.pause(first, lab.config.consensus + ms(5));
+    lab.until_ring(&[1, 2]);
+    let alone = lab.events(first).iter().any(|event| match event {
+        Event::Regular(regular) => regular.members == ids(&[first]) && regular.left.contains(&node(other)),
+        _ => false,
+    });
+    assert!(!alone, "L2: node {first} stood still and put out the others");
+}
+
+/// A frame comes late, at any point of a ring change, to one member only; its sender has started again.
+fn a_frame_comes_at_any_moment() {
+    for delay in 0..120 {
+        let mut lab = Lab::ring(3);
+        lab.run(ms(10));
+        let old = lab.regular(1).ring;
+        let mut dropped = 0;
+        lab.filter(move |from, to, message, _| match message {
+            Message::Multicast(frame) if from == node(3) && frame.ring == old => {
+                if to == node(1) {
+                    Fate::Delay(ms(delay))
+                } else {
+                    Fate::Drop
+                }
+            }
+            Message::Commit(token) if to == node(1) && token.entries.len() == 3 && dropped == 0 => {
+                dropped = 1;
+                Fate::Drop
+            }
+            _ => Fate::Deliver,
+        });
+        lab.send_numbered(3, Agreed, 10);
+        lab.until("node 3 has sent", |lab| lab.totem_of(3).snapshot().queued == 0);
+        lab.crash(3);
+        lab.start(3);
+        lab.settles(&[1, 2, 3]);
+        lab.check();
+    }
+}
+
+/// B15: two rings meet, and each has messages that not all its members have received.
+fn both_sides_of_a_merge_have_something_to_recover() {
+    for seed in 0..100 {
+        let mut lab = Lab::new(seed);
+        lab.config.max_messages = lab.rng.random_range(1..5);
+        lab.config.first_seq = Seq::new(u32::MAX - lab.rng.random_range(10..80));
+        (1..=4).for_each(|id| lab.start(id));
+        lab.cut(&[1, 2], &[3, 4]);
+        lab.until_ring(&[1, 2]);
+        lab.until_ring(&[3, 4]);
+        lab.filter(|_, to, message, _| match message {
+            Message::Multicast(_) if [node(2), node(4)].contains(&to) => Fate::Drop,
+            _ => Fate::Deliver,
+        });
+        for (id, most) in [(1, 5), (3, 60)] {
+            (0..lab.rng.random_range(1..most)).for_each(|_| lab.send_numbered(id, Agreed, 800));
+        }
+        lab.run(ms(20));
+        lab.calm();
+        let lost = lab.rng.random_range(0.0..0.4);
+        lab.filter(move |_, _, message, rng| match message {
+            Message::Multicast(_) if rng.random_bool(lost) => Fate::Drop,
+            _ => Fate::Deliver,
+        });
+        lab.run(ms(200));
+        lab.calm();
+        lab.settles(&[1, 2, 3, 4]);
+        lab.check();
+    }
+}
+
+/// B09: of one ring, a member brings along much and another little.
+fn members_have_received_different_parts() {
+    for seed in 0..20 {
+        let mut lab = Lab::new(seed);
+        lab.config.max_messages = lab.rng.random_range(1..5);
+        (1..=3).for_each(|id| lab.start(id));
+        lab.until_ring(&[1, 2, 3]);
+        lab.filter(|_, _, message, _| match message {
+            Message::Multicast(_) => Fate::Drop,
+            _ => Fate::Deliver,
+        });
+        for (id, most) in [(1, 5), (3, 60)] {
+            (0..lab.rng.random_range(1..most)).for_each(|_| lab.send_numbered(id, Agreed, 800));
+        }
+        lab.run(ms(20));
+        lab.crash(2);
+        lab.start(2);
+        lab.calm();
+        lab.settles(&[1, 2, 3]);
+        lab.check();
+    }
+}
+
+/// A recovery with a hole in the old ring is cut short for one member, at any point of it: what the others then deliver
+/// as safe, the one delivers too.
+fn a_recovery_fails_at_any_hop() {
+    for victim in 1..=3 {
+        for hop in 0..40 {
+            let mut lab = Lab::ring(4);
+            lab.filter(|from, _, message, _| match message {
+                Message::Multicast(_) if from == node(4) => Fate::Drop,
+                _ => Fate::Deliver,
+            });
+            lab.send_numbered(4, Safe, 10);
+            lab.until("node 4 has sent", |lab| lab.totem_of(4).snapshot().queued == 0);
+            (1..=3).for_each(|id| lab.send_numbered(id, Safe, 10));
+            lab.run(ms(2));
+            lab.crash(4);
+            let old = lab.regular(1).ring.seq;
+            let mut hops = 0;
+            lab.filter(move |from, to, message, _| {
+                let recovering = matches!(message, Message::Token(token) if token.ring.seq > old);
+                hops += u32::from(recovering);
+                let cut = hops > hop && (from == node(victim)) != (to == node(victim));
+                if cut { Fate::Drop } else { Fate::Deliver }
+            });
+            lab.run(ms(1500));
+            lab.calm();
+            lab.settles(&[1, 2, 3]);
+            lab.check();
+        }
+    }
+}
+
+#[test]
+fn what_finds_the_bugs_finds_nothing_where_there_are_none() {
+    SCENARIOS.iter().for_each(|(_, scenario)| scenario());
+    (0..200).for_each(chaos);
 }

@@ -66,11 +66,9 @@ impl Lists {
         };
         let before = self.clone();
         self.proc.extend(proc);
-        let from_member = local.ring.members.contains(&join.from);
         if failed.contains(&local.me) && !Mutant::BelievesItselfFailed.is_active() {
             self.failed.insert(join.from);
-        } else if from_member && !Mutant::FailedNotMerged.is_active() || Mutant::StrangersBelieved.is_active()
-        {
+        } else if local.ring.members.contains(&join.from) && !Mutant::FailedNotMerged.is_active() {
             // Only members of one's own ring are believed when they call others failed (B17).
             self.failed.extend(failed);
         }

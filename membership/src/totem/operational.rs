@@ -145,7 +145,6 @@ impl Operational {
         let mut lists = Lists::of(&local.ring.members);
         let cause = match lists.consider(join, local) {
             Considered::Changed(cause) => cause,
-            Considered::Nothing if Mutant::JoinIgnoredInOperational.is_active() => return None,
             // A member gathers: it has lost this ring, so the ring is over.
             Considered::Same | Considered::Nothing => cause_of(join, local),
         };

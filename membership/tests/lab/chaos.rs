@@ -92,6 +92,7 @@ fn something_happens(lab: &mut Lab, n: u32) {
                 lab.start(id);
             }
         }
+        12 => stumble(lab, n),
         9 => {
             let other = lab.rng.random_range(1..=n);
             lab.cut_one_way(id, other);
@@ -113,6 +114,40 @@ fn something_happens(lab: &mut Lab, n: u32) {
     }
 }
 
+/// A ring change while members have received different parts of what was sent.
+fn stumble(lab: &mut Lab, n: u32) {
+    let (lost, late) = (lab.rng.random_range(0.0..0.5), lab.rng.random_range(0.0..0.5));
+    let deaf = lab.rng.random_range(1..=n);
+    lab.filter(move |_, to, message, rng| match message {
+        Message::Multicast(_) if to == node(deaf) || rng.random_bool(lost) => Fate::Drop,
+        Message::Multicast(_) if rng.random_bool(late) => Fate::Delay(ms(rng.random_range(0..150))),
+        Message::Commit(_) if rng.random_bool(0.3) => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    let sender = lab.rng.random_range(1..=n);
+    for id in [sender, lab.rng.random_range(1..=n)] {
+        for _ in 0..lab.rng.random_range(1..40) {
+            if lab.is_up(id) {
+                lab.send_numbered(id, Guarantee::Safe, 100);
+            }
+        }
+    }
+    let pause = lab.rng.random_range(0..10);
+    lab.run(ms(pause));
+    match lab.rng.random_range(0..4) {
+        0 => {
+            let (a, b): (Vec<u32>, Vec<u32>) = (1..=n).partition(|_| lab.rng.random_bool(0.5));
+            lab.cut(&a, &b);
+        }
+        1 => lab.cuts.clear(),
+        2 => lab.crash(sender),
+        _ => {
+            lab.crash(sender);
+            lab.start(sender);
+        }
+    }
+}
+
 impl Lab {
     /// All faults are over and these nodes run: they find one ring in time (L1), deliver what they accepted (L4), and
     /// are quiet then (L2, T8).
@@ -128,6 +163,9 @@ impl Lab {
             let outstanding = self.hosts[&node(*id)].watch.outstanding();
             assert!(outstanding == 0, "L4: {outstanding} messages of node {id} never came");
         }
+        let delivered: BTreeSet<u32> =
+            all.iter().map(|&id| self.totem_of(id).snapshot().ring.delivered.get()).collect();
+        assert_eq!(delivered.len(), 1, "L4: the members have delivered up to {delivered:?}");
         let counted = |lab: &mut Self| {
             let each: Vec<_> = all
                 .iter()
@@ -194,7 +232,7 @@ impl Lab {
     }
 
     /// `T + 3 * form` (spec: time to one ring, all messages of old rings recovered within a hundred rotations).
-    fn ring_within(&self, n: u32) -> Duration {
+    pub fn ring_within(&self, n: u32) -> Duration {
         let config = &self.config;
         let rotation = self.latency * n;
         let form = config.merge + config.consensus + config.token + config.join + self.disk + rotation * 107;

@@ -199,6 +199,10 @@ impl Lab {
         self.hosts.get_mut(&node(id)).unwrap().totem.as_mut().expect("the node runs")
     }
 
+    pub fn totem_of(&self, id: u32) -> &Totem {
+        self.hosts[&node(id)].totem.as_ref().expect("the node runs")
+    }
+
     pub fn try_send(
         &mut self,
         id: u32,
