@@ -32,6 +32,14 @@ impl Scenario {
         draw.trouble();
         let mut timeline = draw.timeline;
         timeline.sort_by_key(|(at, _)| *at);
+        // A lost record is made good by the wall clock, as long as that is ahead of every ring.
+        if scenario.world.ring_seq > 1 << 40 {
+            timeline.retain(|(_, fault)| !matches!(fault, Fault::LoseRecord(_)));
+        }
+        // A message that is longer than what may be unread ends its receiver's part in the ring, trouble or not.
+        if scenario.totem.unread_limit < Draw::MOST_UNREAD {
+            timeline.retain(|(_, fault)| !matches!(fault, Fault::Send { length: Draw::MEGABYTE, .. }));
+        }
         scenario.timeline = timeline;
         scenario
     }
@@ -162,7 +170,7 @@ impl Draw {
         }
         totem.cancel_token_hold_on_retransmit = self.one_in(2);
         if self.one_in(5) {
-            totem.unread_limit = self.rng.random_range(64 << 10..=1 << 20);
+            totem.unread_limit = self.rng.random_range(1 << 20..Self::MOST_UNREAD);
         }
         if self.one_in(5) {
             totem.first_seq = Seq::new(u32::MAX - self.rng.random_range(0..2000));
@@ -559,6 +567,7 @@ impl Draw {
     }
 
     const MEGABYTE: usize = Scenario::MAX_PAYLOAD;
+    const MOST_UNREAD: usize = 4 << 20;
 
     fn damage(&mut self) {
         for _ in 0..self.times(4) {

@@ -57,6 +57,8 @@ pub(super) struct Liveness {
     pub(super) reached: Reached,
     /// When all was reached, and how long it then has to stay so.
     settled_at: Option<Micros>,
+    /// Only the ring counts: bytes were changed, so anything may have been said.
+    damaged: bool,
     patience: Micros,
 }
 
@@ -98,6 +100,7 @@ impl Liveness {
                 delivered: Goal::within(delivered),
             },
             settled_at: None,
+            damaged: scenario.is_damaged(),
             patience: token + 2 * merge,
         }
     }
@@ -137,6 +140,9 @@ impl Liveness {
         of_messages.look(since, now, ring.is_some() && delivered);
         if self.reached.ring.is_late(since, now) {
             return wrong("L1", format!("no ring of {:?}", self.core));
+        }
+        if self.damaged {
+            return Ok(self.reached.ring.took.is_some());
         }
         if self.reached.dc.is_late(since, now) {
             return wrong("L5", format!("no agreed DC of {:?}", self.core));
