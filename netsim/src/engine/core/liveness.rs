@@ -130,7 +130,13 @@ impl Liveness {
         if let Some(before) = self.ring
             && ring != Some(before)
         {
-            return wrong("L1", format!("ring {before} of {:?} did not last, and is gone", self.core));
+            // It may have been lost before the calm, and nobody had noticed yet.
+            if now - self.since > micros(self.reached.ring.bound) {
+                return wrong("L1", format!("ring {before} of {:?} did not last, and is gone", self.core));
+            }
+            let Reached { ring, dc, delivered } = &mut self.reached;
+            [ring, dc, delivered].map(|goal| goal.took = None);
+            self.settled_at = None;
         }
         self.ring = ring;
         let (since, dc, delivered) = (self.since, self.one_dc(&core), delivered(&core));
