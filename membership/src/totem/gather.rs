@@ -67,7 +67,12 @@ impl Lists {
         let before = self.clone();
         self.proc.extend(proc);
         if failed.contains(&local.me) && !Mutant::BelievesItselfFailed.is_active() {
-            self.failed.insert(join.from);
+            // Who calls this node failed is failed to it too, unless that is from before this node's ring. It will find out
+            // when its own consensus timeout is over; to answer it in kind until then, and be answered, goes on for ever
+            // where the nodes' timeouts end one after the other (B16).
+            if join.ring_seq >= local.ring.id.seq {
+                self.failed.insert(join.from);
+            }
         } else if local.ring.members.contains(&join.from) && !Mutant::FailedNotMerged.is_active() {
             // Only members of one's own ring are believed when they call others failed (B17).
             self.failed.extend(failed);
