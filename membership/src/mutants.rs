@@ -116,6 +116,8 @@ mutants! {
     DiscardedBehindHole = "B07",
     /// What a failed recovery promised to deliver is forgotten.
     ObligationsForgotten = "-",
+    /// Nobody is told what a failed recovery promised to deliver.
+    ObligationsNotShared = "-",
 
     // Recovery.
     /// Whoever was in the old ring comes along from it, though it restarted in between.

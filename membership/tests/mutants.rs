@@ -102,7 +102,9 @@ fn scenario_for(mutant: Mutant) -> Option<fn()> {
     SCENARIOS.iter().find(|(mutants, _)| mutants.contains(&mutant)).map(|&(_, scenario)| scenario)
 }
 
-const SCENARIOS: &[(&[Mutant], fn())] = &[
+type Scenario = (&'static [Mutant], fn());
+
+const SCENARIOS: &[Scenario] = &[
     (&[Mutant::TokenNotRetransmitted], tokens_get_lost),
     (&[Mutant::AruStopsAtLongGap], a_frame_is_missing_for_long),
     (&[Mutant::RecoveryQueueTooShort], hundreds_of_frames_are_outstanding),
@@ -112,7 +114,7 @@ const SCENARIOS: &[(&[Mutant], fn())] = &[
     (&[Mutant::FramesTakenInCommit], a_frame_comes_at_any_moment),
     (&[Mutant::WrapUnsafeInstall], both_sides_of_a_merge_have_something_to_recover),
     (&[Mutant::RetransFlagMarkKept], members_have_received_different_parts),
-    (&[Mutant::ObligationsForgotten], a_recovery_fails_at_any_hop),
+    (&[Mutant::ObligationsForgotten, Mutant::ObligationsNotShared], recoveries_fail_at_any_hop),
 ];
 
 /// F29: a token that is lost costs time, not the ring.
@@ -292,32 +294,36 @@ fn members_have_received_different_parts() {
     }
 }
 
-/// A recovery with a hole in the old ring is cut short for one member, at any point of it: what the others then deliver
-/// as safe, the one delivers too.
-fn a_recovery_fails_at_any_hop() {
-    for victim in 1..=3 {
-        for hop in 0..40 {
-            let mut lab = Lab::ring(4);
+/// A recovery with a hole in the old ring is cut short for one member, at any point of it, and the next one for
+/// another: what some then deliver as safe, all deliver.
+fn recoveries_fail_at_any_hop() {
+    for (victim, hop) in (1..=4).flat_map(|victim| (6..20).map(move |hop| (victim, hop))) {
+        for (second, next_hop) in [(1, 99), (2, 7), (2, 9), (3, 8), (3, 10), (3, 11), (4, 12), (4, 13)] {
+            let mut lab = Lab::ring(5);
             lab.filter(|from, _, message, _| match message {
-                Message::Multicast(_) if from == node(4) => Fate::Drop,
+                Message::Multicast(_) if from == node(5) => Fate::Drop,
                 _ => Fate::Deliver,
             });
-            lab.send_numbered(4, Safe, 10);
-            lab.until("node 4 has sent", |lab| lab.totem_of(4).snapshot().queued == 0);
-            (1..=3).for_each(|id| lab.send_numbered(id, Safe, 10));
+            lab.send_numbered(5, Safe, 10);
+            lab.until("node 5 has sent", |lab| lab.totem_of(5).snapshot().queued == 0);
+            (1..=4).for_each(|id| lab.send_numbered(id, if id % 2 == 0 { Safe } else { Agreed }, 10));
             lab.run(ms(2));
-            lab.crash(4);
-            let old = lab.regular(1).ring.seq;
-            let mut hops = 0;
-            lab.filter(move |from, to, message, _| {
-                let recovering = matches!(message, Message::Token(token) if token.ring.seq > old);
-                hops += u32::from(recovering);
-                let cut = hops > hop && (from == node(victim)) != (to == node(victim));
-                if cut { Fate::Drop } else { Fate::Deliver }
-            });
+            lab.crash(5);
+            for (victim, hop) in [(victim, hop), (second, next_hop)] {
+                let old = lab.totem_of(2).snapshot().attempted;
+                let mut hops = 0;
+                lab.filter(move |from, to, message, _| {
+                    hops += u32::from(matches!(message, Message::Token(token) if token.ring.seq > old));
+                    let cut = hops > hop && (from == node(victim)) != (to == node(victim));
+                    if cut { Fate::Drop } else { Fate::Deliver }
+                });
+                lab.run(ms(680));
+                let others: Vec<u32> = (1..=4).filter(|&id| id != victim).collect();
+                lab.cut(&[victim], &others);
+            }
             lab.run(ms(1500));
             lab.calm();
-            lab.settles(&[1, 2, 3]);
+            lab.settles(&[1, 2, 3, 4]);
             lab.check();
         }
     }

@@ -25,8 +25,9 @@ pub(super) struct Recovery {
     pub(super) transitional: BTreeSet<NodeId>,
     /// What some of them have delivered of the old ring: safe messages up to here are safe.
     high_delivered: Seq,
-    /// Frames of the old ring that this node brings along and nobody has sent yet, by their place in its window.
-    pub(super) queue: BTreeMap<u32, Bytes>,
+    /// Frames of the old ring that this node brings along and nobody has sent yet, by their place in its window. A
+    /// carrier that is safe says that its frame's sender is one of [`Ring::obliged`] to who sends it.
+    pub(super) queue: BTreeMap<u32, (Bytes, Guarantee)>,
     /// The representative has sent the first token.
     originated: bool,
     /// This node set the token's flag "somebody still has something to recover" (B09: per recovery).
@@ -76,7 +77,11 @@ impl Recovery {
             };
             let held = low.up_to(old.window.high()).filter_map(|seq| old.window.get(seq));
             let most = if Mutant::RecoveryQueueTooShort.is_active() { 206 } else { usize::MAX };
-            queue.extend(held.take(most).map(|frame| (old.window.place(frame.seq), frame.raw.clone())));
+            queue.extend(held.take(most).map(|frame| {
+                let promised = old.obliged.contains(&frame.from) && !Mutant::ObligationsNotShared.is_active();
+                let mark = if promised { Guarantee::Safe } else { Guarantee::Agreed };
+                (old.window.place(frame.seq), (frame.raw.clone(), mark))
+            }));
         }
         let ring = Ring::new(token.ring, members, local.config.first_seq);
         let commit_token = pass_on(token, local);
@@ -123,6 +128,7 @@ impl Recovery {
             }
             inner => inner,
         });
+        let mark = frame.guarantee;
         match self.ring.window.insert(frame) {
             Ok(true) => {}
             Ok(false) => return,
@@ -130,8 +136,14 @@ impl Recovery {
         }
         match inner {
             Some(Ok(inner)) if inner.ring == local.ring.id => {
-                // Somebody has sent it for all: so need not this node.
-                self.queue.remove(&local.ring.window.place(inner.seq));
+                if mark == Guarantee::Safe {
+                    local.ring.obliged.insert(inner.from);
+                }
+                // Somebody has sent it for all: so need not this node, unless it has to say more with it.
+                let place = local.ring.window.place(inner.seq);
+                if self.queue.get(&place).is_some_and(|&(_, own)| own == mark || mark == Guarantee::Safe) {
+                    self.queue.remove(&place);
+                }
                 local.keep(inner);
             }
             Some(Err(refusal)) => local.out.refuse(refusal),
@@ -166,9 +178,9 @@ impl Recovery {
         let allowed = self.rotation.allowance(&token, &self.ring, self.backlog(), config);
         let mut sent = self.rotation.retransmit(&mut token, &mut self.ring, allowed, config, &mut local.out);
         while sent < allowed
-            && let Some((_, payload)) = self.queue.pop_first()
+            && let Some((_, (payload, guarantee))) = self.queue.pop_first()
         {
-            let frame = NewFrame { payload, guarantee: Guarantee::Agreed, encapsulated: true };
+            let frame = NewFrame { payload, guarantee, encapsulated: true };
             self.rotation.number(&mut token, &mut self.ring, frame, &mut local.out);
             sent += 1;
         }
@@ -214,7 +226,7 @@ impl Recovery {
         }
         let complete = self.install_seq.at_or_before(self.ring.window.aru());
         if self.unflagged >= 2 && complete {
-            local.ring.obliged = self.transitional.clone();
+            local.ring.obliged.extend(&self.transitional);
         }
         if Mutant::InstalledBeforeEverybodyHasAll.is_active() {
             return self.unflagged >= 2 && complete;

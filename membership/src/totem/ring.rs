@@ -19,7 +19,8 @@ pub(super) struct Ring {
     pub(super) safe: Seq,
     /// Members whose messages this node has promised to deliver even behind a hole: those of recoveries that got as
     /// far as everybody having everything (TOCS 1995, section 5: the obligation set). It outlives a recovery that
-    /// fails after that, since another member may have completed it.
+    /// fails after that, since another member may have completed it; and the next recovery tells those of it who did
+    /// not get that far, or members that go on together would deliver different messages.
     pub(super) obliged: BTreeSet<NodeId>,
 }
 

@@ -8,7 +8,7 @@
 //! |  21 |    4 | this_seqno |
 //! |  25 |   12 | ring id |
 //! |  37 |    4 | node_id: always 0 |
-//! |  41 |    4 | guarantee: 0 agreed, 1 safe |
+//! |  41 |    4 | guarantee: 0 agreed, 1 safe; of a frame that carries another: 1 if its sender has to be delivered even behind a hole (our own; corosync ignores it) |
 //! |  45 |   .. | a packet ([`super::packing`]), or a whole frame of an old ring |
 
 use bytes::Bytes;

@@ -75,7 +75,6 @@ pub struct Lab {
     /// How long a disk takes for a record.
     pub disk: Duration,
     seen: Seen,
-    pub trace: bool,
     /// Some of the datagrams that were ever sent: from whom, to whom.
     sample: Vec<(NodeId, NodeId, Bytes)>,
 }
@@ -99,7 +98,6 @@ impl Lab {
             tokens: 0,
             disk: Duration::ZERO,
             seen: Seen::default(),
-            trace: false,
             sample: Vec::new(),
         }
     }
@@ -272,22 +270,11 @@ impl Lab {
         let everyone: Vec<NodeId> = self.hosts.keys().copied().collect();
         for transmit in out {
             let message = wire::decode(&transmit.datagram).expect("what a core sends, it can read");
+            // As where fragments do not pass (F9).
             if transmit.datagram.len() > self.config.netmtu as usize {
                 continue;
             }
             self.tokens += u64::from(matches!(message, Message::Token(_)));
-            if self.trace {
-                eprintln!(
-                    "{:?} {id}->{:?} {} {}",
-                    self.now,
-                    transmit.to,
-                    self.hosts[&id].totem.as_ref().unwrap().snapshot().phase,
-                    match &message {
-                        Message::Multicast(m) => format!("mcast {} {} from {}", m.ring, m.seq, m.from),
-                        m => format!("{m:?}"),
-                    }
-                );
-            }
             let to = match transmit.to {
                 Destination::Everyone => everyone.iter().copied().filter(|&to| to != id).collect(),
                 Destination::Member(to) => vec![to],
@@ -305,7 +292,7 @@ impl Lab {
                         Fate::Duplicate(delay) => arrivals.push(self.now + self.latency + delay),
                     }
                 }
-                if self.sent % 16 == 0 {
+                if self.sent.is_multiple_of(16) {
                     self.sample.push((id, to, transmit.datagram.clone()));
                 }
                 for arrival in arrivals {
