@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use quorate_membership::mutants::Mutant;
 use quorate_membership::wire::body::{Body, NodeInfo, SERVICES};
 use quorate_membership::{Cause, Config, Event, NodeId, Regular, RingId, Service, ServiceMessage};
 use tracing::{info, warn};
@@ -174,7 +175,17 @@ impl Election {
             name: self.name.clone(),
         };
         let say = Say { node_info: self.quorum.node_info(self.me, members), candidacy };
-        (say, self.unsettled(Some(*ring), members, regular.why()))
+        let mut status = self.unsettled(Some(*ring), members, regular.why());
+        if Mutant::QuorumKeptInNewRing.is_active() {
+            status.quorate = self.status.quorate;
+        }
+        if Mutant::DcKeptInNewRing.is_active() {
+            status.dc = self.status.dc;
+        }
+        if Mutant::StatusOfOldRing.is_active() {
+            status.ring = self.status.ring;
+        }
+        (say, status)
     }
 
     /// A member speaks.
@@ -204,8 +215,14 @@ impl Election {
         let Verdict { total_votes, expected_votes, quorum, inquorate } =
             self.quorum.judge(&members, &node_infos);
         let quorate = inquorate.is_none();
-        let dc = candidacies.values().max().map(|elected| elected.node.0);
-        let term = dc.filter(|_| quorate).map(|dc| Term { ring_seq: ring.seq, hand_over: 0, node: dc });
+        let dc = match candidacies.values().max() {
+            Some(_) if Mutant::EachElectsItself.is_active() => Some(self.me),
+            elected => elected.map(|elected| elected.node.0),
+        };
+        let has_term = quorate || Mutant::TermWithoutQuorum.is_active();
+        let kept = self.tenure.filter(|_| Mutant::TermKeptByIncumbent.is_active() && dc == Some(self.me));
+        let new = dc.map(|dc| Term { ring_seq: ring.seq, hand_over: 0, node: dc });
+        let term = kept.or(new).filter(|_| has_term);
 
         if dc == Some(self.me) {
             self.tenure = term.or(self.tenure);
@@ -285,6 +302,10 @@ impl Hearing {
         // ones: who knows of a later term did not learn it on a ring.
         if candidacy.known.is_some_and(|term| term.ring_seq >= self.ring.seq) {
             warn!(%from, known = ?candidacy.known, ring = %self.ring, "a candidacy from the future is not counted");
+            return;
+        }
+        if Mutant::LateCandidaciesUnheard.is_active() && self.candidacies.len() >= self.members.len() / 2 + 1
+        {
             return;
         }
         self.candidacies.entry(from).or_insert(candidacy);

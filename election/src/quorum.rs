@@ -32,6 +32,7 @@ use std::fmt;
 
 use quorate_membership::NodeId;
 use quorate_membership::config::QuorumConfig;
+use quorate_membership::mutants::Mutant;
 use quorate_membership::wire::body::NodeInfo;
 use serde::{Serialize, Serializer};
 
@@ -126,8 +127,12 @@ impl Quorum {
         let total_votes = infos().fold(0, |total: u32, info| total.saturating_add(info.votes));
         let in_force = infos().filter(was_quorate).map(|info| info.expected_votes).max();
         let announced = infos().map(|info| info.expected_votes).max().filter(|&expected| expected > 0);
-        let expected_votes = in_force.or(announced).map(|expected| expected.max(total_votes));
-        let quorum = expected_votes.map(|expected| expected / 2 + 1);
+        let expected_votes = match in_force.or(announced) {
+            Some(_) if Mutant::ExpectedVotesFollowMembers.is_active() => Some(total_votes),
+            expected => expected.map(|expected| expected.max(total_votes)),
+        };
+        let one_more = u32::from(!Mutant::HalfIsQuorate.is_active());
+        let quorum = expected_votes.map(|expected| expected / 2 + one_more);
 
         let silent: BTreeSet<NodeId> = members.iter().copied().filter(|id| !said.contains_key(id)).collect();
         let inquorate = match quorum {

@@ -206,6 +206,26 @@ mutants! {
     BarriersKept = "-",
     /// Who was in both rings did neither leave nor join, though it restarted in between.
     JoinedByDifference = "B60",
+
+    // Quorum and election.
+    /// Half of the votes are enough.
+    HalfIsQuorate = "B51",
+    /// As many votes are expected as are present.
+    ExpectedVotesFollowMembers = "B55",
+    /// A ring counts as quorate until its members have spoken, if the one before it was.
+    QuorumKeptInNewRing = "B57",
+    /// The DC of the old ring is that of the new one until its members have spoken.
+    DcKeptInNewRing = "-",
+    /// The status names the ring before.
+    StatusOfOldRing = "B57",
+    /// Each member elects itself.
+    EachElectsItself = "-",
+    /// A ring without quorum has a term.
+    TermWithoutQuorum = "-",
+    /// An incumbent keeps its term.
+    TermKeptByIncumbent = "-",
+    /// A candidacy is heard only if it comes before the member's own.
+    LateCandidaciesUnheard = "-",
 }
 
 impl fmt::Display for Mutant {

@@ -106,6 +106,7 @@ type Scenario = (&'static [Mutant], fn());
 
 const SCENARIOS: &[Scenario] = &[
     (&[Mutant::TokenNotRetransmitted], tokens_get_lost),
+    (&[Mutant::NoSenderFilterBehindHole], a_cause_is_lost),
     (&[Mutant::AruStopsAtLongGap], a_frame_is_missing_for_long),
     (&[Mutant::RecoveryQueueTooShort], hundreds_of_frames_are_outstanding),
     (&[Mutant::EmptyMessageLost], an_empty_message_is_sent),
@@ -147,6 +148,25 @@ fn a_frame_is_missing_for_long() {
     });
     (0..1500).for_each(|_| lab.send_numbered(1, Agreed, 1200));
     lab.run(ms(10));
+    lab.calm();
+    lab.send_numbered(1, Safe, 10);
+    lab.settles(&[1, 2]);
+    lab.check();
+}
+
+/// What a sender that is gone had seen is lost: so is what it then said (S10).
+fn a_cause_is_lost() {
+    let mut lab = Lab::ring(4);
+    lab.filter(|from, to, message, _| match message {
+        Message::Multicast(frame) if frame.from == node(4) && (from, to) != (node(4), node(3)) => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    lab.send_numbered(4, Agreed, 10);
+    lab.until("node 3 has it", |lab| lab.texts(3).len() == 1);
+    lab.send_numbered(3, Agreed, 10);
+    lab.run(ms(1));
+    lab.crash(3);
+    lab.crash(4);
     lab.calm();
     lab.settles(&[1, 2]);
     lab.check();

@@ -100,6 +100,8 @@ pub mod fault;
 pub mod history;
 pub mod invariants;
 mod journal;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod observed;
 mod scenario;
 mod swarm;
