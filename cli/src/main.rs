@@ -1,43 +1,116 @@
-//! The program `quorate`.
+//! `quorate`: group membership, quorum and DC election, the daemon and its tools.
 
+mod cat;
+mod completions;
 mod config;
 mod decode;
+mod demo;
+mod node;
 mod pcap;
+mod socket;
+mod status;
 
+use std::error::Error;
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Group membership, quorum and DC election
-#[derive(Parser)]
-#[command(version)]
+/// Group membership, totally ordered multicast, quorum and DC election.
+///
+/// The nodes of a group form a Totem ring, wire-compatible with corosync 3.1, on which all messages have one order. They
+/// agree on who is a member, whether the members are a quorum, and which of them is the designated controller (DC).
+#[derive(Debug, Parser)]
+#[command(name = "quorate", version, max_term_width = 100)]
+#[command(after_help = "\
+Try it: `quorate demo` runs three nodes on this host and kills the DC.
+
+Exit codes: 0 done, 1 failed (one line on stderr says why and what to do), 2 wrong usage; `status` and `decode` have their own.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
+    Node(node::NodeArgs),
+    Status(status::StatusArgs),
+    Cat(cat::CatArgs),
+    Demo(demo::DemoArgs),
     /// Look at a configuration
     Config(config::ConfigArgs),
     Decode(decode::DecodeArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// Why a command did not do what was asked: one line, which says what to do about it.
+#[derive(Debug)]
+struct Failure(String);
+
+impl Failure {
+    fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl From<Box<dyn Error>> for Failure {
+    fn from(error: Box<dyn Error>) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Prints a text on stdout.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush())).map(|_| ())
+}
+
+/// Whether somebody still reads what we write: that nobody does, as in `quorate cat g | head -1`, is no failure.
+fn written(result: io::Result<()>) -> Result<bool, Failure> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(format!("cannot write to stdout: {error}"))),
+    }
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Config(args) => match config::run(args) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("quorate: {error}");
-                ExitCode::FAILURE
-            }
-        },
+    let done = match Cli::parse().command {
+        Command::Node(args) => node::run(args),
+        Command::Status(args) => status::run(&args),
+        Command::Cat(args) => cat::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Config(args) => config::run(args).map(|()| ExitCode::SUCCESS).map_err(Failure::from),
         Command::Decode(args) => match decode::run(args) {
-            Ok(code) => code,
+            Ok(code) => Ok(code),
+            // 1 says that something in the capture was refused.
             Err(error) => {
                 eprintln!("quorate: {error}");
-                ExitCode::from(2)
+                Ok(ExitCode::from(2))
             }
         },
+        Command::Completions(args) => completions::run(&args),
+    };
+    done.unwrap_or_else(|failure| {
+        eprintln!("quorate: {failure}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
     }
 }

@@ -178,7 +178,7 @@ fn the_token_timeout_grows_with_the_node_list() {
         &[
             (
                 "totem.token",
-                "1650 ms, derived from 1000 ms (c:5) and 1 times totem.token_coefficient, for a list of 3 nodes",
+                "1650 ms, derived from 1000 ms (c:5) and totem.token_coefficient, for a list of 3 nodes",
             ),
             ("totem.token_coefficient", "650 ms, default"),
             (
@@ -246,6 +246,10 @@ fn a_value_out_of_bounds_is_found_at_its_line_or_at_its_origin() {
     check_error(
         &with_totem("token_warning: 101"),
         "c:5: totem.token_warning must be a whole number from 0 to 100",
+    );
+    check_error(
+        &with_totem("downcheck: 29"),
+        "c:5: totem.downcheck must be a whole number from 30 to 4294967295",
     );
     check_error(
         &with_totem("interface {\nmcastport: 1\n}"),

@@ -175,9 +175,9 @@ fn a_crashed_node_is_out_after_token_and_consensus_timeout() {
         assert_eq!(regular.left, ids(&[victim]));
         // Whoever notices first says so; the others hear it from there.
         let why = regular.why();
-        assert!(why.starts_with("no token came for 100 ms") || why.contains("gave up the ring"), "{why}");
+        assert!(why.starts_with("no token came for 300 ms") || why.contains("gave up the ring"), "{why}");
         let blamed =
-            [format!("node {victim} did not answer within 120 ms"), format!("declared node {victim} failed")];
+            [format!("node {victim} did not answer within 360 ms"), format!("declared node {victim} failed")];
         assert!(blamed.iter().any(|blame| why.contains(blame)), "{why}");
         lab.check();
     }
@@ -190,7 +190,7 @@ fn a_node_that_leaves_needs_no_timeout() {
         lab.leave(leaver);
         let rest: Vec<u32> = (1..=3).filter(|&id| id != leaver).collect();
         let took = lab.until_ring(&rest);
-        assert!(took < ms(30), "took {took:?}");
+        assert!(took < ms(60), "took {took:?}");
         assert_eq!(lab.regular(rest[0]).why(), format!("node {leaver} left"));
         assert_eq!(lab.events(leaver).last(), Some(&Event::Left(Cause::LeaveRequested)));
         assert_eq!(lab.try_send(leaver, Agreed, "late"), Err(MulticastError::Left));
@@ -213,7 +213,7 @@ fn a_leave_that_is_lost_is_said_again() {
     lab.leave(2);
     let took = lab.until_ring(&[1, 3]);
     assert_eq!(lost.get(), 4, "two copies each of two attempts");
-    assert!(took < ms(60), "took {took:?}");
+    assert!(took < ms(90), "took {took:?}");
 }
 
 #[test]
@@ -399,8 +399,8 @@ fn a_member_that_receives_no_frames_is_put_out() {
 #[test]
 fn a_node_that_stood_still_says_so_and_blames_nobody() {
     let mut lab = Lab::ring(3);
-    let now = lab.now + ms(80);
-    let late = lab.totem(2).poll_timeout().unwrap() + ms(70);
+    let now = lab.now + ms(200);
+    let late = lab.totem(2).poll_timeout().unwrap() + ms(100);
     lab.totem(2).handle_timeout(late.max(now));
     assert!(lab.totem(2).stats().stalls == 1);
     lab.run(ms(1));
@@ -548,7 +548,7 @@ fn chaos(seed: u64) {
                 lab.lose(share);
             }
             1 => {
-                let bound = lab.rng.random_range(1..60);
+                let bound = lab.rng.random_range(1..150);
                 lab.filter(move |_, _, _, rng| match rng.random_range(0..10) {
                     0 => Fate::Delay(ms(rng.random_range(0..bound))),
                     1 => Fate::Duplicate(ms(rng.random_range(0..bound))),
@@ -585,7 +585,7 @@ fn chaos(seed: u64) {
                 }
             }
         }
-        let pause = lab.rng.random_range(0..150);
+        let pause = lab.rng.random_range(0..450);
         lab.run(ms(pause));
     }
     lab.calm();
@@ -595,7 +595,7 @@ fn chaos(seed: u64) {
         }
     }
     lab.until_ring(&(1..=n).collect::<Vec<_>>());
-    lab.run(ms(500));
+    lab.run(ms(1500));
     lab.check();
 }
 

@@ -64,30 +64,32 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let TotemConfig { token, consensus, token_retransmit, .. } = self.totem;
-        if consensus < token.mul_f64(1.2) {
+        // Rounded as the default is, which must not be warned about.
+        let least = defaults::consensus(u64::try_from(token.as_millis()).unwrap_or(u64::MAX));
+        if consensus < Duration::from_millis(least) {
             warnings.push(format!(
-                "totem.consensus ({} ms) is below 1.2 times totem.token ({} ms): a slow member can be left out of a \
-                 ring for no fault; raise totem.consensus to {} ms",
-                consensus.as_millis(),
-                token.as_millis(),
-                defaults::consensus(u64::try_from(token.as_millis()).unwrap_or(u64::MAX)),
+                "totem.consensus ({}) is below 1.2 times totem.token ({}): a slow member can be left out of a ring \
+                 for no fault; raise totem.consensus to {least} ms",
+                Millis(consensus),
+                Millis(token),
             ));
         }
         if token_retransmit >= token {
             warnings.push(format!(
-                "totem.token_retransmit ({} ms) is not below totem.token ({} ms): a single lost datagram then breaks \
-                 the ring; leave totem.token_retransmit out",
-                token_retransmit.as_millis(),
-                token.as_millis(),
+                "totem.token_retransmit ({}) is not below totem.token ({}): a single lost datagram then breaks the \
+                 ring; leave totem.token_retransmit out",
+                Millis(token_retransmit),
+                Millis(token),
             ));
         }
         let listed = self.nodes.iter().fold(0u32, |sum, node| sum.saturating_add(node.votes));
-        match self.quorum.expected_votes {
-            Some(expected) if expected < listed => warnings.push(format!(
+        if let Some(expected) = self.quorum.expected_votes
+            && listed / 2 > expected / 2
+        {
+            warnings.push(format!(
                 "quorum.expected_votes ({expected}) is below the votes of the node list ({listed}): two halves of the \
                  cluster could both be quorate; leave quorum.expected_votes out"
-            )),
-            _ => {}
+            ));
         }
         warnings
     }
@@ -245,7 +247,11 @@ mod tests {
     #[test]
     fn a_short_consensus_timeout_is_a_warning_only() {
         let mut config = Config::new(NodeId::new(1).unwrap());
-        assert_eq!(config.warnings(), Vec::<String>::new());
+        for token in [1650, 2076, 3000, 5000] {
+            config.totem = TotemConfig::for_token(ms(token));
+            assert_eq!(config.warnings(), Vec::<String>::new(), "{token}");
+        }
+        config.totem = TotemConfig::default();
         config.totem.consensus = config.totem.token;
         assert_eq!(config.check(), Ok(()));
         assert!(

@@ -1,5 +1,6 @@
 //! From the keys of corosync.conf to a [`Config`]: what each means, and what it is when it is not set.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::reader::Reader;
@@ -85,7 +86,7 @@ pub fn parse_document(file: &str, text: &[u8]) -> Result<grammar::Document, Conf
 }
 
 /// What a number of corosync.conf may be, unless something narrower is said.
-const ANY: std::ops::RangeInclusive<u32> = 0..=u32::MAX;
+const ANY: RangeInclusive<u32> = 0..=u32::MAX;
 
 impl Reader<'_> {
     fn config(&mut self) -> Result<Config, ConfigError> {
@@ -208,6 +209,7 @@ impl Reader<'_> {
 
     /// The timeouts and limits, for a list of this many nodes.
     fn totem(&mut self, listed_nodes: usize) -> Result<TotemConfig, ConfigError> {
+        const TIMEOUT: RangeInclusive<u32> = defaults::MIN_TIMEOUT as u32..=u32::MAX;
         const RETRANSMITS: &str = "totem.token_retransmits_before_loss_const";
         let (ms, default) = (Duration::from_millis, || Source::Default);
 
@@ -257,34 +259,47 @@ impl Reader<'_> {
             unread_limit: self.count("quorate.unread_limit", "bytes", defaults::UNREAD_LIMIT)? as usize,
             first_seq: Seq::new(0),
         };
-        self.without_effect("totem.token_warning", 100)?;
-        self.without_effect("totem.heartbeat_failures_allowed", u32::MAX)?;
-        self.without_effect("totem.max_network_delay", u32::MAX)?;
-        self.without_effect("totem.downcheck", u32::MAX)?;
+        self.without_effect("totem.token_warning", 0..=100)?;
+        self.without_effect("totem.heartbeat_failures_allowed", ANY)?;
+        self.without_effect("totem.max_network_delay", TIMEOUT)?;
+        self.without_effect("totem.downcheck", TIMEOUT)?;
         Ok(totem)
     }
 
     /// The token timeout that counts, coefficient included.
     fn token(&mut self, listed_nodes: usize) -> Result<u64, ConfigError> {
-        const TOKEN: &str = "totem.token";
-        let token = self.number_of(TOKEN, "ms", defaults::TOKEN, Source::Default)?;
-        let base = self.settings.pop();
+        let (token, source) = self.take_number("totem.token", defaults::TOKEN, Source::Default)?;
         let coefficient =
             self.number_or_zero("totem.token_coefficient", "ms", defaults::TOKEN_COEFFICIENT)?;
         let effective = defaults::effective_token(token, coefficient, listed_nodes);
-        let source = match base {
-            Some(base) if effective == token => base.source,
-            base => Source::derived(format!(
-                "{token} ms ({}) and {} times totem.token_coefficient, for a list of {listed_nodes} nodes",
-                base.map_or(Source::Default, |base| base.source),
-                listed_nodes - 2,
-            )),
+        let source = if effective == token {
+            source
+        } else {
+            Source::derived(format!(
+                "{token} ms ({source}) and totem.token_coefficient, for a list of {listed_nodes} nodes"
+            ))
         };
-        self.show(TOKEN, effective, "ms", source);
+        self.show("totem.token", effective, "ms", source);
         Ok(effective)
     }
 
     /// A number for which 0 stands for the default.
+    fn take_number(
+        &mut self,
+        path: &str,
+        otherwise: u64,
+        source: Source,
+    ) -> Result<(u64, Source), ConfigError> {
+        if let Some(entry) = self.take(path) {
+            let number = self.number(entry, ANY)?;
+            if number != 0 {
+                return Ok((number.into(), self.line(entry)));
+            }
+        }
+        Ok((otherwise, source))
+    }
+
+    /// The same, shown.
     fn number_of(
         &mut self,
         path: &str,
@@ -292,15 +307,9 @@ impl Reader<'_> {
         otherwise: u64,
         source: Source,
     ) -> Result<u64, ConfigError> {
-        if let Some(entry) = self.take(path) {
-            let number = self.number(entry, ANY)?;
-            if number != 0 {
-                self.show(path, number, unit, self.line(entry));
-                return Ok(number.into());
-            }
-        }
-        self.show(path, otherwise, unit, source);
-        Ok(otherwise)
+        let (number, source) = self.take_number(path, otherwise, source)?;
+        self.show(path, number, unit, source);
+        Ok(number)
     }
 
     /// A number for which 0 stands for itself.
@@ -319,11 +328,12 @@ impl Reader<'_> {
         Ok(u32::try_from(number).unwrap_or(u32::MAX))
     }
 
-    /// A number that corosync heeds and this program does not.
-    fn without_effect(&mut self, path: &str, most: u32) -> Result<(), ConfigError> {
+    /// A number that corosync heeds and this program does not; 0 stands for the default, or for off.
+    fn without_effect(&mut self, path: &str, range: RangeInclusive<u32>) -> Result<(), ConfigError> {
         if let Some(entry) = self.take(path)
-            && self.number(entry, 0..=most)? != 0
+            && self.number(entry, ANY)? != 0
         {
+            self.number(entry, range)?;
             self.warn(Some(entry.line), format!("{path}: not implemented yet, ignored"));
         }
         Ok(())
@@ -397,7 +407,7 @@ impl Reader<'_> {
             "allow_downscale",
             "expected_votes_tracking",
         ] {
-            self.without_effect(&format!("quorum.{option}"), u32::MAX)?;
+            self.without_effect(&format!("quorum.{option}"), ANY)?;
         }
         if let Some(entry) = self.take("quorum.auto_tie_breaker_node") {
             self.warn(Some(entry.line), "quorum.auto_tie_breaker_node: not implemented yet, ignored");

@@ -126,7 +126,7 @@ impl Local {
             // Carried messages were delivered as messages of the ring they come from.
             return;
         }
-        let packet = match Packet::decode(&frame.payload) {
+        let packet = match Packet::decode_in(&frame.payload, frame.order()) {
             Ok(packet) => packet,
             Err(refusal) => return self.out.refuse(refusal),
         };
@@ -142,14 +142,14 @@ impl Local {
     }
 
     fn deliver_message(&mut self, frame: &Multicast, message: &Bytes) -> Result<(), Refusal> {
-        let Addressed { groups, body } = Addressed::decode(message)?;
+        let Addressed { groups, body } = Addressed::decode_in(message, frame.order())?;
         let known = |group: &Bytes| [SERVICES, SYNC, QUORATE].into_iter().find(|known| group == known);
         // A message for groups that nobody here is in is none of our business.
         let Some(group) = groups.iter().find_map(known) else { return Ok(()) };
         let service = |service, message| {
             Event::Service(ServiceMessage { ring: frame.ring, from: frame.from, service, message })
         };
-        match Body::decode(group, &body)? {
+        match Body::decode_in(group, &body, frame.order())? {
             sync @ (Body::ServiceBuild { .. } | Body::Barrier { .. }) => self.advance_sync(frame.from, &sync),
             Body::NodeInfo(_) => self.out.tell(service(Service::Votequorum, body)),
             Body::Quorate(message) => self.out.tell(service(Service::Quorate, message)),

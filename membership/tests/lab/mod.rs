@@ -63,10 +63,10 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// A network without nodes. The timers are short ones: token 100 ms.
+    /// A network without nodes. The timers are short ones: token 300 ms.
     pub fn new(seed: u64) -> Self {
-        let mut config = TotemConfig::for_token(ms(100));
-        config.join = ms(10);
+        let mut config = TotemConfig::for_token(ms(300));
+        config.join = ms(30);
         config.merge = ms(40);
         Self {
             now: Time::from_micros(0),
@@ -273,11 +273,11 @@ impl Lab {
         while self.step(until) {}
     }
 
-    /// Runs until `done`, at most five simulated seconds; returns how long it took.
+    /// Runs until `done`, at most fifteen simulated seconds; returns how long it took.
     pub fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) -> Duration {
         let start = self.now;
         while !done(self) {
-            assert!(self.step(start + ms(5000)), "{what}: not within 5 s; {}", self.describe());
+            assert!(self.step(start + ms(15_000)), "{what}: not within 15 s; {}", self.describe());
         }
         self.now - start
     }

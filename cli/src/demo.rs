@@ -1,0 +1,550 @@
+//! `quorate demo`.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use quorate_membership::NodeId;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::socket::address::Which;
+use crate::socket::{Cat, GuaranteeName, Request, Wish};
+use crate::{Failure, print, status};
+
+/// How long the whole may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How often to look for what nobody tells us: a socket that is not there yet, a process that ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Watch three nodes on this host form a ring, elect a DC, lose it, elect another, and take the lost one back.
+///
+/// Three processes of `quorate node` talk by real IP multicast over the loopback interface; no root is needed, and nothing
+/// outside of a temporary directory is written. It takes some seconds.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 all of it was seen, 1 it was not (the reason is on stderr), 2 wrong usage."
+)]
+pub(crate) struct DemoArgs {
+    /// How long without a token until it counts as lost, in milliseconds: most of the time that a new DC takes
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(150..=5000))]
+    token: u32,
+    /// Keep the temporary directory with the configuration and the logs, and say where it is
+    #[arg(long)]
+    keep: bool,
+}
+
+pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot("start"))?;
+    let directory =
+        tempfile::Builder::new().prefix("quorate-demo-").tempdir().map_err(cannot("make a directory"))?;
+    let seen = runtime.block_on(async {
+        // Dropping the play kills what is left of its processes.
+        tokio::select! {
+            biased;
+            seen = play(args, directory.path()) => seen,
+            () = tokio::time::sleep(LIMIT) => {
+                Err(Failure::new(format!("not all was seen within {} s", LIMIT.as_secs())))
+            }
+            stopped = stopped() => stopped,
+        }
+    });
+    if args.keep {
+        let kept = directory.keep();
+        print(&format!("Configuration and logs: {}\n", kept.display()))?;
+    }
+    seen.map(|()| ExitCode::SUCCESS)
+}
+
+/// Ready when the user has had enough.
+async fn stopped() -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot("listen to signals"))?;
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    Err(Failure::new("stopped before all was seen"))
+}
+
+fn cannot(what: &'static str) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure::new(format!("cannot {what}: {error}"))
+}
+
+/// The four acts, and what was seen in each.
+async fn play(args: &DemoArgs, directory: &Path) -> Result<(), Failure> {
+    let network = Network::find()?;
+    fs::write(directory.join("corosync.conf"), network.corosync_conf(args.token))
+        .map_err(cannot("write the configuration"))?;
+    let mut stage = Stage::new(directory);
+    let mut seen = Vec::new();
+    print(&format!(
+        "Three nodes on this host: {}; multicast group {}, port {}.\n",
+        network
+            .members()
+            .map(|(id, address, _)| format!("node{id} {address}"))
+            .collect::<Vec<_>>()
+            .join(", "),
+        network.group(),
+        network.port,
+    ))?;
+
+    stage.say("demo", &format!("starting node1, node2 and node3, token timeout {} ms", args.token))?;
+    let all = BTreeSet::from([1, 2, 3]);
+    let started = Instant::now();
+    for id in &all {
+        stage.start(*id)?;
+    }
+    let dc = stage.agreement_of(&all).await?;
+    seen.push(("the ring formed, with quorum", started.elapsed(), format!("node{dc} is DC")));
+    stage.show_status(dc).await?;
+
+    stage.say("demo", &format!("killing node{dc}, the DC, with SIGKILL"))?;
+    let killed = Instant::now();
+    stage.kill(dc).await?;
+    let survivors = all.iter().copied().filter(|id| *id != dc).collect();
+    let heir = stage.agreement_of(&survivors).await?;
+    seen.push(("the DC was killed, and a new one elected", killed.elapsed(), format!("node{heir} is DC")));
+    stage.show_status(heir).await?;
+
+    stage.say("demo", &format!("starting node{dc} again"))?;
+    let restarted = Instant::now();
+    stage.start(dc)?;
+    let leader = stage.agreement_of(&all).await?;
+    seen.push(("the lost node came back", restarted.elapsed(), format!("node{leader} is DC")));
+    stage.show_status(leader).await?;
+
+    stage.say("demo", "asking all to leave, with SIGTERM")?;
+    let asked = Instant::now();
+    stage.leave().await?;
+    seen.push(("all left, and ended in good order", asked.elapsed(), String::new()));
+    print(&summary(&seen))
+}
+
+fn summary(seen: &[(&str, Duration, String)]) -> String {
+    let mut table = String::from("\nSeen:\n");
+    for (what, took, outcome) in seen {
+        let row = format!("  {what:<42}{:>6} ms   {outcome}", took.as_millis());
+        table.push_str(row.trim_end());
+        table.push('\n');
+    }
+    table
+}
+
+/// Addresses and ports that are free on this host.
+struct Network {
+    addresses: [Ipv4Addr; 3],
+    port: u16,
+}
+
+impl Network {
+    fn find() -> Result<Self, Failure> {
+        // Linux has all of 127/8; elsewhere there is one address, and each node has a port of its own.
+        let several = [1, 2, 3].map(|last| Ipv4Addr::new(127, 0, 0, last));
+        let has_all = several.iter().all(|address| UdpSocket::bind((*address, 0)).is_ok());
+        let addresses = if has_all { several } else { [Ipv4Addr::LOCALHOST; 3] };
+        for _ in 0..100 {
+            let any = UdpSocket::bind((addresses[0], 0)).and_then(|socket| socket.local_addr());
+            let port = any.map_err(cannot("find a free port"))?.port();
+            if (6..65000).contains(&port) && is_free(&addresses, port) {
+                return Ok(Self { addresses, port });
+            }
+        }
+        Err(Failure::new(
+            "no free port found on the loopback interface: end what uses them all, and try again",
+        ))
+    }
+
+    /// A group for this run alone: the port is only ours.
+    fn group(&self) -> Ipv4Addr {
+        let [high, low] = self.port.to_be_bytes();
+        Ipv4Addr::new(239, 255, high, low)
+    }
+
+    /// Id, address and port of each node.
+    fn members(&self) -> impl Iterator<Item = (u32, Ipv4Addr, u16)> + '_ {
+        let shared = self.addresses[0] != self.addresses[1];
+        (1..).zip(0..).zip(self.addresses).map(move |((id, place), address): ((u32, u16), _)| {
+            (id, address, if shared { self.port } else { self.port + 2 * place })
+        })
+    }
+
+    fn corosync_conf(&self, token: u32) -> String {
+        let mut conf = format!(
+            "totem {{\n\
+             \tversion: 2\n\
+             \tcluster_name: quorate-demo\n\
+             \ttransport: local\n\
+             \tsecauth: off\n\
+             \ttoken: {token}\n\
+             \ttoken_coefficient: 0\n\
+             \tinterface {{\n\
+             \t\tmcastaddr: {}\n\
+             \t\tmcastport: {}\n\
+             \t}}\n\
+             }}\n\
+             nodelist {{\n",
+            self.group(),
+            self.port,
+        );
+        for (id, address, port) in self.members() {
+            let _ =
+                write!(conf, "\tnode {{\n\t\tnodeid: {id}\n\t\tname: node{id}\n\t\tring0_addr: {address}\n");
+            if port != self.port {
+                let _ = writeln!(conf, "\t\tport: {port}");
+            }
+            conf.push_str("\t}\n");
+        }
+        conf.push_str("}\nquorum {\n\tprovider: corosync_votequorum\n}\n");
+        conf
+    }
+}
+
+/// Whether the ports that the nodes may use are: each node's own, and the one below, from which it sends.
+fn is_free(addresses: &[Ipv4Addr], port: u16) -> bool {
+    let ports = port - 1..=port + 4;
+    addresses.iter().all(|address| ports.clone().all(|port| UdpSocket::bind((*address, port)).is_ok()))
+}
+
+/// The nodes, and what they have said.
+struct Stage {
+    directory: PathBuf,
+    nodes: Vec<Actor>,
+    words: mpsc::Receiver<(u32, u64, Word)>,
+    speaker: mpsc::Sender<(u32, u64, Word)>,
+    runs: u64,
+    began: Instant,
+}
+
+/// A running node.
+struct Actor {
+    id: u32,
+    /// Words of an earlier run of the same node may still come in.
+    run: u64,
+    process: Child,
+    log: PathBuf,
+    view: View,
+}
+
+/// What a node says over its socket (`quorate cat --status`).
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+enum Word {
+    Regular {
+        ring: String,
+        members: Vec<NodeId>,
+        cause: String,
+    },
+    Status(View),
+    Error {
+        message: String,
+    },
+    #[serde(other)]
+    Other,
+}
+
+/// The state of the group as a node sees it.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+struct View {
+    ring: Option<String>,
+    settled: bool,
+    quorate: bool,
+    dc: Option<u32>,
+    nodes: Vec<Presence>,
+}
+
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+struct Presence {
+    id: u32,
+    online: bool,
+}
+
+impl View {
+    fn online(&self) -> BTreeSet<u32> {
+        self.nodes.iter().filter(|node| node.online).map(|node| node.id).collect()
+    }
+}
+
+/// The DC, if these nodes, and no others, are in one quorate ring and name the same DC.
+fn agreed(views: &[&View], members: &BTreeSet<u32>) -> Option<u32> {
+    let first = views.first()?;
+    let complete = |view: &&View| {
+        view.settled
+            && view.quorate
+            && view.ring == first.ring
+            && view.dc == first.dc
+            && view.online() == *members
+    };
+    first.dc.filter(|dc| members.contains(dc) && views.iter().all(complete))
+}
+
+impl Stage {
+    fn new(directory: &Path) -> Self {
+        let (speaker, words) = mpsc::channel(64);
+        Self {
+            directory: directory.to_owned(),
+            nodes: Vec::new(),
+            words,
+            speaker,
+            runs: 0,
+            began: Instant::now(),
+        }
+    }
+
+    fn say(&self, who: &str, what: &str) -> Result<(), Failure> {
+        print(&format!("{:>8.3} s  {who:<6} {what}\n", self.began.elapsed().as_secs_f64()))
+    }
+
+    fn socket(&self, id: u32) -> PathBuf {
+        self.directory.join(format!("{id}.sock"))
+    }
+
+    fn start(&mut self, id: u32) -> Result<(), Failure> {
+        let log = self.directory.join(format!("node{id}.log"));
+        let to_log = File::options().create(true).append(true).open(&log).map_err(cannot("write a log"))?;
+        let program = std::env::current_exe().map_err(cannot("find this program"))?;
+        let process = Command::new(program)
+            .args(["node", "--die-with-parent", "--name", &format!("node{id}"), "--config"])
+            .arg(self.directory.join("corosync.conf"))
+            .arg("--state-dir")
+            .arg(self.directory.join(format!("state{id}")))
+            .arg("--socket")
+            .arg(self.socket(id))
+            .env_remove("NOTIFY_SOCKET")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(to_log)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(cannot("start a node"))?;
+        self.runs += 1;
+        let run = self.runs;
+        self.nodes.push(Actor { id, run, process, log, view: View::default() });
+        tokio::spawn(listen(self.socket(id), id, run, self.speaker.clone()));
+        Ok(())
+    }
+
+    /// Waits until these nodes have one ring, quorum and one DC: this one.
+    async fn agreement_of(&mut self, members: &BTreeSet<u32>) -> Result<u32, Failure> {
+        loop {
+            let views: Vec<&View> = self.nodes.iter().map(|node| &node.view).collect();
+            if let Some(dc) = agreed(&views, members) {
+                self.say("demo", &format!("all agree: node{dc} is DC of a ring with quorum"))?;
+                return Ok(dc);
+            }
+            tokio::select! {
+                biased;
+                Some((id, run, word)) = self.words.recv() => self.hear(id, run, word)?,
+                () = tokio::time::sleep(LOOK_AGAIN) => self.check_on_all()?,
+            }
+        }
+    }
+
+    fn hear(&mut self, id: u32, run: u64, word: Word) -> Result<(), Failure> {
+        let Some(node) = self.nodes.iter_mut().find(|node| (node.id, node.run) == (id, run)) else {
+            return Ok(());
+        };
+        let said = match word {
+            Word::Regular { ring, members, cause } => {
+                let members: Vec<String> = members.iter().map(ToString::to_string).collect();
+                format!("ring {ring} with members {}: {cause}", members.join(" "))
+            }
+            Word::Status(view) => {
+                let before = std::mem::replace(&mut node.view, view);
+                let view = &node.view;
+                if !view.settled || (before.dc, before.quorate) == (view.dc, view.quorate) {
+                    return Ok(());
+                }
+                let dc = view.dc.map_or_else(|| "NONE".to_owned(), |dc| format!("node{dc}"));
+                format!("DC {dc}, partition {} quorum", if view.quorate { "with" } else { "WITHOUT" })
+            }
+            Word::Error { .. } | Word::Other => return Ok(()),
+        };
+        self.say(&format!("node{id}"), &said)
+    }
+
+    /// An error if a process has ended by itself, with its own last words.
+    fn check_on_all(&mut self) -> Result<(), Failure> {
+        for node in &mut self.nodes {
+            if let Some(exit) = node.process.try_wait().map_err(cannot("look after a node"))? {
+                let log = fs::read_to_string(&node.log).unwrap_or_default();
+                let last = log.lines().last().unwrap_or("it said nothing");
+                return Err(Failure::new(format!("node{} ended with {exit}: {last}", node.id)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn kill(&mut self, id: u32) -> Result<(), Failure> {
+        let (gone, rest) = std::mem::take(&mut self.nodes).into_iter().partition(|node| node.id == id);
+        self.nodes = rest;
+        let gone: Vec<Actor> = gone;
+        for mut node in gone {
+            node.process.kill().await.map_err(cannot("kill a node"))?;
+        }
+        Ok(())
+    }
+
+    async fn leave(&mut self) -> Result<(), Failure> {
+        for node in &self.nodes {
+            let id = node.process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+            if let Some(id) = id {
+                kill_process(id, Signal::TERM).map_err(|error| cannot("stop a node")(error.into()))?;
+            }
+        }
+        for mut node in std::mem::take(&mut self.nodes) {
+            let exit = node.process.wait().await.map_err(cannot("wait for a node"))?;
+            if !exit.success() {
+                return Err(Failure::new(format!("node{} did not leave in good order: {exit}", node.id)));
+            }
+            self.say(&format!("node{}", node.id), "left the ring and ended")?;
+        }
+        Ok(())
+    }
+
+    /// What `quorate status` prints on that node.
+    async fn show_status(&self, id: u32) -> Result<(), Failure> {
+        let which = Which { socket: Some(self.socket(id)), node: None };
+        let asked = tokio::task::spawn_blocking(move || status::ask(&which)).await;
+        let answer = asked.map_err(|error| cannot("ask a node")(error.into()))??;
+        let indented: String = answer
+            .text
+            .trim_end()
+            .lines()
+            .map(|line| format!("    {line}").trim_end().to_owned() + "\n")
+            .collect();
+        print(&format!("\n  $ quorate status --node {id}\n{indented}\n"))
+    }
+}
+
+/// Passes on what a node says, from the moment that its socket is there, to the end of its process.
+async fn listen(socket: PathBuf, id: u32, run: u64, speaker: mpsc::Sender<(u32, u64, Word)>) {
+    let mut stream = loop {
+        match UnixStream::connect(&socket).await {
+            Ok(stream) => break stream,
+            Err(_) if speaker.is_closed() => return,
+            Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    };
+    let cat = Cat { group: "demo".to_owned(), guarantee: GuaranteeName::Agreed, status: true };
+    if stream.write_all(&Request::new(Wish::Cat(cat)).line()).await.is_err() {
+        return;
+    }
+    let mut lines = BufReader::new(stream).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let Ok(word) = serde_json::from_str(&line) else { continue };
+        if speaker.send((id, run, word)).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(line: &str) -> Word {
+        serde_json::from_str(line).unwrap()
+    }
+
+    fn view(ring: &str, dc: u32, online: &[u32]) -> View {
+        let online: Vec<String> =
+            online.iter().map(|id| format!(r#"{{"id":{id},"online":true,"votes":1}}"#)).collect();
+        let line = format!(
+            r#"{{"event":"status","ring":"{ring}","settled":true,"quorate":true,"dc":{dc},"cause":"","nodes":[{},{{"id":9,"online":false}}]}}"#,
+            online.join(",")
+        );
+        match word(&line) {
+            Word::Status(view) => view,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_words_of_a_node_are_understood() {
+        let regular =
+            word(r#"{"event":"regular","ring":"1.4","members":[1,2],"joined":[],"left":[],"cause":"so"}"#);
+        let members = [1, 2].into_iter().filter_map(NodeId::new).collect();
+        assert_eq!(regular, Word::Regular { ring: "1.4".into(), members, cause: "so".into() });
+        assert_eq!(word(r#"{"event":"transitional","ring":"1.4"}"#), Word::Other);
+        assert_eq!(word(r#"{"event":"error","message":"no"}"#), Word::Error { message: "no".into() });
+    }
+
+    #[test]
+    fn the_status_line_of_this_version_is_understood() {
+        let line = crate::socket::json::status_event(&quorate_election::Status::default());
+        assert_eq!(word(std::str::from_utf8(&line).unwrap()), Word::Status(View::default()));
+    }
+
+    #[test]
+    fn nodes_agree_when_all_see_the_same_ring_and_dc_and_no_others() {
+        let (one, two) = (view("1.4", 2, &[1, 2]), view("1.4", 2, &[1, 2]));
+        let members = BTreeSet::from([1, 2]);
+        assert_eq!(agreed(&[&one, &two], &members), Some(2));
+        assert_eq!(agreed(&[], &members), None);
+        assert_eq!(agreed(&[&one, &two], &BTreeSet::from([1, 2, 3])), None);
+        assert_eq!(agreed(&[&one, &two], &BTreeSet::from([1])), None);
+        for other in [
+            view("1.8", 2, &[1, 2]),
+            view("1.4", 1, &[1, 2]),
+            view("1.4", 2, &[1, 2, 3]),
+            View { settled: false, ..one.clone() },
+            View { quorate: false, ..one.clone() },
+            View::default(),
+        ] {
+            assert_eq!(agreed(&[&one, &other], &members), None, "{other:?}");
+        }
+        let dead_dc = view("1.4", 3, &[1, 2]);
+        assert_eq!(agreed(&[&dead_dc, &dead_dc], &members), None);
+    }
+
+    #[test]
+    fn the_configuration_fits_the_host() {
+        let several =
+            Network { addresses: [1, 2, 3].map(|last| Ipv4Addr::new(127, 0, 0, last)), port: 40000 };
+        let conf = several.corosync_conf(1000);
+        assert!(
+            conf.contains("\tnode {\n\t\tnodeid: 3\n\t\tname: node3\n\t\tring0_addr: 127.0.0.3\n\t}\n"),
+            "{conf}"
+        );
+        assert!(conf.contains("\t\tmcastaddr: 239.255.156.64\n\t\tmcastport: 40000\n"), "{conf}");
+        assert!(!conf.contains("\tport:"), "{conf}");
+
+        let one = Network { addresses: [Ipv4Addr::LOCALHOST; 3], port: 40000 };
+        let conf = one.corosync_conf(1000);
+        assert!(conf.contains("\t\tring0_addr: 127.0.0.1\n\t\tport: 40004\n"), "{conf}");
+    }
+
+    #[test]
+    fn the_network_found_is_free() {
+        let network = Network::find().unwrap();
+        assert!(is_free(&network.addresses, network.port));
+        assert!(network.group().is_multicast());
+    }
+
+    #[test]
+    fn the_summary_is_a_table() {
+        let seen = [
+            ("the ring formed, with quorum", Duration::from_millis(1312), "node1 is DC".to_owned()),
+            ("all left, and ended in good order", Duration::from_millis(9), String::new()),
+        ];
+        assert_eq!(
+            summary(&seen),
+            "\nSeen:\n\
+             \x20 the ring formed, with quorum                1312 ms   node1 is DC\n\
+             \x20 all left, and ended in good order              9 ms\n"
+        );
+    }
+}

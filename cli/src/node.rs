@@ -1,0 +1,389 @@
+//! `quorate node`.
+
+use std::io::{self, IsTerminal};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_election::{Status, spawn};
+use quorate_membership::config::Loaded;
+use quorate_membership::transport::Udp;
+use quorate_membership::{Cause, Config, Event, Events, MulticastError, Node};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing_subscriber::EnvFilter;
+
+use crate::Failure;
+use crate::config::Source;
+use crate::socket::address::{self, Claim};
+use crate::socket::clients::Clients;
+use crate::socket::json;
+use crate::socket::server::{self, Front, Outgoing};
+
+/// Messages of clients between the socket and the ring. Few, since each may have a mebibyte: what finds no place here
+/// waits in the client's socket.
+const OUTGOING: usize = 16;
+
+/// How long a node that has left waits for clients to read the reason.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What is logged without RUST_LOG. What the election says of each ring, the log here says of each change.
+const DEFAULT_LOG: &str = "info,quorate_election=warn";
+
+/// Run a node in the foreground, until SIGTERM or SIGINT.
+///
+/// Either signal makes it leave the ring, which the others see at once, without a timeout; a second one ends it on the
+/// spot. It logs to stderr: each ring with the cause of the change, each change of quorum and DC; RUST_LOG says how much
+/// (`RUST_LOG=debug`). Under systemd, `Type=notify` works: the node is ready when its socket is up.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NodeArgs {
+    #[command(flatten)]
+    source: Source,
+    /// Where the node keeps its record over restarts [default: /var/lib/quorate for root, else
+    /// $XDG_STATE_HOME/quorate or ~/.local/state/quorate]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// The socket for `quorate status` and `quorate cat` [default: /run/quorate/NODE.sock for root, else
+    /// $XDG_RUNTIME_DIR/quorate/NODE.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Die when the process that started this one does
+    #[arg(long, hide = true)]
+    die_with_parent: bool,
+}
+
+pub(crate) fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
+    if args.die_with_parent {
+        die_with_parent()?;
+    }
+    log_to_stderr()?;
+    let loaded = args.source.load()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
+    let ended = runtime.block_on(live(args, loaded));
+    // A thread in a write to a stuck disk is no reason to stay.
+    runtime.shutdown_background();
+    ended
+}
+
+/// From the first socket to the last word.
+async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
+    let Loaded { config, warnings, .. } = loaded;
+    let path = args.socket.map_or_else(|| address::of_node(config.node), Ok)?;
+    let claim = Claim::new(&path)?;
+    let listener = claim.listener.try_clone().and_then(UnixListener::from_std);
+    let listener =
+        listener.map_err(|error| Failure::new(format!("cannot listen at {}: {error}", path.display())))?;
+    let mut signals = Signals::new()?;
+    let state_dir = args.state_dir.map_or_else(default_state_dir, Ok)?;
+    let (node, events, status) = start(config.clone(), &state_dir).await?;
+
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let (outgoing_sender, outgoing) = mpsc::channel(OUTGOING);
+    let (question_sender, mut questions) = mpsc::channel(OUTGOING);
+    let front = Arc::new(Front::new(Clients::new(config.node), outgoing_sender, question_sender));
+    let serving = tokio::spawn(server::serve(listener, front.clone()));
+    tokio::spawn(send(node.clone(), front.clone(), outgoing));
+    let mut watching = tokio::spawn(watch_ring(events, front.clone()));
+    tracing::info!("node {} ({}) listens at {}", config.node, config.name, claim.path().display());
+    notify_systemd("READY=1");
+
+    let mut leaving = false;
+    let cause = loop {
+        tokio::select! {
+            biased;
+            cause = &mut watching => break cause.unwrap_or(None),
+            (name, number) = signals.next() => {
+                if leaving {
+                    tracing::warn!("{name} again: ending without a word to the others");
+                    return Ok(ExitCode::from(128 + number));
+                }
+                leaving = true;
+                tracing::info!("{name}: leaving the ring");
+                notify_systemd("STOPPING=1");
+                let node = node.clone();
+                tokio::spawn(async move { node.leave().await });
+            }
+            Some(reply) = questions.recv() => {
+                tokio::spawn(answer(node.clone(), config.clone(), status.clone(), reply));
+            }
+        }
+    };
+
+    serving.abort();
+    front.clients.close("the node has stopped");
+    let _ = tokio::time::timeout(LAST_WORDS, front.idle()).await;
+    match cause {
+        _ if leaving => Ok(ExitCode::SUCCESS),
+        Some(cause) => Err(Failure::new(left_alone(&cause))),
+        None => Err(Failure::new(
+            "the node ended without a reason, which is a bug: please report it with its log",
+        )),
+    }
+}
+
+/// The transport of the configuration, and a ring over it.
+async fn start(
+    config: Config,
+    state_dir: &Path,
+) -> Result<(Node, Events<quorate_election::Event>, watch::Receiver<Status>), Failure> {
+    let transport = Udp::bind(&config).map_err(|error| Failure::new(error.to_string()))?;
+    spawn(config, transport, state_dir).await.map_err(|error| Failure::new(error.to_string()))
+}
+
+/// Gives clients' messages to the ring, in one order.
+async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoing>) {
+    while let Some(Outgoing { client, group, guarantee, payload }) = outgoing.recv().await {
+        front.clients.sending(client);
+        // `watch_ring` takes the events whatever happens here: it is only a moment behind.
+        while let Err(error) = node.multicast(&group, guarantee, payload.clone()).await {
+            if error != MulticastError::EventsUnread {
+                return front.clients.close(&format!("cannot send: {error}"));
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Hands events to the clients and to the log, until the last; why the node left.
+async fn watch_ring(mut events: Events<quorate_election::Event>, front: Arc<Front>) -> Option<Cause> {
+    let mut log = Log::default();
+    let mut cause = None;
+    while let Some(event) = events.next().await {
+        match event {
+            quorate_election::Event::Ring(event) => {
+                front.clients.handle_event(&event);
+                log.event(&event);
+                if let Event::Left(why) = event {
+                    cause = Some(why);
+                }
+            }
+            quorate_election::Event::Status(status) => {
+                front.clients.handle_status(&status);
+                log.status(&status);
+            }
+        }
+    }
+    cause
+}
+
+async fn answer(
+    node: Node,
+    config: Config,
+    status: watch::Receiver<Status>,
+    reply: oneshot::Sender<Vec<u8>>,
+) {
+    let stats = node.stats().await;
+    let status = status.borrow().clone();
+    let text = status.text(&now(), env!("CARGO_PKG_VERSION"));
+    // The client may have gone.
+    let _ = reply.send(json::status_answer(config.node, &config.name, &text, &status, &stats));
+}
+
+/// As `ctime` writes it.
+fn now() -> String {
+    jiff::Zoned::now().strftime("%a %b %e %H:%M:%S %Y").to_string()
+}
+
+/// Why the node is out though nobody asked it to leave, and what to do.
+fn left_alone(cause: &Cause) -> String {
+    let advice = match cause {
+        Cause::DuplicateId { .. } => "give each node an id of its own, and start this one again",
+        Cause::EventsUnread { .. } => "the host is too busy; start the node again",
+        _ => "see the log, and start the node again",
+    };
+    format!("the node has left the ring: {cause}: {advice}")
+}
+
+/// What the log has told of quorum and DC.
+#[derive(Default)]
+struct Log {
+    told: Option<Status>,
+}
+
+impl Log {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Regular(regular) => {
+                let list = |nodes: &std::collections::BTreeSet<_>| {
+                    nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+                };
+                tracing::info!(
+                    "ring {}: members [{}], joined [{}], left [{}]: {}",
+                    regular.ring,
+                    list(&regular.members),
+                    list(&regular.joined),
+                    list(&regular.left),
+                    regular.why()
+                );
+            }
+            Event::Stalled(length) => {
+                tracing::warn!(
+                    "this process stood still for {} ms: is the host overloaded?",
+                    length.as_millis()
+                );
+            }
+            Event::Left(cause) => tracing::info!("left the ring: {cause}"),
+            Event::Transitional(_) | Event::Service(_) | Event::Synced(_) | Event::Deliver(_) => {}
+        }
+    }
+
+    /// Between two rings nobody knows, which is no news: what counts is what the next one says.
+    fn status(&mut self, status: &Status) {
+        if !status.settled {
+            return;
+        }
+        let (dc, quorate) = self.told.as_ref().map_or((None, None), |told| (told.dc, Some(told.quorate)));
+        if quorate != Some(status.quorate) {
+            let needed =
+                status.quorum.map_or_else(|| "an unknown number".to_owned(), |votes| votes.to_string());
+            let votes = format!("votes {}, needed {needed}", status.total_votes);
+            if status.quorate {
+                tracing::info!("this partition has quorum: {votes}");
+            } else {
+                tracing::warn!("this partition is WITHOUT quorum: {votes}");
+            }
+        }
+        if dc != status.dc || self.told.is_none() {
+            match status.dc {
+                Some(dc) => {
+                    let term =
+                        status.term.map_or_else(|| "no term".to_owned(), |term| format!("term {term}"));
+                    tracing::info!("DC: node {dc}, {term}");
+                }
+                None => tracing::warn!("DC: NONE"),
+            }
+        }
+        self.told = Some(status.clone());
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::new(format!("cannot listen to signals: {error}")));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Its name and its number.
+    async fn next(&mut self) -> (&'static str, u8) {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => ("SIGTERM", 15),
+            _ = self.interrupt.recv() => ("SIGINT", 2),
+        }
+    }
+}
+
+fn default_state_dir() -> Result<PathBuf, Failure> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/quorate"));
+    }
+    variable("XDG_STATE_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".local/state")))
+        .map(|state| state.join("quorate"))
+        .ok_or_else(|| {
+            Failure::new("there is no HOME to keep the node's record in: name a place with --state-dir")
+        })
+}
+
+fn log_to_stderr() -> Result<(), Failure> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(filter) => EnvFilter::try_new(filter)
+            .map_err(|error| Failure::new(format!("RUST_LOG is not understood: {error}: try `debug`")))?,
+        Err(_) => EnvFilter::new(DEFAULT_LOG),
+    };
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
+    // The journal has its own.
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        log.without_time().init();
+    } else {
+        log.init();
+    }
+    Ok(())
+}
+
+/// Tells systemd (sd_notify(3)), if it is there.
+fn notify_systemd(state: &str) {
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    if let Err(error) = notify(Path::new(&name), state) {
+        tracing::warn!("cannot tell systemd {state}: {error}");
+    }
+}
+
+fn notify(socket: &Path, state: &str) -> io::Result<()> {
+    let from = UnixDatagram::unbound()?;
+    #[cfg(target_os = "linux")]
+    if let Some(name) = socket.as_os_str().as_encoded_bytes().strip_prefix(b"@") {
+        use std::os::linux::net::SocketAddrExt;
+        let abstract_name = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+        return from.send_to_addr(state.as_bytes(), &abstract_name).map(|_| ());
+    }
+    from.send_to(state.as_bytes(), socket).map(|_| ())
+}
+
+#[cfg(target_os = "linux")]
+fn die_with_parent() -> Result<(), Failure> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|error| Failure::new(format!("cannot be bound to the parent process: {error}")))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn die_with_parent() -> Result<(), Failure> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_is_told_at_a_path_and_in_the_abstract_namespace() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let systemd = UnixDatagram::bind(&path).unwrap();
+        notify(&path, "READY=1").unwrap();
+        let mut state = [0; 16];
+        assert_eq!(systemd.recv(&mut state).unwrap(), 7);
+        assert_eq!(&state[..7], b"READY=1");
+
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::linux::net::SocketAddrExt;
+            let name = format!("quorate-notify-{}", std::process::id());
+            let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+            let systemd = UnixDatagram::bind_addr(&address).unwrap();
+            notify(Path::new(&format!("@{name}")), "STOPPING=1").unwrap();
+            assert_eq!(systemd.recv(&mut state).unwrap(), 10);
+        }
+    }
+
+    #[test]
+    fn a_systemd_that_is_not_there_is_an_error_and_no_more() {
+        assert!(notify(Path::new("/nonexistent/notify"), "READY=1").is_err());
+    }
+
+    #[test]
+    fn the_date_is_written_as_ctime_does() {
+        let now = now();
+        assert_eq!(now.len(), "Mon Sep 13 12:00:00 2010".len(), "{now}");
+    }
+}

@@ -1,0 +1,387 @@
+//! The `cat` clients of a node: who sees what, and whose messages came back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quorate_election::Status;
+use quorate_membership::{Delivery, Event, Group, NodeId};
+
+use super::json;
+use super::outbox::{self, Outbox};
+
+/// A client of this run of the node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct ClientId(u64);
+
+/// All `cat` clients. Events go in, lines go to the clients' outboxes; nothing here ever waits for a client.
+pub(crate) struct Clients {
+    /// This node.
+    node: NodeId,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The lines that a new client must see first: the regular configuration, and the transitional one if its ring is
+    /// on its way out.
+    configuration: Vec<u8>,
+    status: Vec<u8>,
+    clients: BTreeMap<ClientId, Client>,
+    next_id: u64,
+    /// Whose messages this node has given to the ring and not yet seen delivered, in that order, which is also the
+    /// order in which they come back.
+    sent: VecDeque<ClientId>,
+    /// Why no client is served any more.
+    closed: Option<String>,
+    line: Vec<u8>,
+}
+
+struct Client {
+    group: Group,
+    wants_status: bool,
+    outbox: Arc<Outbox>,
+    greeted: bool,
+    /// Of its messages, those delivered here.
+    delivered: u64,
+    /// How many it sent, once it has said that there will be no more.
+    sent: Option<u64>,
+}
+
+impl Clients {
+    /// No clients yet.
+    pub(crate) fn new(node: NodeId) -> Self {
+        Self { node, state: Mutex::default() }
+    }
+
+    /// Adds a client of this group. If there is a configuration, it is the first thing in the client's outbox.
+    pub(crate) fn join(&self, group: Group, wants_status: bool) -> (ClientId, Arc<Outbox>) {
+        let mut state = self.lock();
+        let id = ClientId(state.next_id);
+        state.next_id += 1;
+        let outbox = Arc::new(Outbox::default());
+        if let Some(why) = &state.closed {
+            outbox.end(&json::error(why));
+            return (id, outbox);
+        }
+        let mut client =
+            Client { group, wants_status, outbox: outbox.clone(), greeted: false, delivered: 0, sent: None };
+        if client.greet(&state.configuration, &state.status) {
+            state.clients.insert(id, client);
+        }
+        (id, outbox)
+    }
+
+    /// The client is gone.
+    pub(crate) fn remove(&self, id: ClientId) {
+        self.lock().clients.remove(&id);
+    }
+
+    /// The client did what cannot be: it is told, and is gone.
+    pub(crate) fn fail(&self, id: ClientId, why: &str) {
+        if let Some(client) = self.lock().clients.remove(&id) {
+            client.outbox.end(&json::error(why));
+        }
+    }
+
+    /// The client will send no more, and has sent this many.
+    pub(crate) fn finish(&self, id: ClientId, sent: u64) {
+        let mut state = self.lock();
+        let Some(client) = state.clients.get_mut(&id) else { return };
+        client.sent = Some(sent);
+        if client.ended() {
+            state.clients.remove(&id);
+        }
+    }
+
+    /// A message of this client is about to be given to the ring. Calls come in the order of the messages.
+    pub(crate) fn sending(&self, id: ClientId) {
+        self.lock().sent.push_back(id);
+    }
+
+    /// Something happened on the ring.
+    pub(crate) fn handle_event(&self, event: &Event) {
+        let mut state = self.lock();
+        match event {
+            Event::Regular(regular) => {
+                let line = json::regular(regular);
+                state.configuration.clone_from(&line);
+                let State { clients, status, .. } = &mut *state;
+                clients.retain(
+                    |_, client| {
+                        if client.greeted { client.push(&line) } else { client.greet(&line, status) }
+                    },
+                );
+            }
+            Event::Transitional(transitional) => {
+                let line = json::transitional(transitional);
+                state.configuration.extend_from_slice(&line);
+                state.clients.retain(|_, client| !client.greeted || client.push(&line));
+            }
+            Event::Deliver(delivery) => state.deliver(self.node, delivery),
+            Event::Left(cause) => state.close(&format!("the node has left the ring: {cause}")),
+            Event::Service(_) | Event::Synced(_) | Event::Stalled(_) => {}
+        }
+    }
+
+    /// The status changed.
+    pub(crate) fn handle_status(&self, status: &Status) {
+        let mut state = self.lock();
+        let line = json::status_event(status);
+        state.status.clone_from(&line);
+        state.clients.retain(|_, client| !client.greeted || !client.wants_status || client.push(&line));
+    }
+
+    /// No more events: all clients are told why, later ones too.
+    pub(crate) fn close(&self, why: &str) {
+        self.lock().close(why);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn deliver(&mut self, node: NodeId, delivery: &Delivery) {
+        let Self { clients, line, .. } = self;
+        line.clear();
+        clients.retain(|_, client| {
+            if !client.greeted || client.group != delivery.group {
+                return true;
+            }
+            if line.is_empty() {
+                json::append_delivery(line, delivery);
+            }
+            client.push(line)
+        });
+        if delivery.from != node {
+            return;
+        }
+        let Some(id) = self.sent.pop_front() else { return };
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        client.delivered += 1;
+        if client.ended() {
+            self.clients.remove(&id);
+        }
+    }
+
+    fn close(&mut self, why: &str) {
+        let line = json::error(why);
+        for client in std::mem::take(&mut self.clients).into_values() {
+            client.outbox.end(&line);
+        }
+        self.closed.get_or_insert_with(|| why.to_owned());
+    }
+}
+
+// Each returns whether the client stays.
+impl Client {
+    /// Says what is, if there is a ring yet.
+    fn greet(&mut self, configuration: &[u8], status: &[u8]) -> bool {
+        if configuration.is_empty() {
+            return true;
+        }
+        self.greeted = true;
+        self.push(configuration) && (!self.wants_status || self.push(status)) && !self.ended()
+    }
+
+    fn push(&self, line: &[u8]) -> bool {
+        let taken = self.outbox.push(line);
+        if !taken {
+            self.outbox.cut(&json::error(&format!(
+                "this client left more than {} MiB unread, so the node no longer serves it: read faster, or send less",
+                outbox::LIMIT >> 20
+            )));
+        }
+        taken
+    }
+
+    /// Ends it, if it will send no more and all it sent was delivered. Not before the first configuration, which is
+    /// what even a client without a message came for.
+    fn ended(&self) -> bool {
+        let ended = self.greeted && self.sent == Some(self.delivered);
+        if ended {
+            self.outbox.end(&json::end(self.delivered));
+        }
+        ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use bytes::Bytes;
+    use quorate_membership::{Cause, Guarantee, Regular, Seq, Transitional};
+    use serde_json::Value;
+
+    use super::*;
+
+    fn node(id: u32) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    fn regular(ring: &str) -> Event {
+        Event::Regular(Regular {
+            ring: ring.parse().unwrap(),
+            members: BTreeSet::from([node(1), node(2)]),
+            joined: BTreeSet::new(),
+            left: BTreeSet::new(),
+            causes: vec![Cause::Started],
+        })
+    }
+
+    fn transitional(ring: &str, previous: &str) -> Event {
+        Event::Transitional(Transitional {
+            ring: ring.parse().unwrap(),
+            previous: previous.parse().unwrap(),
+            members: BTreeSet::from([node(1)]),
+            left: BTreeSet::from([node(2)]),
+        })
+    }
+
+    fn deliver(from: u32, group: &str, payload: impl Into<Bytes>) -> Event {
+        Event::Deliver(Delivery {
+            ring: "1.4".parse().unwrap(),
+            seq: Seq::new(1),
+            from: node(from),
+            group: group.parse().unwrap(),
+            guarantee: Guarantee::Agreed,
+            payload: payload.into(),
+        })
+    }
+
+    fn clients_on_a_ring() -> Clients {
+        let clients = Clients::new(node(1));
+        clients.handle_event(&regular("1.4"));
+        clients
+    }
+
+    fn join(clients: &Clients, group: &str) -> (ClientId, Arc<Outbox>) {
+        clients.join(group.parse().unwrap(), false)
+    }
+
+    /// What is in the outbox now, in short: the event, and of a message its payload.
+    async fn read(outbox: &Outbox) -> Vec<String> {
+        let mut text = Vec::new();
+        while let Ok(Some(chunk)) = tokio::time::timeout(std::time::Duration::ZERO, outbox.next()).await {
+            outbox.written(chunk.len());
+            text.extend(chunk);
+        }
+        let short = |line: &[u8]| {
+            let line: Value = serde_json::from_slice(line).unwrap();
+            line.get("payload").unwrap_or(&line["event"]).as_str().unwrap().to_owned()
+        };
+        text.split_inclusive(|byte| *byte == b'\n').map(short).collect()
+    }
+
+    #[tokio::test]
+    async fn the_configuration_comes_first_whenever_the_client_came() {
+        let clients = Clients::new(node(1));
+        let (_, early) = join(&clients, "g");
+        clients.handle_event(&deliver(2, "g", "before the first ring"));
+        clients.handle_event(&regular("1.4"));
+        let (_, late) = join(&clients, "g");
+        assert_eq!(read(&early).await, ["regular"]);
+        assert_eq!(read(&late).await, ["regular"]);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_comes_between_two_rings_learns_of_both_configurations() {
+        let clients = clients_on_a_ring();
+        clients.handle_event(&transitional("1.8", "1.4"));
+        let (_, outbox) = join(&clients, "g");
+        clients.handle_event(&regular("1.8"));
+        assert_eq!(read(&outbox).await, ["regular", "transitional", "regular"]);
+        let (_, later) = join(&clients, "g");
+        assert_eq!(read(&later).await, ["regular"]);
+    }
+
+    #[tokio::test]
+    async fn a_client_sees_its_own_group_only() {
+        let clients = clients_on_a_ring();
+        let (_, outbox) = join(&clients, "g");
+        clients.handle_event(&deliver(2, "other", "no"));
+        clients.handle_event(&deliver(2, "g", "yes"));
+        assert_eq!(read(&outbox).await, ["regular", "yes"]);
+    }
+
+    #[tokio::test]
+    async fn status_is_for_those_who_asked_and_starts_with_what_is() {
+        let clients = clients_on_a_ring();
+        clients.handle_status(&Status::default());
+        let (_, plain) = join(&clients, "g");
+        let (_, curious) = clients.join("g".parse().unwrap(), true);
+        clients.handle_status(&Status::default());
+        assert_eq!(read(&plain).await, ["regular"]);
+        assert_eq!(read(&curious).await, ["regular", "status", "status"]);
+    }
+
+    #[tokio::test]
+    async fn a_client_ends_once_its_own_messages_were_delivered_and_not_by_those_of_others() {
+        let clients = clients_on_a_ring();
+        let (first, first_outbox) = join(&clients, "g");
+        let (second, second_outbox) = join(&clients, "g");
+        clients.sending(second);
+        clients.sending(first);
+        clients.finish(first, 1);
+        clients.handle_event(&deliver(2, "g", "another node's"));
+        clients.handle_event(&deliver(1, "g", "second's"));
+        assert_eq!(read(&first_outbox).await, ["regular", "another node's", "second's"]);
+        clients.handle_event(&deliver(1, "g", "first's"));
+        assert_eq!(read(&first_outbox).await, ["first's", "end"]);
+        clients.finish(second, 1);
+        assert_eq!(read(&second_outbox).await, ["regular", "another node's", "second's", "first's", "end"]);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_went_away_does_not_put_the_others_out_of_count() {
+        let clients = clients_on_a_ring();
+        let (gone, _) = join(&clients, "g");
+        let (stays, outbox) = join(&clients, "g");
+        clients.sending(gone);
+        clients.sending(stays);
+        clients.remove(gone);
+        clients.finish(stays, 1);
+        clients.handle_event(&deliver(1, "g", "of the one gone"));
+        clients.handle_event(&deliver(1, "g", "mine"));
+        assert_eq!(read(&outbox).await, ["regular", "of the one gone", "mine", "end"]);
+    }
+
+    #[tokio::test]
+    async fn a_client_without_messages_waits_for_the_first_configuration() {
+        let clients = Clients::new(node(1));
+        let (id, outbox) = join(&clients, "g");
+        clients.finish(id, 0);
+        assert!(read(&outbox).await.is_empty());
+        clients.handle_event(&regular("1.4"));
+        assert_eq!(read(&outbox).await, ["regular", "end"]);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_cut_off_and_the_others_go_on() {
+        let clients = clients_on_a_ring();
+        let (_, slow) = join(&clients, "g");
+        let (_, quick) = join(&clients, "g");
+        for _ in 0..=outbox::LIMIT >> 20 {
+            clients.handle_event(&deliver(2, "g", vec![b'x'; 1 << 20]));
+            assert!(!read(&quick).await.is_empty());
+        }
+        clients.handle_event(&deliver(2, "g", "more"));
+        assert_eq!(read(&slow).await, ["error"]);
+        assert_eq!(read(&quick).await, ["more"]);
+    }
+
+    #[tokio::test]
+    async fn when_the_node_leaves_clients_are_told_why_and_so_are_later_ones() {
+        let clients = clients_on_a_ring();
+        let (_, outbox) = join(&clients, "g");
+        clients.handle_event(&Event::Left(Cause::LeaveRequested));
+        clients.close("the node has stopped");
+        assert_eq!(read(&outbox).await, ["regular", "error"]);
+        let (_, late) = join(&clients, "g");
+        let chunk = late.next().await.unwrap();
+        let message = json::error_message(&chunk).unwrap();
+        assert_eq!(message, "the node has left the ring: this node was asked to leave");
+    }
+}

@@ -1,0 +1,317 @@
+//! What a node says, as JSON objects of one line each.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use quorate_election::Status;
+use quorate_membership::{Delivery, Guarantee, NodeId, Regular, RingId, Stats, Transitional};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
+
+/// How the line begins that ends a `cat` in good order.
+pub(crate) const END: &[u8] = br#"{"event":"end""#;
+
+/// How the line begins that ends any answer with an error.
+pub(crate) const ERROR: &[u8] = br#"{"event":"error""#;
+
+/// Ring ids print as corosync prints them, and read back as such.
+fn printed<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+enum Line<'a> {
+    Regular {
+        #[serde(serialize_with = "printed")]
+        ring: RingId,
+        members: &'a BTreeSet<NodeId>,
+        joined: &'a BTreeSet<NodeId>,
+        left: &'a BTreeSet<NodeId>,
+        cause: String,
+    },
+    Transitional {
+        #[serde(serialize_with = "printed")]
+        ring: RingId,
+        #[serde(serialize_with = "printed")]
+        previous: RingId,
+        members: &'a BTreeSet<NodeId>,
+        left: &'a BTreeSet<NodeId>,
+    },
+    Deliver {
+        #[serde(serialize_with = "printed")]
+        ring: RingId,
+        seq: u32,
+        from: NodeId,
+        #[serde(serialize_with = "printed")]
+        guarantee: Guarantee,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        payload: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        payload_base64: Option<String>,
+    },
+    Status(StatusFields),
+    End {
+        sent: u64,
+    },
+    Error {
+        message: Cow<'a, str>,
+    },
+}
+
+/// [`Status`] as it serialises itself, but for the ring, which prints here as everywhere.
+#[derive(Serialize)]
+struct StatusFields {
+    ring: Option<String>,
+    #[serde(flatten)]
+    others: serde_json::Map<String, Value>,
+}
+
+impl From<&Status> for StatusFields {
+    fn from(status: &Status) -> Self {
+        let mut others = match serde_json::to_value(status) {
+            Ok(Value::Object(fields)) => fields,
+            _ => serde_json::Map::new(),
+        };
+        others.remove("ring");
+        Self { ring: status.ring.map(|ring| ring.to_string()), others }
+    }
+}
+
+/// The value as one line, newline included.
+pub(crate) fn line(value: &impl Serialize) -> Vec<u8> {
+    let mut line = Vec::new();
+    append(&mut line, value);
+    line
+}
+
+fn append(to: &mut Vec<u8>, value: &impl Serialize) {
+    // Neither can fail: the writer is memory, and all our keys are text.
+    let written = serde_json::to_writer(&mut *to, value);
+    debug_assert!(written.is_ok(), "{written:?}");
+    to.push(b'\n');
+}
+
+/// The line of a regular configuration.
+pub(crate) fn regular(regular: &Regular) -> Vec<u8> {
+    line(&Line::Regular {
+        ring: regular.ring,
+        members: &regular.members,
+        joined: &regular.joined,
+        left: &regular.left,
+        cause: regular.why(),
+    })
+}
+
+/// The line of a transitional configuration.
+pub(crate) fn transitional(transitional: &Transitional) -> Vec<u8> {
+    line(&Line::Transitional {
+        ring: transitional.ring,
+        previous: transitional.previous,
+        members: &transitional.members,
+        left: &transitional.left,
+    })
+}
+
+/// Appends the line of a message.
+pub(crate) fn append_delivery(to: &mut Vec<u8>, delivery: &Delivery) {
+    let payload = std::str::from_utf8(&delivery.payload).ok();
+    append(
+        to,
+        &Line::Deliver {
+            ring: delivery.ring,
+            seq: delivery.seq.get(),
+            from: delivery.from,
+            guarantee: delivery.guarantee,
+            payload,
+            payload_base64: payload.is_none().then(|| BASE64_STANDARD.encode(&delivery.payload)),
+        },
+    );
+}
+
+/// The line of a status.
+pub(crate) fn status_event(status: &Status) -> Vec<u8> {
+    line(&Line::Status(status.into()))
+}
+
+/// The line that ends a `cat` in good order.
+pub(crate) fn end(sent: u64) -> Vec<u8> {
+    line(&Line::End { sent })
+}
+
+/// The line that ends any answer with an error.
+pub(crate) fn error(message: &str) -> Vec<u8> {
+    line(&Line::Error { message: message.into() })
+}
+
+/// The message of an error line, `None` if the line is no such.
+pub(crate) fn error_message(line: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Error {
+        message: String,
+    }
+    if !line.starts_with(ERROR) {
+        return None;
+    }
+    serde_json::from_slice(line).ok().map(|Error { message }| message)
+}
+
+/// The answer to a status request.
+pub(crate) fn status_answer(node: NodeId, name: &str, text: &str, status: &Status, stats: &Stats) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        version: u32,
+        node: NodeId,
+        name: &'a str,
+        text: &'a str,
+        status: StatusFields,
+        stats: StatsFields,
+    }
+    line(&Answer { version: super::VERSION, node, name, text, status: status.into(), stats: stats.into() })
+}
+
+/// [`Stats`], refusals by their name.
+#[derive(Serialize)]
+struct StatsFields {
+    tokens: u64,
+    token_retransmits: u64,
+    retransmits: u64,
+    originated: u64,
+    delivered: u64,
+    rings: u64,
+    gathers: u64,
+    stalls: u64,
+    refused: BTreeMap<String, u64>,
+}
+
+impl From<&Stats> for StatsFields {
+    fn from(stats: &Stats) -> Self {
+        Self {
+            tokens: stats.tokens,
+            token_retransmits: stats.token_retransmits,
+            retransmits: stats.retransmits,
+            originated: stats.originated,
+            delivered: stats.delivered,
+            rings: stats.rings,
+            gathers: stats.gathers,
+            stalls: stats.stalls,
+            refused: stats.refused.iter().map(|(refusal, count)| (refusal.to_string(), *count)).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use quorate_election::{NodeStatus, Term};
+    use quorate_membership::{Cause, Refusal, Seq};
+
+    use super::*;
+
+    fn nodes(ids: &[u32]) -> BTreeSet<NodeId> {
+        ids.iter().filter_map(|id| NodeId::new(*id)).collect()
+    }
+
+    fn text(line: &[u8]) -> &str {
+        std::str::from_utf8(line).unwrap().strip_suffix('\n').unwrap()
+    }
+
+    fn delivery(payload: &'static [u8]) -> String {
+        let mut line = Vec::new();
+        append_delivery(
+            &mut line,
+            &Delivery {
+                ring: "1.2a".parse().unwrap(),
+                seq: Seq::new(7),
+                from: NodeId::new(2).unwrap(),
+                group: "g".parse().unwrap(),
+                guarantee: Guarantee::Agreed,
+                payload: Bytes::from_static(payload),
+            },
+        );
+        text(&line).to_owned()
+    }
+
+    #[test]
+    fn a_regular_configuration_says_who_and_why() {
+        let line = regular(&Regular {
+            ring: "1.2a".parse().unwrap(),
+            members: nodes(&[1, 2, 3]),
+            joined: nodes(&[3]),
+            left: nodes(&[]),
+            causes: vec![Cause::JoinFrom { node: NodeId::new(3).unwrap() }],
+        });
+        assert_eq!(
+            text(&line),
+            r#"{"event":"regular","ring":"1.2a","members":[1,2,3],"joined":[3],"left":[],"cause":"node 3 asked to join"}"#
+        );
+    }
+
+    #[test]
+    fn a_transitional_configuration_names_both_rings() {
+        let line = transitional(&Transitional {
+            ring: "1.30".parse().unwrap(),
+            previous: "1.2c".parse().unwrap(),
+            members: nodes(&[1, 2]),
+            left: nodes(&[3]),
+        });
+        assert_eq!(
+            text(&line),
+            r#"{"event":"transitional","ring":"1.30","previous":"1.2c","members":[1,2],"left":[3]}"#
+        );
+    }
+
+    #[test]
+    fn a_payload_of_text_is_a_string() {
+        assert_eq!(
+            delivery("say \"grüß\"\t".as_bytes()),
+            r#"{"event":"deliver","ring":"1.2a","seq":7,"from":2,"guarantee":"agreed","payload":"say \"grüß\"\t"}"#
+        );
+        assert!(delivery(b"").ends_with(r#""payload":""}"#));
+    }
+
+    #[test]
+    fn a_payload_that_is_no_text_is_base64() {
+        assert!(delivery(b"\xff\x00\x01").ends_with(r#""guarantee":"agreed","payload_base64":"/wAB"}"#));
+    }
+
+    #[test]
+    fn an_error_line_is_known_by_its_beginning() {
+        let line = error("no \"such\" thing");
+        assert!(line.starts_with(ERROR));
+        assert_eq!(error_message(&line).as_deref(), Some("no \"such\" thing"));
+        assert!(end(3).starts_with(END));
+        assert_eq!(error_message(&end(3)), None);
+    }
+
+    #[test]
+    fn status_prints_the_ring_as_events_do_and_all_else_as_it_is() {
+        let dc = NodeId::new(1).unwrap();
+        let status = Status {
+            ring: Some("1.2a".parse().unwrap()),
+            nodes: vec![NodeStatus { id: dc, name: "system1".into(), online: true, votes: 1 }],
+            dc: Some(dc),
+            term: Some(Term { ring_seq: 1, hand_over: 0, node: dc }),
+            ..Status::default()
+        };
+        let mut stats = Stats { tokens: 9, ..Stats::default() };
+        stats.refuse(Refusal::Magic);
+        let line = status_answer(dc, "system1", "a\nb\n", &status, &stats);
+        let answer: Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+        assert_eq!(answer["text"], "a\nb\n");
+        assert_eq!(answer["status"]["ring"], "1.2a");
+        assert_eq!(answer["status"]["term"]["node"], 1);
+        assert_eq!(answer["status"]["nodes"][0]["name"], "system1");
+        assert_eq!(answer["stats"]["tokens"], 9);
+        assert_eq!(answer["stats"]["refused"]["not a Totem message"], 1);
+
+        let event = status_event(&status);
+        assert!(event.starts_with(br#"{"event":"status","ring":"1.2a","#), "{}", text(&event));
+        let none: Value = serde_json::from_slice(&status_event(&Status::default())).unwrap();
+        assert_eq!(none["ring"], Value::Null);
+        assert_eq!(none["dc"], Value::Null);
+    }
+}

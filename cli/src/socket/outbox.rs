@@ -1,0 +1,175 @@
+//! What a client has yet to read: lines in, chunks out, bounded.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// How much a client may leave unread until it is cut off, in bytes. From half of it on, its own lines are not taken.
+pub(crate) const LIMIT: usize = 64 << 20;
+
+/// A chunk is closed at this size: one system call writes many lines, and memory is freed as the client reads.
+const CHUNK: usize = 128 << 10;
+
+/// The lines on their way to one client. Filled without ever waiting, so that no client holds up the ring.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    unread: Mutex<Unread>,
+    filled: Notify,
+    drained: Notify,
+}
+
+#[derive(Default)]
+struct Unread {
+    /// Whole lines each.
+    chunks: VecDeque<Vec<u8>>,
+    /// The bytes in `chunks` and in the chunk that is being written.
+    length: usize,
+    ended: bool,
+}
+
+impl Outbox {
+    /// Adds a line, newline included; whether there was room for it.
+    #[must_use]
+    pub(crate) fn push(&self, line: &[u8]) -> bool {
+        let mut unread = self.lock();
+        // An empty outbox takes any line: even one of a mebibyte of escapes must pass.
+        if unread.length > 0 && unread.length + line.len() > LIMIT {
+            return false;
+        }
+        unread.append(line);
+        self.filled.notify_one();
+        true
+    }
+
+    /// Adds the last line.
+    pub(crate) fn end(&self, line: &[u8]) {
+        let mut unread = self.lock();
+        unread.append(line);
+        unread.ended = true;
+        self.filled.notify_one();
+    }
+
+    /// Forgets what was not yet written, so that this line comes next, and is the last.
+    pub(crate) fn cut(&self, line: &[u8]) {
+        let mut unread = self.lock();
+        let forgotten: usize = unread.chunks.iter().map(Vec::len).sum();
+        unread.length -= forgotten;
+        unread.chunks.clear();
+        drop(unread);
+        self.end(line);
+    }
+
+    /// Waits for the next lines; `None` after the last. What it gave counts as unread until [`Outbox::written`].
+    pub(crate) async fn next(&self) -> Option<Vec<u8>> {
+        loop {
+            {
+                let mut unread = self.lock();
+                if let Some(chunk) = unread.chunks.pop_front() {
+                    return Some(chunk);
+                }
+                if unread.ended {
+                    return None;
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// The client has taken this many bytes.
+    pub(crate) fn written(&self, length: usize) {
+        self.lock().length -= length;
+        self.drained.notify_one();
+    }
+
+    /// Waits until the client has read up enough for more of its own lines to be taken.
+    pub(crate) async fn room(&self) {
+        while self.lock().length > LIMIT / 2 {
+            self.drained.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Unread> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Unread {
+    fn append(&mut self, line: &[u8]) {
+        if self.ended {
+            return;
+        }
+        self.length += line.len();
+        match self.chunks.back_mut() {
+            Some(chunk) if chunk.len() + line.len() <= CHUNK => chunk.extend_from_slice(line),
+            _ => self.chunks.push_back(line.to_vec()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn drain(outbox: &Outbox) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Some(chunk) = outbox.next().await {
+            outbox.written(chunk.len());
+            all.extend(chunk);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn lines_come_out_in_order_and_many_at_once() {
+        let outbox = Outbox::default();
+        for i in 0..1000 {
+            assert!(outbox.push(format!("{i}\n").as_bytes()));
+        }
+        outbox.end(b"end\n");
+        assert!(!outbox.next().await.unwrap().is_empty());
+        assert_eq!(outbox.next().await, None, "a thousand short lines are one chunk");
+    }
+
+    #[tokio::test]
+    async fn a_reader_who_falls_behind_is_told_instead_of_served_in_part() {
+        let outbox = Outbox::default();
+        let line = vec![b'x'; 1 << 20];
+        let taken = (0..).take_while(|_| outbox.push(&line)).count();
+        assert_eq!(taken, LIMIT >> 20);
+        outbox.cut(b"too slow\n");
+        assert!(outbox.push(b"late\n"), "nobody minds what comes after the end");
+        assert_eq!(drain(&outbox).await, b"too slow\n");
+    }
+
+    #[tokio::test]
+    async fn a_chunk_that_is_being_written_survives_the_cut() {
+        let outbox = Outbox::default();
+        assert!(outbox.push(b"first\n"));
+        let chunk = outbox.next().await.unwrap();
+        assert!(outbox.push(b"second\n"));
+        outbox.cut(b"error\n");
+        outbox.written(chunk.len());
+        assert_eq!(drain(&outbox).await, b"error\n");
+        assert_eq!(outbox.lock().length, 0);
+    }
+
+    #[tokio::test]
+    async fn one_huge_line_passes_an_empty_outbox() {
+        let outbox = Outbox::default();
+        assert!(outbox.push(&vec![b'x'; LIMIT + 1]));
+        assert!(!outbox.push(b"y\n"));
+    }
+
+    #[tokio::test]
+    async fn there_is_room_again_once_half_was_read() {
+        let outbox = Outbox::default();
+        let line = vec![b'x'; LIMIT / 2 + 1];
+        assert!(outbox.push(&line));
+        let waiting = tokio::time::timeout(std::time::Duration::from_millis(20), outbox.room());
+        assert!(waiting.await.is_err());
+        let chunk = outbox.next().await.unwrap();
+        outbox.written(chunk.len());
+        outbox.room().await;
+    }
+}

@@ -1,0 +1,445 @@
+//! A node's side of the local socket.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_membership::{Group, Guarantee, Totem};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::clients::{ClientId, Clients};
+use super::outbox::Outbox;
+use super::{Cat, MAX_REQUEST, Request, Wish, json};
+
+/// How many clients a node serves at once.
+const MAX_CLIENTS: u32 = 64;
+
+/// How long a client may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A message on its way from a client to the ring.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) client: ClientId,
+    pub(crate) group: Group,
+    pub(crate) guarantee: Guarantee,
+    pub(crate) payload: Bytes,
+}
+
+/// What a connection needs of its node.
+pub(crate) struct Front {
+    pub(crate) clients: Clients,
+    /// All clients' messages, in the order in which the ring gets them. Short: a full ring is felt by the clients.
+    pub(crate) outgoing: mpsc::Sender<Outgoing>,
+    /// Who waits for the answer to a status request ([`json::status_answer`]).
+    pub(crate) questions: mpsc::Sender<oneshot::Sender<Vec<u8>>>,
+    /// One for each client that could still come.
+    places: Arc<Semaphore>,
+}
+
+impl Front {
+    pub(crate) fn new(
+        clients: Clients,
+        outgoing: mpsc::Sender<Outgoing>,
+        questions: mpsc::Sender<oneshot::Sender<Vec<u8>>>,
+    ) -> Self {
+        Self { clients, outgoing, questions, places: Arc::new(Semaphore::new(MAX_CLIENTS as usize)) }
+    }
+
+    /// Waits until there is no client.
+    pub(crate) async fn idle(&self) {
+        // Fails only if the semaphore is closed, and nobody does that.
+        let _ = self.places.acquire_many(MAX_CLIENTS).await;
+    }
+}
+
+/// Serves clients for ever.
+pub(crate) async fn serve(listener: UnixListener, front: Arc<Front>) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, as a rule: clients that end will free some.
+                tracing::warn!("cannot accept a client: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let place = front.places.clone().try_acquire_owned();
+        let front = front.clone();
+        tokio::spawn(async move {
+            let served = match place {
+                Ok(_place) => converse(stream, &front).await,
+                Err(_) => refuse(stream, &format!("the node already serves {MAX_CLIENTS} clients")).await,
+            };
+            if let Err(error) = served {
+                tracing::debug!("a client's connection ended: {error}");
+            }
+        });
+    }
+}
+
+async fn converse(stream: UnixStream, front: &Front) -> io::Result<()> {
+    let peer = stream.peer_cred()?.uid();
+    if peer != 0 && peer != rustix::process::geteuid().as_raw() {
+        return refuse(stream, "this node belongs to another user: ask as that user, or as root").await;
+    }
+    let (read, mut write) = stream.into_split();
+    let mut lines = Lines::new(BufReader::with_capacity(256 << 10, read));
+    let request = match tokio::time::timeout(PATIENCE, lines.next(MAX_REQUEST)).await {
+        Ok(Ok(Line::Whole(line))) => Request::parse(&line),
+        Ok(Ok(Line::TooLong)) => Err(format!("a request has at most {MAX_REQUEST} bytes")),
+        Ok(Ok(Line::End)) => return Ok(()),
+        Ok(Err(error)) => return Err(error),
+        Err(_) => Err(format!("no request came within {} s", PATIENCE.as_secs())),
+    };
+    let wish = request.map(|request| request.wish);
+    let answer = match wish {
+        Ok(Wish::Status) => status(front).await,
+        Ok(Wish::Cat(request)) => match request.group.parse() {
+            Ok(group) => return cat(front, group, &request, lines, write).await,
+            Err(error) => json::error(&format!("the group cannot be called `{}`: {error}", request.group)),
+        },
+        Err(message) => json::error(&message),
+    };
+    write.write_all(&answer).await
+}
+
+async fn refuse(mut stream: UnixStream, why: &str) -> io::Result<()> {
+    stream.write_all(&json::error(why)).await
+}
+
+async fn status(front: &Front) -> Vec<u8> {
+    let (reply, answer) = oneshot::channel();
+    let asked = front.questions.send(reply).await.is_ok();
+    match answer.await {
+        Ok(answer) if asked => answer,
+        _ => json::error("the node is stopping"),
+    }
+}
+
+async fn cat(
+    front: &Front,
+    group: Group,
+    request: &Cat,
+    mut lines: Lines<BufReader<OwnedReadHalf>>,
+    write: OwnedWriteHalf,
+) -> io::Result<()> {
+    let (client, outbox) = front.clients.join(group.clone(), request.status);
+    let take = async {
+        take_lines(front, client, &outbox, &group, request.guarantee.into(), &mut lines).await;
+        // The answer goes on: it is over when all is written.
+        std::future::pending::<Infallible>().await
+    };
+    let written = tokio::select! {
+        biased;
+        written = write_lines(&outbox, write) => written,
+        never = take => match never {},
+    };
+    front.clients.remove(client);
+    written
+}
+
+/// Takes the client's messages, until it has no more.
+async fn take_lines(
+    front: &Front,
+    client: ClientId,
+    outbox: &Outbox,
+    group: &Group,
+    guarantee: Guarantee,
+    lines: &mut Lines<BufReader<OwnedReadHalf>>,
+) {
+    let mut taken = 0;
+    loop {
+        outbox.room().await;
+        let payload = match lines.next(Totem::MAX_PAYLOAD).await {
+            Ok(Line::Whole(payload)) => payload,
+            Ok(Line::TooLong) => {
+                let line = taken + 1;
+                let max = Totem::MAX_PAYLOAD;
+                front
+                    .clients
+                    .fail(client, &format!("line {line} is longer than {max} bytes: send it in parts"));
+                return;
+            }
+            Ok(Line::End) => return front.clients.finish(client, taken),
+            Err(error) => {
+                return front.clients.fail(client, &format!("cannot read from the client: {error}"));
+            }
+        };
+        let outgoing = Outgoing { client, group: group.clone(), guarantee, payload };
+        if front.outgoing.send(outgoing).await.is_err() {
+            return front.clients.fail(client, "the node is stopping");
+        }
+        taken += 1;
+    }
+}
+
+/// Writes what comes for the client, until its last line.
+async fn write_lines(outbox: &Outbox, mut write: OwnedWriteHalf) -> io::Result<()> {
+    while let Some(chunk) = outbox.next().await {
+        write.write_all(&chunk).await?;
+        outbox.written(chunk.len());
+    }
+    write.shutdown().await
+}
+
+/// Lines of bounded length, newlines taken off. What follows the last newline is a line, too, unless it is empty.
+struct Lines<R> {
+    from: R,
+}
+
+#[derive(PartialEq, Debug)]
+enum Line {
+    Whole(Bytes),
+    TooLong,
+    End,
+}
+
+impl<R: AsyncBufRead + Unpin> Lines<R> {
+    fn new(from: R) -> Self {
+        Self { from }
+    }
+
+    async fn next(&mut self, max: usize) -> io::Result<Line> {
+        let mut line = Vec::new();
+        loop {
+            let available = self.from.fill_buf().await?;
+            if available.is_empty() {
+                return Ok(if line.is_empty() { Line::End } else { Line::Whole(line.into()) });
+            }
+            let newline = available.iter().position(|byte| *byte == b'\n');
+            let part = &available[..newline.unwrap_or(available.len())];
+            if line.len() + part.len() > max {
+                return Ok(Line::TooLong);
+            }
+            line.extend_from_slice(part);
+            let used = part.len() + usize::from(newline.is_some());
+            self.from.consume(used);
+            if newline.is_some() {
+                return Ok(Line::Whole(line.into()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
+
+    use quorate_membership::{Cause, Delivery, Event, NodeId, Regular, Seq};
+    use serde_json::Value;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::socket::GuaranteeName;
+    use crate::socket::address::Claim;
+
+    /// A node's socket without a ring: what clients send comes out of `outgoing`, and the test is the ring.
+    struct Node {
+        front: Arc<Front>,
+        outgoing: mpsc::Receiver<Outgoing>,
+        questions: mpsc::Receiver<oneshot::Sender<Vec<u8>>>,
+        path: PathBuf,
+        _directory: tempfile::TempDir,
+        _claim: Claim,
+    }
+
+    impl Node {
+        fn start() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("1.sock");
+            let claim = Claim::new(&path).unwrap();
+            let listener = UnixListener::from_std(claim.listener.try_clone().unwrap()).unwrap();
+            let (outgoing_sender, outgoing) = mpsc::channel(16);
+            let (questions_sender, questions) = mpsc::channel(16);
+            let clients = Clients::new(NodeId::new(1).unwrap());
+            clients.handle_event(&Event::Regular(Regular {
+                ring: "1.4".parse().unwrap(),
+                members: BTreeSet::from([NodeId::new(1).unwrap()]),
+                joined: BTreeSet::new(),
+                left: BTreeSet::new(),
+                causes: vec![Cause::Started],
+            }));
+            let front = Arc::new(Front::new(clients, outgoing_sender, questions_sender));
+            tokio::spawn(serve(listener, front.clone()));
+            Self { front, outgoing, questions, path, _directory: directory, _claim: claim }
+        }
+
+        async fn connect(&self, request: &[u8]) -> UnixStream {
+            let mut stream = UnixStream::connect(&self.path).await.unwrap();
+            stream.write_all(request).await.unwrap();
+            stream
+        }
+
+        async fn cat(&self, guarantee: GuaranteeName) -> UnixStream {
+            let cat = Cat { group: "g".into(), guarantee, status: false };
+            self.connect(&Request::new(Wish::Cat(cat)).line()).await
+        }
+
+        /// Sends this and the end, and reads the whole answer.
+        async fn ask(&self, request: &[u8]) -> String {
+            let mut stream = self.connect(request).await;
+            stream.shutdown().await.unwrap();
+            rest(stream).await
+        }
+
+        /// Orders the next message.
+        async fn deliver_next(&mut self) -> Outgoing {
+            let message = self.outgoing.recv().await.unwrap();
+            self.front.clients.sending(message.client);
+            self.front.clients.handle_event(&Event::Deliver(Delivery {
+                ring: "1.4".parse().unwrap(),
+                seq: Seq::new(1),
+                from: NodeId::new(1).unwrap(),
+                group: message.group.clone(),
+                guarantee: message.guarantee,
+                payload: message.payload.clone(),
+            }));
+            message
+        }
+    }
+
+    async fn rest(mut stream: UnixStream) -> String {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    fn error(answer: &str) -> String {
+        json::error_message(answer.lines().last().unwrap().as_bytes()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn lines_go_to_the_ring_and_come_back_and_then_it_ends() {
+        let mut node = Node::start();
+        let mut stream = node.cat(GuaranteeName::Safe).await;
+        stream.write_all(b"one\n\nthree, without a newline").await.unwrap();
+        stream.shutdown().await.unwrap();
+        for payload in ["one", "", "three, without a newline"] {
+            let message = node.deliver_next().await;
+            assert_eq!(message.payload, payload);
+            assert_eq!(message.guarantee, Guarantee::Safe);
+            assert_eq!(message.group.to_string(), "g");
+        }
+        let answer = rest(stream).await;
+        let lines: Vec<Value> = answer.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+        assert_eq!(events, ["regular", "deliver", "deliver", "deliver", "end"]);
+        assert_eq!(lines[3]["payload"], "three, without a newline");
+        assert_eq!(lines[4]["sent"], 3);
+    }
+
+    #[tokio::test]
+    async fn no_lines_at_all_still_tell_the_configuration() {
+        let node = Node::start();
+        let request = Request::new(Wish::Cat(Cat {
+            group: "g".into(),
+            guarantee: GuaranteeName::Agreed,
+            status: false,
+        }));
+        let answer = node.ask(&request.line()).await;
+        assert!(answer.starts_with(r#"{"event":"regular""#), "{answer}");
+        assert!(answer.ends_with("{\"event\":\"end\",\"sent\":0}\n"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_line_of_a_mebibyte_passes_and_a_longer_one_is_an_error() {
+        let mut node = Node::start();
+        let stream = node.cat(GuaranteeName::Agreed).await;
+        let (mut read, mut write) = stream.into_split();
+        let client = tokio::spawn(async move {
+            let mut line = vec![b'x'; Totem::MAX_PAYLOAD];
+            line.push(b'\n');
+            write.write_all(&line).await.unwrap();
+            line.insert(0, b'x');
+            // The node hangs up in the middle of it.
+            let _ = write.write_all(&line).await;
+        });
+        assert_eq!(node.deliver_next().await.payload.len(), Totem::MAX_PAYLOAD);
+        let mut answer = Vec::new();
+        // Closed with bytes unread, the socket may end with a reset once everything was read.
+        let _ = read.read_to_end(&mut answer).await;
+        client.await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert_eq!(error(&answer), "line 2 is longer than 1048576 bytes: send it in parts");
+        assert_eq!(answer.lines().count(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_status_request_gets_the_answer_of_the_node() {
+        let mut node = Node::start();
+        let mut stream = node.connect(&Request::new(Wish::Status).line()).await;
+        stream.shutdown().await.unwrap();
+        node.questions.recv().await.unwrap().send(b"{\"answer\":42}\n".to_vec()).unwrap();
+        assert_eq!(rest(stream).await, "{\"answer\":42}\n");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_is_answered_with_an_error() {
+        let node = Node::start();
+        assert!(error(&node.ask(b"hello\n").await).starts_with("the request is not understood"));
+        let long = vec![b' '; MAX_REQUEST + 1];
+        assert_eq!(error(&node.ask(&long).await), "a request has at most 4096 bytes");
+        let nameless = node.ask(b"{\"version\":1,\"request\":\"cat\",\"group\":\"\"}\n").await;
+        assert!(error(&nameless).starts_with("the group cannot be called ``"), "{nameless}");
+        assert_eq!(node.ask(b"").await, "");
+    }
+
+    #[tokio::test]
+    async fn one_client_too_many_is_told_so_and_a_place_becomes_free_again() {
+        let mut node = Node::start();
+        let mut held = Vec::new();
+        for _ in 0..MAX_CLIENTS {
+            let mut stream = node.cat(GuaranteeName::Agreed).await;
+            stream.read_u8().await.unwrap();
+            held.push(stream);
+        }
+        let stream = UnixStream::connect(&node.path).await.unwrap();
+        assert_eq!(error(&rest(stream).await), "the node already serves 64 clients");
+
+        let mut last = held.pop().unwrap();
+        last.write_all(b"mine\n").await.unwrap();
+        last.shutdown().await.unwrap();
+        node.deliver_next().await;
+        assert!(rest(last).await.contains("mine"));
+        loop {
+            let mut next = node.cat(GuaranteeName::Agreed).await;
+            let mut first = [0; 18];
+            next.read_exact(&mut first).await.unwrap();
+            // The place is given back right after the connection was closed.
+            if &first == br#"{"event":"regular""# {
+                break;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_ring_holds_up_the_client_and_not_the_memory() {
+        let node = Node::start();
+        let mut stream = node.cat(GuaranteeName::Agreed).await;
+        let line = [&[b'x'; 64 << 10][..], b"\n"].concat();
+        let mut written = 0usize;
+        // Nobody takes the messages: writing stops after the queue and the socket's buffers are full.
+        while tokio::time::timeout(Duration::from_millis(200), stream.write_all(&line)).await.is_ok() {
+            written += line.len();
+            assert!(written < 32 << 20, "the node took {written} bytes that nobody wanted");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_words_of_a_stopping_node_reach_its_clients() {
+        let node = Node::start();
+        let mut stream = node.cat(GuaranteeName::Agreed).await;
+        stream.read_u8().await.unwrap();
+        node.front.clients.handle_event(&Event::Left(Cause::LeaveRequested));
+        node.front.idle().await;
+        assert!(error(&rest(stream).await).starts_with("the node has left the ring"));
+    }
+}

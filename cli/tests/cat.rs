@@ -1,0 +1,234 @@
+//! `quorate cat` on real rings.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Stdio};
+use std::thread;
+
+use common::{Ring, agreement, events, failure, payloads};
+use rustix::process::Signal;
+use serde_json::Value;
+
+#[test]
+fn a_node_alone_hears_itself_and_cat_ends_when_all_was_delivered() {
+    let ring = Ring::of(1);
+    let nodes = ring.start_all();
+    let output = nodes[0].send(&[], b"one\n\n{\"three\":3}\nfour, without a newline");
+    assert!(output.status.success(), "{output:?}");
+    let events = events(&output.stdout);
+    assert_eq!(events[0]["event"], "regular");
+    assert_eq!(events[0]["members"], serde_json::json!([1]));
+    assert_eq!(payloads(&events), ["one", "", "{\"three\":3}", "four, without a newline"]);
+    let first = &events[1];
+    assert_eq!((&first["from"], &first["guarantee"]), (&Value::from(1), &Value::from("agreed")));
+    assert_eq!(first["ring"], events[0]["ring"]);
+    assert!(first["seq"].is_u64());
+}
+
+#[test]
+fn without_lines_cat_prints_the_configuration_and_ends() {
+    let ring = Ring::of(1);
+    let nodes = ring.start_all();
+    let output = nodes[0].send(&[], b"");
+    assert!(output.status.success(), "{output:?}");
+    let events = events(&output.stdout);
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0]["event"], "regular");
+}
+
+#[test]
+fn a_stdin_that_cannot_be_read_is_an_error() {
+    let ring = Ring::of(1);
+    let nodes = ring.start_all();
+    let directory = std::fs::File::open(ring.path()).unwrap();
+    let output = nodes[0].command("cat").arg("g").stdin(directory).output().unwrap();
+    assert!(failure(&output).starts_with("stdin could not be read to its end: Is a directory"));
+}
+
+#[test]
+fn any_bytes_pass_up_to_a_mebibyte_a_line() {
+    let ring = Ring::of(1);
+    let nodes = ring.start_all();
+    let long = vec![b'x'; 1 << 20];
+    let output = nodes[0].send(&["--safe"], &[b"\xff\x00\n", &long[..], b"\n"].concat());
+    assert!(output.status.success(), "{:?}", String::from_utf8_lossy(&output.stderr));
+    let events = events(&output.stdout);
+    assert_eq!(events[1]["payload_base64"], "/wA=");
+    assert_eq!(events[1]["guarantee"], "safe");
+    assert_eq!(events[2]["payload"].as_str().unwrap().len(), 1 << 20);
+
+    let output = nodes[0].send(&[], &[b"short\n", &long[..], b"x\n"].concat());
+    assert_eq!(failure(&output), "line 2 is longer than 1048576 bytes: send it in parts");
+}
+
+#[test]
+fn with_status_a_client_hears_of_quorum_and_dc() {
+    let ring = Ring::of(1);
+    let nodes = ring.start_all();
+    let output = nodes[0].send(&["--status"], b"");
+    let events = events(&output.stdout);
+    assert_eq!(events[0]["event"], "regular");
+    assert_eq!(events[1]["event"], "status");
+    assert_eq!(events[1]["dc"], 1);
+    assert_eq!(events[1]["quorate"], true);
+}
+
+#[test]
+fn three_nodes_at_once_see_one_order_with_nothing_lost_and_nothing_twice() {
+    const LINES: usize = 1000;
+    let ring = Ring::of(3);
+    let nodes = ring.start_all();
+    let mut listeners: Vec<Child> = nodes.iter().map(|node| node.cat(&["g", "--stay"])).collect();
+    // Nothing is sent before all listen: each listener prints where it starts.
+    let mut outputs = Vec::new();
+    for listener in &mut listeners {
+        let mut output = BufReader::new(listener.stdout.take().unwrap());
+        let mut first = String::new();
+        output.read_line(&mut first).unwrap();
+        assert!(first.contains("\"regular\""), "{first}");
+        outputs.push(output);
+    }
+    let senders: Vec<_> = (0..3)
+        .map(|i| {
+            let lines: String = (0..LINES).map(|line| format!("{i} {line}\n")).collect();
+            let mut sender = nodes[i].cat(if i == 1 { &["g", "--safe"] } else { &["g"] });
+            let mut stdin = sender.stdin.take().unwrap();
+            (sender, thread::spawn(move || stdin.write_all(lines.as_bytes()).unwrap()))
+        })
+        .collect();
+    for (sender, writer) in senders {
+        let output = sender.wait_with_output().unwrap();
+        writer.join().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let seen: Vec<Vec<(Value, Value)>> = outputs
+        .into_iter()
+        .map(|output| {
+            let events = output.lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+            let delivered = events.filter(|event| event["event"] == "deliver").take(3 * LINES);
+            delivered.map(|event| (event["from"].clone(), event["payload"].clone())).collect()
+        })
+        .collect();
+    for mut listener in listeners {
+        listener.kill().unwrap();
+        listener.wait().unwrap();
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert_eq!(seen[0], seen[2]);
+    for i in 0..3 {
+        let own: Vec<String> = seen[0]
+            .iter()
+            .filter(|(from, _)| *from == i + 1)
+            .map(|(_, payload)| payload.as_str().unwrap().to_owned())
+            .collect();
+        let sent: Vec<String> = (0..LINES).map(|line| format!("{i} {line}")).collect();
+        assert_eq!(own, sent);
+    }
+}
+
+#[test]
+fn clients_of_one_node_are_told_apart() {
+    let ring = Ring::of(1);
+    let nodes = ring.start_all();
+    let node = &nodes[0];
+    thread::scope(|scope| {
+        for client in 0..4 {
+            scope.spawn(move || {
+                let lines: String = (0..200).map(|line| format!("{client} {line}\n")).collect();
+                let output = node.send(&[], lines.as_bytes());
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                // Whatever the others sent in between, it ended neither too early nor never.
+                let own = payloads(&events(&output.stdout));
+                let own = own.iter().filter(|payload| payload.starts_with(&format!("{client} "))).count();
+                assert_eq!(own, 200);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_client_that_never_reads_is_cut_off_with_a_reason_and_holds_up_nobody() {
+    let ring = Ring::of(1);
+    let nodes = ring.start_all();
+    let mut sleeper = UnixStream::connect(&nodes[0].socket).unwrap();
+    sleeper.write_all(b"{\"version\":1,\"request\":\"cat\",\"group\":\"g\"}\n").unwrap();
+    sleeper.read_exact(&mut [0; 1]).unwrap();
+    let line = [&vec![b'x'; 1 << 20][..], b"\n"].concat();
+    let output = nodes[0].send(&[], &line.repeat(70));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut answer = Vec::new();
+    sleeper.read_to_end(&mut answer).unwrap();
+    let last = answer.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap();
+    let last: Value = serde_json::from_slice(last).unwrap();
+    assert_eq!(last["event"], "error");
+    assert!(
+        last["message"].as_str().unwrap().starts_with("this client left more than 64 MiB unread"),
+        "{last}"
+    );
+}
+
+#[test]
+fn a_client_learns_why_the_ring_changed_and_why_its_node_ended() {
+    let ring = Ring::of(3);
+    let mut nodes = ring.start_all();
+    let mut listener = nodes[0].cat(&["g", "--stay"]);
+    let mut lines = BufReader::new(listener.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(next()["members"], serde_json::json!([1, 2, 3]));
+
+    nodes[2].signal(Signal::TERM);
+    assert!(nodes[2].process.wait().unwrap().success());
+    let transitional = next();
+    assert_eq!(transitional["event"], "transitional");
+    assert_eq!(transitional["members"], serde_json::json!([1, 2]));
+    let regular = next();
+    assert_eq!(regular["event"], "regular");
+    assert_eq!(regular["left"], serde_json::json!([3]));
+    assert!(regular["cause"].as_str().unwrap().contains("node 3 left"), "{regular}");
+    agreement(&[&nodes[0], &nodes[1]]);
+
+    nodes[0].signal(Signal::TERM);
+    let output = listener.wait_with_output().unwrap();
+    assert_eq!(failure(&output), "the node has left the ring: this node was asked to leave");
+    assert!(nodes[0].process.wait().unwrap().success());
+}
+
+#[test]
+fn who_stays_hears_what_others_send_later() {
+    let ring = Ring::of(1);
+    let nodes = ring.start_all();
+    let mut listener = nodes[0].cat(&["g", "--stay"]);
+    let mut stdin = listener.stdin.take().unwrap();
+    stdin.write_all(b"mine\n").unwrap();
+    drop(stdin);
+    // Before its own line was seen, it may not yet listen.
+    let mut stdout = BufReader::new(listener.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("mine") {
+        line.clear();
+        stdout.read_line(&mut line).unwrap();
+    }
+    assert!(nodes[0].send(&[], b"later\n").status.success());
+    line.clear();
+    stdout.read_line(&mut line).unwrap();
+    assert!(line.contains("later"), "{line}");
+    listener.kill().unwrap();
+    listener.wait().unwrap();
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_cat() {
+    let ring = Ring::of(1);
+    let nodes = ring.start_all();
+    let mut cat =
+        nodes[0].command("cat").arg("g").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(cat.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.contains("regular"), "{first}");
+    // Nobody reads any more; the next line to print shows it.
+    let mut stdin = cat.stdin.take().unwrap();
+    stdin.write_all(b"one\n").unwrap();
+    assert!(cat.wait().unwrap().success());
+}

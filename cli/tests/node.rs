@@ -1,0 +1,204 @@
+//! `quorate node`, `status` and `demo`, with real processes.
+
+mod common;
+
+use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Output;
+use std::time::Instant;
+
+use common::{PATIENCE, Ring, agreement, eventually, quorate, run};
+use rustix::process::Signal;
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn three_nodes_form_a_ring_and_show_it_as_operators_know_it() {
+    let ring = Ring::of(3);
+    let nodes = ring.start_all();
+    let dc = agreement(&nodes.iter().collect::<Vec<_>>());
+    let output = run(nodes[1].command("status").arg("--quorate"));
+    assert!(output.status.success());
+    let text = stdout(&output);
+    for line in [
+        "Stack: quorate",
+        &format!("Current DC: node{dc} - partition with quorum"),
+        "3 Nodes configured, 3 expected votes",
+        "Online: [ node1 node2 node3 ]",
+    ] {
+        assert!(text.lines().any(|printed| printed == line), "{line} is not in:\n{text}");
+    }
+    assert!(text.contains("\nLast updated: ") && text.contains("\nVersion: "), "{text}");
+
+    let output = run(nodes[1].command("status").arg("--json"));
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["node"], 2);
+    assert_eq!(answer["name"], "node2");
+    assert!(answer["stats"]["tokens"].as_u64().unwrap() > 0);
+    assert_eq!(answer["stats"]["refused"], serde_json::json!({}));
+}
+
+#[test]
+fn a_killed_dc_is_replaced_and_comes_back() {
+    let ring = Ring::of(3);
+    let mut nodes = ring.start_all();
+    let dc = agreement(&nodes.iter().collect::<Vec<_>>());
+    let index = usize::try_from(dc).unwrap() - 1;
+    drop(nodes.remove(index));
+    let heir = agreement(&nodes.iter().collect::<Vec<_>>());
+    assert_ne!(heir, dc);
+    let text = stdout(&run(&mut nodes[0].command("status")));
+    assert!(text.contains(&format!("OFFLINE: [ node{dc} ]")), "{text}");
+
+    // Its socket file is still there, its process is not.
+    nodes.push(ring.start(u8::try_from(dc).unwrap()));
+    agreement(&nodes.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_node_without_quorum_says_so() {
+    let ring = Ring::of(3);
+    let node = ring.start(1);
+    eventually("a settled ring of one", || (node.status()["settled"] == true).then_some(()));
+    let output = run(&mut node.command("status"));
+    assert!(output.status.success(), "reachable is what counts");
+    assert!(!stdout(&output).contains("with quorum"), "{}", stdout(&output));
+    assert_eq!(run(node.command("status").arg("--quorate")).status.code(), Some(1));
+}
+
+#[test]
+fn a_node_asked_to_leave_ends_well_and_the_others_need_no_timeout() {
+    let ring = Ring::of(3);
+    let mut nodes = ring.start_all();
+    let mut leaver = nodes.remove(2);
+    let asked = Instant::now();
+    leaver.signal(Signal::TERM);
+    assert!(leaver.process.wait().unwrap().success(), "{}", leaver.log());
+    assert!(!leaver.socket.exists());
+    agreement(&nodes.iter().collect::<Vec<_>>());
+    assert!(asked.elapsed() < PATIENCE);
+    let cause = nodes[0].status()["cause"].as_str().unwrap().to_owned();
+    assert!(cause.contains("node 3 left"), "{cause}");
+    let log = leaver.log();
+    assert!(log.contains("SIGTERM: leaving the ring"), "{log}");
+}
+
+#[test]
+fn the_log_has_one_line_a_ring_with_its_cause() {
+    let ring = Ring::of(1);
+    let nodes = ring.start_all();
+    let log = nodes[0].log();
+    let line = log.lines().find(|line| line.contains("ring 1.")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("members [1], joined [1], left []: this node started"), "{line}");
+    assert!(log.contains("this partition has quorum: votes 1, needed 1"), "{log}");
+    assert!(log.contains("DC: node 1, term "), "{log}");
+}
+
+#[test]
+fn the_socket_is_for_its_owner_only() {
+    let ring = Ring::of(1);
+    let node = ring.start(1);
+    assert_eq!(fs::metadata(&node.socket).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_second_node_at_the_same_socket_is_refused() {
+    let ring = Ring::of(1);
+    let node = ring.start(1);
+    let refusal = ring.refusal(1);
+    assert!(refusal.starts_with("a node is running at ") && refusal.contains("--socket"), "{refusal}");
+    assert!(run(&mut node.command("status")).status.success());
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let ring = Ring::of(1);
+    let _taken = UdpSocket::bind(format!("{}:5405", ring.address(1))).unwrap();
+    let refusal = ring.refusal(1);
+    assert!(refusal.contains("5405") && refusal.contains("use"), "{refusal}");
+}
+
+#[test]
+fn a_missing_configuration_is_named() {
+    let ring = Ring::of(1);
+    fs::remove_file(ring.conf()).unwrap();
+    let refusal = ring.refusal(1);
+    assert!(refusal.contains("corosync.conf") && refusal.contains("No such file"), "{refusal}");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_named() {
+    let ring = Ring::of(1);
+    fs::remove_file(ring.conf()).unwrap();
+    fs::create_dir(ring.conf()).unwrap();
+    let refusal = ring.refusal(1);
+    assert!(refusal.contains("corosync.conf"), "{refusal}");
+}
+
+#[test]
+fn a_bad_configuration_is_named_with_its_line() {
+    let ring = Ring::of(1);
+    fs::write(ring.conf(), ring.corosync_conf("join: soon")).unwrap();
+    let refusal = ring.refusal(1);
+    assert!(refusal.contains("corosync.conf:8") && refusal.contains("soon"), "{refusal}");
+}
+
+#[test]
+fn an_interface_that_does_not_exist_is_named() {
+    let ring = Ring::of(1);
+    let conf = "totem {\n version: 2\n transport: udp\n secauth: off\n nodeid: 1\n interface {\n bindnetaddr: 203.0.113.0\n \
+                mcastaddr: 239.255.1.1\n mcastport: 5405\n }\n}\nquorum {\n provider: corosync_votequorum\n \
+                expected_votes: 1\n}\n";
+    fs::write(ring.conf(), conf).unwrap();
+    let refusal = ring.refusal(1);
+    assert!(refusal.contains("203.0.113.0"), "{refusal}");
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_made_is_named() {
+    let ring = Ring::of(1);
+    fs::write(ring.path().join("state1"), "a file").unwrap();
+    let refusal = ring.refusal(1);
+    assert!(refusal.contains("state1"), "{refusal}");
+}
+
+#[test]
+fn without_a_node_status_says_how_to_start_one() {
+    let ring = Ring::of(1);
+    let output = run(quorate().args(["status", "--socket"]).arg(ring.socket(1)));
+    assert_eq!(output.status.code(), Some(3));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("quorate: no node at ") && stderr.contains("quorate node"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    for arguments in [&["levitate"][..], &["cat"], &["status", "--node", "0"], &["cat", ""]] {
+        assert_eq!(run(quorate().args(arguments)).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_version_and_completions_are_printed() {
+    let version = stdout(&run(quorate().arg("--version")));
+    assert_eq!(version, format!("quorate {}\n", env!("CARGO_PKG_VERSION")));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = stdout(&run(quorate().args(["completions", shell])));
+        assert!(script.contains("demo") && script.contains("state-dir"), "{shell}");
+    }
+}
+
+#[test]
+fn the_demo_shows_all_it_promises() {
+    let output = run(quorate().arg("demo"));
+    let text = stdout(&output);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}\n{text}");
+    for line in ["the ring formed", "a new one elected", "the lost node came back", "all left"] {
+        assert!(text.split_once("Seen:").unwrap().1.contains(line), "{text}");
+    }
+}

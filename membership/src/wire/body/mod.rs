@@ -1,0 +1,270 @@
+//! The messages of the layers above Totem: what corosync's services say to each other.
+//!
+//! They are C structs, 8-byte aligned. What is between the fields is padding, in which corosync leaves what was in its
+//! memory, as it does behind the end of a text: it is not looked at, and written as 0. All begin with 16 bytes:
+//!
+//! | off | size | field |
+//! |----:|-----:|-------|
+//! |   0 |    4 | id: in group `a` service << 16 \| function, in group `sync` the message |
+//! |   8 |    4 | size of the whole body |
+//!
+//! Each layer is a file, headed by the offsets of what follows.
+
+mod cfg;
+mod cmap;
+mod cpg;
+mod sync;
+mod votequorum;
+
+pub use cfg::Source;
+pub use cmap::{Cmap, CmapItem};
+pub use cpg::{CpgMcast, CpgMember, CpgPart, CpgPartial, CpgProcess};
+pub use votequorum::{NodeInfo, Reconfigure, VoteParameter};
+
+use bytes::Bytes;
+
+use super::order::{Order, Reader, Writer};
+use crate::{NodeId, Refusal, RingId};
+
+/// The totempg group of corosync's services.
+pub const SERVICES: &[u8] = b"a";
+/// The totempg group of the sync protocol.
+pub const SYNC: &[u8] = b"sync";
+/// The totempg group of what only quorate nodes say to each other.
+pub const QUORATE: &[u8] = b"quorate";
+
+const HEADER: usize = 16;
+
+/// A body, by the group it was addressed to and its own header.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Body {
+    /// Sync: the services a member has.
+    ServiceBuild {
+        /// The ring being synchronised.
+        ring: RingId,
+        /// Service ids, at most 128.
+        services: Vec<u32>,
+    },
+    /// Sync: a member has finished a stage.
+    Barrier {
+        /// The ring being synchronised.
+        ring: RingId,
+    },
+    /// Cmap: the version of a member's configuration.
+    Cmap(Cmap),
+    /// Cfg: a link is to be used again; of old, ignored by all.
+    RingReenable(Source),
+    /// Cfg: a node is to exit.
+    KillNode {
+        /// The node.
+        node: NodeId,
+        /// Why, as the operator put it; at most 256 bytes.
+        reason: Bytes,
+    },
+    /// Cfg: the sender shuts itself down.
+    Shutdown,
+    /// Cfg: every member is to read its configuration again.
+    Reload(Source),
+    /// Cfg: a step of the sender's change of keys (knet only).
+    CryptoReconfigure {
+        /// The step.
+        phase: u32,
+    },
+    /// CPG: a process joined a group.
+    CpgJoin(CpgProcess),
+    /// CPG: a process left a group.
+    CpgLeave(CpgProcess),
+    /// CPG, in a sync: all the sender's processes and their groups.
+    CpgJoinList(Vec<CpgMember>),
+    /// A process's message to its group.
+    CpgMcast(CpgMcast),
+    /// A part of a process's message that is too long for one ([`CpgMcast`]).
+    CpgPartial(CpgPartial),
+    /// CPG, in a sync: the nodes that the sender saw leave.
+    CpgDownList {
+        /// How many members the sender's old configuration had.
+        old_members: u32,
+        /// Those that left, at most 384.
+        left: Vec<NodeId>,
+    },
+    /// Votequorum's node info.
+    NodeInfo(NodeInfo),
+    /// Votequorum: an operator changed votes.
+    Reconfigure(Reconfigure),
+    /// Votequorum: a quorum device registers with the sender, or no longer.
+    Qdevice {
+        /// Whether it registers.
+        registers: bool,
+        /// Its name, at most 255 bytes without a NUL.
+        name: Bytes,
+    },
+    /// Votequorum: a quorum device has a new name.
+    QdeviceRenamed {
+        /// Its old name, at most 255 bytes without a NUL.
+        old: Bytes,
+        /// Its new name.
+        new: Bytes,
+    },
+    /// Votequorum, after corosync 3.1.10: more about a node.
+    ExtraInfo {
+        /// The node.
+        node: u32,
+        /// What is said, not interpreted.
+        content: Bytes,
+    },
+    /// A message of group `quorate`.
+    Quorate(Bytes),
+    /// A message of a service or function that means nothing to a member, `pload`'s load generator for one. As
+    /// corosync does, members ignore it.
+    Other {
+        /// The service.
+        service: u16,
+        /// Its function.
+        function: u16,
+        /// What follows the header.
+        content: Bytes,
+    },
+}
+
+impl Body {
+    /// Reads the body of a message addressed to `group`.
+    ///
+    /// # Errors
+    /// [`Refusal::Service`] if it is not as long as its kind and its counts say, has a value that it cannot have, or
+    /// is for an unknown group.
+    pub fn decode(group: &[u8], body: &Bytes) -> Result<Self, Refusal> {
+        Self::decode_in(group, body, Order::Little)
+    }
+
+    /// As [`Body::decode`], in the byte order of the frame. Between real members nobody does: corosync's sync layer
+    /// does not convert, so rings of mixed order do not come about.
+    ///
+    /// # Errors
+    /// As [`Body::decode`].
+    pub fn decode_in(group: &[u8], body: &Bytes, order: Order) -> Result<Self, Refusal> {
+        let reader = Reader::new(body, order);
+        match group {
+            SERVICES => read_service(reader, body),
+            SYNC => read_sync(reader, body),
+            QUORATE => Ok(Self::Quorate(body.clone())),
+            _ => Err(Refusal::Service),
+        }
+        .map_err(|_| Refusal::Service)
+    }
+
+    /// Writes it; for [`Body::CpgMcast`] and [`Body::CpgPartial`] without the payload, which need not be copied.
+    ///
+    /// Lists and texts that are longer than their place are cut.
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::ServiceBuild { ring, services } => sync::write_service_build(*ring, services),
+            Self::Barrier { ring } => sync::write_barrier(*ring),
+            Self::Cmap(cmap) => cmap.write(),
+            Self::RingReenable(source) => source.write(cfg::RING_REENABLE),
+            Self::KillNode { node, reason } => cfg::write_kill_node(*node, reason),
+            Self::Shutdown => cfg::write_shutdown(),
+            Self::Reload(source) => source.write(cfg::RELOAD),
+            Self::CryptoReconfigure { phase } => cfg::write_crypto_reconfigure(*phase),
+            Self::CpgJoin(process) => process.write(cpg::JOIN),
+            Self::CpgLeave(process) => process.write(cpg::LEAVE),
+            Self::CpgJoinList(members) => cpg::write_join_list(members),
+            Self::CpgMcast(mcast) => mcast.write(),
+            Self::CpgPartial(partial) => partial.write(),
+            Self::CpgDownList { old_members, left } => cpg::write_down_list(*old_members, left),
+            Self::NodeInfo(info) => info.write(),
+            Self::Reconfigure(reconfigure) => reconfigure.write(),
+            Self::Qdevice { registers, name } => votequorum::write_qdevice(*registers, name),
+            Self::QdeviceRenamed { old, new } => votequorum::write_qdevice_renamed(old, new),
+            Self::ExtraInfo { node, content } => votequorum::write_extra_info(*node, content),
+            Self::Quorate(message) => message.clone(),
+            Self::Other { service, function, content } => {
+                let mut writer = header(id(*service, *function), content.len().saturating_add(HEADER));
+                writer.bytes(content);
+                writer.finish()
+            }
+        }
+    }
+}
+
+fn read_sync(mut reader: Reader<'_>, body: &Bytes) -> Result<Body, Refusal> {
+    match read_header(&mut reader, body)? {
+        sync::BARRIER => sync::read_barrier(reader),
+        sync::SERVICE_BUILD => sync::read_service_build(reader),
+        _ => Err(Refusal::Service),
+    }
+}
+
+fn read_service(mut reader: Reader<'_>, body: &Bytes) -> Result<Body, Refusal> {
+    match read_header(&mut reader, body)? {
+        cmap::VERSION => Cmap::read(reader, body).map(Body::Cmap),
+        cfg::RING_REENABLE => Source::read(reader).map(Body::RingReenable),
+        cfg::KILL_NODE => cfg::read_kill_node(reader, body),
+        cfg::SHUTDOWN => cfg::read_shutdown(reader),
+        cfg::RELOAD => Source::read(reader).map(Body::Reload),
+        cfg::CRYPTO_RECONFIGURE => cfg::read_crypto_reconfigure(reader),
+        cpg::JOIN => CpgProcess::read(reader, body).map(Body::CpgJoin),
+        cpg::LEAVE => CpgProcess::read(reader, body).map(Body::CpgLeave),
+        cpg::JOIN_LIST => cpg::read_join_list(reader, body),
+        cpg::MCAST => CpgMcast::read(reader, body).map(Body::CpgMcast),
+        cpg::DOWN_LIST => cpg::read_down_list(reader),
+        cpg::PARTIAL => CpgPartial::read(reader, body).map(Body::CpgPartial),
+        votequorum::NODE_INFO => NodeInfo::read(reader).map(Body::NodeInfo),
+        votequorum::RECONFIGURE => Reconfigure::read(reader).map(Body::Reconfigure),
+        votequorum::QDEVICE => votequorum::read_qdevice(reader, body),
+        votequorum::QDEVICE_RENAMED => votequorum::read_qdevice_renamed(reader, body),
+        votequorum::EXTRA_INFO => votequorum::read_extra_info(reader, body),
+        id => {
+            let [a, b, c, d] = id.to_be_bytes();
+            let (service, function) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            Ok(Body::Other { service, function, content: reader.rest_of(body) })
+        }
+    }
+}
+
+/// The id of a service's message; `as`, since `From` is not yet `const`.
+const fn id(service: u16, function: u16) -> u32 {
+    (service as u32) << 16 | function as u32
+}
+
+/// Reads the header: the id. The size has to be that of the body.
+fn read_header(reader: &mut Reader<'_>, body: &Bytes) -> Result<u32, Refusal> {
+    let id = read_padded(reader)?;
+    let size = read_padded(reader)?;
+    if usize::try_from(size).is_ok_and(|size| size == body.len()) { Ok(id) } else { Err(Refusal::Service) }
+}
+
+/// A body of `size` bytes, begun.
+fn header(id: u32, size: usize) -> Writer {
+    headed(id, size, size)
+}
+
+/// A body of `size` bytes, begun, of which only the first `written` will be written here.
+fn headed(id: u32, size: usize, written: usize) -> Writer {
+    let mut writer = Writer::new(written, Order::Little);
+    padded(&mut writer, id);
+    padded_count(&mut writer, size);
+    writer
+}
+
+/// The rest of a body of `size` bytes is zero.
+fn fill(mut writer: Writer, size: usize) -> Bytes {
+    writer.zeros(size.saturating_sub(writer.written()));
+    writer.finish()
+}
+
+fn read_padded(reader: &mut Reader<'_>) -> Result<u32, Refusal> {
+    let value = reader.u32()?;
+    reader.bytes(4)?;
+    Ok(value)
+}
+
+/// A `u32` and 4 bytes of padding.
+fn padded(writer: &mut Writer, value: u32) {
+    writer.u32(value);
+    writer.zeros(4);
+}
+
+fn padded_count(writer: &mut Writer, count: usize) {
+    writer.count(count);
+    writer.zeros(4);
+}
