@@ -7,6 +7,7 @@ mod lab;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::time::Duration;
 
 use lab::{Fate, Lab, ids, ms, node};
 use proptest::prelude::*;
@@ -32,6 +33,22 @@ fn nodes_that_start_together_form_one_ring() {
     for n in [2, 3, 5, 9, 16] {
         let lab = Lab::ring(n);
         assert_eq!(lab.regular(1).ring.representative, node(1));
+        lab.check();
+    }
+}
+
+#[test]
+fn a_crowd_that_starts_within_a_moment_forms_a_ring_without_waiting_for_a_timeout() {
+    for seed in 0..50 {
+        let mut lab = Lab::new(seed);
+        lab.filter(|_, _, _, rng| Fate::Delay(Duration::from_micros(rng.random_range(0..1000))));
+        for id in 1..=8 {
+            lab.start(id);
+            let pause = lab.rng.random_range(0..4000);
+            lab.run(Duration::from_micros(pause));
+        }
+        let took = lab.until_ring(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        assert!(took < lab.config.token / 2, "seed {seed}: took {took:?}");
         lab.check();
     }
 }

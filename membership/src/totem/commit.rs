@@ -14,6 +14,8 @@ use crate::{Cause, NodeId, RingId, Seq, Time};
 
 /// The state of a node that has agreed to a ring.
 pub(super) struct Commit {
+    /// What all agreed on.
+    agreed: Lists,
     causes: Vec<Cause>,
     ring: RingId,
     members: BTreeSet<NodeId>,
@@ -23,10 +25,17 @@ pub(super) struct Commit {
 }
 
 impl Commit {
-    pub(super) fn enter(causes: Vec<Cause>, mut token: CommitToken, now: Time, local: &mut Local) -> Self {
+    pub(super) fn enter(
+        agreed: Lists,
+        causes: Vec<Cause>,
+        mut token: CommitToken,
+        now: Time,
+        local: &mut Local,
+    ) -> Self {
         local.attempt(token.ring.seq);
         add_entry(&mut token, local);
         let mut commit = Self {
+            agreed,
             causes,
             ring: token.ring,
             members: token.members.iter().copied().collect(),
@@ -49,12 +58,26 @@ impl Commit {
             .then(|| Transition::Recovery { causes: std::mem::take(&mut self.causes), token })
     }
 
-    /// Only a member that has given up this ring counts; a JOIN from before is still on its way.
+    /// A member that has given up this ring, or will refuse its token since it knows more than was agreed on, ends it
+    /// at once (corosync waits for the token timeout in the latter case). Any other JOIN was sent before.
     pub(super) fn handle_join(&mut self, join: &Join, local: &Local) -> Option<Transition> {
-        if !self.members.contains(&join.from) || join.ring_seq < self.ring.seq {
+        if !self.members.contains(&join.from) {
             return None;
         }
-        Some(give_up(&self.members, &mut self.causes, join, local))
+        if join.ring_seq >= self.ring.seq {
+            return Some(give_up(&self.members, &mut self.causes, join, local));
+        }
+        match self.agreed.consider(join, local) {
+            Considered::Changed(cause) => {
+                note(&mut self.causes, cause);
+                Some(Transition::Gather {
+                    lists: self.agreed.clone(),
+                    causes: std::mem::take(&mut self.causes),
+                    agreeing: self.agreed.agrees(join),
+                })
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {

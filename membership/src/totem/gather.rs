@@ -60,6 +60,10 @@ impl Lists {
         };
         let before = self.clone();
         self.proc.extend(proc);
+        if join.leave {
+            // Who leaves is believed about itself, whatever ring it was in (B19).
+            self.failed.insert(join.from);
+        }
         if failed.contains(&local.me) {
             self.failed.insert(join.from);
         } else if local.ring.members.contains(&join.from) {
@@ -148,7 +152,7 @@ impl Gather {
 
     fn agree_to(&mut self, token: CommitToken, cause: Cause) -> Transition {
         let causes = std::mem::take(&mut self.causes);
-        Transition::Commit { cause, causes, token }
+        Transition::Commit { cause, agreed: self.lists.clone(), causes, token }
     }
 
     /// Starts over with what is believed now.

@@ -128,6 +128,7 @@ enum Transition {
     },
     Commit {
         cause: Cause,
+        agreed: Lists,
         causes: Vec<Cause>,
         token: CommitToken,
     },
@@ -413,9 +414,9 @@ impl Totem {
                     tracing::debug!(cause = %display_last(&causes), proc = ?lists.proc, failed = ?lists.failed, "gather");
                     State::Gather(Gather::enter(lists, causes, agreeing, now, local))
                 }
-                Transition::Commit { cause, causes, token } => {
+                Transition::Commit { cause, agreed, causes, token } => {
                     tracing::debug!(%cause, ring = %token.ring, members = ?token.members, "commit");
-                    State::Commit(Commit::enter(causes, token, now, local))
+                    State::Commit(Commit::enter(agreed, causes, token, now, local))
                 }
                 Transition::Recovery { causes, token } => {
                     let cause = Cause::CommitToken { ring: token.ring };

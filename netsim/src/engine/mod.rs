@@ -1,0 +1,3 @@
+//! What runs a scenario.
+
+pub(crate) mod turmoil;

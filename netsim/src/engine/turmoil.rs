@@ -1,0 +1,276 @@
+//! Complete nodes on turmoil: driver, channels, election, the user's service.
+//!
+//! What turmoil must be told, each line learnt from a measurement:
+//! - its `fail_rate` stays 0. It is no loss of packets: it breaks whole links, loses all that is under way on them, and
+//!   heals one-way cuts;
+//! - a receive queue holds 64 datagrams by default, which a window of frames overflows;
+//! - a tick is 1 ms: below, timers go wrong silently. So a token goes one hop a millisecond;
+//! - minimal and maximal latency are equal, or datagrams overtake each other all the time;
+//! - the epoch is fixed, and hosts take turns in an order that the seed decides.
+
+mod udp;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::future::{Future, pending};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use quorate_election::Member as ElectionMember;
+use quorate_membership::config::Member;
+use quorate_membership::driver::{self, Clock, Node};
+use quorate_membership::{Config, Group, Guarantee, Memory, NodeId, Store};
+use rand::{Rng, RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use turmoil::Sim;
+
+use self::udp::{Hosts, SimulatedUdp};
+use crate::history::{Life, What};
+use crate::observed::{Log, Observed};
+use crate::{Fault, History, Host, Load, Scenario};
+
+const TICK: Duration = Duration::from_millis(1);
+/// Datagrams that wait at a socket, at most.
+const RECEIVE_QUEUE: usize = 4096;
+
+/// Runs the scenario. An error comes with what was seen up to it.
+pub(crate) fn run<S, F>(scenario: &Scenario, service: S) -> Result<History, (Box<dyn Error>, History)>
+where
+    S: Fn(Host) -> F + 'static,
+    F: Future<Output = Result<(), Box<dyn Error>>> + 'static,
+{
+    let nodes: Vec<NodeId> = (1..=scenario.nodes).filter_map(NodeId::new).collect();
+    let log = Log::new(nodes.iter().copied());
+    let mut network = Network::build(scenario, &nodes, &log, service);
+    let ran = network.run(scenario);
+    let length = network.sim.elapsed();
+    drop(network);
+    let mut history = log.take();
+    history.end(length);
+    match ran {
+        Ok(()) => Ok(history),
+        Err(error) => Err((error, history)),
+    }
+}
+
+/// The simulated hosts and what is between them.
+struct Network {
+    sim: Sim<'static>,
+    addresses: BTreeMap<NodeId, IpAddr>,
+    lives: Lives,
+    log: Log,
+}
+
+/// The latest life of each node that was ever started.
+type Lives = Rc<RefCell<BTreeMap<NodeId, Latest>>>;
+
+#[derive(Default)]
+struct Latest {
+    start: u32,
+    alive: bool,
+}
+
+impl Network {
+    fn build<S, F>(scenario: &Scenario, nodes: &[NodeId], log: &Log, service: S) -> Self
+    where
+        S: Fn(Host) -> F + 'static,
+        F: Future<Output = Result<(), Box<dyn Error>>> + 'static,
+    {
+        let mut sim = turmoil::Builder::new()
+            .fail_rate(0.0)
+            .udp_capacity(RECEIVE_QUEUE)
+            .tick_duration(TICK)
+            .min_message_latency(TICK)
+            .max_message_latency(TICK)
+            .epoch(SystemTime::UNIX_EPOCH)
+            .simulation_duration(scenario.length + TICK)
+            .enable_random_order()
+            .rng_seed(scenario.seed)
+            .build();
+        let addresses: BTreeMap<NodeId, IpAddr> =
+            nodes.iter().map(|&id| (id, sim.lookup(name(id.get())))).collect();
+        let hosts = Hosts::new(addresses.clone());
+        let lives = Lives::default();
+        let service = Rc::new(service);
+        for (&id, &address) in &addresses {
+            let home = Home {
+                config: config(scenario, id, &addresses),
+                seed: scenario.seed,
+                load: scenario.load.clone(),
+                hosts: hosts.clone(),
+                disk: Memory::default(),
+                lives: Rc::clone(&lives),
+                log: log.clone(),
+            };
+            let service = Rc::clone(&service);
+            sim.host(address, move || {
+                let (home, service) = (home.clone(), Rc::clone(&service));
+                async move {
+                    let lived = home.live(|host| service(host)).await;
+                    lived.map_err(|error| format!("node {id}: {error}").into())
+                }
+            });
+        }
+        Self { sim, addresses, lives, log: log.clone() }
+    }
+
+    fn run(&mut self, scenario: &Scenario) -> Result<(), Box<dyn Error>> {
+        let mut timeline = scenario.timeline.clone();
+        timeline.sort_by_key(|(at, _)| *at);
+        let mut timeline = timeline.into_iter().peekable();
+        while self.sim.elapsed() < scenario.length {
+            while let Some((_, fault)) = timeline.next_if(|(at, _)| *at <= self.sim.elapsed()) {
+                self.apply(fault);
+            }
+            self.sim.step()?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, fault: Fault) {
+        let at = self.sim.elapsed();
+        tracing::info!(?at, "{fault}");
+        match &fault {
+            Fault::Crash(node) => return self.crash(*node),
+            Fault::Restart(node) => {
+                self.crash(*node);
+                return self.sim.bounce(self.address(*node));
+            }
+            Fault::Partition(parts) => {
+                self.heal();
+                let part_of = |id: NodeId| parts.iter().position(|part| part.contains(&id.get()));
+                for (&a, &from) in &self.addresses {
+                    for (&b, &to) in self.addresses.range(..a) {
+                        if part_of(a) != part_of(b) {
+                            self.sim.partition(from, to);
+                        }
+                    }
+                }
+            }
+            Fault::CutOneWay { from, to } if from == to => {}
+            Fault::CutOneWay { from, to } => {
+                self.sim.partition_oneway(self.address(*from), self.address(*to));
+            }
+            Fault::Heal => self.heal(),
+        }
+        self.log.write().record(at, None, What::Network(fault));
+    }
+
+    fn crash(&mut self, node: u32) {
+        let address = self.address(node);
+        if !self.sim.is_host_running(address) {
+            return;
+        }
+        self.sim.crash(address);
+        let mut lives = self.lives.borrow_mut();
+        // A host that had not yet its first tick has not lived.
+        if let Some((&node, latest)) = lives.iter_mut().find(|(id, latest)| id.get() == node && latest.alive)
+        {
+            latest.alive = false;
+            let life = Life { node, start: latest.start };
+            self.log.write().record(self.sim.elapsed(), life, What::Crashed);
+        }
+    }
+
+    fn heal(&self) {
+        for (&a, &from) in &self.addresses {
+            for &to in self.addresses.range(..a).map(|(_, address)| address) {
+                self.sim.repair(from, to);
+            }
+        }
+    }
+
+    fn address(&self, node: u32) -> IpAddr {
+        self.sim.lookup(name(node))
+    }
+}
+
+/// What a host is called, by turmoil and in the node list.
+fn name(node: u32) -> String {
+    format!("node{node}")
+}
+
+fn config(scenario: &Scenario, id: NodeId, addresses: &BTreeMap<NodeId, IpAddr>) -> Config {
+    let mut config = Config::new(id);
+    let member = |(&id, &address): (&NodeId, &IpAddr)| Member {
+        id,
+        name: Some(name(id.get())),
+        address,
+        port: None,
+        votes: 1,
+    };
+    config.nodes = addresses.iter().map(member).collect();
+    config.network.bind = addresses[&id];
+    config.totem = scenario.totem();
+    config.quorum.expected_votes = Some(scenario.nodes);
+    config
+}
+
+/// A host's own: what it needs to live, and what survives its lives.
+#[derive(Clone)]
+struct Home {
+    config: Config,
+    seed: u64,
+    load: Option<Load>,
+    hosts: Hosts,
+    disk: Memory,
+    lives: Lives,
+    log: Log,
+}
+
+impl Home {
+    /// One life, which ends with a crash or an error.
+    async fn live<F>(self, service: impl FnOnce(Host) -> F) -> Result<(), Box<dyn Error>>
+    where
+        F: Future<Output = Result<(), Box<dyn Error>>>,
+    {
+        let id = self.config.node;
+        let life = {
+            let mut lives = self.lives.borrow_mut();
+            let latest = lives.entry(id).or_default();
+            *latest = Latest { start: latest.start + 1, alive: true };
+            Life { node: id, start: latest.start }
+        };
+        let began_at = turmoil::sim_elapsed().unwrap_or_default();
+        self.log.write().record(began_at, life, What::Started);
+
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(u64::from(id.get()) << 32 | u64::from(life.start));
+        let transport = SimulatedUdp::bind(self.hosts).await?;
+        let (store, stored) = Store::in_memory(&self.disk);
+        let clock = Clock::tokio();
+        let member = ElectionMember::new(&self.config, stored, rng.random(), clock.now())?;
+        let latest = member.watch();
+        let observed = Observed::new(member, life, began_at, self.log);
+        let (node, events) = driver::run(observed, transport, store, clock);
+        if let Some(load) = self.load {
+            tokio::spawn(send(load, node.clone(), rng));
+        }
+        service(Host { id, node: node.clone(), events, latest }).await?;
+        // The handle keeps the node going.
+        let _node = node;
+        pending().await
+    }
+}
+
+/// The load of one life. Ends early if the ring takes no more: the node has left, or its service takes no events.
+async fn send(load: Load, node: Node, mut rng: ChaCha8Rng) {
+    let Ok(group) = Group::new("load") else { return };
+    loop {
+        tokio::time::sleep(2 * load.every * rng.random_range(0..=1000) / 1000).await;
+        if turmoil::sim_elapsed().is_none_or(|now| now >= load.until) {
+            return;
+        }
+        let mut payload = vec![0; rng.random_range(0..=load.longest)];
+        rng.fill_bytes(&mut payload);
+        let safe = rng.random_ratio(load.safe_percent.min(100), 100);
+        let guarantee = if safe { Guarantee::Safe } else { Guarantee::Agreed };
+        if let Err(error) = node.multicast(&group, guarantee, Bytes::from(payload)).await {
+            tracing::info!(%error, "the load ends");
+            return;
+        }
+    }
+}

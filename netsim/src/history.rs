@@ -1,0 +1,489 @@
+//! What each node saw, and when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_election::Status;
+use quorate_membership::{
+    Cause, Destination, Group, Guarantee, NodeId, Regular, RingId, Seq, Transitional, Transmit,
+};
+
+use crate::Fault;
+
+/// One life of a node: from a start of its process to the end of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Life {
+    /// Whose.
+    pub node: NodeId,
+    /// Which of its starts, from 1.
+    pub start: u32,
+}
+
+/// As `node#start`.
+impl fmt::Display for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.node, self.start)
+    }
+}
+
+/// The identity of a message, given to it when its sender's ring accepted it: it travels within the payload, where
+/// the protocol does not know of it, so the protocol's own numbers need not be trusted.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct MessageId {
+    /// Who sent it.
+    pub sender: Life,
+    /// The sender's messages are numbered from 1.
+    pub number: u64,
+}
+
+/// As `node#start:number`.
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.sender, self.number)
+    }
+}
+
+/// The content of a message, as far as a history keeps it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Content {
+    /// Its length in bytes.
+    pub length: usize,
+    /// A hash of its bytes.
+    pub hash: u64,
+}
+
+impl Content {
+    /// Of these bytes.
+    pub fn of(payload: &Bytes) -> Self {
+        let mut hash = Fnv::default();
+        hash.add(payload);
+        Self { length: payload.len(), hash: hash.0 }
+    }
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes ({:016x})", self.length, self.hash)
+    }
+}
+
+/// A message that reached an application.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delivered {
+    /// Which; `None` if it is no message that was ever accepted.
+    pub message: Option<MessageId>,
+    /// The ring that ordered it.
+    pub ring: RingId,
+    /// Its place there.
+    pub seq: Seq,
+    /// Who sent it, by the protocol's account.
+    pub from: NodeId,
+    /// The group.
+    pub group: Group,
+    /// The guarantee it was delivered under.
+    pub guarantee: Guarantee,
+    /// What it said.
+    pub content: Content,
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum What {
+    /// The node started.
+    Started,
+    /// The node was made to stop dead.
+    Crashed,
+    /// The node's own code panicked.
+    Panicked,
+    /// The ring took a message for sending.
+    Accepted {
+        /// Which.
+        message: MessageId,
+        /// For whom.
+        group: Group,
+        /// How.
+        guarantee: Guarantee,
+        /// What it says.
+        content: Content,
+    },
+    /// A transitional configuration.
+    Transitional(Transitional),
+    /// A regular configuration.
+    Regular(Regular),
+    /// The members of the ring have exchanged what they say of themselves.
+    Synced(RingId),
+    /// A message was delivered.
+    Delivered(Delivered),
+    /// The election's result.
+    Status(Box<Status>),
+    /// The node stood still.
+    Stalled(Duration),
+    /// The node left the ring.
+    Left(Cause),
+    /// The network changed.
+    Network(Fault),
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => write!(f, "started"),
+            Self::Crashed => write!(f, "crashed"),
+            Self::Panicked => write!(f, "panicked"),
+            Self::Accepted { message, group, guarantee, content } => {
+                write!(f, "accepted {message} for {group}, {guarantee}, {content}")
+            }
+            Self::Transitional(Transitional { ring, previous, members, left }) => {
+                write!(f, "transitional {previous} to {ring}, members {members:?}, left {left:?}")
+            }
+            Self::Regular(regular) => {
+                let Regular { ring, members, joined, left, .. } = regular;
+                write!(f, "regular {ring}, members {members:?}, joined {joined:?}, left {left:?}: ")?;
+                f.write_str(&regular.why())
+            }
+            Self::Synced(ring) => write!(f, "synced {ring}"),
+            Self::Delivered(Delivered { message, ring, seq, from, group, guarantee, content }) => {
+                match message {
+                    Some(message) => write!(f, "delivered {message}")?,
+                    None => write!(f, "delivered a message of nobody's")?,
+                }
+                write!(f, " of {from} to {group} at {seq} of {ring}, {guarantee}, {content}")
+            }
+            Self::Status(status) => {
+                let ring = status.ring.map_or_else(|| "none".to_owned(), |ring| ring.to_string());
+                write!(f, "status of {ring}: ")?;
+                match (&status.inquorate, status.dc) {
+                    (Some(why), _) => write!(f, "not quorate, {why}")?,
+                    (None, _) => write!(f, "quorate, {} votes", status.total_votes)?,
+                }
+                match (status.dc, status.term) {
+                    (Some(dc), Some(term)) => {
+                        write!(f, ", dc {dc}, term {}.{}", term.ring_seq, term.hand_over)
+                    }
+                    (Some(dc), None) => write!(f, ", dc {dc} without a term"),
+                    (None, _) => write!(f, ", no dc"),
+                }
+            }
+            Self::Stalled(length) => write!(f, "stood still for {} ms", length.as_millis()),
+            Self::Left(cause) => write!(f, "left: {cause}"),
+            Self::Network(fault) => write!(f, "{fault}"),
+        }
+    }
+}
+
+/// One line of a history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// Since the simulation started.
+    pub at: Duration,
+    /// To whom it happened; `None`: to the network.
+    pub life: Option<Life>,
+    /// What.
+    pub what: What,
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>9.3} ", self.at.as_secs_f64())?;
+        match self.life {
+            Some(life) => write!(f, "{:<5} {}", life.to_string(), self.what),
+            None => write!(f, "{:<5} {}", "-", self.what),
+        }
+    }
+}
+
+/// All that happened in a run, in the order of simulated time; prints as lines of text.
+#[derive(Clone, Default)]
+pub struct History {
+    nodes: BTreeSet<NodeId>,
+    records: Vec<Record>,
+    ended_at: Duration,
+    datagrams: u64,
+    hash: Fnv,
+}
+
+impl History {
+    /// An empty history of these nodes, each with one vote.
+    pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Self {
+        Self { nodes: nodes.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Adds what happened at this time, which is not before the time of any other record.
+    pub fn record(&mut self, at: Duration, life: impl Into<Option<Life>>, what: What) {
+        let record = Record { at, life: life.into(), what };
+        let _ = writeln!(self.hash, "{record}");
+        self.records.push(record);
+        self.ended_at = self.ended_at.max(at);
+    }
+
+    /// Takes note of a datagram that was sent. It is counted in the [fingerprint](Self::fingerprint), and not kept.
+    pub fn sent(&mut self, at: Duration, life: Life, transmit: &Transmit) {
+        self.datagrams += 1;
+        let to = match transmit.to {
+            Destination::Everyone => 0,
+            Destination::Member(node) => node.get(),
+        };
+        for number in [at.as_micros() as u64, life.node.get().into(), to.into()] {
+            self.hash.add(&number.to_le_bytes());
+        }
+        self.hash.add(&transmit.datagram);
+    }
+
+    /// The run went on until then.
+    pub fn end(&mut self, at: Duration) {
+        self.ended_at = self.ended_at.max(at);
+    }
+
+    /// All nodes of the cluster, started or not.
+    pub fn nodes(&self) -> &BTreeSet<NodeId> {
+        &self.nodes
+    }
+
+    /// The records, ascending by time.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// When the run ended.
+    pub fn ended_at(&self) -> Duration {
+        self.ended_at
+    }
+
+    /// Datagrams that were sent, a multicast counted once.
+    pub fn datagrams(&self) -> u64 {
+        self.datagrams
+    }
+
+    /// A hash of every line and of every byte that was sent, and when: equal for two runs only if they were the same.
+    pub fn fingerprint(&self) -> u64 {
+        self.hash.0
+    }
+
+    /// The records of each life.
+    pub fn lives(&self) -> BTreeMap<Life, Vec<&Record>> {
+        let mut lives: BTreeMap<Life, Vec<&Record>> = BTreeMap::new();
+        for record in &self.records {
+            if let Some(life) = record.life {
+                lives.entry(life).or_default().push(record);
+            }
+        }
+        lives
+    }
+
+    /// The stays in rings of each life, in order.
+    pub fn stays(&self) -> BTreeMap<Life, Vec<Stay<'_>>> {
+        self.lives().into_iter().map(|(life, records)| (life, Stay::all(&records))).collect()
+    }
+
+    /// The statuses of all lives, ascending by time, each with the regular configuration it was given in.
+    pub fn statuses(&self) -> Vec<Stated<'_>> {
+        let mut rings: BTreeMap<Life, &Regular> = BTreeMap::new();
+        let mut all = Vec::new();
+        for record in &self.records {
+            let Some(life) = record.life else { continue };
+            match &record.what {
+                What::Regular(regular) => drop(rings.insert(life, regular)),
+                What::Left(_) => drop(rings.remove(&life)),
+                What::Status(status) => {
+                    all.push(Stated { at: record.at, life, regular: rings.get(&life).copied(), status });
+                }
+                _ => {}
+            }
+        }
+        all
+    }
+
+    /// What a node's application knew at this time: the latest status; `None` if it was down or had none yet.
+    pub fn status(&self, node: u32, at: Duration) -> Option<&Status> {
+        let until = self.records.partition_point(|record| record.at <= at);
+        let records = self.records.iter().take(until).rev();
+        let of_node = records.filter(|record| record.life.is_some_and(|life| life.node.get() == node));
+        for record in of_node {
+            match &record.what {
+                What::Status(status) => return Some(status),
+                What::Started | What::Crashed | What::Panicked => return None,
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// The messages delivered to a node, in order, over all its lives.
+    pub fn delivered(&self, node: u32) -> Vec<&Delivered> {
+        let of_node =
+            self.records.iter().filter(|record| record.life.is_some_and(|life| life.node.get() == node));
+        of_node
+            .filter_map(|record| match &record.what {
+                What::Delivered(delivered) => Some(delivered),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.records.iter().try_for_each(|record| writeln!(f, "{record}"))
+    }
+}
+
+/// As text, for a failed test prints it.
+impl fmt::Debug for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A node's stay in one ring: its regular configuration and the transitional one that ends it. A history that is not
+/// of this shape (S6) is read as far as it is.
+#[derive(Debug)]
+pub struct Stay<'a> {
+    /// When the ring was installed.
+    pub since: Duration,
+    /// When the last thing happened in it.
+    pub until: Duration,
+    /// The ring.
+    pub regular: &'a Regular,
+    /// When the members had exchanged what they say of themselves.
+    pub synced_at: Option<Duration>,
+    /// What was delivered in the regular configuration.
+    pub in_regular: Vec<&'a Delivered>,
+    /// How it ended, if it did.
+    pub transitional: Option<&'a Transitional>,
+    /// What was delivered in the transitional configuration.
+    pub in_transitional: Vec<&'a Delivered>,
+    /// The ring that was installed next.
+    pub next: Option<RingId>,
+}
+
+/// A status and where it was given.
+#[derive(Clone, Copy, Debug)]
+pub struct Stated<'a> {
+    /// When.
+    pub at: Duration,
+    /// To whom.
+    pub life: Life,
+    /// The regular configuration at this point, if there was one.
+    pub regular: Option<&'a Regular>,
+    /// What it said.
+    pub status: &'a Status,
+}
+
+impl<'a> Stay<'a> {
+    fn all(records: &[&'a Record]) -> Vec<Self> {
+        let mut stays: Vec<Self> = Vec::new();
+        for record in records {
+            if let What::Regular(regular) = &record.what {
+                if let Some(last) = stays.last_mut() {
+                    last.next = Some(regular.ring);
+                }
+                stays.push(Self {
+                    since: record.at,
+                    until: record.at,
+                    regular,
+                    synced_at: None,
+                    in_regular: Vec::new(),
+                    transitional: None,
+                    in_transitional: Vec::new(),
+                    next: None,
+                });
+            }
+            let Some(stay) = stays.last_mut() else { continue };
+            stay.until = record.at;
+            match &record.what {
+                What::Synced(ring) if *ring == stay.regular.ring => stay.synced_at = Some(record.at),
+                What::Transitional(transitional) => stay.transitional = Some(transitional),
+                What::Delivered(delivered) if stay.transitional.is_some() => {
+                    stay.in_transitional.push(delivered);
+                }
+                What::Delivered(delivered) => stay.in_regular.push(delivered),
+                _ => {}
+            }
+        }
+        stays
+    }
+}
+
+/// FNV-1a, 64 bits: the same everywhere and for ever.
+#[derive(Clone)]
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+impl Write for Fnv {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.add(text.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life(node: u32, start: u32) -> Life {
+        Life { node: NodeId::new(node).unwrap(), start }
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_history_prints_as_lines() {
+        let mut history = History::new([life(2, 1).node]);
+        history.record(ms(0), life(2, 1), What::Started);
+        history.record(ms(1250), None, What::Network(Fault::Partition(vec![vec![1, 2], vec![3]])));
+        history.record(ms(1251), life(2, 1), What::Synced("1.8".parse().unwrap()));
+        assert_eq!(
+            history.to_string(),
+            "    0.000 2#1   started\n    1.250 -     partition [1, 2] | [3]\n    1.251 2#1   synced 1.8\n"
+        );
+    }
+
+    #[test]
+    fn the_fingerprint_is_of_every_line_and_every_byte_sent() {
+        let base = || {
+            let mut history = History::new([life(1, 1).node]);
+            history.record(ms(1), life(1, 1), What::Started);
+            history
+        };
+        let send = |byte: u8, at| {
+            let mut history = base();
+            let transmit = Transmit { to: Destination::Everyone, datagram: Bytes::from(vec![byte]) };
+            history.sent(ms(at), life(1, 1), &transmit);
+            history.fingerprint()
+        };
+        let mut longer = base();
+        longer.record(ms(1), life(1, 1), What::Crashed);
+        let all = [base().fingerprint(), longer.fingerprint(), send(0, 1), send(1, 1), send(0, 2)];
+        assert_eq!(BTreeSet::from(all).len(), all.len());
+        assert_eq!(base().fingerprint(), base().fingerprint());
+    }
+
+    #[test]
+    fn a_node_that_is_down_has_no_status() {
+        let mut history = History::new([life(1, 1).node]);
+        history.record(ms(0), life(1, 1), What::Started);
+        history.record(ms(10), life(1, 1), What::Status(Box::default()));
+        history.record(ms(20), life(1, 1), What::Crashed);
+        history.record(ms(30), life(1, 2), What::Started);
+        let known = |at| history.status(1, ms(at)).is_some();
+        assert_eq!([5, 10, 19, 20, 30].map(known), [false, true, true, false, false]);
+        assert!(history.status(2, ms(10)).is_none());
+    }
+}

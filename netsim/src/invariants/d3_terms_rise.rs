@@ -1,0 +1,94 @@
+//! D3: there is a term where there is quorum, and nowhere else, and it is the DC's. A node never sees terms fall, over
+//! its restarts too, and another DC has a higher one. A term belongs to one ring.
+
+use std::collections::BTreeMap;
+
+use super::{Violation, violated};
+use crate::History;
+use crate::history::Stated;
+
+pub(super) fn check(history: &History) -> Result<(), Violation> {
+    let mut latest = BTreeMap::new();
+    let mut rings = BTreeMap::new();
+    for Stated { at, life, status, .. } in history.statuses() {
+        let wrong = |what| violated("D3", at, format!("{life} in {:?}: {what}", status.ring));
+        let Some(term) = status.term else {
+            if status.quorate && status.dc.is_some() {
+                return wrong("a dc with quorum and without a term".to_owned());
+            }
+            continue;
+        };
+        if !status.quorate {
+            return wrong(format!("term {term:?} without quorum"));
+        }
+        if status.dc != Some(term.node) {
+            return wrong(format!("the dc is {:?}, and the term {term:?}", status.dc));
+        }
+        if let Some(before) = latest.insert(life.node, term)
+            && (term < before || (term.node != before.node && term == before))
+        {
+            return wrong(format!("term {term:?} after {before:?}"));
+        }
+        let ring = *rings.entry(term).or_insert(status.ring);
+        if ring != status.ring {
+            return wrong(format!("term {term:?} was that of {ring:?} too"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_election::{Status, Term};
+
+    use super::super::story::{Story, id};
+    use super::*;
+
+    fn term(ring_seq: u64, node: u32) -> Option<Term> {
+        Some(Term { ring_seq, hand_over: 0, node: id(node) })
+    }
+
+    fn next(wrong: impl FnOnce(&mut Status)) -> Story {
+        let mut story = Story::ring(3);
+        story.settle(1);
+        story.settle(2);
+        story.install(2, "2.8", &[2, 3], &[2, 3]);
+        story.settle_as(2, wrong);
+        story
+    }
+
+    #[test]
+    fn terms_rise() {
+        next(|_| {}).is_right(check);
+        next(|status| status.term = term(3, 2)).is_wrong(check, "2#1 in Some(2.8): term");
+    }
+
+    #[test]
+    fn terms_do_not_fall_over_a_restart() {
+        let mut story = next(|_| {});
+        story.crash(2);
+        story.start(2);
+        story.install(2, "2.5", &[2, 3], &[]);
+        story.settle(2);
+        story.is_wrong(check, "2#2 in Some(2.5): term");
+    }
+
+    #[test]
+    fn a_term_is_the_dcs() {
+        next(|status| status.dc = Some(id(3))).is_wrong(check, "the dc is Some(3), and the term");
+    }
+
+    #[test]
+    fn there_is_a_term_where_there_is_quorum_and_nowhere_else() {
+        next(|status| status.term = None).is_wrong(check, "a dc with quorum and without a term");
+        next(|status| status.quorate = false).is_wrong(check, "without quorum");
+    }
+
+    #[test]
+    fn a_term_belongs_to_one_ring() {
+        let mut story = next(|_| {});
+        story.install(3, "2.c", &[2, 3], &[2, 3]);
+        story.settle_as(3, |status| status.term = term(8, 2));
+        story.is_wrong(check, "was that of Some(2.8) too");
+    }
+}

@@ -1,0 +1,51 @@
+//! S5: a node is a member of every configuration that it is told of.
+
+use super::{Violation, violated};
+use crate::History;
+use crate::history::What;
+
+pub(super) fn check(history: &History) -> Result<(), Violation> {
+    for record in history.records() {
+        let Some(life) = record.life else { continue };
+        let members = match &record.what {
+            What::Regular(regular) => &regular.members,
+            What::Transitional(transitional) => &transitional.members,
+            _ => continue,
+        };
+        if !members.contains(&life.node) {
+            return violated(
+                "S5",
+                record.at,
+                format!("{life} is not in its own configuration: {}", record.what),
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::story::Story;
+    use super::*;
+
+    #[test]
+    fn a_node_is_in_its_own_configurations() {
+        let mut story = Story::ring(3);
+        story.install(2, "2.8", &[2, 3], &[2, 3]);
+        story.is_right(check);
+    }
+
+    #[test]
+    fn a_ring_without_oneself_is_wrong() {
+        let mut story = Story::new(3);
+        story.enter_ring(1, "2.8", &[2, 3], &[]);
+        story.is_wrong(check, "1#1 is not in its own configuration: regular 2.8");
+    }
+
+    #[test]
+    fn a_transitional_configuration_without_oneself_is_wrong() {
+        let mut story = Story::ring(3);
+        story.leave_ring(1, "1.8", &[2, 3]);
+        story.is_wrong(check, "1#1 is not in its own configuration: transitional 1.4 to 1.8");
+    }
+}

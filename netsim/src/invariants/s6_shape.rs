@@ -1,0 +1,172 @@
+//! S6: configurations alternate, regular, transitional, regular; each comes once; they follow from each other; and
+//! nothing is delivered outside of them.
+
+use std::collections::BTreeSet;
+
+use quorate_membership::{NodeId, Regular, Transitional};
+
+use super::{Violation, violated};
+use crate::History;
+use crate::history::{Record, What};
+
+pub(super) fn check(history: &History) -> Result<(), Violation> {
+    for (life, records) in history.lives() {
+        let mut shape = Shape::default();
+        for record in records {
+            if let Err(why) = shape.follow(record) {
+                return violated("S6", record.at, format!("{life}: {}: {why}", record.what));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where a life is.
+#[derive(Default)]
+struct Shape<'a> {
+    ring: Option<&'a Regular>,
+    change: Option<&'a Transitional>,
+    seen: BTreeSet<quorate_membership::RingId>,
+}
+
+impl<'a> Shape<'a> {
+    fn follow(&mut self, record: &'a Record) -> Result<(), &'static str> {
+        match &record.what {
+            What::Transitional(change) => {
+                let Some(ring) = self.ring else { return Err("no ring was over") };
+                demand(self.change.is_none(), "a second transitional configuration")?;
+                demand(change.previous == ring.ring, "another ring was over")?;
+                demand(change.members.is_subset(&ring.members), "not all were members of the old ring")?;
+                demand(change.left == minus(&ring.members, &change.members), "others left")?;
+                self.change = Some(change);
+            }
+            What::Regular(ring) => {
+                demand(self.seen.insert(ring.ring), "a second time")?;
+                let (along, left) = match (self.ring, self.change) {
+                    (None, _) => (BTreeSet::new(), BTreeSet::new()),
+                    (Some(_), None) => return Err("no transitional configuration before it"),
+                    (Some(old), Some(change)) => {
+                        demand(change.ring == ring.ring, "another ring was to come")?;
+                        (change.members.clone(), minus(&old.members, &change.members))
+                    }
+                };
+                demand(along.is_subset(&ring.members), "not all who came along are members")?;
+                demand(ring.joined == minus(&ring.members, &along), "others joined")?;
+                demand(ring.left == left, "others left")?;
+                self.ring = Some(ring);
+                self.change = None;
+            }
+            What::Delivered(_) => demand(self.ring.is_some(), "before the first ring")?,
+            What::Synced(ring) => {
+                demand(self.ring.is_some_and(|here| here.ring == *ring), "not the ring it is in")?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn demand(holds: bool, why: &'static str) -> Result<(), &'static str> {
+    if holds { Ok(()) } else { Err(why) }
+}
+
+fn minus(a: &BTreeSet<NodeId>, b: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+    a.difference(b).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_membership::Cause;
+
+    use super::super::story::{Story, ids, ring};
+    use super::*;
+
+    #[test]
+    fn rings_follow_each_other_through_transitional_configurations() {
+        let mut story = Story::ring(3);
+        story.deliver(1, 2, 1, 1);
+        story.install(1, "1.8", &[1, 2], &[1, 2]);
+        story.install(1, "1.c", &[1, 2, 3], &[1, 2]);
+        story.crash(1);
+        story.start(1);
+        story.install(1, "1.d", &[1], &[]);
+        story.is_right(check);
+    }
+
+    #[test]
+    fn a_member_that_started_again_both_left_and_joined() {
+        let mut story = Story::ring(2);
+        story.install(1, "1.8", &[1, 2], &[1]);
+        story.is_right(check);
+    }
+
+    #[test]
+    fn a_ring_does_not_follow_a_ring_directly() {
+        let mut story = Story::ring(2);
+        story.enter_ring(1, "1.8", &[1], &[1]);
+        story.is_wrong(check, "no transitional configuration before it");
+    }
+
+    #[test]
+    fn a_ring_ends_once() {
+        let mut story = Story::ring(2);
+        story.leave_ring(1, "1.8", &[1]);
+        story.leave_ring(1, "1.8", &[1]);
+        story.is_wrong(check, "a second transitional configuration");
+    }
+
+    #[test]
+    fn the_ring_that_comes_is_the_one_announced() {
+        let mut story = Story::ring(2);
+        story.leave_ring(1, "1.8", &[1]);
+        story.enter_ring(1, "1.c", &[1], &[1]);
+        story.is_wrong(check, "another ring was to come");
+    }
+
+    #[test]
+    fn a_ring_is_installed_once() {
+        let mut story = Story::ring(2);
+        story.install(1, "1.4", &[1, 2], &[1, 2]);
+        story.is_wrong(check, "a second time");
+    }
+
+    #[test]
+    fn nobody_comes_along_who_was_not_there() {
+        let mut story = Story::ring(2);
+        story.leave_ring(1, "1.8", &[1, 3]);
+        story.is_wrong(check, "not all were members of the old ring");
+        let mut story = Story::ring(2);
+        story.leave_ring(1, "1.8", &[1, 2]);
+        story.enter_ring(1, "1.8", &[1], &[1, 2]);
+        story.is_wrong(check, "not all who came along are members");
+    }
+
+    #[test]
+    fn who_joined_and_who_left_is_said_exactly() {
+        let regular = |joined: &[u32], left: &[u32]| {
+            let mut story = Story::ring(3);
+            story.leave_ring(1, "1.8", &[1, 2]);
+            story.record(
+                1,
+                What::Regular(Regular {
+                    ring: ring("1.8"),
+                    members: ids(&[1, 2, 4]),
+                    joined: ids(joined),
+                    left: ids(left),
+                    causes: vec![Cause::Started],
+                }),
+            );
+            story
+        };
+        regular(&[4], &[3]).is_right(check);
+        regular(&[2, 4], &[3]).is_wrong(check, "others joined");
+        regular(&[4], &[]).is_wrong(check, "others left");
+    }
+
+    #[test]
+    fn nothing_is_delivered_before_the_first_ring() {
+        let mut story = Story::new(2);
+        story.deliver(1, 2, 1, 1);
+        story.is_wrong(check, "before the first ring");
+    }
+}

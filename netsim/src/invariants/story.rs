@@ -1,0 +1,198 @@
+//! Histories written by hand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_election::{Inquorate, Status, Term};
+use quorate_membership::{Cause, Guarantee, NodeId, Regular, RingId, Seq, Transitional};
+
+use super::{Property, Violation};
+use crate::History;
+use crate::history::{Content, Delivered, Life, MessageId, What};
+
+/// A cluster's history, a millisecond a record. What is not said to be wrong is right.
+pub(super) struct Story {
+    history: History,
+    at: Duration,
+    lives: BTreeMap<u32, Life>,
+    rings: BTreeMap<u32, Regular>,
+}
+
+pub(super) fn id(node: u32) -> NodeId {
+    NodeId::new(node).unwrap()
+}
+
+pub(super) fn ids(nodes: &[u32]) -> BTreeSet<NodeId> {
+    nodes.iter().copied().map(id).collect()
+}
+
+pub(super) fn ring(text: &str) -> RingId {
+    text.parse().unwrap()
+}
+
+impl Story {
+    /// Of nodes 1 to `nodes`, all started.
+    pub(super) fn new(nodes: u32) -> Self {
+        let history = History::new((1..=nodes).map(id));
+        let mut story = Self { history, at: Duration::ZERO, lives: BTreeMap::new(), rings: BTreeMap::new() };
+        for node in 1..=nodes {
+            story.start(node);
+        }
+        story
+    }
+
+    /// The same, in their first ring, 1.4, with each other.
+    pub(super) fn ring(nodes: u32) -> Self {
+        let mut story = Self::new(nodes);
+        let members: Vec<u32> = (1..=nodes).collect();
+        for node in 1..=nodes {
+            story.install(node, "1.4", &members, &[]);
+        }
+        story
+    }
+
+    pub(super) fn record(&mut self, node: u32, what: What) {
+        self.at += Duration::from_millis(1);
+        self.history.record(self.at, self.lives[&node], what);
+    }
+
+    pub(super) fn start(&mut self, node: u32) {
+        let life = self.lives.entry(node).or_insert(Life { node: id(node), start: 0 });
+        life.start += 1;
+        self.rings.remove(&node);
+        self.record(node, What::Started);
+    }
+
+    pub(super) fn crash(&mut self, node: u32) {
+        self.record(node, What::Crashed);
+    }
+
+    /// The old ring ends, and these members of it come along.
+    pub(super) fn leave_ring(&mut self, node: u32, next: &str, along: &[u32]) {
+        let old = &self.rings[&node];
+        let along = ids(along);
+        let left = old.members.difference(&along).copied().collect();
+        let previous = old.ring;
+        self.record(
+            node,
+            What::Transitional(Transitional { ring: ring(next), previous, members: along, left }),
+        );
+    }
+
+    /// A new ring, of whose members these come along from the old one.
+    pub(super) fn enter_ring(&mut self, node: u32, next: &str, members: &[u32], along: &[u32]) {
+        let members = ids(members);
+        let along = ids(along);
+        let left = match self.rings.get(&node) {
+            Some(old) => old.members.difference(&along).copied().collect(),
+            None => BTreeSet::new(),
+        };
+        let joined = members.difference(&along).copied().collect();
+        let regular = Regular { ring: ring(next), members, joined, left, causes: vec![Cause::Started] };
+        self.rings.insert(node, regular.clone());
+        self.record(node, What::Regular(regular));
+    }
+
+    /// Both; the first ring of a life has no transitional configuration before it.
+    pub(super) fn install(&mut self, node: u32, next: &str, members: &[u32], along: &[u32]) {
+        if self.rings.contains_key(&node) {
+            self.leave_ring(node, next, along);
+        }
+        self.enter_ring(node, next, members, along);
+    }
+
+    pub(super) fn message(&self, sender: u32, number: u64) -> MessageId {
+        MessageId { sender: self.lives[&sender], number }
+    }
+
+    fn content(sender: u32, number: u64) -> Content {
+        Content::of(&Bytes::from(format!("message {number} of {sender}")))
+    }
+
+    pub(super) fn accept(&mut self, sender: u32, number: u64) {
+        let accepted = What::Accepted {
+            message: self.message(sender, number),
+            group: "group".parse().unwrap(),
+            guarantee: Guarantee::Agreed,
+            content: Self::content(sender, number),
+        };
+        self.record(sender, accepted);
+    }
+
+    /// A delivery in the ring in which the node is.
+    pub(super) fn deliver(&mut self, node: u32, sender: u32, number: u64, seq: u32) {
+        self.deliver_as(node, sender, number, seq, |_| {});
+    }
+
+    /// The same with something wrong.
+    pub(super) fn deliver_as(
+        &mut self,
+        node: u32,
+        sender: u32,
+        number: u64,
+        seq: u32,
+        wrong: impl FnOnce(&mut Delivered),
+    ) {
+        let mut delivered = Delivered {
+            message: Some(self.message(sender, number)),
+            ring: self.rings.get(&node).map_or(ring("1.4"), |regular| regular.ring),
+            seq: Seq::new(seq),
+            from: id(sender),
+            group: "group".parse().unwrap(),
+            guarantee: Guarantee::Agreed,
+            content: Self::content(sender, number),
+        };
+        wrong(&mut delivered);
+        self.record(node, What::Delivered(delivered));
+    }
+
+    /// The members have exchanged what they say; the lowest id is elected.
+    pub(super) fn settle(&mut self, node: u32) {
+        self.settle_as(node, |_| {});
+    }
+
+    /// The same with something wrong.
+    pub(super) fn settle_as(&mut self, node: u32, wrong: impl FnOnce(&mut Status)) {
+        let Regular { ring, members, .. } = self.rings[&node].clone();
+        self.record(node, What::Synced(ring));
+        let (total, expected) = (members.len() as u32, self.history.nodes().len() as u32);
+        let quorum = expected / 2 + 1;
+        let quorate = total >= quorum;
+        let dc = *members.first().unwrap();
+        let mut status = Status {
+            ring: Some(ring),
+            settled: true,
+            dc: Some(dc),
+            term: quorate.then_some(Term { ring_seq: ring.seq, hand_over: 0, node: dc }),
+            quorate,
+            inquorate: (!quorate).then_some(Inquorate::TooFewVotes { total, quorum }),
+            total_votes: total,
+            expected_votes: Some(expected),
+            quorum: Some(quorum),
+            ..Status::default()
+        };
+        wrong(&mut status);
+        self.record(node, What::Status(Box::new(status)));
+    }
+
+    /// Nothing more for this long.
+    pub(super) fn wait(&mut self, length: Duration) {
+        self.at += length;
+        self.history.end(self.at);
+    }
+
+    #[track_caller]
+    pub(super) fn is_right(&self, holds: Property) {
+        assert_eq!(holds(&self.history), Ok(()), "\n{}", self.history);
+    }
+
+    /// Violated when the last thing happened, or at the end.
+    #[track_caller]
+    pub(super) fn is_wrong(&self, holds: Property, because: &str) {
+        let Err(Violation { what, .. }) = holds(&self.history) else {
+            panic!("passed:\n{}", self.history);
+        };
+        assert!(what.contains(because), "{what}\n{}", self.history);
+    }
+}

@@ -1,0 +1,211 @@
+//! A member whose every act goes into the history.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use quorate_election::{Event, Member};
+use quorate_membership::driver::Core;
+use quorate_membership::{
+    Event as RingEvent, Group, Guarantee, MulticastError, NodeId, Origin, Stats, Stored, Time, Transmit,
+};
+
+use crate::history::{Content, Delivered, History, Life, MessageId, What};
+
+/// The one history of a run, which all its members write.
+#[derive(Clone)]
+pub(crate) struct Log(Arc<Mutex<History>>);
+
+impl Log {
+    pub(crate) fn new(nodes: impl IntoIterator<Item = NodeId>) -> Self {
+        Self(Arc::new(Mutex::new(History::new(nodes))))
+    }
+
+    pub(crate) fn write(&self) -> MutexGuard<'_, History> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn take(&self) -> History {
+        std::mem::take(&mut *self.write())
+    }
+}
+
+/// What the driver drives in a simulation: the member itself, with an observer between the two. The observer sees what
+/// the core does when it does it, whatever the application reads; and it marks each message, within the payload, with
+/// an identity of its own.
+pub(crate) struct Observed {
+    member: Member,
+    life: Life,
+    /// When the member's clock began, by the simulation's.
+    began_at: Duration,
+    now: Time,
+    accepted: u64,
+    /// Bytes of marks taken off, which the ring has not yet been told are taken.
+    unmarked: usize,
+    log: Log,
+}
+
+impl Observed {
+    pub(crate) fn new(member: Member, life: Life, began_at: Duration, log: Log) -> Self {
+        Self { member, life, began_at, now: Time::default(), accepted: 0, unmarked: 0, log }
+    }
+
+    fn at(&self) -> Duration {
+        self.began_at + (self.now - Time::default())
+    }
+
+    fn record(&self, what: What) {
+        self.log.write().record(self.at(), self.life, what);
+    }
+
+    /// Takes the mark off a delivered message, and records the event.
+    fn observe(&mut self, event: &mut Event) {
+        let what = match event {
+            Event::Status(status) => What::Status(Box::new(status.clone())),
+            Event::Ring(event) => match event {
+                RingEvent::Transitional(transitional) => What::Transitional(transitional.clone()),
+                RingEvent::Regular(regular) => What::Regular(regular.clone()),
+                RingEvent::Synced(ring) => What::Synced(*ring),
+                RingEvent::Stalled(length) => What::Stalled(*length),
+                RingEvent::Left(cause) => What::Left(cause.clone()),
+                // The election keeps these to itself.
+                RingEvent::Service(_) => return,
+                RingEvent::Deliver(delivery) => {
+                    let marked = delivery.payload.len();
+                    let message = MessageId::unmark(&mut delivery.payload);
+                    self.unmarked += marked - delivery.payload.len();
+                    What::Delivered(Delivered {
+                        message,
+                        ring: delivery.ring,
+                        seq: delivery.seq,
+                        from: delivery.from,
+                        group: delivery.group.clone(),
+                        guarantee: delivery.guarantee,
+                        content: Content::of(&delivery.payload),
+                    })
+                }
+            },
+        };
+        self.record(what);
+    }
+}
+
+impl Core for Observed {
+    type Event = Event;
+
+    fn multicast(
+        &mut self,
+        now: Time,
+        group: &Group,
+        guarantee: Guarantee,
+        payload: Bytes,
+    ) -> Result<(), MulticastError> {
+        self.now = now;
+        let message = MessageId { sender: self.life, number: self.accepted + 1 };
+        self.member.multicast(now, group, guarantee, message.mark(&payload))?;
+        self.accepted += 1;
+        self.record(What::Accepted {
+            message,
+            group: group.clone(),
+            guarantee,
+            content: Content::of(&payload),
+        });
+        Ok(())
+    }
+
+    fn poll_transmit(&mut self) -> Option<Transmit> {
+        let transmit = self.member.poll_transmit()?;
+        self.log.write().sent(self.at(), self.life, &transmit);
+        Some(transmit)
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        let mut event = self.member.poll_event()?;
+        self.observe(&mut event);
+        Some(event)
+    }
+
+    fn consumed(&mut self, now: Time, cost: usize) {
+        self.now = now;
+        self.member.consumed(now, cost + std::mem::take(&mut self.unmarked));
+    }
+
+    fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes) {
+        self.now = now;
+        self.member.handle_datagram(now, origin, datagram);
+    }
+    fn handle_timeout(&mut self, now: Time) {
+        self.now = now;
+        self.member.handle_timeout(now);
+    }
+    fn handle_stored(&mut self, now: Time, stored: Stored) {
+        self.now = now;
+        self.member.handle_stored(now, stored);
+    }
+    fn leave(&mut self, now: Time) {
+        self.now = now;
+        self.member.leave(now);
+    }
+    fn must_store(&self) -> Option<Stored> {
+        self.member.must_store()
+    }
+    fn poll_timeout(&self) -> Option<Time> {
+        self.member.poll_timeout()
+    }
+    fn stats(&self) -> &Stats {
+        self.member.stats()
+    }
+    fn cost(event: &Event) -> usize {
+        Member::cost(event)
+    }
+    fn is_last(event: &Event) -> bool {
+        Member::is_last(event)
+    }
+}
+
+/// A panic in the driver's task would else be seen by nobody.
+impl Drop for Observed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.record(What::Panicked);
+        }
+    }
+}
+
+impl MessageId {
+    pub(crate) const MARK: usize = 16;
+
+    fn mark(self, payload: &Bytes) -> Bytes {
+        let mut marked = BytesMut::with_capacity(Self::MARK + payload.len());
+        marked.put_u32(self.sender.node.get());
+        marked.put_u32(self.sender.start);
+        marked.put_u64(self.number);
+        marked.extend_from_slice(payload);
+        marked.freeze()
+    }
+
+    fn unmark(payload: &mut Bytes) -> Option<Self> {
+        if payload.len() < Self::MARK {
+            return None;
+        }
+        let mut mark = payload.split_to(Self::MARK);
+        let node = NodeId::new(mark.get_u32())?;
+        let sender = Life { node, start: mark.get_u32() };
+        Some(Self { sender, number: mark.get_u64() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_comes_off_as_it_was_put_on() {
+        let sender = Life { node: NodeId::new(7).unwrap(), start: 2 };
+        let message = MessageId { sender, number: 1 << 40 };
+        let mut payload = message.mark(&Bytes::from_static(b"hello"));
+        assert_eq!(MessageId::unmark(&mut payload), Some(message));
+        assert_eq!(payload, "hello");
+        assert_eq!(MessageId::unmark(&mut payload), None);
+    }
+}

@@ -1,0 +1,270 @@
+//! Complete nodes, driver and election included, on a simulated network: what goes wrong, and what must come of it.
+//! Every run is checked against all invariants (`Scenario::run`); the tests add what each scenario must lead to.
+
+use std::time::Duration;
+
+use quorate_election::Status;
+use quorate_membership::{Guarantee, NodeId};
+use quorate_netsim::history::What;
+use quorate_netsim::{Fault, History, Load, Scenario};
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn ids(nodes: &[u32]) -> Vec<NodeId> {
+    nodes.iter().filter_map(|&node| NodeId::new(node)).collect()
+}
+
+/// Long enough for any cluster here to settle.
+const SETTLED: Duration = Duration::from_millis(2500);
+
+#[track_caller]
+fn run(scenario: &Scenario) -> History {
+    scenario.run().unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+fn status(history: &History, node: u32, at: Duration) -> &Status {
+    history.status(node, at).unwrap_or_else(|| panic!("node {node} knows nothing at {at:?}\n{history}"))
+}
+
+/// These nodes are a ring of their own, settled, and name the same DC, which is returned.
+#[track_caller]
+fn one_ring(history: &History, at: Duration, members: &[u32], quorate: bool) -> u32 {
+    let first = status(history, members[0], at);
+    for &node in members {
+        let status = status(history, node, at);
+        let online: Vec<NodeId> =
+            status.nodes.iter().filter(|node| node.online).map(|node| node.id).collect();
+        assert_eq!(online, ids(members), "members at {at:?} as node {node} knows them\n{history}");
+        assert!(status.settled, "node {node} at {at:?}\n{history}");
+        assert_eq!(
+            (status.ring, status.dc, status.term),
+            (first.ring, first.dc, first.term),
+            "node {node}\n{history}"
+        );
+        assert_eq!((status.quorate, status.term.is_some()), (quorate, quorate), "node {node}\n{history}");
+    }
+    first.dc.unwrap_or_else(|| panic!("no dc at {at:?}\n{history}")).get()
+}
+
+/// When the last of these nodes knew a DC that is another than this one.
+fn last_to_know_another_dc(history: &History, nodes: &[u32], than: u32, after: Duration) -> Duration {
+    let first = |node: u32| {
+        let mut statuses = history.statuses().into_iter().filter(|stated| stated.life.node.get() == node);
+        statuses
+            .find(|s| s.at > after && s.status.quorate && s.status.dc.is_some_and(|dc| dc.get() != than))
+            .unwrap_or_else(|| panic!("node {node} knows no other dc\n{history}"))
+            .at
+    };
+    nodes.iter().map(|&node| first(node)).max().unwrap_or_default()
+}
+
+#[test]
+fn any_number_of_nodes_forms_one_ring_with_one_dc() {
+    for nodes in [1, 3, 5, 9] {
+        let scenario = Scenario::new(nodes, SETTLED).seed(u64::from(nodes));
+        assert!(scenario.settles_within() <= SETTLED);
+        let history = run(&scenario);
+        let members: Vec<u32> = (1..=nodes).collect();
+        let dc = one_ring(&history, scenario.settles_within(), &members, true);
+        assert!(members.contains(&dc));
+        let rings = history.stays().into_values().map(|stays| stays.len()).max();
+        assert!(rings <= Some(3), "once it stands, a ring is left alone\n{history}");
+    }
+}
+
+#[test]
+fn when_the_dc_dies_another_one_is_elected_in_time() {
+    // Node 1 comes late: it represents the ring, and node 2 stays in office.
+    let scenario = Scenario::new(5, ms(6500))
+        .at(ms(0), Fault::Crash(1))
+        .at(SETTLED, Fault::Restart(1))
+        .at(2 * SETTLED, Fault::Crash(2));
+    let history = run(&scenario);
+    let before = 2 * SETTLED - ms(1);
+    assert_eq!(one_ring(&history, before, &[1, 2, 3, 4, 5], true), 2);
+    assert_eq!(status(&history, 5, before).ring.unwrap().representative, ids(&[1])[0]);
+
+    let dc = one_ring(&history, ms(6499), &[1, 3, 4, 5], true);
+    assert_eq!(dc, 3, "the longest in the ring, then the lowest id");
+    let totem = scenario.totem();
+    let took = last_to_know_another_dc(&history, &[1, 3, 4, 5], 2, before) - 2 * SETTLED;
+    assert!(took <= totem.token + totem.consensus + ms(200), "took {took:?}\n{history}");
+    let term = |at| status(&history, 3, at).term;
+    assert!(term(before) < term(ms(6499)));
+}
+
+#[test]
+fn when_the_representative_dies_the_dc_stays_in_office() {
+    let scenario = Scenario::new(5, ms(6500))
+        .at(ms(0), Fault::Crash(1))
+        .at(SETTLED, Fault::Restart(1))
+        .at(2 * SETTLED, Fault::Crash(1));
+    let history = run(&scenario);
+    assert_eq!(one_ring(&history, 2 * SETTLED - ms(1), &[1, 2, 3, 4, 5], true), 2);
+    assert_eq!(one_ring(&history, ms(6499), &[2, 3, 4, 5], true), 2);
+    assert_eq!(status(&history, 5, ms(6499)).ring.unwrap().representative, ids(&[2])[0]);
+}
+
+#[test]
+fn a_split_leaves_quorum_to_the_majority_and_heals_to_one_ring_under_its_dc() {
+    for (seed, majority, minority) in [(1, [1, 2, 3], [4, 5]), (2, [3, 4, 5], [1, 2])] {
+        let scenario = Scenario::new(5, 3 * SETTLED)
+            .seed(seed)
+            .at(SETTLED, Fault::Partition(vec![majority.to_vec(), minority.to_vec()]))
+            .at(2 * SETTLED, Fault::Heal);
+        let history = run(&scenario);
+        let apart = 2 * SETTLED - ms(1);
+        let incumbent = one_ring(&history, apart, &majority, true);
+        assert_eq!(incumbent, majority[0]);
+        assert_eq!(one_ring(&history, apart, &minority, false), minority[0], "shown, but without a term");
+        let healed = one_ring(&history, 3 * SETTLED, &[1, 2, 3, 4, 5], true);
+        assert_eq!(healed, incumbent, "the quorate side's DC keeps its office");
+    }
+}
+
+#[test]
+fn a_split_without_a_majority_leaves_nobody_quorate() {
+    let scenario = Scenario::new(5, 3 * SETTLED)
+        .at(SETTLED, Fault::Partition(vec![vec![1, 2], vec![3, 4], vec![5]]))
+        .at(2 * SETTLED, Fault::Heal);
+    let history = run(&scenario);
+    for members in [&[1, 2][..], &[3, 4], &[5]] {
+        one_ring(&history, 2 * SETTLED - ms(1), members, false);
+    }
+    let healed = one_ring(&history, 3 * SETTLED, &[1, 2, 3, 4, 5], true);
+    assert_eq!(healed, 1, "the last DC with quorum");
+}
+
+fn cut_one_way(from: u32, to: u32) -> (History, bool) {
+    let scenario = Scenario::new(3, 3 * SETTLED)
+        .load(Load { every: ms(20), until: 2 * SETTLED, longest: 500, safe_percent: 50 })
+        .at(SETTLED, Fault::CutOneWay { from, to })
+        .at(2 * SETTLED, Fault::Heal);
+    let history = run(&scenario);
+    one_ring(&history, 3 * SETTLED, &[1, 2, 3], true);
+    let noticed = history.records().iter().any(|record| {
+        record.at > SETTLED && record.at < 2 * SETTLED && matches!(record.what, What::Transitional(_))
+    });
+    (history, noticed)
+}
+
+#[test]
+fn a_one_way_cut_on_the_tokens_path_breaks_no_promise_and_heals() {
+    // Nobody can promise one ring while it lasts: the two sides do not see the same.
+    for (from, to) in [(1, 2), (2, 3), (3, 1)] {
+        let (history, noticed) = cut_one_way(from, to);
+        assert!(noticed, "the token cannot go from {from} to {to}\n{history}");
+    }
+}
+
+#[test]
+fn a_one_way_cut_off_the_tokens_path_costs_nothing_but_retransmissions() {
+    for (from, to) in [(1, 3), (2, 1), (3, 2)] {
+        let (history, noticed) = cut_one_way(from, to);
+        assert!(!noticed, "the ring goes on\n{history}");
+        assert_eq!(history.delivered(1).len(), history.delivered(3).len());
+        assert!(history.delivered(to).iter().any(|message| message.from == ids(&[from])[0]));
+    }
+}
+
+#[test]
+fn a_restart_within_the_token_timeout_is_a_change_of_the_ring_all_the_same() {
+    for node in 1..=3 {
+        let scenario = Scenario::new(3, 2 * SETTLED)
+            .seed(u64::from(node))
+            .load(Load { every: ms(10), until: ms(4000), longest: 1000, safe_percent: 30 })
+            .at(SETTLED, Fault::Crash(node))
+            .at(SETTLED + ms(50), Fault::Restart(node));
+        let history = run(&scenario);
+        let dc = one_ring(&history, 2 * SETTLED, &[1, 2, 3], true);
+        assert_eq!(dc, if node == 1 { 2 } else { 1 }, "who started again is no incumbent");
+        // M4: nobody who saw the restart was told that the node came along.
+        let other = if node == 1 { 2 } else { 1 };
+        let told = history.records().iter().rev().find_map(|record| match &record.what {
+            What::Transitional(change) if record.life.is_some_and(|life| life.node.get() == other) => {
+                Some(change)
+            }
+            _ => None,
+        });
+        assert!(!told.expect("a change").members.contains(&ids(&[node])[0]), "{history}");
+    }
+}
+
+#[test]
+fn messages_survive_whatever_happens_to_the_ring() {
+    // Short ones, many to a frame; and long ones, many frames each, of which a change always breaks one in the middle.
+    for (seed, every, longest) in
+        [(1, ms(8), 2000), (2, ms(8), 2000), (3, ms(30), 60_000), (4, ms(30), 60_000)]
+    {
+        let scenario = Scenario::new(5, ms(9000))
+            .seed(seed)
+            .load(Load { every, until: ms(7000), longest, safe_percent: 40 })
+            .at(ms(1500), Fault::Crash(5))
+            .at(ms(2300), Fault::Restart(5))
+            .at(ms(3200), Fault::Partition(vec![vec![1, 4], vec![2, 3, 5]]))
+            .at(ms(4300), Fault::Partition(vec![vec![1, 2, 3], vec![4, 5]]))
+            .at(ms(4500), Fault::Restart(2))
+            .at(ms(5200), Fault::Heal)
+            .at(ms(5250), Fault::CutOneWay { from: 4, to: 2 })
+            .at(ms(6000), Fault::Heal);
+        let history = run(&scenario);
+        one_ring(&history, ms(9000), &[1, 2, 3, 4, 5], true);
+        for guarantee in [Guarantee::Agreed, Guarantee::Safe] {
+            let delivered =
+                history.delivered(1).iter().filter(|message| message.guarantee == guarantee).count();
+            assert!(delivered > 300, "{delivered} {guarantee}");
+        }
+        let in_transitional: usize =
+            history.stays().values().flatten().map(|stay| stay.in_transitional.len()).sum();
+        assert!(in_transitional > 0, "some message came between two rings");
+    }
+}
+
+fn eventful(seed: u64) -> Scenario {
+    Scenario::new(5, ms(3500))
+        .seed(seed)
+        .load(Load { every: ms(10), until: ms(3000), longest: 3000, safe_percent: 30 })
+        .at(ms(1000), Fault::Partition(vec![vec![1, 2], vec![3, 4, 5]]))
+        .at(ms(1700), Fault::Restart(3))
+        .at(ms(2200), Fault::Heal)
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_to_the_last_byte() {
+    let (once, again) = (run(&eventful(7)), run(&eventful(7)));
+    assert_eq!(once.to_string(), again.to_string());
+    assert_eq!(once.fingerprint(), again.fingerprint());
+    assert_eq!(once.datagrams(), again.datagrams());
+}
+
+#[test]
+fn another_seed_gives_another_run() {
+    let (one, other) = (run(&eventful(7)), run(&eventful(8)));
+    assert_ne!(one.to_string(), other.to_string());
+    assert_ne!(one.fingerprint(), other.fingerprint());
+    // Even without a load, for the nodes' turns and delays are drawn as well.
+    let idle = |seed| run(&Scenario::new(3, ms(1000)).seed(seed)).fingerprint();
+    assert_ne!(idle(1), idle(2));
+}
+
+#[test]
+fn a_service_that_fails_fails_the_run_and_says_where() {
+    let scenario = Scenario::new(2, ms(100));
+    let failed = scenario.run_service(async |host| match host.id.get() {
+        2 => Err("out of tickets".into()),
+        _ => Ok(()),
+    });
+    let why = failed.unwrap_err().to_string();
+    assert!(why.starts_with("node 2: out of tickets\n\nscenario\n2 nodes for 100ms"), "{why}");
+    let panicked = scenario.run_service(async |_| panic!("no more tickets"));
+    assert!(panicked.unwrap_err().to_string().contains("no more tickets"));
+}
+
+#[test]
+fn a_node_goes_on_when_its_service_has_returned() {
+    let scenario = Scenario::new(3, SETTLED);
+    let history = scenario.run_service(async |_| Ok(())).unwrap();
+    one_ring(&history, SETTLED, &[1, 2, 3], true);
+}
