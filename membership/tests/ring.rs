@@ -518,6 +518,44 @@ fn random_bytes_and_strangers_tokens_are_counted_and_change_nothing() {
     assert_eq!(*lab.regular(2), before);
 }
 
+#[test]
+fn what_one_delivered_as_safe_behind_a_hole_the_other_delivers_too_though_its_recovery_failed() {
+    for alone in [true, false] {
+        let mut lab = Lab::ring(4);
+        // Nobody hears what node 3 says; node 4 sleeps through the first change.
+        lab.filter(|from, _, message, _| match message {
+            Message::Multicast(_) if from == node(3) => Fate::Drop,
+            _ => Fate::Deliver,
+        });
+        lab.send(3, Agreed, "only node 3 has it");
+        lab.run(ms(1));
+        lab.send(1, Safe, "behind it");
+        lab.run(ms(1));
+        lab.crash(3);
+        lab.stall(4, ms(5000));
+        lab.until("node 1 goes on", |lab| lab.regular(1).members == ids(&[1, 2]));
+        assert_eq!(lab.texts(1), ["behind it"]);
+        // Node 2 loses the token with which it would have followed.
+        lab.lose_all();
+        assert_eq!(lab.regular(2).members.len(), 4);
+        lab.calm();
+        if alone {
+            lab.cut(&[2], &[1, 4]);
+            lab.until_ring(&[2]);
+        } else {
+            lab.cut(&[1], &[2, 4]);
+            lab.stall(4, ms(0));
+            lab.until_ring(&[2, 4]);
+            assert_eq!(lab.texts(4), ["behind it"], "S8: who comes along learns what is owed");
+        }
+        assert_eq!(lab.texts(2), ["behind it"], "S15");
+        lab.calm();
+        lab.stall(4, ms(0));
+        lab.until_ring(&[1, 2, 4]);
+        lab.check();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(std::env::var("CASES").map_or(40, |n| n.parse().unwrap())))]
 
