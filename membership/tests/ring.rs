@@ -556,6 +556,31 @@ fn what_one_delivered_as_safe_behind_a_hole_the_other_delivers_too_though_its_re
     }
 }
 
+#[test]
+fn a_full_window_still_lets_a_missing_frame_be_sent_again() {
+    let mut lab = Lab::new(0);
+    lab.config.window_size = 4096;
+    lab.config.max_messages = 4096;
+    lab.config.miss_count_const = 8;
+    lab.config.netmtu = 128;
+    for id in 1..=2 {
+        lab.start(id);
+    }
+    lab.until_ring(&[1, 2]);
+    let rings = lab.totem(1).stats().rings;
+    let mut lost = false;
+    lab.filter(move |_, _, message, _| match message {
+        Message::Multicast(frame) if frame.seq == Seq::new(100) && !lost => {
+            lost = true;
+            Fate::Drop
+        }
+        _ => Fate::Deliver,
+    });
+    lab.try_send(1, Agreed, vec![0; 1 << 20]).unwrap();
+    lab.until("delivered", |lab| lab.deliveries(2).len() == 1);
+    assert_eq!(lab.totem(1).stats().rings, rings, "and nobody is put out for it");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(std::env::var("CASES").map_or(40, |n| n.parse().unwrap())))]
 

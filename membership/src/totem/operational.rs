@@ -71,10 +71,11 @@ impl Operational {
         local.ring.safe = local.ring.safe.max(stable);
         local.ring.window.release(stable.min(local.ring.delivered));
 
-        let allowed = self.rotation.allowance(&token, &local.ring, local.backlog(), &local.config);
+        let allowed = self.rotation.allowance(&token, local.backlog(), &local.config);
         let mut sent =
             self.rotation.retransmit(&mut token, &mut local.ring, allowed, &local.config, &mut local.out);
         while sent < allowed
+            && Rotation::has_room(&token, &local.ring, &local.config)
             && let Some(frame) = local.next_frame()
         {
             self.rotation.number(&mut token, &mut local.ring, frame, &mut local.out);

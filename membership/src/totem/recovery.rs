@@ -158,9 +158,10 @@ impl Recovery {
         self.ring.skip_carriers();
         self.ring.window.release(stable.min(self.ring.delivered));
         let config = &local.config;
-        let allowed = self.rotation.allowance(&token, &self.ring, self.backlog(), config);
+        let allowed = self.rotation.allowance(&token, self.backlog(), config);
         let mut sent = self.rotation.retransmit(&mut token, &mut self.ring, allowed, config, &mut local.out);
         while sent < allowed
+            && Rotation::has_room(&token, &self.ring, config)
             && let Some((_, carried)) = self.queue.pop_first()
         {
             let guarantee = if carried.owed { Guarantee::Safe } else { Guarantee::Agreed };
