@@ -10,8 +10,8 @@ use std::rc::Rc;
 
 use lab::{Fate, Lab, ids, ms, node};
 use proptest::prelude::*;
-use quorate_membership::wire::Message;
-use quorate_membership::{Cause, Event, Guarantee, MulticastError, Refusal, Seq, Service};
+use quorate_membership::wire::{self, CommitEntry, CommitToken, Join, Message, Order};
+use quorate_membership::{Cause, Event, Guarantee, MulticastError, Refusal, RingId, Seq, Service};
 use rand::Rng;
 
 use Guarantee::{Agreed, Safe};
@@ -579,6 +579,48 @@ fn a_full_window_still_lets_a_missing_frame_be_sent_again() {
     lab.try_send(1, Agreed, vec![0; 1 << 20]).unwrap();
     lab.until("delivered", |lab| lab.deliveries(2).len() == 1);
     assert_eq!(lab.totem(1).stats().rings, rings, "and nobody is put out for it");
+}
+
+fn bytes(message: &Message) -> bytes::Bytes {
+    wire::encode(message, Order::Little)
+}
+
+/// Node 1, which nobody has seen, asks node 2 to form a ring with it; returns a commit token for that.
+fn invited_by_node_1(lab: &mut Lab, ring_seq: u64) -> CommitToken {
+    let members = vec![node(1), node(2)];
+    let join = Join { from: node(1), leave: false, ring_seq: 5, proc: members.clone(), failed: vec![] };
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Join(join)));
+    let ring = RingId { representative: node(1), seq: ring_seq };
+    let start = Seq::new(0);
+    let entry = CommitEntry { ring, aru: start, high_delivered: start, received: true };
+    CommitToken { from: node(1), token_seq: 1, ring, members, entries: vec![entry] }
+}
+
+#[test]
+fn a_commit_token_with_a_number_behind_which_no_ring_can_come_is_refused() {
+    let mut lab = Lab::new(0);
+    lab.start(2);
+    lab.until_ring(&[2]);
+    let token = invited_by_node_1(&mut lab, u64::MAX);
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(token)));
+    assert_eq!(lab.totem(2).stats().refused.get(&Refusal::Field), Some(&1));
+    lab.start(1);
+    lab.until_ring(&[1, 2]);
+}
+
+#[test]
+fn a_wild_number_in_a_commit_token_costs_no_time() {
+    let mut lab = Lab::new(0);
+    lab.start(2);
+    lab.until_ring(&[2]);
+    let old = lab.regular(2).ring;
+    let mut token = invited_by_node_1(&mut lab, 5000);
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(token.clone())));
+    let wild = CommitEntry { ring: old, aru: Seq::new(0x9000_0000), ..token.entries[0] };
+    token.entries.push(CommitEntry { received: false, ..wild });
+    let start = std::time::Instant::now();
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(token)));
+    assert!(start.elapsed() < ms(500), "{:?}", start.elapsed());
 }
 
 proptest! {

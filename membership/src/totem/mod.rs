@@ -146,7 +146,8 @@ impl Totem {
     const QUEUE: usize = 4 << 20;
     /// How many datagrams wait for the stored record to be durable.
     const WAITING: usize = 64;
-    /// A JOIN with a ring sequence number above this is a mistake or an attack: there would be no room to go on.
+    /// A JOIN or commit token with a ring sequence number above this is a mistake or an attack: there would be no room
+    /// to go on, and it would be in the stored record.
     const MAX_RING_SEQ: u64 = 1 << 62;
 
     /// A node that is about to start; it says nothing until its stored record is durable.
@@ -251,6 +252,10 @@ impl Totem {
                 State::Commit(_) | State::Left(_) => None,
             },
             Message::Commit(token) => {
+                if token.ring.seq > Self::MAX_RING_SEQ {
+                    local.out.refuse(Refusal::Field);
+                    return None;
+                }
                 let me = local.me;
                 let index = token.members.iter().position(|&node| node == me);
                 let complete = token.entries.len() == token.members.len();

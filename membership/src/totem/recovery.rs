@@ -70,7 +70,9 @@ impl Recovery {
         let high_delivered = same.iter().map(|(_, entry)| entry.high_delivered).fold(old.delivered, Seq::max);
         let mut queue = BTreeMap::new();
         if same.iter().any(|(_, entry)| !entry.received) {
+            // What has been given up, all have: a number before that is wrong, and might be any distance away.
             let low = same.iter().map(|(_, entry)| entry.aru).fold(old.window.high(), Seq::min);
+            let low = low.max(old.window.released());
             let held = low.up_to(old.window.high()).filter_map(|seq| old.window.get(seq));
             queue.extend(held.map(|frame| {
                 let carried = Carried { frame: frame.raw.clone(), owed: old.owes(frame.seq) };
