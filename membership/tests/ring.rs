@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use lab::{Fate, Lab, ids, ms, node};
 use proptest::prelude::*;
-use quorate_membership::wire::{self, CommitEntry, CommitToken, Join, Message, Order};
+use quorate_membership::wire::{self, CommitEntry, CommitToken, Join, Message, Order, Token};
 use quorate_membership::{Cause, Event, Guarantee, MulticastError, Refusal, RingId, Seq, Service};
 use rand::Rng;
 
@@ -621,6 +621,36 @@ fn a_wild_number_in_a_commit_token_costs_no_time() {
     let start = std::time::Instant::now();
     lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(token)));
     assert!(start.elapsed() < ms(500), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_commit_token_that_comes_back_with_other_members_is_not_ours() {
+    let mut lab = Lab::new(0);
+    lab.start(2);
+    lab.until_ring(&[2]);
+    let token = invited_by_node_1(&mut lab, 5000);
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(token.clone())));
+    let commit = CommitToken { members: vec![node(1)], ..token.clone() };
+    for hop in [commit.clone(), commit] {
+        lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(hop)));
+    }
+    let mut turn = Token {
+        from: node(1),
+        seq: Seq::new(0),
+        token_seq: Seq::new(0),
+        aru: Seq::new(0),
+        aru_addr: None,
+        ring: token.ring,
+        backlog: 0,
+        fcc: 0,
+        retrans_flg: false,
+        rtr: vec![],
+    };
+    for _ in 0..8 {
+        lab.deliver_raw(2, Some(1), &bytes(&Message::Token(turn.clone())));
+        turn.token_seq = turn.token_seq.next();
+    }
+    lab.check();
 }
 
 proptest! {
