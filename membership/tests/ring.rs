@@ -653,6 +653,24 @@ fn a_commit_token_that_comes_back_with_other_members_is_not_ours() {
     lab.check();
 }
 
+#[test]
+fn standing_still_once_is_told_once() {
+    let mut lab = Lab::ring(2);
+    lab.now = lab.now + ms(200);
+    for _ in 0..3 {
+        lab.deliver_raw(2, Some(1), &bytes::Bytes::from_static(b"what waited in the socket"));
+    }
+    assert_eq!(lab.totem(2).stats().stalls, 1);
+}
+
+#[test]
+fn a_node_whose_timers_are_always_late_still_finds_out_that_the_others_are_gone() {
+    let mut lab = Lab::ring(2);
+    lab.crash(1);
+    lab.late(2, ms(90));
+    lab.until_ring(&[2]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(std::env::var("CASES").map_or(40, |n| n.parse().unwrap())))]
 

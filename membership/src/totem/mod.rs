@@ -108,6 +108,8 @@ pub struct Totem {
     state: State,
     /// Another node with our id was told so.
     warned_at: Option<Time>,
+    /// When it was last noticed that this node had stood still.
+    awake_at: Option<Time>,
 }
 
 enum State {
@@ -160,7 +162,7 @@ impl Totem {
         let lists = Lists::of(&BTreeSet::new());
         let mut gather = Gather::enter(lists, vec![Cause::Started], None, now, &mut local);
         let alone = gather.commit(&mut local);
-        let mut totem = Self { local, state: State::Gather(gather), warned_at: None };
+        let mut totem = Self { local, state: State::Gather(gather), warned_at: None, awake_at: None };
         totem.apply(alone, now);
         Ok(totem)
     }
@@ -327,16 +329,25 @@ impl Totem {
     }
 
     /// A timer that fires late shows that this node stood still. What the others said meanwhile is still in its
-    /// socket, so nobody is called silent for it: the timers that accuse start again.
+    /// socket, so nobody is called silent for it: the timers that accuse start again. But not for ever: a node that is
+    /// always late has to find out as well that the others are gone.
     fn notice_stall(&mut self, now: Time) {
         let Some(due) = self.poll_timeout() else { return };
         let late = now - due;
-        if late <= self.local.config.token / 4 {
+        let config = &self.local.config;
+        // What was due before that and has not run yet is late for the same reason.
+        let known = self.awake_at.is_some_and(|at| due <= at);
+        if late <= config.token / 4 || known {
             return;
         }
+        let excused = self.awake_at.is_some_and(|at| due <= at + config.token.max(config.consensus));
+        self.awake_at = Some(now);
         tracing::warn!(?late, "this node stood still");
         self.local.out.stats.stalls += 1;
         self.local.out.tell(Event::Stalled(late));
+        if excused {
+            return;
+        }
         match &mut self.state {
             State::Gather(gather) => gather.forgive(now, &self.local),
             State::Commit(commit) => commit.forgive(now, &self.local),
