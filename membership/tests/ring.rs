@@ -671,6 +671,18 @@ fn a_node_whose_timers_are_always_late_still_finds_out_that_the_others_are_gone(
     lab.until_ring(&[2]);
 }
 
+#[test]
+fn made_up_names_do_not_pile_up() {
+    let mut lab = Lab::ring(2);
+    for n in 0..100 {
+        let proc: Vec<_> = (0..384).map(|k| node(1000 + n * 384 + k)).collect();
+        let join = Join { from: node(1000), leave: false, ring_seq: 5, proc, failed: vec![] };
+        lab.deliver_raw(1, Some(1000), &bytes(&Message::Join(join)));
+    }
+    assert!(lab.totem(1).stats().refused.get(&Refusal::TooMany).is_some_and(|&n| n > 90));
+    lab.until_ring(&[1, 2]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(std::env::var("CASES").map_or(40, |n| n.parse().unwrap())))]
 
