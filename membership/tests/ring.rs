@@ -10,7 +10,8 @@ use std::rc::Rc;
 
 use lab::{Fate, Lab, ids, ms, node};
 use proptest::prelude::*;
-use quorate_membership::wire::{self, CommitEntry, CommitToken, Join, Message, Order, Token};
+use quorate_membership::wire::packing::Packet;
+use quorate_membership::wire::{self, CommitEntry, CommitToken, Join, Message, Multicast, Order, Token};
 use quorate_membership::{Cause, Event, Guarantee, MulticastError, Refusal, RingId, Seq, Service};
 use rand::Rng;
 
@@ -681,6 +682,29 @@ fn made_up_names_do_not_pile_up() {
     }
     assert!(lab.totem(1).stats().refused.get(&Refusal::TooMany).is_some_and(|&n| n > 90));
     lab.until_ring(&[1, 2]);
+}
+
+#[test]
+fn a_frame_of_one_who_is_not_in_the_ring_is_refused() {
+    let mut lab = Lab::ring(2);
+    let ring = lab.regular(1).ring;
+    let packet = Packet { fragmented: 1, continuation: 0, pieces: vec![bytes::Bytes::from(vec![0; 1000])] };
+    for n in 0..10 {
+        let frame = Multicast {
+            from: node(50 + n),
+            seq: Seq::new(50 + n),
+            this_seqno: 0,
+            ring,
+            guarantee: Agreed,
+            encapsulated: false,
+            payload: packet.encode(),
+            raw: bytes::Bytes::new(),
+        };
+        lab.deliver_raw(1, Some(2), &bytes(&Message::Multicast(frame)));
+    }
+    assert_eq!(lab.totem(1).stats().refused.get(&Refusal::Field), Some(&10));
+    lab.send(1, Agreed, "goes on");
+    lab.until("delivered", |lab| lab.texts(2) == ["goes on"]);
 }
 
 proptest! {

@@ -116,7 +116,7 @@ impl Recovery {
         }
         let inner = frame.encapsulated.then(|| frame.inner());
         let owed = frame.guarantee == Guarantee::Safe;
-        match self.ring.window.insert(frame) {
+        match self.ring.insert(frame) {
             Ok(true) => {}
             Ok(false) => return,
             Err(refusal) => return local.out.refuse(refusal),

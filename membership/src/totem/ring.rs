@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::window::Window;
 use crate::wire::Multicast;
-use crate::{Guarantee, NodeId, RingId, Seq};
+use crate::{Guarantee, NodeId, Refusal, RingId, Seq};
 
 /// An installed ring, or one that is being recovered.
 pub(super) struct Ring {
@@ -25,6 +25,17 @@ pub(super) struct Ring {
 impl Ring {
     pub(super) fn new(id: RingId, members: BTreeSet<NodeId>, start: Seq) -> Self {
         Self { id, members, window: Window::new(start), delivered: start, safe: start, owed: BTreeSet::new() }
+    }
+
+    /// Takes in a frame; `Ok(false)` if it is no news.
+    ///
+    /// # Errors
+    /// If its sender is not in this ring, or there is no room for it.
+    pub(super) fn insert(&mut self, frame: Multicast) -> Result<bool, Refusal> {
+        if !self.members.contains(&frame.from) {
+            return Err(Refusal::Field);
+        }
+        self.window.insert(frame)
     }
 
     /// The next frame to deliver in this regular configuration: the next number, if it is there and its guarantee is

@@ -225,7 +225,7 @@ impl Rotation {
         token.seq = frame.seq;
         out.multicast(frame.raw.clone());
         // `accept` and `has_room` have seen to it that the number is within the window.
-        let _ = ring.window.insert(frame);
+        let _ = ring.insert(frame);
     }
 
     /// Writes into the token what this visit did and what this node has received. Returns the member that has held
