@@ -52,9 +52,11 @@ impl Commit {
         local.out.unicast(successor(local.me, &self.members), self.last_sent.clone());
     }
 
-    /// The second rotation: the token of this very ring (B14: the whole id), complete.
+    /// The second rotation: the token of this very ring (B14: the whole id) and of the members that were agreed on,
+    /// complete.
     pub(super) fn handle_commit(&mut self, token: CommitToken) -> Option<Transition> {
-        (token.ring == self.ring && token.entries.len() == token.members.len())
+        let ours = token.ring == self.ring && token.members.iter().eq(&self.members);
+        (ours && token.entries.len() == token.members.len())
             .then(|| Transition::Recovery { causes: std::mem::take(&mut self.causes), token })
     }
 

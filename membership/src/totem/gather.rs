@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::Transition;
 use super::local::Local;
 use crate::wire::{self, CommitToken, Join, Message, Multicast, Order};
-use crate::{Cause, NodeId, RingId, Time};
+use crate::{Cause, NodeId, Refusal, RingId, Time};
 
 /// What a node believes about a future ring.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +27,8 @@ pub(super) enum Considered {
     Nothing,
     /// The lists have changed.
     Changed(Cause),
+    /// With the nodes it names, the lists would be longer than a JOIN and a ring can be.
+    TooMany,
 }
 
 impl Lists {
@@ -58,19 +60,26 @@ impl Lists {
             true => cause_of(join, local),
             false => Cause::FailedBy { node: join.from, failed: news },
         };
-        let before = self.clone();
-        self.proc.extend(proc);
+        let mut lists = self.clone();
+        lists.proc.extend(proc);
         if join.leave {
             // Who leaves is believed about itself, whatever ring it was in (B19).
-            self.failed.insert(join.from);
+            lists.failed.insert(join.from);
         }
         if failed.contains(&local.me) {
-            self.failed.insert(join.from);
+            lists.failed.insert(join.from);
         } else if local.ring.members.contains(&join.from) {
             // Only members of one's own ring are believed when they call others failed (B17).
-            self.failed.extend(failed);
+            lists.failed.extend(failed);
         }
-        if *self == before { Considered::Nothing } else { Considered::Changed(cause) }
+        if lists.proc.len().max(lists.failed.len()) > Join::MAX_NODES {
+            return Considered::TooMany;
+        }
+        if *self == lists {
+            return Considered::Nothing;
+        }
+        *self = lists;
+        Considered::Changed(cause)
     }
 }
 
@@ -173,6 +182,10 @@ impl Gather {
                 let agreeing = self.lists.agrees(join);
                 Some(self.again(cause, agreeing))
             }
+            Considered::TooMany => {
+                local.out.refuse(Refusal::TooMany);
+                None
+            }
         }
     }
 
@@ -196,7 +209,8 @@ impl Gather {
 
     /// A node was heard that may not be known yet.
     pub(super) fn hear(&mut self, node: NodeId) -> Option<Transition> {
-        self.lists.proc.insert(node).then(|| self.again(Cause::Heard { node }, None))
+        let room = self.lists.proc.len() < Join::MAX_NODES;
+        (room && self.lists.proc.insert(node)).then(|| self.again(Cause::Heard { node }, None))
     }
 
     pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {

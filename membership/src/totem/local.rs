@@ -108,7 +108,7 @@ impl Local {
 
     /// Takes a frame into the installed ring's window.
     pub(super) fn keep(&mut self, frame: Multicast) {
-        if let Err(refusal) = self.ring.window.insert(frame) {
+        if let Err(refusal) = self.ring.insert(frame) {
             self.out.refuse(refusal);
         }
     }

@@ -108,6 +108,8 @@ pub struct Totem {
     state: State,
     /// Another node with our id was told so.
     warned_at: Option<Time>,
+    /// When it was last noticed that this node had stood still.
+    awake_at: Option<Time>,
 }
 
 enum State {
@@ -147,7 +149,8 @@ impl Totem {
     const QUEUE: usize = 4 << 20;
     /// How many datagrams wait for the stored record to be durable.
     const WAITING: usize = 64;
-    /// A JOIN with a ring sequence number above this is a mistake or an attack: there would be no room to go on.
+    /// A JOIN or commit token with a ring sequence number above this is a mistake or an attack: there would be no room
+    /// to go on, and it would be in the stored record.
     const MAX_RING_SEQ: u64 = 1 << 62;
 
     /// A node that is about to start; it says nothing until its stored record is durable.
@@ -160,7 +163,7 @@ impl Totem {
         let lists = Lists::of(&BTreeSet::new());
         let mut gather = Gather::enter(lists, vec![Cause::Started], None, now, &mut local);
         let alone = gather.commit(&mut local);
-        let mut totem = Self { local, state: State::Gather(gather), warned_at: None };
+        let mut totem = Self { local, state: State::Gather(gather), warned_at: None, awake_at: None };
         totem.apply(alone, now);
         Ok(totem)
     }
@@ -252,6 +255,10 @@ impl Totem {
                 State::Commit(_) | State::Left(_) => None,
             },
             Message::Commit(token) => {
+                if token.ring.seq > Self::MAX_RING_SEQ {
+                    local.out.refuse(Refusal::Field);
+                    return None;
+                }
                 let me = local.me;
                 let index = token.members.iter().position(|&node| node == me);
                 let complete = token.entries.len() == token.members.len();
@@ -323,16 +330,25 @@ impl Totem {
     }
 
     /// A timer that fires late shows that this node stood still. What the others said meanwhile is still in its
-    /// socket, so nobody is called silent for it: the timers that accuse start again.
+    /// socket, so nobody is called silent for it: the timers that accuse start again. But not for ever: a node that is
+    /// always late has to find out as well that the others are gone.
     fn notice_stall(&mut self, now: Time) {
         let Some(due) = self.poll_timeout() else { return };
         let late = now - due;
-        if late <= self.local.config.token / 4 {
+        let config = &self.local.config;
+        // What was due before that and has not run yet is late for the same reason.
+        let known = self.awake_at.is_some_and(|at| due <= at);
+        if late <= config.token / 4 || known {
             return;
         }
+        let excused = self.awake_at.is_some_and(|at| due <= at + config.token.max(config.consensus));
+        self.awake_at = Some(now);
         tracing::warn!(?late, "this node stood still");
         self.local.out.stats.stalls += 1;
         self.local.out.tell(Event::Stalled(late));
+        if excused {
+            return;
+        }
         match &mut self.state {
             State::Gather(gather) => gather.forgive(now, &self.local),
             State::Commit(commit) => commit.forgive(now, &self.local),

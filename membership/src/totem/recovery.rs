@@ -25,7 +25,7 @@ pub(super) struct Recovery {
     /// What some of them have delivered of the old ring: safe messages up to here are safe.
     high_delivered: Seq,
     /// Frames of the old ring that this node brings along and nobody has sent yet, by their place in its window.
-    queue: BTreeMap<u32, Bytes>,
+    queue: BTreeMap<u32, Carried>,
     /// The representative has sent the first token.
     originated: bool,
     /// This node set the token's flag "somebody still has something to recover" (B09: per recovery).
@@ -36,6 +36,14 @@ pub(super) struct Recovery {
     install_seq: Seq,
     /// Rotations in which everybody had all of them.
     complete: u32,
+}
+
+/// A frame of the old ring, to be carried over.
+struct Carried {
+    frame: Bytes,
+    /// It is to be delivered even behind a hole. The frame that carries it says so by its guarantee, which means
+    /// nothing else there and to corosync nothing at all.
+    owed: bool,
 }
 
 /// What becomes the installed ring.
@@ -62,9 +70,14 @@ impl Recovery {
         let high_delivered = same.iter().map(|(_, entry)| entry.high_delivered).fold(old.delivered, Seq::max);
         let mut queue = BTreeMap::new();
         if same.iter().any(|(_, entry)| !entry.received) {
+            // What has been given up, all have: a number before that is wrong, and might be any distance away.
             let low = same.iter().map(|(_, entry)| entry.aru).fold(old.window.high(), Seq::min);
+            let low = low.max(old.window.released());
             let held = low.up_to(old.window.high()).filter_map(|seq| old.window.get(seq));
-            queue.extend(held.map(|frame| (old.window.place(frame.seq), frame.raw.clone())));
+            queue.extend(held.map(|frame| {
+                let carried = Carried { frame: frame.raw.clone(), owed: old.owes(frame.seq) };
+                (old.window.place(frame.seq), carried)
+            }));
         }
         let ring = Ring::new(token.ring, members, local.config.first_seq);
         let commit_token = pass_on(token, local);
@@ -102,15 +115,22 @@ impl Recovery {
             return;
         }
         let inner = frame.encapsulated.then(|| frame.inner());
-        match self.ring.window.insert(frame) {
+        let owed = frame.guarantee == Guarantee::Safe;
+        match self.ring.insert(frame) {
             Ok(true) => {}
             Ok(false) => return,
             Err(refusal) => return local.out.refuse(refusal),
         }
         match inner {
             Some(Ok(inner)) if inner.ring == local.ring.id => {
-                // Somebody has sent it for all: so need not this node.
-                self.queue.remove(&local.ring.window.place(inner.seq));
+                // Somebody has sent it for all: so need not this node, unless it alone knows that it is owed.
+                let place = local.ring.window.place(inner.seq);
+                if owed || self.queue.get(&place).is_some_and(|carried| !carried.owed) {
+                    self.queue.remove(&place);
+                }
+                if owed {
+                    local.ring.owe(inner.seq);
+                }
                 local.keep(inner);
             }
             Some(Err(refusal)) => local.out.refuse(refusal),
@@ -140,12 +160,14 @@ impl Recovery {
         self.ring.skip_carriers();
         self.ring.window.release(stable.min(self.ring.delivered));
         let config = &local.config;
-        let allowed = self.rotation.allowance(&token, &self.ring, self.backlog(), config);
+        let allowed = self.rotation.allowance(&token, self.backlog(), config);
         let mut sent = self.rotation.retransmit(&mut token, &mut self.ring, allowed, config, &mut local.out);
         while sent < allowed
-            && let Some((_, payload)) = self.queue.pop_first()
+            && Rotation::has_room(&token, &self.ring, config)
+            && let Some((_, carried)) = self.queue.pop_first()
         {
-            let frame = NewFrame { payload, guarantee: Guarantee::Agreed, encapsulated: true };
+            let guarantee = if carried.owed { Guarantee::Safe } else { Guarantee::Agreed };
+            let frame = NewFrame { payload: carried.frame, guarantee, encapsulated: true };
             self.rotation.number(&mut token, &mut self.ring, frame, &mut local.out);
             sent += 1;
         }
@@ -190,7 +212,7 @@ impl Recovery {
             self.install_seq = token.seq;
         }
         if self.unflagged >= 2 && self.install_seq.at_or_before(self.ring.window.aru()) {
-            local.ring.obliged = self.transitional.clone();
+            local.ring.owe_to(&self.transitional);
         }
         let everybody = self.unflagged >= 3 && self.install_seq.at_or_before(token.aru);
         self.complete = if everybody { self.complete + 1 } else { 0 };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::window::Window;
 use crate::wire::Multicast;
-use crate::{Guarantee, NodeId, RingId, Seq};
+use crate::{Guarantee, NodeId, Refusal, RingId, Seq};
 
 /// An installed ring, or one that is being recovered.
 pub(super) struct Ring {
@@ -16,29 +16,34 @@ pub(super) struct Ring {
     pub(super) delivered: Seq,
     /// Every member is known to have received everything up to here.
     pub(super) safe: Seq,
-    /// Members whose messages this node has promised to deliver even behind a hole: those of recoveries that got as
-    /// far as everybody having everything (TOCS 1995, section 5: the obligation set). It outlives a recovery that
-    /// fails after that, since another member may have completed it.
-    pub(super) obliged: BTreeSet<NodeId>,
+    /// Frames that are delivered even behind a hole and without their senders: another member may have delivered them
+    /// as safe, in a transitional configuration that was not installed here or at somebody who comes along (TOCS
+    /// 1995, section 5, has an obligation set of senders; what is owed is not to depend on what comes in later).
+    owed: BTreeSet<u32>,
 }
 
 impl Ring {
     pub(super) fn new(id: RingId, members: BTreeSet<NodeId>, start: Seq) -> Self {
-        Self {
-            id,
-            members,
-            window: Window::new(start),
-            delivered: start,
-            safe: start,
-            obliged: BTreeSet::new(),
+        Self { id, members, window: Window::new(start), delivered: start, safe: start, owed: BTreeSet::new() }
+    }
+
+    /// Takes in a frame; `Ok(false)` if it is no news.
+    ///
+    /// # Errors
+    /// If its sender is not in this ring, or there is no room for it.
+    pub(super) fn insert(&mut self, frame: Multicast) -> Result<bool, Refusal> {
+        if !self.members.contains(&frame.from) {
+            return Err(Refusal::Field);
         }
+        self.window.insert(frame)
     }
 
     /// The next frame to deliver in this regular configuration: the next number, if it is there and its guarantee is
     /// met. A safe frame that is not yet safe holds back what follows it.
     pub(super) fn next_delivery(&mut self) -> Option<Multicast> {
         let frame = self.window.get(self.delivered.next())?;
-        if frame.guarantee == Guarantee::Safe && self.safe.before(frame.seq) {
+        let waits = frame.guarantee == Guarantee::Safe && !frame.encapsulated;
+        if waits && self.safe.before(frame.seq) {
             return None;
         }
         let frame = frame.clone();
@@ -53,17 +58,32 @@ impl Ring {
         }
     }
 
+    /// Everything that the members of a transitional configuration have is here: from now on one of them may install
+    /// the next ring, and deliver what they sent. That outlives a recovery which fails here after that.
+    pub(super) fn owe_to(&mut self, transitional: &BTreeSet<NodeId>) {
+        let held = self.window.aru().up_to(self.window.high()).filter_map(|seq| self.window.get(seq));
+        self.owed
+            .extend(held.filter(|frame| transitional.contains(&frame.from)).map(|frame| frame.seq.get()));
+    }
+
+    /// Somebody who comes along owes this frame, so this node does too.
+    pub(super) fn owe(&mut self, seq: Seq) {
+        self.owed.insert(seq.get());
+    }
+
+    pub(super) fn owes(&self, seq: Seq) -> bool {
+        self.owed.contains(&seq.get())
+    }
+
     /// The frames left for the transitional configuration, whose members are `transitional`: behind a hole, only
-    /// those of senders that come along, since what the hole held could have caused the others (S13).
+    /// those of senders that come along, since what the hole held could have caused the others (S13), and those owed.
     pub(super) fn remaining(&mut self, transitional: &BTreeSet<NodeId>) -> Vec<Multicast> {
         let mut hole = false;
         let mut frames = Vec::new();
         for seq in self.delivered.up_to(self.window.high()) {
             match self.window.get(seq) {
                 None => hole = true,
-                Some(frame)
-                    if !hole || transitional.contains(&frame.from) || self.obliged.contains(&frame.from) =>
-                {
+                Some(frame) if !hole || transitional.contains(&frame.from) || self.owes(seq) => {
                     frames.push(frame.clone());
                 }
                 Some(_) => {}

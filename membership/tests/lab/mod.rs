@@ -45,6 +45,12 @@ struct Host {
     lives: Vec<Vec<Event>>,
     reads_events: bool,
     sent: u64,
+    /// The numbers of the messages that this life's core accepted.
+    accepted: Vec<u64>,
+    /// Stands still until then: its timers run late, its datagrams wait in its socket.
+    still_until: Time,
+    /// How late its timers run.
+    late: Duration,
 }
 
 pub struct Lab {
@@ -60,6 +66,8 @@ pub struct Lab {
     pub rng: ChaCha8Rng,
     /// Tokens seen on the network.
     pub tokens: u64,
+    /// Nothing is under way any more: whatever was promised has to be there.
+    pub at_rest: bool,
 }
 
 impl Lab {
@@ -79,6 +87,7 @@ impl Lab {
             filter: Box::new(|_, _, _, _| Fate::Deliver),
             rng: ChaCha8Rng::seed_from_u64(seed),
             tokens: 0,
+            at_rest: false,
         }
     }
 
@@ -127,15 +136,34 @@ impl Lab {
             lives: Vec::new(),
             reads_events: true,
             sent: 0,
+            accepted: Vec::new(),
+            still_until: Time::default(),
+            late: Duration::ZERO,
         });
         assert!(host.totem.is_none(), "node {id} runs already");
         host.totem = Some(Totem::new(&config, host.stored, [0; 32], self.now).unwrap());
         host.lives.push(Vec::new());
+        host.accepted.clear();
         self.drain(id);
     }
 
     pub fn crash(&mut self, id: u32) {
         self.hosts.get_mut(&node(id)).unwrap().totem = None;
+    }
+
+    /// Loses all that is under way.
+    pub fn lose_all(&mut self) {
+        self.flying.clear();
+    }
+
+    /// Makes a node's timers run this late.
+    pub fn late(&mut self, id: u32, late: Duration) {
+        self.hosts.get_mut(&node(id)).unwrap().late = late;
+    }
+
+    /// Makes a node stand still for this long.
+    pub fn stall(&mut self, id: u32, length: Duration) {
+        self.hosts.get_mut(&node(id)).unwrap().still_until = self.now + length;
     }
 
     /// Stops taking a node's events, or goes on.
@@ -183,6 +211,8 @@ impl Lab {
             text.push('.');
         }
         self.send(id, guarantee, &text);
+        let host = self.hosts.get_mut(&node(id)).unwrap();
+        host.accepted.push(host.sent);
     }
 
     pub fn deliver_raw(&mut self, to: u32, origin: Option<u32>, datagram: &Bytes) {
@@ -243,7 +273,10 @@ impl Lab {
         let timer = self
             .hosts
             .iter()
-            .filter_map(|(&id, host)| Some((host.totem.as_ref()?.poll_timeout()?, id)))
+            .filter_map(|(&id, host)| {
+                let due = host.totem.as_ref()?.poll_timeout()? + host.late;
+                Some((due.max(host.still_until), id))
+            })
             .min();
         let next = [datagram_at, timer.map(|(at, _)| at)].into_iter().flatten().min();
         match next {
@@ -254,7 +287,12 @@ impl Lab {
             }
         }
         if datagram_at == next {
-            let (_, (from, to, datagram)) = self.flying.pop_first().unwrap();
+            let ((_, number), (from, to, datagram)) = self.flying.pop_first().unwrap();
+            let awake = self.hosts[&to].still_until;
+            if awake > self.now {
+                self.flying.insert((awake, number), (from, to, datagram));
+                return true;
+            }
             if let Some(totem) = &mut self.hosts.get_mut(&to).unwrap().totem {
                 totem.handle_datagram(self.now, Origin { peer: Some(from) }, &datagram);
                 self.drain(to);
@@ -352,6 +390,10 @@ impl Lab {
     /// Checks what extended virtual synchrony promises, on everything that happened so far
     /// (numbers: the invariants of ARCHITECTURE.md).
     pub fn check(&self) {
+        self.check_rings();
+        self.check_senders();
+        self.check_safe();
+        self.check_one_order();
         // S11: the regular deliveries of a ring are prefixes of one sequence.
         let mut of_ring: BTreeMap<RingId, Vec<String>> = BTreeMap::new();
         // S8: who goes from one ring to the same next one has delivered the same, at the same places.
@@ -419,4 +461,204 @@ impl Lab {
             }
         }
     }
+
+    /// Every life, and whose it is.
+    fn lives(&self) -> impl Iterator<Item = Life<'_>> {
+        self.hosts.iter().flat_map(|(&id, host)| {
+            host.lives.iter().enumerate().map(move |(n, events)| Life {
+                id,
+                ended: n + 1 < host.lives.len() || host.totem.is_none(),
+                number: n + 1,
+                events,
+            })
+        })
+    }
+
+    /// M3: a ring has one list of members; M4: who comes along is just who says that it came from the same ring.
+    fn check_rings(&self) {
+        let mut members: BTreeMap<RingId, &BTreeSet<NodeId>> = BTreeMap::new();
+        // Who went from which ring to which, and whom it took along.
+        let mut changes: Vec<(NodeId, RingId, RingId, &BTreeSet<NodeId>)> = Vec::new();
+        let mut came_from: BTreeMap<(NodeId, RingId), Option<RingId>> = BTreeMap::new();
+        for life in self.lives() {
+            let mut ring = None;
+            let mut along = None;
+            for event in life.events {
+                match event {
+                    Event::Transitional(change) => along = Some(&change.members),
+                    Event::Regular(regular) => {
+                        let same = members.entry(regular.ring).or_insert(&regular.members);
+                        assert_eq!(**same, regular.members, "M3: members of {}", regular.ring);
+                        let before = came_from.insert((life.id, regular.ring), ring);
+                        assert!(before.is_none(), "M1: {} twice at node {}", regular.ring, life.id);
+                        if let (Some(from), Some(along)) = (ring, along.take()) {
+                            changes.push((life.id, from, regular.ring, along));
+                            let joined = &regular.members - along;
+                            assert_eq!(regular.joined, joined, "S6: joined of {}", regular.ring);
+                        }
+                        ring = Some(regular.ring);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for (id, from, to, along) in changes {
+            for &other in members[&to] {
+                if let Some(before) = came_from.get(&(other, to)) {
+                    let same = *before == Some(from);
+                    assert_eq!(along.contains(&other), same, "M4: node {id} on node {other}, {from} to {to}");
+                }
+            }
+        }
+    }
+
+    /// S9: what a sender's life sent comes in its order; S7, S16: a life that goes on delivers all that it sent, once
+    /// the ring is at rest.
+    fn check_senders(&self) {
+        for life in self.lives() {
+            let mut last: BTreeMap<(NodeId, usize), u64> = BTreeMap::new();
+            let mut own = Vec::new();
+            for delivery in life.deliveries() {
+                let Some((from, of_life, n)) = numbered(&delivery.payload) else { continue };
+                assert_eq!(from, delivery.from, "S1: sender");
+                let before = last.insert((from, of_life), n);
+                assert!(before < Some(n), "S9: node {} saw {n} of node {from} after {before:?}", life.id);
+                if (from, of_life) == (life.id, life.number) {
+                    own.push(n);
+                }
+            }
+            let host = &self.hosts[&life.id];
+            let left = life.events.iter().any(|event| matches!(event, Event::Left(_)));
+            if !life.ended && !left && self.at_rest {
+                let accepted: Vec<u64> = host.accepted.clone();
+                assert_eq!(own, accepted, "S7: own messages of node {}", life.id);
+            }
+        }
+    }
+
+    /// S14, S15: what is delivered as safe is delivered by all that go on from its configuration.
+    fn check_safe(&self) {
+        let mut delivered: BTreeMap<(NodeId, RingId), Story<'_>> = BTreeMap::new();
+        for life in self.lives() {
+            let mut ring = None;
+            for event in life.events {
+                match event {
+                    Event::Regular(regular) => {
+                        if let Some(ring) = ring {
+                            delivered.entry((life.id, ring)).or_default().went_on = true;
+                        }
+                        ring = Some(regular.ring);
+                        delivered.entry((life.id, regular.ring)).or_default();
+                    }
+                    Event::Deliver(delivery) => {
+                        let story = delivered.entry((life.id, delivery.ring)).or_default();
+                        story.messages.insert(&delivery.payload);
+                    }
+                    _ => {}
+                }
+            }
+            if let (Some(ring), false, true) = (ring, life.ended, self.at_rest) {
+                delivered.entry((life.id, ring)).or_default().went_on = true;
+            }
+        }
+        for life in self.lives() {
+            let mut members: &BTreeSet<NodeId> = &BTreeSet::new();
+            let mut what = "S14";
+            for event in life.events {
+                match event {
+                    Event::Regular(regular) => (members, what) = (&regular.members, "S14"),
+                    Event::Transitional(change) => (members, what) = (&change.members, "S15"),
+                    Event::Deliver(delivery) if delivery.guarantee == Guarantee::Safe => {
+                        for &other in members {
+                            let Some(theirs) = delivered.get(&(other, delivery.ring)) else {
+                                continue;
+                            };
+                            assert!(
+                                !theirs.went_on || theirs.messages.contains(&delivery.payload[..]),
+                                "{what}: node {} delivered {:?} of {} and node {other} did not",
+                                life.id,
+                                &delivery.payload[..delivery.payload.len().min(24)],
+                                delivery.ring,
+                            );
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// S12: the orders of all lives, over all configurations, fit into one.
+    fn check_one_order(&self) {
+        let mut after: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>> = BTreeMap::new();
+        let mut incoming: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+        for life in self.lives() {
+            let mut last: Option<Vec<u8>> = None;
+            for event in life.events {
+                let point = match event {
+                    Event::Regular(regular) => format!("R{}", regular.ring).into_bytes(),
+                    Event::Transitional(change) => {
+                        format!("T{} {}", change.previous, change.ring).into_bytes()
+                    }
+                    Event::Deliver(delivery) => {
+                        [format!("M{} {} ", delivery.ring, delivery.from).as_bytes(), &delivery.payload]
+                            .concat()
+                    }
+                    _ => continue,
+                };
+                incoming.entry(point.clone()).or_default();
+                if let Some(last) = last
+                    && after.entry(last).or_default().insert(point.clone())
+                {
+                    *incoming.entry(point.clone()).or_default() += 1;
+                }
+                last = Some(point);
+            }
+        }
+        let mut ready: Vec<Vec<u8>> =
+            incoming.iter().filter(|(_, n)| **n == 0).map(|(point, _)| point.clone()).collect();
+        let mut placed = 0;
+        while let Some(point) = ready.pop() {
+            placed += 1;
+            for next in after.remove(&point).unwrap_or_default() {
+                let left = incoming.get_mut(&next).unwrap();
+                *left -= 1;
+                if *left == 0 {
+                    ready.push(next);
+                }
+            }
+        }
+        assert_eq!(placed, incoming.len(), "S12: the orders go in a circle");
+    }
+}
+
+/// What a node delivered in a ring and the transitional configuration behind it, and whether it went on.
+#[derive(Default)]
+struct Story<'a> {
+    messages: BTreeSet<&'a [u8]>,
+    went_on: bool,
+}
+
+struct Life<'a> {
+    id: NodeId,
+    number: usize,
+    ended: bool,
+    events: &'a [Event],
+}
+
+impl<'a> Life<'a> {
+    fn deliveries(&self) -> impl Iterator<Item = &'a Delivery> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Deliver(delivery) => Some(delivery),
+            _ => None,
+        })
+    }
+}
+
+/// Who sent this message of [`Lab::send_numbered`], in which life, and as which.
+fn numbered(payload: &[u8]) -> Option<(NodeId, usize, u64)> {
+    let text = std::str::from_utf8(payload).ok()?.trim_end_matches('.');
+    let mut parts = text.split('/').map(str::parse::<u64>);
+    let (id, life, n) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+    Some((NodeId::new(u32::try_from(id).ok()?)?, usize::try_from(life).ok()?, n))
 }
