@@ -481,6 +481,13 @@ fn a_second_process_with_our_id_is_told_to_go() {
     lab.run(ms(50));
     assert_eq!(lab.regular(1).members.len(), 2, "the one that has company stays");
 
+    let mut survivor = Lab::new(5);
+    survivor.start(1);
+    survivor.run(ms(1000));
+    survivor.deliver_raw(1, None, &join);
+    assert_eq!(survivor.regular(1).members, ids(&[1]), "so does one that has been alone for long");
+    assert!(!survivor.events(1).iter().any(|event| matches!(event, Event::Left(_))));
+
     let mut alone = Lab::new(5);
     alone.start(1);
     alone.until_ring(&[1]);

@@ -106,6 +106,7 @@ pub enum MulticastError {
 pub struct Totem {
     local: Local,
     state: State,
+    started_at: Time,
     /// Another node with our id was told so.
     warned_at: Option<Time>,
     /// When it was last noticed that this node had stood still.
@@ -163,7 +164,8 @@ impl Totem {
         let lists = Lists::of(&BTreeSet::new());
         let mut gather = Gather::enter(lists, vec![Cause::Started], None, now, &mut local);
         let alone = gather.commit(&mut local);
-        let mut totem = Self { local, state: State::Gather(gather), warned_at: None, awake_at: None };
+        let mut totem =
+            Self { local, state: State::Gather(gather), started_at: now, warned_at: None, awake_at: None };
         totem.apply(alone, now);
         Ok(totem)
     }
@@ -218,13 +220,14 @@ impl Totem {
     }
 
     /// Another process uses this node's id. The one that came later has to go: it is told by a probe, and knows
-    /// itself by having no company yet.
+    /// itself by having just started and no company yet.
     fn handle_namesake(&mut self, now: Time, message: &Message) {
         if !matches!(message, Message::Join(_) | Message::MergeDetect(_)) {
             return;
         }
         let node = self.local.me;
-        if self.local.ring.members.len() <= 1 {
+        let young = now - self.started_at <= self.local.config.consensus;
+        if young && self.local.ring.members.len() <= 1 {
             return self.apply(Some(Transition::Leave(Cause::DuplicateId { node })), now);
         }
         if self.warned_at.is_none_or(|at| now - at >= Duration::from_secs(1)) {
