@@ -707,6 +707,17 @@ fn a_frame_of_one_who_is_not_in_the_ring_is_refused() {
     lab.until("delivered", |lab| lab.texts(2) == ["goes on"]);
 }
 
+#[test]
+fn a_token_that_is_held_when_the_ring_is_installed_is_let_go() {
+    let mut lab = Lab::new(0);
+    lab.config.seqno_unchanged_const = 3;
+    for id in 1..=3 {
+        lab.start(id);
+    }
+    let took = lab.until_ring(&[1, 2, 3]);
+    assert!(took < ms(40), "{took:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(std::env::var("CASES").map_or(40, |n| n.parse().unwrap())))]
 
