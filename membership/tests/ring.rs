@@ -4,7 +4,7 @@
 
 mod lab;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,7 +12,9 @@ use std::time::Duration;
 use lab::{Fate, Lab, ids, ms, node};
 use proptest::prelude::*;
 use quorate_membership::wire::packing::Packet;
-use quorate_membership::wire::{self, CommitEntry, CommitToken, Join, Message, Multicast, Order, Token};
+use quorate_membership::wire::{
+    self, CommitEntry, CommitToken, Join, Message, Multicast, Order, RtrEntry, Token,
+};
 use quorate_membership::{Cause, Event, Guarantee, MulticastError, Refusal, RingId, Seq, Service};
 use rand::Rng;
 
@@ -729,6 +731,45 @@ fn a_frame_of_one_who_is_not_in_the_ring_is_refused() {
     assert_eq!(lab.totem(1).stats().refused.get(&Refusal::Field), Some(&10));
     lab.send(1, Agreed, "goes on");
     lab.until("delivered", |lab| lab.texts(2) == ["goes on"]);
+}
+
+#[test]
+fn a_token_that_is_held_when_the_ring_is_installed_is_let_go() {
+    let mut lab = Lab::new(0);
+    lab.config.seqno_unchanged_const = 3;
+    for id in 1..=3 {
+        lab.start(id);
+    }
+    let took = lab.until_ring(&[1, 2, 3]);
+    assert!(took < ms(40), "{took:?}");
+}
+
+#[test]
+fn what_nobody_can_send_any_more_is_taken_off_the_retransmit_list() {
+    let mut lab = Lab::ring(2);
+    lab.send(1, Agreed, "all have it");
+    lab.run(ms(100));
+    let seen = Rc::new(RefCell::new(None));
+    let last = seen.clone();
+    lab.filter(move |_, _, message, _| {
+        if let Message::Token(token) = message {
+            *last.borrow_mut() = Some(token.clone());
+        }
+        Fate::Deliver
+    });
+    lab.until("node 1 has sent the token", |_| {
+        seen.borrow().as_ref().is_some_and(|token| token.from == node(1))
+    });
+    lab.lose_all();
+    let mut token = seen.take().unwrap();
+    let old = Seq::new(1);
+    token.rtr = vec![
+        RtrEntry { ring: token.ring, seq: old },
+        RtrEntry { ring: RingId { seq: 1, ..token.ring }, seq: old },
+    ];
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Token(token)));
+    let forwarded = seen.take().unwrap();
+    assert_eq!((forwarded.from, forwarded.rtr), (node(2), vec![]));
 }
 
 proptest! {

@@ -47,7 +47,10 @@ impl Operational {
         }));
         local.begin_sync(local.ring.id, members, &left);
         local.deliver_ready();
-        Self { rotation }
+        // A recovery may wait for long enough that the token is held, and now there is something to say.
+        let mut operational = Self { rotation };
+        operational.nudge(local);
+        operational
     }
 
     pub(super) fn handle_token(

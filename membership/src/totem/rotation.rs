@@ -185,7 +185,11 @@ impl Rotation {
         let mut sent = 0;
         let wanted = !token.rtr.is_empty();
         token.rtr.retain(|entry| {
-            if sent >= allowed || entry.ring != ring.id {
+            // What all have given up, all have: it came by itself, and nobody could take it off the list any more.
+            if entry.ring != ring.id || entry.seq.at_or_before(ring.window.released()) {
+                return false;
+            }
+            if sent >= allowed {
                 return true;
             }
             let Some(frame) = ring.window.get(entry.seq) else { return true };
