@@ -7,6 +7,7 @@ mod decode;
 mod demo;
 mod node;
 mod pcap;
+mod sim;
 mod socket;
 mod status;
 
@@ -41,6 +42,7 @@ enum Command {
     /// Look at a configuration
     Config(config::ConfigArgs),
     Decode(decode::DecodeArgs),
+    Sim(sim::SimArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
                 Ok(ExitCode::from(2))
             }
         },
+        Command::Sim(args) => sim::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     done.unwrap_or_else(|failure| {

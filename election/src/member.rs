@@ -61,6 +61,11 @@ impl Member {
         self.latest.subscribe()
     }
 
+    /// The ring's core, to look at.
+    pub fn totem(&self) -> &Totem {
+        &self.totem
+    }
+
     fn pay(&mut self, now: Time) {
         if self.taken > 0 {
             self.totem.consumed(now, mem::take(&mut self.taken));

@@ -104,4 +104,4 @@ pub use store::Stored;
 #[cfg(feature = "tokio")]
 pub use store::{Memory, Store};
 pub use time::Time;
-pub use totem::{Destination, MulticastError, Origin, Totem, Transmit};
+pub use totem::{Destination, MulticastError, Origin, Phase, RingView, Snapshot, Totem, Transmit};

@@ -1,14 +1,18 @@
 //! What goes wrong, and when.
 
 use std::fmt;
+use std::time::Duration;
 
+use quorate_membership::wire::Message;
+use quorate_membership::{Guarantee, Phase};
 use serde::{Deserialize, Serialize};
 
 /// Something that happens to nodes or to the network between them. Nodes are named by their numbers, from 1.
 ///
-/// A cut loses what is under way on it, too.
+/// A cut loses what is under way on it, too. Each fault prints as a sentence, and is read from it again; see
+/// [`Scenario`](crate::Scenario) for the format. The turmoil engine knows the first ones; what it cannot express, it refuses.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(into = "String", try_from = "String")]
 pub enum Fault {
     /// A node stops dead. Its stored record survives, nothing else does. At time 0, it has not been started yet.
     Crash(u32),
@@ -23,18 +27,324 @@ pub enum Fault {
         /// Who does not hear.
         to: u32,
     },
-    /// Everybody hears everybody again.
+    /// Everybody hears everybody again, and no datagram is disturbed any more.
     Heal,
+
+    /// Two nodes no longer hear each other.
+    Cut(u32, u32),
+    /// Two nodes hear each other again.
+    Mend(u32, u32),
+    /// For a while, something happens to single datagrams.
+    Disturb {
+        /// For how long.
+        lasts: Duration,
+        /// What happens.
+        trouble: Trouble,
+        /// To which datagrams.
+        kind: Kind,
+        /// Of whom; `None`: of all.
+        from: Option<u32>,
+        /// On the way to whom; `None`: to all.
+        to: Option<u32>,
+    },
+    /// One datagram meets its fate, wherever it goes.
+    Catch {
+        /// Which kind of datagram.
+        kind: Kind,
+        /// How many of this kind pass before.
+        after: u32,
+        /// What becomes of it.
+        fate: Fate,
+    },
+    /// Datagrams that were sent in this run, now or in other lives and rings, come again.
+    Replay(u32),
+    /// Datagrams of another cluster, on the same group and port, come in.
+    Foreign(u32),
+
+    /// A node leaves in order.
+    Leave(u32),
+    /// A node's stored record is lost: what there is when it starts next is a new one, made from the wall clock.
+    LoseRecord(u32),
+    /// A node's stored record becomes the one before it, as if put back from a backup. Nothing protects against that; what
+    /// is promised of ring ids and terms is not promised then.
+    RollBackRecord(u32),
+    /// A node stands still while its clock runs (SIGSTOP, starvation); what comes in waits in its receive buffer.
+    Pause {
+        /// Who.
+        node: u32,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A node stands still, and its clock too (a virtual machine that is suspended).
+    Freeze {
+        /// Who.
+        node: u32,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A node takes its time for each datagram; its timers run late.
+    Slow {
+        /// Who.
+        node: u32,
+        /// How long a datagram takes.
+        each: Duration,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A node's disk takes its time for each write.
+    SlowDisk {
+        /// Whose.
+        node: u32,
+        /// How long a write takes.
+        each: Duration,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A node's application takes no events.
+    Unread {
+        /// Whose.
+        node: u32,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// From now on, a node's clock is this much too fast, in millionths.
+    Drift {
+        /// Whose.
+        node: u32,
+        /// How much; negative: too slow.
+        ppm: i32,
+    },
+    /// A node's application sends many messages at once.
+    Send {
+        /// Who.
+        node: u32,
+        /// How many.
+        count: u32,
+        /// Their length in bytes.
+        length: usize,
+        /// How.
+        guarantee: Guarantee,
+    },
+    /// From now on, once: when a node gets to this point, something goes wrong.
+    When {
+        /// Who has to get there.
+        node: u32,
+        /// To which point.
+        point: Point,
+        /// What goes wrong.
+        then: Box<Fault>,
+    },
+}
+
+/// What can happen to a datagram on its way to one receiver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// It is lost, with this probability.
+    Lose(Share),
+    /// It is lost while its link is bad: now and then, each link for itself, lengths drawn about these.
+    LoseInBursts {
+        /// How long a link is bad.
+        bad: Duration,
+        /// How long it is good.
+        good: Duration,
+    },
+    /// It is lost if it is longer than this, in bytes: a smaller MTU on the way.
+    LoseAbove(usize),
+    /// It comes twice, with this probability.
+    Duplicate {
+        /// How often.
+        share: Share,
+        /// The second copy comes this much later at most.
+        within: Duration,
+    },
+    /// It comes later, with this probability: others overtake it.
+    Delay {
+        /// How often.
+        share: Share,
+        /// By this much at most.
+        by: Duration,
+    },
+    /// Bits are flipped, as where nobody checks a checksum.
+    Flip {
+        /// How often.
+        share: Share,
+        /// How many bits, at most.
+        bits: u32,
+    },
+    /// It comes cut short, or with bytes behind it.
+    Resize(Share),
+}
+
+/// How often: parts of a million.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Share(pub u32);
+
+impl Share {
+    /// So many of 100.
+    pub const fn percent(percent: u32) -> Self {
+        Self(percent * 10_000)
+    }
+}
+
+/// Kinds of datagrams.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// All of them.
+    Any,
+    /// Those to everybody.
+    Multicast,
+    /// Those to one node.
+    Unicast,
+    /// Tokens.
+    Token,
+    /// Frames.
+    Frame,
+    /// JOINs and LEAVEs.
+    Join,
+    /// Commit tokens.
+    Commit,
+    /// Probes for other rings.
+    Probe,
+    /// Hold cancels.
+    HoldCancel,
+}
+
+impl Kind {
+    /// All of them, with their names, plural and singular.
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 9] = [
+        (Self::Any, "datagrams", "datagram"),
+        (Self::Multicast, "multicasts", "multicast"),
+        (Self::Unicast, "unicasts", "unicast"),
+        (Self::Token, "tokens", "token"),
+        (Self::Frame, "frames", "frame"),
+        (Self::Join, "joins", "join"),
+        (Self::Commit, "commit tokens", "commit token"),
+        (Self::Probe, "probes", "probe"),
+        (Self::HoldCancel, "hold cancels", "hold cancel"),
+    ];
+
+    /// What a message is.
+    pub(crate) fn of(message: &Message) -> Self {
+        match message {
+            Message::Token(_) => Self::Token,
+            Message::Multicast(_) => Self::Frame,
+            Message::MergeDetect(_) => Self::Probe,
+            Message::Join(_) => Self::Join,
+            Message::Commit(_) => Self::Commit,
+            Message::HoldCancel(_) => Self::HoldCancel,
+        }
+    }
+
+    /// Whether a datagram is of this kind.
+    pub(crate) fn includes(self, kind: Self, to_everyone: bool) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Multicast => to_everyone,
+            Self::Unicast => !to_everyone,
+            _ => self == kind,
+        }
+    }
+
+    fn name(self, plural: bool) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(kind, ..)| *kind == self)
+            .map_or("", |(_, many, one)| if plural { many } else { one })
+    }
+}
+
+/// What becomes of one datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// It is lost.
+    Lost,
+    /// It comes this much later.
+    Late(Duration),
+    /// It comes, and once more this much later.
+    Twice(Duration),
+}
+
+/// A point in the life of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Point {
+    /// The protocol enters this state.
+    Enters(Phase),
+    /// A datagram of this kind is about to be sent: if the node crashes at this point, it never is.
+    Sends(Kind),
+    /// A datagram of this kind has just been sent.
+    HasSent(Kind),
+    /// The record is to be stored: if the node crashes at this point, it is not.
+    Stores,
+    /// The record has just been stored.
+    HasStored,
+}
+
+impl Point {
+    pub(crate) const PHASES: [Phase; 5] =
+        [Phase::Gather, Phase::Commit, Phase::Recovery, Phase::Operational, Phase::Left];
 }
 
 impl Fault {
     /// The nodes it names.
     pub(crate) fn nodes(&self) -> Vec<u32> {
         match self {
-            Self::Crash(node) | Self::Restart(node) => vec![*node],
+            Self::Crash(node)
+            | Self::Restart(node)
+            | Self::Leave(node)
+            | Self::LoseRecord(node)
+            | Self::RollBackRecord(node)
+            | Self::Pause { node, .. }
+            | Self::Freeze { node, .. }
+            | Self::Slow { node, .. }
+            | Self::SlowDisk { node, .. }
+            | Self::Unread { node, .. }
+            | Self::Drift { node, .. }
+            | Self::Send { node, .. } => vec![*node],
             Self::Partition(parts) => parts.concat(),
-            Self::CutOneWay { from, to } => vec![*from, *to],
-            Self::Heal => Vec::new(),
+            Self::CutOneWay { from: a, to: b } | Self::Cut(a, b) | Self::Mend(a, b) => vec![*a, *b],
+            Self::Disturb { from, to, .. } => from.iter().chain(to).copied().collect(),
+            Self::When { node, then, .. } => [vec![*node], then.nodes()].concat(),
+            Self::Heal | Self::Catch { .. } | Self::Replay(_) | Self::Foreign(_) => Vec::new(),
+        }
+    }
+
+    /// What kind of fault it is, for counting: a few words.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Crash(_) => "crash",
+            Self::Restart(_) => "restart",
+            Self::Partition(_) => "partition",
+            Self::CutOneWay { .. } => "one-way cut",
+            Self::Heal => "heal",
+            Self::Cut(..) => "cut of two nodes",
+            Self::Mend(..) => "mend",
+            Self::Disturb { trouble, kind, .. } => match (trouble, kind) {
+                (Trouble::Lose(_), Kind::Any) => "loss",
+                (Trouble::Lose(_), _) => "loss by kind",
+                (Trouble::LoseInBursts { .. }, _) => "loss in bursts",
+                (Trouble::LoseAbove(_), _) => "loss by size",
+                (Trouble::Duplicate { .. }, _) => "duplication",
+                (Trouble::Delay { share, .. }, _) if *share >= Share::percent(20) => "reordering",
+                (Trouble::Delay { .. }, _) => "delay spikes",
+                (Trouble::Flip { .. }, _) => "bit flips",
+                (Trouble::Resize(_), _) => "cut or padded datagrams",
+            },
+            Self::Catch { kind: Kind::Token, .. } => "one token caught",
+            Self::Catch { kind: Kind::Commit, .. } => "one commit token caught",
+            Self::Catch { .. } => "one datagram caught",
+            Self::Replay(_) => "replay",
+            Self::Foreign(_) => "foreign cluster",
+            Self::Leave(_) => "leave",
+            Self::LoseRecord(_) => "record lost",
+            Self::RollBackRecord(_) => "record rolled back",
+            Self::Pause { .. } => "pause",
+            Self::Freeze { .. } => "freeze",
+            Self::Slow { .. } => "slow node",
+            Self::SlowDisk { .. } => "slow disk",
+            Self::Unread { .. } => "slow consumer",
+            Self::Drift { .. } => "clock drift",
+            Self::Send { .. } => "burst of messages",
+            Self::When { .. } => "fault at a point",
         }
     }
 }
@@ -50,6 +360,76 @@ impl fmt::Display for Fault {
             }
             Self::CutOneWay { from, to } => write!(f, "node {to} no longer hears node {from}"),
             Self::Heal => write!(f, "the network heals"),
+            Self::Cut(a, b) => write!(f, "nodes {a} and {b} no longer hear each other"),
+            Self::Mend(a, b) => write!(f, "nodes {a} and {b} hear each other again"),
+            Self::Disturb { lasts, trouble, kind, from, to } => {
+                write!(f, "for {lasts:?} {trouble} of {}", kind.name(true))?;
+                from.iter().try_for_each(|node| write!(f, " from node {node}"))?;
+                to.iter().try_for_each(|node| write!(f, " to node {node}"))
+            }
+            Self::Catch { kind, after, fate } => {
+                write!(f, "the next {}", kind.name(false))?;
+                if *after > 0 {
+                    write!(f, " but {after}")?;
+                }
+                match fate {
+                    Fate::Lost => write!(f, " is lost"),
+                    Fate::Late(by) => write!(f, " is late by {by:?}"),
+                    Fate::Twice(after) => write!(f, " comes again after {after:?}"),
+                }
+            }
+            Self::Replay(count) => write!(f, "{count} old datagrams come again"),
+            Self::Foreign(count) => write!(f, "{count} datagrams of another cluster come in"),
+            Self::Leave(node) => write!(f, "node {node} leaves"),
+            Self::LoseRecord(node) => write!(f, "node {node} loses its record"),
+            Self::RollBackRecord(node) => write!(f, "node {node} gets back an older record"),
+            Self::Pause { node, lasts } => write!(f, "node {node} pauses for {lasts:?}"),
+            Self::Freeze { node, lasts } => write!(f, "node {node} freezes for {lasts:?}"),
+            Self::Slow { node, each, lasts } => {
+                write!(f, "node {node} takes {each:?} a datagram for {lasts:?}")
+            }
+            Self::SlowDisk { node, each, lasts } => {
+                write!(f, "node {node} takes {each:?} a write for {lasts:?}")
+            }
+            Self::Unread { node, lasts } => write!(f, "node {node} reads no events for {lasts:?}"),
+            Self::Drift { node, ppm } => write!(f, "the clock of node {node} drifts by {ppm} ppm"),
+            Self::Send { node, count, length, guarantee } => {
+                write!(f, "node {node} sends {count} {guarantee} messages of {length} bytes")
+            }
+            Self::When { node, point, then } => write!(f, "when node {node} {point}: {then}"),
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lose(share) => write!(f, "lose {share} %"),
+            Self::LoseInBursts { bad, good } => write!(f, "lose bursts of {bad:?} every {good:?}"),
+            Self::LoseAbove(bytes) => write!(f, "lose all above {bytes} bytes"),
+            Self::Duplicate { share, within } => write!(f, "duplicate {share} % within {within:?}"),
+            Self::Delay { share, by } => write!(f, "delay {share} % by up to {by:?}"),
+            Self::Flip { share, bits } => write!(f, "flip up to {bits} bits in {share} %"),
+            Self::Resize(share) => write!(f, "cut or pad {share} %"),
+        }
+    }
+}
+
+/// In percent.
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", f64::from(self.0) / 10_000.0)
+    }
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Enters(phase) => write!(f, "enters {phase}"),
+            Self::Sends(kind) => write!(f, "sends a {}", kind.name(false)),
+            Self::HasSent(kind) => write!(f, "has sent a {}", kind.name(false)),
+            Self::Stores => write!(f, "stores its record"),
+            Self::HasStored => write!(f, "has stored its record"),
         }
     }
 }

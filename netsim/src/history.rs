@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_election::Status;
+use quorate_membership::wire::{CommitToken, Join, Multicast, Token};
 use quorate_membership::{
-    Cause, Destination, Group, Guarantee, NodeId, Regular, RingId, Seq, Transitional, Transmit,
+    Cause, Destination, Group, Guarantee, NodeId, Phase, Regular, RingId, Seq, Stored, Transitional, Transmit,
 };
 
 use crate::Fault;
@@ -57,7 +58,7 @@ pub struct Content {
 impl Content {
     /// Of these bytes.
     pub fn of(payload: &Bytes) -> Self {
-        let mut hash = Fnv::default();
+        let mut hash = Fingerprint::default();
         hash.add(payload);
         Self { length: payload.len(), hash: hash.0 }
     }
@@ -122,8 +123,150 @@ pub enum What {
     Stalled(Duration),
     /// The node left the ring.
     Left(Cause),
-    /// The network changed.
+    /// The network changed, or something else went wrong.
     Network(Fault),
+    /// What goes on below the application, which only the core engine sees.
+    Inside(Inside),
+}
+
+/// What goes on in a core, between its inputs and the application. Each line is of the life in whose core it happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Inside {
+    /// The protocol's state is another one after an input than before it. It may have passed through gather meanwhile,
+    /// and a node alone through commit.
+    Phase {
+        /// Before.
+        from: Phase,
+        /// After.
+        to: Phase,
+    },
+    /// A frame got its number, by this node, and was sent for the first time.
+    Numbered(Frame),
+    /// A frame of somebody else was taken in that was not there before; what came within another one is a line of its own,
+    /// after that of the carrier.
+    Received(Frame),
+    /// A frame was sent again: this node's own or another's.
+    Resent(Frame),
+    /// What this node knows to be with all members has grown.
+    Stable {
+        /// Of which ring: the installed one, or the one that is being recovered.
+        ring: RingId,
+        /// It may deliver safe messages up to here.
+        safe: Seq,
+        /// It has given up frames up to here.
+        released: Seq,
+    },
+    /// A token was accepted, as it came: no copy, and of this node's ring.
+    Token(Box<Token>),
+    /// A token was sent, perhaps again.
+    TokenSent {
+        /// To whom.
+        to: NodeId,
+        /// As it was sent.
+        token: Box<Token>,
+    },
+    /// A commit token was sent, perhaps again.
+    CommitSent {
+        /// To whom.
+        to: NodeId,
+        /// As it was sent.
+        token: Box<CommitToken>,
+    },
+    /// A JOIN or LEAVE was sent.
+    JoinSent(Box<Join>),
+    /// A record is to be stored.
+    Persist(Stored),
+    /// A record has been stored.
+    Persisted(Stored),
+}
+
+/// A frame, by its outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// The ring that numbered it.
+    pub ring: RingId,
+    /// Its number there.
+    pub seq: Seq,
+    /// Who numbered it.
+    pub from: NodeId,
+    /// The guarantee of the messages that end in it.
+    pub guarantee: Guarantee,
+    /// Whether it carries a frame of an old ring.
+    pub encapsulated: bool,
+    /// Its whole bytes.
+    pub content: Content,
+}
+
+impl Frame {
+    pub(crate) fn of(frame: &Multicast) -> Self {
+        Self {
+            ring: frame.ring,
+            seq: frame.seq,
+            from: frame.from,
+            guarantee: frame.guarantee,
+            encapsulated: frame.encapsulated,
+            content: Content::of(&frame.raw),
+        }
+    }
+}
+
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let carrier = if self.encapsulated { "carrier " } else { "" };
+        write!(f, "{carrier}{} of {} of {}, {}", self.seq, self.ring, self.from, self.guarantee)
+    }
+}
+
+fn token(f: &mut fmt::Formatter<'_>, token: &Token) -> fmt::Result {
+    let Token { seq, token_seq, aru, aru_addr, ring, backlog, fcc, retrans_flg, rtr, .. } = token;
+    write!(f, "{token_seq} of {ring}: seq {seq}, aru {aru}")?;
+    aru_addr.iter().try_for_each(|node| write!(f, " by {node}"))?;
+    write!(f, ", backlog {backlog}, fcc {fcc}")?;
+    if *retrans_flg {
+        f.write_str(", recovering")?;
+    }
+    if rtr.is_empty() {
+        return Ok(());
+    }
+    let wanted: Vec<String> = rtr.iter().map(|entry| entry.seq.to_string()).collect();
+    write!(f, ", wanted {}", wanted.join(" "))
+}
+
+impl fmt::Display for Inside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Phase { from, to } => write!(f, "{from} to {to}"),
+            Self::Numbered(frame) => write!(f, "numbered {frame}"),
+            Self::Received(frame) => write!(f, "received {frame}"),
+            Self::Resent(frame) => write!(f, "sent again {frame}"),
+            Self::Stable { ring, safe, released } => {
+                write!(f, "stable in {ring} up to {safe}, released up to {released}")
+            }
+            Self::Token(accepted) => {
+                f.write_str("token ")?;
+                token(f, accepted)
+            }
+            Self::TokenSent { to, token: sent } => {
+                write!(f, "token to {to} ")?;
+                token(f, sent)
+            }
+            Self::CommitSent { to, token } => {
+                let CommitToken { ring, members, entries, .. } = &**token;
+                write!(f, "commit token to {to} for {ring} of {members:?}, entries")?;
+                entries.iter().try_for_each(|entry| {
+                    let (aru, delivered) = (entry.aru, entry.high_delivered);
+                    write!(f, " {}:{aru}:{delivered}:{}", entry.ring, u8::from(entry.received))
+                })
+            }
+            Self::JoinSent(join) => {
+                let Join { leave, ring_seq, proc, failed, .. } = &**join;
+                let what = if *leave { "leave" } else { "join" };
+                write!(f, "{what} {proc:?} without {failed:?}, ring sequence {ring_seq:x}")
+            }
+            Self::Persist(stored) => write!(f, "stores {:x}, start {}", stored.ring_seq, stored.boots),
+            Self::Persisted(stored) => write!(f, "has stored {:x}, start {}", stored.ring_seq, stored.boots),
+        }
+    }
 }
 
 impl fmt::Display for What {
@@ -169,6 +312,7 @@ impl fmt::Display for What {
             Self::Stalled(length) => write!(f, "stood still for {} ms", length.as_millis()),
             Self::Left(cause) => write!(f, "left: {cause}"),
             Self::Network(fault) => write!(f, "{fault}"),
+            Self::Inside(inside) => write!(f, "{inside}"),
         }
     }
 }
@@ -201,7 +345,7 @@ pub struct History {
     records: Vec<Record>,
     ended_at: Duration,
     datagrams: u64,
-    hash: Fnv,
+    hash: Fingerprint,
 }
 
 impl History {
@@ -213,9 +357,20 @@ impl History {
     /// Adds what happened at this time, which is not before the time of any other record.
     pub fn record(&mut self, at: Duration, life: impl Into<Option<Life>>, what: What) {
         let record = Record { at, life: life.into(), what };
-        let _ = writeln!(self.hash, "{record}");
+        self.hash.record(&record);
         self.records.push(record);
         self.ended_at = self.ended_at.max(at);
+    }
+
+    /// Counts a record in the [fingerprint](Self::fingerprint) without keeping it.
+    pub(crate) fn pass(&mut self, record: &Record) {
+        self.hash.record(record);
+        self.ended_at = self.ended_at.max(record.at);
+    }
+
+    /// Keeps a record that was counted already.
+    pub(crate) fn push(&mut self, record: Record) {
+        self.records.push(record);
     }
 
     /// Takes note of a datagram that was sent. It is counted in the [fingerprint](Self::fingerprint), and not kept.
@@ -225,9 +380,8 @@ impl History {
             Destination::Everyone => 0,
             Destination::Member(node) => node.get(),
         };
-        for number in [at.as_micros() as u64, life.node.get().into(), to.into()] {
-            self.hash.add(&number.to_le_bytes());
-        }
+        self.hash.number(at.as_micros() as u64);
+        self.hash.number(u64::from(life.node.get()) << 32 | u64::from(to));
         self.hash.add(&transmit.datagram);
     }
 
@@ -406,25 +560,77 @@ impl<'a> Stay<'a> {
     }
 }
 
-/// FNV-1a, 64 bits: the same everywhere and for ever.
+/// A hash of 64 bits, the same everywhere and for ever: FNV-1a by words of eight bytes, each folded so that its high
+/// bits count.
 #[derive(Clone)]
-struct Fnv(u64);
+struct Fingerprint(u64);
 
-impl Default for Fnv {
+impl Default for Fingerprint {
     fn default() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
 }
 
-impl Fnv {
+impl Fingerprint {
+    fn number(&mut self, number: u64) {
+        let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ mixed >> 32;
+    }
+
     fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.number(u64::from_le_bytes(*word));
+        }
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        self.number(u64::from_le_bytes(last));
+        self.number(bytes.len() as u64);
+    }
+
+    /// The most frequent ones by their numbers, the others as they print.
+    fn record(&mut self, record: &Record) {
+        self.number(record.at.as_micros() as u64);
+        if let Some(life) = record.life {
+            self.number(u64::from(life.node.get()) << 32 | u64::from(life.start));
+        }
+        match &record.what {
+            What::Delivered(Delivered { message, ring, seq, from, group, guarantee, content }) => {
+                let message = message.map_or(0, |message| message.number);
+                let place = u64::from(seq.get()) << 1 | u64::from(*guarantee == Guarantee::Safe);
+                let representative = u64::from(ring.representative.get()) << 32 | u64::from(from.get());
+                [1, message, place, ring.seq, representative, content.hash]
+                    .into_iter()
+                    .for_each(|number| self.number(number));
+                self.add(group.as_bytes());
+            }
+            What::Accepted { message, content, .. } => {
+                [2, message.number, content.hash].into_iter().for_each(|number| self.number(number));
+            }
+            // What the bytes sent and the other lines follow from.
+            What::Inside(Inside::Received(frame) | Inside::Numbered(frame) | Inside::Resent(frame)) => {
+                [3, frame.seq.get().into(), frame.ring.seq]
+                    .into_iter()
+                    .for_each(|number| self.number(number));
+            }
+            What::Inside(Inside::Token(token) | Inside::TokenSent { token, .. }) => {
+                [4, token.token_seq.get().into(), token.ring.seq]
+                    .into_iter()
+                    .for_each(|number| self.number(number));
+            }
+            What::Inside(Inside::Stable { safe, released, .. }) => {
+                [5, safe.get().into(), released.get().into()]
+                    .into_iter()
+                    .for_each(|number| self.number(number));
+            }
+            what => {
+                let _ = write!(self, "{what}");
+            }
         }
     }
 }
 
-impl Write for Fnv {
+impl Write for Fingerprint {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.add(text.as_bytes());
         Ok(())

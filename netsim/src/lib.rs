@@ -96,12 +96,19 @@
 //! numbers. The [invariants] are functions of what was written down.
 
 mod engine;
-mod fault;
+pub mod fault;
 pub mod history;
 pub mod invariants;
+mod journal;
 mod observed;
 mod scenario;
+mod swarm;
+mod text;
+mod totals;
 
+pub use engine::core::{Goal, POINTS, Reached, Summary};
 pub use fault::Fault;
 pub use history::History;
 pub use scenario::{Failure, Host, Load, Scenario};
+pub use text::ParseScenarioError;
+pub use totals::Totals;

@@ -60,34 +60,44 @@ impl Observed {
 
     /// Takes the mark off a delivered message, and records the event.
     fn observe(&mut self, event: &mut Event) {
-        let what = match event {
-            Event::Status(status) => What::Status(Box::new(status.clone())),
-            Event::Ring(event) => match event {
-                RingEvent::Transitional(transitional) => What::Transitional(transitional.clone()),
-                RingEvent::Regular(regular) => What::Regular(regular.clone()),
-                RingEvent::Synced(ring) => What::Synced(*ring),
-                RingEvent::Stalled(length) => What::Stalled(*length),
-                RingEvent::Left(cause) => What::Left(cause.clone()),
-                // The election keeps these to itself.
-                RingEvent::Service(_) => return,
-                RingEvent::Deliver(delivery) => {
-                    let marked = delivery.payload.len();
-                    let message = MessageId::unmark(&mut delivery.payload);
-                    self.unmarked += marked - delivery.payload.len();
-                    What::Delivered(Delivered {
-                        message,
-                        ring: delivery.ring,
-                        seq: delivery.seq,
-                        from: delivery.from,
-                        group: delivery.group.clone(),
-                        guarantee: delivery.guarantee,
-                        content: Content::of(&delivery.payload),
-                    })
-                }
-            },
-        };
-        self.record(what);
+        let (what, unmarked) = what(event);
+        self.unmarked += unmarked;
+        if let Some(what) = what {
+            self.record(what);
+        }
     }
+}
+
+/// What an event tells, and how long the mark was that is taken off the message.
+pub(crate) fn what(event: &mut Event) -> (Option<What>, usize) {
+    let what = match event {
+        Event::Status(status) => What::Status(Box::new(status.clone())),
+        Event::Ring(event) => match event {
+            RingEvent::Transitional(transitional) => What::Transitional(transitional.clone()),
+            RingEvent::Regular(regular) => What::Regular(regular.clone()),
+            RingEvent::Synced(ring) => What::Synced(*ring),
+            RingEvent::Stalled(length) => What::Stalled(*length),
+            RingEvent::Left(cause) => What::Left(cause.clone()),
+            // The election keeps these to itself.
+            RingEvent::Service(_) => return (None, 0),
+            RingEvent::Deliver(delivery) => {
+                let marked = delivery.payload.len();
+                let message = MessageId::unmark(&mut delivery.payload);
+                let unmarked = marked - delivery.payload.len();
+                let delivered = Delivered {
+                    message,
+                    ring: delivery.ring,
+                    seq: delivery.seq,
+                    from: delivery.from,
+                    group: delivery.group.clone(),
+                    guarantee: delivery.guarantee,
+                    content: Content::of(&delivery.payload),
+                };
+                return (Some(What::Delivered(delivered)), unmarked);
+            }
+        },
+    };
+    (Some(what), 0)
 }
 
 impl Core for Observed {
@@ -175,7 +185,7 @@ impl Drop for Observed {
 impl MessageId {
     pub(crate) const MARK: usize = 16;
 
-    fn mark(self, payload: &Bytes) -> Bytes {
+    pub(crate) fn mark(self, payload: &Bytes) -> Bytes {
         let mut marked = BytesMut::with_capacity(Self::MARK + payload.len());
         marked.put_u32(self.sender.node.get());
         marked.put_u32(self.sender.start);

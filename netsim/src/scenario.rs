@@ -8,25 +8,102 @@ use std::time::Duration;
 use quorate_election::{Event, Status};
 use quorate_membership::config::TotemConfig;
 use quorate_membership::driver::{Events, Node};
-use quorate_membership::{NodeId, Totem};
+use quorate_membership::{NodeId, Seq, Totem};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::invariants::Violation;
+use crate::engine::core::Summary;
+use crate::fault::Trouble;
+use crate::invariants::{Checker, Violation};
+use crate::journal::{Journal, Keeps};
 use crate::{Fault, History, engine, invariants};
 
 /// A cluster, its load, and what goes wrong, all at times since the start; with the seed, that is all there is to a
 /// run.
 ///
 /// The nodes are numbered from 1, have one vote each, and start together.
+///
+/// # As text
+/// A scenario prints as lines, and is read from them again; so is it stored. Whatever a run needs is in the text: a
+/// failure that was found by chance becomes a file, and the file a test.
+/// ```
+/// # use quorate_netsim::Scenario;
+/// let text = "\
+/// 3 nodes for 20s, token timeout 200ms, seed 7
+/// each sends every 5ms until 9s, up to 2000 bytes, 30 % safe
+/// with window_size 4
+/// at 500ms partition [1, 2] | [3]
+/// at 700ms for 2s lose 10 % of tokens from node 1
+/// at 900ms when node 3 enters recovery: node 3 crashes
+/// at 5s node 3 starts again
+/// calm from 9s
+/// ";
+/// let scenario: Scenario = text.parse().unwrap();
+/// assert_eq!(scenario.to_string(), text);
+/// ```
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Scenario {
     pub(crate) nodes: u32,
     pub(crate) length: Duration,
     pub(crate) seed: u64,
-    pub(crate) token: Duration,
+    /// What follows from its token timeout, and what was changed of that.
+    pub(crate) totem: TotemConfig,
+    pub(crate) world: World,
     pub(crate) load: Option<Load>,
     pub(crate) timeline: Vec<(Duration, Fault)>,
+    pub(crate) calm_at: Option<Duration>,
+}
+
+/// What is around the nodes; the turmoil engine knows only the default.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct World {
+    /// How long a datagram takes.
+    pub(crate) latency: Duration,
+    /// How long a disk takes for a write.
+    pub(crate) disk: Duration,
+    /// How many datagrams wait at a node at most.
+    pub(crate) receive_buffer: u32,
+    /// Whether the nodes have a node list; else they learn of each other.
+    pub(crate) node_list: bool,
+    /// The ring sequence number that all nodes' records begin with.
+    pub(crate) ring_seq: u64,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            latency: Duration::from_millis(1),
+            disk: Duration::ZERO,
+            receive_buffer: 4096,
+            node_list: true,
+            ring_seq: 0,
+        }
+    }
+}
+
+/// A value of a scenario that has a default.
+#[derive(PartialEq, Debug)]
+pub(crate) enum Setting<'a> {
+    Time(&'a mut Duration),
+    Count(&'a mut u32),
+    Number(&'a mut u64),
+    Size(&'a mut usize),
+    Seq(&'a mut Seq),
+    Flag(&'a mut bool),
+}
+
+impl fmt::Display for Setting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(time) => write!(f, "{time:?}"),
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Size(size) => write!(f, "{size}"),
+            Self::Seq(seq) => write!(f, "{seq}"),
+            Self::Flag(flag) => f.write_str(if **flag { "yes" } else { "no" }),
+        }
+    }
 }
 
 /// Messages that every node sends, beside what its service does. Whoever starts late or again joins in.
@@ -65,7 +142,16 @@ impl Scenario {
 
     /// A cluster of this many nodes to which nothing happens for this long, with seed 0.
     pub fn new(nodes: u32, length: Duration) -> Self {
-        Self { nodes, length, seed: 0, token: Duration::from_millis(200), load: None, timeline: Vec::new() }
+        Self {
+            nodes,
+            length,
+            seed: 0,
+            totem: totem(Duration::from_millis(200)),
+            world: World::default(),
+            load: None,
+            timeline: Vec::new(),
+            calm_at: None,
+        }
     }
 
     /// Draws everything that is random from this seed: who runs first in each millisecond, the delays of JOINs, when
@@ -79,7 +165,7 @@ impl Scenario {
     /// Sets the token timeout (corosync.conf: `token`), by default 200 ms: a token goes one hop a millisecond.
     #[must_use]
     pub fn token(mut self, token: Duration) -> Self {
-        self.token = token;
+        self.totem = totem(token);
         self
     }
 
@@ -97,24 +183,73 @@ impl Scenario {
         self
     }
 
+    /// From then on nothing goes wrong any more: the network heals, who stands still goes on, no fault of the timeline
+    /// happens. Those that are up then have to form one ring, to deliver everything and to name their DC, each within a
+    /// bound that follows from the timeouts. Only the core engine looks at that.
+    #[must_use]
+    pub fn calm(mut self, from: Duration) -> Self {
+        self.calm_at = Some(from);
+        self
+    }
+
+    /// All that has a default, with its name in the text.
+    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 20] {
+        let World { latency, disk, receive_buffer, node_list, ring_seq } = &mut self.world;
+        let TotemConfig {
+            token: _,
+            token_retransmit,
+            hold,
+            join,
+            send_join,
+            consensus,
+            merge,
+            fail_recv_const,
+            seqno_unchanged_const,
+            window_size,
+            max_messages,
+            miss_count_const,
+            netmtu,
+            cancel_token_hold_on_retransmit,
+            unread_limit,
+            first_seq,
+        } = &mut self.totem;
+        [
+            ("latency", Setting::Time(latency)),
+            ("disk", Setting::Time(disk)),
+            ("receive_buffer", Setting::Count(receive_buffer)),
+            ("node_list", Setting::Flag(node_list)),
+            ("ring_seq", Setting::Number(ring_seq)),
+            ("token_retransmit", Setting::Time(token_retransmit)),
+            ("hold", Setting::Time(hold)),
+            ("join", Setting::Time(join)),
+            ("send_join", Setting::Time(send_join)),
+            ("consensus", Setting::Time(consensus)),
+            ("merge", Setting::Time(merge)),
+            ("fail_recv_const", Setting::Count(fail_recv_const)),
+            ("seqno_unchanged_const", Setting::Count(seqno_unchanged_const)),
+            ("window_size", Setting::Count(window_size)),
+            ("max_messages", Setting::Count(max_messages)),
+            ("miss_count_const", Setting::Count(miss_count_const)),
+            ("netmtu", Setting::Count(netmtu)),
+            ("cancel_token_hold_on_retransmit", Setting::Flag(cancel_token_hold_on_retransmit)),
+            ("unread_limit", Setting::Size(unread_limit)),
+            ("first_seq", Setting::Seq(first_seq)),
+        ]
+    }
+
     /// How long after the last fault it takes at most until there is one ring of all who can hear each other, with its
     /// DC: `T + 3 * (merge + consensus + token + 7 rotations)`, then three rotations to exchange what members say
     /// of themselves.
     pub fn settles_within(&self) -> Duration {
-        let TotemConfig { token, consensus, merge, join, send_join, .. } = self.totem();
-        let rotation = self.nodes * Duration::from_millis(1);
+        let TotemConfig { token, consensus, merge, join, send_join, .. } = self.totem;
+        let rotation = self.nodes * self.world.latency;
         let form = merge + consensus + token + join + send_join + 7 * rotation;
         token + 3 * form + 3 * rotation
     }
 
     /// The protocol's timeouts in this scenario.
     pub fn totem(&self) -> TotemConfig {
-        TotemConfig {
-            join: Duration::from_millis(30),
-            send_join: Duration::from_millis(8),
-            merge: Duration::from_millis(60),
-            ..TotemConfig::for_token(self.token)
-        }
+        self.totem.clone()
     }
 
     /// Runs complete nodes, driver and election included, on a simulated network, and checks what they did against
@@ -143,17 +278,71 @@ impl Scenario {
         S: Fn(Host) -> F + 'static,
         F: Future<Output = Result<(), Box<dyn Error>>> + 'static,
     {
-        let fail = |reason, history| Failure(Box::new(Wrong { scenario: self.clone(), reason, history }));
-        if let Err(why) = self.check() {
-            return Err(fail(Reason::Impossible(why), History::default()));
+        if let Err(why) = self.check().and_then(|()| engine::turmoil::can_run(self)) {
+            return Err(self.fail(Reason::Impossible(why), History::default()));
         }
         match engine::turmoil::run(self, service) {
-            Err((error, history)) => Err(fail(Reason::Error(error), history)),
+            Err((error, history)) => Err(self.fail(Reason::Error(error), history)),
             Ok(history) => match invariants::check(&history) {
-                Err(violation) => Err(fail(Reason::Violation(violation), history)),
+                Err(violation) => Err(self.fail(Reason::Violation(violation), history)),
                 Ok(()) => Ok(history),
             },
         }
+    }
+
+    /// Runs bare members, without driver and runtime, on the core engine, which knows every fault and is a hundred times
+    /// as fast; and checks what they did against the [invariants], and what came of it once there was
+    /// [calm](Scenario::calm).
+    ///
+    /// # Errors
+    /// If an invariant is violated, something that has to be reached after the trouble is not, a node panics, or the
+    /// scenario is impossible. The error prints all that is needed to look into it.
+    pub fn run_core(&self) -> Result<Summary, Failure> {
+        let impossible = |why| self.fail(Reason::Impossible(why), History::default());
+        self.check().and_then(|()| engine::core::can_run(self)).map_err(impossible)?;
+        let (summary, result, _) = self.run_kept(Keeps::Outside);
+        if result.is_ok() {
+            return Ok(summary);
+        }
+        // The same again, and now every line is wanted.
+        let (_, result, history) = self.run_kept(Keeps::All);
+        match result {
+            Ok(()) => Ok(summary),
+            Err(violation) => Err(self.fail(Reason::Violation(violation), history)),
+        }
+    }
+
+    /// As [`Scenario::run_core`], with every line of what happened.
+    pub fn run_core_traced(&self) -> (Result<Summary, Failure>, History) {
+        if let Err(why) = self.check().and_then(|()| engine::core::can_run(self)) {
+            return (Err(self.fail(Reason::Impossible(why), History::default())), History::default());
+        }
+        let (summary, result, history) = self.run_kept(Keeps::All);
+        let result = result.map(|()| summary);
+        (result.map_err(|violation| self.fail(Reason::Violation(violation), history.clone())), history)
+    }
+
+    fn fail(&self, reason: Reason, history: History) -> Failure {
+        Failure(Box::new(Wrong { scenario: self.clone(), reason, history }))
+    }
+
+    fn run_kept(&self, keeps: Keeps) -> (Summary, Result<(), Violation>, History) {
+        let nodes = (1..=self.nodes).filter_map(NodeId::new);
+        let run = engine::core::run(self, Journal::new(nodes, Checker::default(), keeps));
+        let history = run.journal.into_history();
+        let result = run.result.and_then(|()| match self.is_damaged() {
+            true => Ok(()),
+            false => invariants::check(&history),
+        });
+        (run.summary, result, history)
+    }
+
+    /// Whether bytes are changed on the way: nothing is promised then but that nobody panics, as long as nothing is
+    /// authenticated.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.timeline.iter().any(|(_, fault)| {
+            matches!(fault, Fault::Disturb { trouble: Trouble::Flip { .. } | Trouble::Resize(_), .. })
+        })
     }
 
     fn check(&self) -> Result<(), String> {
@@ -173,9 +362,20 @@ impl Scenario {
     }
 }
 
+/// The timeouts of a simulated cluster, where a token goes a hop in about a millisecond.
+fn totem(token: Duration) -> TotemConfig {
+    TotemConfig {
+        join: Duration::from_millis(30),
+        send_join: Duration::from_millis(8),
+        merge: Duration::from_millis(60),
+        ..TotemConfig::for_token(token)
+    }
+}
+
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { nodes, length, seed, token, load, timeline } = self;
+        let Self { nodes, length, seed, load, timeline, calm_at, .. } = self;
+        let token = self.totem.token;
         writeln!(f, "{nodes} nodes for {length:?}, token timeout {token:?}, seed {seed}")?;
         if let Some(Load { every, until, longest, safe_percent }) = load {
             writeln!(
@@ -183,7 +383,14 @@ impl fmt::Display for Scenario {
                 "each sends every {every:?} until {until:?}, up to {longest} bytes, {safe_percent} % safe"
             )?;
         }
-        timeline.iter().try_for_each(|(at, fault)| writeln!(f, "at {at:?} {fault}"))
+        let (mut this, mut default) = (self.clone(), Self::new(*nodes, *length).token(token));
+        for ((name, value), (_, usual)) in this.settings().into_iter().zip(default.settings()) {
+            if value != usual {
+                writeln!(f, "with {name} {value}")?;
+            }
+        }
+        timeline.iter().try_for_each(|(at, fault)| writeln!(f, "at {at:?} {fault}"))?;
+        calm_at.iter().try_for_each(|at| writeln!(f, "calm from {at:?}"))
     }
 }
 

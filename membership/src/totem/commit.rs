@@ -17,7 +17,7 @@ pub(super) struct Commit {
     /// What all agreed on.
     agreed: Lists,
     causes: Vec<Cause>,
-    ring: RingId,
+    pub(super) ring: RingId,
     members: BTreeSet<NodeId>,
     last_sent: Bytes,
     retransmit_at: Time,

@@ -89,7 +89,7 @@ pub(super) struct Gather {
     /// Why, so far.
     pub(super) causes: Vec<Cause>,
     /// Those known to believe the same.
-    consensus: BTreeSet<NodeId>,
+    pub(super) consensus: BTreeSet<NodeId>,
     join_at: Time,
     wait: Wait,
 }

@@ -208,7 +208,7 @@ impl Local {
         self.outbox.control.push(packing::prefix(group), body.clone(), Guarantee::Agreed);
     }
 
-    fn synced(&self) -> bool {
+    pub(super) fn synced(&self) -> bool {
         self.sync.as_ref().is_some_and(Sync::is_done)
     }
 

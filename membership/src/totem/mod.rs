@@ -27,6 +27,7 @@ mod outputs;
 mod recovery;
 mod ring;
 mod rotation;
+mod snapshot;
 mod window;
 
 use std::collections::BTreeSet;
@@ -40,6 +41,7 @@ use self::left::Left;
 use self::local::Local;
 use self::operational::Operational;
 use self::recovery::{Recovered, Recovery};
+pub use self::snapshot::{Phase, RingView, Snapshot};
 use crate::wire::body::{Body, CpgMcast, SERVICES};
 use crate::wire::{self, CommitToken, Join, MergeDetect, Message, Order, packing};
 use crate::{

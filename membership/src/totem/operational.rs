@@ -10,7 +10,7 @@ use crate::{Cause, Event, NodeId, Refusal, Regular, RingId, Time, Transitional};
 
 /// The state of a member of a ring that stands.
 pub(super) struct Operational {
-    rotation: Rotation,
+    pub(super) rotation: Rotation,
 }
 
 impl Operational {

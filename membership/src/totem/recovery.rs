@@ -18,14 +18,14 @@ use crate::{Cause, Guarantee, NodeId, RingId, Seq, Time};
 pub(super) struct Recovery {
     causes: Vec<Cause>,
     /// The new ring.
-    ring: Ring,
-    rotation: Rotation,
+    pub(super) ring: Ring,
+    pub(super) rotation: Rotation,
     /// The members of the old ring that come along, this node included.
-    transitional: BTreeSet<NodeId>,
+    pub(super) transitional: BTreeSet<NodeId>,
     /// What some of them have delivered of the old ring: safe messages up to here are safe.
     high_delivered: Seq,
     /// Frames of the old ring that this node brings along and nobody has sent yet, by their place in its window.
-    queue: BTreeMap<u32, Carried>,
+    pub(super) queue: BTreeMap<u32, Carried>,
     /// The representative has sent the first token.
     originated: bool,
     /// This node set the token's flag "somebody still has something to recover" (B09: per recovery).
@@ -39,7 +39,7 @@ pub(super) struct Recovery {
 }
 
 /// A frame of the old ring, to be carried over.
-struct Carried {
+pub(super) struct Carried {
     frame: Bytes,
     /// It is to be delivered even behind a hole. The frame that carries it says so by its guarantee, which means
     /// nothing else there and to corosync nothing at all.

@@ -20,7 +20,7 @@ pub(super) struct Rotation {
     /// Who gets the token next.
     successor: NodeId,
     /// The number of the last token accepted.
-    token_seq: Seq,
+    pub(super) token_seq: Seq,
     /// `seq` and `aru` of the last token, as received.
     last_seq: Seq,
     last_aru: Seq,
@@ -38,7 +38,7 @@ pub(super) struct Rotation {
     retransmit_at: Time,
     pub(super) loss_at: Time,
     merge_at: Option<Time>,
-    hold_at: Option<Time>,
+    pub(super) hold_at: Option<Time>,
 }
 
 /// What became due.

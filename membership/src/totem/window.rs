@@ -50,6 +50,11 @@ impl Window {
         self.released
     }
 
+    /// What the frames kept amount to.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn index(&self, seq: Seq) -> Option<usize> {
         let distance = self.released.distance_to(seq);
         (1..=Self::SLOTS).contains(&distance).then(|| distance as usize - 1)

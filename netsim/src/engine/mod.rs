@@ -1,3 +1,4 @@
 //! What runs a scenario.
 
+pub(crate) mod core;
 pub(crate) mod turmoil;

@@ -30,11 +30,31 @@ use turmoil::Sim;
 use self::udp::{Hosts, SimulatedUdp};
 use crate::history::{Life, What};
 use crate::observed::{Log, Observed};
+use crate::scenario::World;
 use crate::{Fault, History, Host, Load, Scenario};
 
 const TICK: Duration = Duration::from_millis(1);
 /// Datagrams that wait at a socket, at most.
 const RECEIVE_QUEUE: usize = 4096;
+
+/// Whether the scenario has nothing in it that only the core engine can do.
+pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
+    let fault = scenario.timeline.iter().map(|(_, fault)| fault).find(|fault| {
+        !matches!(
+            fault,
+            Fault::Crash(_) | Fault::Restart(_) | Fault::Partition(_) | Fault::CutOneWay { .. } | Fault::Heal
+        )
+    });
+    let beyond = match fault {
+        Some(fault) => fault.to_string(),
+        None if scenario.world != World::default() => {
+            "another network, disk or node list than the usual one".to_owned()
+        }
+        None if scenario.calm_at.is_some() => "`calm`".to_owned(),
+        None => return Ok(()),
+    };
+    Err(format!("the turmoil engine cannot do this: {beyond} (the core engine can)"))
+}
 
 /// Runs the scenario. An error comes with what was seen up to it.
 pub(crate) fn run<S, F>(scenario: &Scenario, service: S) -> Result<History, (Box<dyn Error>, History)>
@@ -155,6 +175,8 @@ impl Network {
                 self.sim.partition_oneway(self.address(*from), self.address(*to));
             }
             Fault::Heal => self.heal(),
+            // Refused by `can_run`.
+            _ => {}
         }
         self.log.write().record(at, None, What::Network(fault));
     }

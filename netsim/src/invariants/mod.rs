@@ -37,6 +37,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::History;
+use crate::history::Record;
 
 /// An invariant did not hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,6 +88,48 @@ const ALL: [Property; 20] = [
 /// The first that does not hold.
 pub fn check(history: &History) -> Result<(), Violation> {
     ALL.iter().try_for_each(|holds| holds(history))
+}
+
+/// A property that is looked at line by line while the run goes on. What it remembers must not grow with the length of
+/// the run.
+pub(crate) trait Online {
+    /// The next line of the history.
+    ///
+    /// # Errors
+    /// If the property no longer holds.
+    fn see(&mut self, record: &Record) -> Result<(), Violation>;
+
+    /// The run has ended.
+    ///
+    /// # Errors
+    /// If it then turns out that the property did not hold.
+    fn end(&mut self, _ended_at: Duration) -> Result<(), Violation> {
+        Ok(())
+    }
+}
+
+/// All properties that are looked at line by line.
+#[derive(Default)]
+pub(crate) struct Checker {
+    properties: Vec<Box<dyn Online>>,
+}
+
+impl Checker {
+    /// The next line of the history.
+    ///
+    /// # Errors
+    /// The first property that does not hold.
+    pub(crate) fn see(&mut self, record: &Record) -> Result<(), Violation> {
+        self.properties.iter_mut().try_for_each(|property| property.see(record))
+    }
+
+    /// The run has ended.
+    ///
+    /// # Errors
+    /// The first property that did not hold.
+    pub(crate) fn end(&mut self, ended_at: Duration) -> Result<(), Violation> {
+        self.properties.iter_mut().try_for_each(|property| property.end(ended_at))
+    }
 }
 
 fn violated(property: &'static str, at: Duration, what: String) -> Result<(), Violation> {

@@ -1,0 +1,619 @@
+//! A host and the member that lives on it, as the driver and an application would treat it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_election::{Event, Member as ElectionMember, Status};
+use quorate_membership::config::Member;
+use quorate_membership::driver::Core;
+use quorate_membership::wire::{self, Message};
+use quorate_membership::{
+    Config, Destination, Event as RingEvent, Group, Guarantee, MulticastError, NodeId, Origin, Phase, RingId,
+    Seq, Stored, Transmit,
+};
+use rand::{Rng, RngCore};
+use rand_chacha::ChaCha8Rng;
+
+use super::clock::Clock;
+use super::network::Packet;
+use super::{Engine, Happening, Micros, micros, stream};
+use crate::Scenario;
+use crate::fault::{Kind, Point};
+use crate::history::{Content, Frame, Inside, Life, MessageId, What};
+use crate::observed;
+
+/// What survives the lives of a node.
+pub(super) struct Host {
+    pub(super) id: NodeId,
+    config: Config,
+    pub(super) starts: u32,
+    pub(super) disk: Disk,
+    /// How far its clock drifts.
+    ppm: i32,
+    /// How long it takes for a datagram, and until when.
+    pub(super) slow: Option<(Micros, Micros)>,
+    pub(super) living: Option<Living>,
+}
+
+/// Where the record is.
+pub(super) struct Disk {
+    stored: Option<Stored>,
+    before: Option<Stored>,
+    latency: Micros,
+    pub(super) slow: Option<(Micros, Micros)>,
+}
+
+impl Disk {
+    fn latency(&self, now: Micros) -> Micros {
+        self.slow.filter(|(_, until)| now < *until).map_or(self.latency, |(each, _)| each)
+    }
+
+    fn save(&mut self, stored: Stored) {
+        self.before = self.stored;
+        self.stored = Some(stored);
+    }
+
+    pub(super) fn lose(&mut self) {
+        self.stored = None;
+        self.before = None;
+    }
+
+    /// Whether there was an older record.
+    pub(super) fn roll_back(&mut self) -> bool {
+        if self.before.is_some() {
+            self.stored = self.before;
+        }
+        self.before.is_some()
+    }
+
+    /// As a real store has it: who has no record goes on from the wall clock.
+    fn load(&self, now: Micros) -> Stored {
+        const EPOCH_MS: u64 = 1_700_000_000_000;
+        self.stored.unwrap_or(Stored { ring_seq: EPOCH_MS + now / 1000, boots: 0 })
+    }
+}
+
+/// One life of a node.
+pub(super) struct Living {
+    pub(super) member: ElectionMember,
+    pub(super) life: Life,
+    pub(super) clock: Clock,
+    /// What waits in its sockets: frames and other multicasts first, as the driver reads them.
+    multicasts: VecDeque<Rc<Packet>>,
+    unicasts: VecDeque<Rc<Packet>>,
+    /// It does nothing before.
+    pub(super) busy_until: Micros,
+    /// When it is to be looked at: a timer, or the end of what it is busy with. Later ones are not scheduled while an
+    /// earlier one is.
+    pub(super) timer_at: Option<Micros>,
+    pub(super) work_at: Option<Micros>,
+    writing: Option<Stored>,
+    /// Its application takes no events before.
+    pub(super) reads_at: Micros,
+    unread: usize,
+    /// Messages for which there was no room.
+    pub(super) waiting: VecDeque<(Guarantee, usize)>,
+    pub(super) accepted: u64,
+    /// Of its own messages.
+    pub(super) delivered: u64,
+    pub(super) status: Option<Status>,
+    pub(super) rng: ChaCha8Rng,
+    seen: Seen,
+}
+
+/// What was last seen of a core, to tell what an input has changed.
+#[derive(Clone, Copy, PartialEq)]
+struct Seen {
+    phase: Phase,
+    tokens: u64,
+    originated: u64,
+    ring: Stability,
+    forming: Option<Stability>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+struct Stability {
+    id: RingId,
+    safe: Seq,
+    released: Seq,
+    held: usize,
+}
+
+impl Seen {
+    fn of(member: &ElectionMember, originated: u64) -> Self {
+        let snapshot = member.totem().snapshot();
+        let stability = |ring: quorate_membership::RingView<'_>| Stability {
+            id: ring.id,
+            safe: ring.safe,
+            released: ring.released,
+            held: ring.held,
+        };
+        Self {
+            phase: snapshot.phase,
+            tokens: member.totem().stats().tokens,
+            originated,
+            ring: stability(snapshot.ring),
+            forming: snapshot.forming.map(stability),
+        }
+    }
+}
+
+impl Host {
+    pub(super) fn new(id: NodeId, scenario: &Scenario) -> Self {
+        let mut config = Config::new(id);
+        if scenario.world.node_list {
+            let member = |id: NodeId| Member {
+                id,
+                name: Some(format!("node{id}")),
+                address: [10, 0, (id.get() >> 8) as u8, id.get() as u8].into(),
+                port: None,
+                votes: 1,
+            };
+            config.nodes = (1..=scenario.nodes).filter_map(NodeId::new).map(member).collect();
+        }
+        config.totem = scenario.totem();
+        config.quorum.expected_votes = Some(scenario.nodes);
+        let stored = Stored { ring_seq: scenario.world.ring_seq, boots: 0 };
+        Self {
+            id,
+            config,
+            starts: 0,
+            disk: Disk {
+                stored: Some(stored),
+                before: None,
+                latency: micros(scenario.world.disk),
+                slow: None,
+            },
+            ppm: 0,
+            slow: None,
+            living: None,
+        }
+    }
+
+    pub(super) fn drift(&mut self, now: Micros, ppm: i32) {
+        self.ppm = ppm;
+        if let Some(living) = &mut self.living {
+            living.clock.drift(now, ppm);
+        }
+    }
+}
+
+impl Living {
+    /// Whether it can take a datagram at once.
+    pub(super) fn is_free(&self, now: Micros) -> bool {
+        now >= self.busy_until && self.multicasts.is_empty() && self.unicasts.is_empty()
+    }
+
+    /// Puts a datagram into the receive buffer; whether there was room.
+    pub(super) fn wait(&mut self, packet: &Rc<Packet>, room: u32) -> bool {
+        if self.multicasts.len() + self.unicasts.len() >= room as usize {
+            return false;
+        }
+        let queue = if packet.to_everyone { &mut self.multicasts } else { &mut self.unicasts };
+        queue.push_back(Rc::clone(packet));
+        true
+    }
+
+    fn show(&self, now: Micros) -> quorate_membership::Time {
+        self.clock.show(now)
+    }
+}
+
+impl Engine<'_> {
+    pub(super) fn start(&mut self, index: usize) {
+        let (now, seed) = (self.now, self.scenario.seed);
+        let host = &mut self.hosts[index];
+        host.starts += 1;
+        let start = host.starts;
+        let life = Life { node: host.id, start };
+        let mut rng = stream(seed, u64::from(host.id.get()) << 32 | u64::from(start));
+        let stored = host.disk.load(now);
+        let clock = Clock::new(now, host.ppm);
+        let member = match ElectionMember::new(&host.config, stored, rng.random(), clock.show(now)) {
+            Ok(member) => member,
+            // The scenario was checked.
+            Err(error) => panic!("{error}"),
+        };
+        let seen = Seen::of(&member, 0);
+        host.living = Some(Living {
+            member,
+            life,
+            clock,
+            multicasts: VecDeque::new(),
+            unicasts: VecDeque::new(),
+            busy_until: now,
+            timer_at: None,
+            work_at: None,
+            writing: None,
+            reads_at: now,
+            unread: 0,
+            waiting: VecDeque::new(),
+            accepted: 0,
+            delivered: 0,
+            status: None,
+            rng,
+            seen,
+        });
+        self.record(life, What::Started);
+        if self.scenario.load.is_some() {
+            self.schedule(now, Happening::Load(index, start));
+        }
+        self.settle(index);
+    }
+
+    /// Whether it was up.
+    pub(super) fn crash(&mut self, index: usize) -> bool {
+        match self.hosts[index].living.take() {
+            Some(living) => self.record(living.life, What::Crashed),
+            None => return false,
+        }
+        true
+    }
+
+    pub(super) fn leave(&mut self, index: usize) {
+        let now = self.now;
+        if let Some(living) = &mut self.hosts[index].living {
+            living.member.leave(living.clock.show(now));
+            self.after(index, None);
+        }
+    }
+
+    /// It stands still from now on; whether it lives.
+    pub(super) fn pause(&mut self, index: usize, lasts: Duration, clock_too: bool) -> bool {
+        let now = self.now;
+        let Some(living) = &mut self.hosts[index].living else { return false };
+        living.busy_until = living.busy_until.max(now + micros(lasts));
+        if clock_too {
+            living.clock.freeze(now, living.busy_until);
+        }
+        self.go_on(index);
+        true
+    }
+
+    /// Many messages at once; whether the node lives.
+    pub(super) fn burst(&mut self, index: usize, count: u32, length: usize, guarantee: Guarantee) -> bool {
+        let Some(living) = &mut self.hosts[index].living else { return false };
+        living.waiting.extend((0..count).map(|_| (guarantee, length)));
+        self.go_on(index);
+        true
+    }
+
+    /// The application reads what it has not read.
+    pub(super) fn read_on(&mut self, index: usize) {
+        let now = self.now;
+        if let Some(living) = &mut self.hosts[index].living
+            && now >= living.reads_at
+        {
+            let unread = std::mem::take(&mut living.unread);
+            living.member.consumed(living.clock.show(now), unread);
+            self.after(index, None);
+            self.go_on(index);
+        }
+    }
+
+    /// What a host does when nothing holds it up: hear what waits in its sockets, then send, then look at its timers.
+    pub(super) fn go_on(&mut self, index: usize) {
+        loop {
+            let now = self.now;
+            let host = &mut self.hosts[index];
+            let Some(living) = &mut host.living else { return };
+            if now < living.busy_until {
+                let at = living.busy_until;
+                if living.work_at.is_none_or(|work_at| at < work_at) {
+                    living.work_at = Some(at);
+                    self.schedule(at, Happening::Work(index));
+                }
+                return;
+            }
+            if let Some(packet) = living.multicasts.pop_front().or_else(|| living.unicasts.pop_front()) {
+                self.handle(index, &packet);
+            } else if !living.waiting.is_empty() && living.member.totem().room() > 0 {
+                if !self.send_waiting(index) {
+                    break;
+                }
+            } else {
+                break;
+            }
+        }
+        let now = self.now;
+        let Some(living) = &mut self.hosts[index].living else { return };
+        let local = living.show(now);
+        if living.member.poll_timeout().is_some_and(|due| due <= local) {
+            living.member.handle_timeout(local);
+            self.after(index, None);
+        }
+        self.set_timer(index);
+    }
+
+    fn set_timer(&mut self, index: usize) {
+        let Some(living) = &mut self.hosts[index].living else { return };
+        let Some(due) = living.member.poll_timeout() else { return };
+        let at = living.clock.when(due).max(self.now + 1);
+        if living.timer_at.is_none_or(|timer_at| at < timer_at) {
+            living.timer_at = Some(at);
+            self.schedule(at, Happening::Timer(index));
+        }
+    }
+
+    pub(super) fn handle(&mut self, index: usize, packet: &Rc<Packet>) {
+        let now = self.now;
+        let host = &mut self.hosts[index];
+        let Some(living) = &mut host.living else { return };
+        if let Some((each, until)) = host.slow
+            && now < until
+        {
+            living.busy_until = now + each;
+        }
+        living.member.handle_datagram(living.clock.show(now), Origin { peer: packet.origin }, &packet.bytes);
+        self.after(index, Some(packet));
+    }
+
+    /// Sends the first message that waits; whether it went.
+    fn send_waiting(&mut self, index: usize) -> bool {
+        let now = self.now;
+        let Some(living) = &mut self.hosts[index].living else { return false };
+        let Some((guarantee, length)) = living.waiting.pop_front() else { return false };
+        let life = living.life;
+        let message = MessageId { sender: life, number: living.accepted + 1 };
+        let mut payload = vec![0; length];
+        living.rng.fill_bytes(&mut payload);
+        let payload = Bytes::from(payload);
+        let group = group();
+        match living.member.multicast(living.show(now), &group, guarantee, message.mark(&payload)) {
+            Ok(()) => {
+                living.accepted += 1;
+                let content = Content::of(&payload);
+                self.record(life, What::Accepted { message, group, guarantee, content });
+                self.after(index, None);
+                true
+            }
+            Err(MulticastError::Left | MulticastError::TooLong { .. }) => {
+                living.waiting.clear();
+                false
+            }
+            Err(MulticastError::Full | MulticastError::EventsUnread) => {
+                living.waiting.push_front((guarantee, length));
+                false
+            }
+        }
+    }
+
+    pub(super) fn written(&mut self, index: usize, start: u32) {
+        let now = self.now;
+        let host = &mut self.hosts[index];
+        let Some(living) = &mut host.living else { return };
+        let Some(stored) = living.writing.take() else { return };
+        if living.life.start != start {
+            return;
+        }
+        host.disk.save(stored);
+        let life = living.life;
+        living.member.handle_stored(living.show(now), stored);
+        self.record(life, What::Inside(Inside::Persisted(stored)));
+        if self.reach(index, Point::HasStored) {
+            self.after(index, None);
+            self.go_on(index);
+        }
+    }
+
+    /// After an input: writes down what it changed, and does what the member wants.
+    fn after(&mut self, index: usize, input: Option<&Rc<Packet>>) {
+        let phase = self.observe(index, input);
+        if let Some(phase) = phase
+            && !self.reach(index, Point::Enters(phase))
+        {
+            return;
+        }
+        self.settle(index);
+    }
+
+    /// Does what the member wants, and sets its timer.
+    fn settle(&mut self, index: usize) {
+        loop {
+            if !self.store(index) {
+                return;
+            }
+            while let Some(transmit) =
+                self.hosts[index].living.as_mut().and_then(|living| living.member.poll_transmit())
+            {
+                if !self.transmit(index, &transmit) {
+                    return;
+                }
+            }
+            if !self.tell(index) {
+                break;
+            }
+        }
+        self.set_timer(index);
+    }
+
+    /// Stores the record if there is a new one; whether the node still lives.
+    fn store(&mut self, index: usize) -> bool {
+        loop {
+            let now = self.now;
+            let host = &mut self.hosts[index];
+            let Some(living) = &mut host.living else { return false };
+            let Some(stored) = living.member.must_store().filter(|_| living.writing.is_none()) else {
+                return true;
+            };
+            let life = living.life;
+            living.writing = Some(stored);
+            let latency = host.disk.latency(now);
+            self.record(life, What::Inside(Inside::Persist(stored)));
+            if !self.reach(index, Point::Stores) {
+                return false;
+            }
+            if latency > 0 {
+                self.schedule(now + latency, Happening::Written(index, life.start));
+                return true;
+            }
+            let host = &mut self.hosts[index];
+            let Some(living) = &mut host.living else { return false };
+            living.writing = None;
+            host.disk.save(stored);
+            living.member.handle_stored(living.clock.show(now), stored);
+            self.record(life, What::Inside(Inside::Persisted(stored)));
+            if !self.reach(index, Point::HasStored) {
+                return false;
+            }
+        }
+    }
+
+    /// Sends a datagram; whether the node still lives.
+    fn transmit(&mut self, index: usize, transmit: &Transmit) -> bool {
+        let Some(living) = &mut self.hosts[index].living else { return false };
+        let life = living.life;
+        // What a core sends, it can read; if not, that is no less to be delivered.
+        let message = wire::decode(&transmit.datagram).ok();
+        let kind = message.as_ref().map_or(Kind::Any, Kind::of);
+        let everyone = transmit.to == Destination::Everyone;
+        if !self.armed.is_empty() && !self.reach(index, Point::Sends(kind)) {
+            return false;
+        }
+        let at = self.at();
+        self.journal.sent(at, life, transmit);
+        if let Some(inside) = message.as_ref().and_then(|message| self.inside(index, transmit.to, message)) {
+            self.record(life, What::Inside(inside));
+        }
+        let all = (1u64 << self.hosts.len().min(63)) - 1 | if self.hosts.len() > 63 { 1 << 63 } else { 0 };
+        let to = match transmit.to {
+            Destination::Everyone => all & !(1 << index),
+            Destination::Member(node) => 1u64.checked_shl(node.get() - 1).unwrap_or(0) & all,
+        };
+        let packet = Packet {
+            from: Some(index),
+            origin: Some(life.node),
+            bytes: transmit.datagram.clone(),
+            kind,
+            to_everyone: everyone,
+            message,
+        };
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        self.network.send(packet, to, self.now, &mut arrivals);
+        for (at, packet, to) in arrivals.drain(..) {
+            self.schedule(at, Happening::Arrive(packet, to));
+        }
+        self.arrivals = arrivals;
+        self.armed.is_empty() || self.reach(index, Point::HasSent(kind))
+    }
+
+    /// What sending this message tells.
+    fn inside(&mut self, index: usize, to: Destination, message: &Message) -> Option<Inside> {
+        let to = match to {
+            Destination::Member(node) => Some(node),
+            Destination::Everyone => None,
+        };
+        match message {
+            Message::Token(token) => Some(Inside::TokenSent { to: to?, token: Box::new(token.clone()) }),
+            Message::Commit(token) => Some(Inside::CommitSent { to: to?, token: Box::new(token.clone()) }),
+            Message::Join(join) => Some(Inside::JoinSent(Box::new(join.clone()))),
+            Message::Multicast(frame) => {
+                let living = self.hosts[index].living.as_mut()?;
+                // Its originator counts its frames in them.
+                let first =
+                    frame.from == living.life.node && u64::from(frame.this_seqno) >= living.seen.originated;
+                if first {
+                    living.seen.originated = u64::from(frame.this_seqno) + 1;
+                }
+                let frame = Frame::of(frame);
+                Some(if first { Inside::Numbered(frame) } else { Inside::Resent(frame) })
+            }
+            Message::MergeDetect(_) | Message::HoldCancel(_) => None,
+        }
+    }
+
+    /// Hands the events to the application; whether it took any that count.
+    fn tell(&mut self, index: usize) -> bool {
+        let now = self.now;
+        let mut cost = 0;
+        loop {
+            let Some(living) = &mut self.hosts[index].living else { return false };
+            let Some(mut event) = living.member.poll_event() else { break };
+            cost += ElectionMember::cost(&event);
+            let (what, _) = observed::what(&mut event);
+            match event {
+                Event::Status(status) => living.status = Some(status),
+                Event::Ring(RingEvent::Deliver(_)) => {
+                    if let Some(What::Delivered(delivered)) = &what
+                        && delivered.message.is_some_and(|message| message.sender == living.life)
+                    {
+                        living.delivered += 1;
+                    }
+                }
+                _ => {}
+            }
+            let life = living.life;
+            if let Some(what) = what {
+                self.record(life, what);
+            }
+        }
+        let Some(living) = &mut self.hosts[index].living else { return false };
+        if now < living.reads_at {
+            living.unread += cost;
+            return false;
+        }
+        if cost > 0 {
+            living.member.consumed(living.clock.show(now), cost);
+            self.observe(index, None);
+        }
+        cost > 0
+    }
+
+    /// Writes down what the last input changed; returns the new state if there is one.
+    fn observe(&mut self, index: usize, input: Option<&Rc<Packet>>) -> Option<Phase> {
+        let living = self.hosts[index].living.as_mut()?;
+        let before = living.seen;
+        let seen = Seen::of(&living.member, before.originated);
+        if seen == before {
+            return None;
+        }
+        living.seen = seen;
+        let life = living.life;
+        let message = input.and_then(|packet| packet.message.as_ref());
+        match message {
+            Some(Message::Token(token)) if seen.tokens > before.tokens => {
+                self.record(life, What::Inside(Inside::Token(Box::new(token.clone()))));
+            }
+            Some(Message::Multicast(frame)) => {
+                let grew = |before: Option<Stability>, now: Option<Stability>| match (before, now) {
+                    (Some(before), Some(now)) => before.id == now.id && now.held > before.held,
+                    _ => false,
+                };
+                let installed = grew(Some(before.ring), Some(seen.ring));
+                let forming = grew(before.forming, seen.forming);
+                if forming || (installed && frame.ring == seen.ring.id) {
+                    self.record(life, What::Inside(Inside::Received(Frame::of(frame))));
+                }
+                if installed
+                    && frame.encapsulated
+                    && let Ok(inner) = frame.inner()
+                {
+                    self.record(life, What::Inside(Inside::Received(Frame::of(&inner))));
+                }
+            }
+            _ => {}
+        }
+        let after = [Some(seen.ring), seen.forming];
+        for (before, now) in [Some(before.ring), before.forming].into_iter().zip(after) {
+            if let (Some(before), Some(now)) = (before, now)
+                && before.id == now.id
+                && (before.safe, before.released) != (now.safe, now.released)
+            {
+                let (ring, safe, released) = (now.id, now.safe, now.released);
+                self.record(life, What::Inside(Inside::Stable { ring, safe, released }));
+            }
+        }
+        if seen.phase == before.phase {
+            return None;
+        }
+        self.record(life, What::Inside(Inside::Phase { from: before.phase, to: seen.phase }));
+        Some(seen.phase)
+    }
+}
+
+/// The group that the load is sent to.
+fn group() -> Group {
+    Group::new("load").unwrap_or_else(|_| unreachable!("a short name"))
+}

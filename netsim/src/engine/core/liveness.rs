@@ -1,0 +1,233 @@
+//! Whether, once nothing goes wrong any more, all is well in the time that the timeouts promise.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use quorate_membership::{NodeId, Phase, RingId};
+
+use super::host::{Host, Living};
+use super::{Micros, micros};
+use crate::Scenario;
+use crate::invariants::Violation;
+
+/// How long it took after the calm began, and how long it may take at most.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Reached {
+    /// One ring of all that are up (L1).
+    pub ring: Goal,
+    /// Quorum and a DC, the same for all (L5).
+    pub dc: Goal,
+    /// Every accepted message delivered at every member (L4).
+    pub delivered: Goal,
+}
+
+/// Something that has to be reached in time.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Goal {
+    /// How long it may take.
+    pub bound: Duration,
+    /// How long it took; `None`: it never was.
+    pub took: Option<Duration>,
+}
+
+impl Goal {
+    fn within(bound: Micros) -> Self {
+        Self { bound: Duration::from_micros(bound), took: None }
+    }
+
+    /// Takes note of whether it is reached now.
+    fn look(&mut self, since: Micros, now: Micros, reached: bool) {
+        if reached && self.took.is_none() {
+            self.took = Some(Duration::from_micros(now - since));
+        }
+    }
+
+    fn is_late(&self, since: Micros, now: Micros) -> bool {
+        self.took.is_none() && now - since > micros(self.bound)
+    }
+}
+
+/// The time after the calm began.
+pub(super) struct Liveness {
+    since: Micros,
+    /// Who was up then and had not left: all of them can hear each other.
+    core: BTreeSet<NodeId>,
+    cluster: usize,
+    ring: Option<RingId>,
+    pub(super) reached: Reached,
+    /// When all was reached, and how long it then has to stay so.
+    settled_at: Option<Micros>,
+    /// Only the ring counts: bytes were changed, so anything may have been said.
+    damaged: bool,
+    patience: Micros,
+}
+
+impl Liveness {
+    pub(super) fn begin(now: Micros, hosts: &[Host], scenario: &Scenario) -> Self {
+        let up = |host: &&Host| host.living.as_ref().is_some_and(|living| phase(living) != Phase::Left);
+        let core: BTreeSet<NodeId> = hosts.iter().filter(up).map(|host| host.id).collect();
+        let totem = &scenario.totem;
+        let n = core.len() as u64;
+        let hop = micros(scenario.world.latency) + 20;
+        let rotation = n * hop;
+        let frames =
+            u64::from(totem.window_size.min(totem.max_messages.saturating_mul(core.len() as u32))).max(1);
+        let capacity = u64::from(totem.netmtu).saturating_sub(100).max(1);
+        // Frames of old rings that may have to be recovered, and frames that messages still to be sent may take.
+        let (mut old, mut queued) = (0, 0);
+        for living in hosts.iter().filter_map(|host| host.living.as_ref()) {
+            let snapshot = living.member.totem().snapshot();
+            old += u64::from(snapshot.ring.released.distance_to(snapshot.ring.high));
+            queued += snapshot.queued as u64 / 300 + snapshot.queued as u64 / capacity + 1;
+            queued += living.waiting.iter().map(|(_, length)| *length as u64 / capacity + 1).sum::<u64>();
+        }
+        let (token, merge) = (micros(totem.token), micros(totem.merge));
+        let join = micros(totem.join) + micros(totem.send_join);
+        let disk = 2 * micros(scenario.world.disk);
+        let form =
+            merge + micros(totem.consensus) + token + join + disk + (7 + old.div_ceil(frames)) * rotation;
+        let ring = token + 3 * form;
+        let dc = ring + 3 * rotation + micros(totem.hold);
+        let delivered = dc + micros(totem.hold) + (queued.div_ceil(frames) + 4) * rotation;
+        Self {
+            since: now,
+            core,
+            cluster: hosts.len(),
+            ring: None,
+            reached: Reached {
+                ring: Goal::within(ring),
+                dc: Goal::within(dc),
+                delivered: Goal::within(delivered),
+            },
+            settled_at: None,
+            damaged: scenario.is_damaged(),
+            patience: token + 2 * merge,
+        }
+    }
+
+    /// Whether all is well and has been for a while.
+    ///
+    /// # Errors
+    /// If it should have been by now, or was and is no more.
+    pub(super) fn look(&mut self, now: Micros, hosts: &[Host]) -> Result<bool, Violation> {
+        if self.core.is_empty() {
+            return Ok(true);
+        }
+        let core: Vec<&Living> = hosts
+            .iter()
+            .filter(|host| self.core.contains(&host.id))
+            .filter_map(|host| host.living.as_ref())
+            .collect();
+        let ring = self.one_ring(&core);
+        let wrong = |property, what: String| {
+            let what = format!(
+                "{what} {:?} after all was well; {}",
+                Duration::from_micros(now - self.since),
+                describe(hosts)
+            );
+            Err(Violation { property, at: Duration::from_micros(now), what })
+        };
+        if let Some(before) = self.ring
+            && ring != Some(before)
+        {
+            // It may have been lost before the calm, and nobody had noticed yet.
+            if now - self.since > micros(self.reached.ring.bound) {
+                return wrong("L1", format!("ring {before} of {:?} did not last, and is gone", self.core));
+            }
+            let Reached { ring, dc, delivered } = &mut self.reached;
+            [ring, dc, delivered].into_iter().for_each(|goal| goal.took = None);
+            self.settled_at = None;
+        }
+        self.ring = ring;
+        let (since, dc, delivered) = (self.since, self.one_dc(&core), delivered(&core));
+        let Reached { ring: of_ring, dc: of_dc, delivered: of_messages } = &mut self.reached;
+        of_ring.look(since, now, ring.is_some());
+        of_dc.look(since, now, ring.is_some() && dc);
+        of_messages.look(since, now, ring.is_some() && delivered);
+        if self.reached.ring.is_late(since, now) {
+            return wrong("L1", format!("no ring of {:?}", self.core));
+        }
+        if self.damaged {
+            return Ok(self.reached.ring.took.is_some());
+        }
+        if self.reached.dc.is_late(since, now) {
+            return wrong("L5", format!("no agreed DC of {:?}", self.core));
+        }
+        if self.reached.delivered.is_late(since, now) {
+            return wrong("L4", "not all messages are delivered everywhere".to_owned());
+        }
+        if self.reached.dc.took.is_none() || self.reached.delivered.took.is_none() {
+            return Ok(false);
+        }
+        let settled_at = *self.settled_at.get_or_insert(now);
+        Ok(now >= settled_at + self.patience)
+    }
+
+    /// The ring of exactly these, if they are in one.
+    fn one_ring(&self, core: &[&Living]) -> Option<RingId> {
+        let first = core.first()?.member.totem().snapshot().ring.id;
+        let all = core.len() == self.core.len()
+            && core.iter().all(|living| {
+                let snapshot = living.member.totem().snapshot();
+                snapshot.phase == Phase::Operational
+                    && snapshot.ring.id == first
+                    && *snapshot.ring.members == self.core
+            });
+        all.then_some(first)
+    }
+
+    fn one_dc(&self, core: &[&Living]) -> bool {
+        let quorate = self.core.len() > self.cluster / 2;
+        let Some(first) = core.first().and_then(|living| living.status.as_ref()) else { return false };
+        core.iter().all(|living| {
+            living.status.as_ref().is_some_and(|status| {
+                let named = (status.ring, status.dc, status.term);
+                status.settled
+                    && named == (self.ring, first.dc, first.term)
+                    && status.dc.is_some()
+                    && (status.quorate, status.term.is_some()) == (quorate, quorate)
+            })
+        })
+    }
+}
+
+fn phase(living: &Living) -> Phase {
+    living.member.totem().snapshot().phase
+}
+
+/// Whether everybody has everything.
+fn delivered(core: &[&Living]) -> bool {
+    let Some(first) = core.first() else { return true };
+    let up_to = first.member.totem().snapshot().ring.delivered;
+    core.iter().all(|living| {
+        let snapshot = living.member.totem().snapshot();
+        living.waiting.is_empty()
+            && living.delivered == living.accepted
+            && snapshot.queued == 0
+            && snapshot.ring.high == up_to
+            && snapshot.ring.delivered == up_to
+    })
+}
+
+/// Where everybody is.
+fn describe(hosts: &[Host]) -> String {
+    let one = |host: &Host| {
+        let Some(living) = &host.living else { return format!("{} down", host.id) };
+        let snapshot = living.member.totem().snapshot();
+        let ring = snapshot.ring;
+        format!(
+            "{} {} {} {:?} seq {}/{}/{} own {}/{} queued {}",
+            host.id,
+            snapshot.phase,
+            ring.id,
+            ring.members,
+            ring.delivered,
+            ring.aru,
+            ring.high,
+            living.delivered,
+            living.accepted,
+            snapshot.queued
+        )
+    };
+    hosts.iter().map(one).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,499 @@
+//! Bare members in a loop of discrete events: no runtime, no sockets, a clock of microseconds. Every class of faults, at
+//! some hundred times the speed of complete nodes.
+//!
+//! One event at a time is taken from a heap: datagrams arrive, timers are due, applications send, disks have written,
+//! faults happen. Whatever a member then wants is done before the next. What is random comes from the seed, so the same
+//! scenario gives the same run to the last byte.
+
+mod clock;
+mod host;
+mod liveness;
+mod network;
+mod points;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+use quorate_membership::{Config, Guarantee, NodeId};
+use rand::{Rng, RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use self::host::Host;
+use self::liveness::Liveness;
+pub use self::liveness::{Goal, Reached};
+use self::network::{Network, Packet};
+pub use self::points::POINTS;
+use self::points::Points;
+use crate::fault::Point;
+use crate::history::{Life, What};
+use crate::invariants::Violation;
+use crate::journal::Journal;
+use crate::{Fault, Scenario};
+
+/// Microseconds since the simulation started.
+type Micros = u64;
+
+fn micros(length: Duration) -> Micros {
+    u64::try_from(length.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What a run was, in numbers.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Summary {
+    /// How long it was, in simulated time.
+    pub simulated: Duration,
+    /// Events of the loop: arrivals, timers, sends, faults.
+    pub events: u64,
+    /// Datagrams sent, a multicast counted once.
+    pub datagrams: u64,
+    /// Regular configurations installed, each member's counted.
+    pub configurations: u64,
+    /// Messages accepted from applications.
+    pub accepted: u64,
+    /// Messages delivered to applications, each member's counted.
+    pub deliveries: u64,
+    /// How often each class of faults did something.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// How often each named situation came about ([`POINTS`]).
+    pub points: BTreeMap<&'static str, u64>,
+    /// How long it took after the calm began, and the bound; `None` without a calm.
+    pub reached: Option<Reached>,
+    /// Why the run proves nothing, if so: next to nothing happened in it.
+    pub vacuous: Option<&'static str>,
+    /// Equal for two runs only if they were the same.
+    pub fingerprint: u64,
+}
+
+/// A run, whatever became of it.
+pub(crate) struct Run {
+    pub(crate) summary: Summary,
+    pub(crate) journal: Journal,
+    pub(crate) result: Result<(), Violation>,
+}
+
+/// Whether the nodes would start.
+pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
+    let mut config = Config::new(NodeId::new(1).ok_or("no node")?);
+    config.totem = scenario.totem();
+    config.check().map_err(|error| error.to_string())
+}
+
+/// Runs the scenario, which has been checked.
+pub(crate) fn run(scenario: &Scenario, journal: Journal) -> Run {
+    let mut engine = Engine::new(scenario, journal);
+    let mut result = match catch_unwind(AssertUnwindSafe(|| engine.run())) {
+        Ok(result) => result,
+        Err(panic) => {
+            let at = engine.at();
+            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            engine.journal.record(at, None, What::Panicked);
+            Err(Violation { property: "H1", at, what: format!("panicked: {text}") })
+        }
+    };
+    engine.journal.end(engine.at());
+    result = result.and_then(|()| engine.journal.verdict());
+    Run { summary: engine.summary(), journal: engine.journal, result }
+}
+
+/// What happens next.
+enum Happening {
+    /// A datagram comes to these hosts, a bit each.
+    Arrive(Rc<Packet>, u64),
+    /// A host's timer may be due.
+    Timer(usize),
+    /// A host that was busy, or stood still, goes on.
+    Work(usize),
+    /// The application of a host's life sends.
+    Load(usize, u32),
+    /// A host's disk has written, in this life.
+    Written(usize, u32),
+    /// A fault of the timeline.
+    Fault(usize),
+    /// The calm begins.
+    Calm,
+    /// An application reads again.
+    Read(usize),
+}
+
+struct Entry {
+    at: Micros,
+    order: u64,
+    happening: Happening,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+struct Engine<'a> {
+    scenario: &'a Scenario,
+    now: Micros,
+    queue: BinaryHeap<Reverse<Entry>>,
+    order: u64,
+    hosts: Vec<Host>,
+    network: Network,
+    journal: Journal,
+    rng: ChaCha8Rng,
+    timeline: Vec<(Micros, Fault)>,
+    /// Faults that wait for a node to get to a point.
+    armed: Vec<(usize, Point, Fault)>,
+    liveness: Option<Liveness>,
+    points: Points,
+    faults: BTreeMap<&'static str, u64>,
+    /// Emptied after each use; here, so that its memory is kept.
+    arrivals: Vec<(Micros, Rc<Packet>, u64)>,
+    summary: Summary,
+}
+
+impl<'a> Engine<'a> {
+    fn new(scenario: &'a Scenario, journal: Journal) -> Self {
+        let mut timeline: Vec<_> =
+            scenario.timeline.iter().map(|(at, fault)| (micros(*at), fault.clone())).collect();
+        timeline.sort_by_key(|(at, _)| *at);
+        let ids = (1..=scenario.nodes).filter_map(NodeId::new);
+        Self {
+            scenario,
+            now: 0,
+            queue: BinaryHeap::new(),
+            order: 0,
+            hosts: ids.map(|id| Host::new(id, scenario)).collect(),
+            network: Network::new(scenario),
+            journal,
+            rng: ChaCha8Rng::seed_from_u64(scenario.seed),
+            timeline,
+            armed: Vec::new(),
+            liveness: None,
+            points: Points::default(),
+            faults: BTreeMap::new(),
+            arrivals: Vec::new(),
+            summary: Summary::default(),
+        }
+    }
+
+    fn at(&self) -> Duration {
+        Duration::from_micros(self.now)
+    }
+
+    fn schedule(&mut self, at: Micros, happening: Happening) {
+        self.order += 1;
+        self.queue.push(Reverse(Entry { at: at.max(self.now), order: self.order, happening }));
+    }
+
+    fn run(&mut self) -> Result<(), Violation> {
+        let calm_at = self.scenario.calm_at.map_or(Micros::MAX, micros);
+        // Who crashes at the very start has not been started.
+        let absent: Vec<u32> = self.timeline.iter().filter(|(at, _)| *at == 0).map_while(absent).collect();
+        for index in 0..self.hosts.len() {
+            if !absent.contains(&self.hosts[index].id.get()) {
+                self.start(index);
+            }
+        }
+        for n in 0..self.timeline.len() {
+            let at = self.timeline[n].0;
+            if at < calm_at && absent_at_start(&self.timeline[n]).is_none() {
+                self.schedule(at, Happening::Fault(n));
+            }
+        }
+        if calm_at < Micros::MAX {
+            self.schedule(calm_at, Happening::Calm);
+        }
+        let length = micros(self.scenario.length);
+        while let Some(Reverse(Entry { at, happening, .. })) = self.queue.pop() {
+            if at > length && self.scenario.calm_at.is_none() {
+                self.now = length;
+                break;
+            }
+            self.now = at;
+            self.summary.events += 1;
+            self.happen(happening);
+            self.journal.violation()?;
+            if self.is_over(length)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all that had to come has come, and stayed.
+    fn is_over(&mut self, length: Micros) -> Result<bool, Violation> {
+        let Some(liveness) = &mut self.liveness else { return Ok(false) };
+        let settled = liveness.look(self.now, &self.hosts)?;
+        Ok(settled && self.now >= length)
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Arrive(packet, receivers) => self.arrive(&packet, receivers),
+            Happening::Timer(index) => {
+                if let Some(living) = &mut self.hosts[index].living {
+                    living.timer_at = None;
+                    self.go_on(index);
+                }
+            }
+            Happening::Work(index) => {
+                if let Some(living) = &mut self.hosts[index].living {
+                    living.work_at = None;
+                    self.go_on(index);
+                }
+            }
+            Happening::Load(index, start) => self.load(index, start),
+            Happening::Written(index, start) => self.written(index, start),
+            Happening::Fault(n) => {
+                let fault = self.timeline[n].1.clone();
+                self.apply(fault);
+            }
+            Happening::Calm => self.calm(),
+            Happening::Read(index) => self.read_on(index),
+        }
+    }
+
+    fn arrive(&mut self, packet: &Rc<Packet>, receivers: u64) {
+        let mut rest = receivers & self.network.heard_by(packet);
+        while rest != 0 {
+            let index = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let Some(living) = &mut self.hosts[index].living else { continue };
+            if living.is_free(self.now) {
+                self.handle(index, packet);
+                self.go_on(index);
+            } else if living.wait(packet, self.scenario.world.receive_buffer) {
+                self.go_on(index);
+            } else {
+                self.points.hit("a receive buffer overflowed");
+            }
+        }
+    }
+
+    /// Counts a fault that did something.
+    fn count(&mut self, class: &'static str) {
+        *self.faults.entry(class).or_default() += 1;
+    }
+
+    fn apply(&mut self, fault: Fault) {
+        let at = self.at();
+        let class = fault.class();
+        let index = |node: u32| node as usize - 1;
+        let mut counts = true;
+        match &fault {
+            Fault::Crash(_) | Fault::Restart(_) | Fault::When { .. } => {}
+            _ => self.journal.record(at, None, What::Network(fault.clone())),
+        }
+        match fault {
+            Fault::Crash(node) => counts = self.crash(index(node)),
+            Fault::Restart(node) => {
+                self.crash(index(node));
+                self.start(index(node));
+            }
+            Fault::Leave(node) => {
+                counts = self.hosts[index(node)].living.is_some();
+                self.leave(index(node));
+            }
+            Fault::LoseRecord(node) => self.hosts[index(node)].disk.lose(),
+            Fault::RollBackRecord(node) => counts = self.hosts[index(node)].disk.roll_back(),
+            Fault::Pause { node, lasts } => counts = self.pause(index(node), lasts, false),
+            Fault::Freeze { node, lasts } => counts = self.pause(index(node), lasts, true),
+            Fault::Slow { node, each, lasts } => {
+                let until = self.now + micros(lasts);
+                self.hosts[index(node)].slow = Some((micros(each), until));
+            }
+            Fault::SlowDisk { node, each, lasts } => {
+                let until = self.now + micros(lasts);
+                self.hosts[index(node)].disk.slow = Some((micros(each), until));
+            }
+            Fault::Unread { node, lasts } => {
+                let until = self.now + micros(lasts);
+                match &mut self.hosts[index(node)].living {
+                    Some(living) => living.reads_at = until,
+                    None => counts = false,
+                }
+                self.schedule(until, Happening::Read(index(node)));
+            }
+            Fault::Drift { node, ppm } => self.hosts[index(node)].drift(self.now, ppm),
+            Fault::Send { node, count, length, guarantee } => {
+                counts = self.burst(index(node), count, length, guarantee);
+            }
+            Fault::When { node, point, then } => {
+                self.armed.push((index(node), point, *then));
+                counts = false;
+            }
+            Fault::Replay(count) | Fault::Foreign(count) => {
+                for _ in 0..count {
+                    let one = match &fault {
+                        Fault::Replay(_) => self.network.old_one(&mut self.rng),
+                        _ => self.network.foreign(&mut self.rng),
+                    };
+                    let Some((packet, to)) = one else { break };
+                    let at = self.now + self.rng.random_range(0..20_000);
+                    self.schedule(at, Happening::Arrive(packet, to));
+                }
+            }
+            Fault::Partition(_)
+            | Fault::CutOneWay { .. }
+            | Fault::Cut(..)
+            | Fault::Mend(..)
+            | Fault::Heal
+            | Fault::Catch { .. }
+            | Fault::Disturb { .. } => counts = self.network.apply(&fault, self.now),
+        }
+        if counts {
+            self.count(class);
+        }
+    }
+
+    /// A node got to a point: what waited for it happens now. Whether the node is still in the same life.
+    fn reach(&mut self, index: usize, point: Point) -> bool {
+        if self.armed.is_empty() {
+            return true;
+        }
+        let life = self.hosts[index].starts;
+        while let Some(n) =
+            self.armed.iter().position(|(at, waits_for, _)| *at == index && matches(*waits_for, point))
+        {
+            let (_, _, fault) = self.armed.remove(n);
+            self.count("fault at a point");
+            self.apply(fault);
+        }
+        let host = &self.hosts[index];
+        host.starts == life && host.living.is_some()
+    }
+
+    /// The trouble is over.
+    fn calm(&mut self) {
+        self.armed.clear();
+        self.network.calm();
+        for index in 0..self.hosts.len() {
+            let now = self.now;
+            let host = &mut self.hosts[index];
+            host.slow = None;
+            host.disk.slow = None;
+            if let Some(living) = &mut host.living {
+                living.clock.thaw(now);
+                living.busy_until = now;
+                living.reads_at = now;
+            }
+            self.read_on(index);
+        }
+        // What is late is trouble too.
+        let latest = self.now + micros(self.scenario.world.latency);
+        self.queue
+            .retain(|Reverse(entry)| !matches!(entry.happening, Happening::Arrive(..)) || entry.at <= latest);
+        let at = self.at();
+        self.journal.record(at, None, What::Network(Fault::Heal));
+        self.liveness = Some(Liveness::begin(self.now, &self.hosts, self.scenario));
+    }
+
+    /// The load of one life: a message, and when the next is due.
+    fn load(&mut self, index: usize, start: u32) {
+        let Some(load) = &self.scenario.load else { return };
+        if self.now >= micros(load.until) || self.hosts[index].starts != start {
+            return;
+        }
+        let Some(living) = &mut self.hosts[index].living else { return };
+        let length = living.rng.random_range(0..=load.longest);
+        let safe = living.rng.random_ratio(load.safe_percent.min(100), 100);
+        let guarantee = if safe { Guarantee::Safe } else { Guarantee::Agreed };
+        // An application that waits for room makes no more of it.
+        if living.waiting.is_empty() {
+            living.waiting.push_back((guarantee, length));
+        }
+        let pause = 2 * micros(load.every) * living.rng.random_range(0..=1000) / 1000;
+        self.schedule(self.now + pause.max(1), Happening::Load(index, start));
+        self.go_on(index);
+    }
+
+    fn summary(&mut self) -> Summary {
+        let mut summary = std::mem::take(&mut self.summary);
+        summary.simulated = self.at();
+        summary.reached = self.liveness.as_ref().map(|liveness| liveness.reached.clone());
+        summary.fingerprint = self.journal.fingerprint();
+        summary.datagrams = self.journal.datagrams();
+        summary.configurations = self.points.configurations;
+        summary.accepted = self.points.accepted;
+        summary.deliveries = self.points.deliveries;
+        for (class, times) in self.network.happened() {
+            *self.faults.entry(class).or_default() += times;
+        }
+        summary.faults = std::mem::take(&mut self.faults);
+        summary.points = self.points.take();
+        summary.vacuous = if summary.configurations < 3 {
+            Some("fewer than 3 configurations")
+        } else if summary.deliveries < 100 {
+            Some("fewer than 100 deliveries")
+        } else if self.happened_in_part(&summary.faults) {
+            Some("fewer than half of the faults drawn happened")
+        } else {
+            None
+        };
+        summary
+    }
+
+    fn happened_in_part(&self, happened: &BTreeMap<&'static str, u64>) -> bool {
+        let drawn = self.timeline.iter().map(|(_, fault)| fault).filter(|fault| has_to_happen(fault));
+        let drawn: BTreeSet<&str> = drawn.map(Fault::class).collect();
+        2 * drawn.iter().filter(|class| happened.contains_key(*class)).count() < drawn.len()
+    }
+
+    fn record(&mut self, life: Life, what: What) {
+        let at = self.at();
+        self.points.see(self.now, life, &what);
+        self.journal.record(at, Some(life), what);
+    }
+}
+
+fn absent((_, fault): &(Micros, Fault)) -> Option<u32> {
+    match fault {
+        Fault::Crash(node) => Some(*node),
+        _ => None,
+    }
+}
+
+fn absent_at_start(entry: &(Micros, Fault)) -> Option<u32> {
+    absent(entry).filter(|_| entry.0 == 0)
+}
+
+/// What waits for a point that may never be reached proves nothing by not happening.
+fn has_to_happen(fault: &Fault) -> bool {
+    !matches!(fault, Fault::When { .. } | Fault::Catch { .. })
+}
+
+fn matches(waits_for: Point, point: Point) -> bool {
+    use crate::fault::Kind;
+    match (waits_for, point) {
+        (Point::Sends(Kind::Any), Point::Sends(_)) | (Point::HasSent(Kind::Any), Point::HasSent(_)) => true,
+        (one, other) => one == other,
+    }
+}
+
+/// A random stream of its own for each purpose.
+fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(stream);
+    rng
+}
+
+/// Bytes that nobody can mistake for others.
+fn noise(rng: &mut ChaCha8Rng, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    rng.fill_bytes(&mut bytes);
+    bytes
+}

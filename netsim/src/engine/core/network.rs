@@ -1,0 +1,435 @@
+//! What is between the nodes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use quorate_membership::wire::{self, HoldCancel, Join, MergeDetect, Message, Multicast, Order, Token};
+use quorate_membership::{Guarantee, NodeId, RingId, Seq};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use super::{Micros, micros, noise, stream};
+use crate::fault::{Fate, Kind, Share, Trouble};
+use crate::history::Content;
+use crate::{Fault, Scenario};
+
+/// A datagram under way.
+pub(super) struct Packet {
+    /// Which host sent it in this moment; `None`: it comes from elsewhere, or from the past, and no cut holds it up.
+    pub(super) from: Option<usize>,
+    /// Whose address it comes from.
+    pub(super) origin: Option<NodeId>,
+    pub(super) bytes: Bytes,
+    pub(super) kind: Kind,
+    /// To all, not to one.
+    pub(super) to_everyone: bool,
+    /// What it says; `None` where that is unclear, since it was damaged.
+    pub(super) message: Option<Message>,
+}
+
+pub(super) struct Network {
+    latency: Micros,
+    nodes: usize,
+    seed: u64,
+    /// Who is heard by whom: for each host, a bit for each that hears it.
+    hears: Vec<u64>,
+    disturbances: Vec<Disturbance>,
+    /// Datagrams to be caught: how many pass before, and what becomes of them.
+    catches: Vec<(Kind, u32, Fate)>,
+    /// Some that were sent, new ones and old.
+    recent: VecDeque<(Rc<Packet>, u64)>,
+    old: Vec<(Rc<Packet>, u64)>,
+    sent: u64,
+    remembers: bool,
+    happened: BTreeMap<&'static str, u64>,
+    rng: ChaCha8Rng,
+}
+
+struct Disturbance {
+    class: &'static str,
+    until: Micros,
+    trouble: Trouble,
+    kind: Kind,
+    from: u64,
+    to: u64,
+    rng: ChaCha8Rng,
+    /// For bursts: whether a link is bad, and until when.
+    links: BTreeMap<(usize, usize), (bool, Micros)>,
+}
+
+fn all(nodes: usize) -> u64 {
+    if nodes >= 64 { u64::MAX } else { (1 << nodes) - 1 }
+}
+
+fn bit(node: u32) -> u64 {
+    1 << (node - 1)
+}
+
+impl Network {
+    /// How many datagrams it remembers, of the latest and of those before.
+    const MEMORY: usize = 256;
+
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        let nodes = scenario.nodes as usize;
+        Self {
+            latency: micros(scenario.world.latency),
+            nodes,
+            seed: scenario.seed,
+            hears: vec![all(nodes); nodes],
+            disturbances: Vec::new(),
+            catches: Vec::new(),
+            recent: VecDeque::new(),
+            old: Vec::new(),
+            sent: 0,
+            remembers: scenario.timeline.iter().any(|(_, fault)| matches!(fault, Fault::Replay(_))),
+            happened: BTreeMap::new(),
+            rng: stream(scenario.seed, u64::MAX),
+        }
+    }
+
+    /// The hosts that a packet which is there now can reach.
+    pub(super) fn heard_by(&self, packet: &Packet) -> u64 {
+        packet.from.map_or(u64::MAX, |from| self.hears[from] | 1 << from)
+    }
+
+    /// Whether it changed anything by itself, that is, whether it is to be counted now.
+    pub(super) fn apply(&mut self, fault: &Fault, now: Micros) -> bool {
+        match fault {
+            Fault::Partition(parts) => {
+                let everybody = parts.concat().iter().fold(0, |nodes, node| nodes | bit(*node));
+                let rest = all(self.nodes) & !everybody;
+                for index in 0..self.nodes {
+                    let me = 1 << index;
+                    let of = |part: &Vec<u32>| part.iter().fold(0, |nodes, node| nodes | bit(*node));
+                    self.hears[index] = parts.iter().map(of).find(|part| part & me != 0).unwrap_or(rest);
+                }
+            }
+            Fault::CutOneWay { from, to } => self.hears[*from as usize - 1] &= !bit(*to),
+            Fault::Cut(a, b) => {
+                self.hears[*a as usize - 1] &= !bit(*b);
+                self.hears[*b as usize - 1] &= !bit(*a);
+            }
+            Fault::Mend(a, b) => {
+                self.hears[*a as usize - 1] |= bit(*b);
+                self.hears[*b as usize - 1] |= bit(*a);
+            }
+            Fault::Heal => self.calm(),
+            Fault::Catch { kind, after, fate } => {
+                self.catches.push((*kind, *after, *fate));
+                return false;
+            }
+            Fault::Disturb { lasts, trouble, kind, from, to } => {
+                // Draws of its own, so that they stay the same when other faults come and go.
+                let name = Content::of(&format!("{now} {fault}").into());
+                self.disturbances.push(Disturbance {
+                    class: fault.class(),
+                    until: now + micros(*lasts),
+                    trouble: *trouble,
+                    kind: *kind,
+                    from: from.map_or(u64::MAX, bit),
+                    to: to.map_or(u64::MAX, bit),
+                    rng: stream(self.seed, name.hash),
+                    links: BTreeMap::new(),
+                });
+                return false;
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Nothing is wrong any more.
+    pub(super) fn calm(&mut self) {
+        self.hears.fill(all(self.nodes));
+        self.disturbances.clear();
+        self.catches.clear();
+    }
+
+    /// What happened to single datagrams, by class of fault.
+    pub(super) fn happened(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.happened.iter().map(|(class, times)| (*class, *times))
+    }
+
+    /// Sends a packet to these hosts: who gets it when.
+    pub(super) fn send(
+        &mut self,
+        packet: Packet,
+        to: u64,
+        now: Micros,
+        arrivals: &mut Vec<(Micros, Rc<Packet>, u64)>,
+    ) {
+        let from = packet.from.unwrap_or_default();
+        let packet = Rc::new(packet);
+        self.remember(&packet, to);
+        let reachable = to & (self.hears[from] | 1 << from);
+        let at = now + self.latency;
+        let fate = self.catch(&packet);
+        match fate {
+            Some(Fate::Lost) => return,
+            Some(Fate::Late(by)) => return arrivals.push((at + micros(by), packet, reachable)),
+            Some(Fate::Twice(after)) => {
+                arrivals.push((at, Rc::clone(&packet), reachable));
+                return arrivals.push((at + micros(after), packet, reachable));
+            }
+            None => {}
+        }
+        self.disturbances.retain(|disturbance| disturbance.until > now);
+        let concerned = |disturbance: &Disturbance| {
+            disturbance.from & 1 << from != 0 && disturbance.kind.includes(packet.kind, packet.to_everyone)
+        };
+        if !self.disturbances.iter().any(concerned) {
+            if reachable != 0 {
+                arrivals.push((at, packet, reachable));
+            }
+            return;
+        }
+        let mut undisturbed = 0;
+        let mut rest = reachable;
+        while rest != 0 {
+            let receiver = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            if receiver == from || !self.disturb(&packet, from, receiver, at, now, arrivals) {
+                undisturbed |= 1 << receiver;
+            }
+        }
+        if undisturbed != 0 {
+            arrivals.push((at, packet, undisturbed));
+        }
+    }
+
+    fn catch(&mut self, packet: &Packet) -> Option<Fate> {
+        for n in 0..self.catches.len() {
+            let (kind, after, fate) = &mut self.catches[n];
+            if !kind.includes(packet.kind, packet.to_everyone) {
+                continue;
+            }
+            if *after > 0 {
+                *after -= 1;
+                continue;
+            }
+            let class = Fault::Catch { kind: *kind, after: 0, fate: *fate }.class();
+            let fate = *fate;
+            self.catches.remove(n);
+            *self.happened.entry(class).or_default() += 1;
+            return Some(fate);
+        }
+        None
+    }
+
+    /// Whether something happens to this packet on the way to this receiver; if so, when which comes is said.
+    fn disturb(
+        &mut self,
+        packet: &Rc<Packet>,
+        from: usize,
+        to: usize,
+        at: Micros,
+        now: Micros,
+        arrivals: &mut Vec<(Micros, Rc<Packet>, u64)>,
+    ) -> bool {
+        let mut copies = vec![(at, Rc::clone(packet))];
+        let mut touched = false;
+        for disturbance in &mut self.disturbances {
+            let concerns = disturbance.from & 1 << from != 0
+                && disturbance.to & 1 << to != 0
+                && disturbance.kind.includes(packet.kind, packet.to_everyone);
+            if concerns && disturbance.work(from, to, now, &mut copies) {
+                touched = true;
+                *self.happened.entry(disturbance.class).or_default() += 1;
+            }
+        }
+        if touched {
+            arrivals.extend(copies.into_iter().map(|(at, packet)| (at, packet, 1 << to)));
+        }
+        touched
+    }
+
+    fn remember(&mut self, packet: &Rc<Packet>, to: u64) {
+        if !self.remembers {
+            return;
+        }
+        self.sent += 1;
+        self.recent.push_back((Rc::clone(packet), to));
+        if self.recent.len() <= Self::MEMORY {
+            return;
+        }
+        let Some(oldest) = self.recent.pop_front() else { return };
+        if self.old.len() < Self::MEMORY {
+            self.old.push(oldest);
+        } else {
+            let place = self.rng.random_range(0..self.sent) as usize;
+            if let Some(slot) = self.old.get_mut(place) {
+                *slot = oldest;
+            }
+        }
+    }
+
+    /// A datagram from the past, for whom it was then, or for somebody else.
+    pub(super) fn old_one(&self, rng: &mut ChaCha8Rng) -> Option<(Rc<Packet>, u64)> {
+        let known = self.recent.len() + self.old.len();
+        if known == 0 {
+            return None;
+        }
+        let place = rng.random_range(0..known);
+        let (packet, to) = self.recent.get(place).or_else(|| self.old.get(place - self.recent.len()))?;
+        let to = if rng.random_ratio(1, 4) { 1 << rng.random_range(0..self.nodes) } else { *to };
+        let again = Packet {
+            from: None,
+            origin: packet.origin,
+            bytes: packet.bytes.clone(),
+            kind: packet.kind,
+            to_everyone: packet.to_everyone,
+            message: packet.message.clone(),
+        };
+        Some((Rc::new(again), to))
+    }
+
+    /// Something well-formed of nodes that are not ours.
+    pub(super) fn foreign(&self, rng: &mut ChaCha8Rng) -> Option<(Rc<Packet>, u64)> {
+        let from = NodeId::new(1000 + rng.random_range(0..4))?;
+        let ring = RingId { representative: from, seq: rng.random_range(0..1 << 20) };
+        let seq = Seq::new(rng.random_range(0..2000));
+        let nodes = || (1000..1004).filter_map(NodeId::new).collect::<Vec<_>>();
+        let message = match rng.random_range(0..5) {
+            0 => Message::Join(Join {
+                from,
+                leave: false,
+                ring_seq: ring.seq,
+                proc: nodes(),
+                failed: Vec::new(),
+            }),
+            1 => Message::Join(Join {
+                from,
+                leave: true,
+                ring_seq: ring.seq,
+                proc: nodes(),
+                failed: vec![from],
+            }),
+            2 => Message::MergeDetect(MergeDetect { from, ring }),
+            3 => Message::Token(Token {
+                from,
+                seq,
+                token_seq: seq,
+                aru: seq,
+                aru_addr: None,
+                ring,
+                backlog: 0,
+                fcc: 0,
+                retrans_flg: false,
+                rtr: Vec::new(),
+            }),
+            4 if rng.random() => Message::HoldCancel(HoldCancel { from, ring }),
+            _ => Message::Multicast(Multicast {
+                from,
+                seq,
+                this_seqno: 0,
+                ring,
+                guarantee: Guarantee::Agreed,
+                encapsulated: false,
+                payload: noise(rng, 100).into(),
+                raw: Bytes::new(),
+            }),
+        };
+        let packet = Packet {
+            from: None,
+            origin: None,
+            bytes: wire::encode(&message, Order::Little),
+            kind: Kind::of(&message),
+            to_everyone: true,
+            message: Some(message),
+        };
+        Some((Rc::new(packet), all(self.nodes)))
+    }
+}
+
+impl Disturbance {
+    fn meets(&mut self, share: Share) -> bool {
+        self.rng.random_range(0..1_000_000) < share.0
+    }
+
+    /// Does its work on the copies; whether it did any.
+    fn work(&mut self, from: usize, to: usize, now: Micros, copies: &mut Vec<(Micros, Rc<Packet>)>) -> bool {
+        let trouble = self.trouble;
+        match trouble {
+            Trouble::Lose(share) if self.meets(share) => copies.clear(),
+            Trouble::LoseInBursts { bad, good } if self.is_bad(from, to, now, micros(bad), micros(good)) => {
+                copies.clear();
+            }
+            Trouble::LoseAbove(bytes) if copies.iter().any(|(_, packet)| packet.bytes.len() > bytes) => {
+                copies.clear();
+            }
+            Trouble::Duplicate { share, within } if self.meets(share) => {
+                let Some((at, packet)) = copies.first() else { return false };
+                let late = at + self.rng.random_range(0..=micros(within));
+                copies.push((late, Rc::clone(packet)));
+            }
+            Trouble::Delay { share, by } if self.meets(share) => {
+                let by = self.rng.random_range(0..=micros(by));
+                copies.iter_mut().for_each(|(at, _)| *at += by);
+            }
+            Trouble::Flip { share, bits } if self.meets(share) => {
+                let bits = self.rng.random_range(1..=bits.max(1));
+                self.damage(copies, |rng, bytes| flip(rng, bytes, bits));
+            }
+            Trouble::Resize(share) if self.meets(share) => self.damage(copies, resize),
+            _ => return false,
+        }
+        true
+    }
+
+    fn damage(
+        &mut self,
+        copies: &mut [(Micros, Rc<Packet>)],
+        damage: impl Fn(&mut ChaCha8Rng, &mut BytesMut),
+    ) {
+        for (_, packet) in copies {
+            let mut bytes = BytesMut::from(&packet.bytes[..]);
+            damage(&mut self.rng, &mut bytes);
+            *packet = Rc::new(Packet {
+                from: packet.from,
+                origin: packet.origin,
+                bytes: bytes.freeze(),
+                kind: packet.kind,
+                to_everyone: packet.to_everyone,
+                message: None,
+            });
+        }
+    }
+
+    fn is_bad(&mut self, from: usize, to: usize, now: Micros, bad: Micros, good: Micros) -> bool {
+        let rng = &mut self.rng;
+        let mut draw = |is_bad: bool| rng.random_range(0..=2 * if is_bad { bad } else { good }) + 1;
+        let (is_bad, until) = self.links.entry((from, to)).or_insert_with(|| (false, now + draw(false)));
+        while *until <= now {
+            *is_bad = !*is_bad;
+            *until += draw(*is_bad);
+        }
+        *is_bad
+    }
+}
+
+/// Half of the bits in the headers, where they do most.
+fn flip(rng: &mut ChaCha8Rng, bytes: &mut BytesMut, bits: u32) {
+    for _ in 0..bits {
+        let reach = if rng.random() { bytes.len() } else { bytes.len().min(64) };
+        if reach > 0 {
+            let place = rng.random_range(0..reach);
+            bytes[place] ^= 1 << rng.random_range(0..8);
+        }
+    }
+}
+
+fn resize(rng: &mut ChaCha8Rng, bytes: &mut BytesMut) {
+    match rng.random_range(0..3) {
+        0 => bytes.truncate(rng.random_range(0..=bytes.len())),
+        1 => {
+            let more = rng.random_range(1..100);
+            bytes.extend_from_slice(&noise(rng, more));
+        }
+        _ => {
+            // Two datagrams in one.
+            let copy = bytes.clone();
+            bytes.extend_from_slice(&copy);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What the core engine writes down, and how much of it is kept.
+
+use std::time::Duration;
+
+use quorate_membership::{NodeId, Transmit};
+
+use crate::History;
+use crate::history::{Life, Record, What};
+use crate::invariants::{Checker, Violation};
+
+/// A run's record as it is made: each line goes to the checker at once, and those that are asked for are kept.
+pub(crate) struct Journal {
+    history: History,
+    keeps: Keeps,
+    checker: Checker,
+    violation: Option<Violation>,
+}
+
+/// How much of a run is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Keeps {
+    /// What applications saw, for properties that are looked at afterwards.
+    Outside,
+    /// Every line.
+    All,
+}
+
+impl Journal {
+    /// An empty one of these nodes.
+    pub(crate) fn new(nodes: impl IntoIterator<Item = NodeId>, checker: Checker, keeps: Keeps) -> Self {
+        Self { history: History::new(nodes), keeps, checker, violation: None }
+    }
+
+    pub(crate) fn record(&mut self, at: Duration, life: Option<Life>, what: What) {
+        let record = Record { at, life, what };
+        if self.violation.is_none()
+            && let Err(violation) = self.checker.see(&record)
+        {
+            self.violation = Some(violation);
+        }
+        self.history.pass(&record);
+        match self.keeps {
+            Keeps::Outside if matches!(record.what, What::Inside(_)) => {}
+            Keeps::All | Keeps::Outside => self.history.push(record),
+        }
+    }
+
+    pub(crate) fn sent(&mut self, at: Duration, life: Life, transmit: &Transmit) {
+        self.history.sent(at, life, transmit);
+    }
+
+    /// The first invariant that did not hold, if one did not.
+    pub(crate) fn violation(&self) -> Result<(), Violation> {
+        self.violation.clone().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn end(&mut self, at: Duration) {
+        self.history.end(at);
+    }
+
+    /// The same, with what can only be said at the end.
+    pub(crate) fn verdict(&mut self) -> Result<(), Violation> {
+        self.violation()?;
+        self.checker.end(self.history.ended_at())
+    }
+
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.history.fingerprint()
+    }
+
+    pub(crate) fn datagrams(&self) -> u64 {
+        self.history.datagrams()
+    }
+
+    /// What was kept.
+    pub(crate) fn into_history(self) -> History {
+        self.history
+    }
+}

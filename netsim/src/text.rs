@@ -1,0 +1,498 @@
+//! Faults and scenarios as text: what `Display` writes is read here.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use quorate_membership::Guarantee;
+
+use crate::fault::{Fate, Kind, Point, Share, Trouble};
+use crate::scenario::{Load, Scenario};
+use crate::{Fault, scenario};
+
+/// Text that is no [`Fault`] or no [`Scenario`].
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub struct ParseScenarioError {
+    /// The line, from 1; `None` if there is but one.
+    pub line: Option<usize>,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl std::fmt::Display for ParseScenarioError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.line.iter().try_for_each(|line| write!(f, "line {line}: "))?;
+        f.write_str(&self.what)
+    }
+}
+
+/// The pieces of `text` that stand for each `{}` of `template`, if it is of that form.
+fn fill<'a, const N: usize>(template: &str, text: &'a str) -> Option<[&'a str; N]> {
+    let mut words = template.split("{}");
+    let mut rest = text.strip_prefix(words.next()?)?;
+    let mut pieces = [""; N];
+    for (piece, word) in pieces.iter_mut().zip(words) {
+        let end = if word.is_empty() { rest.len() } else { rest.find(word)? };
+        *piece = &rest[..end];
+        rest = &rest[end + word.len()..];
+    }
+    rest.is_empty().then_some(pieces)
+}
+
+/// A value in a text.
+pub(crate) trait Value: Sized {
+    const NAME: &'static str;
+    fn read(text: &str) -> Option<Self>;
+}
+
+fn value<T: Value>(text: &str) -> Result<T, String> {
+    T::read(text).ok_or_else(|| format!("`{text}` is not {}", T::NAME))
+}
+
+macro_rules! numbers {
+    ($($number:ty)*) => {$(
+        impl Value for $number {
+            const NAME: &'static str = "a whole number, or too large";
+            fn read(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
+        }
+    )*};
+}
+
+numbers!(u32 i32 u64 usize);
+
+impl Value for bool {
+    const NAME: &'static str = "yes or no";
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "yes" => Some(true),
+            "no" => Some(false),
+            _ => None,
+        }
+    }
+}
+
+/// As Rust prints it: `1.5s`, `200ms`, `50µs`; `us` is understood too.
+impl Value for Duration {
+    const NAME: &'static str = "a length of time, such as 1.5s, 200ms, 50us";
+    fn read(text: &str) -> Option<Self> {
+        let number = text.trim_end_matches(char::is_alphabetic);
+        let unit: u64 = match &text[number.len()..] {
+            "s" => 1_000_000_000,
+            "ms" => 1_000_000,
+            "us" | "µs" => 1000,
+            "ns" => 1,
+            _ => return None,
+        };
+        let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+        let mut nanos = whole.parse::<u64>().ok()?.checked_mul(unit)?;
+        let mut digit_is = unit;
+        for digit in part.chars() {
+            digit_is /= 10;
+            nanos = nanos.checked_add(u64::from(digit.to_digit(10)?) * digit_is)?;
+        }
+        Some(Self::from_nanos(nanos))
+    }
+}
+
+impl Value for Share {
+    const NAME: &'static str = "a share in percent, from 0 to 100";
+    fn read(text: &str) -> Option<Self> {
+        let percent: f64 = text.parse().ok()?;
+        (0.0..=100.0).contains(&percent).then(|| Self((percent * 10_000.0).round() as u32))
+    }
+}
+
+impl Value for Guarantee {
+    const NAME: &'static str = "a guarantee (agreed or safe)";
+    fn read(text: &str) -> Option<Self> {
+        [Self::Agreed, Self::Safe].into_iter().find(|guarantee| guarantee.to_string() == text)
+    }
+}
+
+impl Value for Kind {
+    const NAME: &'static str = "a kind of datagram";
+    fn read(text: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, many, one)| text == *many || text == *one).map(|(kind, ..)| *kind)
+    }
+}
+
+impl Value for Trouble {
+    const NAME: &'static str = "a trouble: lose, duplicate, delay, flip, or cut or pad datagrams";
+    fn read(text: &str) -> Option<Self> {
+        let share = |text| Share::read(text);
+        let time = |text| Duration::read(text);
+        Some(if let Some([bad, good]) = fill("lose bursts of {} every {}", text) {
+            Self::LoseInBursts { bad: time(bad)?, good: time(good)? }
+        } else if let Some([bytes]) = fill("lose all above {} bytes", text) {
+            Self::LoseAbove(bytes.parse().ok()?)
+        } else if let Some([of]) = fill("lose {} %", text) {
+            Self::Lose(share(of)?)
+        } else if let Some([of, within]) = fill("duplicate {} % within {}", text) {
+            Self::Duplicate { share: share(of)?, within: time(within)? }
+        } else if let Some([of, by]) = fill("delay {} % by up to {}", text) {
+            Self::Delay { share: share(of)?, by: time(by)? }
+        } else if let Some([bits, of]) = fill("flip up to {} bits in {} %", text) {
+            Self::Flip { bits: bits.parse().ok()?, share: share(of)? }
+        } else if let Some([of]) = fill("cut or pad {} %", text) {
+            Self::Resize(share(of)?)
+        } else {
+            return None;
+        })
+    }
+}
+
+impl Value for Point {
+    const NAME: &'static str = "a point in the life of a node";
+    fn read(text: &str) -> Option<Self> {
+        let points = Self::PHASES
+            .map(Self::Enters)
+            .into_iter()
+            .chain([Self::Stores, Self::HasStored])
+            .chain(Kind::ALL.iter().flat_map(|(kind, ..)| [Self::Sends(*kind), Self::HasSent(*kind)]));
+        points.into_iter().find(|point| point.to_string() == text)
+    }
+}
+
+impl Value for Vec<Vec<u32>> {
+    const NAME: &'static str = "a list of parts, such as [1, 2] | [3]";
+    fn read(text: &str) -> Option<Self> {
+        let part = |part: &str| -> Option<Vec<u32>> {
+            let nodes = part.trim().strip_prefix('[')?.strip_suffix(']')?;
+            nodes
+                .split(',')
+                .filter(|node| !node.trim().is_empty())
+                .map(|node| node.trim().parse().ok())
+                .collect()
+        };
+        text.split('|').map(part).collect()
+    }
+}
+
+fn fault(text: &str) -> Result<Fault, String> {
+    Ok(if let Some([node]) = fill("node {} crashes", text) {
+        Fault::Crash(value(node)?)
+    } else if let Some([node]) = fill("node {} starts again", text) {
+        Fault::Restart(value(node)?)
+    } else if let Some([parts]) = fill("partition {}", text) {
+        Fault::Partition(value(parts)?)
+    } else if let Some([to, from]) = fill("node {} no longer hears node {}", text) {
+        Fault::CutOneWay { from: value(from)?, to: value(to)? }
+    } else if text == "the network heals" {
+        Fault::Heal
+    } else if let Some([a, b]) = fill("nodes {} and {} no longer hear each other", text) {
+        Fault::Cut(value(a)?, value(b)?)
+    } else if let Some([a, b]) = fill("nodes {} and {} hear each other again", text) {
+        Fault::Mend(value(a)?, value(b)?)
+    } else if let Some([lasts, rest]) = fill("for {} {}", text) {
+        disturbance(value(lasts)?, rest)?
+    } else if let Some([which]) = fill("the next {} is lost", text) {
+        caught(which, Fate::Lost)?
+    } else if let Some([which, by]) = fill("the next {} is late by {}", text) {
+        caught(which, Fate::Late(value(by)?))?
+    } else if let Some([which, after]) = fill("the next {} comes again after {}", text) {
+        caught(which, Fate::Twice(value(after)?))?
+    } else if let Some([count]) = fill("{} old datagrams come again", text) {
+        Fault::Replay(value(count)?)
+    } else if let Some([count]) = fill("{} datagrams of another cluster come in", text) {
+        Fault::Foreign(value(count)?)
+    } else if let Some([node]) = fill("node {} leaves", text) {
+        Fault::Leave(value(node)?)
+    } else if let Some([node]) = fill("node {} loses its record", text) {
+        Fault::LoseRecord(value(node)?)
+    } else if let Some([node]) = fill("node {} gets back an older record", text) {
+        Fault::RollBackRecord(value(node)?)
+    } else if let Some([node, lasts]) = fill("node {} pauses for {}", text) {
+        Fault::Pause { node: value(node)?, lasts: value(lasts)? }
+    } else if let Some([node, lasts]) = fill("node {} freezes for {}", text) {
+        Fault::Freeze { node: value(node)?, lasts: value(lasts)? }
+    } else if let Some([node, each, lasts]) = fill("node {} takes {} a datagram for {}", text) {
+        Fault::Slow { node: value(node)?, each: value(each)?, lasts: value(lasts)? }
+    } else if let Some([node, each, lasts]) = fill("node {} takes {} a write for {}", text) {
+        Fault::SlowDisk { node: value(node)?, each: value(each)?, lasts: value(lasts)? }
+    } else if let Some([node, lasts]) = fill("node {} reads no events for {}", text) {
+        Fault::Unread { node: value(node)?, lasts: value(lasts)? }
+    } else if let Some([node, ppm]) = fill("the clock of node {} drifts by {} ppm", text) {
+        Fault::Drift { node: value(node)?, ppm: value(ppm)? }
+    } else if let Some([node, count, guarantee, length]) =
+        fill("node {} sends {} {} messages of {} bytes", text)
+    {
+        Fault::Send {
+            node: value(node)?,
+            count: value(count)?,
+            length: value(length)?,
+            guarantee: value(guarantee)?,
+        }
+    } else if let Some([node, point, then]) = fill("when node {} {}: {}", text) {
+        Fault::When { node: value(node)?, point: value(point)?, then: Box::new(fault(then)?) }
+    } else {
+        return Err(format!("`{text}` is no fault that there is"));
+    })
+}
+
+fn disturbance(lasts: Duration, text: &str) -> Result<Fault, String> {
+    let (text, to) = match text.rsplit_once(" to node ") {
+        Some((text, node)) => (text, Some(value(node)?)),
+        None => (text, None),
+    };
+    let (text, from) = match text.rsplit_once(" from node ") {
+        Some((text, node)) => (text, Some(value(node)?)),
+        None => (text, None),
+    };
+    let Some((trouble, kind)) = text.rsplit_once(" of ") else {
+        return Err(format!("`{text}` does not say of which datagrams, such as `of tokens`"));
+    };
+    Ok(Fault::Disturb { lasts, trouble: value(trouble)?, kind: value(kind)?, from, to })
+}
+
+fn caught(text: &str, fate: Fate) -> Result<Fault, String> {
+    let (kind, after) = match text.split_once(" but ") {
+        Some((kind, after)) => (kind, value(after)?),
+        None => (text, 0),
+    };
+    Ok(Fault::Catch { kind: value(kind)?, after, fate })
+}
+
+impl FromStr for Fault {
+    type Err = ParseScenarioError;
+
+    fn from_str(text: &str) -> Result<Self, ParseScenarioError> {
+        fault(text.trim()).map_err(|what| ParseScenarioError { line: None, what })
+    }
+}
+
+impl TryFrom<String> for Fault {
+    type Error = ParseScenarioError;
+
+    fn try_from(text: String) -> Result<Self, ParseScenarioError> {
+        text.parse()
+    }
+}
+
+impl From<Fault> for String {
+    fn from(fault: Fault) -> Self {
+        fault.to_string()
+    }
+}
+
+/// Empty lines and what follows a `#` are passed over.
+impl FromStr for Scenario {
+    type Err = ParseScenarioError;
+
+    fn from_str(text: &str) -> Result<Self, ParseScenarioError> {
+        let mut scenario = None;
+        for (n, line) in text.lines().enumerate() {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if line.is_empty() {
+                continue;
+            }
+            let read = match &mut scenario {
+                None => first(line).map(|first| scenario = Some(first)),
+                Some(scenario) => further(scenario, line),
+            };
+            read.map_err(|what| ParseScenarioError { line: Some(n + 1), what })?;
+        }
+        scenario.ok_or_else(|| ParseScenarioError {
+            line: None,
+            what: "no scenario, only empty lines".to_owned(),
+        })
+    }
+}
+
+fn first(line: &str) -> Result<Scenario, String> {
+    let Some([nodes, length, token, seed]) = fill("{} nodes for {}, token timeout {}, seed {}", line) else {
+        return Err(format!(
+            "`{line}` is not how a scenario begins: 3 nodes for 2s, token timeout 200ms, seed 7"
+        ));
+    };
+    Ok(Scenario::new(value(nodes)?, value(length)?).token(value(token)?).seed(value(seed)?))
+}
+
+fn further(scenario: &mut Scenario, line: &str) -> Result<(), String> {
+    if let Some([every, until, longest, safe]) =
+        fill("each sends every {} until {}, up to {} bytes, {} % safe", line)
+    {
+        scenario.load = Some(Load {
+            every: value(every)?,
+            until: value(until)?,
+            longest: value(longest)?,
+            safe_percent: value(safe)?,
+        });
+    } else if let Some([key, text]) = fill("with {} {}", line) {
+        let Some((_, setting)) = scenario.settings().into_iter().find(|(name, _)| *name == key) else {
+            return Err(format!("`{key}` is not a setting"));
+        };
+        match setting {
+            scenario::Setting::Time(time) => *time = value(text)?,
+            scenario::Setting::Count(count) => *count = value(text)?,
+            scenario::Setting::Number(number) => *number = value(text)?,
+            scenario::Setting::Size(size) => *size = value(text)?,
+            scenario::Setting::Seq(seq) => *seq = quorate_membership::Seq::new(value(text)?),
+            scenario::Setting::Flag(flag) => *flag = value(text)?,
+        }
+    } else if let Some([at]) = fill("calm from {}", line) {
+        scenario.calm_at = Some(value(at)?);
+    } else if let Some([at, text]) = fill("at {} {}", line) {
+        scenario.timeline.push((value(at)?, fault(text)?));
+    } else {
+        return Err(format!(
+            "`{line}` is neither a fault (at TIME ...), a setting (with NAME VALUE), a load (each sends ...) nor the end \
+             of the trouble (calm from TIME)"
+        ));
+    }
+    Ok(())
+}
+
+impl TryFrom<String> for Scenario {
+    type Error = ParseScenarioError;
+
+    fn try_from(text: String) -> Result<Self, ParseScenarioError> {
+        text.parse()
+    }
+}
+
+impl From<Scenario> for String {
+    fn from(scenario: Scenario) -> Self {
+        scenario.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// One of each.
+    fn all() -> Vec<Fault> {
+        let troubles = [
+            Trouble::Lose(Share(1234)),
+            Trouble::LoseInBursts { bad: ms(20), good: ms(1500) },
+            Trouble::LoseAbove(500),
+            Trouble::Duplicate { share: Share::percent(5), within: ms(10_000) },
+            Trouble::Delay { share: Share::percent(100), by: Duration::from_micros(1500) },
+            Trouble::Flip { share: Share::percent(1), bits: 8 },
+            Trouble::Resize(Share::percent(2)),
+        ];
+        let disturb = |(n, trouble): (u32, Trouble)| Fault::Disturb {
+            lasts: ms(2000),
+            trouble,
+            kind: Kind::ALL[n as usize].0,
+            from: (n % 2 == 0).then_some(1),
+            to: (n % 3 == 0).then_some(2),
+        };
+        let mut faults: Vec<Fault> = (0..).zip(troubles).map(disturb).collect();
+        for (kind, ..) in Kind::ALL {
+            for fate in [Fate::Lost, Fate::Late(ms(300)), Fate::Twice(ms(5))] {
+                faults.push(Fault::Catch { kind, after: 0, fate });
+                faults.push(Fault::Catch { kind, after: 3, fate });
+            }
+            for point in [Point::Sends(kind), Point::HasSent(kind)] {
+                faults.push(Fault::When { node: 3, point, then: Box::new(Fault::Crash(3)) });
+            }
+        }
+        for phase in Point::PHASES {
+            let then = Box::new(Fault::Partition(vec![vec![1], vec![2, 3]]));
+            faults.push(Fault::When { node: 3, point: Point::Enters(phase), then });
+        }
+        for point in [Point::Stores, Point::HasStored] {
+            faults.push(Fault::When { node: 3, point, then: Box::new(Fault::Restart(3)) });
+        }
+        faults.extend([
+            Fault::Crash(1),
+            Fault::Restart(2),
+            Fault::Partition(vec![vec![1, 2], vec![], vec![3]]),
+            Fault::CutOneWay { from: 1, to: 2 },
+            Fault::Heal,
+            Fault::Cut(1, 2),
+            Fault::Mend(1, 2),
+            Fault::Replay(20),
+            Fault::Foreign(7),
+            Fault::Leave(3),
+            Fault::LoseRecord(3),
+            Fault::RollBackRecord(3),
+            Fault::Pause { node: 1, lasts: ms(1250) },
+            Fault::Freeze { node: 1, lasts: ms(1250) },
+            Fault::Slow { node: 2, each: Duration::from_micros(700), lasts: ms(300) },
+            Fault::SlowDisk { node: 2, each: ms(40), lasts: ms(300) },
+            Fault::Unread { node: 2, lasts: ms(300) },
+            Fault::Drift { node: 2, ppm: -500 },
+            Fault::Send { node: 1, count: 50, length: 0, guarantee: Guarantee::Safe },
+        ]);
+        faults
+    }
+
+    #[test]
+    fn what_a_fault_prints_is_read_as_that_fault() {
+        for fault in all() {
+            assert_eq!(fault.to_string().parse(), Ok(fault));
+        }
+    }
+
+    #[test]
+    fn what_a_scenario_prints_is_read_as_that_scenario() {
+        let mut scenario = Scenario::new(3, ms(20_000))
+            .seed(u64::MAX)
+            .token(ms(350))
+            .load(Load {
+                every: Duration::from_micros(1700),
+                until: ms(1500),
+                longest: 2000,
+                safe_percent: 30,
+            })
+            .calm(ms(9000));
+        for (n, (_, setting)) in (20..).zip(scenario.settings()) {
+            match setting {
+                scenario::Setting::Time(time) => *time = ms(n),
+                scenario::Setting::Count(count) => *count = n as u32,
+                scenario::Setting::Number(number) => *number = n,
+                scenario::Setting::Size(size) => *size = n as usize,
+                scenario::Setting::Seq(seq) => *seq = quorate_membership::Seq::new(n as u32),
+                scenario::Setting::Flag(flag) => *flag = !*flag,
+            }
+        }
+        for fault in all() {
+            scenario = scenario.at(ms(700), fault);
+        }
+        assert_eq!(scenario.to_string().parse(), Ok(scenario));
+    }
+
+    #[test]
+    fn an_error_names_the_line_and_what_is_wrong_with_it() {
+        let error = |text: &str| text.parse::<Scenario>().unwrap_err().to_string();
+        let start = "# a comment\n\n2 nodes for 1s, token timeout 200ms, seed 1 # another\n";
+        assert_eq!(
+            error(&format!("{start}at 1s node x crashes\n")),
+            "line 4: `x` is not a whole number, or too large"
+        );
+        assert_eq!(
+            error(&format!("{start}at soon node 1 crashes\n")),
+            "line 4: `soon` is not a length of time, such as 1.5s, 200ms, 50us"
+        );
+        assert_eq!(
+            error(&format!("{start}at 1s node 1 explodes")),
+            "line 4: `node 1 explodes` is no fault that there is"
+        );
+        assert_eq!(error(&format!("{start}with luck 7")), "line 4: `luck` is not a setting");
+        assert!(error("three nodes").starts_with("line 1: `three nodes` is not how a scenario begins"));
+        assert_eq!(error("\n#\n"), "no scenario, only empty lines");
+        assert_eq!(
+            error(&format!("{start}at 1s when node 1 enters limbo: node 1 crashes")),
+            "line 4: `enters limbo` is not a point in the life of a node"
+        );
+    }
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        for time in
+            [ms(0), ms(1), ms(1500), ms(2000), Duration::from_micros(1_000_001), Duration::from_nanos(1500)]
+        {
+            assert_eq!(Duration::read(&format!("{time:?}")), Some(time));
+        }
+        for wrong in ["", "1", "ms", "-1s", "1.x2s", "99999999999999999999s", "99999999999999s"] {
+            assert_eq!(Duration::read(wrong), None, "{wrong}");
+        }
+    }
+}
