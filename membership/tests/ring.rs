@@ -636,6 +636,18 @@ fn a_commit_token_with_a_number_behind_which_no_ring_can_come_is_refused() {
 }
 
 #[test]
+fn a_ring_number_that_was_driven_to_its_limit_leaves_room_to_go_on() {
+    let mut lab = Lab::ring(2);
+    let join = Join { from: node(2), leave: false, ring_seq: 1 << 62, proc: vec![node(2)], failed: vec![] };
+    lab.deliver_raw(1, Some(2), &bytes(&Message::Join(join)));
+    lab.until("a ring beyond", |lab| (1..=2).all(|id| lab.regular(id).ring.seq > 1 << 62));
+    lab.crash(2);
+    lab.until_ring(&[1]);
+    lab.start(2);
+    lab.until_ring(&[1, 2]);
+}
+
+#[test]
 fn a_wild_number_in_a_commit_token_costs_no_time() {
     let mut lab = Lab::new(0);
     lab.start(2);

@@ -47,6 +47,9 @@ pub(super) struct Local {
 impl Local {
     /// Ring sequence numbers are made durable this many at a time.
     const BLOCK: u64 = 1024;
+    /// No ring's number gets here by itself: a JOIN that says so is a mistake or an attack. It is believed up to here,
+    /// and rings may go on to twice as much, beyond which there would soon be no room, for ever: it is in the record.
+    pub(super) const MAX_RING_SEQ: u64 = 1 << 62;
 
     pub(super) fn new(config: &Config, stored: Stored, entropy: [u8; 32]) -> Self {
         let me = config.node;
@@ -90,6 +93,11 @@ impl Local {
         if self.attempted.saturating_add(Self::BLOCK / 2) > self.wanted.ring_seq {
             self.wanted.ring_seq = self.attempted.saturating_add(Self::BLOCK);
         }
+    }
+
+    /// Whether a JOIN may name this number: no jump beyond the limit, but steps of those who are there already.
+    pub(super) fn may_be_heard(&self, ring_seq: u64) -> bool {
+        ring_seq <= Self::MAX_RING_SEQ.max(self.heard.saturating_add(1 << 32))
     }
 
     pub(super) fn hear_ring_seq(&mut self, ring_seq: u64) {

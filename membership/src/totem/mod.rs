@@ -152,9 +152,6 @@ impl Totem {
     const QUEUE: usize = 4 << 20;
     /// How many datagrams wait for the stored record to be durable.
     const WAITING: usize = 64;
-    /// A JOIN or commit token with a ring sequence number above this is a mistake or an attack: there would be no room
-    /// to go on, and it would be in the stored record.
-    const MAX_RING_SEQ: u64 = 1 << 62;
 
     /// A node that is about to start; it says nothing until its stored record is durable.
     ///
@@ -260,7 +257,7 @@ impl Totem {
                 State::Commit(_) | State::Left(_) => None,
             },
             Message::Commit(token) => {
-                if token.ring.seq > Self::MAX_RING_SEQ {
+                if token.ring.seq > 2 * Local::MAX_RING_SEQ {
                     local.out.refuse(Refusal::Field);
                     return None;
                 }
@@ -300,7 +297,7 @@ impl Totem {
         if join.from == local.me {
             return None;
         }
-        if join.ring_seq > Self::MAX_RING_SEQ {
+        if !local.may_be_heard(join.ring_seq) {
             local.out.refuse(Refusal::Field);
             return None;
         }
