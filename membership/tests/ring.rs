@@ -4,15 +4,19 @@
 
 mod lab;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::time::Duration;
 
-use lab::chaos::chaos;
+use lab::chaos::{chaos, tempest};
 use lab::{Fate, Lab, ids, ms, node};
 use proptest::prelude::*;
-use quorate_membership::wire::Message;
-use quorate_membership::{Cause, Event, Guarantee, MulticastError, Refusal, Seq, Service};
+use quorate_membership::wire::packing::Packet;
+use quorate_membership::wire::{
+    self, CommitEntry, CommitToken, Join, Message, Multicast, Order, RtrEntry, Token,
+};
+use quorate_membership::{Cause, Event, Guarantee, MulticastError, Refusal, RingId, Seq, Service};
 use rand::Rng;
 
 use Guarantee::{Agreed, Safe};
@@ -33,6 +37,22 @@ fn nodes_that_start_together_form_one_ring() {
     for n in [2, 3, 5, 9, 16] {
         let lab = Lab::ring(n);
         assert_eq!(lab.regular(1).ring.representative, node(1));
+        lab.check();
+    }
+}
+
+#[test]
+fn a_crowd_that_starts_within_a_moment_forms_a_ring_without_waiting_for_a_timeout() {
+    for seed in 0..50 {
+        let mut lab = Lab::new(seed);
+        lab.filter(|_, _, _, rng| Fate::Delay(Duration::from_micros(rng.random_range(0..1000))));
+        for id in 1..=8 {
+            lab.start(id);
+            let pause = lab.rng.random_range(0..4000);
+            lab.run(Duration::from_micros(pause));
+        }
+        let took = lab.until_ring(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        assert!(took < lab.config.token / 2, "seed {seed}: took {took:?}");
         lab.check();
     }
 }
@@ -464,6 +484,13 @@ fn a_second_process_with_our_id_is_told_to_go() {
     lab.run(ms(50));
     assert_eq!(lab.regular(1).members.len(), 2, "the one that has company stays");
 
+    let mut survivor = Lab::new(5);
+    survivor.start(1);
+    survivor.run(ms(1000));
+    survivor.deliver_raw(1, None, &join);
+    assert_eq!(survivor.regular(1).members, ids(&[1]), "so does one that has been alone for long");
+    assert!(!survivor.events(1).iter().any(|event| matches!(event, Event::Left(_))));
+
     let mut alone = Lab::new(5);
     alone.start(1);
     alone.until_ring(&[1]);
@@ -519,6 +546,245 @@ fn random_bytes_and_strangers_tokens_are_counted_and_change_nothing() {
     assert_eq!(*lab.regular(2), before);
 }
 
+#[test]
+fn what_one_delivered_as_safe_behind_a_hole_the_other_delivers_too_though_its_recovery_failed() {
+    for alone in [true, false] {
+        let mut lab = Lab::ring(4);
+        // Nobody hears what node 3 says; node 4 sleeps through the first change.
+        lab.filter(|from, _, message, _| match message {
+            Message::Multicast(_) if from == node(3) => Fate::Drop,
+            _ => Fate::Deliver,
+        });
+        lab.send(3, Agreed, "only node 3 has it");
+        lab.run(ms(1));
+        lab.send(1, Safe, "behind it");
+        lab.run(ms(1));
+        lab.crash(3);
+        lab.stall(4, ms(5000));
+        lab.until("node 1 goes on", |lab| lab.regular(1).members == ids(&[1, 2]));
+        assert_eq!(lab.texts(1), ["behind it"]);
+        // Node 2 loses the token with which it would have followed.
+        lab.lose_all();
+        assert_eq!(lab.regular(2).members.len(), 4);
+        lab.calm();
+        if alone {
+            lab.cut(&[2], &[1, 4]);
+            lab.until_ring(&[2]);
+        } else {
+            lab.cut(&[1], &[2, 4]);
+            lab.stall(4, ms(0));
+            lab.until_ring(&[2, 4]);
+            assert_eq!(lab.texts(4), ["behind it"], "S8: who comes along learns what is owed");
+        }
+        assert_eq!(lab.texts(2), ["behind it"], "S15");
+        lab.calm();
+        lab.stall(4, ms(0));
+        lab.until_ring(&[1, 2, 4]);
+        lab.check();
+    }
+}
+
+#[test]
+fn a_full_window_still_lets_a_missing_frame_be_sent_again() {
+    let mut lab = Lab::new(0);
+    lab.config.window_size = 4096;
+    lab.config.max_messages = 4096;
+    lab.config.miss_count_const = 8;
+    lab.config.netmtu = 128;
+    for id in 1..=2 {
+        lab.start(id);
+    }
+    lab.until_ring(&[1, 2]);
+    let rings = lab.totem(1).stats().rings;
+    let mut lost = false;
+    lab.filter(move |_, _, message, _| match message {
+        Message::Multicast(frame) if frame.seq == Seq::new(100) && !lost => {
+            lost = true;
+            Fate::Drop
+        }
+        _ => Fate::Deliver,
+    });
+    lab.try_send(1, Agreed, vec![0; 1 << 20]).unwrap();
+    lab.until("delivered", |lab| lab.deliveries(2).len() == 1);
+    assert_eq!(lab.totem(1).stats().rings, rings, "and nobody is put out for it");
+}
+
+fn bytes(message: &Message) -> bytes::Bytes {
+    wire::encode(message, Order::Little)
+}
+
+/// Node 1, which nobody has seen, asks node 2 to form a ring with it; returns a commit token for that.
+fn invited_by_node_1(lab: &mut Lab, ring_seq: u64) -> CommitToken {
+    let members = vec![node(1), node(2)];
+    let join = Join { from: node(1), leave: false, ring_seq: 5, proc: members.clone(), failed: vec![] };
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Join(join)));
+    let ring = RingId { representative: node(1), seq: ring_seq };
+    let start = Seq::new(0);
+    let entry = CommitEntry { ring, aru: start, high_delivered: start, received: true };
+    CommitToken { from: node(1), token_seq: 1, ring, members, entries: vec![entry] }
+}
+
+#[test]
+fn a_commit_token_with_a_number_behind_which_no_ring_can_come_is_refused() {
+    let mut lab = Lab::new(0);
+    lab.start(2);
+    lab.until_ring(&[2]);
+    let token = invited_by_node_1(&mut lab, u64::MAX);
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(token)));
+    assert_eq!(lab.totem(2).stats().refused.get(&Refusal::Field), Some(&1));
+    lab.start(1);
+    lab.until_ring(&[1, 2]);
+}
+
+#[test]
+fn a_ring_number_that_was_driven_to_its_limit_leaves_room_to_go_on() {
+    let mut lab = Lab::ring(2);
+    let join = Join { from: node(2), leave: false, ring_seq: 1 << 62, proc: vec![node(2)], failed: vec![] };
+    lab.deliver_raw(1, Some(2), &bytes(&Message::Join(join)));
+    lab.until("a ring beyond", |lab| (1..=2).all(|id| lab.regular(id).ring.seq > 1 << 62));
+    lab.crash(2);
+    lab.until_ring(&[1]);
+    lab.start(2);
+    lab.until_ring(&[1, 2]);
+}
+
+#[test]
+fn a_wild_number_in_a_commit_token_costs_no_time() {
+    let mut lab = Lab::new(0);
+    lab.start(2);
+    lab.until_ring(&[2]);
+    let old = lab.regular(2).ring;
+    let mut token = invited_by_node_1(&mut lab, 5000);
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(token.clone())));
+    let wild = CommitEntry { ring: old, aru: Seq::new(0x9000_0000), ..token.entries[0] };
+    token.entries.push(CommitEntry { received: false, ..wild });
+    let start = std::time::Instant::now();
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(token)));
+    assert!(start.elapsed() < ms(500), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_commit_token_that_comes_back_with_other_members_is_not_ours() {
+    let mut lab = Lab::new(0);
+    lab.start(2);
+    lab.until_ring(&[2]);
+    let token = invited_by_node_1(&mut lab, 5000);
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(token.clone())));
+    let commit = CommitToken { members: vec![node(1)], ..token.clone() };
+    for hop in [commit.clone(), commit] {
+        lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(hop)));
+    }
+    let mut turn = Token {
+        from: node(1),
+        seq: Seq::new(0),
+        token_seq: Seq::new(0),
+        aru: Seq::new(0),
+        aru_addr: None,
+        ring: token.ring,
+        backlog: 0,
+        fcc: 0,
+        retrans_flg: false,
+        rtr: vec![],
+    };
+    for _ in 0..8 {
+        lab.deliver_raw(2, Some(1), &bytes(&Message::Token(turn.clone())));
+        turn.token_seq = turn.token_seq.next();
+    }
+    lab.check();
+}
+
+#[test]
+fn standing_still_once_is_told_once() {
+    let mut lab = Lab::ring(2);
+    lab.now = lab.now + ms(200);
+    for _ in 0..3 {
+        lab.deliver_raw(2, Some(1), &bytes::Bytes::from_static(b"what waited in the socket"));
+    }
+    assert_eq!(lab.totem(2).stats().stalls, 1);
+}
+
+#[test]
+fn a_node_whose_timers_are_always_late_still_finds_out_that_the_others_are_gone() {
+    let mut lab = Lab::ring(2);
+    lab.crash(1);
+    lab.late(2, ms(90));
+    lab.until_ring(&[2]);
+}
+
+#[test]
+fn made_up_names_do_not_pile_up() {
+    let mut lab = Lab::ring(2);
+    for n in 0..100 {
+        let proc: Vec<_> = (0..384).map(|k| node(1000 + n * 384 + k)).collect();
+        let join = Join { from: node(1000), leave: false, ring_seq: 5, proc, failed: vec![] };
+        lab.deliver_raw(1, Some(1000), &bytes(&Message::Join(join)));
+    }
+    assert!(lab.totem(1).stats().refused.get(&Refusal::TooMany).is_some_and(|&n| n > 90));
+    lab.until_ring(&[1, 2]);
+}
+
+#[test]
+fn a_frame_of_one_who_is_not_in_the_ring_is_refused() {
+    let mut lab = Lab::ring(2);
+    let ring = lab.regular(1).ring;
+    let packet = Packet { fragmented: 1, continuation: 0, pieces: vec![bytes::Bytes::from(vec![0; 1000])] };
+    for n in 0..10 {
+        let frame = Multicast {
+            from: node(50 + n),
+            seq: Seq::new(50 + n),
+            this_seqno: 0,
+            ring,
+            guarantee: Agreed,
+            encapsulated: false,
+            payload: packet.encode(),
+            raw: bytes::Bytes::new(),
+        };
+        lab.deliver_raw(1, Some(2), &bytes(&Message::Multicast(frame)));
+    }
+    assert_eq!(lab.totem(1).stats().refused.get(&Refusal::Field), Some(&10));
+    lab.send(1, Agreed, "goes on");
+    lab.until("delivered", |lab| lab.texts(2) == ["goes on"]);
+}
+
+#[test]
+fn a_token_that_is_held_when_the_ring_is_installed_is_let_go() {
+    let mut lab = Lab::new(0);
+    lab.config.seqno_unchanged_const = 3;
+    for id in 1..=3 {
+        lab.start(id);
+    }
+    let took = lab.until_ring(&[1, 2, 3]);
+    assert!(took < ms(40), "{took:?}");
+}
+
+#[test]
+fn what_nobody_can_send_any_more_is_taken_off_the_retransmit_list() {
+    let mut lab = Lab::ring(2);
+    lab.send(1, Agreed, "all have it");
+    lab.run(ms(100));
+    let seen = Rc::new(RefCell::new(None));
+    let last = seen.clone();
+    lab.filter(move |_, _, message, _| {
+        if let Message::Token(token) = message {
+            *last.borrow_mut() = Some(token.clone());
+        }
+        Fate::Deliver
+    });
+    lab.until("node 1 has sent the token", |_| {
+        seen.borrow().as_ref().is_some_and(|token| token.from == node(1))
+    });
+    lab.lose_all();
+    let mut token = seen.take().unwrap();
+    let old = Seq::new(1);
+    token.rtr = vec![
+        RtrEntry { ring: token.ring, seq: old },
+        RtrEntry { ring: RingId { seq: 1, ..token.ring }, seq: old },
+    ];
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Token(token)));
+    let forwarded = seen.take().unwrap();
+    assert_eq!((forwarded.from, forwarded.rtr), (node(2), vec![]));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(std::env::var("CASES").map_or(40, |n| n.parse().unwrap())))]
 
@@ -535,7 +801,9 @@ fn seeds_of_the_environment() {
     let seeds = std::env::var("SEEDS").unwrap_or_else(|_| "0..20".into());
     let (start, end) = seeds.split_once("..").expect("SEEDS=first..end");
     for seed in start.parse::<u64>().unwrap()..end.parse().unwrap() {
-        let run = std::panic::catch_unwind(|| chaos(seed));
-        assert!(run.is_ok(), "seed {seed}");
+        for (name, story) in [("chaos", chaos as fn(u64)), ("tempest", tempest)] {
+            let run = std::panic::catch_unwind(|| story(seed));
+            assert!(run.is_ok(), "seed {seed} of {name}");
+        }
     }
 }

@@ -330,7 +330,18 @@ impl Bed {
             bed.ip_within(id, "link set lo up")?;
             bed.ip_within(id, "link set eth0 up")?;
         }
-        Ok(bed)
+        // A bridge loses what comes before its ports have noticed that they are up.
+        for _ in 0..500 {
+            let mut ready = ip(&format!("-n {hub} -d -o link show"))?.matches("state forwarding").count();
+            for id in 1..=NODES {
+                ready += ip(&format!("-n {prefix}n{id} -o link show eth0"))?.matches("state UP").count();
+            }
+            if ready == 2 * NODES as usize {
+                return Ok(bed);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Err("the bridge does not forward".to_owned())
     }
 
     fn address(&self, id: u32) -> Ipv4Addr {
@@ -391,7 +402,7 @@ impl Bed {
 
     fn ip_within(&self, id: u32, arguments: &str) -> Result<(), String> {
         match self {
-            Self::Namespaces { prefix } => ip(&format!("-n {prefix}n{id} {arguments}")),
+            Self::Namespaces { prefix } => ip(&format!("-n {prefix}n{id} {arguments}")).map(drop),
             Self::Loopback { .. } => Err("no namespaces here".to_owned()),
         }
     }
@@ -407,14 +418,15 @@ impl Drop for Bed {
     }
 }
 
-fn ip(arguments: &str) -> Result<(), String> {
+/// What `ip` prints.
+fn ip(arguments: &str) -> Result<String, String> {
     let output = Command::new("ip")
         .args(arguments.split_whitespace())
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("ip: {error}"))?;
     match output.status.success() {
-        true => Ok(()),
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         false => Err(format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim())),
     }
 }

@@ -1,6 +1,5 @@
 //! What the core engine writes down, and how much of it is kept.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use quorate_membership::{NodeId, Transmit};
@@ -9,12 +8,10 @@ use crate::History;
 use crate::history::{Life, Record, What};
 use crate::invariants::{Checker, Violation};
 
-/// A run's record as it is made: each line goes to the checker at once, and only the last ones are kept, unless the whole
-/// history is asked for.
+/// A run's record as it is made: each line goes to the checker at once, and those that are asked for are kept.
 pub(crate) struct Journal {
     history: History,
     keeps: Keeps,
-    latest: VecDeque<Record>,
     checker: Checker,
     violation: Option<Violation>,
 }
@@ -22,8 +19,6 @@ pub(crate) struct Journal {
 /// How much of a run is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Keeps {
-    /// The last lines only.
-    Latest,
     /// What applications saw, for properties that are looked at afterwards.
     Outside,
     /// Every line.
@@ -31,12 +26,9 @@ pub(crate) enum Keeps {
 }
 
 impl Journal {
-    /// How many lines are kept at least.
-    const LATEST: usize = 400;
-
     /// An empty one of these nodes.
     pub(crate) fn new(nodes: impl IntoIterator<Item = NodeId>, checker: Checker, keeps: Keeps) -> Self {
-        Self { history: History::new(nodes), keeps, latest: VecDeque::new(), checker, violation: None }
+        Self { history: History::new(nodes), keeps, checker, violation: None }
     }
 
     pub(crate) fn record(&mut self, at: Duration, life: Option<Life>, what: What) {
@@ -48,15 +40,9 @@ impl Journal {
         }
         self.history.pass(&record);
         match self.keeps {
-            Keeps::All => return self.history.push(record),
-            Keeps::Outside if matches!(record.what, What::Inside(_)) => return,
-            Keeps::Outside => return self.history.push(record),
-            Keeps::Latest => {}
+            Keeps::Outside if matches!(record.what, What::Inside(_)) => {}
+            Keeps::All | Keeps::Outside => self.history.push(record),
         }
-        if self.latest.len() == Self::LATEST {
-            self.latest.pop_front();
-        }
-        self.latest.push_back(record);
     }
 
     pub(crate) fn sent(&mut self, at: Duration, life: Life, transmit: &Transmit) {
@@ -87,10 +73,7 @@ impl Journal {
     }
 
     /// What was kept.
-    pub(crate) fn into_history(mut self) -> History {
-        for record in self.latest {
-            self.history.push(record);
-        }
+    pub(crate) fn into_history(self) -> History {
         self.history
     }
 }

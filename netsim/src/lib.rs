@@ -81,7 +81,7 @@
 //! [`Scenario::run_service`] lists what to keep away from.
 //!
 //! # What is simulated
-//! - One network with IP multicast, on [turmoil](::turmoil): a datagram takes a millisecond, a token goes one hop in
+//! - One network with IP multicast, on [turmoil]: a datagram takes a millisecond, a token goes one hop in
 //!   that time. Timeouts are scaled to it ([`Scenario::totem`]).
 //! - Crashes, restarts with the stored record, partitions into any parts, one-way cuts: [`Fault`].
 //! - A load of messages of any length, agreed and safe: [`Load`].

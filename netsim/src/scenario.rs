@@ -301,15 +301,10 @@ impl Scenario {
         let impossible = |why| self.fail(Reason::Impossible(why), History::default());
         self.check().and_then(|()| engine::core::can_run(self)).map_err(impossible)?;
         let (summary, result, _) = self.run_kept(Keeps::Outside);
-        if result.is_ok() {
-            return Ok(summary);
-        }
+        let Err(violation) = result else { return Ok(summary) };
         // The same again, and now every line is wanted.
-        let (_, result, history) = self.run_kept(Keeps::All);
-        match result {
-            Ok(()) => Ok(summary),
-            Err(violation) => Err(self.fail(Reason::Violation(violation), history)),
-        }
+        let (_, _, history) = self.run_kept(Keeps::All);
+        Err(self.fail(Reason::Violation(violation), history))
     }
 
     /// As [`Scenario::run_core`], with every line of what happened.

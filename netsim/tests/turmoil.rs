@@ -194,10 +194,13 @@ fn a_restart_within_the_token_timeout_is_a_change_of_the_ring_all_the_same() {
 
 #[test]
 fn messages_survive_whatever_happens_to_the_ring() {
-    for seed in 1..=3 {
+    // Short ones, many to a frame; and long ones, many frames each, of which a change always breaks one in the middle.
+    for (seed, every, longest) in
+        [(1, ms(8), 2000), (2, ms(8), 2000), (3, ms(30), 60_000), (4, ms(30), 60_000)]
+    {
         let scenario = Scenario::new(5, ms(9000))
             .seed(seed)
-            .load(Load { every: ms(8), until: ms(7000), longest: 4000, safe_percent: 40 })
+            .load(Load { every, until: ms(7000), longest, safe_percent: 40 })
             .at(ms(1500), Fault::Crash(5))
             .at(ms(2300), Fault::Restart(5))
             .at(ms(3200), Fault::Partition(vec![vec![1, 4], vec![2, 3, 5]]))
@@ -211,7 +214,7 @@ fn messages_survive_whatever_happens_to_the_ring() {
         for guarantee in [Guarantee::Agreed, Guarantee::Safe] {
             let delivered =
                 history.delivered(1).iter().filter(|message| message.guarantee == guarantee).count();
-            assert!(delivered > 500, "{delivered} {guarantee}");
+            assert!(delivered > 300, "{delivered} {guarantee}");
         }
         let in_transitional: usize =
             history.stays().values().flatten().map(|stay| stay.in_transitional.len()).sum();

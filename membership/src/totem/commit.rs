@@ -15,6 +15,8 @@ use crate::{Cause, NodeId, RingId, Seq, Time};
 
 /// The state of a node that has agreed to a ring.
 pub(super) struct Commit {
+    /// What all agreed on.
+    agreed: Lists,
     causes: Vec<Cause>,
     pub(super) ring: RingId,
     members: BTreeSet<NodeId>,
@@ -24,10 +26,17 @@ pub(super) struct Commit {
 }
 
 impl Commit {
-    pub(super) fn enter(causes: Vec<Cause>, mut token: CommitToken, now: Time, local: &mut Local) -> Self {
+    pub(super) fn enter(
+        agreed: Lists,
+        causes: Vec<Cause>,
+        mut token: CommitToken,
+        now: Time,
+        local: &mut Local,
+    ) -> Self {
         local.attempt(token.ring.seq);
         add_entry(&mut token, local);
         let mut commit = Self {
+            agreed,
             causes,
             ring: token.ring,
             members: token.members.iter().copied().collect(),
@@ -44,18 +53,34 @@ impl Commit {
         local.out.unicast(successor(local.me, &self.members), self.last_sent.clone());
     }
 
-    /// The second rotation: the token of this very ring (B14: the whole id), complete.
+    /// The second rotation: the token of this very ring (B14: the whole id) and of the members that were agreed on,
+    /// complete.
     pub(super) fn handle_commit(&mut self, token: CommitToken) -> Option<Transition> {
-        (token.ring == self.ring && token.entries.len() == token.members.len())
+        let ours = token.ring == self.ring && token.members.iter().eq(&self.members);
+        (ours && token.entries.len() == token.members.len())
             .then(|| Transition::Recovery { causes: std::mem::take(&mut self.causes), token })
     }
 
-    /// Only a member that has given up this ring counts; a JOIN from before is still on its way.
+    /// A member that has given up this ring, or will refuse its token since it knows more than was agreed on, ends it
+    /// at once (corosync waits for the token timeout in the latter case). Any other JOIN was sent before.
     pub(super) fn handle_join(&mut self, join: &Join, local: &Local) -> Option<Transition> {
-        if !self.members.contains(&join.from) || join.ring_seq < self.ring.seq {
+        if !self.members.contains(&join.from) {
             return None;
         }
-        Some(give_up(&self.members, &mut self.causes, join, local))
+        if join.ring_seq >= self.ring.seq {
+            return Some(give_up(&self.members, &mut self.causes, join, local));
+        }
+        match self.agreed.consider(join, local) {
+            Considered::Changed(cause) => {
+                note(&mut self.causes, cause);
+                Some(Transition::Gather {
+                    lists: self.agreed.clone(),
+                    causes: std::mem::take(&mut self.causes),
+                    agreeing: self.agreed.agrees(join),
+                })
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {

@@ -9,7 +9,7 @@ use super::Transition;
 use super::local::Local;
 use crate::mutants::Mutant;
 use crate::wire::{self, CommitToken, Join, Message, Multicast, Order};
-use crate::{Cause, NodeId, RingId, Time};
+use crate::{Cause, NodeId, Refusal, RingId, Time};
 
 /// What a node believes about a future ring.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,6 +28,8 @@ pub(super) enum Considered {
     Nothing,
     /// The lists have changed.
     Changed(Cause),
+    /// With the nodes it names, the lists would be longer than a JOIN and a ring can be.
+    TooMany,
 }
 
 impl Lists {
@@ -64,20 +66,26 @@ impl Lists {
             true => cause_of(join, local),
             false => Cause::FailedBy { node: join.from, failed: news },
         };
-        let before = self.clone();
-        self.proc.extend(proc);
+        let mut lists = self.clone();
+        lists.proc.extend(proc);
+        if join.leave && !Mutant::LeaverNotFailed.is_active() {
+            // Who leaves is believed about itself, whatever ring it was in (B19).
+            lists.failed.insert(join.from);
+        }
         if failed.contains(&local.me) && !Mutant::BelievesItselfFailed.is_active() {
-            // Who calls this node failed is failed to it too, unless that is from before this node's ring. It will find out
-            // when its own consensus timeout is over; to answer it in kind until then, and be answered, goes on for ever
-            // where the nodes' timeouts end one after the other (B16).
-            if join.ring_seq >= local.ring.id.seq {
-                self.failed.insert(join.from);
-            }
+            lists.failed.insert(join.from);
         } else if local.ring.members.contains(&join.from) && !Mutant::FailedNotMerged.is_active() {
             // Only members of one's own ring are believed when they call others failed (B17).
-            self.failed.extend(failed);
+            lists.failed.extend(failed);
         }
-        if *self == before { Considered::Nothing } else { Considered::Changed(cause) }
+        if lists.proc.len().max(lists.failed.len()) > Join::MAX_NODES {
+            return Considered::TooMany;
+        }
+        if *self == lists {
+            return Considered::Nothing;
+        }
+        *self = lists;
+        Considered::Changed(cause)
     }
 }
 
@@ -162,7 +170,7 @@ impl Gather {
 
     fn agree_to(&mut self, token: CommitToken, cause: Cause) -> Transition {
         let causes = std::mem::take(&mut self.causes);
-        Transition::Commit { cause, causes, token }
+        Transition::Commit { cause, agreed: self.lists.clone(), causes, token }
     }
 
     /// Starts over with what is believed now.
@@ -182,6 +190,10 @@ impl Gather {
             Considered::Changed(cause) => {
                 let agreeing = self.lists.agrees(join);
                 Some(self.again(cause, agreeing))
+            }
+            Considered::TooMany => {
+                local.out.refuse(Refusal::TooMany);
+                None
             }
         }
     }
@@ -207,7 +219,8 @@ impl Gather {
 
     /// A node was heard that may not be known yet.
     pub(super) fn hear(&mut self, node: NodeId) -> Option<Transition> {
-        self.lists.proc.insert(node).then(|| self.again(Cause::Heard { node }, None))
+        let room = self.lists.proc.len() < Join::MAX_NODES;
+        (room && self.lists.proc.insert(node)).then(|| self.again(Cause::Heard { node }, None))
     }
 
     pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {

@@ -48,6 +48,9 @@ pub(super) struct Local {
 impl Local {
     /// Ring sequence numbers are made durable this many at a time.
     const BLOCK: u64 = 1024;
+    /// No ring's number gets here by itself: a JOIN that says so is a mistake or an attack. It is believed up to here,
+    /// and rings may go on to twice as much, beyond which there would soon be no room, for ever: it is in the record.
+    pub(super) const MAX_RING_SEQ: u64 = 1 << 62;
 
     pub(super) fn new(config: &Config, stored: Stored, entropy: [u8; 32]) -> Self {
         let me = config.node;
@@ -94,6 +97,11 @@ impl Local {
         }
     }
 
+    /// Whether a JOIN may name this number: no jump beyond the limit, but steps of those who are there already.
+    pub(super) fn may_be_heard(&self, ring_seq: u64) -> bool {
+        ring_seq <= Self::MAX_RING_SEQ.max(self.heard.saturating_add(1 << 32))
+    }
+
     pub(super) fn hear_ring_seq(&mut self, ring_seq: u64) {
         if ring_seq <= self.attempted || !Mutant::RingSeqNotLearnt.is_active() {
             self.heard = self.heard.max(ring_seq);
@@ -112,7 +120,7 @@ impl Local {
 
     /// Takes a frame into the installed ring's window.
     pub(super) fn keep(&mut self, frame: Multicast) {
-        if let Err(refusal) = self.ring.window.insert(frame) {
+        if let Err(refusal) = self.ring.insert(frame) {
             self.out.refuse(refusal);
         }
     }

@@ -109,8 +109,11 @@ pub enum MulticastError {
 pub struct Totem {
     local: Local,
     state: State,
+    started_at: Time,
     /// Another node with our id was told so.
     warned_at: Option<Time>,
+    /// When it was last noticed that this node had stood still.
+    awake_at: Option<Time>,
 }
 
 enum State {
@@ -131,6 +134,7 @@ enum Transition {
     },
     Commit {
         cause: Cause,
+        agreed: Lists,
         causes: Vec<Cause>,
         token: CommitToken,
     },
@@ -149,8 +153,6 @@ impl Totem {
     const QUEUE: usize = 4 << 20;
     /// How many datagrams wait for the stored record to be durable.
     const WAITING: usize = 64;
-    /// A JOIN with a ring sequence number above this is a mistake or an attack: there would be no room to go on.
-    const MAX_RING_SEQ: u64 = 1 << 62;
 
     /// A node that is about to start; it says nothing until its stored record is durable.
     ///
@@ -162,7 +164,8 @@ impl Totem {
         let lists = Lists::of(&BTreeSet::new());
         let mut gather = Gather::enter(lists, vec![Cause::Started], None, now, &mut local);
         let alone = gather.commit(&mut local);
-        let mut totem = Self { local, state: State::Gather(gather), warned_at: None };
+        let mut totem =
+            Self { local, state: State::Gather(gather), started_at: now, warned_at: None, awake_at: None };
         totem.apply(alone, now);
         Ok(totem)
     }
@@ -217,13 +220,14 @@ impl Totem {
     }
 
     /// Another process uses this node's id. The one that came later has to go: it is told by a probe, and knows
-    /// itself by having no company yet.
+    /// itself by having just started and no company yet.
     fn handle_namesake(&mut self, now: Time, message: &Message) {
         if !matches!(message, Message::Join(_) | Message::MergeDetect(_)) {
             return;
         }
         let node = self.local.me;
-        if self.local.ring.members.len() <= 1 {
+        let young = now - self.started_at <= self.local.config.consensus;
+        if young && self.local.ring.members.len() <= 1 {
             return self.apply(Some(Transition::Leave(Cause::DuplicateId { node })), now);
         }
         if self.warned_at.is_none_or(|at| now - at >= Duration::from_secs(1)) {
@@ -265,6 +269,10 @@ impl Totem {
                 State::Commit(_) | State::Left(_) => None,
             },
             Message::Commit(token) => {
+                if token.ring.seq > 2 * Local::MAX_RING_SEQ {
+                    local.out.refuse(Refusal::Field);
+                    return None;
+                }
                 let me = local.me;
                 let index = token.members.iter().position(|&node| node == me);
                 let complete = token.entries.len() == token.members.len();
@@ -301,7 +309,7 @@ impl Totem {
         if join.from == local.me {
             return None;
         }
-        if join.ring_seq > Self::MAX_RING_SEQ {
+        if !local.may_be_heard(join.ring_seq) {
             local.out.refuse(Refusal::Field);
             return None;
         }
@@ -336,16 +344,25 @@ impl Totem {
     }
 
     /// A timer that fires late shows that this node stood still. What the others said meanwhile is still in its
-    /// socket, so nobody is called silent for it: the timers that accuse start again.
+    /// socket, so nobody is called silent for it: the timers that accuse start again. But not for ever: a node that is
+    /// always late has to find out as well that the others are gone.
     fn notice_stall(&mut self, now: Time) {
         let Some(due) = self.poll_timeout() else { return };
         let late = now - due;
-        if late <= self.local.config.token / 4 || Mutant::StallForgotten.is_active() {
+        let config = &self.local.config;
+        // What was due before that and has not run yet is late for the same reason.
+        let known = self.awake_at.is_some_and(|at| due <= at);
+        if late <= config.token / 4 || known || Mutant::StallForgotten.is_active() {
             return;
         }
+        let excused = self.awake_at.is_some_and(|at| due <= at + config.token.max(config.consensus));
+        self.awake_at = Some(now);
         tracing::warn!(?late, "this node stood still");
         self.local.out.stats.stalls += 1;
         self.local.out.tell(Event::Stalled(late));
+        if excused {
+            return;
+        }
         match &mut self.state {
             State::Gather(gather) => gather.forgive(now, &self.local),
             State::Commit(commit) => commit.forgive(now, &self.local),
@@ -430,9 +447,9 @@ impl Totem {
                     tracing::debug!(cause = %display_last(&causes), proc = ?lists.proc, failed = ?lists.failed, "gather");
                     State::Gather(Gather::enter(lists, causes, agreeing, now, local))
                 }
-                Transition::Commit { cause, causes, token } => {
+                Transition::Commit { cause, agreed, causes, token } => {
                     tracing::debug!(%cause, ring = %token.ring, members = ?token.members, "commit");
-                    State::Commit(Commit::enter(causes, token, now, local))
+                    State::Commit(Commit::enter(agreed, causes, token, now, local))
                 }
                 Transition::Recovery { causes, token } => {
                     let cause = Cause::CommitToken { ring: token.ring };

@@ -7,7 +7,7 @@ use super::recovery::Recovered;
 use super::rotation::{Due, Rotation, Visited};
 use crate::mutants::Mutant;
 use crate::wire::{self, HoldCancel, Join, MergeDetect, Message, Multicast, Order, Token};
-use crate::{Cause, Event, NodeId, Regular, RingId, Time, Transitional};
+use crate::{Cause, Event, NodeId, Refusal, Regular, RingId, Time, Transitional};
 
 /// The state of a member of a ring that stands.
 pub(super) struct Operational {
@@ -57,7 +57,10 @@ impl Operational {
         }));
         local.begin_sync(local.ring.id, members, &left);
         local.deliver_ready();
-        Self { rotation }
+        // A recovery may wait for long enough that the token is held, and now there is something to say.
+        let mut operational = Self { rotation };
+        operational.nudge(local);
+        operational
     }
 
     pub(super) fn handle_token(
@@ -86,10 +89,11 @@ impl Operational {
         let unwanted = if Mutant::ReleasedAtOwnAru.is_active() { local.ring.window.aru() } else { stable };
         local.ring.window.release(unwanted.min(local.ring.delivered));
 
-        let allowed = self.rotation.allowance(&token, &local.ring, local.backlog(), &local.config);
+        let allowed = self.rotation.allowance(&token, local.backlog(), &local.config);
         let mut sent =
             self.rotation.retransmit(&mut token, &mut local.ring, allowed, &local.config, &mut local.out);
         while sent < allowed
+            && Rotation::has_room(&token, &local.ring, &local.config)
             && let Some(frame) = local.next_frame()
         {
             self.rotation.number(&mut token, &mut local.ring, frame, &mut local.out);
@@ -133,7 +137,7 @@ impl Operational {
         Some(Transition::Gather { lists, causes: vec![Cause::Heard { node }], agreeing: None })
     }
 
-    pub(super) fn handle_join(&mut self, join: &Join, local: &Local) -> Option<Transition> {
+    pub(super) fn handle_join(&mut self, join: &Join, local: &mut Local) -> Option<Transition> {
         let member = local.ring.members.contains(&join.from);
         let stale = member && join.ring_seq < local.ring.id.seq;
         // The LEAVE of a node that this ring is already without is a repetition.
@@ -147,6 +151,10 @@ impl Operational {
             Considered::Changed(cause) => cause,
             // A member gathers: it has lost this ring, so the ring is over.
             Considered::Same | Considered::Nothing => cause_of(join, local),
+            Considered::TooMany => {
+                local.out.refuse(Refusal::TooMany);
+                return None;
+            }
         };
         let agreeing = lists.agrees(join);
         Some(Transition::Gather { lists, causes: vec![cause], agreeing })

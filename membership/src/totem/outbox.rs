@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 
 use crate::Guarantee;
 use crate::mutants::Mutant;
-use crate::wire::packing::Packet;
+use crate::wire::packing::{self, Packet};
 
 /// This node's unsent messages.
 #[derive(Default)]
@@ -28,6 +28,8 @@ pub(super) struct Lane {
     started: usize,
     /// The fragment number under which it goes on; 0 if nothing of it was sent.
     fragment: u8,
+    /// A ring change cut a message that receivers have the beginning of, and they have to be told.
+    cut: bool,
     bytes: usize,
 }
 
@@ -84,19 +86,37 @@ impl Lane {
             .unwrap_or(u32::MAX)
     }
 
-    /// Forgets how far the first message got: it starts over on the next ring.
+    /// A new ring: what was cut by the end of the last one starts over.
     pub(super) fn start_over(&mut self) {
+        self.cut |= self.fragment != 0;
+        self.rewind();
+    }
+
+    /// A new ring, on which none of this is to be said.
+    pub(super) fn clear(&mut self) {
+        *self = Self { cut: self.cut || self.fragment != 0, ..Self::default() };
+    }
+
+    fn rewind(&mut self) {
         self.started = 0;
         self.fragment = 0;
     }
 
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
+    /// A frame that ends what receivers have begun to put together. Corosync members go on where the last frame left
+    /// off: a first frame that does not would be discarded with all that is in it, the start of a long message kept
+    /// and its second start put behind it, until that is too long for them and they abort. One that continues nothing
+    /// and is not continued empties their buffer; in it is a message to no group at all.
+    fn ending() -> Packet {
+        Packet { fragmented: 0, continuation: 0, pieces: vec![packing::to_nobody()] }
     }
 
     /// The payload of the next frame, at most `capacity` bytes, and the guarantee of the messages that end in it.
     /// Messages that end in one frame have one guarantee: the frame carries it.
     pub(super) fn next_frame(&mut self, capacity: usize) -> Option<(Packet, Guarantee)> {
+        if self.cut && !self.messages.is_empty() {
+            self.cut = false;
+            return Some((Self::ending(), Guarantee::Agreed));
+        }
         let continuation = self.fragment;
         let mut packet = Packet { fragmented: 0, continuation, pieces: Vec::new() };
         let mut guarantee = None;
@@ -123,7 +143,7 @@ impl Lane {
                 guarantee = Some(message.guarantee);
                 self.bytes -= message.len() + Self::OVERHEAD;
                 self.messages.pop_front();
-                self.start_over();
+                self.rewind();
             } else {
                 self.started =
                     if Mutant::FragmentOffsetForgotten.is_active() { 0 } else { self.started } + length;
@@ -191,7 +211,77 @@ mod tests {
         lane.next_frame(1410).unwrap();
         lane.start_over();
         let (packet, _) = lane.next_frame(1410).unwrap();
+        assert_eq!(shape(&packet), (0, vec![2], 0), "first the end of the first attempt");
+        let (packet, _) = lane.next_frame(1410).unwrap();
         assert_eq!(shape(&packet), (0, vec![1400], 1));
+    }
+
+    /// What corosync 3.1 does with a member's frames.
+    #[derive(Default)]
+    struct Corosync {
+        buffer: usize,
+        last: u8,
+        throw_away: bool,
+        delivered: Vec<usize>,
+    }
+
+    impl Corosync {
+        fn receive(&mut self, packet: &Packet) {
+            let lengths: Vec<usize> = packet.pieces.iter().map(Bytes::len).collect();
+            let frame = Packet::HEADER + lengths.iter().map(|length| length + 2).sum::<usize>();
+            assert!(self.buffer + frame < (1 << 20) + (1 << 16), "corosync aborts");
+            let whole = lengths.len() - usize::from(packet.fragmented != 0);
+            if self.throw_away {
+                if packet.fragmented <= 1 {
+                    self.throw_away = false;
+                    self.buffer += lengths[0];
+                }
+            } else if packet.continuation == self.last {
+                self.last = packet.fragmented;
+                for length in &lengths[..whole] {
+                    self.delivered.push(self.buffer + length);
+                    self.buffer = 0;
+                }
+            } else {
+                self.throw_away = true;
+            }
+            if packet.fragmented == 0 {
+                *self = Self { delivered: std::mem::take(&mut self.delivered), ..Self::default() };
+            } else {
+                if lengths.len() > 1 {
+                    self.buffer = 0;
+                }
+                self.buffer += lengths[whole];
+            }
+        }
+    }
+
+    #[test]
+    fn a_corosync_member_loses_nothing_and_lives_when_a_message_is_cut_and_starts_over() {
+        let mut lane = lane(&[(1 << 20, Guarantee::Agreed), (6, Guarantee::Agreed)]);
+        let mut corosync = Corosync::default();
+        for _ in 0..500 {
+            corosync.receive(&lane.next_frame(1410).unwrap().0);
+        }
+        lane.start_over();
+        while let Some((packet, _)) = lane.next_frame(1410) {
+            corosync.receive(&packet);
+        }
+        assert_eq!(corosync.delivered, [(1 << 20) + 4, 10]);
+    }
+
+    #[test]
+    fn what_was_cut_and_cleared_is_ended_before_anything_else_is_said() {
+        let mut lane = lane(&[(2000, Guarantee::Agreed)]);
+        let mut corosync = Corosync::default();
+        corosync.receive(&lane.next_frame(1410).unwrap().0);
+        lane.clear();
+        assert!(lane.next_frame(1410).is_none(), "nothing to say");
+        lane.push(Bytes::from_static(b"head"), Bytes::from_static(b"barrier"), Guarantee::Agreed);
+        while let Some((packet, _)) = lane.next_frame(1410) {
+            corosync.receive(&packet);
+        }
+        assert_eq!(corosync.delivered, [11]);
     }
 
     #[test]

@@ -25,9 +25,8 @@ pub(super) struct Recovery {
     pub(super) transitional: BTreeSet<NodeId>,
     /// What some of them have delivered of the old ring: safe messages up to here are safe.
     high_delivered: Seq,
-    /// Frames of the old ring that this node brings along and nobody has sent yet, by their place in its window. A
-    /// carrier that is safe says that its frame's sender is one of [`Ring::obliged`] to who sends it.
-    pub(super) queue: BTreeMap<u32, (Bytes, Guarantee)>,
+    /// Frames of the old ring that this node brings along and nobody has sent yet, by their place in its window.
+    pub(super) queue: BTreeMap<u32, Carried>,
     /// The representative has sent the first token.
     originated: bool,
     /// This node set the token's flag "somebody still has something to recover" (B09: per recovery).
@@ -38,6 +37,14 @@ pub(super) struct Recovery {
     install_seq: Seq,
     /// Rotations in which everybody had all of them.
     complete: u32,
+}
+
+/// A frame of the old ring, to be carried over.
+pub(super) struct Carried {
+    frame: Bytes,
+    /// It is to be delivered even behind a hole. The frame that carries it says so by its guarantee, which means
+    /// nothing else there and to corosync nothing at all.
+    owed: bool,
 }
 
 /// What becomes the installed ring.
@@ -67,6 +74,7 @@ impl Recovery {
         let high_delivered = same.iter().map(|(_, entry)| entry.high_delivered).fold(old.delivered, Seq::max);
         let mut queue = BTreeMap::new();
         if same.iter().any(|(_, entry)| !entry.received) {
+            // What has been given up, all have: a number before that is wrong, and might be any distance away.
             let arus = same.iter().map(|(_, entry)| entry.aru);
             let low = match () {
                 () if Mutant::RecoveredFromOwnAru.is_active() => old.window.aru(),
@@ -75,12 +83,13 @@ impl Recovery {
                 }
                 () => arus.fold(old.window.high(), Seq::min),
             };
+            let low = low.max(old.window.released());
             let held = low.up_to(old.window.high()).filter_map(|seq| old.window.get(seq));
             let most = if Mutant::RecoveryQueueTooShort.is_active() { 206 } else { usize::MAX };
             queue.extend(held.take(most).map(|frame| {
-                let promised = old.obliged.contains(&frame.from) && !Mutant::ObligationsNotShared.is_active();
-                let mark = if promised { Guarantee::Safe } else { Guarantee::Agreed };
-                (old.window.place(frame.seq), (frame.raw.clone(), mark))
+                let owed = old.owes(frame.seq) && !Mutant::ObligationsNotShared.is_active();
+                let carried = Carried { frame: frame.raw.clone(), owed };
+                (old.window.place(frame.seq), carried)
             }));
         }
         let ring = Ring::new(token.ring, members, local.config.first_seq);
@@ -128,21 +137,21 @@ impl Recovery {
             }
             inner => inner,
         });
-        let mark = frame.guarantee;
-        match self.ring.window.insert(frame) {
+        let owed = frame.guarantee == Guarantee::Safe;
+        match self.ring.insert(frame) {
             Ok(true) => {}
             Ok(false) => return,
             Err(refusal) => return local.out.refuse(refusal),
         }
         match inner {
             Some(Ok(inner)) if inner.ring == local.ring.id => {
-                if mark == Guarantee::Safe {
-                    local.ring.obliged.insert(inner.from);
-                }
-                // Somebody has sent it for all: so need not this node, unless it has to say more with it.
+                // Somebody has sent it for all: so need not this node, unless it alone knows that it is owed.
                 let place = local.ring.window.place(inner.seq);
-                if self.queue.get(&place).is_some_and(|&(_, own)| own == mark || mark == Guarantee::Safe) {
+                if owed || self.queue.get(&place).is_some_and(|carried| !carried.owed) {
                     self.queue.remove(&place);
+                }
+                if owed {
+                    local.ring.owe(inner.seq);
                 }
                 local.keep(inner);
             }
@@ -175,12 +184,14 @@ impl Recovery {
             if Mutant::RecoveryReleasesAtOwnAru.is_active() { self.ring.window.aru() } else { stable };
         self.ring.window.release(unwanted.min(self.ring.delivered));
         let config = &local.config;
-        let allowed = self.rotation.allowance(&token, &self.ring, self.backlog(), config);
+        let allowed = self.rotation.allowance(&token, self.backlog(), config);
         let mut sent = self.rotation.retransmit(&mut token, &mut self.ring, allowed, config, &mut local.out);
         while sent < allowed
-            && let Some((_, (payload, guarantee))) = self.queue.pop_first()
+            && Rotation::has_room(&token, &self.ring, config)
+            && let Some((_, carried)) = self.queue.pop_first()
         {
-            let frame = NewFrame { payload, guarantee, encapsulated: true };
+            let guarantee = if carried.owed { Guarantee::Safe } else { Guarantee::Agreed };
+            let frame = NewFrame { payload: carried.frame, guarantee, encapsulated: true };
             self.rotation.number(&mut token, &mut self.ring, frame, &mut local.out);
             sent += 1;
         }
@@ -224,12 +235,12 @@ impl Recovery {
         if self.unflagged == 2 {
             self.install_seq = token.seq;
         }
-        let complete = self.install_seq.at_or_before(self.ring.window.aru());
-        if self.unflagged >= 2 && complete {
-            local.ring.obliged.extend(&self.transitional);
+        let complete = self.unflagged >= 2 && self.install_seq.at_or_before(self.ring.window.aru());
+        if complete {
+            local.ring.owe_to(&self.transitional);
         }
         if Mutant::InstalledBeforeEverybodyHasAll.is_active() {
-            return self.unflagged >= 2 && complete;
+            return complete;
         }
         let all_have_all = if Mutant::WrapUnsafeInstall.is_active() {
             self.install_seq.get() <= token.aru.get()

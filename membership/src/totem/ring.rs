@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::window::Window;
 use crate::mutants::Mutant;
 use crate::wire::Multicast;
-use crate::{Guarantee, NodeId, RingId, Seq};
+use crate::{Guarantee, NodeId, Refusal, RingId, Seq};
 
 /// An installed ring, or one that is being recovered.
 pub(super) struct Ring {
@@ -17,23 +17,26 @@ pub(super) struct Ring {
     pub(super) delivered: Seq,
     /// Every member is known to have received everything up to here.
     pub(super) safe: Seq,
-    /// Members whose messages this node has promised to deliver even behind a hole: those of recoveries that got as
-    /// far as everybody having everything (TOCS 1995, section 5: the obligation set). It outlives a recovery that
-    /// fails after that, since another member may have completed it; and the next recovery tells those of it who did
-    /// not get that far, or members that go on together would deliver different messages.
-    pub(super) obliged: BTreeSet<NodeId>,
+    /// Frames that are delivered even behind a hole and without their senders: another member may have delivered them
+    /// as safe, in a transitional configuration that was not installed here or at somebody who comes along (TOCS
+    /// 1995, section 5, has an obligation set of senders; what is owed is not to depend on what comes in later).
+    owed: BTreeSet<u32>,
 }
 
 impl Ring {
     pub(super) fn new(id: RingId, members: BTreeSet<NodeId>, start: Seq) -> Self {
-        Self {
-            id,
-            members,
-            window: Window::new(start),
-            delivered: start,
-            safe: start,
-            obliged: BTreeSet::new(),
+        Self { id, members, window: Window::new(start), delivered: start, safe: start, owed: BTreeSet::new() }
+    }
+
+    /// Takes in a frame; `Ok(false)` if it is no news.
+    ///
+    /// # Errors
+    /// If its sender is not in this ring, or there is no room for it.
+    pub(super) fn insert(&mut self, frame: Multicast) -> Result<bool, Refusal> {
+        if !self.members.contains(&frame.from) {
+            return Err(Refusal::Field);
         }
+        self.window.insert(frame)
     }
 
     /// The next frame to deliver in this regular configuration: the next number, if it is there and its guarantee is
@@ -44,12 +47,12 @@ impl Ring {
             next = next.next();
         }
         let frame = self.window.get(next)?;
-        let safe = match frame.guarantee {
-            Guarantee::Agreed => true,
-            Guarantee::Safe if Mutant::WrapUnsafeSafe.is_active() => frame.seq.get() <= self.safe.get(),
-            Guarantee::Safe => frame.seq.at_or_before(self.safe),
+        let waits = frame.guarantee == Guarantee::Safe && !frame.encapsulated;
+        let safe = match Mutant::WrapUnsafeSafe.is_active() {
+            true => frame.seq.get() <= self.safe.get(),
+            false => frame.seq.at_or_before(self.safe),
         };
-        if !safe && !Mutant::SafeAsAgreed.is_active() {
+        if waits && !safe && !Mutant::SafeAsAgreed.is_active() {
             return None;
         }
         let frame = frame.clone();
@@ -64,8 +67,25 @@ impl Ring {
         }
     }
 
+    /// Everything that the members of a transitional configuration have is here: from now on one of them may install
+    /// the next ring, and deliver what they sent. That outlives a recovery which fails here after that.
+    pub(super) fn owe_to(&mut self, transitional: &BTreeSet<NodeId>) {
+        let held = self.window.aru().up_to(self.window.high()).filter_map(|seq| self.window.get(seq));
+        self.owed
+            .extend(held.filter(|frame| transitional.contains(&frame.from)).map(|frame| frame.seq.get()));
+    }
+
+    /// Somebody who comes along owes this frame, so this node does too.
+    pub(super) fn owe(&mut self, seq: Seq) {
+        self.owed.insert(seq.get());
+    }
+
+    pub(super) fn owes(&self, seq: Seq) -> bool {
+        self.owed.contains(&seq.get())
+    }
+
     /// The frames left for the transitional configuration, whose members are `transitional`: behind a hole, only
-    /// those of senders that come along, since what the hole held could have caused the others (S13).
+    /// those of senders that come along, since what the hole held could have caused the others (S13), and those owed.
     pub(super) fn remaining(&mut self, transitional: &BTreeSet<NodeId>) -> Vec<Multicast> {
         let mut hole = false;
         let mut frames = Vec::new();
@@ -76,8 +96,7 @@ impl Ring {
                 Some(frame)
                     if !hole
                         || transitional.contains(&frame.from)
-                        || self.obliged.contains(&frame.from)
-                            && !Mutant::ObligationsForgotten.is_active()
+                        || self.owes(seq) && !Mutant::ObligationsForgotten.is_active()
                         || Mutant::NoSenderFilterBehindHole.is_active() =>
                 {
                     frames.push(frame.clone());

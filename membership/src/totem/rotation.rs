@@ -164,13 +164,16 @@ impl Rotation {
         self.last_aru.min(confirmed)
     }
 
-    pub(super) fn allowance(&self, token: &Token, ring: &Ring, backlog: u32, config: &TotemConfig) -> u32 {
-        let allowed = self.flow.allowance(token, backlog, config);
-        // Never number a frame that would not fit into somebody's window.
-        let room = Window::SLOTS
-            .saturating_sub(ring.window.released().distance_to(token.seq))
-            .saturating_sub(config.window_size);
-        allowed.min(room) + u32::from(Mutant::WindowOffByOne.is_active())
+    /// How many frames this visit may send, new ones and retransmissions together.
+    pub(super) fn allowance(&self, token: &Token, backlog: u32, config: &TotemConfig) -> u32 {
+        self.flow.allowance(token, backlog, config) + u32::from(Mutant::WindowOffByOne.is_active())
+    }
+
+    /// Whether another frame may be numbered: never one that would not fit into somebody's window. Retransmissions
+    /// do not ask, or a full window could never empty.
+    pub(super) fn has_room(token: &Token, ring: &Ring, config: &TotemConfig) -> bool {
+        let span = ring.window.released().distance_to(token.seq);
+        span.saturating_add(config.window_size) < Window::SLOTS
     }
 
     /// Sends again what the token asks for and this node has, at most `allowed` frames; asks for what this node
@@ -186,8 +189,11 @@ impl Rotation {
         let mut sent = 0;
         let wanted = !token.rtr.is_empty();
         token.rtr.retain(|entry| {
-            let full = sent >= allowed + u32::from(Mutant::QuotaOffByOne.is_active());
-            if full || entry.ring != ring.id {
+            // What all have given up, all have: it came by itself, and nobody could take it off the list any more.
+            if entry.ring != ring.id || entry.seq.at_or_before(ring.window.released()) {
+                return false;
+            }
+            if sent >= allowed + u32::from(Mutant::QuotaOffByOne.is_active()) {
                 return true;
             }
             let Some(frame) = ring.window.get(entry.seq) else {
@@ -236,8 +242,8 @@ impl Rotation {
         frame.raw = wire::encode(&Message::Multicast(frame.clone()), Order::Little);
         token.seq = frame.seq;
         out.multicast(frame.raw.clone());
-        // `accept` and `allowance` have seen to it that the number is within the window.
-        let _ = ring.window.insert(frame);
+        // `accept` and `has_room` have seen to it that the number is within the window.
+        let _ = ring.insert(frame);
     }
 
     /// Writes into the token what this visit did and what this node has received. Returns the member that has held

@@ -147,6 +147,11 @@ pub fn prefix(group: &[u8]) -> Bytes {
     write(&[group], &[])
 }
 
+/// A whole message to no group: every member takes it for what does not concern it.
+pub fn to_nobody() -> Bytes {
+    write(&[], &[])
+}
+
 fn write(groups: &[&[u8]], body: &[u8]) -> Bytes {
     let length = groups.iter().fold(body.len().saturating_add(2), |length, group| {
         length.saturating_add(2).saturating_add(group.len())

@@ -49,6 +49,105 @@ pub fn chaos(seed: u64) {
     lab.wakes(&core);
     lab.forgets_the_past(&core);
     lab.leaves(&core);
+    lab.run(ms(200));
+    lab.at_rest = true;
+    lab.check();
+}
+
+/// Wilder than `chaos`: faults every few milliseconds, of one kind of datagram, nodes that stand still or leave.
+pub fn tempest(seed: u64) {
+    let mut lab = Lab::new(seed);
+    let n = lab.rng.random_range(2..=7u32);
+    lab.config.window_size = lab.rng.random_range(4..80);
+    lab.config.max_messages = lab.rng.random_range(1..=40);
+    lab.config.miss_count_const = lab.rng.random_range(1..=5);
+    lab.config.seqno_unchanged_const = lab.rng.random_range(1..=30);
+    if lab.rng.random_bool(0.2) {
+        lab.config.first_seq = Seq::new(u32::MAX - lab.rng.random_range(0..300));
+    }
+    for id in 1..=n {
+        lab.start(id);
+    }
+    let mut up: BTreeSet<u32> = (1..=n).collect();
+    let longest = if lab.rng.random_bool(0.5) { 30 } else { 400 };
+    for _ in 0..lab.rng.random_range(10..60) {
+        let id = lab.rng.random_range(1..=n);
+        match lab.rng.random_range(0..13) {
+            0 => {
+                let share = lab.rng.random_range(0.0..0.5);
+                let kind = lab.rng.random_range(0..5);
+                lab.filter(move |_, _, message, rng| {
+                    let hit = match message {
+                        Message::Token(_) => kind == 0,
+                        Message::Multicast(_) => kind == 1,
+                        Message::Join(_) => kind == 2,
+                        Message::Commit(_) => kind == 3,
+                        _ => kind == 4,
+                    };
+                    if hit && rng.random_bool(share) { Fate::Drop } else { Fate::Deliver }
+                });
+            }
+            1 => {
+                let bound = lab.rng.random_range(1..400);
+                lab.filter(move |_, _, _, rng| match rng.random_range(0..6) {
+                    0 => Fate::Delay(ms(rng.random_range(0..bound))),
+                    1 => Fate::Duplicate(ms(rng.random_range(0..bound))),
+                    _ => Fate::Deliver,
+                });
+            }
+            2 => {
+                let (a, b): (Vec<u32>, Vec<u32>) = (1..=n).partition(|_| lab.rng.random_bool(0.5));
+                lab.cut(&a, &b);
+            }
+            3 | 4 => lab.calm(),
+            5 => {
+                if up.remove(&id) {
+                    lab.crash(id);
+                } else {
+                    up.insert(id);
+                    lab.start(id);
+                }
+            }
+            6 => {
+                let other = lab.rng.random_range(1..=n);
+                lab.cut_one_way(id, other);
+            }
+            7 => {
+                let length = lab.rng.random_range(0..700);
+                lab.stall(id, ms(length));
+            }
+            8 => {
+                if lab.rng.random_bool(0.3) && up.remove(&id) {
+                    lab.leave(id);
+                    let pause = lab.rng.random_range(0..50);
+                    lab.run(ms(pause));
+                    lab.crash(id);
+                }
+            }
+            _ => {
+                for _ in 0..lab.rng.random_range(1..40) {
+                    let id = lab.rng.random_range(1..=n);
+                    let guarantee =
+                        if lab.rng.random_bool(0.4) { Guarantee::Safe } else { Guarantee::Agreed };
+                    let length = if lab.rng.random_bool(0.1) { 9000 } else { lab.rng.random_range(0..800) };
+                    if up.contains(&id) {
+                        lab.send_numbered(id, guarantee, length);
+                    }
+                }
+            }
+        }
+        let pause = lab.rng.random_range(0..longest);
+        lab.run(ms(pause));
+    }
+    lab.calm();
+    for id in 1..=n {
+        if up.insert(id) {
+            lab.start(id);
+        }
+    }
+    lab.until_ring(&(1..=n).collect::<Vec<_>>());
+    lab.run(ms(3000));
+    lab.at_rest = true;
     lab.check();
 }
 
@@ -99,7 +198,7 @@ fn something_happens(lab: &mut Lab, n: u32) {
         }
         10 if lab.is_up(id) => {
             let length = lab.rng.random_range(1..600);
-            lab.pause(id, ms(length));
+            lab.stall(id, ms(length));
         }
         _ => {
             for _ in 0..lab.rng.random_range(1..30) {

@@ -6,10 +6,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 pub mod chaos;
-mod check;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,8 +53,13 @@ struct Host {
     /// Which life this is, and the events of each.
     lives: Vec<Vec<Event>>,
     reads_events: bool,
-    /// Stands still until then, with what came meanwhile in its socket.
-    paused: Option<(Time, VecDeque<(NodeId, Bytes)>)>,
+    sent: u64,
+    /// The numbers of the messages that this life's core accepted.
+    accepted: Vec<u64>,
+    /// Stands still until then: its timers run late, its datagrams wait in its socket.
+    still_until: Time,
+    /// How late its timers run.
+    late: Duration,
     watch: Watch,
 }
 
@@ -72,6 +76,8 @@ pub struct Lab {
     pub rng: ChaCha8Rng,
     /// Tokens seen on the network.
     pub tokens: u64,
+    /// Nothing is under way any more: whatever was promised has to be there.
+    pub at_rest: bool,
     /// How long a disk takes for a record.
     pub disk: Duration,
     seen: Seen,
@@ -96,6 +102,7 @@ impl Lab {
             filter: Box::new(|_, _, _, _| Fate::Deliver),
             rng: ChaCha8Rng::seed_from_u64(seed),
             tokens: 0,
+            at_rest: false,
             disk: Duration::ZERO,
             seen: Seen::default(),
             sample: Vec::new(),
@@ -147,7 +154,10 @@ impl Lab {
             writing: None,
             lives: Vec::new(),
             reads_events: true,
-            paused: None,
+            sent: 0,
+            accepted: Vec::new(),
+            still_until: Time::default(),
+            late: Duration::ZERO,
             watch: Watch::default(),
         });
         assert!(host.totem.is_none(), "node {id} runs already");
@@ -156,6 +166,7 @@ impl Lab {
         host.watch = Watch::of(&totem, config.totem);
         host.totem = Some(totem);
         host.lives.push(Vec::new());
+        host.accepted.clear();
         self.drain(id);
     }
 
@@ -163,19 +174,28 @@ impl Lab {
         let host = self.hosts.get_mut(&node(id)).unwrap();
         host.totem = None;
         host.writing = None;
-        host.paused = None;
-    }
-
-    /// The node stands still; its clock goes on, and its socket fills.
-    pub fn pause(&mut self, id: u32, length: Duration) {
-        let until = self.now + length;
-        self.hosts.get_mut(&node(id)).unwrap().paused = Some((until, VecDeque::new()));
+        host.still_until = Time::default();
     }
 
     /// Whether the node runs and has not left.
     pub fn is_up(&self, id: u32) -> bool {
         let totem = self.hosts.get(&node(id)).and_then(|host| host.totem.as_ref());
         totem.is_some_and(|totem| totem.snapshot().phase != Phase::Left)
+    }
+
+    /// Loses all that is under way.
+    pub fn lose_all(&mut self) {
+        self.flying.clear();
+    }
+
+    /// Makes a node's timers run this late.
+    pub fn late(&mut self, id: u32, late: Duration) {
+        self.hosts.get_mut(&node(id)).unwrap().late = late;
+    }
+
+    /// Makes a node stand still for this long.
+    pub fn stall(&mut self, id: u32, length: Duration) {
+        self.hosts.get_mut(&node(id)).unwrap().still_until = self.now + length;
     }
 
     /// Stops taking a node's events, or goes on.
@@ -224,11 +244,14 @@ impl Lab {
 
     /// Sends a message that nobody has sent before.
     pub fn send_numbered(&mut self, id: u32, guarantee: Guarantee, length: usize) {
-        let host = &self.hosts[&node(id)];
-        let mut text = format!("{id}/{}/{}", host.lives.len(), host.watch.accepted + 1);
+        let host = self.hosts.get_mut(&node(id)).unwrap();
+        host.sent += 1;
+        let mut text = format!("{id}/{}/{}", host.lives.len(), host.sent);
         // No part of it looks like another.
         text.extend((text.len()..length).map(|n| char::from(b'a' + (n * n % 23) as u8)));
         self.send(id, guarantee, &text);
+        let host = self.hosts.get_mut(&node(id)).unwrap();
+        host.accepted.push(host.sent);
     }
 
     pub fn deliver_raw(&mut self, to: u32, origin: Option<u32>, datagram: &Bytes) {
@@ -305,7 +328,15 @@ impl Lab {
 
     fn step(&mut self, until: Time) -> bool {
         let datagram_at = self.flying.keys().next().map(|&(at, _)| at);
-        let timer = self.hosts.iter().filter_map(|(&id, host)| Some((host.wakes_at()?, id))).min();
+        let timer = self
+            .hosts
+            .iter()
+            .filter_map(|(&id, host)| {
+                let due = host.totem.as_ref()?.poll_timeout().map(|due| due + host.late);
+                let due = [due, host.writing.map(|(at, _)| at)].into_iter().flatten().min()?;
+                Some((due.max(host.still_until), id))
+            })
+            .min();
         let next = [datagram_at, timer.map(|(at, _)| at)].into_iter().flatten().min();
         match next {
             Some(at) if at <= until => self.now = self.now.max(at),
@@ -315,13 +346,20 @@ impl Lab {
             }
         }
         if datagram_at == next {
-            let (_, (from, to, datagram)) = self.flying.pop_first().unwrap();
-            match &mut self.hosts.get_mut(&to).unwrap().paused {
-                Some((_, socket)) => socket.push_back((from, datagram)),
-                None => self.receive(to, from, &datagram),
+            let ((_, number), (from, to, datagram)) = self.flying.pop_first().unwrap();
+            let awake = self.hosts[&to].still_until;
+            if awake > self.now {
+                self.flying.insert((awake, number), (from, to, datagram));
+                return true;
             }
+            self.receive(to, from, &datagram);
         } else if let Some((_, id)) = timer {
-            self.wake(id);
+            let totem = self.hosts.get_mut(&id).unwrap().totem.as_mut().unwrap();
+            if totem.poll_timeout().is_some_and(|due| due <= self.now) {
+                totem.handle_timeout(self.now);
+            }
+            assert!(totem.poll_timeout().is_none_or(|at| at > self.now), "H5: a timer that fired is over");
+            self.drain(id);
         }
         true
     }
@@ -332,26 +370,6 @@ impl Lab {
             totem.handle_datagram(self.now, Origin { peer: Some(from) }, datagram);
             self.drain(to);
         }
-    }
-
-    fn wake(&mut self, id: NodeId) {
-        let host = self.hosts.get_mut(&id).unwrap();
-        if let Some((_, socket)) = host.paused.take() {
-            // As the driver does: what is due is looked at before the socket.
-            let totem = host.totem.as_mut().unwrap();
-            totem.handle_timeout(self.now);
-            self.drain(id);
-            for (from, datagram) in socket {
-                self.receive(id, from, &datagram);
-            }
-            return;
-        }
-        if host.writing.is_none_or(|(at, _)| at > self.now) {
-            let totem = host.totem.as_mut().unwrap();
-            totem.handle_timeout(self.now);
-            assert!(totem.poll_timeout().is_none_or(|at| at > self.now), "H5: a timer that fired is over");
-        }
-        self.drain(id);
     }
 
     pub fn run(&mut self, length: Duration) {
@@ -434,15 +452,279 @@ impl Lab {
     pub fn lose(&mut self, share: f64) {
         self.filter(move |_, _, _, rng| if rng.random_bool(share) { Fate::Drop } else { Fate::Deliver });
     }
-}
 
-impl Host {
-    /// When something happens in it that is no datagram.
-    fn wakes_at(&self) -> Option<Time> {
-        let timeout = self.totem.as_ref()?.poll_timeout();
-        match &self.paused {
-            Some((until, _)) => Some(*until),
-            None => [timeout, self.writing.map(|(at, _)| at)].into_iter().flatten().min(),
+    /// Checks what extended virtual synchrony promises, on everything that happened so far
+    /// (numbers: the invariants of ARCHITECTURE.md).
+    pub fn check(&self) {
+        self.check_rings();
+        self.check_senders();
+        self.check_safe();
+        self.check_one_order();
+        // S11: the regular deliveries of a ring are prefixes of one sequence.
+        let mut of_ring: BTreeMap<RingId, Vec<String>> = BTreeMap::new();
+        // S8: who goes from one ring to the same next one has delivered the same, at the same places.
+        let mut of_change: BTreeMap<(RingId, RingId), (NodeId, Vec<String>)> = BTreeMap::new();
+        for (&id, host) in &self.hosts {
+            for life in &host.lives {
+                let mut seen = BTreeSet::new();
+                let mut ring: Option<&Regular> = None;
+                let mut transitional = false;
+                let mut history: Vec<String> = Vec::new();
+                for event in life {
+                    match event {
+                        Event::Regular(regular) => {
+                            assert!(regular.members.contains(&id), "S5: node {id} not in its own ring");
+                            assert!(
+                                ring.is_none() || transitional,
+                                "S6: no transitional before {}",
+                                regular.ring
+                            );
+                            if let Some(previous) = ring {
+                                assert!(previous.ring.seq < regular.ring.seq, "M2: ring sequence fell");
+                                let change = (previous.ring, regular.ring);
+                                let first = of_change.entry(change).or_insert((id, history.clone()));
+                                assert_eq!(first.1, history, "S8: nodes {} and {id} at {change:?}", first.0);
+                            }
+                            assert!(!regular.causes.is_empty());
+                            history.clear();
+                            ring = Some(regular);
+                            transitional = false;
+                        }
+                        Event::Transitional(change) => {
+                            let regular = ring.expect("S6: a ring before the transitional configuration");
+                            assert!(!transitional && change.previous == regular.ring, "S6: shape");
+                            assert!(change.members.contains(&id), "S5: in the transitional configuration");
+                            assert!(change.members.is_subset(&regular.members), "S6: transitional members");
+                            history.push("transitional".into());
+                            transitional = true;
+                        }
+                        Event::Deliver(delivery) => {
+                            let regular = ring.expect("S6: a ring before the first message");
+                            assert_eq!(delivery.ring, regular.ring, "S4: containment");
+                            let text = format!(
+                                "{} {:?} {:?}",
+                                delivery.seq,
+                                delivery.from,
+                                &delivery.payload[..delivery.payload.len().min(24)]
+                            );
+                            assert!(
+                                seen.insert((delivery.from, delivery.payload.clone())),
+                                "S2: twice: {text}"
+                            );
+                            if !transitional {
+                                let order = of_ring.entry(regular.ring).or_default();
+                                let place = history.len();
+                                match order.get(place) {
+                                    Some(first) => assert_eq!(*first, text, "S11: order in {}", regular.ring),
+                                    None => order.push(text.clone()),
+                                }
+                            }
+                            history.push(text);
+                        }
+                        _ => {}
+                    }
+                }
+            }
         }
     }
+
+    /// Every life, and whose it is.
+    fn lives(&self) -> impl Iterator<Item = Life<'_>> {
+        self.hosts.iter().flat_map(|(&id, host)| {
+            host.lives.iter().enumerate().map(move |(n, events)| Life {
+                id,
+                ended: n + 1 < host.lives.len() || host.totem.is_none(),
+                number: n + 1,
+                events,
+            })
+        })
+    }
+
+    /// M3: a ring has one list of members; M4: who comes along is just who says that it came from the same ring.
+    fn check_rings(&self) {
+        let mut members: BTreeMap<RingId, &BTreeSet<NodeId>> = BTreeMap::new();
+        // Who went from which ring to which, and whom it took along.
+        let mut changes: Vec<(NodeId, RingId, RingId, &BTreeSet<NodeId>)> = Vec::new();
+        let mut came_from: BTreeMap<(NodeId, RingId), Option<RingId>> = BTreeMap::new();
+        for life in self.lives() {
+            let mut ring = None;
+            let mut along = None;
+            for event in life.events {
+                match event {
+                    Event::Transitional(change) => along = Some(&change.members),
+                    Event::Regular(regular) => {
+                        let same = members.entry(regular.ring).or_insert(&regular.members);
+                        assert_eq!(**same, regular.members, "M3: members of {}", regular.ring);
+                        let before = came_from.insert((life.id, regular.ring), ring);
+                        assert!(before.is_none(), "M1: {} twice at node {}", regular.ring, life.id);
+                        if let (Some(from), Some(along)) = (ring, along.take()) {
+                            changes.push((life.id, from, regular.ring, along));
+                            let joined = &regular.members - along;
+                            assert_eq!(regular.joined, joined, "S6: joined of {}", regular.ring);
+                        }
+                        ring = Some(regular.ring);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for (id, from, to, along) in changes {
+            for &other in members[&to] {
+                if let Some(before) = came_from.get(&(other, to)) {
+                    let same = *before == Some(from);
+                    assert_eq!(along.contains(&other), same, "M4: node {id} on node {other}, {from} to {to}");
+                }
+            }
+        }
+    }
+
+    /// S9: what a sender's life sent comes in its order; S7, S16: a life that goes on delivers all that it sent, once
+    /// the ring is at rest.
+    fn check_senders(&self) {
+        for life in self.lives() {
+            let mut last: BTreeMap<(NodeId, usize), u64> = BTreeMap::new();
+            let mut own = Vec::new();
+            for delivery in life.deliveries() {
+                let Some((from, of_life, n)) = numbered(&delivery.payload) else { continue };
+                assert_eq!(from, delivery.from, "S1: sender");
+                let before = last.insert((from, of_life), n);
+                assert!(before < Some(n), "S9: node {} saw {n} of node {from} after {before:?}", life.id);
+                if (from, of_life) == (life.id, life.number) {
+                    own.push(n);
+                }
+            }
+            let host = &self.hosts[&life.id];
+            let left = life.events.iter().any(|event| matches!(event, Event::Left(_)));
+            if !life.ended && !left && self.at_rest {
+                let accepted: Vec<u64> = host.accepted.clone();
+                assert_eq!(own, accepted, "S7: own messages of node {}", life.id);
+            }
+        }
+    }
+
+    /// S14, S15: what is delivered as safe is delivered by all that go on from its configuration.
+    fn check_safe(&self) {
+        let mut delivered: BTreeMap<(NodeId, RingId), Story<'_>> = BTreeMap::new();
+        for life in self.lives() {
+            let mut ring = None;
+            for event in life.events {
+                match event {
+                    Event::Regular(regular) => {
+                        if let Some(ring) = ring {
+                            delivered.entry((life.id, ring)).or_default().went_on = true;
+                        }
+                        ring = Some(regular.ring);
+                        delivered.entry((life.id, regular.ring)).or_default();
+                    }
+                    Event::Deliver(delivery) => {
+                        let story = delivered.entry((life.id, delivery.ring)).or_default();
+                        story.messages.insert(&delivery.payload);
+                    }
+                    _ => {}
+                }
+            }
+            if let (Some(ring), false, true) = (ring, life.ended, self.at_rest) {
+                delivered.entry((life.id, ring)).or_default().went_on = true;
+            }
+        }
+        for life in self.lives() {
+            let mut members: &BTreeSet<NodeId> = &BTreeSet::new();
+            let mut what = "S14";
+            for event in life.events {
+                match event {
+                    Event::Regular(regular) => (members, what) = (&regular.members, "S14"),
+                    Event::Transitional(change) => (members, what) = (&change.members, "S15"),
+                    Event::Deliver(delivery) if delivery.guarantee == Guarantee::Safe => {
+                        for &other in members {
+                            let Some(theirs) = delivered.get(&(other, delivery.ring)) else {
+                                continue;
+                            };
+                            assert!(
+                                !theirs.went_on || theirs.messages.contains(&delivery.payload[..]),
+                                "{what}: node {} delivered {:?} of {} and node {other} did not",
+                                life.id,
+                                &delivery.payload[..delivery.payload.len().min(24)],
+                                delivery.ring,
+                            );
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// S12: the orders of all lives, over all configurations, fit into one.
+    fn check_one_order(&self) {
+        let mut after: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>> = BTreeMap::new();
+        let mut incoming: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+        for life in self.lives() {
+            let mut last: Option<Vec<u8>> = None;
+            for event in life.events {
+                let point = match event {
+                    Event::Regular(regular) => format!("R{}", regular.ring).into_bytes(),
+                    Event::Transitional(change) => {
+                        format!("T{} {}", change.previous, change.ring).into_bytes()
+                    }
+                    Event::Deliver(delivery) => {
+                        [format!("M{} {} ", delivery.ring, delivery.from).as_bytes(), &delivery.payload]
+                            .concat()
+                    }
+                    _ => continue,
+                };
+                incoming.entry(point.clone()).or_default();
+                if let Some(last) = last
+                    && after.entry(last).or_default().insert(point.clone())
+                {
+                    *incoming.entry(point.clone()).or_default() += 1;
+                }
+                last = Some(point);
+            }
+        }
+        let mut ready: Vec<Vec<u8>> =
+            incoming.iter().filter(|(_, n)| **n == 0).map(|(point, _)| point.clone()).collect();
+        let mut placed = 0;
+        while let Some(point) = ready.pop() {
+            placed += 1;
+            for next in after.remove(&point).unwrap_or_default() {
+                let left = incoming.get_mut(&next).unwrap();
+                *left -= 1;
+                if *left == 0 {
+                    ready.push(next);
+                }
+            }
+        }
+        assert_eq!(placed, incoming.len(), "S12: the orders go in a circle");
+    }
+}
+
+/// What a node delivered in a ring and the transitional configuration behind it, and whether it went on.
+#[derive(Default)]
+struct Story<'a> {
+    messages: BTreeSet<&'a [u8]>,
+    went_on: bool,
+}
+
+struct Life<'a> {
+    id: NodeId,
+    number: usize,
+    ended: bool,
+    events: &'a [Event],
+}
+
+impl<'a> Life<'a> {
+    fn deliveries(&self) -> impl Iterator<Item = &'a Delivery> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Deliver(delivery) => Some(delivery),
+            _ => None,
+        })
+    }
+}
+
+/// Who sent this message of [`Lab::send_numbered`], in which life, and as which.
+fn numbered(payload: &[u8]) -> Option<(NodeId, usize, u64)> {
+    let text = std::str::from_utf8(payload).ok()?.trim_end_matches(char::is_alphabetic);
+    let mut parts = text.split('/').map(str::parse::<u64>);
+    let (id, life, n) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+    Some((NodeId::new(u32::try_from(id).ok()?)?, usize::try_from(life).ok()?, n))
 }

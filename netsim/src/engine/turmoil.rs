@@ -111,7 +111,7 @@ impl Network {
             .rng_seed(scenario.seed)
             .build();
         let addresses: BTreeMap<NodeId, IpAddr> =
-            nodes.iter().map(|&id| (id, sim.lookup(format!("node{id}")))).collect();
+            nodes.iter().map(|&id| (id, sim.lookup(name(id.get())))).collect();
         let hosts = Hosts::new(addresses.clone());
         let lives = Lives::default();
         let service = Rc::new(service);
@@ -205,17 +205,21 @@ impl Network {
         }
     }
 
-    /// Of a node that exists: the scenario was checked.
     fn address(&self, node: u32) -> IpAddr {
-        NodeId::new(node).map_or(IpAddr::from([0; 4]), |id| self.addresses[&id])
+        self.sim.lookup(name(node))
     }
+}
+
+/// What a host is called, by turmoil and in the node list.
+fn name(node: u32) -> String {
+    format!("node{node}")
 }
 
 fn config(scenario: &Scenario, id: NodeId, addresses: &BTreeMap<NodeId, IpAddr>) -> Config {
     let mut config = Config::new(id);
     let member = |(&id, &address): (&NodeId, &IpAddr)| Member {
         id,
-        name: Some(format!("node{id}")),
+        name: Some(name(id.get())),
         address,
         port: None,
         votes: 1,

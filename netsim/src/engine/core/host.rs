@@ -477,7 +477,7 @@ impl Engine<'_> {
         if let Some(inside) = message.as_ref().and_then(|message| self.inside(index, transmit.to, message)) {
             self.record(life, What::Inside(inside));
         }
-        let all = (1u64 << self.hosts.len().min(63)) - 1 | if self.hosts.len() > 63 { 1 << 63 } else { 0 };
+        let all = ((1u64 << self.hosts.len().min(63)) - 1) | if self.hosts.len() > 63 { 1 << 63 } else { 0 };
         let to = match transmit.to {
             Destination::Everyone => all & !(1 << index),
             Destination::Member(node) => 1u64.checked_shl(node.get() - 1).unwrap_or(0) & all,

@@ -135,7 +135,7 @@ impl Liveness {
                 return wrong("L1", format!("ring {before} of {:?} did not last, and is gone", self.core));
             }
             let Reached { ring, dc, delivered } = &mut self.reached;
-            [ring, dc, delivered].map(|goal| goal.took = None);
+            [ring, dc, delivered].into_iter().for_each(|goal| goal.took = None);
             self.settled_at = None;
         }
         self.ring = ring;

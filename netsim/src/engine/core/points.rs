@@ -136,7 +136,7 @@ impl Points {
                         self.hit("messages were delivered in a transitional configuration");
                     }
                     (false, Guarantee::Safe) => {
-                        self.hit("a safe message was delivered in a regular configuration")
+                        self.hit("a safe message was delivered in a regular configuration");
                     }
                     (false, Guarantee::Agreed) => {}
                 }
@@ -282,7 +282,7 @@ impl Points {
                 }
             }
             Inside::Received(frame) | Inside::Numbered(frame) if frame.encapsulated => {
-                self.node(life).carried += 1
+                self.node(life).carried += 1;
             }
             Inside::Numbered(frame) if frame.seq == Seq::new(u32::MAX) => self.hit("numbers wrapped"),
             Inside::Resent(_) => self.hit("a frame was sent again"),

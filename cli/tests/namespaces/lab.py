@@ -1,0 +1,320 @@
+"""Quorate nodes on hosts made of network namespaces, and what their clients see of them."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+NETNS = pathlib.Path(__file__).with_name("netns")
+
+GROUP, PORT = "239.192.77.1", 5405
+
+# What corosync derives from `token: 1000`, in seconds.
+TOKEN, TOKEN_COEFFICIENT = 1.0, 0.65
+
+
+def token_timeout(nodes):
+    return TOKEN + TOKEN_COEFFICIENT * max(0, nodes - 2)
+
+
+def consensus_timeout(nodes):
+    return 1.2 * token_timeout(nodes)
+
+
+class Failed(Exception):
+    """What was expected did not happen."""
+
+
+def address(host):
+    return f"10.77.0.{host}"
+
+
+def node_list(ids):
+    """The section `nodelist`, from the nodes' ids by their hosts."""
+    nodes = "".join(
+        f"  node {{\n    ring0_addr: {address(host)}\n    name: n{node}\n    nodeid: {node}\n  }}\n"
+        for host, node in ids.items()
+    )
+    return f"nodelist {{\n{nodes}}}\n"
+
+
+def corosync_conf(*, totem="", network="10.77.0.0", nodelist=""):
+    """A corosync.conf with, if given, further lines for `totem`."""
+    return f"""\
+totem {{
+  version: 2
+  cluster_name: namespaces
+  transport: udp
+  token: {round(TOKEN * 1000)}
+  crypto_cipher: none
+  crypto_hash: none
+{totem}  interface {{
+    ringnumber: 0
+    bindnetaddr: {network}
+    mcastaddr: {GROUP}
+    mcastport: {PORT}
+  }}
+}}
+quorum {{
+  provider: corosync_votequorum
+}}
+{nodelist}"""
+
+
+class Lab:
+    """Hosts on one Ethernet, and the processes on them. All of it is gone when the `with` block is left."""
+
+    def __init__(self, quorate, hosts, directory):
+        self.quorate = quorate
+        self.hosts = range(1, hosts + 1)
+        self.directory = pathlib.Path(directory)
+        self.tcpdump_log = self.directory / "tcpdump.log"
+        self.conf = self.write(
+            "corosync.conf", corosync_conf(nodelist=node_list({host: host for host in self.hosts}))
+        )
+        self.prefix = f"quorate-{os.getpid()}-"
+        self.processes = []
+        self.nodes = {}
+        self.readers = []
+        self.terms = {}
+        self.wrong = []
+        # Guards what the readers of all clients have read, and tells of news.
+        self.news = threading.Condition()
+
+    def __enter__(self):
+        try:
+            self.netns("up", len(self.hosts))
+        except BaseException:
+            self.netns("down")
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            process.kill()
+        self.netns("down")
+        for process in self.processes:
+            process.wait()
+        for reader in self.readers:
+            reader.join()
+
+    def netns(self, *arguments):
+        """Runs the script of that name; `cut`, `loss` and so on."""
+        environment = os.environ | {"LAB": self.prefix}
+        done = subprocess.run(
+            [NETNS, *map(str, arguments)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise Failed(f"netns {' '.join(map(str, arguments))}: {done.stderr.strip()}")
+
+    def on(self, host, *command):
+        """The command line that runs a command on a host, or on the `switch`, which sees all that is sent."""
+        return ["ip", "netns", "exec", f"{self.prefix}{host}", *map(str, command)]
+
+    def start(self, command, **options):
+        """A process that ends with the lab."""
+        process = subprocess.Popen(command, **{"stdin": subprocess.DEVNULL, **options})
+        self.processes.append(process)
+        return process
+
+    def write(self, name, text):
+        path = self.directory / name
+        path.write_text(text)
+        return path
+
+    def start_node(self, host, conf=None, *flags):
+        """Starts `quorate node` on a host, with the configuration of the ring unless another is given."""
+        node = Node(self, host, conf or self.conf, flags)
+        self.nodes[host] = node
+        return node
+
+    def start_ring(self):
+        """Starts a node on every host; when all of them have agreed, how long that took."""
+        started = time.monotonic()
+        for host in self.hosts:
+            self.start_node(host)
+        return self.agreement(self.hosts, patience=10 * token_timeout(len(self.hosts))) - started
+
+    def agreement(self, hosts, *, ids=None, quorate=True, patience):
+        """
+        Waits until these hosts' nodes are one ring of no others, with one DC. When the last of them knew.
+
+        `ids` are theirs, if they are not the hosts' numbers.
+        """
+        nodes = [self.nodes[host] for host in hosts]
+        members = sorted(ids or hosts)
+
+        def agreed():
+            views = [node.view for node in nodes]
+            return (
+                all(view and view.is_of(members, quorate) for view in views)
+                and len({(view.ring, view.dc) for view in views}) == 1
+            )
+
+        with self.news:
+            there = self.news.wait_for(agreed, patience)
+            if self.wrong:
+                raise Failed("; ".join(self.wrong))
+            if not there:
+                seen = "; ".join(f"node {node.host}: {node.view}" for node in nodes)
+                raise Failed(f"after {patience:.1f} s nodes {members} are not one ring with one DC: {seen}")
+            return max(node.view.at for node in nodes)
+
+    def note_term(self, host, term):
+        """A fencing token never falls, whatever happens."""
+        if term is not None:
+            if term < self.terms.get(host, 0):
+                self.wrong.append(f"node {host} told of term {self.terms[host]} and then of {term}")
+            self.terms[host] = term
+
+    def run(self, *arguments, host=None, user=None, timeout=60):
+        """Runs the program under test to its end."""
+        command = [self.quorate, *map(str, arguments)]
+        if user:
+            command = ["setpriv", "--reuid", user, "--regid", "65534", "--clear-groups", *command]
+        if host:
+            command = self.on(host, *command)
+        try:
+            return subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
+            )
+        except subprocess.TimeoutExpired as still_running:
+            raise Failed(f"{' '.join(map(str, arguments))} still ran after {timeout} s") from still_running
+
+    @contextlib.contextmanager
+    def capture(self, path):
+        """Records what is sent on the bridge to a pcap file, while the `with` block lasts."""
+        command = ["tcpdump", "--immediate-mode", "-U", "-i", "br0", "-Z", "root", "-w", path, "udp"]
+        with open(self.tcpdump_log, "w") as log:
+            tcpdump = self.start(self.on("switch", *command), stderr=log)
+        while "listening on" not in self.tcpdump_log.read_text():
+            if tcpdump.poll() is not None:
+                raise Failed(f"tcpdump: {self.tcpdump_log.read_text().strip()}")
+            time.sleep(0.01)
+        yield
+        # What was sent just now is on its way to the file.
+        time.sleep(0.2)
+        tcpdump.send_signal(signal.SIGINT)
+        tcpdump.wait()
+
+    def last_words(self, lines=12):
+        """The ends of the nodes' logs, for somebody who has to find out what went wrong."""
+        for path in sorted(self.directory.glob("*.log")):
+            yield f"--- {path.name}"
+            yield from path.read_text(errors="replace").splitlines()[-lines:]
+
+
+class View:
+    """What a node last said of its group, and when."""
+
+    def __init__(self, at, status):
+        self.at = at
+        self.ring = status["ring"]
+        self.settled = status["settled"]
+        self.quorate = status["quorate"]
+        self.dc = status["dc"]
+        self.term = int(status["term"]["fencing_token"]) if status["term"] else None
+        self.online = [node["id"] for node in status["nodes"] if node["online"]]
+
+    def is_of(self, members, quorate):
+        return (
+            self.settled
+            and self.online == members
+            and self.dc in self.online
+            and self.quorate == quorate
+            and (self.term is not None) == quorate
+        )
+
+    def __str__(self):
+        quorum = "with" if self.quorate else "WITHOUT"
+        settled = "" if self.settled else ", unsettled"
+        return f"ring {self.ring} of {self.online} {quorum} quorum, DC {self.dc}{settled}"
+
+
+class Node:
+    """A `quorate node`, watched by a `quorate cat --status`."""
+
+    def __init__(self, lab, host, conf, flags):
+        self.lab, self.host = lab, host
+        self.socket = lab.directory / f"{host}.sock"
+        self.log = lab.directory / f"node-{host}.log"
+        # What the watcher has read: the last status, and the rings.
+        self.view = None
+        self.rings = []
+        command = lab.on(
+            host,
+            lab.quorate,
+            "node",
+            "-c",
+            conf,
+            "--socket",
+            self.socket,
+            "--state-dir",
+            lab.directory / f"state-{host}",
+            *flags,
+        )
+        with open(self.log, "a") as log:
+            self.process = lab.start(command, stdout=log, stderr=log)
+        self.wait_for_socket()
+        # What it says at the end, the node's log says too.
+        self.watcher = self.cat(
+            "status", "--status", "--stay", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        reader = threading.Thread(target=self.watch, args=[self.watcher])
+        lab.readers.append(reader)
+        reader.start()
+
+    def wait_for_socket(self):
+        # The socket of a node that was killed is still there: only one that answers counts.
+        for _ in range(1000):
+            with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
+                return client.connect(str(self.socket))
+            if self.process.poll() is not None:
+                raise Failed(f"node {self.host} ended: {self.log.read_text().strip()}")
+            time.sleep(0.005)
+        raise Failed(f"node {self.host} did not make its socket within 5 s")
+
+    def cat(self, group, *flags, **options):
+        """A client of this node."""
+        return self.lab.start([self.lab.quorate, "cat", group, "--socket", self.socket, *flags], **options)
+
+    def watch(self, watcher):
+        for line in watcher.stdout:
+            now = time.monotonic()
+            event = json.loads(line)
+            with self.lab.news:
+                if event["event"] == "regular":
+                    self.rings.append(event["ring"])
+                elif event["event"] == "status":
+                    self.view = View(now, event)
+                    self.lab.note_term(self.host, self.view.term)
+                self.lab.news.notify_all()
+
+    def status(self, *flags):
+        """What `quorate status` prints."""
+        done = self.lab.run("status", "--socket", self.socket, *flags)
+        if done.returncode:
+            raise Failed(f"quorate status of node {self.host}: {done.stderr.strip()}")
+        return done.stdout
+
+    def kill(self):
+        """Ends the process on the spot. When."""
+        return self.end(signal.SIGKILL)
+
+    def terminate(self):
+        """Asks the process to leave. When."""
+        return self.end(signal.SIGTERM)
+
+    def end(self, number):
+        at = time.monotonic()
+        self.process.send_signal(number)
+        return at
