@@ -304,10 +304,6 @@ impl Hearing {
             warn!(%from, known = ?candidacy.known, ring = %self.ring, "a candidacy from the future is not counted");
             return;
         }
-        if Mutant::LateCandidaciesUnheard.is_active() && self.candidacies.len() >= self.members.len() / 2 + 1
-        {
-            return;
-        }
         self.candidacies.entry(from).or_insert(candidacy);
     }
 }

@@ -158,8 +158,6 @@ mutants! {
     RingSeqNotLearnt = "-",
     /// A commit token of an earlier ring is accepted.
     StaleCommitTokenAccepted = "B02",
-    /// A frame belongs to the ring if its sequence number fits, whoever formed it.
-    FramesByRingSeqOnly = "B14",
 
     // Gathering.
     /// No two lists of nodes are ever equal.
@@ -192,7 +190,7 @@ mutants! {
     FragmentOffsetForgotten = "B42",
     /// A message that was cut by a ring change goes on in the next ring.
     CutMessageGoesOn = "B40",
-    /// What follows an unfinished message is appended to it.
+    /// What a member says first after a restart is appended to what it left unfinished.
     AppendedToUnfinished = "B45",
     /// A fragment of one sender throws away the unfinished messages of all others.
     ThrowAwayForAll = "B44",
@@ -224,8 +222,6 @@ mutants! {
     TermWithoutQuorum = "-",
     /// An incumbent keeps its term.
     TermKeptByIncumbent = "-",
-    /// A candidacy is heard only if it comes before the member's own.
-    LateCandidaciesUnheard = "-",
 }
 
 impl fmt::Display for Mutant {

@@ -35,7 +35,7 @@ impl Assemblies {
     pub(super) fn sync_begins(&mut self, left: &BTreeSet<NodeId>) {
         self.syncing = true;
         self.during_sync.clear();
-        self.ordinary.retain(|from, _| !left.contains(from));
+        self.ordinary.retain(|from, _| !left.contains(from) || Mutant::AppendedToUnfinished.is_active());
     }
 
     /// The sync is done.

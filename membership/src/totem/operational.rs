@@ -111,9 +111,7 @@ impl Operational {
     }
 
     pub(super) fn handle_multicast(&mut self, frame: Multicast, local: &mut Local) -> Option<Transition> {
-        let ours = frame.ring == local.ring.id
-            || Mutant::FramesByRingSeqOnly.is_active() && frame.ring.seq == local.ring.id.seq;
-        if !ours {
+        if frame.ring != local.ring.id {
             return self.handle_stranger(frame.from, frame.ring, local);
         }
         local.keep(frame);

@@ -137,7 +137,9 @@ impl Lab {
             _ => None,
         });
         let Some(forwarded) = forwarded else { return };
-        for entry in &token.rtr {
+        let snapshot = totem.snapshot();
+        let ring = snapshot.forming.unwrap_or(snapshot.ring);
+        for entry in token.rtr.iter().filter(|entry| !entry.seq.at_or_before(ring.released)) {
             assert!(
                 forwarded.rtr.contains(entry) || frames.contains(&entry.seq),
                 "T7: request for {} dropped by node {id}",
