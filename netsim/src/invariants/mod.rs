@@ -2,7 +2,9 @@
 //!
 //! | | |
 //! |---|---|
-//! | S1 to S11 | what is delivered, and in which order (extended virtual synchrony) |
+//! | S1 to S14 | what is delivered, and in which order (extended virtual synchrony) |
+//! | T1, T7 | the token |
+//! | T1, T7 | the token |
 //! | M2 to M5 | who is a member of what |
 //! | Q1, Q2 | who has quorum |
 //! | D1 to D3 | who is the DC |
@@ -20,7 +22,9 @@ mod m4_exact_transitional;
 mod m5_representative;
 mod q1_quorate_rings_meet;
 mod q2_agreed_quorum;
+mod s10_causality;
 mod s11_agreed_order;
+mod s14_safe;
 mod s1_no_creation;
 mod s2_no_duplication;
 mod s3_content;
@@ -32,6 +36,8 @@ mod s8_virtual_synchrony;
 mod s9_sender_order;
 #[cfg(test)]
 mod story;
+mod t1_one_token;
+mod t7_requests;
 
 use std::fmt;
 use std::time::Duration;
@@ -59,7 +65,7 @@ impl fmt::Display for Violation {
 type Property = fn(&History) -> Result<(), Violation>;
 
 /// The simpler a property, the sooner it is looked at: when much is wrong, the simplest tells most.
-const ALL: [Property; 20] = [
+const ALL: [Property; 21] = [
     h1_no_panic::check,
     s5_self_inclusion::check,
     s6_shape::check,
@@ -72,6 +78,7 @@ const ALL: [Property; 20] = [
     s3_content::check,
     s4_containment::check,
     s9_sender_order::check,
+    s10_causality::check,
     s11_agreed_order::check,
     s8_virtual_synchrony::check,
     s7_self_delivery::check,
@@ -109,12 +116,27 @@ pub(crate) trait Online {
 }
 
 /// All properties that are looked at line by line.
-#[derive(Default)]
 pub(crate) struct Checker {
     properties: Vec<Box<dyn Online>>,
 }
 
+impl Default for Checker {
+    fn default() -> Self {
+        let properties: [Box<dyn Online>; 3] = [
+            Box::new(t1_one_token::OneToken::default()),
+            Box::new(t7_requests::Requests::default()),
+            Box::new(s14_safe::Safe::default()),
+        ];
+        Self { properties: properties.into() }
+    }
+}
+
 impl Checker {
+    /// One that looks at nothing.
+    pub(crate) fn blind() -> Self {
+        Self { properties: Vec::new() }
+    }
+
     /// The next line of the history.
     ///
     /// # Errors

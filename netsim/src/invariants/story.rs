@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_election::{Inquorate, Status, Term};
+use quorate_membership::wire::Token;
 use quorate_membership::{Cause, Guarantee, NodeId, Regular, RingId, Seq, Transitional};
 
-use super::{Property, Violation};
+use super::{Online, Property, Violation};
 use crate::History;
-use crate::history::{Content, Delivered, Life, MessageId, What};
+use crate::history::{Content, Delivered, Frame, Life, MessageId, What};
 
 /// A cluster's history, a millisecond a record. What is not said to be wrong is right.
 pub(super) struct Story {
@@ -55,6 +56,34 @@ impl Story {
     pub(super) fn record(&mut self, node: u32, what: What) {
         self.at += Duration::from_millis(1);
         self.history.record(self.at, self.lives[&node], what);
+    }
+
+    /// A frame of ring 1.4.
+    pub(super) fn frame(from: u32, seq: u32) -> Frame {
+        Frame {
+            ring: ring("1.4"),
+            seq: Seq::new(seq),
+            from: id(from),
+            guarantee: Guarantee::Safe,
+            encapsulated: false,
+            content: Self::content(from, seq.into()),
+        }
+    }
+
+    /// A token of ring 1.4, as good as new.
+    pub(super) fn token() -> Token {
+        Token {
+            from: id(1),
+            seq: Seq::new(0),
+            token_seq: Seq::new(0),
+            aru: Seq::new(0),
+            aru_addr: None,
+            ring: ring("1.4"),
+            backlog: 0,
+            fcc: 0,
+            retrans_flg: false,
+            rtr: Vec::new(),
+        }
     }
 
     pub(super) fn start(&mut self, node: u32) {
@@ -185,6 +214,24 @@ impl Story {
     #[track_caller]
     pub(super) fn is_right(&self, holds: Property) {
         assert_eq!(holds(&self.history), Ok(()), "\n{}", self.history);
+    }
+
+    fn watch(&self, mut property: impl Online) -> Result<(), Violation> {
+        self.history.records().iter().try_for_each(|record| property.see(record))?;
+        property.end(self.history.ended_at())
+    }
+
+    #[track_caller]
+    pub(super) fn is_right_online(&self, property: impl Online) {
+        assert_eq!(self.watch(property), Ok(()), "\n{}", self.history);
+    }
+
+    #[track_caller]
+    pub(super) fn is_wrong_online(&self, property: impl Online, because: &str) {
+        let Err(Violation { what, .. }) = self.watch(property) else {
+            panic!("passed:\n{}", self.history);
+        };
+        assert!(what.contains(because), "{what}\n{}", self.history);
     }
 
     /// Violated when the last thing happened, or at the end.

@@ -1,0 +1,130 @@
+//! T7: the token asks for a frame once, for none that was never sent, and until it has been sent again or all have it.
+
+use std::collections::BTreeMap;
+
+use quorate_membership::wire::Token;
+use quorate_membership::{RingId, Seq};
+
+use super::{Online, Violation, violated};
+use crate::history::{Inside, Life, Record, What};
+
+#[derive(Default)]
+pub(super) struct Requests {
+    visits: BTreeMap<Life, Visit>,
+}
+
+/// The last visit of the token at a member.
+#[derive(Default)]
+struct Visit {
+    token: Option<Box<Token>>,
+    resent: Vec<Seq>,
+    /// Given up up to here, in which ring.
+    released: Option<(RingId, Seq)>,
+}
+
+impl Online for Requests {
+    fn see(&mut self, record: &Record) -> Result<(), Violation> {
+        let (Some(life), What::Inside(inside)) = (record.life, &record.what) else { return Ok(()) };
+        let visit = self.visits.entry(life).or_default();
+        match inside {
+            Inside::Token(token) => {
+                visit.token = Some(token.clone());
+                visit.resent.clear();
+            }
+            Inside::Resent(frame) => visit.resent.push(frame.seq),
+            Inside::Stable { ring, released, .. } => visit.released = Some((*ring, *released)),
+            Inside::TokenSent { token, .. } => {
+                let Some(came) = visit.token.take() else { return Ok(()) };
+                if came.ring != token.ring {
+                    return Ok(());
+                }
+                let wrong = |what: &str, seq: Seq| {
+                    violated(
+                        "T7",
+                        record.at,
+                        format!("{life} passes a token of {} on: {seq} {what}", token.ring),
+                    )
+                };
+                for (n, entry) in token.rtr.iter().enumerate() {
+                    if token.rtr.iter().take(n).any(|before| before == entry) {
+                        return wrong("is asked for twice", entry.seq);
+                    }
+                    if token.seq.before(entry.seq) {
+                        return wrong("is asked for, and was never sent", entry.seq);
+                    }
+                }
+                for entry in came.rtr.iter().filter(|entry| entry.ring == came.ring) {
+                    let all_have = visit.released.is_some_and(|(ring, released)| {
+                        ring == came.ring && entry.seq.at_or_before(released)
+                    });
+                    if !token.rtr.contains(entry) && !visit.resent.contains(&entry.seq) && !all_have {
+                        return wrong("is no longer asked for, and was not sent again", entry.seq);
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_membership::wire::RtrEntry;
+
+    use super::super::story::Story;
+    use super::*;
+
+    /// A visit at node 2: the token asks for these when it comes, these are sent again, it asks for these when it goes.
+    fn visit(asked: &[u32], resent: &[u32], asks: &[u32]) -> Story {
+        let mut story = Story::ring(2);
+        let token = |wanted: &[u32]| {
+            let mut token = Story::token();
+            token.seq = Seq::new(20);
+            token.rtr = wanted.iter().map(|&n| RtrEntry { ring: token.ring, seq: Seq::new(n) }).collect();
+            Box::new(token)
+        };
+        story.record(2, What::Inside(Inside::Token(token(asked))));
+        for &n in resent {
+            story.record(2, What::Inside(Inside::Resent(Story::frame(1, n))));
+        }
+        let to = super::super::story::id(1);
+        story.record(2, What::Inside(Inside::TokenSent { to, token: token(asks) }));
+        story
+    }
+
+    #[test]
+    fn what_is_sent_again_is_no_longer_asked_for() {
+        visit(&[5, 7], &[5], &[7, 9]).is_right_online(Requests::default());
+    }
+
+    #[test]
+    fn what_is_not_sent_again_still_is() {
+        visit(&[5, 7], &[5], &[9]).is_wrong_online(Requests::default(), "7 is no longer asked for");
+    }
+
+    #[test]
+    fn nothing_is_asked_for_twice() {
+        visit(&[7], &[], &[7, 7]).is_wrong_online(Requests::default(), "7 is asked for twice");
+    }
+
+    #[test]
+    fn what_was_never_sent_is_not_asked_for() {
+        visit(&[], &[], &[21]).is_wrong_online(Requests::default(), "21 is asked for, and was never sent");
+    }
+
+    #[test]
+    fn what_all_have_is_not_asked_for_any_more() {
+        let mut story = Story::ring(2);
+        let (ring, number) = (super::super::story::ring("1.4"), Seq::new(7));
+        let mut token = Story::token();
+        token.seq = Seq::new(20);
+        token.rtr = vec![RtrEntry { ring, seq: number }];
+        story.record(2, What::Inside(Inside::Token(Box::new(token.clone()))));
+        story.record(2, What::Inside(Inside::Stable { ring, safe: number, released: number }));
+        token.rtr.clear();
+        let to = super::super::story::id(1);
+        story.record(2, What::Inside(Inside::TokenSent { to, token: Box::new(token) }));
+        story.is_right_online(Requests::default());
+    }
+}
