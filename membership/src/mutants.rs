@@ -46,6 +46,8 @@ mutants! {
     // The token.
     /// A copy of the last token is taken for a new one.
     CopyOfTokenAccepted = "-",
+    /// A token that was for another member is accepted.
+    TokenFromAnybody = "-",
     /// A copy of a token counts as a rotation: it confirms the aru that it says.
     CopyOfTokenConfirms = "B28",
     /// Sending the token again puts off the moment at which it is lost.

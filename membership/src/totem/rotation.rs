@@ -18,7 +18,8 @@ use crate::{NodeId, Refusal, Seq, Time};
 pub(super) struct Rotation {
     me: NodeId,
     representative: bool,
-    /// Who gets the token next.
+    /// Who had the token before this node, and who gets it next.
+    predecessor: NodeId,
     successor: NodeId,
     /// The number of the last token accepted.
     pub(super) token_seq: Seq,
@@ -64,6 +65,7 @@ impl Rotation {
         let mut rotation = Self {
             me,
             representative: members.first() == Some(&me),
+            predecessor: predecessor(me, members),
             successor: successor(me, members),
             token_seq: Seq::new(u32::MAX),
             last_seq: config.first_seq,
@@ -119,7 +121,8 @@ impl Rotation {
         self.send(wire::encode(&Message::Token(token), Order::Little), now, config, out);
     }
 
-    /// Whether this token is news: neither a copy, nor one with numbers that this ring cannot have come to.
+    /// Whether this token is news: neither a copy, nor one that was for another member, nor one with numbers that this
+    /// ring cannot have come to.
     ///
     /// # Errors
     /// If its numbers are impossible.
@@ -130,6 +133,9 @@ impl Rotation {
         now: Time,
         config: &TotemConfig,
     ) -> Result<bool, Refusal> {
+        if token.from != self.predecessor && !Mutant::TokenFromAnybody.is_active() {
+            return Ok(false);
+        }
         if token.token_seq.at_or_before(self.token_seq) && !Mutant::CopyOfTokenAccepted.is_active() {
             return Ok(false);
         }
@@ -354,4 +360,9 @@ pub(super) struct Visited {
 pub(super) fn successor(me: NodeId, members: &BTreeSet<NodeId>) -> NodeId {
     let after = (std::ops::Bound::Excluded(me), std::ops::Bound::Unbounded);
     members.range(after).next().or(members.first()).copied().unwrap_or(me)
+}
+
+/// The member before `me` on a ring.
+fn predecessor(me: NodeId, members: &BTreeSet<NodeId>) -> NodeId {
+    members.range(..me).next_back().or(members.last()).copied().unwrap_or(me)
 }
