@@ -14,8 +14,32 @@ use quorate_netsim::mutants::{Hunt, Mutant, hunt};
 /// No mutant lives longer than this many seeds.
 const SEEDS: u64 = 300;
 
-/// Those that only the lab of `quorate-membership` finds (its `tests/mutants.rs`), in scenarios made for them.
-const NOT_HERE: &[Mutant] = &[];
+/// Those that the lab of `quorate-membership` finds (its `tests/mutants.rs`): by looking at what the swarm's checker does
+/// not look at yet (T2, T6, T8, M1, M8, L2, L3), or in scenarios made for them.
+const NOT_HERE: &[Mutant] = &[
+    Mutant::GatherPassesTokenOn,
+    Mutant::TokenNotRetransmitted,
+    Mutant::TokenNeverHeld,
+    Mutant::AruStopsAtLongGap,
+    Mutant::QuotaOffByOne,
+    Mutant::WindowOffByOne,
+    Mutant::WindowUnderflow,
+    Mutant::WrapUnsafeRecovery,
+    Mutant::WrapUnsafeInstall,
+    Mutant::ObligationsForgotten,
+    Mutant::ObligationsNotShared,
+    Mutant::RetransFlagMarkKept,
+    Mutant::InstalledBeforeEverybodyHasAll,
+    Mutant::RecoveryQueueTooShort,
+    Mutant::NoRoomForSecondHeader,
+    Mutant::FramesTakenInCommit,
+    Mutant::StaleCommitTokenAccepted,
+    Mutant::LeaverNotFailed,
+    Mutant::LeaveSaidOnce,
+    Mutant::StaleJoinEndsRing,
+    Mutant::StallForgotten,
+    Mutant::EmptyMessageLost,
+];
 
 #[test]
 fn every_known_bug_is_found() {
@@ -43,7 +67,7 @@ fn every_known_bug_is_found() {
 
 #[test]
 fn what_finds_the_bugs_finds_nothing_where_there_are_none() {
-    for seed in 0..std::env::var("SEEDS").map_or(50, |seeds| seeds.parse().unwrap()) {
+    for seed in 0..50 {
         if let Err(failure) = Scenario::random(seed).run_core() {
             panic!("seed {seed}: {failure}");
         }
