@@ -111,8 +111,13 @@ def a_capture_of_it_all_decodes(lab, table):
         lab.agreement(lab.hosts[:2], patience=3 * timeouts(lab))
         lab.nodes[2].terminate()
         lab.agreement(lab.hosts[:1], quorate=False, patience=3 * timeouts(lab))
-    captured = int(re.search(r"(\d+) packets captured", lab.tcpdump_log.read_text())[1])
+    words = lab.tcpdump_log.read_text()
+    captured, dropped = (int(re.search(rf"(\d+) packets {what}", words)[1]) for what in ("captured", "dropped by kernel"))
     done = lab.run("decode", path)
+    if dropped:
+        # What is missing in the capture is not there to be decoded: a message may lack its beginning.
+        table.row(f"inconclusive: {dropped} datagrams missing in the capture", "", done.returncode in (0, 1))
+        return
     counts = dict(re.findall(r"^ *([a-z-]+) +(\d+)$", done.stdout, re.MULTILINE))
     kinds = {"join", "commit", "token", "multicast", "hold-cancel", "merge-detect", "leave"}
     if done.returncode or int(counts["datagrams"]) != captured or not kinds <= counts.keys():
