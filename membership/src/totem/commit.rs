@@ -70,7 +70,7 @@ impl Commit {
         if join.ring_seq >= self.ring.seq {
             return Some(give_up(&self.members, &mut self.causes, join, local));
         }
-        match self.agreed.consider(join, local) {
+        match self.agreed.consider(join, &BTreeSet::new(), local) {
             Considered::Changed(cause) => {
                 note(&mut self.causes, cause);
                 Some(Transition::Gather {
@@ -117,7 +117,7 @@ pub(super) fn give_up(
     local: &Local,
 ) -> Transition {
     let mut lists = Lists::of(members);
-    let cause = match lists.consider(join, local) {
+    let cause = match lists.consider(join, &BTreeSet::new(), local) {
         Considered::Changed(cause) => cause,
         _ => cause_of(join, local),
     };

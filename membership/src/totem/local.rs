@@ -19,7 +19,7 @@ use crate::wire::body::{Body, QUORATE, SERVICES, SYNC};
 use crate::wire::packing::{self, Addressed, Packet};
 use crate::wire::{Join, Multicast};
 use crate::{
-    Cause, Config, Delivery, Event, Guarantee, NodeId, Refusal, RingId, Service, ServiceMessage, Stored,
+    Cause, Config, Delivery, Event, Guarantee, NodeId, Refusal, RingId, Service, ServiceMessage, Stored, Time,
 };
 
 /// What outlives every state.
@@ -34,6 +34,8 @@ pub(super) struct Local {
     pub(super) attempted: u64,
     /// The highest ring sequence number heard of.
     heard: u64,
+    /// The last JOIN of each node.
+    pub(super) joins: BTreeMap<NodeId, LastJoin>,
     pub(super) durable: Stored,
     pub(super) wanted: Stored,
     pub(super) outbox: Outbox,
@@ -43,6 +45,23 @@ pub(super) struct Local {
     pub(super) out: Outputs,
     entropy: [u8; 32],
     drawn: usize,
+}
+
+/// What a node said last.
+pub(super) struct LastJoin {
+    proc: Vec<NodeId>,
+    failed: Vec<NodeId>,
+    /// Since when it says this.
+    pub(super) since: Time,
+    /// When it said so last.
+    pub(super) at: Time,
+}
+
+impl LastJoin {
+    pub(super) fn says(&self, proc: &BTreeSet<NodeId>, failed: &BTreeSet<NodeId>) -> bool {
+        let set = |nodes: &[NodeId]| nodes.iter().copied().collect::<BTreeSet<_>>();
+        set(&self.proc) == *proc && set(&self.failed) == *failed
+    }
 }
 
 impl Local {
@@ -64,6 +83,7 @@ impl Local {
             ring: Ring::new(id, BTreeSet::new(), config.totem.first_seq),
             attempted: 0,
             heard: 0,
+            joins: BTreeMap::new(),
             durable: stored,
             wanted: Stored { boots: stored.boots.saturating_add(1), ..stored },
             outbox: Outbox::default(),
@@ -100,6 +120,18 @@ impl Local {
     /// Whether a JOIN may name this number: no jump beyond the limit, but steps of those who are there already.
     pub(super) fn may_be_heard(&self, ring_seq: u64) -> bool {
         ring_seq <= Self::MAX_RING_SEQ.max(self.heard.saturating_add(1 << 32))
+    }
+
+    pub(super) fn note_join(&mut self, join: &Join, now: Time) {
+        if join.leave {
+            self.joins.remove(&join.from);
+        } else if self.joins.len() < Join::MAX_NODES || self.joins.contains_key(&join.from) {
+            let (proc, failed) = (join.proc.clone(), join.failed.clone());
+            let last = self.joins.get(&join.from);
+            let same = last.filter(|last| (&last.proc, &last.failed) == (&proc, &failed));
+            let since = same.map_or(now, |last| last.since);
+            self.joins.insert(join.from, LastJoin { proc, failed, since, at: now });
+        }
     }
 
     pub(super) fn hear_ring_seq(&mut self, ring_seq: u64) {

@@ -241,7 +241,7 @@ impl Totem {
     fn handle_message(&mut self, now: Time, message: Message) -> Option<Transition> {
         let local = &mut self.local;
         match message {
-            Message::Join(join) => self.handle_join(&join),
+            Message::Join(join) => self.handle_join(now, &join),
             Message::Token(token) => match &mut self.state {
                 State::Operational(operational) => operational.handle_token(token, now, local),
                 State::Recovery(recovery) => recovery.handle_token(token, now, local),
@@ -304,7 +304,7 @@ impl Totem {
         }
     }
 
-    fn handle_join(&mut self, join: &Join) -> Option<Transition> {
+    fn handle_join(&mut self, now: Time, join: &Join) -> Option<Transition> {
         let local = &mut self.local;
         if join.from == local.me {
             return None;
@@ -314,8 +314,9 @@ impl Totem {
             return None;
         }
         local.hear_ring_seq(join.ring_seq);
+        local.note_join(join, now);
         match &mut self.state {
-            State::Gather(gather) => gather.handle_join(join, local),
+            State::Gather(gather) => gather.handle_join(join, now, local),
             State::Commit(commit) => commit.handle_join(join, local),
             State::Recovery(recovery) => recovery.handle_join(join, local),
             State::Operational(operational) => operational.handle_join(join, local),
