@@ -55,7 +55,7 @@ enum Message {
     Remembers { ring: RingId, version: Option<Version> },
     /// What this ring begins with.
     Snapshot { ring: RingId, entries: Entries },
-    /// A write, the sender's so-and-so-manieth.
+    /// A write; the sender numbers them, to know its own again.
     Put { number: u64, key: String, value: String },
 }
 
@@ -182,8 +182,8 @@ impl Replica {
     }
 
     fn remembers_most(&self) -> Option<NodeId> {
-        let oldest = self.remembered.iter().max_by_key(|(node, version)| (**version, Reverse(**node)));
-        oldest.map(|(node, _)| *node)
+        let most = self.remembered.iter().max_by_key(|(node, version)| (**version, Reverse(**node)));
+        most.map(|(node, _)| *node)
     }
 }
 
