@@ -308,6 +308,45 @@ impl Fault {
         }
     }
 
+    /// The same where nodes have other numbers; `None` if it names one that is not there any more.
+    pub(crate) fn renumbered(&self, number: &impl Fn(u32) -> Option<u32>) -> Option<Self> {
+        let mut fault = self.clone();
+        match &mut fault {
+            Self::Crash(node)
+            | Self::Restart(node)
+            | Self::Leave(node)
+            | Self::LoseRecord(node)
+            | Self::RollBackRecord(node)
+            | Self::Pause { node, .. }
+            | Self::Freeze { node, .. }
+            | Self::Slow { node, .. }
+            | Self::SlowDisk { node, .. }
+            | Self::Unread { node, .. }
+            | Self::Drift { node, .. }
+            | Self::Send { node, .. } => *node = number(*node)?,
+            Self::Partition(parts) => {
+                for part in &mut *parts {
+                    *part = part.iter().filter_map(|node| number(*node)).collect();
+                }
+                parts.retain(|part| !part.is_empty());
+            }
+            Self::CutOneWay { from: a, to: b } | Self::Cut(a, b) | Self::Mend(a, b) => {
+                (*a, *b) = (number(*a)?, number(*b)?);
+            }
+            Self::Disturb { from, to, .. } => {
+                for end in [from, to].into_iter().flatten() {
+                    *end = number(*end)?;
+                }
+            }
+            Self::When { node, then, .. } => {
+                *node = number(*node)?;
+                **then = then.renumbered(number)?;
+            }
+            Self::Heal | Self::Catch { .. } | Self::Replay(_) | Self::Foreign(_) => {}
+        }
+        Some(fault)
+    }
+
     /// What kind of fault it is, for counting: a few words.
     pub fn class(&self) -> &'static str {
         match self {

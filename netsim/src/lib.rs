@@ -95,6 +95,7 @@
 //! the payload, taken off again before the service sees it, so that the checker need not believe the protocol's
 //! numbers. The [invariants] are functions of what was written down.
 
+mod columns;
 mod engine;
 pub mod fault;
 pub mod history;
@@ -104,6 +105,7 @@ mod journal;
 pub mod mutants;
 mod observed;
 mod scenario;
+pub mod shrink;
 mod swarm;
 mod text;
 mod totals;

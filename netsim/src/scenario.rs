@@ -12,6 +12,7 @@ use quorate_membership::{NodeId, Seq, Totem};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::columns::Columns;
 use crate::engine::core::Summary;
 use crate::fault::Trouble;
 use crate::invariants::{Checker, Violation};
@@ -91,6 +92,22 @@ pub(crate) enum Setting<'a> {
     Size(&'a mut usize),
     Seq(&'a mut Seq),
     Flag(&'a mut bool),
+}
+
+impl Setting<'_> {
+    /// Takes over the value of the same setting of another scenario.
+    pub(crate) fn set(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Time(this), Self::Time(other)) => **this = **other,
+            (Self::Count(this), Self::Count(other)) => **this = **other,
+            (Self::Number(this), Self::Number(other)) => **this = **other,
+            (Self::Size(this), Self::Size(other)) => **this = **other,
+            (Self::Seq(this), Self::Seq(other)) => **this = **other,
+            (Self::Flag(this), Self::Flag(other)) => **this = **other,
+            // Another setting.
+            _ => {}
+        }
+    }
 }
 
 impl fmt::Display for Setting<'_> {
@@ -237,6 +254,19 @@ impl Scenario {
         ]
     }
 
+    /// The same with only these of its nodes, which are numbered anew, and what happens to them.
+    pub(crate) fn of_nodes(&self, kept: &[u32]) -> Self {
+        let mut kept = kept.to_vec();
+        kept.sort_unstable();
+        let number = |node: u32| kept.iter().position(|kept| *kept == node).map(|place| place as u32 + 1);
+        let fault = |(at, fault): &(Duration, Fault)| Some((*at, fault.renumbered(&number)?));
+        Self {
+            nodes: kept.len() as u32,
+            timeline: self.timeline.iter().filter_map(fault).collect(),
+            ..self.clone()
+        }
+    }
+
     /// How long after the last fault it takes at most until there is one ring of all who can hear each other, with its
     /// DC: `T + 3 * (merge + consensus + token + 7 rotations)`, then three rotations to exchange what members say
     /// of themselves.
@@ -305,6 +335,13 @@ impl Scenario {
         // The same again, and now every line is wanted.
         let (_, _, history) = self.run_kept(Keeps::All);
         Err(self.fail(Reason::Violation(violation), history))
+    }
+
+    /// How the scenario fails on the core engine, if it does.
+    pub(crate) fn first_violation(&self) -> Option<Violation> {
+        self.check().and_then(|()| engine::core::can_run(self)).ok()?;
+        let (_, result, _) = self.run_kept(Keeps::Outside);
+        result.err()
     }
 
     /// As [`Scenario::run_core`], with every line of what happened.
@@ -407,7 +444,7 @@ enum Reason {
 
 impl Failure {
     /// How many of the last records are printed.
-    const TAIL: usize = 60;
+    const TAIL: usize = 80;
 
     /// The invariant that was violated; `None` if it was something else.
     pub fn violation(&self) -> Option<&Violation> {
@@ -440,8 +477,8 @@ impl fmt::Display for Failure {
         };
         writeln!(f, "\nscenario\n{scenario}")?;
         let shown = until.saturating_sub(Self::TAIL)..until;
-        writeln!(f, "what was seen last, {} of {} records", shown.len(), records.len())?;
-        records[shown].iter().try_for_each(|record| writeln!(f, "{record}"))
+        writeln!(f, "what was seen last, {} of {} records, a column a node", shown.len(), records.len())?;
+        write!(f, "{}", Columns(&records[shown]))
     }
 }
 
