@@ -115,4 +115,4 @@ pub use fault::Fault;
 pub use history::History;
 pub use scenario::{Failure, Host, Load, Scenario};
 pub use text::ParseScenarioError;
-pub use totals::Totals;
+pub use totals::{Count, Totals};

@@ -56,7 +56,7 @@ pub struct Scenario {
     pub(crate) calm_at: Option<Duration>,
 }
 
-/// What is around the nodes; the turmoil engine knows only the default.
+/// What is around the nodes; the turmoil engine knows no slow disks, no records, and whole milliseconds only.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct World {
     /// How long a datagram takes.
@@ -202,11 +202,21 @@ impl Scenario {
 
     /// From then on nothing goes wrong any more: the network heals, who stands still goes on, no fault of the timeline
     /// happens. Those that are up then have to form one ring, to deliver everything and to name their DC, each within a
-    /// bound that follows from the timeouts. Only the core engine looks at that.
+    /// bound that follows from the timeouts. [`Scenario::run_core`] and [`Scenario::run_nodes`] look at that.
     #[must_use]
     pub fn calm(mut self, from: Duration) -> Self {
         self.calm_at = Some(from);
         self
+    }
+
+    /// How many nodes there are.
+    pub fn nodes(&self) -> u32 {
+        self.nodes
+    }
+
+    /// How many faults the timeline has.
+    pub fn faults(&self) -> usize {
+        self.timeline.len()
     }
 
     /// All that has a default, with its name in the text.
@@ -313,11 +323,38 @@ impl Scenario {
         }
         match engine::turmoil::run(self, service) {
             Err((error, history)) => Err(self.fail(Reason::Error(error), history)),
+            // As on the core engine: where bytes are changed, nothing is promised but that nobody panics.
+            Ok(history) if self.is_damaged() => Ok(history),
             Ok(history) => match invariants::check(&history) {
                 Err(violation) => Err(self.fail(Reason::Violation(violation), history)),
                 Ok(()) => Ok(history),
             },
         }
+    }
+
+    /// As [`Scenario::run`], and looks at what came of it once there was [calm](Scenario::calm): one ring of all that are
+    /// up, and one DC, each within [`Scenario::settles_within`].
+    ///
+    /// # Errors
+    /// As [`Scenario::run`]; also if that was not reached.
+    pub fn run_nodes(&self) -> Result<Summary, Failure> {
+        self.run_nodes_traced().0
+    }
+
+    /// As [`Scenario::run_nodes`], with every line of what happened.
+    pub fn run_nodes_traced(&self) -> (Result<Summary, Failure>, History) {
+        let history = match self.run() {
+            Ok(history) => history,
+            Err(failure) => {
+                let history = failure.history().clone();
+                return (Err(failure), history);
+            }
+        };
+        let summary = match engine::turmoil::reached(self, &history) {
+            Ok(reached) => Ok(Summary::of_nodes(self, &history, reached)),
+            Err(violation) => Err(self.fail(Reason::Violation(violation), history.clone())),
+        };
+        (summary, history)
     }
 
     /// Runs bare members, without driver and runtime, on the core engine, which knows every fault and is a hundred times
