@@ -245,7 +245,7 @@ impl Kind {
         }
     }
 
-    fn name(self, plural: bool) -> &'static str {
+    pub(crate) fn name(self, plural: bool) -> &'static str {
         Self::ALL
             .iter()
             .find(|(kind, ..)| *kind == self)

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::engine::core::INPUTS;
 use crate::{Goal, POINTS, Reached, Summary};
+
+/// The columns of the table of what came in.
+const PHASES: [&str; 4] = ["gather", "commit", "recovery", "operational"];
 
 /// The sum of many runs. Prints as tables and a last line; serialized, times are in seconds.
 #[derive(Clone, Default, Debug, Serialize)]
@@ -134,12 +138,30 @@ impl fmt::Display for Totals {
         for (class, Count { times, runs }) in &self.faults {
             writeln!(f, "{times:>12} {runs:>8}  {class}")?;
         }
-        let reached = POINTS.len() - self.missed().len();
-        writeln!(f, "\n{:>12} {:>8}  situations, {reached} of {}", "times", "in runs", POINTS.len())?;
-        for point in POINTS {
+        let (named, inputs) = POINTS.split_at(POINTS.len() - PHASES.len() * INPUTS.len());
+        // Only the core engine sees what goes on in members.
+        let all_seen = inputs.iter().any(|point| self.points.contains_key(point));
+        let missed = named.iter().filter(|point| !self.points.contains_key(*point)).count();
+        write!(f, "\n{:>12} {:>8}  situations, {}", "times", "in runs", named.len() - missed)?;
+        writeln!(f, "{}", if all_seen { format!(" of {}", named.len()) } else { String::new() })?;
+        for point in named {
             match self.points.get(point) {
                 Some(Count { times, runs }) => writeln!(f, "{times:>12} {runs:>8}  {point}")?,
-                None => writeln!(f, "{:>12} {:>8}  {point}", "never", "-")?,
+                None if all_seen => writeln!(f, "{:>12} {:>8}  {point}", "never", "-")?,
+                None => {}
+            }
+        }
+        if all_seen {
+            let heads = PHASES.map(|phase| format!("{phase:>12}")).join(" ");
+            writeln!(f, "\n{heads}  what came in")?;
+            for (n, kind) in INPUTS.iter().enumerate() {
+                for phase in inputs.chunks(INPUTS.len()) {
+                    match self.points.get(phase[n]) {
+                        Some(Count { times, .. }) => write!(f, "{times:>12} ")?,
+                        None => write!(f, "{:>12} ", "never")?,
+                    }
+                }
+                writeln!(f, " {}", kind.name(true))?;
             }
         }
         if !self.until_one_ring.took.is_empty() {
@@ -151,6 +173,9 @@ impl fmt::Display for Totals {
                 ("until one DC (L5)", &self.until_one_dc),
                 ("until all delivered (L4)", &self.until_all_delivered),
             ] {
+                if took.is_empty() {
+                    continue;
+                }
                 let ms = |times: &[Duration]| percentiles(times).map(|time| format!("{:>6}", time.as_millis())).join(" ");
                 let share = percentiles(of_bound).map(|of| format!("{:>6.2}", f64::from(of) / 1000.0)).join(" ");
                 writeln!(f, "{} {} {share}  {name}", ms(took), ms(bounds))?;

@@ -27,6 +27,7 @@ pub use self::liveness::{Goal, Reached};
 use self::network::{Network, Packet};
 pub use self::points::POINTS;
 use self::points::Points;
+pub(crate) use self::points::INPUTS;
 use super::{Micros, micros, noise, stream};
 use crate::fault::Point;
 use crate::history::{Life, Record, What};

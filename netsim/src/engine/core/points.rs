@@ -137,8 +137,8 @@ const LOST_COMMITS: [[&str; 3]; 2] = [
     ],
 ];
 
-/// What came in, and in which phase: the 24 last ones of [`POINTS`], in the order of phases, then of kinds.
-const INPUTS: [Kind; 6] = [Kind::Token, Kind::Frame, Kind::Join, Kind::Commit, Kind::Probe, Kind::HoldCancel];
+/// What came in, and in which phase: the last ones of [`POINTS`], in the order of phases, then of kinds.
+pub(crate) const INPUTS: [Kind; 6] = [Kind::Token, Kind::Frame, Kind::Join, Kind::Commit, Kind::Probe, Kind::HoldCancel];
 
 /// The place of a phase in the tables.
 fn place(phase: Phase) -> Option<usize> {
@@ -215,13 +215,14 @@ impl Points {
                     self.hit(LOST_TOKENS[usize::from(token.ring.representative == to)][phase]);
                 }
             }
-            Message::Commit(CommitToken { from, ring, members, entries, .. }) => {
-                // Complete, it is on its second rotation, or comes back from the first.
-                let (first, last) = (*from == ring.representative, to == ring.representative);
-                let second = entries.len() == members.len() && entries.iter().all(|entry| entry.received);
-                let second = second || (first && entries.len() == members.len() && members.len() > 1);
-                let hop = if first { 0 } else if last { 2 } else { 1 };
-                self.hit(LOST_COMMITS[usize::from(second)][hop]);
+            Message::Commit(CommitToken { token_seq, ring, members, .. }) => {
+                let rotation = (token_seq.saturating_sub(1) as usize / members.len()).min(1);
+                let hop = match token_seq.saturating_sub(1) as usize % members.len() {
+                    _ if to == ring.representative => 2,
+                    0 => 0,
+                    _ => 1,
+                };
+                self.hit(LOST_COMMITS[rotation][hop]);
             }
             _ => {}
         }
