@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Something that happens to nodes or to the network between them. Nodes are named by their numbers, from 1.
 ///
 /// A cut loses what is under way on it, too. Each fault prints as a sentence, and is read from it again; see
-/// [`Scenario`](crate::Scenario) for the format. The turmoil engine knows the first ones; what it cannot express, it refuses.
+/// [`Scenario`](crate::Scenario) for the format. The turmoil engine knows those down to [`Fault::Disturb`]; the others it refuses.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Fault {

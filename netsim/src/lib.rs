@@ -83,11 +83,12 @@
 //! # What is simulated
 //! - One network with IP multicast, on [turmoil]: a datagram takes a millisecond, a token goes one hop in
 //!   that time. Timeouts are scaled to it ([`Scenario::totem`]).
-//! - Crashes, restarts with the stored record, partitions into any parts, one-way cuts: [`Fault`].
+//! - Crashes, restarts with the stored record, partitions into any parts, one-way cuts, and single datagrams that are
+//!   lost, come twice, late or damaged: [`Fault`].
 //! - A load of messages of any length, agreed and safe: [`Load`].
 //!
-//! Not simulated so far: loss, delay, reordering, duplication and damage of single datagrams; clocks that drift; paused
-//! hosts; disks that lose what they stored.
+//! Not simulated for whole nodes: clocks that drift; paused hosts; disks that are slow or lose what they stored. For bare
+//! members they are ([`Scenario::run_core`]).
 //!
 //! # How it is checked
 //! Between the driver and the core sits an observer. It writes down what each node accepted, delivered and installed,

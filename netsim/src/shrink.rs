@@ -60,11 +60,7 @@ pub fn shrink(
 
 impl Scenario {
     /// Makes a scenario that fails on the core engine smaller, in at most so many runs; see [`shrink`].
-    pub fn shrink(
-        &self,
-        most_runs: u64,
-        watch: impl FnMut(&Shrunk) -> ControlFlow<()>,
-    ) -> Option<Shrunk> {
+    pub fn shrink(&self, most_runs: u64, watch: impl FnMut(&Shrunk) -> ControlFlow<()>) -> Option<Shrunk> {
         shrink(self, most_runs, Self::first_violation, watch)
     }
 }
@@ -98,8 +94,8 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn go(&mut self) {
-        // A seed of luck is worth a few tries once the runs are short.
-        for seeds in [0, 4] {
+        // Where it takes luck, other seeds are tried, as soon as the runs are short.
+        for seeds in [0, 4, 24] {
             self.seeds = seeds;
             loop {
                 let before = self.best.scenario.clone();
@@ -227,7 +223,9 @@ impl Search<'_> {
             |load| load.every *= 2,
             |load| load.until /= 2,
         ];
-        self.try_with(|scenario| scenario.load.iter_mut().for_each(|load| load.until = load.until.min(length)));
+        self.try_with(|scenario| {
+            scenario.load.iter_mut().for_each(|load| load.until = load.until.min(length))
+        });
         for (n, change) in changes.into_iter().enumerate() {
             loop {
                 let Some(before) = self.best.scenario.load.clone() else { return };
@@ -249,9 +247,8 @@ impl Search<'_> {
 
     /// All that has a default.
     fn settings(&mut self) {
-        let usual = |scenario: &Scenario| {
-            Scenario::new(scenario.nodes, scenario.length).token(scenario.totem.token)
-        };
+        let usual =
+            |scenario: &Scenario| Scenario::new(scenario.nodes, scenario.length).token(scenario.totem.token);
         self.try_with(|scenario| {
             let Scenario { totem, world, .. } = usual(scenario);
             (scenario.totem, scenario.world) = (totem, world);
@@ -402,7 +399,9 @@ fn plainer(fault: &Fault) -> Vec<Fault> {
         Fault::Replay(count) if count > 1 => vec![Fault::Replay(1), Fault::Replay(count / 2)],
         Fault::Foreign(count) if count > 1 => vec![Fault::Foreign(1), Fault::Foreign(count / 2)],
         Fault::Freeze { node, lasts } => vec![Fault::Pause { node, lasts }],
-        Fault::Pause { node, lasts } => half(lasts).map(|lasts| Fault::Pause { node, lasts }).into_iter().collect(),
+        Fault::Pause { node, lasts } => {
+            half(lasts).map(|lasts| Fault::Pause { node, lasts }).into_iter().collect()
+        }
         Fault::Unread { node, lasts } => {
             half(lasts).map(|lasts| Fault::Unread { node, lasts }).into_iter().collect()
         }
@@ -438,7 +437,9 @@ fn certain(trouble: Trouble) -> Option<Trouble> {
     match trouble {
         Trouble::Lose(share) if share < all => Some(Trouble::Lose(all)),
         Trouble::LoseInBursts { .. } => Some(Trouble::Lose(all)),
-        Trouble::Duplicate { share, within } if share < all => Some(Trouble::Duplicate { share: all, within }),
+        Trouble::Duplicate { share, within } if share < all => {
+            Some(Trouble::Duplicate { share: all, within })
+        }
         Trouble::Delay { share, by } if share < all => Some(Trouble::Delay { share: all, by }),
         Trouble::Flip { share, bits } if share < all => Some(Trouble::Flip { share: all, bits }),
         Trouble::Resize(share) if share < all => Some(Trouble::Resize(all)),

@@ -176,8 +176,11 @@ impl fmt::Display for Totals {
                 if took.is_empty() {
                     continue;
                 }
-                let ms = |times: &[Duration]| percentiles(times).map(|time| format!("{:>6}", time.as_millis())).join(" ");
-                let share = percentiles(of_bound).map(|of| format!("{:>6.2}", f64::from(of) / 1000.0)).join(" ");
+                let ms = |times: &[Duration]| {
+                    percentiles(times).map(|time| format!("{:>6}", time.as_millis())).join(" ")
+                };
+                let share =
+                    percentiles(of_bound).map(|of| format!("{:>6.2}", f64::from(of) / 1000.0)).join(" ");
                 writeln!(f, "{} {} {share}  {name}", ms(took), ms(bounds))?;
             }
         }

@@ -495,7 +495,8 @@ impl Engine<'_> {
         self.network.send(&packet, to, self.now, &mut arrivals);
         if arrivals.is_empty()
             && let (Destination::Member(node), Some(message)) = (transmit.to, &packet.message)
-            && let Some(receiver) = self.hosts.get(node.get() as usize - 1).and_then(|host| host.living.as_ref())
+            && let Some(receiver) =
+                self.hosts.get(node.get() as usize - 1).and_then(|host| host.living.as_ref())
         {
             self.points.lost(message, node, receiver.seen.phase);
         }

@@ -159,7 +159,8 @@ impl Network {
             None => {}
         }
         self.disturbances.retain(|disturbance| disturbance.until > now);
-        let concerns = |disturbance: &Disturbance| disturbance.concerns(from, packet.kind, packet.to_everyone);
+        let concerns =
+            |disturbance: &Disturbance| disturbance.concerns(from, packet.kind, packet.to_everyone);
         if !self.disturbances.iter().any(concerns) {
             if reachable != 0 {
                 arrivals.push((at, Rc::clone(packet), reachable));

@@ -138,11 +138,14 @@ const LOST_COMMITS: [[&str; 3]; 2] = [
 ];
 
 /// What came in, and in which phase: the last ones of [`POINTS`], in the order of phases, then of kinds.
-pub(crate) const INPUTS: [Kind; 6] = [Kind::Token, Kind::Frame, Kind::Join, Kind::Commit, Kind::Probe, Kind::HoldCancel];
+pub(crate) const INPUTS: [Kind; 6] =
+    [Kind::Token, Kind::Frame, Kind::Join, Kind::Commit, Kind::Probe, Kind::HoldCancel];
 
 /// The place of a phase in the tables.
 fn place(phase: Phase) -> Option<usize> {
-    [Phase::Gather, Phase::Commit, Phase::Recovery, Phase::Operational].iter().position(|other| *other == phase)
+    [Phase::Gather, Phase::Commit, Phase::Recovery, Phase::Operational]
+        .iter()
+        .position(|other| *other == phase)
 }
 
 /// How often each situation came about, and what is needed to tell.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use quorate_election::Status;
 use quorate_membership::{NodeId, Regular};
 
+use crate::Scenario;
 use crate::engine::core::{Goal, Reached};
 use crate::history::{History, Life, What};
 use crate::invariants::Violation;
-use crate::Scenario;
 
 /// The last that a node that is up was told, and when.
 #[derive(Default)]
@@ -32,7 +32,11 @@ pub(crate) fn reached(scenario: &Scenario, history: &History) -> Result<Option<R
     let up = up(history);
     let nodes: BTreeSet<NodeId> = up.keys().map(|life| life.node).collect();
     let wrong = |property, what: String| {
-        Err(Violation { property, at: history.ended_at(), what: format!("{what} {bound:?} after all was well") })
+        Err(Violation {
+            property,
+            at: history.ended_at(),
+            what: format!("{what} {bound:?} after all was well"),
+        })
     };
     let Some(first) = up.values().next() else { return Ok(None) };
 
