@@ -230,13 +230,13 @@ fn shrink(
         return Err(Failure::new(format!("{name} does not fail: there is nothing to make smaller")));
     };
     eprintln!(
-        "{name}: {} runs in {:.1} s, {} faults and {} nodes left of {} and {}{}",
+        "{name}: {} runs in {:.1} s, from {} faults to {}, from {} nodes to {}{}",
         shrunk.runs,
         began.elapsed().as_secs_f64(),
-        shrunk.scenario.faults(),
-        shrunk.scenario.nodes(),
         shrunk.original.faults(),
+        shrunk.scenario.faults(),
         shrunk.original.nodes(),
+        shrunk.scenario.nodes(),
         if shrunk.finished { "" } else { "; ended before nothing more could be taken away" },
     );
     match output {

@@ -119,7 +119,7 @@ impl Search<'_> {
     }
 
     /// Whether the candidate fails as well; then it is the best.
-    fn try_out(&mut self, candidate: Scenario) -> bool {
+    fn try_out(&mut self, candidate: &Scenario) -> bool {
         let own = candidate.seed;
         for seed in iter::once(own).chain((0..self.seeds).filter(|seed| *seed != own)) {
             let candidate = candidate.clone().seed(seed);
@@ -150,7 +150,7 @@ impl Search<'_> {
     fn try_with(&mut self, change: impl FnOnce(&mut Scenario)) -> bool {
         let mut candidate = self.best.scenario.clone();
         change(&mut candidate);
-        self.try_out(candidate)
+        self.try_out(&candidate)
     }
 
     /// Takes items away, many at once first.
@@ -162,7 +162,7 @@ impl Search<'_> {
                 let mut rest = items.clone();
                 rest.drain(start..(start + size).min(items.len()));
                 let candidate = with(&self.best.scenario, &rest);
-                if self.try_out(candidate) {
+                if self.try_out(&candidate) {
                     items = rest;
                 } else {
                     start += size;
@@ -224,7 +224,7 @@ impl Search<'_> {
             |load| load.until /= 2,
         ];
         self.try_with(|scenario| {
-            scenario.load.iter_mut().for_each(|load| load.until = load.until.min(length))
+            scenario.load.iter_mut().for_each(|load| load.until = load.until.min(length));
         });
         for (n, change) in changes.into_iter().enumerate() {
             loop {

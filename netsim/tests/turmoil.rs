@@ -271,7 +271,7 @@ fn a_node_goes_on_when_its_service_has_returned() {
 
 /// Half of everything for a while: late, twice, or never.
 fn disturbed(trouble: &str) -> History {
-    let fault = |text: &str| text.parse::<Fault>().unwrap();
+    let fault = |text: &str| text.parse().expect("a fault");
     let scenario = Scenario::new(3, 2 * SETTLED)
         .load(Load { every: ms(20), until: 2 * SETTLED - ms(500), longest: 500, safe_percent: 50 })
         .at(SETTLED, fault(trouble));
