@@ -307,15 +307,17 @@
 //! # What is simulated
 //! - One network with IP multicast, on [turmoil]: a datagram takes a millisecond, a token goes one hop in
 //!   that time. Timeouts are scaled to it ([`Scenario::totem`]).
-//! - Crashes, restarts with the stored record, partitions into any parts, one-way cuts: [`Fault`].
+//! - Crashes, restarts with the stored record, partitions into any parts, one-way cuts, and single datagrams that are
+//!   lost, come twice, late or damaged: [`Fault`].
 //! - A load of messages of any length, agreed and safe: [`Load`].
 //! - The service's own connections, if it opens any with `turmoil::net`: a cut cuts them too.
 //!
 //! Not simulated: real time. A service takes no time to compute, however long it computes.
 //!
-//! Not simulated so far: loss, delay, reordering, duplication and damage of single datagrams; clocks that drift; paused
-//! hosts; disks that lose what they stored.
+//! Not simulated for whole nodes: clocks that drift; paused hosts; disks that are slow or lose what they stored. For bare
+//! members they are ([`Scenario::run_core`]).
 
+mod columns;
 mod engine;
 pub mod fault;
 pub mod history;
@@ -325,6 +327,7 @@ mod journal;
 pub mod mutants;
 mod observed;
 mod scenario;
+pub mod shrink;
 mod swarm;
 mod text;
 mod totals;
@@ -334,4 +337,4 @@ pub use fault::Fault;
 pub use history::History;
 pub use scenario::{Failure, Host, Load, Scenario};
 pub use text::ParseScenarioError;
-pub use totals::Totals;
+pub use totals::{Count, Totals};
