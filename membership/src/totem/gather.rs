@@ -4,6 +4,7 @@
 //! others believe, until everybody that is left says the same. Then the lowest id sends the commit token.
 
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 
 use super::Transition;
 use super::local::Local;
@@ -12,7 +13,7 @@ use crate::wire::{self, CommitToken, Join, Message, Multicast, Order};
 use crate::{Cause, NodeId, Refusal, RingId, Time};
 
 /// What a node believes about a future ring.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Lists {
     /// The nodes considered.
     pub(super) proc: BTreeSet<NodeId>,
@@ -90,6 +91,7 @@ impl Lists {
 }
 
 /// The state of a node that looks for others.
+#[derive(Clone)]
 pub(super) struct Gather {
     pub(super) lists: Lists,
     /// Why, so far.
@@ -101,6 +103,7 @@ pub(super) struct Gather {
 }
 
 /// What a gathering node waits for.
+#[derive(Clone, Copy)]
 enum Wait {
     /// For all to agree.
     Consensus(Time),
@@ -264,6 +267,16 @@ impl Gather {
     pub(super) fn poll_timeout(&self) -> Time {
         let (Wait::Consensus(at) | Wait::Commit(at)) = self.wait;
         at.min(self.join_at)
+    }
+
+    /// See [`super::Totem::fingerprint`].
+    pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
+        let Self { lists, causes: _, consensus, join_at, wait } = self;
+        let wait = match *wait {
+            Wait::Consensus(at) => (0, at - now),
+            Wait::Commit(at) => (1, at - now),
+        };
+        (lists, consensus, *join_at - now, wait).hash(state);
     }
 }
 

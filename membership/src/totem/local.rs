@@ -1,6 +1,7 @@
 //! This node, whatever state it is in: the installed ring, its own messages, what it tells the application.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use crate::{
 };
 
 /// What outlives every state.
+#[derive(Clone)]
 pub(super) struct Local {
     pub(super) me: NodeId,
     pub(super) config: TotemConfig,
@@ -291,5 +293,15 @@ impl Local {
             proc: others.collect(),
             failed: vec![self.me],
         }
+    }
+
+    /// See [`super::Totem::fingerprint`]. Counters say how a state was come to, not which one it is.
+    pub(super) fn fingerprint(&self, state: &mut impl Hasher) {
+        let Self { me, config: _, listed: _, ring, attempted, heard, durable, wanted, .. } = self;
+        let Self { outbox, assemblies, sync, sync_messages, out, entropy: _, drawn, .. } = self;
+        let Outputs { transmits, events, unread, stats: _ } = out;
+        (me, ring, attempted, heard, durable, wanted).hash(state);
+        (outbox, assemblies, sync, sync_messages, drawn).hash(state);
+        (transmits, events.len(), unread).hash(state);
     }
 }
