@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use quorate_netsim::{Failure as Wrong, Load, Scenario, Summary, Totals};
 
-use crate::{Failure, print};
+use crate::{Failure, model, print};
 
 /// Run simulated clusters under every kind of trouble, and check them
 ///
@@ -58,6 +58,10 @@ enum Command {
         #[arg(long)]
         trace: bool,
     },
+    /// Go through all that can happen to a few nodes, within bounds
+    ///
+    /// Prints the shortest way to a broken promise, if there is one.
+    Model(model::ModelArgs),
     /// Measure the simulator itself
     Bench {
         /// Simulated seconds
@@ -81,6 +85,7 @@ pub(crate) fn run(args: &SimArgs) -> Result<ExitCode, Failure> {
             let scenario = text.parse().map_err(|error| Failure::new(format!("{name}: {error}")))?;
             one(&scenario, *trace)
         }
+        Command::Model(args) => model::run(args),
         Command::Bench { seconds } => bench(Duration::from_secs(*seconds)),
     }
 }

@@ -100,6 +100,7 @@ pub mod fault;
 pub mod history;
 pub mod invariants;
 mod journal;
+pub mod model;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 mod observed;
