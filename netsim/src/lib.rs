@@ -94,6 +94,9 @@
 //! when it did so, whether or not the service reads it; and it gives each message a mark of its own, 16 bytes inside
 //! the payload, taken off again before the service sees it, so that the checker need not believe the protocol's
 //! numbers. The [invariants] are functions of what was written down.
+//!
+//! Beside runs that draw what goes wrong there is a [model check](model), which follows every possibility, for a few nodes
+//! and within bounds.
 
 mod engine;
 pub mod fault;

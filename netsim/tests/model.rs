@@ -53,37 +53,70 @@ mod mutants {
 
     use super::*;
 
-    fn hunt(mutant: Mutant, bounds: &Bounds) -> Option<Box<Counterexample>> {
+    /// Puts the bug back, and wants it found: the property that it breaks, and a line of the way there.
+    #[track_caller]
+    fn is_found(mutant: Mutant, bounds: &Bounds, property: &str, step: &str) {
         let _active = mutant.activate();
-        explore(&Bounds { states: Some(400_000), ..bounds.clone() }, |_| {}).err()
+        let found: Box<Counterexample> = match explore(bounds, |_| {}) {
+            Err(found) => found,
+            Ok(explored) => panic!("{mutant} survives: {explored}"),
+        };
+        println!("{mutant}: {found}");
+        assert_eq!(found.violation.property, property);
+        assert!(found.steps.iter().any(|text| text.contains(step)), "no {step:?} in\n{found}");
+    }
+
+    fn lossy() -> Bounds {
+        Bounds { losses: 1, ..ring() }
+    }
+
+    fn patient() -> Bounds {
+        Bounds { timers: 2, messages: 1, ..lossy() }
     }
 
     #[test]
-    fn survey() {
-        let sets = [
-            ("loss", Bounds { losses: 1, ..ring() }),
-            ("loss2", Bounds { losses: 1, timers: 2, messages: 1, ..ring() }),
-            ("dup", Bounds { duplicates: 1, ..ring() }),
-            ("crash", Bounds { crashes: 1, timers: 2, messages: 1, ..ring() }),
-            ("apart", Bounds { begin: Begin::Apart, timers: 2, ..Bounds::default() }),
-        ];
-        for &mutant in Mutant::ALL {
-            for (name, bounds) in &sets {
-                let began = std::time::Instant::now();
-                let found = std::panic::catch_unwind(|| hunt(mutant, bounds));
-                if let Ok(Some(found)) = found {
-                    println!(
-                        "{mutant:<34} {name:<6} {:>3} steps {:>5.1} s {}",
-                        found.steps.len(),
-                        began.elapsed().as_secs_f64(),
-                        found.violation.property
-                    );
-                    break;
-                } else if found.is_err() {
-                    println!("{mutant:<34} {name} panics");
-                    break;
-                }
-            }
-        }
+    fn a_copy_of_a_token_that_is_accepted_is_found() {
+        is_found(Mutant::CopyOfTokenAccepted, &lossy(), "T1", "the next timer fires");
+    }
+
+    #[test]
+    fn a_safe_message_that_does_not_wait_is_found() {
+        is_found(Mutant::SafeAsAgreed, &lossy(), "S14", "1 sends a message, safe");
+    }
+
+    #[test]
+    fn a_message_that_is_safe_a_rotation_too_early_is_found() {
+        is_found(Mutant::SafeAfterOneRotation, &lossy(), "S8", "is lost");
+    }
+
+    #[test]
+    fn a_delivery_behind_a_hole_is_found() {
+        is_found(Mutant::DeliveredPastHole, &lossy(), "S11", "is lost");
+    }
+
+    #[test]
+    fn an_unsafe_message_in_a_ring_that_ends_is_found() {
+        is_found(Mutant::UnsafeDeliveredBeforeTransitional, &patient(), "S14", "the next timer fires late");
+    }
+
+    #[test]
+    fn what_was_safe_to_another_and_is_forgotten_is_found() {
+        is_found(Mutant::HighDeliveredForgotten, &lossy(), "S8", "gather to commit");
+    }
+
+    #[test]
+    fn a_member_that_did_not_come_along_and_is_said_to_is_found() {
+        is_found(Mutant::TransitionalByIdOnly, &patient(), "M4", "transitional");
+    }
+
+    #[test]
+    fn an_old_ring_that_is_overwritten_is_found() {
+        is_found(Mutant::FailedCommitOverwritesOldRing, &patient(), "S6", "gather to commit");
+        is_found(Mutant::FailedRecoveryKeepsRingId, &patient(), "S6", "commit to recovery");
+    }
+
+    #[test]
+    fn a_record_that_is_not_read_is_found() {
+        is_found(Mutant::RecordNotRead, &Bounds { crashes: 1, ..ring() }, "T1", "1 crashes");
     }
 }

@@ -26,6 +26,7 @@ pub fn explore(
     let mut trail: Vec<(u32, Step)> = Vec::new();
     let mut known = BTreeSet::new();
     let first = model.first(bounds);
+    model.check(&first, 0, first.nodes[0]).map_err(|wrong| Counterexample::new(bounds, Vec::new(), wrong))?;
     known.insert(first.fingerprint());
     trail.push((0, Step::Start(0)));
     let mut level = vec![(first, 0u32)];
