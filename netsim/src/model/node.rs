@@ -63,7 +63,7 @@ pub(super) struct Node {
     pub(super) received: BTreeMap<RingId, BTreeSet<u32>>,
 }
 
-/// The constants of the model. All timers of a state but JOIN's in gather fall within a quarter of the token timeout: so
+/// The constants of the model. The timers that a state sets at one time fall within a quarter of the token timeout: so
 /// any of them can be the next to fire. As many rotations without news as a ring needs to come about pass before the token
 /// is held.
 fn totem() -> TotemConfig {
