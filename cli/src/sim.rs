@@ -16,7 +16,7 @@ use quorate_netsim::shrink::Shrunk;
 use quorate_netsim::{Failure as Wrong, Load, Scenario, Summary, Totals};
 use serde_json::json;
 
-use crate::{Failure, print};
+use crate::{Failure, model, print};
 
 /// Run simulated clusters under every kind of trouble, and check them
 ///
@@ -95,6 +95,10 @@ enum Command {
         #[arg(long, default_value_t = 300)]
         seconds: u64,
     },
+    /// Go through all that can happen to a few nodes, within bounds
+    ///
+    /// Prints the shortest way to a broken promise, if there is one.
+    Model(model::ModelArgs),
     /// Measure the simulator itself
     Bench {
         /// Simulated seconds
@@ -154,6 +158,7 @@ pub(crate) fn run(args: &SimArgs) -> Result<ExitCode, Failure> {
             };
             shrink(&name, &scenario, output.as_deref(), *runs, Duration::from_secs(*seconds))
         }
+        Command::Model(args) => model::run(args),
         Command::Bench { seconds } => bench(Duration::from_secs(*seconds)),
     }
 }

@@ -316,6 +316,9 @@
 //!
 //! Not simulated for whole nodes: clocks that drift; paused hosts; disks that are slow or lose what they stored. For bare
 //! members they are ([`Scenario::run_core`]).
+//!
+//! Beside runs that draw what goes wrong there is a [model check](model), which follows every possibility, for a few nodes
+//! and within bounds.
 
 mod columns;
 mod engine;
@@ -323,6 +326,7 @@ pub mod fault;
 pub mod history;
 pub mod invariants;
 mod journal;
+pub mod model;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 mod observed;

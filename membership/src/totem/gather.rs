@@ -4,6 +4,7 @@
 //! others believe, until everybody that is left says the same. Then the lowest id sends the commit token.
 
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::Transition;
@@ -11,6 +12,9 @@ use super::local::Local;
 use crate::mutants::Mutant;
 use crate::wire::{self, CommitToken, Join, Message, Multicast, Order};
 use crate::{Cause, NodeId, Refusal, RingId, Time};
+
+/// After so many consensus timeouts without agreement, who has not agreed is called failed whatever the reason.
+const ROUNDS: u32 = 8;
 
 /// What a node believes about a future ring.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -100,6 +104,7 @@ impl Lists {
 }
 
 /// The state of a node that looks for others.
+#[derive(Clone)]
 pub(super) struct Gather {
     pub(super) lists: Lists,
     /// Why, so far.
@@ -113,6 +118,7 @@ pub(super) struct Gather {
 }
 
 /// What a gathering node waits for.
+#[derive(Clone, Copy)]
 enum Wait {
     /// For all to agree.
     Consensus(Time),
@@ -283,7 +289,6 @@ impl Gather {
     /// same. So who goes on to believe something else for longer than that does not hear what this node hears: it
     /// cannot be in the same ring, and is called failed as well; in the end, whoever has not agreed.
     fn accuse(&mut self, now: Time, local: &Local) -> Option<Transition> {
-        const ROUNDS: u32 = 8;
         let consensus = local.config.consensus;
         let overdue = *self.lists.overdue.get_or_insert(now);
         let last_call = now >= overdue + ROUNDS * consensus;
@@ -323,9 +328,28 @@ impl Gather {
         let (Wait::Consensus(at) | Wait::Commit(at)) = self.wait;
         at.min(self.join_at)
     }
+
+    /// See [`super::Totem::fingerprint`].
+    pub(super) fn fingerprint(&self, now: Time, local: &Local, state: &mut impl Hasher) {
+        let Self { lists, causes: _, consensus, since, join_at, wait } = self;
+        lists.fingerprint(now, local, state);
+        let wait = match *wait {
+            Wait::Consensus(at) => (0, at - now),
+            Wait::Commit(at) => (1, at - now),
+        };
+        let age = (now - *since).min(two_joins(local));
+        (consensus, age, *join_at - now, wait).hash(state);
+    }
 }
 
 impl Lists {
+    /// See [`super::Totem::fingerprint`].
+    pub(super) fn fingerprint(&self, now: Time, local: &Local, state: &mut impl Hasher) {
+        let Self { proc, failed, overdue } = self;
+        let overdue = overdue.map(|at| (now - at).min(ROUNDS * local.config.consensus));
+        (proc, failed, overdue).hash(state);
+    }
+
     /// The sender of `join`, if it believes just this.
     pub(super) fn agrees(&self, join: &Join) -> Option<NodeId> {
         let same = !join.leave
@@ -336,7 +360,7 @@ impl Lists {
 }
 
 /// How long it takes to hear a node, should one JOIN be lost.
-fn two_joins(local: &Local) -> Duration {
+pub(super) fn two_joins(local: &Local) -> Duration {
     2 * (local.config.join + local.config.send_join)
 }
 

@@ -1,13 +1,14 @@
 //! This node, whatever state it is in: the installed ring, its own messages, what it tells the application.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Transition;
 use super::assembly::Assemblies;
-use super::gather::{Lists, note};
+use super::gather::{Lists, note, two_joins};
 use super::outbox::Outbox;
 use super::outputs::Outputs;
 use super::ring::Ring;
@@ -23,6 +24,7 @@ use crate::{
 };
 
 /// What outlives every state.
+#[derive(Clone)]
 pub(super) struct Local {
     pub(super) me: NodeId,
     pub(super) config: TotemConfig,
@@ -48,6 +50,7 @@ pub(super) struct Local {
 }
 
 /// What a node said last.
+#[derive(Clone)]
 pub(super) struct LastJoin {
     proc: Vec<NodeId>,
     failed: Vec<NodeId>,
@@ -322,6 +325,21 @@ impl Local {
             ring_seq: self.attempted,
             proc: others.collect(),
             failed: vec![self.me],
+        }
+    }
+
+    /// See [`super::Totem::fingerprint`]. Counters say how a state was come to, not which one it is.
+    pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
+        let Self { me, config: _, listed: _, ring, attempted, heard, durable, wanted, .. } = self;
+        let Self { outbox, assemblies, sync, sync_messages, out, entropy: _, drawn, .. } = self;
+        let Outputs { transmits, events, unread, stats: _ } = out;
+        (me, ring, attempted, heard, durable, wanted).hash(state);
+        (outbox, assemblies, sync, sync_messages, drawn).hash(state);
+        (transmits, events.len(), unread).hash(state);
+        // Older than this is all the same to GATHER.
+        let old = self.config.consensus + two_joins(self);
+        for (node, LastJoin { proc, failed, since, at }) in &self.joins {
+            (node, proc, failed, (now - *since).min(old), (now - *at).min(old)).hash(state);
         }
     }
 }

@@ -58,7 +58,7 @@ pub struct Origin {
 }
 
 /// A datagram to be sent.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Transmit {
     /// To whom.
     pub to: Destination,
@@ -67,7 +67,7 @@ pub struct Transmit {
 }
 
 /// Who gets a datagram.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Destination {
     /// All nodes but this one, by multicast.
     Everyone,
@@ -106,6 +106,7 @@ pub enum MulticastError {
 ///
 /// The caller hands over every multicast that had arrived before a token before that token, or the core asks for
 /// what is already in the socket.
+#[derive(Clone)]
 pub struct Totem {
     local: Local,
     state: State,
@@ -116,6 +117,7 @@ pub struct Totem {
     awake_at: Option<Time>,
 }
 
+#[derive(Clone)]
 enum State {
     Gather(Gather),
     Commit(Commit),

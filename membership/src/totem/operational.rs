@@ -12,6 +12,7 @@ use crate::wire::{self, HoldCancel, Join, MergeDetect, Message, Multicast, Order
 use crate::{Cause, Event, NodeId, Refusal, Regular, RingId, Time, Transitional};
 
 /// The state of a member of a ring that stands.
+#[derive(Clone)]
 pub(super) struct Operational {
     pub(super) rotation: Rotation,
 }
