@@ -323,7 +323,11 @@ impl Scenario {
 
     fn run_kept(&self, keeps: Keeps) -> (Summary, Result<(), Violation>, History) {
         let nodes = (1..=self.nodes).filter_map(NodeId::new);
-        let checker = if self.is_damaged() { Checker::blind() } else { Checker::default() };
+        let listed = self.world.node_list.then(|| nodes.clone().collect());
+        let checker = match self.is_damaged() {
+            true => Checker::blind(),
+            false => Checker::new(&self.totem, listed),
+        };
         let run = engine::core::run(self, Journal::new(nodes, checker, keeps));
         let history = run.journal.into_history();
         let result = run.result.and_then(|()| match self.is_damaged() {
