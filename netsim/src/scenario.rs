@@ -60,6 +60,8 @@ pub struct Scenario {
 pub(crate) struct World {
     /// How long a datagram takes.
     pub(crate) latency: Duration,
+    /// Of a million datagrams, so many are lost on each way, whatever else happens, and also when nothing does.
+    pub(crate) loss: u32,
     /// How long a disk takes for a write.
     pub(crate) disk: Duration,
     /// How many datagrams wait at a node at most.
@@ -74,6 +76,7 @@ impl Default for World {
     fn default() -> Self {
         Self {
             latency: Duration::from_millis(1),
+            loss: 0,
             disk: Duration::ZERO,
             receive_buffer: 4096,
             node_list: true,
@@ -185,7 +188,8 @@ impl Scenario {
 
     /// From then on nothing goes wrong any more: the network heals, who stands still goes on, no fault of the timeline
     /// happens. Those that are up then have to form one ring, to deliver everything and to name their DC, each within a
-    /// bound that follows from the timeouts. Only the core engine looks at that.
+    /// bound that follows from the timeouts; then to be quiet, and to do without one of them as soon as it leaves. Only the
+    /// core engine looks at that.
     #[must_use]
     pub fn calm(mut self, from: Duration) -> Self {
         self.calm_at = Some(from);
@@ -193,8 +197,8 @@ impl Scenario {
     }
 
     /// All that has a default, with its name in the text.
-    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 20] {
-        let World { latency, disk, receive_buffer, node_list, ring_seq } = &mut self.world;
+    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 21] {
+        let World { latency, loss, disk, receive_buffer, node_list, ring_seq } = &mut self.world;
         let TotemConfig {
             token: _,
             token_retransmit,
@@ -215,6 +219,7 @@ impl Scenario {
         } = &mut self.totem;
         [
             ("latency", Setting::Time(latency)),
+            ("loss", Setting::Count(loss)),
             ("disk", Setting::Time(disk)),
             ("receive_buffer", Setting::Count(receive_buffer)),
             ("node_list", Setting::Flag(node_list)),

@@ -54,7 +54,7 @@ mod tests {
         second(&[1, 3], &[1, 3], 1).is_right(check);
         second(&[1, 2, 3], &[1, 2], 3).is_right(check);
         second(&[1, 2], &[1, 2], 1)
-            .is_wrong(check, "1#1 in 1.8: elects Some(NodeId(1)), though 2 is there and nobody is new");
+            .is_wrong(check, "1#1 in 1.8: elects Some(1), though 2 is there and nobody is new");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_membership::{NodeId, Phase};
+use quorate_membership::{NodeId, Phase, Seq};
 
 use super::cluster::Cluster;
 use super::{Online, Violation, violated};
@@ -16,13 +16,15 @@ pub(super) struct Restored {
 }
 
 impl Restored {
-    fn compare(&self, life: Life, now: &Standing, cluster: &Cluster) -> Result<(), String> {
+    fn compare(&self, life: Life, from: Phase, now: &Standing, cluster: &Cluster) -> Result<(), String> {
         let installed = cluster.place(life).and_then(|place| place.installed);
         if let Some(installed) = installed.filter(|installed| *installed != now.ring) {
             return Err(format!("has {}, and installed {installed}", now.ring));
         }
         let aru = installed.and_then(|ring| cluster.receipts(life.node, ring)).map(|receipts| receipts.aru);
-        if let Some(aru) = aru.filter(|aru| *aru != now.aru) {
+        // Frames that it numbered before it gave up are sent a moment later.
+        let numbered = |aru: &Seq| from == Phase::Operational && aru.before(now.aru);
+        if let Some(aru) = aru.filter(|aru| *aru != now.aru && !numbered(aru)) {
             return Err(format!("has {} up to {}, and took in up to {aru}", now.ring, now.aru));
         }
         let Some((_, before)) = self.standing.get(&life.node).filter(|(then, _)| *then == life) else {
@@ -48,7 +50,7 @@ impl Online for Restored {
         if matches!(to, Phase::Operational | Phase::Left) {
             return Ok(());
         }
-        let right = self.compare(life, ring, cluster);
+        let right = self.compare(life, *from, ring, cluster);
         self.standing.insert(life.node, (life, *ring));
         right.or_else(|why| violated("M9", record.at, format!("{life} goes from {from} to {to}: {why}")))
     }
@@ -56,8 +58,6 @@ impl Online for Restored {
 
 #[cfg(test)]
 mod tests {
-    use quorate_membership::Seq;
-
     use super::super::story::{Story, ring};
     use super::*;
 

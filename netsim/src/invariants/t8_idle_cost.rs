@@ -68,7 +68,8 @@ mod tests {
     use super::super::story::Story;
     use super::*;
 
-    const PATIENCE: u32 = 40;
+    /// Tokens until a ring counts as idle.
+    const PATIENCE: u32 = 33;
 
     /// Node 1 has the token so often, after such a pause each.
     fn rotations(story: &mut Story, times: u32, pause: Duration) {
@@ -106,7 +107,7 @@ mod tests {
     #[test]
     fn a_frame_that_nobody_has_does_not_spin_the_token() {
         let mut story = Story::ring(2);
-        for _ in 0..PATIENCE {
+        for _ in 0..2 * PATIENCE {
             let mut token = Story::token();
             token.rtr = vec![RtrEntry { ring: token.ring, seq: Seq::new(1) }];
             story.record(1, What::Inside(Inside::Token(Box::new(token))));
