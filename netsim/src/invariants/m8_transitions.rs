@@ -26,28 +26,31 @@ impl Online for Transitions {
         let phase = || cluster.place(life).and_then(|place| place.phase);
         let wrong = |what: String| violated("M8", record.at, format!("{life} {what}"));
         match inside {
-            Inside::Phase { from, to, .. } => {
-                if phase().is_some_and(|phase| phase != *from) || !follows(*from, *to) {
-                    return wrong(format!("goes from {from} to {to}, having been in {:?}", phase()));
-                }
+            Inside::Phase { from, to, .. }
+                if phase().is_some_and(|phase| phase != *from) || !follows(*from, *to) =>
+            {
+                wrong(format!("goes from {from} to {to}, having been in {:?}", phase()))
             }
-            Inside::Token(token) => {
-                if let Some(phase) = phase().filter(|phase| !turns(*phase)) {
-                    return wrong(format!("accepts token {} of {} in {phase}", token.token_seq, token.ring));
+            Inside::Token(token) => match phase().filter(|phase| !turns(*phase)) {
+                Some(phase) => {
+                    wrong(format!("accepts token {} of {} in {phase}", token.token_seq, token.ring))
                 }
-            }
+                None => Ok(()),
+            },
             // What it did just before it left is sent just after.
             Inside::TokenSent { token, .. } => {
-                if let Some(phase) = phase().filter(|phase| !turns(*phase) && *phase != Phase::Left) {
-                    return wrong(format!("sends token {} of {} in {phase}", token.token_seq, token.ring));
+                match phase().filter(|phase| !turns(*phase) && *phase != Phase::Left) {
+                    Some(phase) => {
+                        wrong(format!("sends token {} of {} in {phase}", token.token_seq, token.ring))
+                    }
+                    None => Ok(()),
                 }
             }
             Inside::JoinSent(join) if !join.leave && join.failed.contains(&life.node) => {
-                return wrong(format!("calls itself failed, in {:?}", join.failed));
+                wrong(format!("calls itself failed, in {:?}", join.failed))
             }
-            _ => {}
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
