@@ -1,7 +1,7 @@
-//! S13: in a ring nothing is delivered behind a hole. In a transitional configuration what is missing is with none of
-//! those who come along; and behind it only what their own messages are is delivered, for what is missing may have
-//! caused the others. (What another one may have delivered in a formation that failed is excepted, if its sender was to
-//! come along there.)
+//! S13: in a ring nothing is delivered behind a hole. In a transitional configuration those who come along miss the same,
+//! from when the first of them installs the next ring; and behind what is missing only their own messages are delivered,
+//! for it may have caused those of others. (What another one may have delivered in a formation that failed is excepted, if
+//! its sender was to come along there.)
 
 use std::collections::BTreeMap;
 
@@ -52,6 +52,9 @@ impl Holes {
             let Some(theirs) = cluster.receipts(*node, change.previous) else { continue };
             if let Some(seq) = more(theirs, own) {
                 return Err(format!("leaves {} without {seq}, which {node} has", change.previous));
+            }
+            if let Some(seq) = more(own, theirs) {
+                return Err(format!("leaves {} with {seq}, which {node} lacks still", change.previous));
             }
         }
         Ok(())
@@ -139,7 +142,21 @@ mod tests {
             story.commit(node, "1.8", &[1, 2], 2);
         }
         story.record(1, What::Inside(Inside::Received(Story::frame(3, 2))));
+        for seq in [1, 3] {
+            story.record(2, What::Inside(Inside::Received(Story::frame(3, seq))));
+        }
         story.install(1, "1.8", &[1, 2], &[1, 2]);
         story.is_right_online(Holes::default());
+    }
+
+    #[test]
+    fn nobody_goes_on_before_all_have_what_it_has() {
+        let mut story = gap(3);
+        story.record(2, What::Inside(Inside::Received(Story::frame(3, 1))));
+        for node in [1, 2] {
+            story.commit(node, "1.8", &[1, 2], 2);
+        }
+        story.install(1, "1.8", &[1, 2], &[1, 2]);
+        story.is_wrong_online(Holes::default(), "1#1 leaves 1.4 with 3, which 2 lacks still");
     }
 }
