@@ -2,6 +2,7 @@
 //! round, also not by way of others, in other rings and after they have met again.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use quorate_membership::RingId;
 
@@ -10,12 +11,22 @@ use crate::History;
 use crate::history::{Life, MessageId, What};
 
 /// What has a place in the order.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Point {
     Message(MessageId),
     /// The end of one ring on the way to another.
     Transitional(RingId, RingId),
     Regular(RingId),
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message(message) => write!(f, "message {message}"),
+            Self::Transitional(from, to) => write!(f, "the transition from {from} to {to}"),
+            Self::Regular(ring) => write!(f, "ring {ring}"),
+        }
+    }
 }
 
 pub(super) fn check(history: &History) -> Result<(), Violation> {
@@ -60,7 +71,7 @@ pub(super) fn check(history: &History) -> Result<(), Violation> {
     }
     let circle = (0..points.len()).find(|&place| before[place] > 0);
     let Some(circle) = circle else { return Ok(()) };
-    violated("S12", history.ended_at(), format!("{:?} comes before itself, by way of others", points[circle]))
+    violated("S12", history.ended_at(), format!("{} comes before itself, by way of others", points[circle]))
 }
 
 #[cfg(test)]
