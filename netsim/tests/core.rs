@@ -39,7 +39,7 @@ fn loss_that_never_ends_is_lived_with() {
              each sends every 10ms until 3s, up to 2000 bytes, 50 % safe\n\
              with loss 50000\n\
              at 1s partition [1, 2] | [3, 4, 5]\n\
-             at 2s heal\n\
+             at 2s the network heals\n\
              calm from 3s\n"
         );
         let scenario: Scenario = text.parse().unwrap();

@@ -23,8 +23,6 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::WrapUnsafeInstall,
     Mutant::ObligationsForgotten,
     Mutant::ObligationsNotShared,
-    Mutant::RetransFlagMarkKept,
-    Mutant::RecoveryQueueTooShort,
     Mutant::NoRoomForSecondHeader,
     Mutant::FramesTakenInCommit,
     Mutant::StaleCommitTokenAccepted,
