@@ -28,7 +28,8 @@ impl Online for IdleCost {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let Some(life) = record.life else { return Ok(()) };
         let token = match &record.what {
-            What::Accepted { .. } | What::Inside(Inside::Woken) => {
+            // Somebody has something to say: its application, or it itself in the sync of a new ring.
+            What::Accepted { .. } | What::Regular(_) | What::Synced(_) | What::Inside(Inside::Woken) => {
                 self.idle.remove(&life.node);
                 return Ok(());
             }
@@ -100,6 +101,8 @@ mod tests {
         story.record(1, What::Inside(Inside::Woken));
         rotations(&mut story, 30, Duration::ZERO);
         story.accept(1, 1);
+        rotations(&mut story, 30, Duration::ZERO);
+        story.settle(1);
         rotations(&mut story, 30, Duration::ZERO);
         story.is_right_online(IdleCost::default());
     }
