@@ -139,7 +139,13 @@ pub enum Inside {
         from: Phase,
         /// After.
         to: Phase,
+        /// What there is of the installed ring after it.
+        ring: Standing,
+        /// When the next timer is due, from now on; `None`: there is none.
+        timer: Option<Duration>,
     },
+    /// No timer runs any more, and the node has not left.
+    NoTimer,
     /// A frame got its number, by this node, and was sent for the first time.
     Numbered(Frame),
     /// A frame of somebody else was taken in that was not there before; what came within another one is a line of its own,
@@ -165,6 +171,8 @@ pub enum Inside {
         /// As it was sent.
         token: Box<Token>,
     },
+    /// Somebody wants a token that is held (HOLD CANCEL).
+    Woken,
     /// A commit token was sent, perhaps again.
     CommitSent {
         /// To whom.
@@ -178,6 +186,43 @@ pub enum Inside {
     Persist(Stored),
     /// A record has been stored.
     Persisted(Stored),
+    /// What the node keeps; written down once in so many tokens.
+    Holds(Holds),
+    /// An input made for much work.
+    Worked {
+        /// Datagrams sent.
+        sent: u32,
+        /// Events told to the application.
+        told: u32,
+    },
+}
+
+/// How much a node has of its installed ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Which ring.
+    pub ring: RingId,
+    /// Received up to here.
+    pub aru: Seq,
+    /// The highest number received.
+    pub high: Seq,
+    /// Delivered up to here.
+    pub delivered: Seq,
+}
+
+/// What a node keeps, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holds {
+    /// Frames of its rings.
+    pub frames: usize,
+    /// Messages that wait for the token.
+    pub queued: usize,
+    /// Events that the application has not taken.
+    pub unread: usize,
+    /// Datagrams that wait for the disk; how many.
+    pub unsent: usize,
+    /// Whether all that it has received of a ring that stands is delivered.
+    pub all_delivered: bool,
 }
 
 /// A frame, by its outside.
@@ -235,7 +280,17 @@ fn token(f: &mut fmt::Formatter<'_>, token: &Token) -> fmt::Result {
 impl fmt::Display for Inside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Phase { from, to } => write!(f, "{from} to {to}"),
+            Self::Phase { from, to, ring, .. } => {
+                let Standing { ring, aru, high, delivered } = ring;
+                write!(f, "{from} to {to}, {delivered}/{aru}/{high} of {ring}")
+            }
+            Self::NoTimer => f.write_str("has no timer"),
+            Self::Woken => f.write_str("is asked for the token"),
+            Self::Holds(Holds { frames, queued, unread, unsent, .. }) => write!(
+                f,
+                "holds frames of {frames} bytes, {queued} to send, {unread} to be read, {unsent} datagrams"
+            ),
+            Self::Worked { sent, told } => write!(f, "sent {sent} datagrams and told {told} events at once"),
             Self::Numbered(frame) => write!(f, "numbered {frame}"),
             Self::Received(frame) => write!(f, "received {frame}"),
             Self::Resent(frame) => write!(f, "sent again {frame}"),
@@ -615,6 +670,11 @@ impl Fingerprint {
             }
             What::Inside(Inside::Token(token) | Inside::TokenSent { token, .. }) => {
                 [4, token.token_seq.get().into(), token.ring.seq]
+                    .into_iter()
+                    .for_each(|number| self.number(number));
+            }
+            What::Inside(Inside::Holds(holds)) => {
+                [6, holds.frames as u64, holds.queued as u64, holds.unread as u64]
                     .into_iter()
                     .for_each(|number| self.number(number));
             }

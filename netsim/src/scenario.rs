@@ -61,6 +61,8 @@ pub struct Scenario {
 pub(crate) struct World {
     /// How long a datagram takes.
     pub(crate) latency: Duration,
+    /// Of a million datagrams, so many are lost on each way, whatever else happens, and also when nothing does.
+    pub(crate) loss: u32,
     /// How long a disk takes for a write.
     pub(crate) disk: Duration,
     /// How many datagrams wait at a node at most.
@@ -75,6 +77,7 @@ impl Default for World {
     fn default() -> Self {
         Self {
             latency: Duration::from_millis(1),
+            loss: 0,
             disk: Duration::ZERO,
             receive_buffer: 4096,
             node_list: true,
@@ -202,7 +205,8 @@ impl Scenario {
 
     /// From then on nothing goes wrong any more: the network heals, who stands still goes on, no fault of the timeline
     /// happens. Those that are up then have to form one ring, to deliver everything and to name their DC, each within a
-    /// bound that follows from the timeouts. [`Scenario::run_core`] and [`Scenario::run_nodes`] look at that.
+    /// bound that follows from the timeouts; [`Scenario::run_core`] and [`Scenario::run_nodes`] look at that. Then they have to
+    /// be quiet, and to do without one of them as soon as it leaves: only the core engine looks at that.
     #[must_use]
     pub fn calm(mut self, from: Duration) -> Self {
         self.calm_at = Some(from);
@@ -220,8 +224,8 @@ impl Scenario {
     }
 
     /// All that has a default, with its name in the text.
-    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 20] {
-        let World { latency, disk, receive_buffer, node_list, ring_seq } = &mut self.world;
+    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 21] {
+        let World { latency, loss, disk, receive_buffer, node_list, ring_seq } = &mut self.world;
         let TotemConfig {
             token: _,
             token_retransmit,
@@ -242,6 +246,7 @@ impl Scenario {
         } = &mut self.totem;
         [
             ("latency", Setting::Time(latency)),
+            ("loss", Setting::Count(loss)),
             ("disk", Setting::Time(disk)),
             ("receive_buffer", Setting::Count(receive_buffer)),
             ("node_list", Setting::Flag(node_list)),
@@ -397,7 +402,11 @@ impl Scenario {
 
     fn run_kept(&self, keeps: Keeps) -> (Summary, Result<(), Violation>, History) {
         let nodes = (1..=self.nodes).filter_map(NodeId::new);
-        let checker = if self.is_damaged() { Checker::blind() } else { Checker::default() };
+        let listed = self.world.node_list.then(|| nodes.clone().collect());
+        let checker = match self.is_damaged() {
+            true => Checker::blind(),
+            false => Checker::new(&self.totem, listed),
+        };
         let run = engine::core::run(self, Journal::new(nodes, checker, keeps));
         let history = run.journal.into_history();
         let result = run.result.and_then(|()| match self.is_damaged() {

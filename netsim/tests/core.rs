@@ -1,5 +1,7 @@
 //! Random clusters under random trouble, on the core engine. `quorate sim run` runs many more.
 
+#![allow(clippy::unwrap_used, reason = "tests panic")]
+
 use quorate_netsim::Scenario;
 
 #[test]
@@ -27,4 +29,21 @@ fn the_same_seed_is_the_same_run_to_the_last_byte_and_another_is_another() {
         })
         .collect();
     assert_eq!(prints.len(), 20);
+}
+
+#[test]
+fn loss_that_never_ends_is_lived_with() {
+    for seed in 0..10 {
+        let text = format!(
+            "5 nodes for 3s, token timeout 200ms, seed {seed}\n\
+             each sends every 10ms until 3s, up to 2000 bytes, 50 % safe\n\
+             with loss 50000\n\
+             at 1s partition [1, 2] | [3, 4, 5]\n\
+             at 2s the network heals\n\
+             calm from 3s\n"
+        );
+        let scenario: Scenario = text.parse().unwrap();
+        let summary = scenario.run_core().unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(summary.faults["loss"] > 100, "{:?}", summary.faults);
+    }
 }

@@ -19,27 +19,18 @@ const SEEDS: u64 = 300;
 /// A scenario is shrunk in at most so many runs.
 const RUNS: u64 = 1000;
 
-/// Those that the lab of `quorate-membership` finds (its `tests/mutants.rs`): by looking at what the swarm's checker does
-/// not look at yet (T2, T6, T8, M1, M8, L2, L3), or in scenarios made for them.
+/// Those that the lab of `quorate-membership` finds (its `tests/mutants.rs`), in scenarios made for them: what they take is
+/// too rare here, or cannot happen (members with different windows, messages without a byte, a network with an MTU).
 const NOT_HERE: &[Mutant] = &[
-    Mutant::GatherPassesTokenOn,
-    Mutant::TokenNotRetransmitted,
-    Mutant::TokenNeverHeld,
     Mutant::AruStopsAtLongGap,
-    Mutant::QuotaOffByOne,
-    Mutant::WindowOffByOne,
     Mutant::WindowUnderflow,
     Mutant::WrapUnsafeRecovery,
     Mutant::WrapUnsafeInstall,
     Mutant::ObligationsForgotten,
     Mutant::ObligationsNotShared,
-    Mutant::RetransFlagMarkKept,
-    Mutant::InstalledBeforeEverybodyHasAll,
-    Mutant::RecoveryQueueTooShort,
     Mutant::NoRoomForSecondHeader,
     Mutant::FramesTakenInCommit,
     Mutant::StaleCommitTokenAccepted,
-    Mutant::LeaverNotFailed,
     Mutant::LeaveSaidOnce,
     Mutant::StaleJoinEndsRing,
     Mutant::StallForgotten,

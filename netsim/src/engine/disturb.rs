@@ -42,7 +42,7 @@ impl Disturbance {
         let host = |node: u32| node as usize - 1;
         Some(Self {
             class: fault.class(),
-            until: now + micros(*lasts),
+            until: now.saturating_add(micros(*lasts)),
             trouble: *trouble,
             kind: *kind,
             from: from.map(host),

@@ -55,12 +55,13 @@ pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
                 | Fault::Heal
         )
     });
-    let World { latency, disk, receive_buffer: _, node_list: _, ring_seq } = scenario.world;
+    let World { latency, loss, disk, receive_buffer: _, node_list: _, ring_seq } = scenario.world;
     let beyond = match fault {
         Some(fault) => fault.to_string(),
         None if latency < TICK || latency.subsec_micros() % 1000 != 0 => {
             format!("a latency of {latency:?}: whole milliseconds only")
         }
+        None if loss > 0 => "loss that does not end with the trouble".to_owned(),
         None if !disk.is_zero() => "disks that take time".to_owned(),
         None if ring_seq != 0 => "records that begin with a ring sequence number".to_owned(),
         None => return Ok(()),

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_election::{Inquorate, Status, Term};
-use quorate_membership::wire::Token;
-use quorate_membership::{Cause, Guarantee, NodeId, Regular, RingId, Seq, Transitional};
+use quorate_membership::config::TotemConfig;
+use quorate_membership::wire::{CommitEntry, CommitToken, Token};
+use quorate_membership::{Cause, Guarantee, NodeId, Phase, Regular, RingId, Seq, Transitional};
 
+use super::cluster::Cluster;
 use super::{Online, Property, Violation};
 use crate::History;
-use crate::history::{Content, Delivered, Frame, Life, MessageId, What};
+use crate::history::{Content, Delivered, Frame, Inside, Life, MessageId, Standing, What};
 
 /// A cluster's history, a millisecond a record. What is not said to be wrong is right.
 pub(super) struct Story {
@@ -84,6 +86,49 @@ impl Story {
             retrans_flg: false,
             rtr: Vec::new(),
         }
+    }
+
+    /// The commit token of a ring to be, as the node sends it: so many of the members are in it already, none of which
+    /// has been in a ring before.
+    pub(super) fn commit(&mut self, node: u32, next: &str, members: &[u32], entries: usize) {
+        self.commit_from(node, next, members, &vec!["9.1"; entries]);
+    }
+
+    /// The same, with the rings from which the members come.
+    pub(super) fn commit_from(&mut self, node: u32, next: &str, members: &[u32], from: &[&str]) {
+        let nothing = Seq::new(0);
+        let entry = |from: &&str| CommitEntry {
+            ring: ring(from),
+            aru: nothing,
+            high_delivered: nothing,
+            received: true,
+        };
+        let token = CommitToken {
+            from: id(node),
+            token_seq: 0,
+            ring: ring(next),
+            members: members.iter().copied().map(id).collect(),
+            entries: from.iter().map(entry).collect(),
+        };
+        self.record(node, What::Inside(Inside::CommitSent { to: id(node), token: Box::new(token) }));
+    }
+
+    /// Another state; of its ring the node has nothing.
+    pub(super) fn phase(&mut self, node: u32, from: Phase, to: Phase) {
+        let nothing = Seq::new(0);
+        let here = self.rings.get(&node).map_or(ring("1.1"), |regular| regular.ring);
+        self.phase_with(
+            node,
+            from,
+            to,
+            Standing { ring: here, aru: nothing, high: nothing, delivered: nothing },
+        );
+    }
+
+    /// The same, having this of its ring.
+    pub(super) fn phase_with(&mut self, node: u32, from: Phase, to: Phase, ring: Standing) {
+        let timer = Some(Duration::from_millis(1));
+        self.record(node, What::Inside(Inside::Phase { from, to, ring, timer }));
     }
 
     pub(super) fn start(&mut self, node: u32) {
@@ -217,8 +262,13 @@ impl Story {
     }
 
     fn watch(&self, mut property: impl Online) -> Result<(), Violation> {
-        self.history.records().iter().try_for_each(|record| property.see(record))?;
-        property.end(self.history.ended_at())
+        let listed = self.history.nodes().clone();
+        let mut cluster = Cluster::new(&TotemConfig::default(), Some(listed));
+        self.history.records().iter().try_for_each(|record| {
+            property.see(record, &cluster)?;
+            cluster.learn(record);
+            Ok(())
+        })
     }
 
     #[track_caller]

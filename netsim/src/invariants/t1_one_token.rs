@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use quorate_membership::{RingId, Seq};
 
+use super::cluster::Cluster;
 use super::{Online, Violation, violated};
 use crate::history::{Inside, Life, Record, What};
 
@@ -19,7 +20,7 @@ impl OneToken {
 }
 
 impl Online for OneToken {
-    fn see(&mut self, record: &Record) -> Result<(), Violation> {
+    fn see(&mut self, record: &Record, _: &Cluster) -> Result<(), Violation> {
         let (Some(life), What::Inside(Inside::Token(token))) = (record.life, &record.what) else {
             return Ok(());
         };

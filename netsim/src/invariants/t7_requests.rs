@@ -1,68 +1,34 @@
 //! T7: the token asks for a frame once, for none that was never sent, and until it has been sent again or all have it.
 
-use std::collections::BTreeMap;
-
-use quorate_membership::wire::Token;
-use quorate_membership::{RingId, Seq};
-
+use super::cluster::Cluster;
 use super::{Online, Violation, violated};
-use crate::history::{Inside, Life, Record, What};
+use crate::history::{Inside, Record, What};
 
-#[derive(Default)]
-pub(super) struct Requests {
-    visits: BTreeMap<Life, Visit>,
-}
-
-/// The last visit of the token at a member.
-#[derive(Default)]
-struct Visit {
-    token: Option<Box<Token>>,
-    resent: Vec<Seq>,
-    /// Given up up to here, in which ring.
-    released: Option<(RingId, Seq)>,
-}
+pub(super) struct Requests;
 
 impl Online for Requests {
-    fn see(&mut self, record: &Record) -> Result<(), Violation> {
-        let (Some(life), What::Inside(inside)) = (record.life, &record.what) else { return Ok(()) };
-        let visit = self.visits.entry(life).or_default();
-        match inside {
-            Inside::Token(token) => {
-                visit.token = Some(token.clone());
-                visit.resent.clear();
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Inside(Inside::TokenSent { token, .. })) = (record.life, &record.what) else {
+            return Ok(());
+        };
+        let Some(visit) = cluster.visit(life, token.ring) else { return Ok(()) };
+        let wrong = |what: &str, seq| {
+            violated("T7", record.at, format!("{life} passes a token of {} on: {seq} {what}", token.ring))
+        };
+        for (n, entry) in token.rtr.iter().enumerate() {
+            if token.rtr.iter().take(n).any(|before| before == entry) {
+                return wrong("is asked for twice", entry.seq);
             }
-            Inside::Resent(frame) => visit.resent.push(frame.seq),
-            Inside::Stable { ring, released, .. } => visit.released = Some((*ring, *released)),
-            Inside::TokenSent { token, .. } => {
-                let Some(came) = visit.token.take() else { return Ok(()) };
-                if came.ring != token.ring {
-                    return Ok(());
-                }
-                let wrong = |what: &str, seq: Seq| {
-                    violated(
-                        "T7",
-                        record.at,
-                        format!("{life} passes a token of {} on: {seq} {what}", token.ring),
-                    )
-                };
-                for (n, entry) in token.rtr.iter().enumerate() {
-                    if token.rtr.iter().take(n).any(|before| before == entry) {
-                        return wrong("is asked for twice", entry.seq);
-                    }
-                    if token.seq.before(entry.seq) {
-                        return wrong("is asked for, and was never sent", entry.seq);
-                    }
-                }
-                for entry in came.rtr.iter().filter(|entry| entry.ring == came.ring) {
-                    let all_have = visit.released.is_some_and(|(ring, released)| {
-                        ring == came.ring && entry.seq.at_or_before(released)
-                    });
-                    if !token.rtr.contains(entry) && !visit.resent.contains(&entry.seq) && !all_have {
-                        return wrong("is no longer asked for, and was not sent again", entry.seq);
-                    }
-                }
+            if token.seq.before(entry.seq) {
+                return wrong("is asked for, and was never sent", entry.seq);
             }
-            _ => {}
+        }
+        let released = cluster.receipts(life.node, token.ring).map(|receipts| receipts.released);
+        for entry in visit.token.rtr.iter().filter(|entry| entry.ring == token.ring) {
+            let all_have = released.is_some_and(|released| entry.seq.at_or_before(released));
+            if !token.rtr.contains(entry) && !visit.resent.contains(&entry.seq) && !all_have {
+                return wrong("is no longer asked for, and was not sent again", entry.seq);
+            }
         }
         Ok(())
     }
@@ -70,6 +36,7 @@ impl Online for Requests {
 
 #[cfg(test)]
 mod tests {
+    use quorate_membership::Seq;
     use quorate_membership::wire::RtrEntry;
 
     use super::super::story::Story;
@@ -95,22 +62,22 @@ mod tests {
 
     #[test]
     fn what_is_sent_again_is_no_longer_asked_for() {
-        visit(&[5, 7], &[5], &[7, 9]).is_right_online(Requests::default());
+        visit(&[5, 7], &[5], &[7, 9]).is_right_online(Requests);
     }
 
     #[test]
     fn what_is_not_sent_again_still_is() {
-        visit(&[5, 7], &[5], &[9]).is_wrong_online(Requests::default(), "7 is no longer asked for");
+        visit(&[5, 7], &[5], &[9]).is_wrong_online(Requests, "7 is no longer asked for");
     }
 
     #[test]
     fn nothing_is_asked_for_twice() {
-        visit(&[7], &[], &[7, 7]).is_wrong_online(Requests::default(), "7 is asked for twice");
+        visit(&[7], &[], &[7, 7]).is_wrong_online(Requests, "7 is asked for twice");
     }
 
     #[test]
     fn what_was_never_sent_is_not_asked_for() {
-        visit(&[], &[], &[21]).is_wrong_online(Requests::default(), "21 is asked for, and was never sent");
+        visit(&[], &[], &[21]).is_wrong_online(Requests, "21 is asked for, and was never sent");
     }
 
     #[test]
@@ -125,6 +92,6 @@ mod tests {
         token.rtr.clear();
         let to = super::super::story::id(1);
         story.record(2, What::Inside(Inside::TokenSent { to, token: Box::new(token) }));
-        story.is_right_online(Requests::default());
+        story.is_right_online(Requests);
     }
 }

@@ -21,7 +21,7 @@ use super::network::Packet;
 use super::{Engine, Happening, Micros, micros, stream};
 use crate::Scenario;
 use crate::fault::{Kind, Point};
-use crate::history::{Content, Frame, Inside, Life, MessageId, What};
+use crate::history::{Content, Frame, Holds, Inside, Life, MessageId, Standing, What};
 use crate::observed;
 
 /// What survives the lives of a node.
@@ -101,6 +101,8 @@ pub(super) struct Living {
     pub(super) status: Option<Status>,
     pub(super) rng: ChaCha8Rng,
     seen: Seen,
+    /// What it holds is to be written down.
+    weigh: bool,
 }
 
 /// What was last seen of a core, to tell what an input has changed.
@@ -235,6 +237,7 @@ impl Engine<'_> {
             status: None,
             rng,
             seen,
+            weigh: false,
         });
         self.record(life, What::Started);
         if self.scenario.load.is_some() {
@@ -329,7 +332,13 @@ impl Engine<'_> {
 
     fn set_timer(&mut self, index: usize) {
         let Some(living) = &mut self.hosts[index].living else { return };
-        let Some(due) = living.member.poll_timeout() else { return };
+        let Some(due) = living.member.poll_timeout() else {
+            if living.seen.phase != Phase::Left {
+                let life = living.life;
+                self.record(life, What::Inside(Inside::NoTimer));
+            }
+            return;
+        };
         let at = living.clock.when(due).max(self.now + 1);
         if living.timer_at.is_none_or(|timer_at| at < timer_at) {
             living.timer_at = Some(at);
@@ -348,6 +357,10 @@ impl Engine<'_> {
         }
         self.points.input(living.seen.phase, packet.kind);
         living.member.handle_datagram(living.clock.show(now), Origin { peer: packet.origin }, &packet.bytes);
+        let life = living.life;
+        if let Some(Message::HoldCancel(_)) = packet.message {
+            self.record(life, What::Inside(Inside::Woken));
+        }
         self.after(index, Some(packet));
     }
 
@@ -412,6 +425,7 @@ impl Engine<'_> {
 
     /// Does what the member wants, and sets its timer.
     fn settle(&mut self, index: usize) {
+        let (mut sent, mut told) = (0, 0);
         loop {
             if !self.store(index) {
                 return;
@@ -419,15 +433,41 @@ impl Engine<'_> {
             while let Some(transmit) =
                 self.hosts[index].living.as_mut().and_then(|living| living.member.poll_transmit())
             {
+                sent += 1;
                 if !self.transmit(index, &transmit) {
                     return;
                 }
             }
-            if !self.tell(index) {
+            if !self.tell(index, &mut told) {
                 break;
             }
         }
+        self.weigh(index, sent, told);
         self.set_timer(index);
+    }
+
+    /// Writes down how much the member does and keeps: what is little, or was looked at lately, is not worth a line.
+    fn weigh(&mut self, index: usize, sent: u32, told: u32) {
+        const LITTLE: u32 = 50;
+        let Some(living) = &mut self.hosts[index].living else { return };
+        let life = living.life;
+        let holds = std::mem::take(&mut living.weigh).then(|| {
+            let snapshot = living.member.totem().snapshot();
+            Holds {
+                frames: snapshot.ring.held + snapshot.forming.map_or(0, |ring| ring.held),
+                queued: snapshot.queued,
+                unread: snapshot.unread,
+                unsent: snapshot.unsent,
+                all_delivered: snapshot.phase == Phase::Operational
+                    && snapshot.ring.delivered == snapshot.ring.high,
+            }
+        });
+        if let Some(holds) = holds {
+            self.record(life, What::Inside(Inside::Holds(holds)));
+        }
+        if sent.max(told) > LITTLE {
+            self.record(life, What::Inside(Inside::Worked { sent, told }));
+        }
     }
 
     /// Stores the record if there is a new one; whether the node still lives.
@@ -533,13 +573,14 @@ impl Engine<'_> {
     }
 
     /// Hands the events to the application; whether it took any that count.
-    fn tell(&mut self, index: usize) -> bool {
+    fn tell(&mut self, index: usize, told: &mut u32) -> bool {
         let now = self.now;
         let mut cost = 0;
         loop {
             let Some(living) = &mut self.hosts[index].living else { return false };
             let Some(mut event) = living.member.poll_event() else { break };
             cost += ElectionMember::cost(&event);
+            *told += 1;
             let (what, _) = observed::what(&mut event);
             match event {
                 Event::Status(status) => living.status = Some(status),
@@ -571,6 +612,7 @@ impl Engine<'_> {
 
     /// Writes down what the last input changed; returns the new state if there is one.
     fn observe(&mut self, index: usize, input: Option<&Rc<Packet>>) -> Option<Phase> {
+        let now = self.now;
         let living = self.hosts[index].living.as_mut()?;
         let before = living.seen;
         let seen = Seen::of(&living.member, before.originated);
@@ -582,6 +624,7 @@ impl Engine<'_> {
         let message = input.and_then(|packet| packet.message.as_ref());
         match message {
             Some(Message::Token(token)) if seen.tokens > before.tokens => {
+                living.weigh = seen.tokens.is_multiple_of(16);
                 self.record(life, What::Inside(Inside::Token(Box::new(token.clone()))));
             }
             Some(Message::Multicast(frame)) => {
@@ -616,7 +659,15 @@ impl Engine<'_> {
         if seen.phase == before.phase {
             return None;
         }
-        self.record(life, What::Inside(Inside::Phase { from: before.phase, to: seen.phase }));
+        let living = self.hosts[index].living.as_ref()?;
+        let ring = living.member.totem().snapshot().ring;
+        let phase = Inside::Phase {
+            from: before.phase,
+            to: seen.phase,
+            ring: Standing { ring: ring.id, aru: ring.aru, high: ring.high, delivered: ring.delivered },
+            timer: living.member.poll_timeout().map(|due| due - living.show(now)),
+        };
+        self.record(life, What::Inside(phase));
         Some(seen.phase)
     }
 }

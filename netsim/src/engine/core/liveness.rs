@@ -24,7 +24,8 @@ pub struct Reached {
 /// Something that has to be reached in time.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Goal {
-    /// How long it may take.
+    /// How long it may take. Where datagrams are lost all the time, three times as long; but then it may exceptionally take
+    /// ten times as long (L6).
     pub bound: Duration,
     /// How long it took; `None`: it never was.
     pub took: Option<Duration>,
@@ -42,8 +43,9 @@ impl Goal {
         }
     }
 
-    fn is_late(&self, since: Micros, now: Micros) -> bool {
-        self.took.is_none() && now - since > micros(self.bound)
+    fn is_late(&self, since: Micros, now: Micros, lossy: bool) -> bool {
+        let bound = micros(self.bound);
+        self.took.is_none() && now - since > if lossy { bound * 10 / 3 } else { bound }
     }
 }
 
@@ -59,7 +61,42 @@ pub(super) struct Liveness {
     settled_at: Option<Micros>,
     /// Only the ring counts: bytes were changed, so anything may have been said.
     damaged: bool,
+    /// Datagrams are lost all the time.
+    lossy: bool,
+    /// How long a ring is looked at that is quiet.
     patience: Micros,
+    /// How long the last frames may still be sent again.
+    echo: Micros,
+    quiet: Option<Counters>,
+    /// When a member left then, and how long the others may take to form a ring without it (L3).
+    left_at: Option<Micros>,
+    leave_takes: Micros,
+}
+
+/// What does not change in a ring that stands and has nothing to do (L2).
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Counters(Vec<(NodeId, u64, u64)>);
+
+impl Counters {
+    /// Gatherings and frames sent again, of each.
+    fn of(core: &[&Living]) -> Self {
+        let one = |living: &&Living| {
+            let stats = living.member.totem().stats();
+            (living.life.node, stats.gathers, stats.retransmits)
+        };
+        Self(core.iter().map(one).collect())
+    }
+}
+
+/// What the engine is to do after a look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    /// Go on: something is still to come.
+    GoOn,
+    /// All that had to come has come, and stayed. A member may leave, to see how the others take it.
+    Settled(Option<NodeId>),
+    /// Nothing more is to be seen.
+    Over,
 }
 
 impl Liveness {
@@ -86,22 +123,30 @@ impl Liveness {
         let disk = 2 * micros(scenario.world.disk);
         let form =
             merge + micros(totem.consensus) + token + join + disk + (7 + old.div_ceil(frames)) * rotation;
+        let leave_takes = merge + 4 * join + disk + 9 * rotation + micros(totem.hold);
         let ring = token + 3 * form;
         let dc = ring + 3 * rotation + micros(totem.hold);
         let delivered = dc + micros(totem.hold) + (queued.div_ceil(frames) + 4) * rotation;
+        let lossy = scenario.world.loss > 0;
+        let times = if lossy { 3 } else { 1 };
         Self {
             since: now,
             core,
             cluster: hosts.len(),
             ring: None,
             reached: Reached {
-                ring: Goal::within(ring),
-                dc: Goal::within(dc),
-                delivered: Goal::within(delivered),
+                ring: Goal::within(times * ring),
+                dc: Goal::within(times * dc),
+                delivered: Goal::within(times * delivered),
             },
             settled_at: None,
             damaged: scenario.is_damaged(),
+            lossy,
             patience: token + 2 * merge,
+            echo: 2 * (rotation + micros(totem.hold)),
+            quiet: None,
+            left_at: None,
+            leave_takes,
         }
     }
 
@@ -109,9 +154,9 @@ impl Liveness {
     ///
     /// # Errors
     /// If it should have been by now, or was and is no more.
-    pub(super) fn look(&mut self, now: Micros, hosts: &[Host]) -> Result<bool, Violation> {
+    pub(super) fn look(&mut self, now: Micros, hosts: &[Host]) -> Result<Next, Violation> {
         if self.core.is_empty() {
-            return Ok(true);
+            return Ok(Next::Over);
         }
         let core: Vec<&Living> = hosts
             .iter()
@@ -127,16 +172,24 @@ impl Liveness {
             );
             Err(Violation { property, at: Duration::from_micros(now), what })
         };
+        if let Some(left_at) = self.left_at {
+            if ring.is_none() && now - left_at > self.leave_takes {
+                let took = Duration::from_micros(now - left_at);
+                return wrong("L3", format!("no ring of {:?} {took:?} after a member left,", self.core));
+            }
+            return Ok(if ring.is_some() { Next::Over } else { Next::GoOn });
+        }
         if let Some(before) = self.ring
             && ring != Some(before)
         {
             // It may have been lost before the calm, and nobody had noticed yet.
-            if now - self.since > micros(self.reached.ring.bound) {
+            if now - self.since > micros(self.reached.ring.bound) && !self.lossy {
                 return wrong("L1", format!("ring {before} of {:?} did not last, and is gone", self.core));
             }
             let Reached { ring, dc, delivered } = &mut self.reached;
             [ring, dc, delivered].into_iter().for_each(|goal| goal.took = None);
             self.settled_at = None;
+            self.quiet = None;
         }
         self.ring = ring;
         let (since, dc, delivered) = (self.since, self.one_dc(&core), delivered(&core));
@@ -144,23 +197,44 @@ impl Liveness {
         of_ring.look(since, now, ring.is_some());
         of_dc.look(since, now, ring.is_some() && dc);
         of_messages.look(since, now, ring.is_some() && delivered);
-        if self.reached.ring.is_late(since, now) {
+        if self.reached.ring.is_late(since, now, self.lossy) {
             return wrong("L1", format!("no ring of {:?}", self.core));
         }
         if self.damaged {
-            return Ok(self.reached.ring.took.is_some());
+            return Ok(if self.reached.ring.took.is_some() { Next::Over } else { Next::GoOn });
         }
-        if self.reached.dc.is_late(since, now) {
+        if self.reached.dc.is_late(since, now, self.lossy) {
             return wrong("L5", format!("no agreed DC of {:?}", self.core));
         }
-        if self.reached.delivered.is_late(since, now) {
+        if self.reached.delivered.is_late(since, now, self.lossy) {
             return wrong("L4", "not all messages are delivered everywhere".to_owned());
         }
         if self.reached.dc.took.is_none() || self.reached.delivered.took.is_none() {
-            return Ok(false);
+            return Ok(Next::GoOn);
+        }
+        if self.lossy {
+            return Ok(Next::Over);
         }
         let settled_at = *self.settled_at.get_or_insert(now);
-        Ok(now >= settled_at + self.patience)
+        if now < settled_at + self.echo {
+            return Ok(Next::GoOn);
+        }
+        let counters = Counters::of(&core);
+        let quiet = self.quiet.get_or_insert_with(|| counters.clone());
+        if *quiet != counters {
+            return wrong("L2", format!("a ring that stands is not quiet: {counters:?} after {quiet:?},"));
+        }
+        if now < settled_at + self.echo + self.patience {
+            return Ok(Next::GoOn);
+        }
+        let leaver = self.core.iter().nth(now as usize % self.core.len()).copied();
+        Ok(Next::Settled(leaver.filter(|_| self.core.len() > 1)))
+    }
+
+    /// A member leaves now.
+    pub(super) fn leaves(&mut self, now: Micros, node: NodeId) {
+        self.core.remove(&node);
+        self.left_at = Some(now);
     }
 
     /// The ring of exactly these, if they are in one.

@@ -22,8 +22,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use self::host::Host;
-use self::liveness::Liveness;
 pub use self::liveness::{Goal, Reached};
+use self::liveness::{Liveness, Next};
 use self::network::{Network, Packet};
 pub(crate) use self::points::INPUTS;
 pub use self::points::POINTS;
@@ -282,8 +282,15 @@ impl<'a> Engine<'a> {
     /// Whether all that had to come has come, and stayed.
     fn is_over(&mut self, length: Micros) -> Result<bool, Violation> {
         let Some(liveness) = &mut self.liveness else { return Ok(false) };
-        let settled = liveness.look(self.now, &self.hosts)?;
-        Ok(settled && self.now >= length)
+        match liveness.look(self.now, &self.hosts)? {
+            Next::Settled(Some(leaver)) if self.now >= length => {
+                liveness.leaves(self.now, leaver);
+                self.leave(leaver.get() as usize - 1);
+                Ok(false)
+            }
+            Next::Settled(Some(_)) | Next::GoOn => Ok(false),
+            Next::Settled(None) | Next::Over => Ok(self.now >= length),
+        }
     }
 
     fn happen(&mut self, happening: Happening) {

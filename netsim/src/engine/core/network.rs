@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_membership::wire::{self, HoldCancel, Join, MergeDetect, Message, Multicast, Order, Token};
@@ -11,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Micros, micros, noise, stream};
 use crate::engine::disturb::{Copy, Disturbance};
-use crate::fault::{Fate, Kind};
+use crate::fault::{Fate, Kind, Share, Trouble};
 use crate::{Fault, Scenario};
 
 /// A datagram under way.
@@ -68,7 +69,7 @@ impl Network {
 
     pub(super) fn new(scenario: &Scenario) -> Self {
         let nodes = scenario.nodes as usize;
-        Self {
+        let mut network = Self {
             latency: micros(scenario.world.latency),
             nodes,
             seed: scenario.seed,
@@ -81,7 +82,13 @@ impl Network {
             remembers: scenario.timeline.iter().any(|(_, fault)| matches!(fault, Fault::Replay(_))),
             happened: BTreeMap::new(),
             rng: stream(scenario.seed, u64::MAX),
+        };
+        if scenario.world.loss > 0 {
+            let trouble = Trouble::Lose(Share(scenario.world.loss));
+            let lasts = Duration::MAX;
+            network.apply(&Fault::Disturb { lasts, trouble, kind: Kind::Any, from: None, to: None }, 0);
         }
+        network
     }
 
     /// The hosts that a packet which is there now can reach.
@@ -124,10 +131,10 @@ impl Network {
         true
     }
 
-    /// Nothing is wrong any more.
+    /// Nothing is wrong any more but what is always so.
     pub(super) fn calm(&mut self) {
         self.hears.fill(all(self.nodes));
-        self.disturbances.clear();
+        self.disturbances.retain(|disturbance| disturbance.until == Micros::MAX);
         self.catches.clear();
     }
 

@@ -397,7 +397,7 @@ impl Points {
 
     fn see_inside(&mut self, now: Micros, life: Life, inside: &Inside) {
         match inside {
-            Inside::Phase { from, to } => {
+            Inside::Phase { from, to, .. } => {
                 let node = self.node(life);
                 node.phase = Some(*to);
                 if matches!(to, Phase::Commit | Phase::Recovery) && *from == Phase::Gather {

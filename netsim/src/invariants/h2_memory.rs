@@ -1,0 +1,63 @@
+//! H2: what a node keeps has a bound, queue by queue.
+
+use quorate_membership::Totem;
+
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Holds, Inside, Record, What};
+
+pub(super) struct Memory;
+
+/// Numbers in a window.
+const SLOTS: usize = 16_384;
+/// Bytes in the send queue, to which one more message may come.
+const QUEUE: usize = 4 << 20;
+/// Datagrams that wait for the disk, and what one input adds to them.
+const UNSENT: usize = 64 + 100;
+
+impl Online for Memory {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Inside(Inside::Holds(holds))) = (record.life, &record.what) else {
+            return Ok(());
+        };
+        let Holds { frames, queued, unread, unsent, .. } = *holds;
+        let frame = cluster.totem.netmtu as usize;
+        // Past its bound a node leaves, with what one input may still add.
+        let most_unread = cluster.totem.unread_limit + 2 * SLOTS * frame;
+        for (what, holds, most) in [
+            ("bytes of frames", frames, 2 * SLOTS * frame),
+            ("bytes to send", queued, QUEUE + Totem::MAX_PAYLOAD + 1000),
+            ("bytes of events", unread, most_unread),
+            ("datagrams", unsent, UNSENT),
+        ] {
+            if holds > most {
+                return violated("H2", record.at, format!("{life} holds {holds} {what}, at most {most}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::story::Story;
+    use super::*;
+
+    fn holds(much: impl FnOnce(&mut Holds)) -> Story {
+        let mut story = Story::ring(1);
+        let mut holds =
+            Holds { frames: 1000, queued: 4 << 20, unread: 1000, unsent: 64, all_delivered: false };
+        much(&mut holds);
+        story.record(1, What::Inside(Inside::Holds(holds)));
+        story
+    }
+
+    #[test]
+    fn each_queue_has_its_bound() {
+        holds(|_| {}).is_right_online(Memory);
+        holds(|holds| holds.frames = 1 << 30).is_wrong_online(Memory, "1#1 holds 1073741824 bytes of frames");
+        holds(|holds| holds.queued = 6 << 20).is_wrong_online(Memory, "bytes to send");
+        holds(|holds| holds.unread = 1 << 30).is_wrong_online(Memory, "bytes of events");
+        holds(|holds| holds.unsent = 1000).is_wrong_online(Memory, "holds 1000 datagrams");
+    }
+}

@@ -1,0 +1,53 @@
+//! H3: one input makes for so much work only: it sends what a visit of the token may, or what waited for the disk, and
+//! tells what fits into a window.
+
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Inside, Record, What};
+
+pub(super) struct Work;
+
+/// Datagrams that may have waited for the disk.
+const WAITED: u32 = 64;
+/// What is sent beside frames: a token, a JOIN, a probe.
+const BESIDE: u32 = 8;
+/// Numbers in a window.
+const SLOTS: u32 = 16_384;
+/// No message takes fewer bytes of a frame.
+const SMALLEST: u32 = 100;
+
+impl Online for Work {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Inside(Inside::Worked { sent, told })) = (record.life, &record.what) else {
+            return Ok(());
+        };
+        let most_sent = cluster.totem.max_messages.max(WAITED) + BESIDE;
+        let most_told = SLOTS * (cluster.totem.netmtu / SMALLEST + 1);
+        if *sent > most_sent || *told > most_told {
+            let what = format!(
+                "{life} sent {sent} datagrams, at most {most_sent}, and told {told} events, at most {most_told}"
+            );
+            return violated("H3", record.at, what);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::story::Story;
+    use super::*;
+
+    fn worked(sent: u32, told: u32) -> Story {
+        let mut story = Story::ring(1);
+        story.record(1, What::Inside(Inside::Worked { sent, told }));
+        story
+    }
+
+    #[test]
+    fn one_input_makes_for_so_much_work_only() {
+        worked(70, 1000).is_right_online(Work);
+        worked(80, 0).is_wrong_online(Work, "1#1 sent 80 datagrams, at most 72");
+        worked(0, 1_000_000).is_wrong_online(Work, "told 1000000 events");
+    }
+}

@@ -1,0 +1,68 @@
+//! H6: no ring sequence number is named to others before it is stored, and nothing at all before the start is.
+
+use std::collections::BTreeMap;
+
+use quorate_membership::NodeId;
+
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Inside, Life, Record, What};
+
+#[derive(Default)]
+pub(super) struct Persisted {
+    /// The ring sequence number in the record that each node has stored in its present life.
+    stored: BTreeMap<NodeId, (Life, u64)>,
+}
+
+impl Online for Persisted {
+    fn see(&mut self, record: &Record, _: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Inside(inside)) = (record.life, &record.what) else { return Ok(()) };
+        let named = match inside {
+            Inside::Persisted(stored) => {
+                self.stored.insert(life.node, (life, stored.ring_seq));
+                return Ok(());
+            }
+            Inside::JoinSent(join) => join.ring_seq,
+            Inside::CommitSent { token, .. } => token.ring.seq,
+            _ => return Ok(()),
+        };
+        match self.stored.get(&life.node).filter(|(then, _)| *then == life) {
+            Some((_, stored)) if named <= *stored => Ok(()),
+            stored => {
+                let stored = stored.map(|(_, seq)| seq);
+                violated("H6", record.at, format!("{life} names ring {named:x}, and has stored {stored:x?}"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_membership::Stored;
+
+    use super::super::story::Story;
+    use super::*;
+
+    #[test]
+    fn what_is_named_is_stored() {
+        let mut story = Story::new(2);
+        let store = |story: &mut Story, ring_seq| {
+            story.record(1, What::Inside(Inside::Persisted(Stored { ring_seq, boots: 1 })));
+        };
+        store(&mut story, 8);
+        story.commit(1, "1.8", &[1, 2], 1);
+        story.is_right_online(Persisted::default());
+        story.commit(1, "1.9", &[1, 2], 1);
+        story.is_wrong_online(Persisted::default(), "1#1 names ring 9, and has stored Some(8)");
+    }
+
+    #[test]
+    fn a_new_life_stores_anew() {
+        let mut story = Story::new(1);
+        story.record(1, What::Inside(Inside::Persisted(Stored { ring_seq: 100, boots: 1 })));
+        story.crash(1);
+        story.start(1);
+        story.commit(1, "1.8", &[1], 1);
+        story.is_wrong_online(Persisted::default(), "1#2 names ring 8, and has stored None");
+    }
+}

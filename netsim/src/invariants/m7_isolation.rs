@@ -1,0 +1,69 @@
+//! M7: where there is a node list, no node that is not in it is ever considered, a member, or heard.
+
+use quorate_membership::NodeId;
+
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Inside, Record, What};
+
+pub(super) struct Isolation;
+
+impl Online for Isolation {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let (Some(life), Some(listed)) = (record.life, &cluster.listed) else { return Ok(()) };
+        let foreign = |node: &&NodeId| !listed.contains(node);
+        let (stranger, where_to) = match &record.what {
+            What::Regular(regular) => (regular.members.iter().find(foreign), "a member"),
+            What::Delivered(delivered) => (Some(&delivered.from).filter(foreign), "heard"),
+            What::Inside(Inside::Received(frame)) => (Some(&frame.from).filter(foreign), "heard"),
+            What::Inside(Inside::JoinSent(join)) => {
+                (join.proc.iter().chain(&join.failed).find(foreign), "considered")
+            }
+            What::Inside(Inside::CommitSent { token, .. }) => {
+                (token.members.iter().find(foreign), "a member")
+            }
+            _ => return Ok(()),
+        };
+        match stranger {
+            Some(node) => violated("M7", record.at, format!("to {life}, {node} is {where_to}, a stranger")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_membership::wire::Join;
+
+    use super::super::story::{Story, id};
+    use super::*;
+
+    fn join(proc: &[u32]) -> Story {
+        let mut story = Story::ring(2);
+        let join = Join {
+            from: id(1),
+            leave: false,
+            ring_seq: 4,
+            proc: proc.iter().copied().map(id).collect(),
+            failed: Vec::new(),
+        };
+        story.record(1, What::Inside(Inside::JoinSent(Box::new(join))));
+        story
+    }
+
+    #[test]
+    fn strangers_are_not_considered() {
+        join(&[1, 2]).is_right_online(Isolation);
+        join(&[1, 2, 1000]).is_wrong_online(Isolation, "to 1#1, 1000 is considered, a stranger");
+    }
+
+    #[test]
+    fn nor_members_nor_heard() {
+        let mut story = Story::ring(2);
+        story.install(1, "1.8", &[1, 2, 7], &[1, 2]);
+        story.is_wrong_online(Isolation, "to 1#1, 7 is a member, a stranger");
+        let mut story = Story::ring(2);
+        story.deliver_as(1, 2, 1, 1, |delivered| delivered.from = id(7));
+        story.is_wrong_online(Isolation, "to 1#1, 7 is heard, a stranger");
+    }
+}

@@ -1,0 +1,69 @@
+//! T4: what a member takes for stable, all members of the ring have received. Up to there it delivers safe messages, and
+//! gives frames up.
+
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Inside, Record, What};
+
+pub(super) struct Stability;
+
+impl Online for Stability {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Inside(Inside::Stable { ring, safe, released })) = (record.life, &record.what)
+        else {
+            return Ok(());
+        };
+        let (ring, stable) = (*ring, safe.max(*released));
+        match cluster.find_member(ring, |receipts| receipts.aru.before(stable)) {
+            Some(node) => {
+                let what =
+                    format!("{life}: up to {stable} {ring} is stable, and node {node} has not received it");
+                violated("T4", record.at, what)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_membership::Seq;
+
+    use super::super::story::{Story, ring};
+    use super::*;
+
+    /// Nodes 1 and 2 have two frames, node 3 has these.
+    fn received(by_3: &[u32]) -> Story {
+        let mut story = Story::ring(3);
+        for seq in [1, 2] {
+            story.record(1, What::Inside(Inside::Numbered(Story::frame(1, seq))));
+            story.record(2, What::Inside(Inside::Received(Story::frame(1, seq))));
+        }
+        for &seq in by_3 {
+            story.record(3, What::Inside(Inside::Received(Story::frame(1, seq))));
+        }
+        story
+    }
+
+    fn stable(story: &mut Story, safe: u32, released: u32) {
+        let (safe, released) = (Seq::new(safe), Seq::new(released));
+        story.record(2, What::Inside(Inside::Stable { ring: ring("1.4"), safe, released }));
+    }
+
+    #[test]
+    fn what_all_have_is_stable() {
+        let mut story = received(&[2, 1]);
+        stable(&mut story, 2, 2);
+        story.is_right_online(Stability);
+    }
+
+    #[test]
+    fn what_a_member_lacks_is_not() {
+        let mut story = received(&[2]);
+        stable(&mut story, 2, 0);
+        story.is_wrong_online(Stability, "2#1: up to 2 1.4 is stable, and node 3 has not received it");
+        let mut story = received(&[]);
+        stable(&mut story, 0, 1);
+        story.is_wrong_online(Stability, "up to 1 1.4 is stable, and node 3 has not received it");
+    }
+}

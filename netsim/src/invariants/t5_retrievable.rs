@@ -1,0 +1,79 @@
+//! T5: a frame that a member asks for, and that another one has received, is still with somebody.
+
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Inside, Record, What};
+
+pub(super) struct Retrievable;
+
+impl Online for Retrievable {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Inside(Inside::Token(token))) = (record.life, &record.what) else {
+            return Ok(());
+        };
+        let Some(ring) = cluster.ring(token.ring) else { return Ok(()) };
+        for entry in token.rtr.iter().filter(|entry| entry.ring == token.ring) {
+            let missed = ring.members.iter().any(|node| {
+                let lacks = ring.received.get(node).is_none_or(|receipts| !receipts.has(entry.seq));
+                lacks && cluster.member(*node, token.ring).is_some()
+            });
+            let mut holders = ring.received.iter().filter(|(node, receipts)| {
+                receipts.has(entry.seq) && cluster.member(**node, token.ring).is_some()
+            });
+            let given_up =
+                |(_, receipts): &(_, &super::cluster::Receipts)| entry.seq.at_or_before(receipts.released);
+            if missed && holders.clone().next().is_some() && holders.all(|holder| given_up(&holder)) {
+                let what =
+                    format!("{life}: {} of {} is asked for, and given up by all", entry.seq, token.ring);
+                return violated("T5", record.at, what);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_membership::Seq;
+    use quorate_membership::wire::RtrEntry;
+
+    use super::super::story::{Story, ring};
+    use super::*;
+
+    /// Nodes 1 and 2 have a frame, these of them have given it up, and node 3 asks for it.
+    fn asked(given_up_by: &[u32]) -> Story {
+        let mut story = Story::ring(3);
+        story.record(1, What::Inside(Inside::Numbered(Story::frame(1, 1))));
+        story.record(2, What::Inside(Inside::Received(Story::frame(1, 1))));
+        let (ring, seq) = (ring("1.4"), Seq::new(1));
+        for &node in given_up_by {
+            story.record(node, What::Inside(Inside::Stable { ring, safe: seq, released: seq }));
+        }
+        let mut token = Story::token();
+        token.seq = seq;
+        token.rtr = vec![RtrEntry { ring, seq }];
+        story.record(2, What::Inside(Inside::Token(Box::new(token))));
+        story
+    }
+
+    #[test]
+    fn what_is_asked_for_is_with_somebody() {
+        asked(&[1]).is_right_online(Retrievable);
+        asked(&[1, 2]).is_wrong_online(Retrievable, "2#1: 1 of 1.4 is asked for, and given up by all");
+    }
+
+    #[test]
+    fn what_came_meanwhile_may_be_given_up() {
+        let mut story = asked(&[]);
+        story.record(3, What::Inside(Inside::Received(Story::frame(1, 1))));
+        let (ring, seq) = (ring("1.4"), Seq::new(1));
+        for node in 1..=3 {
+            story.record(node, What::Inside(Inside::Stable { ring, safe: seq, released: seq }));
+        }
+        let mut token = Story::token();
+        token.seq = seq;
+        token.rtr = vec![RtrEntry { ring, seq }];
+        story.record(2, What::Inside(Inside::Token(Box::new(token))));
+        story.is_right_online(Retrievable);
+    }
+}

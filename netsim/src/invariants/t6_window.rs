@@ -1,0 +1,137 @@
+//! T6: a visit of the token sends no more frames than its member may and the window leaves, new ones and old ones
+//! together; and the token's counts are the sums of what its members did at their last visits.
+
+use std::collections::BTreeMap;
+
+use quorate_membership::wire::Token;
+use quorate_membership::{NodeId, RingId};
+
+use super::cluster::{Cluster, Visit};
+use super::{Online, Violation, violated};
+use crate::history::{Inside, Record, What};
+
+#[derive(Default)]
+pub(super) struct Window {
+    shares: BTreeMap<NodeId, Share>,
+}
+
+/// What a member has in the counts of a ring's token.
+struct Share {
+    ring: RingId,
+    /// Of `fcc`: frames sent, and what is kept free of them for a consumer that does not keep up.
+    frames: u32,
+    charge: u32,
+    backlog: u32,
+}
+
+impl Window {
+    fn account(
+        &mut self,
+        node: NodeId,
+        visit: &Visit,
+        token: &Token,
+        window: u32,
+        max: u32,
+    ) -> Result<(), String> {
+        let (came, sent) = (&visit.token, visit.numbered + visit.resent.len() as u32);
+        let room = window.saturating_sub(came.fcc).min(max);
+        if sent > room {
+            return Err(format!("sends {sent} frames where there is room for {room}"));
+        }
+        let share = self.shares.get(&node).filter(|share| share.ring == token.ring);
+        let (frames, charge, backlog) =
+            share.map_or((0, 0, 0), |share| (share.frames, share.charge, share.backlog));
+        let others = came.fcc.checked_sub(frames + charge);
+        let others = others.ok_or_else(|| format!("counts {} frames, of its own {frames}", came.fcc))?;
+        let others_wait = came.backlog.checked_sub(backlog);
+        let others_wait =
+            others_wait.ok_or_else(|| format!("counts {} that wait, of its own {backlog}", came.backlog))?;
+        let charge = token.fcc.checked_sub(others + sent);
+        let charge = charge.filter(|&charge| charge == 0 || token.fcc == window.saturating_sub(1));
+        let charge = charge.ok_or_else(|| {
+            format!("passes on {} frames, after {others} of the others and {sent} of its own", token.fcc)
+        })?;
+        let backlog = token.backlog.checked_sub(others_wait).ok_or_else(|| {
+            format!("passes on {} that wait, after {others_wait} of the others", token.backlog)
+        })?;
+        self.shares.insert(node, Share { ring: token.ring, frames: sent, charge, backlog });
+        Ok(())
+    }
+}
+
+impl Online for Window {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Inside(Inside::TokenSent { token, .. })) = (record.life, &record.what) else {
+            return Ok(());
+        };
+        let Some(visit) = cluster.visit(life, token.ring) else { return Ok(()) };
+        let (window, max) = (cluster.totem.window_size, cluster.totem.max_messages);
+        self.account(life.node, visit, token, window, max).or_else(|why| {
+            violated("T6", record.at, format!("{life} at token {} of {}: {why}", token.token_seq, token.ring))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::story::{Story, id};
+    use super::*;
+
+    /// A visit at node 2: the token comes with this count, so many frames are sent, and it goes with that.
+    fn visit(story: &mut Story, came: u32, frames: std::ops::Range<u32>, went: u32) {
+        let token = |fcc| {
+            let mut token = Story::token();
+            token.fcc = fcc;
+            Box::new(token)
+        };
+        story.record(2, What::Inside(Inside::Token(token(came))));
+        for n in frames {
+            story.record(2, What::Inside(Inside::Numbered(Story::frame(2, n))));
+        }
+        story.record(2, What::Inside(Inside::TokenSent { to: id(1), token: token(went) }));
+    }
+
+    #[test]
+    fn what_a_visit_adds_the_next_takes_back() {
+        let mut story = Story::ring(2);
+        visit(&mut story, 10, 0..5, 15);
+        visit(&mut story, 20, 5..6, 16);
+        story.is_right_online(Window::default());
+    }
+
+    #[test]
+    fn a_visit_sends_what_the_window_leaves() {
+        let mut story = Story::ring(2);
+        visit(&mut story, 45, 0..5, 50);
+        story.is_right_online(Window::default());
+        let mut story = Story::ring(2);
+        visit(&mut story, 45, 0..6, 51);
+        story.is_wrong_online(Window::default(), "sends 6 frames where there is room for 5");
+    }
+
+    #[test]
+    fn and_no_more_than_it_may() {
+        let mut story = Story::ring(2);
+        visit(&mut story, 0, 0..18, 18);
+        story.is_wrong_online(Window::default(), "sends 18 frames where there is room for 17");
+    }
+
+    #[test]
+    fn the_count_is_what_was_sent() {
+        let mut story = Story::ring(2);
+        visit(&mut story, 10, 0..5, 15);
+        visit(&mut story, 15, 5..5, 15);
+        story.is_wrong_online(
+            Window::default(),
+            "passes on 15 frames, after 10 of the others and 0 of its own",
+        );
+    }
+
+    #[test]
+    fn a_slow_consumer_leaves_one_frame_of_the_window() {
+        let mut story = Story::ring(2);
+        visit(&mut story, 10, 0..5, 49);
+        visit(&mut story, 49, 5..5, 10);
+        story.is_right_online(Window::default());
+    }
+}
