@@ -124,7 +124,12 @@ impl Liveness {
         let form =
             merge + micros(totem.consensus) + token + join + disk + (7 + old.div_ceil(frames)) * rotation;
         let leave_takes = merge + 4 * join + disk + 9 * rotation + micros(totem.hold);
-        let ring = token + 3 * form;
+        // A damaged token may have asked for frames that nobody has: a ring lives with that for as long as it is patient.
+        let stuck = match scenario.is_damaged() {
+            true => u64::from(totem.fail_recv_const) * (rotation + micros(totem.hold)),
+            false => 0,
+        };
+        let ring = token + 3 * form + stuck;
         let dc = ring + 3 * rotation + micros(totem.hold);
         let delivered = dc + micros(totem.hold) + (queued.div_ceil(frames) + 4) * rotation;
         let lossy = scenario.world.loss > 0;
