@@ -168,8 +168,10 @@ mutants! {
     SubsetAfterFirstHit = "B20",
     /// Whom members call failed is not taken over.
     FailedNotMerged = "-",
-    /// A JOIN that calls this node failed ends a ring that stands.
-    AccuserEndsRing = "B16",
+    /// A node that is called failed calls its accuser failed.
+    AccusationsAnswered = "B16",
+    /// Whoever believes something else when the consensus timeout ends is called failed, heard or not.
+    AllWhoDifferAccused = "B16",
     /// A node that is called failed believes it.
     BelievesItselfFailed = "B25",
     /// A node that leaves is not called failed.

@@ -27,6 +27,8 @@ use Guarantee::{Agreed, Safe};
 const NOT_HERE: &[Mutant] = &[
     Mutant::TokenFromAnybody,
     Mutant::FailedNotMerged,
+    Mutant::AccusationsAnswered,
+    Mutant::AllWhoDifferAccused,
     Mutant::HalfIsQuorate,
     Mutant::ExpectedVotesFollowMembers,
     Mutant::QuorumKeptInNewRing,

@@ -19,19 +19,24 @@ const SEEDS: u64 = 300;
 /// A scenario is shrunk in at most so many runs.
 const RUNS: u64 = 1000;
 
-/// Those that the lab of `quorate-membership` finds (its `tests/mutants.rs`), in scenarios made for them: what they take is
+/// Those that are found in scenarios made for them, by the lab of `quorate-membership` (its `tests/mutants.rs`) or by the
+/// regressions (`tests/regress.rs`): what they take is
 /// too rare here, or cannot happen (members with different windows, messages without a byte, a network with an MTU).
 const NOT_HERE: &[Mutant] = &[
+    Mutant::HoldNeverCancelled,
     Mutant::AruStopsAtLongGap,
     Mutant::WindowUnderflow,
     Mutant::WrapUnsafeRecovery,
     Mutant::WrapUnsafeInstall,
     Mutant::ObligationsForgotten,
     Mutant::ObligationsNotShared,
+    Mutant::RetransFlagMarkKept,
     Mutant::NoRoomForSecondHeader,
     Mutant::FramesTakenInCommit,
     Mutant::StaleCommitTokenAccepted,
+    Mutant::FailedNotMerged,
     Mutant::LeaveSaidOnce,
+    Mutant::AllWhoDifferAccused,
     Mutant::StaleJoinEndsRing,
     Mutant::StallForgotten,
     Mutant::EmptyMessageLost,

@@ -52,6 +52,7 @@ scenarios! {
     b13_commit_token_comes_twice
     b14_two_representatives_try_the_same_number
     b15_numbers_wrap_inside_a_recovery
+    b16_believe_something_else_when_time_is_up
     b16_late_joins_name_each_other_failed
     b17_rings_merge_with_stale_lists_of_failed
     b18_members_stop_and_start_one_after_the_other
@@ -263,7 +264,9 @@ mod mutants {
             let regression = Regression::read(name);
             for mutant in &regression.kills {
                 let mutant: Mutant = mutant.parse().unwrap();
-                assert_eq!(mutant.bug().unwrap().to_lowercase(), name[..3], "{name} and {mutant}");
+                if let Some(bug) = mutant.bug() {
+                    assert_eq!(bug.to_lowercase(), name[..3], "{name} and {mutant}");
+                }
                 let _active = mutant.activate();
                 match regression.run() {
                     Err(Wrong::Broken(what)) => println!("{name:<56} {mutant:<34} {:.90}", first_line(&what)),
@@ -275,6 +278,7 @@ mod mutants {
         }
         assert!(survivors.is_empty(), "{survivors:#?} survive");
         let historical = Mutant::ALL.iter().copied().filter(|mutant| mutant.bug().is_some()).collect();
+        shown.retain(|mutant| mutant.bug().is_some());
         assert_eq!(shown, historical);
     }
 

@@ -85,6 +85,9 @@ impl Lists {
         if accuser {
             // Not answered in kind, as corosync does: two would go on for ever, each with the other's last word (B16).
             // Nor believed about others.
+            if Mutant::AccusationsAnswered.is_active() {
+                lists.failed.insert(join.from);
+            }
         } else if member && self.overdue.is_none() {
             // Members of one's own ring are believed when they call others failed (B17),
             lists.failed.extend(failed);
@@ -302,7 +305,10 @@ impl Gather {
             None => true,
         };
         let differing = &(&self.lists.proc - &self.consensus) - &unheard;
-        let failed = &unheard | &differing.into_iter().filter(is_firm).collect();
+        let failed = match Mutant::AllWhoDifferAccused.is_active() {
+            true => &(&self.lists.failed | &unheard) | &differing,
+            false => &unheard | &differing.into_iter().filter(is_firm).collect(),
+        };
         if failed == self.lists.failed {
             self.wait = Wait::Consensus(now + two_joins(local));
             return None;

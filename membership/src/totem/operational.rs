@@ -143,7 +143,7 @@ impl Operational {
         let stale = member && join.ring_seq < local.ring.id.seq;
         // The LEAVE of a node that this ring is already without is a repetition.
         let gone = join.leave && !member;
-        let accused = join.failed.contains(&local.me) && !Mutant::AccuserEndsRing.is_active();
+        let accused = join.failed.contains(&local.me);
         if stale && !Mutant::StaleJoinEndsRing.is_active() || gone || accused {
             return None;
         }
