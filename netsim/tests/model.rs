@@ -39,6 +39,16 @@ fn two_nodes_of_which_one_crashes_and_starts_again_break_no_promise() {
     check(&Bounds { crashes: 1, messages: 1, ..ring() });
 }
 
+/// One consensus timeout ends too early, nothing is lost; each then has an accusation of the other under way (B16).
+fn early() -> Bounds {
+    Bounds { begin: Begin::Apart, messages: 0, timers: 1, losses: 0, rings: 30, ..Bounds::default() }
+}
+
+#[test]
+fn two_nodes_that_accuse_each_other_do_not_form_rings_for_ever() {
+    assert_eq!(check(&early()).cut, 0);
+}
+
 #[test]
 fn the_same_bounds_give_the_same_states() {
     let bounds = Bounds { losses: 1, messages: 1, ..ring() };
@@ -113,6 +123,12 @@ mod mutants {
     fn an_old_ring_that_is_overwritten_is_found() {
         is_found(Mutant::FailedCommitOverwritesOldRing, &patient(), "S6", "gather to commit");
         is_found(Mutant::FailedRecoveryKeepsRingId, &patient(), "S6", "commit to recovery");
+    }
+
+    #[test]
+    fn accusations_that_are_answered_in_kind_go_on_for_ever() {
+        let _active = Mutant::AccusationsAnswered.activate();
+        assert!(check(&early()).cut > 0);
     }
 
     #[test]
