@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod decode;
 mod demo;
+mod model;
 mod node;
 mod pcap;
 mod sim;

@@ -2,17 +2,21 @@
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::ops::{ControlFlow, Range};
+use std::panic;
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use quorate_netsim::shrink::Shrunk;
 use quorate_netsim::{Failure as Wrong, Load, Scenario, Summary, Totals};
+use serde_json::json;
 
-use crate::{Failure, print};
+use crate::{Failure, model, print};
 
 /// Run simulated clusters under every kind of trouble, and check them
 ///
@@ -41,11 +45,20 @@ enum Command {
         /// Run each seed twice and compare
         #[arg(long)]
         trace_hash: bool,
+        /// What runs them: bare members, or whole nodes with driver and runtime, which takes a hundred times as long
+        #[arg(long, value_enum, default_value_t = Engine::Core)]
+        engine: Engine,
+        /// Print the summary as one JSON object; failures go to stderr
+        #[arg(long)]
+        json: bool,
     },
     /// Run one seed again, and show what it was
     Replay {
         /// The seed
         seed: u64,
+        /// What runs it
+        #[arg(long, value_enum, default_value_t = Engine::Core)]
+        engine: Engine,
         /// Print every line of what happened, not only the end of a failure
         #[arg(long)]
         trace: bool,
@@ -54,10 +67,38 @@ enum Command {
     Scenario {
         /// The file, `-` for stdin
         file: PathBuf,
+        /// What runs it
+        #[arg(long, value_enum, default_value_t = Engine::Core)]
+        engine: Engine,
         /// Print every line of what happened, not only the end of a failure
         #[arg(long)]
         trace: bool,
     },
+    /// Make a failing seed, or a failing scenario from a file, as small as possible
+    ///
+    /// What comes out is a scenario that fails in the same way: read it, and keep it as a test. Ctrl-C ends the search and
+    /// prints the smallest so far.
+    Shrink {
+        /// The seed
+        #[arg(required_unless_present = "file")]
+        seed: Option<u64>,
+        /// A scenario from this file instead, `-` for stdin
+        #[arg(long, conflicts_with = "seed")]
+        file: Option<PathBuf>,
+        /// Write it to this file, not to stdout
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+        /// Try at most so many smaller ones
+        #[arg(long, default_value_t = 5000)]
+        runs: u64,
+        /// Search at most for so many seconds
+        #[arg(long, default_value_t = 300)]
+        seconds: u64,
+    },
+    /// Go through all that can happen to a few nodes, within bounds
+    ///
+    /// Prints the shortest way to a broken promise, if there is one.
+    Model(model::ModelArgs),
     /// Measure the simulator itself
     Bench {
         /// Simulated seconds
@@ -66,33 +107,82 @@ enum Command {
     },
 }
 
+/// What runs a scenario.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Engine {
+    /// Bare members in a loop of events
+    Core,
+    /// Whole nodes on turmoil
+    Turmoil,
+}
+
+impl Engine {
+    fn draw(self, seed: u64) -> Scenario {
+        match self {
+            Self::Core => Scenario::random(seed),
+            Self::Turmoil => Scenario::random_nodes(seed),
+        }
+    }
+
+    fn run(self, scenario: &Scenario) -> Result<Summary, Wrong> {
+        match self {
+            Self::Core => scenario.run_core(),
+            Self::Turmoil => scenario.run_nodes(),
+        }
+    }
+
+    /// How a command is told to use it.
+    fn option(self) -> &'static str {
+        match self {
+            Self::Core => "",
+            Self::Turmoil => " --engine turmoil",
+        }
+    }
+}
+
 pub(crate) fn run(args: &SimArgs) -> Result<ExitCode, Failure> {
     match &args.command {
-        Command::Run { seeds, start, jobs, trace_hash } => swarm(*start, *seeds, *jobs, *trace_hash),
-        Command::Replay { seed, trace } => one(&Scenario::random(*seed), *trace),
-        Command::Scenario { file, trace } => {
-            let text = if file.as_os_str() == "-" {
-                io::read_to_string(io::stdin())
-            } else {
-                fs::read_to_string(file)
-            };
-            let name = file.display();
-            let text = text.map_err(|error| Failure::new(format!("{name} cannot be read: {error}")))?;
-            let scenario = text.parse().map_err(|error| Failure::new(format!("{name}: {error}")))?;
-            one(&scenario, *trace)
+        Command::Run { seeds, start, jobs, trace_hash, engine, json } => {
+            let seeds = *start..start.saturating_add(*seeds);
+            Swarm { seeds, jobs: *jobs, twice: *trace_hash, engine: *engine, json: *json }.run()
         }
+        Command::Replay { seed, engine, trace } => one(&engine.draw(*seed), *engine, *trace),
+        Command::Scenario { file, engine, trace } => one(&read(file)?, *engine, *trace),
+        Command::Shrink { seed, file, output, runs, seconds } => {
+            let (name, scenario) = match (seed, file) {
+                (_, Some(file)) => (file.display().to_string(), read(file)?),
+                (seed, None) => {
+                    let seed = seed.unwrap_or_default();
+                    (format!("seed {seed}"), Scenario::random(seed))
+                }
+            };
+            shrink(&name, &scenario, output.as_deref(), *runs, Duration::from_secs(*seconds))
+        }
+        Command::Model(args) => model::run(args),
         Command::Bench { seconds } => bench(Duration::from_secs(*seconds)),
     }
 }
 
-fn one(scenario: &Scenario, trace: bool) -> Result<ExitCode, Failure> {
+/// A scenario from a file.
+fn read(file: &Path) -> Result<Scenario, Failure> {
+    let text =
+        if file.as_os_str() == "-" { io::read_to_string(io::stdin()) } else { fs::read_to_string(file) };
+    let name = file.display();
+    let text = text.map_err(|error| Failure::new(format!("{name} cannot be read: {error}")))?;
+    text.parse().map_err(|error| Failure::new(format!("{name}: {error}")))
+}
+
+fn one(scenario: &Scenario, engine: Engine, trace: bool) -> Result<ExitCode, Failure> {
     if trace {
-        let (result, history) = scenario.run_core_traced();
+        let (result, history) = match engine {
+            Engine::Core => scenario.run_core_traced(),
+            Engine::Turmoil => scenario.run_nodes_traced(),
+        };
         print(&format!("{scenario}\n{history}"))?;
         return outcome(result);
     }
     print(&format!("{scenario}\n"))?;
-    outcome(scenario.run_core())
+    outcome(engine.run(scenario))
 }
 
 fn outcome(result: Result<Summary, Wrong>) -> Result<ExitCode, Failure> {
@@ -115,123 +205,226 @@ fn outcome(result: Result<Summary, Wrong>) -> Result<ExitCode, Failure> {
     }
 }
 
-/// What became of a seed.
-type Outcome = (u64, Result<Summary, String>);
-
-fn swarm(start: u64, seeds: u64, jobs: Option<usize>, twice: bool) -> Result<ExitCode, Failure> {
-    const SHOWN: usize = 3;
+fn shrink(
+    name: &str,
+    scenario: &Scenario,
+    output: Option<&Path>,
+    runs: u64,
+    patience: Duration,
+) -> Result<ExitCode, Failure> {
     static STOPPED: AtomicBool = AtomicBool::new(false);
     stop_on_ctrl_c(&STOPPED);
-    let jobs = jobs.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1);
-    let next = AtomicU64::new(start);
-    let end = start.saturating_add(seeds);
+    // A panic is a way to fail here, and is wanted again and again.
+    panic::set_hook(Box::new(|_| {}));
     let began = Instant::now();
-    let (sender, outcomes) = mpsc::channel::<Outcome>();
-    let mut totals = Totals::default();
-    let mut failed = Vec::new();
-    let mut ran = 0;
-    thread::scope(|scope| {
-        for _ in 0..jobs {
-            let sender = sender.clone();
-            let next = &next;
-            scope.spawn(move || {
-                while !STOPPED.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || sender.send((seed, run_seed(seed, twice))).is_err() {
-                        break;
-                    }
-                }
-            });
+    let mut progress = Progress::new();
+    let shrunk = scenario.shrink(runs, |shrunk| {
+        let Shrunk { scenario, runs, violation, .. } = shrunk;
+        progress.show(|| {
+            let (faults, nodes) = (scenario.faults(), scenario.nodes());
+            format!("{}: {runs} runs, {faults} faults of {nodes} nodes left", violation.property)
+        });
+        match STOPPED.load(Ordering::Relaxed) || began.elapsed() > patience {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
         }
-        drop(sender);
-        let mut progress = Progress::new(began);
-        loop {
-            match outcomes.recv_timeout(Duration::from_millis(200)) {
-                Ok((seed, Ok(summary))) => {
-                    ran += 1;
-                    totals.add(&summary);
-                    let _ = seed;
-                }
-                Ok((seed, Err(text))) => {
-                    ran += 1;
-                    progress.clear();
-                    if failed.len() < SHOWN {
-                        print(&format!("seed {seed} failed\n{text}\nreplay: quorate sim replay {seed}\n\n"))?;
-                    } else {
-                        let first = text.lines().next().unwrap_or_default();
-                        print(&format!("seed {seed} failed: {first}\n"))?;
-                    }
-                    failed.push(seed);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            progress.show(ran, seeds, failed.len(), &totals);
-        }
-        progress.clear();
-        Ok::<(), Failure>(())
-    })?;
-    failed.sort_unstable();
-    let list: Vec<String> = failed.iter().map(ToString::to_string).collect();
-    let failed_ones = if failed.is_empty() { String::new() } else { format!(": {}", list.join(" ")) };
-    print(&format!(
-        "{totals}, {:.0} events/s, {:.1} seeds/s, {} failed{failed_ones}\n",
-        totals.events as f64 / began.elapsed().as_secs_f64(),
-        ran as f64 / began.elapsed().as_secs_f64(),
-        failed.len(),
-    ))?;
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn run_seed(seed: u64, twice: bool) -> Result<Summary, String> {
-    let scenario = Scenario::random(seed);
-    let first = scenario.run_core().map_err(|failure| failure.to_string())?;
-    if twice {
-        let second = scenario.run_core().map_err(|failure| failure.to_string())?;
-        if first.fingerprint != second.fingerprint {
-            let (one, two) = (first.fingerprint, second.fingerprint);
-            return Err(format!(
-                "H4 does not hold: trace hash {one:016x}, and {two:016x} the second time\n{scenario}"
-            ));
+    });
+    progress.clear();
+    drop(panic::take_hook());
+    let Some(shrunk) = shrunk else {
+        return Err(Failure::new(format!("{name} does not fail: there is nothing to make smaller")));
+    };
+    eprintln!(
+        "{name}: {} runs in {:.1} s, from {} faults to {}, from {} nodes to {}{}",
+        shrunk.runs,
+        began.elapsed().as_secs_f64(),
+        shrunk.original.faults(),
+        shrunk.scenario.faults(),
+        shrunk.original.nodes(),
+        shrunk.scenario.nodes(),
+        if shrunk.finished { "" } else { "; ended before nothing more could be taken away" },
+    );
+    match output {
+        None => print(&shrunk.to_string())?,
+        Some(file) => {
+            fs::write(file, shrunk.to_string())
+                .map_err(|error| Failure::new(format!("{} cannot be written: {error}", file.display())))?;
+            eprintln!("replay: quorate sim scenario {}", file.display());
         }
     }
-    Ok(first)
+    Ok(ExitCode::SUCCESS)
 }
 
+/// Many seeds.
+struct Swarm {
+    seeds: Range<u64>,
+    jobs: Option<usize>,
+    twice: bool,
+    engine: Engine,
+    json: bool,
+}
+
+/// A seed that failed.
+struct Failed {
+    seed: u64,
+    property: Option<&'static str>,
+    text: String,
+}
+
+impl Swarm {
+    /// So many failures are printed whole.
+    const WHOLE: usize = 3;
+
+    fn run(&self) -> Result<ExitCode, Failure> {
+        static STOPPED: AtomicBool = AtomicBool::new(false);
+        stop_on_ctrl_c(&STOPPED);
+        let processors = || thread::available_parallelism().ok().map(usize::from);
+        let jobs = self.jobs.or_else(processors).unwrap_or(1).max(1);
+        let next = AtomicU64::new(self.seeds.start);
+        let began = Instant::now();
+        let (sender, outcomes) = mpsc::channel();
+        let mut totals = Totals::default();
+        let mut failed = Vec::new();
+        let mut ran = 0;
+        thread::scope(|scope| {
+            for _ in 0..jobs {
+                let sender = sender.clone();
+                let next = &next;
+                scope.spawn(move || {
+                    while !STOPPED.load(Ordering::Relaxed) {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= self.seeds.end || sender.send(self.run_seed(seed)).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            let mut progress = Progress::new();
+            loop {
+                match outcomes.recv_timeout(Duration::from_millis(200)) {
+                    Ok(outcome) => {
+                        ran += 1;
+                        match outcome {
+                            Ok(summary) => totals.add(&summary),
+                            Err(failure) => {
+                                progress.clear();
+                                self.report(&failure, failed.len() < Self::WHOLE)?;
+                                failed.push(failure);
+                            }
+                        }
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+                progress.show(|| {
+                    format!(
+                        "{ran} of {} seeds, {:.1} seeds/s, {:.2} simulated hours, {} faults, {} failed",
+                        self.seeds.end - self.seeds.start,
+                        f64::from(ran) / began.elapsed().as_secs_f64(),
+                        totals.simulated.as_secs_f64() / 3600.0,
+                        totals.faults(),
+                        failed.len(),
+                    )
+                });
+            }
+            progress.clear();
+            Ok::<(), Failure>(())
+        })?;
+        failed.sort_unstable_by_key(|failed| failed.seed);
+        let seconds = began.elapsed().as_secs_f64();
+        if self.json {
+            let summary = serde_json::to_value(&totals);
+            let mut summary = summary.map_err(|error| Failure::new(error.to_string()))?;
+            summary["missed"] = totals.missed().into();
+            summary["seconds"] = seconds.into();
+            let one = |failed: &Failed| json!({ "seed": failed.seed, "property": failed.property });
+            summary["failed"] = failed.iter().map(one).collect();
+            print(&format!("{summary}\n"))?;
+        } else {
+            let list: Vec<String> = failed.iter().map(|failed| failed.seed.to_string()).collect();
+            let list = if list.is_empty() { String::new() } else { format!(": {}", list.join(" ")) };
+            print(&format!(
+                "{totals}, {:.0} events/s, {:.1} seeds/s, {} failed{list}\n",
+                totals.events as f64 / seconds,
+                f64::from(ran) / seconds,
+                failed.len(),
+            ))?;
+        }
+        Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn run_seed(&self, seed: u64) -> Result<Summary, Failed> {
+        let scenario = self.engine.draw(seed);
+        let wrong = |failure: Wrong| Failed {
+            seed,
+            property: failure.violation().map(|violation| violation.property),
+            text: failure.to_string(),
+        };
+        let first = self.engine.run(&scenario).map_err(wrong)?;
+        if self.twice {
+            let second = self.engine.run(&scenario).map_err(wrong)?;
+            if first.fingerprint != second.fingerprint {
+                let (one, two) = (first.fingerprint, second.fingerprint);
+                let text = format!(
+                    "H4 does not hold: trace hash {one:016x}, and {two:016x} the second time\n\nscenario\n{scenario}"
+                );
+                return Err(Failed { seed, property: Some("H4"), text });
+            }
+        }
+        Ok(first)
+    }
+
+    fn report(&self, failed: &Failed, whole: bool) -> Result<(), Failure> {
+        let Failed { seed, text, .. } = failed;
+        let option = self.engine.option();
+        let text = if whole {
+            let shrink = match self.engine {
+                Engine::Core => format!("shrink: quorate sim shrink {seed}\n"),
+                Engine::Turmoil => String::new(),
+            };
+            format!("seed {seed} fails\n{text}\nreplay: quorate sim replay {seed}{option}\n{shrink}\n")
+        } else {
+            format!("seed {seed} fails: {}\n", text.lines().next().unwrap_or_default())
+        };
+        if self.json {
+            eprint!("{text}");
+            return Ok(());
+        }
+        print(&text)
+    }
+}
+
+/// The first Ctrl-C asks for an end, the next one is obeyed at once.
 fn stop_on_ctrl_c(stopped: &'static AtomicBool) {
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        if let Ok(runtime) = runtime
-            && runtime.block_on(tokio::signal::ctrl_c()).is_ok()
-        {
-            stopped.store(true, Ordering::Relaxed);
+        let Ok(runtime) = runtime else { return };
+        while runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            if stopped.swap(true, Ordering::Relaxed) {
+                process::exit(130);
+            }
         }
     });
 }
 
 /// A line on a terminal that is written over.
 struct Progress {
-    began: Instant,
     shown_at: Option<Instant>,
     terminal: bool,
 }
 
 impl Progress {
-    fn new(began: Instant) -> Self {
-        Self { began, shown_at: None, terminal: io::stderr().is_terminal() }
+    fn new() -> Self {
+        Self { shown_at: None, terminal: io::stderr().is_terminal() }
     }
 
-    fn show(&mut self, ran: u64, of: u64, failed: usize, totals: &Totals) {
+    fn show(&mut self, line: impl FnOnce() -> String) {
         if !self.terminal || self.shown_at.is_some_and(|at| at.elapsed() < Duration::from_millis(200)) {
             return;
         }
         self.shown_at = Some(Instant::now());
-        eprint!(
-            "\r\x1b[K{ran} of {of} seeds, {:.0} seeds/s, {:.1} simulated hours, {} faults, {failed} failed",
-            ran as f64 / self.began.elapsed().as_secs_f64(),
-            totals.simulated.as_secs_f64() / 3600.0,
-            totals.faults(),
-        );
+        eprint!("\r\x1b[K{}", line());
         let _ = io::stderr().flush();
     }
 

@@ -2,6 +2,10 @@
 //!
 //! - `ordered`: three members send at once, all see one order.
 //! - `only_as_dc`: one member of the group works, the others stand by; when it goes, another takes over.
+//! - `replicated`: a key-value store on three members, which outlives each of them ([`kv`]). The test beside it runs it under
+//!   partitions and crashes, and finds what is wrong with it if something is.
+
+pub mod kv;
 
 use quorate_membership::config::Config;
 use quorate_membership::{NodeId, TotemConfig};

@@ -8,7 +8,7 @@ pub use disk::{Memory, Store};
 use serde::{Deserialize, Serialize};
 
 /// What a node must remember over restarts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Stored {
     /// No ring with a higher sequence number has been named by this node. Reserved in blocks ahead, so that a ring
     /// change need not wait for the disk.

@@ -18,6 +18,7 @@ pub(crate) const VOTEQUORUM: u32 = 5;
 const SERVICES: [u32; 2] = [CPG, VOTEQUORUM];
 
 /// One ring's sync.
+#[derive(Clone, Hash)]
 pub(crate) struct Sync {
     ring: RingId,
     members: BTreeSet<NodeId>,
@@ -25,6 +26,7 @@ pub(crate) struct Sync {
     stage: Stage,
 }
 
+#[derive(Clone, Hash)]
 enum Stage {
     /// Every member says which services it has.
     Build {

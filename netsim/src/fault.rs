@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Something that happens to nodes or to the network between them. Nodes are named by their numbers, from 1.
 ///
 /// A cut loses what is under way on it, too. Each fault prints as a sentence, and is read from it again; see
-/// [`Scenario`](crate::Scenario) for the format. The turmoil engine knows the first ones; what it cannot express, it refuses.
+/// [`Scenario`](crate::Scenario) for the format. The turmoil engine knows those down to [`Fault::Disturb`]; the others it refuses.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Fault {
@@ -245,7 +245,7 @@ impl Kind {
         }
     }
 
-    fn name(self, plural: bool) -> &'static str {
+    pub(crate) fn name(self, plural: bool) -> &'static str {
         Self::ALL
             .iter()
             .find(|(kind, ..)| *kind == self)
@@ -306,6 +306,45 @@ impl Fault {
             Self::When { node, then, .. } => [vec![*node], then.nodes()].concat(),
             Self::Heal | Self::Catch { .. } | Self::Replay(_) | Self::Foreign(_) => Vec::new(),
         }
+    }
+
+    /// The same where nodes have other numbers; `None` if it names one that is not there any more.
+    pub(crate) fn renumbered(&self, number: &impl Fn(u32) -> Option<u32>) -> Option<Self> {
+        let mut fault = self.clone();
+        match &mut fault {
+            Self::Crash(node)
+            | Self::Restart(node)
+            | Self::Leave(node)
+            | Self::LoseRecord(node)
+            | Self::RollBackRecord(node)
+            | Self::Pause { node, .. }
+            | Self::Freeze { node, .. }
+            | Self::Slow { node, .. }
+            | Self::SlowDisk { node, .. }
+            | Self::Unread { node, .. }
+            | Self::Drift { node, .. }
+            | Self::Send { node, .. } => *node = number(*node)?,
+            Self::Partition(parts) => {
+                for part in &mut *parts {
+                    *part = part.iter().filter_map(|node| number(*node)).collect();
+                }
+                parts.retain(|part| !part.is_empty());
+            }
+            Self::CutOneWay { from: a, to: b } | Self::Cut(a, b) | Self::Mend(a, b) => {
+                (*a, *b) = (number(*a)?, number(*b)?);
+            }
+            Self::Disturb { from, to, .. } => {
+                for end in [from, to].into_iter().flatten() {
+                    *end = number(*end)?;
+                }
+            }
+            Self::When { node, then, .. } => {
+                *node = number(*node)?;
+                **then = then.renumbered(number)?;
+            }
+            Self::Heal | Self::Catch { .. } | Self::Replay(_) | Self::Foreign(_) => {}
+        }
+        Some(fault)
     }
 
     /// What kind of fault it is, for counting: a few words.

@@ -12,6 +12,7 @@ use quorate_membership::{NodeId, Seq, Totem};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::columns::Columns;
 use crate::engine::core::Summary;
 use crate::fault::Trouble;
 use crate::invariants::{Checker, Violation};
@@ -55,7 +56,7 @@ pub struct Scenario {
     pub(crate) calm_at: Option<Duration>,
 }
 
-/// What is around the nodes; the turmoil engine knows only the default.
+/// What is around the nodes; the turmoil engine knows no slow disks, no records, and whole milliseconds only.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct World {
     /// How long a datagram takes.
@@ -94,6 +95,22 @@ pub(crate) enum Setting<'a> {
     Size(&'a mut usize),
     Seq(&'a mut Seq),
     Flag(&'a mut bool),
+}
+
+impl Setting<'_> {
+    /// Takes over the value of the same setting of another scenario.
+    pub(crate) fn set(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Time(this), Self::Time(other)) => **this = **other,
+            (Self::Count(this), Self::Count(other)) => **this = **other,
+            (Self::Number(this), Self::Number(other)) => **this = **other,
+            (Self::Size(this), Self::Size(other)) => **this = **other,
+            (Self::Seq(this), Self::Seq(other)) => **this = **other,
+            (Self::Flag(this), Self::Flag(other)) => **this = **other,
+            // Another setting.
+            _ => {}
+        }
+    }
 }
 
 impl fmt::Display for Setting<'_> {
@@ -188,12 +205,22 @@ impl Scenario {
 
     /// From then on nothing goes wrong any more: the network heals, who stands still goes on, no fault of the timeline
     /// happens. Those that are up then have to form one ring, to deliver everything and to name their DC, each within a
-    /// bound that follows from the timeouts; then to be quiet, and to do without one of them as soon as it leaves. Only the
-    /// core engine looks at that.
+    /// bound that follows from the timeouts; [`Scenario::run_core`] and [`Scenario::run_nodes`] look at that. Then they have to
+    /// be quiet, and to do without one of them as soon as it leaves: only the core engine looks at that.
     #[must_use]
     pub fn calm(mut self, from: Duration) -> Self {
         self.calm_at = Some(from);
         self
+    }
+
+    /// How many nodes there are.
+    pub fn nodes(&self) -> u32 {
+        self.nodes
+    }
+
+    /// How many faults the timeline has.
+    pub fn faults(&self) -> usize {
+        self.timeline.len()
     }
 
     /// All that has a default, with its name in the text.
@@ -242,6 +269,19 @@ impl Scenario {
         ]
     }
 
+    /// The same with only these of its nodes, which are numbered anew, and what happens to them.
+    pub(crate) fn of_nodes(&self, kept: &[u32]) -> Self {
+        let mut kept = kept.to_vec();
+        kept.sort_unstable();
+        let number = |node: u32| kept.iter().position(|kept| *kept == node).map(|place| place as u32 + 1);
+        let fault = |(at, fault): &(Duration, Fault)| Some((*at, fault.renumbered(&number)?));
+        Self {
+            nodes: kept.len() as u32,
+            timeline: self.timeline.iter().filter_map(fault).collect(),
+            ..self.clone()
+        }
+    }
+
     /// How long after the last fault it takes at most until there is one ring of all who can hear each other, with its
     /// DC: `T + 3 * (merge + consensus + token + 7 rotations)`, then three rotations to exchange what members say
     /// of themselves.
@@ -288,11 +328,38 @@ impl Scenario {
         }
         match engine::turmoil::run(self, service) {
             Err((error, history)) => Err(self.fail(Reason::Error(error), history)),
+            // As on the core engine: where bytes are changed, nothing is promised but that nobody panics.
+            Ok(history) if self.is_damaged() => Ok(history),
             Ok(history) => match invariants::check(&history) {
                 Err(violation) => Err(self.fail(Reason::Violation(violation), history)),
                 Ok(()) => Ok(history),
             },
         }
+    }
+
+    /// As [`Scenario::run`], and looks at what came of it once there was [calm](Scenario::calm): one ring of all that are
+    /// up, and one DC, each within [`Scenario::settles_within`].
+    ///
+    /// # Errors
+    /// As [`Scenario::run`]; also if that was not reached.
+    pub fn run_nodes(&self) -> Result<Summary, Failure> {
+        self.run_nodes_traced().0
+    }
+
+    /// As [`Scenario::run_nodes`], with every line of what happened.
+    pub fn run_nodes_traced(&self) -> (Result<Summary, Failure>, History) {
+        let history = match self.run() {
+            Ok(history) => history,
+            Err(failure) => {
+                let history = failure.history().clone();
+                return (Err(failure), history);
+            }
+        };
+        let summary = match engine::turmoil::reached(self, &history) {
+            Ok(reached) => Ok(Summary::of_nodes(self, &history, reached)),
+            Err(violation) => Err(self.fail(Reason::Violation(violation), history.clone())),
+        };
+        (summary, history)
     }
 
     /// Runs bare members, without driver and runtime, on the core engine, which knows every fault and is a hundred times
@@ -310,6 +377,13 @@ impl Scenario {
         // The same again, and now every line is wanted.
         let (_, _, history) = self.run_kept(Keeps::All);
         Err(self.fail(Reason::Violation(violation), history))
+    }
+
+    /// How the scenario fails on the core engine, if it does.
+    pub(crate) fn first_violation(&self) -> Option<Violation> {
+        self.check().and_then(|()| engine::core::can_run(self)).ok()?;
+        let (_, result, _) = self.run_kept(Keeps::Outside);
+        result.err()
     }
 
     /// As [`Scenario::run_core`], with every line of what happened.
@@ -416,7 +490,7 @@ enum Reason {
 
 impl Failure {
     /// How many of the last records are printed.
-    const TAIL: usize = 60;
+    const TAIL: usize = 80;
 
     /// The invariant that was violated; `None` if it was something else.
     pub fn violation(&self) -> Option<&Violation> {
@@ -449,8 +523,8 @@ impl fmt::Display for Failure {
         };
         writeln!(f, "\nscenario\n{scenario}")?;
         let shown = until.saturating_sub(Self::TAIL)..until;
-        writeln!(f, "what was seen last, {} of {} records", shown.len(), records.len())?;
-        records[shown].iter().try_for_each(|record| writeln!(f, "{record}"))
+        writeln!(f, "what was seen last, {} of {} records, a column a node", shown.len(), records.len())?;
+        write!(f, "{}", Columns(&records[shown]))
     }
 }
 

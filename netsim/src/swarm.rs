@@ -44,6 +44,34 @@ impl Scenario {
         scenario.world.loss = always_lost(seed, nodes);
         scenario
     }
+
+    /// The scenario of this seed for complete nodes ([`Scenario::run_nodes`]): a smaller and shorter one, with the trouble
+    /// that turmoil and what is above it can make.
+    pub fn random_nodes(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream((1 << 63) + 1);
+        let nodes = *[2, 3, 3, 3, 4, 5, 5].choose(&mut rng).unwrap_or(&3);
+        let token = Duration::from_millis(rng.random_range(150..=250));
+        let calm_at = Duration::from_millis(rng.random_range(1500..3000));
+        let scenario = Self::new(nodes, calm_at).token(token).seed(seed).calm(calm_at);
+        let load = Load {
+            every: Duration::from_millis(rng.random_range(8..40)),
+            until: calm_at,
+            longest: *[50, 300, 1400, 5000].choose(&mut rng).unwrap_or(&300),
+            safe_percent: *[0, 30, 100].choose(&mut rng).unwrap_or(&30),
+        };
+        let mut draw = Draw { rng, nodes, token, calm_at, timeline: Vec::new() };
+        let share = *[0.1, 0.2, 0.4].choose(&mut draw.rng).unwrap_or(&0.2);
+        for class in CLASSES_OF_NODES {
+            if draw.rng.random_bool(share) {
+                class(&mut draw);
+            }
+        }
+        let mut timeline = draw.timeline;
+        timeline.sort_by_key(|(at, _)| *at);
+        let length = calm_at + scenario.settles_within() + 2 * token;
+        Self { length, timeline, ..scenario.load(load) }
+    }
 }
 
 /// In a few scenarios some datagrams are lost all the time: of a million, so many. At most 5 %, and in a large ring less: at
@@ -96,6 +124,23 @@ const CLASSES: &[Class] = &[
     Draw::replays,
     Draw::foreigners,
     Draw::bursts,
+];
+
+/// Those of them that complete nodes on turmoil can have.
+const CLASSES_OF_NODES: &[Class] = &[
+    Draw::loss,
+    Draw::bursts_of_loss,
+    Draw::loss_by_kind,
+    Draw::loss_by_size,
+    Draw::duplication,
+    Draw::reordering,
+    Draw::spikes,
+    Draw::partitions,
+    Draw::one_way_cuts,
+    Draw::cuts_of_two,
+    Draw::flapping,
+    Draw::swizzle,
+    Draw::crashes,
 ];
 
 impl Draw {

@@ -4,16 +4,23 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
+use crate::engine::core::INPUTS;
 use crate::{Goal, POINTS, Reached, Summary};
 
-/// The sum of many runs. Prints as a table.
-#[derive(Clone, Default, Debug)]
+/// The columns of the table of what came in.
+const PHASES: [&str; 4] = ["gather", "commit", "recovery", "operational"];
+
+/// The sum of many runs. Prints as tables and a last line; serialized, times are in seconds.
+#[derive(Clone, Default, Debug, Serialize)]
 pub struct Totals {
     /// Runs that count.
     pub runs: u64,
     /// Runs in which next to nothing happened, by what was missing. Nothing else of them is counted.
     pub vacuous: BTreeMap<&'static str, u64>,
     /// Simulated time.
+    #[serde(serialize_with = "seconds")]
     pub simulated: Duration,
     /// Events of the engine.
     pub events: u64,
@@ -25,27 +32,53 @@ pub struct Totals {
     pub accepted: u64,
     /// Messages delivered to applications, and checked.
     pub deliveries: u64,
-    /// How often each class of faults did something, and in how many runs.
-    pub faults: BTreeMap<&'static str, (u64, u64)>,
-    /// How often each named situation came about, and in how many runs.
-    pub points: BTreeMap<&'static str, (u64, u64)>,
-    ring: Times,
-    dc: Times,
-    delivered: Times,
+    /// How often each class of faults did something.
+    pub faults: BTreeMap<&'static str, Count>,
+    /// How often each named situation ([`POINTS`]) came about.
+    pub points: BTreeMap<&'static str, Count>,
+    until_one_ring: Times,
+    until_one_dc: Times,
+    until_all_delivered: Times,
+}
+
+/// How often there was something.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+pub struct Count {
+    /// So often.
+    pub times: u64,
+    /// In so many runs.
+    pub runs: u64,
+}
+
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
 }
 
 /// How long something took, run by run.
 #[derive(Clone, Default, Debug)]
 struct Times {
     took: Vec<Duration>,
+    bounds: Vec<Duration>,
     /// In thousandths of the bound.
     of_bound: Vec<u32>,
+}
+
+/// As what 50 and 99 of 100 runs do not exceed, and the most: in seconds, and as a part of the bound.
+impl Serialize for Times {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let took = percentiles(&self.took).map(|time| time.as_secs_f64());
+        let of_bound = percentiles(&self.of_bound).map(|of| f64::from(of) / 1000.0);
+        let names = ["p50", "p99", "max"];
+        let named = |values: [f64; 3]| names.into_iter().zip(values).collect::<BTreeMap<_, _>>();
+        BTreeMap::from([("seconds", named(took)), ("of_bound", named(of_bound))]).serialize(serializer)
+    }
 }
 
 impl Times {
     fn add(&mut self, goal: &Goal) {
         if let Some(took) = goal.took {
             self.took.push(took);
+            self.bounds.push(goal.bound);
             self.of_bound.push((took.as_secs_f64() / goal.bound.as_secs_f64() * 1000.0) as u32);
         }
     }
@@ -78,19 +111,19 @@ impl Totals {
         for (sums, of_run) in [(&mut self.faults, &summary.faults), (&mut self.points, &summary.points)] {
             for (name, times) in of_run {
                 let sum = sums.entry(name).or_default();
-                *sum = (sum.0 + times, sum.1 + 1);
+                *sum = Count { times: sum.times + times, runs: sum.runs + 1 };
             }
         }
         if let Some(Reached { ring, dc, delivered }) = &summary.reached {
-            self.ring.add(ring);
-            self.dc.add(dc);
-            self.delivered.add(delivered);
+            self.until_one_ring.add(ring);
+            self.until_one_dc.add(dc);
+            self.until_all_delivered.add(delivered);
         }
     }
 
     /// How often faults did something.
     pub fn faults(&self) -> u64 {
-        self.faults.values().map(|(times, _)| times).sum()
+        self.faults.values().map(|count| count.times).sum()
     }
 
     /// The named situations that never came about.
@@ -102,33 +135,67 @@ impl Totals {
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:>12} {:>8}  faults", "times", "in runs")?;
-        for (class, (times, runs)) in &self.faults {
+        for (class, Count { times, runs }) in &self.faults {
             writeln!(f, "{times:>12} {runs:>8}  {class}")?;
         }
-        writeln!(f, "\n{:>12} {:>8}  situations", "times", "in runs")?;
-        for point in POINTS {
-            let (times, runs) = self.points.get(point).copied().unwrap_or_default();
-            writeln!(f, "{times:>12} {runs:>8}  {point}")?;
+        let (named, inputs) = POINTS.split_at(POINTS.len() - PHASES.len() * INPUTS.len());
+        // Only the core engine sees what goes on in members.
+        let all_seen = inputs.iter().any(|point| self.points.contains_key(point));
+        let missed = named.iter().filter(|point| !self.points.contains_key(*point)).count();
+        write!(f, "\n{:>12} {:>8}  situations, {}", "times", "in runs", named.len() - missed)?;
+        writeln!(f, "{}", if all_seen { format!(" of {}", named.len()) } else { String::new() })?;
+        for point in named {
+            match self.points.get(point) {
+                Some(Count { times, runs }) => writeln!(f, "{times:>12} {runs:>8}  {point}")?,
+                None if all_seen => writeln!(f, "{:>12} {:>8}  {point}", "never", "-")?,
+                None => {}
+            }
         }
-        writeln!(f, "\n{:>24} {:>24}", "p50, p99, max in ms", "p50, p99, max of bound")?;
-        for (name, times) in [
-            ("until one ring (L1)", &self.ring),
-            ("until one DC (L5)", &self.dc),
-            ("until all delivered (L4)", &self.delivered),
-        ] {
-            let ms = percentiles(&times.took).map(|took| took.as_millis().to_string()).join(", ");
-            let share =
-                percentiles(&times.of_bound).map(|of| format!("{:.2}", f64::from(of) / 1000.0)).join(", ");
-            writeln!(f, "{ms:>24} {share:>24}  {name}")?;
+        if all_seen {
+            let heads = PHASES.map(|phase| format!("{phase:>12}")).join(" ");
+            writeln!(f, "\n{heads}  what came in")?;
+            for (n, kind) in INPUTS.iter().enumerate() {
+                for phase in inputs.chunks(INPUTS.len()) {
+                    match self.points.get(phase[n]) {
+                        Some(Count { times, .. }) => write!(f, "{times:>12} ")?,
+                        None => write!(f, "{:>12} ", "never")?,
+                    }
+                }
+                writeln!(f, " {}", kind.name(true))?;
+            }
         }
-        for (why, runs) in &self.vacuous {
-            writeln!(f, "\n{runs} runs count for nothing: {why}")?;
+        if !self.until_one_ring.took.is_empty() {
+            writeln!(f, "\n{:>20} {:>20} {:>20}", "took, ms", "bound, ms", "part of the bound")?;
+            let heads = format!("{:>6} {:>6} {:>6}", "p50", "p99", "max");
+            writeln!(f, "{heads} {heads} {heads}  after the trouble")?;
+            for (name, Times { took, bounds, of_bound }) in [
+                ("until one ring (L1)", &self.until_one_ring),
+                ("until one DC (L5)", &self.until_one_dc),
+                ("until all delivered (L4)", &self.until_all_delivered),
+            ] {
+                if took.is_empty() {
+                    continue;
+                }
+                let ms = |times: &[Duration]| {
+                    percentiles(times).map(|time| format!("{:>6}", time.as_millis())).join(" ")
+                };
+                let share =
+                    percentiles(of_bound).map(|of| format!("{:>6.2}", f64::from(of) / 1000.0)).join(" ");
+                writeln!(f, "{} {} {share}  {name}", ms(took), ms(bounds))?;
+            }
+        }
+        if !self.vacuous.is_empty() {
+            let runs: u64 = self.vacuous.values().sum();
+            let why: Vec<String> = self.vacuous.iter().map(|(why, runs)| format!("{why} ({runs})")).collect();
+            writeln!(f, "\n{runs} runs count for nothing: {}", why.join(", "))?;
         }
         write!(
             f,
-            "\n{} runs, {:.1} simulated hours, {} events, {} datagrams, {} configurations, {} messages, {} deliveries",
+            "\n{} runs, {:.2} simulated hours, {} faults, {} events, {} datagrams, {} configurations, {} messages, \
+             {} deliveries",
             self.runs,
             self.simulated.as_secs_f64() / 3600.0,
+            self.faults(),
             self.events,
             self.datagrams,
             self.configurations,

@@ -4,15 +4,20 @@
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
+use std::ops::ControlFlow;
 use std::panic;
 use std::sync::Mutex;
 use std::thread;
+use std::time::Instant;
 
 use quorate_netsim::Scenario;
 use quorate_netsim::mutants::{Hunt, Mutant, hunt};
 
 /// No mutant lives longer than this many seeds.
 const SEEDS: u64 = 300;
+
+/// A scenario is shrunk in at most so many runs.
+const RUNS: u64 = 1000;
 
 /// Those that the lab of `quorate-membership` finds (its `tests/mutants.rs`), in scenarios made for them: what they take is
 /// too rare here, or cannot happen (members with different windows, messages without a byte, a network with an MTU).
@@ -54,6 +59,47 @@ fn every_known_bug_is_found() {
     let survivors: Vec<Mutant> =
         hunts.iter().filter(|hunt| hunt.killed_by.is_none()).map(|hunt| hunt.mutant).collect();
     assert!(survivors.is_empty(), "{survivors:?} survive");
+}
+
+/// A few that are found soon, by T1, S14 and L1. `MUTANTS=A,B` shrinks these instead.
+const SHRUNK: [Mutant; 4] = [
+    Mutant::CopyOfTokenAccepted,
+    Mutant::CopyOfTokenConfirms,
+    Mutant::RetransmissionDefersLoss,
+    Mutant::AruRaisedByAnybody,
+];
+
+#[test]
+fn what_finds_a_bug_shrinks_to_a_few_lines_that_find_it_as_well() {
+    let chosen: Vec<Mutant> = match std::env::var("MUTANTS") {
+        Ok(names) => names.split(',').map(|name| name.parse().unwrap()).collect(),
+        Err(_) => SHRUNK.to_vec(),
+    };
+    panic::set_hook(Box::new(|_| {}));
+    println!("mutant                            seed by   faults nodes     runs      s");
+    for mutant in chosen {
+        let began = Instant::now();
+        let Hunt { seeds, killed_by, .. } = hunt(mutant, SEEDS);
+        let (property, _) = killed_by.unwrap();
+        let _active = mutant.activate();
+        let shrunk = Scenario::random(seeds - 1).shrink(RUNS, |_| ControlFlow::Continue(())).unwrap();
+        let (before, after) = (&shrunk.original, &shrunk.scenario);
+        println!(
+            "{mutant:<34}{:>4} {property:<3} {:>4}>{:<2} {:>2}>{:<2} {:>8} {:>6.1}",
+            seeds - 1,
+            before.faults(),
+            after.faults(),
+            before.nodes(),
+            after.nodes(),
+            shrunk.runs,
+            began.elapsed().as_secs_f64()
+        );
+        assert!(after.faults() <= 20 && after.nodes() <= 4, "{shrunk}");
+        let again: Scenario = shrunk.to_string().parse().unwrap();
+        let failure = again.run_core().unwrap_err();
+        assert_eq!(failure.violation().map(|violation| violation.property), Some(property), "{failure}");
+    }
+    drop(panic::take_hook());
 }
 
 #[test]

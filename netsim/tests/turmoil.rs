@@ -268,3 +268,51 @@ fn a_node_goes_on_when_its_service_has_returned() {
     let history = scenario.run_service(async |_| Ok(())).unwrap();
     one_ring(&history, SETTLED, &[1, 2, 3], true);
 }
+
+/// Half of everything for a while: late, twice, or never.
+fn disturbed(trouble: &str) -> History {
+    let fault = |text: &str| text.parse().expect("a fault");
+    let scenario = Scenario::new(3, 2 * SETTLED)
+        .load(Load { every: ms(20), until: 2 * SETTLED - ms(500), longest: 500, safe_percent: 50 })
+        .at(SETTLED, fault(trouble));
+    let history = run(&scenario);
+    one_ring(&history, 2 * SETTLED, &[1, 2, 3], true);
+    history
+}
+
+#[test]
+fn single_datagrams_can_be_lost_doubled_and_late() {
+    let undisturbed = disturbed("for 1ms lose 0 % of datagrams");
+    for trouble in [
+        "for 1s lose 10 % of datagrams",
+        "for 1s lose 50 % of frames from node 1 to node 2",
+        "for 1s lose bursts of 20ms every 200ms of datagrams",
+        "for 1s duplicate 50 % within 30ms of datagrams",
+        "for 1s delay 50 % by up to 5ms of datagrams",
+    ] {
+        let history = disturbed(trouble);
+        assert_ne!(history.fingerprint(), undisturbed.fingerprint(), "{trouble}");
+        assert_eq!(history.fingerprint(), disturbed(trouble).fingerprint(), "{trouble}");
+        assert_eq!(history.delivered(1).len(), history.delivered(3).len(), "{trouble}");
+    }
+}
+
+#[test]
+fn random_scenarios_keep_every_promise_and_are_one_ring_in_the_end() {
+    let mut vacuous = 0;
+    for seed in 0..20 {
+        match Scenario::random_nodes(seed).run_nodes() {
+            Ok(summary) => vacuous += u32::from(summary.vacuous.is_some()),
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    assert!(vacuous < 6, "{vacuous} of 20 runs prove nothing");
+}
+
+#[test]
+fn the_calm_heals_the_network_and_waits_for_nobody_who_is_down() {
+    let scenario = Scenario::new(3, 2 * SETTLED).calm(ms(1)).at(ms(0), Fault::Crash(1));
+    assert!(scenario.run_nodes().is_ok());
+    let cut = Fault::Partition(vec![vec![1], vec![2, 3]]);
+    assert!(Scenario::new(3, 2 * SETTLED).at(ms(0), cut).calm(ms(500)).run_nodes().is_ok());
+}

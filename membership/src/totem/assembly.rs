@@ -13,7 +13,7 @@ use crate::{NodeId, Refusal};
 /// There are two sets. A corosync member that is cut short by a ring change goes on with its message after the sync,
 /// and packs what it says during the sync apart: so what arrives until the sync is done must not touch the
 /// unfinished messages from before (B39, B40). Our own members start over instead, which either set understands.
-#[derive(Default)]
+#[derive(Clone, Hash, Default)]
 pub(super) struct Assemblies {
     ordinary: BTreeMap<NodeId, Assembly>,
     during_sync: BTreeMap<NodeId, Assembly>,
@@ -21,6 +21,7 @@ pub(super) struct Assemblies {
 }
 
 /// A message of which the beginning has arrived.
+#[derive(Clone, Hash)]
 struct Assembly {
     buffer: BytesMut,
     /// The fragment number that must come next.

@@ -2,6 +2,7 @@
 //! from and what it has of its messages; in the second all read it.
 
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 
@@ -14,6 +15,7 @@ use crate::wire::{self, CommitEntry, CommitToken, Join, Message, Order};
 use crate::{Cause, NodeId, RingId, Seq, Time};
 
 /// The state of a node that has agreed to a ring.
+#[derive(Clone)]
 pub(super) struct Commit {
     /// What all agreed on.
     agreed: Lists,
@@ -70,7 +72,7 @@ impl Commit {
         if join.ring_seq >= self.ring.seq {
             return Some(give_up(&self.members, &mut self.causes, join, local));
         }
-        match self.agreed.consider(join, local) {
+        match self.agreed.consider(join, &BTreeSet::new(), local) {
             Considered::Changed(cause) => {
                 note(&mut self.causes, cause);
                 Some(Transition::Gather {
@@ -107,6 +109,13 @@ impl Commit {
     pub(super) fn poll_timeout(&self) -> Time {
         self.loss_at.min(self.retransmit_at)
     }
+
+    /// See [`super::Totem::fingerprint`].
+    pub(super) fn fingerprint(&self, now: Time, local: &Local, state: &mut impl Hasher) {
+        let Self { agreed, causes: _, ring, members, last_sent, retransmit_at, loss_at } = self;
+        agreed.fingerprint(now, local, state);
+        (ring, members, last_sent, *retransmit_at - now, *loss_at - now).hash(state);
+    }
 }
 
 /// A member of the ring to be formed gathers again: so does this node.
@@ -117,7 +126,7 @@ pub(super) fn give_up(
     local: &Local,
 ) -> Transition {
     let mut lists = Lists::of(members);
-    let cause = match lists.consider(join, local) {
+    let cause = match lists.consider(join, &BTreeSet::new(), local) {
         Considered::Changed(cause) => cause,
         _ => cause_of(join, local),
     };

@@ -6,7 +6,7 @@ use crate::mutants::Mutant;
 use crate::wire::Token;
 
 /// What this member wrote into the token's counts at its last visit, to be taken back at the next.
-#[derive(Clone, Default)]
+#[derive(Clone, Hash, Default)]
 pub(super) struct Flow {
     sent: u32,
     backlog: u32,

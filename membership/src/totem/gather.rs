@@ -4,12 +4,17 @@
 //! others believe, until everybody that is left says the same. Then the lowest id sends the commit token.
 
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
 use super::Transition;
 use super::local::Local;
 use crate::mutants::Mutant;
 use crate::wire::{self, CommitToken, Join, Message, Multicast, Order};
 use crate::{Cause, NodeId, Refusal, RingId, Time};
+
+/// After so many consensus timeouts without agreement, who has not agreed is called failed whatever the reason.
+const ROUNDS: u32 = 8;
 
 /// What a node believes about a future ring.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,6 +23,8 @@ pub(super) struct Lists {
     pub(super) proc: BTreeSet<NodeId>,
     /// Those of them that failed; never this node itself.
     pub(super) failed: BTreeSet<NodeId>,
+    /// When the consensus timeout first ended without agreement.
+    overdue: Option<Time>,
 }
 
 /// What a JOIN does to one's lists.
@@ -37,7 +44,7 @@ impl Lists {
     /// formed is not in it, and not called failed again without new reason: two rings that meet while one of them is
     /// still being formed would otherwise put each other out for ever (B16, B17).
     pub(super) fn of(members: &BTreeSet<NodeId>) -> Self {
-        Self { proc: members.clone(), failed: BTreeSet::new() }
+        Self { proc: members.clone(), failed: BTreeSet::new(), overdue: None }
     }
 
     /// The nodes that would form the ring.
@@ -45,8 +52,9 @@ impl Lists {
         &self.proc - &self.failed
     }
 
-    /// Takes in what `join` says (TOCS 1995, section 5.2, with corosync's filters).
-    pub(super) fn consider(&mut self, join: &Join, local: &Local) -> Considered {
+    /// Takes in what `join` says (TOCS 1995, section 5.2, with corosync's filters). `silent` are those whom this node
+    /// would have heard if they were there.
+    pub(super) fn consider(&mut self, join: &Join, silent: &BTreeSet<NodeId>, local: &Local) -> Considered {
         let proc: BTreeSet<NodeId> = join.proc.iter().copied().collect();
         let failed: BTreeSet<NodeId> = match join.leave && Mutant::LeaverNotFailed.is_active() {
             true => BTreeSet::new(),
@@ -68,15 +76,21 @@ impl Lists {
         };
         let mut lists = self.clone();
         lists.proc.extend(proc);
+        let accuser = failed.contains(&local.me) && !Mutant::BelievesItselfFailed.is_active();
         if join.leave && !Mutant::LeaverNotFailed.is_active() {
             // Who leaves is believed about itself, whatever ring it was in (B19).
             lists.failed.insert(join.from);
         }
-        if failed.contains(&local.me) && !Mutant::BelievesItselfFailed.is_active() {
-            lists.failed.insert(join.from);
-        } else if local.ring.members.contains(&join.from) && !Mutant::FailedNotMerged.is_active() {
-            // Only members of one's own ring are believed when they call others failed (B17).
+        let member = local.ring.members.contains(&join.from) && !Mutant::FailedNotMerged.is_active();
+        if accuser {
+            // Not answered in kind, as corosync does: two would go on for ever, each with the other's last word (B16).
+            // Nor believed about others.
+        } else if member && self.overdue.is_none() {
+            // Members of one's own ring are believed when they call others failed (B17),
             lists.failed.extend(failed);
+        } else {
+            // and all others, or when that has led to nothing, about nodes that are silent here too.
+            lists.failed.extend(&failed & silent);
         }
         if lists.proc.len().max(lists.failed.len()) > Join::MAX_NODES {
             return Considered::TooMany;
@@ -90,17 +104,21 @@ impl Lists {
 }
 
 /// The state of a node that looks for others.
+#[derive(Clone)]
 pub(super) struct Gather {
     pub(super) lists: Lists,
     /// Why, so far.
     pub(super) causes: Vec<Cause>,
     /// Those known to believe the same.
     pub(super) consensus: BTreeSet<NodeId>,
+    /// When the lists were made.
+    since: Time,
     join_at: Time,
     wait: Wait,
 }
 
 /// What a gathering node waits for.
+#[derive(Clone, Copy)]
 enum Wait {
     /// For all to agree.
     Consensus(Time),
@@ -126,6 +144,7 @@ impl Gather {
             lists,
             causes,
             consensus,
+            since: now,
             join_at: now + delay,
             wait: Wait::Consensus(now + local.config.consensus),
         };
@@ -180,13 +199,17 @@ impl Gather {
         Transition::Gather { lists: self.lists.clone(), causes, agreeing }
     }
 
-    pub(super) fn handle_join(&mut self, join: &Join, local: &mut Local) -> Option<Transition> {
-        match self.lists.consider(join, local) {
+    pub(super) fn handle_join(&mut self, join: &Join, now: Time, local: &mut Local) -> Option<Transition> {
+        match self.lists.consider(join, &self.silent(now, local), local) {
             Considered::Same if !join.leave => {
                 self.consensus.insert(join.from);
                 self.commit(local)
             }
-            Considered::Same | Considered::Nothing => None,
+            Considered::Same => None,
+            Considered::Nothing => {
+                self.consensus.remove(&join.from);
+                None
+            }
             Considered::Changed(cause) => {
                 let agreeing = self.lists.agrees(join);
                 Some(self.again(cause, agreeing))
@@ -230,7 +253,7 @@ impl Gather {
         match self.wait {
             Wait::Consensus(at) if now >= at => {
                 if !self.agreed() {
-                    return Some(self.accuse_silent(local));
+                    return self.accuse(now, local);
                 }
                 self.consensus = [local.me].into();
                 self.wait = Wait::Commit(now + local.config.token);
@@ -238,7 +261,7 @@ impl Gather {
             }
             Wait::Commit(at) if now >= at => {
                 if !self.agreed() {
-                    return Some(self.accuse_silent(local));
+                    return self.accuse(now, local);
                 }
                 Some(self.again(Cause::CommitLost { after: local.config.token }, None))
             }
@@ -246,11 +269,51 @@ impl Gather {
         }
     }
 
-    fn accuse_silent(&mut self, local: &Local) -> Transition {
-        let silent = &self.lists.proc - &self.consensus;
-        let nodes = &silent - &self.lists.failed;
-        self.lists.failed.extend(silent);
-        self.again(Cause::Silent { nodes, after: local.config.consensus }, None)
+    /// Those who have had the time to say two JOINs, and were not heard.
+    fn silent(&self, now: Time, local: &Local) -> BTreeSet<NodeId> {
+        let two_joins = two_joins(local);
+        if now < self.since + two_joins { BTreeSet::new() } else { self.unheard(now, two_joins, local) }
+    }
+
+    /// Those who have said nothing for so long.
+    fn unheard(&self, now: Time, long: Duration, local: &Local) -> BTreeSet<NodeId> {
+        let heard = |node: &NodeId| {
+            *node == local.me || local.joins.get(node).is_some_and(|last| now < last.at + long)
+        };
+        self.lists.proc.iter().copied().filter(|node| !heard(node)).collect()
+    }
+
+    /// Not all agreed in time. This node goes back to what it knows at first hand: who was not heard has failed, and
+    /// nobody else. What others said of them may have been true of another ring, and would be said round and round
+    /// (B16, seeds 1102 and 1406 of the swarm; corosync calls all of them failed at once). All who are there do the
+    /// same. So who goes on to believe something else for longer than that does not hear what this node hears: it
+    /// cannot be in the same ring, and is called failed as well; in the end, whoever has not agreed.
+    fn accuse(&mut self, now: Time, local: &Local) -> Option<Transition> {
+        let consensus = local.config.consensus;
+        let overdue = *self.lists.overdue.get_or_insert(now);
+        let last_call = now >= overdue + ROUNDS * consensus;
+        if last_call {
+            self.lists.overdue = Some(now);
+        }
+        let unheard = self.unheard(now, consensus, local);
+        let is_firm = |node: &NodeId| match local.joins.get(node) {
+            Some(last) if last.says(&self.lists.proc, &unheard) => false,
+            Some(last) => last_call || now >= last.since + consensus + two_joins(local),
+            None => true,
+        };
+        let differing = &(&self.lists.proc - &self.consensus) - &unheard;
+        let failed = &unheard | &differing.into_iter().filter(is_firm).collect();
+        if failed == self.lists.failed {
+            self.wait = Wait::Consensus(now + two_joins(local));
+            return None;
+        }
+        let nodes = &failed - &self.lists.failed;
+        if !nodes.is_empty() {
+            note(&mut self.causes, Cause::Silent { nodes, after: consensus });
+        }
+        self.lists.failed = failed;
+        let causes = std::mem::take(&mut self.causes);
+        Some(Transition::Gather { lists: self.lists.clone(), causes, agreeing: None })
     }
 
     /// This node stood still: what it waited for may have come and gone meanwhile.
@@ -265,9 +328,28 @@ impl Gather {
         let (Wait::Consensus(at) | Wait::Commit(at)) = self.wait;
         at.min(self.join_at)
     }
+
+    /// See [`super::Totem::fingerprint`].
+    pub(super) fn fingerprint(&self, now: Time, local: &Local, state: &mut impl Hasher) {
+        let Self { lists, causes: _, consensus, since, join_at, wait } = self;
+        lists.fingerprint(now, local, state);
+        let wait = match *wait {
+            Wait::Consensus(at) => (0, at - now),
+            Wait::Commit(at) => (1, at - now),
+        };
+        let age = (now - *since).min(two_joins(local));
+        (consensus, age, *join_at - now, wait).hash(state);
+    }
 }
 
 impl Lists {
+    /// See [`super::Totem::fingerprint`].
+    pub(super) fn fingerprint(&self, now: Time, local: &Local, state: &mut impl Hasher) {
+        let Self { proc, failed, overdue } = self;
+        let overdue = overdue.map(|at| (now - at).min(ROUNDS * local.config.consensus));
+        (proc, failed, overdue).hash(state);
+    }
+
     /// The sender of `join`, if it believes just this.
     pub(super) fn agrees(&self, join: &Join) -> Option<NodeId> {
         let same = !join.leave
@@ -275,6 +357,11 @@ impl Lists {
             && self.failed.iter().eq(&join.failed.iter().copied().collect::<BTreeSet<_>>());
         same.then_some(join.from)
     }
+}
+
+/// How long it takes to hear a node, should one JOIN be lost.
+pub(super) fn two_joins(local: &Local) -> Duration {
+    2 * (local.config.join + local.config.send_join)
 }
 
 /// What a JOIN as such tells.

@@ -1,6 +1,7 @@
 //! After the ring: a node that leaves says so until somebody has heard it, and is no more.
 
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use crate::{Cause, Event, NodeId, Time};
 
 /// The state of a node that has left. A single LEAVE, as corosync sends it, may be lost, and then costs the others a
 /// token and a consensus timeout.
+#[derive(Clone)]
 pub(super) struct Left {
     survivors: BTreeSet<NodeId>,
     leave: Bytes,
@@ -66,5 +68,11 @@ impl Left {
 
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         self.again.map(|(at, _)| at)
+    }
+
+    /// See [`super::Totem::fingerprint`].
+    pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
+        let Self { survivors, leave, again, cause } = self;
+        (survivors, leave, again.map(|(at, left)| (at - now, left)), cause.is_some()).hash(state);
     }
 }

@@ -1,13 +1,14 @@
 //! This node, whatever state it is in: the installed ring, its own messages, what it tells the application.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Transition;
 use super::assembly::Assemblies;
-use super::gather::{Lists, note};
+use super::gather::{Lists, note, two_joins};
 use super::outbox::Outbox;
 use super::outputs::Outputs;
 use super::ring::Ring;
@@ -19,10 +20,11 @@ use crate::wire::body::{Body, QUORATE, SERVICES, SYNC};
 use crate::wire::packing::{self, Addressed, Packet};
 use crate::wire::{Join, Multicast};
 use crate::{
-    Cause, Config, Delivery, Event, Guarantee, NodeId, Refusal, RingId, Service, ServiceMessage, Stored,
+    Cause, Config, Delivery, Event, Guarantee, NodeId, Refusal, RingId, Service, ServiceMessage, Stored, Time,
 };
 
 /// What outlives every state.
+#[derive(Clone)]
 pub(super) struct Local {
     pub(super) me: NodeId,
     pub(super) config: TotemConfig,
@@ -34,6 +36,8 @@ pub(super) struct Local {
     pub(super) attempted: u64,
     /// The highest ring sequence number heard of.
     heard: u64,
+    /// The last JOIN of each node.
+    pub(super) joins: BTreeMap<NodeId, LastJoin>,
     pub(super) durable: Stored,
     pub(super) wanted: Stored,
     pub(super) outbox: Outbox,
@@ -43,6 +47,24 @@ pub(super) struct Local {
     pub(super) out: Outputs,
     entropy: [u8; 32],
     drawn: usize,
+}
+
+/// What a node said last.
+#[derive(Clone)]
+pub(super) struct LastJoin {
+    proc: Vec<NodeId>,
+    failed: Vec<NodeId>,
+    /// Since when it says this.
+    pub(super) since: Time,
+    /// When it said so last.
+    pub(super) at: Time,
+}
+
+impl LastJoin {
+    pub(super) fn says(&self, proc: &BTreeSet<NodeId>, failed: &BTreeSet<NodeId>) -> bool {
+        let set = |nodes: &[NodeId]| nodes.iter().copied().collect::<BTreeSet<_>>();
+        set(&self.proc) == *proc && set(&self.failed) == *failed
+    }
 }
 
 impl Local {
@@ -64,6 +86,7 @@ impl Local {
             ring: Ring::new(id, BTreeSet::new(), config.totem.first_seq),
             attempted: 0,
             heard: 0,
+            joins: BTreeMap::new(),
             durable: stored,
             wanted: Stored { boots: stored.boots.saturating_add(1), ..stored },
             outbox: Outbox::default(),
@@ -100,6 +123,18 @@ impl Local {
     /// Whether a JOIN may name this number: no jump beyond the limit, but steps of those who are there already.
     pub(super) fn may_be_heard(&self, ring_seq: u64) -> bool {
         ring_seq <= Self::MAX_RING_SEQ.max(self.heard.saturating_add(1 << 32))
+    }
+
+    pub(super) fn note_join(&mut self, join: &Join, now: Time) {
+        if join.leave {
+            self.joins.remove(&join.from);
+        } else if self.joins.len() < Join::MAX_NODES || self.joins.contains_key(&join.from) {
+            let (proc, failed) = (join.proc.clone(), join.failed.clone());
+            let last = self.joins.get(&join.from);
+            let same = last.filter(|last| (&last.proc, &last.failed) == (&proc, &failed));
+            let since = same.map_or(now, |last| last.since);
+            self.joins.insert(join.from, LastJoin { proc, failed, since, at: now });
+        }
     }
 
     pub(super) fn hear_ring_seq(&mut self, ring_seq: u64) {
@@ -290,6 +325,21 @@ impl Local {
             ring_seq: self.attempted,
             proc: others.collect(),
             failed: vec![self.me],
+        }
+    }
+
+    /// See [`super::Totem::fingerprint`]. Counters say how a state was come to, not which one it is.
+    pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
+        let Self { me, config: _, listed: _, ring, attempted, heard, durable, wanted, .. } = self;
+        let Self { outbox, assemblies, sync, sync_messages, out, entropy: _, drawn, .. } = self;
+        let Outputs { transmits, events, unread, stats: _ } = out;
+        (me, ring, attempted, heard, durable, wanted).hash(state);
+        (outbox, assemblies, sync, sync_messages, drawn).hash(state);
+        (transmits, events.len(), unread).hash(state);
+        // Older than this is all the same to GATHER.
+        let old = self.config.consensus + two_joins(self);
+        for (node, LastJoin { proc, failed, since, at }) in &self.joins {
+            (node, proc, failed, (now - *since).min(old), (now - *at).min(old)).hash(state);
         }
     }
 }

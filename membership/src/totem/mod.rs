@@ -58,7 +58,7 @@ pub struct Origin {
 }
 
 /// A datagram to be sent.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Transmit {
     /// To whom.
     pub to: Destination,
@@ -67,7 +67,7 @@ pub struct Transmit {
 }
 
 /// Who gets a datagram.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Destination {
     /// All nodes but this one, by multicast.
     Everyone,
@@ -106,6 +106,7 @@ pub enum MulticastError {
 ///
 /// The caller hands over every multicast that had arrived before a token before that token, or the core asks for
 /// what is already in the socket.
+#[derive(Clone)]
 pub struct Totem {
     local: Local,
     state: State,
@@ -116,6 +117,7 @@ pub struct Totem {
     awake_at: Option<Time>,
 }
 
+#[derive(Clone)]
 enum State {
     Gather(Gather),
     Commit(Commit),
@@ -241,7 +243,7 @@ impl Totem {
     fn handle_message(&mut self, now: Time, message: Message) -> Option<Transition> {
         let local = &mut self.local;
         match message {
-            Message::Join(join) => self.handle_join(&join),
+            Message::Join(join) => self.handle_join(now, &join),
             Message::Token(token) => match &mut self.state {
                 State::Operational(operational) => operational.handle_token(token, now, local),
                 State::Recovery(recovery) => recovery.handle_token(token, now, local),
@@ -304,7 +306,7 @@ impl Totem {
         }
     }
 
-    fn handle_join(&mut self, join: &Join) -> Option<Transition> {
+    fn handle_join(&mut self, now: Time, join: &Join) -> Option<Transition> {
         let local = &mut self.local;
         if join.from == local.me {
             return None;
@@ -314,8 +316,9 @@ impl Totem {
             return None;
         }
         local.hear_ring_seq(join.ring_seq);
+        local.note_join(join, now);
         match &mut self.state {
-            State::Gather(gather) => gather.handle_join(join, local),
+            State::Gather(gather) => gather.handle_join(join, now, local),
             State::Commit(commit) => commit.handle_join(join, local),
             State::Recovery(recovery) => recovery.handle_join(join, local),
             State::Operational(operational) => operational.handle_join(join, local),

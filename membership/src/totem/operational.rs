@@ -1,5 +1,7 @@
 //! OPERATIONAL: the ring stands, the token goes round, messages are ordered.
 
+use std::collections::BTreeSet;
+
 use super::Transition;
 use super::gather::{Considered, Lists, cause_of};
 use super::local::Local;
@@ -10,6 +12,7 @@ use crate::wire::{self, HoldCancel, Join, MergeDetect, Message, Multicast, Order
 use crate::{Cause, Event, NodeId, Refusal, Regular, RingId, Time, Transitional};
 
 /// The state of a member of a ring that stands.
+#[derive(Clone)]
 pub(super) struct Operational {
     pub(super) rotation: Rotation,
 }
@@ -145,7 +148,7 @@ impl Operational {
             return None;
         }
         let mut lists = Lists::of(&local.ring.members);
-        let cause = match lists.consider(join, local) {
+        let cause = match lists.consider(join, &BTreeSet::new(), local) {
             Considered::Changed(cause) => cause,
             // A member gathers: it has lost this ring, so the ring is over.
             Considered::Same | Considered::Nothing => cause_of(join, local),

@@ -12,7 +12,7 @@ use crate::mutants::Mutant;
 use crate::wire::packing::{self, Packet};
 
 /// This node's unsent messages.
-#[derive(Default)]
+#[derive(Clone, Hash, Default)]
 pub(super) struct Outbox {
     /// The sync protocol's, which alone are sent until it is done.
     pub(super) control: Lane,
@@ -21,7 +21,7 @@ pub(super) struct Outbox {
 }
 
 /// A queue of messages and how far the first of it is on the ring.
-#[derive(Default)]
+#[derive(Clone, Hash, Default)]
 pub(super) struct Lane {
     messages: VecDeque<Outgoing>,
     /// Bytes of the first message that are on the ring already.
@@ -33,6 +33,7 @@ pub(super) struct Lane {
     bytes: usize,
 }
 
+#[derive(Clone, Hash)]
 struct Outgoing {
     /// Group prefix and header.
     head: Bytes,

@@ -8,7 +8,7 @@ use super::{Destination, Transmit};
 use crate::{Event, NodeId, Refusal, Stats};
 
 /// Datagrams to send, events to tell, counters.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Outputs {
     pub(super) transmits: VecDeque<Transmit>,
     pub(super) events: VecDeque<Event>,

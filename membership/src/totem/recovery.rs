@@ -2,6 +2,7 @@
 //! it is, but for the messages it gains; if the new one comes to nothing, only the new one is dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 
@@ -16,6 +17,7 @@ use crate::wire::{CommitEntry, CommitToken, Join, Multicast, Token};
 use crate::{Cause, Guarantee, NodeId, RingId, Seq, Time};
 
 /// The state of a node whose new ring turns but does not stand yet.
+#[derive(Clone)]
 pub(super) struct Recovery {
     causes: Vec<Cause>,
     /// The new ring.
@@ -40,6 +42,7 @@ pub(super) struct Recovery {
 }
 
 /// A frame of the old ring, to be carried over.
+#[derive(Clone, Hash)]
 pub(super) struct Carried {
     frame: Bytes,
     /// It is to be delivered even behind a hole. The frame that carries it says so by its guarantee, which means
@@ -290,5 +293,14 @@ impl Recovery {
 
     pub(super) fn poll_timeout(&self) -> Time {
         self.rotation.poll_timeout()
+    }
+
+    /// See [`super::Totem::fingerprint`].
+    pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
+        let Self { causes: _, ring, rotation, transitional, high_delivered, queue, .. } = self;
+        let Self { originated, raised_flag, unflagged, install_seq, complete, .. } = self;
+        (ring, transitional, high_delivered, queue).hash(state);
+        (originated, raised_flag, unflagged, install_seq, complete).hash(state);
+        rotation.fingerprint(now, state);
     }
 }

@@ -8,6 +8,7 @@ use crate::wire::Multicast;
 use crate::{Guarantee, NodeId, Refusal, RingId, Seq};
 
 /// An installed ring, or one that is being recovered.
+#[derive(Clone, Hash)]
 pub(super) struct Ring {
     pub(super) id: RingId,
     /// Ascending, which is the order in which the token goes round. Empty before a node's first ring.

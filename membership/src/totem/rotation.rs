@@ -1,6 +1,7 @@
 //! The token's way round a ring, as one member sees it: what a visit does, and the timers between visits.
 
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 
@@ -336,6 +337,17 @@ impl Rotation {
         let optional = [self.hold_at, self.merge_at].into_iter().flatten().min();
         let fixed = self.loss_at.min(self.retransmit_at);
         optional.map_or(fixed, |at| at.min(fixed))
+    }
+
+    /// See [`super::Totem::fingerprint`].
+    pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
+        let Self { me: _, representative, predecessor, successor, token_seq, last_seq, last_aru, .. } = self;
+        let Self { aru_before, unchanged, stuck, flow, last_sent, held, .. } = self;
+        let Self { retransmit_at, loss_at, merge_at, hold_at, .. } = self;
+        (representative, predecessor, successor, token_seq, last_seq, last_aru).hash(state);
+        (aru_before, unchanged, stuck, flow, last_sent, held).hash(state);
+        (*retransmit_at - now, *loss_at - now).hash(state);
+        (merge_at.map(|at| at - now), hold_at.map(|at| at - now)).hash(state);
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use super::ring::Ring;
 use super::{State, Totem};
-use crate::{NodeId, RingId, Seq};
+use crate::{NodeId, RingId, Seq, Time};
 
 /// The state of the protocol, without what is in it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -111,6 +112,24 @@ impl Ring {
 }
 
 impl Totem {
+    /// Hashes all that decides what this core does next: equal for two cores only if, at the times given, they will
+    /// answer the same to the same inputs. Times count by how far off they are, so states are the same whenever they
+    /// are reached; counters, what waits to be polled as an event, and the causes that a ring change will be told with
+    /// do not count. For model checkers.
+    pub fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
+        let Self { local, state: phase, started_at: _, warned_at: _, awake_at } = self;
+        local.fingerprint(now, state);
+        awake_at.map(|at| now - at).hash(state);
+        std::mem::discriminant(phase).hash(state);
+        match phase {
+            State::Gather(gather) => gather.fingerprint(now, local, state),
+            State::Commit(commit) => commit.fingerprint(now, local, state),
+            State::Recovery(recovery) => recovery.fingerprint(now, state),
+            State::Operational(operational) => operational.rotation.fingerprint(now, state),
+            State::Left(left) => left.fingerprint(now, state),
+        }
+    }
+
     /// A look inside.
     pub fn snapshot(&self) -> Snapshot<'_> {
         let local = &self.local;

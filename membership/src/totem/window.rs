@@ -7,6 +7,7 @@ use crate::wire::Multicast;
 use crate::{Refusal, Seq};
 
 /// A sliding window over a ring's frames: from the oldest that has not been given up to the newest heard of.
+#[derive(Clone, Hash)]
 pub(super) struct Window {
     /// Every frame up to here has been given up: no member can ask for it any more.
     released: Seq,
@@ -19,6 +20,7 @@ pub(super) struct Window {
     bytes: usize,
 }
 
+#[derive(Clone, Hash)]
 enum Slot {
     /// Not received; the token has come by this often meanwhile.
     Missing {

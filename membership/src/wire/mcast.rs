@@ -21,7 +21,7 @@ const OLD_FRAME: u8 = 1;
 const PACKET: u8 = 2;
 
 /// An ordered frame: a packet of packed messages or, while a ring is recovered, a whole frame of the old ring.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Multicast {
     /// The originator, also in a retransmission.
     pub from: NodeId,

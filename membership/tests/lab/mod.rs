@@ -607,8 +607,10 @@ impl Lab {
         let mut delivered: BTreeMap<(NodeId, RingId), Story<'_>> = BTreeMap::new();
         for life in self.lives() {
             let mut ring = None;
+            let mut ended = life.ended;
             for event in life.events {
                 match event {
+                    Event::Left(_) => ended = true,
                     Event::Regular(regular) => {
                         if let Some(ring) = ring {
                             delivered.entry((life.id, ring)).or_default().went_on = true;
@@ -623,7 +625,7 @@ impl Lab {
                     _ => {}
                 }
             }
-            if let (Some(ring), false, true) = (ring, life.ended, self.at_rest) {
+            if let (Some(ring), false, true) = (ring, ended, self.at_rest) {
                 delivered.entry((life.id, ring)).or_default().went_on = true;
             }
         }

@@ -7,7 +7,11 @@
 //! - a tick is 1 ms: below, timers go wrong silently. So a token goes one hop a millisecond;
 //! - minimal and maximal latency are equal, or datagrams overtake each other all the time;
 //! - the epoch is fixed, and hosts take turns in an order that the seed decides.
+//!
+//! What happens to single datagrams is our own doing, where they are received: what is lost, comes twice or late is drawn
+//! as on the core engine.
 
+mod calm;
 mod udp;
 
 use std::cell::RefCell;
@@ -27,30 +31,39 @@ use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use turmoil::Sim;
 
-use self::udp::{Hosts, SimulatedUdp};
+pub(crate) use self::calm::reached;
+use self::udp::{Air, Hosts, SimulatedUdp};
 use crate::history::{Life, What};
 use crate::observed::{Log, Observed};
 use crate::scenario::World;
 use crate::{Fault, History, Host, Load, Scenario};
 
 const TICK: Duration = Duration::from_millis(1);
-/// Datagrams that wait at a socket, at most.
-const RECEIVE_QUEUE: usize = 4096;
 
 /// Whether the scenario has nothing in it that only the core engine can do.
 pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
     let fault = scenario.timeline.iter().map(|(_, fault)| fault).find(|fault| {
         !matches!(
             fault,
-            Fault::Crash(_) | Fault::Restart(_) | Fault::Partition(_) | Fault::CutOneWay { .. } | Fault::Heal
+            Fault::Crash(_)
+                | Fault::Restart(_)
+                | Fault::Partition(_)
+                | Fault::CutOneWay { .. }
+                | Fault::Cut(..)
+                | Fault::Mend(..)
+                | Fault::Disturb { .. }
+                | Fault::Heal
         )
     });
+    let World { latency, loss, disk, receive_buffer: _, node_list: _, ring_seq } = scenario.world;
     let beyond = match fault {
         Some(fault) => fault.to_string(),
-        None if scenario.world != World::default() => {
-            "another network, disk or node list than the usual one".to_owned()
+        None if latency < TICK || latency.subsec_micros() % 1000 != 0 => {
+            format!("a latency of {latency:?}: whole milliseconds only")
         }
-        None if scenario.calm_at.is_some() => "`calm`".to_owned(),
+        None if loss > 0 => "loss that does not end with the trouble".to_owned(),
+        None if !disk.is_zero() => "disks that take time".to_owned(),
+        None if ring_seq != 0 => "records that begin with a ring sequence number".to_owned(),
         None => return Ok(()),
     };
     Err(format!("the turmoil engine cannot do this: {beyond} (the core engine can)"))
@@ -80,6 +93,7 @@ where
 struct Network {
     sim: Sim<'static>,
     addresses: BTreeMap<NodeId, IpAddr>,
+    air: Air,
     lives: Lives,
     log: Log,
 }
@@ -101,10 +115,10 @@ impl Network {
     {
         let mut sim = turmoil::Builder::new()
             .fail_rate(0.0)
-            .udp_capacity(RECEIVE_QUEUE)
+            .udp_capacity(scenario.world.receive_buffer as usize)
             .tick_duration(TICK)
-            .min_message_latency(TICK)
-            .max_message_latency(TICK)
+            .min_message_latency(scenario.world.latency)
+            .max_message_latency(scenario.world.latency)
             .epoch(SystemTime::UNIX_EPOCH)
             .simulation_duration(scenario.length + TICK)
             .enable_random_order()
@@ -112,7 +126,8 @@ impl Network {
             .build();
         let addresses: BTreeMap<NodeId, IpAddr> =
             nodes.iter().map(|&id| (id, sim.lookup(name(id.get())))).collect();
-        let hosts = Hosts::new(addresses.clone());
+        let air = Air::new(scenario.seed);
+        let hosts = Hosts::new(addresses.clone(), air.clone());
         let lives = Lives::default();
         let service = Rc::new(service);
         for (&id, &address) in &addresses {
@@ -134,12 +149,16 @@ impl Network {
                 }
             });
         }
-        Self { sim, addresses, lives, log: log.clone() }
+        Self { sim, addresses, air, lives, log: log.clone() }
     }
 
     fn run(&mut self, scenario: &Scenario) -> Result<(), Box<dyn Error>> {
         let mut timeline = scenario.timeline.clone();
         timeline.sort_by_key(|(at, _)| *at);
+        if let Some(calm_at) = scenario.calm_at {
+            timeline.retain(|(at, _)| *at < calm_at);
+            timeline.push((calm_at, Fault::Heal));
+        }
         let mut timeline = timeline.into_iter().peekable();
         while self.sim.elapsed() < scenario.length {
             while let Some((_, fault)) = timeline.next_if(|(at, _)| *at <= self.sim.elapsed()) {
@@ -174,7 +193,15 @@ impl Network {
             Fault::CutOneWay { from, to } => {
                 self.sim.partition_oneway(self.address(*from), self.address(*to));
             }
-            Fault::Heal => self.heal(),
+            Fault::Cut(a, b) if a == b => {}
+            Fault::Cut(a, b) => self.sim.partition(self.address(*a), self.address(*b)),
+            Fault::Mend(a, b) if a == b => {}
+            Fault::Mend(a, b) => self.sim.repair(self.address(*a), self.address(*b)),
+            Fault::Disturb { .. } => self.air.disturb(&fault, at),
+            Fault::Heal => {
+                self.heal();
+                self.air.clear();
+            }
             // Refused by `can_run`.
             _ => {}
         }
@@ -224,7 +251,9 @@ fn config(scenario: &Scenario, id: NodeId, addresses: &BTreeMap<NodeId, IpAddr>)
         port: None,
         votes: 1,
     };
-    config.nodes = addresses.iter().map(member).collect();
+    if scenario.world.node_list {
+        config.nodes = addresses.iter().map(member).collect();
+    }
     config.network.bind = addresses[&id];
     config.totem = scenario.totem();
     config.quorum.expected_votes = Some(scenario.nodes);
@@ -261,7 +290,7 @@ impl Home {
 
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(u64::from(id.get()) << 32 | u64::from(life.start));
-        let transport = SimulatedUdp::bind(self.hosts).await?;
+        let transport = SimulatedUdp::bind(id, self.hosts).await?;
         let (store, stored) = Store::in_memory(&self.disk);
         let clock = Clock::tokio();
         let member = ElectionMember::new(&self.config, stored, rng.random(), clock.now())?;

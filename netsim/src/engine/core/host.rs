@@ -355,6 +355,7 @@ impl Engine<'_> {
         {
             living.busy_until = now + each;
         }
+        self.points.input(living.seen.phase, packet.kind);
         living.member.handle_datagram(living.clock.show(now), Origin { peer: packet.origin }, &packet.bytes);
         let life = living.life;
         if let Some(Message::HoldCancel(_)) = packet.message {
@@ -522,16 +523,23 @@ impl Engine<'_> {
             Destination::Everyone => all & !(1 << index),
             Destination::Member(node) => 1u64.checked_shl(node.get() - 1).unwrap_or(0) & all,
         };
-        let packet = Packet {
+        let packet = Rc::new(Packet {
             from: Some(index),
             origin: Some(life.node),
             bytes: transmit.datagram.clone(),
             kind,
             to_everyone: everyone,
             message,
-        };
+        });
         let mut arrivals = std::mem::take(&mut self.arrivals);
-        self.network.send(packet, to, self.now, &mut arrivals);
+        self.network.send(&packet, to, self.now, &mut arrivals);
+        if arrivals.is_empty()
+            && let (Destination::Member(node), Some(message)) = (transmit.to, &packet.message)
+            && let Some(receiver) =
+                self.hosts.get(node.get() as usize - 1).and_then(|host| host.living.as_ref())
+        {
+            self.points.lost(message, node, receiver.seen.phase);
+        }
         for (at, packet, to) in arrivals.drain(..) {
             self.schedule(at, Happening::Arrive(packet, to));
         }

@@ -18,27 +18,22 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use quorate_membership::{Config, Guarantee, NodeId};
-use rand::{Rng, RngCore, SeedableRng};
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use self::host::Host;
 pub use self::liveness::{Goal, Reached};
 use self::liveness::{Liveness, Next};
 use self::network::{Network, Packet};
+pub(crate) use self::points::INPUTS;
 pub use self::points::POINTS;
 use self::points::Points;
+use super::{Micros, micros, noise, stream};
 use crate::fault::Point;
-use crate::history::{Life, What};
+use crate::history::{Life, Record, What};
 use crate::invariants::Violation;
 use crate::journal::Journal;
-use crate::{Fault, Scenario};
-
-/// Microseconds since the simulation started.
-type Micros = u64;
-
-fn micros(length: Duration) -> Micros {
-    u64::try_from(length.as_micros()).unwrap_or(u64::MAX)
-}
+use crate::{Fault, History, Scenario};
 
 /// What a run was, in numbers.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -65,6 +60,56 @@ pub struct Summary {
     pub vacuous: Option<&'static str>,
     /// Equal for two runs only if they were the same.
     pub fingerprint: u64,
+}
+
+impl Summary {
+    /// Of complete nodes, by what was seen of them.
+    pub(crate) fn of_nodes(scenario: &Scenario, history: &History, reached: Option<Reached>) -> Self {
+        let mut points = Points::default();
+        let mut faults: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for Record { at, life, what } in history.records() {
+            let class = match what {
+                What::Network(fault) => Some(fault.class()),
+                What::Crashed => Some(Fault::Crash(0).class()),
+                What::Started if life.is_some_and(|life| life.start > 1) => Some(Fault::Restart(0).class()),
+                _ => None,
+            };
+            class.into_iter().for_each(|class| *faults.entry(class).or_default() += 1);
+            if let Some(life) = life {
+                points.see(micros(*at), *life, what);
+            }
+        }
+        let mut summary = Self {
+            simulated: history.ended_at(),
+            events: history.records().len() as u64,
+            datagrams: history.datagrams(),
+            configurations: points.configurations,
+            accepted: points.accepted,
+            deliveries: points.deliveries,
+            faults,
+            points: points.take(),
+            reached,
+            vacuous: None,
+            fingerprint: history.fingerprint(),
+        };
+        summary.vacuous = summary.proves_nothing(scenario);
+        summary
+    }
+
+    fn proves_nothing(&self, scenario: &Scenario) -> Option<&'static str> {
+        let drawn = scenario.timeline.iter().map(|(_, fault)| fault).filter(|fault| has_to_happen(fault));
+        let drawn: BTreeSet<&str> = drawn.map(Fault::class).collect();
+        let happened = drawn.iter().filter(|class| self.faults.contains_key(*class)).count();
+        if self.configurations < 3 {
+            Some("fewer than 3 configurations")
+        } else if self.deliveries < 100 {
+            Some("fewer than 100 deliveries")
+        } else if 2 * happened < drawn.len() {
+            Some("fewer than half of the faults drawn happened")
+        } else {
+            None
+        }
+    }
 }
 
 /// A run, whatever became of it.
@@ -442,22 +487,8 @@ impl<'a> Engine<'a> {
         }
         summary.faults = std::mem::take(&mut self.faults);
         summary.points = self.points.take();
-        summary.vacuous = if summary.configurations < 3 {
-            Some("fewer than 3 configurations")
-        } else if summary.deliveries < 100 {
-            Some("fewer than 100 deliveries")
-        } else if self.happened_in_part(&summary.faults) {
-            Some("fewer than half of the faults drawn happened")
-        } else {
-            None
-        };
+        summary.vacuous = summary.proves_nothing(self.scenario);
         summary
-    }
-
-    fn happened_in_part(&self, happened: &BTreeMap<&'static str, u64>) -> bool {
-        let drawn = self.timeline.iter().map(|(_, fault)| fault).filter(|fault| has_to_happen(fault));
-        let drawn: BTreeSet<&str> = drawn.map(Fault::class).collect();
-        2 * drawn.iter().filter(|class| happened.contains_key(*class)).count() < drawn.len()
     }
 
     fn record(&mut self, life: Life, what: What) {
@@ -489,18 +520,4 @@ fn matches(waits_for: Point, point: Point) -> bool {
         (Point::Sends(Kind::Any), Point::Sends(_)) | (Point::HasSent(Kind::Any), Point::HasSent(_)) => true,
         (one, other) => one == other,
     }
-}
-
-/// A random stream of its own for each purpose.
-fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(stream);
-    rng
-}
-
-/// Bytes that nobody can mistake for others.
-fn noise(rng: &mut ChaCha8Rng, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    rng.fill_bytes(&mut bytes);
-    bytes
 }

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use quorate_membership::wire::{self, HoldCancel, Join, MergeDetect, Message, Multicast, Order, Token};
 use quorate_membership::{Guarantee, NodeId, RingId, Seq};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::{Micros, micros, noise, stream};
+use crate::engine::disturb::{Copy, Disturbance};
 use crate::fault::{Fate, Kind, Share, Trouble};
-use crate::history::Content;
 use crate::{Fault, Scenario};
 
 /// A datagram under way.
@@ -27,6 +27,14 @@ pub(super) struct Packet {
     pub(super) to_everyone: bool,
     /// What it says; `None` where that is unclear, since it was damaged.
     pub(super) message: Option<Message>,
+}
+
+impl Packet {
+    /// The same with other bytes.
+    fn damaged(&self, bytes: Bytes) -> Self {
+        let Self { from, origin, kind, to_everyone, .. } = *self;
+        Self { from, origin, bytes, kind, to_everyone, message: None }
+    }
 }
 
 pub(super) struct Network {
@@ -45,18 +53,6 @@ pub(super) struct Network {
     remembers: bool,
     happened: BTreeMap<&'static str, u64>,
     rng: ChaCha8Rng,
-}
-
-struct Disturbance {
-    class: &'static str,
-    until: Micros,
-    trouble: Trouble,
-    kind: Kind,
-    from: u64,
-    to: u64,
-    rng: ChaCha8Rng,
-    /// For bursts: whether a link is bad, and until when.
-    links: BTreeMap<(usize, usize), (bool, Micros)>,
 }
 
 fn all(nodes: usize) -> u64 {
@@ -126,19 +122,8 @@ impl Network {
                 self.catches.push((*kind, *after, *fate));
                 return false;
             }
-            Fault::Disturb { lasts, trouble, kind, from, to } => {
-                // Draws of its own, so that they stay the same when other faults come and go.
-                let name = Content::of(&format!("{now} {fault}").into());
-                self.disturbances.push(Disturbance {
-                    class: fault.class(),
-                    until: now.saturating_add(micros(*lasts)),
-                    trouble: *trouble,
-                    kind: *kind,
-                    from: from.map_or(u64::MAX, bit),
-                    to: to.map_or(u64::MAX, bit),
-                    rng: stream(self.seed, name.hash),
-                    links: BTreeMap::new(),
-                });
+            Fault::Disturb { .. } => {
+                self.disturbances.extend(Disturbance::begin(fault, self.seed, now));
                 return false;
             }
             _ => return false,
@@ -161,33 +146,31 @@ impl Network {
     /// Sends a packet to these hosts: who gets it when.
     pub(super) fn send(
         &mut self,
-        packet: Packet,
+        packet: &Rc<Packet>,
         to: u64,
         now: Micros,
         arrivals: &mut Vec<(Micros, Rc<Packet>, u64)>,
     ) {
         let from = packet.from.unwrap_or_default();
-        let packet = Rc::new(packet);
-        self.remember(&packet, to);
+        self.remember(packet, to);
         let reachable = to & (self.hears[from] | 1 << from);
         let at = now + self.latency;
-        let fate = self.catch(&packet);
+        let fate = self.catch(packet);
         match fate {
             Some(Fate::Lost) => return,
-            Some(Fate::Late(by)) => return arrivals.push((at + micros(by), packet, reachable)),
+            Some(Fate::Late(by)) => return arrivals.push((at + micros(by), Rc::clone(packet), reachable)),
             Some(Fate::Twice(after)) => {
-                arrivals.push((at, Rc::clone(&packet), reachable));
-                return arrivals.push((at + micros(after), packet, reachable));
+                arrivals.push((at, Rc::clone(packet), reachable));
+                return arrivals.push((at + micros(after), Rc::clone(packet), reachable));
             }
             None => {}
         }
         self.disturbances.retain(|disturbance| disturbance.until > now);
-        let concerned = |disturbance: &Disturbance| {
-            disturbance.from & 1 << from != 0 && disturbance.kind.includes(packet.kind, packet.to_everyone)
-        };
-        if !self.disturbances.iter().any(concerned) {
+        let concerns =
+            |disturbance: &Disturbance| disturbance.concerns(from, packet.kind, packet.to_everyone);
+        if !self.disturbances.iter().any(concerns) {
             if reachable != 0 {
-                arrivals.push((at, packet, reachable));
+                arrivals.push((at, Rc::clone(packet), reachable));
             }
             return;
         }
@@ -196,12 +179,12 @@ impl Network {
         while rest != 0 {
             let receiver = rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            if receiver == from || !self.disturb(&packet, from, receiver, at, now, arrivals) {
+            if receiver == from || !self.disturb(packet, from, receiver, at, now, arrivals) {
                 undisturbed |= 1 << receiver;
             }
         }
         if undisturbed != 0 {
-            arrivals.push((at, packet, undisturbed));
+            arrivals.push((at, Rc::clone(packet), undisturbed));
         }
     }
 
@@ -234,19 +217,21 @@ impl Network {
         now: Micros,
         arrivals: &mut Vec<(Micros, Rc<Packet>, u64)>,
     ) -> bool {
-        let mut copies = vec![(at, Rc::clone(packet))];
+        let mut copies = vec![Copy { at, bytes: packet.bytes.clone(), damaged: false }];
         let mut touched = false;
         for disturbance in &mut self.disturbances {
-            let concerns = disturbance.from & 1 << from != 0
-                && disturbance.to & 1 << to != 0
-                && disturbance.kind.includes(packet.kind, packet.to_everyone);
-            if concerns && disturbance.work(from, to, now, &mut copies) {
+            if disturbance.concerns(from, packet.kind, packet.to_everyone)
+                && disturbance.work(from, to, now, &mut copies)
+            {
                 touched = true;
                 *self.happened.entry(disturbance.class).or_default() += 1;
             }
         }
         if touched {
-            arrivals.extend(copies.into_iter().map(|(at, packet)| (at, packet, 1 << to)));
+            arrivals.extend(copies.into_iter().map(|Copy { at, bytes, damaged }| {
+                let packet = if damaged { Rc::new(packet.damaged(bytes)) } else { Rc::clone(packet) };
+                (at, packet, 1 << to)
+            }));
         }
         touched
     }
@@ -346,97 +331,5 @@ impl Network {
             message: Some(message),
         };
         Some((Rc::new(packet), all(self.nodes)))
-    }
-}
-
-impl Disturbance {
-    fn meets(&mut self, share: Share) -> bool {
-        self.rng.random_range(0..1_000_000) < share.0
-    }
-
-    /// Does its work on the copies; whether it did any.
-    fn work(&mut self, from: usize, to: usize, now: Micros, copies: &mut Vec<(Micros, Rc<Packet>)>) -> bool {
-        let trouble = self.trouble;
-        match trouble {
-            Trouble::Lose(share) if self.meets(share) => copies.clear(),
-            Trouble::LoseInBursts { bad, good } if self.is_bad(from, to, now, micros(bad), micros(good)) => {
-                copies.clear();
-            }
-            Trouble::LoseAbove(bytes) if copies.iter().any(|(_, packet)| packet.bytes.len() > bytes) => {
-                copies.clear();
-            }
-            Trouble::Duplicate { share, within } if self.meets(share) => {
-                let Some((at, packet)) = copies.first() else { return false };
-                let late = at + self.rng.random_range(0..=micros(within));
-                copies.push((late, Rc::clone(packet)));
-            }
-            Trouble::Delay { share, by } if self.meets(share) => {
-                let by = self.rng.random_range(0..=micros(by));
-                copies.iter_mut().for_each(|(at, _)| *at += by);
-            }
-            Trouble::Flip { share, bits } if self.meets(share) => {
-                let bits = self.rng.random_range(1..=bits.max(1));
-                self.damage(copies, |rng, bytes| flip(rng, bytes, bits));
-            }
-            Trouble::Resize(share) if self.meets(share) => self.damage(copies, resize),
-            _ => return false,
-        }
-        true
-    }
-
-    fn damage(
-        &mut self,
-        copies: &mut [(Micros, Rc<Packet>)],
-        damage: impl Fn(&mut ChaCha8Rng, &mut BytesMut),
-    ) {
-        for (_, packet) in copies {
-            let mut bytes = BytesMut::from(&packet.bytes[..]);
-            damage(&mut self.rng, &mut bytes);
-            *packet = Rc::new(Packet {
-                from: packet.from,
-                origin: packet.origin,
-                bytes: bytes.freeze(),
-                kind: packet.kind,
-                to_everyone: packet.to_everyone,
-                message: None,
-            });
-        }
-    }
-
-    fn is_bad(&mut self, from: usize, to: usize, now: Micros, bad: Micros, good: Micros) -> bool {
-        let rng = &mut self.rng;
-        let mut draw = |is_bad: bool| rng.random_range(0..=2 * if is_bad { bad } else { good }) + 1;
-        let (is_bad, until) = self.links.entry((from, to)).or_insert_with(|| (false, now + draw(false)));
-        while *until <= now {
-            *is_bad = !*is_bad;
-            *until += draw(*is_bad);
-        }
-        *is_bad
-    }
-}
-
-/// Half of the bits in the headers, where they do most.
-fn flip(rng: &mut ChaCha8Rng, bytes: &mut BytesMut, bits: u32) {
-    for _ in 0..bits {
-        let reach = if rng.random() { bytes.len() } else { bytes.len().min(64) };
-        if reach > 0 {
-            let place = rng.random_range(0..reach);
-            bytes[place] ^= 1 << rng.random_range(0..8);
-        }
-    }
-}
-
-fn resize(rng: &mut ChaCha8Rng, bytes: &mut BytesMut) {
-    match rng.random_range(0..3) {
-        0 => bytes.truncate(rng.random_range(0..=bytes.len())),
-        1 => {
-            let more = rng.random_range(1..100);
-            bytes.extend_from_slice(&noise(rng, more));
-        }
-        _ => {
-            // Two datagrams in one.
-            let copy = bytes.clone();
-            bytes.extend_from_slice(&copy);
-        }
     }
 }

@@ -1,11 +1,12 @@
 //! Situations that have to come about now and then, or the laboratory looks at nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_membership::wire::Token;
+use quorate_membership::wire::{CommitToken, Message, Token};
 use quorate_membership::{Cause, Guarantee, NodeId, Phase, RingId, Seq};
 
 use super::Micros;
+use crate::fault::Kind;
 use crate::history::{Inside, Life, What};
 
 /// The named situations; [`Summary::points`](super::Summary::points) counts them.
@@ -61,7 +62,91 @@ pub const POINTS: &[&str] = &[
     "a receive buffer overflowed",
     "a node started without its record",
     "a record waited for the disk",
+    "a message was cut in the middle by a ring change",
+    "numbers wrapped in a ring that was being formed",
+    "two recoveries in a row were given up",
+    "three recoveries in a row were given up",
+    "two old rings had frames to carry into a new one",
+    "the network lost a token to the representative in gather",
+    "the network lost a token to the representative in commit",
+    "the network lost a token to the representative in recovery",
+    "the network lost a token to the representative",
+    "the network lost a token to another in gather",
+    "the network lost a token to another in commit",
+    "the network lost a token to another in recovery",
+    "the network lost a token to another",
+    "the network lost a commit token on its first hop, first rotation",
+    "the network lost a commit token on its way, first rotation",
+    "the network lost a commit token on its last hop, first rotation",
+    "the network lost a commit token on its first hop, second rotation",
+    "the network lost a commit token on its way, second rotation",
+    "the network lost a commit token on its last hop, second rotation",
+    "a token came in gather",
+    "a frame came in gather",
+    "a JOIN came in gather",
+    "a commit token came in gather",
+    "a probe came in gather",
+    "a hold cancel came in gather",
+    "a token came in commit",
+    "a frame came in commit",
+    "a JOIN came in commit",
+    "a commit token came in commit",
+    "a probe came in commit",
+    "a hold cancel came in commit",
+    "a token came in recovery",
+    "a frame came in recovery",
+    "a JOIN came in recovery",
+    "a commit token came in recovery",
+    "a probe came in recovery",
+    "a hold cancel came in recovery",
+    "a token came in operational",
+    "a frame came in operational",
+    "a JOIN came in operational",
+    "a commit token came in operational",
+    "a probe came in operational",
+    "a hold cancel came in operational",
 ];
+
+/// Of [`POINTS`], by whether it is the representative and by the receiver's phase.
+const LOST_TOKENS: [[&str; 4]; 2] = [
+    [
+        "the network lost a token to another in gather",
+        "the network lost a token to another in commit",
+        "the network lost a token to another in recovery",
+        "the network lost a token to another",
+    ],
+    [
+        "the network lost a token to the representative in gather",
+        "the network lost a token to the representative in commit",
+        "the network lost a token to the representative in recovery",
+        "the network lost a token to the representative",
+    ],
+];
+
+/// The same of commit tokens, by rotation and by hop.
+const LOST_COMMITS: [[&str; 3]; 2] = [
+    [
+        "the network lost a commit token on its first hop, first rotation",
+        "the network lost a commit token on its way, first rotation",
+        "the network lost a commit token on its last hop, first rotation",
+    ],
+    [
+        "the network lost a commit token on its first hop, second rotation",
+        "the network lost a commit token on its way, second rotation",
+        "the network lost a commit token on its last hop, second rotation",
+    ],
+];
+
+/// What came in, and in which phase: the last ones of [`POINTS`], in the order of phases, then of kinds.
+pub(crate) const INPUTS: [Kind; 6] =
+    [Kind::Token, Kind::Frame, Kind::Join, Kind::Commit, Kind::Probe, Kind::HoldCancel];
+
+/// The place of a phase in the tables.
+fn place(phase: Phase) -> Option<usize> {
+    [Phase::Gather, Phase::Commit, Phase::Recovery, Phase::Operational]
+        .iter()
+        .position(|other| *other == phase)
+}
 
 /// How often each situation came about, and what is needed to tell.
 #[derive(Default)]
@@ -70,6 +155,9 @@ pub(super) struct Points {
     nodes: BTreeMap<NodeId, Node>,
     /// Who tried which ring sequence number.
     tried: BTreeMap<u64, RingId>,
+    /// The first old ring of which frames were carried into a new one.
+    carried: BTreeMap<RingId, RingId>,
+    inputs: [[u64; INPUTS.len()]; 4],
     pub(super) configurations: u64,
     pub(super) accepted: u64,
     pub(super) deliveries: u64,
@@ -86,7 +174,11 @@ struct Node {
     seq: Option<Seq>,
     attempts: u32,
     carried: u32,
-    waiting: u64,
+    given_up: u32,
+    /// The lengths of its own messages that are not delivered.
+    waiting: VecDeque<usize>,
+    /// The frames that it numbered behind its last delivered message, and their lengths.
+    sent: VecDeque<(Seq, usize)>,
     token: Option<(RingId, Seq)>,
     commit: Option<(RingId, u32)>,
     quorate: bool,
@@ -103,14 +195,47 @@ impl Points {
     }
 
     pub(super) fn take(&mut self) -> BTreeMap<&'static str, u64> {
+        let inputs = self.inputs.as_flattened();
+        let names = &POINTS[POINTS.len() - inputs.len()..];
+        let reached = names.iter().copied().zip(inputs.iter().copied()).filter(|(_, times)| *times > 0);
+        self.hits.extend(reached);
         std::mem::take(&mut self.hits)
+    }
+
+    /// A datagram of this kind is about to be handled.
+    pub(super) fn input(&mut self, phase: Phase, kind: Kind) {
+        let kind = INPUTS.iter().position(|other| *other == kind);
+        if let (Some(phase), Some(kind)) = (place(phase), kind) {
+            self.inputs[phase][kind] += 1;
+        }
+    }
+
+    /// The network loses a token or commit token to a node that is in this phase.
+    pub(super) fn lost(&mut self, message: &Message, to: NodeId, phase: Phase) {
+        match message {
+            Message::Token(token) => {
+                if let Some(phase) = place(phase) {
+                    self.hit(LOST_TOKENS[usize::from(token.ring.representative == to)][phase]);
+                }
+            }
+            Message::Commit(CommitToken { token_seq, ring, members, .. }) => {
+                let rotation = (token_seq.saturating_sub(1) as usize / members.len()).min(1);
+                let hop = match token_seq.saturating_sub(1) as usize % members.len() {
+                    _ if to == ring.representative => 2,
+                    0 => 0,
+                    _ => 1,
+                };
+                self.hit(LOST_COMMITS[rotation][hop]);
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn see(&mut self, now: Micros, life: Life, what: &What) {
         match what {
             What::Accepted { content, .. } => {
                 self.accepted += 1;
-                self.node(life).waiting += 1;
+                self.node(life).waiting.push_back(content.length);
                 match content.length {
                     0 => self.hit("a message of no bytes"),
                     1_000_000.. => self.hit("a message of a megabyte"),
@@ -122,7 +247,10 @@ impl Points {
                 self.deliveries += 1;
                 let node = self.node(life);
                 if delivered.message.is_some_and(|message| message.sender == life) {
-                    node.waiting = node.waiting.saturating_sub(1);
+                    node.waiting.pop_front();
+                    while node.sent.front().is_some_and(|(seq, _)| !delivered.seq.before(*seq)) {
+                        node.sent.pop_front();
+                    }
                 }
                 let transitional = node.transitional;
                 let hole = transitional && node.seq.is_some_and(|seq| seq.next().before(delivered.seq));
@@ -152,7 +280,13 @@ impl Points {
             What::Transitional(_) => {
                 let node = self.node(life);
                 node.transitional = true;
-                let (waits, unsynced) = (node.waiting > 0, !node.synced);
+                let (waits, unsynced) = (!node.waiting.is_empty(), !node.synced);
+                let begun: usize = node.sent.drain(..).map(|(_, length)| length).sum();
+                // What the sync sends is short.
+                let cut = begun > 1000 && node.waiting.front().is_some_and(|length| *length > begun);
+                if cut {
+                    self.hit("a message was cut in the middle by a ring change");
+                }
                 if waits {
                     self.hit("messages waited over a ring change");
                 }
@@ -210,6 +344,7 @@ impl Points {
         node.transitional = false;
         node.seq = None;
         node.attempts = 0;
+        node.given_up = 0;
         let size = regular.members.len();
         if size == all && all > 1 {
             self.hit("a ring of all");
@@ -270,7 +405,16 @@ impl Points {
                 }
                 let attempts = node.attempts;
                 match (from, to) {
-                    (Phase::Recovery, Phase::Gather | Phase::Commit) => self.hit("a recovery was given up"),
+                    (Phase::Recovery, Phase::Gather | Phase::Commit) => {
+                        self.hit("a recovery was given up");
+                        let node = self.node(life);
+                        node.given_up += 1;
+                        match node.given_up {
+                            2 => self.hit("two recoveries in a row were given up"),
+                            3 => self.hit("three recoveries in a row were given up"),
+                            _ => {}
+                        }
+                    }
                     (Phase::Commit, Phase::Gather) => self.hit("a commit was given up"),
                     _ => {}
                 }
@@ -283,8 +427,21 @@ impl Points {
             }
             Inside::Received(frame) | Inside::Numbered(frame) if frame.encapsulated => {
                 self.node(life).carried += 1;
+                if frame.seq == Seq::new(u32::MAX) {
+                    self.hit("numbers wrapped in a ring that was being formed");
+                }
+                if let (Inside::Numbered(frame), Some(old)) = (inside, self.node(life).ring)
+                    && *self.carried.entry(frame.ring).or_insert(old) != old
+                {
+                    self.hit("two old rings had frames to carry into a new one");
+                }
             }
-            Inside::Numbered(frame) if frame.seq == Seq::new(u32::MAX) => self.hit("numbers wrapped"),
+            Inside::Numbered(frame) => {
+                self.node(life).sent.push_back((frame.seq, frame.content.length));
+                if frame.seq == Seq::new(u32::MAX) {
+                    self.hit("numbers wrapped");
+                }
+            }
             Inside::Resent(_) => self.hit("a frame was sent again"),
             Inside::Token(token) => self.see_token(life, token),
             Inside::TokenSent { token, .. } => {
@@ -335,5 +492,26 @@ impl Points {
         if token.aru_addr.is_some_and(|node| node != life.node) && token.aru != token.seq {
             self.hit("one member held back aru");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_situation_has_one_name() {
+        let names: BTreeSet<&str> = POINTS.iter().copied().collect();
+        assert_eq!(names.len(), POINTS.len());
+        let tables = LOST_TOKENS.as_flattened().iter().chain(LOST_COMMITS.as_flattened());
+        tables.for_each(|name| assert!(names.contains(name), "{name}"));
+        let inputs: Vec<String> = ["gather", "commit", "recovery", "operational"]
+            .iter()
+            .flat_map(|phase| {
+                ["token", "frame", "JOIN", "commit token", "probe", "hold cancel"]
+                    .map(|kind| format!("a {kind} came in {phase}"))
+            })
+            .collect();
+        assert_eq!(POINTS[POINTS.len() - inputs.len()..], inputs, "as the table of inputs has them");
     }
 }

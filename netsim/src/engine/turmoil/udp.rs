@@ -3,11 +3,18 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_membership::transport::Transport;
-use quorate_membership::{Destination, NodeId, Origin, Transmit};
+use quorate_membership::{Destination, NodeId, Origin, Transmit, wire};
 use turmoil::net::UdpSocket;
+
+use crate::Fault;
+use crate::engine::disturb::{Copy, Disturbance};
+use crate::engine::{Micros, micros};
+use crate::fault::Kind;
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 192, 0, 1);
 /// A group is joined at the port of the joining socket, and two sockets cannot share a port: so tokens have another.
@@ -16,55 +23,128 @@ const HOME_PORT: u16 = 5404;
 /// Longer than any UDP datagram.
 const LONGEST: usize = 1 << 16;
 
-/// Who lives where: one node a host, one address a host.
+/// Who lives where: one node a host, one address a host; and what is between them.
 #[derive(Clone, Debug)]
 pub(super) struct Hosts {
     addresses: BTreeMap<NodeId, IpAddr>,
     ids: BTreeMap<IpAddr, NodeId>,
+    air: Air,
 }
 
 impl Hosts {
-    pub(super) fn new(addresses: BTreeMap<NodeId, IpAddr>) -> Self {
+    pub(super) fn new(addresses: BTreeMap<NodeId, IpAddr>, air: Air) -> Self {
         let ids = addresses.iter().map(|(&id, &address)| (address, id)).collect();
-        Self { addresses, ids }
+        Self { addresses, ids, air }
+    }
+}
+
+/// What happens to single datagrams, for all hosts.
+#[derive(Clone, Debug)]
+pub(super) struct Air {
+    seed: u64,
+    disturbances: Arc<Mutex<Vec<Disturbance>>>,
+}
+
+impl Air {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, disturbances: Arc::default() }
+    }
+
+    fn disturbances(&self) -> MutexGuard<'_, Vec<Disturbance>> {
+        self.disturbances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn disturb(&self, fault: &Fault, now: Duration) {
+        self.disturbances().extend(Disturbance::begin(fault, self.seed, micros(now)));
+    }
+
+    pub(super) fn clear(&self) {
+        self.disturbances().clear();
+    }
+
+    /// What becomes of a datagram that is just arriving.
+    fn pass(&self, from: NodeId, to: NodeId, now: Micros, bytes: Bytes, to_everyone: bool) -> Vec<Copy> {
+        let (from, to) = (from.get() as usize - 1, to.get() as usize - 1);
+        let mut disturbances = self.disturbances();
+        disturbances.retain(|disturbance| disturbance.until > now);
+        let mut copies = vec![Copy { at: now, bytes, damaged: false }];
+        if disturbances.is_empty() || from == to {
+            return copies;
+        }
+        let kind = wire::decode(&copies[0].bytes).map_or(Kind::Any, |message| Kind::of(&message));
+        for disturbance in disturbances.iter_mut() {
+            if disturbance.concerns(from, kind, to_everyone) {
+                disturbance.work(from, to, now, &mut copies);
+            }
+        }
+        copies
     }
 }
 
 /// Multicast and unicast on turmoil's network, of the host on which it is bound.
 #[derive(Debug)]
 pub(super) struct SimulatedUdp {
+    id: NodeId,
     multicasts: UdpSocket,
     unicasts: UdpSocket,
     hosts: Hosts,
+    /// What is to arrive later: when, in which order, whether by multicast.
+    late: BTreeMap<(Micros, u64), (bool, Origin, Bytes)>,
+    came_late: u64,
     buffer: Box<[u8]>,
 }
 
+fn now() -> Micros {
+    micros(turmoil::sim_elapsed().unwrap_or_default())
+}
+
 impl SimulatedUdp {
-    pub(super) async fn bind(hosts: Hosts) -> io::Result<Self> {
+    pub(super) async fn bind(id: NodeId, hosts: Hosts) -> io::Result<Self> {
         let multicasts = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, GROUP_PORT)).await?;
         multicasts.join_multicast_v4(GROUP, Ipv4Addr::UNSPECIFIED)?;
         // It is the receiving port's option that counts.
         multicasts.set_multicast_loop_v4(false)?;
         let unicasts = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, HOME_PORT)).await?;
-        Ok(Self { multicasts, unicasts, hosts, buffer: vec![0; LONGEST].into_boxed_slice() })
+        let buffer = vec![0; LONGEST].into_boxed_slice();
+        Ok(Self { id, multicasts, unicasts, hosts, late: BTreeMap::new(), came_late: 0, buffer })
     }
 
     /// All there is: the network delivers at the beginning of a tick, so what was sent before a token is here if the
     /// token is.
     fn take(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
-        for socket in [&self.multicasts, &self.unicasts] {
+        let now = now();
+        let still_late = self.late.split_off(&(now + 1, 0));
+        let arrived = std::mem::replace(&mut self.late, still_late);
+        for (to_everyone, socket) in [(true, &self.multicasts), (false, &self.unicasts)] {
+            let due = arrived.values().filter(|(of, ..)| *of == to_everyone);
+            batch.extend(due.map(|(_, origin, bytes)| (*origin, bytes.clone())));
             loop {
-                match socket.try_recv_from(&mut self.buffer) {
-                    Ok((length, source)) => {
-                        let peer = self.hosts.ids.get(&source.ip()).copied();
-                        batch.push((Origin { peer }, Bytes::copy_from_slice(&self.buffer[..length])));
-                    }
+                let (length, source) = match socket.try_recv_from(&mut self.buffer) {
+                    Ok(received) => received,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error),
+                };
+                let bytes = Bytes::copy_from_slice(&self.buffer[..length]);
+                let peer = self.hosts.ids.get(&source.ip()).copied();
+                let origin = Origin { peer };
+                let from = peer.unwrap_or(self.id);
+                for Copy { at, bytes, .. } in self.hosts.air.pass(from, self.id, now, bytes, to_everyone) {
+                    if at <= now {
+                        batch.push((origin, bytes));
+                    } else {
+                        self.came_late += 1;
+                        self.late.insert((at, self.came_late), (to_everyone, origin, bytes));
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// How long until something comes that is late.
+    fn wait(&self) -> Duration {
+        let next = self.late.keys().next().map(|(at, _)| Duration::from_micros(at.saturating_sub(now())));
+        next.unwrap_or(Duration::MAX)
     }
 }
 
@@ -94,6 +174,7 @@ impl Transport for SimulatedUdp {
                 biased;
                 ready = self.multicasts.readable() => ready?,
                 ready = self.unicasts.readable() => ready?,
+                () = tokio::time::sleep(self.wait()), if !self.late.is_empty() => {}
             }
         }
     }
@@ -122,12 +203,12 @@ mod tests {
         builder.min_message_latency(TICK).max_message_latency(TICK);
         let mut sim = builder.build();
         let addresses = (1..=2).map(|node| (id(node), sim.lookup(format!("node{node}")))).collect();
-        let hosts = Hosts::new(addresses);
+        let hosts = Hosts::new(addresses, Air::new(0));
         let heard = Rc::new(RefCell::new(Vec::new()));
         for node in 1..=2 {
             let (hosts, heard) = (hosts.clone(), Rc::clone(&heard));
             sim.client(format!("node{node}"), async move {
-                let mut udp = SimulatedUdp::bind(hosts).await?;
+                let mut udp = SimulatedUdp::bind(id(node), hosts).await?;
                 tokio::time::sleep(TICK).await;
                 if node == 1 {
                     let mut batch = VecDeque::from([

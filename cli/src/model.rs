@@ -1,0 +1,94 @@
+//! `quorate sim model`: the model check.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use quorate_netsim::model::{self, Bounds};
+
+use crate::{Failure, print};
+
+/// How far to go. Within these bounds, everything is looked at.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// Nodes
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=4))]
+    nodes: u8,
+    /// What they are at first
+    #[arg(long, value_enum, default_value_t = Begin::Ring)]
+    begin: Begin,
+    /// Messages sent, by whomever and whenever
+    #[arg(long, default_value_t = 1)]
+    messages: u8,
+    /// Timers that fire, of whichever node and whenever
+    #[arg(long, default_value_t = 2)]
+    timers: u8,
+    /// Datagrams that are lost
+    #[arg(long, default_value_t = 1)]
+    losses: u8,
+    /// Datagrams that come twice
+    #[arg(long, default_value_t = 0)]
+    duplicates: u8,
+    /// Datagrams that are overtaken by the next one
+    #[arg(long, default_value_t = 0)]
+    overtakings: u8,
+    /// Crashes; who crashed may start again
+    #[arg(long, default_value_t = 0)]
+    crashes: u8,
+    /// Rings that a node installs after the beginning, over all its lives
+    #[arg(long, default_value_t = 2)]
+    rings: u8,
+    /// Steps of the longest way [default: as many as it takes]
+    #[arg(long)]
+    depth: Option<u32>,
+    /// Stop after about so many states [default: when there are no more]
+    #[arg(long)]
+    states: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Begin {
+    /// All have just started
+    Apart,
+    /// They are in one ring, which is idle
+    Ring,
+}
+
+pub(crate) fn run(args: &ModelArgs) -> Result<ExitCode, Failure> {
+    let bounds = Bounds {
+        nodes: args.nodes,
+        begin: match args.begin {
+            Begin::Apart => model::Begin::Apart,
+            Begin::Ring => model::Begin::Ring,
+        },
+        messages: args.messages,
+        timers: args.timers,
+        losses: args.losses,
+        duplicates: args.duplicates,
+        overtakings: args.overtakings,
+        crashes: args.crashes,
+        rings: args.rings,
+        depth: args.depth,
+        states: args.states,
+    };
+    let terminal = io::stderr().is_terminal();
+    let result = model::explore(&bounds, |so_far| {
+        if terminal {
+            eprint!("\r\x1b[K{so_far}");
+            let _ = io::stderr().flush();
+        }
+    });
+    if terminal {
+        eprint!("\r\x1b[K");
+    }
+    match result {
+        Ok(explored) => {
+            print(&format!("{explored}\n"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(found) => {
+            print(&found.to_string())?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! A key-value store on three members, which outlives each of them.
+
+use std::error::Error;
+use std::path::Path;
+
+use quorate_examples::kv::Store;
+use quorate_examples::member_of_three;
+use quorate_membership::Node;
+use quorate_membership::transport::Udp;
+
+async fn start(id: u8, state: &Path) -> Result<(Node, Store), Box<dyn Error>> {
+    let config = member_of_three(id, 5435);
+    let transport = Udp::bind(&config)?;
+    let me = config.node;
+    let (node, events, _) = quorate_election::spawn(config, transport, state).await?;
+    Ok((node.clone(), Store::open(me, node, events)))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let state = tempfile::tempdir()?;
+    let (_first, one) = start(1, state.path()).await?;
+    let (second, two) = start(2, state.path()).await?;
+    let (third, three) = start(3, state.path()).await?;
+    for store in [&one, &two, &three] {
+        store.opened(3).await.expect("nobody leaves");
+    }
+    println!("three members: {:?}", one.put("colour", "green").await);
+
+    third.leave().await;
+    println!("3 leaves");
+    let put = async |value| loop {
+        // Until the ring of two is open; a write may be tried again.
+        match two.put("colour", value).await {
+            Ok(()) => return,
+            Err(why) => println!("not yet: {why:?}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    put("blue").await;
+    println!("two members: 1 has {:?}", one.get("colour"));
+
+    let (third, three) = start(3, state.path()).await?;
+    three.opened(3).await.expect("nobody leaves");
+    println!("3 is back, and has {:?} from a snapshot", three.get("colour"));
+    assert_eq!(three.get("colour").as_deref(), Some("blue"));
+
+    second.leave().await;
+    third.leave().await;
+    println!("2 and 3 leave");
+    tokio::time::sleep(std::time::Duration::from_millis(1000)).await;
+    println!("one member: {:?}; it still has {:?}", one.put("colour", "red").await, one.get("colour"));
+    assert_eq!(one.get("colour").as_deref(), Some("blue"));
+    Ok(())
+}

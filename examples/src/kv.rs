@@ -1,0 +1,314 @@
+//! A replicated key-value store in memory: every member has all of it, and all make the same writes in the same order.
+//!
+//! What the ring gives is one order of messages, and who is in it. What a store needs beside is three rules. Each is a
+//! line or two below, and each has a [`Mistake`] that breaks it, for a laboratory to find:
+//!
+//! 1. **A write is a safe message, and is acknowledged where it is delivered in its ring.** Then every member of the ring
+//!    has received it, and whoever is left makes it too. Where it is delivered after the ring broke, in the transitional
+//!    configuration, it is made as well, but nobody can say what those on the other side do: its outcome is unknown.
+//! 2. **A ring takes writes once as many of its members remember as a quorum takes.** Who has started again remembers
+//!    nothing. Two such rings, one after the other, have a member in common that remembers what the first acknowledged.
+//! 3. **Each ring begins with a snapshot of who remembers most.** It is a message like the writes and before the first of
+//!    them, so everybody has it in time; what a smaller side had made of its own is gone with it.
+//!
+//! A write that comes before its ring's snapshot is void, everywhere. The first snapshot, an empty one, is taken
+//! when all nodes are there; and if ever a majority has forgotten, the store stays closed rather than to lose a write.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use quorate_election::Event;
+use quorate_membership::{Delivery, Event as RingEvent, Events, Group, Guarantee, Node, NodeId, RingId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What is stored.
+pub type Entries = BTreeMap<String, String>;
+
+/// A rule that a store can be made to break ([`Store::open_wrong`]), to see whether somebody notices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mistake {
+    /// Rule 1: writes are agreed messages, which are delivered before others have received them.
+    AgreedIsEnough,
+    /// Rule 2: any ring takes writes.
+    QuorumIsForOthers,
+    /// Rule 3: the members keep what they have, and a joiner begins with nothing.
+    SnapshotsAreForOthers,
+}
+
+/// Why a write was not acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PutError {
+    /// It was not made, and never will be: its ring takes no writes, or not yet.
+    Closed,
+    /// The ring broke while it was under way: perhaps it is made, perhaps not.
+    Unknown,
+    /// This member has left.
+    Left,
+}
+
+/// What members say to each other.
+#[derive(Debug, Serialize, Deserialize)]
+enum Message {
+    /// The sender's first word in this ring: what it remembers.
+    Remembers { ring: RingId, version: Option<Version> },
+    /// What this ring begins with.
+    Snapshot { ring: RingId, entries: Entries },
+    /// A write; the sender numbers them, to know its own again.
+    Put { number: u64, key: String, value: String },
+}
+
+/// How old a state is. Rings that take writes follow one another, so the later one counts; then, the more writes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+struct Version {
+    ring: RingId,
+    writes: u64,
+}
+
+/// What is to be done after an event.
+enum Then {
+    Say(Message),
+    Answer(u64, Result<(), PutError>),
+}
+
+/// One member's copy: a fold over the events of its ring. It knows neither the network nor the clock.
+#[derive(Debug)]
+struct Replica {
+    me: NodeId,
+    mistake: Option<Mistake>,
+    entries: Entries,
+    /// How old they are; `None`: this member has started and seen no snapshot yet.
+    version: Option<Version>,
+
+    // The ring.
+    ring: Option<RingId>,
+    members: BTreeSet<NodeId>,
+    /// Since the ring is over, what is delivered is for some of its members only.
+    is_over: bool,
+    /// What its members remember, of those who have said it.
+    remembered: BTreeMap<NodeId, Option<Version>>,
+    /// How many it takes, and how many there are in all.
+    quorum: Option<u32>,
+    nodes: Option<u32>,
+    /// Its snapshot has come: it takes writes.
+    is_open: bool,
+}
+
+impl Replica {
+    fn new(me: NodeId, mistake: Option<Mistake>) -> Self {
+        Self {
+            me,
+            mistake,
+            entries: Entries::new(),
+            version: None,
+            ring: None,
+            members: BTreeSet::new(),
+            is_over: false,
+            remembered: BTreeMap::new(),
+            quorum: None,
+            nodes: None,
+            is_open: false,
+        }
+    }
+
+    fn makes(&self, mistake: Mistake) -> bool {
+        self.mistake == Some(mistake)
+    }
+
+    fn handle(&mut self, event: &Event) -> Option<Then> {
+        match event {
+            Event::Ring(RingEvent::Transitional(_)) => self.is_over = true,
+            Event::Ring(RingEvent::Regular(regular)) => {
+                self.ring = Some(regular.ring);
+                self.members = regular.members.clone();
+                self.is_over = false;
+                self.remembered.clear();
+                self.is_open = false;
+            }
+            Event::Ring(RingEvent::Synced(ring)) => {
+                return Some(Then::Say(Message::Remembers { ring: *ring, version: self.version }));
+            }
+            // In its place in the order, before the first word of any member.
+            Event::Status(status) => (self.quorum, self.nodes) = (status.quorum, status.expected_votes),
+            Event::Ring(RingEvent::Deliver(delivery)) => return self.deliver(delivery),
+            Event::Ring(_) => {}
+        }
+        None
+    }
+
+    fn deliver(&mut self, delivery: &Delivery) -> Option<Then> {
+        let from = delivery.from;
+        match serde_json::from_slice(&delivery.payload).ok()? {
+            Message::Remembers { ring, version } if self.ring == Some(ring) => {
+                self.remembered.insert(from, version);
+                let all_spoke = self.remembered.len() == self.members.len();
+                (all_spoke && self.may_open() && self.remembers_most() == Some(self.me))
+                    .then(|| Then::Say(Message::Snapshot { ring, entries: self.entries.clone() }))
+            }
+            Message::Snapshot { ring, entries } if self.ring == Some(ring) => {
+                if !self.makes(Mistake::SnapshotsAreForOthers) {
+                    self.entries = entries;
+                }
+                self.version = Some(Version { ring, writes: 0 });
+                self.is_open = true;
+                None
+            }
+            // Said in an earlier ring.
+            Message::Remembers { .. } | Message::Snapshot { .. } => None,
+            Message::Put { number, key, value } => {
+                let outcome = self.put(key, value);
+                (from == self.me).then_some(Then::Answer(number, outcome))
+            }
+        }
+    }
+
+    fn put(&mut self, key: String, value: String) -> Result<(), PutError> {
+        let Some(version) = self.version.as_mut().filter(|_| self.is_open) else {
+            return Err(PutError::Closed);
+        };
+        version.writes += 1;
+        self.entries.insert(key, value);
+        if self.is_over { Err(PutError::Unknown) } else { Ok(()) }
+    }
+
+    /// All members have spoken, and all of them find the same here.
+    fn may_open(&self) -> bool {
+        let remember = self.remembered.values().flatten().count() as u32;
+        let nobody_is_missing = self.nodes == Some(self.members.len() as u32);
+        self.quorum.is_some_and(|quorum| remember >= quorum)
+            || remember == 0 && nobody_is_missing
+            || self.makes(Mistake::QuorumIsForOthers)
+    }
+
+    fn remembers_most(&self) -> Option<NodeId> {
+        let most = self.remembered.iter().max_by_key(|(node, version)| (**version, Reverse(**node)));
+        most.map(|(node, _)| *node)
+    }
+}
+
+/// A member's handle to the store. Cheap to clone; when the last is dropped, the member stops.
+#[derive(Clone, Debug)]
+pub struct Store {
+    puts: mpsc::Sender<Request>,
+    replica: watch::Receiver<Replica>,
+}
+
+#[derive(Debug)]
+struct Request {
+    key: String,
+    value: String,
+    answer: oneshot::Sender<Result<(), PutError>>,
+}
+
+impl Store {
+    /// Stores what the members of this node's ring store. Has to be called within a tokio runtime.
+    pub fn open(me: NodeId, node: Node, events: Events<Event>) -> Self {
+        Self::with(me, node, events, None)
+    }
+
+    /// The same with a rule broken, for tests of tests.
+    pub fn open_wrong(me: NodeId, node: Node, events: Events<Event>, mistake: Mistake) -> Self {
+        Self::with(me, node, events, Some(mistake))
+    }
+
+    fn with(me: NodeId, node: Node, events: Events<Event>, mistake: Option<Mistake>) -> Self {
+        let (puts, requests) = mpsc::channel(16);
+        let (publish, replica) = watch::channel(Replica::new(me, mistake));
+        let (say, words) = mpsc::unbounded_channel();
+        let guarantee = match mistake {
+            Some(Mistake::AgreedIsEnough) => Guarantee::Agreed,
+            _ => Guarantee::Safe,
+        };
+        tokio::spawn(speak(node, guarantee, words));
+        tokio::spawn(serve(publish, events, requests, say));
+        Self { puts, replica }
+    }
+
+    /// Writes; ready when every member has the write, or when it is clear that it cannot be said.
+    ///
+    /// # Errors
+    /// If it is not known that the write was made. It may be tried again.
+    pub async fn put(&self, key: impl Into<String>, value: impl Into<String>) -> Result<(), PutError> {
+        let (answer, outcome) = oneshot::channel();
+        let request = Request { key: key.into(), value: value.into(), answer };
+        self.puts.send(request).await.map_err(|_| PutError::Left)?;
+        outcome.await.unwrap_or(Err(PutError::Left))
+    }
+
+    /// What this member has under a key. No member is asked, so it may be old: that a write is acknowledged somewhere
+    /// does not mean that it has been made here.
+    pub fn get(&self, key: &str) -> Option<String> {
+        self.replica.borrow().entries.get(key).cloned()
+    }
+
+    /// All that this member has.
+    pub fn entries(&self) -> Entries {
+        self.replica.borrow().entries.clone()
+    }
+
+    /// Whether writes are taken, as far as this member knows.
+    pub fn is_open(&self) -> bool {
+        self.replica.borrow().is_open
+    }
+
+    /// Waits until they are, in a ring of so many members at least.
+    ///
+    /// # Errors
+    /// If this member has left.
+    pub async fn opened(&self, members: usize) -> Result<(), PutError> {
+        let open = |replica: &Replica| replica.is_open && replica.members.len() >= members;
+        let mut replica = self.replica.clone();
+        replica.wait_for(open).await.map(drop).map_err(|_| PutError::Left)
+    }
+}
+
+/// Folds the ring's events into the replica, and does what follows.
+async fn serve(
+    replica: watch::Sender<Replica>,
+    mut events: Events<Event>,
+    mut requests: mpsc::Receiver<Request>,
+    say: mpsc::UnboundedSender<Message>,
+) {
+    let mut answers = BTreeMap::new();
+    let mut number = 0;
+    loop {
+        // Biased, for a run that is to be the same again must not roll dice.
+        let then = tokio::select! {
+            biased;
+            event = events.next() => {
+                let Some(event) = event else { return };
+                let mut then = None;
+                replica.send_modify(|replica| then = replica.handle(&event));
+                then
+            }
+            request = requests.recv() => {
+                let Some(Request { key, value, answer }) = request else { return };
+                number += 1;
+                answers.insert(number, answer);
+                Some(Then::Say(Message::Put { number, key, value }))
+            }
+        };
+        match then {
+            Some(Then::Say(message)) => {
+                let Ok(()) = say.send(message) else { return };
+            }
+            Some(Then::Answer(number, outcome)) => {
+                // Who asked may have gone.
+                let _ = answers.remove(&number).map(|answer: oneshot::Sender<_>| answer.send(outcome));
+            }
+            None => {}
+        }
+    }
+}
+
+/// Sends, and waits for room where the ring has none: a task of its own, so that meanwhile events are taken.
+async fn speak(node: Node, guarantee: Guarantee, mut words: mpsc::UnboundedReceiver<Message>) {
+    let Ok(group) = Group::new("kv") else { return };
+    while let Some(message) = words.recv().await {
+        let Ok(bytes) = serde_json::to_vec(&message) else { return };
+        if node.multicast(&group, guarantee, Bytes::from(bytes)).await.is_err() {
+            return;
+        }
+    }
+}

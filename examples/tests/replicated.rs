@@ -1,0 +1,173 @@
+//! The key-value store in the laboratory: five replicas, partitions and crashes, and clients that keep account of what
+//! was acknowledged to them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::rc::Rc;
+use std::time::Duration;
+
+use quorate_examples::kv::{Mistake, Store};
+use quorate_netsim::{Failure, Fault, Host, Scenario};
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+const NODES: u32 = 5;
+/// Trouble from then on,
+const BEGINS: u64 = 1500;
+/// until then;
+const HEALED: u64 = 4000;
+/// clients write until then, which is long enough for one ring of all,
+const WRITTEN: u64 = 6500;
+/// and what they wrote arrives.
+const LENGTH: u64 = 6700;
+
+/// Cuts and crashes. Two of the five crash, again and again; a majority remembers at any time.
+fn trouble(seed: u64) -> Scenario {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut nodes: Vec<u32> = (1..=NODES).collect();
+    let mut scenario = Scenario::new(NODES, ms(LENGTH)).seed(seed);
+    nodes.shuffle(&mut rng);
+    let mortal = [nodes[0], nodes[1]];
+    let mut at = BEGINS;
+    while at < HEALED {
+        nodes.shuffle(&mut rng);
+        let fault = match rng.random_range(0..8) {
+            0..4 => {
+                let (some, others) = nodes.split_at(rng.random_range(1..3));
+                Fault::Partition(vec![some.to_vec(), others.to_vec()])
+            }
+            4 => Fault::CutOneWay { from: nodes[0], to: nodes[1] },
+            5 => Fault::Heal,
+            6 => Fault::Crash(mortal[rng.random_range(0..2)]),
+            _ => Fault::Restart(mortal[rng.random_range(0..2)]),
+        };
+        scenario = scenario.at(ms(at), fault);
+        at += rng.random_range(20..900);
+    }
+    // Who is down starts again; for who is not, it is one crash more.
+    let [one, other] = mortal;
+    scenario
+        .at(ms(HEALED), Fault::Heal)
+        .at(ms(HEALED), Fault::Restart(one))
+        .at(ms(HEALED), Fault::Restart(other))
+}
+
+/// What clients and stores leave behind. No crash takes that away.
+#[derive(Default)]
+struct Account {
+    acknowledged: Vec<String>,
+    unacknowledged: usize,
+    /// Of the latest lives.
+    stores: BTreeMap<u32, Store>,
+}
+
+/// The service under test with its client. It writes to keys of its own, each once, and to one that all share.
+async fn write(
+    host: Host,
+    mistake: Option<Mistake>,
+    account: Rc<RefCell<Account>>,
+) -> Result<(), Box<dyn Error>> {
+    let store = match mistake {
+        None => Store::open(host.id, host.node, host.events),
+        Some(mistake) => Store::open_wrong(host.id, host.node, host.events, mistake),
+    };
+    account.borrow_mut().stores.insert(host.id.get(), store.clone());
+    loop {
+        let now = turmoil::sim_elapsed().unwrap_or_default();
+        if now >= ms(WRITTEN) {
+            return Ok(());
+        }
+        let key = format!("{} at {now:?}", host.id);
+        match store.put(key.clone(), "written").await {
+            Ok(()) => account.borrow_mut().acknowledged.push(key.clone()),
+            Err(_) => account.borrow_mut().unacknowledged += 1,
+        }
+        // Whether this one is acknowledged does not matter; that all have the same there in the end does.
+        let _ = store.put("the latest", key).await;
+        tokio::time::sleep(ms(5)).await;
+    }
+}
+
+/// Runs the store in this scenario: what it promised in vain, if anything, and what was acknowledged.
+fn promises(scenario: &Scenario, mistake: Option<Mistake>) -> Result<(Result<(), String>, Account), Failure> {
+    let account = Rc::new(RefCell::new(Account::default()));
+    let of_nodes = Rc::clone(&account);
+    scenario.run_service(move |host| write(host, mistake, Rc::clone(&of_nodes)))?;
+    let account = account.take();
+    Ok((kept(&account), account))
+}
+
+fn kept(account: &Account) -> Result<(), String> {
+    let contents: Vec<_> = account.stores.iter().map(|(node, store)| (node, store.entries())).collect();
+    for (node, entries) in &contents {
+        if let Some(lost) = account.acknowledged.iter().find(|key| !entries.contains_key(*key)) {
+            return Err(format!(
+                "the write of node {lost} was acknowledged, and node {node} does not have it"
+            ));
+        }
+        let (first, those_of_first) = &contents[0];
+        if entries != those_of_first {
+            return Err(format!("node {node} has not the same as node {first}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn no_acknowledged_write_is_lost_and_all_replicas_are_the_same_in_the_end() {
+    let (mut acknowledged, mut unacknowledged) = (0, 0);
+    for seed in 0..25 {
+        let scenario = trouble(seed);
+        let (kept, account) = promises(&scenario, None).unwrap_or_else(|failure| panic!("{failure}"));
+        kept.unwrap_or_else(|broken| panic!("{broken}\n{scenario}"));
+        assert!(account.stores.values().all(Store::is_open), "in the end\n{scenario}");
+        acknowledged += account.acknowledged.len();
+        unacknowledged += account.unacknowledged;
+    }
+    println!("{acknowledged} writes acknowledged, {unacknowledged} not");
+    assert!(acknowledged > 10_000 && unacknowledged > 500, "{acknowledged}, {unacknowledged} not");
+}
+
+/// The first seed in which a store with this mistake breaks a promise, and which. The scenario is printed: it is all
+/// that it takes to see the same again.
+fn found(mistake: Mistake) -> (Scenario, String) {
+    let broken = (0..40).find_map(|seed| {
+        let scenario = trouble(seed);
+        let (kept, _) = promises(&scenario, Some(mistake)).unwrap_or_else(|failure| panic!("{failure}"));
+        Some((scenario, kept.err()?))
+    });
+    let (scenario, broken) = broken.unwrap_or_else(|| panic!("{mistake:?} is not found"));
+    println!("{mistake:?}: {broken}, in\n{scenario}");
+    (scenario, broken)
+}
+
+#[test]
+fn writes_that_are_acknowledged_before_all_have_them_get_lost() {
+    let (_, broken) = found(Mistake::AgreedIsEnough);
+    assert!(broken.contains("acknowledged"), "{broken}");
+}
+
+#[test]
+fn writes_without_a_quorum_get_lost() {
+    let (_, broken) = found(Mistake::QuorumIsForOthers);
+    assert!(broken.contains("acknowledged"), "{broken}");
+}
+
+#[test]
+fn a_joiner_without_a_snapshot_lacks_what_was_written_before() {
+    found(Mistake::SnapshotsAreForOthers);
+}
+
+#[test]
+fn what_was_found_is_found_again_by_the_scenario_as_text() {
+    let (scenario, broken) = found(Mistake::QuorumIsForOthers);
+    let replayed: Scenario = scenario.to_string().parse().unwrap_or_else(|error| panic!("{error}"));
+    let (again, _) = promises(&replayed, Some(Mistake::QuorumIsForOthers)).unwrap();
+    assert_eq!(again, Err(broken));
+}

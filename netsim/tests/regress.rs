@@ -1,0 +1,284 @@
+//! Bugs that implementations of Totem had, by number (B01 to B64), each as the scenario in which it showed.
+//!
+//! `regress/README.md` says what each was and where it is tested. A scenario is a file there, for bare members; it begins
+//! with what it is about, and what makes it worth running:
+//!
+//! ```text
+//! # comes about: SITUATION           a named situation or class of faults that has to be there, or the run proves nothing
+//! # seen 3 times: TEXT               so many lines of the history have to contain this
+//! # seen 3 times before 2s: TEXT     and until then
+//! # seen at most 9 times: TEXT       no more than so many may
+//! # kills: MUTANT                    with this bug put back, the scenario has to fail (feature `mutants`)
+//! ```
+//!
+//! Beside that, every run is checked against all invariants and, from its calm on, against the bounds of liveness.
+
+#![allow(clippy::unwrap_used, reason = "tests panic")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fmt, fs};
+
+use quorate_netsim::history::Record;
+use quorate_netsim::{History, Scenario, Summary};
+
+/// A test for each scenario, with its name.
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            Regression::read(stringify!($name)).run().unwrap_or_else(|wrong| panic!("{wrong}"));
+        })*
+
+        const SCENARIOS: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+scenarios! {
+    b01_representative_restarts_within_the_token_timeout
+    b02_recovery_loses_its_token_and_an_old_commit_token_comes
+    b03_members_leave_in_recovery_and_come_again
+    b04_three_commits_in_a_row_fail
+    b05_recovery_fails_and_then_rings_merge
+    b06_member_restarts_inside_a_long_token_timeout
+    b07_members_part_with_different_holes
+    b07_sender_of_a_cause_is_gone
+    b08_recovered_frames_are_wanted_again
+    b09_two_recoveries_in_a_row_with_and_without_messages
+    b10_six_hundred_frames_are_recovered
+    b11_short_and_long_messages_are_recovered
+    b12_full_frames_are_recovered
+    b13_commit_token_comes_twice
+    b14_two_representatives_try_the_same_number
+    b15_numbers_wrap_inside_a_recovery
+    b16_late_joins_name_each_other_failed
+    b17_rings_merge_with_stale_lists_of_failed
+    b18_members_stop_and_start_one_after_the_other
+    b19_leave_needs_no_timeout
+    b20_join_names_one_known_and_one_new_node
+    b21_joins_in_a_standing_ring_count
+    b22_fifty_nodes_start_at_once
+    b23_consensus_timeout_as_short_as_the_token_timeout
+    b24_paused_node_wakes_to_a_hundred_joins
+    b25_member_hears_tokens_and_no_multicasts
+    b25_member_is_not_heard_and_is_told_so
+    b27_another_member_sends_a_frame_again
+    b28_copies_of_tokens_while_a_frame_is_missing
+    b29_rings_shrink_to_one_again_and_again
+    b30_successor_is_gone_and_the_token_is_sent_again
+    b31_last_frames_of_a_burst_are_lost
+    b32_eleven_hundred_numbers_behind_a_gap
+    b33_the_middle_of_a_full_list_of_requests_is_served
+    b35_frames_come_later_than_the_token
+    b36_idle_ring_is_quiet
+    b37_held_token_is_let_go_for_a_message
+    b38_receive_buffers_overflow
+    b39_messages_wait_while_a_ring_changes
+    b40_member_restarts_under_long_messages
+    b41_long_message_with_a_short_rest
+    b42_messages_about_as_long_as_a_packet
+    b43_longest_message_and_the_next
+    b44_joiner_hears_two_senders_in_the_middle
+    b45_sender_crashes_in_the_middle_and_comes_again
+    b46_node_joins_in_the_middle_of_a_message
+    b51_two_equal_halves
+    b55_no_part_has_a_majority
+    b57_quorum_of_the_ring_that_is_over
+    b60_paused_member_is_told_who_left_and_joined
+    b61_joiner_dies_before_all_have_spoken
+}
+
+/// A scenario and what it has to come to.
+struct Regression {
+    scenario: Scenario,
+    expectations: Vec<Expectation>,
+    #[cfg_attr(not(feature = "mutants"), expect(dead_code, reason = "no bugs there to be killed"))]
+    kills: Vec<String>,
+}
+
+/// Why a scenario fails.
+#[derive(Debug)]
+enum Wrong {
+    /// What should be is not.
+    Broken(String),
+    /// It has become a scenario of something else.
+    Vacuous(String),
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(what) => f.write_str(what),
+            Self::Vacuous(situation) => write!(f, "does not come about: {situation}"),
+        }
+    }
+}
+
+enum Expectation {
+    ComesAbout(String),
+    Seen { text: String, least: usize, most: usize, before: Duration },
+}
+
+impl Regression {
+    fn read(name: &str) -> Self {
+        let path = directory().join(format!("{name}.scenario"));
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let scenario = text.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (mut expectations, mut kills) = (Vec::new(), Vec::new());
+        let comments = text.lines().filter_map(|line| line.strip_prefix("# "));
+        for (what, value) in comments.filter_map(|comment| comment.split_once(": ")) {
+            match what.split(' ').collect::<Vec<_>>()[..] {
+                ["comes", "about"] => expectations.push(Expectation::ComesAbout(value.to_owned())),
+                ["kills"] => kills.push(value.to_owned()),
+                ["seen", "at", "most", times, "times"] => expectations.push(Expectation::Seen {
+                    text: value.to_owned(),
+                    least: 0,
+                    most: times.parse().unwrap(),
+                    before: Duration::MAX,
+                }),
+                ["seen", times, "times", ref before @ ..] => expectations.push(Expectation::Seen {
+                    text: value.to_owned(),
+                    least: times.parse().unwrap(),
+                    most: usize::MAX,
+                    before: before.get(1).map_or(Duration::MAX, |before| milliseconds(before)),
+                }),
+                _ => {}
+            }
+        }
+        assert!(!expectations.is_empty(), "{name} does not say what has to come about");
+        Self { scenario, expectations, kills }
+    }
+
+    /// What is wrong, if anything is.
+    fn run(&self) -> Result<(), Wrong> {
+        let (result, history) = self.scenario.run_core_traced();
+        let summary = result.map_err(|failure| Wrong::Broken(failure.to_string()))?;
+        self.expectations.iter().try_for_each(|expected| expected.check(&summary, &history))
+    }
+}
+
+impl Expectation {
+    fn check(&self, summary: &Summary, history: &History) -> Result<(), Wrong> {
+        match self {
+            Self::ComesAbout(situation) => {
+                let times = summary.points.get(situation.as_str()).or(summary.faults.get(situation.as_str()));
+                times.map(drop).ok_or_else(|| Wrong::Vacuous(situation.clone()))
+            }
+            Self::Seen { text, least, most, before } => {
+                let line =
+                    |record: &Record| record.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+                let seen = history.records().iter().filter(|record| record.at < *before);
+                let times = seen.filter(|record| line(record).contains(text.as_str())).count();
+                match (least..=most).contains(&&times) {
+                    true => Ok(()),
+                    false => Err(Wrong::Broken(format!("seen {times} times: {text}"))),
+                }
+            }
+        }
+    }
+}
+
+/// `900ms`, `1.2s`.
+fn milliseconds(text: &str) -> Duration {
+    match text.strip_suffix("ms") {
+        Some(ms) => Duration::from_millis(ms.parse().unwrap()),
+        None => Duration::from_secs_f64(text.strip_suffix('s').unwrap().parse().unwrap()),
+    }
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/regress")
+}
+
+#[test]
+fn every_scenario_in_the_directory_is_run() {
+    let files = fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().file_name());
+    let scenarios: BTreeSet<String> =
+        files.filter_map(|name| Some(name.to_str()?.strip_suffix(".scenario")?.to_owned())).collect();
+    assert_eq!(scenarios, SCENARIOS.iter().map(ToString::to_string).collect());
+}
+
+/// The rows of the table in `regress/README.md`: number, and where the bug is tested.
+fn table() -> Vec<(u32, String)> {
+    let text = fs::read_to_string(directory().join("README.md")).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| B")).map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [number, what, tested, ""] = cells[..] else { panic!("not a row: {row}") };
+        assert!(!what.is_empty() && !tested.is_empty(), "{row}");
+        (number.parse().unwrap(), tested.to_owned())
+    });
+    rows.collect()
+}
+
+#[test]
+fn the_table_has_every_bug_once() {
+    let numbers: Vec<u32> = table().into_iter().map(|(number, _)| number).collect();
+    assert_eq!(numbers, (1..=64).collect::<Vec<u32>>());
+}
+
+#[test]
+fn what_the_table_mentions_is_there_and_every_scenario_is_mentioned() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut mentioned = BTreeMap::new();
+    for (number, tested) in table() {
+        // Every other piece is in backticks: a scenario's name, or `path::test`.
+        for name in tested.split('`').skip(1).step_by(2) {
+            match name.split_once("::") {
+                Some((file, test)) => {
+                    let source =
+                        fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+                    assert!(source.contains(&format!("fn {test}(")), "{test} is not in {file}");
+                }
+                None => assert_eq!(mentioned.insert(name.to_owned(), number), None, "{name} twice"),
+            }
+        }
+    }
+    assert_eq!(mentioned.keys().collect::<Vec<_>>(), SCENARIOS.iter().collect::<Vec<_>>());
+    for (name, number) in mentioned {
+        assert!(name.starts_with(&format!("b{number:02}_")), "{name} in the row of B{number:02}");
+    }
+}
+
+#[cfg(feature = "mutants")]
+mod mutants {
+    use quorate_netsim::mutants::Mutant;
+
+    use super::{BTreeSet, Regression, SCENARIOS, Wrong};
+
+    /// Bugs of the list which no scenario here shows; what does is in the table.
+    const ELSEWHERE: [Mutant; 5] = [
+        Mutant::StaleCommitTokenAccepted,
+        Mutant::RetransFlagMarkKept,
+        Mutant::StaleJoinEndsRing,
+        Mutant::QuotaOffByOne,
+        Mutant::EmptyMessageLost,
+    ];
+
+    #[test]
+    fn every_scenario_shows_the_bug_that_it_is_about_when_that_is_put_back() {
+        let mut survivors = Vec::new();
+        let mut shown: BTreeSet<Mutant> = ELSEWHERE.into();
+        for name in SCENARIOS {
+            let regression = Regression::read(name);
+            for mutant in &regression.kills {
+                let mutant: Mutant = mutant.parse().unwrap();
+                assert_eq!(mutant.bug().unwrap().to_lowercase(), name[..3], "{name} and {mutant}");
+                let _active = mutant.activate();
+                match regression.run() {
+                    Err(Wrong::Broken(what)) => println!("{name:<56} {mutant:<34} {:.90}", first_line(&what)),
+                    Err(vacuous) => survivors.push(format!("{mutant} in {name}, where something {vacuous}")),
+                    Ok(()) => survivors.push(format!("{mutant} in {name}")),
+                }
+                shown.insert(mutant);
+            }
+        }
+        assert!(survivors.is_empty(), "{survivors:#?} survive");
+        let historical = Mutant::ALL.iter().copied().filter(|mutant| mutant.bug().is_some()).collect();
+        assert_eq!(shown, historical);
+    }
+
+    fn first_line(text: &str) -> &str {
+        text.lines().next().unwrap_or_default()
+    }
+}
