@@ -90,6 +90,8 @@ mutants! {
     WindowUnderflow = "-",
     /// What this member sent in the last rotation stays in the token's count.
     FccNotTakenBack = "-",
+    /// A ring in which nothing has moved for long goes on believing that its window is full.
+    FullWindowBelieved = "-",
     /// A frame that is sent again says that it comes from who sends it again.
     RetransmittedAsOwn = "B27",
 

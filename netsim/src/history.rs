@@ -14,7 +14,7 @@ use quorate_membership::{
 use crate::Fault;
 
 /// One life of a node: from a start of its process to the end of it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Life {
     /// Whose.
     pub node: NodeId,
@@ -31,7 +31,7 @@ impl fmt::Display for Life {
 
 /// The identity of a message, given to it when its sender's ring accepted it: it travels within the payload, where
 /// the protocol does not know of it, so the protocol's own numbers need not be trusted.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct MessageId {
     /// Who sent it.
     pub sender: Life,

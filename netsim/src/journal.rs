@@ -19,8 +19,8 @@ pub(crate) struct Journal {
 /// How much of a run is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Keeps {
-    /// What applications saw, for properties that are looked at afterwards.
-    Outside,
+    /// Only what it comes to.
+    Nothing,
     /// Every line.
     All,
 }
@@ -39,9 +39,8 @@ impl Journal {
             self.violation = Some(violation);
         }
         self.history.pass(&record);
-        match self.keeps {
-            Keeps::Outside if matches!(record.what, What::Inside(_)) => {}
-            Keeps::All | Keeps::Outside => self.history.push(record),
+        if self.keeps == Keeps::All {
+            self.history.push(record);
         }
     }
 
@@ -60,7 +59,8 @@ impl Journal {
 
     /// The same, with what can only be said at the end.
     pub(crate) fn verdict(&mut self) -> Result<(), Violation> {
-        self.violation()
+        self.violation()?;
+        self.checker.end(self.history.ended_at())
     }
 
     pub(crate) fn fingerprint(&self) -> u64 {

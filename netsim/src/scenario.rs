@@ -372,7 +372,7 @@ impl Scenario {
     pub fn run_core(&self) -> Result<Summary, Failure> {
         let impossible = |why| self.fail(Reason::Impossible(why), History::default());
         self.check().and_then(|()| engine::core::can_run(self)).map_err(impossible)?;
-        let (summary, result, _) = self.run_kept(Keeps::Outside);
+        let (summary, result, _) = self.run_kept(Keeps::Nothing);
         let Err(violation) = result else { return Ok(summary) };
         // The same again, and now every line is wanted.
         let (_, _, history) = self.run_kept(Keeps::All);
@@ -382,7 +382,7 @@ impl Scenario {
     /// How the scenario fails on the core engine, if it does.
     pub(crate) fn first_violation(&self) -> Option<Violation> {
         self.check().and_then(|()| engine::core::can_run(self)).ok()?;
-        let (_, result, _) = self.run_kept(Keeps::Outside);
+        let (_, result, _) = self.run_kept(Keeps::Nothing);
         result.err()
     }
 
@@ -405,15 +405,10 @@ impl Scenario {
         let listed = self.world.node_list.then(|| nodes.clone().collect());
         let checker = match self.is_damaged() {
             true => Checker::blind(),
-            false => Checker::new(&self.totem, listed),
+            false => Checker::new(nodes.clone().collect(), &self.totem, listed),
         };
         let run = engine::core::run(self, Journal::new(nodes, checker, keeps));
-        let history = run.journal.into_history();
-        let result = run.result.and_then(|()| match self.is_damaged() {
-            true => Ok(()),
-            false => invariants::check(&history),
-        });
-        (run.summary, result, history)
+        (run.summary, run.result, run.journal.into_history())
     }
 
     /// Whether bytes are changed on the way: nothing is promised then but that nobody panics, as long as nothing is

@@ -1,6 +1,7 @@
 //! Flow control: how many frames a member may send at a visit of the token (TOCS 1995, section 6; corosync's
 //! arithmetic).
 
+use super::rotation::Visited;
 use crate::config::TotemConfig;
 use crate::mutants::Mutant;
 use crate::wire::Token;
@@ -33,19 +34,14 @@ impl Flow {
         allowed
     }
 
-    /// Writes this visit into the token. `slow` charges the window for a consumer that cannot keep up: to `fcc`
+    /// Writes this visit into the token. A slow visit charges the window for a consumer that cannot keep up: to `fcc`
     /// alone, since a false `backlog` would starve the others for ever, and never all of it, so that one frame a
-    /// rotation stays free for the protocol's own messages.
-    pub(super) fn account(
-        &mut self,
-        token: &mut Token,
-        sent: u32,
-        backlog: u32,
-        slow: bool,
-        config: &TotemConfig,
-    ) {
+    /// rotation stays free for the protocol's own messages. In a `wedged` ring `fcc` starts over.
+    pub(super) fn account(&mut self, token: &mut Token, visit: &Visited, wedged: bool, config: &TotemConfig) {
+        let &Visited { sent, backlog, slow } = visit;
         let sent_before = if Mutant::FccNotTakenBack.is_active() { 0 } else { self.sent };
         let others = token.fcc.saturating_sub(sent_before).saturating_sub(self.charge);
+        let others = if wedged { 0 } else { others };
         let used = others.saturating_add(sent);
         let charge = if slow { config.window_size.saturating_sub(used).saturating_sub(1) } else { 0 };
         token.fcc = used.saturating_add(charge);
@@ -58,6 +54,10 @@ impl Flow {
 mod tests {
     use super::*;
     use crate::{NodeId, RingId, Seq};
+
+    fn visit(sent: u32, backlog: u32) -> Visited {
+        Visited { sent, backlog, slow: false }
+    }
 
     fn token(fcc: u32, backlog: u32) -> Token {
         let from = NodeId::new(1).unwrap();
@@ -90,9 +90,9 @@ mod tests {
         let config = TotemConfig::default();
         let mut flow = Flow::default();
         let mut token = token(10, 100);
-        flow.account(&mut token, 5, 40, false, &config);
+        flow.account(&mut token, &visit(5, 40), false, &config);
         assert_eq!((token.fcc, token.backlog), (15, 140));
-        flow.account(&mut token, 0, 0, false, &config);
+        flow.account(&mut token, &visit(0, 0), false, &config);
         assert_eq!((token.fcc, token.backlog), (10, 100));
     }
 
@@ -101,7 +101,7 @@ mod tests {
         let config = TotemConfig::default();
         let mut flow = Flow::default();
         let mut token = token(0, 90);
-        flow.account(&mut token, 0, 10, false, &config);
+        flow.account(&mut token, &visit(0, 10), false, &config);
         assert_eq!(flow.allowance(&token, 10, &config), 5, "a tenth of 50");
     }
 
@@ -110,10 +110,19 @@ mod tests {
         let config = TotemConfig::default();
         let mut flow = Flow::default();
         let mut token = token(3, 0);
-        flow.account(&mut token, 0, 0, true, &config);
+        flow.account(&mut token, &Visited { slow: true, ..visit(0, 0) }, false, &config);
         assert_eq!(token.fcc, 49);
         assert_eq!(Flow::default().allowance(&token, 0, &config), 1);
-        flow.account(&mut token, 0, 0, false, &config);
+        flow.account(&mut token, &visit(0, 0), false, &config);
         assert_eq!(token.fcc, 3);
+    }
+
+    #[test]
+    fn a_wedged_ring_counts_anew() {
+        let config = TotemConfig::default();
+        let mut flow = Flow::default();
+        let mut token = token(1 << 20, 7);
+        flow.account(&mut token, &visit(0, 1), true, &config);
+        assert_eq!((token.fcc, token.backlog), (0, 8));
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Rotation {
     unchanged: u32,
     /// Rotations in which `aru` stood still, held back by one member.
     stuck: u32,
+    /// Rotations in which neither `seq` nor `aru` moved.
+    still: u32,
     flow: Flow,
     /// The token as it was last sent, or held: what is sent again if no sign of progress comes.
     last_sent: Bytes,
@@ -54,6 +56,10 @@ pub(super) enum Due {
 }
 
 impl Rotation {
+    /// After so many rotations in which nothing moved, a full window is not believed. Few enough that a held token takes
+    /// no longer than a lost one would; so many that a full window of retransmissions is not lost each time.
+    const WEDGED: u32 = 16;
+
     /// A rotation that begins with `token` (a commit token, or the first token of the ring), which is sent.
     pub(super) fn begin(
         me: NodeId,
@@ -74,6 +80,7 @@ impl Rotation {
             aru_before: config.first_seq,
             unchanged: 0,
             stuck: 0,
+            still: 0,
             flow: Flow::default(),
             last_sent: Bytes::new(),
             held: false,
@@ -166,6 +173,8 @@ impl Rotation {
     pub(super) fn note_aru(&mut self, token: &Token) -> Seq {
         self.aru_before = self.last_aru;
         self.last_aru = token.aru;
+        let still = self.unchanged > 0 && self.last_aru == self.aru_before;
+        self.still = if still { self.still.saturating_add(1) } else { 0 };
         let confirmed =
             if Mutant::SafeAfterOneRotation.is_active() { self.last_aru } else { self.aru_before };
         self.last_aru.min(confirmed)
@@ -262,7 +271,10 @@ impl Rotation {
         visit: &Visited,
         config: &TotemConfig,
     ) -> Option<NodeId> {
-        self.flow.account(token, visit.sent, visit.backlog, visit.slow, config);
+        // Members fill the window by sending, and then something moves. If nothing does, nobody sent what `fcc` counts: a
+        // bit of it was flipped on the way (F7), and nobody would ever send again.
+        let wedged = self.still >= Self::WEDGED && token.fcc >= config.window_size;
+        self.flow.account(token, visit, wedged && !Mutant::FullWindowBelieved.is_active(), config);
         let aru = ring.window.aru();
         let lower = aru.before(token.aru) && !Mutant::AruNotLowered.is_active();
         let mine = token.aru_addr == Some(self.me) || Mutant::AruRaisedByAnybody.is_active();
@@ -342,10 +354,10 @@ impl Rotation {
     /// See [`super::Totem::fingerprint`].
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
         let Self { me: _, representative, predecessor, successor, token_seq, last_seq, last_aru, .. } = self;
-        let Self { aru_before, unchanged, stuck, flow, last_sent, held, .. } = self;
+        let Self { aru_before, unchanged, stuck, still, flow, last_sent, held, .. } = self;
         let Self { retransmit_at, loss_at, merge_at, hold_at, .. } = self;
         (representative, predecessor, successor, token_seq, last_seq, last_aru).hash(state);
-        (aru_before, unchanged, stuck, flow, last_sent, held).hash(state);
+        (aru_before, unchanged, stuck, still.min(&Self::WEDGED), flow, last_sent, held).hash(state);
         (*retransmit_at - now, *loss_at - now).hash(state);
         (merge_at.map(|at| at - now), hold_at.map(|at| at - now)).hash(state);
     }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_membership::config::TotemConfig;
 use quorate_membership::wire::{CommitToken, Token};
-use quorate_membership::{NodeId, Phase, RingId, Seq};
+use quorate_membership::{NodeId, Phase, Regular, RingId, Seq};
 
+use super::messages::Messages;
 use crate::history::{Inside, Life, Record, What};
 
 /// What is known. It does not grow with the length of the run.
@@ -14,6 +15,9 @@ pub(super) struct Cluster {
     pub(super) totem: TotemConfig,
     /// The node list; `None`: whoever is heard.
     pub(super) listed: Option<BTreeSet<NodeId>>,
+    /// All nodes, started or not.
+    pub(super) nodes: BTreeSet<NodeId>,
+    pub(super) messages: Messages,
     rings: BTreeMap<RingId, Ring>,
     places: BTreeMap<NodeId, Place>,
 }
@@ -44,7 +48,8 @@ pub(super) struct Receipts {
 pub(super) struct Place {
     pub(super) life: Life,
     pub(super) phase: Option<Phase>,
-    pub(super) installed: Option<RingId>,
+    /// The ring that it has installed.
+    pub(super) regular: Option<Regular>,
     /// Between a transitional configuration and the next ring.
     pub(super) in_transition: bool,
     /// The ring that it takes part in, installed or not yet.
@@ -63,6 +68,35 @@ pub(super) struct Visit {
     pub(super) numbered: u32,
     /// Frames sent again.
     pub(super) resent: Vec<Seq>,
+}
+
+impl Place {
+    pub(super) fn installed(&self) -> Option<RingId> {
+        self.regular.as_ref().map(|regular| regular.ring)
+    }
+}
+
+/// A map that forgets its lowest key when it gets too large. Ring ids sort by their sequence number first, so these are
+/// the oldest rings.
+pub(super) struct Recent<K, V, const N: usize = 256>(BTreeMap<K, V>);
+
+impl<K, V, const N: usize> Default for Recent<K, V, N> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord, V, const N: usize> Recent<K, V, N> {
+    pub(super) fn entry(&mut self, key: K, first: impl FnOnce() -> V) -> &mut V {
+        if self.0.len() >= N && !self.0.contains_key(&key) {
+            self.0.pop_first();
+        }
+        self.0.entry(key).or_insert_with(first)
+    }
+
+    pub(super) fn get(&self, key: &K) -> Option<&V> {
+        self.0.get(key)
+    }
 }
 
 impl Receipts {
@@ -89,8 +123,19 @@ impl Cluster {
     /// More than are ever about to be installed or to end at the same time.
     const RINGS: usize = 64;
 
-    pub(super) fn new(totem: &TotemConfig, listed: Option<BTreeSet<NodeId>>) -> Self {
-        Self { totem: totem.clone(), listed, rings: BTreeMap::new(), places: BTreeMap::new() }
+    pub(super) fn new(
+        nodes: BTreeSet<NodeId>,
+        totem: &TotemConfig,
+        listed: Option<BTreeSet<NodeId>>,
+    ) -> Self {
+        Self {
+            totem: totem.clone(),
+            listed,
+            nodes,
+            messages: Messages::default(),
+            rings: BTreeMap::new(),
+            places: BTreeMap::new(),
+        }
     }
 
     pub(super) fn ring(&self, id: RingId) -> Option<&Ring> {
@@ -102,9 +147,14 @@ impl Cluster {
         self.places.get(&life.node).filter(|place| place.life == life)
     }
 
+    /// The ring that a life is in, until the next one.
+    pub(super) fn regular(&self, life: Life) -> Option<&Regular> {
+        self.place(life)?.regular.as_ref()
+    }
+
     /// Where a node is that is up and takes part in a ring.
     pub(super) fn member(&self, node: NodeId, ring: RingId) -> Option<&Place> {
-        self.places.get(&node).filter(|place| place.installed == Some(ring) || place.forming == Some(ring))
+        self.places.get(&node).filter(|place| place.installed() == Some(ring) || place.forming == Some(ring))
     }
 
     /// What a node has of a ring.
@@ -129,7 +179,7 @@ impl Cluster {
     fn enter(&mut self, id: RingId, members: impl Fn() -> BTreeSet<NodeId>) -> &mut Ring {
         if self.rings.len() >= Self::RINGS && !self.rings.contains_key(&id) {
             let used = |ring: &RingId| {
-                self.places.values().any(|place| [place.installed, place.forming].contains(&Some(*ring)))
+                self.places.values().any(|place| [place.installed(), place.forming].contains(&Some(*ring)))
             };
             // Ring ids sort by their sequence number first.
             if let Some(oldest) = self.rings.keys().copied().find(|ring| !used(ring)) {
@@ -169,13 +219,14 @@ impl Cluster {
     /// Takes note of a line, after everybody has looked at it.
     pub(super) fn learn(&mut self, record: &Record) {
         let Some(life) = record.life else { return };
+        self.messages.learn(life, record);
         let node = life.node;
         let Some(place) = self.places.get_mut(&node).filter(|place| place.life == life) else {
             if record.what == What::Started {
                 let place = Place {
                     life,
                     phase: None,
-                    installed: None,
+                    regular: None,
                     in_transition: false,
                     forming: None,
                     visit: None,
@@ -188,7 +239,7 @@ impl Cluster {
             What::Crashed => drop(self.places.remove(&node)),
             What::Transitional(_) => place.in_transition = true,
             What::Regular(regular) => {
-                place.installed = Some(regular.ring);
+                place.regular = Some(regular.clone());
                 place.in_transition = false;
                 self.enter(regular.ring, || regular.members.clone());
             }

@@ -1,24 +1,26 @@
 //! D1: a ring has at most one DC, and that is a member of it.
 
-use std::collections::BTreeMap;
+use quorate_membership::{NodeId, RingId};
 
-use super::{Violation, violated};
-use crate::History;
+use super::cluster::{Cluster, Recent};
+use super::{Online, Violation, violated};
+use crate::history::{Life, Record, What};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let mut dcs = BTreeMap::new();
-    for stated in history.statuses() {
-        let (Some(regular), Some(dc)) = (stated.regular, stated.status.dc) else { continue };
-        let wrong = |what| violated("D1", stated.at, format!("{} in {}: {what}", stated.life, regular.ring));
+/// Who was named first in each ring, and by whom.
+#[derive(Default)]
+pub(super) struct OneDc(Recent<RingId, (Life, NodeId)>);
+
+impl Online for OneDc {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Status(status)) = (record.life, &record.what) else { return Ok(()) };
+        let (Some(regular), Some(dc)) = (cluster.regular(life), status.dc) else { return Ok(()) };
+        let wrong = |what| violated("D1", record.at, format!("{life} in {}: {what}", regular.ring));
         if !regular.members.contains(&dc) {
             return wrong(format!("the dc is {dc}, which is no member"));
         }
-        let (first, theirs) = *dcs.entry(regular.ring).or_insert((stated.life, dc));
-        if theirs != dc {
-            return wrong(format!("the dc is {dc}, and {theirs} for {first}"));
-        }
+        let (first, theirs) = *self.0.entry(regular.ring, || (life, dc));
+        if theirs == dc { Ok(()) } else { wrong(format!("the dc is {dc}, and {theirs} for {first}")) }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -35,9 +37,9 @@ mod tests {
 
     #[test]
     fn all_name_one_member() {
-        settled(1).is_right(check);
-        settled(2).is_wrong(check, "2#1 in 1.4: the dc is 2, and 1 for 1#1");
-        settled(3).is_wrong(check, "the dc is 3, which is no member");
+        settled(1).is_right(OneDc::default());
+        settled(2).is_wrong(OneDc::default(), "2#1 in 1.4: the dc is 2, and 1 for 1#1");
+        settled(3).is_wrong(OneDc::default(), "the dc is 3, which is no member");
     }
 
     #[test]
@@ -45,6 +47,6 @@ mod tests {
         let mut story = settled(1);
         story.install(2, "2.8", &[2], &[2]);
         story.settle(2);
-        story.is_right(check);
+        story.is_right(OneDc::default());
     }
 }

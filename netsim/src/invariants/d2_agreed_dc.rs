@@ -1,47 +1,62 @@
 //! D2: when a ring is settled, each of its members names a DC, and they name the same, with the same term.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::What;
+use quorate_election::Term;
+use quorate_membership::{NodeId, RingId};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let mut dcs = BTreeMap::new();
-    for (life, records) in history.lives() {
-        let mut owed = None;
-        for record in records {
-            match &record.what {
-                What::Status(status) if status.settled => {
-                    owed = None;
-                    let Some(dc) = status.dc else {
-                        let what = format!("{life} names no dc in {:?}, which is settled", status.ring);
-                        return violated("D2", record.at, what);
-                    };
-                    let named = (dc, status.term);
-                    let (first, theirs) = *dcs.entry(status.ring).or_insert((life, named));
-                    if theirs != named {
-                        let what =
-                            format!("{life} names {named:?} in {:?}, and {first} {theirs:?}", status.ring);
-                        return violated("D2", record.at, what);
-                    }
+use super::cluster::{Cluster, Recent};
+use super::{Online, Violation, violated};
+use crate::history::{Life, Record, What};
+
+/// The DC and its term.
+type Named = (NodeId, Option<Term>);
+
+#[derive(Default)]
+pub(super) struct AgreedDc {
+    /// What was named first in each ring, and by whom.
+    named: Recent<Option<RingId>, (Life, Named)>,
+    /// Who has yet to name somebody, since when, and in which ring.
+    owed: BTreeMap<Life, (Duration, RingId)>,
+}
+
+impl Online for AgreedDc {
+    fn see(&mut self, record: &Record, _: &Cluster) -> Result<(), Violation> {
+        let Some(life) = record.life else { return Ok(()) };
+        match &record.what {
+            What::Status(status) if status.settled => {
+                self.owed.remove(&life);
+                let wrong = |what| violated("D2", record.at, format!("{life} names {what}"));
+                let Some(dc) = status.dc else {
+                    return wrong(format!("no dc in {:?}, which is settled", status.ring));
+                };
+                let named = (dc, status.term);
+                let (first, theirs) = *self.named.entry(status.ring, || (life, named));
+                if theirs != named {
+                    return wrong(format!("{named:?} in {:?}, and {first} {theirs:?}", status.ring));
                 }
-                What::Synced(ring) => owed = Some((record.at, *ring)),
-                What::Regular(_) | What::Transitional(_) | What::Delivered(_) | What::Status(_) => {
-                    if let Some((at, ring)) = owed {
-                        let what =
-                            format!("{life} in {ring} is settled, and the next thing is: {}", record.what);
-                        return violated("D2", at, what);
-                    }
-                }
-                _ => {}
             }
+            What::Synced(ring) => drop(self.owed.insert(life, (record.at, *ring))),
+            What::Regular(_) | What::Transitional(_) | What::Delivered(_) | What::Status(_) => {
+                if let Some((at, ring)) = self.owed.remove(&life) {
+                    let what = format!("{life} in {ring} is settled, and the next thing is: {}", record.what);
+                    return violated("D2", at, what);
+                }
+            }
+            _ => {}
         }
-        if let Some((at, ring)) = owed {
-            return violated("D2", at, format!("{life} in {ring} is settled and names nobody"));
+        Ok(())
+    }
+
+    fn end(&mut self, _: Duration) -> Result<(), Violation> {
+        match self.owed.pop_first() {
+            Some((life, (at, ring))) => {
+                violated("D2", at, format!("{life} in {ring} is settled and names nobody"))
+            }
+            None => Ok(()),
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -54,19 +69,19 @@ mod tests {
         let mut story = Story::ring(3);
         story.settle(1);
         story.settle(2);
-        story.is_right(check);
+        story.is_right(AgreedDc::default());
         story.settle_as(3, |status| status.term = None);
-        story.is_wrong(check, "3#1 names (1, None)");
+        story.is_wrong(AgreedDc::default(), "3#1 names (1, None)");
     }
 
     #[test]
     fn all_name_somebody() {
         let mut story = Story::ring(2);
         story.settle_as(1, |status| status.dc = None);
-        story.is_wrong(check, "1#1 names no dc in Some(1.4), which is settled");
+        story.is_wrong(AgreedDc::default(), "1#1 names no dc in Some(1.4), which is settled");
         let mut story = Story::ring(2);
         story.record(2, What::Synced(ring("1.4")));
-        story.is_wrong(check, "2#1 in 1.4 is settled and names nobody");
+        story.is_wrong(AgreedDc::default(), "2#1 in 1.4 is settled and names nobody");
     }
 
     #[test]
@@ -75,6 +90,6 @@ mod tests {
         story.record(2, What::Synced(ring("1.4")));
         story.deliver(2, 1, 1, 1);
         story.settle(2);
-        story.is_wrong(check, "2#1 in 1.4 is settled, and the next thing is: delivered");
+        story.is_wrong(AgreedDc::default(), "2#1 in 1.4 is settled, and the next thing is: delivered");
     }
 }

@@ -3,20 +3,26 @@
 
 use std::collections::BTreeMap;
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::Stated;
+use quorate_election::Term;
+use quorate_membership::{NodeId, RingId};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let mut latest = BTreeMap::new();
-    let mut rings = BTreeMap::new();
-    for Stated { at, life, status, .. } in history.statuses() {
-        let wrong = |what| violated("D3", at, format!("{life} in {:?}: {what}", status.ring));
+use super::cluster::{Cluster, Recent};
+use super::{Online, Violation, violated};
+use crate::history::{Record, What};
+
+#[derive(Default)]
+pub(super) struct TermsRise {
+    latest: BTreeMap<NodeId, Term>,
+    rings: Recent<Term, Option<RingId>>,
+}
+
+impl Online for TermsRise {
+    fn see(&mut self, record: &Record, _: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Status(status)) = (record.life, &record.what) else { return Ok(()) };
+        let wrong = |what| violated("D3", record.at, format!("{life} in {:?}: {what}", status.ring));
         let Some(term) = status.term else {
-            if status.quorate && status.dc.is_some() {
-                return wrong("a dc with quorum and without a term".to_owned());
-            }
-            continue;
+            let missing = status.quorate && status.dc.is_some();
+            return if missing { wrong("a dc with quorum and without a term".to_owned()) } else { Ok(()) };
         };
         if !status.quorate {
             return wrong(format!("term {term:?} without quorum"));
@@ -24,17 +30,14 @@ pub(super) fn check(history: &History) -> Result<(), Violation> {
         if status.dc != Some(term.node) {
             return wrong(format!("the dc is {:?}, and the term {term:?}", status.dc));
         }
-        if let Some(before) = latest.insert(life.node, term)
+        if let Some(before) = self.latest.insert(life.node, term)
             && (term < before || (term.node != before.node && term == before))
         {
             return wrong(format!("term {term:?} after {before:?}"));
         }
-        let ring = *rings.entry(term).or_insert(status.ring);
-        if ring != status.ring {
-            return wrong(format!("term {term:?} was that of {ring:?} too"));
-        }
+        let ring = *self.rings.entry(term, || status.ring);
+        if ring == status.ring { Ok(()) } else { wrong(format!("term {term:?} was that of {ring:?} too")) }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -59,8 +62,8 @@ mod tests {
 
     #[test]
     fn terms_rise() {
-        next(|_| {}).is_right(check);
-        next(|status| status.term = term(3, 2)).is_wrong(check, "2#1 in Some(2.8): term");
+        next(|_| {}).is_right(TermsRise::default());
+        next(|status| status.term = term(3, 2)).is_wrong(TermsRise::default(), "2#1 in Some(2.8): term");
     }
 
     #[test]
@@ -70,18 +73,20 @@ mod tests {
         story.start(2);
         story.install(2, "2.5", &[2, 3], &[]);
         story.settle(2);
-        story.is_wrong(check, "2#2 in Some(2.5): term");
+        story.is_wrong(TermsRise::default(), "2#2 in Some(2.5): term");
     }
 
     #[test]
     fn a_term_is_the_dcs() {
-        next(|status| status.dc = Some(id(3))).is_wrong(check, "the dc is Some(3), and the term");
+        next(|status| status.dc = Some(id(3)))
+            .is_wrong(TermsRise::default(), "the dc is Some(3), and the term");
     }
 
     #[test]
     fn there_is_a_term_where_there_is_quorum_and_nowhere_else() {
-        next(|status| status.term = None).is_wrong(check, "a dc with quorum and without a term");
-        next(|status| status.quorate = false).is_wrong(check, "without quorum");
+        next(|status| status.term = None)
+            .is_wrong(TermsRise::default(), "a dc with quorum and without a term");
+        next(|status| status.quorate = false).is_wrong(TermsRise::default(), "without quorum");
     }
 
     #[test]
@@ -89,6 +94,6 @@ mod tests {
         let mut story = next(|_| {});
         story.install(3, "2.c", &[2, 3], &[2, 3]);
         story.settle_as(3, |status| status.term = term(8, 2));
-        story.is_wrong(check, "was that of Some(2.8) too");
+        story.is_wrong(TermsRise::default(), "was that of Some(2.8) too");
     }
 }

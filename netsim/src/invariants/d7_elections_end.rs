@@ -5,34 +5,50 @@ use std::collections::BTreeMap;
 
 use quorate_membership::{NodeId, RingId};
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::{Life, Stated, What};
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Life, Record, What};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    // From which ring each life came to each.
-    let mut came_from: BTreeMap<(Life, RingId), RingId> = BTreeMap::new();
-    for record in history.records() {
-        if let (Some(life), What::Transitional(change)) = (record.life, &record.what) {
-            came_from.insert((life, change.ring), change.previous);
+/// What the ring that a life is in has elected, and the ring before it.
+#[derive(Default)]
+struct Elected {
+    here: Option<(RingId, Option<NodeId>)>,
+    before: Option<NodeId>,
+}
+
+#[derive(Default)]
+pub(super) struct ElectionsEnd(BTreeMap<Life, Elected>);
+
+impl Online for ElectionsEnd {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let Some(life) = record.life else { return Ok(()) };
+        match &record.what {
+            What::Crashed => drop(self.0.remove(&life)),
+            What::Transitional(change) => {
+                let elected = self.0.entry(life).or_default();
+                let here = elected.here.take().filter(|(ring, _)| *ring == change.previous);
+                elected.before = here.and_then(|(_, dc)| dc);
+            }
+            What::Status(status) if status.settled => {
+                let Some(regular) = cluster.regular(life) else { return Ok(()) };
+                let wrong = |what| violated("D7", record.at, format!("{life} in {}: {what}", regular.ring));
+                let elected = self.0.entry(life).or_default();
+                if let Some((_, before)) = elected.here.replace((regular.ring, status.dc)) {
+                    return wrong(format!("elects {:?} after {before:?}", status.dc));
+                }
+                let Some(previous) = elected.before.filter(|dc| regular.members.contains(dc)) else {
+                    return Ok(());
+                };
+                if regular.joined.is_empty() && status.dc != Some(previous) {
+                    let what =
+                        format!("elects {:?}, though {previous} is there and nobody is new", status.dc);
+                    return wrong(what);
+                }
+            }
+            _ => {}
         }
+        Ok(())
     }
-    let mut elected: BTreeMap<(Life, RingId), Option<NodeId>> = BTreeMap::new();
-    for Stated { at, life, regular, status } in history.statuses() {
-        let Some(regular) = regular.filter(|_| status.settled) else { continue };
-        let ring = regular.ring;
-        let wrong = |what| violated("D7", at, format!("{life} in {ring}: {what}"));
-        if let Some(before) = elected.insert((life, ring), status.dc) {
-            return wrong(format!("elects {:?} after {before:?}", status.dc));
-        }
-        let previous =
-            came_from.get(&(life, ring)).and_then(|from| elected.get(&(life, *from)).copied().flatten());
-        let Some(previous) = previous.filter(|dc| regular.members.contains(dc)) else { continue };
-        if regular.joined.is_empty() && status.dc != Some(previous) {
-            return wrong(format!("elects {:?}, though {previous} is there and nobody is new", status.dc));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -50,11 +66,13 @@ mod tests {
 
     #[test]
     fn a_dc_stays_unless_it_is_gone_or_somebody_is_new() {
-        second(&[1, 2], &[1, 2], 2).is_right(check);
-        second(&[1, 3], &[1, 3], 1).is_right(check);
-        second(&[1, 2, 3], &[1, 2], 3).is_right(check);
-        second(&[1, 2], &[1, 2], 1)
-            .is_wrong(check, "1#1 in 1.8: elects Some(1), though 2 is there and nobody is new");
+        second(&[1, 2], &[1, 2], 2).is_right(ElectionsEnd::default());
+        second(&[1, 3], &[1, 3], 1).is_right(ElectionsEnd::default());
+        second(&[1, 2, 3], &[1, 2], 3).is_right(ElectionsEnd::default());
+        second(&[1, 2], &[1, 2], 1).is_wrong(
+            ElectionsEnd::default(),
+            "1#1 in 1.8: elects Some(1), though 2 is there and nobody is new",
+        );
     }
 
     #[test]
@@ -62,6 +80,6 @@ mod tests {
         let mut story = Story::ring(3);
         story.settle(1);
         story.settle(1);
-        story.is_wrong(check, "1#1 in 1.4: elects");
+        story.is_wrong(ElectionsEnd::default(), "1#1 in 1.4: elects");
     }
 }

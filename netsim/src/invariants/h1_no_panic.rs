@@ -1,17 +1,19 @@
 //! H1: no input makes a node panic.
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::What;
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Record, What};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    for record in history.records() {
-        if record.what == What::Panicked {
-            let life = record.life.map_or_else(String::new, |life| life.to_string());
-            return violated("H1", record.at, format!("{life} panicked"));
+pub(super) struct NoPanic;
+
+impl Online for NoPanic {
+    fn see(&mut self, record: &Record, _: &Cluster) -> Result<(), Violation> {
+        if record.what != What::Panicked {
+            return Ok(());
         }
+        let life = record.life.map_or_else(String::new, |life| life.to_string());
+        violated("H1", record.at, format!("{life} panicked"))
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -23,8 +25,8 @@ mod tests {
     fn a_crash_is_an_accident_and_a_panic_is_not() {
         let mut story = Story::ring(2);
         story.crash(1);
-        story.is_right(check);
+        story.is_right(NoPanic);
         story.record(2, What::Panicked);
-        story.is_wrong(check, "2#1 panicked");
+        story.is_wrong(NoPanic, "2#1 panicked");
     }
 }

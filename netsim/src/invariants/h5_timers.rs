@@ -57,16 +57,16 @@ mod tests {
     #[test]
     fn a_timer_leads_on() {
         let totem = TotemConfig::default();
-        phase(Phase::Gather, Some(totem.join)).is_right_online(Timers);
-        phase(Phase::Left, None).is_right_online(Timers);
-        phase(Phase::Gather, None).is_wrong_online(Timers, "1#1 comes into gather with a timer of None");
-        phase(Phase::Commit, Some(2 * totem.token)).is_wrong_online(Timers, "comes into commit with a timer");
+        phase(Phase::Gather, Some(totem.join)).is_right(Timers);
+        phase(Phase::Left, None).is_right(Timers);
+        phase(Phase::Gather, None).is_wrong(Timers, "1#1 comes into gather with a timer of None");
+        phase(Phase::Commit, Some(2 * totem.token)).is_wrong(Timers, "comes into commit with a timer");
     }
 
     #[test]
     fn nobody_waits_for_ever() {
         let mut story = Story::ring(1);
         story.record(1, What::Inside(Inside::NoTimer));
-        story.is_wrong_online(Timers, "1#1 waits for ever");
+        story.is_wrong(Timers, "1#1 waits for ever");
     }
 }

@@ -51,9 +51,9 @@ mod tests {
         };
         store(&mut story, 8);
         story.commit(1, "1.8", &[1, 2], 1);
-        story.is_right_online(Persisted::default());
+        story.is_right(Persisted::default());
         story.commit(1, "1.9", &[1, 2], 1);
-        story.is_wrong_online(Persisted::default(), "1#1 names ring 9, and has stored Some(8)");
+        story.is_wrong(Persisted::default(), "1#1 names ring 9, and has stored Some(8)");
     }
 
     #[test]
@@ -63,6 +63,6 @@ mod tests {
         story.crash(1);
         story.start(1);
         story.commit(1, "1.8", &[1], 1);
-        story.is_wrong_online(Persisted::default(), "1#2 names ring 8, and has stored None");
+        story.is_wrong(Persisted::default(), "1#2 names ring 8, and has stored None");
     }
 }

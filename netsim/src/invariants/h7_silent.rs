@@ -69,16 +69,16 @@ mod tests {
         story.deliver(2, 1, 1, 1);
         story.start(1);
         story.install(1, "1.8", &[1], &[]);
-        story.is_right_online(Silent::default());
+        story.is_right(Silent::default());
     }
 
     #[test]
     fn who_has_left_takes_nothing_in() {
         let mut story = left();
         story.deliver(1, 2, 1, 1);
-        story.is_wrong_online(Silent::default(), "1#1 has left, and then: delivered 2#1:1");
+        story.is_wrong(Silent::default(), "1#1 has left, and then: delivered 2#1:1");
         let mut story = left();
         story.record(1, What::Inside(Inside::Received(Story::frame(2, 1))));
-        story.is_wrong_online(Silent::default(), "1#1 has left, and then: received");
+        story.is_wrong(Silent::default(), "1#1 has left, and then: received");
     }
 }

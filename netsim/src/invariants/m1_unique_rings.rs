@@ -70,11 +70,11 @@ mod tests {
         story.crash(1);
         story.start(1);
         story.commit(1, "1.c", &[1], 1);
-        story.is_right_online(UniqueRings::default());
+        story.is_right(UniqueRings::default());
         story.crash(1);
         story.start(1);
         story.commit(1, "1.c", &[1], 1);
-        story.is_wrong_online(UniqueRings::default(), "1#3 forms 1.c of [1] after 1.c of [1] by 1#2");
+        story.is_wrong(UniqueRings::default(), "1#3 forms 1.c of [1] after 1.c of [1] by 1#2");
     }
 
     #[test]
@@ -82,6 +82,6 @@ mod tests {
         let mut story = Story::new(3);
         story.commit(1, "1.8", &[1, 2], 1);
         story.commit(2, "1.8", &[1, 2, 3], 2);
-        story.is_wrong_online(UniqueRings::default(), "2#1 forms 1.8 of [1, 2, 3], which is of {1, 2}");
+        story.is_wrong(UniqueRings::default(), "2#1 forms 1.8 of [1, 2, 3], which is of {1, 2}");
     }
 }

@@ -3,20 +3,26 @@
 
 use std::collections::BTreeMap;
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::What;
+use quorate_membership::{NodeId, RingId};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let mut latest = BTreeMap::new();
-    for record in history.records() {
-        let (Some(life), What::Regular(regular)) = (record.life, &record.what) else { continue };
-        let before = latest.insert(life.node, regular.ring);
-        if let Some(before) = before.filter(|before| before.seq >= regular.ring.seq) {
-            return violated("M2", record.at, format!("{life} installed {} after {before}", regular.ring));
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Record, What};
+
+#[derive(Default)]
+pub(super) struct RingIdsRise(BTreeMap<NodeId, RingId>);
+
+impl Online for RingIdsRise {
+    fn see(&mut self, record: &Record, _: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Regular(regular)) = (record.life, &record.what) else { return Ok(()) };
+        let before = self.0.insert(life.node, regular.ring);
+        match before.filter(|before| before.seq >= regular.ring.seq) {
+            Some(before) => {
+                violated("M2", record.at, format!("{life} installed {} after {before}", regular.ring))
+            }
+            None => Ok(()),
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -29,9 +35,9 @@ mod tests {
         let mut story = Story::ring(2);
         story.install(1, "1.8", &[1], &[1]);
         story.install(2, "2.8", &[2], &[2]);
-        story.is_right(check);
+        story.is_right(RingIdsRise::default());
         story.install(2, "1.8", &[1, 2], &[2]);
-        story.is_wrong(check, "2#1 installed 1.8 after 2.8");
+        story.is_wrong(RingIdsRise::default(), "2#1 installed 1.8 after 2.8");
     }
 
     #[test]
@@ -40,6 +46,6 @@ mod tests {
         story.crash(1);
         story.start(1);
         story.install(1, "1.4", &[1], &[]);
-        story.is_wrong(check, "1#2 installed 1.4 after 1.4");
+        story.is_wrong(RingIdsRise::default(), "1#2 installed 1.4 after 1.4");
     }
 }

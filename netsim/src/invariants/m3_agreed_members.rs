@@ -1,25 +1,27 @@
 //! M3: a ring has the same members for all that install it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::What;
+use quorate_membership::{NodeId, RingId};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let mut rings = BTreeMap::new();
-    for record in history.records() {
-        let (Some(life), What::Regular(regular)) = (record.life, &record.what) else { continue };
-        let (first, members) = *rings.entry(regular.ring).or_insert((life, &regular.members));
-        if *members != regular.members {
-            let what = format!(
-                "{} has members {members:?} for {first} and {:?} for {life}",
-                regular.ring, regular.members
-            );
-            return violated("M3", record.at, what);
+use super::cluster::{Cluster, Recent};
+use super::{Online, Violation, violated};
+use crate::history::{Life, Record, What};
+
+#[derive(Default)]
+pub(super) struct AgreedMembers(Recent<RingId, (Life, BTreeSet<NodeId>)>);
+
+impl Online for AgreedMembers {
+    fn see(&mut self, record: &Record, _: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Regular(regular)) = (record.life, &record.what) else { return Ok(()) };
+        let (first, members) = self.0.entry(regular.ring, || (life, regular.members.clone()));
+        if *members == regular.members {
+            return Ok(());
         }
+        let (ring, theirs) = (regular.ring, &regular.members);
+        let what = format!("{ring} has members {members:?} for {first} and {theirs:?} for {life}");
+        violated("M3", record.at, what)
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -32,8 +34,8 @@ mod tests {
         let mut story = Story::ring(3);
         story.install(1, "1.8", &[1, 2], &[1, 2]);
         story.install(3, "3.8", &[3], &[3]);
-        story.is_right(check);
+        story.is_right(AgreedMembers::default());
         story.install(2, "1.8", &[1, 2, 3], &[1, 2]);
-        story.is_wrong(check, "1.8 has members {1, 2} for 1#1 and {1, 2, 3} for 2#1");
+        story.is_wrong(AgreedMembers::default(), "1.8 has members {1, 2} for 1#1 and {1, 2, 3} for 2#1");
     }
 }

@@ -3,54 +3,109 @@
 //! though it is in both rings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::{Violation, violated};
-use crate::History;
+use quorate_membership::{NodeId, RingId, Transitional};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let stays = history.stays();
-    // Who installed a ring, and which one before that in the same life.
-    let mut came_from = BTreeMap::new();
-    let mut stayed = BTreeSet::new();
-    for (life, stays) in &stays {
-        let mut previous = None;
-        for stay in stays {
-            let ring = stay.regular.ring;
-            came_from.insert((ring, life.node), previous);
-            stayed.insert((ring, life.node));
-            previous = Some(ring);
-        }
-    }
-    let mut members_of = BTreeMap::new();
-    for (life, stays) in &stays {
-        for stay in stays {
-            let Some(change) = stay.transitional else { continue };
-            let (from, to) = (change.previous, change.ring);
-            let wrong = |what| violated("M4", stay.until, format!("{life} went from {from} to {to}: {what}"));
+use super::cluster::{Cluster, Recent};
+use super::{Online, Violation, violated};
+use crate::history::{Life, Record, What};
 
-            for &node in stays.iter().filter(|s| s.regular.ring == to).flat_map(|s| &s.regular.members) {
-                let named = change.members.contains(&node);
-                match came_from.get(&(to, node)) {
-                    Some(previous) if named && *previous != Some(from) => {
-                        return wrong(format!("{node} is said to come along, but came from {previous:?}"));
+#[derive(Default)]
+pub(super) struct ExactTransitional {
+    rings: Recent<RingId, Formation>,
+    /// The transitional configuration that a life is in.
+    changes: BTreeMap<Life, Transitional>,
+    /// Who was said to come along from a ring in which it has not been seen yet.
+    unseen: BTreeMap<(RingId, NodeId), Unseen>,
+}
+
+/// When somebody was said to come along, by whom, and where to.
+struct Unseen {
+    at: Duration,
+    by: Life,
+    to: RingId,
+}
+
+/// How a ring was come to.
+#[derive(Default)]
+struct Formation {
+    /// Who installed it, and which one before that in the same life.
+    came_from: BTreeMap<NodeId, Option<RingId>>,
+    /// Who, by whose account, comes from which ring.
+    said: Vec<(Life, RingId, BTreeSet<NodeId>)>,
+}
+
+impl Formation {
+    fn contradiction(&self) -> Option<String> {
+        for (life, from, members) in &self.said {
+            for (node, previous) in &self.came_from {
+                match (members.contains(node), *previous == Some(*from)) {
+                    (true, false) => {
+                        return Some(format!(
+                            "{life} left {from}: {node} is said to come along, but came from {previous:?}"
+                        ));
                     }
-                    Some(previous) if !named && *previous == Some(from) => {
-                        return wrong(format!("{node} came along, but is not said to"));
-                    }
-                    // It did not get that far itself.
-                    None if named && !stayed.contains(&(from, node)) => {
-                        return wrong(format!("{node} is said to come along, but was never there"));
+                    (false, true) => {
+                        return Some(format!("{life} left {from}: {node} came along, but is not said to"));
                     }
                     _ => {}
                 }
             }
-            let (first, members) = *members_of.entry((from, to)).or_insert((life, &change.members));
-            if *members != change.members {
-                return wrong(format!("with {:?}, and {first} with {members:?}", change.members));
+            let first = self.said.iter().find(|(_, other, _)| other == from);
+            if let Some((first, _, theirs)) = first.filter(|(_, _, theirs)| theirs != members) {
+                return Some(format!("{life} left {from} with {members:?}, and {first} with {theirs:?}"));
             }
         }
+        None
     }
-    Ok(())
+}
+
+impl Online for ExactTransitional {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let Some(life) = record.life else { return Ok(()) };
+        let regular = match &record.what {
+            What::Crashed => {
+                self.changes.remove(&life);
+                return Ok(());
+            }
+            What::Transitional(change) => {
+                self.changes.insert(life, change.clone());
+                return Ok(());
+            }
+            What::Regular(regular) => regular,
+            _ => return Ok(()),
+        };
+        let ring = regular.ring;
+        self.unseen.retain(|(from, node), unseen| *node != life.node || (*from != ring && unseen.to != ring));
+        let change = self.changes.remove(&life).filter(|change| change.ring == ring);
+        if let Some(Transitional { previous, members, .. }) = &change
+            && let Some(old) = self.rings.get(previous)
+        {
+            let strangers = members.iter().filter(|node| !old.came_from.contains_key(node));
+            for &node in strangers.filter(|node| regular.members.contains(node)) {
+                self.unseen.insert((*previous, node), Unseen { at: record.at, by: life, to: ring });
+            }
+        }
+        let formation = self.rings.entry(ring, Formation::default);
+        formation.came_from.insert(life.node, cluster.regular(life).map(|regular| regular.ring));
+        formation.said.extend(change.map(|change| (life, change.previous, change.members)));
+        match formation.contradiction() {
+            Some(what) => violated("M4", record.at, format!("into {ring}, {what}")),
+            None => Ok(()),
+        }
+    }
+
+    fn end(&mut self, _: Duration) -> Result<(), Violation> {
+        match self.unseen.pop_first() {
+            Some(((from, node), Unseen { at, by, .. })) => violated(
+                "M4",
+                at,
+                format!("{by} left {from}: {node} is said to come along, but was never there"),
+            ),
+            None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -68,7 +123,7 @@ mod tests {
         for (node, along) in [(1, &[1, 2][..]), (2, &[1, 2]), (3, &[3])] {
             story.install(node, "1.c", &[1, 2, 3], along);
         }
-        story.is_right(check);
+        story.is_right(ExactTransitional::default());
     }
 
     #[test]
@@ -82,8 +137,9 @@ mod tests {
             story.install(2, "1.c", &[1, 2], &[2]);
             story
         };
-        restart(&[1]).is_right(check);
-        restart(&[1, 2]).is_wrong(check, "2 is said to come along, but came from Some(2.5)");
+        restart(&[1]).is_right(ExactTransitional::default());
+        restart(&[1, 2])
+            .is_wrong(ExactTransitional::default(), "2 is said to come along, but came from Some(2.5)");
     }
 
     #[test]
@@ -91,7 +147,7 @@ mod tests {
         let mut story = Story::ring(2);
         story.install(1, "1.8", &[1, 2], &[1]);
         story.install(2, "1.8", &[1, 2], &[2]);
-        story.is_wrong(check, "2 came along, but is not said to");
+        story.is_wrong(ExactTransitional::default(), "2 came along, but is not said to");
     }
 
     #[test]
@@ -101,7 +157,7 @@ mod tests {
         story.install(1, "1.8", &[1, 2, 3], &[1, 2]);
         story.install(2, "1.8", &[1, 2, 3], &[1, 2, 3]);
         story.crash(3);
-        story.is_wrong(check, "with {1, 2, 3}, and 1#1 with {1, 2}");
+        story.is_wrong(ExactTransitional::default(), "with {1, 2, 3}, and 1#1 with {1, 2}");
     }
 
     #[test]
@@ -109,6 +165,6 @@ mod tests {
         let mut story = Story::new(2);
         story.install(1, "1.4", &[1], &[]);
         story.install(1, "1.8", &[1, 2], &[1, 2]);
-        story.is_wrong(check, "2 is said to come along, but was never there");
+        story.is_wrong(ExactTransitional::default(), "2 is said to come along, but was never there");
     }
 }

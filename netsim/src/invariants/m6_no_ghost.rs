@@ -31,7 +31,7 @@ mod tests {
         story.commit(1, "1.8", &[1, 2], 1);
         story.commit(2, "1.8", &[1, 2], 2);
         story.install(1, "1.8", &[1, 2], &[]);
-        story.is_right_online(NoGhost);
+        story.is_right(NoGhost);
     }
 
     #[test]
@@ -39,6 +39,6 @@ mod tests {
         let mut story = Story::new(2);
         story.commit(1, "1.8", &[1, 2], 1);
         story.install(1, "1.8", &[1, 2], &[]);
-        story.is_wrong_online(NoGhost, "1#1 installs 1.8 with 2, who took no part in it");
+        story.is_wrong(NoGhost, "1#1 installs 1.8 with 2, who took no part in it");
     }
 }

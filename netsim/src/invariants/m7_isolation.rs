@@ -53,17 +53,17 @@ mod tests {
 
     #[test]
     fn strangers_are_not_considered() {
-        join(&[1, 2]).is_right_online(Isolation);
-        join(&[1, 2, 1000]).is_wrong_online(Isolation, "to 1#1, 1000 is considered, a stranger");
+        join(&[1, 2]).is_right(Isolation);
+        join(&[1, 2, 1000]).is_wrong(Isolation, "to 1#1, 1000 is considered, a stranger");
     }
 
     #[test]
     fn nor_members_nor_heard() {
         let mut story = Story::ring(2);
         story.install(1, "1.8", &[1, 2, 7], &[1, 2]);
-        story.is_wrong_online(Isolation, "to 1#1, 7 is a member, a stranger");
+        story.is_wrong(Isolation, "to 1#1, 7 is a member, a stranger");
         let mut story = Story::ring(2);
         story.deliver_as(1, 2, 1, 1, |delivered| delivered.from = id(7));
-        story.is_wrong_online(Isolation, "to 1#1, 7 is heard, a stranger");
+        story.is_wrong(Isolation, "to 1#1, 7 is heard, a stranger");
     }
 }

@@ -76,18 +76,17 @@ mod tests {
     #[test]
     fn states_follow_each_other() {
         use Phase::{Commit, Gather, Left, Operational, Recovery};
-        through(&[Gather, Commit, Recovery, Operational, Gather, Commit, Gather, Left])
-            .is_right_online(Transitions);
-        through(&[Gather, Recovery]).is_wrong_online(Transitions, "1#1 goes from gather to recovery");
-        through(&[Commit, Operational]).is_wrong_online(Transitions, "1#1 goes from commit to operational");
-        through(&[Operational, Left, Gather]).is_wrong_online(Transitions, "1#1 goes from left to gather");
+        through(&[Gather, Commit, Recovery, Operational, Gather, Commit, Gather, Left]).is_right(Transitions);
+        through(&[Gather, Recovery]).is_wrong(Transitions, "1#1 goes from gather to recovery");
+        through(&[Commit, Operational]).is_wrong(Transitions, "1#1 goes from commit to operational");
+        through(&[Operational, Left, Gather]).is_wrong(Transitions, "1#1 goes from left to gather");
     }
 
     #[test]
     fn a_state_lasts_until_the_next() {
         let mut story = through(&[Phase::Gather, Phase::Commit]);
         story.phase(1, Phase::Recovery, Phase::Operational);
-        story.is_wrong_online(Transitions, "having been in Some(Commit)");
+        story.is_wrong(Transitions, "having been in Some(Commit)");
     }
 
     #[test]
@@ -98,12 +97,12 @@ mod tests {
         for what in [accept(), send()] {
             let mut story = through(&[Phase::Commit, Phase::Recovery]);
             story.record(1, what);
-            story.is_right_online(Transitions);
+            story.is_right(Transitions);
         }
         for (what, because) in [(accept(), "accepts token 0 of 1.4 in gather"), (send(), "sends token")] {
             let mut story = through(&[Phase::Operational, Phase::Gather]);
             story.record(1, what);
-            story.is_wrong_online(Transitions, because);
+            story.is_wrong(Transitions, because);
         }
     }
 
@@ -113,6 +112,6 @@ mod tests {
         let failed = vec![id(1)];
         let join = Join { from: id(1), leave: false, ring_seq: 4, proc: vec![id(1), id(2)], failed };
         story.record(1, What::Inside(Inside::JoinSent(Box::new(join))));
-        story.is_wrong_online(Transitions, "1#1 calls itself failed");
+        story.is_wrong(Transitions, "1#1 calls itself failed");
     }
 }

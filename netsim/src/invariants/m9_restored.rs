@@ -17,7 +17,7 @@ pub(super) struct Restored {
 
 impl Restored {
     fn compare(&self, life: Life, from: Phase, now: &Standing, cluster: &Cluster) -> Result<(), String> {
-        let installed = cluster.place(life).and_then(|place| place.installed);
+        let installed = cluster.regular(life).map(|regular| regular.ring);
         if let Some(installed) = installed.filter(|installed| *installed != now.ring) {
             return Err(format!("has {}, and installed {installed}", now.ring));
         }
@@ -83,12 +83,11 @@ mod tests {
 
     #[test]
     fn what_fails_changes_nothing() {
-        failed(|_| {}).is_right_online(Restored::default());
-        failed(|now| now.ring = ring("1.8"))
-            .is_wrong_online(Restored::default(), "has 1.8, and installed 1.4");
-        failed(|now| now.delivered = Seq::new(2)).is_wrong_online(Restored::default(), "after Standing");
-        failed(|now| now.high = Seq::new(2)).is_wrong_online(Restored::default(), "after Standing");
+        failed(|_| {}).is_right(Restored::default());
+        failed(|now| now.ring = ring("1.8")).is_wrong(Restored::default(), "has 1.8, and installed 1.4");
+        failed(|now| now.delivered = Seq::new(2)).is_wrong(Restored::default(), "after Standing");
+        failed(|now| now.high = Seq::new(2)).is_wrong(Restored::default(), "after Standing");
         failed(|now| now.aru = Seq::new(2))
-            .is_wrong_online(Restored::default(), "has 1.4 up to 2, and took in up to 3");
+            .is_wrong(Restored::default(), "has 1.4 up to 2, and took in up to 3");
     }
 }

@@ -13,8 +13,8 @@
 //! H4, that the same seed is the same run, is for whoever runs it twice. Q4, Q6 and D4 to D6 are about options that
 //! members may have (two_node, wait_for_all) and about leases: there are none yet, so there is nothing to look at.
 //!
-//! Each is a function from a [`History`] to a verdict, or looks at it line by line while the run goes on, and knows nothing
-//! of how the history came about.
+//! Each looks at a history line by line, while the run goes on or afterwards, and knows nothing of how the history came
+//! about. What it remembers does not grow with the length of the run.
 
 mod cluster;
 mod d1_one_dc;
@@ -36,6 +36,7 @@ mod m6_no_ghost;
 mod m7_isolation;
 mod m8_transitions;
 mod m9_restored;
+mod messages;
 mod q1_quorate_rings_meet;
 mod q2_agreed_quorum;
 mod q3_expected_votes;
@@ -76,7 +77,7 @@ use quorate_membership::config::TotemConfig;
 
 use self::cluster::Cluster;
 use crate::History;
-use crate::history::Record;
+use crate::history::{Record, What};
 
 /// An invariant did not hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,94 +96,121 @@ impl fmt::Display for Violation {
     }
 }
 
-type Property = fn(&History) -> Result<(), Violation>;
-
-/// The simpler a property, the sooner it is looked at: when much is wrong, the simplest tells most.
-const ALL: [Property; 26] = [
-    h1_no_panic::check,
-    s5_self_inclusion::check,
-    s6_shape::check,
-    m2_ring_ids_rise::check,
-    m3_agreed_members::check,
-    m4_exact_transitional::check,
-    m5_representative::check,
-    s1_no_creation::check,
-    s2_no_duplication::check,
-    s3_content::check,
-    s4_containment::check,
-    s9_sender_order::check,
-    s10_causality::check,
-    s11_agreed_order::check,
-    s12_total_order::check,
-    s8_virtual_synchrony::check,
-    s15_safe_to_the_end::check,
-    s7_self_delivery::check,
-    q5_order_of_notices::check,
-    q2_agreed_quorum::check,
-    q3_expected_votes::check,
-    q1_quorate_rings_meet::check,
-    d1_one_dc::check,
-    d2_agreed_dc::check,
-    d3_terms_rise::check,
-    d7_elections_end::check,
-];
-
-/// Checks a history against all of them.
+/// Checks a history against all of them that are about what applications see; the others are about what goes on below,
+/// and are looked at while the core engine runs.
 ///
 /// # Errors
 /// The first that does not hold.
 pub fn check(history: &History) -> Result<(), Violation> {
-    ALL.iter().try_for_each(|holds| holds(history))
+    let mut checker = Checker::outside(history.nodes().clone());
+    history.records().iter().try_for_each(|record| checker.see(record))?;
+    checker.end(history.ended_at())
 }
 
-/// A property that is looked at line by line while the run goes on. What it remembers must not grow with the length of
-/// the run.
+/// A property. What it remembers must not grow with the length of the run.
 trait Online {
     /// The next line of the history, and what was known before it.
     ///
     /// # Errors
     /// If the property no longer holds.
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation>;
+
+    /// The run has ended.
+    ///
+    /// # Errors
+    /// If something that should have come did not.
+    fn end(&mut self, _at: Duration) -> Result<(), Violation> {
+        Ok(())
+    }
 }
 
-/// All properties that are looked at line by line.
+/// Those that are about what applications see. The simpler a property, the sooner it is looked at: when much is wrong,
+/// the simplest tells most.
+fn outside() -> Vec<Box<dyn Online>> {
+    vec![
+        Box::new(h1_no_panic::NoPanic),
+        Box::new(s5_self_inclusion::SelfInclusion),
+        Box::new(s6_shape::Shape::default()),
+        Box::new(m2_ring_ids_rise::RingIdsRise::default()),
+        Box::new(m3_agreed_members::AgreedMembers::default()),
+        Box::new(m4_exact_transitional::ExactTransitional::default()),
+        Box::new(m5_representative::Representative),
+        Box::new(s1_no_creation::NoCreation),
+        Box::new(s2_no_duplication::NoDuplication),
+        Box::new(s3_content::SameContent),
+        Box::new(s4_containment::Containment),
+        Box::new(s9_sender_order::SenderOrder),
+        Box::new(s10_causality::Causality),
+        Box::new(s11_agreed_order::AgreedOrder::default()),
+        Box::new(s12_total_order::TotalOrder::default()),
+        Box::new(s8_virtual_synchrony::VirtualSynchrony::default()),
+        Box::new(s15_safe_to_the_end::SafeToTheEnd::default()),
+        Box::new(s7_self_delivery::SelfDelivery::default()),
+        Box::new(q5_order_of_notices::OrderOfNotices::default()),
+        Box::new(q2_agreed_quorum::AgreedQuorum::default()),
+        Box::new(q3_expected_votes::ExpectedVotes::default()),
+        Box::new(q1_quorate_rings_meet::QuorateRingsMeet::default()),
+        Box::new(d1_one_dc::OneDc::default()),
+        Box::new(d2_agreed_dc::AgreedDc::default()),
+        Box::new(d3_terms_rise::TermsRise::default()),
+        Box::new(d7_elections_end::ElectionsEnd::default()),
+    ]
+}
+
+/// Those that are about what goes on below.
+fn inside() -> Vec<Box<dyn Online>> {
+    vec![
+        Box::new(m8_transitions::Transitions),
+        Box::new(t1_one_token::OneToken::default()),
+        Box::new(t2_fields::Fields::default()),
+        Box::new(t3_numbering::Numbering::default()),
+        Box::new(t4_stability::Stability),
+        Box::new(t5_retrievable::Retrievable),
+        Box::new(t6_window::Window::default()),
+        Box::new(t7_requests::Requests),
+        Box::new(t8_idle_cost::IdleCost::default()),
+        Box::new(m1_unique_rings::UniqueRings::default()),
+        Box::new(m6_no_ghost::NoGhost),
+        Box::new(m7_isolation::Isolation),
+        Box::new(m9_restored::Restored::default()),
+        Box::new(s13_holes::Holes::default()),
+        Box::new(s14_safe::Safe),
+        Box::new(s16_no_loss::NoLoss::default()),
+        Box::new(h2_memory::Memory),
+        Box::new(h3_work::Work),
+        Box::new(h5_timers::Timers),
+        Box::new(h6_persisted::Persisted::default()),
+        Box::new(h7_silent::Silent::default()),
+    ]
+}
+
+/// Looks at a run line by line.
 pub(crate) struct Checker {
-    properties: Vec<Box<dyn Online>>,
+    outside: Vec<Box<dyn Online>>,
+    inside: Vec<Box<dyn Online>>,
     cluster: Cluster,
 }
 
 impl Checker {
-    /// One of a cluster whose nodes have all this configuration, and this node list.
-    pub(crate) fn new(totem: &TotemConfig, listed: Option<BTreeSet<NodeId>>) -> Self {
-        let properties: [Box<dyn Online>; 21] = [
-            Box::new(m8_transitions::Transitions),
-            Box::new(t1_one_token::OneToken::default()),
-            Box::new(t2_fields::Fields::default()),
-            Box::new(t3_numbering::Numbering::default()),
-            Box::new(t4_stability::Stability),
-            Box::new(t5_retrievable::Retrievable),
-            Box::new(t6_window::Window::default()),
-            Box::new(t7_requests::Requests),
-            Box::new(t8_idle_cost::IdleCost::default()),
-            Box::new(m1_unique_rings::UniqueRings::default()),
-            Box::new(m6_no_ghost::NoGhost),
-            Box::new(m7_isolation::Isolation),
-            Box::new(m9_restored::Restored::default()),
-            Box::new(s13_holes::Holes::default()),
-            Box::new(s14_safe::Safe),
-            Box::new(s16_no_loss::NoLoss::default()),
-            Box::new(h2_memory::Memory),
-            Box::new(h3_work::Work),
-            Box::new(h5_timers::Timers),
-            Box::new(h6_persisted::Persisted::default()),
-            Box::new(h7_silent::Silent::default()),
-        ];
-        Self { properties: properties.into(), cluster: Cluster::new(totem, listed) }
+    /// For all properties, in a cluster of these nodes, which have all this configuration and this node list.
+    pub(crate) fn new(
+        nodes: BTreeSet<NodeId>,
+        totem: &TotemConfig,
+        listed: Option<BTreeSet<NodeId>>,
+    ) -> Self {
+        Self { outside: outside(), inside: inside(), cluster: Cluster::new(nodes, totem, listed) }
     }
 
-    /// One that looks at nothing.
+    /// For what applications see.
+    fn outside(nodes: BTreeSet<NodeId>) -> Self {
+        let cluster = Cluster::new(nodes, &TotemConfig::default(), None);
+        Self { outside: outside(), inside: Vec::new(), cluster }
+    }
+
+    /// For nothing.
     pub(crate) fn blind() -> Self {
-        Self { properties: Vec::new(), cluster: Cluster::new(&TotemConfig::default(), None) }
+        let cluster = Cluster::new(BTreeSet::new(), &TotemConfig::default(), None);
+        Self { outside: Vec::new(), inside: Vec::new(), cluster }
     }
 
     /// The next line of the history.
@@ -190,12 +218,24 @@ impl Checker {
     /// # Errors
     /// The first property that does not hold.
     pub(crate) fn see(&mut self, record: &Record) -> Result<(), Violation> {
-        if self.properties.is_empty() {
+        if self.outside.is_empty() {
             return Ok(());
         }
-        self.properties.iter_mut().try_for_each(|property| property.see(record, &self.cluster))?;
-        self.cluster.learn(record);
+        let Self { outside, inside, cluster } = self;
+        if !matches!(record.what, What::Inside(_)) {
+            outside.iter_mut().try_for_each(|property| property.see(record, cluster))?;
+        }
+        inside.iter_mut().try_for_each(|property| property.see(record, cluster))?;
+        cluster.learn(record);
         Ok(())
+    }
+
+    /// The run has ended.
+    ///
+    /// # Errors
+    /// The first property that does not hold.
+    pub(crate) fn end(&mut self, at: Duration) -> Result<(), Violation> {
+        self.outside.iter_mut().chain(&mut self.inside).try_for_each(|property| property.end(at))
     }
 }
 

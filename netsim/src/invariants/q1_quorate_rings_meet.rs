@@ -4,28 +4,31 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_membership::{NodeId, RingId};
 
-use super::{Violation, violated};
-use crate::History;
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Record, What};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let mut quorate: BTreeMap<RingId, &BTreeSet<NodeId>> = BTreeMap::new();
-    for stated in history.statuses() {
-        let Some(regular) = stated.regular.filter(|_| stated.status.quorate) else { continue };
-        if quorate.contains_key(&regular.ring) {
-            continue;
+/// Each set of members that was quorate, and the first ring that it was in: there are fewer sets than rings.
+#[derive(Default)]
+pub(super) struct QuorateRingsMeet(BTreeMap<BTreeSet<NodeId>, RingId>);
+
+impl Online for QuorateRingsMeet {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Status(status)) = (record.life, &record.what) else { return Ok(()) };
+        let Some(regular) = cluster.regular(life).filter(|_| status.quorate) else { return Ok(()) };
+        if self.0.contains_key(&regular.members) {
+            return Ok(());
         }
-        for (ring, members) in &quorate {
-            if regular.members.is_disjoint(members) {
-                let what = format!(
-                    "{ring} of {members:?} and {} of {:?} are quorate, and nobody is in both",
-                    regular.ring, regular.members
-                );
-                return violated("Q1", stated.at, what);
-            }
+        if let Some((members, ring)) = self.0.iter().find(|(members, _)| regular.members.is_disjoint(members))
+        {
+            let (here, ours) = (regular.ring, &regular.members);
+            let what =
+                format!("{ring} of {members:?} and {here} of {ours:?} are quorate, and nobody is in both");
+            return violated("Q1", record.at, what);
         }
-        quorate.insert(regular.ring, &regular.members);
+        self.0.insert(regular.members.clone(), regular.ring);
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -41,9 +44,12 @@ mod tests {
         story.settle(1);
         story.install(4, "4.8", &[4, 5], &[4, 5]);
         story.settle(4);
-        story.is_right(check);
+        story.is_right(QuorateRingsMeet::default());
         story.install(5, "4.c", &[4, 5], &[4, 5]);
         story.settle_as(5, |status| status.quorate = true);
-        story.is_wrong(check, "1.8 of {1, 2, 3} and 4.c of {4, 5} are quorate, and nobody is in both");
+        story.is_wrong(
+            QuorateRingsMeet::default(),
+            "1.8 of {1, 2, 3} and 4.c of {4, 5} are quorate, and nobody is in both",
+        );
     }
 }

@@ -1,56 +1,53 @@
 //! Q2: a status speaks of the ring that the node is in; until that is settled it knows no quorum; and then all members
 //! count the same votes, which are those that there are.
 
-use std::collections::BTreeMap;
+use quorate_membership::RingId;
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::Stated;
+use super::cluster::{Cluster, Recent};
+use super::{Online, Violation, violated};
+use crate::history::{Life, Record, What};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let cluster = history.nodes().len() as u32;
-    let mut rings = BTreeMap::new();
-    for Stated { at, life, regular, status } in history.statuses() {
-        let wrong = |what: String| violated("Q2", at, format!("{life}: {what}"));
+/// Votes present, votes expected, votes needed, and whether there are enough.
+type Counted = (u32, Option<u32>, Option<u32>, bool);
+
+/// Who counted first in each ring.
+#[derive(Default)]
+pub(super) struct AgreedQuorum(Recent<RingId, (Life, Counted)>);
+
+impl Online for AgreedQuorum {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Status(status)) = (record.life, &record.what) else { return Ok(()) };
+        let regular = cluster.regular(life);
+        let wrong = |what: String| violated("Q2", record.at, format!("{life}: {what}"));
         // Who leaves is in no ring any more just before it says so.
         let leaves = status.ring.is_none() && !status.settled;
-        if status.ring != regular.map(|regular| regular.ring) && !leaves {
-            return wrong(format!(
-                "a status of {:?} in {:?}",
-                status.ring,
-                regular.map(|regular| regular.ring)
-            ));
+        let here = regular.map(|regular| regular.ring);
+        if status.ring != here && !leaves {
+            return wrong(format!("a status of {:?} in {here:?}", status.ring));
         }
         if status.quorate != status.inquorate.is_none() {
             return wrong(format!("quorate is {}, and why not: {:?}", status.quorate, status.inquorate));
         }
         if !status.settled {
-            if status.quorate || status.dc.is_some() || status.term.is_some() {
-                return wrong("quorum or a dc before the ring is settled".to_owned());
-            }
-            continue;
+            return match status.quorate || status.dc.is_some() || status.term.is_some() {
+                true => wrong("quorum or a dc before the ring is settled".to_owned()),
+                false => Ok(()),
+            };
         }
         let Some(regular) = regular else { return wrong("settled without a ring".to_owned()) };
 
-        let votes = regular.members.len() as u32;
-        let quorum = cluster / 2 + 1;
+        let (votes, all) = (regular.members.len() as u32, cluster.nodes.len() as u32);
+        let quorum = all / 2 + 1;
         let counted = (status.total_votes, status.expected_votes, status.quorum, status.quorate);
-        let (first, theirs) = *rings.entry(regular.ring).or_insert((life, counted));
+        let wrong =
+            |what| wrong(format!("{counted:?} votes, expected, quorum, quorate in {}, {what}", regular.ring));
+        let (first, theirs) = *self.0.entry(regular.ring, || (life, counted));
         if theirs != counted {
-            return wrong(format!(
-                "{counted:?} votes, expected, quorum, quorate in {}, and {theirs:?} for {first}",
-                regular.ring
-            ));
+            return wrong(format!("and {theirs:?} for {first}"));
         }
-        let right = (votes, Some(cluster), Some(quorum), votes >= quorum);
-        if counted != right {
-            return wrong(format!(
-                "{counted:?} votes, expected, quorum, quorate in {}, not {right:?}",
-                regular.ring
-            ));
-        }
+        let right = (votes, Some(all), Some(quorum), votes >= quorum);
+        if counted == right { Ok(()) } else { wrong(format!("not {right:?}")) }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -72,9 +69,11 @@ mod tests {
 
     #[test]
     fn members_count_alike() {
-        settled(|_| {}).is_right(check);
-        settled(|status| status.total_votes = 2).is_wrong(check, "2#1: (2, Some(3), Some(2), true) votes");
-        settled(|status| status.quorum = None).is_wrong(check, "(3, Some(3), None, true) votes");
+        settled(|_| {}).is_right(AgreedQuorum::default());
+        settled(|status| status.total_votes = 2)
+            .is_wrong(AgreedQuorum::default(), "2#1: (2, Some(3), Some(2), true) votes");
+        settled(|status| status.quorum = None)
+            .is_wrong(AgreedQuorum::default(), "(3, Some(3), None, true) votes");
     }
 
     #[test]
@@ -85,18 +84,19 @@ mod tests {
             status.quorate = true;
             status.inquorate = None;
         });
-        story.is_wrong(check, "not (2, Some(5), Some(3), false)");
+        story.is_wrong(AgreedQuorum::default(), "not (2, Some(5), Some(3), false)");
     }
 
     #[test]
     fn a_status_is_of_the_ring_one_is_in() {
         settled(|status| status.ring = Some(ring("1.8")))
-            .is_wrong(check, "a status of Some(1.8) in Some(1.4)");
+            .is_wrong(AgreedQuorum::default(), "a status of Some(1.8) in Some(1.4)");
     }
 
     #[test]
     fn there_is_no_quorum_before_the_ring_is_settled() {
-        settled(|status| status.settled = false).is_wrong(check, "quorum or a dc before the ring is settled");
+        settled(|status| status.settled = false)
+            .is_wrong(AgreedQuorum::default(), "quorum or a dc before the ring is settled");
     }
 
     #[test]
@@ -107,6 +107,6 @@ mod tests {
         story.record(3, What::Left(Cause::LeaveRequested));
         let status = Status { inquorate: Some(Inquorate::Unsettled), ..Status::default() };
         story.record(3, What::Status(Box::new(status)));
-        story.is_right(check);
+        story.is_right(AgreedQuorum::default());
     }
 }

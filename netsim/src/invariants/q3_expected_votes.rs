@@ -3,26 +3,29 @@
 
 use std::collections::BTreeMap;
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::{Life, Stated};
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Life, Record, What};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let mut latest: BTreeMap<Life, u32> = BTreeMap::new();
-    for Stated { at, life, status, .. } in history.statuses() {
-        let Some(expected) = status.expected_votes.filter(|_| status.settled) else { continue };
-        let wrong = |what| violated("Q3", at, format!("{life} expects {expected} votes: {what}"));
+#[derive(Default)]
+pub(super) struct ExpectedVotes(BTreeMap<Life, u32>);
+
+impl Online for ExpectedVotes {
+    fn see(&mut self, record: &Record, _: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Status(status)) = (record.life, &record.what) else { return Ok(()) };
+        let Some(expected) = status.expected_votes.filter(|_| status.settled) else { return Ok(()) };
+        let wrong = |what| violated("Q3", record.at, format!("{life} expects {expected} votes: {what}"));
         if expected < status.total_votes {
             return wrong(format!("{} are present", status.total_votes));
         }
         if status.quorum != Some(expected / 2 + 1) {
             return wrong(format!("{:?} are needed", status.quorum));
         }
-        if let Some(before) = latest.insert(life, expected).filter(|before| expected < *before) {
-            return wrong(format!("after {before}"));
+        match self.0.insert(life, expected).filter(|before| expected < *before) {
+            Some(before) => wrong(format!("after {before}")),
+            None => Ok(()),
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -34,16 +37,16 @@ mod tests {
     fn expected_are_as_many_as_are_present_or_more() {
         let mut story = Story::ring(3);
         story.settle(1);
-        story.is_right(check);
+        story.is_right(ExpectedVotes::default());
         story.settle_as(2, |status| (status.expected_votes, status.quorum) = (Some(2), Some(2)));
-        story.is_wrong(check, "2#1 expects 2 votes: 3 are present");
+        story.is_wrong(ExpectedVotes::default(), "2#1 expects 2 votes: 3 are present");
     }
 
     #[test]
     fn more_than_half_are_needed() {
         let mut story = Story::ring(4);
         story.settle_as(1, |status| status.quorum = Some(2));
-        story.is_wrong(check, "1#1 expects 4 votes: Some(2) are needed");
+        story.is_wrong(ExpectedVotes::default(), "1#1 expects 4 votes: Some(2) are needed");
     }
 
     #[test]
@@ -52,6 +55,6 @@ mod tests {
         story.settle(1);
         story.install(1, "1.8", &[1], &[1]);
         story.settle_as(1, |status| (status.expected_votes, status.quorum) = (Some(1), Some(1)));
-        story.is_wrong(check, "1#1 expects 1 votes: after 3");
+        story.is_wrong(ExpectedVotes::default(), "1#1 expects 1 votes: after 3");
     }
 }

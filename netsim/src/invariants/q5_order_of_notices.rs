@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use quorate_membership::RingId;
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::{Life, What};
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Life, Record, What};
 
 /// What a life has been told.
 #[derive(Default)]
@@ -61,15 +61,21 @@ impl Told {
     }
 }
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let mut lives: BTreeMap<Life, Told> = BTreeMap::new();
-    for record in history.records() {
-        let Some(life) = record.life else { continue };
-        if let Err(why) = lives.entry(life).or_default().hear(&record.what) {
-            return violated("Q5", record.at, format!("{life}: {} {why}", record.what));
+#[derive(Default)]
+pub(super) struct OrderOfNotices(BTreeMap<Life, Told>);
+
+impl Online for OrderOfNotices {
+    fn see(&mut self, record: &Record, _: &Cluster) -> Result<(), Violation> {
+        let Some(life) = record.life else { return Ok(()) };
+        if record.what == What::Crashed {
+            self.0.remove(&life);
+            return Ok(());
+        }
+        match self.0.entry(life).or_default().hear(&record.what) {
+            Err(why) => violated("Q5", record.at, format!("{life}: {} {why}", record.what)),
+            Ok(()) => Ok(()),
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -103,7 +109,7 @@ mod tests {
         story.record(1, unsettled(Some("1.8")));
         story.record(1, unsettled(None));
         story.record(1, What::Left(Cause::LeaveRequested));
-        story.is_right(check);
+        story.is_right(OrderOfNotices::default());
     }
 
     #[test]
@@ -111,11 +117,11 @@ mod tests {
         let mut story = settled();
         story.install(1, "1.8", &[1], &[1]);
         story.settle(1);
-        story.is_wrong(check, "1#1: synced 1.8 comes before the status that is due");
+        story.is_wrong(OrderOfNotices::default(), "1#1: synced 1.8 comes before the status that is due");
         let mut story = settled();
         story.install(1, "1.8", &[1], &[1]);
         story.record(1, unsettled(Some("1.4")));
-        story.is_wrong(check, "is not the status that is due");
+        story.is_wrong(OrderOfNotices::default(), "is not the status that is due");
     }
 
     #[test]
@@ -124,13 +130,13 @@ mod tests {
         story.install(1, "1.8", &[1], &[1]);
         story.record(1, unsettled(Some("1.8")));
         story.deliver(1, 2, 1, 1);
-        story.is_wrong(check, "comes before its ring is settled");
+        story.is_wrong(OrderOfNotices::default(), "comes before its ring is settled");
     }
 
     #[test]
     fn there_is_one_status_for_each_reason() {
         let mut story = settled();
         story.record(1, unsettled(Some("1.4")));
-        story.is_wrong(check, "is a status for no reason");
+        story.is_wrong(OrderOfNotices::default(), "is a status for no reason");
     }
 }

@@ -2,52 +2,28 @@
 //!
 //! Also behind a hole in a transitional configuration: who comes along has brought along what it had seen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Record, What};
 
-use quorate_membership::RingId;
+pub(super) struct Causality;
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::{Life, MessageId, What};
-
-/// What a life has seen of the ring it is in.
-#[derive(Default)]
-struct Seen {
-    ring: Option<RingId>,
-    messages: BTreeSet<MessageId>,
-    last: Option<MessageId>,
-}
-
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let mut lives: BTreeMap<Life, Seen> = BTreeMap::new();
-    // The ring in which a message was sent, and what its sender had seen last there; it had seen all before that too.
-    let mut causes: BTreeMap<MessageId, (RingId, MessageId)> = BTreeMap::new();
-    for record in history.records() {
-        let Some(life) = record.life else { continue };
-        let seen = lives.entry(life).or_default();
-        match &record.what {
-            What::Regular(regular) => *seen = Seen { ring: Some(regular.ring), ..Seen::default() },
-            What::Accepted { message, .. } => {
-                causes.extend(seen.ring.zip(seen.last).map(|cause| (*message, cause)));
+impl Online for Causality {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Delivered(delivered)) = (record.life, &record.what) else { return Ok(()) };
+        let Some(message) = delivered.message else { return Ok(()) };
+        let sent = cluster.messages.get(message).and_then(|known| known.sent.as_ref());
+        // The sender had seen all before its last message too.
+        match sent.and_then(|sent| sent.cause) {
+            Some((ring, cause)) if ring == delivered.ring && cluster.messages.lacks(life, cause) => {
+                let what = format!(
+                    "{life} got {message} in {ring} without {cause}, which its sender had seen there before"
+                );
+                violated("S10", record.at, what)
             }
-            What::Delivered(delivered) => {
-                let Some(message) = delivered.message else { continue };
-                if let Some((ring, cause)) = causes.get(&message)
-                    && *ring == delivered.ring
-                    && !seen.messages.contains(cause)
-                {
-                    let what = format!(
-                        "{life} got {message} in {ring} without {cause}, which its sender had seen there before"
-                    );
-                    return violated("S10", record.at, what);
-                }
-                seen.messages.insert(message);
-                seen.last = Some(message);
-            }
-            _ => {}
+            _ => Ok(()),
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -69,7 +45,7 @@ mod tests {
         let mut story = answered();
         story.deliver(1, 3, 1, 1);
         story.deliver(1, 2, 1, 2);
-        story.is_right(check);
+        story.is_right(Causality);
     }
 
     #[test]
@@ -77,7 +53,7 @@ mod tests {
         let mut story = answered();
         story.leave_ring(1, "1.8", &[1]);
         story.deliver(1, 2, 1, 2);
-        story.is_wrong(check, "1#1 got 2#1:1 in 1.4 without 3#1:1");
+        story.is_wrong(Causality, "1#1 got 2#1:1 in 1.4 without 3#1:1");
     }
 
     #[test]
@@ -87,6 +63,6 @@ mod tests {
             story.install(node, "1.8", &[1, 2], &[1, 2]);
         }
         story.deliver(1, 2, 1, 1);
-        story.is_right(check);
+        story.is_right(Causality);
     }
 }

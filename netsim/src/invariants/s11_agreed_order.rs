@@ -1,43 +1,83 @@
 //! S11: what nodes deliver in a ring's regular configuration are beginnings of one sequence, without a gap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use super::{Violation, violated};
-use crate::History;
+use quorate_membership::{RingId, Seq};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let mut longest = BTreeMap::new();
-    for (life, stays) in history.stays() {
-        for stay in stays {
-            let ring = stay.regular.ring;
-            for pair in stay.in_regular.windows(2) {
+use super::cluster::{Cluster, Recent};
+use super::messages::LAG;
+use super::{Online, Violation, violated};
+use crate::history::{Life, MessageId, Record, What};
+
+#[derive(Default)]
+pub(super) struct AgreedOrder {
+    rings: Recent<RingId, Sequence>,
+    places: BTreeMap<Life, Place>,
+}
+
+/// The longest sequence of a ring, without what everybody must have by now.
+struct Sequence {
+    first: Life,
+    dropped: u64,
+    messages: VecDeque<(Option<MessageId>, Seq)>,
+}
+
+/// How far a life is in its ring.
+#[derive(Default)]
+struct Place {
+    delivered: u64,
+    last: Option<Seq>,
+}
+
+impl Online for AgreedOrder {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let Some(life) = record.life else { return Ok(()) };
+        match &record.what {
+            What::Crashed => drop(self.places.remove(&life)),
+            What::Regular(_) => drop(self.places.insert(life, Place::default())),
+            What::Delivered(delivered) => {
+                let Some(place) = cluster.place(life).filter(|place| !place.in_transition) else {
+                    return Ok(());
+                };
+                let Some(ring) = place.installed() else { return Ok(()) };
+                let wrong = |what| violated("S11", record.at, what);
+                let (message, seq) = (delivered.message, delivered.seq);
+                let place = self.places.entry(life).or_default();
                 // Small messages share a number.
-                if pair[1].seq.before(pair[0].seq) {
-                    let what = format!("{life} got {} after {} of {ring}", pair[1].seq, pair[0].seq);
-                    return violated("S11", stay.until, what);
+                if let Some(last) = place.last.replace(seq).filter(|last| seq.before(*last)) {
+                    return wrong(format!("{life} got {seq} after {last} of {ring}"));
                 }
-            }
-            let (first, sequence) = longest.entry(ring).or_insert((life, Vec::new()));
-            for (n, delivered) in stay.in_regular.iter().enumerate() {
-                match sequence.get(n) {
-                    Some(known) if (delivered.message, delivered.seq) != *known => {
-                        let what = format!(
-                            "message {} of {ring} is at {} for {first} and at {} for {life}: {:?} and {:?}",
+                let sequence = self.rings.entry(ring, || Sequence {
+                    first: life,
+                    dropped: 0,
+                    messages: VecDeque::new(),
+                });
+                let n = place.delivered;
+                place.delivered += 1;
+                let Some(index) = n.checked_sub(sequence.dropped) else { return Ok(()) };
+                match sequence.messages.get(index as usize) {
+                    Some(&(theirs, at)) if (theirs, at) != (message, seq) => {
+                        let name = |message: Option<MessageId>| message.map(|message| message.to_string());
+                        return wrong(format!(
+                            "message {} of {ring} is at {at} for {} and at {seq} for {life}: {:?} and {:?}",
                             n + 1,
-                            known.1,
-                            delivered.seq,
-                            known.0.map(|message| message.to_string()),
-                            delivered.message.map(|message| message.to_string()),
-                        );
-                        return violated("S11", stay.until, what);
+                            sequence.first,
+                            name(theirs),
+                            name(message),
+                        ));
                     }
                     Some(_) => {}
-                    None => sequence.push((delivered.message, delivered.seq)),
+                    None => sequence.messages.push_back((message, seq)),
+                }
+                while sequence.messages.front().is_some_and(|(_, first)| first.distance_to(seq) > LAG) {
+                    sequence.messages.pop_front();
+                    sequence.dropped += 1;
                 }
             }
+            _ => {}
         }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -52,7 +92,7 @@ mod tests {
             story.deliver(1, 1, number, seq);
         }
         story.deliver(2, 1, 1, 5);
-        story.is_right(check);
+        story.is_right(AgreedOrder::default());
     }
 
     #[test]
@@ -61,7 +101,7 @@ mod tests {
         story.deliver(1, 1, 1, 5);
         story.deliver(1, 2, 1, 6);
         story.deliver(2, 2, 1, 6);
-        story.is_wrong(check, "message 1 of 1.4 is at 5 for 1#1 and at 6 for 2#1");
+        story.is_wrong(AgreedOrder::default(), "message 1 of 1.4 is at 5 for 1#1 and at 6 for 2#1");
     }
 
     #[test]
@@ -69,8 +109,8 @@ mod tests {
         let mut story = Story::ring(1);
         story.deliver(1, 1, 1, u32::MAX);
         story.deliver(1, 1, 2, 0);
-        story.is_right(check);
+        story.is_right(AgreedOrder::default());
         story.deliver(1, 1, 3, u32::MAX - 1);
-        story.is_wrong(check, "1#1 got 4294967294 after 0 of 1.4");
+        story.is_wrong(AgreedOrder::default(), "1#1 got 4294967294 after 0 of 1.4");
     }
 }

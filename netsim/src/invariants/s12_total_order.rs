@@ -1,77 +1,93 @@
 //! S12: messages and configurations have one order of which every node sees a part: nobody sees two of them the other way
 //! round, also not by way of others, in other rings and after they have met again.
+//!
+//! One such order is known: by ring, by number there, by place within the frame. So it is enough that what each node
+//! sees rises in it, and that each message has one place in it for all.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use quorate_membership::RingId;
+use quorate_membership::{RingId, Seq};
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::{Life, MessageId, What};
+use super::cluster::{Cluster, Recent};
+use super::messages::LAG;
+use super::{Online, Violation, violated};
+use crate::history::{Life, MessageId, Record, What};
 
-/// What has a place in the order.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Point {
-    Message(MessageId),
-    /// The end of one ring on the way to another.
-    Transitional(RingId, RingId),
-    Regular(RingId),
+#[derive(Default)]
+pub(super) struct TotalOrder {
+    last: BTreeMap<Life, Last>,
+    /// The order of the messages that share a frame, where somebody saw more than one of them.
+    frames: Recent<(RingId, u32), Vec<MessageId>, { LAG as usize }>,
 }
 
-impl fmt::Display for Point {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Message(message) => write!(f, "message {message}"),
-            Self::Transitional(from, to) => write!(f, "the transition from {from} to {to}"),
-            Self::Regular(ring) => write!(f, "ring {ring}"),
-        }
-    }
+/// What a life has seen last.
+#[derive(Clone, Copy)]
+struct Last {
+    ring: RingId,
+    message: Option<(Seq, MessageId)>,
 }
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let mut points: Vec<Point> = Vec::new();
-    let mut places: BTreeMap<Point, usize> = BTreeMap::new();
-    // What comes right after each point somewhere.
-    let mut after: Vec<Vec<usize>> = Vec::new();
-    let mut last: BTreeMap<Life, usize> = BTreeMap::new();
-    for record in history.records() {
-        let Some(life) = record.life else { continue };
-        let point = match &record.what {
-            What::Regular(regular) => Point::Regular(regular.ring),
-            What::Transitional(change) => Point::Transitional(change.previous, change.ring),
-            What::Delivered(delivered) => match delivered.message {
-                Some(message) => Point::Message(message),
-                None => continue,
-            },
-            _ => continue,
-        };
-        let place = *places.entry(point).or_insert_with(|| {
-            points.push(point);
-            after.push(Vec::new());
-            points.len() - 1
-        });
-        if let Some(before) = last.insert(life, place)
-            && !after[before].contains(&place)
-        {
-            after[before].push(place);
-        }
-    }
-    // Takes away what nothing comes before, as long as there is such a point.
-    let mut before = vec![0; points.len()];
-    after.iter().flatten().for_each(|&place| before[place] += 1);
-    let mut first: Vec<usize> = (0..points.len()).filter(|&place| before[place] == 0).collect();
-    while let Some(place) = first.pop() {
-        for &next in &after[place] {
-            before[next] -= 1;
-            if before[next] == 0 {
-                first.push(next);
+impl TotalOrder {
+    /// Whether the one message may come after the other in the same frame.
+    fn follows(&mut self, frame: (RingId, u32), before: MessageId, message: MessageId) -> bool {
+        let order = self.frames.entry(frame, || vec![before]);
+        let place = |wanted: MessageId| order.iter().position(|message| *message == wanted);
+        match (place(before), place(message)) {
+            (Some(first), Some(second)) => first < second,
+            // Who lacks the beginning of a long message lacks its end too, and sees only what comes behind that.
+            (Some(first), None) => {
+                order.insert(first + 1, message);
+                true
+            }
+            (None, Some(second)) => {
+                order.insert(second, before);
+                true
+            }
+            (None, None) => {
+                order.extend([before, message]);
+                true
             }
         }
     }
-    let circle = (0..points.len()).find(|&place| before[place] > 0);
-    let Some(circle) = circle else { return Ok(()) };
-    violated("S12", history.ended_at(), format!("{} comes before itself, by way of others", points[circle]))
+}
+
+impl Online for TotalOrder {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let Some(life) = record.life else { return Ok(()) };
+        let wrong = |what| violated("S12", record.at, what);
+        match &record.what {
+            What::Crashed => drop(self.last.remove(&life)),
+            What::Regular(regular) => {
+                let ring = regular.ring;
+                let before = self.last.insert(life, Last { ring, message: None });
+                if let Some(before) = before.filter(|before| before.ring.seq >= ring.seq) {
+                    return wrong(format!("{life} saw ring {ring} after ring {}", before.ring));
+                }
+            }
+            What::Delivered(delivered) => {
+                let Some(message) = delivered.message else { return Ok(()) };
+                let (ring, seq) = (delivered.ring, delivered.seq);
+                if let Some((there, at)) = cluster.messages.get(message).and_then(|known| known.place)
+                    && (there, at) != (ring, seq)
+                {
+                    return wrong(format!(
+                        "{life} saw {message} at {seq} of {ring}, others at {at} of {there}"
+                    ));
+                }
+                let before = self.last.insert(life, Last { ring, message: Some((seq, message)) });
+                let Some(before) = before else { return Ok(()) };
+                if before.ring != ring {
+                    return wrong(format!("{life} saw {message} of {ring} in {}", before.ring));
+                }
+                let Some((last, other)) = before.message else { return Ok(()) };
+                if seq.before(last) || (seq == last && !self.follows((ring, seq.get()), other, message)) {
+                    return wrong(format!("{life} saw {message} at {seq} of {ring} after {other} at {last}"));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -99,22 +115,45 @@ mod tests {
             story.install(node, "1.c", &[1, 2], &[node]);
             story.deliver(node, 1, 1, 1);
         }
-        story.is_right(check);
+        story.is_right(TotalOrder::default());
     }
 
     #[test]
     fn nobody_sees_two_messages_the_other_way_round() {
-        parted([3, 4], [4, 3]).is_wrong(check, "comes before itself, by way of others");
+        parted([3, 4], [4, 3]).is_wrong(TotalOrder::default(), "2#1 saw 3#1:1 at 3 of 1.4 after 4#1:1 at 4");
+    }
+
+    /// Each node sees two messages, one after the other, at these numbers.
+    fn by_way_of_others(at: [u32; 2]) -> Story {
+        let mut story = Story::ring(3);
+        for (node, first, second) in [(1, 1, 2), (2, 2, 3), (3, 3, 1)] {
+            story.deliver(node, first, 1, at[0]);
+            story.deliver(node, second, 1, at[1]);
+        }
+        story
     }
 
     #[test]
     fn not_by_way_of_others_either() {
+        by_way_of_others([1, 2])
+            .is_wrong(TotalOrder::default(), "2#1 saw 2#1:1 at 1 of 1.4, others at 2 of 1.4");
+    }
+
+    #[test]
+    fn messages_of_one_frame_have_an_order_too() {
+        by_way_of_others([1, 1])
+            .is_wrong(TotalOrder::default(), "3#1 saw 1#1:1 at 1 of 1.4 after 3#1:1 at 1");
+    }
+
+    #[test]
+    fn who_lacks_the_beginning_of_a_long_message_sees_the_rest_of_its_last_frame() {
         let mut story = Story::ring(3);
-        for (node, first, second) in [(1, 1, 2), (2, 2, 3), (3, 3, 1)] {
-            story.deliver(node, first, 1, 1);
-            story.deliver(node, second, 1, 2);
+        story.deliver(1, 3, 2, 4);
+        story.deliver(1, 3, 3, 4);
+        for number in [1, 2, 3] {
+            story.deliver(2, 3, number, 4);
         }
-        story.is_wrong(check, "comes before itself, by way of others");
+        story.is_right(TotalOrder::default());
     }
 
     #[test]
@@ -125,6 +164,6 @@ mod tests {
             story.install(node, "1.8", &[1, 2], &[1, 2]);
         }
         story.deliver(2, 1, 1, 1);
-        story.is_wrong(check, "comes before itself, by way of others");
+        story.is_wrong(TotalOrder::default(), "2#1 saw 1#1:1 at 1 of 1.8, others at 1 of 1.4");
     }
 }

@@ -98,10 +98,10 @@ mod tests {
 
     #[test]
     fn in_a_ring_there_are_no_holes() {
-        gap(2).is_right_online(Holes::default());
+        gap(2).is_right(Holes::default());
         let mut story = gap(2);
         story.deliver(1, 2, 3, 3);
-        story.is_wrong_online(Holes::default(), "1#1 delivers 3 of 1.4 behind a hole");
+        story.is_wrong(Holes::default(), "1#1 delivers 3 of 1.4 behind a hole");
     }
 
     #[test]
@@ -112,8 +112,8 @@ mod tests {
             story.deliver(1, from, 3, 3);
             story
         };
-        transitional(2).is_right_online(Holes::default());
-        transitional(3).is_wrong_online(Holes::default(), "though 3 does not come along");
+        transitional(2).is_right(Holes::default());
+        transitional(3).is_wrong(Holes::default(), "though 3 does not come along");
     }
 
     #[test]
@@ -123,7 +123,7 @@ mod tests {
         story.commit_from(2, "1.6", &[1, 2, 3], &here);
         story.leave_ring(1, "1.8", &[1, 2]);
         story.deliver(1, 3, 3, 3);
-        story.is_right_online(Holes::default());
+        story.is_right(Holes::default());
     }
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
             story.commit(node, "1.8", &[1, 2], 2);
         }
         story.install(1, "1.8", &[1, 2], &[1, 2]);
-        story.is_wrong_online(Holes::default(), "1#1 leaves 1.4 without 2, which 2 has");
+        story.is_wrong(Holes::default(), "1#1 leaves 1.4 without 2, which 2 has");
         let mut story = gap(3);
         story.record(2, What::Inside(Inside::Received(Story::frame(3, 2))));
         for node in [1, 2] {
@@ -146,7 +146,7 @@ mod tests {
             story.record(2, What::Inside(Inside::Received(Story::frame(3, seq))));
         }
         story.install(1, "1.8", &[1, 2], &[1, 2]);
-        story.is_right_online(Holes::default());
+        story.is_right(Holes::default());
     }
 
     #[test]
@@ -157,6 +157,6 @@ mod tests {
             story.commit(node, "1.8", &[1, 2], 2);
         }
         story.install(1, "1.8", &[1, 2], &[1, 2]);
-        story.is_wrong_online(Holes::default(), "1#1 leaves 1.4 with 3, which 2 lacks still");
+        story.is_wrong(Holes::default(), "1#1 leaves 1.4 with 3, which 2 lacks still");
     }
 }

@@ -52,14 +52,14 @@ mod tests {
     fn what_all_have_received_is_safe() {
         let mut story = sent(&[2, 3]);
         deliver(&mut story);
-        story.is_right_online(Safe);
+        story.is_right(Safe);
     }
 
     #[test]
     fn what_a_member_has_not_received_is_not_safe() {
         let mut story = sent(&[2]);
         deliver(&mut story);
-        story.is_wrong_online(Safe, "1#1 delivers 7 of 1.4 as safe, and node 3 has not received it");
+        story.is_wrong(Safe, "1#1 delivers 7 of 1.4 as safe, and node 3 has not received it");
     }
 
     #[test]
@@ -67,6 +67,6 @@ mod tests {
         let mut story = sent(&[2]);
         story.leave_ring(1, "1.8", &[1, 2]);
         deliver(&mut story);
-        story.is_right_online(Safe);
+        story.is_right(Safe);
     }
 }

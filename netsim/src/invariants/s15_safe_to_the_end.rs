@@ -1,47 +1,89 @@
 //! S15, and S14 afterwards: what one member delivers as safe, in its ring or in the transitional configuration that ends
 //! it, all deliver who could know of it and live on: in the ring, every member; after it, those who come along.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_membership::{Guarantee, NodeId, RingId};
+use quorate_membership::{Guarantee, NodeId, RingId, Seq};
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::{Delivered, Life, MessageId};
+use super::cluster::{Cluster, Recent};
+use super::messages::LAG;
+use super::{Online, Violation, violated};
+use crate::history::{Life, MessageId, Record, What};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let stays = history.stays();
-    // What those who have installed another ring since have delivered of a ring.
-    let mut delivered: BTreeMap<(RingId, NodeId), (Life, BTreeSet<MessageId>)> = BTreeMap::new();
-    for (&life, stays) in &stays {
-        for stay in stays.iter().filter(|stay| stay.next.is_some()) {
-            let all = stay.in_regular.iter().chain(&stay.in_transitional);
-            let messages = all.filter_map(|delivered| delivered.message).collect();
-            delivered.insert((stay.regular.ring, life.node), (life, messages));
-        }
-    }
-    for (life, stays) in &stays {
-        for stay in stays {
-            let ring = stay.regular.ring;
-            let lacks = |nodes: &BTreeSet<NodeId>, messages: &[&Delivered]| {
-                nodes.iter().find_map(|node| {
-                    let (theirs, has) = delivered.get(&(ring, *node))?;
-                    let safe = messages.iter().filter(|message| message.guarantee == Guarantee::Safe);
-                    let message =
-                        safe.filter_map(|safe| safe.message).find(|message| !has.contains(message))?;
-                    Some(format!("{life} delivered {message} in {ring} as safe, and {theirs} never did"))
-                })
-            };
-            if let Some(what) = lacks(&stay.regular.members, &stay.in_regular) {
-                return violated("S14", stay.until, what);
+#[derive(Default)]
+pub(super) struct SafeToTheEnd(Recent<RingId, Ring>);
+
+/// A ring, and what was delivered of it as safe.
+#[derive(Default)]
+struct Ring {
+    /// By its members, as far back as one of them can be behind: each once, with the first who delivered it.
+    safe: VecDeque<(Seq, MessageId, Life)>,
+    /// By those in a transitional configuration, and who had to come along.
+    at_the_end: BTreeMap<Life, (BTreeSet<NodeId>, Vec<MessageId>)>,
+    /// Who has installed another ring since.
+    gone_on: BTreeMap<NodeId, Life>,
+}
+
+impl Online for SafeToTheEnd {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let Some(life) = record.life else { return Ok(()) };
+        let Some(place) = cluster.place(life) else { return Ok(()) };
+        let Some(here) = &place.regular else { return Ok(()) };
+        let never = |property, who: Life, message, other: Life| {
+            let ring = here.ring;
+            let what = format!("{who} delivered {message} in {ring} as safe, and {other} never did");
+            violated(property, record.at, what)
+        };
+        match &record.what {
+            What::Transitional(change) => {
+                let ring = self.0.entry(here.ring, Ring::default);
+                ring.at_the_end.insert(life, (change.members.clone(), Vec::new()));
             }
-            let along = stay.transitional.map(|change| &change.members);
-            if let Some(what) = along.and_then(|along| lacks(along, &stay.in_transitional)) {
-                return violated("S15", stay.until, what);
+            What::Delivered(delivered) if delivered.guarantee == Guarantee::Safe => {
+                let Some(message) = delivered.message else { return Ok(()) };
+                let ring = self.0.entry(here.ring, Ring::default);
+                let (property, members) = if place.in_transition {
+                    let Some((along, messages)) = ring.at_the_end.get_mut(&life) else { return Ok(()) };
+                    messages.push(message);
+                    ("S15", &*along)
+                } else {
+                    let news = ring.safe.back().is_none_or(|(last, other, _)| {
+                        last.before(delivered.seq) || (*last == delivered.seq && *other != message)
+                    });
+                    if news {
+                        ring.safe.push_back((delivered.seq, message, life));
+                    }
+                    let first = |(seq, ..): &(Seq, MessageId, Life)| seq.distance_to(delivered.seq) > LAG;
+                    while news && ring.safe.front().is_some_and(first) {
+                        ring.safe.pop_front();
+                    }
+                    ("S14", &here.members)
+                };
+                let lacks = |(node, other): &(&NodeId, &Life)| {
+                    members.contains(node) && cluster.messages.lacks(**other, message)
+                };
+                if let Some((_, other)) = ring.gone_on.iter().find(lacks) {
+                    return never(property, life, message, *other);
+                }
             }
+            What::Regular(_) => {
+                let ring = self.0.entry(here.ring, Ring::default);
+                ring.gone_on.insert(life.node, life);
+                let lacks = |message: &MessageId| cluster.messages.lacks(life, *message);
+                if let Some((_, message, who)) = ring.safe.iter().find(|(_, message, _)| lacks(message)) {
+                    return never("S14", *who, *message, life);
+                }
+                for (who, (along, messages)) in &ring.at_the_end {
+                    let owed = along.contains(&life.node);
+                    if let Some(message) = messages.iter().find(|message| owed && lacks(message)) {
+                        return never("S15", *who, *message, life);
+                    }
+                }
+            }
+            _ => {}
         }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -78,24 +120,24 @@ mod tests {
     fn those_who_come_along_deliver_it() {
         let mut story = at_the_end(2);
         go_on(&mut story, 2);
-        story.is_right(check);
+        story.is_right(SafeToTheEnd::default());
         let mut story = at_the_end(3);
         go_on(&mut story, 2);
-        story.is_wrong(check, "1#1 delivered 1#1:1 in 1.4 as safe, and 2#1 never did");
+        story.is_wrong(SafeToTheEnd::default(), "1#1 delivered 1#1:1 in 1.4 as safe, and 2#1 never did");
     }
 
     #[test]
     fn also_if_they_went_elsewhere_in_the_end() {
         let mut story = at_the_end(1);
         story.enter_ring(2, "2.c", &[2], &[2]);
-        story.is_wrong(check, "2#1 never did");
+        story.is_wrong(SafeToTheEnd::default(), "2#1 never did");
     }
 
     #[test]
     fn who_crashes_need_not() {
         let mut story = at_the_end(1);
         story.crash(2);
-        story.is_right(check);
+        story.is_right(SafeToTheEnd::default());
     }
 
     #[test]
@@ -104,6 +146,6 @@ mod tests {
         safe(&mut story, 1);
         safe(&mut story, 2);
         story.install(3, "3.8", &[3], &[3]);
-        story.is_wrong(check, "1#1 delivered 1#1:1 in 1.4 as safe, and 3#1 never did");
+        story.is_wrong(SafeToTheEnd::default(), "1#1 delivered 1#1:1 in 1.4 as safe, and 3#1 never did");
     }
 }

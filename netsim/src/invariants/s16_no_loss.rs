@@ -65,9 +65,9 @@ mod tests {
 
     #[test]
     fn what_is_sent_comes_back_or_waits() {
-        account(2, 0).is_right_online(NoLoss::default());
-        account(1, 100).is_right_online(NoLoss::default());
-        account(1, 0).is_wrong_online(NoLoss::default(), "1#1 sent 2 messages, and got 1 of them back");
+        account(2, 0).is_right(NoLoss::default());
+        account(1, 100).is_right(NoLoss::default());
+        account(1, 0).is_wrong(NoLoss::default(), "1#1 sent 2 messages, and got 1 of them back");
     }
 
     #[test]
@@ -77,6 +77,6 @@ mod tests {
         story.start(1);
         let holds = Holds { frames: 0, queued: 0, unread: 0, unsent: 0, all_delivered: true };
         story.record(1, What::Inside(Inside::Holds(holds)));
-        story.is_right_online(NoLoss::default());
+        story.is_right(NoLoss::default());
     }
 }

@@ -1,32 +1,25 @@
 //! S3: what is delivered is what was accepted, to the last byte, for the same group, under the same guarantee.
 
-use std::collections::BTreeMap;
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Record, What};
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::What;
+pub(super) struct SameContent;
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let mut accepted = BTreeMap::new();
-    for record in history.records() {
-        match &record.what {
-            What::Accepted { message, group, guarantee, content } => {
-                accepted.insert(*message, (group, guarantee, content));
-            }
-            What::Delivered(delivered) => {
-                let Some(message) = delivered.message else { continue };
-                let Some(&sent) = accepted.get(&message) else { continue };
-                if sent != (&delivered.group, &delivered.guarantee, &delivered.content) {
-                    let (group, guarantee, content) = sent;
-                    let what =
-                        format!("{message} was sent for {group}, {guarantee}, {content}: {}", record.what);
-                    return violated("S3", record.at, what);
-                }
-            }
-            _ => {}
+impl Online for SameContent {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let What::Delivered(delivered) = &record.what else { return Ok(()) };
+        let Some(message) = delivered.message else { return Ok(()) };
+        let Some(sent) = cluster.messages.get(message).and_then(|known| known.sent.as_ref()) else {
+            return Ok(());
+        };
+        let (group, guarantee, content) = (&sent.group, sent.guarantee, sent.content);
+        if (group, guarantee, content) == (&delivered.group, delivered.guarantee, delivered.content) {
+            return Ok(());
         }
+        let what = format!("{message} was sent for {group}, {guarantee}, {content}: {}", record.what);
+        violated("S3", record.at, what)
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -41,9 +34,9 @@ mod tests {
         let mut story = Story::ring(2);
         story.accept(1, 1);
         story.deliver(2, 1, 1, 1);
-        story.is_right(check);
+        story.is_right(SameContent);
         story.deliver_as(2, 1, 1, 1, |delivered| delivered.content.length += 1);
-        story.is_wrong(check, "1#1:1 was sent for group, agreed, 14 bytes");
+        story.is_wrong(SameContent, "1#1:1 was sent for group, agreed, 14 bytes");
     }
 
     #[test]
@@ -51,6 +44,6 @@ mod tests {
         let mut story = Story::ring(2);
         story.accept(1, 1);
         story.deliver_as(2, 1, 1, 1, |delivered| delivered.guarantee = Guarantee::Safe);
-        story.is_wrong(check, "1#1:1 was sent for group, agreed");
+        story.is_wrong(SameContent, "1#1:1 was sent for group, agreed");
     }
 }

@@ -1,22 +1,23 @@
 //! S4: a message that a ring has ordered is delivered while the node is in that ring, or in the transitional
 //! configuration that ends it, and at no other time.
 
-use super::{Violation, violated};
-use crate::History;
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Record, What};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    for (life, stays) in history.stays() {
-        for stay in stays {
-            let here = stay.regular.ring;
-            for delivered in stay.in_regular.iter().chain(&stay.in_transitional) {
-                if delivered.ring != here {
-                    let what = format!("{life} was in {here} and got a message of {}", delivered.ring);
-                    return violated("S4", stay.until, what);
-                }
+pub(super) struct Containment;
+
+impl Online for Containment {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Delivered(delivered)) = (record.life, &record.what) else { return Ok(()) };
+        match cluster.regular(life) {
+            Some(here) if here.ring != delivered.ring => {
+                let what = format!("{life} was in {} and got a message of {}", here.ring, delivered.ring);
+                violated("S4", record.at, what)
             }
+            _ => Ok(()),
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -32,7 +33,7 @@ mod tests {
         story.deliver(1, 2, 2, 2);
         story.enter_ring(1, "1.8", &[1], &[1]);
         story.deliver(1, 1, 1, 1);
-        story.is_right(check);
+        story.is_right(Containment);
     }
 
     #[test]
@@ -40,6 +41,6 @@ mod tests {
         let mut story = Story::ring(2);
         story.install(1, "1.8", &[1], &[1]);
         story.deliver_as(1, 2, 1, 1, |delivered| delivered.ring = ring("1.4"));
-        story.is_wrong(check, "1#1 was in 1.8 and got a message of 1.4");
+        story.is_wrong(Containment, "1#1 was in 1.8 and got a message of 1.4");
     }
 }

@@ -1,48 +1,54 @@
 //! S6: configurations alternate, regular, transitional, regular; each comes once; they follow from each other; and
 //! nothing is delivered outside of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_membership::{NodeId, Regular, Transitional};
+use quorate_membership::{NodeId, Regular, RingId, Transitional};
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::{Record, What};
+use super::cluster::{Cluster, Recent};
+use super::{Online, Violation, violated};
+use crate::history::{Life, Record, What};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    for (life, records) in history.lives() {
-        let mut shape = Shape::default();
-        for record in records {
-            if let Err(why) = shape.follow(record) {
-                return violated("S6", record.at, format!("{life}: {}: {why}", record.what));
-            }
+#[derive(Default)]
+pub(super) struct Shape(BTreeMap<Life, Course>);
+
+impl Online for Shape {
+    fn see(&mut self, record: &Record, _: &Cluster) -> Result<(), Violation> {
+        let Some(life) = record.life else { return Ok(()) };
+        if record.what == What::Crashed {
+            self.0.remove(&life);
+            return Ok(());
+        }
+        match self.0.entry(life).or_default().follow(record) {
+            Err(why) => violated("S6", record.at, format!("{life}: {}: {why}", record.what)),
+            Ok(()) => Ok(()),
         }
     }
-    Ok(())
 }
 
 /// Where a life is.
 #[derive(Default)]
-struct Shape<'a> {
-    ring: Option<&'a Regular>,
-    change: Option<&'a Transitional>,
-    seen: BTreeSet<quorate_membership::RingId>,
+struct Course {
+    ring: Option<Regular>,
+    change: Option<Transitional>,
+    seen: Recent<RingId, ()>,
 }
 
-impl<'a> Shape<'a> {
-    fn follow(&mut self, record: &'a Record) -> Result<(), &'static str> {
+impl Course {
+    fn follow(&mut self, record: &Record) -> Result<(), &'static str> {
         match &record.what {
             What::Transitional(change) => {
-                let Some(ring) = self.ring else { return Err("no ring was over") };
+                let Some(ring) = &self.ring else { return Err("no ring was over") };
                 demand(self.change.is_none(), "a second transitional configuration")?;
                 demand(change.previous == ring.ring, "another ring was over")?;
                 demand(change.members.is_subset(&ring.members), "not all were members of the old ring")?;
                 demand(change.left == minus(&ring.members, &change.members), "others left")?;
-                self.change = Some(change);
+                self.change = Some(change.clone());
             }
             What::Regular(ring) => {
-                demand(self.seen.insert(ring.ring), "a second time")?;
-                let (along, left) = match (self.ring, self.change) {
+                demand(self.seen.get(&ring.ring).is_none(), "a second time")?;
+                self.seen.entry(ring.ring, || ());
+                let (along, left) = match (&self.ring, &self.change) {
                     (None, _) => (BTreeSet::new(), BTreeSet::new()),
                     (Some(_), None) => return Err("no transitional configuration before it"),
                     (Some(old), Some(change)) => {
@@ -53,12 +59,13 @@ impl<'a> Shape<'a> {
                 demand(along.is_subset(&ring.members), "not all who came along are members")?;
                 demand(ring.joined == minus(&ring.members, &along), "others joined")?;
                 demand(ring.left == left, "others left")?;
-                self.ring = Some(ring);
+                self.ring = Some(ring.clone());
                 self.change = None;
             }
             What::Delivered(_) => demand(self.ring.is_some(), "before the first ring")?,
             What::Synced(ring) => {
-                demand(self.ring.is_some_and(|here| here.ring == *ring), "not the ring it is in")?;
+                let here = self.ring.as_ref();
+                demand(here.is_some_and(|here| here.ring == *ring), "not the ring it is in")?;
             }
             _ => {}
         }
@@ -90,21 +97,21 @@ mod tests {
         story.crash(1);
         story.start(1);
         story.install(1, "1.d", &[1], &[]);
-        story.is_right(check);
+        story.is_right(Shape::default());
     }
 
     #[test]
     fn a_member_that_started_again_both_left_and_joined() {
         let mut story = Story::ring(2);
         story.install(1, "1.8", &[1, 2], &[1]);
-        story.is_right(check);
+        story.is_right(Shape::default());
     }
 
     #[test]
     fn a_ring_does_not_follow_a_ring_directly() {
         let mut story = Story::ring(2);
         story.enter_ring(1, "1.8", &[1], &[1]);
-        story.is_wrong(check, "no transitional configuration before it");
+        story.is_wrong(Shape::default(), "no transitional configuration before it");
     }
 
     #[test]
@@ -112,7 +119,7 @@ mod tests {
         let mut story = Story::ring(2);
         story.leave_ring(1, "1.8", &[1]);
         story.leave_ring(1, "1.8", &[1]);
-        story.is_wrong(check, "a second transitional configuration");
+        story.is_wrong(Shape::default(), "a second transitional configuration");
     }
 
     #[test]
@@ -120,25 +127,25 @@ mod tests {
         let mut story = Story::ring(2);
         story.leave_ring(1, "1.8", &[1]);
         story.enter_ring(1, "1.c", &[1], &[1]);
-        story.is_wrong(check, "another ring was to come");
+        story.is_wrong(Shape::default(), "another ring was to come");
     }
 
     #[test]
     fn a_ring_is_installed_once() {
         let mut story = Story::ring(2);
         story.install(1, "1.4", &[1, 2], &[1, 2]);
-        story.is_wrong(check, "a second time");
+        story.is_wrong(Shape::default(), "a second time");
     }
 
     #[test]
     fn nobody_comes_along_who_was_not_there() {
         let mut story = Story::ring(2);
         story.leave_ring(1, "1.8", &[1, 3]);
-        story.is_wrong(check, "not all were members of the old ring");
+        story.is_wrong(Shape::default(), "not all were members of the old ring");
         let mut story = Story::ring(2);
         story.leave_ring(1, "1.8", &[1, 2]);
         story.enter_ring(1, "1.8", &[1], &[1, 2]);
-        story.is_wrong(check, "not all who came along are members");
+        story.is_wrong(Shape::default(), "not all who came along are members");
     }
 
     #[test]
@@ -158,15 +165,15 @@ mod tests {
             );
             story
         };
-        regular(&[4], &[3]).is_right(check);
-        regular(&[2, 4], &[3]).is_wrong(check, "others joined");
-        regular(&[4], &[]).is_wrong(check, "others left");
+        regular(&[4], &[3]).is_right(Shape::default());
+        regular(&[2, 4], &[3]).is_wrong(Shape::default(), "others joined");
+        regular(&[4], &[]).is_wrong(Shape::default(), "others left");
     }
 
     #[test]
     fn nothing_is_delivered_before_the_first_ring() {
         let mut story = Story::new(2);
         story.deliver(1, 2, 1, 1);
-        story.is_wrong(check, "before the first ring");
+        story.is_wrong(Shape::default(), "before the first ring");
     }
 }

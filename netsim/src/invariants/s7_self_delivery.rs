@@ -4,58 +4,71 @@
 //! Whether a message is lost or still under way shows in two ways: a later one of the same sender has come; or the node
 //! is in a ring that stands, and for [`PATIENCE`] not one of those that wait has come.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::What;
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{Life, Record, What};
 
 /// Many rotations of a token.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    for (life, records) in history.lives() {
-        let mut delivered = 0;
-        let mut accepted = 0;
-        // Since when there has been no reason to wait any longer.
-        let mut waits_since = None;
-        for record in records {
-            match &record.what {
-                What::Accepted { message, .. } => {
-                    accepted = message.number;
-                    if accepted == delivered + 1 && waits_since.is_some() {
-                        waits_since = Some(record.at);
-                    }
+#[derive(Default)]
+pub(super) struct SelfDelivery(BTreeMap<Life, Own>);
+
+/// What has become of a life's own messages.
+#[derive(Default)]
+struct Own {
+    accepted: u64,
+    delivered: u64,
+    /// Since when there has been no reason to wait any longer.
+    waits_since: Option<Duration>,
+}
+
+impl Online for SelfDelivery {
+    fn see(&mut self, record: &Record, _: &Cluster) -> Result<(), Violation> {
+        let Some(life) = record.life else { return Ok(()) };
+        match &record.what {
+            What::Accepted { message, .. } => {
+                let own = self.0.entry(life).or_default();
+                own.accepted = message.number;
+                if own.accepted == own.delivered + 1 && own.waits_since.is_some() {
+                    own.waits_since = Some(record.at);
                 }
-                What::Delivered(own) => {
-                    let Some(message) = own.message.filter(|message| message.sender == life) else {
-                        continue;
-                    };
-                    if message.number > delivered + 1 {
-                        let what = format!(
-                            "{life} got its message {} and never its message {}",
-                            message.number,
-                            delivered + 1
-                        );
-                        return violated("S7", record.at, what);
-                    }
-                    delivered = delivered.max(message.number);
-                    waits_since = Some(record.at);
+            }
+            What::Delivered(delivered) => {
+                let Some(message) = delivered.message.filter(|message| message.sender == life) else {
+                    return Ok(());
+                };
+                let own = self.0.entry(life).or_default();
+                let next = own.delivered + 1;
+                if message.number > next {
+                    let got = message.number;
+                    let what = format!("{life} got its message {got} and never its message {next}");
+                    return violated("S7", record.at, what);
                 }
-                What::Synced(_) => waits_since = Some(record.at),
-                What::Regular(_) | What::Transitional(_) | What::Crashed | What::Left(_) | What::Panicked => {
-                    waits_since = None;
-                }
-                _ => {}
+                own.delivered = own.delivered.max(message.number);
+                own.waits_since = Some(record.at);
+            }
+            What::Synced(_) => self.0.entry(life).or_default().waits_since = Some(record.at),
+            What::Crashed | What::Left(_) | What::Panicked => drop(self.0.remove(&life)),
+            What::Regular(_) | What::Transitional(_) => self.0.entry(life).or_default().waits_since = None,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, at: Duration) -> Result<(), Violation> {
+        for (life, Own { accepted, delivered, waits_since }) in &self.0 {
+            if delivered < accepted && waits_since.is_some_and(|since| at.saturating_sub(since) > PATIENCE) {
+                let next = delivered + 1;
+                let what = format!("{life} never got its message {next}, of {accepted} that it sent");
+                return violated("S7", at, what);
             }
         }
-        let end = history.ended_at();
-        if delivered < accepted && waits_since.is_some_and(|since| end - since > PATIENCE) {
-            let what = format!("{life} never got its message {}, of {accepted} that it sent", delivered + 1);
-            return violated("S7", end, what);
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -77,14 +90,14 @@ mod tests {
         story.deliver(1, 1, 1, 1);
         story.deliver(1, 1, 2, 1);
         story.wait(2 * PATIENCE);
-        story.is_right(check);
+        story.is_right(SelfDelivery::default());
     }
 
     #[test]
     fn a_message_is_not_overtaken_by_a_later_one() {
         let mut story = sent();
         story.deliver(1, 1, 2, 1);
-        story.is_wrong(check, "1#1 got its message 2 and never its message 1");
+        story.is_wrong(SelfDelivery::default(), "1#1 got its message 2 and never its message 1");
     }
 
     #[test]
@@ -92,9 +105,9 @@ mod tests {
         let mut story = sent();
         story.deliver(1, 1, 1, 1);
         story.wait(PATIENCE / 2);
-        story.is_right(check);
+        story.is_right(SelfDelivery::default());
         story.wait(PATIENCE);
-        story.is_wrong(check, "1#1 never got its message 2, of 2 that it sent");
+        story.is_wrong(SelfDelivery::default(), "1#1 never got its message 2, of 2 that it sent");
     }
 
     #[test]
@@ -103,7 +116,7 @@ mod tests {
         story.settle(1);
         story.wait(2 * PATIENCE);
         story.accept(1, 1);
-        story.is_right(check);
+        story.is_right(SelfDelivery::default());
     }
 
     #[test]
@@ -111,7 +124,7 @@ mod tests {
         let mut story = sent();
         story.install(1, "1.8", &[1], &[1]);
         story.wait(2 * PATIENCE);
-        story.is_right(check);
+        story.is_right(SelfDelivery::default());
     }
 
     #[test]
@@ -119,6 +132,6 @@ mod tests {
         let mut story = sent();
         story.crash(1);
         story.wait(2 * PATIENCE);
-        story.is_right(check);
+        story.is_right(SelfDelivery::default());
     }
 }

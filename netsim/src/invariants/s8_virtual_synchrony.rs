@@ -2,70 +2,101 @@
 //! order, and the same of them before its transitional configuration.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
-use quorate_membership::Seq;
+use quorate_membership::{RingId, Seq};
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::{Delivered, MessageId, Stay};
+use super::cluster::{Cluster, Recent};
+use super::{Online, Violation, violated};
+use crate::history::{Delivered, Life, MessageId, Record, What};
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let mut changes = BTreeMap::new();
-    for (life, stays) in history.stays() {
-        for stay in stays {
-            let Some(next) = stay.next else { continue };
-            let change = (stay.regular.ring, next);
-            match changes.entry(change) {
-                Entry::Vacant(entry) => {
-                    entry.insert((life, Of::stay(&stay)));
-                }
-                Entry::Occupied(entry) => {
-                    let (first, there) = entry.get();
-                    if let Some(difference) = there.differs_from(&Of::stay(&stay)) {
-                        let what = format!(
-                            "{first} and {life} went from {} to {next} together, but {difference}",
-                            stay.regular.ring
-                        );
-                        return violated("S8", stay.until, what);
-                    }
-                }
-            }
+#[derive(Default)]
+pub(super) struct VirtualSynchrony {
+    here: BTreeMap<Life, Seen>,
+    changes: Recent<(RingId, RingId), (Life, Seen)>,
+}
+
+/// What was delivered in a stay in a ring.
+#[derive(Clone, Default)]
+struct Seen {
+    regular: Sequence,
+    transitional: Sequence,
+}
+
+/// A sequence of messages, by how many there are, the last one, and a hash of them all, so that it takes no room.
+#[derive(Clone, PartialEq, Eq, Default)]
+struct Sequence {
+    length: u64,
+    last: Option<(Option<MessageId>, Seq)>,
+    hash: u64,
+}
+
+impl Sequence {
+    fn push(&mut self, delivered: &Delivered) {
+        // `DefaultHasher::new` has no random keys.
+        let mut hasher = DefaultHasher::new();
+        (self.hash, delivered.message, delivered.seq.get()).hash(&mut hasher);
+        *self = Self {
+            length: self.length + 1,
+            last: Some((delivered.message, delivered.seq)),
+            hash: hasher.finish(),
+        };
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} messages", self.length)?;
+        match self.last {
+            Some((Some(message), seq)) => write!(f, ", the last one {message} at {seq}"),
+            Some((None, seq)) => write!(f, ", the last one nobody's at {seq}"),
+            None => Ok(()),
         }
     }
-    Ok(())
 }
 
-/// What was delivered in a stay.
-struct Of {
-    in_regular: Vec<(Option<MessageId>, Seq)>,
-    in_transitional: Vec<(Option<MessageId>, Seq)>,
-}
-
-impl Of {
-    fn stay(stay: &Stay<'_>) -> Self {
-        let list = |delivered: &[&Delivered]| delivered.iter().map(|d| (d.message, d.seq)).collect();
-        Self { in_regular: list(&stay.in_regular), in_transitional: list(&stay.in_transitional) }
-    }
-
+impl Seen {
     fn differs_from(&self, other: &Self) -> Option<String> {
         let parts = [
-            ("regular", &self.in_regular, &other.in_regular),
-            ("transitional", &self.in_transitional, &other.in_transitional),
+            ("regular", &self.regular, &other.regular),
+            ("transitional", &self.transitional, &other.transitional),
         ];
         parts.into_iter().find(|(_, one, two)| one != two).map(|(part, one, two)| {
-            let same = one.iter().zip(two).take_while(|(a, b)| a == b).count();
-            let name = |list: &[(Option<MessageId>, Seq)]| match list.get(same) {
-                Some((Some(message), seq)) => format!("{message} at {seq}"),
-                Some((None, seq)) => format!("nobody's message at {seq}"),
-                None => "nothing".to_owned(),
-            };
-            format!(
-                "after {same} messages of the {part} configuration, one got {}, the other {}",
-                name(one),
-                name(two)
-            )
+            match one.length == two.length {
+                true => format!("not with the same {} messages of the {part} configuration", one.length),
+                false => format!("of the {part} configuration one got {one}, the other {two}"),
+            }
         })
+    }
+}
+
+impl Online for VirtualSynchrony {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let Some(life) = record.life else { return Ok(()) };
+        match &record.what {
+            What::Crashed => drop(self.here.remove(&life)),
+            What::Delivered(delivered) => {
+                let seen = self.here.entry(life).or_default();
+                match cluster.place(life).is_some_and(|place| place.in_transition) {
+                    false => seen.regular.push(delivered),
+                    true => seen.transitional.push(delivered),
+                }
+            }
+            What::Regular(next) => {
+                let seen = self.here.insert(life, Seen::default()).unwrap_or_default();
+                let Some(old) = cluster.regular(life) else { return Ok(()) };
+                let (from, to) = (old.ring, next.ring);
+                let (first, there) = self.changes.entry((from, to), || (life, seen.clone()));
+                if let Some(difference) = there.differs_from(&seen) {
+                    let what =
+                        format!("{first} and {life} went from {from} to {to} together, but {difference}");
+                    return violated("S8", record.at, what);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -92,7 +123,7 @@ mod tests {
 
     #[test]
     fn who_goes_together_has_seen_the_same() {
-        split(&[1, 2], &[3], &[1, 2], &[3]).is_right(check);
+        split(&[1, 2], &[3], &[1, 2], &[3]).is_right(VirtualSynchrony::default());
     }
 
     #[test]
@@ -100,25 +131,28 @@ mod tests {
         let mut story = split(&[1, 2], &[3], &[1, 2], &[3]);
         story.deliver(3, 3, 1, 1);
         story.install(3, "3.8", &[3], &[3]);
-        story.is_right(check);
+        story.is_right(VirtualSynchrony::default());
     }
 
     #[test]
     fn one_message_more_is_one_too_many() {
         split(&[1, 2], &[], &[1], &[]).is_wrong(
-            check,
-            "after 1 messages of the regular configuration, one got 3#1:2 at 2, the other nothing",
+            VirtualSynchrony::default(),
+            "one got 2 messages, the last one 3#1:2 at 2, the other 1 messages, the last one 3#1:1 at 1",
         );
     }
 
     #[test]
     fn the_configuration_counts_in_which_a_message_comes() {
-        split(&[1, 2], &[], &[1], &[2]).is_wrong(check, "regular configuration");
-        split(&[1], &[2], &[1], &[]).is_wrong(check, "transitional configuration");
+        split(&[1, 2], &[], &[1], &[2]).is_wrong(VirtualSynchrony::default(), "regular configuration");
+        split(&[1], &[2], &[1], &[]).is_wrong(VirtualSynchrony::default(), "transitional configuration");
     }
 
     #[test]
     fn the_order_counts() {
-        split(&[1, 2], &[], &[2, 1], &[]).is_wrong(check, "one got 3#1:1 at 1, the other 3#1:2 at 2");
+        split(&[1, 2], &[], &[2, 1], &[]).is_wrong(
+            VirtualSynchrony::default(),
+            "not with the same 2 messages of the regular configuration",
+        );
     }
 }

@@ -1,22 +1,23 @@
 //! S9: the messages of one sender come in the order in which it sent them.
 
-use std::collections::BTreeMap;
+use super::cluster::Cluster;
+use super::{Online, Violation, violated};
+use crate::history::{MessageId, Record, What};
 
-use super::{Violation, violated};
-use crate::History;
-use crate::history::What;
+pub(super) struct SenderOrder;
 
-pub(super) fn check(history: &History) -> Result<(), Violation> {
-    let mut latest = BTreeMap::new();
-    for record in history.records() {
-        let (Some(life), What::Delivered(delivered)) = (record.life, &record.what) else { continue };
-        let Some(message) = delivered.message else { continue };
-        let before = latest.insert((life, message.sender), message).filter(|before| *before > message);
-        if let Some(before) = before {
-            return violated("S9", record.at, format!("{life} got {message} after {before}"));
+impl Online for SenderOrder {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let (Some(life), What::Delivered(delivered)) = (record.life, &record.what) else { return Ok(()) };
+        let Some(message) = delivered.message else { return Ok(()) };
+        match cluster.messages.latest(life, message.sender).filter(|latest| *latest > message.number) {
+            Some(number) => {
+                let before = MessageId { number, ..message };
+                violated("S9", record.at, format!("{life} got {message} after {before}"))
+            }
+            None => Ok(()),
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -30,8 +31,8 @@ mod tests {
         story.deliver(1, 2, 1, 1);
         story.deliver(1, 2, 3, 2);
         story.deliver(2, 2, 1, 1);
-        story.is_right(check);
+        story.is_right(SenderOrder);
         story.deliver(1, 2, 2, 3);
-        story.is_wrong(check, "1#1 got 2#1:2 after 2#1:3");
+        story.is_wrong(SenderOrder, "1#1 got 2#1:2 after 2#1:3");
     }
 }

@@ -10,7 +10,7 @@ use quorate_membership::wire::{CommitEntry, CommitToken, Token};
 use quorate_membership::{Cause, Guarantee, NodeId, Phase, Regular, RingId, Seq, Transitional};
 
 use super::cluster::Cluster;
-use super::{Online, Property, Violation};
+use super::{Online, Violation};
 use crate::History;
 use crate::history::{Content, Delivered, Frame, Inside, Life, MessageId, Standing, What};
 
@@ -256,38 +256,25 @@ impl Story {
         self.history.end(self.at);
     }
 
-    #[track_caller]
-    pub(super) fn is_right(&self, holds: Property) {
-        assert_eq!(holds(&self.history), Ok(()), "\n{}", self.history);
-    }
-
     fn watch(&self, mut property: impl Online) -> Result<(), Violation> {
-        let listed = self.history.nodes().clone();
-        let mut cluster = Cluster::new(&TotemConfig::default(), Some(listed));
+        let nodes = self.history.nodes().clone();
+        let mut cluster = Cluster::new(nodes.clone(), &TotemConfig::default(), Some(nodes));
         self.history.records().iter().try_for_each(|record| {
             property.see(record, &cluster)?;
             cluster.learn(record);
             Ok(())
-        })
+        })?;
+        property.end(self.history.ended_at())
     }
 
     #[track_caller]
-    pub(super) fn is_right_online(&self, property: impl Online) {
+    pub(super) fn is_right(&self, property: impl Online) {
         assert_eq!(self.watch(property), Ok(()), "\n{}", self.history);
     }
 
     #[track_caller]
-    pub(super) fn is_wrong_online(&self, property: impl Online, because: &str) {
+    pub(super) fn is_wrong(&self, property: impl Online, because: &str) {
         let Err(Violation { what, .. }) = self.watch(property) else {
-            panic!("passed:\n{}", self.history);
-        };
-        assert!(what.contains(because), "{what}\n{}", self.history);
-    }
-
-    /// Violated when the last thing happened, or at the end.
-    #[track_caller]
-    pub(super) fn is_wrong(&self, holds: Property, because: &str) {
-        let Err(Violation { what, .. }) = holds(&self.history) else {
             panic!("passed:\n{}", self.history);
         };
         assert!(what.contains(because), "{what}\n{}", self.history);

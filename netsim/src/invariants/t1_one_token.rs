@@ -58,7 +58,7 @@ mod tests {
         for (node, token_seq) in [(2, u32::MAX), (1, 0), (2, 1)] {
             accepted(&mut story, node, token_seq);
         }
-        story.is_right_online(OneToken::default());
+        story.is_right(OneToken::default());
     }
 
     #[test]
@@ -67,6 +67,6 @@ mod tests {
         accepted(&mut story, 2, 4);
         accepted(&mut story, 1, 5);
         accepted(&mut story, 2, 5);
-        story.is_wrong_online(OneToken::default(), "2#1 accepted token 5 of 1.4 after 1#1 had accepted 5");
+        story.is_wrong(OneToken::default(), "2#1 accepted token 5 of 1.4 after 1#1 had accepted 5");
     }
 }

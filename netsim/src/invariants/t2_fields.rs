@@ -124,40 +124,40 @@ mod tests {
         went(&mut story, token(6, 4, 4));
         went(&mut story, token(6, 4, 4));
         came(&mut story, token(7, 4, 4));
-        story.is_right_online(Fields::default());
+        story.is_right(Fields::default());
     }
 
     #[test]
     fn aru_falls_to_what_the_holder_lacks() {
         let mut story = visit(&[1, 3], 3);
         went(&mut story, token(6, 3, 1));
-        story.is_right_online(Fields::default());
+        story.is_right(Fields::default());
         let mut story = visit(&[1, 3], 3);
         went(&mut story, token(6, 3, 3));
-        story.is_wrong_online(Fields::default(), "has aru 3, and its holder has received up to 1");
+        story.is_wrong(Fields::default(), "has aru 3, and its holder has received up to 1");
         let mut story = visit(&[1, 2, 3], 3);
         went(&mut story, token(6, 3, 2));
-        story.is_wrong_online(Fields::default(), "has aru 2 after 3, and its holder 3");
+        story.is_wrong(Fields::default(), "has aru 2 after 3, and its holder 3");
     }
 
     #[test]
     fn aru_is_raised_by_who_lowered_it() {
         let mut story = visit(&[1, 2, 3], 1);
         went(&mut story, token(6, 3, 3));
-        story.is_wrong_online(Fields::default(), "has aru 3 after 1, which is 1's");
+        story.is_wrong(Fields::default(), "has aru 3 after 1, which is 1's");
     }
 
     #[test]
     fn numbers_rise_by_the_frames_sent() {
         let mut story = visit(&[1, 2, 3], 3);
         went(&mut story, token(6, 5, 3));
-        story.is_wrong_online(Fields::default(), "knows of 5 after 3 and 0 frames");
+        story.is_wrong(Fields::default(), "knows of 5 after 3 and 0 frames");
         let mut story = visit(&[1, 2, 3], 3);
         came(&mut story, token(7, 2, 2));
-        story.is_wrong_online(Fields::default(), "knew of 3 and now of 2");
+        story.is_wrong(Fields::default(), "knew of 3 and now of 2");
         let mut story = visit(&[1, 2, 3], 3);
         went(&mut story, token(7, 3, 3));
-        story.is_wrong_online(Fields::default(), "token 7 of 1.4 came as 5");
+        story.is_wrong(Fields::default(), "token 7 of 1.4 came as 5");
     }
 
     #[test]
@@ -165,6 +165,6 @@ mod tests {
         let mut story = visit(&[1, 2], 2);
         went(&mut story, token(6, 3, 2));
         went(&mut story, token(6, 3, 1));
-        story.is_wrong_online(Fields::default(), "is not what was sent last, token 6");
+        story.is_wrong(Fields::default(), "is not what was sent last, token 6");
     }
 }

@@ -88,10 +88,10 @@ mod tests {
 
     #[test]
     fn numbers_are_given_one_after_the_other() {
-        numbered(&[(1, 1), (1, 2), (3, 3)]).is_right_online(Numbering::default());
+        numbered(&[(1, 1), (1, 2), (3, 3)]).is_right(Numbering::default());
         numbered(&[(1, 1), (1, 2), (3, 2)])
-            .is_wrong_online(Numbering::default(), "3#1: frame 2 of 1.4 by 3 is numbered after 2");
-        numbered(&[(1, 1), (1, 3)]).is_wrong_online(Numbering::default(), "is numbered after 1");
+            .is_wrong(Numbering::default(), "3#1: frame 2 of 1.4 by 3 is numbered after 2");
+        numbered(&[(1, 1), (1, 3)]).is_wrong(Numbering::default(), "is numbered after 1");
     }
 
     #[test]
@@ -99,15 +99,15 @@ mod tests {
         let mut story = numbered(&[(1, 1), (2, 2), (1, 3)]);
         story.record(3, What::Inside(Inside::Received(Story::frame(2, 2))));
         story.record(3, What::Inside(Inside::Resent(Story::frame(1, 1))));
-        story.is_right_online(Numbering::default());
+        story.is_right(Numbering::default());
         story.record(3, What::Inside(Inside::Resent(Story::frame(1, 2))));
-        story.is_wrong_online(Numbering::default(), "frame 2 of 1.4 by 1 is not what was numbered");
+        story.is_wrong(Numbering::default(), "frame 2 of 1.4 by 1 is not what was numbered");
     }
 
     #[test]
     fn what_comes_was_sent() {
         let mut story = numbered(&[(1, 1)]);
         story.record(3, What::Inside(Inside::Received(Story::frame(1, 2))));
-        story.is_wrong_online(Numbering::default(), "was never numbered");
+        story.is_wrong(Numbering::default(), "was never numbered");
     }
 }

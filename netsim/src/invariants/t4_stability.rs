@@ -54,16 +54,16 @@ mod tests {
     fn what_all_have_is_stable() {
         let mut story = received(&[2, 1]);
         stable(&mut story, 2, 2);
-        story.is_right_online(Stability);
+        story.is_right(Stability);
     }
 
     #[test]
     fn what_a_member_lacks_is_not() {
         let mut story = received(&[2]);
         stable(&mut story, 2, 0);
-        story.is_wrong_online(Stability, "2#1: up to 2 1.4 is stable, and node 3 has not received it");
+        story.is_wrong(Stability, "2#1: up to 2 1.4 is stable, and node 3 has not received it");
         let mut story = received(&[]);
         stable(&mut story, 0, 1);
-        story.is_wrong_online(Stability, "up to 1 1.4 is stable, and node 3 has not received it");
+        story.is_wrong(Stability, "up to 1 1.4 is stable, and node 3 has not received it");
     }
 }

@@ -58,8 +58,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_with_somebody() {
-        asked(&[1]).is_right_online(Retrievable);
-        asked(&[1, 2]).is_wrong_online(Retrievable, "2#1: 1 of 1.4 is asked for, and given up by all");
+        asked(&[1]).is_right(Retrievable);
+        asked(&[1, 2]).is_wrong(Retrievable, "2#1: 1 of 1.4 is asked for, and given up by all");
     }
 
     #[test]
@@ -74,6 +74,6 @@ mod tests {
         token.seq = seq;
         token.rtr = vec![RtrEntry { ring, seq }];
         story.record(2, What::Inside(Inside::Token(Box::new(token))));
-        story.is_right_online(Retrievable);
+        story.is_right(Retrievable);
     }
 }

@@ -62,22 +62,22 @@ mod tests {
 
     #[test]
     fn what_is_sent_again_is_no_longer_asked_for() {
-        visit(&[5, 7], &[5], &[7, 9]).is_right_online(Requests);
+        visit(&[5, 7], &[5], &[7, 9]).is_right(Requests);
     }
 
     #[test]
     fn what_is_not_sent_again_still_is() {
-        visit(&[5, 7], &[5], &[9]).is_wrong_online(Requests, "7 is no longer asked for");
+        visit(&[5, 7], &[5], &[9]).is_wrong(Requests, "7 is no longer asked for");
     }
 
     #[test]
     fn nothing_is_asked_for_twice() {
-        visit(&[7], &[], &[7, 7]).is_wrong_online(Requests, "7 is asked for twice");
+        visit(&[7], &[], &[7, 7]).is_wrong(Requests, "7 is asked for twice");
     }
 
     #[test]
     fn what_was_never_sent_is_not_asked_for() {
-        visit(&[], &[], &[21]).is_wrong_online(Requests, "21 is asked for, and was never sent");
+        visit(&[], &[], &[21]).is_wrong(Requests, "21 is asked for, and was never sent");
     }
 
     #[test]
@@ -92,6 +92,6 @@ mod tests {
         token.rtr.clear();
         let to = super::super::story::id(1);
         story.record(2, What::Inside(Inside::TokenSent { to, token: Box::new(token) }));
-        story.is_right_online(Requests);
+        story.is_right(Requests);
     }
 }

@@ -90,8 +90,8 @@ mod tests {
     #[test]
     fn an_idle_ring_holds_its_token() {
         let hold = TotemConfig::default().hold;
-        idle(hold).is_right_online(IdleCost::default());
-        idle(hold / 2).is_wrong_online(IdleCost::default(), "the token of 1.4 comes to 1#1 again after");
+        idle(hold).is_right(IdleCost::default());
+        idle(hold / 2).is_wrong(IdleCost::default(), "the token of 1.4 comes to 1#1 again after");
     }
 
     #[test]
@@ -104,7 +104,7 @@ mod tests {
         rotations(&mut story, 30, Duration::ZERO);
         story.settle(1);
         rotations(&mut story, 30, Duration::ZERO);
-        story.is_right_online(IdleCost::default());
+        story.is_right(IdleCost::default());
     }
 
     #[test]
@@ -115,6 +115,6 @@ mod tests {
             token.rtr = vec![RtrEntry { ring: token.ring, seq: Seq::new(1) }];
             story.record(1, What::Inside(Inside::Token(Box::new(token))));
         }
-        story.is_wrong_online(IdleCost::default(), "comes to 1#1 again after 1ms");
+        story.is_wrong(IdleCost::default(), "comes to 1#1 again after 1ms");
     }
 }
