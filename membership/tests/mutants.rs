@@ -124,6 +124,7 @@ type Scenario = (&'static [Mutant], fn());
 
 const SCENARIOS: &[Scenario] = &[
     (&[Mutant::TokenNotRetransmitted], tokens_get_lost),
+    (&[Mutant::FullWindowBelieved], lab::scenarios::a_bit_of_the_window_is_flipped),
     (&[Mutant::NoSenderFilterBehindHole], a_cause_is_lost),
     (&[Mutant::AruStopsAtLongGap], a_frame_is_missing_for_long),
     (&[Mutant::RecoveryQueueTooShort], hundreds_of_frames_are_outstanding),

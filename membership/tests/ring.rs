@@ -185,6 +185,11 @@ fn a_lost_token_is_sent_again_before_the_ring_is_given_up() {
 }
 
 #[test]
+fn a_window_that_only_damage_has_filled_is_not_believed_for_ever() {
+    lab::scenarios::a_bit_of_the_window_is_flipped();
+}
+
+#[test]
 fn a_crashed_node_is_out_after_token_and_consensus_timeout() {
     for victim in [1, 2, 3] {
         let mut lab = Lab::ring(3);

@@ -26,6 +26,7 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::HoldNeverCancelled,
     Mutant::AruStopsAtLongGap,
     Mutant::WindowUnderflow,
+    Mutant::FullWindowBelieved,
     Mutant::WrapUnsafeRecovery,
     Mutant::WrapUnsafeInstall,
     Mutant::ObligationsForgotten,

@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 pub mod chaos;
+pub mod scenarios;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -9,9 +9,12 @@ use crate::history::{Content, Life, MessageId, Record, What};
 /// No member can be further behind another in a ring: it would have to keep more frames than its window holds.
 pub(super) const LAG: u32 = 1 << 14;
 
-/// What is known. It does not grow with the length of the run: messages that nobody can still be delivered are forgotten.
+/// What is known. But for a number for each life, it does not grow with the length of the run: messages that nobody can
+/// still be delivered are forgotten.
 #[derive(Default)]
 pub(super) struct Messages {
+    /// How many messages each life's ring has taken.
+    accepted: BTreeMap<Life, u64>,
     senders: BTreeMap<Life, Sender>,
     had: BTreeMap<Life, BTreeMap<Life, Numbers>>,
     /// What each life was delivered last, in the ring that it is in.
@@ -41,7 +44,6 @@ pub(super) struct Sent {
 /// The latest messages of a sender.
 #[derive(Default)]
 struct Sender {
-    accepted: u64,
     /// The number of the first one that is known.
     first: u64,
     messages: VecDeque<Message>,
@@ -91,11 +93,11 @@ impl Numbers {
 
 impl Messages {
     /// What is known of a life that ended this many lives of the same node ago cannot matter any more.
-    const LIVES: u32 = 4;
+    const LIVES: u32 = 16;
 
     /// How many messages a sender's ring has taken.
     pub(super) fn accepted(&self, sender: Life) -> u64 {
-        self.senders.get(&sender).map_or(0, |sender| sender.accepted)
+        self.accepted.get(&sender).copied().unwrap_or_default()
     }
 
     /// A message, if it is not too long ago.
@@ -138,9 +140,9 @@ impl Messages {
             }
             What::Crashed | What::Regular(_) => drop(self.last.remove(&life)),
             What::Accepted { message, group, guarantee, content } => {
+                self.accepted.insert(message.sender, message.number);
                 let cause = self.last.get(&life).copied();
                 let sender = self.senders.entry(message.sender).or_default();
-                sender.accepted = sender.accepted.max(message.number);
                 if let Some(known) = sender.entry(message.number) {
                     let (group, guarantee, content) = (group.clone(), *guarantee, *content);
                     known.sent = Some(Sent { group, guarantee, content, cause });
@@ -185,7 +187,7 @@ mod tests {
         let started = |life| Record { at: Duration::ZERO, life: Some(life), what: What::Started };
         messages.learn(life(2, 1), &started(life(2, 1)));
         assert!(messages.lacks(life(1, 1), message));
-        messages.learn(life(2, 5), &started(life(2, 5)));
+        messages.learn(life(2, 17), &started(life(2, 17)));
         assert!(!messages.lacks(life(1, 1), message));
     }
 

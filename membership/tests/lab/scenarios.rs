@@ -1,0 +1,36 @@
+//! Stories that several tests tell.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use quorate_membership::wire::{self, Message, Order, Token};
+use quorate_membership::{Guarantee, Seq};
+
+use super::{Fate, Lab, node};
+
+/// F7, seed 14633 of the fault laboratory: on the way from node 1 to node 2 a bit of the token's count of frames is
+/// flipped, and nothing on the way notices. Nobody may send in a window that full, and who does not send cannot empty it.
+pub fn a_bit_of_the_window_is_flipped() {
+    let mut lab = Lab::ring(3);
+    let caught: Rc<RefCell<Option<Token>>> = Rc::default();
+    let catch = Rc::clone(&caught);
+    lab.filter(move |from, to, message, _| match message {
+        Message::Token(token) if (from, to) == (node(1), node(2)) && catch.borrow().is_none() => {
+            *catch.borrow_mut() = Some(token.clone());
+            Fate::Drop
+        }
+        _ => Fate::Deliver,
+    });
+    lab.until("the token is on its way to node 2", |_| caught.borrow().is_some());
+    let mut token = caught.borrow().clone().unwrap();
+    assert!(token.seq != Seq::new(0), "the ring turns");
+    token.fcc ^= 1 << 20;
+    lab.deliver_raw(2, Some(1), &wire::encode(&Message::Token(token), Order::Little));
+    let ring = lab.regular(1).ring;
+    for id in 1..=3 {
+        lab.send(id, Guarantee::Safe, &format!("of {id}"));
+    }
+    lab.until("T6: all is delivered", |lab| (1..=3).all(|id| lab.texts(id).len() == 3));
+    assert_eq!(lab.regular(1).ring, ring, "L2: a bit costs the ring");
+    lab.check();
+}
