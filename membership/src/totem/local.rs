@@ -241,7 +241,7 @@ impl Local {
                     self.say(SERVICES, &message);
                 }
                 if last && let Some(message) = self.sync_messages.get(&Service::Quorate).cloned() {
-                    self.say(QUORATE, &message);
+                    self.say(QUORATE, &Body::Quorate(message).encode());
                 }
                 self.say(SYNC, &barrier);
             }
