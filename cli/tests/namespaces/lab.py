@@ -69,7 +69,7 @@ quorum {{
 class Lab:
     """Hosts on one Ethernet, and the processes on them. All of it is gone when the `with` block is left."""
 
-    def __init__(self, quorate, hosts, directory):
+    def __init__(self, quorate, hosts, directory, prefix="quorate"):
         self.quorate = quorate
         self.hosts = range(1, hosts + 1)
         self.directory = pathlib.Path(directory)
@@ -77,7 +77,7 @@ class Lab:
         self.conf = self.write(
             "corosync.conf", corosync_conf(nodelist=node_list({host: host for host in self.hosts}))
         )
-        self.prefix = f"quorate-{os.getpid()}-"
+        self.prefix = f"{prefix}-{os.getpid()}-"
         self.processes = []
         self.nodes = {}
         self.readers = []

@@ -212,7 +212,7 @@ mod tests {
         lane.next_frame(1410).unwrap();
         lane.start_over();
         let (packet, _) = lane.next_frame(1410).unwrap();
-        assert_eq!(shape(&packet), (0, vec![2], 0), "first the end of the first attempt");
+        assert_eq!(shape(&packet), (0, vec![18], 0), "first the end of the first attempt");
         let (packet, _) = lane.next_frame(1410).unwrap();
         assert_eq!(shape(&packet), (0, vec![1400], 1));
     }
