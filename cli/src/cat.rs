@@ -19,8 +19,10 @@ What comes out:
       a ring is installed; the first line is the one that holds at the start
   {\"event\":\"transitional\",\"ring\":\"1.c\",\"previous\":\"1.8\",\"members\":[1,2],\"left\":[3]}
       that ring is over; until the next \"regular\", messages are sure to reach these members only
-  {\"event\":\"deliver\",\"ring\":\"1.8\",\"seq\":7,\"from\":2,\"guarantee\":\"agreed\",\"payload\":\"...\"}
-      a message; a payload that is not UTF-8 comes as \"payload_base64\" instead
+  {\"event\":\"group\",\"ring\":\"1.8\",\"group\":\"g\",\"members\":[{\"node\":1,\"pid\":99}],\"joined\":[...],\"left\":[],\"reason\":\"join\"}
+      the group has these members now, this one itself at first; reasons: join, leave, nodedown, nodeup, procdown
+  {\"event\":\"deliver\",\"ring\":\"1.8\",\"seq\":7,\"from\":2,\"pid\":99,\"guarantee\":\"agreed\",\"payload\":\"...\"}
+      a message of the group; a payload that is not UTF-8 comes as \"payload_base64\" instead
   {\"event\":\"status\",\"ring\":\"1.8\",\"dc\":1,\"quorate\":true,...}
       with --status: quorum or DC changed
 
@@ -30,9 +32,10 @@ Exit codes: 0 all sent and delivered, 1 failed (one line on stderr says why), 2 
 
 /// Send lines to a group of processes, and print what the group sees, in order.
 ///
-/// Each line on stdin, of any bytes, up to 1 MiB, is multicast to GROUP, without its newline. What the group sees comes
-/// out as JSON, one object a line, in the one order that all members share. It ends at the end of stdin, once all it sent
-/// was delivered here.
+/// It joins GROUP. Each line on stdin, of any bytes, up to 1 MiB, is multicast to it, without its newline. What the group
+/// sees comes out as JSON, one object a line, in the one order that all members share. It ends at the end of stdin, once
+/// all it sent was delivered here, and leaves. On nodes that run corosync, programs that use libcpg can be in the same
+/// group.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = OUTPUT)]
 pub(crate) struct CatArgs {

@@ -1,5 +1,6 @@
 //! `quorate node`.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use quorate_election::{Status, spawn};
 use quorate_membership::config::Loaded;
 use quorate_membership::transport::Udp;
-use quorate_membership::{Cause, Config, Event, Events, MulticastError, Node};
+use quorate_membership::{Cause, Config, Event, Events, Group, GroupError, MulticastError, Node};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,9 +20,9 @@ use tracing_subscriber::EnvFilter;
 use crate::Failure;
 use crate::config::Source;
 use crate::socket::address::{self, Claim};
-use crate::socket::clients::Clients;
+use crate::socket::clients::{ClientId, Clients};
 use crate::socket::json;
-use crate::socket::server::{self, Front, Outgoing};
+use crate::socket::server::{self, Front, Outgoing, What};
 
 /// Messages of clients between the socket and the ring. Few, since each may have a mebibyte: what finds no place here
 /// waits in the client's socket.
@@ -29,6 +30,9 @@ const OUTGOING: usize = 16;
 
 /// How long a node that has left waits for clients to read the reason.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long until something is tried again that the ring is about to allow.
+const SOON: Duration = Duration::from_millis(1);
 
 /// What is logged without RUST_LOG. What the election says of each ring, the log here says of each change.
 const DEFAULT_LOG: &str = "info,quorate_election=warn";
@@ -138,16 +142,50 @@ async fn start(
     spawn(config, transport, state_dir).await.map_err(|error| Failure::new(error.to_string()))
 }
 
-/// Gives clients' messages to the ring, in one order.
+/// Gives what clients do to the ring, in one order. A process is in a group for as long as one of its connections is.
 async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoing>) {
-    while let Some(Outgoing { client, group, guarantee, payload }) = outgoing.recv().await {
-        front.clients.sending(client);
-        // `watch_ring` takes the events whatever happens here: it is only a moment behind.
-        while let Err(error) = node.multicast(&group, guarantee, payload.clone()).await {
-            if error != MulticastError::EventsUnread {
-                return front.clients.close(&format!("cannot send: {error}"));
+    let mut seats: BTreeMap<ClientId, (Group, u32)> = BTreeMap::new();
+    while let Some(Outgoing { client, pid, group, what }) = outgoing.recv().await {
+        let node = node.of_process(pid);
+        match what {
+            What::Join => {
+                let seat = (group, pid);
+                let again = seats.values().any(|other| *other == seat);
+                match if again { Ok(()) } else { join(&node, &seat.0).await } {
+                    Ok(()) => drop(seats.insert(client, seat)),
+                    Err(GroupError::Left) => {
+                        return front.clients.close(&format!("cannot join: {}", GroupError::Left));
+                    }
+                    Err(error) => front.clients.fail(client, &format!("cannot join: {error}")),
+                }
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            What::Message { guarantee, payload } => {
+                front.clients.sending(client);
+                // `watch_ring` takes the events whatever happens here: it is only a moment behind.
+                while let Err(error) = node.multicast(&group, guarantee, payload.clone()).await {
+                    if error != MulticastError::EventsUnread {
+                        return front.clients.close(&format!("cannot send: {error}"));
+                    }
+                    tokio::time::sleep(SOON).await;
+                }
+            }
+            What::Leave(parting) => {
+                let seat = seats.remove(&client);
+                if seat.is_some_and(|seat| seats.values().all(|other| *other != seat)) {
+                    // If it is no member, the node itself has left.
+                    let _ = node.leave_group(&group, parting).await;
+                }
+            }
+        }
+    }
+}
+
+/// Joins, if need be once the process's last leave has gone round.
+async fn join(node: &Node, group: &Group) -> Result<(), GroupError> {
+    loop {
+        match node.join(group).await {
+            Err(GroupError::StillLeaving) => tokio::time::sleep(SOON).await,
+            joined => return joined,
         }
     }
 }
@@ -197,6 +235,7 @@ fn left_alone(cause: &Cause) -> String {
     let advice = match cause {
         Cause::DuplicateId { .. } => "give each node an id of its own, and start this one again",
         Cause::EventsUnread { .. } => "the host is too busy; start the node again",
+        Cause::Killed { .. } => "ask whoever did it, and start the node again",
         _ => "see the log, and start the node again",
     };
     format!("the node has left the ring: {cause}: {advice}")
@@ -231,7 +270,11 @@ impl Log {
                 );
             }
             Event::Left(cause) => tracing::info!("left the ring: {cause}"),
-            Event::Transitional(_) | Event::Service(_) | Event::Synced(_) | Event::Deliver(_) => {}
+            Event::Transitional(_)
+            | Event::Service(_)
+            | Event::Synced(_)
+            | Event::GroupChange(_)
+            | Event::Deliver(_) => {}
         }
     }
 

@@ -21,21 +21,24 @@ fn a_node_alone_hears_itself_and_cat_ends_when_all_was_delivered() {
     assert_eq!(events[0]["event"], "regular");
     assert_eq!(events[0]["members"], serde_json::json!([1]));
     assert_eq!(payloads(&events), ["one", "", "{\"three\":3}", "four, without a newline"]);
-    let first = &events[1];
+    assert_eq!((&events[1]["event"], &events[1]["reason"]), (&"group".into(), &"join".into()));
+    assert_eq!(events[1]["members"], events[1]["joined"]);
+    let first = &events[2];
+    assert_eq!(first["pid"], events[1]["members"][0]["pid"]);
     assert_eq!((&first["from"], &first["guarantee"]), (&Value::from(1), &Value::from("agreed")));
     assert_eq!(first["ring"], events[0]["ring"]);
     assert!(first["seq"].is_u64());
 }
 
 #[test]
-fn without_lines_cat_prints_the_configuration_and_ends() {
+fn without_lines_cat_prints_the_configuration_and_the_group_and_ends() {
     let ring = Ring::of(1);
     let nodes = ring.start_all();
     let output = nodes[0].send(&[], b"");
     assert!(output.status.success(), "{output:?}");
     let events = events(&output.stdout);
-    assert_eq!(events.len(), 1, "{events:?}");
-    assert_eq!(events[0]["event"], "regular");
+    let kinds: Vec<&Value> = events.iter().map(|event| &event["event"]).collect();
+    assert_eq!(kinds, ["regular", "group"]);
 }
 
 #[test]
@@ -55,9 +58,9 @@ fn any_bytes_pass_up_to_a_mebibyte_a_line() {
     let output = nodes[0].send(&["--safe"], &[b"\xff\x00\n", &long[..], b"\n"].concat());
     assert!(output.status.success(), "{:?}", String::from_utf8_lossy(&output.stderr));
     let events = events(&output.stdout);
-    assert_eq!(events[1]["payload_base64"], "/wA=");
-    assert_eq!(events[1]["guarantee"], "safe");
-    assert_eq!(events[2]["payload"].as_str().unwrap().len(), 1 << 20);
+    assert_eq!(events[2]["payload_base64"], "/wA=");
+    assert_eq!(events[2]["guarantee"], "safe");
+    assert_eq!(events[3]["payload"].as_str().unwrap().len(), 1 << 20);
 
     let output = nodes[0].send(&[], &[b"short\n", &long[..], b"x\n"].concat());
     assert_eq!(failure(&output), "line 2 is longer than 1048576 bytes: send it in parts");
@@ -81,13 +84,15 @@ fn three_nodes_at_once_see_one_order_with_nothing_lost_and_nothing_twice() {
     let ring = Ring::of(3);
     let nodes = ring.start_all();
     let mut listeners: Vec<Child> = nodes.iter().map(|node| node.cat(&["g", "--stay"])).collect();
-    // Nothing is sent before all listen: each listener prints where it starts.
+    // Nothing is sent before all listen: each listener prints that it has joined.
     let mut outputs = Vec::new();
     for listener in &mut listeners {
         let mut output = BufReader::new(listener.stdout.take().unwrap());
-        let mut first = String::new();
-        output.read_line(&mut first).unwrap();
-        assert!(first.contains("\"regular\""), "{first}");
+        let mut line = String::new();
+        while !line.contains("\"group\"") {
+            line.clear();
+            assert!(output.read_line(&mut line).unwrap() > 0);
+        }
         outputs.push(output);
     }
     let senders: Vec<_> = (0..3)
@@ -149,12 +154,45 @@ fn clients_of_one_node_are_told_apart() {
 }
 
 #[test]
+fn a_cat_that_is_killed_is_told_from_one_that_ends() {
+    let ring = Ring::of(1);
+    let nodes = ring.start_all();
+    let mut listener = nodes[0].cat(&["g", "--stay"]);
+    let mut lines = BufReader::new(listener.stdout.take().unwrap()).lines();
+    let mut next = |pid: u32, reason: &str| loop {
+        let event: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        let who = |key: &str| event[key].as_array().into_iter().flatten().any(|member| member["pid"] == pid);
+        if event["reason"] == reason && (who("joined") || who("left")) {
+            return event["members"].as_array().unwrap().len();
+        }
+    };
+    assert_eq!(next(listener.id(), "join"), 1);
+    let mut killed = nodes[0].cat(&["g", "--stay"]);
+    assert_eq!(next(killed.id(), "join"), 2);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!(next(killed.id(), "procdown"), 1);
+    let mut ended = nodes[0].cat(&["g"]);
+    assert_eq!(next(ended.id(), "join"), 2);
+    drop(ended.stdin.take());
+    assert!(ended.wait().unwrap().success());
+    assert_eq!(next(ended.id(), "leave"), 1);
+    listener.kill().unwrap();
+    listener.wait().unwrap();
+}
+
+#[test]
 fn a_client_that_never_reads_is_cut_off_with_a_reason_and_holds_up_nobody() {
     let ring = Ring::of(1);
     let nodes = ring.start_all();
     let mut sleeper = UnixStream::connect(&nodes[0].socket).unwrap();
     sleeper.write_all(b"{\"version\":1,\"request\":\"cat\",\"group\":\"g\"}\n").unwrap();
-    sleeper.read_exact(&mut [0; 1]).unwrap();
+    let mut listening = BufReader::new(sleeper.try_clone().unwrap());
+    let mut line = String::new();
+    while !line.contains("\"group\"") {
+        line.clear();
+        assert!(listening.read_line(&mut line).unwrap() > 0);
+    }
     let line = [&vec![b'x'; 1 << 20][..], b"\n"].concat();
     let output = nodes[0].send(&[], &line.repeat(70));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -177,6 +215,7 @@ fn a_client_learns_why_the_ring_changed_and_why_its_node_ended() {
     let mut lines = BufReader::new(listener.stdout.take().unwrap()).lines();
     let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
     assert_eq!(next()["members"], serde_json::json!([1, 2, 3]));
+    assert_eq!(next()["reason"], "join");
 
     nodes[2].signal(Signal::TERM);
     assert!(nodes[2].process.wait().unwrap().success());
@@ -213,6 +252,11 @@ fn who_stays_hears_what_others_send_later() {
     assert!(nodes[0].send(&[], b"later\n").status.success());
     line.clear();
     stdout.read_line(&mut line).unwrap();
+    while line.contains("\"group\"") {
+        // Another comes before it speaks.
+        line.clear();
+        stdout.read_line(&mut line).unwrap();
+    }
     assert!(line.contains("later"), "{line}");
     listener.kill().unwrap();
     listener.wait().unwrap();

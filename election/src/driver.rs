@@ -35,5 +35,5 @@ pub async fn spawn(
     let member = Member::new(&config, stored, entropy, clock.now())?;
     let latest = member.watch();
     let (node, events) = driver::run(member, transport, store, clock);
-    Ok((node, events, latest))
+    Ok((node.of_process(std::process::id()), events, latest))
 }

@@ -139,7 +139,9 @@ impl Election {
                 self.hearing = None;
                 (None, Some(self.unsettled(None, &BTreeSet::new(), cause.to_string())))
             }
-            Event::Transitional(_) | Event::Deliver(_) | Event::Stalled(_) => (None, None),
+            Event::Transitional(_) | Event::GroupChange(_) | Event::Deliver(_) | Event::Stalled(_) => {
+                (None, None)
+            }
         };
         if let Some(status) = &status {
             self.status = status.clone();

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use quorate_membership::driver::Core;
 use quorate_membership::wire::body::Body;
 use quorate_membership::{
-    Config, ConfigError, Event as RingEvent, Group, Guarantee, MulticastError, Origin, Service, Stats,
-    Stored, Time, Totem, Transmit,
+    Config, ConfigError, Event as RingEvent, Group, GroupError, Guarantee, MulticastError, Origin, Parting,
+    Service, Stats, Stored, Time, Totem, Transmit,
 };
 use tokio::sync::watch;
 
@@ -120,11 +120,24 @@ impl Core for Member {
     fn multicast(
         &mut self,
         now: Time,
+        pid: u32,
         group: &Group,
         guarantee: Guarantee,
         payload: Bytes,
     ) -> Result<(), MulticastError> {
-        self.totem.multicast(now, group, guarantee, payload)
+        self.totem.multicast(now, pid, group, guarantee, payload)
+    }
+    fn join_group(&mut self, now: Time, pid: u32, group: &Group) -> Result<(), GroupError> {
+        self.totem.join_group(now, pid, group)
+    }
+    fn leave_group(
+        &mut self,
+        now: Time,
+        pid: u32,
+        group: &Group,
+        parting: Parting,
+    ) -> Result<(), GroupError> {
+        self.totem.leave_group(now, pid, group, parting)
     }
     fn leave(&mut self, now: Time) {
         self.totem.leave(now);

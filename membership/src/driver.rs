@@ -31,11 +31,11 @@ use tokio::time::Instant;
 
 use crate::transport::Transport;
 use crate::{
-    Config, ConfigError, Event, Group, Guarantee, MulticastError, Origin, Stats, Store, Stored, Time, Totem,
-    Transmit,
+    Config, ConfigError, Event, Group, GroupError, Guarantee, MulticastError, Origin, Parting, Stats, Store,
+    Stored, Time, Totem, Transmit,
 };
 
-/// Multicasts that may wait in the channel, and the most that one turn of the loop takes.
+/// Commands that may wait in a channel, and the most that one turn of the loop takes.
 const COMMANDS: usize = 64;
 /// Batches heard before a due timer runs, at most: more than a socket buffer holds, less than a flood has.
 const CATCH_UP: usize = 64;
@@ -68,10 +68,22 @@ pub trait Core: Send + 'static {
     fn multicast(
         &mut self,
         now: Time,
+        pid: u32,
         group: &Group,
         guarantee: Guarantee,
         payload: Bytes,
     ) -> Result<(), MulticastError>;
+    /// See [`Totem::join_group`].
+    ///
+    /// # Errors
+    /// As [`Totem::join_group`].
+    fn join_group(&mut self, now: Time, pid: u32, group: &Group) -> Result<(), GroupError>;
+    /// See [`Totem::leave_group`].
+    ///
+    /// # Errors
+    /// As [`Totem::leave_group`].
+    fn leave_group(&mut self, now: Time, pid: u32, group: &Group, parting: Parting)
+    -> Result<(), GroupError>;
     /// See [`Totem::consumed`].
     fn consumed(&mut self, now: Time, cost: usize);
     /// See [`Totem::leave`].
@@ -107,11 +119,24 @@ impl Core for Totem {
     fn multicast(
         &mut self,
         now: Time,
+        pid: u32,
         group: &Group,
         guarantee: Guarantee,
         payload: Bytes,
     ) -> Result<(), MulticastError> {
-        Totem::multicast(self, now, group, guarantee, payload)
+        Totem::multicast(self, now, pid, group, guarantee, payload)
+    }
+    fn join_group(&mut self, now: Time, pid: u32, group: &Group) -> Result<(), GroupError> {
+        Totem::join_group(self, now, pid, group)
+    }
+    fn leave_group(
+        &mut self,
+        now: Time,
+        pid: u32,
+        group: &Group,
+        parting: Parting,
+    ) -> Result<(), GroupError> {
+        Totem::leave_group(self, now, pid, group, parting)
     }
     fn consumed(&mut self, now: Time, cost: usize) {
         Totem::consumed(self, now, cost);
@@ -162,7 +187,8 @@ pub async fn spawn(
         .map_err(SpawnError::Store)?;
     let clock = Clock::boot_time();
     let totem = Totem::new(&config, stored, entropy().map_err(SpawnError::Entropy)?, clock.now())?;
-    Ok(run(totem, transport, store, clock))
+    let (node, events) = run(totem, transport, store, clock);
+    Ok((node.of_process(std::process::id()), events))
 }
 
 /// Why a node did not start.
@@ -195,6 +221,8 @@ pub fn entropy() -> io::Result<[u8; 32]> {
 /// The task ends when the core has left the ring: because [`Node::leave`] asked for it, because every [`Node`] and the
 /// [`Events`] were dropped, because the core itself gave up, or because the transport failed.
 ///
+/// The [`Node`] speaks for no process ([`Node::of_process`]).
+///
 /// # Panics
 /// Outside of a tokio runtime.
 pub fn run<C: Core>(
@@ -203,7 +231,7 @@ pub fn run<C: Core>(
     store: Store,
     clock: Clock,
 ) -> (Node, Events<C::Event>) {
-    let (multicast_sender, multicasts) = mpsc::channel(COMMANDS);
+    let (command_sender, commands) = mpsc::channel(COMMANDS);
     let (request_sender, requests) = mpsc::channel(COMMANDS);
     let (event_sender, event_receiver) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared::default());
@@ -213,7 +241,7 @@ pub fn run<C: Core>(
         store,
         clock,
         saving: None,
-        multicasts,
+        commands,
         waiting: None,
         requests,
         events: event_sender,
@@ -225,7 +253,8 @@ pub fn run<C: Core>(
         left: false,
     };
     tokio::spawn(driver.drive());
-    let node = Node { multicasts: multicast_sender, requests: request_sender, shared: Arc::clone(&shared) };
+    let node =
+        Node { pid: 0, commands: command_sender, requests: request_sender, shared: Arc::clone(&shared) };
     (node, Events { receiver: event_receiver, shared })
 }
 
@@ -271,12 +300,49 @@ impl fmt::Debug for Clock {
 /// A running node, as the application speaks to it. Cheap to clone; all clones are the same node.
 #[derive(Clone, Debug)]
 pub struct Node {
-    multicasts: mpsc::Sender<Multicast>,
+    /// The process that this one speaks for.
+    pid: u32,
+    commands: mpsc::Sender<Command>,
     requests: mpsc::Sender<Request>,
     shared: Arc<Shared>,
 }
 
 impl Node {
+    /// The same node, speaking for a process of this id: that is what joins groups, leaves them, and sends. Ids have to
+    /// be unique on this node, as process ids are. [`spawn`] gives a node that speaks for this very process.
+    #[must_use]
+    pub fn of_process(&self, pid: u32) -> Self {
+        Self { pid, ..self.clone() }
+    }
+
+    /// Makes the process a member of a group, which is so once [`Event::GroupChange`] says it; see
+    /// [`Totem::join_group`]. What is multicast from now on, by any clone of this node, is sent as a member's.
+    ///
+    /// Whether or not it is one, [`Events`] has the messages of all groups: take those that are wanted. Joining makes
+    /// the process known to the others, and real corosync daemons hand its messages to their processes only then.
+    ///
+    /// Cancel safe, as [`Node::multicast`].
+    ///
+    /// # Errors
+    /// If the process is a member already, or there are too many.
+    pub async fn join(&self, group: &Group) -> Result<(), GroupError> {
+        let (pid, group) = (self.pid, group.clone());
+        self.command(|reply| Command::Join { pid, group, reply }).await.unwrap_or(Err(GroupError::Left))
+    }
+
+    /// Takes the process out of a group, behind what it has multicast so far. [`Node::leave`] does so for all of this
+    /// node's processes and groups.
+    ///
+    /// Cancel safe, as [`Node::multicast`].
+    ///
+    /// # Errors
+    /// If the process is not a member.
+    pub async fn leave_group(&self, group: &Group, parting: Parting) -> Result<(), GroupError> {
+        let (pid, group) = (self.pid, group.clone());
+        let command = |reply| Command::LeaveGroup { pid, group, parting, reply };
+        self.command(command).await.unwrap_or(Err(GroupError::Left))
+    }
+
     /// Sends a message to a group, and waits until the ring has room for it: that is the back-pressure. Once it has
     /// returned `Ok`, this node sends the message unless it leaves first, in the order of the calls on this node.
     ///
@@ -296,10 +362,16 @@ impl Node {
         if length > Totem::MAX_PAYLOAD {
             return Err(MulticastError::TooLong { length });
         }
+        let (pid, group) = (self.pid, group.clone());
+        let command = |reply| Command::Multicast(Multicast { pid, group, guarantee, payload, reply });
+        self.command(command).await.unwrap_or(Err(MulticastError::Left))
+    }
+
+    /// Gives the driver a command, and waits for the answer; `None` if the node has left.
+    async fn command<A>(&self, command: impl FnOnce(oneshot::Sender<A>) -> Command) -> Option<A> {
         let (reply, answer) = oneshot::channel();
-        let multicast = Multicast { group: group.clone(), guarantee, payload, reply };
-        self.multicasts.send(multicast).await.map_err(|_| MulticastError::Left)?;
-        answer.await.unwrap_or(Err(MulticastError::Left))
+        self.commands.send(command(reply)).await.ok()?;
+        answer.await.ok()
     }
 
     /// Leaves the ring; ready when the last event is on its way to [`Events`]. Dropping the future takes nothing back
@@ -382,8 +454,17 @@ struct Shared {
     last_stats: OnceLock<Stats>,
 }
 
+/// What is done in the order in which it was asked for.
+#[derive(Debug)]
+enum Command {
+    Multicast(Multicast),
+    Join { pid: u32, group: Group, reply: oneshot::Sender<Result<(), GroupError>> },
+    LeaveGroup { pid: u32, group: Group, parting: Parting, reply: oneshot::Sender<Result<(), GroupError>> },
+}
+
 #[derive(Debug)]
 struct Multicast {
+    pid: u32,
     group: Group,
     guarantee: Guarantee,
     payload: Bytes,
@@ -406,9 +487,9 @@ struct Driver<C: Core, T> {
     clock: Clock,
     /// The write that is under way.
     saving: Option<Saving>,
-    multicasts: mpsc::Receiver<Multicast>,
-    /// The multicast that is to be tried next; the core had no room for it.
-    waiting: Option<Multicast>,
+    commands: mpsc::Receiver<Command>,
+    /// What is to be tried next; for a multicast the core had no room.
+    waiting: Option<Command>,
     requests: mpsc::Receiver<Request>,
     events: mpsc::UnboundedSender<(C::Event, usize)>,
     shared: Arc<Shared>,
@@ -426,6 +507,8 @@ impl<C: Core, T: Transport> Driver<C, T> {
     async fn drive(mut self) {
         if let Err(error) = self.turn_until_left().await {
             tracing::error!(%error, "the transport has failed; this node leaves");
+            self.core.leave(self.clock.now());
+            // Nothing goes out any more, so nothing is waited for.
             self.core.leave(self.clock.now());
             self.tell();
         }
@@ -448,8 +531,8 @@ impl<C: Core, T: Transport> Driver<C, T> {
                     Some(request) => self.answer(request).await?,
                     None => self.nodes_gone = true,
                 },
-                Some(multicast) = self.multicasts.recv(), if self.waiting.is_none() => {
-                    self.waiting = Some(multicast);
+                Some(command) = self.commands.recv(), if self.waiting.is_none() => {
+                    self.waiting = Some(command);
                 }
                 () = self.shared.taken_more.notified() => {}
                 () = self.events.closed(), if !self.events.is_closed() => {}
@@ -511,24 +594,11 @@ impl<C: Core, T: Transport> Driver<C, T> {
             if self.left {
                 break;
             }
-            let Some(multicast) = self.waiting.take().or_else(|| self.multicasts.try_recv().ok()) else {
+            let Some(command) = self.waiting.take().or_else(|| self.commands.try_recv().ok()) else {
                 break;
             };
-            if multicast.reply.is_closed() {
-                continue;
-            }
-            let now = self.clock.now();
-            let payload = multicast.payload.clone();
-            match self.core.multicast(now, &multicast.group, multicast.guarantee, payload) {
-                Err(MulticastError::Full) => {
-                    self.waiting = Some(multicast);
-                    break;
-                }
-                result => {
-                    // The caller may have gone meanwhile; the message goes all the same.
-                    let _ = multicast.reply.send(result);
-                    self.settle().await?;
-                }
+            if !self.obey(command).await? {
+                break;
             }
         }
         if self.nodes_gone && self.events.is_closed() && !self.abandoned && !self.left {
@@ -537,6 +607,36 @@ impl<C: Core, T: Transport> Driver<C, T> {
             self.settle().await?;
         }
         Ok(())
+    }
+
+    /// Whether there was room for it; if not, it waits.
+    async fn obey(&mut self, command: Command) -> io::Result<bool> {
+        let now = self.clock.now();
+        match command {
+            Command::Multicast(multicast) if multicast.reply.is_closed() => {}
+            Command::Multicast(multicast) => {
+                let Multicast { pid, group, guarantee, payload, .. } = &multicast;
+                match self.core.multicast(now, *pid, group, *guarantee, payload.clone()) {
+                    Err(MulticastError::Full) => {
+                        self.waiting = Some(Command::Multicast(multicast));
+                        return Ok(false);
+                    }
+                    // The caller may have gone meanwhile; the message goes all the same. So with the others.
+                    result => {
+                        let _ = multicast.reply.send(result);
+                    }
+                }
+            }
+            Command::Join { reply, .. } | Command::LeaveGroup { reply, .. } if reply.is_closed() => {}
+            Command::Join { pid, group, reply } => {
+                let _ = reply.send(self.core.join_group(now, pid, &group));
+            }
+            Command::LeaveGroup { pid, group, parting, reply } => {
+                let _ = reply.send(self.core.leave_group(now, pid, &group, parting));
+            }
+        }
+        self.settle().await?;
+        Ok(true)
     }
 
     async fn answer(&mut self, request: Request) -> io::Result<()> {

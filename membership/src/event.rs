@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Group, NodeId, RingId, Seq};
+use crate::{Group, GroupChange, NodeId, Process, RingId, Seq};
 
 /// How sure delivery has to be (Totem, TOCS 1995, section 2).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -39,7 +39,9 @@ pub enum Event {
     Service(ServiceMessage),
     /// All members of this ring have exchanged what they had to say of themselves; application messages follow.
     Synced(RingId),
-    /// A message of a process group.
+    /// Processes joined a group or left it.
+    GroupChange(GroupChange),
+    /// A message to a process group, whether or not a process of this node is in it.
     Deliver(Delivery),
     /// This node itself stood still this long (a paused machine, a starved process): it tells nobody else dead for it.
     Stalled(Duration),
@@ -100,7 +102,7 @@ pub struct ServiceMessage {
 /// The layers that speak in the sync stages of a new ring, for which this crate is the carrier only.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Service {
-    /// corosync's votequorum: node info.
+    /// corosync's votequorum: node info, and what an operator changes.
     Votequorum,
     /// Messages between quorate nodes alone (totempg group `quorate`, which corosync ignores): candidacies.
     Quorate,
@@ -116,6 +118,8 @@ pub struct Delivery {
     pub seq: Seq,
     /// Its sender.
     pub from: NodeId,
+    /// The sending process there, as it says itself; 0 is the node itself.
+    pub pid: u32,
     /// The group it was sent to.
     pub group: Group,
     /// The guarantee it was sent with, and delivered under.
@@ -132,6 +136,10 @@ impl Event {
             + match self {
                 Self::Deliver(delivery) => delivery.payload.len(),
                 Self::Service(service) => service.message.len(),
+                Self::GroupChange(change) => {
+                    let processes = change.members.len() + change.joined.len() + change.left.len();
+                    processes * size_of::<Process>()
+                }
                 _ => 0,
             }
     }
@@ -225,6 +233,13 @@ pub enum Cause {
         /// The id.
         node: NodeId,
     },
+    /// An operator told this node to go, by way of another (`corosync-cfgtool -k`).
+    Killed {
+        /// Where he did so.
+        by: NodeId,
+        /// What he gave as the reason.
+        reason: String,
+    },
 }
 
 /// Members as an operator reads them: "node 3", "nodes 3 and 4".
@@ -274,6 +289,7 @@ impl fmt::Display for Cause {
                 write!(f, "the application left {bytes} bytes of events unread")
             }
             Self::DuplicateId { node } => write!(f, "another process uses node id {node}"),
+            Self::Killed { by, reason } => write!(f, "an operator at node {by} killed this node: {reason:?}"),
         }
     }
 }

@@ -82,6 +82,7 @@ pub mod config;
 #[cfg(feature = "tokio")]
 pub mod driver;
 mod event;
+mod groups;
 mod id;
 #[doc(hidden)]
 pub mod mutants;
@@ -99,6 +100,7 @@ pub use config::{Config, ConfigError, TotemConfig};
 #[cfg(feature = "tokio")]
 pub use driver::{Clock, Core, Events, Node, SpawnError, run, spawn};
 pub use event::{Cause, Delivery, Event, Guarantee, Regular, Service, ServiceMessage, Transitional};
+pub use groups::{GroupChange, GroupError, GroupReason, Parting, Process};
 pub use id::{Group, GroupNameError, NodeId, ParseIdError, RingId};
 pub use seq::Seq;
 pub use stats::{Refusal, Stats};

@@ -11,7 +11,7 @@ use crate::wire::body::Body;
 use crate::{NodeId, RingId};
 
 /// corosync's id of the process groups.
-const CPG: u32 = 2;
+pub(crate) const CPG: u32 = 2;
 /// corosync's id of votequorum.
 pub(crate) const VOTEQUORUM: u32 = 5;
 /// What this node has to synchronise.
@@ -46,10 +46,10 @@ pub(crate) enum Step {
     /// Nothing yet.
     Wait,
     /// Say what there is to say as this service, then send the barrier. After the last barrier of the last stage,
-    /// applications speak.
-    Stage { service: u32, last: bool },
+    /// applications speak. `closed` is the service whose stage is over: all have said what they had to say as that.
+    Stage { closed: Option<u32>, service: u32, last: bool },
     /// All members have passed all barriers.
-    Done,
+    Done { closed: Option<u32> },
 }
 
 impl Sync {
@@ -89,19 +89,20 @@ impl Sync {
         if !Mutant::BarriersKept.is_active() {
             self.heard.clear();
         }
-        let mut rest = match &mut self.stage {
-            Stage::Build { union: rest } | Stage::Service { rest, .. } => std::mem::take(rest),
+        let (closed, mut rest) = match &mut self.stage {
+            Stage::Build { union } => (None, std::mem::take(union)),
+            Stage::Service { id, rest } => (Some(*id), std::mem::take(rest)),
             Stage::Done => return Step::Wait,
         };
         match rest.pop_first() {
             Some(service) => {
                 let last = rest.is_empty();
                 self.stage = Stage::Service { id: service, rest };
-                Step::Stage { service, last }
+                Step::Stage { closed, service, last }
             }
             None => {
                 self.stage = Stage::Done;
-                Step::Done
+                Step::Done { closed }
             }
         }
     }
@@ -135,16 +136,17 @@ mod tests {
         let opening = sync.opening();
         assert_eq!(sync.handle(node(1), &opening), Step::Wait);
         let corosync = Body::ServiceBuild { ring, services: vec![0, 2, 3, 5] };
-        assert_eq!(sync.handle(node(2), &corosync), Step::Stage { service: 0, last: false });
-        for (service, last) in [(2, false), (3, false), (5, true)] {
+        assert_eq!(sync.handle(node(2), &corosync), Step::Stage { closed: None, service: 0, last: false });
+        for (closed, service, last) in [(0, 2, false), (2, 3, false), (3, 5, true)] {
+            let closed = Some(closed);
             let barrier = sync.barrier();
             assert_eq!(sync.handle(node(2), &barrier), Step::Wait);
-            assert_eq!(sync.handle(node(1), &barrier), Step::Stage { service, last });
+            assert_eq!(sync.handle(node(1), &barrier), Step::Stage { closed, service, last });
         }
         let barrier = sync.barrier();
         sync.handle(node(1), &barrier);
         assert!(!sync.is_done());
-        assert_eq!(sync.handle(node(2), &barrier), Step::Done);
+        assert_eq!(sync.handle(node(2), &barrier), Step::Done { closed: Some(5) });
         assert!(sync.is_done());
     }
 
@@ -167,6 +169,6 @@ mod tests {
         assert_eq!(sync.handle(node(1), &stray), Step::Wait);
         let opening = sync.opening();
         assert_eq!(sync.handle(node(9), &opening), Step::Wait);
-        assert_eq!(sync.handle(node(1), &opening), Step::Stage { service: CPG, last: false });
+        assert_eq!(sync.handle(node(1), &opening), Step::Stage { closed: None, service: CPG, last: false });
     }
 }

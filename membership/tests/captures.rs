@@ -4,7 +4,7 @@
 
 mod pcap;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -70,7 +70,7 @@ fn the_counts_of_each_capture_are_those_of_an_independent_decoder() {
 fn every_packet_message_and_body_in_them_decodes_and_encodes_to_the_same_bytes() {
     let mut bodies: BTreeMap<&str, u32> = BTreeMap::new();
     for (capture, datagrams) in pcap::captures() {
-        let mut assembly = Assembly::default();
+        let mut assembly = pcap::Assembly::default();
         for datagram in &datagrams {
             let Ok(Message::Multicast(frame)) = wire::decode(datagram) else { continue };
             let frame = if frame.encapsulated { frame.inner().unwrap() } else { frame };
@@ -87,7 +87,7 @@ fn every_packet_message_and_body_in_them_decodes_and_encodes_to_the_same_bytes()
                 *bodies.entry(name(&body)).or_default() += 1;
             }
         }
-        assert!(assembly.pieces.values().all(|(_, piece)| piece.is_empty()), "{capture}: all complete");
+        assert!(assembly.is_empty(), "{capture}: all complete");
     }
     let expected = [
         ("barrier", 100),
@@ -289,34 +289,6 @@ fn a_process_that_joins_names_its_group_before_the_garbage() {
 }
 
 // What the tests above need.
-
-/// Puts the pieces of each sender's messages together; every frame once.
-#[derive(Default)]
-struct Assembly {
-    seen: BTreeSet<(u64, NodeId, u32)>,
-    pieces: BTreeMap<NodeId, (u8, Vec<u8>)>,
-}
-
-impl Assembly {
-    fn take(&mut self, frame: &Multicast) -> Vec<Bytes> {
-        let packet = Packet::decode(&frame.payload).unwrap();
-        assert_eq!(packet.encode(), frame.payload);
-        if !self.seen.insert((frame.ring.seq, frame.ring.representative, frame.seq.get())) {
-            return Vec::new();
-        }
-        let (fragment, begun) = self.pieces.entry(frame.from).or_default();
-        assert_eq!(packet.continuation, *fragment, "{frame:?}");
-        *fragment = packet.fragmented;
-        let mut messages = Vec::new();
-        for (i, piece) in packet.pieces.iter().enumerate() {
-            begun.extend_from_slice(piece);
-            if i + 1 < packet.pieces.len() || packet.fragmented == 0 {
-                messages.push(std::mem::take(begun).into());
-            }
-        }
-        messages
-    }
-}
 
 /// The body as it goes out, payload included.
 fn written(body: &Body) -> Vec<u8> {

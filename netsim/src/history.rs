@@ -8,7 +8,8 @@ use bytes::Bytes;
 use quorate_election::Status;
 use quorate_membership::wire::{CommitToken, Join, Multicast, Token};
 use quorate_membership::{
-    Cause, Destination, Group, Guarantee, NodeId, Phase, Regular, RingId, Seq, Stored, Transitional, Transmit,
+    Cause, Destination, Group, GroupChange, Guarantee, NodeId, Phase, Regular, RingId, Seq, Stored,
+    Transitional, Transmit,
 };
 
 use crate::Fault;
@@ -115,6 +116,8 @@ pub enum What {
     Regular(Regular),
     /// The members of the ring have exchanged what they say of themselves.
     Synced(RingId),
+    /// Processes joined a group or left it.
+    GroupChange(Box<GroupChange>),
     /// A message was delivered.
     Delivered(Delivered),
     /// The election's result.
@@ -342,6 +345,7 @@ impl fmt::Display for What {
                 f.write_str(&regular.why())
             }
             Self::Synced(ring) => write!(f, "synced {ring}"),
+            Self::GroupChange(change) => write!(f, "{change}"),
             Self::Delivered(Delivered { message, ring, seq, from, group, guarantee, content }) => {
                 match message {
                     Some(message) => write!(f, "delivered {message}")?,

@@ -7,7 +7,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quorate_election::{Event, Member};
 use quorate_membership::driver::Core;
 use quorate_membership::{
-    Event as RingEvent, Group, Guarantee, MulticastError, NodeId, Origin, Stats, Stored, Time, Transmit,
+    Event as RingEvent, Group, GroupError, Guarantee, MulticastError, NodeId, Origin, Parting, Stats, Stored,
+    Time, Transmit,
 };
 
 use crate::history::{Content, Delivered, History, Life, MessageId, What};
@@ -73,6 +74,7 @@ pub(crate) fn what(event: &mut Event) -> (Option<What>, usize) {
     let what = match event {
         Event::Status(status) => What::Status(Box::new(status.clone())),
         Event::Ring(event) => match event {
+            RingEvent::GroupChange(change) => What::GroupChange(Box::new(change.clone())),
             RingEvent::Transitional(transitional) => What::Transitional(transitional.clone()),
             RingEvent::Regular(regular) => What::Regular(regular.clone()),
             RingEvent::Synced(ring) => What::Synced(*ring),
@@ -106,13 +108,14 @@ impl Core for Observed {
     fn multicast(
         &mut self,
         now: Time,
+        pid: u32,
         group: &Group,
         guarantee: Guarantee,
         payload: Bytes,
     ) -> Result<(), MulticastError> {
         self.now = now;
         let message = MessageId { sender: self.life, number: self.accepted + 1 };
-        self.member.multicast(now, group, guarantee, message.mark(&payload))?;
+        self.member.multicast(now, pid, group, guarantee, message.mark(&payload))?;
         self.accepted += 1;
         self.record(What::Accepted {
             message,
@@ -151,6 +154,20 @@ impl Core for Observed {
     fn handle_stored(&mut self, now: Time, stored: Stored) {
         self.now = now;
         self.member.handle_stored(now, stored);
+    }
+    fn join_group(&mut self, now: Time, pid: u32, group: &Group) -> Result<(), GroupError> {
+        self.now = now;
+        self.member.join_group(now, pid, group)
+    }
+    fn leave_group(
+        &mut self,
+        now: Time,
+        pid: u32,
+        group: &Group,
+        parting: Parting,
+    ) -> Result<(), GroupError> {
+        self.now = now;
+        self.member.leave_group(now, pid, group, parting)
     }
     fn leave(&mut self, now: Time) {
         self.now = now;

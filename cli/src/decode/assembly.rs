@@ -111,10 +111,11 @@ impl Assembly {
         {
             return Some(begun.bytes);
         }
+        // The latest: an earlier life of the sender may have ended in the middle of a message.
         let before = self
             .begun
             .iter()
-            .position(|begun| sender(begun) && begun.fragment == fragment && fragment != 0)?;
+            .rposition(|begun| sender(begun) && begun.fragment == fragment && fragment != 0)?;
         self.begun.remove(before).map(|begun| begun.bytes)
     }
 
@@ -123,5 +124,36 @@ impl Assembly {
         if self.begun.len() > MAX_BEGUN {
             self.begun.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_membership::{Guarantee, Seq};
+
+    use super::*;
+
+    #[test]
+    fn a_message_goes_on_where_its_sender_left_off_in_its_latest_life() {
+        let mut assembly = Assembly::default();
+        let mut pieces = |ring_seq: u64, continuation: u8, fragmented: u8, piece: &'static [u8]| {
+            let from = NodeId::new(2).unwrap();
+            let frame = Multicast {
+                from,
+                seq: Seq::new(1),
+                this_seqno: 0,
+                ring: RingId { seq: ring_seq, representative: from },
+                guarantee: Guarantee::Agreed,
+                encapsulated: false,
+                payload: Bytes::new(),
+                raw: Bytes::new(),
+            };
+            let packet = Packet { fragmented, continuation, pieces: vec![Bytes::from_static(piece)] };
+            assembly.pieces(&frame, &packet).pop().unwrap()
+        };
+        assert!(matches!(pieces(4, 0, 1, b"killed "), Piece::Continued));
+        assert!(matches!(pieces(8, 0, 1, b"first, "), Piece::Continued));
+        let Piece::Whole(message) = pieces(12, 1, 0, b"then the rest") else { panic!("all of it is there") };
+        assert_eq!(message, "first, then the rest");
     }
 }

@@ -1,10 +1,10 @@
 //! The `cat` clients of a node: who sees what, and whose messages came back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_election::Status;
-use quorate_membership::{Delivery, Event, Group, NodeId};
+use quorate_membership::{Delivery, Event, Group, GroupChange, NodeId, Process, RingId};
 
 use super::json;
 use super::outbox::{self, Outbox};
@@ -26,6 +26,10 @@ struct State {
     /// on its way out.
     configuration: Vec<u8>,
     status: Vec<u8>,
+    /// The ring whose configuration that is.
+    ring: Option<RingId>,
+    /// Who is in which group.
+    groups: BTreeMap<Group, BTreeSet<Process>>,
     clients: BTreeMap<ClientId, Client>,
     next_id: u64,
     /// Whose messages this node has given to the ring and not yet seen delivered, in that order, which is also the
@@ -38,9 +42,12 @@ struct State {
 
 struct Client {
     group: Group,
+    process: Process,
     wants_status: bool,
     outbox: Arc<Outbox>,
     greeted: bool,
+    /// Its process is in the group: it sees what the group sees.
+    joined: bool,
     /// Of its messages, those delivered here.
     delivered: u64,
     /// How many it sent, once it has said that there will be no more.
@@ -53,8 +60,9 @@ impl Clients {
         Self { node, state: Mutex::default() }
     }
 
-    /// Adds a client of this group. If there is a configuration, it is the first thing in the client's outbox.
-    pub(crate) fn join(&self, group: Group, wants_status: bool) -> (ClientId, Arc<Outbox>) {
+    /// Adds a client of this group, whose process will be in it. If there is a configuration, it is the first thing in
+    /// the client's outbox.
+    pub(crate) fn join(&self, group: Group, pid: u32, wants_status: bool) -> (ClientId, Arc<Outbox>) {
         let mut state = self.lock();
         let id = ClientId(state.next_id);
         state.next_id += 1;
@@ -63,9 +71,17 @@ impl Clients {
             outbox.end(&json::error(why));
             return (id, outbox);
         }
-        let mut client =
-            Client { group, wants_status, outbox: outbox.clone(), greeted: false, delivered: 0, sent: None };
-        if client.greet(&state.configuration, &state.status) {
+        let mut client = Client {
+            group,
+            process: Process { node: self.node, pid },
+            wants_status,
+            outbox: outbox.clone(),
+            greeted: false,
+            joined: false,
+            delivered: 0,
+            sent: None,
+        };
+        if client.greet(&state.configuration, &state.status) && client.find_itself(&state) {
             state.clients.insert(id, client);
         }
         (id, outbox)
@@ -104,6 +120,7 @@ impl Clients {
         match event {
             Event::Regular(regular) => {
                 let line = json::regular(regular);
+                state.ring = Some(regular.ring);
                 state.configuration.clone_from(&line);
                 let State { clients, status, .. } = &mut *state;
                 clients.retain(
@@ -117,6 +134,7 @@ impl Clients {
                 state.configuration.extend_from_slice(&line);
                 state.clients.retain(|_, client| !client.greeted || client.push(&line));
             }
+            Event::GroupChange(change) => state.change(change),
             Event::Deliver(delivery) => state.deliver(self.node, delivery),
             Event::Left(cause) => state.close(&format!("the node has left the ring: {cause}")),
             Event::Service(_) | Event::Synced(_) | Event::Stalled(_) => {}
@@ -142,11 +160,29 @@ impl Clients {
 }
 
 impl State {
+    fn change(&mut self, change: &GroupChange) {
+        if change.members.is_empty() {
+            self.groups.remove(&change.group);
+        } else {
+            self.groups.insert(change.group.clone(), change.members.clone());
+        }
+        let line = json::group_change(change);
+        self.clients.retain(|_, client| {
+            if client.group != change.group {
+                return true;
+            }
+            let seen = client.joined || change.joined.contains(&client.process);
+            // Who leaves sees itself go.
+            client.joined = change.members.contains(&client.process);
+            (!seen || client.push(&line)) && !client.ended()
+        });
+    }
+
     fn deliver(&mut self, node: NodeId, delivery: &Delivery) {
         let Self { clients, line, .. } = self;
         line.clear();
         clients.retain(|_, client| {
-            if !client.greeted || client.group != delivery.group {
+            if !client.joined || client.group != delivery.group {
                 return true;
             }
             if line.is_empty() {
@@ -182,7 +218,14 @@ impl Client {
             return true;
         }
         self.greeted = true;
-        self.push(configuration) && (!self.wants_status || self.push(status)) && !self.ended()
+        self.push(configuration) && (!self.wants_status || self.push(status))
+    }
+
+    /// Another connection of the same process is in the group already: so is this one.
+    fn find_itself(&mut self, state: &State) -> bool {
+        let Some((ring, members)) = state.ring.zip(state.groups.get(&self.group)) else { return true };
+        self.joined = members.contains(&self.process);
+        !self.joined || self.push(&json::group(ring, &self.group, members))
     }
 
     fn push(&self, line: &[u8]) -> bool {
@@ -196,10 +239,10 @@ impl Client {
         taken
     }
 
-    /// Ends it, if it will send no more and all it sent was delivered. Not before the first configuration, which is
-    /// what even a client without a message came for.
+    /// Ends it, if it will send no more and all it sent was delivered. Not before it has joined: what the group is, even
+    /// a client without a message came for.
     fn ended(&self) -> bool {
-        let ended = self.greeted && self.sent == Some(self.delivered);
+        let ended = self.joined && self.sent == Some(self.delivered);
         if ended {
             self.outbox.end(&json::end(self.delivered));
         }
@@ -212,7 +255,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use bytes::Bytes;
-    use quorate_membership::{Cause, Guarantee, Regular, Seq, Transitional};
+    use quorate_membership::{Cause, GroupReason, Guarantee, Regular, Seq, Transitional};
     use serde_json::Value;
 
     use super::*;
@@ -245,6 +288,7 @@ mod tests {
             ring: "1.4".parse().unwrap(),
             seq: Seq::new(1),
             from: node(from),
+            pid: 0,
             group: group.parse().unwrap(),
             guarantee: Guarantee::Agreed,
             payload: payload.into(),
@@ -258,7 +302,36 @@ mod tests {
     }
 
     fn join(clients: &Clients, group: &str) -> (ClientId, Arc<Outbox>) {
-        clients.join(group.parse().unwrap(), false)
+        clients.join(group.parse().unwrap(), PID, false)
+    }
+
+    /// The process of most clients here.
+    const PID: u32 = 7;
+
+    /// Processes of this node join a group, or leave it.
+    fn change(group: &str, reason: GroupReason, pids: &[u32], members: &[u32]) -> Event {
+        let processes = |pids: &[u32]| pids.iter().map(|&pid| Process { node: node(1), pid }).collect();
+        let joins = reason == GroupReason::Join;
+        let (joined, left) = if joins { (pids, &[][..]) } else { (&[][..], pids) };
+        Event::GroupChange(GroupChange {
+            ring: "1.4".parse().unwrap(),
+            group: group.parse().unwrap(),
+            members: processes(members),
+            joined: processes(joined),
+            left: processes(left),
+            reason,
+        })
+    }
+
+    fn joined(group: &str) -> Event {
+        change(group, GroupReason::Join, &[PID], &[PID])
+    }
+
+    /// A node on a ring whose process is in group `g`.
+    fn clients_in_a_group() -> Clients {
+        let clients = clients_on_a_ring();
+        clients.handle_event(&joined("g"));
+        clients
     }
 
     /// What is in the outbox now, in short: the event, and of a message its payload.
@@ -301,9 +374,35 @@ mod tests {
     async fn a_client_sees_its_own_group_only() {
         let clients = clients_on_a_ring();
         let (_, outbox) = join(&clients, "g");
+        clients.handle_event(&joined("other"));
+        clients.handle_event(&joined("g"));
         clients.handle_event(&deliver(2, "other", "no"));
         clients.handle_event(&deliver(2, "g", "yes"));
-        assert_eq!(read(&outbox).await, ["regular", "yes"]);
+        assert_eq!(read(&outbox).await, ["regular", "group", "yes"]);
+    }
+
+    #[tokio::test]
+    async fn a_client_sees_what_its_group_sees_from_its_join_to_its_leave() {
+        let clients = clients_on_a_ring();
+        let (_, outbox) = join(&clients, "g");
+        clients.handle_event(&change("g", GroupReason::Join, &[1], &[1]));
+        clients.handle_event(&deliver(2, "g", "too early"));
+        clients.handle_event(&change("g", GroupReason::Join, &[PID], &[1, PID]));
+        clients.handle_event(&deliver(2, "g", "in time"));
+        clients.handle_event(&change("g", GroupReason::Leave, &[PID], &[1]));
+        clients.handle_event(&deliver(2, "g", "too late"));
+        assert_eq!(read(&outbox).await, ["regular", "group", "in time", "group"]);
+    }
+
+    #[tokio::test]
+    async fn a_second_connection_of_a_process_is_in_the_group_at_once() {
+        let clients = clients_in_a_group();
+        let (_, outbox) = join(&clients, "g");
+        clients.handle_event(&deliver(2, "g", "seen"));
+        assert_eq!(read(&outbox).await, ["regular", "group", "seen"]);
+        clients.handle_event(&change("g", GroupReason::Leave, &[PID], &[]));
+        let (_, later) = join(&clients, "g");
+        assert_eq!(read(&later).await, ["regular"]);
     }
 
     #[tokio::test]
@@ -311,7 +410,7 @@ mod tests {
         let clients = clients_on_a_ring();
         clients.handle_status(&Status::default());
         let (_, plain) = join(&clients, "g");
-        let (_, curious) = clients.join("g".parse().unwrap(), true);
+        let (_, curious) = clients.join("g".parse().unwrap(), PID, true);
         clients.handle_status(&Status::default());
         assert_eq!(read(&plain).await, ["regular"]);
         assert_eq!(read(&curious).await, ["regular", "status", "status"]);
@@ -319,7 +418,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_ends_once_its_own_messages_were_delivered_and_not_by_those_of_others() {
-        let clients = clients_on_a_ring();
+        let clients = clients_in_a_group();
         let (first, first_outbox) = join(&clients, "g");
         let (second, second_outbox) = join(&clients, "g");
         clients.sending(second);
@@ -327,16 +426,17 @@ mod tests {
         clients.finish(first, 1);
         clients.handle_event(&deliver(2, "g", "another node's"));
         clients.handle_event(&deliver(1, "g", "second's"));
-        assert_eq!(read(&first_outbox).await, ["regular", "another node's", "second's"]);
+        assert_eq!(read(&first_outbox).await, ["regular", "group", "another node's", "second's"]);
         clients.handle_event(&deliver(1, "g", "first's"));
         assert_eq!(read(&first_outbox).await, ["first's", "end"]);
         clients.finish(second, 1);
-        assert_eq!(read(&second_outbox).await, ["regular", "another node's", "second's", "first's", "end"]);
+        let all = ["regular", "group", "another node's", "second's", "first's", "end"];
+        assert_eq!(read(&second_outbox).await, all);
     }
 
     #[tokio::test]
     async fn a_client_that_went_away_does_not_put_the_others_out_of_count() {
-        let clients = clients_on_a_ring();
+        let clients = clients_in_a_group();
         let (gone, _) = join(&clients, "g");
         let (stays, outbox) = join(&clients, "g");
         clients.sending(gone);
@@ -345,22 +445,24 @@ mod tests {
         clients.finish(stays, 1);
         clients.handle_event(&deliver(1, "g", "of the one gone"));
         clients.handle_event(&deliver(1, "g", "mine"));
-        assert_eq!(read(&outbox).await, ["regular", "of the one gone", "mine", "end"]);
+        assert_eq!(read(&outbox).await, ["regular", "group", "of the one gone", "mine", "end"]);
     }
 
     #[tokio::test]
-    async fn a_client_without_messages_waits_for_the_first_configuration() {
+    async fn a_client_without_messages_waits_until_it_has_joined() {
         let clients = Clients::new(node(1));
         let (id, outbox) = join(&clients, "g");
         clients.finish(id, 0);
         assert!(read(&outbox).await.is_empty());
         clients.handle_event(&regular("1.4"));
-        assert_eq!(read(&outbox).await, ["regular", "end"]);
+        assert_eq!(read(&outbox).await, ["regular"]);
+        clients.handle_event(&joined("g"));
+        assert_eq!(read(&outbox).await, ["group", "end"]);
     }
 
     #[tokio::test]
     async fn a_client_that_does_not_read_is_cut_off_and_the_others_go_on() {
-        let clients = clients_on_a_ring();
+        let clients = clients_in_a_group();
         let (_, slow) = join(&clients, "g");
         let (_, quick) = join(&clients, "g");
         for _ in 0..=outbox::LIMIT >> 20 {

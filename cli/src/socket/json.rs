@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use quorate_election::Status;
-use quorate_membership::{Delivery, Guarantee, NodeId, Regular, RingId, Stats, Transitional};
+use quorate_membership::{
+    Delivery, Group, GroupChange, GroupReason, Guarantee, NodeId, Process, Regular, RingId, Stats,
+    Transitional,
+};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
@@ -19,6 +22,16 @@ pub(crate) const ERROR: &[u8] = br#"{"event":"error""#;
 /// Ring ids print as corosync prints them, and read back as such.
 fn printed<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+fn printed_if_any<T: std::fmt::Display, S: Serializer>(
+    value: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
 }
 
 #[derive(Serialize)]
@@ -40,11 +53,23 @@ enum Line<'a> {
         members: &'a BTreeSet<NodeId>,
         left: &'a BTreeSet<NodeId>,
     },
+    Group {
+        #[serde(serialize_with = "printed")]
+        ring: RingId,
+        #[serde(serialize_with = "printed")]
+        group: &'a Group,
+        members: Vec<Member>,
+        joined: Vec<Member>,
+        left: Vec<Member>,
+        #[serde(serialize_with = "printed_if_any", skip_serializing_if = "Option::is_none")]
+        reason: Option<GroupReason>,
+    },
     Deliver {
         #[serde(serialize_with = "printed")]
         ring: RingId,
         seq: u32,
         from: NodeId,
+        pid: u32,
         #[serde(serialize_with = "printed")]
         guarantee: Guarantee,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,6 +84,17 @@ enum Line<'a> {
     Error {
         message: Cow<'a, str>,
     },
+}
+
+/// A process in a group.
+#[derive(Serialize)]
+struct Member {
+    node: NodeId,
+    pid: u32,
+}
+
+fn members(processes: &BTreeSet<Process>) -> Vec<Member> {
+    processes.iter().map(|&Process { node, pid }| Member { node, pid }).collect()
 }
 
 /// [`Status`] as it serialises itself, but for the ring, which prints here as everywhere.
@@ -115,6 +151,24 @@ pub(crate) fn transitional(transitional: &Transitional) -> Vec<u8> {
     })
 }
 
+/// The line of a change of a group.
+pub(crate) fn group_change(change: &GroupChange) -> Vec<u8> {
+    line(&Line::Group {
+        ring: change.ring,
+        group: &change.group,
+        members: members(&change.members),
+        joined: members(&change.joined),
+        left: members(&change.left),
+        reason: Some(change.reason),
+    })
+}
+
+/// The line for one who finds itself in a group already.
+pub(crate) fn group(ring: RingId, group: &Group, processes: &BTreeSet<Process>) -> Vec<u8> {
+    let members = members(processes);
+    line(&Line::Group { ring, group, members, joined: Vec::new(), left: Vec::new(), reason: None })
+}
+
 /// Appends the line of a message.
 pub(crate) fn append_delivery(to: &mut Vec<u8>, delivery: &Delivery) {
     let payload = std::str::from_utf8(&delivery.payload).ok();
@@ -124,6 +178,7 @@ pub(crate) fn append_delivery(to: &mut Vec<u8>, delivery: &Delivery) {
             ring: delivery.ring,
             seq: delivery.seq.get(),
             from: delivery.from,
+            pid: delivery.pid,
             guarantee: delivery.guarantee,
             payload,
             payload_base64: payload.is_none().then(|| BASE64_STANDARD.encode(&delivery.payload)),
@@ -226,6 +281,7 @@ mod tests {
                 ring: "1.2a".parse().unwrap(),
                 seq: Seq::new(7),
                 from: NodeId::new(2).unwrap(),
+                pid: 4711,
                 group: "g".parse().unwrap(),
                 guarantee: Guarantee::Agreed,
                 payload: Bytes::from_static(payload),
@@ -264,10 +320,32 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_a_group_names_who_and_why_and_who_is_in_it_now() {
+        let process = |node, pid| Process { node: NodeId::new(node).unwrap(), pid };
+        let change = GroupChange {
+            ring: "1.2a".parse().unwrap(),
+            group: "g".parse().unwrap(),
+            members: [process(1, 70), process(2, 5)].into(),
+            joined: [process(2, 5)].into(),
+            left: BTreeSet::new(),
+            reason: GroupReason::NodeUp,
+        };
+        let start = r#"{"event":"group","ring":"1.2a","group":"g","members":[{"node":1,"pid":70},{"node":2,"pid":5}],"#;
+        assert_eq!(
+            text(&group_change(&change)),
+            format!(r#"{start}"joined":[{{"node":2,"pid":5}}],"left":[],"reason":"nodeup"}}"#)
+        );
+        assert_eq!(
+            text(&group(change.ring, &change.group, &change.members)),
+            format!(r#"{start}"joined":[],"left":[]}}"#)
+        );
+    }
+
+    #[test]
     fn a_payload_of_text_is_a_string() {
         assert_eq!(
             delivery("say \"grüß\"\t".as_bytes()),
-            r#"{"event":"deliver","ring":"1.2a","seq":7,"from":2,"guarantee":"agreed","payload":"say \"grüß\"\t"}"#
+            r#"{"event":"deliver","ring":"1.2a","seq":7,"from":2,"pid":4711,"guarantee":"agreed","payload":"say \"grüß\"\t"}"#
         );
         assert!(delivery(b"").ends_with(r#""payload":""}"#));
     }

@@ -12,14 +12,19 @@
 //!
 //! **Cat**, until either side ends it. After the request, the client's side is no longer JSON: each line is the payload
 //! of a message, any bytes but the newline that ends it, at most 1 MiB. The first line of the answer is the regular
-//! configuration that holds when the request is taken (with `"status":true`, followed by the status), then comes what
-//! the group sees, in the ring's order:
+//! configuration that holds when the request is taken (with `"status":true`, followed by the status). The client's
+//! process joins the group, and from there on it gets what the group sees, in the ring's order:
 //! ```text
 //! > {"version":1,"request":"cat","group":"orders","guarantee":"safe","status":false}
 //! > first payload
 //! < {"event":"regular","ring":"1.8","members":[1,2,3],"joined":[3],"left":[],"cause":"node 3 asked to join"}
-//! < {"event":"deliver","ring":"1.8","seq":7,"from":1,"guarantee":"safe","payload":"first payload"}
+//! < {"event":"group","ring":"1.8","group":"orders","members":[{"node":1,"pid":99}],"joined":[{"node":1,"pid":99}],"left":[],"reason":"join"}
+//! < {"event":"deliver","ring":"1.8","seq":7,"from":1,"pid":99,"guarantee":"safe","payload":"first payload"}
 //! ```
+//! The process leaves the group when its last connection to it ends: with reason `leave` if all was written to it, with
+//! `procdown` if the connection broke. A second connection of a process that is in the group already gets the group as
+//! it is, a line without a reason.
+//!
 //! When the client shuts down its sending side, the answer goes on until all it sent was delivered here, and ends with
 //! `{"event":"end","sent":1}`. A connection that closes without that line or an error has been cut.
 //!

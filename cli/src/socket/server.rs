@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_membership::{Group, Guarantee, Totem};
+use quorate_membership::{Group, Guarantee, Parting, Totem};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -19,16 +19,31 @@ use super::{Cat, MAX_REQUEST, Request, Wish, json};
 /// How many clients a node serves at once.
 const MAX_CLIENTS: u32 = 64;
 
+/// What a client is told of a node that takes nothing more.
+const STOPPING: &str = "the node is stopping";
+
 /// How long a client may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A message on its way from a client to the ring.
+/// What is on its way from a client to the ring.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) client: ClientId,
+    /// The client's process.
+    pub(crate) pid: u32,
     pub(crate) group: Group,
-    pub(crate) guarantee: Guarantee,
-    pub(crate) payload: Bytes,
+    pub(crate) what: What,
+}
+
+/// What a client does.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// It comes, before all else.
+    Join,
+    /// It sends a message.
+    Message { guarantee: Guarantee, payload: Bytes },
+    /// It goes, after all else.
+    Leave(Parting),
 }
 
 /// What a connection needs of its node.
@@ -85,10 +100,12 @@ pub(crate) async fn serve(listener: UnixListener, front: Arc<Front>) {
 }
 
 async fn converse(stream: UnixStream, front: &Front) -> io::Result<()> {
-    let peer = stream.peer_cred()?.uid();
-    if peer != 0 && peer != rustix::process::geteuid().as_raw() {
+    let peer = stream.peer_cred()?;
+    if peer.uid() != 0 && peer.uid() != rustix::process::geteuid().as_raw() {
         return refuse(stream, "this node belongs to another user: ask as that user, or as root").await;
     }
+    // One that this node's host does not see speaks for the node.
+    let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
     let (read, mut write) = stream.into_split();
     let mut lines = Lines::new(BufReader::with_capacity(256 << 10, read));
     let request = match tokio::time::timeout(PATIENCE, lines.next(MAX_REQUEST)).await {
@@ -102,7 +119,7 @@ async fn converse(stream: UnixStream, front: &Front) -> io::Result<()> {
     let answer = match wish {
         Ok(Wish::Status) => status(front).await,
         Ok(Wish::Cat(request)) => match request.group.parse() {
-            Ok(group) => return cat(front, group, &request, lines, write).await,
+            Ok(group) => return cat(front, pid, group, &request, lines, write).await,
             Err(error) => json::error(&format!("the group cannot be called `{}`: {error}", request.group)),
         },
         Err(message) => json::error(&message),
@@ -119,20 +136,28 @@ async fn status(front: &Front) -> Vec<u8> {
     let asked = front.questions.send(reply).await.is_ok();
     match answer.await {
         Ok(answer) if asked => answer,
-        _ => json::error("the node is stopping"),
+        _ => json::error(STOPPING),
     }
 }
 
 async fn cat(
     front: &Front,
+    pid: u32,
     group: Group,
     request: &Cat,
     mut lines: Lines<BufReader<OwnedReadHalf>>,
     write: OwnedWriteHalf,
 ) -> io::Result<()> {
-    let (client, outbox) = front.clients.join(group.clone(), request.status);
+    let (client, outbox) = front.clients.join(group.clone(), pid, request.status);
+    let guarantee = request.guarantee.into();
+    let outgoing = |what| Outgoing { client, pid, group: group.clone(), what };
     let take = async {
-        take_lines(front, client, &outbox, &group, request.guarantee.into(), &mut lines).await;
+        if front.outgoing.send(outgoing(What::Join)).await.is_ok() {
+            let message = |payload| outgoing(What::Message { guarantee, payload });
+            take_lines(front, client, &outbox, message, &mut lines).await;
+        } else {
+            front.clients.fail(client, STOPPING);
+        }
         // The answer goes on: it is over when all is written.
         std::future::pending::<Infallible>().await
     };
@@ -142,6 +167,9 @@ async fn cat(
         never = take => match never {},
     };
     front.clients.remove(client);
+    let parting = if written.is_ok() { Parting::Left } else { Parting::Died };
+    // That nobody takes it any more means that the node is stopping, and its processes leave with it.
+    let _ = front.outgoing.send(outgoing(What::Leave(parting))).await;
     written
 }
 
@@ -150,8 +178,7 @@ async fn take_lines(
     front: &Front,
     client: ClientId,
     outbox: &Outbox,
-    group: &Group,
-    guarantee: Guarantee,
+    message: impl Fn(Bytes) -> Outgoing,
     lines: &mut Lines<BufReader<OwnedReadHalf>>,
 ) {
     let mut taken = 0;
@@ -172,9 +199,8 @@ async fn take_lines(
                 return front.clients.fail(client, &format!("cannot read from the client: {error}"));
             }
         };
-        let outgoing = Outgoing { client, group: group.clone(), guarantee, payload };
-        if front.outgoing.send(outgoing).await.is_err() {
-            return front.clients.fail(client, "the node is stopping");
+        if front.outgoing.send(message(payload)).await.is_err() {
+            return front.clients.fail(client, STOPPING);
         }
         taken += 1;
     }
@@ -233,7 +259,9 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::PathBuf;
 
-    use quorate_membership::{Cause, Delivery, Event, NodeId, Regular, Seq};
+    use quorate_membership::{
+        Cause, Delivery, Event, GroupChange, GroupReason, NodeId, Process, Regular, Seq,
+    };
     use serde_json::Value;
     use tokio::io::AsyncReadExt;
 
@@ -290,19 +318,42 @@ mod tests {
             rest(stream).await
         }
 
-        /// Orders the next message.
-        async fn deliver_next(&mut self) -> Outgoing {
-            let message = self.outgoing.recv().await.unwrap();
-            self.front.clients.sending(message.client);
-            self.front.clients.handle_event(&Event::Deliver(Delivery {
-                ring: "1.4".parse().unwrap(),
-                seq: Seq::new(1),
-                from: NodeId::new(1).unwrap(),
-                group: message.group.clone(),
-                guarantee: message.guarantee,
-                payload: message.payload.clone(),
-            }));
-            message
+        /// Orders the next message, and what comes before it; returns what it says.
+        async fn deliver_next(&mut self) -> (Group, Guarantee, Bytes) {
+            loop {
+                if let Some(message) = self.order_next().await {
+                    return message;
+                }
+            }
+        }
+
+        /// Orders what a client did next; if that was to send a message, returns what it says.
+        async fn order_next(&mut self) -> Option<(Group, Guarantee, Bytes)> {
+            let (ring, from) = ("1.4".parse().unwrap(), NodeId::new(1).unwrap());
+            let Outgoing { client, pid, group, what } = self.outgoing.recv().await.unwrap();
+            let process = BTreeSet::from([Process { node: from, pid }]);
+            match what {
+                What::Join => {
+                    self.front.clients.handle_event(&Event::GroupChange(GroupChange {
+                        ring,
+                        group,
+                        members: process.clone(),
+                        joined: process,
+                        left: BTreeSet::new(),
+                        reason: GroupReason::Join,
+                    }));
+                    None
+                }
+                What::Leave(_) => None,
+                What::Message { guarantee, payload } => {
+                    let said = (group.clone(), guarantee, payload.clone());
+                    let seq = Seq::new(1);
+                    let delivery = Delivery { ring, seq, from, pid, group, guarantee, payload };
+                    self.front.clients.sending(client);
+                    self.front.clients.handle_event(&Event::Deliver(delivery));
+                    Some(said)
+                }
+            }
         }
     }
 
@@ -323,28 +374,27 @@ mod tests {
         stream.write_all(b"one\n\nthree, without a newline").await.unwrap();
         stream.shutdown().await.unwrap();
         for payload in ["one", "", "three, without a newline"] {
-            let message = node.deliver_next().await;
-            assert_eq!(message.payload, payload);
-            assert_eq!(message.guarantee, Guarantee::Safe);
-            assert_eq!(message.group.to_string(), "g");
+            let (group, guarantee, said) = node.deliver_next().await;
+            assert_eq!((group.to_string().as_str(), guarantee), ("g", Guarantee::Safe));
+            assert_eq!(said, payload);
         }
         let answer = rest(stream).await;
         let lines: Vec<Value> = answer.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
-        assert_eq!(events, ["regular", "deliver", "deliver", "deliver", "end"]);
-        assert_eq!(lines[3]["payload"], "three, without a newline");
-        assert_eq!(lines[4]["sent"], 3);
+        assert_eq!(events, ["regular", "group", "deliver", "deliver", "deliver", "end"]);
+        let me = Value::from(std::process::id());
+        assert_eq!((&lines[1]["members"][0]["pid"], &lines[2]["pid"]), (&me, &me));
+        assert_eq!(lines[4]["payload"], "three, without a newline");
+        assert_eq!(lines[5]["sent"], 3);
     }
 
     #[tokio::test]
-    async fn no_lines_at_all_still_tell_the_configuration() {
-        let node = Node::start();
-        let request = Request::new(Wish::Cat(Cat {
-            group: "g".into(),
-            guarantee: GuaranteeName::Agreed,
-            status: false,
-        }));
-        let answer = node.ask(&request.line()).await;
+    async fn no_lines_at_all_still_tell_the_configuration_and_the_group() {
+        let mut node = Node::start();
+        let mut stream = node.cat(GuaranteeName::Agreed).await;
+        stream.shutdown().await.unwrap();
+        assert_eq!(node.order_next().await, None);
+        let answer = rest(stream).await;
         assert!(answer.starts_with(r#"{"event":"regular""#), "{answer}");
         assert!(answer.ends_with("{\"event\":\"end\",\"sent\":0}\n"), "{answer}");
     }
@@ -362,14 +412,14 @@ mod tests {
             // The node hangs up in the middle of it.
             let _ = write.write_all(&line).await;
         });
-        assert_eq!(node.deliver_next().await.payload.len(), Totem::MAX_PAYLOAD);
+        assert_eq!(node.deliver_next().await.2.len(), Totem::MAX_PAYLOAD);
         let mut answer = Vec::new();
         // Closed with bytes unread, the socket may end with a reset once everything was read.
         let _ = read.read_to_end(&mut answer).await;
         client.await.unwrap();
         let answer = String::from_utf8(answer).unwrap();
         assert_eq!(error(&answer), "line 2 is longer than 1048576 bytes: send it in parts");
-        assert_eq!(answer.lines().count(), 3);
+        assert_eq!(answer.lines().count(), 4);
     }
 
     #[tokio::test]

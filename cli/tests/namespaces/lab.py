@@ -69,7 +69,7 @@ quorum {{
 class Lab:
     """Hosts on one Ethernet, and the processes on them. All of it is gone when the `with` block is left."""
 
-    def __init__(self, quorate, hosts, directory):
+    def __init__(self, quorate, hosts, directory, prefix="quorate"):
         self.quorate = quorate
         self.hosts = range(1, hosts + 1)
         self.directory = pathlib.Path(directory)
@@ -77,7 +77,7 @@ class Lab:
         self.conf = self.write(
             "corosync.conf", corosync_conf(nodelist=node_list({host: host for host in self.hosts}))
         )
-        self.prefix = f"quorate-{os.getpid()}-"
+        self.prefix = f"{prefix}-{os.getpid()}-"
         self.processes = []
         self.nodes = {}
         self.readers = []
@@ -193,8 +193,8 @@ class Lab:
     @contextlib.contextmanager
     def capture(self, path):
         """Records what is sent on the bridge to a pcap file, while the `with` block lasts."""
-        # A buffer of 64 MiB: on a busy machine tcpdump may not run for a while.
-        command = ["tcpdump", "--immediate-mode", "-B", "65536", "-U", "-i", "br0", "-Z", "root", "-w", path, "udp"]
+        # A buffer of 64 MiB, for 32000 frames: on a busy machine tcpdump may not run for a while.
+        command = ["tcpdump", "--immediate-mode", "-B", "65536", "-s", "2048", "-U", "-i", "br0", "-Z", "root", "-w", path, "udp"]
         with open(self.tcpdump_log, "w") as log:
             tcpdump = self.start(self.on("switch", *command), stderr=log)
         while "listening on" not in self.tcpdump_log.read_text():

@@ -73,13 +73,29 @@ impl Core for Fake {
         self.log.note(format!("stored {}", stored.ring_seq));
         self.to_store.take_if(|wanted| *wanted == stored);
     }
-    fn multicast(&mut self, _: Time, _: &Group, _: Guarantee, payload: Bytes) -> Result<(), MulticastError> {
+    fn multicast(
+        &mut self,
+        _: Time,
+        pid: u32,
+        _: &Group,
+        _: Guarantee,
+        payload: Bytes,
+    ) -> Result<(), MulticastError> {
         if self.unread {
             return Err(MulticastError::EventsUnread);
         }
         self.room = self.room.checked_sub(1).ok_or(MulticastError::Full)?;
-        self.log.note(format!("multicast {}", str::from_utf8(&payload).unwrap()));
+        let process = if pid == 0 { String::new() } else { format!(" of {pid}") };
+        self.log.note(format!("multicast {}{process}", str::from_utf8(&payload).unwrap()));
         Ok(())
+    }
+    fn join_group(&mut self, _: Time, pid: u32, group: &Group) -> Result<(), GroupError> {
+        self.log.note(format!("{pid} joins {group}"));
+        Ok(())
+    }
+    fn leave_group(&mut self, _: Time, pid: u32, group: &Group, parting: Parting) -> Result<(), GroupError> {
+        self.log.note(format!("{pid} leaves {group}: {parting:?}"));
+        Err(GroupError::NotMember)
     }
     fn consumed(&mut self, _: Time, cost: usize) {
         self.log.note(format!("consumed {cost}"));
@@ -244,6 +260,31 @@ async fn futures_of_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::O
         }
     })
     .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_are_joined_and_left_in_the_order_of_the_calls_by_the_process_that_the_node_speaks_for() {
+    let bed = Bed::new();
+    let group: Group = "orders".parse().unwrap();
+    let mut sending = bed.multicasting("before").await;
+    let joining = tokio::spawn({
+        let (node, group) = (bed.node.of_process(7), group.clone());
+        async move {
+            node.join(&group).await?;
+            assert_eq!(multicast(&node, "member's").await, Ok(()));
+            node.leave_group(&group, Parting::Died).await
+        }
+    });
+    settle().await;
+    assert!(is_pending(&mut sending).await, "there is no room");
+    bed.hear("room 2").await;
+    assert_eq!(joining.await.unwrap(), Err(GroupError::NotMember));
+    let expect = ["multicast before", "7 joins orders", "multicast member's of 7", "7 leaves orders: Died"];
+    let asked: Vec<String> =
+        bed.log.lines().into_iter().filter(|line| expect.contains(&line.as_str())).collect();
+    assert_eq!(asked, expect);
+    bed.node.leave().await;
+    assert_eq!(bed.node.join(&group).await, Err(GroupError::Left));
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,13 +14,15 @@ use super::outputs::Outputs;
 use super::ring::Ring;
 use super::rotation::NewFrame;
 use crate::config::TotemConfig;
+use crate::groups::{Groups, LONGEST_WHOLE, Partials};
 use crate::mutants::Mutant;
-use crate::sync::{Step, Sync, VOTEQUORUM};
-use crate::wire::body::{Body, QUORATE, SERVICES, SYNC};
+use crate::sync::{CPG, Step, Sync, VOTEQUORUM};
+use crate::wire::body::{Body, CpgMcast, CpgPart, CpgPartial, QUORATE, SERVICES, SYNC};
 use crate::wire::packing::{self, Addressed, Packet};
 use crate::wire::{Join, Multicast};
 use crate::{
-    Cause, Config, Delivery, Event, Guarantee, NodeId, Refusal, RingId, Service, ServiceMessage, Stored, Time,
+    Cause, Config, Delivery, Event, Group, GroupChange, Guarantee, NodeId, Refusal, RingId, Service,
+    ServiceMessage, Stored, Time,
 };
 
 /// What outlives every state.
@@ -42,9 +44,15 @@ pub(super) struct Local {
     pub(super) wanted: Stored,
     pub(super) outbox: Outbox,
     assemblies: Assemblies,
+    partials: Partials,
+    pub(super) groups: Groups,
     pub(super) sync: Option<Sync>,
     pub(super) sync_messages: BTreeMap<Service, Bytes>,
     pub(super) out: Outputs,
+    /// This node is about to leave, then at the latest. Its processes leave their groups first.
+    pub(super) leaving: Option<(Time, Cause)>,
+    /// An operator has told this node to go.
+    pub(super) killed: Option<Cause>,
     entropy: [u8; 32],
     drawn: usize,
 }
@@ -91,9 +99,13 @@ impl Local {
             wanted: Stored { boots: stored.boots.saturating_add(1), ..stored },
             outbox: Outbox::default(),
             assemblies: Assemblies::default(),
+            partials: Partials::default(),
+            groups: Groups::new(me),
             sync: None,
             sync_messages: BTreeMap::new(),
             out: Outputs::default(),
+            leaving: None,
+            killed: None,
             entropy,
             drawn: 0,
         };
@@ -198,27 +210,101 @@ impl Local {
         };
         match Body::decode_in(group, &body, frame.order())? {
             sync @ (Body::ServiceBuild { .. } | Body::Barrier { .. }) => self.advance_sync(frame.from, &sync),
-            Body::NodeInfo(_) => self.out.tell(service(Service::Votequorum, body)),
+            Body::NodeInfo(_) | Body::Reconfigure(_) => self.out.tell(service(Service::Votequorum, body)),
             Body::Quorate(message) => self.out.tell(service(Service::Quorate, message)),
-            Body::CpgMcast(mcast) => {
-                self.out.stats.delivered += 1;
-                self.out.tell(Event::Deliver(Delivery {
-                    ring: frame.ring,
-                    seq: frame.seq,
-                    from: frame.from,
-                    group: mcast.group,
-                    guarantee: frame.guarantee,
-                    payload: mcast.payload,
-                }));
+            Body::CpgJoin(process) => {
+                let change = self.groups.handle_process(frame.ring, frame.from, process, true)?;
+                self.tell_changes(change);
             }
+            Body::CpgLeave(process) => {
+                let change = self.groups.handle_process(frame.ring, frame.from, process, false)?;
+                self.tell_changes(change);
+            }
+            Body::CpgJoinList(members) => self.groups.handle_join_list(frame.from, members)?,
+            Body::CpgMcast(CpgMcast { group, pid, payload, .. }) => {
+                self.hand_over(frame, pid, group, payload);
+            }
+            Body::CpgPartial(partial) => {
+                let (pid, group) = (partial.pid, partial.group.clone());
+                if let Some(payload) = self.partials.add(frame.from, partial)? {
+                    self.hand_over(frame, pid, group, payload);
+                }
+            }
+            Body::KillNode { node, reason } if node == self.me => {
+                // corosync counts the C text's end in.
+                let reason = String::from_utf8_lossy(&reason).trim_end_matches('\0').to_owned();
+                self.killed.get_or_insert(Cause::Killed { by: frame.from, reason });
+            }
+            Body::Shutdown => tracing::info!(node = %frame.from, "a node says that it shuts down"),
+            Body::Reload(_) => {
+                tracing::warn!(
+                    node = %frame.from,
+                    "an operator asks all nodes to read their configuration again; this one has to be restarted for it"
+                );
+            }
+            // The rest concerns real corosync daemons only: whose configuration is the newest, quorum devices, keys,
+            // who was seen to leave (each knows by itself), load for tests.
             _ => {}
         }
         Ok(())
     }
 
+    /// A process's message has its place in the order.
+    fn hand_over(&mut self, frame: &Multicast, pid: u32, group: Group, payload: Bytes) {
+        self.out.stats.delivered += 1;
+        self.out.tell(Event::Deliver(Delivery {
+            ring: frame.ring,
+            seq: frame.seq,
+            from: frame.from,
+            pid,
+            group,
+            guarantee: frame.guarantee,
+            payload,
+        }));
+    }
+
+    fn tell_changes(&mut self, changes: impl IntoIterator<Item = GroupChange>) {
+        for change in changes {
+            self.partials.forget(&change);
+            self.out.tell(Event::GroupChange(change));
+        }
+    }
+
+    /// Whether every member knows that this node's processes are out of their groups. That it was delivered here does not
+    /// say so: who has not received it has nobody to ask once this node is gone.
+    pub(super) fn has_parted(&self) -> bool {
+        let said = !self.groups.any_local() && self.outbox.application.is_empty();
+        said && self.ring.all_have_what_came_from(self.me)
+    }
+
+    /// Queues a message of a process of this node.
+    pub(super) fn say_to_group(&mut self, pid: u32, group: &Group, guarantee: Guarantee, payload: Bytes) {
+        let (group, node) = (group.clone(), self.me.get());
+        let lane = &mut self.outbox.application;
+        let head = |body: Body| Bytes::from([packing::prefix(SERVICES), body.encode()].concat());
+        if payload.len() <= LONGEST_WHOLE {
+            let header = Body::CpgMcast(CpgMcast { group, pid, node, payload: payload.clone() });
+            return lane.push(head(header), payload, guarantee);
+        }
+        let whole = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let (first, last) = (payload.slice(..LONGEST_WHOLE), payload.slice(LONGEST_WHOLE..));
+        let header = |part, payload: &Bytes| {
+            let (group, payload) = (group.clone(), payload.clone());
+            head(Body::CpgPartial(CpgPartial { group, pid, node, part, whole, payload }))
+        };
+        lane.push_part(header(CpgPart::First, &first), first, guarantee);
+        lane.push(header(CpgPart::Last, &last), last, guarantee);
+    }
+
+    /// Queues that a process of this node joins a group or leaves one.
+    pub(super) fn say_of_process(&mut self, body: &Body) {
+        self.outbox.application.push(packing::prefix(SERVICES), body.encode(), Guarantee::Agreed);
+    }
+
     /// Ends the installed ring's sync, if it was still going on, and begins that of `ring`.
     pub(super) fn begin_sync(&mut self, ring: RingId, members: BTreeSet<NodeId>, left: &BTreeSet<NodeId>) {
         self.assemblies.sync_begins(left);
+        self.groups.begin_sync(left);
         self.outbox.control.clear();
         if !Mutant::CutMessageGoesOn.is_active() {
             self.outbox.application.start_over();
@@ -230,22 +316,33 @@ impl Local {
 
     fn advance_sync(&mut self, from: NodeId, body: &Body) {
         let Some(sync) = &mut self.sync else { return };
-        match sync.handle(from, body) {
+        let step = sync.handle(from, body);
+        if let Step::Stage { closed: Some(CPG), .. } | Step::Done { closed: Some(CPG) } = step {
+            let changes = self.groups.settle(self.ring.id, &self.ring.members);
+            self.tell_changes(changes);
+        }
+        match step {
             Step::Wait => {}
-            Step::Stage { service, last } => {
+            Step::Stage { service, last, .. } => {
+                let Some(sync) = &self.sync else { return };
                 tracing::trace!(stage = sync.stage(), "sync");
                 let barrier = sync.barrier().encode();
+                if service == CPG {
+                    for message in self.groups.sync_messages() {
+                        self.say(SERVICES, &message.encode());
+                    }
+                }
                 if service == VOTEQUORUM
                     && let Some(message) = self.sync_messages.get(&Service::Votequorum).cloned()
                 {
                     self.say(SERVICES, &message);
                 }
                 if last && let Some(message) = self.sync_messages.get(&Service::Quorate).cloned() {
-                    self.say(QUORATE, &message);
+                    self.say(QUORATE, &Body::Quorate(message).encode());
                 }
                 self.say(SYNC, &barrier);
             }
-            Step::Done => {
+            Step::Done { .. } => {
                 self.assemblies.sync_done();
                 self.out.tell(Event::Synced(self.ring.id));
             }
@@ -331,10 +428,12 @@ impl Local {
     /// See [`super::Totem::fingerprint`]. Counters say how a state was come to, not which one it is.
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
         let Self { me, config: _, listed: _, ring, attempted, heard, durable, wanted, .. } = self;
-        let Self { outbox, assemblies, sync, sync_messages, out, entropy: _, drawn, .. } = self;
+        let Self { outbox, assemblies, partials, groups, sync, sync_messages, out, .. } = self;
+        let Self { leaving, killed, entropy: _, drawn, .. } = self;
         let Outputs { transmits, events, unread, stats: _ } = out;
         (me, ring, attempted, heard, durable, wanted).hash(state);
-        (outbox, assemblies, sync, sync_messages, drawn).hash(state);
+        (outbox, assemblies, partials, groups, sync, sync_messages, drawn).hash(state);
+        (leaving.as_ref().map(|(at, _)| *at - now), killed.is_some()).hash(state);
         (transmits, events.len(), unread).hash(state);
         // Older than this is all the same to GATHER.
         let old = self.config.consensus + two_joins(self);

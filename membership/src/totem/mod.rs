@@ -43,11 +43,10 @@ use self::operational::Operational;
 use self::recovery::{Recovered, Recovery};
 pub use self::snapshot::{Phase, RingView, Snapshot};
 use crate::mutants::Mutant;
-use crate::wire::body::{Body, CpgMcast, SERVICES};
-use crate::wire::{self, CommitToken, Join, MergeDetect, Message, Order, packing};
+use crate::wire::{self, CommitToken, Join, MergeDetect, Message, Order};
 use crate::{
-    Cause, Config, ConfigError, Event, Group, Guarantee, NodeId, Refusal, RingId, Service, Stats, Stored,
-    Time,
+    Cause, Config, ConfigError, Event, Group, GroupError, Guarantee, NodeId, Parting, Process, Refusal,
+    RingId, Service, Stats, Stored, Time,
 };
 
 /// Where a datagram came from.
@@ -98,7 +97,8 @@ pub enum MulticastError {
 /// One node's protocol state.
 ///
 /// Its methods are of four kinds. *Inputs* (`handle_*`, [`multicast`](Totem::multicast),
-/// [`consumed`](Totem::consumed), [`leave`](Totem::leave)) take the time and something that happened. *Outputs* are
+/// [`join_group`](Totem::join_group), [`leave_group`](Totem::leave_group), [`consumed`](Totem::consumed),
+/// [`leave`](Totem::leave)) take the time and something that happened. *Outputs* are
 /// polled after each input, each until it is empty, in this order: [`must_store`](Totem::must_store),
 /// [`poll_transmit`](Totem::poll_transmit), [`poll_event`](Totem::poll_event),
 /// [`poll_timeout`](Totem::poll_timeout). [`set_sync_message`](Totem::set_sync_message) is called while an event is
@@ -332,6 +332,9 @@ impl Totem {
     /// The time that [`Totem::poll_timeout`] gave has come. Harmless at any other time.
     pub fn handle_timeout(&mut self, now: Time) {
         self.notice_stall(now);
+        if let Some((_, cause)) = self.local.leaving.take_if(|(at, _)| now >= *at) {
+            return self.apply(Some(Transition::Leave(cause)), now);
+        }
         let local = &mut self.local;
         let transition = match &mut self.state {
             State::Gather(gather) => gather.handle_timeout(now, local),
@@ -380,22 +383,25 @@ impl Totem {
         self.local.durable = stored;
     }
 
-    /// Queues a message for all members, this node included.
+    /// Queues a message for all members, this node included, in the name of its process `pid`; 0 is the node itself.
+    /// The process need not be in the group, nor does anybody else; but corosync daemons hand the message to their
+    /// processes only if some process of this node is.
     ///
     /// # Errors
     /// If it was not accepted; nothing is kept of it.
     pub fn multicast(
         &mut self,
         now: Time,
+        pid: u32,
         group: &Group,
         guarantee: Guarantee,
         payload: Bytes,
     ) -> Result<(), MulticastError> {
         self.notice_stall(now);
-        let local = &mut self.local;
-        if matches!(self.state, State::Left(_)) {
+        if self.is_leaving() {
             return Err(MulticastError::Left);
         }
+        let local = &mut self.local;
         if payload.len() > Self::MAX_PAYLOAD {
             return Err(MulticastError::TooLong { length: payload.len() });
         }
@@ -406,18 +412,59 @@ impl Totem {
         if payload.is_empty() && Mutant::EmptyMessageLost.is_active() {
             return Ok(());
         }
-        let header = Body::CpgMcast(CpgMcast {
-            group: group.clone(),
-            pid: 0,
-            node: local.me.get(),
-            payload: payload.clone(),
-        });
-        let head = [packing::prefix(SERVICES), header.encode()].concat();
-        local.outbox.application.push(head.into(), payload, guarantee);
-        if let State::Operational(operational) = &mut self.state {
-            operational.nudge(local);
-        }
+        local.say_to_group(pid, group, guarantee, payload);
+        self.nudge();
         Ok(())
+    }
+
+    /// Makes process `pid` of this node a member of a group. It is one when the [`Event::GroupChange`] that names it is
+    /// delivered: behind what this node has multicast so far, and before what it multicasts from now on. It stays a
+    /// member over all changes of the ring.
+    ///
+    /// # Errors
+    /// If it is one already, or there are too many.
+    pub fn join_group(&mut self, now: Time, pid: u32, group: &Group) -> Result<(), GroupError> {
+        self.notice_stall(now);
+        if self.is_leaving() {
+            return Err(GroupError::Left);
+        }
+        let joins = self.local.groups.join(group, pid)?;
+        self.local.say_of_process(&joins);
+        self.nudge();
+        Ok(())
+    }
+
+    /// Takes process `pid` of this node out of a group, behind what this node has multicast so far. Members are told
+    /// how it went.
+    ///
+    /// # Errors
+    /// If it is not a member, nor about to be one.
+    pub fn leave_group(
+        &mut self,
+        now: Time,
+        pid: u32,
+        group: &Group,
+        parting: Parting,
+    ) -> Result<(), GroupError> {
+        self.notice_stall(now);
+        if self.is_leaving() {
+            return Err(GroupError::Left);
+        }
+        let leaves = self.local.groups.leave(group, pid, parting)?;
+        self.local.say_of_process(&leaves);
+        self.nudge();
+        Ok(())
+    }
+
+    /// There is something to send.
+    fn nudge(&mut self) {
+        if let State::Operational(operational) = &mut self.state {
+            operational.nudge(&mut self.local);
+        }
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.local.leaving.is_some() || matches!(self.state, State::Left(_))
     }
 
     /// Sets what this node says in the stage of `service` of every sync from now on. Called while handling
@@ -432,8 +479,19 @@ impl Totem {
     }
 
     /// Leaves the ring: says so to the others, then ends with [`Event::Left`].
+    ///
+    /// If processes of this node are in groups, they leave these first, behind what was multicast before: the node goes
+    /// on until all members have received that, for a token timeout at most. A second call does not wait for it.
     pub fn leave(&mut self, now: Time) {
-        self.apply(Some(Transition::Leave(Cause::LeaveRequested)), now);
+        if self.is_leaving() || !self.local.groups.ever_joined() {
+            return self.apply(Some(Transition::Leave(Cause::LeaveRequested)), now);
+        }
+        for leave in self.local.groups.leave_all() {
+            self.local.say_of_process(&leave);
+        }
+        self.local.leaving = Some((now + self.local.config.token, Cause::LeaveRequested));
+        self.nudge();
+        self.settle(now);
     }
 
     /// Makes a transition, and those that follow from it at once.
@@ -481,7 +539,15 @@ impl Totem {
     fn settle(&mut self, now: Time) {
         let bytes = self.local.out.unread;
         if bytes > self.local.config.unread_limit && !matches!(self.state, State::Left(_)) {
-            self.apply(Some(Transition::Leave(Cause::EventsUnread { bytes })), now);
+            return self.apply(Some(Transition::Leave(Cause::EventsUnread { bytes })), now);
+        }
+        // What is delivered makes a node leave as its next input, when all has been said that this one gave to say.
+        if let Some(cause) = self.local.killed.take() {
+            self.local.leaving = Some((now, cause));
+        }
+        let parted = self.local.leaving.is_some() && self.local.has_parted();
+        if let Some((at, _)) = self.local.leaving.as_mut().filter(|_| parted) {
+            *at = now.min(*at);
         }
     }
 
@@ -508,13 +574,14 @@ impl Totem {
 
     /// When [`Totem::handle_timeout`] wants to be called; `None` once the node has left for good.
     pub fn poll_timeout(&self) -> Option<Time> {
-        match &self.state {
-            State::Gather(gather) => Some(gather.poll_timeout()),
-            State::Commit(commit) => Some(commit.poll_timeout()),
-            State::Recovery(recovery) => Some(recovery.poll_timeout()),
-            State::Operational(operational) => Some(operational.poll_timeout()),
-            State::Left(left) => left.poll_timeout(),
-        }
+        let timeout = match &self.state {
+            State::Gather(gather) => gather.poll_timeout(),
+            State::Commit(commit) => commit.poll_timeout(),
+            State::Recovery(recovery) => recovery.poll_timeout(),
+            State::Operational(operational) => operational.poll_timeout(),
+            State::Left(left) => return left.poll_timeout(),
+        };
+        Some(self.local.leaving.as_ref().map_or(timeout, |(at, _)| timeout.min(*at)))
     }
 
     /// How many bytes [`Totem::multicast`] would take now, overhead aside.
@@ -530,6 +597,16 @@ impl Totem {
     /// The installed ring's members, ascending; none before the first.
     pub fn members(&self) -> &BTreeSet<NodeId> {
         &self.local.ring.members
+    }
+
+    /// The processes in a group, in order, as of the last event; none if there is no such group.
+    pub fn group(&self, group: &Group) -> impl Iterator<Item = Process> {
+        self.local.groups.members(group).into_iter().flatten().copied()
+    }
+
+    /// All groups that have members, and these, as of the last event.
+    pub fn groups(&self) -> impl Iterator<Item = (&Group, &BTreeSet<Process>)> {
+        self.local.groups.iter()
     }
 
     /// The counters.

@@ -30,6 +30,8 @@ pub(super) struct Lane {
     fragment: u8,
     /// A ring change cut a message that receivers have the beginning of, and they have to be told.
     cut: bool,
+    /// A part that is on the ring whole while the rest of its message is not: on a new ring, it goes out again.
+    part: Option<Outgoing>,
     bytes: usize,
 }
 
@@ -39,6 +41,8 @@ struct Outgoing {
     head: Bytes,
     payload: Bytes,
     guarantee: Guarantee,
+    /// The next message in the queue is another part of the same.
+    continued: bool,
 }
 
 impl Outgoing {
@@ -67,7 +71,15 @@ impl Lane {
     const OVERHEAD: usize = 64;
 
     pub(super) fn push(&mut self, head: Bytes, payload: Bytes, guarantee: Guarantee) {
-        let message = Outgoing { head, payload, guarantee };
+        self.add(Outgoing { head, payload, guarantee, continued: false });
+    }
+
+    /// Adds the first part of a message, the second of which is added next. No message needs more.
+    pub(super) fn push_part(&mut self, head: Bytes, payload: Bytes, guarantee: Guarantee) {
+        self.add(Outgoing { head, payload, guarantee, continued: true });
+    }
+
+    fn add(&mut self, message: Outgoing) {
         self.bytes += message.len() + Self::OVERHEAD;
         self.messages.push_back(message);
     }
@@ -91,6 +103,10 @@ impl Lane {
     pub(super) fn start_over(&mut self) {
         self.cut |= self.fragment != 0;
         self.rewind();
+        if let Some(part) = self.part.take() {
+            self.bytes += part.len() + Self::OVERHEAD;
+            self.messages.push_front(part);
+        }
     }
 
     /// A new ring, on which none of this is to be said.
@@ -143,7 +159,7 @@ impl Lane {
                 }
                 guarantee = Some(message.guarantee);
                 self.bytes -= message.len() + Self::OVERHEAD;
-                self.messages.pop_front();
+                self.part = self.messages.pop_front().filter(|message| message.continued);
                 self.rewind();
             } else {
                 self.started =
@@ -212,9 +228,30 @@ mod tests {
         lane.next_frame(1410).unwrap();
         lane.start_over();
         let (packet, _) = lane.next_frame(1410).unwrap();
-        assert_eq!(shape(&packet), (0, vec![2], 0), "first the end of the first attempt");
+        assert_eq!(shape(&packet), (0, vec![18], 0), "first the end of the first attempt");
         let (packet, _) = lane.next_frame(1410).unwrap();
         assert_eq!(shape(&packet), (0, vec![1400], 1));
+    }
+
+    #[test]
+    fn the_first_part_of_a_message_goes_out_again_if_the_second_does_not_come_along() {
+        let part = |lane: &mut Lane, continued: bool, text: &'static [u8]| {
+            let (head, text) = (Bytes::from_static(b"head"), Bytes::from_static(text));
+            let push = if continued { Lane::push_part } else { Lane::push };
+            push(lane, head, text, Guarantee::Safe);
+        };
+        let all = |lane: &mut Lane| -> Vec<Bytes> {
+            std::iter::from_fn(|| lane.next_frame(30)).flat_map(|(packet, _)| packet.pieces).collect()
+        };
+        let mut lane = Lane::default();
+        part(&mut lane, true, b"first part");
+        part(&mut lane, false, b"second part");
+        assert_eq!(lane.next_frame(30).unwrap().0.pieces, [&b"headfirst part"[..]]);
+        lane.start_over();
+        assert_eq!(all(&mut lane), [&b"headfirst part"[..], b"headsecond part"]);
+        lane.start_over();
+        assert!(lane.is_empty(), "all of it is on the ring");
+        assert_eq!(lane.bytes(), 0);
     }
 
     /// What corosync 3.1 does with a member's frames.

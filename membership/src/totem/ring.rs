@@ -40,6 +40,12 @@ impl Ring {
         self.window.insert(frame)
     }
 
+    /// Whether every member is known to have all that this one has sent.
+    pub(super) fn all_have_what_came_from(&self, node: NodeId) -> bool {
+        let mut unsure = self.safe.up_to(self.window.high()).filter_map(|seq| self.window.get(seq));
+        unsure.all(|frame| frame.from != node)
+    }
+
     /// The next frame to deliver in this regular configuration: the next number, if it is there and its guarantee is
     /// met. A safe frame that is not yet safe holds back what follows it.
     pub(super) fn next_delivery(&mut self) -> Option<Multicast> {

@@ -23,6 +23,7 @@
 
 use bytes::Bytes;
 
+use super::body::Body;
 use super::order::{Order, Reader, Writer, capped};
 use crate::Refusal;
 
@@ -147,9 +148,10 @@ pub fn prefix(group: &[u8]) -> Bytes {
     write(&[group], &[])
 }
 
-/// A whole message to no group: every member takes it for what does not concern it.
+/// A whole message to no group: every member takes it for what does not concern it. It has a body all the same, so that
+/// who reads along does not take it for a message that was cut.
 pub fn to_nobody() -> Bytes {
-    write(&[], &[])
+    write(&[], &Body::Quorate(Bytes::new()).encode())
 }
 
 fn write(groups: &[&[u8]], body: &[u8]) -> Bytes {

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use quorate_membership::config::{Config, TotemConfig};
 use quorate_membership::wire::{self, Message};
 use quorate_membership::{
-    Delivery, Destination, Event, Group, Guarantee, MulticastError, NodeId, Origin, Phase, Regular, RingId,
-    Service, Stored, Time, Totem,
+    Delivery, Destination, Event, Group, GroupChange, GroupError, Guarantee, MulticastError, NodeId, Origin,
+    Parting, Phase, Process, Regular, RingId, Service, Stored, Time, Totem,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -178,6 +178,11 @@ impl Lab {
         host.still_until = Time::default();
     }
 
+    /// Whether the node was ever started.
+    pub fn exists(&self, id: u32) -> bool {
+        self.hosts.contains_key(&node(id))
+    }
+
     /// Whether the node runs and has not left.
     pub fn is_up(&self, id: u32) -> bool {
         let totem = self.hosts.get(&node(id)).and_then(|host| host.totem.as_ref());
@@ -231,10 +236,24 @@ impl Lab {
         let now = self.now;
         let group: Group = "test".parse().unwrap();
         let payload = payload.into();
-        let result = self.totem(id).multicast(now, &group, guarantee, payload.clone());
+        let result = self.totem(id).multicast(now, 0, &group, guarantee, payload.clone());
         if result.is_ok() {
             self.watch_accepted(node(id), payload);
         }
+        self.drain(node(id));
+        result
+    }
+
+    pub fn join(&mut self, id: u32, pid: u32, group: &str) -> Result<(), GroupError> {
+        let now = self.now;
+        let result = self.totem(id).join_group(now, pid, &group.parse().unwrap());
+        self.drain(node(id));
+        result
+    }
+
+    pub fn part(&mut self, id: u32, pid: u32, group: &str, parting: Parting) -> Result<(), GroupError> {
+        let now = self.now;
+        let result = self.totem(id).leave_group(now, pid, &group.parse().unwrap(), parting);
         self.drain(node(id));
         result
     }
@@ -442,6 +461,16 @@ impl Lab {
             .collect()
     }
 
+    pub fn changes(&self, id: u32) -> Vec<&GroupChange> {
+        self.events(id)
+            .iter()
+            .filter_map(|event| match event {
+                Event::GroupChange(change) => Some(change),
+                _ => None,
+            })
+            .collect()
+    }
+
     pub fn texts(&self, id: u32) -> Vec<String> {
         self.deliveries(id)
             .iter()
@@ -461,6 +490,7 @@ impl Lab {
         self.check_senders();
         self.check_safe();
         self.check_one_order();
+        self.check_groups();
         // S11: the regular deliveries of a ring are prefixes of one sequence.
         let mut of_ring: BTreeMap<RingId, Vec<String>> = BTreeMap::new();
         // S8: who goes from one ring to the same next one has delivered the same, at the same places.
@@ -539,6 +569,52 @@ impl Lab {
                 events,
             })
         })
+    }
+
+    /// G1: at the same point of a ring's order, its members have the same lists of group members. What they have before
+    /// its sync is their own affair.
+    fn check_groups(&self) {
+        type Lists = BTreeMap<Group, BTreeSet<Process>>;
+        let mut synced: BTreeMap<RingId, Lists> = BTreeMap::new();
+        let mut changes: BTreeMap<RingId, Vec<&GroupChange>> = BTreeMap::new();
+        for life in self.lives() {
+            let mut lists = Lists::new();
+            let mut ring = None;
+            let mut since_sync = 0;
+            let mut transitional = false;
+            for event in life.events {
+                match event {
+                    Event::Transitional(_) => transitional = true,
+                    Event::Regular(_) => (ring, transitional) = (None, false),
+                    Event::Synced(now) => {
+                        (ring, since_sync) = (Some(*now), 0);
+                        let first = synced.entry(*now).or_insert_with(|| lists.clone());
+                        assert_eq!(*first, lists, "G1: groups of node {} in {now}", life.id);
+                    }
+                    Event::GroupChange(change) => {
+                        let list = lists.entry(change.group.clone()).or_default();
+                        assert!(list.is_disjoint(&change.joined), "G1: joined twice: {change}");
+                        assert!(list.is_superset(&change.left), "G1: left without being in: {change}");
+                        list.extend(&change.joined);
+                        list.retain(|process| !change.left.contains(process));
+                        assert_eq!(*list, change.members, "G1: members at node {}", life.id);
+                        if list.is_empty() {
+                            lists.remove(&change.group);
+                        }
+                        if let Some(ring) = ring.filter(|_| !transitional) {
+                            assert_eq!(change.ring, ring, "S4: containment");
+                            let order = changes.entry(ring).or_default();
+                            match order.get(since_sync) {
+                                Some(first) => assert_eq!(*first, change, "G1: order at node {}", life.id),
+                                None => order.push(change),
+                            }
+                            since_sync += 1;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 
     /// M3: a ring has one list of members; M4: who comes along is just who says that it came from the same ring.

@@ -1,11 +1,12 @@
 //! The messages of the layers above Totem: what corosync's services say to each other.
 //!
 //! They are C structs, 8-byte aligned. What is between the fields is padding, in which corosync leaves what was in its
-//! memory, as it does behind the end of a text: it is not looked at, and written as 0. All begin with 16 bytes:
+//! memory, as it does behind the end of a text: it is not looked at, and written as 0. All begin with 16 bytes, ours
+//! too, so that whoever knows corosync's messages can step over them:
 //!
 //! | off | size | field |
 //! |----:|-----:|-------|
-//! |   0 |    4 | id: in group `a` service << 16 \| function, in group `sync` the message |
+//! |   0 |    4 | id: in group `a` service << 16 \| function, in group `sync` the message, in group `quorate` no service's |
 //! |   8 |    4 | size of the whole body |
 //!
 //! Each layer is a file, headed by the offsets of what follows.
@@ -34,6 +35,8 @@ pub const SYNC: &[u8] = b"sync";
 pub const QUORATE: &[u8] = b"quorate";
 
 const HEADER: usize = 16;
+/// The id in group `quorate`: a service that corosync has no room for.
+const OURS: u32 = id(0x7175, 0);
 
 /// A body, by the group it was addressed to and its own header.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -146,7 +149,7 @@ impl Body {
         match group {
             SERVICES => read_service(reader, body),
             SYNC => read_sync(reader, body),
-            QUORATE => Ok(Self::Quorate(body.clone())),
+            QUORATE => read_ours(reader, body),
             _ => Err(Refusal::Service),
         }
         .map_err(|_| Refusal::Service)
@@ -176,12 +179,8 @@ impl Body {
             Self::Qdevice { registers, name } => votequorum::write_qdevice(*registers, name),
             Self::QdeviceRenamed { old, new } => votequorum::write_qdevice_renamed(old, new),
             Self::ExtraInfo { node, content } => votequorum::write_extra_info(*node, content),
-            Self::Quorate(message) => message.clone(),
-            Self::Other { service, function, content } => {
-                let mut writer = header(id(*service, *function), content.len().saturating_add(HEADER));
-                writer.bytes(content);
-                writer.finish()
-            }
+            Self::Quorate(message) => write_with_header(OURS, message),
+            Self::Other { service, function, content } => write_with_header(id(*service, *function), content),
         }
     }
 }
@@ -190,6 +189,13 @@ fn read_sync(mut reader: Reader<'_>, body: &Bytes) -> Result<Body, Refusal> {
     match read_header(&mut reader, body)? {
         sync::BARRIER => sync::read_barrier(reader),
         sync::SERVICE_BUILD => sync::read_service_build(reader),
+        _ => Err(Refusal::Service),
+    }
+}
+
+fn read_ours(mut reader: Reader<'_>, body: &Bytes) -> Result<Body, Refusal> {
+    match read_header(&mut reader, body)? {
+        OURS => Ok(Body::Quorate(reader.rest_of(body))),
         _ => Err(Refusal::Service),
     }
 }
@@ -231,6 +237,13 @@ fn read_header(reader: &mut Reader<'_>, body: &Bytes) -> Result<u32, Refusal> {
     let id = read_padded(reader)?;
     let size = read_padded(reader)?;
     if usize::try_from(size).is_ok_and(|size| size == body.len()) { Ok(id) } else { Err(Refusal::Service) }
+}
+
+/// A body that is `content` behind the header.
+fn write_with_header(id: u32, content: &[u8]) -> Bytes {
+    let mut writer = header(id, content.len().saturating_add(HEADER));
+    writer.bytes(content);
+    writer.finish()
 }
 
 /// A body of `size` bytes, begun.

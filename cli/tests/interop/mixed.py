@@ -1,0 +1,257 @@
+"""Rings of real corosync daemons and Quorate nodes, on hosts made of network namespaces."""
+
+import contextlib
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import threading
+import time
+
+from lab import Failed, Lab
+
+# How long a change may take that has to come, on a machine that is busy with other things. What it should take is in
+# the table.
+PATIENCE = 60
+
+# What a daemon does first: it has a machine of its own, as far as its files and sockets go. The last mount tells that
+# all are there.
+OWN_MACHINE = """
+hostname n{host}
+mount --bind {dir}/lib /var/lib/corosync
+mount --bind {dir}/log /var/log/corosync
+mount --bind {dir}/etc /etc/corosync
+mount -t tmpfs shm /dev/shm
+mount --bind {dir}/run /run
+exec corosync -f
+"""
+
+
+class Aborted(Failed):
+    """A real daemon ended that nobody had ended."""
+
+
+class Mixed(Lab):
+    """A lab whose hosts run what the letters of `kinds` say: `R`, a real daemon, or `Q`, a Quorate node."""
+
+    def __init__(self, options, kinds, directory):
+        super().__init__(options.quorate, len(kinds), directory, prefix="qi")
+        self.kinds = dict(zip(self.hosts, kinds))
+        self.cpg = options.cpg
+        self.capture_file = self.directory / "ring.pcap"
+        # Whether a daemon can have heard of anybody but daemons.
+        self.quorate_heard = False
+
+    def start_host(self, host, kind=None):
+        """Starts what the host is to run, or another kind."""
+        self.kinds[host] = kind or self.kinds[host]
+        if self.kinds[host] == "R":
+            self.nodes[host] = Corosync(self, host)
+        else:
+            self.quorate_heard = True
+            self.start_node(host)
+        return self.nodes[host]
+
+    def start_all(self, *hosts, dc=None):
+        """Starts hosts one after another, so that each daemon is up before the next comes. The last one's join."""
+        running = []
+        for host in hosts or self.hosts:
+            started = time.monotonic()
+            self.start_host(host)
+            running.append(host)
+            joined = self.settle(running, dc=dc or self.first_ours(running))
+        return started, joined
+
+    def first_ours(self, hosts):
+        """The first Quorate node of these that was started."""
+        return next((host for host in hosts if self.kinds[host] == "Q"), None)
+
+    def only(self, kind, hosts=None):
+        return [host for host in hosts or self.hosts if self.kinds[host] == kind]
+
+    def look_after_daemons(self):
+        for host, node in self.nodes.items():
+            if node.expected and node.process.poll() is not None:
+                kind = Aborted if isinstance(node, Corosync) else Failed
+                raise kind(f"{node} ended by itself, with {node.process.returncode}")
+
+    def settle(self, hosts, *, dc):
+        """
+        Waits until these hosts are one ring of no others, its sync done on all, with this DC (`None`: there is no node
+        that could be). When the last real and the last Quorate node knew.
+        """
+        hosts = sorted(hosts)
+        quorate = len(hosts) > len(self.hosts) // 2
+
+        def settled():
+            views = {host: self.nodes[host].view for host in hosts}
+            for host, view in views.items():
+                if not view:
+                    return False
+                if self.kinds[host] == "R" and view.members != hosts:
+                    return False
+                if self.kinds[host] == "Q" and not (view.is_of(hosts, quorate) and view.dc == dc):
+                    return False
+            return len({view.ring for view in views.values()}) == 1
+
+        self.wait(settled, lambda: f"hosts {hosts} are not one ring with DC {dc}: {self.views(hosts)}")
+        assert (dc is None) == (not self.only("Q", hosts))
+        knew = {host: self.nodes[host].view.at for host in hosts}
+        return [max((knew[host] for host in self.only(kind, hosts)), default=None) for kind in "RQ"]
+
+    def wait(self, condition, what, patience=PATIENCE):
+        """Waits for what the readers of the clients are told. `what` says what is the matter if it does not come."""
+        until = time.monotonic() + patience
+        while True:
+            with self.news:
+                if self.news.wait_for(condition, timeout=0.2):
+                    break
+                if self.wrong:
+                    raise Failed("; ".join(self.wrong))
+            self.look_after_daemons()
+            if time.monotonic() > until:
+                raise Failed(f"after {patience} s {what()}")
+        self.look_after_daemons()
+
+    def views(self, hosts):
+        return "; ".join(f"{self.nodes[host]}: {self.nodes[host].view}" for host in hosts)
+
+    def start_node(self, host, *arguments):
+        node = super().start_node(host, *arguments)
+        node.expected = True
+        return node
+
+    def end(self, host, number):
+        """Ends what runs on a host. When."""
+        node = self.nodes[host]
+        node.expected = False
+        return node.end(number)
+
+    def kill(self, host):
+        at = self.end(host, signal.SIGKILL)
+        self.nodes[host].process.wait(timeout=PATIENCE)
+        return at
+
+    def terminate(self, host):
+        at = self.end(host, signal.SIGTERM)
+        code = self.nodes[host].process.wait(timeout=PATIENCE)
+        if code != 0:
+            raise Failed(f"{self.nodes[host]} ended with {code} when asked to leave")
+        return at
+
+    def compare_quorum(self, real, ours):
+        """That `corosync-quorumtool -s` on one host and `quorate status` on another say the same."""
+        theirs = self.nodes[real].quorum()
+        status = json.loads(self.nodes[ours].status("--json"))["status"]
+        members = [node for node in status["nodes"] if node["online"]]
+        said = {
+            "ring": status["ring"],
+            "quorate": status["quorate"],
+            "expected": status["expected_votes"],
+            "total": status["total_votes"],
+            "quorum": status["quorum"],
+            "members": {node["id"]: (node["votes"], node["name"]) for node in members},
+        }
+        if said != theirs:
+            raise Failed(f"quorate status says {said}, corosync-quorumtool {theirs}")
+
+    def assert_dc_text(self, host):
+        """That a Quorate node states in its text the DC that this lab waited for last."""
+        dc = self.nodes[host].view.dc
+        text = self.nodes[host].status()
+        stated = re.search(r"^Current DC: (\S+)", text, re.MULTILINE)[1]
+        if stated != (f"n{dc}" if dc else "NONE"):
+            raise Failed(f"node {host} states `Current DC: {stated}`, not {dc}")
+
+
+class Corosync:
+    """A real daemon, watched by a client that is told of every ring when its sync is done."""
+
+    def __init__(self, lab, host):
+        self.lab, self.host = lab, host
+        self.expected = True
+        self.view = None
+        self.rings = []
+        self.log = lab.directory / f"corosync-{host}.log"
+        own = lab.directory / f"host-{host}"
+        for name in ("etc", "lib", "log", "run"):
+            (own / name).mkdir(parents=True, exist_ok=True)
+        # Its watch on /run must find none of the life before.
+        logging = "logging {\n  to_stderr: yes\n  to_syslog: no\n  timestamp: hires\n}\n"
+        (own / "etc" / "corosync.conf").write_text(lab.conf.read_text() + logging)
+        script = OWN_MACHINE.format(host=host, dir=own)
+        command = lab.on(host, "unshare", "--mount", "--uts", "--propagation", "private", "sh", "-e", "-c", script)
+        with open(self.log, "a") as log:
+            self.process = lab.start(command, stdout=log, stderr=log, cwd=own)
+        comm = pathlib.Path(f"/proc/{self.process.pid}/comm")
+        for _ in range(6000):
+            if self.process.poll() is not None:
+                raise Aborted(f"{self} ended at once, with {self.process.returncode}")
+            with contextlib.suppress(OSError):
+                if comm.read_text() == "corosync\n":
+                    break
+            time.sleep(0.005)
+        else:
+            raise Failed(f"{self} was not started within 30 s")
+        watcher = lab.start(self.on(lab.cpg, "watch"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, stdin=subprocess.PIPE)
+        reader = threading.Thread(target=self.watch, args=[watcher])
+        lab.readers.append(reader)
+        reader.start()
+
+    def __str__(self):
+        return f"the corosync of host {self.host}"
+
+    def on(self, *command):
+        """The command line that runs a command on this daemon's machine."""
+        return ["nsenter", "-t", str(self.process.pid), "-m", "-n", "-u", "--", *map(str, command)]
+
+    def run(self, *command):
+        done = subprocess.run(
+            self.on(*command), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def watch(self, watcher):
+        for line in watcher.stdout:
+            now = time.monotonic()
+            kind, *rest = line.split()
+            if kind == "ring":
+                with self.lab.news:
+                    self.rings.append(rest[0])
+                    self.view = RealView(now, rest[0], sorted(map(int, rest[1:])))
+                    self.lab.news.notify_all()
+
+    def quorum(self):
+        """What `corosync-quorumtool -s` says."""
+        code, text = self.run("corosync-quorumtool", "-s")
+        fields = dict(re.findall(r"^([A-Z][A-Za-z ]+): +(.*?) *$", text, re.MULTILINE))
+        try:
+            members = re.findall(r"^ +(\d+) +(\d+) (\S+)", text.split("Nodeid")[1], re.MULTILINE)
+            if ("Quorate" in fields["Flags"].split()) != (fields["Quorate"] == "Yes"):
+                raise Failed(f"corosync-quorumtool -s contradicts itself:\n{text}")
+            return {
+                "ring": fields["Ring ID"],
+                "quorate": fields["Quorate"] == "Yes",
+                "expected": int(fields["Expected votes"]),
+                "total": int(fields["Total votes"]),
+                "quorum": int(fields["Quorum"].split()[0]),
+                "members": {int(node): (int(votes), name) for node, votes, name in members},
+            }
+        except (KeyError, IndexError) as missing:
+            raise Failed(f"corosync-quorumtool -s ended with {code}, without {missing}:\n{text}") from missing
+
+    def end(self, number):
+        at = time.monotonic()
+        self.process.send_signal(number)
+        return at
+
+
+class RealView:
+    """The ring that a daemon told of last, and when."""
+
+    def __init__(self, at, ring, members):
+        self.at, self.ring, self.members = at, ring, members
+
+    def __str__(self):
+        return f"ring {self.ring} of {self.members}"

@@ -1,0 +1,286 @@
+"""Clients of both kinds of nodes in one group: what they send, and what each of them sees."""
+
+import base64
+import collections
+import contextlib
+import json
+import random
+import struct
+import subprocess
+import threading
+import zlib
+
+from lab import Failed
+
+# libcpg's reasons, in our words.
+REASONS = {"1": "join", "2": "leave", "3": "nodedown", "4": "nodeup", "5": "procdown"}
+
+
+class Peer:
+    """A client of a node, in a group. Messages it has sent and seen are known by sender, length and CRC."""
+
+    def __init__(self, lab, host, group):
+        self.lab, self.host = lab, host
+        self.group = group
+        self.me = None
+        self.sent, self.seen = [], []
+        # The group's members, and how it came to them: who left and joined, and why.
+        self.members = set()
+        self.changes = []
+        self.returned = 0
+        self.process = self.start()
+        self.reader = threading.Thread(target=self.read)
+        lab.readers.append(self.reader)
+        self.reader.start()
+
+    def __str__(self):
+        return f"the client of {'corosync' if isinstance(self, CpgPeer) else 'quorate'} {self.host}"
+
+    def read(self):
+        for line in self.process.stdout:
+            with self.lab.news:
+                self.handle(line)
+                self.lab.news.notify_all()
+        with self.lab.news:
+            self.lab.news.notify_all()
+
+    def see(self, node, pid, length, crc):
+        self.seen.append((node, pid, length, crc))
+        self.returned += (node, pid) == self.me
+
+    def see_change(self, members, left, joined):
+        self.members = set(members)
+        self.changes.append((left, joined))
+
+    def send(self, payload):
+        self.sent.append((len(payload), zlib.crc32(payload)))
+        self.process.stdin.write(self.framed(payload))
+
+    def flush(self):
+        self.process.stdin.flush()
+
+    def finish(self):
+        """No more comes. The client ends well if all it sent was delivered to it."""
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        try:
+            code = self.process.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{self} has sent {len(self.sent)}, and saw {self.returned} of them again") from None
+        self.reader.join()
+        if code != 0:
+            raise Failed(f"{self} ended with {code}: {self.process.stderr.read().decode().strip()}")
+        mine = [message[2:] for message in self.seen if message[:2] == self.me]
+        if mine != self.sent:
+            raise Failed(f"{self} sent {len(self.sent)} messages, and saw {len(mine)} of its own, not the same")
+
+
+PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+
+class CpgPeer(Peer):
+    """A C program that uses libcpg, on a real node."""
+
+    def start(self):
+        return self.lab.start(self.lab.nodes[self.host].on(self.lab.cpg, self.group), **PIPES)
+
+    def framed(self, payload):
+        return struct.pack("<I", len(payload)) + payload
+
+    def handle(self, line):
+        kind, *rest = line.decode().split()
+        if kind == "deliver":
+            node, pid, length, crc = rest
+            self.see(int(node), int(pid), int(length), int(crc, 16))
+        elif kind == "group":
+            parts = {"-": [], "+": []}
+            for part in rest:
+                if part[0] in parts:
+                    node, pid, reason = part[1:].split(":")
+                    parts[part[0]].append((int(node), int(pid), REASONS[reason]))
+            members = [tuple(map(int, part.split(":"))) for part in rest if part[0] not in parts]
+            self.see_change(members, parts["-"], parts["+"])
+        elif kind == "ready":
+            self.me = tuple(map(int, rest))
+
+
+class CatPeer(Peer):
+    """A `quorate cat`, on a Quorate node."""
+
+    def start(self):
+        process = self.lab.nodes[self.host].cat(self.group, **PIPES)
+        self.me = (self.host, process.pid)
+        return process
+
+    def framed(self, payload):
+        return payload + b"\n"
+
+    def handle(self, line):
+        event = json.loads(line)
+        if event["event"] == "deliver":
+            text = event.get("payload")
+            payload = base64.b64decode(event["payload_base64"]) if text is None else text.encode()
+            self.see(event["from"], event["pid"], len(payload), zlib.crc32(payload))
+        elif event["event"] == "group":
+            process = lambda member: (member["node"], member["pid"])
+            why = lambda members: [(*process(member), event.get("reason")) for member in members]
+            self.see_change(map(process, event["members"]), why(event["left"]), why(event["joined"]))
+
+
+def peer(lab, host, group="load"):
+    return (CpgPeer if lab.kinds[host] == "R" else CatPeer)(lab, host, group)
+
+
+def gather(lab, peers):
+    """Waits until all of these see each other in the group, and nobody else."""
+
+    def together():
+        everybody = {peer.me for peer in peers}
+        return None not in everybody and all(peer.members == everybody for peer in peers)
+
+    def seen():
+        return "; ".join(f"{peer} {peer.me} sees {sorted(peer.members)}" for peer in peers)
+
+    lab.wait(together, lambda: f"the clients do not see each other in the group: {seen()}")
+
+
+def exchange(lab, lengths, patience):
+    """Messages of these lengths from a client on each node, all at once. Returns how many were seen, by how many."""
+    peers = [peer(lab, host) for host in lab.hosts]
+    gather(lab, peers)
+    senders = [threading.Thread(target=send_all, args=[peer, lengths[i :: len(peers)]]) for i, peer in enumerate(peers)]
+    for sender in senders:
+        sender.start()
+    lab.wait(
+        lambda: all(len(peer.seen) >= len(lengths) for peer in peers),
+        lambda: "; ".join(f"{peer} has sent {len(peer.sent)} and seen {len(peer.seen)}" for peer in peers),
+        patience,
+    )
+    for sender in senders:
+        sender.join()
+    for peer_ in peers:
+        peer_.finish()
+    for peer_ in peers:
+        if peer_.seen != peers[0].seen:
+            raise Failed(f"{peer_} and {peers[0]} {difference(peer_.seen, peers[0].seen)}")
+    return len(lengths)
+
+
+def send_all(peer, lengths):
+    chance = random.Random(peer.host)
+    letters = bytes(chance.choices(range(0x20, 0x7F), k=2 << 20))
+    with contextlib.suppress(BrokenPipeError, ValueError):
+        for length in lengths:
+            start = chance.randrange(1 << 20)
+            peer.send(letters[start : start + length])
+        peer.flush()
+
+
+class Load:
+    """Clients that send all the time, while hosts come and go. A message tells who sent it, and its number."""
+
+    # Messages of each client that are under way: so the ring sets the pace.
+    UNDER_WAY = 20
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.running = {}
+        self.peers = []
+        self.failed = []
+
+    def add(self, host):
+        """Starts a client on a host."""
+        peer_ = peer(self.lab, host)
+        self.lab.wait(
+            lambda: peer_.me in peer_.members or peer_.process.poll() is not None,
+            lambda: f"{peer_} is not in the group",
+        )
+        stop = threading.Event()
+        thread = threading.Thread(target=self.pump, args=[peer_, stop])
+        self.running[host] = (peer_, stop, thread)
+        self.peers.append(peer_)
+        thread.start()
+        return peer_
+
+    def pump(self, peer_, stop):
+        chance = random.Random(f"{peer_.me}")
+        letters = bytes(chance.choices(range(0x20, 0x7F), k=64 << 10))
+        lab = self.lab
+        while not stop.is_set() and peer_.process.poll() is None:
+            with lab.news:
+                free = lab.news.wait_for(lambda: len(peer_.sent) - peer_.returned < self.UNDER_WAY, timeout=0.1)
+            if not free:
+                continue
+            size = chance.choice([0, 40, 400, 1400, 1500, 5000, 20_000])
+            payload = f"{peer_.me}/{len(peer_.sent)} ".encode() + letters[:size]
+            try:
+                peer_.send(payload)
+                peer_.flush()
+            except (BrokenPipeError, ValueError):
+                return
+
+    def flows(self, more=20):
+        """Waits until every client has seen so many more messages of every client: the ring works for all."""
+        peers = [peer_ for peer_, _, _ in self.running.values()]
+        before = {peer_: collections.Counter(message[:2] for message in peer_.seen) for peer_ in peers}
+
+        def flowed():
+            for peer_ in peers:
+                now = collections.Counter(message[:2] for message in peer_.seen)
+                if any(now[other.me] < before[peer_][other.me] + more for other in peers):
+                    return False
+            return True
+
+        self.lab.wait(flowed, lambda: "messages do not flow: " + "; ".join(f"{p}: {len(p.sent)} sent, {len(p.seen)} seen" for p in peers))
+
+    def remove(self, host):
+        """Ends a client in good order: all it sent was delivered to it."""
+        peer_, stop, thread = self.running.pop(host)
+        stop.set()
+        thread.join()
+        peer_.finish()
+
+    def lose(self, host):
+        """The host of this client was killed."""
+        _, stop, thread = self.running.pop(host)
+        stop.set()
+        thread.join()
+
+    def finish(self):
+        """Ends all clients. How many messages were sent; it is an error if any two clients disagree on what came."""
+        for host in list(self.running):
+            self.remove(host)
+        return sum(len(peer_.sent) for peer_ in self.peers)
+
+    def check_order(self):
+        """
+        Any two clients that saw any of the same messages saw all the same from the first of them to the last, in the
+        same order; and each message once. Of each sender, its messages in their order, none left out.
+        """
+        for peer_ in self.peers:
+            if len(set(peer_.seen)) != len(peer_.seen):
+                raise Failed(f"{peer_} saw a message twice")
+        for i, one in enumerate(self.peers):
+            for other in self.peers[:i]:
+                common = set(one.seen) & set(other.seen)
+                if common and between(one.seen, common) != between(other.seen, common):
+                    what = difference(between(one.seen, common), between(other.seen, common))
+                    raise Failed(f"{one} and {other} {what}")
+        for sender in self.peers:
+            for peer_ in self.peers:
+                came = [message[2:] for message in peer_.seen if message[:2] == sender.me]
+                if came and came != sender.sent[(start := sender.sent.index(came[0])) : start + len(came)]:
+                    raise Failed(f"{peer_} did not see what {sender} sent in its order")
+
+
+def between(messages, common):
+    inside = [i for i, message in enumerate(messages) if message in common]
+    return messages[inside[0] : inside[-1] + 1]
+
+
+def difference(one, other):
+    place = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return (
+        f"differ from message {place} on, of {len(one)} and {len(other)}: "
+        f"{one[place : place + 3]} and {other[place : place + 3]}"
+    )

@@ -1,0 +1,409 @@
+#!/usr/bin/env python3
+"""
+Quorate nodes in rings of real corosync daemons, in network namespaces.
+
+    run.py [--long] [--messages N] [--repeat N] [--only WORD] [--keep DIRECTORY] QUORATE
+
+QUORATE is the program. Prints what happens and, at the end, a table; the exit code is 1 if anything was not as it has to
+be. Needs root, Debian's corosync 3.1, libcpg-dev and gcc, iproute2, nftables and tcpdump, and says so if one is missing.
+
+Real daemons are started one after another: of simultaneous starts, 3.1.7 itself aborts in about one of thirteen. An
+abort of a daemon that can have heard only daemons tells nothing of Quorate; the scenario is counted as inconclusive and
+played again. SECOND_DECODER in the environment names a Python script that is to decode the captures, too.
+"""
+
+import argparse
+import collections
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "namespaces"))
+
+import messages
+from lab import Failed, consensus_timeout, token_timeout
+from mixed import PATIENCE, Aborted, Mixed
+from peers import Load, exchange
+
+# The scenarios. Each is given hosts on which nothing runs yet, and the row of the table for what it measures.
+
+
+def one_comes_leaves_comes_and_is_killed(lab, row, host):
+    """While the others send. The last to come as the representative, if it is host 1."""
+    others = [other for other in lab.hosts if other != host]
+    lab.start_all(*others)
+    load = Load(lab)
+    for other in others:
+        load.add(other)
+    dc = lab.first_ours(others)
+    for end in (lab.terminate, lab.kill):
+        started = time.monotonic()
+        lab.start_host(host)
+        row.time("join", PATIENCE, started, lab.settle(lab.hosts, dc=dc or lab.first_ours([host])))
+        load.add(host)
+        load.flows()
+        compare_quorum(lab)
+        if end == lab.terminate:
+            load.remove(host)
+        ended = end(host)
+        if end == lab.kill:
+            load.lose(host)
+        settled = lab.settle(others, dc=dc)
+        row.time(*(leave(lab, host) if end == lab.terminate else ("kill", timeouts(lab))), ended, settled)
+        load.flows()
+    row.messages = load.finish()
+    load.check_order()
+
+
+def a_cut_ring_heals(lab, row):
+    lab.start_all()
+    dc = lab.first_ours(lab.hosts)
+    row.messages = exchange(lab, messages.sizes(600, random.Random(1)), patience=120)
+    majority, minority = list(lab.hosts)[:4], list(lab.hosts)[4:]
+    cut = time.monotonic()
+    lab.netns("cut", ",".join(map(str, majority)), ",".join(map(str, minority)))
+    row.time("cut", timeouts(lab), cut, lab.settle(majority, dc=dc))
+    lab.settle(minority, dc=lab.first_ours(minority))
+    compare_quorum(lab, majority)
+    compare_quorum(lab, minority)
+    healed = time.monotonic()
+    lab.netns("heal")
+    row.time("heal", PATIENCE, healed, lab.settle(lab.hosts, dc=dc))
+    row.messages += exchange(lab, messages.sizes(600, random.Random(2)), patience=120)
+    compare_quorum(lab)
+
+
+def both_kinds_send_at_once(lab, row):
+    lab.start_all()
+    count = row.options.messages
+    row.messages = exchange(lab, messages.sizes(count, random.Random(count)), patience=max(240, count / 40))
+    compare_quorum(lab)
+
+
+def one_of_each_kind_loses_datagrams(lab, row):
+    lab.start_all()
+    real, ours = lab.only("R")[-1], lab.only("Q")[-1]
+    for host in (real, ours):
+        lab.netns("loss", host, 5)
+    count = row.options.messages // 5
+    row.messages = exchange(lab, messages.sizes(count, random.Random(count)), patience=240)
+    # Leaves are heard, too, sooner or later.
+    for host, others in ((ours, lab.hosts[:-1]), (real, lab.hosts[:-2])):
+        ended = lab.terminate(host)
+        row.time(*leave(lab, host), ended, lab.settle(others, dc=lab.first_ours(others)))
+    lab.netns("heal")
+
+
+def nodes_restart_inside_the_token_timeout(lab, row):
+    """Killed and started again before anybody has missed them: the representative first."""
+    lab.start_all()
+    load = Load(lab)
+    for host in lab.hosts:
+        load.add(host)
+    load.flows()
+    dc = lab.first_ours(lab.hosts)
+    for host in lab.hosts:
+        killed = lab.kill(host)
+        load.lose(host)
+        lab.start_host(host)
+        if host == dc:
+            dc = next(other for other in lab.only("Q") if other != host)
+        row.time("restart", PATIENCE, killed, lab.settle(lab.hosts, dc=dc))
+        load.add(host)
+        load.flows()
+        compare_quorum(lab)
+    row.messages = load.finish()
+    load.check_order()
+
+
+def real_nodes_are_replaced_by_ours_and_back(lab, row):
+    """One at a time, while all send."""
+    lab.start_all()
+    load = Load(lab)
+    for host in lab.hosts:
+        load.add(host)
+    # In the order in which they came: the first of them is DC.
+    ours = []
+    for kind in "QR":
+        for host in lab.hosts:
+            load.remove(host)
+            ended = lab.terminate(host)
+            ours = [other for other in ours if other != host]
+            others = [other for other in lab.hosts if other != host]
+            row.time(*leave(lab, host), ended, lab.settle(others, dc=next(iter(ours), None)))
+            started = time.monotonic()
+            lab.start_host(host, kind)
+            ours += [host] if kind == "Q" else []
+            row.time("join", PATIENCE, started, lab.settle(lab.hosts, dc=next(iter(ours), None)))
+            load.add(host)
+            load.flows()
+            compare_quorum(lab)
+    row.messages = load.finish()
+    load.check_order()
+
+
+def what_operators_do_to_a_real_node_does_not_upset_ours(lab, row):
+    """A reload of the configuration, new expected votes, a shutdown."""
+    lab.start_all()
+    load = Load(lab)
+    for host in lab.hosts[:-1]:
+        load.add(host)
+    dc = lab.first_ours(lab.hosts)
+    first, last = lab.only("R")[0], lab.hosts[-1]
+    for command in (["corosync-cfgtool", "-R"], ["corosync-quorumtool", "-e", "3"]):
+        code, text = lab.nodes[first].run(*command)
+        if code != 0:
+            raise Failed(f"{command} ended with {code}: {text}")
+        load.flows()
+        lab.settle(lab.hosts, dc=dc)
+        compare_quorum(lab)
+    shut = time.monotonic()
+    lab.nodes[last].expected = False
+    code, text = lab.nodes[last].run("corosync-cfgtool", "-H")
+    if code != 0:
+        raise Failed(f"corosync-cfgtool -H ended with {code}: {text}")
+    settled = lab.settle(lab.hosts[:-1], dc=dc)
+    row.time("shutdown", timeouts(lab), shut, settled)
+    if (code := lab.nodes[last].process.wait(timeout=30)) != 0:
+        raise Failed(f"{lab.nodes[last]} ended with {code} when it was shut down")
+    load.flows()
+    compare_quorum(lab)
+    row.messages = load.finish()
+    load.check_order()
+
+
+def one_of_ours_joins_and_leaves_again_and_again(lab, row, host, times):
+    """While the real ones send."""
+    others = [other for other in lab.hosts if other != host]
+    lab.start_all(*others)
+    load = Load(lab)
+    for other in others:
+        load.add(other)
+    for _ in range(times):
+        started = time.monotonic()
+        lab.start_host(host)
+        row.time("join", PATIENCE, started, lab.settle(lab.hosts, dc=host))
+        load.flows(1)
+        ended = lab.terminate(host)
+        row.time(*leave(lab, host), ended, lab.settle(others, dc=None))
+        load.flows(1)
+    row.messages = load.finish()
+    load.check_order()
+
+
+SHORT = [
+    (one_comes_leaves_comes_and_is_killed, "RRQ", 3),
+    (one_comes_leaves_comes_and_is_killed, "QRR", 1),
+    (one_comes_leaves_comes_and_is_killed, "QQR", 3),
+    (one_comes_leaves_comes_and_is_killed, "RQQ", 1),
+    (what_operators_do_to_a_real_node_does_not_upset_ours, "RQR"),
+    (both_kinds_send_at_once, "RQRQ"),
+    (one_of_each_kind_loses_datagrams, "RRQ"),
+    (nodes_restart_inside_the_token_timeout, "QRQR"),
+    (real_nodes_are_replaced_by_ours_and_back, "RRR"),
+    (a_cut_ring_heals, "RQRQRQ"),
+    (one_of_ours_joins_and_leaves_again_and_again, "RRQ", 3, 5),
+]
+
+LONG = [
+    (both_kinds_send_at_once, "QRQRQR"),
+    (one_of_each_kind_loses_datagrams, "QQR"),
+    (nodes_restart_inside_the_token_timeout, "RQRQRQ"),
+    (one_of_ours_joins_and_leaves_again_and_again, "RRQ", 3, 100),
+    (one_of_ours_joins_and_leaves_again_and_again, "QRR", 1, 100),
+]
+
+
+def timeouts(lab):
+    """Three times what it takes to see that a member is lost, and to go on without it: the machine may be busy."""
+    return 3 * (token_timeout(len(lab.hosts)) + consensus_timeout(len(lab.hosts)))
+
+
+def leave(lab, host):
+    """What is timed, and how long it may take. A clean leave needs no timeout, unless it is corosync that leaves: it
+    says so once, and a daemon that is about its token just then does not listen."""
+    ours = lab.kinds[host] == "Q"
+    return ("leave of ours", token_timeout(len(lab.hosts))) if ours else ("leave of a real one", timeouts(lab))
+
+
+def compare_quorum(lab, hosts=None):
+    """Where there are both: they say the same of votes and quorum. Ours state the DC that they are to have."""
+    hosts = [host for host in hosts or lab.hosts if lab.nodes[host].expected]
+    real, ours = lab.only("R", hosts), lab.only("Q", hosts)
+    if real and ours:
+        lab.compare_quorum(real[0], ours[0])
+    for host in ours:
+        lab.assert_dc_text(host)
+
+
+def decode(lab, row):
+    """Everything on the wire is understood by decoders that are not ours, and by ours."""
+    path = lab.capture_file
+    words = lab.tcpdump_log.read_text()
+    if int(re.search(r"(\d+) packets dropped by kernel", words)[1]):
+        # What is missing in the capture is not there to be decoded: a message may lack its beginning.
+        row.remarks.append("datagrams missing in the capture, not decoded")
+        return
+    done = lab.run("decode", path, timeout=300)
+    if done.returncode:
+        raise Failed(f"quorate decode ended with {done.returncode}: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+    if decoder := os.environ.get("SECOND_DECODER"):
+        second = subprocess.run([sys.executable, decoder, "-s", path], capture_output=True, text=True, timeout=300)
+        if second.returncode:
+            raise Failed(f"{decoder}: {second.stderr[-1000:]}")
+    if shutil.which("tshark"):
+        command = ["tshark", "-n", "-r", path, "-d", "udp.port==5405,corosync_totemnet", "-Y", "_ws.malformed"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if done.returncode or done.stdout:
+            raise Failed(f"tshark ended with {done.returncode}: {done.stdout[:1000]}{done.stderr[-1000:]}")
+
+
+class Row:
+    """What a scenario measured."""
+
+    def __init__(self, options, name):
+        self.options = options
+        self.name = name
+        self.messages = 0
+        # By what happened: how long it took until the last real node knew, and the last of ours, in seconds.
+        self.times = collections.defaultdict(lambda: ([], []))
+        self.alive = ""
+        self.remarks = []
+        self.verdict = "FAILED"
+
+    def time(self, what, at_most, since, knew):
+        """When the two kinds knew of what happened at `since`, and how long after it that may be at most, in seconds."""
+        for kind, at in zip(self.times[what], knew):
+            if at is not None:
+                kind.append(at - since)
+                if at - since > at_most:
+                    raise Failed(f"{what} took {at - since:.2f} s, at most {at_most:.2f} s")
+
+    def lines(self):
+        """For the table: the name and the verdict once, then a line for each thing that was timed."""
+        head = [self.name, self.messages or "", "yes" if self.verdict == "ok" and self.messages else "", "", "", ""]
+        lines = [[*head, self.alive, self.verdict]]
+        for what, kinds in self.times.items():
+            lines.append(["", "", "", what, *map(spread, kinds), "", ""])
+        return lines
+
+
+def spread(times):
+    """Milliseconds: the only one, or the middle one and the longest."""
+    times = [round(1000 * seconds) for seconds in sorted(times)]
+    if len(times) < 2:
+        return " ".join(map(str, times))
+    return f"{times[len(times) // 2]}, at most {times[-1]}"
+
+
+TITLES = ["scenario", "messages", "one order", "", "real nodes knew, ms", "ours knew, ms", "real alive", ""]
+
+
+def print_table(rows):
+    lines = [TITLES, *(line for row in rows for line in row.lines())]
+    widths = [max(len(str(line[column])) for line in lines) for column in range(len(TITLES))]
+    print()
+    for line in lines:
+        print("  ".join(str(field).ljust(width) for field, width in zip(line, widths)).rstrip())
+
+
+def play(options, scenario, kinds, *arguments):
+    """Plays a scenario on fresh hosts. That it fails is told, and is no reason not to play the others."""
+    name = f"{scenario.__name__.replace('_', ' ')} ({kinds}{''.join(f', {argument}' for argument in arguments)})"
+    row = Row(options, name)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="quorate-interop-") as directory:
+        lab = Mixed(options, kinds, directory)
+        inconclusive = False
+        try:
+            with lab:
+                try:
+                    with lab.capture(lab.capture_file):
+                        scenario(lab, row, *arguments)
+                        lab.look_after_daemons()
+                    decode(lab, row)
+                    row.verdict = "ok"
+                finally:
+                    real = [node for host, node in lab.nodes.items() if lab.kinds[host] == "R" and node.expected]
+                    row.alive = f"{sum(node.process.poll() is None for node in real)} of {len(real)}"
+        except Aborted as abort:
+            inconclusive = not lab.quorate_heard
+            row.verdict = "inconclusive" if inconclusive else "FAILED"
+            row.remarks.append(str(abort))
+        except (Failed, OSError, subprocess.SubprocessError) as failure:
+            row.remarks.append(str(failure))
+        if row.verdict == "FAILED":
+            row.remarks += lab.last_words()
+            if options.keep:
+                kept = options.keep / f"{name} {time.strftime('%H%M%S')}"
+                kept.mkdir(parents=True)
+                for file in [lab.capture_file, lab.conf, *lab.directory.glob("*.log")]:
+                    if file.exists():
+                        shutil.copy(file, kept)
+                row.remarks.append(f"kept in {kept}")
+    print(f"{name:<90}  {time.monotonic() - started:5.1f} s  {row.verdict}", flush=True)
+    for remark in row.remarks:
+        print(f"    {remark}", flush=True)
+    return row
+
+
+def missing():
+    """What is not here and has to be, in words; empty if all is."""
+    if os.geteuid() != 0:
+        return "root"
+    programs = ["ip", "nft", "tcpdump", "corosync", "corosync-cfgtool", "corosync-quorumtool", "gcc", "nsenter"]
+    wanted = [program for program in programs if not shutil.which(program)]
+    if not pathlib.Path("/usr/include/corosync/cpg.h").exists():
+        wanted.append("libcpg-dev")
+    return ", ".join(wanted)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Quorate nodes in rings of real corosync daemons.")
+    parser.add_argument("quorate", type=pathlib.Path, metavar="QUORATE", help="the program")
+    parser.add_argument("--long", action="store_true", help="more scenarios, and 100 joins and leaves")
+    parser.add_argument(
+        "--messages", type=int, default=10_000, metavar="N", help="in the message test [10000]"
+    )
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="play everything so often [1]")
+    parser.add_argument("--only", default="", metavar="WORD", help="only scenarios whose name has this word")
+    parser.add_argument("--keep", type=pathlib.Path, metavar="DIRECTORY", help="where to put logs and captures of failures")
+    options = parser.parse_args()
+    if wanted := missing():
+        print(f"skipped: needs {wanted}")
+        return 0
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="quorate-interop-") as directory:
+        options.cpg = pathlib.Path(directory) / "cpg"
+        compiler = ["gcc", "-std=gnu11", "-Wall", "-Wextra", "-O2", "-o", options.cpg, HERE / "cpg.c", "-lcpg"]
+        subprocess.run(compiler, check=True)
+        try:
+            for scenario in (SHORT + LONG * options.long) * options.repeat:
+                if options.only in scenario[0].__name__.replace("_", " ") + scenario[1]:
+                    # Of three tries, one is not spoilt by a daemon that aborts among daemons.
+                    for _ in range(3):
+                        rows.append(play(options, *scenario))
+                        if rows[-1].verdict != "inconclusive":
+                            break
+        except KeyboardInterrupt:
+            print("stopped")
+            return 130
+    print_table(rows)
+    verdicts = collections.Counter(row.verdict for row in rows)
+    print(f"\n{verdicts['ok']} passed, {verdicts['FAILED']} failed, {verdicts['inconclusive']} inconclusive")
+    return 1 if verdicts["FAILED"] or not verdicts["ok"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
