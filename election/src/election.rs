@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_membership::mutants::Mutant;
 use quorate_membership::wire::body::{Body, NodeInfo, SERVICES};
-use quorate_membership::{Cause, Config, Event, NodeId, Regular, RingId, Service, ServiceMessage};
+use quorate_membership::{Cause, Config, Event, NodeId, Regular, RingId, Service, ServiceMessage, Time};
 use tracing::{info, warn};
 
 use crate::{Candidacy, Inquorate, NodeStatus, Quorum, Status, Term, Verdict};
@@ -123,8 +123,8 @@ impl Election {
         &self.status
     }
 
-    /// Takes the next event of the ring.
-    pub fn handle(&mut self, event: &Event) -> Outcome {
+    /// Takes the next event of the ring. `now` is the time of the input that brought it.
+    pub fn handle(&mut self, _now: Time, event: &Event) -> Outcome {
         let (say, status) = match event {
             Event::Regular(regular) => {
                 let (say, status) = self.open(regular);
@@ -145,6 +145,16 @@ impl Election {
             self.status = status.clone();
         }
         Outcome { say, status }
+    }
+
+    /// When [`Election::handle_timeout`] wants to be called; `None`: nothing waits for a time.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        None
+    }
+
+    /// The time that [`Election::poll_timeout`] gave has come. Harmless at any other time.
+    pub fn handle_timeout(&mut self, _now: Time) -> Outcome {
+        Outcome::default()
     }
 
     /// A new ring: the old one's quorum and DC are no more, and its members are asked again.

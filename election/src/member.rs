@@ -29,6 +29,8 @@ pub enum Event {
 pub struct Member {
     totem: Totem,
     election: Election,
+    /// The time of the last input: that of the events that follow from it.
+    now: Time,
     latest: watch::Sender<Status>,
     /// Events that follow from the one polled last.
     events: VecDeque<Event>,
@@ -45,7 +47,7 @@ impl Member {
         let totem = Totem::new(config, stored, entropy, now)?;
         let election = Election::new(config);
         let latest = watch::Sender::new(election.status().clone());
-        Ok(Self { totem, election, latest, events: VecDeque::new(), taken: 0 })
+        Ok(Self { totem, election, now, latest, events: VecDeque::new(), taken: 0 })
     }
 
     /// The same member, with this priority as a candidate ([`Election::with_priority`]). To be called before the first
@@ -66,7 +68,20 @@ impl Member {
         &self.totem
     }
 
-    fn pay(&mut self, now: Time) {
+    /// Does what the fold wants; the status is for the application.
+    fn follow(&mut self, Outcome { say, status }: Outcome) -> Option<Event> {
+        if let Some(Say { node_info, candidacy }) = say {
+            self.totem.set_sync_message(Service::Votequorum, Body::NodeInfo(node_info).encode());
+            self.totem.set_sync_message(Service::Quorate, candidacy.encode());
+        }
+        let status = status?;
+        self.latest.send_replace(status.clone());
+        Some(Event::Status(status))
+    }
+
+    /// Before an input.
+    fn begin(&mut self, now: Time) {
+        self.now = now;
         if self.taken > 0 {
             self.totem.consumed(now, mem::take(&mut self.taken));
         }
@@ -78,16 +93,16 @@ impl Core for Member {
 
     fn poll_event(&mut self) -> Option<Event> {
         while self.events.is_empty() {
-            let event = self.totem.poll_event()?;
-            let Outcome { say, status } = self.election.handle(&event);
-            if let Some(Say { node_info, candidacy }) = say {
-                self.totem.set_sync_message(Service::Votequorum, Body::NodeInfo(node_info).encode());
-                self.totem.set_sync_message(Service::Quorate, candidacy.encode());
-            }
-            let status = status.map(|status| {
-                self.latest.send_replace(status.clone());
-                Event::Status(status)
-            });
+            let Some(event) = self.totem.poll_event() else {
+                // What happened on the ring comes before the timers that are due since.
+                self.election.poll_timeout().filter(|due| *due <= self.now)?;
+                let outcome = self.election.handle_timeout(self.now);
+                let status = self.follow(outcome);
+                self.events.extend(status);
+                continue;
+            };
+            let outcome = self.election.handle(self.now, &event);
+            let status = self.follow(outcome);
             match event {
                 RingEvent::Service(_) => self.taken += event.cost(),
                 RingEvent::Left(_) => {
@@ -104,17 +119,19 @@ impl Core for Member {
     }
 
     fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes) {
-        self.pay(now);
+        self.begin(now);
         self.totem.handle_datagram(now, origin, datagram);
     }
     fn handle_timeout(&mut self, now: Time) {
-        self.pay(now);
+        self.begin(now);
         self.totem.handle_timeout(now);
     }
     fn consumed(&mut self, now: Time, cost: usize) {
+        self.begin(now);
         self.totem.consumed(now, cost);
     }
     fn handle_stored(&mut self, now: Time, stored: Stored) {
+        self.begin(now);
         self.totem.handle_stored(now, stored);
     }
     fn multicast(
@@ -124,9 +141,11 @@ impl Core for Member {
         guarantee: Guarantee,
         payload: Bytes,
     ) -> Result<(), MulticastError> {
+        self.begin(now);
         self.totem.multicast(now, group, guarantee, payload)
     }
     fn leave(&mut self, now: Time) {
+        self.begin(now);
         self.totem.leave(now);
     }
     fn must_store(&self) -> Option<Stored> {
@@ -136,7 +155,7 @@ impl Core for Member {
         self.totem.poll_transmit()
     }
     fn poll_timeout(&self) -> Option<Time> {
-        self.totem.poll_timeout()
+        [self.totem.poll_timeout(), self.election.poll_timeout()].into_iter().flatten().min()
     }
     fn stats(&self) -> &Stats {
         self.totem.stats()
