@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_membership::driver::Core;
-use quorate_membership::wire::body::Body;
+use quorate_membership::wire::body::{Body, NodeInfo, SERVICES};
 use quorate_membership::{
-    Config, ConfigError, Event as RingEvent, Group, Guarantee, MulticastError, Origin, Service, Stats,
-    Stored, Time, Totem, Transmit,
+    Config, ConfigError, Event as RingEvent, Group, Guarantee, MulticastError, NodeId, Origin, Service,
+    Stats, Stored, Time, Totem, Transmit,
 };
 use tokio::sync::watch;
 
@@ -27,10 +28,15 @@ pub enum Event {
 
 /// The ring's core with the election folded over its events. Its contract is [`Totem`]'s.
 pub struct Member {
+    me: NodeId,
     totem: Totem,
     election: Election,
     /// The time of the last input: that of the events that follow from it.
     now: Time,
+    /// It has said that it leaves, and does so when it has heard itself say it, or then.
+    leaves_at: Option<Time>,
+    /// How long that may take: a token timeout.
+    patience: Duration,
     latest: watch::Sender<Status>,
     /// Events that follow from the one polled last.
     events: VecDeque<Event>,
@@ -47,7 +53,18 @@ impl Member {
         let totem = Totem::new(config, stored, entropy, now)?;
         let election = Election::new(config);
         let latest = watch::Sender::new(election.status().clone());
-        Ok(Self { totem, election, now, latest, events: VecDeque::new(), taken: 0 })
+        let patience = config.totem.token;
+        Ok(Self {
+            me: config.node,
+            totem,
+            election,
+            now,
+            leaves_at: None,
+            patience,
+            latest,
+            events: VecDeque::new(),
+            taken: 0,
+        })
     }
 
     /// The same member, with this priority as a candidate ([`Election::with_priority`]). To be called before the first
@@ -79,6 +96,22 @@ impl Member {
         Some(Event::Status(status))
     }
 
+    /// Whether this event shows that the others heard that this node leaves, or will not hear it any more.
+    fn has_said_farewell(&self, event: &RingEvent) -> bool {
+        match event {
+            RingEvent::Service(said) => match Body::decode(SERVICES, &said.message) {
+                Ok(Body::NodeInfo(info)) => {
+                    info.flags & NodeInfo::LEAVING != 0
+                        && info.node == Some(said.from)
+                        && said.from == self.me
+                }
+                _ => false,
+            },
+            RingEvent::Regular(_) => true,
+            _ => false,
+        }
+    }
+
     /// Before an input.
     fn begin(&mut self, now: Time) {
         self.now = now;
@@ -95,6 +128,10 @@ impl Core for Member {
         while self.events.is_empty() {
             let Some(event) = self.totem.poll_event() else {
                 // What happened on the ring comes before the timers that are due since.
+                if self.leaves_at.take_if(|at| *at <= self.now).is_some() {
+                    self.totem.leave(self.now);
+                    continue;
+                }
                 self.election.poll_timeout().filter(|due| *due <= self.now)?;
                 let outcome = self.election.handle_timeout(self.now);
                 let status = self.follow(outcome);
@@ -103,6 +140,10 @@ impl Core for Member {
             };
             let outcome = self.election.handle(self.now, &event);
             let status = self.follow(outcome);
+            if self.leaves_at.is_some() && self.has_said_farewell(&event) {
+                self.leaves_at = None;
+                self.totem.leave(self.now);
+            }
             match event {
                 RingEvent::Service(_) => self.taken += event.cost(),
                 RingEvent::Left(_) => {
@@ -146,7 +187,13 @@ impl Core for Member {
     }
     fn leave(&mut self, now: Time) {
         self.begin(now);
-        self.totem.leave(now);
+        let farewell = self.election.farewell().filter(|_| self.leaves_at.is_none());
+        let says = |info| self.totem.say(Service::Votequorum, &Body::NodeInfo(info).encode());
+        if farewell.is_some_and(says) {
+            self.leaves_at = Some(now + self.patience);
+        } else {
+            self.totem.leave(now);
+        }
     }
     fn must_store(&self) -> Option<Stored> {
         self.totem.must_store()
@@ -155,7 +202,7 @@ impl Core for Member {
         self.totem.poll_transmit()
     }
     fn poll_timeout(&self) -> Option<Time> {
-        [self.totem.poll_timeout(), self.election.poll_timeout()].into_iter().flatten().min()
+        [self.totem.poll_timeout(), self.election.poll_timeout(), self.leaves_at].into_iter().flatten().min()
     }
     fn stats(&self) -> &Stats {
         self.totem.stats()

@@ -321,6 +321,7 @@
 //! and within bounds.
 
 mod columns;
+mod electorate;
 mod engine;
 pub mod fault;
 pub mod history;
@@ -336,6 +337,7 @@ mod swarm;
 mod text;
 mod totals;
 
+pub use electorate::Electorate;
 pub use engine::core::{Goal, POINTS, Reached, Summary};
 pub use fault::Fault;
 pub use history::History;

@@ -198,7 +198,7 @@ impl Local {
         };
         match Body::decode_in(group, &body, frame.order())? {
             sync @ (Body::ServiceBuild { .. } | Body::Barrier { .. }) => self.advance_sync(frame.from, &sync),
-            Body::NodeInfo(_) => self.out.tell(service(Service::Votequorum, body)),
+            Body::NodeInfo(_) | Body::Reconfigure(_) => self.out.tell(service(Service::Votequorum, body)),
             Body::Quorate(message) => self.out.tell(service(Service::Quorate, message)),
             Body::CpgMcast(mcast) => {
                 self.out.stats.delivered += 1;
@@ -250,6 +250,15 @@ impl Local {
                 self.out.tell(Event::Synced(self.ring.id));
             }
         }
+    }
+
+    /// Queues a message of a service that is none of the sync.
+    pub(super) fn say_as(&mut self, service: Service, message: &Bytes) {
+        let group = match service {
+            Service::Votequorum => SERVICES,
+            Service::Quorate => QUORATE,
+        };
+        self.say(group, message);
     }
 
     /// Queues a message of the sync.

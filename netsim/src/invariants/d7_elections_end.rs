@@ -23,6 +23,9 @@ pub(super) fn check(history: &History) -> Result<(), Violation> {
         let ring = regular.ring;
         let wrong = |what| violated("D7", at, format!("{life} in {ring}: {what}"));
         if let Some(before) = elected.insert((life, ring), status.dc) {
+            if before == status.dc {
+                continue;
+            }
             return wrong(format!("elects {:?} after {before:?}", status.dc));
         }
         let previous =
@@ -62,6 +65,8 @@ mod tests {
         let mut story = Story::ring(3);
         story.settle(1);
         story.settle(1);
+        story.is_right(check);
+        story.settle_as(1, |status| status.dc = Some(id(2)));
         story.is_wrong(check, "1#1 in 1.4: elects");
     }
 }

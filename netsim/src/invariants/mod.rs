@@ -5,13 +5,13 @@
 //! | S1 to S16 | what is delivered, and in which order (extended virtual synchrony) |
 //! | T1 to T8 | the token |
 //! | M1 to M9 | who is a member of what |
-//! | Q1, Q2, Q3, Q5 | who has quorum |
+//! | Q1 to Q6 | who has quorum |
 //! | D1 to D3, D7 | who is the DC |
 //! | H1 to H3, H5 to H7 | no node panics, swells, toils, falls asleep, forgets, or goes on after its end |
 //! | L1 to L6 | what is reached once all is well: the core engine looks at that |
 //!
-//! H4, that the same seed is the same run, is for whoever runs it twice. Q4, Q6 and D4 to D6 are about options that
-//! members may have (two_node, wait_for_all) and about leases: there are none yet, so there is nothing to look at.
+//! H4, that the same seed is the same run, is for whoever runs it twice. D4 to D6 are about leases: there are none yet, so there
+//! is nothing to look at.
 //!
 //! Each is a function from a [`History`] to a verdict, or looks at it line by line while the run goes on, and knows nothing
 //! of how the history came about.
@@ -39,7 +39,9 @@ mod m9_restored;
 mod q1_quorate_rings_meet;
 mod q2_agreed_quorum;
 mod q3_expected_votes;
+mod q4_options_agree;
 mod q5_order_of_notices;
+mod q6_options_kept;
 mod s10_causality;
 mod s11_agreed_order;
 mod s12_total_order;
@@ -98,7 +100,7 @@ impl fmt::Display for Violation {
 type Property = fn(&History) -> Result<(), Violation>;
 
 /// The simpler a property, the sooner it is looked at: when much is wrong, the simplest tells most.
-const ALL: [Property; 26] = [
+const ALL: [Property; 28] = [
     h1_no_panic::check,
     s5_self_inclusion::check,
     s6_shape::check,
@@ -120,6 +122,8 @@ const ALL: [Property; 26] = [
     q5_order_of_notices::check,
     q2_agreed_quorum::check,
     q3_expected_votes::check,
+    q4_options_agree::check,
+    q6_options_kept::check,
     q1_quorate_rings_meet::check,
     d1_one_dc::check,
     d2_agreed_dc::check,

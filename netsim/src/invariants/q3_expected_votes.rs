@@ -1,5 +1,5 @@
-//! Q3: never fewer votes are expected than are present, and quorum is more than half of them. Nothing at run time lowers
-//! what a node expects: there are no messages that could.
+//! Q3: never fewer votes are expected than are present, and quorum is more than half of them (`two_node`: or one). Nothing
+//! at run time lowers what a node expects but the options that are there for it, which Q6 looks at.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,8 @@ use crate::History;
 use crate::history::{Life, Stated};
 
 pub(super) fn check(history: &History) -> Result<(), Violation> {
+    let options = history.electorate().options(history.nodes());
+    let falls = options.last_man_standing.is_some() || options.allow_downscale;
     let mut latest: BTreeMap<Life, u32> = BTreeMap::new();
     for Stated { at, life, status, .. } in history.statuses() {
         let Some(expected) = status.expected_votes.filter(|_| status.settled) else { continue };
@@ -15,10 +17,13 @@ pub(super) fn check(history: &History) -> Result<(), Violation> {
         if expected < status.total_votes {
             return wrong(format!("{} are present", status.total_votes));
         }
-        if status.quorum != Some(expected / 2 + 1) {
+        let majority = expected / 2 + 1;
+        let two = options.two_node && status.quorum == Some(1);
+        let more = options.allow_downscale && status.quorum > Some(majority);
+        if status.quorum != Some(majority) && !two && !more {
             return wrong(format!("{:?} are needed", status.quorum));
         }
-        if let Some(before) = latest.insert(life, expected).filter(|before| expected < *before) {
+        if let Some(before) = latest.insert(life, expected).filter(|before| expected < *before && !falls) {
             return wrong(format!("after {before}"));
         }
     }

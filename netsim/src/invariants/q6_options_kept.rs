@@ -1,0 +1,281 @@
+//! Q6: the quorum's options do what they are for, and no more.
+//!
+//! - `two_node`: one vote is enough for no more than two nodes, and only if no more were ever expected.
+//! - `wait_for_all`: a ring is quorate if all votes expected are there, or a member comes from a quorate ring.
+//! - `auto_tie_breaker`: less than a majority is enough only if it is exactly half, with the node that breaks ties: that of
+//!   the latest ring with a majority that a member remembers.
+//! - `last_man_standing`: what is expected falls in a ring only after that has stood for the window, with quorum; who was
+//!   quorate does not expect less in the next ring.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use quorate_election::Status;
+use quorate_membership::config::{QuorumOptions, TieBreaker};
+use quorate_membership::{NodeId, RingId};
+
+use super::{Violation, violated};
+use crate::history::{Life, What};
+use crate::{Electorate, History};
+
+/// What a life knows when it comes into a ring.
+#[derive(Clone, Copy, Default)]
+struct Memory<'a> {
+    /// The status of the last ring it saw settled.
+    latest: Option<&'a Status>,
+    /// The last ring with a majority, and its members.
+    majority: Option<(RingId, &'a BTreeSet<NodeId>)>,
+}
+
+/// A life in a ring.
+struct Stay<'a> {
+    ring: RingId,
+    members: &'a BTreeSet<NodeId>,
+    before: Memory<'a>,
+    settled_at: Option<Duration>,
+}
+
+type Arrivals<'a> = BTreeMap<RingId, Vec<Memory<'a>>>;
+
+struct Rules<'a> {
+    options: QuorumOptions,
+    /// All votes that there are.
+    sum: u32,
+    arrivals: &'a Arrivals<'a>,
+    dissent: bool,
+}
+
+/// A clock may run this much too fast.
+const CLOCKS: f64 = 0.9;
+
+pub(super) fn check(history: &History) -> Result<(), Violation> {
+    let electorate = history.electorate();
+    if *electorate == Electorate::default() {
+        return Ok(());
+    }
+    let mut arrivals = Arrivals::new();
+    follow(history, |_, _, stay, status| {
+        if status.is_none() {
+            arrivals.entry(stay.ring).or_default().push(stay.before);
+        }
+        Ok(())
+    })?;
+    let rules = Rules {
+        options: electorate.options(history.nodes()),
+        sum: electorate.sum(history.nodes()),
+        arrivals: &arrivals,
+        dissent: electorate.dissenter.is_some(),
+    };
+    follow(history, |life, at, stay, status| {
+        let Some((status, latest)) = status else { return Ok(()) };
+        match rules.broken(at, stay, status, latest) {
+            Some(what) => violated("Q6", at, format!("{life} in {}: {what}", stay.ring)),
+            None => Ok(()),
+        }
+    })
+}
+
+type Settled<'a> = (&'a Status, Option<&'a Status>);
+
+/// Goes through all lives: each ring that is entered, and in it each settled status, with the one before it in that ring.
+fn follow<'a>(
+    history: &'a History,
+    mut look: impl FnMut(Life, Duration, &Stay<'a>, Option<Settled<'a>>) -> Result<(), Violation>,
+) -> Result<(), Violation> {
+    let mut stays: BTreeMap<Life, (Stay<'a>, Memory<'a>)> = BTreeMap::new();
+    for record in history.records() {
+        let Some(life) = record.life else { continue };
+        match &record.what {
+            What::Regular(regular) => {
+                let before = stays.remove(&life).map(|(_, memory)| memory).unwrap_or_default();
+                let stay = Stay { ring: regular.ring, members: &regular.members, before, settled_at: None };
+                look(life, record.at, &stay, None)?;
+                stays.insert(life, (stay, before));
+            }
+            What::Status(status) if status.settled => {
+                let Some((stay, memory)) = stays.get_mut(&life) else { continue };
+                let latest = memory.latest.filter(|_| stay.settled_at.is_some());
+                stay.settled_at.get_or_insert(record.at);
+                look(life, record.at, stay, Some((status, latest)))?;
+                memory.latest = Some(status);
+                if status.quorate && Some(status.total_votes) >= status.quorum {
+                    memory.majority = Some((stay.ring, stay.members));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+impl Rules<'_> {
+    /// What is wrong with a status, if something is.
+    fn broken(
+        &self,
+        at: Duration,
+        stay: &Stay<'_>,
+        status: &Status,
+        latest: Option<&Status>,
+    ) -> Option<String> {
+        let (total, members) = (status.total_votes, stay.members);
+        let (expected, quorum) = (status.expected_votes?, status.quorum?);
+        let arrivals = self.arrivals.get(&stay.ring).map(Vec::as_slice).unwrap_or_default();
+        if quorum <= expected / 2 && !(self.options.two_node && members.len() <= 2 && expected <= self.sum) {
+            return Some(format!("{quorum} of {expected} votes are enough for {members:?}"));
+        }
+        let from_quorate = arrivals.iter().any(|memory| memory.latest.is_some_and(|latest| latest.quorate));
+        // Who has heard of other options remembers whether it waited.
+        let waits = self.options.wait_for_all && !self.dissent;
+        if status.quorate && waits && total < expected && !from_quorate {
+            return Some(format!("quorate with {total} of {expected} votes, and nobody was quorate before"));
+        }
+        if status.quorate && total < quorum {
+            let majorities = arrivals.iter().filter_map(|memory| memory.majority);
+            let breaker = majorities.max_by_key(|(ring, _)| *ring).and_then(|(_, last)| self.breaker(last));
+            let measure = if self.options.allow_downscale { expected.max(self.sum) } else { expected };
+            if self.options.auto_tie_breaker.is_none() || 2 * total != measure {
+                return Some(format!("quorate with {total} of {quorum} votes needed"));
+            }
+            if breaker.is_none_or(|node| !members.contains(&node)) {
+                return Some(format!(
+                    "quorate with half of the votes and without {breaker:?}, which breaks ties"
+                ));
+            }
+        }
+        let fell = |before: &Status| before.expected_votes.filter(|before| expected < *before);
+        if let Some((before, more)) = latest.and_then(|before| Some((before, fell(before)?))) {
+            let stood = at - stay.settled_at.unwrap_or(at);
+            let window = self.options.last_man_standing.map(|window| window.mul_f64(CLOCKS));
+            let may = before.quorate && window.is_some_and(|window| stood >= window);
+            if !may && !self.options.allow_downscale {
+                return Some(format!(
+                    "{expected} votes are expected after {more}, when the ring stood for {stood:?}"
+                ));
+            }
+        }
+        let before = stay.before.latest.filter(|before| before.quorate && latest.is_none());
+        if let Some(more) = before.and_then(fell) {
+            return Some(format!(
+                "{expected} votes are expected after {more} in the ring before, which was quorate"
+            ));
+        }
+        None
+    }
+
+    fn breaker(&self, last: &BTreeSet<NodeId>) -> Option<NodeId> {
+        match self.options.auto_tie_breaker.as_ref()? {
+            TieBreaker::Lowest => last.first().copied(),
+            TieBreaker::Highest => last.last().copied(),
+            TieBreaker::List(list) => list.iter().copied().find(|node| last.contains(node)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::story::Story;
+    use super::*;
+
+    fn story(nodes: u32, options: &str) -> Story {
+        let mut story = Story::ring(nodes).of(options);
+        (1..=nodes).for_each(|node| story.settle(node));
+        story
+    }
+
+    /// A ring of those left, which is quorate.
+    fn quorate(story: &mut Story, ring: &str, members: &[u32]) {
+        for &node in members {
+            story.install(node, ring, members, members);
+            story.settle_as(node, |status| (status.quorate, status.inquorate) = (true, None));
+        }
+    }
+
+    #[test]
+    fn one_vote_is_enough_for_two_nodes_only() {
+        let alone = |nodes, options| {
+            let mut story = story(nodes, options);
+            story.install(1, "1.8", &[1], &[1]);
+            story.settle_as(1, |status| (status.quorate, status.quorum) = (true, Some(1)));
+            story
+        };
+        alone(2, "two_node").is_right(check);
+        alone(3, "two_node").is_wrong(check, "1#1 in 1.8: 1 of 3 votes are enough for {1}");
+        alone(2, "wait_for_all").is_wrong(check, "1 of 2 votes are enough for {1}");
+    }
+
+    #[test]
+    fn a_ring_waits_for_all_unless_somebody_was_quorate() {
+        let mut right = story(3, "wait_for_all");
+        quorate(&mut right, "1.8", &[1, 2]);
+        right.is_right(check);
+
+        let mut story = Story::new(3).of("wait_for_all");
+        story.install(1, "1.4", &[1, 2], &[]);
+        story.settle(1);
+        story.is_wrong(check, "1#1 in 1.4: quorate with 2 of 3 votes, and nobody was quorate before");
+    }
+
+    #[test]
+    fn who_lost_quorum_waits_for_all_again() {
+        let mut story = story(3, "wait_for_all");
+        story.install(1, "1.8", &[1], &[1]);
+        story.settle(1);
+        story.start(2);
+        story.install(1, "1.c", &[1, 2], &[1]);
+        story.settle(1);
+        story.is_wrong(check, "1#1 in 1.c: quorate with 2 of 3 votes, and nobody was quorate before");
+    }
+
+    #[test]
+    fn a_tie_is_half_with_the_node_that_was_there_last() {
+        let halves = |options, members: &[u32]| {
+            let mut story = story(4, options);
+            quorate(&mut story, "1.8", members);
+            story
+        };
+        halves("auto_tie_breaker lowest", &[1, 2]).is_right(check);
+        halves("auto_tie_breaker 4 1", &[3, 4]).is_right(check);
+        halves("auto_tie_breaker lowest", &[3, 4]).is_wrong(
+            check,
+            "3#1 in 1.8: quorate with half of the votes and without Some(1), which breaks ties",
+        );
+        halves("auto_tie_breaker lowest", &[1]).is_wrong(check, "quorate with 1 of 3 votes needed");
+        halves("wait_for_all", &[1, 2]).is_wrong(check, "quorate with 2 of 3 votes needed");
+
+        let mut later = story(4, "auto_tie_breaker lowest");
+        quorate(&mut later, "2.8", &[2, 3, 4]);
+        later.install(1, "1.8", &[1], &[1]);
+        later.settle(1);
+        quorate(&mut later, "1.c", &[1, 3]);
+        later.is_wrong(check, "quorate with half of the votes and without Some(2)");
+
+        let mut start = Story::new(4).of("auto_tie_breaker 1 3");
+        start.install(1, "1.4", &[1, 2], &[]);
+        start.settle_as(1, |status| (status.quorate, status.inquorate) = (true, None));
+        start.is_wrong(check, "quorate with half of the votes and without None");
+    }
+
+    #[test]
+    fn what_is_expected_falls_after_the_window_and_not_before() {
+        let falls = |options, wait: u64, quorate: bool| {
+            let mut story = story(5, options);
+            story.install(1, "1.8", &[1, 2, 3], &[1, 2, 3]);
+            story.settle_as(1, |status| status.quorate = quorate);
+            story.wait(Duration::from_millis(wait));
+            story.settle_as(1, |status| (status.expected_votes, status.quorum) = (Some(3), Some(2)));
+            story
+        };
+        falls("last_man_standing 600ms", 700, true).is_right(check);
+        falls("last_man_standing 600ms", 300, true).is_wrong(check, "3 votes are expected after 5");
+        falls("last_man_standing 600ms", 700, false).is_wrong(check, "3 votes are expected after 5");
+        falls("wait_for_all", 700, true).is_wrong(check, "3 votes are expected after 5");
+    }
+
+    #[test]
+    fn nothing_falls_between_two_rings() {
+        let mut story = story(5, "last_man_standing 600ms");
+        story.install(1, "1.8", &[1, 2, 3], &[1, 2, 3]);
+        story.settle_as(1, |status| (status.expected_votes, status.quorum) = (Some(3), Some(2)));
+        story.is_wrong(check, "3 votes are expected after 5 in the ring before, which was quorate");
+    }
+}
