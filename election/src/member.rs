@@ -145,7 +145,10 @@ impl Core for Member {
                 self.totem.leave(self.now);
             }
             match event {
-                RingEvent::Service(_) => self.taken += event.cost(),
+                RingEvent::Service(_) => {
+                    self.taken += event.cost();
+                    self.events.extend(status);
+                }
                 RingEvent::Left(_) => {
                     self.events.extend(status);
                     self.events.push_back(Event::Ring(event));

@@ -21,6 +21,8 @@ pub struct Electorate {
     pub votes: BTreeMap<u32, u32>,
     /// This node has `wait_for_all` the other way round.
     pub dissenter: Option<u32>,
+    /// There is no node list; not printed, for a scenario says so elsewhere.
+    pub(crate) unlisted: bool,
 }
 
 impl Electorate {
@@ -41,7 +43,7 @@ impl Electorate {
             *list = list.iter().filter_map(|node| number(node.get()).and_then(NodeId::new)).collect();
         }
         let votes = self.votes.iter().filter_map(|(&node, &votes)| Some((number(node)?, votes))).collect();
-        Self { quorum, votes, dissenter: self.dissenter.and_then(number) }
+        Self { quorum, votes, dissenter: self.dissenter.and_then(number), unlisted: self.unlisted }
     }
 
     /// Gives a node of the cluster its part; its node list is complete.
@@ -62,11 +64,21 @@ impl Electorate {
 
     /// The options in force on all nodes but the dissenter.
     pub fn options(&self, cluster: &BTreeSet<NodeId>) -> QuorumOptions {
+        self.config(cluster).and_then(|config| config.quorum_options().ok()).unwrap_or_default()
+    }
+
+    /// The votes that a node expects which has just started.
+    pub fn expected(&self, cluster: &BTreeSet<NodeId>) -> u32 {
+        self.config(cluster).and_then(|config| config.expected_votes()).unwrap_or(0)
+    }
+
+    /// The configuration of a node that does not differ, as far as it is of votes.
+    fn config(&self, cluster: &BTreeSet<NodeId>) -> Option<Config> {
         let other = cluster.iter().find(|node| self.dissenter != Some(node.get()));
-        let Some(&node) = other.or(cluster.first()) else { return QuorumOptions::default() };
-        let mut config = Config::new(node);
+        let mut config = Config::new(*other.or(cluster.first())?);
         config.nodes = cluster
             .iter()
+            .filter(|_| !self.unlisted)
             .map(|&id| quorate_membership::config::Member {
                 id,
                 name: None,
@@ -76,7 +88,7 @@ impl Electorate {
             })
             .collect();
         Self { dissenter: None, ..self.clone() }.configure(&mut config, cluster.len() as u32);
-        config.quorum_options().unwrap_or_default()
+        Some(config)
     }
 
     /// Whether no option is set: a majority of all votes, and nothing else, is quorate.
@@ -91,13 +103,13 @@ impl Electorate {
         !options.two_node
             && options.last_man_standing.is_none()
             && (options.auto_tie_breaker.is_none() || options.wait_for_all)
-            && self.quorum.expected_votes.is_none_or(|expected| expected >= self.sum(cluster))
+            && self.expected(cluster) >= self.sum(cluster)
     }
 }
 
 impl fmt::Display for Electorate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { quorum, votes, dissenter } = self;
+        let Self { quorum, votes, dissenter, unlisted: _ } = self;
         let mut words = Vec::new();
         let mut word = |on: bool, text: String| {
             if on {

@@ -320,6 +320,7 @@
 //! Beside runs that draw what goes wrong there is a [model check](model), which follows every possibility, for a few nodes
 //! and within bounds.
 
+pub mod cases;
 mod columns;
 mod electorate;
 mod engine;

@@ -284,6 +284,11 @@ impl Scenario {
         ]
     }
 
+    /// The electorate, as a history has it.
+    pub(crate) fn voters(&self) -> Electorate {
+        Electorate { unlisted: !self.world.node_list, ..self.electorate.clone() }
+    }
+
     /// The same with only these of its nodes, which are numbered anew, and what happens to them.
     pub(crate) fn of_nodes(&self, kept: &[u32]) -> Self {
         let mut kept = kept.to_vec();
@@ -423,7 +428,7 @@ impl Scenario {
             true => Checker::blind(),
             false => Checker::new(&self.totem, listed),
         };
-        let journal = Journal::new(nodes, checker, keeps).of(self.electorate.clone());
+        let journal = Journal::new(nodes, checker, keeps).of(self.voters());
         let run = engine::core::run(self, journal);
         let history = run.journal.into_history();
         let result = run.result.and_then(|()| match self.is_damaged() {

@@ -39,8 +39,8 @@ type Arrivals<'a> = BTreeMap<RingId, Vec<Memory<'a>>>;
 
 struct Rules<'a> {
     options: QuorumOptions,
-    /// All votes that there are.
-    sum: u32,
+    /// What is expected at the start.
+    configured: u32,
     arrivals: &'a Arrivals<'a>,
     dissent: bool,
 }
@@ -62,7 +62,7 @@ pub(super) fn check(history: &History) -> Result<(), Violation> {
     })?;
     let rules = Rules {
         options: electorate.options(history.nodes()),
-        sum: electorate.sum(history.nodes()),
+        configured: electorate.expected(history.nodes()),
         arrivals: &arrivals,
         dissent: electorate.dissenter.is_some(),
     };
@@ -120,7 +120,9 @@ impl Rules<'_> {
         let (total, members) = (status.total_votes, stay.members);
         let (expected, quorum) = (status.expected_votes?, status.quorum?);
         let arrivals = self.arrivals.get(&stay.ring).map(Vec::as_slice).unwrap_or_default();
-        if quorum <= expected / 2 && !(self.options.two_node && members.len() <= 2 && expected <= self.sum) {
+        if quorum <= expected / 2
+            && !(self.options.two_node && members.len() <= 2 && expected <= self.configured)
+        {
             return Some(format!("{quorum} of {expected} votes are enough for {members:?}"));
         }
         let from_quorate = arrivals.iter().any(|memory| memory.latest.is_some_and(|latest| latest.quorate));
@@ -132,7 +134,7 @@ impl Rules<'_> {
         if status.quorate && total < quorum {
             let majorities = arrivals.iter().filter_map(|memory| memory.majority);
             let breaker = majorities.max_by_key(|(ring, _)| *ring).and_then(|(_, last)| self.breaker(last));
-            let measure = if self.options.allow_downscale { expected.max(self.sum) } else { expected };
+            let measure = if self.options.allow_downscale { expected.max(self.configured) } else { expected };
             if self.options.auto_tie_breaker.is_none() || 2 * total != measure {
                 return Some(format!("quorate with {total} of {quorum} votes needed"));
             }
