@@ -6,8 +6,9 @@ use bincode::{Decode, Encode};
 use bytes::Bytes;
 use quorate_membership::NodeId;
 
-use crate::Term;
 use crate::codec::{self, DecodeError};
+use crate::quorum::WireBallot;
+use crate::{Ballot, Term};
 
 /// What a member says of itself, once a ring, in the sync stage. The greatest is elected.
 ///
@@ -41,6 +42,8 @@ pub struct Candidacy {
     pub known: Option<Term>,
     /// Its name, as it is shown to operators.
     pub name: String,
+    /// What it adds to its node info.
+    pub ballot: Ballot,
 }
 
 /// The messages of quorate nodes to each other. The variants' order is their number on the wire.
@@ -59,6 +62,7 @@ struct Wire {
     since: u64,
     known: Option<WireTerm>,
     name: String,
+    ballot: WireBallot,
     /// What later versions have to say; empty in version 1.
     extension: Vec<u8>,
 }
@@ -76,7 +80,7 @@ impl Candidacy {
     /// The longest name, in bytes (corosync's `nodelist.node.name`).
     pub const MAX_NAME: usize = 255;
     /// The longest message, in bytes: room for later versions included.
-    pub const MAX: usize = 1024;
+    pub const MAX: usize = 4096;
 
     const VERSION: u16 = 1;
 
@@ -91,6 +95,7 @@ impl Candidacy {
             since: self.since.0,
             known: self.known.map(WireTerm::from),
             name: self.name.clone(),
+            ballot: WireBallot::from(&self.ballot),
             extension: Vec::new(),
         }))
     }
@@ -123,6 +128,7 @@ impl Candidacy {
             node: Reverse(from),
             known,
             name: wire.name,
+            ballot: Ballot::try_from(wire.ballot)?,
         })
     }
 
@@ -150,9 +156,13 @@ impl TryFrom<WireTerm> for Term {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
+    use quorate_membership::config::{QuorumOptions, TieBreaker};
 
     use super::*;
+    use crate::Tie;
 
     fn id(n: u32) -> NodeId {
         NodeId::new(n).unwrap()
@@ -171,6 +181,7 @@ mod tests {
             node: Reverse(id(node)),
             known: None,
             name: format!("node{node}"),
+            ballot: Ballot::default(),
         }
     }
 
@@ -232,6 +243,16 @@ mod tests {
             node: Reverse(id(2)),
             known: Some(term(8, 2)),
             name: "n2".into(),
+            ballot: Ballot {
+                options: QuorumOptions {
+                    wait_for_all: true,
+                    last_man_standing: Some(Duration::from_millis(600)),
+                    auto_tie_breaker: Some(TieBreaker::List(vec![id(3)])),
+                    ..QuorumOptions::default()
+                },
+                tie: Some(Tie { ring_seq: 8, node: Some(id(1)) }),
+                lost: true,
+            },
         };
         let golden: &[u8] = &[
             0, 0, 0, 0, // a candidacy
@@ -243,6 +264,10 @@ mod tests {
             4, 0, 0, 0, 0, 0, 0, 0, // since
             1, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, // known
             2, 0, 0, 0, 0, 0, 0, 0, b'n', b'2', // name
+            0x26, 1, // flags: wait_for_all, last_man_standing, a list, lost
+            0x58, 2, 0, 0, 0, 0, 0, 0, // window
+            1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, // list
+            1, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, // tie
             0, 0, 0, 0, 0, 0, 0, 0, // extension
         ];
         assert_eq!(said.encode(), golden);
@@ -286,7 +311,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn random_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..1200)) {
+        fn random_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..4200)) {
             let _ = Candidacy::decode(id(2), &bytes);
         }
 
@@ -307,12 +332,27 @@ mod tests {
         #[test]
         fn what_is_said_is_what_is_heard(
             tenure in any::<Option<u64>>(), more in any::<u64>(), priority: u32, features: u32, since: u64,
-            name in "[^\\p{C}]{1,60}",
+            name in "[^\\p{C}]{1,60}", flags: u8, list in proptest::collection::vec(1_u32.., 0..384),
         ) {
             let tenure = tenure.map(|seq| term(seq, 2));
             let known = tenure.map(|own| term(own.ring_seq.saturating_add(more), 2)).or(Some(term(more, 9)));
+            let options = QuorumOptions {
+                two_node: flags & 1 != 0,
+                wait_for_all: flags & 2 != 0,
+                last_man_standing: (flags & 4 != 0).then(|| Duration::from_millis(since)),
+                auto_tie_breaker: match flags / 8 % 4 {
+                    0 => None,
+                    1 => Some(TieBreaker::Lowest),
+                    2 => Some(TieBreaker::Highest),
+                    _ => Some(TieBreaker::List(list.into_iter().map(id).collect())),
+                },
+                allow_downscale: flags & 32 != 0,
+                expected_votes_tracking: flags & 64 != 0,
+            };
+            let tie = known.map(|term| Tie { ring_seq: term.ring_seq, node: NodeId::new(features) });
+            let ballot = Ballot { options, tie, lost: flags & 128 != 0 };
             let said = Candidacy {
-                tenure, priority, features: Reverse(features), since: Reverse(since), known, name, ..member(2)
+                tenure, priority, features: Reverse(features), since: Reverse(since), known, name, ballot, ..member(2)
             };
             prop_assert_eq!(Candidacy::decode(id(2), &said.encode()), Ok(said));
         }

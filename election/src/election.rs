@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_membership::mutants::Mutant;
 use quorate_membership::wire::body::{Body, NodeInfo, SERVICES};
-use quorate_membership::{Cause, Config, Event, NodeId, Regular, RingId, Service, ServiceMessage};
+use quorate_membership::{Cause, Config, Event, NodeId, Regular, RingId, Service, ServiceMessage, Time};
 use tracing::{info, warn};
 
 use crate::{Candidacy, Inquorate, NodeStatus, Quorum, Status, Term, Verdict};
@@ -98,7 +98,7 @@ impl Election {
             me: config.node,
             name,
             priority: 0,
-            quorum: Quorum::new(&config.quorum),
+            quorum: Quorum::new(config),
             tenure: None,
             known: None,
             since: None,
@@ -123,18 +123,19 @@ impl Election {
         &self.status
     }
 
-    /// Takes the next event of the ring.
-    pub fn handle(&mut self, event: &Event) -> Outcome {
+    /// Takes the next event of the ring. `now` is the time of the input that brought it.
+    pub fn handle(&mut self, now: Time, event: &Event) -> Outcome {
         let (say, status) = match event {
             Event::Regular(regular) => {
                 let (say, status) = self.open(regular);
                 (Some(say), Some(status))
             }
-            Event::Service(message) => {
+            Event::Service(message) if self.hearing.is_some() => {
                 self.hear(message);
                 (None, None)
             }
-            Event::Synced(ring) => (None, self.settle(*ring)),
+            Event::Service(message) => (None, self.hear_later(message)),
+            Event::Synced(ring) => (None, self.settle(now, *ring)),
             Event::Left(cause) => {
                 self.hearing = None;
                 (None, Some(self.unsettled(None, &BTreeSet::new(), cause.to_string())))
@@ -143,10 +144,31 @@ impl Election {
                 (None, None)
             }
         };
+        self.outcome(say, status)
+    }
+
+    fn outcome(&mut self, say: Option<Say>, status: Option<Status>) -> Outcome {
         if let Some(status) = &status {
             self.status = status.clone();
         }
         Outcome { say, status }
+    }
+
+    /// When [`Election::handle_timeout`] wants to be called; `None`: nothing waits for a time.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.quorum.poll_timeout()
+    }
+
+    /// The time that [`Election::poll_timeout`] gave has come. Harmless at any other time.
+    pub fn handle_timeout(&mut self, now: Time) -> Outcome {
+        let verdict = self.quorum.handle_timeout(now);
+        let status = verdict.and_then(|verdict| self.judged_anew(verdict));
+        self.outcome(None, status)
+    }
+
+    /// What this node says in the ring's order before it leaves it; `None`: nothing.
+    pub fn farewell(&self) -> Option<NodeInfo> {
+        self.quorum.farewell()
     }
 
     /// A new ring: the old one's quorum and DC are no more, and its members are asked again.
@@ -167,6 +189,7 @@ impl Election {
             node_infos: BTreeMap::new(),
             candidacies: BTreeMap::new(),
         });
+        let (node_info, ballot) = self.quorum.open(members);
         let candidacy = Candidacy {
             tenure: self.tenure,
             priority: self.priority,
@@ -175,8 +198,9 @@ impl Election {
             node: Reverse(self.me),
             known: self.known,
             name: self.name.clone(),
+            ballot,
         };
-        let say = Say { node_info: self.quorum.node_info(self.me, members), candidacy };
+        let say = Say { node_info, candidacy };
         let mut status = self.unsettled(Some(*ring), members, regular.why());
         if Mutant::QuorumKeptInNewRing.is_active() {
             status.quorate = self.status.quorate;
@@ -209,13 +233,55 @@ impl Election {
         }
     }
 
+    /// A member speaks when the ring has been judged.
+    fn hear_later(&mut self, message: &ServiceMessage) -> Option<Status> {
+        if message.service != Service::Votequorum || self.status.ring != Some(message.ring) {
+            return None;
+        }
+        let verdict = match Body::decode(SERVICES, &message.message).ok()? {
+            Body::NodeInfo(info) => self.quorum.hear(message.from, &info),
+            Body::Reconfigure(order) => self.quorum.reconfigure(&order),
+            _ => None,
+        };
+        verdict.and_then(|verdict| self.judged_anew(verdict))
+    }
+
+    /// The ring's quorum is another one than before, if it is; its DC stays, with its term as long as there is quorum.
+    fn judged_anew(&mut self, verdict: Verdict) -> Option<Status> {
+        let Verdict { total_votes, expected_votes, quorum, inquorate, flags } = verdict;
+        let quorate = inquorate.is_none();
+        let ring = self.status.ring?;
+        let term =
+            self.status.dc.map(|node| Term { ring_seq: ring.seq, hand_over: 0, node }).filter(|_| quorate);
+        let status = Status {
+            term,
+            quorate,
+            inquorate,
+            total_votes,
+            expected_votes,
+            quorum,
+            flags,
+            ..self.status.clone()
+        };
+        if status == self.status {
+            return None;
+        }
+        if term.is_some_and(|term| term.node == self.me) {
+            self.tenure = term;
+        }
+        self.known = self.known.max(term);
+        info!(%ring, total_votes, ?expected_votes, ?quorum, quorate, "judged anew");
+        Some(status)
+    }
+
     /// All have spoken: the ring is judged.
-    fn settle(&mut self, ring: RingId) -> Option<Status> {
+    fn settle(&mut self, now: Time, ring: RingId) -> Option<Status> {
         let hearing = self.hearing.take_if(|hearing| hearing.ring == ring)?;
         let Hearing { members, node_infos, candidacies, .. } = hearing;
 
-        let Verdict { total_votes, expected_votes, quorum, inquorate } =
-            self.quorum.judge(&members, &node_infos);
+        let ballots = candidacies.iter().map(|(&node, candidacy)| (node, &candidacy.ballot)).collect();
+        let Verdict { total_votes, expected_votes, quorum, inquorate, flags } =
+            self.quorum.judge(now, ring, &members, &node_infos, &ballots);
         let quorate = inquorate.is_none();
         let dc = match candidacies.values().max() {
             Some(_) if Mutant::EachElectsItself.is_active() => Some(self.me),
@@ -257,6 +323,7 @@ impl Election {
             total_votes,
             expected_votes,
             quorum,
+            flags,
             ..self.status.clone()
         };
         match (&status.inquorate, &status.term) {
@@ -275,6 +342,7 @@ impl Election {
             nodes: self.node_statuses(members),
             inquorate: Some(Inquorate::Unsettled),
             expected_votes: self.quorum.expected_votes(),
+            flags: self.quorum.unsettled().flags,
             cause,
             ..Status::default()
         }

@@ -58,8 +58,10 @@
 //! ([`Term::as_u128`]) with every act and let it refuse any lower than the highest it has seen. Even the lease will
 //! not make that superfluous, since no check before an act is one with it.
 //!
-//! Nor is there yet: a priority from the configuration, a hand-over within a ring, waiting for all expected nodes when
-//! a cluster starts, and what the module [`quorum`] lists.
+//! With `two_node`, `last_man_standing`, or fewer expected votes than there are, two rings without a common member can be
+//! quorate: terms are not what they promise then. The module [`quorum`] says what each option does.
+//!
+//! Nor is there yet: a priority from the configuration, a hand-over within a ring, a quorum device.
 
 mod candidacy;
 mod codec;
@@ -78,5 +80,5 @@ pub use driver::spawn;
 pub use election::{Election, Outcome, Say};
 #[cfg(feature = "tokio")]
 pub use member::{Event, Member};
-pub use quorum::{Inquorate, Quorum, Verdict};
+pub use quorum::{Ballot, Inquorate, Quorum, Tie, Verdict};
 pub use status::{NodeStatus, Status, Term};

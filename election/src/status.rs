@@ -77,6 +77,8 @@ pub struct Status {
     pub expected_votes: Option<u32>,
     /// The votes needed; `None` until the ring is settled, and if nobody has said what to expect.
     pub quorum: Option<u32>,
+    /// The quorum options in force, and `Quorate`, by corosync-quorumtool's words and in its order.
+    pub flags: Vec<&'static str>,
     /// Why the ring last changed, as a sentence without a full stop.
     pub cause: String,
 }
@@ -178,6 +180,7 @@ mod tests {
             total_votes: 2,
             expected_votes: Some(3),
             quorum: Some(2),
+            flags: vec!["Quorate", "WaitForAll"],
             cause: "node 3 left".into(),
         }
     }
@@ -286,7 +289,7 @@ mod tests {
                 r#"{"id":3,"name":"system3","online":false,"votes":1}],"dc":1,"#,
                 r#""term":{"ring_seq":8,"hand_over":0,"node":1,"fencing_token":"147573952589676412929"},"#,
                 r#""quorate":true,"inquorate":null,"total_votes":2,"expected_votes":3,"quorum":2,"#,
-                r#""cause":"node 3 left"}"#,
+                r#""flags":["Quorate","WaitForAll"],"cause":"node 3 left"}"#,
             )
         );
         let inquorate =

@@ -216,6 +216,24 @@ mutants! {
     HalfIsQuorate = "B51",
     /// As many votes are expected as are present.
     ExpectedVotesFollowMembers = "B55",
+    /// What an inquorate member expects counts in a quorate ring.
+    ExpectedFromInquorate = "B50",
+    /// Half of an odd number of votes, rounded down, is a tie.
+    TieBreakOdd = "-",
+    /// A tie is broken when a cluster starts.
+    TieBreakAtStart = "-",
+    /// A node that starts does not wait for all.
+    StartsWithoutAll = "-",
+    /// A node that lost quorum does not wait for all again.
+    WaitNotRearmed = "-",
+    /// Those who left are no longer expected at once.
+    LastManFallsAtOnce = "-",
+    /// A ring without quorum no longer expects those who left.
+    LastManFallsInquorate = "-",
+    /// Any two of many nodes are quorate.
+    TwoNodeOfMany = "-",
+    /// Members with different options make one ring.
+    OptionsNotCompared = "B52",
     /// A ring counts as quorate until its members have spoken, if the one before it was.
     QuorumKeptInNewRing = "B57",
     /// The DC of the old ring is that of the new one until its members have spoken.

@@ -12,7 +12,7 @@ use quorate_membership::{
     Transitional, Transmit,
 };
 
-use crate::Fault;
+use crate::{Electorate, Fault};
 
 /// One life of a node: from a start of its process to the end of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -401,6 +401,7 @@ impl fmt::Display for Record {
 #[derive(Clone, Default)]
 pub struct History {
     nodes: BTreeSet<NodeId>,
+    electorate: Electorate,
     records: Vec<Record>,
     ended_at: Duration,
     datagrams: u64,
@@ -411,6 +412,13 @@ impl History {
     /// An empty history of these nodes, each with one vote.
     pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Self {
         Self { nodes: nodes.into_iter().collect(), ..Self::default() }
+    }
+
+    /// The same of a cluster whose votes count so.
+    #[must_use]
+    pub fn of(mut self, electorate: Electorate) -> Self {
+        self.electorate = electorate;
+        self
     }
 
     /// Adds what happened at this time, which is not before the time of any other record.
@@ -452,6 +460,11 @@ impl History {
     /// All nodes of the cluster, started or not.
     pub fn nodes(&self) -> &BTreeSet<NodeId> {
         &self.nodes
+    }
+
+    /// The cluster's votes, and how they count.
+    pub fn electorate(&self) -> &Electorate {
+        &self.electorate
     }
 
     /// The records, ascending by time.

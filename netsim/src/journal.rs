@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use quorate_membership::{NodeId, Transmit};
 
-use crate::History;
 use crate::history::{Life, Record, What};
 use crate::invariants::{Checker, Violation};
+use crate::{Electorate, History};
 
 /// A run's record as it is made: each line goes to the checker at once, and those that are asked for are kept.
 pub(crate) struct Journal {
@@ -29,6 +29,12 @@ impl Journal {
     /// An empty one of these nodes.
     pub(crate) fn new(nodes: impl IntoIterator<Item = NodeId>, checker: Checker, keeps: Keeps) -> Self {
         Self { history: History::new(nodes), keeps, checker, violation: None }
+    }
+
+    /// The same of a cluster whose votes count so.
+    pub(crate) fn of(mut self, electorate: Electorate) -> Self {
+        self.history = self.history.of(electorate);
+        self
     }
 
     pub(crate) fn record(&mut self, at: Duration, life: Option<Life>, what: What) {

@@ -320,7 +320,9 @@
 //! Beside runs that draw what goes wrong there is a [model check](model), which follows every possibility, for a few nodes
 //! and within bounds.
 
+pub mod cases;
 mod columns;
+mod electorate;
 mod engine;
 pub mod fault;
 pub mod history;
@@ -336,6 +338,7 @@ mod swarm;
 mod text;
 mod totals;
 
+pub use electorate::Electorate;
 pub use engine::core::{Goal, POINTS, Reached, Summary};
 pub use fault::Fault;
 pub use history::History;

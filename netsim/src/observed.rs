@@ -11,6 +11,7 @@ use quorate_membership::{
     Time, Transmit,
 };
 
+use crate::Electorate;
 use crate::history::{Content, Delivered, History, Life, MessageId, What};
 
 /// The one history of a run, which all its members write.
@@ -18,8 +19,8 @@ use crate::history::{Content, Delivered, History, Life, MessageId, What};
 pub(crate) struct Log(Arc<Mutex<History>>);
 
 impl Log {
-    pub(crate) fn new(nodes: impl IntoIterator<Item = NodeId>) -> Self {
-        Self(Arc::new(Mutex::new(History::new(nodes))))
+    pub(crate) fn new(nodes: impl IntoIterator<Item = NodeId>, electorate: Electorate) -> Self {
+        Self(Arc::new(Mutex::new(History::new(nodes).of(electorate))))
     }
 
     pub(crate) fn write(&self) -> MutexGuard<'_, History> {

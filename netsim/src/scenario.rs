@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::columns::Columns;
+use crate::electorate::Electorate;
 use crate::engine::core::Summary;
 use crate::fault::Trouble;
 use crate::invariants::{Checker, Violation};
@@ -22,7 +23,7 @@ use crate::{Fault, History, engine, invariants};
 /// A cluster, its load, and what goes wrong, all at times since the start; with the seed, that is all there is to a
 /// run.
 ///
-/// The nodes are numbered from 1, have one vote each, and start together.
+/// The nodes are numbered from 1, have one vote each unless the scenario says otherwise, and start together.
 ///
 /// # As text
 /// A scenario prints as lines, and is read from them again; so is it stored. Whatever a run needs is in the text: a
@@ -51,6 +52,8 @@ pub struct Scenario {
     /// What follows from its token timeout, and what was changed of that.
     pub(crate) totem: TotemConfig,
     pub(crate) world: World,
+    /// Its votes, and how they count.
+    pub(crate) electorate: Electorate,
     pub(crate) load: Option<Load>,
     pub(crate) timeline: Vec<(Duration, Fault)>,
     pub(crate) calm_at: Option<Duration>,
@@ -95,6 +98,7 @@ pub(crate) enum Setting<'a> {
     Size(&'a mut usize),
     Seq(&'a mut Seq),
     Flag(&'a mut bool),
+    Electorate(&'a mut Electorate),
 }
 
 impl Setting<'_> {
@@ -107,6 +111,7 @@ impl Setting<'_> {
             (Self::Size(this), Self::Size(other)) => **this = **other,
             (Self::Seq(this), Self::Seq(other)) => **this = **other,
             (Self::Flag(this), Self::Flag(other)) => **this = **other,
+            (Self::Electorate(this), Self::Electorate(other)) => (*this).clone_from(other),
             // Another setting.
             _ => {}
         }
@@ -121,6 +126,7 @@ impl fmt::Display for Setting<'_> {
             Self::Number(number) => write!(f, "{number}"),
             Self::Size(size) => write!(f, "{size}"),
             Self::Seq(seq) => write!(f, "{seq}"),
+            Self::Electorate(electorate) => write!(f, "{electorate}"),
             Self::Flag(flag) => f.write_str(if **flag { "yes" } else { "no" }),
         }
     }
@@ -168,6 +174,7 @@ impl Scenario {
             seed: 0,
             totem: totem(Duration::from_millis(200)),
             world: World::default(),
+            electorate: Electorate::default(),
             load: None,
             timeline: Vec::new(),
             calm_at: None,
@@ -193,6 +200,13 @@ impl Scenario {
     #[must_use]
     pub fn load(mut self, load: Load) -> Self {
         self.load = Some(load);
+        self
+    }
+
+    /// Sets the votes of the nodes, and by which rules they count; by default a majority of one vote each.
+    #[must_use]
+    pub fn electorate(mut self, electorate: Electorate) -> Self {
+        self.electorate = electorate;
         self
     }
 
@@ -224,7 +238,7 @@ impl Scenario {
     }
 
     /// All that has a default, with its name in the text.
-    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 21] {
+    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 22] {
         let World { latency, loss, disk, receive_buffer, node_list, ring_seq } = &mut self.world;
         let TotemConfig {
             token: _,
@@ -251,6 +265,7 @@ impl Scenario {
             ("receive_buffer", Setting::Count(receive_buffer)),
             ("node_list", Setting::Flag(node_list)),
             ("ring_seq", Setting::Number(ring_seq)),
+            ("quorum", Setting::Electorate(&mut self.electorate)),
             ("token_retransmit", Setting::Time(token_retransmit)),
             ("hold", Setting::Time(hold)),
             ("join", Setting::Time(join)),
@@ -269,6 +284,11 @@ impl Scenario {
         ]
     }
 
+    /// The electorate, as a history has it.
+    pub(crate) fn voters(&self) -> Electorate {
+        Electorate { unlisted: !self.world.node_list, ..self.electorate.clone() }
+    }
+
     /// The same with only these of its nodes, which are numbered anew, and what happens to them.
     pub(crate) fn of_nodes(&self, kept: &[u32]) -> Self {
         let mut kept = kept.to_vec();
@@ -278,6 +298,7 @@ impl Scenario {
         Self {
             nodes: kept.len() as u32,
             timeline: self.timeline.iter().filter_map(fault).collect(),
+            electorate: self.electorate.renumbered(&number),
             ..self.clone()
         }
     }
@@ -405,9 +426,10 @@ impl Scenario {
         let listed = self.world.node_list.then(|| nodes.clone().collect());
         let checker = match self.is_damaged() {
             true => Checker::blind(),
-            false => Checker::new(nodes.clone().collect(), &self.totem, listed),
+            false => Checker::new(nodes.clone().collect(), self.voters(), &self.totem, listed),
         };
-        let run = engine::core::run(self, Journal::new(nodes, checker, keeps));
+        let journal = Journal::new(nodes, checker, keeps).of(self.voters());
+        let run = engine::core::run(self, journal);
         (run.summary, run.result, run.journal.into_history())
     }
 

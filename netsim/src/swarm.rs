@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use quorate_membership::config::TotemConfig;
-use quorate_membership::{Guarantee, Phase, Seq};
+use quorate_membership::config::{TieBreaker, TotemConfig};
+use quorate_membership::{Guarantee, NodeId, Phase, Seq};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::fault::{Fate, Kind, Point, Share, Trouble};
-use crate::{Fault, Load, Scenario};
+use crate::{Electorate, Fault, Load, Scenario};
 
 impl Scenario {
     /// The scenario of this seed: a cluster of one to seven nodes, now and then sixteen, its timeouts and limits, its load
@@ -42,6 +42,7 @@ impl Scenario {
         }
         scenario.timeline = timeline;
         scenario.world.loss = always_lost(seed, nodes, &scenario.totem);
+        scenario.electorate = electorate(seed, nodes, token);
         scenario
     }
 
@@ -83,6 +84,52 @@ fn always_lost(seed: u64, nodes: u32, totem: &TotemConfig) -> u32 {
     let share: u32 = *[1_000, 5_000, 10_000, 20_000, 50_000].choose(&mut rng).unwrap_or(&0);
     let in_a_rotation = if totem.token >= 4 * totem.token_retransmit { 350_000 } else { 70_000 };
     if rng.random_ratio(1, 15) { share.min(in_a_rotation / nodes) } else { 0 }
+}
+
+/// In every third scenario votes count by other rules than a majority of one each. Drawn apart, as what is always lost.
+fn electorate(seed: u64, nodes: u32, token: Duration) -> Electorate {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((1 << 63) + 2);
+    let mut electorate = Electorate::default();
+    if !rng.random_ratio(1, 3) {
+        return electorate;
+    }
+    let mut ids: Vec<NodeId> = (1..=nodes).filter_map(NodeId::new).collect();
+    let quorum = &mut electorate.quorum;
+    quorum.two_node = rng.random_ratio(1, if nodes == 2 { 2 } else { 10 });
+    if rng.random_ratio(1, 2) {
+        quorum.wait_for_all = Some(rng.random_ratio(4, 5));
+    }
+    if rng.random_ratio(1, 3) {
+        quorum.last_man_standing = true;
+        quorum.last_man_standing_window = token * rng.random_range(1..8);
+    }
+    if rng.random_ratio(1, 2) {
+        ids.shuffle(&mut rng);
+        ids.truncate(rng.random_range(1..=nodes as usize));
+        let choices = [TieBreaker::Lowest, TieBreaker::Highest, TieBreaker::List(ids)];
+        quorum.auto_tie_breaker = choices.choose(&mut rng).cloned();
+    }
+    quorum.allow_downscale = rng.random_ratio(1, 5);
+    quorum.expected_votes_tracking = rng.random_ratio(1, 8);
+    if rng.random_ratio(1, 10) {
+        quorum.expected_votes = Some(rng.random_range(1..=nodes + 1));
+    }
+    if rng.random_ratio(1, 4) {
+        let heavy = rng.random_range(1..=nodes);
+        electorate.votes.insert(heavy, rng.random_range(2..=3));
+        let light = rng.random_range(1..=nodes);
+        electorate.votes.entry(light).or_insert(0);
+    }
+    if rng.random_ratio(1, 10) {
+        electorate.dissenter = Some(rng.random_range(1..=nodes));
+    }
+    // With which no node would start.
+    if electorate.quorum.auto_tie_breaker.is_some() && electorate.quorum.last_man_standing {
+        electorate.quorum.wait_for_all = Some(true);
+        electorate.dissenter = None;
+    }
+    electorate
 }
 
 struct Draw {

@@ -329,6 +329,7 @@ fn further(scenario: &mut Scenario, line: &str) -> Result<(), String> {
             scenario::Setting::Size(size) => *size = value(text)?,
             scenario::Setting::Seq(seq) => *seq = quorate_membership::Seq::new(value(text)?),
             scenario::Setting::Flag(flag) => *flag = value(text)?,
+            scenario::Setting::Electorate(electorate) => *electorate = value(text)?,
         }
     } else if let Some([at]) = fill("calm from {}", line) {
         scenario.calm_at = Some(value(at)?);
@@ -451,6 +452,9 @@ mod tests {
                 scenario::Setting::Size(size) => *size = n as usize,
                 scenario::Setting::Seq(seq) => *seq = quorate_membership::Seq::new(n as u32),
                 scenario::Setting::Flag(flag) => *flag = !*flag,
+                scenario::Setting::Electorate(electorate) => {
+                    *electorate = crate::Electorate::read("wait_for_all, 2 votes of node 1").unwrap();
+                }
             }
         }
         for fault in all() {

@@ -97,7 +97,7 @@ impl World {
                 causes: vec![Cause::Consensus],
             };
             let node = self.nodes.get_mut(&member).unwrap();
-            let outcome = node.election.handle(&Event::Regular(regular));
+            let outcome = node.election.handle(Time::default(), &Event::Regular(regular));
             node.ring = Some((ring, members.clone()));
             node.ring_seq = seq;
 
@@ -114,10 +114,11 @@ impl World {
     fn hear(&mut self, listener: NodeId, ring: RingId, from: NodeId, say: &Say) {
         let candidate = !self.nodes[&from].corosync;
         let election = &mut self.nodes.get_mut(&listener).unwrap().election;
-        let outcome = election.handle(&node_info_message(ring, from, say.node_info));
+        let outcome = election.handle(Time::default(), &node_info_message(ring, from, say.node_info));
         assert_eq!(outcome, Outcome::default(), "nothing follows before all have spoken");
         if candidate {
-            let outcome = election.handle(&quorate_message(ring, from, say.candidacy.encode()));
+            let outcome =
+                election.handle(Time::default(), &quorate_message(ring, from, say.candidacy.encode()));
             assert_eq!(outcome, Outcome::default(), "nothing follows before all have spoken");
         }
     }
@@ -126,7 +127,7 @@ impl World {
     fn sync(&mut self, member: NodeId, ring: RingId) -> Status {
         let node = self.nodes.get_mut(&member).unwrap();
         let known = node.election.known;
-        let status = node.election.handle(&Event::Synced(ring)).status.unwrap();
+        let status = node.election.handle(Time::default(), &Event::Synced(ring)).status.unwrap();
         assert_eq!(&status, node.election.status());
         assert!(status.settled);
         assert!(node.election.known >= known, "a node's term never falls");
@@ -364,15 +365,18 @@ fn a_member_counts_its_own_votes_only_and_the_last_it_names() {
     }
     let info = |node, votes| NodeInfo { node, votes, expected_votes: 3, flags: 0 };
     let election = &mut world.node(1).election;
-    election.handle(&node_info_message(opened.ring, id(2), info(Some(id(2)), 3)));
-    election.handle(&node_info_message(opened.ring, id(2), info(Some(id(1)), 100)));
-    election.handle(&node_info_message(opened.ring, id(2), info(None, 100)));
-    election.handle(&Event::Service(ServiceMessage {
-        ring: opened.ring,
-        from: id(2),
-        service: Service::Votequorum,
-        message: bytes::Bytes::from_static(b"votes"),
-    }));
+    election.handle(Time::default(), &node_info_message(opened.ring, id(2), info(Some(id(2)), 3)));
+    election.handle(Time::default(), &node_info_message(opened.ring, id(2), info(Some(id(1)), 100)));
+    election.handle(Time::default(), &node_info_message(opened.ring, id(2), info(None, 100)));
+    election.handle(
+        Time::default(),
+        &Event::Service(ServiceMessage {
+            ring: opened.ring,
+            from: id(2),
+            service: Service::Votequorum,
+            message: bytes::Bytes::from_static(b"votes"),
+        }),
+    );
     assert_eq!(world.sync(id(1), opened.ring).total_votes, 4);
 }
 
@@ -384,15 +388,18 @@ fn only_members_are_heard_and_only_on_their_ring_and_only_once() {
     let again = Candidacy { priority: 9, ..opened.said[1].1.candidacy.clone() };
     let elsewhere = RingId { seq: 400, ..opened.ring };
     let election = &mut world.node(2).election;
-    election.handle(&quorate_message(opened.ring, id(1), stranger.encode()));
-    election.handle(&quorate_message(elsewhere, id(3), again.encode()));
-    election.handle(&quorate_message(opened.ring, id(3), stranger.encode()));
-    election.handle(&quorate_message(opened.ring, id(3), bytes::Bytes::from_static(b"candidate")));
+    election.handle(Time::default(), &quorate_message(opened.ring, id(1), stranger.encode()));
+    election.handle(Time::default(), &quorate_message(elsewhere, id(3), again.encode()));
+    election.handle(Time::default(), &quorate_message(opened.ring, id(3), stranger.encode()));
+    election.handle(
+        Time::default(),
+        &quorate_message(opened.ring, id(3), bytes::Bytes::from_static(b"candidate")),
+    );
     assert!(election.hearing.as_ref().unwrap().candidacies.is_empty());
     for (from, say) in &opened.said {
         world.hear(id(2), opened.ring, *from, say);
     }
-    world.node(2).election.handle(&quorate_message(opened.ring, id(3), again.encode()));
+    world.node(2).election.handle(Time::default(), &quorate_message(opened.ring, id(3), again.encode()));
     assert_eq!(dc(&world.sync(id(2), opened.ring)), 2);
 }
 
@@ -413,11 +420,11 @@ fn the_end_of_another_rings_exchange_settles_nothing() {
     let mut world = World::new(3);
     let (first, second) = (world.open(&[1, 2, 3]), world.open(&[1, 2]));
     let election = &mut world.node(1).election;
-    assert_eq!(election.handle(&Event::Synced(first.ring)), Outcome::default());
+    assert_eq!(election.handle(Time::default(), &Event::Synced(first.ring)), Outcome::default());
     assert!(!election.status().settled);
     world.settle(&second);
     let election = &mut world.node(1).election;
-    assert_eq!(election.handle(&Event::Synced(second.ring)), Outcome::default(), "twice");
+    assert_eq!(election.handle(Time::default(), &Event::Synced(second.ring)), Outcome::default(), "twice");
 }
 
 #[test]
@@ -427,8 +434,11 @@ fn what_comes_after_the_judgement_changes_nothing() {
     let settled = world.settle(&opened);
     let election = &mut world.node(1).election;
     let late = Candidacy { priority: 9, ..opened.said[2].1.candidacy.clone() };
-    assert_eq!(election.handle(&quorate_message(opened.ring, id(3), late.encode())), Outcome::default());
-    assert_eq!(election.handle(&Event::Stalled(Duration::from_secs(9))), Outcome::default());
+    assert_eq!(
+        election.handle(Time::default(), &quorate_message(opened.ring, id(3), late.encode())),
+        Outcome::default()
+    );
+    assert_eq!(election.handle(Time::default(), &Event::Stalled(Duration::from_secs(9))), Outcome::default());
     assert_eq!(election.status(), &settled);
 }
 
@@ -436,7 +446,8 @@ fn what_comes_after_the_judgement_changes_nothing() {
 fn a_node_that_left_has_no_ring_no_quorum_and_no_dc() {
     let mut world = World::new(3);
     world.ring(&[1, 2, 3]);
-    let status = world.node(1).election.handle(&Event::Left(Cause::LeaveRequested)).status.unwrap();
+    let status =
+        world.node(1).election.handle(Time::default(), &Event::Left(Cause::LeaveRequested)).status.unwrap();
     assert_eq!((status.ring, status.settled, status.quorate), (None, false, false));
     assert_eq!((status.dc, status.term), (None, None));
     assert!(status.nodes.iter().all(|node| !node.online));

@@ -31,6 +31,7 @@ impl Config {
         if self.quorum.expected_votes == Some(0) {
             return Err(broken("quorum.expected_votes", &0, "not be below 1"));
         }
+        self.quorum_options()?;
         self.check_nodes()
     }
 
@@ -91,6 +92,7 @@ impl Config {
                  cluster could both be quorate; leave quorum.expected_votes out"
             ));
         }
+        warnings.extend(self.quorum_warnings());
         warnings
     }
 }

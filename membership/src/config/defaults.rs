@@ -30,6 +30,8 @@ pub const NETMTU: u32 = 1500;
 pub const PORT: u16 = 5405;
 /// `totem.interface.ttl`.
 pub const TTL: u8 = 1;
+/// `quorum.last_man_standing_window`, in milliseconds.
+pub const LAST_MAN_STANDING_WINDOW: u64 = 10_000;
 /// `quorate.unread_limit`, in bytes.
 pub const UNREAD_LIMIT: u32 = 64 << 20;
 

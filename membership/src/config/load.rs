@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::reader::Reader;
 use super::{
-    Config, ConfigError, Host, Member, Place, Problem, QuorumConfig, Setting, Source, TotemConfig,
-    TransportKind, Warning, defaults, grammar,
+    Config, ConfigError, Host, Place, Problem, Setting, Source, TotemConfig, TransportKind, Warning,
+    defaults, grammar,
 };
 use crate::Seq;
 
@@ -86,7 +86,7 @@ pub fn parse_document(file: &str, text: &[u8]) -> Result<grammar::Document, Conf
 }
 
 /// What a number of corosync.conf may be, unless something narrower is said.
-const ANY: RangeInclusive<u32> = 0..=u32::MAX;
+pub(super) const ANY: RangeInclusive<u32> = 0..=u32::MAX;
 
 impl Reader<'_> {
     fn config(&mut self) -> Result<Config, ConfigError> {
@@ -313,7 +313,12 @@ impl Reader<'_> {
     }
 
     /// A number for which 0 stands for itself.
-    fn number_or_zero(&mut self, path: &str, unit: &'static str, otherwise: u64) -> Result<u64, ConfigError> {
+    pub(super) fn number_or_zero(
+        &mut self,
+        path: &str,
+        unit: &'static str,
+        otherwise: u64,
+    ) -> Result<u64, ConfigError> {
         let Some(entry) = self.take(path) else {
             self.show(path, otherwise, unit, Source::Default);
             return Ok(otherwise);
@@ -337,81 +342,5 @@ impl Reader<'_> {
             self.warn(Some(entry.line), format!("{path}: not implemented yet, ignored"));
         }
         Ok(())
-    }
-
-    fn quorum(&mut self, nodes: &[Member], listed_votes: Option<u32>) -> Result<QuorumConfig, ConfigError> {
-        const EXPECTED_VOTES: &str = "quorum.expected_votes";
-        const PROVIDER: &str = "corosync_votequorum";
-        if let Some(entry) = self.take("quorum.provider").filter(|entry| entry.value != PROVIDER) {
-            let text = format!(
-                "quorum.provider is `{}`: ignored, a majority of votes counts here as with {PROVIDER}",
-                entry.value
-            );
-            self.warn(Some(entry.line), text);
-        }
-
-        let entry = self.take(EXPECTED_VOTES);
-        let in_file = entry.map(|entry| self.number(entry, 1..=u32::MAX)).transpose()?;
-        let sum = nodes.iter().fold(0u32, |sum, member| sum.saturating_add(member.votes));
-        let expected = match (self.overrides.expected_votes, entry.zip(in_file)) {
-            (Some(votes), in_file) => {
-                if let Some((entry, _)) = in_file.filter(|&(_, in_file)| in_file != votes) {
-                    let text = format!("{EXPECTED_VOTES}: ignored, --expected-votes {votes} counts");
-                    self.warn(Some(entry.line), text);
-                }
-                Some((votes, Source::CommandLine))
-            }
-            (None, Some((entry, votes))) => Some((votes, self.line(entry))),
-            (None, None) if sum > 0 => Some((sum, Source::derived("the votes of the node list"))),
-            (None, None) => None,
-        };
-        let expected_votes = expected.as_ref().map(|&(votes, _)| votes);
-        match expected {
-            Some((votes, source)) => self.show(EXPECTED_VOTES, votes, "votes", source),
-            None => {
-                self.warn(
-                    None,
-                    "nobody says how many votes to expect: this node never becomes quorate; give --expected-votes N, \
-                     or write `expected_votes: N` into section quorum",
-                );
-                self.show(EXPECTED_VOTES, "unknown", "", Source::Default);
-            }
-        }
-
-        let votes = match (listed_votes, self.take("quorum.votes")) {
-            (Some(votes), ignored) => {
-                if let Some(entry) = ignored {
-                    let text = "quorum.votes: ignored, the node list's quorum_votes counts";
-                    self.warn(Some(entry.line), text);
-                }
-                self.show("quorum.votes", votes, "votes", Source::derived("this node's quorum_votes"));
-                votes
-            }
-            (None, Some(entry)) => {
-                let votes = self.number(entry, ANY)?;
-                self.show("quorum.votes", votes, "votes", self.line(entry));
-                votes
-            }
-            (None, None) => {
-                self.show("quorum.votes", 1u32, "votes", Source::Default);
-                1
-            }
-        };
-
-        for option in [
-            "two_node",
-            "wait_for_all",
-            "last_man_standing",
-            "last_man_standing_window",
-            "auto_tie_breaker",
-            "allow_downscale",
-            "expected_votes_tracking",
-        ] {
-            self.without_effect(&format!("quorum.{option}"), ANY)?;
-        }
-        if let Some(entry) = self.take("quorum.auto_tie_breaker_node") {
-            self.warn(Some(entry.line), "quorum.auto_tie_breaker_node: not implemented yet, ignored");
-        }
-        Ok(QuorumConfig { expected_votes, votes })
     }
 }

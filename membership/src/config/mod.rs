@@ -11,6 +11,7 @@ mod host;
 mod load;
 mod network;
 mod nodes;
+mod quorum;
 mod reader;
 mod remarks;
 
@@ -22,6 +23,7 @@ pub use host::{Host, Interface};
 pub use load::{Loaded, Overrides, parse, parse_document};
 #[cfg(feature = "tokio")]
 pub use load::{load, read};
+pub use quorum::{QuorumConfig, QuorumOptions, TieBreaker};
 pub use reader::{Setting, Source, Value, Warning};
 
 use crate::{NodeId, Seq};
@@ -157,15 +159,6 @@ pub enum TransportKind {
     Local,
 }
 
-/// corosync.conf's section `quorum`.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct QuorumConfig {
-    /// `expected_votes`, else the sum of the node list's; `None`: nobody knows, never quorate.
-    pub expected_votes: Option<u32>,
-    /// This node's votes.
-    pub votes: u32,
-}
-
 impl Config {
     /// A node with this id, no node list, and defaults: for embedding and for tests.
     pub fn new(node: NodeId) -> Self {
@@ -182,7 +175,7 @@ impl Config {
                 port: defaults::PORT,
                 ttl: defaults::TTL,
             },
-            quorum: QuorumConfig { expected_votes: None, votes: 1 },
+            quorum: QuorumConfig::default(),
         }
     }
 }

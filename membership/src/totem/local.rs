@@ -349,6 +349,15 @@ impl Local {
         }
     }
 
+    /// Queues a message of a service that is none of the sync.
+    pub(super) fn say_as(&mut self, service: Service, message: &Bytes) {
+        let group = match service {
+            Service::Votequorum => SERVICES,
+            Service::Quorate => QUORATE,
+        };
+        self.say(group, message);
+    }
+
     /// Queues a message of the sync.
     fn say(&mut self, group: &[u8], body: &Bytes) {
         self.outbox.control.push(packing::prefix(group), body.clone(), Guarantee::Agreed);

@@ -467,6 +467,19 @@ impl Totem {
         self.local.leaving.is_some() || matches!(self.state, State::Left(_))
     }
 
+    /// Queues a message of `service` at its place in the order of the ring that stands; whether it was queued. No other ring
+    /// will carry it: a new one drops what was not sent.
+    pub fn say(&mut self, service: Service, message: &Bytes) -> bool {
+        match &mut self.state {
+            State::Operational(operational) if self.local.synced() => {
+                self.local.say_as(service, message);
+                operational.nudge(&mut self.local);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Sets what this node says in the stage of `service` of every sync from now on. Called while handling
     /// [`Event::Regular`], it is what the sync of that ring carries.
     pub fn set_sync_message(&mut self, service: Service, message: Bytes) {

@@ -76,7 +76,7 @@ where
     F: Future<Output = Result<(), Box<dyn Error>>> + 'static,
 {
     let nodes: Vec<NodeId> = (1..=scenario.nodes).filter_map(NodeId::new).collect();
-    let log = Log::new(nodes.iter().copied());
+    let log = Log::new(nodes.iter().copied(), scenario.voters());
     let mut network = Network::build(scenario, &nodes, &log, service);
     let ran = network.run(scenario);
     let length = network.sim.elapsed();
@@ -256,7 +256,7 @@ fn config(scenario: &Scenario, id: NodeId, addresses: &BTreeMap<NodeId, IpAddr>)
     }
     config.network.bind = addresses[&id];
     config.totem = scenario.totem();
-    config.quorum.expected_votes = Some(scenario.nodes);
+    scenario.electorate.configure(&mut config, scenario.nodes);
     config
 }
 

@@ -8,6 +8,7 @@ use quorate_membership::wire::{CommitToken, Token};
 use quorate_membership::{NodeId, Phase, Regular, RingId, Seq};
 
 use super::messages::Messages;
+use crate::Electorate;
 use crate::history::{Inside, Life, Record, What};
 
 /// What is known. It does not grow with the length of the run.
@@ -17,6 +18,8 @@ pub(super) struct Cluster {
     pub(super) listed: Option<BTreeSet<NodeId>>,
     /// All nodes, started or not.
     pub(super) nodes: BTreeSet<NodeId>,
+    /// Their votes, and how they count.
+    pub(super) electorate: Electorate,
     pub(super) messages: Messages,
     rings: BTreeMap<RingId, Ring>,
     places: BTreeMap<NodeId, Place>,
@@ -125,6 +128,7 @@ impl Cluster {
 
     pub(super) fn new(
         nodes: BTreeSet<NodeId>,
+        electorate: Electorate,
         totem: &TotemConfig,
         listed: Option<BTreeSet<NodeId>>,
     ) -> Self {
@@ -132,6 +136,7 @@ impl Cluster {
             totem: totem.clone(),
             listed,
             nodes,
+            electorate,
             messages: Messages::default(),
             rings: BTreeMap::new(),
             places: BTreeMap::new(),

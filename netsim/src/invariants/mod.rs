@@ -5,13 +5,13 @@
 //! | S1 to S16 | what is delivered, and in which order (extended virtual synchrony) |
 //! | T1 to T8 | the token |
 //! | M1 to M9 | who is a member of what |
-//! | Q1, Q2, Q3, Q5 | who has quorum |
+//! | Q1 to Q6 | who has quorum |
 //! | D1 to D3, D7 | who is the DC |
 //! | H1 to H3, H5 to H7 | no node panics, swells, toils, falls asleep, forgets, or goes on after its end |
 //! | L1 to L6 | what is reached once all is well: the core engine looks at that |
 //!
-//! H4, that the same seed is the same run, is for whoever runs it twice. Q4, Q6 and D4 to D6 are about options that
-//! members may have (two_node, wait_for_all) and about leases: there are none yet, so there is nothing to look at.
+//! H4, that the same seed is the same run, is for whoever runs it twice. D4 to D6 are about leases: there are none yet, so there
+//! is nothing to look at.
 //!
 //! Each looks at a history line by line, while the run goes on or afterwards, and knows nothing of how the history came
 //! about. What it remembers does not grow with the length of the run.
@@ -40,7 +40,9 @@ mod messages;
 mod q1_quorate_rings_meet;
 mod q2_agreed_quorum;
 mod q3_expected_votes;
+mod q4_options_agree;
 mod q5_order_of_notices;
+mod q6_options_kept;
 mod s10_causality;
 mod s11_agreed_order;
 mod s12_total_order;
@@ -76,8 +78,8 @@ use quorate_membership::NodeId;
 use quorate_membership::config::TotemConfig;
 
 use self::cluster::Cluster;
-use crate::History;
 use crate::history::{Record, What};
+use crate::{Electorate, History};
 
 /// An invariant did not hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,7 +104,7 @@ impl fmt::Display for Violation {
 /// # Errors
 /// The first that does not hold.
 pub fn check(history: &History) -> Result<(), Violation> {
-    let mut checker = Checker::outside(history.nodes().clone());
+    let mut checker = Checker::outside(history);
     history.records().iter().try_for_each(|record| checker.see(record))?;
     checker.end(history.ended_at())
 }
@@ -149,6 +151,8 @@ fn outside() -> Vec<Box<dyn Online>> {
         Box::new(q5_order_of_notices::OrderOfNotices::default()),
         Box::new(q2_agreed_quorum::AgreedQuorum::default()),
         Box::new(q3_expected_votes::ExpectedVotes::default()),
+        Box::new(q4_options_agree::OptionsAgree),
+        Box::new(q6_options_kept::OptionsKept::default()),
         Box::new(q1_quorate_rings_meet::QuorateRingsMeet::default()),
         Box::new(d1_one_dc::OneDc::default()),
         Box::new(d2_agreed_dc::AgreedDc::default()),
@@ -192,24 +196,28 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    /// For all properties, in a cluster of these nodes, which have all this configuration and this node list.
+    /// For all properties, in a cluster of these nodes, whose votes count so, and which have all this configuration and
+    /// this node list.
     pub(crate) fn new(
         nodes: BTreeSet<NodeId>,
+        electorate: Electorate,
         totem: &TotemConfig,
         listed: Option<BTreeSet<NodeId>>,
     ) -> Self {
-        Self { outside: outside(), inside: inside(), cluster: Cluster::new(nodes, totem, listed) }
+        let cluster = Cluster::new(nodes, electorate, totem, listed);
+        Self { outside: outside(), inside: inside(), cluster }
     }
 
     /// For what applications see.
-    fn outside(nodes: BTreeSet<NodeId>) -> Self {
-        let cluster = Cluster::new(nodes, &TotemConfig::default(), None);
+    fn outside(history: &History) -> Self {
+        let (nodes, electorate) = (history.nodes().clone(), history.electorate().clone());
+        let cluster = Cluster::new(nodes, electorate, &TotemConfig::default(), None);
         Self { outside: outside(), inside: Vec::new(), cluster }
     }
 
     /// For nothing.
     pub(crate) fn blind() -> Self {
-        let cluster = Cluster::new(BTreeSet::new(), &TotemConfig::default(), None);
+        let cluster = Cluster::new(BTreeSet::new(), Electorate::default(), &TotemConfig::default(), None);
         Self { outside: Vec::new(), inside: Vec::new(), cluster }
     }
 

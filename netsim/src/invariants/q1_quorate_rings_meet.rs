@@ -1,4 +1,4 @@
-//! Q1: any two rings that were quorate have a member in common.
+//! Q1: any two rings that were quorate have a member in common, where the quorum's options are strict.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,8 @@ impl Online for QuorateRingsMeet {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let (Some(life), What::Status(status)) = (record.life, &record.what) else { return Ok(()) };
         let Some(regular) = cluster.regular(life).filter(|_| status.quorate) else { return Ok(()) };
-        if self.0.contains_key(&regular.members) {
+        let strict = cluster.electorate.is_strict(&cluster.nodes);
+        if !strict || self.0.contains_key(&regular.members) {
             return Ok(());
         }
         if let Some((members, ring)) = self.0.iter().find(|(members, _)| regular.members.is_disjoint(members))
@@ -51,5 +52,6 @@ mod tests {
             QuorateRingsMeet::default(),
             "1.8 of {1, 2, 3} and 4.c of {4, 5} are quorate, and nobody is in both",
         );
+        story.of("last_man_standing 600ms").is_right(QuorateRingsMeet::default());
     }
 }

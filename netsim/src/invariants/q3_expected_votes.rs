@@ -1,5 +1,5 @@
-//! Q3: never fewer votes are expected than are present, and quorum is more than half of them. Nothing at run time lowers
-//! what a node expects: there are no messages that could.
+//! Q3: never fewer votes are expected than are present, and quorum is more than half of them (`two_node`: or one). Nothing
+//! at run time lowers what a node expects but the options that are there for it, which Q6 looks at.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,22 @@ use crate::history::{Life, Record, What};
 pub(super) struct ExpectedVotes(BTreeMap<Life, u32>);
 
 impl Online for ExpectedVotes {
-    fn see(&mut self, record: &Record, _: &Cluster) -> Result<(), Violation> {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let (Some(life), What::Status(status)) = (record.life, &record.what) else { return Ok(()) };
         let Some(expected) = status.expected_votes.filter(|_| status.settled) else { return Ok(()) };
         let wrong = |what| violated("Q3", record.at, format!("{life} expects {expected} votes: {what}"));
         if expected < status.total_votes {
             return wrong(format!("{} are present", status.total_votes));
         }
-        if status.quorum != Some(expected / 2 + 1) {
+        let options = cluster.electorate.options(&cluster.nodes);
+        let falls = options.last_man_standing.is_some() || options.allow_downscale;
+        let majority = expected / 2 + 1;
+        let two = options.two_node && status.quorum == Some(1);
+        let more = options.allow_downscale && status.quorum > Some(majority);
+        if status.quorum != Some(majority) && !two && !more {
             return wrong(format!("{:?} are needed", status.quorum));
         }
-        match self.0.insert(life, expected).filter(|before| expected < *before) {
+        match self.0.insert(life, expected).filter(|before| expected < *before && !falls) {
             Some(before) => wrong(format!("after {before}")),
             None => Ok(()),
         }

@@ -1,8 +1,10 @@
 //! Q5: a new ring is followed at once by a status that takes quorum back, the end of its sync by the one that says what
-//! now holds, and no message of the ring comes before that. There are no other statuses but the last.
+//! now holds, and no message of the ring comes before that. Other statuses of the same ring say something new; there are
+//! none besides but the last.
 
 use std::collections::BTreeMap;
 
+use quorate_election::Status;
 use quorate_membership::RingId;
 
 use super::cluster::Cluster;
@@ -16,6 +18,8 @@ struct Told {
     settled: bool,
     /// The status that has to come next, settled or not.
     owed: Option<bool>,
+    /// The last status of the ring that was settled.
+    latest: Option<Status>,
     /// No ring is left, and the last event is to come.
     leaves: bool,
 }
@@ -53,12 +57,22 @@ impl Told {
         match self.owed.take() {
             Some(settled) if settled == status.settled && status.ring == self.ring => {
                 self.settled = settled;
+                self.latest = settled.then(|| (**status).clone());
                 Ok(())
             }
             Some(_) => Err("is not the status that is due"),
+            None if self.latest.as_ref().is_some_and(|latest| says_more(latest, status)) => {
+                self.latest = Some((**status).clone());
+                Ok(())
+            }
             None => Err("is a status for no reason"),
         }
     }
+}
+
+/// Whether the second status says something new of the same ring.
+fn says_more(before: &Status, status: &Status) -> bool {
+    status.settled && status.ring == before.ring && status != before
 }
 
 #[derive(Default)]
@@ -80,7 +94,7 @@ impl Online for OrderOfNotices {
 
 #[cfg(test)]
 mod tests {
-    use quorate_election::{Inquorate, Status};
+    use quorate_election::Inquorate;
     use quorate_membership::Cause;
 
     use super::super::story::{Story, ring};
@@ -137,6 +151,16 @@ mod tests {
     fn there_is_one_status_for_each_reason() {
         let mut story = settled();
         story.record(1, unsettled(Some("1.4")));
+        story.is_wrong(OrderOfNotices::default(), "is a status for no reason");
+        let mut story = settled();
+        let ring = Some(ring("1.4"));
+        let mut status = Status { ring, settled: true, total_votes: 1, ..Status::default() };
+        story.record(1, What::Status(Box::new(status.clone())));
+        story.is_right(OrderOfNotices::default());
+        story.record(1, What::Status(Box::new(status.clone())));
+        story.is_wrong(OrderOfNotices::default(), "is a status for no reason");
+        status.settled = false;
+        story.record(1, What::Status(Box::new(status)));
         story.is_wrong(OrderOfNotices::default(), "is a status for no reason");
     }
 }

@@ -11,8 +11,9 @@ use quorate_membership::{Cause, Guarantee, NodeId, Phase, Regular, RingId, Seq, 
 
 use super::cluster::Cluster;
 use super::{Online, Violation};
-use crate::History;
 use crate::history::{Content, Delivered, Frame, Inside, Life, MessageId, Standing, What};
+use crate::text::Value;
+use crate::{Electorate, History};
 
 /// A cluster's history, a millisecond a record. What is not said to be wrong is right.
 pub(super) struct Story {
@@ -53,6 +54,12 @@ impl Story {
             story.install(node, "1.4", &members, &[]);
         }
         story
+    }
+
+    /// The same of a cluster whose votes count so.
+    pub(super) fn of(mut self, electorate: &str) -> Self {
+        self.history = self.history.of(Electorate::read(electorate).unwrap());
+        self
     }
 
     pub(super) fn record(&mut self, node: u32, what: What) {
@@ -258,7 +265,8 @@ impl Story {
 
     fn watch(&self, mut property: impl Online) -> Result<(), Violation> {
         let nodes = self.history.nodes().clone();
-        let mut cluster = Cluster::new(nodes.clone(), &TotemConfig::default(), Some(nodes));
+        let electorate = self.history.electorate().clone();
+        let mut cluster = Cluster::new(nodes.clone(), electorate, &TotemConfig::default(), Some(nodes));
         self.history.records().iter().try_for_each(|record| {
             property.see(record, &cluster)?;
             cluster.learn(record);

@@ -277,7 +277,7 @@ impl Node {
             totem.consumed(now, event.cost());
             // As `quorate_election::Member` does, less the watchers. What the ring's causes were is told to nobody: a
             // state is the same however it was come to.
-            let Outcome { say, status } = election.handle(&without_causes(&event));
+            let Outcome { say, status } = election.handle(now, &without_causes(&event));
             if let Some(Say { node_info, candidacy }) = say {
                 totem.set_sync_message(Service::Votequorum, Body::NodeInfo(node_info).encode());
                 totem.set_sync_message(Service::Quorate, candidacy.encode());

@@ -142,25 +142,30 @@ impl Seen {
     }
 }
 
+/// A node's configuration in this scenario.
+pub(super) fn config(id: NodeId, scenario: &Scenario) -> Config {
+    let mut config = Config::new(id);
+    if scenario.world.node_list {
+        let member = |id: NodeId| Member {
+            id,
+            name: Some(format!("node{id}")),
+            address: [10, 0, (id.get() >> 8) as u8, id.get() as u8].into(),
+            port: None,
+            votes: 1,
+        };
+        config.nodes = (1..=scenario.nodes).filter_map(NodeId::new).map(member).collect();
+    }
+    config.totem = scenario.totem();
+    scenario.electorate.configure(&mut config, scenario.nodes);
+    config
+}
+
 impl Host {
     pub(super) fn new(id: NodeId, scenario: &Scenario) -> Self {
-        let mut config = Config::new(id);
-        if scenario.world.node_list {
-            let member = |id: NodeId| Member {
-                id,
-                name: Some(format!("node{id}")),
-                address: [10, 0, (id.get() >> 8) as u8, id.get() as u8].into(),
-                port: None,
-                votes: 1,
-            };
-            config.nodes = (1..=scenario.nodes).filter_map(NodeId::new).map(member).collect();
-        }
-        config.totem = scenario.totem();
-        config.quorum.expected_votes = Some(scenario.nodes);
         let stored = Stored { ring_seq: scenario.world.ring_seq, boots: 0 };
         Self {
             id,
-            config,
+            config: config(id, scenario),
             starts: 0,
             disk: Disk {
                 stored: Some(stored),
@@ -665,7 +670,7 @@ impl Engine<'_> {
             from: before.phase,
             to: seen.phase,
             ring: Standing { ring: ring.id, aru: ring.aru, high: ring.high, delivered: ring.delivered },
-            timer: living.member.poll_timeout().map(|due| due - living.show(now)),
+            timer: living.member.totem().poll_timeout().map(|due| due - living.show(now)),
         };
         self.record(life, What::Inside(phase));
         Some(seen.phase)

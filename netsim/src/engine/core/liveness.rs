@@ -7,8 +7,8 @@ use quorate_membership::{NodeId, Phase, RingId};
 
 use super::host::{Host, Living};
 use super::{Micros, micros};
-use crate::Scenario;
 use crate::invariants::Violation;
+use crate::{Electorate, Scenario};
 
 /// How long it took after the calm began, and how long it may take at most.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -54,7 +54,8 @@ pub(super) struct Liveness {
     since: Micros,
     /// Who was up then and had not left: all of them can hear each other.
     core: BTreeSet<NodeId>,
-    cluster: usize,
+    /// All nodes, if a majority of them is quorate and nothing else.
+    cluster: Option<usize>,
     ring: Option<RingId>,
     pub(super) reached: Reached,
     /// When all was reached, and how long it then has to stay so.
@@ -123,7 +124,12 @@ impl Liveness {
         let disk = 2 * micros(scenario.world.disk);
         let form =
             merge + micros(totem.consensus) + token + join + disk + (7 + old.div_ceil(frames)) * rotation;
-        let leave_takes = merge + 4 * join + disk + 9 * rotation + micros(totem.hold);
+        // Who is no longer expected when it leaves says so first, in the order.
+        let farewell = match scenario.electorate.quorum.allow_downscale {
+            true => 2 * rotation + micros(totem.hold),
+            false => 0,
+        };
+        let leave_takes = farewell + merge + 4 * join + disk + 9 * rotation + micros(totem.hold);
         // A damaged token may have asked for frames that nobody has: a ring lives with that for as long as it is patient.
         let stuck = match scenario.is_damaged() {
             true => u64::from(totem.fail_recv_const) * (rotation + micros(totem.hold)),
@@ -137,7 +143,7 @@ impl Liveness {
         Self {
             since: now,
             core,
-            cluster: hosts.len(),
+            cluster: (scenario.electorate == Electorate::default()).then_some(hosts.len()),
             ring: None,
             reached: Reached {
                 ring: Goal::within(times * ring),
@@ -258,8 +264,8 @@ impl Liveness {
     }
 
     fn one_dc(&self, core: &[&Living]) -> bool {
-        let quorate = self.core.len() > self.cluster / 2;
         let Some(first) = core.first().and_then(|living| living.status.as_ref()) else { return false };
+        let quorate = self.cluster.map_or(first.quorate, |cluster| self.core.len() > cluster / 2);
         core.iter().all(|living| {
             living.status.as_ref().is_some_and(|status| {
                 let named = (status.ring, status.dc, status.term);

@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use quorate_membership::{Config, Guarantee, NodeId};
+use quorate_membership::{Guarantee, NodeId};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -121,9 +121,8 @@ pub(crate) struct Run {
 
 /// Whether the nodes would start.
 pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
-    let mut config = Config::new(NodeId::new(1).ok_or("no node")?);
-    config.totem = scenario.totem();
-    config.check().map_err(|error| error.to_string())
+    let mut nodes = (1..=scenario.nodes).filter_map(NodeId::new);
+    nodes.try_for_each(|id| host::config(id, scenario).check().map_err(|error| error.to_string()))
 }
 
 /// Runs the scenario, which has been checked.

@@ -1,0 +1,417 @@
+//! How many votes are enough: votequorum, with its options.
+//!
+//! Each member says once a ring, in the sync stage, how many votes it has and how many it expects in all
+//! ([`NodeInfo`]), and, unless it is a corosync daemon, which options it has ([`Ballot`]). A ring is judged when all of
+//! them have spoken, from what they said, so that all its members judge alike:
+//!
+//! - *total* is the sum of the members' votes;
+//! - *expected* is the highest number that a quorate member announced; if none was quorate, the highest that anybody
+//!   announced; at least *total*. A member is quorate in this sense if the last ring that it saw judged was;
+//! - *quorum* is a majority of *expected*: corosync's `max((expected + 2) / 2, (total + 2) / 2)`;
+//! - the ring is quorate if *total* reaches *quorum*.
+//!
+//! What a node expects changes only so: it takes over *expected* of a ring that is quorate, or in which a member was.
+//! Hence it grows when more votes are present than were expected, and the quorum never falls, with four exceptions: a
+//! node that was not quorate adopts the lower number of one that was; `last_man_standing`; `allow_downscale`; and an
+//! operator's order, which comes as a message in the ring's order ([`Reconfigure`]).
+//!
+//! # Options
+//! By their names in corosync.conf; what they come to together is
+//! [`Config::quorum_options`](quorate_membership::Config::quorum_options).
+//!
+//! - `two_node`: in a ring of one or two members, one vote is enough.
+//! - `wait_for_all`: a node that starts, or has lost quorum, waits: a ring in which somebody waits is not quorate before
+//!   all votes expected are present, unless a member comes from a quorate ring.
+//! - `auto_tie_breaker`: half of the votes expected are enough with the node that breaks ties: the one with the lowest
+//!   or highest id, or the first in the list, of the last ring that had a majority.
+//! - `last_man_standing`: if a quorate ring has lost members, and stands for the window, only those present are expected.
+//!   Each member's window ends by its own clock; nothing but the numbers of expected and needed votes changes by it.
+//! - `allow_downscale`: who leaves in order is no longer expected. The quorum does not fall below that of the votes
+//!   configured.
+//! - `expected_votes_tracking`: numbers announced by inquorate members count too.
+//!
+//! # Decided differently from corosync
+//! In a ring with corosync daemons these judge by their own rules. Each difference makes ours inquorate where they are
+//! quorate, never the other way round.
+//!
+//! - Members with different options make the ring inquorate, and the reason names the option. (corosync mixes them.)
+//! - Inquorate members with different settings count the highest of them, each for this ring only: the ring agrees on its
+//!   quorum. corosync lets each use its own, and members of one ring disagree; so with `last_man_standing` and
+//!   `wait_for_all`, when a member that is not quorate meets one that has started anew.
+//! - `two_node` is off where more than two nodes are expected. (With corosync any two of three nodes, and each alone, are
+//!   quorate.)
+//! - A tie is exactly half. (corosync rounds half of an odd number down, so that 1 of 3 can be quorate beside 2 of 3.)
+//! - A tie is broken by who was there last, for a list too: not when a cluster starts. (With corosync two halves, each with
+//!   a node of the list, are both quorate then.) Of several members' memories the latest counts, for all.
+//! - The window of `last_man_standing` begins with the last change of the ring. (With corosync a member that joins does
+//!   not put it off.)
+//! - With `allow_downscale`, a leave counts in a quorate ring only. (With corosync it makes a minority smaller, until it is
+//!   none.)
+//! - A member without node info makes the ring inquorate. (corosync counts no votes for it; but it may be the one
+//!   that knows of more expected votes.)
+//! - Without `expected_votes` and without a node list, corosync does not start; a node of ours starts, and is not
+//!   quorate until somebody in its ring knows.
+//!
+//! Decided as corosync has it, though it surprises: `expected_votes_tracking` keeps nothing over a restart of all
+//! nodes; with a node list it, and `allow_downscale`, override `expected_votes`; losing quorum makes a node wait for all
+//! again; without `wait_for_all`, `last_man_standing` does not keep nodes that start elsewhere from being quorate too.
+//!
+//! # Not there yet
+//! Quorum devices.
+
+mod ballot;
+mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_membership::config::{QuorumOptions, TieBreaker};
+use quorate_membership::mutants::Mutant;
+use quorate_membership::wire::body::{NodeInfo, Reconfigure, VoteParameter};
+use quorate_membership::{Config, NodeId, RingId, Time};
+
+pub(crate) use self::ballot::WireBallot;
+pub use self::ballot::{Ballot, Tie};
+pub use self::verdict::{Inquorate, Verdict};
+
+/// One node's account of votes. See the [module](self) for the rules.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Quorum {
+    me: NodeId,
+    votes: u32,
+    options: QuorumOptions,
+    /// What was configured, or ordered since: the measure of `two_node` and `allow_downscale`.
+    configured: Option<u32>,
+    expected_votes: Option<u32>,
+    /// By the last judgement.
+    quorate: bool,
+    /// It waits for all.
+    waits: bool,
+    /// It has had no company since it started.
+    first: bool,
+    /// The members of the ring judged last.
+    company: BTreeSet<NodeId>,
+    /// See [`Ballot::tie`].
+    tie: Option<Tie>,
+    /// See [`Ballot::lost`].
+    lost: bool,
+    /// When the expected votes fall to those present.
+    falls_at: Option<Time>,
+    /// The ring that was judged, while it stands.
+    sitting: Option<Sitting>,
+}
+
+/// A ring's case: what its members said, and what has been heard since.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Sitting {
+    ring: RingId,
+    votes: BTreeMap<NodeId, u32>,
+    expected: Option<u32>,
+    /// A quorate member, or an operator, said so: it holds whatever comes of the ring.
+    in_force: bool,
+    /// All have to be there.
+    waits: bool,
+    tie_breaker: Option<NodeId>,
+    /// Why the ring is not quorate, whatever its votes.
+    objection: Option<Inquorate>,
+}
+
+impl Sitting {
+    fn total(&self) -> u32 {
+        self.votes.values().fold(0, |total, &votes| total.saturating_add(votes))
+    }
+
+    fn has_heavy_members(&self) -> bool {
+        self.votes.values().any(|&votes| votes > 1)
+    }
+}
+
+impl Quorum {
+    /// A node that has just started (corosync.conf: section `quorum`, and the node list's `quorum_votes`). Options that
+    /// exclude each other are all off: [`Config::check`] refuses them.
+    pub fn new(config: &Config) -> Self {
+        let options = config.quorum_options().unwrap_or_default();
+        let expected_votes = config.expected_votes();
+        Self {
+            me: config.node,
+            votes: config.quorum.votes,
+            waits: options.wait_for_all && !Mutant::StartsWithoutAll.is_active(),
+            options,
+            configured: expected_votes,
+            expected_votes,
+            quorate: false,
+            first: true,
+            company: BTreeSet::new(),
+            tie: None,
+            lost: false,
+            falls_at: None,
+            sitting: None,
+        }
+    }
+
+    /// The votes this node expects in all; `None`: not known.
+    pub fn expected_votes(&self) -> Option<u32> {
+        self.expected_votes
+    }
+
+    /// A new ring with these members: what this node says of itself in its sync.
+    pub fn open(&mut self, members: &BTreeSet<NodeId>) -> (NodeInfo, Ballot) {
+        self.sitting = None;
+        self.falls_at = None;
+        self.first &= members.len() == 1;
+        self.lost |= self.quorate && !self.company.is_subset(members);
+        let ballot = Ballot { options: self.options.clone(), tie: self.tie, lost: self.lost };
+        (self.node_info(), ballot)
+    }
+
+    /// What this node says of itself.
+    pub fn node_info(&self) -> NodeInfo {
+        let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+        NodeInfo {
+            node: Some(self.me),
+            votes: self.votes,
+            expected_votes: self.expected_votes.unwrap_or(0),
+            flags: flag(self.quorate, NodeInfo::QUORATE)
+                | flag(self.waits, NodeInfo::WAIT_FOR_ALL)
+                | flag(self.first, NodeInfo::FIRST),
+        }
+    }
+
+    /// What this node says before it leaves in order, so that it is no longer expected; `None`: nobody would heed it.
+    pub fn farewell(&self) -> Option<NodeInfo> {
+        let info = self.node_info();
+        self.options.allow_downscale.then_some(NodeInfo { flags: info.flags | NodeInfo::LEAVING, ..info })
+    }
+
+    /// Judges a ring by what its members said; entries of nodes that are no members are not looked at.
+    pub fn judge(
+        &mut self,
+        now: Time,
+        ring: RingId,
+        members: &BTreeSet<NodeId>,
+        said: &BTreeMap<NodeId, NodeInfo>,
+        ballots: &BTreeMap<NodeId, &Ballot>,
+    ) -> Verdict {
+        let infos = || members.iter().filter_map(|member| said.get(member));
+        let ballots = || members.iter().filter_map(|&member| Some((member, *ballots.get(&member)?)));
+        let was_quorate = |info: &&NodeInfo| info.flags & NodeInfo::QUORATE != 0 && info.expected_votes > 0;
+        let waits = |info: &NodeInfo| info.flags & NodeInfo::WAIT_FOR_ALL != 0;
+
+        let in_force = infos().filter(was_quorate).map(|info| info.expected_votes).max();
+        let announced = infos().map(|info| info.expected_votes).max().filter(|&expected| expected > 0);
+        let counts_all = self.options.expected_votes_tracking || Mutant::ExpectedFromInquorate.is_active();
+        let released = infos().filter(was_quorate).any(|info| !waits(info));
+        let latest =
+            ballots().filter_map(|(_, ballot)| ballot.tie).filter(|tie| tie.ring_seq < ring.seq).max();
+        let lost = ballots()
+            .any(|(member, ballot)| ballot.lost && said.get(&member).is_some_and(|i| was_quorate(&i)));
+        self.sitting = Some(Sitting {
+            ring,
+            votes: infos().filter_map(|info| Some((info.node?, info.votes))).collect(),
+            expected: if counts_all { announced } else { in_force.or(announced) },
+            in_force: in_force.is_some(),
+            waits: self.options.wait_for_all && !released && infos().any(waits),
+            tie_breaker: latest.and_then(|tie| tie.node),
+            objection: objection(members, said, ballots()),
+        });
+        self.company = members.clone();
+        let verdict = self.weigh();
+        self.falls_at = self.falls_at(now, &verdict).filter(|_| lost);
+        self.lost = self.falls_at.is_some();
+        verdict
+    }
+
+    /// When the expected votes may fall to those present, if they may.
+    fn falls_at(&self, now: Time, verdict: &Verdict) -> Option<Time> {
+        let window = self.options.last_man_standing?;
+        let may = (self.quorate || Mutant::LastManFallsInquorate.is_active())
+            && self.sitting.as_ref().is_some_and(|sitting| !sitting.has_heavy_members())
+            && verdict.expected_votes > Some(verdict.total_votes);
+        let at = if Mutant::LastManFallsAtOnce.is_active() { now } else { now + window };
+        may.then_some(at)
+    }
+
+    /// A member spoke when the ring had been judged: its votes were changed, or it leaves. `None`: nothing follows.
+    pub fn hear(&mut self, from: NodeId, info: &NodeInfo) -> Option<Verdict> {
+        let quorate = self.quorate;
+        let sitting = self.sitting.as_mut()?;
+        if info.node != Some(from) || !sitting.votes.contains_key(&from) {
+            return None;
+        }
+        if info.flags & NodeInfo::LEAVING != 0 {
+            if !self.options.allow_downscale || !quorate {
+                return None;
+            }
+            sitting.votes.remove(&from);
+            let present = u32::try_from(sitting.votes.len()).unwrap_or(u32::MAX);
+            sitting.expected = sitting.expected.map(|_| present);
+        } else {
+            sitting.votes.insert(from, info.votes);
+            if info.flags & NodeInfo::QUORATE != 0 || self.options.expected_votes_tracking {
+                let announced = Some(info.expected_votes).filter(|&expected| expected > 0);
+                sitting.expected = sitting.expected.max(announced);
+            }
+        }
+        Some(self.weigh())
+    }
+
+    /// An operator's order, at its place in the order of the ring that was judged. `None`: nothing follows.
+    pub fn reconfigure(&mut self, order: &Reconfigure) -> Option<Verdict> {
+        let sitting = self.sitting.as_mut()?;
+        match order.parameter {
+            VoteParameter::ExpectedVotes => {
+                let votes = Some(order.value).filter(|&votes| votes > 0)?;
+                // What is tracked does not fall.
+                let tracked = sitting.expected.filter(|_| self.options.expected_votes_tracking);
+                sitting.expected = Some(votes).max(tracked);
+                sitting.in_force = true;
+                self.configured = Some(votes);
+            }
+            VoteParameter::Votes => {
+                let node = NodeId::new(order.node)?;
+                *sitting.votes.get_mut(&node)? = order.value;
+                if node == self.me {
+                    self.votes = order.value;
+                }
+            }
+            VoteParameter::CancelWaitForAll => {
+                sitting.waits = false;
+                self.waits = false;
+            }
+        }
+        Some(self.weigh())
+    }
+
+    /// When [`Quorum::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.falls_at
+    }
+
+    /// The window of `last_man_standing` may have ended. `None`: nothing follows.
+    pub fn handle_timeout(&mut self, now: Time) -> Option<Verdict> {
+        self.falls_at.take_if(|at| *at <= now)?;
+        self.lost = false;
+        let sitting = self.sitting.as_mut()?;
+        sitting.expected = Some(sitting.total());
+        Some(self.weigh())
+    }
+
+    /// Judges the ring as its case stands, and learns from it.
+    fn weigh(&mut self) -> Verdict {
+        let Some(sitting) = &self.sitting else { return self.unsettled() };
+        let options = &self.options;
+        let total = sitting.total();
+        let expected = match sitting.expected {
+            Some(_) if Mutant::ExpectedVotesFollowMembers.is_active() => Some(total),
+            expected => expected.map(|expected| expected.max(total)),
+        };
+        let floor = self.configured.filter(|_| options.allow_downscale);
+        let measure = expected.max(floor.filter(|_| expected.is_some()));
+        let two = options.two_node
+            && sitting.votes.len() <= 2
+            && (expected <= self.configured || Mutant::TwoNodeOfMany.is_active());
+        let one_more = u32::from(!Mutant::HalfIsQuorate.is_active());
+        let quorum = measure.map(|votes| if two { 1 } else { votes / 2 + one_more });
+
+        let is_half = |votes: u32| match Mutant::TieBreakOdd.is_active() {
+            true => total == votes / 2,
+            false => u64::from(total) * 2 == u64::from(votes),
+        };
+        let breaks_tie = options.auto_tie_breaker.is_some()
+            && measure.is_some_and(is_half)
+            && match sitting.tie_breaker {
+                Some(node) => sitting.votes.contains_key(&node),
+                None => Mutant::TieBreakAtStart.is_active(),
+            };
+        let has_majority = quorum.is_some_and(|quorum| total >= quorum);
+        let waits = sitting.waits && expected.is_some_and(|expected| total < expected);
+        let inquorate = match (&sitting.objection, quorum, expected) {
+            (Some(objection), ..) => Some(objection.clone()),
+            (None, Some(_), Some(expected)) if waits => Some(Inquorate::WaitsForAll { total, expected }),
+            (None, Some(quorum), _) if !has_majority && !breaks_tie => {
+                Some(Inquorate::TooFewVotes { total, quorum })
+            }
+            (None, Some(_), _) => None,
+            (None, None, _) => Some(Inquorate::NoExpectedVotes),
+        };
+
+        self.quorate = inquorate.is_none();
+        // An inquorate ring without a word from a quorate node leaves nothing behind: one member with a wrong
+        // setting would block the others for good.
+        if self.quorate || sitting.in_force {
+            self.expected_votes = expected;
+        }
+        match inquorate {
+            None => self.waits = false,
+            Some(Inquorate::WaitsForAll { .. } | Inquorate::TooFewVotes { .. }) => {
+                self.waits = options.wait_for_all && !Mutant::WaitNotRearmed.is_active();
+            }
+            // Not for want of votes: who waited goes on waiting, and nobody else begins to.
+            Some(_) => {}
+        }
+        if self.quorate && has_majority {
+            let present = || sitting.votes.keys().copied();
+            let node = match &options.auto_tie_breaker {
+                None => None,
+                Some(TieBreaker::Lowest) => present().min(),
+                Some(TieBreaker::Highest) => present().max(),
+                Some(TieBreaker::List(list)) => {
+                    list.iter().copied().find(|node| sitting.votes.contains_key(node))
+                }
+            };
+            self.tie = options.auto_tie_breaker.is_some().then_some(Tie { ring_seq: sitting.ring.seq, node });
+        }
+        if !self.quorate {
+            self.falls_at = None;
+        }
+        let flags = self.flags();
+        Verdict { total_votes: total, expected_votes: expected, quorum, inquorate, flags }
+    }
+
+    /// The verdict as long as there is no ring to judge.
+    pub fn unsettled(&self) -> Verdict {
+        let flags = self.flags().into_iter().filter(|flag| *flag != QUORATE).collect();
+        Verdict {
+            total_votes: 0,
+            expected_votes: self.expected_votes,
+            quorum: None,
+            inquorate: Some(Inquorate::Unsettled),
+            flags,
+        }
+    }
+
+    fn flags(&self) -> Vec<&'static str> {
+        let options = &self.options;
+        let heavy = self.sitting.as_ref().is_some_and(Sitting::has_heavy_members);
+        let flags = [
+            (options.two_node, "2Node"),
+            (self.quorate, QUORATE),
+            (options.wait_for_all, "WaitForAll"),
+            (options.last_man_standing.is_some() && !heavy, "LastManStanding"),
+            (options.auto_tie_breaker.is_some(), "AutoTieBreaker"),
+            (options.allow_downscale, "AllowDownscale"),
+        ];
+        flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).collect()
+    }
+}
+
+const QUORATE: &str = "Quorate";
+
+/// Why a ring is not quorate, whatever its votes.
+fn objection<'a>(
+    members: &BTreeSet<NodeId>,
+    said: &BTreeMap<NodeId, NodeInfo>,
+    mut ballots: impl Iterator<Item = (NodeId, &'a Ballot)>,
+) -> Option<Inquorate> {
+    let silent: BTreeSet<NodeId> = members.iter().copied().filter(|id| !said.contains_key(id)).collect();
+    if !silent.is_empty() {
+        return Some(Inquorate::NoNodeInfo(silent));
+    }
+    let (one, first) = ballots.next()?;
+    let differs =
+        |(other, ballot): (NodeId, &Ballot)| Some((other, first.options.difference(&ballot.options)?));
+    let (other, option) = ballots.find_map(differs).filter(|_| !Mutant::OptionsNotCompared.is_active())?;
+    Some(Inquorate::OptionsDiffer { option, one, other })
+}
+
+#[cfg(test)]
+mod tests;

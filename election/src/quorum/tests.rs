@@ -1,0 +1,600 @@
+//! Nodes in rings: what each says, and what all make of it.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use quorate_membership::config::Member;
+
+use super::*;
+
+const WINDOW: Duration = Duration::from_secs(10);
+
+fn id(n: u32) -> NodeId {
+    NodeId::new(n).unwrap()
+}
+
+fn ids(nodes: &[u32]) -> BTreeSet<NodeId> {
+    nodes.iter().copied().map(id).collect()
+}
+
+/// Nodes from 1 on, and rings that they form. All members judge alike, or the test fails.
+struct World {
+    configs: BTreeMap<NodeId, Config>,
+    nodes: BTreeMap<NodeId, Quorum>,
+    ring_seq: u64,
+    now: Time,
+}
+
+impl World {
+    /// Listed nodes with these votes, and these options.
+    fn with_votes(votes: &[u32], options: impl Fn(&mut Config)) -> Self {
+        let listed: Vec<Member> = (1..)
+            .zip(votes)
+            .map(|(n, &votes)| Member {
+                id: id(n),
+                name: None,
+                address: [10, 0, 0, n as u8].into(),
+                port: None,
+                votes,
+            })
+            .collect();
+        let config = |member: &Member| {
+            let mut config = Config::new(member.id);
+            config.nodes = listed.clone();
+            config.quorum.votes = member.votes;
+            config.quorum.expected_votes = Some(votes.iter().sum());
+            options(&mut config);
+            (member.id, config)
+        };
+        let configs: BTreeMap<NodeId, Config> = listed.iter().map(config).collect();
+        let nodes = configs.iter().map(|(&id, config)| (id, Quorum::new(config))).collect();
+        Self { configs, nodes, ring_seq: 0, now: Time::default() }
+    }
+
+    fn new(nodes: u32, options: impl Fn(&mut Config)) -> Self {
+        Self::with_votes(&vec![1; nodes as usize], options)
+    }
+
+    fn plain(nodes: u32) -> Self {
+        Self::new(nodes, |_| {})
+    }
+
+    fn configure(&mut self, n: u32, change: impl FnOnce(&mut Config)) {
+        change(self.configs.get_mut(&id(n)).unwrap());
+        self.restart(&[n]);
+    }
+
+    fn restart(&mut self, nodes: &[u32]) {
+        for node in ids(nodes) {
+            self.nodes.insert(node, Quorum::new(&self.configs[&node]));
+        }
+    }
+
+    fn ring(&mut self, nodes: &[u32]) -> Verdict {
+        self.ring_with(nodes, |_, _| {})
+    }
+
+    /// The same, with something else said.
+    fn ring_with(
+        &mut self,
+        nodes: &[u32],
+        change: impl FnOnce(&mut BTreeMap<NodeId, NodeInfo>, &mut BTreeMap<NodeId, Ballot>),
+    ) -> Verdict {
+        let members = ids(nodes);
+        self.ring_seq += 4;
+        let ring = RingId { seq: self.ring_seq, representative: *members.first().unwrap() };
+        let (mut said, mut ballots) = (BTreeMap::new(), BTreeMap::new());
+        for &member in &members {
+            let (node_info, ballot) = self.nodes.get_mut(&member).unwrap().open(&members);
+            said.insert(member, node_info);
+            ballots.insert(member, ballot);
+        }
+        change(&mut said, &mut ballots);
+        let ballots = ballots.iter().map(|(&node, ballot)| (node, ballot)).collect();
+        let now = self.now;
+        self.all(nodes, |quorum| Some(quorum.judge(now, ring, &members, &said, &ballots))).unwrap()
+    }
+
+    /// What all of these make of the same, alike.
+    fn all(
+        &mut self,
+        nodes: &[u32],
+        mut judge: impl FnMut(&mut Quorum) -> Option<Verdict>,
+    ) -> Option<Verdict> {
+        let verdicts: Vec<_> =
+            ids(nodes).iter().map(|node| judge(self.nodes.get_mut(node).unwrap())).collect();
+        // Options are each node's own.
+        let judged = |verdict: &Option<Verdict>| verdict.clone().map(|v| Verdict { flags: Vec::new(), ..v });
+        assert!(verdicts.iter().all(|verdict| judged(verdict) == judged(&verdicts[0])), "{verdicts:#?}");
+        verdicts.into_iter().next().unwrap()
+    }
+
+    /// Time goes by until something is due, if it is within this.
+    fn wait(&mut self, nodes: &[u32], time: Duration) -> Option<Verdict> {
+        self.now = self.now + time;
+        let now = self.now;
+        self.all(nodes, |quorum| quorum.handle_timeout(now))
+    }
+}
+
+fn is_quorate(verdict: &Verdict) -> bool {
+    verdict.inquorate.is_none()
+}
+
+/// Votes present, expected and needed.
+fn counted(verdict: &Verdict) -> (u32, u32, u32) {
+    (verdict.total_votes, verdict.expected_votes.unwrap(), verdict.quorum.unwrap())
+}
+
+fn two_node(config: &mut Config) {
+    config.quorum.two_node = true;
+}
+
+fn wait_for_all(config: &mut Config) {
+    config.quorum.wait_for_all = Some(true);
+}
+
+fn tie_break(tie_breaker: TieBreaker) -> impl Fn(&mut Config) {
+    move |config| config.quorum.auto_tie_breaker = Some(tie_breaker.clone())
+}
+
+fn list(nodes: &[u32]) -> TieBreaker {
+    TieBreaker::List(nodes.iter().copied().map(id).collect())
+}
+
+fn last_man(config: &mut Config) {
+    config.quorum.last_man_standing = true;
+    config.quorum.last_man_standing_window = WINDOW;
+    config.quorum.wait_for_all = Some(true);
+}
+
+fn downscale(config: &mut Config) {
+    config.quorum.allow_downscale = true;
+}
+
+#[test]
+fn a_majority_of_the_expected_votes_is_quorate_and_a_half_is_not() {
+    for (expected, quorum) in [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (8, 5)] {
+        for present in 1..=expected {
+            let nodes: Vec<u32> = (1..=present).collect();
+            let verdict = World::plain(expected).ring(&nodes);
+            assert_eq!(counted(&verdict), (present, expected, quorum));
+            assert_eq!(is_quorate(&verdict), present >= quorum, "{present} of {expected}");
+        }
+    }
+}
+
+#[test]
+fn votes_count_and_not_nodes() {
+    let mut world = World::with_votes(&[3, 1, 1], |_| {});
+    assert!(is_quorate(&world.ring(&[1])));
+    assert_eq!(world.ring(&[2, 3]).inquorate, Some(Inquorate::TooFewVotes { total: 2, quorum: 3 }));
+}
+
+#[test]
+fn without_expected_votes_nobody_is_quorate() {
+    let mut world = World::new(3, |config| {
+        config.nodes.clear();
+        config.quorum.expected_votes = None;
+    });
+    let verdict = world.ring(&[1, 2, 3]);
+    assert_eq!(verdict.inquorate, Some(Inquorate::NoExpectedVotes));
+    assert_eq!((verdict.total_votes, verdict.expected_votes, verdict.quorum), (3, None, None));
+}
+
+#[test]
+fn one_member_that_knows_the_expected_votes_tells_the_others() {
+    let mut world = World::plain(3);
+    world.configure(1, |config| config.quorum.expected_votes = None);
+    assert!(is_quorate(&world.ring(&[1, 2])));
+    assert_eq!(world.nodes[&id(1)].expected_votes(), Some(3));
+}
+
+#[test]
+fn expected_votes_grow_with_the_votes_present_and_stay() {
+    let mut world = World::new(5, |config| config.quorum.expected_votes = Some(2));
+    assert_eq!(counted(&world.ring(&[1, 2, 3, 4, 5])), (5, 5, 3));
+    let verdict = world.ring(&[1, 2]);
+    assert_eq!(counted(&verdict), (2, 5, 3));
+    assert!(!is_quorate(&verdict));
+}
+
+#[test]
+fn an_inquorate_node_adopts_what_a_quorate_one_expects() {
+    let mut world = World::plain(3);
+    world.configure(3, |config| config.quorum.expected_votes = Some(9));
+    assert!(is_quorate(&world.ring(&[1, 2])));
+    let verdict = world.ring(&[1, 2, 3]);
+    assert!(is_quorate(&verdict));
+    assert_eq!(counted(&verdict), (3, 3, 2));
+    assert_eq!(world.nodes[&id(3)].expected_votes(), Some(3));
+}
+
+#[test]
+fn the_highest_of_several_settings_counts_at_the_start_and_leaves_no_trace_if_it_is_not_reached() {
+    let mut world = World::plain(3);
+    world.configure(3, |config| config.quorum.expected_votes = Some(1000));
+    let verdict = world.ring(&[1, 2, 3]);
+    assert_eq!(verdict.inquorate, Some(Inquorate::TooFewVotes { total: 3, quorum: 501 }));
+    assert!(is_quorate(&world.ring(&[1, 2])));
+}
+
+#[test]
+fn a_member_without_node_info_makes_the_ring_inquorate() {
+    let mut world = World::plain(2);
+    let verdict = world.ring_with(&[1, 2], |said, _| drop(said.remove(&id(2))));
+    assert_eq!(verdict.inquorate, Some(Inquorate::NoNodeInfo(ids(&[2]))));
+    assert_eq!(verdict.inquorate.unwrap().to_string(), "no node info came from {2}");
+}
+
+#[test]
+fn what_strangers_say_does_not_count() {
+    let mut world = World::plain(3);
+    let stranger = NodeInfo { node: Some(id(2)), votes: 5, expected_votes: 1, flags: NodeInfo::QUORATE };
+    let verdict = world.ring_with(&[1], |said, ballots| {
+        said.insert(id(2), stranger);
+        ballots.insert(id(2), Ballot { lost: true, ..Ballot::default() });
+    });
+    assert_eq!(counted(&verdict), (1, 3, 2));
+}
+
+#[test]
+fn a_node_says_first_until_it_has_had_company() {
+    let mut world = World::plain(3);
+    let node = world.nodes.get_mut(&id(1)).unwrap();
+    assert_eq!(node.open(&ids(&[1])).0.flags, NodeInfo::FIRST);
+    assert_eq!(node.open(&ids(&[1, 2])).0.flags, 0);
+    assert_eq!(node.open(&ids(&[1])).0.flags, 0);
+}
+
+#[test]
+fn of_two_nodes_each_is_quorate_alone_once_they_were_together() {
+    let mut world = World::new(2, two_node);
+    assert_eq!(world.ring(&[1]).inquorate, Some(Inquorate::WaitsForAll { total: 1, expected: 2 }));
+    let verdict = world.ring(&[1, 2]);
+    assert_eq!((counted(&verdict), verdict.flags), ((2, 2, 1), vec!["2Node", "Quorate", "WaitForAll"]));
+    assert!(is_quorate(&world.ring(&[1])) && is_quorate(&world.ring(&[2])));
+}
+
+#[test]
+fn two_node_without_waiting_needs_nobody() {
+    let mut world =
+        World::new(2, |config| (config.quorum.two_node, config.quorum.wait_for_all) = (true, Some(false)));
+    assert!(is_quorate(&world.ring(&[1])) && is_quorate(&world.ring(&[2])));
+}
+
+#[test]
+fn two_node_is_off_with_three() {
+    let mut world = World::new(3, two_node);
+    assert_eq!(world.ring(&[1, 2, 3]).flags, ["Quorate", "WaitForAll"]);
+    assert!(is_quorate(&world.ring(&[1, 2])) && !is_quorate(&world.ring(&[3])));
+    // Nor does it come back when a third was there that nobody had listed.
+    let mut world = World::new(3, |config| {
+        config.nodes.truncate(2);
+        config.quorum.expected_votes = Some(2);
+        config.quorum.two_node = true;
+    });
+    world.ring(&[1, 2]);
+    assert_eq!(counted(&world.ring(&[1, 2, 3])), (3, 3, 2));
+    assert!(is_quorate(&world.ring(&[1, 2])) && !is_quorate(&world.ring(&[3])));
+}
+
+#[test]
+fn who_waits_for_all_waits_at_the_start_and_when_quorum_was_lost() {
+    let mut world = World::new(3, wait_for_all);
+    let verdict = world.ring(&[1, 2]);
+    assert_eq!(verdict.inquorate, Some(Inquorate::WaitsForAll { total: 2, expected: 3 }));
+    assert_eq!(verdict.inquorate.unwrap().to_string(), "waiting for all: 2 of 3 votes expected are present");
+    assert!(is_quorate(&world.ring(&[1, 2, 3])));
+    assert!(is_quorate(&world.ring(&[1, 2])));
+    assert!(!is_quorate(&world.ring(&[1])));
+    world.restart(&[2]);
+    assert!(!is_quorate(&world.ring(&[1, 2])), "it lost quorum, and so it waits again");
+    assert!(is_quorate(&world.ring(&[1, 2, 3])));
+}
+
+#[test]
+fn a_quorate_member_ends_the_waiting() {
+    let mut world = World::new(5, wait_for_all);
+    world.ring(&[1, 2, 3, 4, 5]);
+    assert!(is_quorate(&world.ring(&[1, 2, 3])));
+    world.restart(&[4]);
+    assert!(!is_quorate(&world.ring(&[4])));
+    assert!(is_quorate(&world.ring(&[1, 2, 3, 4])));
+}
+
+#[test]
+fn an_operator_ends_the_waiting_and_lowers_what_is_expected() {
+    let mut world = World::new(5, wait_for_all);
+    world.ring(&[1, 2, 3]);
+    let cancel = Reconfigure { node: 1, value: 0, parameter: VoteParameter::CancelWaitForAll };
+    let verdict = world.all(&[1, 2, 3], |quorum| quorum.reconfigure(&cancel)).unwrap();
+    assert!(is_quorate(&verdict));
+    assert!(!is_quorate(&world.ring(&[1])));
+    let expect = |votes| Reconfigure { node: 1, value: votes, parameter: VoteParameter::ExpectedVotes };
+    world.all(&[1], |quorum| quorum.reconfigure(&expect(1)));
+    world.all(&[1], |quorum| quorum.reconfigure(&cancel));
+    let verdict = world.ring(&[1]);
+    assert_eq!(counted(&verdict), (1, 1, 1));
+    assert!(is_quorate(&verdict));
+    assert_eq!(world.all(&[1], |quorum| quorum.reconfigure(&expect(0))), None, "no votes are no order");
+}
+
+#[test]
+fn an_operator_cannot_expect_fewer_votes_than_are_present() {
+    let mut world = World::plain(3);
+    world.ring(&[1, 2, 3]);
+    let order = Reconfigure { node: 1, value: 1, parameter: VoteParameter::ExpectedVotes };
+    let verdict = world.all(&[1, 2, 3], |quorum| quorum.reconfigure(&order)).unwrap();
+    assert_eq!(counted(&verdict), (3, 3, 2));
+}
+
+#[test]
+fn an_operator_changes_a_nodes_votes() {
+    let mut world = World::plain(3);
+    world.ring(&[1, 2, 3]);
+    let order = |node, value| Reconfigure { node, value, parameter: VoteParameter::Votes };
+    let verdict = world.all(&[1, 2, 3], |quorum| quorum.reconfigure(&order(2, 3))).unwrap();
+    assert_eq!(counted(&verdict), (5, 5, 3));
+    assert_eq!(counted(&world.ring(&[2])), (3, 5, 3));
+    assert_eq!(world.all(&[2], |quorum| quorum.reconfigure(&order(9, 3))), None, "of no member");
+}
+
+#[test]
+fn half_is_enough_with_the_node_that_breaks_ties() {
+    for (tie_breaker, first) in
+        [(TieBreaker::Lowest, true), (TieBreaker::Highest, false), (list(&[3, 1]), false), (list(&[2]), true)]
+    {
+        let mut world = World::new(4, tie_break(tie_breaker.clone()));
+        assert!(is_quorate(&world.ring(&[1, 2, 3, 4])));
+        assert_eq!(is_quorate(&world.ring(&[1, 2])), first, "{tie_breaker}");
+        assert_eq!(is_quorate(&world.ring(&[3, 4])), !first, "{tie_breaker}");
+        assert!(!is_quorate(&world.ring(&[1])));
+    }
+}
+
+#[test]
+fn who_breaks_ties_was_there_last() {
+    let mut world = World::new(4, tie_break(TieBreaker::Lowest));
+    world.ring(&[1, 2, 3, 4]);
+    world.ring(&[2, 3, 4]);
+    assert!(!is_quorate(&world.ring(&[3, 4])) && !is_quorate(&world.ring(&[2])));
+    // Node 1 remembers itself as the lowest; the others know better.
+    world.ring(&[2, 3, 4]);
+    assert!(!is_quorate(&world.ring(&[1, 3])));
+    assert!(is_quorate(&world.ring(&[2, 4])));
+}
+
+#[test]
+fn no_tie_is_broken_when_a_cluster_starts() {
+    for tie_breaker in [TieBreaker::Lowest, list(&[1, 3])] {
+        let mut world = World::new(4, tie_break(tie_breaker));
+        assert!(!is_quorate(&world.ring(&[1, 2])) && !is_quorate(&world.ring(&[3, 4])));
+        assert!(is_quorate(&world.ring(&[1, 2, 3, 4])));
+    }
+}
+
+#[test]
+fn a_tie_is_exactly_half() {
+    let mut world = World::new(3, |config| {
+        wait_for_all(config);
+        tie_break(TieBreaker::Lowest)(config);
+    });
+    world.ring(&[1, 2, 3]);
+    world.ring(&[1, 2]);
+    assert!(!is_quorate(&world.ring(&[1])), "2 and 3 may be quorate meanwhile");
+}
+
+#[test]
+fn of_a_list_the_first_that_was_there_decides() {
+    let mut world = World::new(4, tie_break(list(&[4, 2])));
+    world.ring(&[1, 2, 3, 4]);
+    world.ring(&[1, 2, 3]);
+    assert!(is_quorate(&world.ring(&[1, 2])));
+    assert!(!is_quorate(&world.ring(&[3])));
+}
+
+#[test]
+fn the_last_man_stands_window_by_window() {
+    let mut world = World::new(8, last_man);
+    world.ring(&[1, 2, 3, 4, 5, 6, 7, 8]);
+    let five = [1, 2, 3, 4, 5];
+    assert_eq!(counted(&world.ring(&five)), (5, 8, 5));
+    assert_eq!(world.wait(&five, WINDOW / 2), None);
+    assert_eq!(counted(&world.wait(&five, WINDOW / 2).unwrap()), (5, 5, 3));
+    assert_eq!(counted(&world.ring(&[1, 2, 3])), (3, 5, 3));
+    assert_eq!(counted(&world.wait(&[1, 2, 3], WINDOW).unwrap()), (3, 3, 2));
+    assert_eq!(counted(&world.ring(&[1, 2])), (2, 3, 2));
+    assert_eq!(counted(&world.wait(&[1, 2], WINDOW).unwrap()), (2, 2, 2));
+    let verdict = world.ring(&[1]);
+    assert_eq!((counted(&verdict), is_quorate(&verdict)), ((1, 2, 2), false));
+    assert_eq!(world.wait(&[1], WINDOW), None);
+}
+
+#[test]
+fn two_losses_within_a_window_are_one() {
+    let mut world = World::new(5, last_man);
+    world.ring(&[1, 2, 3, 4, 5]);
+    world.ring(&[1, 2, 3, 4]);
+    assert_eq!(world.wait(&[1, 2, 3, 4], WINDOW * 3 / 4), None);
+    world.ring(&[1, 2, 3]);
+    assert_eq!(world.wait(&[1, 2, 3], WINDOW * 3 / 4), None, "the window begins with the last change");
+    assert_eq!(counted(&world.wait(&[1, 2, 3], WINDOW / 4).unwrap()), (3, 3, 2));
+}
+
+#[test]
+fn a_window_goes_on_over_a_ring_without_a_loss_and_ends_without_quorum() {
+    let mut world = World::new(5, last_man);
+    world.ring(&[1, 2, 3, 4, 5]);
+    world.ring(&[1, 2, 3]);
+    world.ring(&[1, 2, 3, 4]);
+    assert_eq!(counted(&world.wait(&[1, 2, 3, 4], WINDOW).unwrap()), (4, 4, 3));
+    world.ring(&[1, 2, 3]);
+    world.ring(&[1, 2]);
+    assert_eq!(world.wait(&[1, 2], WINDOW), None);
+    assert_eq!(counted(&world.ring(&[1, 2])), (2, 4, 3));
+}
+
+#[test]
+fn nobody_who_was_never_there_is_given_up() {
+    let mut world = World::new(5, |config| {
+        last_man(config);
+        config.quorum.wait_for_all = Some(false);
+    });
+    assert!(is_quorate(&world.ring(&[1, 2, 3, 4])));
+    assert_eq!(world.wait(&[1, 2, 3, 4], WINDOW), None);
+}
+
+#[test]
+fn the_last_man_and_one_that_starts_agree_that_there_is_no_quorum() {
+    let mut world = World::new(4, last_man);
+    world.ring(&[1, 2, 3, 4]);
+    world.ring(&[1, 2, 3]);
+    world.wait(&[1, 2, 3], WINDOW);
+    world.ring(&[1, 2]);
+    world.wait(&[1, 2], WINDOW);
+    world.ring(&[1]);
+    world.restart(&[2]);
+    let verdict = world.ring(&[1, 2]);
+    assert_eq!(verdict.inquorate, Some(Inquorate::WaitsForAll { total: 2, expected: 4 }));
+    world.restart(&[3, 4]);
+    assert!(is_quorate(&world.ring(&[1, 2, 3, 4])));
+}
+
+#[test]
+fn the_last_man_is_for_nodes_with_one_vote_each() {
+    let mut world = World::with_votes(&[2, 1, 1, 1], |config| {
+        last_man(config);
+        config.nodes.truncate(1);
+        config.nodes[0].votes = 1;
+        config.quorum.expected_votes = Some(5);
+    });
+    world.ring(&[2, 3, 4]);
+    assert!(!world.ring(&[1, 2, 3, 4]).flags.contains(&"LastManStanding"));
+    world.ring(&[1, 2, 3]);
+    assert_eq!(world.wait(&[1, 2, 3], WINDOW), None);
+}
+
+fn leaves(world: &mut World, leaver: u32, members: &[u32]) -> Option<Verdict> {
+    let farewell = world.nodes[&id(leaver)].farewell()?;
+    world.all(members, |quorum| quorum.hear(id(leaver), &farewell))
+}
+
+#[test]
+fn who_leaves_in_order_is_no_longer_expected_down_to_what_is_configured() {
+    let mut world = World::new(5, downscale);
+    world.ring(&[1, 2, 3, 4, 5]);
+    assert_eq!(counted(&world.ring(&[1, 2, 3, 4])), (4, 5, 3), "a crash lowers nothing");
+    let verdict = leaves(&mut world, 4, &[1, 2, 3, 4]).unwrap();
+    assert_eq!(counted(&verdict), (3, 3, 3), "the quorum of five votes stays");
+    let verdict = world.ring(&[1, 2, 3]);
+    assert_eq!((counted(&verdict), is_quorate(&verdict)), ((3, 3, 3), true));
+    assert!(!is_quorate(&world.ring(&[1, 2])));
+    assert_eq!(leaves(&mut world, 2, &[1, 2]), None, "nor does a ring without quorum get smaller");
+}
+
+#[test]
+fn a_leave_lowers_nothing_without_the_option() {
+    let mut world = World::plain(3);
+    world.ring(&[1, 2, 3]);
+    assert_eq!(leaves(&mut world, 3, &[1, 2, 3]), None);
+    let info = world.nodes[&id(3)].node_info();
+    let said = NodeInfo { flags: info.flags | NodeInfo::LEAVING, ..info };
+    assert_eq!(world.all(&[1, 2], |quorum| quorum.hear(id(3), &said)), None);
+}
+
+#[test]
+fn with_tracking_the_most_that_anybody_expects_counts() {
+    let mut world = World::new(3, |config| config.quorum.expected_votes_tracking = true);
+    world.ring(&[1, 2]);
+    let verdict = world.ring_with(&[1, 2, 3], |said, _| said.get_mut(&id(3)).unwrap().expected_votes = 6);
+    assert_eq!(verdict.inquorate, Some(Inquorate::TooFewVotes { total: 3, quorum: 4 }));
+    // As with corosync, nothing of it outlives a restart of all.
+    world.restart(&[1, 2, 3]);
+    assert_eq!(counted(&world.ring(&[1, 2, 3])), (3, 3, 2));
+}
+
+#[test]
+fn members_with_different_options_are_not_quorate_and_the_reason_names_the_option() {
+    let mut world = World::new(3, wait_for_all);
+    assert!(is_quorate(&world.ring(&[1, 2, 3])));
+    world.configure(2, |config| config.quorum.wait_for_all = Some(false));
+    let verdict = world.ring(&[1, 2, 3]);
+    let inquorate = Inquorate::OptionsDiffer { option: "wait_for_all", one: id(1), other: id(2) };
+    assert_eq!(verdict.inquorate, Some(inquorate.clone()));
+    assert_eq!(inquorate.to_string(), "nodes 1 and 2 differ in quorum.wait_for_all; give all nodes the same");
+    assert!(is_quorate(&world.ring(&[1, 3])), "without it, two of three are: they have nobody to wait for");
+}
+
+#[test]
+fn a_corosync_member_has_the_options_of_the_others() {
+    let mut world = World::new(2, two_node);
+    let verdict = world.ring_with(&[1, 2], |_, ballots| drop(ballots.remove(&id(2))));
+    assert!(is_quorate(&verdict));
+}
+
+proptest! {
+    /// Any claims at all, hostile ones included.
+    #[test]
+    fn the_rules_hold_for_any_claims(
+        claims in proptest::collection::vec((any::<u32>(), any::<u32>(), 0_u32..16), 1..8),
+        silent in any::<bool>(),
+    ) {
+        let members: BTreeSet<NodeId> = (1..).take(claims.len()).map(id).collect();
+        let mut said: BTreeMap<NodeId, NodeInfo> = members.iter().zip(&claims)
+            .map(|(&id, &(votes, expected_votes, flags))| (id, NodeInfo { node: Some(id), votes, expected_votes, flags }))
+            .collect();
+        if silent {
+            said.pop_last();
+        }
+        let ring = RingId { seq: 4, representative: id(1) };
+        let judge = |expected: Option<u32>| {
+            let mut config = Config::new(id(1));
+            config.quorum.expected_votes = expected;
+            let mut quorum = Quorum::new(&config);
+            let verdict = quorum.judge(Time::default(), ring, &members, &said, &BTreeMap::new());
+            (quorum, verdict)
+        };
+        let ((judge, verdict), (_, others)) = (judge(Some(3)), judge(None));
+        prop_assert_eq!(&verdict, &others, "a judgement depends on nothing private");
+        if is_quorate(&verdict) {
+            let (total, expected, quorum) = counted(&verdict);
+            prop_assert!(!silent);
+            prop_assert!(expected >= total && total >= quorum);
+            prop_assert!(u64::from(quorum) * 2 > u64::from(expected), "two quorums share a vote");
+            prop_assert_eq!(quorum, (expected / 2 + 1).max(total / 2 + 1));
+            prop_assert_eq!(judge.expected_votes(), Some(expected));
+        }
+    }
+
+    /// Whatever rings there are, with strict options no two of them without a common member are quorate in turn.
+    #[test]
+    fn with_strict_options_two_quorate_rings_meet(
+        rings in proptest::collection::vec((proptest::collection::vec(0_u8..3, 4), 0_u32..9), 1..20),
+        highest: bool,
+    ) {
+        let tie_breaker = if highest { TieBreaker::Highest } else { list(&[2, 3]) };
+        let mut world = World::new(4, |config| {
+            config.quorum.wait_for_all = Some(true);
+            config.quorum.auto_tie_breaker = Some(tie_breaker.clone());
+        });
+        let mut last: Option<Vec<u32>> = None;
+        for (parts, restarts) in rings {
+            if (1..=4).contains(&restarts) {
+                world.restart(&[restarts]);
+            }
+            for part in 0..3 {
+                let nodes: Vec<u32> = (1..).zip(&parts).filter(|(_, of)| **of == part).map(|(n, _)| n).collect();
+                if nodes.is_empty() {
+                    continue;
+                }
+                if is_quorate(&world.ring(&nodes)) {
+                    if let Some(last) = last.filter(|last| !last.iter().any(|node| nodes.contains(node))) {
+                        prop_assert!(false, "{last:?} and {nodes:?}");
+                    }
+                    last = Some(nodes);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! corosync.conf's section `quorum`: votequorum's options, what they come to together, and which of them exclude each
+//! other.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::load::ANY;
+use super::reader::Reader;
+use super::{Config, ConfigError, Member, Problem, Source, defaults};
+use crate::NodeId;
+
+/// corosync.conf's section `quorum`, as it is written. What counts of it is [`Config::quorum_options`] and
+/// [`Config::expected_votes`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QuorumConfig {
+    /// `expected_votes`, else the sum of the node list's; `None`: nobody knows, never quorate.
+    pub expected_votes: Option<u32>,
+    /// This node's votes, 1 unless said otherwise.
+    pub votes: u32,
+    /// `two_node`: each of two nodes is quorate alone once they have been together.
+    pub two_node: bool,
+    /// `wait_for_all`: nobody is quorate before all are there; `None`: as `two_node`.
+    pub wait_for_all: Option<bool>,
+    /// `last_man_standing`: the expected votes fall to those present after a while.
+    pub last_man_standing: bool,
+    /// `last_man_standing_window`: after how long, 10 s unless said otherwise.
+    pub last_man_standing_window: Duration,
+    /// `auto_tie_breaker` and `auto_tie_breaker_node`: half of the votes are enough with this node.
+    pub auto_tie_breaker: Option<TieBreaker>,
+    /// `allow_downscale`: a node that leaves in order is no longer expected.
+    pub allow_downscale: bool,
+    /// `expected_votes_tracking`: the most votes ever expected are remembered.
+    pub expected_votes_tracking: bool,
+}
+
+impl Default for QuorumConfig {
+    fn default() -> Self {
+        Self {
+            expected_votes: None,
+            votes: 1,
+            two_node: false,
+            wait_for_all: None,
+            last_man_standing: false,
+            last_man_standing_window: Duration::from_millis(defaults::LAST_MAN_STANDING_WINDOW),
+            auto_tie_breaker: None,
+            allow_downscale: false,
+            expected_votes_tracking: false,
+        }
+    }
+}
+
+/// Which node decides between two halves (`auto_tie_breaker_node`).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum TieBreaker {
+    /// The one with the lowest id of those that were quorate last.
+    #[default]
+    Lowest,
+    /// The one with the highest id of those.
+    Highest,
+    /// The first in this list that was among those.
+    List(Vec<NodeId>),
+}
+
+impl fmt::Display for TieBreaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lowest => f.write_str("lowest"),
+            Self::Highest => f.write_str("highest"),
+            Self::List(nodes) => {
+                let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+                f.write_str(&nodes.join(" "))
+            }
+        }
+    }
+}
+
+/// The options that count, once those that exclude each other are resolved. They have to be the same on all members of
+/// a ring.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct QuorumOptions {
+    /// See [`QuorumConfig::two_node`]; off where more than two nodes are expected, or with a tie-breaker.
+    pub two_node: bool,
+    /// See [`QuorumConfig::wait_for_all`].
+    pub wait_for_all: bool,
+    /// The window of [`QuorumConfig::last_man_standing`]; off where a node has more than one vote.
+    pub last_man_standing: Option<Duration>,
+    /// See [`QuorumConfig::auto_tie_breaker`]; off for an odd number of votes without `wait_for_all`.
+    pub auto_tie_breaker: Option<TieBreaker>,
+    /// See [`QuorumConfig::allow_downscale`].
+    pub allow_downscale: bool,
+    /// See [`QuorumConfig::expected_votes_tracking`]; on with `allow_downscale`.
+    pub expected_votes_tracking: bool,
+}
+
+impl QuorumOptions {
+    /// The first option by which two nodes differ, by its name in corosync.conf.
+    pub fn difference(&self, other: &Self) -> Option<&'static str> {
+        let same = [
+            (self.two_node == other.two_node, "two_node"),
+            (self.wait_for_all == other.wait_for_all, "wait_for_all"),
+            (self.last_man_standing.is_some() == other.last_man_standing.is_some(), "last_man_standing"),
+            (self.last_man_standing == other.last_man_standing, "last_man_standing_window"),
+            (self.auto_tie_breaker.is_some() == other.auto_tie_breaker.is_some(), "auto_tie_breaker"),
+            (self.auto_tie_breaker == other.auto_tie_breaker, "auto_tie_breaker_node"),
+            (self.allow_downscale == other.allow_downscale, "allow_downscale"),
+            (self.expected_votes_tracking == other.expected_votes_tracking, "expected_votes_tracking"),
+        ];
+        same.iter().find(|(same, _)| !same).map(|(_, name)| *name)
+    }
+}
+
+impl Config {
+    /// The quorum options that count. As with corosync: `wait_for_all` follows `two_node`; `two_node` is off with
+    /// `auto_tie_breaker`; `auto_tie_breaker` is off for a node list with an odd number of votes without `wait_for_all`;
+    /// `last_man_standing` is off where a node has more than one vote; `allow_downscale` switches
+    /// `expected_votes_tracking` on. Other than with corosync, `two_node` is off where more than two nodes are expected.
+    ///
+    /// # Errors
+    /// For `auto_tie_breaker` with `last_man_standing` and an odd number of votes without `wait_for_all`.
+    pub fn quorum_options(&self) -> Result<QuorumOptions, ConfigError> {
+        let quorum = &self.quorum;
+        let wait_for_all = quorum.wait_for_all.unwrap_or(quorum.two_node);
+        let odd = self.listed_votes() % 2 == 1 && !wait_for_all;
+        if odd && quorum.auto_tie_breaker.is_some() && quorum.last_man_standing {
+            let rule = "not go with quorum.last_man_standing in a node list with an odd number of votes without \
+                        quorum.wait_for_all: write `wait_for_all: 1`, or leave one of the two out";
+            return Err(Problem::Broken {
+                key: "quorum.auto_tie_breaker",
+                value: "1".to_owned(),
+                rule: rule.to_owned(),
+                other: None,
+            }
+            .into());
+        }
+        Ok(QuorumOptions {
+            two_node: quorum.two_node && quorum.auto_tie_breaker.is_none() && !self.expects_more_than_two(),
+            wait_for_all,
+            last_man_standing: (quorum.last_man_standing && !self.has_heavy_nodes())
+                .then_some(quorum.last_man_standing_window),
+            auto_tie_breaker: quorum.auto_tie_breaker.clone().filter(|_| !odd),
+            allow_downscale: quorum.allow_downscale,
+            expected_votes_tracking: quorum.expected_votes_tracking || quorum.allow_downscale,
+        })
+    }
+
+    /// The votes that are expected in all, when the node starts. As with corosync, `expected_votes_tracking`, and with it
+    /// `allow_downscale`, takes the node list's sum, whatever `expected_votes` says.
+    pub fn expected_votes(&self) -> Option<u32> {
+        let tracks = self.quorum.expected_votes_tracking || self.quorum.allow_downscale;
+        let expected = if tracks && !self.nodes.is_empty() {
+            Some(self.listed_votes())
+        } else {
+            self.quorum.expected_votes
+        };
+        expected.filter(|&votes| votes > 0)
+    }
+
+    fn listed_votes(&self) -> u32 {
+        self.nodes.iter().fold(0, |sum: u32, node| sum.saturating_add(node.votes))
+    }
+
+    fn expects_more_than_two(&self) -> bool {
+        let expected = self.quorum.expected_votes.unwrap_or(0);
+        self.nodes.len() > 2 || (self.nodes.is_empty() && expected > 2)
+    }
+
+    fn has_heavy_nodes(&self) -> bool {
+        self.quorum.votes > 1 || self.nodes.iter().any(|node| node.votes > 1)
+    }
+
+    /// What is switched off, or not what it seems.
+    pub(super) fn quorum_warnings(&self) -> Vec<String> {
+        let (quorum, mut warnings) = (&self.quorum, Vec::new());
+        let Ok(options) = self.quorum_options() else { return warnings };
+        let mut warn = |warned: bool, text: &str| {
+            if warned {
+                warnings.push(text.to_owned());
+            }
+        };
+        let ties = quorum.auto_tie_breaker.is_some();
+        warn(
+            quorum.two_node && ties,
+            "quorum.two_node is off: with quorum.auto_tie_breaker it is decided beforehand which of two nodes stays \
+             quorate; leave one of the two out",
+        );
+        warn(
+            quorum.two_node && !ties && self.expects_more_than_two(),
+            "quorum.two_node is off, for there are more than two nodes: any two of them, and each alone, would be \
+             quorate, as they are with corosync; leave quorum.two_node out",
+        );
+        warn(
+            options.two_node,
+            "quorum.two_node: both nodes are quorate when they do not hear each other; only fencing keeps them from \
+             acting both",
+        );
+        warn(
+            ties && options.auto_tie_breaker.is_none(),
+            "quorum.auto_tie_breaker is off, for the number of votes in the node list is odd and quorum.wait_for_all is \
+             not set: write `wait_for_all: 1`",
+        );
+        warn(
+            quorum.last_man_standing && options.last_man_standing.is_none(),
+            "quorum.last_man_standing is off: it is for nodes with one vote each",
+        );
+        warn(
+            options.last_man_standing.is_some() && !options.wait_for_all,
+            "quorum.last_man_standing without quorum.wait_for_all: nodes that start apart from those left standing can be \
+             quorate beside them; write `wait_for_all: 1`",
+        );
+        warn(
+            quorum.expected_votes_tracking,
+            "quorum.expected_votes_tracking: what is tracked is forgotten when all nodes have stopped, as with corosync",
+        );
+        let tracked = self.quorum.expected_votes.zip(self.expected_votes());
+        if let Some((said, counts)) = tracked.filter(|(said, counts)| said != counts) {
+            warnings.push(format!(
+                "quorum.expected_votes ({said}) does not count with expected_votes_tracking or allow_downscale, as with \
+                 corosync: the node list's votes ({counts}) do"
+            ));
+        }
+        warnings
+    }
+}
+
+impl Reader<'_> {
+    pub(super) fn quorum(
+        &mut self,
+        nodes: &[Member],
+        listed_votes: Option<u32>,
+    ) -> Result<QuorumConfig, ConfigError> {
+        const PROVIDER: &str = "corosync_votequorum";
+        if let Some(entry) = self.take("quorum.provider").filter(|entry| entry.value != PROVIDER) {
+            let text = format!(
+                "quorum.provider is `{}`: ignored, a majority of votes counts here as with {PROVIDER}",
+                entry.value
+            );
+            self.warn(Some(entry.line), text);
+        }
+        let off = || (false, Source::Default);
+        let (expected_votes, votes) = (self.quorum_expected_votes(nodes)?, self.quorum_votes(listed_votes)?);
+        let two_node = self.switch("quorum.two_node", off())?;
+        let waits = self.is_set("quorum.wait_for_all");
+        let wait_for_all =
+            self.switch("quorum.wait_for_all", (two_node, Source::derived("quorum.two_node")))?;
+        let last_man_standing = self.switch("quorum.last_man_standing", off())?;
+        let window =
+            self.number_or_zero("quorum.last_man_standing_window", "ms", defaults::LAST_MAN_STANDING_WINDOW)?;
+        let quorum = QuorumConfig {
+            expected_votes,
+            votes,
+            two_node,
+            wait_for_all: waits.then_some(wait_for_all),
+            last_man_standing,
+            last_man_standing_window: Duration::from_millis(window),
+            auto_tie_breaker: self.tie_breaker()?,
+            allow_downscale: self.switch("quorum.allow_downscale", off())?,
+            expected_votes_tracking: self.switch("quorum.expected_votes_tracking", off())?,
+        };
+        self.refuse_device_with(&quorum)?;
+        Ok(quorum)
+    }
+
+    fn quorum_expected_votes(&mut self, nodes: &[Member]) -> Result<Option<u32>, ConfigError> {
+        const EXPECTED_VOTES: &str = "quorum.expected_votes";
+        let entry = self.take(EXPECTED_VOTES);
+        let in_file = entry.map(|entry| self.number(entry, 1..=u32::MAX)).transpose()?;
+        let sum = nodes.iter().fold(0u32, |sum, member| sum.saturating_add(member.votes));
+        let expected = match (self.overrides.expected_votes, entry.zip(in_file)) {
+            (Some(votes), in_file) => {
+                if let Some((entry, _)) = in_file.filter(|&(_, in_file)| in_file != votes) {
+                    let text = format!("{EXPECTED_VOTES}: ignored, --expected-votes {votes} counts");
+                    self.warn(Some(entry.line), text);
+                }
+                Some((votes, Source::CommandLine))
+            }
+            (None, Some((entry, votes))) => Some((votes, self.line(entry))),
+            (None, None) if sum > 0 => Some((sum, Source::derived("the votes of the node list"))),
+            (None, None) => None,
+        };
+        let expected_votes = expected.as_ref().map(|&(votes, _)| votes);
+        match expected {
+            Some((votes, source)) => self.show(EXPECTED_VOTES, votes, "votes", source),
+            None => {
+                self.warn(
+                    None,
+                    "nobody says how many votes to expect: this node never becomes quorate; give --expected-votes N, \
+                     or write `expected_votes: N` into section quorum",
+                );
+                self.show(EXPECTED_VOTES, "unknown", "", Source::Default);
+            }
+        }
+        Ok(expected_votes)
+    }
+
+    fn quorum_votes(&mut self, listed_votes: Option<u32>) -> Result<u32, ConfigError> {
+        match (listed_votes, self.take("quorum.votes")) {
+            (Some(votes), ignored) => {
+                if let Some(entry) = ignored {
+                    let text = "quorum.votes: ignored, the node list's quorum_votes counts";
+                    self.warn(Some(entry.line), text);
+                }
+                self.show("quorum.votes", votes, "votes", Source::derived("this node's quorum_votes"));
+                Ok(votes)
+            }
+            (None, Some(entry)) => {
+                let votes = self.number(entry, ANY)?;
+                self.show("quorum.votes", votes, "votes", self.line(entry));
+                Ok(votes)
+            }
+            (None, None) => {
+                self.show("quorum.votes", 1u32, "votes", Source::Default);
+                Ok(1)
+            }
+        }
+    }
+
+    /// A switch of section quorum: a number, as corosync has it, of which only 0 is off.
+    fn switch(&mut self, path: &str, otherwise: (bool, Source)) -> Result<bool, ConfigError> {
+        let (on, source) = match self.take(path) {
+            Some(entry) => (self.number(entry, 0..=u32::from(u8::MAX))? != 0, self.line(entry)),
+            None => otherwise,
+        };
+        self.show(path, u32::from(on), "", source);
+        Ok(on)
+    }
+
+    fn is_set(&self, path: &str) -> bool {
+        self.document.entries.iter().any(|entry| entry.path == path)
+    }
+
+    fn tie_breaker(&mut self) -> Result<Option<TieBreaker>, ConfigError> {
+        const NODE: &str = "quorum.auto_tie_breaker_node";
+        let on = self.switch("quorum.auto_tie_breaker", (false, Source::Default))?;
+        let entry = self.take(NODE);
+        let Some(entry) = entry.filter(|_| on) else {
+            if let Some(entry) = entry {
+                let text = format!("{NODE}: ignored, for quorum.auto_tie_breaker is off");
+                self.warn(Some(entry.line), text);
+            }
+            return Ok(on.then_some(TieBreaker::Lowest));
+        };
+        // A list is read up to the first word that is no number, as corosync does.
+        let words = entry.value.split_ascii_whitespace();
+        let nodes: Vec<NodeId> =
+            words.clone().map_while(|word| word.parse().ok().and_then(NodeId::new)).collect();
+        let tie_breaker = match entry.value.as_str() {
+            "lowest" => TieBreaker::Lowest,
+            "highest" => TieBreaker::Highest,
+            _ if nodes.is_empty() => {
+                let text = format!(
+                    "{NODE} is `{}`, neither lowest nor highest nor a list of node ids: quorum.auto_tie_breaker is off, as \
+                     with corosync",
+                    entry.value
+                );
+                self.warn(Some(entry.line), text);
+                return Ok(None);
+            }
+            _ if nodes.len() > Config::MAX_NODES => {
+                let (key, value) = (NODE, format!("{} nodes", nodes.len()));
+                let rule = format!("have at most {}", Config::MAX_NODES);
+                return Err(self.refuse(entry, Problem::Broken { key, value, rule, other: None }));
+            }
+            _ => {
+                let list = TieBreaker::List(nodes.clone());
+                if nodes.len() < words.count() {
+                    let text =
+                        format!("{NODE}: only `{list}` of it counts: write node ids with blanks between");
+                    self.warn(Some(entry.line), text);
+                }
+                list
+            }
+        };
+        self.show(NODE, tie_breaker.to_string().as_str(), "", self.line(entry));
+        Ok(Some(tie_breaker))
+    }
+
+    /// There is no quorum device, and what corosync refuses to combine with one is refused.
+    fn refuse_device_with(&mut self, quorum: &QuorumConfig) -> Result<(), ConfigError> {
+        let device = self.document.entries.iter().find(|entry| entry.path == "quorum.device.model");
+        let Some(device) = device.filter(|entry| !entry.value.is_empty()) else { return Ok(()) };
+        let options = [
+            (quorum.two_node, "quorum.two_node"),
+            (quorum.last_man_standing, "quorum.last_man_standing"),
+            (quorum.auto_tie_breaker.is_some(), "quorum.auto_tie_breaker"),
+            (quorum.allow_downscale, "quorum.allow_downscale"),
+        ];
+        let Some((_, option)) = options.iter().find(|(on, _)| *on) else { return Ok(()) };
+        let (key, value) = ("quorum.device.model", device.value.clone());
+        let rule = format!("not go with {option}: leave one of the two out");
+        Err(self.refuse(device, Problem::Broken { key, value, rule, other: None }))
+    }
+}

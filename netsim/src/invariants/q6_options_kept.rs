@@ -1,0 +1,276 @@
+//! Q6: the quorum's options do what they are for, and no more.
+//!
+//! - `two_node`: one vote is enough for no more than two nodes, and only if no more were ever expected.
+//! - `wait_for_all`: a ring is quorate if all votes expected are there, or a member comes from a quorate ring.
+//! - `auto_tie_breaker`: less than a majority is enough only if it is exactly half, with the node that breaks ties: that of
+//!   the latest ring with a majority that a member remembers.
+//! - `last_man_standing`: what is expected falls in a ring only after that has stood for the window, with quorum; who was
+//!   quorate does not expect less in the next ring.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use quorate_election::Status;
+use quorate_membership::config::{QuorumOptions, TieBreaker};
+use quorate_membership::{NodeId, RingId};
+
+use super::cluster::{Cluster, Recent};
+use super::{Online, Violation, violated};
+use crate::Electorate;
+use crate::history::{Life, Record, What};
+
+#[derive(Default)]
+pub(super) struct OptionsKept {
+    stays: BTreeMap<Life, (Stay, Memory)>,
+    /// What those who have come into a ring remembered.
+    arrivals: Recent<RingId, Vec<Memory>>,
+}
+
+/// What a life knows when it comes into a ring.
+#[derive(Clone, Default)]
+struct Memory {
+    /// The status of the last ring it saw settled.
+    latest: Option<Status>,
+    /// The last ring with a majority, and its members.
+    majority: Option<(RingId, BTreeSet<NodeId>)>,
+}
+
+/// A life in a ring.
+struct Stay {
+    ring: RingId,
+    members: BTreeSet<NodeId>,
+    before: Memory,
+    settled_at: Option<Duration>,
+}
+
+struct Rules<'a> {
+    options: QuorumOptions,
+    /// What is expected at the start.
+    configured: u32,
+    arrivals: &'a [Memory],
+    dissent: bool,
+}
+
+/// A clock may run this much too fast.
+const CLOCKS: f64 = 0.9;
+
+impl Online for OptionsKept {
+    fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
+        let electorate = &cluster.electorate;
+        let Some(life) = record.life.filter(|_| *electorate != Electorate::default()) else { return Ok(()) };
+        match &record.what {
+            What::Regular(regular) => {
+                let before = self.stays.remove(&life).map(|(_, memory)| memory).unwrap_or_default();
+                self.arrivals.entry(regular.ring, Vec::new).push(before.clone());
+                let stay = Stay {
+                    ring: regular.ring,
+                    members: regular.members.clone(),
+                    before: before.clone(),
+                    settled_at: None,
+                };
+                self.stays.insert(life, (stay, before));
+            }
+            What::Status(status) if status.settled => {
+                let Some((stay, memory)) = self.stays.get_mut(&life) else { return Ok(()) };
+                let latest = memory.latest.as_ref().filter(|_| stay.settled_at.is_some());
+                stay.settled_at.get_or_insert(record.at);
+                let rules = Rules {
+                    options: electorate.options(&cluster.nodes),
+                    configured: electorate.expected(&cluster.nodes),
+                    arrivals: self.arrivals.get(&stay.ring).map(Vec::as_slice).unwrap_or_default(),
+                    dissent: electorate.dissenter.is_some(),
+                };
+                if let Some(what) = rules.broken(record.at, stay, status, latest) {
+                    return violated("Q6", record.at, format!("{life} in {}: {what}", stay.ring));
+                }
+                memory.latest = Some((**status).clone());
+                if status.quorate && Some(status.total_votes) >= status.quorum {
+                    memory.majority = Some((stay.ring, stay.members.clone()));
+                }
+            }
+            What::Crashed => drop(self.stays.remove(&life)),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Rules<'_> {
+    /// What is wrong with a status, if something is.
+    fn broken(&self, at: Duration, stay: &Stay, status: &Status, latest: Option<&Status>) -> Option<String> {
+        let (total, members) = (status.total_votes, &stay.members);
+        let (expected, quorum) = (status.expected_votes?, status.quorum?);
+        if quorum <= expected / 2
+            && !(self.options.two_node && members.len() <= 2 && expected <= self.configured)
+        {
+            return Some(format!("{quorum} of {expected} votes are enough for {members:?}"));
+        }
+        let from_quorate =
+            self.arrivals.iter().any(|memory| memory.latest.as_ref().is_some_and(|latest| latest.quorate));
+        // Who has heard of other options remembers whether it waited.
+        let waits = self.options.wait_for_all && !self.dissent;
+        if status.quorate && waits && total < expected && !from_quorate {
+            return Some(format!("quorate with {total} of {expected} votes, and nobody was quorate before"));
+        }
+        if status.quorate && total < quorum {
+            let majorities = self.arrivals.iter().filter_map(|memory| memory.majority.as_ref());
+            let breaker = majorities.max_by_key(|(ring, _)| *ring).and_then(|(_, last)| self.breaker(last));
+            let measure = if self.options.allow_downscale { expected.max(self.configured) } else { expected };
+            if self.options.auto_tie_breaker.is_none() || 2 * total != measure {
+                return Some(format!("quorate with {total} of {quorum} votes needed"));
+            }
+            if breaker.is_none_or(|node| !members.contains(&node)) {
+                return Some(format!(
+                    "quorate with half of the votes and without {breaker:?}, which breaks ties"
+                ));
+            }
+        }
+        let fell = |before: &Status| before.expected_votes.filter(|before| expected < *before);
+        if let Some((before, more)) = latest.and_then(|before| Some((before, fell(before)?))) {
+            let stood = at - stay.settled_at.unwrap_or(at);
+            let window = self.options.last_man_standing.map(|window| window.mul_f64(CLOCKS));
+            let may = before.quorate && window.is_some_and(|window| stood >= window);
+            if !may && !self.options.allow_downscale {
+                return Some(format!(
+                    "{expected} votes are expected after {more}, when the ring stood for {stood:?}"
+                ));
+            }
+        }
+        let before = stay.before.latest.as_ref().filter(|before| before.quorate && latest.is_none());
+        if let Some(more) = before.and_then(fell) {
+            return Some(format!(
+                "{expected} votes are expected after {more} in the ring before, which was quorate"
+            ));
+        }
+        None
+    }
+
+    fn breaker(&self, last: &BTreeSet<NodeId>) -> Option<NodeId> {
+        match self.options.auto_tie_breaker.as_ref()? {
+            TieBreaker::Lowest => last.first().copied(),
+            TieBreaker::Highest => last.last().copied(),
+            TieBreaker::List(list) => list.iter().copied().find(|node| last.contains(node)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::story::Story;
+    use super::*;
+
+    fn story(nodes: u32, options: &str) -> Story {
+        let mut story = Story::ring(nodes).of(options);
+        (1..=nodes).for_each(|node| story.settle(node));
+        story
+    }
+
+    /// A ring of those left, which is quorate.
+    fn quorate(story: &mut Story, ring: &str, members: &[u32]) {
+        for &node in members {
+            story.install(node, ring, members, members);
+            story.settle_as(node, |status| (status.quorate, status.inquorate) = (true, None));
+        }
+    }
+
+    #[test]
+    fn one_vote_is_enough_for_two_nodes_only() {
+        let alone = |nodes, options| {
+            let mut story = story(nodes, options);
+            story.install(1, "1.8", &[1], &[1]);
+            story.settle_as(1, |status| (status.quorate, status.quorum) = (true, Some(1)));
+            story
+        };
+        alone(2, "two_node").is_right(OptionsKept::default());
+        alone(3, "two_node").is_wrong(OptionsKept::default(), "1#1 in 1.8: 1 of 3 votes are enough for {1}");
+        alone(2, "wait_for_all").is_wrong(OptionsKept::default(), "1 of 2 votes are enough for {1}");
+    }
+
+    #[test]
+    fn a_ring_waits_for_all_unless_somebody_was_quorate() {
+        let mut right = story(3, "wait_for_all");
+        quorate(&mut right, "1.8", &[1, 2]);
+        right.is_right(OptionsKept::default());
+
+        let mut story = Story::new(3).of("wait_for_all");
+        story.install(1, "1.4", &[1, 2], &[]);
+        story.settle(1);
+        story.is_wrong(
+            OptionsKept::default(),
+            "1#1 in 1.4: quorate with 2 of 3 votes, and nobody was quorate before",
+        );
+    }
+
+    #[test]
+    fn who_lost_quorum_waits_for_all_again() {
+        let mut story = story(3, "wait_for_all");
+        story.install(1, "1.8", &[1], &[1]);
+        story.settle(1);
+        story.start(2);
+        story.install(1, "1.c", &[1, 2], &[1]);
+        story.settle(1);
+        story.is_wrong(
+            OptionsKept::default(),
+            "1#1 in 1.c: quorate with 2 of 3 votes, and nobody was quorate before",
+        );
+    }
+
+    #[test]
+    fn a_tie_is_half_with_the_node_that_was_there_last() {
+        let halves = |options, members: &[u32]| {
+            let mut story = story(4, options);
+            quorate(&mut story, "1.8", members);
+            story
+        };
+        halves("auto_tie_breaker lowest", &[1, 2]).is_right(OptionsKept::default());
+        halves("auto_tie_breaker 4 1", &[3, 4]).is_right(OptionsKept::default());
+        halves("auto_tie_breaker lowest", &[3, 4]).is_wrong(
+            OptionsKept::default(),
+            "3#1 in 1.8: quorate with half of the votes and without Some(1), which breaks ties",
+        );
+        halves("auto_tie_breaker lowest", &[1])
+            .is_wrong(OptionsKept::default(), "quorate with 1 of 3 votes needed");
+        halves("wait_for_all", &[1, 2]).is_wrong(OptionsKept::default(), "quorate with 2 of 3 votes needed");
+
+        let mut later = story(4, "auto_tie_breaker lowest");
+        quorate(&mut later, "2.8", &[2, 3, 4]);
+        later.install(1, "1.8", &[1], &[1]);
+        later.settle(1);
+        quorate(&mut later, "1.c", &[1, 3]);
+        later.is_wrong(OptionsKept::default(), "quorate with half of the votes and without Some(2)");
+
+        let mut start = Story::new(4).of("auto_tie_breaker 1 3");
+        start.install(1, "1.4", &[1, 2], &[]);
+        start.settle_as(1, |status| (status.quorate, status.inquorate) = (true, None));
+        start.is_wrong(OptionsKept::default(), "quorate with half of the votes and without None");
+    }
+
+    #[test]
+    fn what_is_expected_falls_after_the_window_and_not_before() {
+        let falls = |options, wait: u64, quorate: bool| {
+            let mut story = story(5, options);
+            story.install(1, "1.8", &[1, 2, 3], &[1, 2, 3]);
+            story.settle_as(1, |status| status.quorate = quorate);
+            story.wait(Duration::from_millis(wait));
+            story.settle_as(1, |status| (status.expected_votes, status.quorum) = (Some(3), Some(2)));
+            story
+        };
+        falls("last_man_standing 600ms", 700, true).is_right(OptionsKept::default());
+        falls("last_man_standing 600ms", 300, true)
+            .is_wrong(OptionsKept::default(), "3 votes are expected after 5");
+        falls("last_man_standing 600ms", 700, false)
+            .is_wrong(OptionsKept::default(), "3 votes are expected after 5");
+        falls("wait_for_all", 700, true).is_wrong(OptionsKept::default(), "3 votes are expected after 5");
+    }
+
+    #[test]
+    fn nothing_falls_between_two_rings() {
+        let mut story = story(5, "last_man_standing 600ms");
+        story.install(1, "1.8", &[1, 2, 3], &[1, 2, 3]);
+        story.settle_as(1, |status| (status.expected_votes, status.quorum) = (Some(3), Some(2)));
+        story.is_wrong(
+            OptionsKept::default(),
+            "3 votes are expected after 5 in the ring before, which was quorate",
+        );
+    }
+}
