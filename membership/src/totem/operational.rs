@@ -117,6 +117,7 @@ impl Operational {
         if frame.ring != local.ring.id {
             return self.handle_stranger(frame.from, frame.ring, local);
         }
+        self.rotation.hear();
         local.keep(frame);
         local.deliver_ready();
         self.nudge(local);

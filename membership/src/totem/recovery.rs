@@ -131,6 +131,7 @@ impl Recovery {
         if frame.ring != self.ring.id {
             return;
         }
+        self.rotation.hear();
         let inner = frame.encapsulated.then(|| match frame.inner() {
             Ok(inner) if Mutant::OuterLengthKept.is_active() => {
                 Ok(Multicast { payload: frame.payload.clone(), ..inner })

@@ -33,7 +33,7 @@ pub(super) struct Rotation {
     unchanged: u32,
     /// Rotations in which `aru` stood still, held back by one member.
     stuck: u32,
-    /// Rotations in which neither `seq` nor `aru` moved.
+    /// Rotations in which neither `seq` nor `aru` moved, and this node neither heard nor sent a frame.
     still: u32,
     flow: Flow,
     /// The token as it was last sent, or held: what is sent again if no sign of progress comes.
@@ -56,8 +56,8 @@ pub(super) enum Due {
 }
 
 impl Rotation {
-    /// After so many rotations in which nothing moved, a full window is not believed. Few enough that a held token takes
-    /// no longer than a lost one would; so many that a full window of retransmissions is not lost each time.
+    /// After so many rotations in which nothing happened, a full window is not believed. Few enough that a held token takes
+    /// no longer than a lost one would; so many that a full window of retransmissions does not get lost each time.
     const WEDGED: u32 = 16;
 
     /// A rotation that begins with `token` (a commit token, or the first token of the ring), which is sent.
@@ -271,9 +271,13 @@ impl Rotation {
         visit: &Visited,
         config: &TotemConfig,
     ) -> Option<NodeId> {
-        // Members fill the window by sending, and then something moves. If nothing does, nobody sent what `fcc` counts: a
-        // bit of it was flipped on the way (F7), and nobody would ever send again.
-        let wedged = self.still >= Self::WEDGED && token.fcc >= config.window_size;
+        // Members fill the window by sending. Where nothing is heard by one who lacks nothing, nobody sent what `fcc` counts:
+        // a bit of it was flipped on the way (F7), and nobody would ever send again.
+        if visit.sent > 0 {
+            self.still = 0;
+        }
+        let lacks_nothing = ring.window.aru() == token.seq;
+        let wedged = self.still >= Self::WEDGED && lacks_nothing && token.fcc >= config.window_size;
         self.flow.account(token, visit, wedged && !Mutant::FullWindowBelieved.is_active(), config);
         let aru = ring.window.aru();
         let lower = aru.before(token.aru) && !Mutant::AruNotLowered.is_active();
@@ -298,6 +302,11 @@ impl Rotation {
         } else {
             self.send(token, now, config, out);
         }
+    }
+
+    /// A frame of the ring has come, new or not.
+    pub(super) fn hear(&mut self) {
+        self.still = 0;
     }
 
     /// There is something to send: makes a held token go on. Returns whether the representative has to be asked.

@@ -1,19 +1,21 @@
 //! T6: a visit of the token sends no more frames than its member may and the window leaves, new ones and old ones
 //! together; and the token's counts are the sums of what its members did at their last visits. Only in a ring where nothing
-//! has moved for long `fcc` may start over: what it says then is damage.
+//! has moved for long `fcc` may start over: what it says then is damage. From there on it is no sum any more.
 
 use std::collections::BTreeMap;
 
 use quorate_membership::wire::Token;
 use quorate_membership::{NodeId, RingId, Seq};
 
-use super::cluster::{Cluster, Visit};
+use super::cluster::{Cluster, Recent, Visit};
 use super::{Online, Violation, violated};
 use crate::history::{Inside, Record, What};
 
 #[derive(Default)]
 pub(super) struct Window {
     shares: BTreeMap<NodeId, Share>,
+    /// Where the count has started over.
+    started_over: Recent<RingId, ()>,
 }
 
 /// What a member has in the counts of a ring's token.
@@ -50,13 +52,19 @@ impl Window {
             share.map_or((0, 0, 0), |share| (share.frames, share.charge, share.backlog));
         let stands_at = (came.seq, came.aru);
         let still = share.filter(|share| share.stands_at == stands_at).map_or(0, |share| share.still + 1);
+        if self.started_over.get(&token.ring).is_some() {
+            return Ok(());
+        }
         let others = came.fcc.checked_sub(frames + charge);
         let others = others.ok_or_else(|| format!("counts {} frames, of its own {frames}", came.fcc))?;
         let others_wait = came.backlog.checked_sub(backlog);
         let others_wait =
             others_wait.ok_or_else(|| format!("counts {} that wait, of its own {backlog}", came.backlog))?;
         let wedged = came.fcc >= window && still >= Self::STILL;
-        let others = if wedged && token.fcc < others + sent { 0 } else { others };
+        if wedged && token.fcc < others + sent {
+            self.started_over.entry(token.ring, || ());
+            return Ok(());
+        }
         let charge = token.fcc.checked_sub(others + sent);
         let charge = charge.filter(|&charge| charge == 0 || token.fcc == window.saturating_sub(1));
         let charge = charge.ok_or_else(|| {
