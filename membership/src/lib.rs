@@ -22,10 +22,17 @@
 //! - **Self-delivery.** A member delivers its own messages, in order; what it could not send before a ring change goes
 //!   out in the next ring. A message is refused at once ([`MulticastError`]) or delivered at its sender, or the sender
 //!   is gone.
+//! - **Process groups.** Processes [join](Node::join) groups and leave them, and at the same point of a ring's order all
+//!   its members have the same [lists](GroupChange) of who is in which. The groups are those of corosync's libcpg. To
+//!   send to a group, or to be told what is sent, one need not join: every node has every group's messages, and the
+//!   application takes those it wants. But daemons of corosync pass on messages to their processes only from nodes
+//!   that have a process in the group.
 //! - **Ring ids are unique** and rise, over restarts too, as long as the node's [record](Stored) is kept.
 //! - **Every change has its [cause](Cause)**, and prints it as a sentence.
 //!
 //! # Not guaranteed
+//! - A message above 1 MiB less 1 KiB goes in two parts, as libcpg sends it. Parts that a corosync process sent before a
+//!   node came are lost to that node, and the message with them.
 //! - Members are not told of a change at the same *time*. Two sides of a split each have a ring; which of them may act
 //!   is a matter of quorum (crate `quorate-election`).
 //! - A node that others hear but that does not hear them, or the reverse, costs its ring a change now and then.

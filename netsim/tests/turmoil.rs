@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use quorate_election::Status;
-use quorate_membership::{Guarantee, NodeId};
+use quorate_election::{Event, Status};
+use quorate_membership::{Event as RingEvent, Group, GroupReason, Guarantee, NodeId, Parting};
 use quorate_netsim::history::What;
-use quorate_netsim::{Fault, History, Load, Scenario};
+use quorate_netsim::{Fault, History, Host, Load, Scenario};
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -315,4 +315,44 @@ fn the_calm_heals_the_network_and_waits_for_nobody_who_is_down() {
     assert!(scenario.run_nodes().is_ok());
     let cut = Fault::Partition(vec![vec![1], vec![2, 3]]);
     assert!(Scenario::new(3, 2 * SETTLED).at(ms(0), cut).calm(ms(500)).run_nodes().is_ok());
+}
+
+/// Its process joins a group when it starts, and goes out and in again with each second ring.
+async fn come_and_go(mut host: Host) -> Result<(), Box<dyn std::error::Error>> {
+    let node = host.node.of_process(1000 + host.id.get());
+    let group: Group = "comers and goers".parse()?;
+    node.join(&group).await?;
+    let mut rings = 0;
+    while let Some(event) = host.events.next().await {
+        if let Event::Ring(RingEvent::Synced(_)) = event {
+            rings += 1;
+            if rings % 2 == 0 {
+                node.leave_group(&group, Parting::Left).await?;
+            } else if rings > 1 {
+                // That it has not yet been seen to leave is no reason to give up the node.
+                let _ = node.join(&group).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn groups_of_a_service_agree_through_cuts_and_crashes() {
+    let scenario = Scenario::new(5, ms(12_000))
+        .seed(7)
+        .at(ms(2500), Fault::Partition(vec![vec![1, 2, 3], vec![4, 5]]))
+        .at(ms(5000), Fault::Crash(2))
+        .at(ms(7000), Fault::Heal)
+        .at(ms(7000), Fault::Restart(2));
+    let history = scenario.run_service(come_and_go).unwrap_or_else(|failure| panic!("{failure}"));
+    let changes = |reason: GroupReason| {
+        history.records().iter().any(|record| match &record.what {
+            What::GroupChange(change) => change.reason == reason,
+            _ => false,
+        })
+    };
+    for reason in [GroupReason::Join, GroupReason::Leave, GroupReason::NodeDown, GroupReason::NodeUp] {
+        assert!(changes(reason), "nobody was told of a {reason}\n{history}");
+    }
 }

@@ -30,6 +30,7 @@ impl Online for Silent {
             | What::Transitional(_)
             | What::Regular(_)
             | What::Synced(_)
+            | What::GroupChange(_)
             | What::Delivered(_) => true,
             What::Inside(inside) => matches!(
                 inside,

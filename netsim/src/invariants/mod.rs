@@ -3,6 +3,7 @@
 //! | | |
 //! |---|---|
 //! | S1 to S16 | what is delivered, and in which order (extended virtual synchrony) |
+//! | G1 | who is in which process group |
 //! | T1 to T8 | the token |
 //! | M1 to M9 | who is a member of what |
 //! | Q1 to Q6 | who has quorum |
@@ -21,6 +22,7 @@ mod d1_one_dc;
 mod d2_agreed_dc;
 mod d3_terms_rise;
 mod d7_elections_end;
+mod g1_agreed_groups;
 mod h1_no_panic;
 mod h2_memory;
 mod h3_work;
@@ -148,6 +150,7 @@ fn outside() -> Vec<Box<dyn Online>> {
         Box::new(s8_virtual_synchrony::VirtualSynchrony::default()),
         Box::new(s15_safe_to_the_end::SafeToTheEnd::default()),
         Box::new(s7_self_delivery::SelfDelivery::default()),
+        Box::new(g1_agreed_groups::AgreedGroups::default()),
         Box::new(q5_order_of_notices::OrderOfNotices::default()),
         Box::new(q2_agreed_quorum::AgreedQuorum::default()),
         Box::new(q3_expected_votes::ExpectedVotes::default()),
