@@ -28,6 +28,20 @@ exec corosync -f
 """
 
 
+# What the others need not know. A daemon that may take a processor for itself leaves none for the others' clients.
+ITS_OWN_CONF = """
+logging {
+  to_stderr: yes
+  to_syslog: no
+  timestamp: hires
+}
+system {
+  sched_rr: no
+  priority: 0
+}
+"""
+
+
 class Aborted(Failed):
     """A real daemon ended that nobody had ended."""
 
@@ -177,9 +191,7 @@ class Corosync:
         own = lab.directory / f"host-{host}"
         for name in ("etc", "lib", "log", "run"):
             (own / name).mkdir(parents=True, exist_ok=True)
-        # Its watch on /run must find none of the life before.
-        logging = "logging {\n  to_stderr: yes\n  to_syslog: no\n  timestamp: hires\n}\n"
-        (own / "etc" / "corosync.conf").write_text(lab.conf.read_text() + logging)
+        (own / "etc" / "corosync.conf").write_text(lab.conf.read_text() + ITS_OWN_CONF)
         script = OWN_MACHINE.format(host=host, dir=own)
         command = lab.on(host, "unshare", "--mount", "--uts", "--propagation", "private", "sh", "-e", "-c", script)
         with open(self.log, "a") as log:
