@@ -11,12 +11,10 @@ import time
 
 from lab import Failed, Lab
 
-# How long a change may take that has to come, on a machine that is busy with other things. What it should take is in
-# the table.
+# How long a change may take that has to come, on a machine that is busy with other things.
 PATIENCE = 60
 
-# What a daemon does first: it has a machine of its own, as far as its files and sockets go. The last mount tells that
-# all are there.
+# What a daemon does first: it gets a machine of its own, as far as its files and sockets go.
 OWN_MACHINE = """
 hostname n{host}
 mount --bind {dir}/lib /var/lib/corosync
@@ -206,7 +204,8 @@ class Corosync:
             time.sleep(0.005)
         else:
             raise Failed(f"{self} was not started within 30 s")
-        watcher = lab.start(self.on(lab.cpg, "watch"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, stdin=subprocess.PIPE)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        watcher = lab.start(self.on(lab.cpg, "watch"), text=True, **pipes)
         reader = threading.Thread(target=self.watch, args=[watcher])
         lab.readers.append(reader)
         reader.start()

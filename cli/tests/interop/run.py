@@ -4,12 +4,16 @@ Quorate nodes in rings of real corosync daemons, in network namespaces.
 
     run.py [--long] [--messages N] [--repeat N] [--only WORD] [--keep DIRECTORY] QUORATE
 
-QUORATE is the program. Prints what happens and, at the end, a table; the exit code is 1 if anything was not as it has to
-be. Needs root, Debian's corosync 3.1, libcpg-dev and gcc, iproute2, nftables and tcpdump, and says so if one is missing.
+QUORATE is the program. Prints what happens and, at the end, a table; the exit code is 1 if anything was not as it has
+to be. Needs root, Debian's corosync 3.1, libcpg-dev and gcc, iproute2, nftables and tcpdump; if one is missing, it says
+so and does nothing.
 
 Real daemons are started one after another: of simultaneous starts, 3.1.7 itself aborts in about one of thirteen. An
-abort of a daemon that can have heard only daemons tells nothing of Quorate; the scenario is counted as inconclusive and
-played again. SECOND_DECODER in the environment names a Python script that is to decode the captures, too.
+abort of a daemon that can have heard only daemons tells nothing of Quorate; the scenario is counted as inconclusive
+and played again.
+
+What was sent is decoded by this program, by tshark where it is (which knows no more of these datagrams than that they
+are UDP), and by the Python script that SECOND_DECODER in the environment names, if any.
 """
 
 import argparse
@@ -151,15 +155,19 @@ def real_nodes_are_replaced_by_ours_and_back(lab, row):
 
 
 def what_operators_do_to_a_real_node_does_not_upset_ours(lab, row):
-    """A reload of the configuration, new expected votes, a shutdown."""
+    """A reload of the configuration, votes and expected votes set to what they are, a shutdown."""
     lab.start_all()
     load = Load(lab)
     for host in lab.hosts[:-1]:
         load.add(host)
     dc = lab.first_ours(lab.hosts)
     first, last = lab.only("R")[0], lab.hosts[-1]
-    for command in (["corosync-cfgtool", "-R"], ["corosync-quorumtool", "-e", "3"]):
-        code, text = lab.nodes[first].run(*command)
+    for command in (
+        "corosync-cfgtool -R",
+        "corosync-quorumtool -e 3",
+        f"corosync-quorumtool -n {first} -v 1",
+    ):
+        code, text = lab.nodes[first].run(*command.split())
         if code != 0:
             raise Failed(f"{command} ended with {code}: {text}")
         load.flows()
@@ -280,7 +288,7 @@ class Row:
         self.verdict = "FAILED"
 
     def time(self, what, at_most, since, knew):
-        """When the two kinds knew of what happened at `since`, and how long after it that may be at most, in seconds."""
+        """When the two kinds knew of what happened at `since`, and how many seconds after it that may be at most."""
         for kind, at in zip(self.times[what], knew):
             if at is not None:
                 kind.append(at - since)
@@ -375,7 +383,9 @@ def main():
     )
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="play everything so often [1]")
     parser.add_argument("--only", default="", metavar="WORD", help="only scenarios whose name has this word")
-    parser.add_argument("--keep", type=pathlib.Path, metavar="DIRECTORY", help="where to put logs and captures of failures")
+    parser.add_argument(
+        "--keep", type=pathlib.Path, metavar="DIRECTORY", help="where to put logs and captures of failures"
+    )
     options = parser.parse_args()
     if wanted := missing():
         print(f"skipped: needs {wanted}")
