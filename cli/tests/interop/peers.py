@@ -239,17 +239,24 @@ class Load:
         self.lab.wait(flowed, lambda: f"messages do not flow: {progress(peers)}")
 
     def remove(self, host):
-        """Ends a client in good order: all it sent was delivered to it."""
+        """Ends a client in good order: all it sent was delivered to it, and the others see it leave the group."""
+        peer_ = self.lose(host)
+        peer_.finish()
+        self.is_told(peer_, "leave")
+
+    def lose(self, host):
+        """The host of this client was killed. The client."""
         peer_, stop, thread = self.running.pop(host)
         stop.set()
         thread.join()
-        peer_.finish()
+        return peer_
 
-    def lose(self, host):
-        """The host of this client was killed."""
-        _, stop, thread = self.running.pop(host)
-        stop.set()
-        thread.join()
+    def is_told(self, gone, reason):
+        """Waits until every client has been told that this one is no longer in the group, and why."""
+        peers = [peer_ for peer_, _, _ in self.running.values()]
+        told = lambda peer_: any((*gone.me, reason) in left for left, _ in peer_.changes)
+        missing = lambda: [f"{peer_}: {peer_.changes[-3:]}" for peer_ in peers if not told(peer_)]
+        self.lab.wait(lambda: all(map(told, peers)), lambda: f"no `{reason}` of {gone} {gone.me} at {missing()}")
 
     def finish(self):
         """Ends all clients. How many messages were sent; it is an error if any two clients disagree on what came."""

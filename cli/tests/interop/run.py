@@ -58,9 +58,10 @@ def one_comes_leaves_comes_and_is_killed(lab, row, host):
         if end == lab.terminate:
             load.remove(host)
         ended = end(host)
-        if end == lab.kill:
-            load.lose(host)
+        killed = load.lose(host) if end == lab.kill else None
         settled = lab.settle(others, dc=dc)
+        if killed:
+            load.is_told(killed, "nodedown")
         row.time(*(leave(lab, host) if end == lab.terminate else ("kill", timeouts(lab))), ended, settled)
         load.flows()
     row.messages = load.finish()
@@ -117,11 +118,12 @@ def nodes_restart_inside_the_token_timeout(lab, row):
     dc = lab.first_ours(lab.hosts)
     for host in lab.hosts:
         killed = lab.kill(host)
-        load.lose(host)
+        before = load.lose(host)
         lab.start_host(host)
         if host == dc:
             dc = next(other for other in lab.only("Q") if other != host)
         row.time("restart", PATIENCE, killed, lab.settle(lab.hosts, dc=dc))
+        load.is_told(before, "nodedown")
         load.add(host)
         load.flows()
         compare_quorum(lab)
@@ -156,7 +158,7 @@ def real_nodes_are_replaced_by_ours_and_back(lab, row):
 
 
 def what_operators_do_to_a_real_node_does_not_upset_ours(lab, row):
-    """A reload of the configuration, votes and expected votes set to what they are, a shutdown."""
+    """A reload of the configuration, other votes and expected votes and back again, a shutdown."""
     lab.start_all()
     load = Load(lab)
     for host in lab.hosts[:-1]:
@@ -165,7 +167,9 @@ def what_operators_do_to_a_real_node_does_not_upset_ours(lab, row):
     first, last = lab.only("R")[0], lab.hosts[-1]
     for command in (
         "corosync-cfgtool -R",
+        "corosync-quorumtool -e 5",
         "corosync-quorumtool -e 3",
+        f"corosync-quorumtool -n {first} -v 2",
         f"corosync-quorumtool -n {first} -v 1",
     ):
         code, text = lab.nodes[first].run(*command.split())
@@ -261,7 +265,7 @@ def decode(lab, row):
         # What is missing in the capture is not there to be decoded: a message may lack its beginning.
         row.remarks.append("datagrams missing in the capture, not decoded")
         return
-    done = lab.run("decode", path, timeout=300)
+    done = lab.run("decode", "--summary", path, timeout=300)
     if done.returncode:
         raise Failed(f"quorate decode ended with {done.returncode}: {done.stdout[-1000:]}{done.stderr[-1000:]}")
     if decoder := os.environ.get("SECOND_DECODER"):
