@@ -11,12 +11,10 @@ import time
 
 from lab import Failed, Lab
 
-# How long a change may take that has to come, on a machine that is busy with other things. What it should take is in
-# the table.
+# How long a change may take that has to come, on a machine that is busy with other things.
 PATIENCE = 60
 
-# What a daemon does first: it has a machine of its own, as far as its files and sockets go. The last mount tells that
-# all are there.
+# What a daemon does first: it gets a machine of its own, as far as its files and sockets go.
 OWN_MACHINE = """
 hostname n{host}
 mount --bind {dir}/lib /var/lib/corosync
@@ -25,6 +23,20 @@ mount --bind {dir}/etc /etc/corosync
 mount -t tmpfs shm /dev/shm
 mount --bind {dir}/run /run
 exec corosync -f
+"""
+
+
+# What the others need not know. A daemon that may take a processor for itself leaves none for the others' clients.
+ITS_OWN_CONF = """
+logging {
+  to_stderr: yes
+  to_syslog: no
+  timestamp: hires
+}
+system {
+  sched_rr: no
+  priority: 0
+}
 """
 
 
@@ -177,9 +189,7 @@ class Corosync:
         own = lab.directory / f"host-{host}"
         for name in ("etc", "lib", "log", "run"):
             (own / name).mkdir(parents=True, exist_ok=True)
-        # Its watch on /run must find none of the life before.
-        logging = "logging {\n  to_stderr: yes\n  to_syslog: no\n  timestamp: hires\n}\n"
-        (own / "etc" / "corosync.conf").write_text(lab.conf.read_text() + logging)
+        (own / "etc" / "corosync.conf").write_text(lab.conf.read_text() + ITS_OWN_CONF)
         script = OWN_MACHINE.format(host=host, dir=own)
         command = lab.on(host, "unshare", "--mount", "--uts", "--propagation", "private", "sh", "-e", "-c", script)
         with open(self.log, "a") as log:
@@ -194,7 +204,8 @@ class Corosync:
             time.sleep(0.005)
         else:
             raise Failed(f"{self} was not started within 30 s")
-        watcher = lab.start(self.on(lab.cpg, "watch"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, stdin=subprocess.PIPE)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        watcher = lab.start(self.on(lab.cpg, "watch"), text=True, **pipes)
         reader = threading.Thread(target=self.watch, args=[watcher])
         lab.readers.append(reader)
         reader.start()

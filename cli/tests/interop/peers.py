@@ -145,15 +145,16 @@ def gather(lab, peers):
 
 
 def exchange(lab, lengths, patience):
-    """Messages of these lengths from a client on each node, all at once. Returns how many were seen, by how many."""
+    """Messages of these lengths from a client on each node, all at once. How many all of them have seen."""
     peers = [peer(lab, host) for host in lab.hosts]
     gather(lab, peers)
-    senders = [threading.Thread(target=send_all, args=[peer, lengths[i :: len(peers)]]) for i, peer in enumerate(peers)]
+    shares = [lengths[i :: len(peers)] for i in range(len(peers))]
+    senders = [threading.Thread(target=send_all, args=pair) for pair in zip(peers, shares)]
     for sender in senders:
         sender.start()
     lab.wait(
         lambda: all(len(peer.seen) >= len(lengths) for peer in peers),
-        lambda: "; ".join(f"{peer} has sent {len(peer.sent)} and seen {len(peer.seen)}" for peer in peers),
+        lambda: f"not all messages came: {progress(peers)}",
         patience,
     )
     for sender in senders:
@@ -164,6 +165,10 @@ def exchange(lab, lengths, patience):
         if peer_.seen != peers[0].seen:
             raise Failed(f"{peer_} and {peers[0]} {difference(peer_.seen, peers[0].seen)}")
     return len(lengths)
+
+
+def progress(peers):
+    return "; ".join(f"{peer_} has sent {len(peer_.sent)} and seen {len(peer_.seen)}" for peer_ in peers)
 
 
 def send_all(peer, lengths):
@@ -231,20 +236,27 @@ class Load:
                     return False
             return True
 
-        self.lab.wait(flowed, lambda: "messages do not flow: " + "; ".join(f"{p}: {len(p.sent)} sent, {len(p.seen)} seen" for p in peers))
+        self.lab.wait(flowed, lambda: f"messages do not flow: {progress(peers)}")
 
     def remove(self, host):
-        """Ends a client in good order: all it sent was delivered to it."""
+        """Ends a client in good order: all it sent was delivered to it, and the others see it leave the group."""
+        peer_ = self.lose(host)
+        peer_.finish()
+        self.is_told(peer_, "leave")
+
+    def lose(self, host):
+        """The host of this client was killed. The client."""
         peer_, stop, thread = self.running.pop(host)
         stop.set()
         thread.join()
-        peer_.finish()
+        return peer_
 
-    def lose(self, host):
-        """The host of this client was killed."""
-        _, stop, thread = self.running.pop(host)
-        stop.set()
-        thread.join()
+    def is_told(self, gone, reason):
+        """Waits until every client has been told that this one is no longer in the group, and why."""
+        peers = [peer_ for peer_, _, _ in self.running.values()]
+        told = lambda peer_: any((*gone.me, reason) in left for left, _ in peer_.changes)
+        missing = lambda: [f"{peer_}: {peer_.changes[-3:]}" for peer_ in peers if not told(peer_)]
+        self.lab.wait(lambda: all(map(told, peers)), lambda: f"no `{reason}` of {gone} {gone.me} at {missing()}")
 
     def finish(self):
         """Ends all clients. How many messages were sent; it is an error if any two clients disagree on what came."""
@@ -269,7 +281,8 @@ class Load:
         for sender in self.peers:
             for peer_ in self.peers:
                 came = [message[2:] for message in peer_.seen if message[:2] == sender.me]
-                if came and came != sender.sent[(start := sender.sent.index(came[0])) : start + len(came)]:
+                start = sender.sent.index(came[0]) if came else 0
+                if came != sender.sent[start : start + len(came)]:
                     raise Failed(f"{peer_} did not see what {sender} sent in its order")
 
 
@@ -279,7 +292,8 @@ def between(messages, common):
 
 
 def difference(one, other):
-    place = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    pairs = enumerate(zip(one, other, strict=False))
+    place = next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
     return (
         f"differ from message {place} on, of {len(one)} and {len(other)}: "
         f"{one[place : place + 3]} and {other[place : place + 3]}"

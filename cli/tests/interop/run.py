@@ -4,12 +4,16 @@ Quorate nodes in rings of real corosync daemons, in network namespaces.
 
     run.py [--long] [--messages N] [--repeat N] [--only WORD] [--keep DIRECTORY] QUORATE
 
-QUORATE is the program. Prints what happens and, at the end, a table; the exit code is 1 if anything was not as it has to
-be. Needs root, Debian's corosync 3.1, libcpg-dev and gcc, iproute2, nftables and tcpdump, and says so if one is missing.
+QUORATE is the program. Prints what happens and, at the end, a table; the exit code is 1 if anything was not as it has
+to be. Needs root, Debian's corosync 3.1, libcpg-dev and gcc, iproute2, nftables and tcpdump; if one is missing, it says
+so and does nothing.
 
 Real daemons are started one after another: of simultaneous starts, 3.1.7 itself aborts in about one of thirteen. An
-abort of a daemon that can have heard only daemons tells nothing of Quorate; the scenario is counted as inconclusive and
-played again. SECOND_DECODER in the environment names a Python script that is to decode the captures, too.
+abort of a daemon that can have heard only daemons tells nothing of Quorate; the scenario is counted as inconclusive
+and played again.
+
+What was sent is decoded by this program, by tshark where it is (which knows no more of these datagrams than that they
+are UDP), and by the Python script that SECOND_DECODER in the environment names, if any.
 """
 
 import argparse
@@ -54,9 +58,10 @@ def one_comes_leaves_comes_and_is_killed(lab, row, host):
         if end == lab.terminate:
             load.remove(host)
         ended = end(host)
-        if end == lab.kill:
-            load.lose(host)
+        killed = load.lose(host) if end == lab.kill else None
         settled = lab.settle(others, dc=dc)
+        if killed:
+            load.is_told(killed, "nodedown")
         row.time(*(leave(lab, host) if end == lab.terminate else ("kill", timeouts(lab))), ended, settled)
         load.flows()
     row.messages = load.finish()
@@ -95,10 +100,11 @@ def one_of_each_kind_loses_datagrams(lab, row):
         lab.netns("loss", host, 5)
     count = row.options.messages // 5
     row.messages = exchange(lab, messages.sizes(count, random.Random(count)), patience=240)
-    # Leaves are heard, too, sooner or later.
+    # Leaves are heard, too; every lost token on the way costs the time until it is sent again.
     for host, others in ((ours, lab.hosts[:-1]), (real, lab.hosts[:-2])):
         ended = lab.terminate(host)
-        row.time(*leave(lab, host), ended, lab.settle(others, dc=lab.first_ours(others)))
+        what, _ = leave(lab, host)
+        row.time(what, timeouts(lab), ended, lab.settle(others, dc=lab.first_ours(others)))
     lab.netns("heal")
 
 
@@ -112,11 +118,12 @@ def nodes_restart_inside_the_token_timeout(lab, row):
     dc = lab.first_ours(lab.hosts)
     for host in lab.hosts:
         killed = lab.kill(host)
-        load.lose(host)
+        before = load.lose(host)
         lab.start_host(host)
         if host == dc:
             dc = next(other for other in lab.only("Q") if other != host)
         row.time("restart", PATIENCE, killed, lab.settle(lab.hosts, dc=dc))
+        load.is_told(before, "nodedown")
         load.add(host)
         load.flows()
         compare_quorum(lab)
@@ -151,15 +158,21 @@ def real_nodes_are_replaced_by_ours_and_back(lab, row):
 
 
 def what_operators_do_to_a_real_node_does_not_upset_ours(lab, row):
-    """A reload of the configuration, new expected votes, a shutdown."""
+    """A reload of the configuration, other votes and expected votes and back again, a shutdown."""
     lab.start_all()
     load = Load(lab)
     for host in lab.hosts[:-1]:
         load.add(host)
     dc = lab.first_ours(lab.hosts)
     first, last = lab.only("R")[0], lab.hosts[-1]
-    for command in (["corosync-cfgtool", "-R"], ["corosync-quorumtool", "-e", "3"]):
-        code, text = lab.nodes[first].run(*command)
+    for command in (
+        "corosync-cfgtool -R",
+        "corosync-quorumtool -e 5",
+        "corosync-quorumtool -e 3",
+        f"corosync-quorumtool -n {first} -v 2",
+        f"corosync-quorumtool -n {first} -v 1",
+    ):
+        code, text = lab.nodes[first].run(*command.split())
         if code != 0:
             raise Failed(f"{command} ended with {code}: {text}")
         load.flows()
@@ -252,7 +265,7 @@ def decode(lab, row):
         # What is missing in the capture is not there to be decoded: a message may lack its beginning.
         row.remarks.append("datagrams missing in the capture, not decoded")
         return
-    done = lab.run("decode", path, timeout=300)
+    done = lab.run("decode", "--summary", path, timeout=300)
     if done.returncode:
         raise Failed(f"quorate decode ended with {done.returncode}: {done.stdout[-1000:]}{done.stderr[-1000:]}")
     if decoder := os.environ.get("SECOND_DECODER"):
@@ -280,7 +293,7 @@ class Row:
         self.verdict = "FAILED"
 
     def time(self, what, at_most, since, knew):
-        """When the two kinds knew of what happened at `since`, and how long after it that may be at most, in seconds."""
+        """When the two kinds knew of what happened at `since`, and how many seconds after it that may be at most."""
         for kind, at in zip(self.times[what], knew):
             if at is not None:
                 kind.append(at - since)
@@ -375,7 +388,9 @@ def main():
     )
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="play everything so often [1]")
     parser.add_argument("--only", default="", metavar="WORD", help="only scenarios whose name has this word")
-    parser.add_argument("--keep", type=pathlib.Path, metavar="DIRECTORY", help="where to put logs and captures of failures")
+    parser.add_argument(
+        "--keep", type=pathlib.Path, metavar="DIRECTORY", help="where to put logs and captures of failures"
+    )
     options = parser.parse_args()
     if wanted := missing():
         print(f"skipped: needs {wanted}")

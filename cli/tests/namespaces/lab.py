@@ -194,7 +194,8 @@ class Lab:
     def capture(self, path):
         """Records what is sent on the bridge to a pcap file, while the `with` block lasts."""
         # A buffer of 64 MiB, for 32000 frames: on a busy machine tcpdump may not run for a while.
-        command = ["tcpdump", "--immediate-mode", "-B", "65536", "-s", "2048", "-U", "-i", "br0", "-Z", "root", "-w", path, "udp"]
+        options = "--immediate-mode -B 65536 -s 2048 -U -i br0 -Z root".split()
+        command = ["tcpdump", *options, "-w", path, "udp"]
         with open(self.tcpdump_log, "w") as log:
             tcpdump = self.start(self.on("switch", *command), stderr=log)
         while "listening on" not in self.tcpdump_log.read_text():
