@@ -1,20 +1,23 @@
 //! Q2: a status speaks of the ring that the node is in; until that is settled it knows no quorum; and then all members
-//! count the same votes, which are those that there are. How many are expected, some may know before others
-//! (`last_man_standing`, `allow_downscale`).
+//! count the same votes, which are those that there are. What changes while the ring stands changes for all in the same
+//! order, but for what follows from their clocks (`last_man_standing`).
 
 use std::collections::BTreeMap;
 
+use quorate_membership::RingId;
+
 use super::{Violation, violated};
 use crate::History;
-use crate::history::Stated;
+use crate::history::{Life, Stated};
 
 pub(super) fn check(history: &History) -> Result<(), Violation> {
     let electorate = history.electorate();
-    let options = electorate.options(history.nodes());
-    let falls = options.last_man_standing.is_some() || options.allow_downscale;
+    let by_clock = electorate.options(history.nodes()).last_man_standing.is_some();
     let cluster = electorate.sum(history.nodes());
     let quorum = cluster / 2 + 1;
-    let mut rings = BTreeMap::new();
+    // What was counted in each ring, one count after the other, and how many of them each life has seen.
+    let mut rings: BTreeMap<RingId, (Life, Vec<Count>)> = BTreeMap::new();
+    let mut seen: BTreeMap<(Life, RingId), usize> = BTreeMap::new();
     for Stated { at, life, regular, status } in history.statuses() {
         let wrong = |what: String| violated("Q2", at, format!("{life}: {what}"));
         // Who leaves is in no ring any more just before it says so.
@@ -37,28 +40,36 @@ pub(super) fn check(history: &History) -> Result<(), Violation> {
         }
         let Some(regular) = regular else { return wrong("settled without a ring".to_owned()) };
 
-        let votes = electorate.sum(&regular.members);
-        let counted = match falls {
-            true => (votes, None, None, status.quorate),
-            false => (status.total_votes, status.expected_votes, status.quorum, status.quorate),
-        };
-        let (first, theirs) = *rings.entry(regular.ring).or_insert((life, counted));
-        if theirs != counted {
+        let ring = regular.ring;
+        let counted = (status.total_votes, status.expected_votes, status.quorum, status.quorate);
+        let n = seen.entry((life, ring)).or_default();
+        let (first, counts) = rings.entry(ring).or_insert_with(|| (life, Vec::new()));
+        if *n > 0 && counts[*n - 1] == counted {
+            // It says something else that is new.
+            continue;
+        }
+        // What follows from a member's clock has no place in the order.
+        if *n < counts.len() && counts[*n] != counted && !(by_clock && *n > 0) {
+            let theirs = counts[*n];
             return wrong(format!(
-                "{counted:?} votes, expected, quorum, quorate in {}, and {theirs:?} for {first}",
-                regular.ring
+                "{counted:?} votes, expected, quorum, quorate in {ring}, and {theirs:?} for {first}"
             ));
         }
+        if *n == counts.len() {
+            counts.push(counted);
+        }
+        *n += 1;
+        let votes = electorate.sum(&regular.members);
         let right = (votes, Some(cluster), Some(quorum), votes >= quorum);
         if electorate.is_plain() && counted != right {
-            return wrong(format!(
-                "{counted:?} votes, expected, quorum, quorate in {}, not {right:?}",
-                regular.ring
-            ));
+            return wrong(format!("{counted:?} votes, expected, quorum, quorate in {ring}, not {right:?}"));
         }
     }
     Ok(())
 }
+
+/// Votes present, expected and needed, and whether they are enough.
+type Count = (u32, Option<u32>, Option<u32>, bool);
 
 #[cfg(test)]
 mod tests {
@@ -82,6 +93,21 @@ mod tests {
         settled(|_| {}).is_right(check);
         settled(|status| status.total_votes = 2).is_wrong(check, "2#1: (2, Some(3), Some(2), true) votes");
         settled(|status| status.quorum = None).is_wrong(check, "(3, Some(3), None, true) votes");
+    }
+
+    #[test]
+    fn what_changes_in_a_ring_changes_alike_but_for_clocks() {
+        let falls = |options, last| {
+            let mut story = Story::ring(3).of(options);
+            let expects = |votes| move |status: &mut Status| status.expected_votes = Some(votes);
+            for (node, votes) in [(1, 3), (1, 2), (1, 1), (2, 3), (2, 3), (2, 2), (3, 3), (3, last)] {
+                story.settle_as(node, expects(votes));
+            }
+            story
+        };
+        falls("allow_downscale", 2).is_right(check);
+        falls("allow_downscale", 1).is_wrong(check, "3#1: (3, Some(1), Some(2), true) votes");
+        falls("last_man_standing 600ms", 1).is_right(check);
     }
 
     #[test]
