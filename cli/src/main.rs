@@ -1,5 +1,6 @@
 //! `quorate`: group membership, quorum and DC election, the daemon and its tools.
 
+mod cases;
 mod cat;
 mod completions;
 mod config;
@@ -8,6 +9,7 @@ mod demo;
 mod model;
 mod node;
 mod pcap;
+mod quorum;
 mod sim;
 mod socket;
 mod status;
@@ -28,7 +30,7 @@ use clap::{Parser, Subcommand};
 #[command(after_help = "\
 Try it: `quorate demo` runs three nodes on this host and kills the DC.
 
-Exit codes: 0 done, 1 failed (one line on stderr says why and what to do), 2 wrong usage; `status` and `decode` have their own.")]
+Exit codes: 0 done, 1 failed (one line on stderr says why and what to do), 2 wrong usage; `status`, `quorum` and `decode` have their own.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -38,6 +40,7 @@ struct Cli {
 enum Command {
     Node(node::NodeArgs),
     Status(status::StatusArgs),
+    Quorum(quorum::QuorumArgs),
     Cat(cat::CatArgs),
     Demo(demo::DemoArgs),
     /// Look at a configuration
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Node(args) => node::run(args),
         Command::Status(args) => status::run(&args),
+        Command::Quorum(args) => quorum::run(&args),
         Command::Cat(args) => cat::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Config(args) => config::run(args).map(|()| ExitCode::SUCCESS).map_err(Failure::from),

@@ -226,7 +226,7 @@ async fn answer(
 }
 
 /// As `ctime` writes it.
-fn now() -> String {
+pub(crate) fn now() -> String {
     jiff::Zoned::now().strftime("%a %b %e %H:%M:%S %Y").to_string()
 }
 

@@ -16,7 +16,7 @@ use quorate_netsim::shrink::Shrunk;
 use quorate_netsim::{Failure as Wrong, Load, Scenario, Summary, Totals};
 use serde_json::json;
 
-use crate::{Failure, model, print};
+use crate::{Failure, cases, model, print};
 
 /// Run simulated clusters under every kind of trouble, and check them
 ///
@@ -99,6 +99,14 @@ enum Command {
     ///
     /// Prints the shortest way to a broken promise, if there is one.
     Model(model::ModelArgs),
+    /// Run recorded cases of quorum, and print what our nodes say otherwise
+    ///
+    /// Each step that differs comes with what was recorded and what was got; those that differ on purpose say why. Exits
+    /// with 1 if there are others.
+    Quorum {
+        /// The file, in JSON, `-` for stdin
+        file: PathBuf,
+    },
     /// Measure the simulator itself
     Bench {
         /// Simulated seconds
@@ -159,6 +167,7 @@ pub(crate) fn run(args: &SimArgs) -> Result<ExitCode, Failure> {
             shrink(&name, &scenario, output.as_deref(), *runs, Duration::from_secs(*seconds))
         }
         Command::Model(args) => model::run(args),
+        Command::Quorum { file } => cases::run(file),
         Command::Bench { seconds } => bench(Duration::from_secs(*seconds)),
     }
 }

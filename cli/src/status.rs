@@ -60,6 +60,13 @@ struct Quorate {
     quorate: bool,
 }
 
+impl Answer {
+    /// Without the text.
+    pub(crate) fn whole(&self) -> &Value {
+        &self.whole
+    }
+}
+
 /// Asks a node.
 pub(crate) fn ask(which: &Which) -> Result<Answer, Failure> {
     let mut stream = which.connect()?;

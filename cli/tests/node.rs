@@ -33,6 +33,18 @@ fn three_nodes_form_a_ring_and_show_it_as_operators_know_it() {
     }
     assert!(text.contains("\nLast updated: ") && text.contains("\nVersion: "), "{text}");
 
+    let output = run(&mut nodes[1].command("quorum"));
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    for line in [
+        "Quorate:          Yes",
+        "Quorum:           2  ",
+        "Flags:            Quorate ",
+        "         2          1 node2 (local)",
+    ] {
+        assert!(text.lines().any(|printed| printed == line), "{line:?} is not in:\n{text}");
+    }
+
     let output = run(nodes[1].command("status").arg("--json"));
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["node"], 2);
@@ -67,6 +79,19 @@ fn a_node_without_quorum_says_so() {
     assert!(output.status.success(), "reachable is what counts");
     assert!(!stdout(&output).contains("with quorum"), "{}", stdout(&output));
     assert_eq!(run(node.command("status").arg("--quorate")).status.code(), Some(1));
+
+    let output = run(node.command("quorum").arg("--json"));
+    assert_eq!(output.status.code(), Some(2), "as corosync-quorumtool");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let quorum = &answer["quorum"];
+    assert_eq!(
+        (&quorum["quorate"], &quorum["total_votes"], &quorum["quorum"]),
+        (&false.into(), &1.into(), &2.into())
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "quorate: not quorate: 1 of 2 votes needed are present\n"
+    );
 }
 
 #[test]
@@ -168,6 +193,8 @@ fn a_state_directory_that_cannot_be_made_is_named() {
 #[test]
 fn without_a_node_status_says_how_to_start_one() {
     let ring = Ring::of(1);
+    let output = run(quorate().args(["quorum", "--socket"]).arg(ring.socket(1)));
+    assert_eq!(output.status.code(), Some(1));
     let output = run(quorate().args(["status", "--socket"]).arg(ring.socket(1)));
     assert_eq!(output.status.code(), Some(3));
     let stderr = String::from_utf8(output.stderr).unwrap();

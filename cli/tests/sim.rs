@@ -50,6 +50,34 @@ fn a_run_of_many_seeds_ends_with_its_summary() {
 }
 
 #[test]
+fn recorded_cases_of_quorum_are_met_but_for_what_is_decided() {
+    let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/../netsim/tests/data/quorum-cases.json");
+    let output = sim(&["quorum", recorded]);
+    let printed = text(&output.stdout);
+    assert!(output.status.success(), "{printed}");
+    assert!(printed.contains("lms-4-slow, step 8 (up 2), node 1: decided: "), "{printed}");
+    assert!(printed.lines().last().unwrap().starts_with("69 cases, 314 steps: "), "{printed}");
+
+    let directory = tempfile::tempdir().unwrap();
+    let own = r#"{"cases": [{"id": "own", "config": {"nodes": [1, 2], "quorum": {"two_node": 1}}, "steps": [
+        {"do": "start", "partitions": [{"members": [1, 2], "quorate": false, "expected_votes": 2, "quorum": 1,
+        "total_votes": 2, "flags": ["2Node", "WaitForAll"]}]}]}]}"#;
+    let output = sim(&["quorum", &file(directory.path(), own)]);
+    assert_eq!(output.status.code(), Some(1));
+    let printed = text(&output.stdout);
+    assert!(
+        printed.starts_with("own, step 1 (start), node 1: NOT DECIDED\n  expected  {1, 2} not quorate"),
+        "{printed}"
+    );
+    assert!(printed.ends_with("2 unexpected\n"), "{printed}");
+
+    let output = sim(&["quorum", &file(directory.path(), "{}")]);
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("is no file of quorum cases: missing field `cases`")
+    );
+}
+
+#[test]
 fn the_summary_is_there_for_machines_too() {
     let output = sim(&["run", "--seeds", "6", "--json"]);
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();

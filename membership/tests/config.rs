@@ -516,7 +516,8 @@ fn with_quorum(count: u32, lines: &str) -> String {
 }
 
 fn options(text: &str) -> QuorumOptions {
-    load(text).unwrap().config.quorum_options().unwrap()
+    let config = load(text).unwrap_or_else(|error| panic!("{error}\n{text}")).config;
+    config.quorum_options().unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl fmt::Display for Electorate {
         let mut words = Vec::new();
         let mut word = |on: bool, text: String| {
             if on {
-                words.push(text)
+                words.push(text);
             }
         };
         word(quorum.two_node, "two_node".to_owned());

@@ -401,7 +401,7 @@ impl fmt::Display for Record {
 #[derive(Clone, Default)]
 pub struct History {
     nodes: BTreeSet<NodeId>,
-    electorate: Electorate,
+    electorate: Box<Electorate>,
     records: Vec<Record>,
     ended_at: Duration,
     datagrams: u64,
@@ -417,7 +417,7 @@ impl History {
     /// The same of a cluster whose votes count so.
     #[must_use]
     pub fn of(mut self, electorate: Electorate) -> Self {
-        self.electorate = electorate;
+        *self.electorate = electorate;
         self
     }
 

@@ -33,6 +33,7 @@ use crate::{Fault, History, engine, invariants};
 /// let text = "\
 /// 3 nodes for 20s, token timeout 200ms, seed 7
 /// each sends every 5ms until 9s, up to 2000 bytes, 30 % safe
+/// with quorum wait_for_all, 2 votes of node 1
 /// with window_size 4
 /// at 500ms partition [1, 2] | [3]
 /// at 700ms for 2s lose 10 % of tokens from node 1

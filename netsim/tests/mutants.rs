@@ -41,6 +41,7 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::StaleJoinEndsRing,
     Mutant::StallForgotten,
     Mutant::EmptyMessageLost,
+    Mutant::TwoNodeOfMany,
 ];
 
 #[test]

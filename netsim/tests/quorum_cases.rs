@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_netsim::cases::{Cases, DECISIONS, Difference};
+use quorate_netsim::cases::{Case, Cases, DECISIONS, Difference};
 
 fn recorded() -> Cases {
     serde_json::from_str(include_str!("data/quorum-cases.json")).unwrap()
@@ -13,7 +13,7 @@ fn recorded() -> Cases {
 #[test]
 fn all_that_real_daemons_showed_is_so_but_for_what_is_decided() {
     let cases = recorded().cases;
-    assert_eq!((cases.len(), cases.iter().map(|case| case.steps()).sum::<usize>()), (69, 314));
+    assert_eq!((cases.len(), cases.iter().map(Case::steps).sum::<usize>()), (69, 314));
     let differences: Vec<Difference> = cases.iter().flat_map(|case| case.run().unwrap()).collect();
     let unexpected: Vec<_> = differences.iter().filter(|difference| difference.is_unexpected()).collect();
     let text: Vec<String> = unexpected.iter().map(ToString::to_string).collect();

@@ -83,8 +83,15 @@ scenarios! {
     b44_joiner_hears_two_senders_in_the_middle
     b45_sender_crashes_in_the_middle_and_comes_again
     b46_node_joins_in_the_middle_of_a_message
+    b50_node_that_starts_expects_more
+    b51_halves_that_start_break_no_tie
+    b51_one_of_three_breaks_no_tie
+    b51_parts_wait_for_all
     b51_two_equal_halves
+    b52_members_with_different_options
+    b53_two_of_three_nodes
     b55_no_part_has_a_majority
+    b55_the_last_man_waits_for_the_window
     b57_quorum_of_the_ring_that_is_over
     b60_paused_member_is_told_who_left_and_joined
     b61_joiner_dies_before_all_have_spoken

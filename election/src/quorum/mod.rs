@@ -31,8 +31,8 @@
 //! - `expected_votes_tracking`: numbers announced by inquorate members count too.
 //!
 //! # Decided differently from corosync
-//! In a ring with corosync daemons these judge by their own rules. Each difference makes ours inquorate where they are
-//! quorate, never the other way round.
+//! Each is on the safe side. In a ring with corosync daemons these go on judging by their own rules, and may be quorate
+//! where ours are not.
 //!
 //! - Members with different options make the ring inquorate, and the reason names the option. (corosync mixes them.)
 //! - Inquorate members with different settings count the highest of them, each for this ring only: the ring agrees on its

@@ -1,6 +1,8 @@
 //! Q2: a status speaks of the ring that the node is in; until that is settled it knows no quorum; and then all members
-//! count the same votes, which are those that there are. How many are expected, some may know before others
-//! (`last_man_standing`, `allow_downscale`).
+//! count the same votes, which are those that there are. What changes while the ring stands changes for all in the same
+//! order, but for what follows from their clocks (`last_man_standing`).
+
+use std::collections::BTreeMap;
 
 use quorate_membership::RingId;
 
@@ -8,12 +10,16 @@ use super::cluster::{Cluster, Recent};
 use super::{Online, Violation, violated};
 use crate::history::{Life, Record, What};
 
-/// Votes present, votes expected, votes needed, and whether there are enough.
-type Counted = (u32, Option<u32>, Option<u32>, bool);
+/// Votes present, expected and needed, and whether they are enough.
+type Count = (u32, Option<u32>, Option<u32>, bool);
 
-/// Who counted first in each ring.
 #[derive(Default)]
-pub(super) struct AgreedQuorum(Recent<RingId, (Life, Counted)>);
+pub(super) struct AgreedQuorum {
+    /// What was counted in each ring, one count after the other, and by whom first.
+    rings: Recent<RingId, (Life, Vec<Count>)>,
+    /// How many of them each life has seen of its ring.
+    seen: BTreeMap<Life, (RingId, usize)>,
+}
 
 impl Online for AgreedQuorum {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
@@ -37,23 +43,35 @@ impl Online for AgreedQuorum {
         }
         let Some(regular) = regular else { return wrong("settled without a ring".to_owned()) };
 
-        let electorate = &cluster.electorate;
-        let options = electorate.options(&cluster.nodes);
-        let falls = options.last_man_standing.is_some() || options.allow_downscale;
+        let (electorate, ring) = (&cluster.electorate, regular.ring);
+        let wrong = |what| wrong(format!("{what} votes, expected, quorum, quorate in {ring}"));
+        let counted = (status.total_votes, status.expected_votes, status.quorum, status.quorate);
+        let (here, n) = self.seen.entry(life).or_insert((ring, 0));
+        if *here != ring {
+            (*here, *n) = (ring, 0);
+        }
+        let (first, counts) = self.rings.entry(ring, || (life, Vec::new()));
+        if *n > 0 && counts.get(*n - 1) == Some(&counted) {
+            // It says something else that is new.
+            return Ok(());
+        }
+        // What follows from a member's clock has no place in the order.
+        let by_clock = electorate.options(&cluster.nodes).last_man_standing.is_some();
+        match counts.get(*n) {
+            None => counts.push(counted),
+            Some(theirs) if *theirs != counted && !(by_clock && *n > 0) => {
+                return wrong(format!("{counted:?}, and {theirs:?} for {first}:"));
+            }
+            Some(_) => {}
+        }
+        *n += 1;
         let (votes, all) = (electorate.sum(&regular.members), electorate.sum(&cluster.nodes));
         let quorum = all / 2 + 1;
-        let counted = match falls {
-            true => (votes, None, None, status.quorate),
-            false => (status.total_votes, status.expected_votes, status.quorum, status.quorate),
-        };
-        let wrong =
-            |what| wrong(format!("{counted:?} votes, expected, quorum, quorate in {}, {what}", regular.ring));
-        let (first, theirs) = *self.0.entry(regular.ring, || (life, counted));
-        if theirs != counted {
-            return wrong(format!("and {theirs:?} for {first}"));
-        }
         let right = (votes, Some(all), Some(quorum), votes >= quorum);
-        if counted == right || !electorate.is_plain() { Ok(()) } else { wrong(format!("not {right:?}")) }
+        if electorate.is_plain() && counted != right {
+            return wrong(format!("{counted:?}, not {right:?}:"));
+        }
+        Ok(())
     }
 }
 
@@ -78,9 +96,25 @@ mod tests {
     fn members_count_alike() {
         settled(|_| {}).is_right(AgreedQuorum::default());
         settled(|status| status.total_votes = 2)
-            .is_wrong(AgreedQuorum::default(), "2#1: (2, Some(3), Some(2), true) votes");
+            .is_wrong(AgreedQuorum::default(), "2#1: (2, Some(3), Some(2), true), and");
         settled(|status| status.quorum = None)
-            .is_wrong(AgreedQuorum::default(), "(3, Some(3), None, true) votes");
+            .is_wrong(AgreedQuorum::default(), "(3, Some(3), None, true), and");
+    }
+
+    #[test]
+    fn what_changes_in_a_ring_changes_alike_but_for_clocks() {
+        let falls = |options, last| {
+            let mut story = Story::ring(3).of(options);
+            let expects = |votes| move |status: &mut Status| status.expected_votes = Some(votes);
+            for (node, votes) in [(1, 3), (1, 2), (1, 1), (2, 3), (2, 3), (2, 2), (3, 3), (3, last)] {
+                story.settle_as(node, expects(votes));
+            }
+            story
+        };
+        falls("allow_downscale", 2).is_right(AgreedQuorum::default());
+        falls("allow_downscale", 1)
+            .is_wrong(AgreedQuorum::default(), "3#1: (3, Some(1), Some(2), true), and");
+        falls("last_man_standing 600ms", 1).is_right(AgreedQuorum::default());
     }
 
     #[test]

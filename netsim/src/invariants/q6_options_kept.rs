@@ -6,6 +6,7 @@
 //!   the latest ring with a majority that a member remembers.
 //! - `last_man_standing`: what is expected falls in a ring only after that has stood for the window, with quorum; who was
 //!   quorate does not expect less in the next ring.
+//! - Where a member was quorate, what the others expect does not count (but with `expected_votes_tracking`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -136,6 +137,17 @@ impl Rules<'_> {
                 ));
             }
         }
+        let of_quorate =
+            self.arrivals.iter().filter_map(|memory| memory.latest.as_ref()).filter(|latest| latest.quorate);
+        let in_force = of_quorate.filter_map(|latest| latest.expected_votes).max();
+        let tracks = self.options.expected_votes_tracking;
+        if let Some(in_force) = in_force.filter(|_| latest.is_none() && !tracks)
+            && expected > in_force.max(total)
+        {
+            return Some(format!(
+                "{expected} votes are expected, where those who were quorate expected {in_force}"
+            ));
+        }
         let before = stay.before.latest.as_ref().filter(|before| before.quorate && latest.is_none());
         if let Some(more) = before.and_then(fell) {
             return Some(format!(
@@ -261,6 +273,28 @@ mod tests {
         falls("last_man_standing 600ms", 700, false)
             .is_wrong(OptionsKept::default(), "3 votes are expected after 5");
         falls("wait_for_all", 700, true).is_wrong(OptionsKept::default(), "3 votes are expected after 5");
+    }
+
+    #[test]
+    fn what_an_inquorate_member_expects_does_not_count() {
+        let mut story = story(4, "last_man_standing 600ms");
+        quorate(&mut story, "1.8", &[1, 2, 3]);
+        story.wait(Duration::from_millis(700));
+        for node in 1..=3 {
+            let three = |status: &mut Status| (status.expected_votes, status.quorum) = (Some(3), Some(2));
+            story.settle_as(node, three);
+        }
+        story.start(4);
+        story.install(1, "1.c", &[1, 2, 4], &[1, 2]);
+        let expects = |votes| move |status: &mut Status| status.expected_votes = Some(votes);
+        story.settle_as(1, expects(3));
+        story.is_right(OptionsKept::default());
+        story.install(2, "1.c", &[1, 2, 4], &[1, 2]);
+        story.settle_as(2, expects(4));
+        story.is_wrong(
+            OptionsKept::default(),
+            "2#1 in 1.c: 4 votes are expected, where those who were quorate expected 3",
+        );
     }
 
     #[test]

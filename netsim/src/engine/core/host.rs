@@ -264,6 +264,9 @@ impl Engine<'_> {
         let now = self.now;
         if let Some(living) = &mut self.hosts[index].living {
             living.member.leave(living.clock.show(now));
+            // Who leaves may have something to say before.
+            let life = living.life;
+            self.record(life, What::Inside(Inside::Woken));
             self.after(index, None);
         }
     }

@@ -1,0 +1,238 @@
+//! `quorate quorum`.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use serde::{Deserialize, Serialize};
+
+use crate::socket::address::Which;
+use crate::{Failure, node, status};
+
+/// Show who has how many votes, and whether they are enough, as corosync-quorumtool does
+///
+/// The layout is that of `corosync-quorumtool -s`. Why a partition is not quorate is said on stderr.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes, as corosync-quorumtool's:
+  0  quorate
+  1  no node answered
+  2  not quorate; also wrong usage")]
+pub(crate) struct QuorumArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Print one JSON object: version, node, name, and quorum
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &QuorumArgs) -> Result<ExitCode, Failure> {
+    let answer = status::ask(&args.which)?;
+    let read = Answer::deserialize(answer.whole()).map_err(|error| {
+        Failure::new(format!(
+            "the node's answer is not understood ({error}): are `quorate` and the node of one version?"
+        ))
+    })?;
+    let quorum = Quorum::of(&read.status);
+    if args.json {
+        let Answer { version, node, name, .. } = &read;
+        let printed = Printed { version: *version, node: *node, name, quorum: &quorum };
+        let json = serde_json::to_string(&printed).map_err(|error| Failure::new(error.to_string()))?;
+        crate::print(&format!("{json}\n"))?;
+    } else {
+        crate::print(&quorum.text(read.node, &node::now()))?;
+    }
+    if let Some(why) = quorum.inquorate {
+        eprintln!("quorate: not quorate: {why}");
+    }
+    Ok(if quorum.quorate { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+/// The answer to a status request, as far as it is of votes.
+#[derive(Deserialize)]
+struct Answer {
+    version: u32,
+    node: u32,
+    name: String,
+    status: Status,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    ring: Option<String>,
+    nodes: Vec<Node>,
+    quorate: bool,
+    inquorate: Option<String>,
+    total_votes: u32,
+    expected_votes: Option<u32>,
+    quorum: Option<u32>,
+    flags: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    id: u32,
+    name: String,
+    online: bool,
+    votes: u32,
+}
+
+#[derive(Serialize)]
+struct Printed<'a> {
+    version: u32,
+    node: u32,
+    name: &'a str,
+    quorum: &'a Quorum<'a>,
+}
+
+/// What there is to say of it. All members expect the same, so the highest expected is what is expected.
+#[derive(Serialize)]
+struct Quorum<'a> {
+    ring: Option<&'a str>,
+    quorate: bool,
+    inquorate: Option<&'a str>,
+    expected_votes: Option<u32>,
+    highest_expected: Option<u32>,
+    total_votes: u32,
+    quorum: Option<u32>,
+    flags: &'a [String],
+    members: Vec<Member<'a>>,
+}
+
+#[derive(Serialize)]
+struct Member<'a> {
+    id: u32,
+    votes: u32,
+    name: &'a str,
+}
+
+impl<'a> Quorum<'a> {
+    fn of(status: &'a Status) -> Self {
+        let member = |node: &'a Node| Member { id: node.id, votes: node.votes, name: &node.name };
+        Self {
+            ring: status.ring.as_deref(),
+            quorate: status.quorate,
+            inquorate: status.inquorate.as_deref(),
+            expected_votes: status.expected_votes,
+            highest_expected: status.expected_votes,
+            total_votes: status.total_votes,
+            quorum: status.quorum,
+            flags: &status.flags,
+            members: status.nodes.iter().filter(|node| node.online).map(member).collect(),
+        }
+    }
+
+    /// As corosync-quorumtool prints it, to the last blank.
+    fn text(&self, me: u32, date: &str) -> String {
+        let votes =
+            |votes: Option<u32>| votes.map_or_else(|| "unknown".to_owned(), |votes| votes.to_string());
+        let flags: String = self.flags.iter().map(|flag| format!("{flag} ")).collect();
+        let mut text = format!(
+            "Quorum information\n\
+             ------------------\n\
+             Date:             {date}\n\
+             Quorum provider:  corosync_votequorum\n\
+             Nodes:            {}\n\
+             Node ID:          {me}\n\
+             Ring ID:          {}\n\
+             Quorate:          {}\n\
+             \n\
+             Votequorum information\n\
+             ----------------------\n\
+             Expected votes:   {}\n\
+             Highest expected: {}\n\
+             Total votes:      {}\n\
+             Quorum:           {} {}\n\
+             Flags:            {flags}\n\
+             \n\
+             Membership information\n\
+             ----------------------\n\
+             \x20   Nodeid      Votes Name\n",
+            self.members.len(),
+            self.ring.unwrap_or("none"),
+            if self.quorate { "Yes" } else { "No" },
+            votes(self.expected_votes),
+            votes(self.highest_expected),
+            self.total_votes,
+            votes(self.quorum),
+            if self.quorate { " " } else { "Activity blocked" },
+        );
+        for Member { id, votes, name } in &self.members {
+            let local = if *id == me { " (local)" } else { "" };
+            // Writing to a text cannot fail.
+            let _ = writeln!(text, "{id:>10} {votes:>10} {name}{local}");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(json: &str) -> Status {
+        serde_json::from_str(json).unwrap()
+    }
+
+    const QUORATE: &str = r#"{"ring":"1.d","nodes":[{"id":1,"name":"n1","online":true,"votes":1},
+        {"id":2,"name":"n2","online":false,"votes":1},{"id":3,"name":"n3","online":true,"votes":1}],
+        "quorate":true,"inquorate":null,"total_votes":2,"expected_votes":3,"quorum":2,"flags":["Quorate"]}"#;
+
+    /// What corosync-quorumtool printed on a ring of two of three nodes.
+    #[test]
+    fn a_quorate_ring_looks_as_in_corosync_quorumtool() {
+        let status = status(QUORATE);
+        assert_eq!(
+            Quorum::of(&status).text(1, "Sun Nov 22 06:58:04 2026"),
+            "Quorum information\n\
+             ------------------\n\
+             Date:             Sun Nov 22 06:58:04 2026\n\
+             Quorum provider:  corosync_votequorum\n\
+             Nodes:            2\n\
+             Node ID:          1\n\
+             Ring ID:          1.d\n\
+             Quorate:          Yes\n\
+             \n\
+             Votequorum information\n\
+             ----------------------\n\
+             Expected votes:   3\n\
+             Highest expected: 3\n\
+             Total votes:      2\n\
+             Quorum:           2  \n\
+             Flags:            Quorate \n\
+             \n\
+             Membership information\n\
+             ----------------------\n\
+             \x20   Nodeid      Votes Name\n\
+             \x20        1          1 n1 (local)\n\
+             \x20        3          1 n3\n"
+        );
+    }
+
+    #[test]
+    fn an_inquorate_one_is_blocked() {
+        let text = QUORATE
+            .replace("true,\"inquorate\":null", "false,\"inquorate\":\"1 of 2 votes needed are present\"");
+        let status = status(&text.replace("[\"Quorate\"]", "[\"WaitForAll\"]"));
+        let text = Quorum::of(&status).text(3, "now");
+        assert!(text.contains("Quorate:          No\n"), "{text}");
+        assert!(
+            text.contains("Quorum:           2 Activity blocked\nFlags:            WaitForAll \n"),
+            "{text}"
+        );
+        assert!(text.ends_with("         3          1 n3 (local)\n"), "{text}");
+    }
+
+    #[test]
+    fn machines_get_these_fields() {
+        let status = status(QUORATE);
+        let printed = Printed { version: 1, node: 1, name: "n1", quorum: &Quorum::of(&status) };
+        assert_eq!(
+            serde_json::to_string(&printed).unwrap(),
+            concat!(
+                r#"{"version":1,"node":1,"name":"n1","quorum":{"ring":"1.d","quorate":true,"inquorate":null,"#,
+                r#""expected_votes":3,"highest_expected":3,"total_votes":2,"quorum":2,"flags":["Quorate"],"#,
+                r#""members":[{"id":1,"votes":1,"name":"n1"},{"id":3,"votes":1,"name":"n3"}]}}"#
+            )
+        );
+    }
+}
