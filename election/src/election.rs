@@ -251,9 +251,16 @@ impl Election {
         let Verdict { total_votes, expected_votes, quorum, inquorate, flags } = verdict;
         let quorate = inquorate.is_none();
         let ring = self.status.ring?;
+        for (id, votes) in self.quorum.votes_present() {
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.votes = votes;
+            }
+        }
         let term =
             self.status.dc.map(|node| Term { ring_seq: ring.seq, hand_over: 0, node }).filter(|_| quorate);
+        let online = self.status.nodes.iter().filter(|node| node.online).map(|node| node.id).collect();
         let status = Status {
+            nodes: self.node_statuses(&online),
             term,
             quorate,
             inquorate,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use quorate_membership::wire::body::{Reconfigure, VoteParameter};
 
 use super::*;
 
@@ -183,8 +184,11 @@ fn quorate_message(ring: RingId, from: NodeId, message: bytes::Bytes) -> Event {
 }
 
 fn node_info_message(ring: RingId, from: NodeId, node_info: NodeInfo) -> Event {
-    let message = Body::NodeInfo(node_info).encode();
-    Event::Service(ServiceMessage { ring, from, service: Service::Votequorum, message })
+    votequorum_message(ring, from, &Body::NodeInfo(node_info))
+}
+
+fn votequorum_message(ring: RingId, from: NodeId, body: &Body) -> Event {
+    Event::Service(ServiceMessage { ring, from, service: Service::Votequorum, message: body.encode() })
 }
 
 fn dc(status: &Status) -> u32 {
@@ -378,6 +382,18 @@ fn a_member_counts_its_own_votes_only_and_the_last_it_names() {
         }),
     );
     assert_eq!(world.sync(id(1), opened.ring).total_votes, 4);
+}
+
+#[test]
+fn votes_that_an_operator_changes_are_those_that_are_shown() {
+    let mut world = World::new(3);
+    let ring = world.ring(&[1, 2, 3]).ring.unwrap();
+    let order = Reconfigure { node: 1, value: 2, parameter: VoteParameter::Votes };
+    let message = votequorum_message(ring, id(2), &Body::Reconfigure(order));
+    let status = world.node(3).election.handle(Time::default(), &message).status.unwrap();
+    let shown: Vec<_> = status.nodes.iter().map(|node| (node.votes, node.online)).collect();
+    assert_eq!(shown, [(2, true), (1, true), (1, true)]);
+    assert_eq!((status.total_votes, status.quorum), (4, Some(3)));
 }
 
 #[test]

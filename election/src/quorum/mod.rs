@@ -254,6 +254,11 @@ impl Quorum {
         Some(self.weigh())
     }
 
+    /// The votes of each member of the ring that was judged, as they are now.
+    pub fn votes_present(&self) -> impl Iterator<Item = (NodeId, u32)> {
+        self.sitting.iter().flat_map(|sitting| sitting.votes.iter().map(|(&node, &votes)| (node, votes)))
+    }
+
     /// An operator's order, at its place in the order of the ring that was judged. `None`: nothing follows.
     pub fn reconfigure(&mut self, order: &Reconfigure) -> Option<Verdict> {
         let sitting = self.sitting.as_mut()?;
