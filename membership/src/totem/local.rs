@@ -20,7 +20,8 @@ use crate::wire::body::{Body, QUORATE, SERVICES, SYNC};
 use crate::wire::packing::{self, Addressed, Packet};
 use crate::wire::{Join, Multicast};
 use crate::{
-    Cause, Config, Delivery, Event, Guarantee, NodeId, Refusal, RingId, Service, ServiceMessage, Stored, Time,
+    Cause, Config, Delivery, Event, Guarantee, NodeId, Refusal, RingId, Seq, Service, ServiceMessage, Stored,
+    Time,
 };
 
 /// What outlives every state.
@@ -43,6 +44,10 @@ pub(super) struct Local {
     pub(super) outbox: Outbox,
     assemblies: Assemblies,
     pub(super) sync: Option<Sync>,
+    /// When a token of an installed ring was accepted last.
+    pub(super) token_at: Option<Time>,
+    /// The frame that ended the sync.
+    synced_by: Option<Seq>,
     pub(super) sync_messages: BTreeMap<Service, Bytes>,
     pub(super) out: Outputs,
     entropy: [u8; 32],
@@ -92,6 +97,8 @@ impl Local {
             outbox: Outbox::default(),
             assemblies: Assemblies::default(),
             sync: None,
+            token_at: None,
+            synced_by: None,
             sync_messages: BTreeMap::new(),
             out: Outputs::default(),
             entropy,
@@ -197,7 +204,7 @@ impl Local {
             Event::Service(ServiceMessage { ring: frame.ring, from: frame.from, service, message })
         };
         match Body::decode_in(group, &body, frame.order())? {
-            sync @ (Body::ServiceBuild { .. } | Body::Barrier { .. }) => self.advance_sync(frame.from, &sync),
+            sync @ (Body::ServiceBuild { .. } | Body::Barrier { .. }) => self.advance_sync(frame, &sync),
             Body::NodeInfo(_) => self.out.tell(service(Service::Votequorum, body)),
             Body::Quorate(message) => self.out.tell(service(Service::Quorate, message)),
             Body::CpgMcast(mcast) => {
@@ -224,13 +231,14 @@ impl Local {
             self.outbox.application.start_over();
         }
         let sync = Sync::new(ring, members);
+        self.synced_by = None;
         self.say(SYNC, &sync.opening().encode());
         self.sync = Some(sync);
     }
 
-    fn advance_sync(&mut self, from: NodeId, body: &Body) {
+    fn advance_sync(&mut self, frame: &Multicast, body: &Body) {
         let Some(sync) = &mut self.sync else { return };
-        match sync.handle(from, body) {
+        match sync.handle(frame.from, body) {
             Step::Wait => {}
             Step::Stage { service, last } => {
                 tracing::trace!(stage = sync.stage(), "sync");
@@ -247,6 +255,7 @@ impl Local {
             }
             Step::Done => {
                 self.assemblies.sync_done();
+                self.synced_by = Some(frame.seq);
                 self.out.tell(Event::Synced(self.ring.id));
             }
         }
@@ -255,6 +264,16 @@ impl Local {
     /// Queues a message of the sync.
     fn say(&mut self, group: &[u8], body: &Bytes) {
         self.outbox.control.push(packing::prefix(group), body.clone(), Guarantee::Agreed);
+    }
+
+    /// Queues a message to the other quorate nodes, in the order of the ring that stands.
+    pub(super) fn say_quorate(&mut self, message: Bytes) {
+        self.say(QUORATE, &message);
+    }
+
+    /// Whether every member is known to have received all of the sync.
+    pub(super) fn synced_everywhere(&self) -> bool {
+        self.synced_by.is_some_and(|seq| seq.at_or_before(self.ring.safe))
     }
 
     pub(super) fn synced(&self) -> bool {
@@ -331,7 +350,7 @@ impl Local {
     /// See [`super::Totem::fingerprint`]. Counters say how a state was come to, not which one it is.
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
         let Self { me, config: _, listed: _, ring, attempted, heard, durable, wanted, .. } = self;
-        let Self { outbox, assemblies, sync, sync_messages, out, entropy: _, drawn, .. } = self;
+        let Self { outbox, assemblies, sync, synced_by: _, sync_messages, out, entropy: _, drawn, .. } = self;
         let Outputs { transmits, events, unread, stats: _ } = out;
         (me, ring, attempted, heard, durable, wanted).hash(state);
         (outbox, assemblies, sync, sync_messages, drawn).hash(state);

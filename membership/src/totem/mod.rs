@@ -375,6 +375,16 @@ impl Totem {
         }
     }
 
+    /// Whether this node's record is not that of its earlier lives ([`Stored::lost`]), as far as is durable.
+    pub fn record_lost(&self) -> bool {
+        self.local.durable.lost
+    }
+
+    /// What a lost record held has been made good by others: from the next start on, nothing is known of the loss.
+    pub fn recovered(&mut self) {
+        self.local.wanted.lost = false;
+    }
+
     /// The record is durable.
     pub fn handle_stored(&mut self, _now: Time, stored: Stored) {
         self.local.durable = stored;
@@ -418,6 +428,19 @@ impl Totem {
             operational.nudge(local);
         }
         Ok(())
+    }
+
+    /// Queues a message to the other quorate nodes ([`Service::Quorate`]) at its place in the order of the ring that
+    /// stands; whether it was queued. No other ring will carry it: a new one drops what was not sent.
+    pub fn say(&mut self, message: Bytes) -> bool {
+        match &mut self.state {
+            State::Operational(operational) if self.local.synced() => {
+                self.local.say_quorate(message);
+                operational.nudge(&mut self.local);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Sets what this node says in the stage of `service` of every sync from now on. Called while handling
@@ -530,6 +553,25 @@ impl Totem {
     /// The installed ring's members, ascending; none before the first.
     pub fn members(&self) -> &BTreeSet<NodeId> {
         &self.local.ring.members
+    }
+
+    /// When this node last accepted a token of a ring that it had installed; `None`: never since it started. Until then, at
+    /// least, every other member of that ring could count on this node.
+    pub fn token_at(&self) -> Option<Time> {
+        self.local.token_at
+    }
+
+    /// A moment after which every member of the installed ring had its token, and so was in it: just before the first
+    /// transmission of the last token that has since gone all the way round. `None` while this node has no ring that
+    /// stands, or not every member is known to have received the whole of the sync. A lease begins here: neither a
+    /// token's receipt nor its retransmission says anything of the others.
+    pub fn whole_since(&self) -> Option<Time> {
+        match &self.state {
+            State::Operational(operational) if self.local.synced_everywhere() => {
+                operational.rotation.whole_since()
+            }
+            _ => None,
+        }
     }
 
     /// The counters.

@@ -71,7 +71,7 @@ impl Disk {
     /// As a real store has it: who has no record goes on from the wall clock.
     fn load(&self, now: Micros) -> Stored {
         const EPOCH_MS: u64 = 1_700_000_000_000;
-        self.stored.unwrap_or(Stored { ring_seq: EPOCH_MS + now / 1000, boots: 0 })
+        self.stored.unwrap_or(Stored { ring_seq: EPOCH_MS + now / 1000, boots: 0, lost: true })
     }
 }
 
@@ -157,7 +157,7 @@ impl Host {
         }
         config.totem = scenario.totem();
         config.quorum.expected_votes = Some(scenario.nodes);
-        let stored = Stored { ring_seq: scenario.world.ring_seq, boots: 0 };
+        let stored = Stored { ring_seq: scenario.world.ring_seq, ..Stored::default() };
         Self {
             id,
             config,
