@@ -3,6 +3,7 @@
 mod cat;
 mod completions;
 mod config;
+mod dc;
 mod decode;
 mod demo;
 mod model;
@@ -39,6 +40,8 @@ enum Command {
     Node(node::NodeArgs),
     Status(status::StatusArgs),
     Cat(cat::CatArgs),
+    /// Tell the designated controller what to do
+    Dc(dc::DcArgs),
     Demo(demo::DemoArgs),
     /// Look at a configuration
     Config(config::ConfigArgs),
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Command::Node(args) => node::run(args),
         Command::Status(args) => status::run(&args),
         Command::Cat(args) => cat::run(&args),
+        Command::Dc(args) => dc::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Config(args) => config::run(args).map(|()| ExitCode::SUCCESS).map_err(Failure::from),
         Command::Decode(args) => match decode::run(args) {

@@ -1,6 +1,7 @@
 //! What a member says of itself, and who of them is elected.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use quorate_membership::NodeId;
 
 use crate::Term;
 use crate::codec::{self, DecodeError};
+use crate::message::Message;
 
 /// What a member says of itself, once a ring, in the sync stage. The greatest is elected.
 ///
@@ -23,7 +25,7 @@ pub struct Candidacy {
     /// ring with another DC. Of several such incumbents, which a healed partition brings together, the latest one
     /// stays in office: an earlier one was superseded behind its back.
     pub tenure: Option<Term>,
-    /// How much the operator wants it; the higher wins. Default 0.
+    /// How much the operator wants it; the higher wins, 0 is never elected.
     pub priority: u32,
     /// What it can do as a DC ([`Candidacy::FEATURES`] of its build); the lower wins, so that every member
     /// understands the DC while a cluster is upgraded node by node.
@@ -41,16 +43,23 @@ pub struct Candidacy {
     pub known: Option<Term>,
     /// Its name, as it is shown to operators.
     pub name: String,
+    /// Its record was lost, and with it what it may have had a part in: it has no say in a tenure
+    /// ([`Stored::lost`](quorate_membership::Stored::lost)).
+    pub lost: bool,
+    /// How long it had been up when it said this: it remembers that much.
+    pub up: Duration,
+    /// How long before that it had last had a token of an earlier ring, in this life or another.
+    pub idle: Duration,
+    /// How long a DC of another ring has to wait for the lease of one with its configuration
+    /// ([`LeaseRule::outlasted_by`](crate::LeaseRule::outlasted_by)).
+    pub wait: Duration,
+    /// How long a cluster that starts is to wait for those who are missing, if this member is the one to be elected.
+    pub patience: Duration,
 }
 
-/// The messages of quorate nodes to each other. The variants' order is their number on the wire.
+/// As bytes.
 #[derive(Encode, Decode)]
-enum Message {
-    Candidacy(Wire),
-}
-
-#[derive(Encode, Decode)]
-struct Wire {
+pub(crate) struct Wire {
     version: u16,
     node: u32,
     tenure: Option<WireTerm>,
@@ -59,12 +68,18 @@ struct Wire {
     since: u64,
     known: Option<WireTerm>,
     name: String,
+    lost: bool,
+    /// Lengths of time are in microseconds.
+    up: u64,
+    idle: u64,
+    wait: u64,
+    patience: u64,
     /// What later versions have to say; empty in version 1.
     extension: Vec<u8>,
 }
 
 #[derive(Encode, Decode)]
-struct WireTerm {
+pub(crate) struct WireTerm {
     ring_seq: u64,
     hand_over: u32,
     node: u32,
@@ -91,6 +106,11 @@ impl Candidacy {
             since: self.since.0,
             known: self.known.map(WireTerm::from),
             name: self.name.clone(),
+            lost: self.lost,
+            up: micros(self.up),
+            idle: micros(self.idle),
+            wait: micros(self.wait),
+            patience: micros(self.patience),
             extension: Vec::new(),
         }))
     }
@@ -101,7 +121,14 @@ impl Candidacy {
     /// If it is malformed, or says what cannot be true: that it is somebody else, that it held another's office, that
     /// it does not know its own term, or a name that cannot be shown.
     pub fn decode(from: NodeId, bytes: &[u8]) -> Result<Self, DecodeError> {
-        let Message::Candidacy(wire) = codec::decode::<Message, { Self::MAX }>(bytes)?;
+        match Message::decode(bytes)? {
+            Message::Candidacy(wire) => Self::read(from, wire),
+            _ => Err(DecodeError::Impossible("another message in place of a candidacy")),
+        }
+    }
+
+    /// See [`Candidacy::decode`].
+    pub(crate) fn read(from: NodeId, wire: Wire) -> Result<Self, DecodeError> {
         let tenure = wire.tenure.map(Term::try_from).transpose()?;
         let known = wire.known.map(Term::try_from).transpose()?;
         let claims = [
@@ -111,6 +138,7 @@ impl Candidacy {
             (tenure.is_none_or(|term| term.node == from), "somebody else's term of office"),
             (tenure <= known, "a tenure above the highest term known"),
             (Self::can_be_shown(&wire.name), "a name that cannot be shown"),
+            (wire.idle <= wire.up, "a token from before its start"),
         ];
         if let Some((_, claim)) = claims.iter().find(|(plausible, _)| !plausible) {
             return Err(DecodeError::Impossible(claim));
@@ -123,6 +151,11 @@ impl Candidacy {
             node: Reverse(from),
             known,
             name: wire.name,
+            lost: wire.lost,
+            up: Duration::from_micros(wire.up),
+            idle: Duration::from_micros(wire.idle),
+            wait: Duration::from_micros(wire.wait),
+            patience: Duration::from_micros(wire.patience),
         })
     }
 
@@ -131,6 +164,10 @@ impl Candidacy {
     pub(crate) fn can_be_shown(name: &str) -> bool {
         !name.is_empty() && name.len() <= Self::MAX_NAME && !name.chars().any(char::is_control)
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl From<Term> for WireTerm {
@@ -171,6 +208,11 @@ mod tests {
             node: Reverse(id(node)),
             known: None,
             name: format!("node{node}"),
+            lost: false,
+            up: Duration::ZERO,
+            idle: Duration::ZERO,
+            wait: Duration::ZERO,
+            patience: Duration::ZERO,
         }
     }
 
@@ -232,6 +274,11 @@ mod tests {
             node: Reverse(id(2)),
             known: Some(term(8, 2)),
             name: "n2".into(),
+            lost: true,
+            up: Duration::from_micros(0x504),
+            idle: Duration::from_micros(0x403),
+            wait: Duration::from_micros(0x302),
+            patience: Duration::from_micros(0x201),
         };
         let golden: &[u8] = &[
             0, 0, 0, 0, // a candidacy
@@ -243,6 +290,11 @@ mod tests {
             4, 0, 0, 0, 0, 0, 0, 0, // since
             1, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, // known
             2, 0, 0, 0, 0, 0, 0, 0, b'n', b'2', // name
+            1,    // its record was lost
+            4, 5, 0, 0, 0, 0, 0, 0, // up
+            3, 4, 0, 0, 0, 0, 0, 0, // idle
+            2, 3, 0, 0, 0, 0, 0, 0, // wait
+            1, 2, 0, 0, 0, 0, 0, 0, // patience
             0, 0, 0, 0, 0, 0, 0, 0, // extension
         ];
         assert_eq!(said.encode(), golden);

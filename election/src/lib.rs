@@ -64,19 +64,26 @@
 mod candidacy;
 mod codec;
 #[cfg(feature = "tokio")]
+mod dc;
+#[cfg(feature = "tokio")]
 mod driver;
 mod election;
+mod lease;
 #[cfg(feature = "tokio")]
 mod member;
+mod message;
 pub mod quorum;
 mod status;
 
 pub use candidacy::Candidacy;
 pub use codec::DecodeError;
 #[cfg(feature = "tokio")]
+pub use dc::{Dc, Guard, Revoked};
+#[cfg(feature = "tokio")]
 pub use driver::spawn;
-pub use election::{Election, Outcome, Say};
+pub use election::{Election, Outcome, ReleaseError, Say};
+pub use lease::LeaseRule;
 #[cfg(feature = "tokio")]
 pub use member::{Event, Member};
 pub use quorum::{Inquorate, Quorum, Verdict};
-pub use status::{NodeStatus, Status, Term};
+pub use status::{Lease, NodeStatus, Status, Term, Vacancy};

@@ -5,12 +5,11 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use quorate_election::{Event, Status};
+use quorate_election::{Dc, Event};
 use quorate_membership::config::TotemConfig;
 use quorate_membership::driver::{Events, Node};
 use quorate_membership::{NodeId, Seq, Totem};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use crate::columns::Columns;
 use crate::engine::core::Summary;
@@ -150,8 +149,8 @@ pub struct Host {
     pub node: Node,
     /// What it sees.
     pub events: Events<Event>,
-    /// The latest status, for those who only want that.
-    pub latest: watch::Receiver<Status>,
+    /// Whether it may act as DC; and the latest status, for those who only want that.
+    pub dc: Dc,
 }
 
 impl Scenario {

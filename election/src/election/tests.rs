@@ -49,10 +49,11 @@ impl World {
         let nodes = (1..).zip(votes).map(|(n, &votes_of_one)| {
             let mut config = Config::new(id(n));
             config.quorum.votes = votes_of_one;
+            config.dc.deadtime = Duration::ZERO;
             config.quorum.expected_votes = Some(votes.iter().sum());
             let election = Election::new(&config);
             let node =
-                Node { config, priority: 0, features: 1, corosync: false, election, ring: None, ring_seq: 0 };
+                Node { config, priority: 1, features: 1, corosync: false, election, ring: None, ring_seq: 0 };
             (id(n), node)
         });
         Self { nodes: nodes.collect(), highest: None }
@@ -250,8 +251,8 @@ fn a_restarted_dc_does_not_return_to_office() {
 #[test]
 fn the_operators_priority_decides_when_there_is_no_incumbent() {
     let mut world = World::new(3);
-    world.prefer(2, 1);
-    world.prefer(3, 2);
+    world.prefer(2, 2);
+    world.prefer(3, 3);
     assert_eq!(dc(&world.ring(&[1, 2, 3])), 3);
     assert_eq!(dc(&world.ring(&[1, 2])), 2);
 }
@@ -311,7 +312,7 @@ fn the_latest_dc_stays_when_the_superseded_one_never_noticed() {
 #[test]
 fn two_halves_without_quorum_show_a_dc_each_and_heal_under_the_last_quorate_one() {
     let mut world = World::new(4);
-    world.prefer(3, 1);
+    world.prefer(3, 2);
     assert_eq!(dc(&world.ring(&[1, 2, 4])), 1);
     assert_eq!(dc(&world.ring(&[1, 2, 3, 4])), 1);
     let (left, right) = (world.ring(&[1, 2]), world.ring(&[3, 4]));

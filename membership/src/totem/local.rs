@@ -266,9 +266,10 @@ impl Local {
         self.outbox.control.push(packing::prefix(group), body.clone(), Guarantee::Agreed);
     }
 
-    /// Queues a message to the other quorate nodes, in the order of the ring that stands.
+    /// Queues a message to the other quorate nodes, in the order of the ring that stands. It is a safe one: nobody acts on
+    /// it before all have it, and whoever has it delivers it before any other ring.
     pub(super) fn say_quorate(&mut self, message: Bytes) {
-        self.say(QUORATE, &message);
+        self.outbox.control.push(packing::prefix(QUORATE), message, Guarantee::Safe);
     }
 
     /// Whether every member is known to have received all of the sync.

@@ -545,6 +545,11 @@ impl Totem {
         Self::QUEUE.saturating_sub(self.local.outbox.application.bytes())
     }
 
+    /// This node's id.
+    pub fn me(&self) -> NodeId {
+        self.local.me
+    }
+
     /// The installed ring, `None` before the first.
     pub fn ring(&self) -> Option<RingId> {
         (!self.local.ring.members.is_empty()).then_some(self.local.ring.id)

@@ -294,13 +294,13 @@ impl Home {
         let (store, stored) = Store::in_memory(&self.disk);
         let clock = Clock::tokio();
         let member = ElectionMember::new(&self.config, stored, rng.random(), clock.now())?;
-        let latest = member.watch();
+        let dc = member.dc(clock.clone());
         let observed = Observed::new(member, life, began_at, self.log);
         let (node, events) = driver::run(observed, transport, store, clock);
         if let Some(load) = self.load {
             tokio::spawn(send(load, node.clone(), rng));
         }
-        service(Host { id, node: node.clone(), events, latest }).await?;
+        service(Host { id, node: node.clone(), events, dc }).await?;
         // The handle keeps the node going.
         let _node = node;
         pending().await
