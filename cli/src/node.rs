@@ -13,7 +13,7 @@ use quorate_membership::transport::Udp;
 use quorate_membership::{Cause, Config, Event, Events, MulticastError, Node};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use crate::Failure;

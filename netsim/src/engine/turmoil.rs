@@ -55,7 +55,7 @@ pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
                 | Fault::Heal
         )
     });
-    let World { latency, loss, disk, receive_buffer: _, node_list: _, ring_seq } = scenario.world;
+    let World { latency, loss, disk, ring_seq, .. } = scenario.world;
     let beyond = match fault {
         Some(fault) => fault.to_string(),
         None if latency < TICK || latency.subsec_micros() % 1000 != 0 => {
@@ -256,6 +256,7 @@ fn config(scenario: &Scenario, id: NodeId, addresses: &BTreeMap<NodeId, IpAddr>)
     }
     config.network.bind = addresses[&id];
     config.totem = scenario.totem();
+    config.dc = scenario.dc();
     config.quorum.expected_votes = Some(scenario.nodes);
     config
 }

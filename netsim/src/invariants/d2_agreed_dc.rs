@@ -1,4 +1,5 @@
-//! D2: when a ring is settled, each of its members names a DC, and they name the same, with the same term.
+//! D2: when a ring is settled, each of its members names a DC, or says why there is none; and they name the same, with the
+//! same term, or say the same. So they do after each hand-over.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +15,13 @@ pub(super) fn check(history: &History) -> Result<(), Violation> {
             match &record.what {
                 What::Status(status) if status.settled => {
                     owed = None;
-                    let Some(dc) = status.dc else {
+                    if status.dc.is_none() && status.vacant.is_none() {
                         let what = format!("{life} names no dc in {:?}, which is settled", status.ring);
                         return violated("D2", record.at, what);
-                    };
-                    let named = (dc, status.term);
-                    let (first, theirs) = *dcs.entry(status.ring).or_insert((life, named));
+                    }
+                    let named = (status.dc, status.term, &status.vacant);
+                    let point = (status.ring, status.term.map(|term| term.hand_over));
+                    let (first, theirs) = *dcs.entry(point).or_insert((life, named));
                     if theirs != named {
                         let what =
                             format!("{life} names {named:?} in {:?}, and {first} {theirs:?}", status.ring);
@@ -46,7 +48,9 @@ pub(super) fn check(history: &History) -> Result<(), Violation> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::story::{Story, ring};
+    use quorate_election::{Status, Term, Vacancy};
+
+    use super::super::story::{Story, id, ring};
     use super::*;
 
     #[test]
@@ -55,8 +59,9 @@ mod tests {
         story.settle(1);
         story.settle(2);
         story.is_right(check);
-        story.settle_as(3, |status| status.term = None);
-        story.is_wrong(check, "3#1 names (1, None)");
+        let other = Some(Term { ring_seq: 5, hand_over: 0, node: id(1) });
+        story.settle_as(3, |status| status.term = other);
+        story.is_wrong(check, "3#1 names (Some(1), Some(Term { ring_seq: 5");
     }
 
     #[test]
@@ -64,6 +69,13 @@ mod tests {
         let mut story = Story::ring(2);
         story.settle_as(1, |status| status.dc = None);
         story.is_wrong(check, "1#1 names no dc in Some(1.4), which is settled");
+        let vacant = |status: &mut Status| {
+            (status.dc, status.term, status.vacant) = (None, None, Some(Vacancy::NoCandidate));
+        };
+        let mut story = Story::ring(2);
+        story.settle_as(1, vacant);
+        story.settle_as(2, vacant);
+        story.is_right(check);
         let mut story = Story::ring(2);
         story.record(2, What::Synced(ring("1.4")));
         story.is_wrong(check, "2#1 in 1.4 is settled and names nobody");

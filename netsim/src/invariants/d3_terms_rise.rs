@@ -16,6 +16,9 @@ pub(super) fn check(history: &History) -> Result<(), Violation> {
             if status.quorate && status.dc.is_some() {
                 return wrong("a dc with quorum and without a term".to_owned());
             }
+            if status.quorate && status.vacant.is_none() {
+                return wrong("neither a term with quorum nor a reason".to_owned());
+            }
             continue;
         };
         if !status.quorate {

@@ -6,12 +6,12 @@
 //! | T1 to T8 | the token |
 //! | M1 to M9 | who is a member of what |
 //! | Q1, Q2, Q3, Q5 | who has quorum |
-//! | D1 to D3, D7 | who is the DC |
+//! | D1 to D7 | who is the DC, and who may act |
 //! | H1 to H3, H5 to H7 | no node panics, swells, toils, falls asleep, forgets, or goes on after its end |
 //! | L1 to L6 | what is reached once all is well: the core engine looks at that |
 //!
-//! H4, that the same seed is the same run, is for whoever runs it twice. Q4, Q6 and D4 to D6 are about options that
-//! members may have (two_node, wait_for_all) and about leases: there are none yet, so there is nothing to look at.
+//! H4, that the same seed is the same run, is for whoever runs it twice. Q4 and Q6 are about options that members may have
+//! (two_node, wait_for_all): there are none yet, so there is nothing to look at.
 //!
 //! Each is a function from a [`History`] to a verdict, or looks at it line by line while the run goes on, and knows nothing
 //! of how the history came about.
@@ -20,6 +20,9 @@ mod cluster;
 mod d1_one_dc;
 mod d2_agreed_dc;
 mod d3_terms_rise;
+mod d4_one_acts;
+mod d5_fenced;
+mod d6_right_to_act;
 mod d7_elections_end;
 mod h1_no_panic;
 mod h2_memory;
@@ -152,9 +155,13 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    /// One of a cluster whose nodes have all this configuration, and this node list.
-    pub(crate) fn new(totem: &TotemConfig, listed: Option<BTreeSet<NodeId>>) -> Self {
-        let properties: [Box<dyn Online>; 21] = [
+    /// One of a cluster whose nodes have all this configuration, which takes clocks to be this wrong at most, and this node
+    /// list.
+    pub(crate) fn new(totem: &TotemConfig, rate_error: u32, listed: Option<BTreeSet<NodeId>>) -> Self {
+        let properties: [Box<dyn Online>; 24] = [
+            Box::new(d4_one_acts::OneActs::new(rate_error)),
+            Box::new(d5_fenced::Fenced::new(rate_error)),
+            Box::new(d6_right_to_act::RightToAct::default()),
             Box::new(m8_transitions::Transitions),
             Box::new(t1_one_token::OneToken::default()),
             Box::new(t2_fields::Fields::default()),

@@ -1,8 +1,10 @@
 //! Q5: a new ring is followed at once by a status that takes quorum back, the end of its sync by the one that says what
-//! now holds, and no message of the ring comes before that. There are no other statuses but the last.
+//! now holds, and no message of the ring comes before that. Other statuses tell of another DC or lease in a settled ring,
+//! and nothing else; and there is a last one.
 
 use std::collections::BTreeMap;
 
+use quorate_election::Status;
 use quorate_membership::RingId;
 
 use super::{Violation, violated};
@@ -18,6 +20,8 @@ struct Told {
     owed: Option<bool>,
     /// No ring is left, and the last event is to come.
     leaves: bool,
+    /// The last status.
+    last: Option<Status>,
 }
 
 impl Told {
@@ -53,10 +57,21 @@ impl Told {
         match self.owed.take() {
             Some(settled) if settled == status.settled && status.ring == self.ring => {
                 self.settled = settled;
+                self.last = Some((**status).clone());
                 Ok(())
             }
             Some(_) => Err("is not the status that is due"),
-            None => Err("is a status for no reason"),
+            None => {
+                let before = self.last.replace((**status).clone());
+                let same_but_for_the_dc = |before: &Status| {
+                    let Status { dc, term, lease, vacant, .. } = (**status).clone();
+                    **status == Status { dc, term, lease, vacant, ..before.clone() } && **status != *before
+                };
+                match before.filter(|before| before.settled && same_but_for_the_dc(before)) {
+                    Some(_) => Ok(()),
+                    None => Err("is a status for no reason"),
+                }
+            }
         }
     }
 }

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_election::{Event, Member as ElectionMember, Status};
+use quorate_election::{Event, Member as ElectionMember, Status, Term};
 use quorate_membership::config::Member;
 use quorate_membership::driver::Core;
 use quorate_membership::wire::{self, Message};
 use quorate_membership::{
     Config, Destination, Event as RingEvent, Group, Guarantee, MulticastError, NodeId, Origin, Phase, RingId,
-    Seq, Stored, Transmit,
+    Seq, Stored, Time, Transmit,
 };
 use rand::{Rng, RngCore};
 use rand_chacha::ChaCha8Rng;
@@ -99,6 +99,10 @@ pub(super) struct Living {
     /// Of its own messages.
     pub(super) delivered: u64,
     pub(super) status: Option<Status>,
+    /// Its lease as it was last seen: the term, and until when by its own clock.
+    pub(super) lease: Option<(Term, Time)>,
+    /// What its application draws that acts as DC.
+    pub(super) whims: ChaCha8Rng,
     pub(super) rng: ChaCha8Rng,
     seen: Seen,
     /// What it holds is to be written down.
@@ -156,6 +160,7 @@ impl Host {
             config.nodes = (1..=scenario.nodes).filter_map(NodeId::new).map(member).collect();
         }
         config.totem = scenario.totem();
+        config.dc = scenario.dc();
         config.quorum.expected_votes = Some(scenario.nodes);
         let stored = Stored { ring_seq: scenario.world.ring_seq, ..Stored::default() };
         Self {
@@ -198,7 +203,7 @@ impl Living {
         true
     }
 
-    fn show(&self, now: Micros) -> quorate_membership::Time {
+    pub(super) fn show(&self, now: Micros) -> Time {
         self.clock.show(now)
     }
 }
@@ -235,6 +240,8 @@ impl Engine<'_> {
             accepted: 0,
             delivered: 0,
             status: None,
+            lease: None,
+            whims: stream(seed, 1 << 62 | u64::from(host.id.get()) << 31 | u64::from(start)),
             rng,
             seen,
             weigh: false,
@@ -243,11 +250,13 @@ impl Engine<'_> {
         if self.scenario.load.is_some() {
             self.schedule(now, Happening::Load(index, start));
         }
+        self.schedule(now, Happening::Act(index, start));
         self.settle(index);
     }
 
     /// Whether it was up.
     pub(super) fn crash(&mut self, index: usize) -> bool {
+        self.drop_lease(index);
         match self.hosts[index].living.take() {
             Some(living) => self.record(living.life, What::Crashed),
             None => return false,
@@ -442,6 +451,7 @@ impl Engine<'_> {
                 break;
             }
         }
+        self.note_lease(index);
         self.weigh(index, sent, told);
         self.set_timer(index);
     }
