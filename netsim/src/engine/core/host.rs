@@ -99,6 +99,8 @@ pub(super) struct Living {
     /// Of its own messages.
     pub(super) delivered: u64,
     pub(super) status: Option<Status>,
+    /// It was told to leave, which a DC does when it has been relieved.
+    pub(super) leaves: bool,
     /// Its lease as it was last seen: the term, and until when by its own clock.
     pub(super) lease: Option<(Term, Time)>,
     /// What its application draws that acts as DC.
@@ -240,6 +242,7 @@ impl Engine<'_> {
             accepted: 0,
             delivered: 0,
             status: None,
+            leaves: false,
             lease: None,
             whims: stream(seed, 1 << 62 | u64::from(host.id.get()) << 31 | u64::from(start)),
             rng,
@@ -267,6 +270,7 @@ impl Engine<'_> {
     pub(super) fn leave(&mut self, index: usize) {
         let now = self.now;
         if let Some(living) = &mut self.hosts[index].living {
+            living.leaves = true;
             living.member.leave(living.clock.show(now));
             self.after(index, None);
         }

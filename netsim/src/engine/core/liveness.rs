@@ -102,7 +102,8 @@ pub(super) enum Next {
 
 impl Liveness {
     pub(super) fn begin(now: Micros, hosts: &[Host], scenario: &Scenario) -> Self {
-        let up = |host: &&Host| host.living.as_ref().is_some_and(|living| phase(living) != Phase::Left);
+        let stays = |living: &Living| !living.leaves && phase(living) != Phase::Left;
+        let up = |host: &&Host| host.living.as_ref().is_some_and(stays);
         let core: BTreeSet<NodeId> = hosts.iter().filter(up).map(|host| host.id).collect();
         let totem = &scenario.totem;
         let n = core.len() as u64;
