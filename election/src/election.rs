@@ -434,7 +434,7 @@ impl Election {
         self.lost &= !recovered;
         let vacant = match elected {
             _ if !quorate => None,
-            _ if !has_memory && !Mutant::LostRecordVotes.is_active() => Some(Vacancy::RecordsLost(forgetful)),
+            _ if !has_memory => Some(Vacancy::RecordsLost(forgetful)),
             None => Some(Vacancy::NoCandidate),
             Some(elected) if known.is_none() && !everybody && !elected.patience.is_zero() => {
                 Some(Vacancy::Starting { next: elected.node.0 })

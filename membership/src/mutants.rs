@@ -244,8 +244,6 @@ mutants! {
     TermNotPersisted = "-",
     /// A DC goes on in a ring without quorum.
     DcKeptWithoutQuorum = "-",
-    /// A node whose record is lost has its say in who acts.
-    LostRecordVotes = "-",
 }
 
 impl fmt::Display for Mutant {

@@ -27,10 +27,10 @@ impl Online for RightToAct {
             }
             return Ok(());
         };
-        let (_, status, leaves) = match &record.what {
-            What::Started => self.told.entry(life.node).insert_entry((life, None, false)).into_mut(),
-            _ => self.told.entry(life.node).or_insert((life, None, false)),
-        };
+        if let What::Started = &record.what {
+            self.told.remove(&life.node);
+        }
+        let (_, status, leaves) = self.told.entry(life.node).or_insert((life, None, false));
         let term = match &record.what {
             What::Status(told) => {
                 *status = Some((**told).clone());
