@@ -4,6 +4,7 @@ mod cases;
 mod cat;
 mod completions;
 mod config;
+mod dc;
 mod decode;
 mod demo;
 mod model;
@@ -42,6 +43,8 @@ enum Command {
     Status(status::StatusArgs),
     Quorum(quorum::QuorumArgs),
     Cat(cat::CatArgs),
+    /// Tell the designated controller what to do
+    Dc(dc::DcArgs),
     Demo(demo::DemoArgs),
     /// Look at a configuration
     Config(config::ConfigArgs),
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Quorum(args) => quorum::run(&args),
         Command::Cat(args) => cat::run(&args),
+        Command::Dc(args) => dc::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Config(args) => config::run(args).map(|()| ExitCode::SUCCESS).map_err(Failure::from),
         Command::Decode(args) => match decode::run(args) {

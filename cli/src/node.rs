@@ -8,13 +8,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_election::{Status, spawn};
+use quorate_election::{Dc, Status, spawn};
 use quorate_membership::config::Loaded;
 use quorate_membership::transport::Udp;
 use quorate_membership::{Cause, Config, Event, Events, Group, GroupError, MulticastError, Node};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use crate::Failure;
@@ -22,11 +22,14 @@ use crate::config::Source;
 use crate::socket::address::{self, Claim};
 use crate::socket::clients::{ClientId, Clients};
 use crate::socket::json;
-use crate::socket::server::{self, Front, Outgoing, What};
+use crate::socket::server::{self, Asked, Front, Outgoing, Question, What};
 
 /// Messages of clients between the socket and the ring. Few, since each may have a mebibyte: what finds no place here
 /// waits in the client's socket.
 const OUTGOING: usize = 16;
+
+/// How long a hand-over may take: a rotation or two, where a ring stands.
+const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// How long a node that has left waits for clients to read the reason.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -85,7 +88,7 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
         listener.map_err(|error| Failure::new(format!("cannot listen at {}: {error}", path.display())))?;
     let mut signals = Signals::new()?;
     let state_dir = args.state_dir.map_or_else(default_state_dir, Ok)?;
-    let (node, events, status) = start(config.clone(), &state_dir).await?;
+    let (node, events, dc) = start(config.clone(), &state_dir).await?;
 
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -115,8 +118,8 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
                 let node = node.clone();
                 tokio::spawn(async move { node.leave().await });
             }
-            Some(reply) = questions.recv() => {
-                tokio::spawn(answer(node.clone(), config.clone(), status.clone(), reply));
+            Some(question) = questions.recv() => {
+                tokio::spawn(answer(node.clone(), config.clone(), dc.clone(), question));
             }
         }
     };
@@ -137,7 +140,7 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
 async fn start(
     config: Config,
     state_dir: &Path,
-) -> Result<(Node, Events<quorate_election::Event>, watch::Receiver<Status>), Failure> {
+) -> Result<(Node, Events<quorate_election::Event>, Dc), Failure> {
     let transport = Udp::bind(&config).map_err(|error| Failure::new(error.to_string()))?;
     spawn(config, transport, state_dir).await.map_err(|error| Failure::new(error.to_string()))
 }
@@ -212,17 +215,39 @@ async fn watch_ring(mut events: Events<quorate_election::Event>, front: Arc<Fron
     cause
 }
 
-async fn answer(
-    node: Node,
-    config: Config,
-    status: watch::Receiver<Status>,
-    reply: oneshot::Sender<Vec<u8>>,
-) {
-    let stats = node.stats().await;
-    let status = status.borrow().clone();
-    let text = status.text(&now(), env!("CARGO_PKG_VERSION"));
+async fn answer(node: Node, config: Config, dc: Dc, Question { wish, reply }: Question) {
+    let line = match wish {
+        Asked::Status => {
+            let stats = node.stats().await;
+            let status = dc.status().borrow().clone();
+            let text = status.text(&now(), env!("CARGO_PKG_VERSION"));
+            json::status_answer(config.node, &config.name, &text, &status, &stats)
+        }
+        Asked::Release => released(&dc).await,
+    };
     // The client may have gone.
-    let _ = reply.send(json::status_answer(config.node, &config.name, &text, &status, &stats));
+    let _ = reply.send(line);
+}
+
+/// Gives up the role of DC, and answers when another member has it.
+async fn released(dc: &Dc) -> Vec<u8> {
+    let mut status = dc.status();
+    let term = status.borrow().term;
+    if let Err(error) = dc.release().await {
+        return json::error(&error.to_string());
+    }
+    let next = |status: &Status| status.term.is_some() && status.term != term;
+    let successor = match tokio::time::timeout(HAND_OVER, status.wait_for(next)).await {
+        Ok(Ok(status)) => status.dc,
+        Ok(Err(_)) => return json::error("the node is stopping"),
+        Err(_) => {
+            let wait = HAND_OVER.as_secs();
+            return json::error(&format!(
+                "this node has given up the role, and nobody has it after {wait} s: see `quorate status`"
+            ));
+        }
+    };
+    json::release_answer(successor)
 }
 
 /// As `ctime` writes it.

@@ -1,12 +1,14 @@
 //! What a member says of itself, and who of them is elected.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use quorate_membership::NodeId;
 
 use crate::codec::{self, DecodeError};
+use crate::message::Message;
 use crate::quorum::WireBallot;
 use crate::{Ballot, Term};
 
@@ -24,7 +26,7 @@ pub struct Candidacy {
     /// ring with another DC. Of several such incumbents, which a healed partition brings together, the latest one
     /// stays in office: an earlier one was superseded behind its back.
     pub tenure: Option<Term>,
-    /// How much the operator wants it; the higher wins. Default 0.
+    /// How much the operator wants it; the higher wins, 0 is never elected.
     pub priority: u32,
     /// What it can do as a DC ([`Candidacy::FEATURES`] of its build); the lower wins, so that every member
     /// understands the DC while a cluster is upgraded node by node.
@@ -44,16 +46,23 @@ pub struct Candidacy {
     pub name: String,
     /// What it adds to its node info.
     pub ballot: Ballot,
+    /// Its record was lost, and with it what it may have had a part in: it has no say in a tenure
+    /// ([`Stored::lost`](quorate_membership::Stored::lost)).
+    pub lost: bool,
+    /// How long it had been up when it said this: it remembers that much.
+    pub up: Duration,
+    /// How long before that it had last had a token of an earlier ring, in this life or another.
+    pub idle: Duration,
+    /// How long a DC of another ring has to wait for the lease of one with its configuration
+    /// ([`LeaseRule::outlasted_by`](crate::LeaseRule::outlasted_by)).
+    pub wait: Duration,
+    /// How long a cluster that starts is to wait for those who are missing, if this member is the one to be elected.
+    pub patience: Duration,
 }
 
-/// The messages of quorate nodes to each other. The variants' order is their number on the wire.
+/// As bytes.
 #[derive(Encode, Decode)]
-enum Message {
-    Candidacy(Wire),
-}
-
-#[derive(Encode, Decode)]
-struct Wire {
+pub(crate) struct Wire {
     version: u16,
     node: u32,
     tenure: Option<WireTerm>,
@@ -63,12 +72,18 @@ struct Wire {
     known: Option<WireTerm>,
     name: String,
     ballot: WireBallot,
+    lost: bool,
+    /// Lengths of time are in microseconds.
+    up: u64,
+    idle: u64,
+    wait: u64,
+    patience: u64,
     /// What later versions have to say; empty in version 1.
     extension: Vec<u8>,
 }
 
 #[derive(Encode, Decode)]
-struct WireTerm {
+pub(crate) struct WireTerm {
     ring_seq: u64,
     hand_over: u32,
     node: u32,
@@ -96,6 +111,11 @@ impl Candidacy {
             known: self.known.map(WireTerm::from),
             name: self.name.clone(),
             ballot: WireBallot::from(&self.ballot),
+            lost: self.lost,
+            up: micros(self.up),
+            idle: micros(self.idle),
+            wait: micros(self.wait),
+            patience: micros(self.patience),
             extension: Vec::new(),
         }))
     }
@@ -106,7 +126,14 @@ impl Candidacy {
     /// If it is malformed, or says what cannot be true: that it is somebody else, that it held another's office, that
     /// it does not know its own term, or a name that cannot be shown.
     pub fn decode(from: NodeId, bytes: &[u8]) -> Result<Self, DecodeError> {
-        let Message::Candidacy(wire) = codec::decode::<Message, { Self::MAX }>(bytes)?;
+        match Message::decode(bytes)? {
+            Message::Candidacy(wire) => Self::read(from, wire),
+            _ => Err(DecodeError::Impossible("another message in place of a candidacy")),
+        }
+    }
+
+    /// See [`Candidacy::decode`].
+    pub(crate) fn read(from: NodeId, wire: Wire) -> Result<Self, DecodeError> {
         let tenure = wire.tenure.map(Term::try_from).transpose()?;
         let known = wire.known.map(Term::try_from).transpose()?;
         let claims = [
@@ -116,6 +143,7 @@ impl Candidacy {
             (tenure.is_none_or(|term| term.node == from), "somebody else's term of office"),
             (tenure <= known, "a tenure above the highest term known"),
             (Self::can_be_shown(&wire.name), "a name that cannot be shown"),
+            (wire.idle <= wire.up, "a token from before its start"),
         ];
         if let Some((_, claim)) = claims.iter().find(|(plausible, _)| !plausible) {
             return Err(DecodeError::Impossible(claim));
@@ -129,6 +157,11 @@ impl Candidacy {
             known,
             name: wire.name,
             ballot: Ballot::try_from(wire.ballot)?,
+            lost: wire.lost,
+            up: Duration::from_micros(wire.up),
+            idle: Duration::from_micros(wire.idle),
+            wait: Duration::from_micros(wire.wait),
+            patience: Duration::from_micros(wire.patience),
         })
     }
 
@@ -137,6 +170,10 @@ impl Candidacy {
     pub(crate) fn can_be_shown(name: &str) -> bool {
         !name.is_empty() && name.len() <= Self::MAX_NAME && !name.chars().any(char::is_control)
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl From<Term> for WireTerm {
@@ -182,6 +219,11 @@ mod tests {
             known: None,
             name: format!("node{node}"),
             ballot: Ballot::default(),
+            lost: false,
+            up: Duration::ZERO,
+            idle: Duration::ZERO,
+            wait: Duration::ZERO,
+            patience: Duration::ZERO,
         }
     }
 
@@ -253,6 +295,11 @@ mod tests {
                 tie: Some(Tie { ring_seq: 8, node: Some(id(1)) }),
                 lost: true,
             },
+            lost: true,
+            up: Duration::from_micros(0x504),
+            idle: Duration::from_micros(0x403),
+            wait: Duration::from_micros(0x302),
+            patience: Duration::from_micros(0x201),
         };
         let golden: &[u8] = &[
             0, 0, 0, 0, // a candidacy
@@ -268,6 +315,11 @@ mod tests {
             0x58, 2, 0, 0, 0, 0, 0, 0, // window
             1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, // list
             1, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, // tie
+            1, // its record was lost
+            4, 5, 0, 0, 0, 0, 0, 0, // up
+            3, 4, 0, 0, 0, 0, 0, 0, // idle
+            2, 3, 0, 0, 0, 0, 0, 0, // wait
+            1, 2, 0, 0, 0, 0, 0, 0, // patience
             0, 0, 0, 0, 0, 0, 0, 0, // extension
         ];
         assert_eq!(said.encode(), golden);

@@ -6,13 +6,12 @@ use std::path::Path;
 use quorate_membership::driver::{self, Clock, Events, Node, SpawnError};
 use quorate_membership::transport::Transport;
 use quorate_membership::{Config, Store};
-use tokio::sync::watch;
 
-use crate::{Event, Member, Status};
+use crate::{Dc, Event, Member};
 
 /// Starts a member that takes part in the election: the record in `state_dir`, the boot-time clock, the system's
-/// randomness. As [`quorate_membership::driver::spawn`], with statuses in the stream of events, and the latest status
-/// beside it for those who want no more than that: it is kept up to date whether or not the events are taken.
+/// randomness. As [`quorate_membership::driver::spawn`], with statuses in the stream of events; and with the role of DC, for
+/// those who act in it or want no more than the latest status, which is kept up to date whether or not the events are taken.
 ///
 /// Has to be called within a tokio runtime with time enabled. Events that are not taken slow the ring down; who does
 /// not want them drops [`Events`], which leaves the node running as long as there is a [`Node`].
@@ -23,7 +22,7 @@ pub async fn spawn(
     config: Config,
     transport: impl Transport,
     state_dir: impl AsRef<Path>,
-) -> Result<(Node, Events<Event>, watch::Receiver<Status>), SpawnError> {
+) -> Result<(Node, Events<Event>, Dc), SpawnError> {
     let state_dir = state_dir.as_ref().to_owned();
     let node = config.node;
     let (store, stored) = tokio::task::spawn_blocking(move || Store::open(state_dir, node))
@@ -33,7 +32,7 @@ pub async fn spawn(
     let entropy = driver::entropy().map_err(SpawnError::Entropy)?;
     let clock = Clock::boot_time();
     let member = Member::new(&config, stored, entropy, clock.now())?;
-    let latest = member.watch();
+    let dc = member.dc(clock.clone());
     let (node, events) = driver::run(member, transport, store, clock);
-    Ok((node.of_process(std::process::id()), events, latest))
+    Ok((node.of_process(std::process::id()), events, dc))
 }

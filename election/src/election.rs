@@ -2,36 +2,54 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use bytes::Bytes;
+use quorate_membership::config::DcConfig;
 use quorate_membership::mutants::Mutant;
 use quorate_membership::wire::body::{Body, NodeInfo, SERVICES};
 use quorate_membership::{Cause, Config, Event, NodeId, Regular, RingId, Service, ServiceMessage, Time};
 use tracing::{info, warn};
 
-use crate::{Candidacy, Inquorate, NodeStatus, Quorum, Status, Term, Verdict};
+use crate::lease::{self, Office, Witness};
+use crate::message::{Message, Release};
+use crate::{Candidacy, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Status, Term, Vacancy, Verdict};
 
 /// One node's view of quorum and DC: a fold over its ring's events.
 ///
 /// A new ring ([`Event::Regular`]) ends all that was: until its members have spoken there is neither quorum nor DC.
 /// Each member says once how many votes it has and what it is. When all have ([`Event::Synced`]), the ring is judged
 /// from exactly that, so that its members, who saw the same messages, come to the same result at the same point of
-/// the order. Nothing is elected between rings' judgements.
+/// the order. Nothing is elected between rings' judgements, but by an ordered message: a DC gives up its role, or the one
+/// that a starting cluster will elect has waited for long enough.
 ///
 /// - Several messages of one member in one ring: the first candidacy counts, and the last node info before the
 ///   judgement, as with corosync. What comes after the judgement does not count.
 /// - A member that says nothing of itself, or what cannot be true, is a voter and never a candidate. One that does not
 ///   say its votes makes the ring inquorate.
-/// - The elected DC's term is the ring's: `(ring seq, 0, DC)`. An incumbent's term rises too, since a ring in
+/// - The elected DC's term is the ring's: `(ring seq, hand-overs, DC)`. An incumbent's term rises too, since a ring in
 ///   between, which only nodes now silent saw settled, might have had another DC. Ring sequence numbers are durable
 ///   before they are used, so terms are as well and need no record of their own.
+/// - What a member has promised by being in a ring does not depend on its record, but on its silence: who has just started
+///   counts for as long as it has been up. Only a lost record, which may let ring sequence numbers fall, takes away its say
+///   until it has been in a ring with a quorum of those who kept theirs, or with everybody.
 #[derive(Clone, Debug)]
 pub struct Election {
     me: NodeId,
     name: String,
-    priority: u32,
+    config: DcConfig,
+    rule: LeaseRule,
     quorum: Quorum,
+    /// The time of the last input.
+    now: Time,
+    /// When this node last had a token of a ring that it had installed.
+    token_at: Option<Time>,
+    /// See [`Candidacy::lost`].
+    lost: bool,
+    /// Its application does not answer.
+    hung: bool,
     /// See [`Candidacy::tenure`].
-    tenure: Option<Term>,
+    tenure: Option<Tenure>,
     /// See [`Candidacy::known`].
     known: Option<Term>,
     /// See [`Candidacy::since`]; `None` before the first ring.
@@ -40,15 +58,24 @@ pub struct Election {
     company: BTreeSet<NodeId>,
     /// What the members of the new ring have said so far; `None` while there is nothing to be said.
     hearing: Option<Hearing>,
+    /// The ring that has been judged.
+    settled: Option<Settled>,
+    /// This node's, if it is DC.
+    office: Option<Office>,
     nodes: BTreeMap<NodeId, Known>,
     status: Status,
 }
 
-/// What follows from an event.
+/// What follows from an input.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Outcome {
     /// What this node has to say in the sync stages of the ring that the event installed.
     pub say: Option<Say>,
+    /// What it has to say at its place in the order of the ring that stands
+    /// ([`Totem::say`](quorate_membership::Totem::say)).
+    pub send: Option<Bytes>,
+    /// The loss of this node's record has been made good ([`Totem::recovered`](quorate_membership::Totem::recovered)).
+    pub recovered: bool,
     /// The new status, whose place in the order is right behind the event.
     pub status: Option<Status>,
 }
@@ -62,12 +89,54 @@ pub struct Say {
     pub candidacy: Candidacy,
 }
 
+/// Why a DC does not give up its role.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// It has none.
+    #[error("this node is not DC of a quorate ring: ask the one that is")]
+    NotDc,
+    /// Nobody could take it.
+    #[error("no other member may be DC: start one, or give one a dc_priority above 0")]
+    NoSuccessor,
+}
+
+/// When this node was DC last.
+#[derive(Clone, Copy, Debug)]
+struct Tenure {
+    term: Term,
+    /// Earlier leases were over then.
+    acts_at: Time,
+}
+
 #[derive(Clone, Debug)]
 struct Hearing {
     ring: RingId,
     members: BTreeSet<NodeId>,
+    entered_at: Time,
+    left: BTreeSet<NodeId>,
     node_infos: BTreeMap<NodeId, NodeInfo>,
     candidacies: BTreeMap<NodeId, Candidacy>,
+}
+
+#[derive(Clone, Debug)]
+struct Settled {
+    ring: RingId,
+    members: BTreeSet<NodeId>,
+    candidacies: BTreeMap<NodeId, Candidacy>,
+    /// Those whose applications hung in this ring.
+    hung: BTreeSet<NodeId>,
+    /// How long a lease is waited for.
+    wait: Duration,
+    /// When it was judged first.
+    at: Time,
+    /// All leases of earlier rings are over.
+    clear_at: Time,
+    /// Members whose votes are quorate remember all of them ([`lease::remembered`]).
+    remembered: bool,
+    /// The latest of this ring, which counts while there is quorum.
+    term: Option<Term>,
+    /// When this node elects itself.
+    elects_at: Option<Time>,
 }
 
 #[derive(Clone, Debug)]
@@ -97,13 +166,20 @@ impl Election {
         let mut election = Self {
             me: config.node,
             name,
-            priority: 0,
+            config: config.dc.clone(),
+            rule: LeaseRule::of(config),
             quorum: Quorum::new(config),
+            now: Time::default(),
+            token_at: None,
+            lost: false,
+            hung: false,
             tenure: None,
             known: None,
             since: None,
             company: BTreeSet::from([config.node]),
             hearing: None,
+            settled: None,
+            office: None,
             nodes,
             status: Status::default(),
         };
@@ -111,59 +187,86 @@ impl Election {
         election
     }
 
-    /// The same node, with this priority as a candidate ([`Candidacy::priority`]; default 0).
+    /// The same node, with this priority as a candidate ([`Candidacy::priority`]) instead of the configuration's.
     #[must_use]
     pub fn with_priority(mut self, priority: u32) -> Self {
-        self.priority = priority;
+        self.config.priority = priority;
         self
     }
 
-    /// The status as of the last event.
+    /// The same node, whose record was lost or not ([`Candidacy::lost`]).
+    #[must_use]
+    pub fn with_record_lost(mut self, lost: bool) -> Self {
+        self.lost = lost;
+        self
+    }
+
+    /// The status as of the last input.
     pub fn status(&self) -> &Status {
         &self.status
     }
 
-    /// Takes the next event of the ring. `now` is the time of the input that brought it.
-    pub fn handle(&mut self, now: Time, event: &Event) -> Outcome {
-        let (say, status) = match event {
-            Event::Regular(regular) => {
-                let (say, status) = self.open(regular);
-                (Some(say), Some(status))
-            }
-            Event::Service(message) if self.hearing.is_some() => {
-                self.hear(message);
-                (None, None)
-            }
-            Event::Service(message) => (None, self.hear_later(message)),
-            Event::Synced(ring) => (None, self.settle(now, *ring)),
-            Event::Left(cause) => {
-                self.hearing = None;
-                (None, Some(self.unsettled(None, &BTreeSet::new(), cause.to_string())))
-            }
-            Event::Transitional(_) | Event::GroupChange(_) | Event::Deliver(_) | Event::Stalled(_) => {
-                (None, None)
-            }
-        };
-        self.outcome(say, status)
+    /// Under which term this node may act as DC, and until when, if nothing more is heard of the ring; `None`: it may not.
+    /// Whoever acts asks just before, with a clock that has just been read: later than that moment it may not either.
+    pub fn lease(&self) -> Option<(Term, Time)> {
+        let office = self.office.filter(|_| self.status.lease == Lease::Held)?;
+        Some((office.term, office.until))
     }
 
-    fn outcome(&mut self, say: Option<Say>, status: Option<Status>) -> Outcome {
-        if let Some(status) = &status {
+    /// Takes the next event of the ring. `now` is the time of the input that brought it.
+    pub fn handle(&mut self, now: Time, event: &Event) -> Outcome {
+        self.now = now;
+        let outcome = match event {
+            Event::Regular(regular) => {
+                let (say, status) = self.open(regular);
+                Outcome { say: Some(say), status: Some(status), ..Outcome::default() }
+            }
+            Event::Service(message) => self.hear(message),
+            Event::Synced(ring) => self.settle(*ring),
+            Event::Left(cause) => {
+                (self.hearing, self.settled, self.office) = (None, None, None);
+                let status = self.unsettled(None, &BTreeSet::new(), cause.to_string());
+                Outcome { status: Some(status), ..Outcome::default() }
+            }
+            Event::Transitional(_) | Event::GroupChange(_) | Event::Deliver(_) | Event::Stalled(_) => {
+                Outcome::default()
+            }
+        };
+        if let Some(status) = &outcome.status {
             self.status = status.clone();
         }
-        Outcome { say, status }
+        outcome
+    }
+
+    /// This node accepted a token of the installed ring; `whole_since` is
+    /// [`Totem::whole_since`](quorate_membership::Totem::whole_since) after that. This is what renews a lease.
+    pub fn handle_token(&mut self, now: Time, whole_since: Option<Time>) -> Outcome {
+        self.now = now;
+        self.token_at = Some(now);
+        if let (Some(office), Some(whole_since)) = (&mut self.office, whole_since) {
+            office.renew(whole_since, self.rule);
+        }
+        self.review()
     }
 
     /// When [`Election::handle_timeout`] wants to be called; `None`: nothing waits for a time.
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.quorum.poll_timeout()
+        let lease = self.office.filter(|_| !self.hung).and_then(|office| office.changes_at(self.now));
+        let elects = self.settled.as_ref().and_then(|settled| settled.elects_at);
+        [lease, elects, self.quorum.poll_timeout()].into_iter().flatten().min()
     }
 
     /// The time that [`Election::poll_timeout`] gave has come. Harmless at any other time.
     pub fn handle_timeout(&mut self, now: Time) -> Outcome {
+        self.now = now;
+        // Each member's window ends by its own clock: who is DC does not follow from that.
         let verdict = self.quorum.handle_timeout(now);
-        let status = verdict.and_then(|verdict| self.judged_anew(verdict));
-        self.outcome(None, status)
+        let counted = verdict.is_some_and(|verdict| self.count(&verdict));
+        let elects = self.settled.as_mut().and_then(|settled| settled.elects_at.take_if(|at| *at <= now));
+        let send = elects.map(|_| Message::Elect.encode());
+        let outcome = self.review();
+        let status = outcome.status.or_else(|| counted.then(|| self.status.clone()));
+        Outcome { send, status, ..outcome }
     }
 
     /// What this node says in the ring's order before it leaves it; `None`: nothing.
@@ -171,9 +274,70 @@ impl Election {
         self.quorum.farewell()
     }
 
+    /// Gives up the role of DC to the best of the other members, at once and in order: this node does not act any more, and
+    /// the other one need not wait. A DC that leaves does the same.
+    ///
+    /// # Errors
+    /// If there is nothing to give up, or nobody to take it.
+    pub fn release(&mut self, now: Time) -> Result<Outcome, ReleaseError> {
+        self.now = now;
+        let office = self.office.ok_or(ReleaseError::NotDc)?;
+        self.successor().ok_or(ReleaseError::NoSuccessor)?;
+        let send = Some(self.resign(office, false));
+        Ok(Outcome { send, ..self.review() })
+    }
+
+    /// The application that acts as DC does not answer, or answers again. While it does not, this node does not act, and is
+    /// not elected; if another member can be DC, it is declared so.
+    pub fn set_hung(&mut self, now: Time, hung: bool) -> Outcome {
+        self.now = now;
+        self.hung = hung;
+        let office = self.office.filter(|_| hung && self.successor().is_some());
+        let send = office.map(|office| {
+            warn!(term = %office.term, "the application hangs: another member is to be DC");
+            self.resign(office, true)
+        });
+        Outcome { send, ..self.review() }
+    }
+
+    /// Acts no more, and says so.
+    fn resign(&mut self, office: Office, hung: bool) -> Bytes {
+        (self.office, self.tenure) = (None, None);
+        let clear = office.acts_at <= self.now;
+        Message::Release(Release { hand_over: office.term.hand_over, clear, hung }).encode()
+    }
+
+    /// Who is DC if the present one gives it up.
+    fn successor(&self) -> Option<NodeId> {
+        let settled = self.settled.as_ref()?;
+        let others = settled.candidacies.values().filter(|candidacy| {
+            let node = candidacy.node.0;
+            candidacy.priority > 0 && Some(node) != self.status.dc && !settled.hung.contains(&node)
+        });
+        // Whoever was DC in other rings has no claim here: the present one was preferred, and its choice is in order.
+        let best = others.max_by_key(|c| (c.priority, c.features, c.since, c.node))?;
+        Some(best.node.0)
+    }
+
+    /// Whether this node may act now; a status if that has changed.
+    fn review(&mut self) -> Outcome {
+        let lease = match self.office {
+            None => Lease::None,
+            Some(office) if office.holds(self.now) && !self.hung => Lease::Held,
+            Some(_) => Lease::Waiting,
+        };
+        if lease == self.status.lease {
+            return Outcome::default();
+        }
+        info!(?lease, term = ?self.status.term, "lease");
+        self.status.lease = lease;
+        Outcome { status: Some(self.status.clone()), ..Outcome::default() }
+    }
+
     /// A new ring: the old one's quorum and DC are no more, and its members are asked again.
     fn open(&mut self, regular: &Regular) -> (Say, Status) {
-        let Regular { ring, members, joined, .. } = regular;
+        let Regular { ring, members, joined, left, .. } = regular;
+        (self.settled, self.office) = (None, None);
         self.company.retain(|node| members.contains(node) && !joined.contains(node));
         self.company.insert(self.me);
         for &member in members {
@@ -186,19 +350,27 @@ impl Election {
         self.hearing = Some(Hearing {
             ring: *ring,
             members: members.clone(),
+            entered_at: self.now,
+            left: left.clone(),
             node_infos: BTreeMap::new(),
             candidacies: BTreeMap::new(),
         });
         let (node_info, ballot) = self.quorum.open(members);
+        let up = self.now - Time::default();
         let candidacy = Candidacy {
-            tenure: self.tenure,
-            priority: self.priority,
+            tenure: self.tenure.map(|tenure| tenure.term),
+            priority: if self.hung { 0 } else { self.config.priority },
             features: Reverse(Candidacy::FEATURES),
             since: Reverse(*self.since.get_or_insert(ring.seq)),
             node: Reverse(self.me),
             known: self.known,
             name: self.name.clone(),
             ballot,
+            lost: self.lost,
+            up,
+            idle: self.token_at.map_or(up, |at| self.now - at),
+            wait: self.rule.outlasted_by(),
+            patience: self.config.deadtime.saturating_sub(up),
         };
         let say = Say { node_info, candidacy };
         let mut status = self.unsettled(Some(*ring), members, regular.why());
@@ -215,53 +387,130 @@ impl Election {
     }
 
     /// A member speaks.
-    fn hear(&mut self, message: &ServiceMessage) {
-        let Some(hearing) = &mut self.hearing else { return };
-        if message.ring != hearing.ring || !hearing.members.contains(&message.from) {
-            return;
-        }
-        match message.service {
-            Service::Votequorum => match Body::decode(SERVICES, &message.message) {
-                Ok(Body::NodeInfo(node_info)) => hearing.hear_node_info(message.from, node_info),
-                Ok(_) => {}
-                Err(refusal) => warn!(from = %message.from, %refusal, "unreadable votequorum message"),
+    fn hear(&mut self, message: &ServiceMessage) -> Outcome {
+        let ServiceMessage { ring, from, service, message } = message;
+        let judged = self.settled.as_ref().is_some_and(|settled| settled.ring == *ring);
+        let said = match service {
+            Service::Votequorum => match Body::decode(SERVICES, message) {
+                Ok(said) if judged => return self.hear_of_votes(*from, &said),
+                Ok(Body::NodeInfo(node_info)) => {
+                    if let Some(hearing) = self.hearing.as_mut().filter(|hearing| hearing.hears(*ring, *from))
+                    {
+                        hearing.hear_node_info(*from, node_info);
+                    }
+                    return Outcome::default();
+                }
+                Ok(_) => return Outcome::default(),
+                Err(refusal) => {
+                    warn!(%from, %refusal, "unreadable votequorum message");
+                    return Outcome::default();
+                }
             },
-            Service::Quorate => match Candidacy::decode(message.from, &message.message) {
-                Ok(candidacy) => hearing.hear_candidacy(message.from, candidacy),
-                Err(error) => warn!(from = %message.from, %error, "unreadable candidacy"),
-            },
+            Service::Quorate => Message::decode(message),
+        };
+        let candidacy = match said {
+            Ok(Message::Candidacy(wire)) => Candidacy::read(*from, wire),
+            Ok(Message::Elect) if judged => return self.elect(*from),
+            Ok(Message::Release(release)) if judged => return self.hand_over(*from, release),
+            Ok(Message::Elect | Message::Release(_)) => return Outcome::default(),
+            Err(error) => Err(error),
+        };
+        let hearing = self.hearing.as_mut().filter(|hearing| hearing.hears(*ring, *from));
+        match (hearing, candidacy) {
+            (Some(hearing), Ok(candidacy)) => hearing.hear_candidacy(*from, candidacy),
+            (_, Err(error)) => warn!(%from, %error, "unreadable message of a quorate node"),
+            (None, Ok(_)) => {}
         }
+        Outcome::default()
     }
 
-    /// A member speaks when the ring has been judged.
-    fn hear_later(&mut self, message: &ServiceMessage) -> Option<Status> {
-        if message.service != Service::Votequorum || self.status.ring != Some(message.ring) {
-            return None;
-        }
-        let verdict = match Body::decode(SERVICES, &message.message).ok()? {
-            Body::NodeInfo(info) => self.quorum.hear(message.from, &info),
-            Body::Reconfigure(order) => self.quorum.reconfigure(&order),
+    /// Votes change when the ring has been judged. Its DC stays, under the same term, as long as there is quorum and when
+    /// there is again; if there was none, there may be one now.
+    fn hear_of_votes(&mut self, from: NodeId, said: &Body) -> Outcome {
+        let verdict = match said {
+            Body::NodeInfo(info) => self.quorum.hear(from, info),
+            Body::Reconfigure(order) => self.quorum.reconfigure(order),
             _ => None,
         };
-        verdict.and_then(|verdict| self.judged_anew(verdict))
+        let Some(verdict) = verdict else { return Outcome::default() };
+        let before = self.status.clone();
+        if !self.count(&verdict) {
+            return Outcome::default();
+        }
+        let mut recovered = false;
+        if self.status.quorate != before.quorate || before.vacant.is_some() {
+            match self.settled.as_ref().and_then(|settled| settled.term) {
+                Some(term) => self.resume(term),
+                None => recovered = self.fill(),
+            }
+        }
+        Outcome { recovered, status: Some(self.status.clone()), ..Outcome::default() }
     }
 
-    /// The ring's quorum is another one than before, if it is; its DC stays, with its term as long as there is quorum.
-    fn judged_anew(&mut self, verdict: Verdict) -> Option<Status> {
-        let Verdict { total_votes, expected_votes, quorum, inquorate, flags } = verdict;
-        let quorate = inquorate.is_none();
-        let ring = self.status.ring?;
+    /// All have spoken: the ring is judged.
+    fn settle(&mut self, ring: RingId) -> Outcome {
+        let Some(hearing) = self.hearing.take_if(|hearing| hearing.ring == ring) else {
+            return Outcome::default();
+        };
+        let Hearing { members, entered_at, left, node_infos, candidacies, .. } = hearing;
+        let ballots = candidacies.iter().map(|(&node, candidacy)| (node, &candidacy.ballot)).collect();
+        let verdict = self.quorum.judge(self.now, ring, &members, &node_infos, &ballots);
+
+        let votes = |node: &NodeId| node_infos.get(node).map_or(0, |info| info.votes);
+        let witnesses: Vec<Witness> = candidacies
+            .iter()
+            .map(|(node, said)| Witness { votes: votes(node), idle: said.idle, up: said.up })
+            .collect();
+        let wait = candidacies.values().map(|said| said.wait).fold(self.rule.outlasted_by(), Duration::max);
+        let quorum = verdict.quorum.unwrap_or(u32::MAX);
+        let known = candidacies.values().map(|candidacy| candidacy.known).chain([self.known]).max().flatten();
+        let mut clear_at = lease::clear_at(entered_at, self.now, wait, quorum, &witnesses);
+        if Mutant::RemovalCountsAsRelease.is_active() && known.is_some_and(|term| left.contains(&term.node)) {
+            clear_at = self.now;
+        }
+        let remembered = lease::remembered(wait, quorum, &witnesses);
+
+        for (id, candidacy) in &candidacies {
+            if let Some(node) = self.nodes.get_mut(id).filter(|node| !node.named) {
+                node.name.clone_from(&candidacy.name);
+            }
+        }
+        self.known = known;
+        self.settled = Some(Settled {
+            ring,
+            members: members.clone(),
+            candidacies,
+            hung: BTreeSet::new(),
+            wait,
+            at: self.now,
+            clear_at,
+            remembered,
+            term: None,
+            elects_at: None,
+        });
+        self.status.settled = true;
+        self.count(&verdict);
+        let recovered = self.fill();
+        if self.status.dc.is_some_and(|dc| !self.company.contains(&dc)) {
+            self.since = Some(ring.seq);
+        }
+        self.company = members;
+        let send = self.yield_to_preferred();
+        Outcome { recovered, send, status: Some(self.status.clone()), ..Outcome::default() }
+    }
+
+    /// Takes the verdict on the ring into the status; whether that has changed.
+    fn count(&mut self, verdict: &Verdict) -> bool {
+        let Some(settled) = &self.settled else { return false };
         for (id, votes) in self.quorum.votes_present() {
             if let Some(node) = self.nodes.get_mut(&id) {
                 node.votes = votes;
             }
         }
-        let term =
-            self.status.dc.map(|node| Term { ring_seq: ring.seq, hand_over: 0, node }).filter(|_| quorate);
-        let online = self.status.nodes.iter().filter(|node| node.online).map(|node| node.id).collect();
+        let Verdict { total_votes, expected_votes, quorum, inquorate, flags } = verdict.clone();
+        let (ring, quorate) = (settled.ring, inquorate.is_none());
         let status = Status {
-            nodes: self.node_statuses(&online),
-            term,
+            nodes: self.node_statuses(&settled.members),
             quorate,
             inquorate,
             total_votes,
@@ -271,75 +520,159 @@ impl Election {
             ..self.status.clone()
         };
         if status == self.status {
-            return None;
+            return false;
         }
-        if term.is_some_and(|term| term.node == self.me) {
-            self.tenure = term;
-        }
-        self.known = self.known.max(term);
-        info!(%ring, total_votes, ?expected_votes, ?quorum, quorate, "judged anew");
-        Some(status)
+        info!(%ring, total_votes, ?expected_votes, ?quorum, quorate, "judged");
+        self.status = status;
+        true
     }
 
-    /// All have spoken: the ring is judged.
-    fn settle(&mut self, now: Time, ring: RingId) -> Option<Status> {
-        let hearing = self.hearing.take_if(|hearing| hearing.ring == ring)?;
-        let Hearing { members, node_infos, candidacies, .. } = hearing;
+    /// The ring has had a DC, under this term: it goes on under it, if there is quorum.
+    fn resume(&mut self, term: Term) {
+        let quorate = self.status.quorate;
+        if self.status.dc.is_none() {
+            self.status.vacant = quorate.then_some(Vacancy::NoCandidate);
+            return;
+        }
+        let wait = self.settled.as_ref().map_or(Duration::MAX, |settled| settled.wait);
+        // One that has given it up meanwhile, and was not heard as there was no quorum, begins anew.
+        let own = self.tenure.filter(|tenure| tenure.term == term);
+        let acts_at = own.map_or(self.now + wait, |tenure| tenure.acts_at);
+        self.appoint(self.status.dc, Some(term).filter(|_| quorate), acts_at);
+    }
 
-        let ballots = candidacies.iter().map(|(&node, candidacy)| (node, &candidacy.ballot)).collect();
-        let Verdict { total_votes, expected_votes, quorum, inquorate, flags } =
-            self.quorum.judge(now, ring, &members, &node_infos, &ballots);
-        let quorate = inquorate.is_none();
-        let dc = match candidacies.values().max() {
+    /// Says who is DC of the judged ring, which has had none, by the votes in the status; whether this node's record is as good as the others'
+    /// again.
+    fn fill(&mut self) -> bool {
+        let Some(settled) = &mut self.settled else { return false };
+        let Status { quorate, total_votes, expected_votes, quorum, .. } = self.status;
+        let votes: BTreeMap<NodeId, u32> = self.quorum.votes_present().collect();
+        let everybody = expected_votes.is_some_and(|expected| total_votes >= expected);
+        let forgetful: BTreeSet<NodeId> =
+            settled.candidacies.iter().filter(|(_, said)| said.lost).map(|(node, _)| *node).collect();
+        let forgotten = forgetful
+            .iter()
+            .filter_map(|node| votes.get(node))
+            .fold(0_u32, |sum, votes| sum.saturating_add(*votes));
+        let has_memory = everybody
+            || forgetful.is_empty()
+            || quorum.is_some_and(|quorum| total_votes.saturating_sub(forgotten) >= quorum);
+        let recovered = self.lost && quorate && has_memory;
+        self.lost &= !recovered;
+
+        let candidates = settled.candidacies.values().filter(|candidacy| candidacy.priority > 0);
+        let elected = candidates.max();
+        let vacant = match elected {
+            _ if !quorate => None,
+            _ if !has_memory => Some(Vacancy::RecordsLost(forgetful)),
+            None => Some(Vacancy::NoCandidate),
+            Some(elected) if self.known.is_none() && !everybody && !elected.patience.is_zero() => {
+                Some(Vacancy::Starting { next: elected.node.0 })
+            }
+            Some(_) => None,
+        };
+        let waits = matches!(vacant, Some(Vacancy::Starting { next }) if next == self.me);
+        let patience = settled.candidacies.get(&self.me).map_or(Duration::ZERO, |said| said.patience);
+        settled.elects_at = waits.then(|| settled.at + patience);
+
+        let dc = match elected.filter(|_| vacant.is_none()) {
             Some(_) if Mutant::EachElectsItself.is_active() => Some(self.me),
             elected => elected.map(|elected| elected.node.0),
         };
+        let own = self.tenure.filter(|_| dc == Some(self.me));
         let has_term = quorate || Mutant::TermWithoutQuorum.is_active();
-        let kept = self.tenure.filter(|_| Mutant::TermKeptByIncumbent.is_active() && dc == Some(self.me));
-        let new = dc.map(|dc| Term { ring_seq: ring.seq, hand_over: 0, node: dc });
+        let ring_seq = match Mutant::TermNotPersisted.is_active() {
+            true => self.known.map_or(0, |term| term.ring_seq) + 1,
+            false => settled.ring.seq,
+        };
+        let kept = own.filter(|_| Mutant::TermKeptByIncumbent.is_active()).map(|tenure| tenure.term);
+        let new = dc.map(|dc| Term { ring_seq, hand_over: 0, node: dc });
         let term = kept.or(new).filter(|_| has_term);
 
-        if dc == Some(self.me) {
-            self.tenure = term.or(self.tenure);
-        } else {
-            self.tenure = None;
+        // The same process goes on where it was, if nobody can have been DC meanwhile.
+        let undisputed = own.filter(|tenure| {
+            Mutant::LeaseKeptUnasked.is_active() || self.known == Some(tenure.term) && settled.remembered
+        });
+        let clear_at = settled.clear_at;
+        let acts_at = undisputed.map_or(clear_at, |tenure| tenure.acts_at.min(clear_at));
+        let ring = settled.ring;
+        self.status.vacant = vacant;
+        self.appoint(dc, term, acts_at);
+        if Mutant::DcKeptWithoutQuorum.is_active()
+            && let Some(tenure) = own.filter(|_| term.is_none())
+        {
+            self.office = Some(Office::new(tenure.term, acts_at));
         }
-        if dc.is_some_and(|dc| !self.company.contains(&dc)) {
-            self.since = Some(ring.seq);
+        let Status { inquorate, vacant, .. } = &self.status;
+        match (inquorate, vacant, term) {
+            (Some(why), ..) => info!(%ring, ?dc, %why, "not quorate"),
+            (None, _, Some(term)) => info!(%ring, ?dc, %term, "quorate"),
+            (None, why, None) => warn!(%ring, ?why, "quorate, but without a DC"),
         }
-        let said_known = candidacies.values().map(|candidacy| candidacy.known);
-        self.known = said_known.chain([self.known, term]).max().flatten();
-        for (id, candidacy) in candidacies {
-            if let Some(node) = self.nodes.get_mut(&id).filter(|node| !node.named) {
-                node.name = candidacy.name;
-            }
-        }
-        for (id, node_info) in &node_infos {
-            if let Some(node) = self.nodes.get_mut(id) {
-                node.votes = node_info.votes;
-            }
-        }
+        recovered
+    }
 
-        let status = Status {
-            settled: true,
-            nodes: self.node_statuses(&members),
-            dc,
-            term,
-            quorate,
-            inquorate,
-            total_votes,
-            expected_votes,
-            quorum,
-            flags,
-            ..self.status.clone()
-        };
-        match (&status.inquorate, &status.term) {
-            (Some(why), _) => info!(%ring, ?members, ?dc, %why, "not quorate"),
-            (None, Some(term)) => info!(%ring, ?members, ?dc, %term, "quorate"),
-            (None, None) => warn!(%ring, ?members, "quorate, but no member is a candidate"),
+    /// From this point of the order on, `dc` is DC; if it is this node, it may act from `acts_at` on.
+    fn appoint(&mut self, dc: Option<NodeId>, term: Option<Term>, acts_at: Time) {
+        (self.status.dc, self.status.term) = (dc, term);
+        self.known = self.known.max(term);
+        if let Some(settled) = &mut self.settled {
+            settled.term = term.or(settled.term);
         }
-        self.company = members;
-        Some(status)
+        let mine = dc == Some(self.me);
+        self.office = term.filter(|_| mine).map(|term| Office::new(term, acts_at));
+        self.status.lease = if self.office.is_some() { Lease::Waiting } else { Lease::None };
+        self.tenure = match term {
+            Some(term) if mine => Some(Tenure { term, acts_at }),
+            None if mine => self.tenure,
+            _ => None,
+        };
+    }
+
+    /// An incumbent gives way to a member that the operator prefers, if it is to (`preempt`).
+    fn yield_to_preferred(&mut self) -> Option<Bytes> {
+        let office = self.office.filter(|_| self.config.preempt)?;
+        let successor = self.successor()?;
+        let preferred = self.settled.as_ref()?.candidacies.get(&successor)?.priority > self.config.priority;
+        preferred.then(|| self.resign(office, false))
+    }
+
+    /// A starting cluster has waited for long enough.
+    fn elect(&mut self, from: NodeId) -> Outcome {
+        let Some(settled) = &self.settled else { return Outcome::default() };
+        if self.status.vacant != Some(Vacancy::Starting { next: from }) {
+            return Outcome::default();
+        }
+        let term = Term { ring_seq: settled.ring.seq, hand_over: 0, node: from };
+        let clear_at = settled.clear_at;
+        info!(%term, "the one that was waiting is DC");
+        self.status.vacant = None;
+        self.appoint(Some(from), Some(term), clear_at);
+        Outcome { status: Some(self.status.clone()), ..Outcome::default() }
+    }
+
+    /// A DC has given up its role.
+    fn hand_over(&mut self, from: NodeId, release: Release) -> Outcome {
+        let Release { hand_over, clear, hung } = release;
+        let of_now = |term: &Term| term.node == from && term.hand_over == hand_over;
+        let Some(term) = self.status.term.filter(of_now) else { return Outcome::default() };
+        let Some(settled) = &mut self.settled else { return Outcome::default() };
+        if hung {
+            settled.hung.insert(from);
+        }
+        let acts_at = match (hung, clear) {
+            (true, _) => self.now + settled.wait,
+            (false, true) => self.now,
+            (false, false) => settled.clear_at,
+        };
+        let successor = self.successor();
+        if successor.is_none() {
+            self.status.vacant = Some(Vacancy::NoCandidate);
+        }
+        let term = successor.map(|node| Term { hand_over: term.hand_over.saturating_add(1), node, ..term });
+        info!(%from, ?term, hung, "handed over");
+        self.appoint(successor, term, acts_at);
+        Outcome { status: Some(self.status.clone()), ..Outcome::default() }
     }
 
     /// The status while nothing is known but who is there.
@@ -367,6 +700,10 @@ impl Election {
 }
 
 impl Hearing {
+    fn hears(&self, ring: RingId, from: NodeId) -> bool {
+        self.ring == ring && self.members.contains(&from)
+    }
+
     fn hear_node_info(&mut self, from: NodeId, node_info: NodeInfo) {
         // Members also speak for a quorum device, as node 0, even when there is none.
         if node_info.node == Some(from) {

@@ -9,8 +9,15 @@
 //! # Who is elected
 //! The derived order of [`Candidacy`] is the whole policy: the incumbent of the latest quorate ring; then the highest
 //! operator's priority; the lowest feature version; the longest in the ring; the lowest id. So a node that joins, comes
-//! back, or returns from the smaller side of a partition never deposes the DC. A corosync daemon in the ring has its
-//! votes and is never elected.
+//! back, or returns from the smaller side of a partition never deposes the DC; unless the operator wants that (`preempt`), and
+//! then the DC hands over to the node of higher priority. A corosync daemon in the ring has its votes and is never elected.
+//!
+//! A cluster that starts elects as soon as all expected votes are there, and at the latest when the one that is to be DC has
+//! waited for the `dc_deadtime`.
+//!
+//! # Who may act
+//! A DC acts under a lease, which ends before another's can begin. [`Dc::guard`] waits for it, [`Guard::check`] asks again just
+//! before each act. [`assumptions`] says what that rests on, and what is not promised.
 //!
 //! # Embedding
 //! ```
@@ -18,23 +25,18 @@
 //! # mod embedding {
 //! use std::error::Error;
 //!
-//! use quorate_election::{Event, spawn};
+//! use quorate_election::spawn;
 //! use quorate_membership::{Config, transport::Transport};
 //!
 //! async fn serve(config: Config, transport: impl Transport) -> Result<(), Box<dyn Error>> {
-//!     let me = config.node;
-//!     let (_node, mut events, _latest) = spawn(config, transport, "/var/lib/my-service").await?;
-//!     while let Some(event) = events.next().await {
-//!         match event {
-//!             Event::Status(status) => match status.term {
-//!                 Some(term) if term.node == me => println!("acting as DC, fencing token {term}"),
-//!                 Some(term) => println!("node {} is DC", term.node),
-//!                 None => println!("nobody may act: {:?}", status.inquorate),
-//!             },
-//!             Event::Ring(event) => println!("{event:?}"),
+//!     // Who wants to see more than who may act takes the events.
+//!     let (_node, _, dc) = spawn(config, transport, "/var/lib/my-service").await?;
+//!     loop {
+//!         let guard = dc.guard().await?;
+//!         while let Ok(term) = guard.check() {
+//!             println!("acting as DC, fencing token {term}");
 //!         }
 //!     }
-//!     Ok(())
 //! }
 //! # }
 //! ```
@@ -44,41 +46,43 @@
 //!   same term, and agree on the quorum and on why there is none.
 //! - When the ring changes, quorum and DC are withdrawn ([`Status::settled`]) before anything is delivered in the new
 //!   ring, and come back, if they do, before any application's message in it.
-//! - Only a quorate ring has a [`Term`]. Terms of quorate rings rise strictly, all over the cluster and over restarts, as
-//!   long as any two quorate rings share a member (a static set of votes, all nodes expecting their sum) and every
-//!   voter keeps its stored record. Real corosync voters do not promise the latter: they start at ring 0 again
-//!   when their record is lost.
+//! - Only a quorate ring has a [`Term`]. Terms rise strictly, all over the cluster and over restarts, as long as any two
+//!   quorate rings share a member (a static set of votes, all nodes expecting their sum) and every voter keeps its stored
+//!   record.
+//! - No two nodes may act at one time ([`Status::lease`]), as long as clocks are no more wrong than the rate error and go on while
+//!   a node stands still.
 //! - A ring without quorum shows a DC, as operators are used to, but it has no term and must not act.
 //!
 //! # Not guaranteed
-//! *Two DCs may act at the same time.* The members of a ring that broke notice it at different times: the majority
-//! can have elected its new DC while the old one, cut off or stopped, still believes in its ring, for as long as the
-//! detection takes (token timeout and consensus timeout; longer if it was stopped). There is no lease yet that would
-//! end the old tenure in time. What makes late acts harmless is a resource that checks: hand it the term
-//! ([`Term::as_u128`]) with every act and let it refuse any lower than the highest it has seen. Even the lease will
-//! not make that superfluous, since no check before an act is one with it.
-//!
-//! With `two_node`, `last_man_standing`, or fewer expected votes than there are, two rings without a common member can be
-//! quorate: terms are not what they promise then. The module [`quorum`] says what each option does.
-//!
-//! Nor is there yet: a priority from the configuration, a hand-over within a ring, a quorum device.
+//! With `two_node`, `last_man_standing`, `auto_tie_breaker` without `wait_for_all`, or fewer expected votes than there are,
+//! two rings without a common member can be quorate: then neither terms nor leases are what they promise. The module
+//! [`quorum`] says what each option does. Nor is there a quorum device.
 
+#[doc = include_str!("../what-the-dc-may-assume.md")]
+pub mod assumptions {}
 mod candidacy;
 mod codec;
 #[cfg(feature = "tokio")]
+mod dc;
+#[cfg(feature = "tokio")]
 mod driver;
 mod election;
+mod lease;
 #[cfg(feature = "tokio")]
 mod member;
+mod message;
 pub mod quorum;
 mod status;
 
 pub use candidacy::Candidacy;
 pub use codec::DecodeError;
 #[cfg(feature = "tokio")]
+pub use dc::{Dc, Guard, Revoked};
+#[cfg(feature = "tokio")]
 pub use driver::spawn;
-pub use election::{Election, Outcome, Say};
+pub use election::{Election, Outcome, ReleaseError, Say};
+pub use lease::LeaseRule;
 #[cfg(feature = "tokio")]
 pub use member::{Event, Member};
 pub use quorum::{Ballot, Inquorate, Quorum, Tie, Verdict};
-pub use status::{NodeStatus, Status, Term};
+pub use status::{Lease, NodeStatus, Status, Term, Vacancy};

@@ -5,7 +5,7 @@ use std::mem;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_membership::driver::Core;
+use quorate_membership::driver::{Clock, Core};
 use quorate_membership::wire::body::{Body, NodeInfo, SERVICES};
 use quorate_membership::{
     Config, ConfigError, Event as RingEvent, Group, GroupError, Guarantee, MulticastError, NodeId, Origin,
@@ -13,7 +13,8 @@ use quorate_membership::{
 };
 use tokio::sync::watch;
 
-use crate::{Election, Outcome, Say, Status};
+use crate::dc::{Dc, Desk, Request};
+use crate::{Election, Lease, Outcome, ReleaseError, Say, Status, Term};
 
 /// What a member is told, in the ring's order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,8 +22,9 @@ pub enum Event {
     /// What happened on the ring. What members say of themselves in the sync stages ([`RingEvent::Service`]) is not
     /// among it: the election keeps that to itself.
     Ring(RingEvent),
-    /// The new status. It follows the event that brought it, a new ring or the end of its sync; only
-    /// [`RingEvent::Left`], the last event of all, comes after its status.
+    /// The new status. It follows the event that brought it, a new ring, the end of its sync or a hand-over; only
+    /// [`RingEvent::Left`], the last event of all, comes after its status. Whether this node may act as DC
+    /// ([`Status::lease`]) changes with time, so a status of that comes where it happens to come.
     Status(Status),
 }
 
@@ -33,12 +35,16 @@ pub struct Member {
     election: Election,
     /// The time of the last input: that of the events that follow from it.
     now: Time,
-    /// It has said that it leaves, and does so when it has heard itself say it, or then.
+    /// It is about to leave: once another is DC and it has heard itself say farewell, but no later than this.
     leaves_at: Option<Time>,
+    /// It has said that it leaves, and not heard it yet.
+    says_farewell: bool,
     /// How long that may take: a token timeout.
     patience: Duration,
     latest: watch::Sender<Status>,
-    /// Events that follow from the one polled last.
+    /// What the application that acts as DC is told and tells.
+    desk: Desk,
+    /// Events that have not been polled.
     events: VecDeque<Event>,
     /// The cost of events that end here, which the ring has not yet been told are taken.
     taken: usize,
@@ -51,20 +57,23 @@ impl Member {
     /// As [`Totem::new`].
     pub fn new(config: &Config, stored: Stored, entropy: [u8; 32], now: Time) -> Result<Self, ConfigError> {
         let totem = Totem::new(config, stored, entropy, now)?;
-        let election = Election::new(config);
+        let election = Election::new(config).with_record_lost(stored.lost);
         let latest = watch::Sender::new(election.status().clone());
-        let patience = config.totem.token;
-        Ok(Self {
+        let mut member = Self {
             me: config.node,
             totem,
             election,
             now,
             leaves_at: None,
-            patience,
+            says_farewell: false,
+            patience: config.totem.token,
             latest,
+            desk: Desk::default(),
             events: VecDeque::new(),
             taken: 0,
-        })
+        };
+        member.fold();
+        Ok(member)
     }
 
     /// The same member, with this priority as a candidate ([`Election::with_priority`]). To be called before the first
@@ -85,19 +94,30 @@ impl Member {
         &self.totem
     }
 
-    /// Does what the fold wants; the status is for the application.
-    fn follow(&mut self, Outcome { say, status }: Outcome) -> Option<Event> {
-        if let Some(Say { node_info, candidacy }) = say {
-            self.totem.set_sync_message(Service::Votequorum, Body::NodeInfo(node_info).encode());
-            self.totem.set_sync_message(Service::Quorate, candidacy.encode());
-        }
-        let status = status?;
-        self.latest.send_replace(status.clone());
-        Some(Event::Status(status))
+    /// Under which term this node may act as DC, and until when ([`Election::lease`]).
+    pub fn lease(&self) -> Option<(Term, Time)> {
+        self.election.lease()
+    }
+
+    /// Gives up the role of DC ([`Election::release`]).
+    ///
+    /// # Errors
+    /// As [`Election::release`].
+    pub fn release(&mut self, now: Time) -> Result<(), ReleaseError> {
+        self.begin(now);
+        let outcome = self.election.release(now)?;
+        self.follow(outcome);
+        self.fold();
+        Ok(())
+    }
+
+    /// What an application needs to act as DC; `clock` is the one whose times this member is given.
+    pub fn dc(&self, clock: Clock) -> Dc {
+        Dc::new(self.watch(), &self.desk, clock)
     }
 
     /// Whether this event shows that the others heard that this node leaves, or will not hear it any more.
-    fn has_said_farewell(&self, event: &RingEvent) -> bool {
+    fn is_farewell(&self, event: &RingEvent) -> bool {
         match event {
             RingEvent::Service(said) => match Body::decode(SERVICES, &said.message) {
                 Ok(Body::NodeInfo(info)) => {
@@ -119,64 +139,114 @@ impl Member {
             self.totem.consumed(now, mem::take(&mut self.taken));
         }
     }
+
+    /// After an input: folds what happened on the ring, then what the token proved, then the timers that are due since.
+    fn fold(&mut self) {
+        loop {
+            while let Some(event) = self.totem.poll_event() {
+                let outcome = self.election.handle(self.now, &event);
+                self.says_farewell &= !self.is_farewell(&event);
+                match event {
+                    RingEvent::Service(_) => {
+                        self.taken += event.cost();
+                        self.follow(outcome);
+                    }
+                    RingEvent::Left(_) => {
+                        self.follow(outcome);
+                        self.events.push_back(Event::Ring(event));
+                    }
+                    _ => {
+                        self.events.push_back(Event::Ring(event));
+                        self.follow(outcome);
+                    }
+                }
+            }
+            if self.totem.token_at() == Some(self.now) {
+                let outcome = self.election.handle_token(self.now, self.totem.whole_since());
+                self.follow(outcome);
+            }
+            if self.election.poll_timeout().is_some_and(|due| due <= self.now) {
+                let outcome = self.election.handle_timeout(self.now);
+                self.follow(outcome);
+            }
+            self.hear_application();
+            // A DC that has given up its role leaves once it has been relieved.
+            let Status { term, lease, .. } = self.election.status();
+            let hands_over = *lease == Lease::None && term.is_some_and(|term| term.node == self.me);
+            let free = !hands_over && !self.says_farewell;
+            if self.leaves_at.take_if(|at| free || *at <= self.now).is_none() {
+                break;
+            }
+            self.totem.leave(self.now);
+        }
+        self.desk.tell(self.election.lease());
+    }
+
+    /// What the application that acts as DC wants, and whether it is still there.
+    fn hear_application(&mut self) {
+        while let Some(request) = self.desk.next_request() {
+            match request {
+                Request::Heartbeat(every) => self.desk.heartbeat = every,
+                Request::Release(reply) => {
+                    let released = self.election.release(self.now).map(|outcome| self.follow(outcome));
+                    // Whoever asked may have gone.
+                    let _ = reply.send(released);
+                }
+            }
+        }
+        let holds = self.election.status().lease == Lease::Held;
+        if let Some(hung) = self.desk.hangs(holds, self.now) {
+            let outcome = self.election.set_hung(self.now, hung);
+            self.follow(outcome);
+        }
+    }
+
+    /// Does what the fold wants.
+    fn follow(&mut self, Outcome { say, send, recovered, status }: Outcome) {
+        if let Some(Say { node_info, candidacy }) = say {
+            self.totem.set_sync_message(Service::Votequorum, Body::NodeInfo(node_info).encode());
+            self.totem.set_sync_message(Service::Quorate, candidacy.encode());
+        }
+        if let Some(message) = send {
+            // If the ring is over, so is what it is about: this node has given up its role all the same.
+            self.totem.say(Service::Quorate, &message);
+        }
+        if recovered {
+            self.totem.recovered();
+        }
+        if let Some(status) = status {
+            self.latest.send_replace(status.clone());
+            self.events.push_back(Event::Status(status));
+        }
+    }
 }
 
 impl Core for Member {
     type Event = Event;
 
     fn poll_event(&mut self) -> Option<Event> {
-        while self.events.is_empty() {
-            let Some(event) = self.totem.poll_event() else {
-                // What happened on the ring comes before the timers that are due since.
-                if self.leaves_at.take_if(|at| *at <= self.now).is_some() {
-                    self.totem.leave(self.now);
-                    continue;
-                }
-                self.election.poll_timeout().filter(|due| *due <= self.now)?;
-                let outcome = self.election.handle_timeout(self.now);
-                let status = self.follow(outcome);
-                self.events.extend(status);
-                continue;
-            };
-            let outcome = self.election.handle(self.now, &event);
-            let status = self.follow(outcome);
-            if self.leaves_at.is_some() && self.has_said_farewell(&event) {
-                self.leaves_at = None;
-                self.totem.leave(self.now);
-            }
-            match event {
-                RingEvent::Service(_) => {
-                    self.taken += event.cost();
-                    self.events.extend(status);
-                }
-                RingEvent::Left(_) => {
-                    self.events.extend(status);
-                    self.events.push_back(Event::Ring(event));
-                }
-                _ => {
-                    self.events.push_back(Event::Ring(event));
-                    self.events.extend(status);
-                }
-            }
-        }
         self.events.pop_front()
     }
 
     fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes) {
         self.begin(now);
         self.totem.handle_datagram(now, origin, datagram);
+        self.fold();
     }
     fn handle_timeout(&mut self, now: Time) {
         self.begin(now);
         self.totem.handle_timeout(now);
+        self.fold();
     }
     fn consumed(&mut self, now: Time, cost: usize) {
         self.begin(now);
         self.totem.consumed(now, cost);
+        self.fold();
     }
     fn handle_stored(&mut self, now: Time, stored: Stored) {
         self.begin(now);
         self.totem.handle_stored(now, stored);
+        self.fold();
     }
     fn multicast(
         &mut self,
@@ -187,11 +257,15 @@ impl Core for Member {
         payload: Bytes,
     ) -> Result<(), MulticastError> {
         self.begin(now);
-        self.totem.multicast(now, pid, group, guarantee, payload)
+        let accepted = self.totem.multicast(now, pid, group, guarantee, payload);
+        self.fold();
+        accepted
     }
     fn join_group(&mut self, now: Time, pid: u32, group: &Group) -> Result<(), GroupError> {
         self.begin(now);
-        self.totem.join_group(now, pid, group)
+        let joined = self.totem.join_group(now, pid, group);
+        self.fold();
+        joined
     }
     fn leave_group(
         &mut self,
@@ -201,17 +275,25 @@ impl Core for Member {
         parting: Parting,
     ) -> Result<(), GroupError> {
         self.begin(now);
-        self.totem.leave_group(now, pid, group, parting)
+        let left = self.totem.leave_group(now, pid, group, parting);
+        self.fold();
+        left
     }
+    /// A DC hands over first, so that its successor need not wait.
     fn leave(&mut self, now: Time) {
         self.begin(now);
-        let farewell = self.election.farewell().filter(|_| self.leaves_at.is_none());
-        let says = |info| self.totem.say(Service::Votequorum, &Body::NodeInfo(info).encode());
-        if farewell.is_some_and(says) {
-            self.leaves_at = Some(now + self.patience);
+        if self.leaves_at.is_none() {
+            // If there is nothing to hand over, or nobody to take it, the others find that out by themselves.
+            let released = self.election.release(now).map(|outcome| self.follow(outcome)).is_ok();
+            let farewell = self.election.farewell();
+            let says = |info| self.totem.say(Service::Votequorum, &Body::NodeInfo(info).encode());
+            self.says_farewell = farewell.is_some_and(says);
+            let goes_on = released || self.says_farewell;
+            self.leaves_at = Some(if goes_on { now + self.patience } else { now });
         } else {
-            self.totem.leave(now);
+            self.leaves_at = Some(now);
         }
+        self.fold();
     }
     fn must_store(&self) -> Option<Stored> {
         self.totem.must_store()
@@ -220,7 +302,8 @@ impl Core for Member {
         self.totem.poll_transmit()
     }
     fn poll_timeout(&self) -> Option<Time> {
-        [self.totem.poll_timeout(), self.election.poll_timeout(), self.leaves_at].into_iter().flatten().min()
+        let timers = [self.totem.poll_timeout(), self.election.poll_timeout(), self.leaves_at];
+        timers.into_iter().flatten().chain(self.desk.poll_timeout(self.now)).min()
     }
     fn stats(&self) -> &Stats {
         self.totem.stats()

@@ -1,5 +1,6 @@
 //! What the election says, at its place in the ring's order.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use quorate_membership::{NodeId, RingId};
@@ -10,8 +11,8 @@ use crate::Inquorate;
 
 /// A DC's term of office in one ring: the fencing token. Compared field by field, in this order.
 ///
-/// A quorate ring has exactly one term, and a new ring has a new one, the same DC's or another's; so the term rises
-/// with every change of the membership. A resource that remembers the highest term it has seen and refuses lower
+/// A new ring has a new term, the same DC's or another's, and so has a hand-over within a ring; so the term rises with every
+/// change of the membership and of the DC. A resource that remembers the highest term it has seen and refuses lower
 /// ones is never used by two DCs at cross purposes; see the crate's front page for what this rests on.
 ///
 /// Serialised with one field more, `fencing_token`: the term as one integer ([`Term::as_u128`]), as a decimal string,
@@ -20,7 +21,7 @@ use crate::Inquorate;
 pub struct Term {
     /// The sequence number of the ring that elected the DC.
     pub ring_seq: u64,
-    /// Hand-overs within that ring; always 0 so far.
+    /// Hand-overs within that ring.
     pub hand_over: u32,
     /// The DC.
     pub node: NodeId,
@@ -67,6 +68,10 @@ pub struct Status {
     pub dc: Option<NodeId>,
     /// The DC's term; only a quorate ring has one. A DC without a term must not act.
     pub term: Option<Term>,
+    /// Whether this very node may act as DC. With a term alone it may not.
+    pub lease: Lease,
+    /// Why a quorate ring has no DC; `None` if it has one, or is not quorate.
+    pub vacant: Option<Vacancy>,
     /// Whether the votes present are enough.
     pub quorate: bool,
     /// Why they are not; `None` if they are.
@@ -81,6 +86,58 @@ pub struct Status {
     pub flags: Vec<&'static str>,
     /// Why the ring last changed, as a sentence without a full stop.
     pub cause: String,
+}
+
+/// Whether this node may act as DC, at the time of the status: whoever acts asks just before ([`Dc`](crate::Dc)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lease {
+    /// It is not DC of a quorate ring.
+    #[default]
+    None,
+    /// It is, and does not act: leases of earlier rings may not be over yet, or its own is not renewed, because the token does
+    /// not come or its application hangs.
+    Waiting,
+    /// It may act.
+    Held,
+}
+
+/// Why a quorate ring has no DC. Prints as a clause, and serialises as that.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Vacancy {
+    /// The cluster starts, and those who are missing are waited for a while
+    /// ([`deadtime`](quorate_membership::config::DcConfig::deadtime)).
+    Starting {
+        /// Who will be DC if they do not come.
+        next: NodeId,
+    },
+    /// Without the votes of these members, whose records were lost, there is no quorum of those who know what they may
+    /// have had a part in.
+    RecordsLost(BTreeSet<NodeId>),
+    /// No member may be DC.
+    NoCandidate,
+}
+
+impl fmt::Display for Vacancy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting { next } => {
+                write!(f, "the cluster starts, and node {next} waits for those who are missing")
+            }
+            Self::RecordsLost(nodes) => write!(
+                f,
+                "the records of {nodes:?} were lost: start the other nodes, so that a majority of those who kept theirs, \
+                 or everybody, is there"
+            ),
+            Self::NoCandidate => write!(f, "no member may be DC: give one a dc_priority above 0"),
+        }
+    }
+}
+
+impl Serialize for Vacancy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// A node as this node sees it.
@@ -175,6 +232,8 @@ mod tests {
             nodes: vec![node(1, true), node(2, true), node(3, false)],
             dc: Some(id(1)),
             term: Some(Term { ring_seq: 8, hand_over: 0, node: id(1) }),
+            lease: Lease::Held,
+            vacant: None,
             quorate: true,
             inquorate: None,
             total_votes: 2,
@@ -288,6 +347,7 @@ mod tests {
                 r#"{"id":2,"name":"system2","online":true,"votes":1},"#,
                 r#"{"id":3,"name":"system3","online":false,"votes":1}],"dc":1,"#,
                 r#""term":{"ring_seq":8,"hand_over":0,"node":1,"fencing_token":"147573952589676412929"},"#,
+                r#""lease":"held","vacant":null,"#,
                 r#""quorate":true,"inquorate":null,"total_votes":2,"expected_votes":3,"quorum":2,"#,
                 r#""flags":["Quorate","WaitForAll"],"cause":"node 3 left"}"#,
             )

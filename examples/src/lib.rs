@@ -4,8 +4,11 @@
 //! - `only_as_dc`: one member of the group works, the others stand by; when it goes, another takes over.
 //! - `replicated`: a key-value store on three members, which outlives each of them ([`kv`]). The test beside it runs it under
 //!   partitions and crashes, and finds what is wrong with it if something is.
+//! - `singleton`: a virtual address that exactly one of three processes holds, moved by killing, pausing and cutting off its
+//!   holder ([`singleton`]). The test beside it moves it in the laboratory.
 
 pub mod kv;
+pub mod singleton;
 
 use quorate_membership::config::Config;
 use quorate_membership::{NodeId, TotemConfig};

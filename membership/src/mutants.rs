@@ -246,6 +246,24 @@ mutants! {
     TermWithoutQuorum = "-",
     /// An incumbent keeps its term.
     TermKeptByIncumbent = "-",
+
+    // The lease.
+    /// The lease runs from the receipt of the token that has gone round.
+    LeaseFromReceipt = "-",
+    /// The lease runs from the token's last transmission, though it was sent again.
+    LeaseFromResend = "-",
+    /// Clocks are taken to run alike.
+    LeaseWithoutRateError = "-",
+    /// A new DC does not wait until the leases of earlier rings are over.
+    NoWaitInNewRing = "-",
+    /// An incumbent goes on under its lease, whoever else has been DC meanwhile.
+    LeaseKeptUnasked = "-",
+    /// A DC that was removed counts as one that has handed over.
+    RemovalCountsAsRelease = "-",
+    /// Terms are counted in memory.
+    TermNotPersisted = "-",
+    /// A DC goes on in a ring without quorum.
+    DcKeptWithoutQuorum = "-",
 }
 
 impl fmt::Display for Mutant {

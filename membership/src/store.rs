@@ -15,4 +15,7 @@ pub struct Stored {
     pub ring_seq: u64,
     /// How many times the node has started.
     pub boots: u64,
+    /// An earlier record was lost, and with it what this node may have promised: it has no say in who acts until it has
+    /// been in a ring with a majority that kept theirs ([`Totem::recovered`](crate::Totem::recovered)).
+    pub lost: bool,
 }

@@ -698,6 +698,36 @@ fn this_host_has_a_name_and_a_loopback_address() {
     assert!(host.has([127, 0, 0, 1].into()));
 }
 
+fn quorate(lines: &str) -> String {
+    format!("{}quorate {{\n{lines}\n}}\n", with_totem("token: 1000"))
+}
+
+#[test]
+fn the_lease_follows_from_the_token_timeout_and_the_rate_error_unless_it_is_set() {
+    check_settings(
+        &quorate(""),
+        &[
+            ("quorate.preempt", "no, default"),
+            ("quorate.dc_deadtime", "20000 ms, default"),
+            ("quorate.rate_error", "10000 millionths, default"),
+            ("quorate.lease", "990 ms, derived from totem.token and quorate.rate_error"),
+        ],
+    );
+    let line = with_totem("token: 1000").lines().count() + 2;
+    let set = format!("5000 ms, c:{line}");
+    check_settings(&quorate("lease: 5000"), &[("quorate.lease", &set)]);
+}
+
+#[test]
+fn a_lease_that_an_idle_ring_cannot_renew_is_refused() {
+    let line = with_totem("token: 1000").lines().count() + 2;
+    check_error(
+        &quorate("lease: 300"),
+        &format!("c:{line}: quorate.lease (300 ms) must be more than twice totem.hold"),
+    );
+    check_error(&quorate("rate_error: 200001"), &format!("c:{line}: quorate.rate_error"));
+}
+
 proptest! {
     /// Lines that mean something, in any order and number.
     #[test]
@@ -709,7 +739,7 @@ proptest! {
                     "version: 2", "transport:", "token:", "token_coefficient:", "hold:", "join:", "consensus:",
                     "token_retransmits_before_loss_const:", "ring0_addr:", "nodeid:", "name:", "port:", "quorum_votes:",
                     "bindnetaddr:", "mcastaddr:", "mcastport:", "linknumber:", "ringnumber:", "cluster_name:",
-                    "expected_votes:", "votes:", "unread_limit:", "secauth:", "clear_node_high_bit:",
+                    "expected_votes:", "votes:", "unread_limit:", "dc_priority:", "lease:", "rate_error:", "secauth:", "clear_node_high_bit:",
                 ]),
                 prop::sample::select(vec![
                     "", "0", "1", "2", "300", "4294967295", "-1", "udp", "local", "yes", "off", "10.77.11.1",

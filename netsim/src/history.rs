@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_election::Status;
+use quorate_election::{Lease, Status, Term};
 use quorate_membership::wire::{CommitToken, Join, Multicast, Token};
 use quorate_membership::{
     Cause, Destination, Group, GroupChange, Guarantee, NodeId, Phase, Regular, RingId, Seq, Stored,
@@ -189,6 +189,26 @@ pub enum Inside {
     Persist(Stored),
     /// A record has been stored.
     Persisted(Stored),
+    /// From now on, the node may act as DC.
+    LeaseOn(Term),
+    /// It may not any more.
+    LeaseOff {
+        /// Under which term.
+        term: Term,
+        /// Since when not, by the simulation's clock: a node that stands still does not notice that its lease ends.
+        since: Duration,
+    },
+    /// The node found that it may act as DC, and is about to.
+    Acts(Term),
+    /// An act has come to what is acted on, which remembers the highest term and refuses lower ones.
+    Landed {
+        /// Under which term.
+        term: Term,
+        /// Whether it was accepted.
+        accepted: bool,
+        /// Whether the node, by its own clock, may still act then.
+        timely: bool,
+    },
     /// What the node keeps; written down once in so many tokens.
     Holds(Holds),
     /// An input made for much work.
@@ -280,12 +300,26 @@ fn token(f: &mut fmt::Formatter<'_>, token: &Token) -> fmt::Result {
     write!(f, ", wanted {}", wanted.join(" "))
 }
 
+fn brief(term: &Term) -> String {
+    format!("{:x}.{}.{}", term.ring_seq, term.hand_over, term.node)
+}
+
 impl fmt::Display for Inside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Phase { from, to, ring, .. } => {
                 let Standing { ring, aru, high, delivered } = ring;
                 write!(f, "{from} to {to}, {delivered}/{aru}/{high} of {ring}")
+            }
+            Self::LeaseOn(term) => write!(f, "lease on, term {}", brief(term)),
+            Self::LeaseOff { term, since } => {
+                write!(f, "lease off since {:.3} s, term {}", since.as_secs_f64(), brief(term))
+            }
+            Self::Acts(term) => write!(f, "acts under term {}", brief(term)),
+            Self::Landed { term, accepted, timely } => {
+                let accepted = if *accepted { "accepted" } else { "refused" };
+                let late = if *timely { "" } else { ", and late" };
+                write!(f, "an act under term {} is {accepted}{late}", brief(term))
             }
             Self::NoTimer => f.write_str("has no timer"),
             Self::Woken => f.write_str("is asked for the token"),
@@ -362,10 +396,18 @@ impl fmt::Display for What {
                 }
                 match (status.dc, status.term) {
                     (Some(dc), Some(term)) => {
-                        write!(f, ", dc {dc}, term {}.{}", term.ring_seq, term.hand_over)
+                        write!(f, ", dc {dc}, term {}.{}", term.ring_seq, term.hand_over)?;
                     }
-                    (Some(dc), None) => write!(f, ", dc {dc} without a term"),
-                    (None, _) => write!(f, ", no dc"),
+                    (Some(dc), None) => write!(f, ", dc {dc} without a term")?,
+                    (None, _) => write!(f, ", no dc")?,
+                }
+                if let Some(why) = &status.vacant {
+                    write!(f, ": {why}")?;
+                }
+                match status.lease {
+                    Lease::None => Ok(()),
+                    Lease::Waiting => write!(f, ", waits to act"),
+                    Lease::Held => write!(f, ", may act"),
                 }
             }
             Self::Stalled(length) => write!(f, "stood still for {} ms", length.as_millis()),

@@ -5,12 +5,11 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use quorate_election::{Event, Status};
-use quorate_membership::config::TotemConfig;
+use quorate_election::{Dc, Event};
+use quorate_membership::config::{DcConfig, TotemConfig};
 use quorate_membership::driver::{Events, Node};
 use quorate_membership::{NodeId, Seq, Totem};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use crate::columns::Columns;
 use crate::electorate::Electorate;
@@ -75,6 +74,12 @@ pub(crate) struct World {
     pub(crate) node_list: bool,
     /// The ring sequence number that all nodes' records begin with.
     pub(crate) ring_seq: u64,
+    /// How long a DC's lease is; zero: as long as follows from the token timeout.
+    pub(crate) lease: Duration,
+    /// How wrong clocks are taken to be, in millionths.
+    pub(crate) rate_error: u32,
+    /// How long a cluster that starts waits for those who are missing.
+    pub(crate) dc_deadtime: Duration,
 }
 
 impl Default for World {
@@ -86,6 +91,9 @@ impl Default for World {
             receive_buffer: 4096,
             node_list: true,
             ring_seq: 0,
+            lease: Duration::ZERO,
+            rate_error: DcConfig::default().rate_error,
+            dc_deadtime: Duration::ZERO,
         }
     }
 }
@@ -157,8 +165,8 @@ pub struct Host {
     pub node: Node,
     /// What it sees.
     pub events: Events<Event>,
-    /// The latest status, for those who only want that.
-    pub latest: watch::Receiver<Status>,
+    /// Whether it may act as DC; and the latest status, for those who only want that.
+    pub dc: Dc,
 }
 
 impl Scenario {
@@ -239,8 +247,18 @@ impl Scenario {
     }
 
     /// All that has a default, with its name in the text.
-    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 22] {
-        let World { latency, loss, disk, receive_buffer, node_list, ring_seq } = &mut self.world;
+    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 25] {
+        let World {
+            latency,
+            loss,
+            disk,
+            receive_buffer,
+            node_list,
+            ring_seq,
+            lease,
+            rate_error,
+            dc_deadtime,
+        } = &mut self.world;
         let TotemConfig {
             token: _,
             token_retransmit,
@@ -267,6 +285,9 @@ impl Scenario {
             ("node_list", Setting::Flag(node_list)),
             ("ring_seq", Setting::Number(ring_seq)),
             ("quorum", Setting::Electorate(&mut self.electorate)),
+            ("lease", Setting::Time(lease)),
+            ("rate_error", Setting::Count(rate_error)),
+            ("dc_deadtime", Setting::Time(dc_deadtime)),
             ("token_retransmit", Setting::Time(token_retransmit)),
             ("hold", Setting::Time(hold)),
             ("join", Setting::Time(join)),
@@ -306,12 +327,25 @@ impl Scenario {
 
     /// How long after the last fault it takes at most until there is one ring of all who can hear each other, with its
     /// DC: `T + 3 * (merge + consensus + token + 7 rotations)`, then three rotations to exchange what members say
-    /// of themselves.
+    /// of themselves, and until the DC may act: the longest lease of another, and the proof of its own.
     pub fn settles_within(&self) -> Duration {
         let TotemConfig { token, consensus, merge, join, send_join, .. } = self.totem;
         let rotation = self.nodes * self.world.latency;
         let form = merge + consensus + token + join + send_join + 7 * rotation;
-        token + 3 * form + 3 * rotation
+        token + 3 * form + 3 * rotation + self.lease_wait() + 4 * rotation + 3 * self.totem.hold
+    }
+
+    /// Who is to be DC, and how long it may act.
+    pub(crate) fn dc(&self) -> DcConfig {
+        let World { lease, rate_error, dc_deadtime, .. } = self.world;
+        let lease = (!lease.is_zero()).then_some(lease);
+        DcConfig { lease, rate_error, deadtime: dc_deadtime, ..DcConfig::default() }
+    }
+
+    /// How long a DC waits for the leases of others: `L(1+rho)`.
+    pub(crate) fn lease_wait(&self) -> Duration {
+        let dc = self.dc();
+        dc.lease(self.totem.token) * (1_000_000 + dc.rate_error) / 1_000_000 + Duration::from_micros(1)
     }
 
     /// The protocol's timeouts in this scenario.
@@ -427,7 +461,13 @@ impl Scenario {
         let listed = self.world.node_list.then(|| nodes.clone().collect());
         let checker = match self.is_damaged() {
             true => Checker::blind(),
-            false => Checker::new(nodes.clone().collect(), self.voters(), &self.totem, listed),
+            false => Checker::new(
+                nodes.clone().collect(),
+                self.voters(),
+                &self.totem,
+                self.world.rate_error,
+                listed,
+            ),
         };
         let journal = Journal::new(nodes, checker, keeps).of(self.voters());
         let run = engine::core::run(self, journal);

@@ -43,6 +43,7 @@ impl Scenario {
         scenario.timeline = timeline;
         scenario.world.loss = always_lost(seed, nodes, &scenario.totem);
         scenario.electorate = electorate(seed, nodes, token);
+        tenures(seed, &mut scenario);
         scenario
     }
 
@@ -130,6 +131,21 @@ fn electorate(seed: u64, nodes: u32, token: Duration) -> Electorate {
         electorate.dissenter = None;
     }
     electorate
+}
+
+/// How long leases are, what is believed of clocks, and how long a start waits. Drawn apart too.
+fn tenures(seed: u64, scenario: &mut Scenario) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((1 << 63) + 3);
+    let token = scenario.totem.token;
+    // Longer than what a ring takes to do without a member: then the wait is all that keeps two from acting.
+    if rng.random_ratio(1, 2) {
+        scenario.world.lease = token * rng.random_range(100..600) / 100;
+    }
+    scenario.world.rate_error = *[500, 10_000, 50_000, 50_000].choose(&mut rng).unwrap_or(&10_000);
+    if rng.random_ratio(1, 5) {
+        scenario.world.dc_deadtime = token * rng.random_range(50..300) / 100;
+    }
 }
 
 struct Draw {
@@ -244,7 +260,8 @@ impl Draw {
             totem.token_retransmit = self.ms(30, token / 2);
         }
         if self.one_in(4) {
-            totem.hold = self.ms(14, ms(totem.token_retransmit).max(15));
+            // A lease outlives two of them, whatever the rate error.
+            totem.hold = self.ms(14, ms(totem.token_retransmit).min(token * 2 / 5).max(15));
         }
         totem.consensus = match self.rng.random_range(0..20) {
             0 => totem.token,

@@ -32,6 +32,12 @@ pub struct Totals {
     pub accepted: u64,
     /// Messages delivered to applications, and checked.
     pub deliveries: u64,
+    /// Acts of DCs.
+    pub acts: u64,
+    /// Those of them that came too late and were refused.
+    pub refused_acts: u64,
+    /// How often two nodes could act at one time; never, where clocks keep to what is promised of them.
+    pub overlaps: u64,
     /// How often each class of faults did something.
     pub faults: BTreeMap<&'static str, Count>,
     /// How often each named situation ([`POINTS`]) came about.
@@ -108,6 +114,9 @@ impl Totals {
         self.configurations += summary.configurations;
         self.accepted += summary.accepted;
         self.deliveries += summary.deliveries;
+        self.acts += summary.acts;
+        self.refused_acts += summary.refused_acts;
+        self.overlaps += summary.overlaps;
         for (sums, of_run) in [(&mut self.faults, &summary.faults), (&mut self.points, &summary.points)] {
             for (name, times) in of_run {
                 let sum = sums.entry(name).or_default();
@@ -183,6 +192,14 @@ impl fmt::Display for Totals {
                     percentiles(of_bound).map(|of| format!("{:>6.2}", f64::from(of) / 1000.0)).join(" ");
                 writeln!(f, "{} {} {share}  {name}", ms(took), ms(bounds))?;
             }
+        }
+        if self.acts > 0 {
+            let Self { acts, refused_acts, overlaps, .. } = self;
+            writeln!(
+                f,
+                "\n{acts} acts of DCs, {refused_acts} late ones refused; {overlaps} times two could act at once, for a clock \
+                 that was wrong"
+            )?;
         }
         if !self.vacuous.is_empty() {
             let runs: u64 = self.vacuous.values().sum();

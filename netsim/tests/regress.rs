@@ -1,41 +1,21 @@
 //! Bugs that implementations of Totem had, by number (B01 to B64), each as the scenario in which it showed.
 //!
-//! `regress/README.md` says what each was and where it is tested. A scenario is a file there, for bare members; it begins
-//! with what it is about, and what makes it worth running:
-//!
-//! ```text
-//! # comes about: SITUATION           a named situation or class of faults that has to be there, or the run proves nothing
-//! # seen 3 times: TEXT               so many lines of the history have to contain this
-//! # seen 3 times before 2s: TEXT     and until then
-//! # seen at most 9 times: TEXT       no more than so many may
-//! # kills: MUTANT                    with this bug put back, the scenario has to fail (feature `mutants`)
-//! ```
-//!
-//! Beside that, every run is checked against all invariants and, from its calm on, against the bounds of liveness.
+//! `regress/README.md` says what each was and where it is tested; what a scenario's file says stands in `scenarios/mod.rs`.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-use std::{fmt, fs};
+mod scenarios;
 
-use quorate_netsim::history::Record;
-use quorate_netsim::{History, Scenario, Summary};
+use std::collections::BTreeMap;
+#[cfg(feature = "mutants")]
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
-/// A test for each scenario, with its name.
-macro_rules! scenarios {
-    ($($name:ident)*) => {
-        $(#[test]
-        fn $name() {
-            Regression::read(stringify!($name)).run().unwrap_or_else(|wrong| panic!("{wrong}"));
-        })*
-
-        const SCENARIOS: &[&str] = &[$(stringify!($name)),*];
-    };
-}
+use scenarios::scenarios;
 
 scenarios! {
+    "regress":
     b01_representative_restarts_within_the_token_timeout
     b02_recovery_loses_its_token_and_an_old_commit_token_comes
     b03_members_leave_in_recovery_and_come_again
@@ -97,119 +77,14 @@ scenarios! {
     b61_joiner_dies_before_all_have_spoken
 }
 
-/// A scenario and what it has to come to.
-struct Regression {
-    scenario: Scenario,
-    expectations: Vec<Expectation>,
-    #[cfg_attr(not(feature = "mutants"), expect(dead_code, reason = "no bugs there to be killed"))]
-    kills: Vec<String>,
-}
-
-/// Why a scenario fails.
-#[derive(Debug)]
-enum Wrong {
-    /// What should be is not.
-    Broken(String),
-    /// It has become a scenario of something else.
-    Vacuous(String),
-}
-
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Broken(what) => f.write_str(what),
-            Self::Vacuous(situation) => write!(f, "does not come about: {situation}"),
-        }
-    }
-}
-
-enum Expectation {
-    ComesAbout(String),
-    Seen { text: String, least: usize, most: usize, before: Duration },
-}
-
-impl Regression {
-    fn read(name: &str) -> Self {
-        let path = directory().join(format!("{name}.scenario"));
-        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let scenario = text.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
-        let (mut expectations, mut kills) = (Vec::new(), Vec::new());
-        let comments = text.lines().filter_map(|line| line.strip_prefix("# "));
-        for (what, value) in comments.filter_map(|comment| comment.split_once(": ")) {
-            match what.split(' ').collect::<Vec<_>>()[..] {
-                ["comes", "about"] => expectations.push(Expectation::ComesAbout(value.to_owned())),
-                ["kills"] => kills.push(value.to_owned()),
-                ["seen", "at", "most", times, "times"] => expectations.push(Expectation::Seen {
-                    text: value.to_owned(),
-                    least: 0,
-                    most: times.parse().unwrap(),
-                    before: Duration::MAX,
-                }),
-                ["seen", times, "times", ref before @ ..] => expectations.push(Expectation::Seen {
-                    text: value.to_owned(),
-                    least: times.parse().unwrap(),
-                    most: usize::MAX,
-                    before: before.get(1).map_or(Duration::MAX, |before| milliseconds(before)),
-                }),
-                _ => {}
-            }
-        }
-        assert!(!expectations.is_empty(), "{name} does not say what has to come about");
-        Self { scenario, expectations, kills }
-    }
-
-    /// What is wrong, if anything is.
-    fn run(&self) -> Result<(), Wrong> {
-        let (result, history) = self.scenario.run_core_traced();
-        let summary = result.map_err(|failure| Wrong::Broken(failure.to_string()))?;
-        self.expectations.iter().try_for_each(|expected| expected.check(&summary, &history))
-    }
-}
-
-impl Expectation {
-    fn check(&self, summary: &Summary, history: &History) -> Result<(), Wrong> {
-        match self {
-            Self::ComesAbout(situation) => {
-                let times = summary.points.get(situation.as_str()).or(summary.faults.get(situation.as_str()));
-                times.map(drop).ok_or_else(|| Wrong::Vacuous(situation.clone()))
-            }
-            Self::Seen { text, least, most, before } => {
-                let line =
-                    |record: &Record| record.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-                let seen = history.records().iter().filter(|record| record.at < *before);
-                let times = seen.filter(|record| line(record).contains(text.as_str())).count();
-                match (least..=most).contains(&&times) {
-                    true => Ok(()),
-                    false => Err(Wrong::Broken(format!("seen {times} times: {text}"))),
-                }
-            }
-        }
-    }
-}
-
-/// `900ms`, `1.2s`.
-fn milliseconds(text: &str) -> Duration {
-    match text.strip_suffix("ms") {
-        Some(ms) => Duration::from_millis(ms.parse().unwrap()),
-        None => Duration::from_secs_f64(text.strip_suffix('s').unwrap().parse().unwrap()),
-    }
-}
-
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/regress")
-}
-
 #[test]
 fn every_scenario_in_the_directory_is_run() {
-    let files = fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().file_name());
-    let scenarios: BTreeSet<String> =
-        files.filter_map(|name| Some(name.to_str()?.strip_suffix(".scenario")?.to_owned())).collect();
-    assert_eq!(scenarios, SCENARIOS.iter().map(ToString::to_string).collect());
+    assert_eq!(scenarios::files(DIRECTORY), SCENARIOS.iter().map(ToString::to_string).collect());
 }
 
 /// The rows of the table in `regress/README.md`: number, and where the bug is tested.
 fn table() -> Vec<(u32, String)> {
-    let text = fs::read_to_string(directory().join("README.md")).unwrap();
+    let text = fs::read_to_string(scenarios::path(DIRECTORY).join("README.md")).unwrap();
     let rows = text.lines().filter_map(|line| line.strip_prefix("| B")).map(|row| {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         let [number, what, tested, ""] = cells[..] else { panic!("not a row: {row}") };
@@ -252,7 +127,8 @@ fn what_the_table_mentions_is_there_and_every_scenario_is_mentioned() {
 mod mutants {
     use quorate_netsim::mutants::Mutant;
 
-    use super::{BTreeSet, Regression, SCENARIOS, Wrong};
+    use super::scenarios::{Regression, Wrong};
+    use super::{BTreeSet, DIRECTORY, SCENARIOS};
 
     /// Bugs of the list which no scenario here shows; what does is in the table.
     const ELSEWHERE: [Mutant; 5] = [
@@ -268,7 +144,7 @@ mod mutants {
         let mut survivors = Vec::new();
         let mut shown: BTreeSet<Mutant> = ELSEWHERE.into();
         for name in SCENARIOS {
-            let regression = Regression::read(name);
+            let regression = Regression::read(DIRECTORY, name);
             for mutant in &regression.kills {
                 let mutant: Mutant = mutant.parse().unwrap();
                 if let Some(bug) = mutant.bug() {

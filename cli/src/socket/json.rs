@@ -116,6 +116,16 @@ impl From<&Status> for StatusFields {
     }
 }
 
+/// The answer to a DC's release: who is DC now.
+pub(crate) fn release_answer(dc: Option<NodeId>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Answer {
+        version: u32,
+        dc: Option<NodeId>,
+    }
+    line(&Answer { version: super::VERSION, dc })
+}
+
 /// The value as one line, newline included.
 pub(crate) fn line(value: &impl Serialize) -> Vec<u8> {
     let mut line = Vec::new();

@@ -10,6 +10,12 @@
 //! < {"version":1,"node":1,"name":"system1","text":"...","status":{...},"stats":{...}}
 //! ```
 //!
+//! **Release**, once: the node gives up the role of DC, and answers when another has it, or says why not:
+//! ```text
+//! > {"version":1,"request":"release"}
+//! < {"version":1,"dc":2}
+//! ```
+//!
 //! **Cat**, until either side ends it. After the request, the client's side is no longer JSON: each line is the payload
 //! of a message, any bytes but the newline that ends it, at most 1 MiB. The first line of the answer is the regular
 //! configuration that holds when the request is taken (with `"status":true`, followed by the status). The client's
@@ -63,6 +69,8 @@ pub(crate) struct Request {
 pub(crate) enum Wish {
     /// The node's state, once.
     Status,
+    /// That the node gives up the role of DC.
+    Release,
     /// To send to a group, and to see what it sees.
     Cat(Cat),
 }
@@ -136,7 +144,7 @@ mod tests {
     #[test]
     fn a_request_reads_as_it_was_written() {
         let cat = Cat { group: "orders".into(), guarantee: GuaranteeName::Safe, status: true };
-        for wish in [Wish::Status, Wish::Cat(cat)] {
+        for wish in [Wish::Status, Wish::Release, Wish::Cat(cat)] {
             let request = Request::new(wish);
             assert_eq!(Request::parse(&request.line()), Ok(request));
         }

@@ -46,13 +46,29 @@ pub(crate) enum What {
     Leave(Parting),
 }
 
+/// A client waits for one line of its node.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) wish: Asked,
+    pub(crate) reply: oneshot::Sender<Vec<u8>>,
+}
+
+/// What it asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Asked {
+    /// [`json::status_answer`].
+    Status,
+    /// [`json::release_answer`].
+    Release,
+}
+
 /// What a connection needs of its node.
 pub(crate) struct Front {
     pub(crate) clients: Clients,
     /// All clients' messages, in the order in which the ring gets them. Short: a full ring is felt by the clients.
     pub(crate) outgoing: mpsc::Sender<Outgoing>,
-    /// Who waits for the answer to a status request ([`json::status_answer`]).
-    pub(crate) questions: mpsc::Sender<oneshot::Sender<Vec<u8>>>,
+    /// What is answered by one line of the node's.
+    pub(crate) questions: mpsc::Sender<Question>,
     /// One for each client that could still come.
     places: Arc<Semaphore>,
 }
@@ -61,7 +77,7 @@ impl Front {
     pub(crate) fn new(
         clients: Clients,
         outgoing: mpsc::Sender<Outgoing>,
-        questions: mpsc::Sender<oneshot::Sender<Vec<u8>>>,
+        questions: mpsc::Sender<Question>,
     ) -> Self {
         Self { clients, outgoing, questions, places: Arc::new(Semaphore::new(MAX_CLIENTS as usize)) }
     }
@@ -117,7 +133,8 @@ async fn converse(stream: UnixStream, front: &Front) -> io::Result<()> {
     };
     let wish = request.map(|request| request.wish);
     let answer = match wish {
-        Ok(Wish::Status) => status(front).await,
+        Ok(Wish::Status) => ask(front, Asked::Status).await,
+        Ok(Wish::Release) => ask(front, Asked::Release).await,
         Ok(Wish::Cat(request)) => match request.group.parse() {
             Ok(group) => return cat(front, pid, group, &request, lines, write).await,
             Err(error) => json::error(&format!("the group cannot be called `{}`: {error}", request.group)),
@@ -131,9 +148,9 @@ async fn refuse(mut stream: UnixStream, why: &str) -> io::Result<()> {
     stream.write_all(&json::error(why)).await
 }
 
-async fn status(front: &Front) -> Vec<u8> {
+async fn ask(front: &Front, wish: Asked) -> Vec<u8> {
     let (reply, answer) = oneshot::channel();
-    let asked = front.questions.send(reply).await.is_ok();
+    let asked = front.questions.send(Question { wish, reply }).await.is_ok();
     match answer.await {
         Ok(answer) if asked => answer,
         _ => json::error(STOPPING),
@@ -273,7 +290,7 @@ mod tests {
     struct Node {
         front: Arc<Front>,
         outgoing: mpsc::Receiver<Outgoing>,
-        questions: mpsc::Receiver<oneshot::Sender<Vec<u8>>>,
+        questions: mpsc::Receiver<Question>,
         path: PathBuf,
         _directory: tempfile::TempDir,
         _claim: Claim,
@@ -427,7 +444,7 @@ mod tests {
         let mut node = Node::start();
         let mut stream = node.connect(&Request::new(Wish::Status).line()).await;
         stream.shutdown().await.unwrap();
-        node.questions.recv().await.unwrap().send(b"{\"answer\":42}\n".to_vec()).unwrap();
+        node.questions.recv().await.unwrap().reply.send(b"{\"answer\":42}\n".to_vec()).unwrap();
         assert_eq!(rest(stream).await, "{\"answer\":42}\n");
     }
 

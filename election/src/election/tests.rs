@@ -32,6 +32,8 @@ struct World {
     nodes: BTreeMap<NodeId, Node>,
     /// Of all terms there ever were.
     highest: Option<Term>,
+    /// By everybody's clock.
+    now: Time,
 }
 
 /// A ring whose members have not yet heard each other.
@@ -50,13 +52,14 @@ impl World {
         let nodes = (1..).zip(votes).map(|(n, &votes_of_one)| {
             let mut config = Config::new(id(n));
             config.quorum.votes = votes_of_one;
+            config.dc.deadtime = Duration::ZERO;
             config.quorum.expected_votes = Some(votes.iter().sum());
             let election = Election::new(&config);
             let node =
-                Node { config, priority: 0, features: 1, corosync: false, election, ring: None, ring_seq: 0 };
+                Node { config, priority: 1, features: 1, corosync: false, election, ring: None, ring_seq: 0 };
             (id(n), node)
         });
-        Self { nodes: nodes.collect(), highest: None }
+        Self { nodes: nodes.collect(), highest: None, now: Time::default() }
     }
 
     fn node(&mut self, n: u32) -> &mut Node {
@@ -97,8 +100,9 @@ impl World {
                 left: &previous - &came_along,
                 causes: vec![Cause::Consensus],
             };
+            let now = self.now;
             let node = self.nodes.get_mut(&member).unwrap();
-            let outcome = node.election.handle(Time::default(), &Event::Regular(regular));
+            let outcome = node.election.handle(now, &Event::Regular(regular));
             node.ring = Some((ring, members.clone()));
             node.ring_seq = seq;
 
@@ -113,22 +117,23 @@ impl World {
     }
 
     fn hear(&mut self, listener: NodeId, ring: RingId, from: NodeId, say: &Say) {
+        let now = self.now;
         let candidate = !self.nodes[&from].corosync;
         let election = &mut self.nodes.get_mut(&listener).unwrap().election;
-        let outcome = election.handle(Time::default(), &node_info_message(ring, from, say.node_info));
+        let outcome = election.handle(now, &node_info_message(ring, from, say.node_info));
         assert_eq!(outcome, Outcome::default(), "nothing follows before all have spoken");
         if candidate {
-            let outcome =
-                election.handle(Time::default(), &quorate_message(ring, from, say.candidacy.encode()));
+            let outcome = election.handle(now, &quorate_message(ring, from, say.candidacy.encode()));
             assert_eq!(outcome, Outcome::default(), "nothing follows before all have spoken");
         }
     }
 
     /// Tells this member that all have spoken; checks what holds of any status.
     fn sync(&mut self, member: NodeId, ring: RingId) -> Status {
+        let now = self.now;
         let node = self.nodes.get_mut(&member).unwrap();
         let known = node.election.known;
-        let status = node.election.handle(Time::default(), &Event::Synced(ring)).status.unwrap();
+        let status = node.election.handle(now, &Event::Synced(ring)).status.unwrap();
         assert_eq!(&status, node.election.status());
         assert!(status.settled);
         assert!(node.election.known >= known, "a node's term never falls");
@@ -136,6 +141,7 @@ impl World {
         assert_eq!(status.quorate, status.inquorate.is_none());
         assert!(status.quorate || status.term.is_none(), "only a quorate ring has a term");
         assert_eq!(status.term.is_some(), status.quorate && status.dc.is_some());
+        assert_eq!(status.vacant.is_some(), status.quorate && status.dc.is_none());
         if let Some(dc) = status.dc {
             assert!(status.nodes.iter().any(|node| node.id == dc && node.online), "the DC is a member");
             assert!(!self.nodes[&dc].corosync, "the DC is a candidate");
@@ -153,6 +159,43 @@ impl World {
             }
         }
         let statuses = everyone.iter().map(|&member| self.sync(member, opened.ring)).collect();
+        self.agreed(statuses)
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.now = self.now + Duration::from_millis(ms);
+    }
+
+    /// Changes the configuration of all, who start again.
+    fn configure(&mut self, change: impl Fn(&mut Config)) {
+        for n in 1..=self.nodes.len() as u32 {
+            change(&mut self.node(n).config);
+            self.restart(n);
+        }
+    }
+
+    /// The token goes all the way round: whether these may act then.
+    fn turn(&mut self, nodes: &[u32]) -> Vec<Lease> {
+        let now = self.now;
+        let turn = |n: &u32| {
+            let election = &mut self.node(*n).election;
+            election.handle_timeout(now);
+            election.handle_token(now, Some(now));
+            assert_eq!(election.lease().is_some(), election.status().lease == Lease::Held);
+            election.status().lease
+        };
+        nodes.iter().map(turn).collect()
+    }
+
+    /// What a member says in the order of its ring, to all its members.
+    fn say(&mut self, from: u32, message: &bytes::Bytes) -> Status {
+        let now = self.now;
+        let (ring, members) = self.node(from).ring.clone().unwrap();
+        let statuses = members.iter().map(|member| {
+            let election = &mut self.nodes.get_mut(member).unwrap().election;
+            election.handle(now, &quorate_message(ring, id(from), message.clone())).status.unwrap()
+        });
+        let statuses = statuses.collect();
         self.agreed(statuses)
     }
 
@@ -254,8 +297,8 @@ fn a_restarted_dc_does_not_return_to_office() {
 #[test]
 fn the_operators_priority_decides_when_there_is_no_incumbent() {
     let mut world = World::new(3);
-    world.prefer(2, 1);
-    world.prefer(3, 2);
+    world.prefer(2, 2);
+    world.prefer(3, 3);
     assert_eq!(dc(&world.ring(&[1, 2, 3])), 3);
     assert_eq!(dc(&world.ring(&[1, 2])), 2);
 }
@@ -315,7 +358,7 @@ fn the_latest_dc_stays_when_the_superseded_one_never_noticed() {
 #[test]
 fn two_halves_without_quorum_show_a_dc_each_and_heal_under_the_last_quorate_one() {
     let mut world = World::new(4);
-    world.prefer(3, 1);
+    world.prefer(3, 2);
     assert_eq!(dc(&world.ring(&[1, 2, 4])), 1);
     assert_eq!(dc(&world.ring(&[1, 2, 3, 4])), 1);
     let (left, right) = (world.ring(&[1, 2]), world.ring(&[3, 4]));
@@ -579,4 +622,269 @@ proptest! {
             }
         }
     }
+}
+
+/// Three nodes with a lease of 100 ms on clocks that are right, which have been up for long.
+fn leased() -> World {
+    let mut world = World::new(3);
+    world.configure(|config| {
+        (config.dc.lease, config.dc.rate_error) = (Some(Duration::from_millis(100)), 0);
+    });
+    world.wait(1000);
+    world
+}
+
+use Lease::{Held, None as Nothing, Waiting};
+
+#[test]
+fn a_dc_may_act_once_the_token_has_gone_round_and_no_longer_than_its_lease() {
+    let mut world = leased();
+    assert_eq!(world.ring(&[1, 2, 3]).lease, Waiting);
+    assert_eq!(world.turn(&[1, 2, 3]), [Held, Nothing, Nothing]);
+    world.wait(99);
+    let (_, until) = world.node(1).election.lease().unwrap();
+    assert_eq!(until, world.now + Duration::from_millis(1));
+    assert_eq!(world.node(1).election.poll_timeout(), Some(until));
+    world.wait(1);
+    let now = world.now;
+    let lapsed = world.node(1).election.handle_timeout(now).status.unwrap();
+    assert_eq!(lapsed.lease, Waiting);
+    assert_eq!(world.turn(&[1]), [Held], "it is renewed");
+}
+
+#[test]
+fn another_dc_waits_until_the_old_lease_is_over() {
+    let mut world = leased();
+    world.ring(&[1, 2, 3]);
+    world.turn(&[1, 2, 3]);
+    world.wait(30);
+    assert_eq!(dc(&world.ring(&[2, 3])), 2);
+    assert_eq!(world.turn(&[2, 3]), [Waiting, Nothing], "70 ms are left");
+    world.wait(69);
+    assert_eq!(world.turn(&[2]), [Waiting]);
+    world.wait(1);
+    assert_eq!(world.turn(&[2]), [Held]);
+}
+
+#[test]
+fn the_same_process_goes_on_without_waiting_if_nobody_can_have_been_dc_meanwhile() {
+    let mut world = leased();
+    world.ring(&[1, 2, 3]);
+    world.turn(&[1, 2, 3]);
+    assert_eq!(dc(&world.ring(&[1, 2])), 1);
+    assert_eq!(world.turn(&[1]), [Held]);
+    // Node 2 has just started, and has forgotten what it was in.
+    let mut opened = world.open(&[1, 2]);
+    let started = &mut opened.said[1].1.candidacy;
+    (started.up, started.idle) = (Duration::ZERO, Duration::ZERO);
+    world.settle(&opened);
+    world.wait(1);
+    assert_eq!(world.turn(&[1]), [Waiting]);
+}
+
+#[test]
+fn a_dc_that_comes_back_from_another_ring_does_not_go_on_while_its_successor_may_act() {
+    let mut world = World::new(4);
+    world.configure(|config| {
+        (config.dc.lease, config.dc.rate_error) = (Some(Duration::from_millis(100)), 0);
+    });
+    world.wait(1000);
+    world.ring(&[1, 2, 3, 4]);
+    world.turn(&[1, 2, 3, 4]);
+    world.ring(&[2, 3, 4]);
+    world.wait(100);
+    assert_eq!(world.turn(&[2, 3, 4])[0], Held);
+    assert_eq!(dc(&world.ring(&[1, 3, 4])), 1, "it is the incumbent");
+    assert_eq!(world.turn(&[1]), [Waiting], "and nodes 3 and 4 know of a later one");
+    world.wait(100);
+    assert_eq!(world.turn(&[1]), [Held]);
+}
+
+#[test]
+fn a_release_hands_over_at_once() {
+    let mut world = leased();
+    world.ring(&[1, 2, 3]);
+    world.turn(&[1, 2, 3]);
+    let now = world.now;
+    assert_eq!(world.node(2).election.release(now), Err(ReleaseError::NotDc));
+    let released = world.node(1).election.release(now).unwrap();
+    assert_eq!(released.status.unwrap().lease, Nothing, "it acts no more before it says so");
+    assert_eq!(world.turn(&[1, 2]), [Nothing, Nothing], "and nobody else before it has said so");
+    let status = world.say(1, &released.send.unwrap());
+    assert_eq!((dc(&status), status.term.unwrap().hand_over), (2, 1));
+    assert_eq!(world.turn(&[1, 2, 3]), [Nothing, Held, Nothing]);
+    // And so on, with the new one as the incumbent.
+    assert_eq!(dc(&world.ring(&[1, 2, 3])), 2);
+    assert_eq!(world.turn(&[2]), [Held]);
+}
+
+#[test]
+fn a_release_that_comes_twice_or_from_somebody_else_releases_nothing() {
+    let mut world = leased();
+    world.ring(&[1, 2, 3]);
+    let now = world.now;
+    let send = world.node(1).election.release(now).unwrap().send.unwrap();
+    let (ring, _) = world.node(3).ring.clone().unwrap();
+    let heard = |world: &mut World, from| {
+        world.node(3).election.handle(now, &quorate_message(ring, id(from), send.clone())).status
+    };
+    assert_eq!(heard(&mut world, 2), None, "it is not node 2's");
+    assert_eq!(dc(&heard(&mut world, 1).unwrap()), 2);
+    assert_eq!(heard(&mut world, 1), None);
+    assert_eq!(heard(&mut world, 2), None, "not of that tenure");
+}
+
+#[test]
+fn a_release_before_the_dc_could_act_does_not_spare_the_next_one_the_wait() {
+    let mut world = leased();
+    world.ring(&[1, 2, 3]);
+    world.turn(&[1, 2, 3]);
+    world.ring(&[2, 3]);
+    let now = world.now;
+    let send = world.node(2).election.release(now).unwrap().send.unwrap();
+    assert_eq!(dc(&world.say(2, &send)), 3);
+    assert_eq!(world.turn(&[3]), [Waiting]);
+    world.wait(100);
+    assert_eq!(world.turn(&[3]), [Held]);
+}
+
+#[test]
+fn a_dc_whose_application_hangs_loses_the_role_and_the_next_one_waits() {
+    let mut world = leased();
+    world.ring(&[1, 2, 3]);
+    world.turn(&[1, 2, 3]);
+    let now = world.now;
+    let hung = world.node(1).election.set_hung(now, true);
+    assert_eq!(hung.status.unwrap().lease, Nothing);
+    let status = world.say(1, &hung.send.unwrap());
+    assert_eq!((dc(&status), status.term.unwrap().hand_over), (2, 1));
+    world.wait(99);
+    assert_eq!(world.turn(&[2]), [Waiting]);
+    world.wait(1);
+    assert_eq!(world.turn(&[2]), [Held]);
+    // It is not elected while it hangs, even if the other is gone.
+    assert_eq!(dc(&world.ring(&[1, 3])), 3);
+    world.node(1).election.set_hung(now, false);
+    assert_eq!(dc(&world.ring(&[1, 2])), 2);
+}
+
+#[test]
+fn a_dc_alone_in_being_able_to_be_one_keeps_the_role_and_does_not_act_while_its_application_hangs() {
+    let mut world = leased();
+    world.node(2).corosync = true;
+    world.node(3).corosync = true;
+    world.ring(&[1, 2, 3]);
+    world.wait(100);
+    assert_eq!(world.turn(&[1]), [Held]);
+    let now = world.now;
+    let hung = world.node(1).election.set_hung(now, true);
+    assert_eq!((hung.send, hung.status.unwrap().lease), (None, Waiting));
+    assert_eq!(world.node(1).election.poll_timeout(), None);
+    assert_eq!(world.node(1).election.set_hung(now, false).status.unwrap().lease, Held);
+    assert_eq!(world.node(1).election.release(now), Err(ReleaseError::NoSuccessor));
+}
+
+#[test]
+fn a_preferred_node_that_joins_is_handed_the_role_where_the_operator_wants_that() {
+    for preempt in [false, true] {
+        let mut world = leased();
+        world.configure(|config| config.dc.preempt = preempt);
+        world.prefer(3, 5);
+        world.ring(&[1, 2]);
+        world.wait(100);
+        assert_eq!(world.turn(&[1, 2]), [Held, Nothing]);
+        let opened = world.open(&[1, 2, 3]);
+        for (from, say) in &opened.said {
+            (1..=3).for_each(|listener| world.hear(id(listener), opened.ring, *from, say));
+        }
+        let now = world.now;
+        let outcomes: Vec<Outcome> =
+            (1..=3).map(|n| world.node(n).election.handle(now, &Event::Synced(opened.ring))).collect();
+        assert!(outcomes.iter().all(|outcome| dc(outcome.status.as_ref().unwrap()) == 1), "the incumbent");
+        assert_eq!(
+            outcomes.iter().map(|outcome| outcome.send.is_some()).collect::<Vec<_>>(),
+            [preempt, false, false]
+        );
+        if let Some(message) = outcomes[0].send.clone() {
+            assert_eq!(dc(&world.say(1, &message)), 3);
+            assert_eq!(world.turn(&[1, 2, 3]), [Nothing, Nothing, Held], "without waiting");
+        }
+    }
+}
+
+#[test]
+fn a_node_with_priority_0_is_never_elected() {
+    let mut world = World::new(3);
+    world.prefer(1, 0);
+    assert_eq!(dc(&world.ring(&[1, 2, 3])), 2);
+    let mut world = World::new(3);
+    (1..=3).for_each(|n| world.prefer(n, 0));
+    let status = world.ring(&[1, 2, 3]);
+    assert_eq!((status.dc, status.term, status.vacant), (None, None, Some(Vacancy::NoCandidate)));
+}
+
+#[test]
+fn a_cluster_that_starts_waits_for_those_who_are_missing_and_no_longer_than_it_is_told() {
+    let patient = || {
+        let mut world = World::new(3);
+        world.configure(|config| config.dc.deadtime = Duration::from_secs(20));
+        world.wait(5000);
+        world
+    };
+    let mut world = patient();
+    let status = world.ring(&[1, 2]);
+    assert_eq!((status.dc, status.term), (None, None));
+    assert_eq!(
+        status.vacant.unwrap().to_string(),
+        "the cluster starts, and node 1 waits for those who are missing"
+    );
+    assert_eq!(dc(&world.ring(&[1, 2, 3])), 1, "all are there");
+
+    let mut world = patient();
+    world.ring(&[2, 3]);
+    let due = Time::default() + Duration::from_secs(20);
+    assert_eq!(world.node(3).election.poll_timeout(), None);
+    assert_eq!(world.node(2).election.poll_timeout(), Some(due));
+    world.now = due;
+    let elect = world.node(2).election.handle_timeout(due).send.unwrap();
+    assert_eq!(world.node(2).election.poll_timeout(), None);
+    let status = world.say(2, &elect);
+    assert_eq!((dc(&status), status.vacant), (2, None));
+    assert_eq!(dc(&world.ring(&[2, 3])), 2, "it has started");
+    assert!(world.ring(&[1, 3]).dc.is_some(), "so that nobody waits any more");
+}
+
+#[test]
+fn who_waits_on_behalf_of_nobody_elects_nobody() {
+    let mut world = World::new(3);
+    world.configure(|config| config.dc.deadtime = Duration::from_secs(20));
+    world.ring(&[1, 2]);
+    let (ring, _) = world.node(1).ring.clone().unwrap();
+    let elect = quorate_message(ring, id(2), Message::Elect.encode());
+    assert_eq!(world.node(1).election.handle(Time::default(), &elect), Outcome::default(), "node 1 waits");
+}
+
+#[test]
+fn a_node_whose_record_was_lost_has_no_say_in_a_tenure() {
+    let mut world = World::new(3);
+    world.ring(&[1, 2, 3]);
+    let lose = |world: &mut World, n| {
+        world.restart(n);
+        world.node(n).election.lost = true;
+    };
+    lose(&mut world, 1);
+    let status = world.ring(&[1, 3]);
+    assert!(status.quorate, "its vote counts for quorum");
+    assert_eq!((status.dc, status.term), (None, None));
+    assert!(
+        status.vacant.unwrap().to_string().starts_with("the records of {1} were lost: start the other nodes")
+    );
+    assert!(world.node(1).election.lost);
+    // A quorum of those who kept theirs makes it good; so does everybody.
+    assert!(world.ring(&[1, 2, 3]).term.is_some());
+    assert!(!world.node(1).election.lost);
+    assert!(world.ring(&[1, 3]).term.is_some());
+    [1, 2, 3].into_iter().for_each(|n| lose(&mut world, n));
+    assert_eq!(world.ring(&[1, 2]).term, None);
+    assert!(world.ring(&[1, 2, 3]).term.is_some());
 }

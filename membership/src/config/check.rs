@@ -32,7 +32,37 @@ impl Config {
             return Err(broken("quorum.expected_votes", &0, "not be below 1"));
         }
         self.quorum_options()?;
+        self.check_lease()?;
         self.check_nodes()
+    }
+
+    /// The lease outlives two hold periods and a rotation, or the DC of an idle ring would lose it; how long a rotation takes
+    /// is not known here, but not nothing.
+    fn check_lease(&self) -> Result<(), ConfigError> {
+        const MOST: u32 = 200_000;
+        if self.dc.rate_error > MOST {
+            let rule = format!("not be above {MOST} millionths");
+            return Err(broken("quorate.rate_error", &self.dc.rate_error, rule));
+        }
+        let lease = self.dc.lease(self.totem.token);
+        let counts = lease * (1_000_000 - self.dc.rate_error) / 1_000_000;
+        if counts <= 2 * self.totem.hold {
+            let rule = format!(
+                "be more than twice totem.hold ({}) when the rate error of {} millionths is taken off, or the DC of an \
+                 idle ring loses it",
+                Millis(self.totem.hold),
+                self.dc.rate_error
+            );
+            let other = Some("totem.hold");
+            return Err(Problem::Broken {
+                key: "quorate.lease",
+                value: Millis(lease).to_string(),
+                rule,
+                other,
+            }
+            .into());
+        }
+        Ok(())
     }
 
     fn check_nodes(&self) -> Result<(), ConfigError> {
@@ -81,6 +111,16 @@ impl Config {
                  ring; leave totem.token_retransmit out",
                 Millis(token_retransmit),
                 Millis(token),
+            ));
+        }
+        let lease = self.dc.lease(token);
+        if lease < 2 * self.totem.hold + token_retransmit {
+            warnings.push(format!(
+                "quorate.lease ({}) is below twice totem.hold ({}) and totem.token_retransmit ({}): a slow rotation of an \
+                 idle ring interrupts the DC; raise quorate.lease or totem.token",
+                Millis(lease),
+                Millis(self.totem.hold),
+                Millis(token_retransmit),
             ));
         }
         let listed = self.nodes.iter().fold(0u32, |sum, node| sum.saturating_add(node.votes));

@@ -34,6 +34,12 @@ pub const TTL: u8 = 1;
 pub const LAST_MAN_STANDING_WINDOW: u64 = 10_000;
 /// `quorate.unread_limit`, in bytes.
 pub const UNREAD_LIMIT: u32 = 64 << 20;
+/// `nodelist.node.dc_priority`.
+pub const DC_PRIORITY: u32 = 1;
+/// `quorate.dc_deadtime`: Pacemaker's `dc-deadtime`.
+pub const DC_DEADTIME: u64 = 20_000;
+/// `quorate.rate_error`, in millionths: 1 %, ten times what a clock without discipline does.
+pub const RATE_ERROR: u32 = 10_000;
 
 /// No timeout may be shorter: corosync counts on a system timer of 100 Hz.
 pub const MIN_TIMEOUT: u64 = 30;

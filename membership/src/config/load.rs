@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::reader::Reader;
 use super::{
-    Config, ConfigError, Host, Place, Problem, Setting, Source, TotemConfig, TransportKind, Warning,
-    defaults, grammar,
+    Config, ConfigError, DcConfig, Host, Place, Problem, Setting, Source, TotemConfig, TransportKind,
+    Warning, defaults, grammar,
 };
 use crate::Seq;
 
@@ -104,9 +104,10 @@ impl Reader<'_> {
         let network = self.network(interface, transport, bind, cluster_name.as_deref())?;
         let totem = self.totem(listed.len())?;
         let listed_votes = local.map(|listed| listed.member.votes);
+        let dc = self.dc(local.map_or(defaults::DC_PRIORITY, |listed| listed.dc_priority), totem.token)?;
         let nodes: Vec<_> = listed.into_iter().map(|listed| listed.member).collect();
         let quorum = self.quorum(&nodes, listed_votes)?;
-        Ok(Config { node, name, cluster_name, nodes, totem, network, quorum })
+        Ok(Config { node, name, cluster_name, nodes, totem, network, quorum, dc })
     }
 
     /// Puts an error of [`Config::check`] at the line that set one of its values.
@@ -342,5 +343,24 @@ impl Reader<'_> {
             self.warn(Some(entry.line), format!("{path}: not implemented yet, ignored"));
         }
         Ok(())
+    }
+
+    /// Who is to be DC and how long it may act; this node's priority is in the node list.
+    fn dc(&mut self, priority: u32, token: Duration) -> Result<DcConfig, ConfigError> {
+        let ms = Duration::from_millis;
+        let preempt = self.yes_no("quorate.preempt");
+        let deadtime = self.number_or_zero("quorate.dc_deadtime", "ms", defaults::DC_DEADTIME)?;
+        let rate_error =
+            self.number_or_zero("quorate.rate_error", "millionths", defaults::RATE_ERROR.into())?;
+        let rate_error = u32::try_from(rate_error).unwrap_or(u32::MAX);
+        let entry = self.take("quorate.lease");
+        let in_file = entry.map(|entry| self.number(entry, 1..=u32::MAX)).transpose()?;
+        let lease = in_file.map(|lease| ms(lease.into()));
+        let dc = DcConfig { priority, preempt, deadtime: ms(deadtime), rate_error, lease };
+        let source = entry.map(|entry| self.line(entry));
+        let source = source.unwrap_or_else(|| Source::derived("totem.token and quorate.rate_error"));
+        let counts = u64::try_from(dc.lease(token).as_millis()).unwrap_or(u64::MAX);
+        self.show("quorate.lease", counts, "ms", source);
+        Ok(dc)
     }
 }

@@ -45,6 +45,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// Who decides how many votes are enough.
     pub quorum: QuorumConfig,
+    /// Who is to be DC, and how long it may act.
+    pub dc: DcConfig,
 }
 
 /// An entry of the node list (`nodelist.node`).
@@ -159,6 +161,47 @@ pub enum TransportKind {
     Local,
 }
 
+/// Who is to be DC and how long it may act: the node list's `dc_priority` and section `quorate`, which are ours, not
+/// corosync's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DcConfig {
+    /// How much the operator wants this node to be DC (`dc_priority`); the higher wins, 0: never.
+    pub priority: u32,
+    /// Whether a DC hands over to a member of higher priority (`preempt`).
+    pub preempt: bool,
+    /// How long a cluster that starts waits for all expected votes until those present elect (`dc_deadtime`).
+    pub deadtime: Duration,
+    /// How much faster or slower than real time any node's clock may run, in millionths (`rate_error`).
+    pub rate_error: u32,
+    /// How long a DC may act after a token that all members had (`lease`), the same on all nodes; `None`: the effective
+    /// token timeout, less the rate error.
+    pub lease: Option<Duration>,
+}
+
+impl Default for DcConfig {
+    fn default() -> Self {
+        Self {
+            priority: defaults::DC_PRIORITY,
+            preempt: false,
+            deadtime: Duration::from_millis(defaults::DC_DEADTIME),
+            rate_error: defaults::RATE_ERROR,
+            lease: None,
+        }
+    }
+}
+
+impl DcConfig {
+    /// The lease that counts, in a ring with this token timeout.
+    pub fn lease(&self, token: Duration) -> Duration {
+        self.lease.unwrap_or_else(|| {
+            let micros = token.as_micros().saturating_mul(MILLION) / (MILLION + u128::from(self.rate_error));
+            Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+        })
+    }
+}
+
+const MILLION: u128 = 1_000_000;
+
 impl Config {
     /// A node with this id, no node list, and defaults: for embedding and for tests.
     pub fn new(node: NodeId) -> Self {
@@ -176,6 +219,7 @@ impl Config {
                 ttl: defaults::TTL,
             },
             quorum: QuorumConfig::default(),
+            dc: DcConfig::default(),
         }
     }
 }

@@ -11,6 +11,8 @@ const RING0_ADDR: &str = "nodelist.node.ring0_addr";
 /// A listed node as the file has it.
 pub(super) struct Listed {
     pub(super) member: Member,
+    /// How much the operator wants it to be DC.
+    pub(super) dc_priority: u32,
     /// Where its section starts.
     pub(super) line: u32,
     /// `ring0_addr` as written, perhaps a name.
@@ -116,6 +118,15 @@ impl Reader<'_> {
         };
         self.show(key("quorum_votes"), votes, "votes", source);
 
+        let dc_priority = match self.take_within(section, "nodelist.node.dc_priority") {
+            Some(entry) => {
+                let priority = self.number(entry, 0..=u32::MAX)?;
+                self.show(key("dc_priority"), priority, "", self.line(entry));
+                priority
+            }
+            None => defaults::DC_PRIORITY,
+        };
+
         let port = match self.take_within(section, "nodelist.node.port") {
             Some(entry) if transport == TransportKind::Local => {
                 let port = self.number(entry, 2..=u16::MAX)?;
@@ -129,7 +140,7 @@ impl Reader<'_> {
             None => None,
         };
         let member = Member { id, name, address: address.into(), port, votes };
-        Ok(Listed { member, line, ring0_addr: ring0_addr.value.clone() })
+        Ok(Listed { member, dc_priority, line, ring0_addr: ring0_addr.value.clone() })
     }
 
     /// Which of the listed nodes this one is; `None` only without a list.

@@ -59,7 +59,7 @@ impl Core for Fake {
                 "send" => self.transmits.push_back(transmit(value)),
                 "due" => self.due = Some(now + Duration::from_millis(number())),
                 "again" => self.again = Some(Duration::from_micros(number())),
-                "store" => self.to_store = Some(Stored { ring_seq: number(), boots: 1 }),
+                "store" => self.to_store = Some(Stored { ring_seq: number(), boots: 1, lost: false }),
                 "unread" => self.unread = value == "on",
                 _ => {}
             }
@@ -409,7 +409,7 @@ async fn a_slow_disk_delays_nothing() {
     assert_eq!(bed.log.lines(), meanwhile);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(bed.log.lines().last().unwrap(), "stored 7");
-    assert_eq!(bed.disk.get(), Some(Stored { ring_seq: 7, boots: 1 }));
+    assert_eq!(bed.disk.get(), Some(Stored { ring_seq: 7, boots: 1, lost: false }));
 }
 
 #[tokio::test(start_paused = true)]

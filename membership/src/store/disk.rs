@@ -6,6 +6,7 @@
 //! quorate state 1
 //! ring_seq 1024
 //! boots 3
+//! lost yes                      (only if so: an earlier record was lost)
 //! crc32 0d1c2b3a
 //! ```
 //!
@@ -15,7 +16,8 @@
 //! A record that is missing or damaged has a rule, not an assertion: the node goes on from the wall clock in
 //! milliseconds since 1970. A ring sequence number rises by 4 with each ring, the clock by 1000 a second, so the clock
 //! is ahead of every ring that the lost record could have named, unless it was set back by more than the cluster's
-//! age. A record that was put back from a backup cannot be told from a good one: remove it instead.
+//! age. It also says that it was lost (`Stored::lost`), unless there is no trace of an earlier life: then this is the
+//! node's first. A state directory that is gone as a whole looks like that too. A record that was put back from a backup cannot be told from a good one: remove it instead.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -58,15 +60,21 @@ impl Store {
                 "cannot be made: create it for this user, or choose another state directory",
             )
         })?;
-        let lock = lock(&directory.join(format!("{name}.lock")), node)?;
-        let record = Record { path: directory.join(name), directory, lock };
+        let lock_path = directory.join(format!("{name}.lock"));
+        let lived_before = lock_path.exists();
+        let lock = lock(&lock_path, node)?;
+        let record = Record { path: directory.join(name), directory, lived_before, lock };
         let stored = record.read()?;
         Ok((Self(Medium::File(Arc::new(record))), stored))
     }
 
-    /// A store in `memory`, for simulators, and what is in it: the default record if nothing is.
+    /// A store in `memory`, for simulators, and what is in it: the default record if nothing is, and that one lost if
+    /// something was.
     pub fn in_memory(memory: &Memory) -> (Self, Stored) {
-        (Self(Medium::Memory(memory.clone())), memory.get().unwrap_or_default())
+        let disk = memory.disk();
+        let stored = disk.stored.unwrap_or(Stored { lost: disk.written, ..Stored::default() });
+        drop(disk);
+        (Self(Medium::Memory(memory.clone())), stored)
     }
 
     /// Makes the record durable. A file is written on a thread of its own: the caller waits, its thread does not.
@@ -91,6 +99,8 @@ pub struct Memory(Arc<Mutex<Disk>>);
 #[derive(Debug, Default)]
 struct Disk {
     stored: Option<Stored>,
+    /// Something was stored once.
+    written: bool,
     latency: Duration,
     failing: bool,
 }
@@ -126,6 +136,7 @@ impl Memory {
             return Err(io::Error::other("the simulated disk fails"));
         }
         disk.stored = Some(stored);
+        disk.written = true;
         Ok(())
     }
 
@@ -139,6 +150,8 @@ impl Memory {
 struct Record {
     directory: PathBuf,
     path: PathBuf,
+    /// A process of this node has used this directory before.
+    lived_before: bool,
     /// Held, not used: the lock goes with it.
     #[expect(dead_code)]
     lock: File,
@@ -148,7 +161,12 @@ impl Record {
     fn read(&self) -> io::Result<Stored> {
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(from_wall_clock()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if self.lived_before {
+                    tracing::warn!(path = %self.path.display(), "{LOST}");
+                }
+                return Ok(from_wall_clock(self.lived_before));
+            }
             Err(error) => {
                 return Err(explain(&error, &self.path, "cannot be read: run as the user that owns it"));
             }
@@ -163,11 +181,11 @@ impl Record {
                 ),
             )),
             Err(Unusable::Damaged) => {
-                let stored = from_wall_clock();
+                let stored = from_wall_clock(true);
                 tracing::warn!(
                     path = %self.path.display(),
                     ring_seq = stored.ring_seq,
-                    "the stored record is damaged; going on from the wall clock, so that no ring id is used twice"
+                    "damaged: {LOST}"
                 );
                 Ok(stored)
             }
@@ -215,16 +233,20 @@ fn lock(path: &Path, node: NodeId) -> io::Result<File> {
     }
 }
 
-fn from_wall_clock() -> Stored {
+const LOST: &str = "the stored record is lost; going on from the wall clock, so that no ring id is used twice, and without a \
+                    say in who acts until a majority that kept theirs is there";
+
+fn from_wall_clock(lost: bool) -> Stored {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Stored { ring_seq: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX), boots: 0 }
+    Stored { ring_seq: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX), boots: 0, lost }
 }
 
 const HEADING: &str = "quorate state ";
 const VERSION: u32 = 1;
 
 fn print(stored: Stored) -> String {
-    let body = format!("{HEADING}{VERSION}\nring_seq {}\nboots {}\n", stored.ring_seq, stored.boots);
+    let lost = if stored.lost { "lost yes\n" } else { "" };
+    let body = format!("{HEADING}{VERSION}\nring_seq {}\nboots {}\n{lost}", stored.ring_seq, stored.boots);
     let crc = crc32(body.as_bytes());
     format!("{body}crc32 {crc:08x}\n")
 }
@@ -249,6 +271,7 @@ fn parse(bytes: &[u8]) -> Result<Stored, Unusable> {
         Some(Ok(Stored {
             ring_seq: lines.next()?.strip_prefix("ring_seq ")?.parse().ok()?,
             boots: lines.next()?.strip_prefix("boots ")?.parse().ok()?,
+            lost: lines.next() == Some("lost yes"),
         }))
     };
     read().unwrap_or(Err(Unusable::Damaged))
@@ -279,7 +302,7 @@ mod tests {
     #[tokio::test]
     async fn a_saved_record_is_there_after_a_restart_and_for_the_owner_only() {
         let state = tempfile::tempdir().unwrap();
-        let stored = Stored { ring_seq: 1024, boots: 7 };
+        let stored = Stored { ring_seq: 1024, boots: 7, lost: false };
         let (store, _) = Store::open(state.path(), node(3)).unwrap();
         store.save(stored).await.unwrap();
         drop(store);
@@ -301,12 +324,28 @@ mod tests {
     #[test]
     fn a_torn_record_counts_as_lost() {
         let state = tempfile::tempdir().unwrap();
-        let whole = print(Stored { ring_seq: 5, boots: 1 });
+        let whole = print(Stored { ring_seq: 5, boots: 1, lost: false });
         for length in 0..whole.len() {
             fs::write(state.path().join("quorate_1"), &whole[..length]).unwrap();
             let (_store, stored) = Store::open(state.path(), node(1)).unwrap();
             assert!(stored.ring_seq > 5, "cut after {length} bytes");
         }
+    }
+
+    #[test]
+    fn a_record_that_was_there_and_is_gone_is_lost_and_one_that_never_was_is_not() {
+        let state = tempfile::tempdir().unwrap();
+        let open = || Store::open(state.path(), node(1)).unwrap().1;
+        assert!(!open().lost, "the first start");
+        assert!(open().lost, "it was there, and nothing was stored");
+        let kept = Stored { ring_seq: 5, boots: 1, lost: false };
+        fs::write(state.path().join("quorate_1"), print(kept)).unwrap();
+        assert_eq!(open(), kept);
+        let known = Stored { lost: true, ..kept };
+        fs::write(state.path().join("quorate_1"), print(known)).unwrap();
+        assert_eq!(open(), known, "and that is not forgotten");
+        fs::remove_file(state.path().join("quorate_1")).unwrap();
+        assert!(open().lost);
     }
 
     #[test]
@@ -343,7 +382,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_simulated_disk_outlives_the_node_and_fails_when_told() {
         let memory = Memory::default();
-        let stored = Stored { ring_seq: 9, boots: 2 };
+        let stored = Stored { ring_seq: 9, boots: 2, lost: false };
         let (store, fresh) = Store::in_memory(&memory);
         assert_eq!(fresh, Stored::default());
         memory.set_latency(Duration::from_secs(5));
@@ -360,8 +399,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_parses(ring_seq: u64, boots: u64) {
-            let stored = Stored { ring_seq, boots };
+        fn what_is_printed_parses(ring_seq: u64, boots: u64, lost: bool) {
+            let stored = Stored { ring_seq, boots, lost };
             prop_assert_eq!(parse(print(stored).as_bytes()).ok(), Some(stored));
         }
 

@@ -21,7 +21,7 @@ use crate::wire::body::{Body, CpgMcast, CpgPart, CpgPartial, QUORATE, SERVICES, 
 use crate::wire::packing::{self, Addressed, Packet};
 use crate::wire::{Join, Multicast};
 use crate::{
-    Cause, Config, Delivery, Event, Group, GroupChange, Guarantee, NodeId, Refusal, RingId, Service,
+    Cause, Config, Delivery, Event, Group, GroupChange, Guarantee, NodeId, Refusal, RingId, Seq, Service,
     ServiceMessage, Stored, Time,
 };
 
@@ -47,6 +47,10 @@ pub(super) struct Local {
     partials: Partials,
     pub(super) groups: Groups,
     pub(super) sync: Option<Sync>,
+    /// When a token of an installed ring was accepted last.
+    pub(super) token_at: Option<Time>,
+    /// The frame that ended the sync.
+    synced_by: Option<Seq>,
     pub(super) sync_messages: BTreeMap<Service, Bytes>,
     pub(super) out: Outputs,
     /// This node is about to leave, then at the latest. Its processes leave their groups first.
@@ -102,6 +106,8 @@ impl Local {
             partials: Partials::default(),
             groups: Groups::new(me),
             sync: None,
+            token_at: None,
+            synced_by: None,
             sync_messages: BTreeMap::new(),
             out: Outputs::default(),
             leaving: None,
@@ -209,7 +215,7 @@ impl Local {
             Event::Service(ServiceMessage { ring: frame.ring, from: frame.from, service, message })
         };
         match Body::decode_in(group, &body, frame.order())? {
-            sync @ (Body::ServiceBuild { .. } | Body::Barrier { .. }) => self.advance_sync(frame.from, &sync),
+            sync @ (Body::ServiceBuild { .. } | Body::Barrier { .. }) => self.advance_sync(frame, &sync),
             Body::NodeInfo(_) | Body::Reconfigure(_) => self.out.tell(service(Service::Votequorum, body)),
             Body::Quorate(message) => self.out.tell(service(Service::Quorate, message)),
             Body::CpgJoin(process) => {
@@ -310,13 +316,14 @@ impl Local {
             self.outbox.application.start_over();
         }
         let sync = Sync::new(ring, members);
+        self.synced_by = None;
         self.say(SYNC, &sync.opening().encode());
         self.sync = Some(sync);
     }
 
-    fn advance_sync(&mut self, from: NodeId, body: &Body) {
+    fn advance_sync(&mut self, frame: &Multicast, body: &Body) {
         let Some(sync) = &mut self.sync else { return };
-        let step = sync.handle(from, body);
+        let step = sync.handle(frame.from, body);
         if let Step::Stage { closed: Some(CPG), .. } | Step::Done { closed: Some(CPG) } = step {
             let changes = self.groups.settle(self.ring.id, &self.ring.members);
             self.tell_changes(changes);
@@ -344,23 +351,30 @@ impl Local {
             }
             Step::Done { .. } => {
                 self.assemblies.sync_done();
+                self.synced_by = Some(frame.seq);
                 self.out.tell(Event::Synced(self.ring.id));
             }
         }
     }
 
-    /// Queues a message of a service that is none of the sync.
+    /// Queues a message of a service that is none of the sync. Quorate nodes say theirs as safe ones: nobody acts on it
+    /// before all have it, and whoever has it delivers it before any other ring.
     pub(super) fn say_as(&mut self, service: Service, message: &Bytes) {
-        let group = match service {
-            Service::Votequorum => SERVICES,
-            Service::Quorate => QUORATE,
+        let (group, guarantee) = match service {
+            Service::Votequorum => (SERVICES, Guarantee::Agreed),
+            Service::Quorate => (QUORATE, Guarantee::Safe),
         };
-        self.say(group, message);
+        self.outbox.control.push(packing::prefix(group), message.clone(), guarantee);
     }
 
     /// Queues a message of the sync.
     fn say(&mut self, group: &[u8], body: &Bytes) {
         self.outbox.control.push(packing::prefix(group), body.clone(), Guarantee::Agreed);
+    }
+
+    /// Whether every member is known to have received all of the sync.
+    pub(super) fn synced_everywhere(&self) -> bool {
+        self.synced_by.is_some_and(|seq| seq.at_or_before(self.ring.safe))
     }
 
     pub(super) fn synced(&self) -> bool {
@@ -437,7 +451,7 @@ impl Local {
     /// See [`super::Totem::fingerprint`]. Counters say how a state was come to, not which one it is.
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
         let Self { me, config: _, listed: _, ring, attempted, heard, durable, wanted, .. } = self;
-        let Self { outbox, assemblies, partials, groups, sync, sync_messages, out, .. } = self;
+        let Self { outbox, assemblies, partials, groups, sync, synced_by: _, sync_messages, out, .. } = self;
         let Self { leaving, killed, entropy: _, drawn, .. } = self;
         let Outputs { transmits, events, unread, stats: _ } = out;
         (me, ring, attempted, heard, durable, wanted).hash(state);

@@ -378,6 +378,16 @@ impl Totem {
         }
     }
 
+    /// Whether this node's record is not that of its earlier lives ([`Stored::lost`]), as far as is durable.
+    pub fn record_lost(&self) -> bool {
+        self.local.durable.lost
+    }
+
+    /// What a lost record held has been made good by others: from the next start on, nothing is known of the loss.
+    pub fn recovered(&mut self) {
+        self.local.wanted.lost = false;
+    }
+
     /// The record is durable.
     pub fn handle_stored(&mut self, _now: Time, stored: Stored) {
         self.local.durable = stored;
@@ -602,6 +612,11 @@ impl Totem {
         Self::QUEUE.saturating_sub(self.local.outbox.application.bytes())
     }
 
+    /// This node's id.
+    pub fn me(&self) -> NodeId {
+        self.local.me
+    }
+
     /// The installed ring, `None` before the first.
     pub fn ring(&self) -> Option<RingId> {
         (!self.local.ring.members.is_empty()).then_some(self.local.ring.id)
@@ -620,6 +635,25 @@ impl Totem {
     /// All groups that have members, and these, as of the last event.
     pub fn groups(&self) -> impl Iterator<Item = (&Group, &BTreeSet<Process>)> {
         self.local.groups.iter()
+    }
+
+    /// When this node last accepted a token of a ring that it had installed; `None`: never since it started. Until then, at
+    /// least, every other member of that ring could count on this node.
+    pub fn token_at(&self) -> Option<Time> {
+        self.local.token_at
+    }
+
+    /// A moment after which every member of the installed ring had its token, and so was in it: just before the first
+    /// transmission of the last token that has since gone all the way round. `None` while this node has no ring that
+    /// stands, or not every member is known to have received the whole of the sync. A lease begins here: neither a
+    /// token's receipt nor its retransmission says anything of the others.
+    pub fn whole_since(&self) -> Option<Time> {
+        match &self.state {
+            State::Operational(operational) if self.local.synced_everywhere() => {
+                operational.rotation.whole_since()
+            }
+            _ => None,
+        }
     }
 
     /// The counters.

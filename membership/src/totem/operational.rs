@@ -76,7 +76,10 @@ impl Operational {
             return None;
         }
         match self.rotation.accept(&token, &local.ring, now, &local.config) {
-            Ok(true) => local.out.stats.tokens += 1,
+            Ok(true) => {
+                local.out.stats.tokens += 1;
+                local.token_at = Some(now);
+            }
             Ok(false) if Mutant::CopyOfTokenConfirms.is_active() => {
                 local.ring.safe = local.ring.safe.max(token.aru);
                 return None;

@@ -44,6 +44,10 @@ pub(super) struct Rotation {
     pub(super) loss_at: Time,
     merge_at: Option<Time>,
     pub(super) hold_at: Option<Time>,
+    /// When the token that is under way was taken up to be passed on, which is before it was first sent.
+    sent_at: Option<Time>,
+    /// The same of the last token that is known to have gone all the way round.
+    whole_since: Option<Time>,
 }
 
 /// What became due.
@@ -88,6 +92,8 @@ impl Rotation {
             loss_at: now,
             merge_at: None,
             hold_at: None,
+            sent_at: None,
+            whole_since: None,
         };
         rotation.send(token, now, config, out);
         rotation
@@ -150,6 +156,10 @@ impl Rotation {
         let ahead = ring.window.released().distance_to(token.seq);
         if ahead > Window::SLOTS || token.seq.before(ring.window.high()) || token.seq.before(token.aru) {
             return Err(Refusal::OutOfWindow);
+        }
+        // Each member adds one: the token that this node sent last has gone all the way round.
+        if self.token_seq.distance_to(token.token_seq) as usize == ring.members.len() {
+            self.whole_since = if Mutant::LeaseFromReceipt.is_active() { Some(now) } else { self.sent_at };
         }
         self.token_seq = token.token_seq;
         self.hold_at = None;
@@ -295,6 +305,7 @@ impl Rotation {
     pub(super) fn forward(&mut self, mut token: Token, now: Time, config: &TotemConfig, out: &mut Outputs) {
         token.token_seq = token.token_seq.next();
         token.from = self.me;
+        self.sent_at = Some(now);
         let token = wire::encode(&Message::Token(token), Order::Little);
         if self.representative && self.held {
             self.hold_at = Some(now + config.hold);
@@ -339,6 +350,9 @@ impl Rotation {
             self.retransmit_at = now + config.token_retransmit;
             if self.hold_at.is_none() && !Mutant::TokenNotRetransmitted.is_active() {
                 out.stats.token_retransmits += 1;
+                if Mutant::LeaseFromResend.is_active() {
+                    self.sent_at = Some(now);
+                }
                 out.unicast(self.successor, self.last_sent.clone());
                 if Mutant::RetransmissionDefersLoss.is_active() {
                     self.loss_at = now + config.token;
@@ -352,6 +366,12 @@ impl Rotation {
             }
         }
         Due::Nothing
+    }
+
+    /// A time after which every member has had this ring's token: that of just before the first transmission of the
+    /// last token whose whole way round this node has seen. Sending a token again proves nothing, nor does its receipt.
+    pub(super) fn whole_since(&self) -> Option<Time> {
+        self.whole_since
     }
 
     pub(super) fn poll_timeout(&self) -> Time {

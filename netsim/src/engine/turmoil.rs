@@ -55,7 +55,7 @@ pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
                 | Fault::Heal
         )
     });
-    let World { latency, loss, disk, receive_buffer: _, node_list: _, ring_seq } = scenario.world;
+    let World { latency, loss, disk, ring_seq, .. } = scenario.world;
     let beyond = match fault {
         Some(fault) => fault.to_string(),
         None if latency < TICK || latency.subsec_micros() % 1000 != 0 => {
@@ -256,6 +256,7 @@ fn config(scenario: &Scenario, id: NodeId, addresses: &BTreeMap<NodeId, IpAddr>)
     }
     config.network.bind = addresses[&id];
     config.totem = scenario.totem();
+    config.dc = scenario.dc();
     scenario.electorate.configure(&mut config, scenario.nodes);
     config
 }
@@ -294,13 +295,13 @@ impl Home {
         let (store, stored) = Store::in_memory(&self.disk);
         let clock = Clock::tokio();
         let member = ElectionMember::new(&self.config, stored, rng.random(), clock.now())?;
-        let latest = member.watch();
+        let dc = member.dc(clock.clone());
         let observed = Observed::new(member, life, began_at, self.log);
         let (node, events) = driver::run(observed, transport, store, clock);
         if let Some(load) = self.load {
             tokio::spawn(send(load, node.clone(), rng));
         }
-        service(Host { id, node: node.clone(), events, latest }).await?;
+        service(Host { id, node: node.clone(), events, dc }).await?;
         // The handle keeps the node going.
         let _node = node;
         pending().await

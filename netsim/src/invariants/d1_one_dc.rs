@@ -1,4 +1,5 @@
-//! D1: a ring has at most one DC, and that is a member of it.
+//! D1: a ring has at most one DC at any point of its order, and that is a member of it. Another one comes by a hand-over,
+//! which the term counts.
 
 use quorate_membership::{NodeId, RingId};
 
@@ -6,9 +7,9 @@ use super::cluster::{Cluster, Recent};
 use super::{Online, Violation, violated};
 use crate::history::{Life, Record, What};
 
-/// Who was named first in each ring, and by whom.
+/// Who was named first in each ring after each hand-over, and by whom; `None`: without quorum.
 #[derive(Default)]
-pub(super) struct OneDc(Recent<RingId, (Life, NodeId)>);
+pub(super) struct OneDc(Recent<(RingId, Option<u32>), (Life, NodeId)>);
 
 impl Online for OneDc {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
@@ -18,7 +19,8 @@ impl Online for OneDc {
         if !regular.members.contains(&dc) {
             return wrong(format!("the dc is {dc}, which is no member"));
         }
-        let (first, theirs) = *self.0.entry(regular.ring, || (life, dc));
+        let point = (regular.ring, status.term.map(|term| term.hand_over));
+        let (first, theirs) = *self.0.entry(point, || (life, dc));
         if theirs == dc { Ok(()) } else { wrong(format!("the dc is {dc}, and {theirs} for {first}")) }
     }
 }

@@ -1,22 +1,26 @@
-//! D2: when a ring is settled, each of its members names a DC, and they name the same, with the same term.
+//! D2: when a ring is settled, each of its members names a DC, or why there is none, and they name the same, with the same
+//! term. So it is after each hand-over.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quorate_election::Term;
+use quorate_election::{Term, Vacancy};
 use quorate_membership::{NodeId, RingId};
 
 use super::cluster::{Cluster, Recent};
 use super::{Online, Violation, violated};
 use crate::history::{Life, Record, What};
 
-/// The DC and its term.
-type Named = (NodeId, Option<Term>);
+/// The DC and its term, or why there is none.
+type Named = (Option<NodeId>, Option<Term>, Option<Vacancy>);
+
+/// A ring, whether it is quorate, and how often its DC has handed over.
+type Point = (Option<RingId>, bool, Option<u32>);
 
 #[derive(Default)]
 pub(super) struct AgreedDc {
-    /// What was named first in each ring, and by whom.
-    named: Recent<Option<RingId>, (Life, Named)>,
+    /// What was named first at each point, and by whom.
+    named: Recent<Point, (Life, Named)>,
     /// Who has yet to name somebody, since when, and in which ring.
     owed: BTreeMap<Life, (Duration, RingId)>,
 }
@@ -28,12 +32,13 @@ impl Online for AgreedDc {
             What::Status(status) if status.settled => {
                 self.owed.remove(&life);
                 let wrong = |what| violated("D2", record.at, format!("{life} names {what}"));
-                let Some(dc) = status.dc else {
+                if status.dc.is_none() && status.vacant.is_none() {
                     return wrong(format!("no dc in {:?}, which is settled", status.ring));
-                };
-                let named = (dc, status.term);
-                let (first, theirs) = *self.named.entry(status.ring, || (life, named));
-                if theirs != named {
+                }
+                let named = (status.dc, status.term, status.vacant.clone());
+                let point = (status.ring, status.quorate, status.term.map(|term| term.hand_over));
+                let (first, theirs) = self.named.entry(point, || (life, named.clone()));
+                if *theirs != named {
                     return wrong(format!("{named:?} in {:?}, and {first} {theirs:?}", status.ring));
                 }
             }
@@ -61,7 +66,9 @@ impl Online for AgreedDc {
 
 #[cfg(test)]
 mod tests {
-    use super::super::story::{Story, ring};
+    use quorate_election::Status;
+
+    use super::super::story::{Story, id, ring};
     use super::*;
 
     #[test]
@@ -70,8 +77,9 @@ mod tests {
         story.settle(1);
         story.settle(2);
         story.is_right(AgreedDc::default());
-        story.settle_as(3, |status| status.term = None);
-        story.is_wrong(AgreedDc::default(), "3#1 names (1, None)");
+        let other = Some(Term { ring_seq: 5, hand_over: 0, node: id(1) });
+        story.settle_as(3, |status| status.term = other);
+        story.is_wrong(AgreedDc::default(), "3#1 names (Some(1), Some(Term { ring_seq: 5");
     }
 
     #[test]
@@ -79,6 +87,13 @@ mod tests {
         let mut story = Story::ring(2);
         story.settle_as(1, |status| status.dc = None);
         story.is_wrong(AgreedDc::default(), "1#1 names no dc in Some(1.4), which is settled");
+        let vacant = |status: &mut Status| {
+            (status.dc, status.term, status.vacant) = (None, None, Some(Vacancy::NoCandidate));
+        };
+        let mut story = Story::ring(2);
+        story.settle_as(1, vacant);
+        story.settle_as(2, vacant);
+        story.is_right(AgreedDc::default());
         let mut story = Story::ring(2);
         story.record(2, What::Synced(ring("1.4")));
         story.is_wrong(AgreedDc::default(), "2#1 in 1.4 is settled and names nobody");

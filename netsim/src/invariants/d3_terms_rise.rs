@@ -21,8 +21,11 @@ impl Online for TermsRise {
         let (Some(life), What::Status(status)) = (record.life, &record.what) else { return Ok(()) };
         let wrong = |what| violated("D3", record.at, format!("{life} in {:?}: {what}", status.ring));
         let Some(term) = status.term else {
-            let missing = status.quorate && status.dc.is_some();
-            return if missing { wrong("a dc with quorum and without a term".to_owned()) } else { Ok(()) };
+            return match (status.quorate, status.dc, &status.vacant) {
+                (true, Some(_), _) => wrong("a dc with quorum and without a term".to_owned()),
+                (true, None, None) => wrong("neither a term with quorum nor a reason".to_owned()),
+                _ => Ok(()),
+            };
         };
         if !status.quorate {
             return wrong(format!("term {term:?} without quorum"));

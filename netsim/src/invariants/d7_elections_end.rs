@@ -1,8 +1,10 @@
-//! D7: elections end, and there is none without a cause: a ring elects once; and a DC that goes from one settled ring
-//! straight into the next, where nobody is new, stays DC.
+//! D7: elections end, and there is none without a cause: a ring elects once, at its beginning or when it has waited for
+//! others, and once more for each hand-over; and a DC that goes from one settled ring straight into the next, where nobody
+//! is new, stays DC.
 
 use std::collections::BTreeMap;
 
+use quorate_election::Term;
 use quorate_membership::{NodeId, RingId};
 
 use super::cluster::Cluster;
@@ -12,8 +14,15 @@ use crate::history::{Life, Record, What};
 /// What the ring that a life is in has elected, and the ring before it.
 #[derive(Default)]
 struct Elected {
-    here: Option<(RingId, Option<NodeId>)>,
+    here: Option<Election>,
     before: Option<NodeId>,
+}
+
+struct Election {
+    ring: RingId,
+    dc: Option<NodeId>,
+    /// The latest, whether or not there is quorum now.
+    term: Option<Term>,
 }
 
 #[derive(Default)]
@@ -26,20 +35,32 @@ impl Online for ElectionsEnd {
             What::Crashed => drop(self.0.remove(&life)),
             What::Transitional(change) => {
                 let elected = self.0.entry(life).or_default();
-                let here = elected.here.take().filter(|(ring, _)| *ring == change.previous);
-                elected.before = here.and_then(|(_, dc)| dc);
+                let here = elected.here.take().filter(|here| here.ring == change.previous);
+                elected.before = here.and_then(|here| here.dc);
             }
             What::Status(status) if status.settled => {
                 let Some(regular) = cluster.regular(life) else { return Ok(()) };
                 let wrong = |what| violated("D7", record.at, format!("{life} in {}: {what}", regular.ring));
                 let elected = self.0.entry(life).or_default();
-                if let Some((_, before)) = elected.here.replace((regular.ring, status.dc)) {
-                    let same = before == status.dc;
-                    return if same {
+                let before = elected.here.take();
+                let term = status.term.or(before.as_ref().and_then(|before| before.term));
+                elected.here = Some(Election { ring: regular.ring, dc: status.dc, term });
+                if let Some(before) = before {
+                    let handed_over = match (before.term, status.term) {
+                        (Some(before), Some(now)) => now.hand_over == before.hand_over + 1,
+                        _ => false,
+                    };
+                    let elects_first = before.dc.is_none() && before.term.is_none();
+                    let same = before.dc == status.dc && (before.term.is_none() || before.term == term);
+                    let gives_up = status.dc.is_none() && status.vacant.is_some();
+                    return if same || handed_over || elects_first || gives_up {
                         Ok(())
                     } else {
-                        wrong(format!("elects {:?} after {before:?}", status.dc))
+                        wrong(format!("elects {:?} after {:?}", status.dc, before.dc))
                     };
+                }
+                if status.vacant.is_some() {
+                    return Ok(());
                 }
                 let Some(previous) = elected.before.filter(|dc| regular.members.contains(dc)) else {
                     return Ok(());
@@ -82,11 +103,16 @@ mod tests {
 
     #[test]
     fn a_ring_elects_once() {
-        let mut story = Story::ring(3);
-        story.settle(1);
-        story.settle(1);
-        story.is_right(ElectionsEnd::default());
-        story.settle_as(1, |status| status.dc = Some(id(2)));
-        story.is_wrong(ElectionsEnd::default(), "1#1 in 1.4: elects");
+        let elects_again = |dc: u32, hand_over: u32| {
+            let mut story = Story::ring(3);
+            story.settle(1);
+            let term = Some(Term { ring_seq: 4, hand_over, node: id(dc) });
+            story.settle_as(1, |status| (status.dc, status.term) = (Some(id(dc)), term));
+            story
+        };
+        elects_again(1, 0).is_right(ElectionsEnd::default());
+        elects_again(2, 1).is_right(ElectionsEnd::default());
+        elects_again(2, 0).is_wrong(ElectionsEnd::default(), "1#1 in 1.4: elects");
+        elects_again(2, 2).is_wrong(ElectionsEnd::default(), "1#1 in 1.4: elects");
     }
 }

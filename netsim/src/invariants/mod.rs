@@ -7,12 +7,11 @@
 //! | T1 to T8 | the token |
 //! | M1 to M9 | who is a member of what |
 //! | Q1 to Q6 | who has quorum |
-//! | D1 to D3, D7 | who is the DC |
+//! | D1 to D7 | who is the DC, and who may act |
 //! | H1 to H3, H5 to H7 | no node panics, swells, toils, falls asleep, forgets, or goes on after its end |
 //! | L1 to L6 | what is reached once all is well: the core engine looks at that |
 //!
-//! H4, that the same seed is the same run, is for whoever runs it twice. D4 to D6 are about leases: there are none yet, so there
-//! is nothing to look at.
+//! H4, that the same seed is the same run, is for whoever runs it twice.
 //!
 //! Each looks at a history line by line, while the run goes on or afterwards, and knows nothing of how the history came
 //! about. What it remembers does not grow with the length of the run.
@@ -21,6 +20,9 @@ mod cluster;
 mod d1_one_dc;
 mod d2_agreed_dc;
 mod d3_terms_rise;
+mod d4_one_acts;
+mod d5_fenced;
+mod d6_right_to_act;
 mod d7_elections_end;
 mod g1_agreed_groups;
 mod h1_no_panic;
@@ -164,9 +166,12 @@ fn outside() -> Vec<Box<dyn Online>> {
     ]
 }
 
-/// Those that are about what goes on below.
-fn inside() -> Vec<Box<dyn Online>> {
+/// Those that are about what goes on below, where clocks are taken to be this wrong at most.
+fn inside(rate_error: u32) -> Vec<Box<dyn Online>> {
     vec![
+        Box::new(d4_one_acts::OneActs::new(rate_error)),
+        Box::new(d5_fenced::Fenced::new(rate_error)),
+        Box::new(d6_right_to_act::RightToAct::default()),
         Box::new(m8_transitions::Transitions),
         Box::new(t1_one_token::OneToken::default()),
         Box::new(t2_fields::Fields::default()),
@@ -199,16 +204,17 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    /// For all properties, in a cluster of these nodes, whose votes count so, and which have all this configuration and
-    /// this node list.
+    /// For all properties, in a cluster of these nodes, whose votes count so, and which have all this configuration, take
+    /// clocks to be this wrong at most, and have this node list.
     pub(crate) fn new(
         nodes: BTreeSet<NodeId>,
         electorate: Electorate,
         totem: &TotemConfig,
+        rate_error: u32,
         listed: Option<BTreeSet<NodeId>>,
     ) -> Self {
         let cluster = Cluster::new(nodes, electorate, totem, listed);
-        Self { outside: outside(), inside: inside(), cluster }
+        Self { outside: outside(), inside: inside(rate_error), cluster }
     }
 
     /// For what applications see.

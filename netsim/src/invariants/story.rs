@@ -13,7 +13,7 @@ use super::cluster::Cluster;
 use super::{Online, Violation};
 use crate::history::{Content, Delivered, Frame, Inside, Life, MessageId, Standing, What};
 use crate::text::Value;
-use crate::{Electorate, History};
+use crate::{Electorate, Fault, History};
 
 /// A cluster's history, a millisecond a record. What is not said to be wrong is right.
 pub(super) struct Story {
@@ -65,6 +65,12 @@ impl Story {
     pub(super) fn record(&mut self, node: u32, what: What) {
         self.at += Duration::from_millis(1);
         self.history.record(self.at, self.lives[&node], what);
+    }
+
+    /// Something goes wrong.
+    pub(super) fn fault(&mut self, fault: Fault) {
+        self.at += Duration::from_millis(1);
+        self.history.record(self.at, None, What::Network(fault));
     }
 
     /// A frame of ring 1.4.

@@ -22,6 +22,8 @@ struct Idle {
     at: Duration,
     /// Tokens since somebody had something to say.
     rotations: u32,
+    /// It came early. A DC that hands over wakes the token once without a word to anybody here.
+    early: bool,
 }
 
 impl Online for IdleCost {
@@ -45,10 +47,10 @@ impl Online for IdleCost {
         let rotations = before.map_or(0, |before| before.rotations + 1);
         // A clock that is too fast makes it short.
         let least = totem.hold * 9 / 10;
-        if let Some(before) = before
-            && before.rotations > totem.seqno_unchanged_const + 2
-            && record.at - before.at < least
-        {
+        let early = before.is_some_and(|before| {
+            before.rotations > totem.seqno_unchanged_const + 2 && record.at - before.at < least
+        });
+        if let Some(before) = before.filter(|before| before.early && early) {
             let took = record.at - before.at;
             let what = format!(
                 "the token of {} comes to {life} again after {took:?}, idle since {} rotations",
@@ -56,7 +58,8 @@ impl Online for IdleCost {
             );
             return violated("T8", record.at, what);
         }
-        self.idle.insert(life.node, Idle { ring: token.ring, seq: token.seq, at: record.at, rotations });
+        let (ring, seq) = (token.ring, token.seq);
+        self.idle.insert(life.node, Idle { ring, seq, at: record.at, rotations, early });
         Ok(())
     }
 }

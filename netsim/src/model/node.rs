@@ -277,7 +277,14 @@ impl Node {
             totem.consumed(now, event.cost());
             // As `quorate_election::Member` does, less the watchers. What the ring's causes were is told to nobody: a
             // state is the same however it was come to.
-            let Outcome { say, status } = election.handle(now, &without_causes(&event));
+            let Outcome { say, send, recovered, status } =
+                election.handle(Time::default(), &without_causes(&event));
+            if let Some(message) = send {
+                totem.say(Service::Quorate, &message);
+            }
+            if recovered {
+                totem.recovered();
+            }
             if let Some(Say { node_info, candidacy }) = say {
                 totem.set_sync_message(Service::Votequorum, Body::NodeInfo(node_info).encode());
                 totem.set_sync_message(Service::Quorate, candidacy.encode());

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_election::{Event, Member as ElectionMember, Status};
+use quorate_election::{Event, Member as ElectionMember, Status, Term};
 use quorate_membership::config::Member;
 use quorate_membership::driver::Core;
 use quorate_membership::wire::{self, Message};
 use quorate_membership::{
     Config, Destination, Event as RingEvent, Group, Guarantee, MulticastError, NodeId, Origin, Phase, RingId,
-    Seq, Stored, Transmit,
+    Seq, Stored, Time, Transmit,
 };
 use rand::{Rng, RngCore};
 use rand_chacha::ChaCha8Rng;
@@ -71,7 +71,7 @@ impl Disk {
     /// As a real store has it: who has no record goes on from the wall clock.
     fn load(&self, now: Micros) -> Stored {
         const EPOCH_MS: u64 = 1_700_000_000_000;
-        self.stored.unwrap_or(Stored { ring_seq: EPOCH_MS + now / 1000, boots: 0 })
+        self.stored.unwrap_or(Stored { ring_seq: EPOCH_MS + now / 1000, boots: 0, lost: true })
     }
 }
 
@@ -99,6 +99,12 @@ pub(super) struct Living {
     /// Of its own messages.
     pub(super) delivered: u64,
     pub(super) status: Option<Status>,
+    /// It was told to leave, which a DC does when it has been relieved.
+    pub(super) leaves: bool,
+    /// Its lease as it was last seen: the term, and until when by its own clock.
+    pub(super) lease: Option<(Term, Time)>,
+    /// What its application draws that acts as DC.
+    pub(super) whims: ChaCha8Rng,
     pub(super) rng: ChaCha8Rng,
     seen: Seen,
     /// What it holds is to be written down.
@@ -156,13 +162,14 @@ pub(super) fn config(id: NodeId, scenario: &Scenario) -> Config {
         config.nodes = (1..=scenario.nodes).filter_map(NodeId::new).map(member).collect();
     }
     config.totem = scenario.totem();
+    config.dc = scenario.dc();
     scenario.electorate.configure(&mut config, scenario.nodes);
     config
 }
 
 impl Host {
     pub(super) fn new(id: NodeId, scenario: &Scenario) -> Self {
-        let stored = Stored { ring_seq: scenario.world.ring_seq, boots: 0 };
+        let stored = Stored { ring_seq: scenario.world.ring_seq, ..Stored::default() };
         Self {
             id,
             config: config(id, scenario),
@@ -203,7 +210,7 @@ impl Living {
         true
     }
 
-    fn show(&self, now: Micros) -> quorate_membership::Time {
+    pub(super) fn show(&self, now: Micros) -> Time {
         self.clock.show(now)
     }
 }
@@ -240,6 +247,9 @@ impl Engine<'_> {
             accepted: 0,
             delivered: 0,
             status: None,
+            leaves: false,
+            lease: None,
+            whims: stream(seed, 1 << 62 | u64::from(host.id.get()) << 31 | u64::from(start)),
             rng,
             seen,
             weigh: false,
@@ -248,11 +258,13 @@ impl Engine<'_> {
         if self.scenario.load.is_some() {
             self.schedule(now, Happening::Load(index, start));
         }
+        self.schedule(now, Happening::Act(index, start));
         self.settle(index);
     }
 
     /// Whether it was up.
     pub(super) fn crash(&mut self, index: usize) -> bool {
+        self.drop_lease(index);
         match self.hosts[index].living.take() {
             Some(living) => self.record(living.life, What::Crashed),
             None => return false,
@@ -263,6 +275,7 @@ impl Engine<'_> {
     pub(super) fn leave(&mut self, index: usize) {
         let now = self.now;
         if let Some(living) = &mut self.hosts[index].living {
+            living.leaves = true;
             living.member.leave(living.clock.show(now));
             // Who leaves may have something to say before.
             let life = living.life;
@@ -450,6 +463,7 @@ impl Engine<'_> {
                 break;
             }
         }
+        self.note_lease(index);
         self.weigh(index, sent, told);
         self.set_timer(index);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use quorate_election::{Lease, Vacancy};
 use quorate_membership::{NodeId, Phase, RingId};
 
 use super::host::{Host, Living};
@@ -15,7 +16,7 @@ use crate::{Electorate, Scenario};
 pub struct Reached {
     /// One ring of all that are up (L1).
     pub ring: Goal,
-    /// Quorum and a DC, the same for all (L5).
+    /// Quorum and a DC, the same for all, which may act (L5).
     pub dc: Goal,
     /// Every accepted message delivered at every member (L4).
     pub delivered: Goal,
@@ -102,7 +103,8 @@ pub(super) enum Next {
 
 impl Liveness {
     pub(super) fn begin(now: Micros, hosts: &[Host], scenario: &Scenario) -> Self {
-        let up = |host: &&Host| host.living.as_ref().is_some_and(|living| phase(living) != Phase::Left);
+        let stays = |living: &Living| !living.leaves && phase(living) != Phase::Left;
+        let up = |host: &&Host| host.living.as_ref().is_some_and(stays);
         let core: BTreeSet<NodeId> = hosts.iter().filter(up).map(|host| host.id).collect();
         let totem = &scenario.totem;
         let n = core.len() as u64;
@@ -124,20 +126,23 @@ impl Liveness {
         let disk = 2 * micros(scenario.world.disk);
         let form =
             merge + micros(totem.consensus) + token + join + disk + (7 + old.div_ceil(frames)) * rotation;
-        // Who is no longer expected when it leaves says so first, in the order.
+        // Who is no longer expected when it leaves says so first, and a DC hands over before it leaves, both in the order.
         let farewell = match scenario.electorate.quorum.allow_downscale {
             true => 2 * rotation + micros(totem.hold),
             false => 0,
         };
-        let leave_takes = farewell + merge + 4 * join + disk + 9 * rotation + micros(totem.hold);
+        let leave_takes = farewell + merge + 4 * join + disk + 12 * rotation + 2 * micros(totem.hold);
         // A damaged token may have asked for frames that nobody has: a ring lives with that for as long as it is patient.
         let stuck = match scenario.is_damaged() {
             true => u64::from(totem.fail_recv_const) * (rotation + micros(totem.hold)),
             false => 0,
         };
         let ring = token + 3 * form + stuck;
-        let dc = ring + 3 * rotation + micros(totem.hold);
-        let delivered = dc + micros(totem.hold) + (queued.div_ceil(frames) + 4) * rotation;
+        // It is proven to be leased once the token has gone round twice more, held or not, after its wait for others.
+        let acts = micros(scenario.lease_wait()) + micros(scenario.dc().deadtime) + 4 * rotation;
+        let dc = ring + 3 * rotation + acts + 4 * micros(totem.hold);
+        let delivered =
+            ring + 3 * rotation + 2 * micros(totem.hold) + (queued.div_ceil(frames) + 4) * rotation;
         let lossy = scenario.world.loss > 0;
         let times = if lossy { 3 } else { 1 };
         Self {
@@ -266,13 +271,17 @@ impl Liveness {
     fn one_dc(&self, core: &[&Living]) -> bool {
         let Some(first) = core.first().and_then(|living| living.status.as_ref()) else { return false };
         let quorate = self.cluster.map_or(first.quorate, |cluster| self.core.len() > cluster / 2);
+        // Where too many records were lost, nobody may be DC until more nodes are there.
+        let vacant = matches!(first.vacant, Some(Vacancy::RecordsLost(_)));
         core.iter().all(|living| {
             living.status.as_ref().is_some_and(|status| {
-                let named = (status.ring, status.dc, status.term);
+                let named = (status.ring, status.dc, status.term, &status.vacant);
+                let acts = quorate && status.dc == Some(living.life.node);
                 status.settled
-                    && named == (self.ring, first.dc, first.term)
-                    && status.dc.is_some()
-                    && (status.quorate, status.term.is_some()) == (quorate, quorate)
+                    && named == (self.ring, first.dc, first.term, &first.vacant)
+                    && (status.dc.is_some() || vacant)
+                    && (status.quorate, status.term.is_some()) == (quorate, quorate && !vacant)
+                    && (status.lease == Lease::Held) == acts
             })
         })
     }

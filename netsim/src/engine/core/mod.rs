@@ -5,6 +5,7 @@
 //! faults happen. Whatever a member then wants is done before the next. What is random comes from the seed, so the same
 //! scenario gives the same run to the last byte.
 
+mod acts;
 mod clock;
 mod host;
 mod liveness;
@@ -17,10 +18,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
+use quorate_election::Term;
 use quorate_membership::{Guarantee, NodeId};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use self::acts::Leases;
 use self::host::Host;
 pub use self::liveness::{Goal, Reached};
 use self::liveness::{Liveness, Next};
@@ -54,6 +57,12 @@ pub struct Summary {
     pub faults: BTreeMap<&'static str, u64>,
     /// How often each named situation came about ([`POINTS`]).
     pub points: BTreeMap<&'static str, u64>,
+    /// Acts of DCs that came to what they act on.
+    pub acts: u64,
+    /// Those of them that were refused, for another DC had acted under a higher term.
+    pub refused_acts: u64,
+    /// How often two nodes could act at one time. Where clocks keep to what is promised of them, that violates D4.
+    pub overlaps: u64,
     /// How long it took after the calm began, and the bound; `None` without a calm.
     pub reached: Option<Reached>,
     /// Why the run proves nothing, if so: next to nothing happened in it.
@@ -88,6 +97,9 @@ impl Summary {
             deliveries: points.deliveries,
             faults,
             points: points.take(),
+            acts: 0,
+            refused_acts: 0,
+            overlaps: 0,
             reached,
             vacuous: None,
             fingerprint: history.fingerprint(),
@@ -129,7 +141,10 @@ pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
 pub(crate) fn run(scenario: &Scenario, journal: Journal) -> Run {
     let mut engine = Engine::new(scenario, journal);
     let mut result = match catch_unwind(AssertUnwindSafe(|| engine.run())) {
-        Ok(result) => result,
+        Ok(result) => {
+            engine.end_leases();
+            result
+        }
         Err(panic) => {
             let at = engine.at();
             let text = panic.downcast_ref::<&str>().map(ToString::to_string);
@@ -161,6 +176,10 @@ enum Happening {
     Calm,
     /// An application reads again.
     Read(usize),
+    /// The application of a host's life looks whether it may act as DC.
+    Act(usize, u32),
+    /// Its act comes to what it acts on.
+    Land(usize, u32, Term),
 }
 
 struct Entry {
@@ -206,6 +225,7 @@ struct Engine<'a> {
     faults: BTreeMap<&'static str, u64>,
     /// Emptied after each use; here, so that its memory is kept.
     arrivals: Vec<(Micros, Rc<Packet>, u64)>,
+    leases: Leases,
     summary: Summary,
 }
 
@@ -230,6 +250,7 @@ impl<'a> Engine<'a> {
             points: Points::default(),
             faults: BTreeMap::new(),
             arrivals: Vec::new(),
+            leases: Leases::default(),
             summary: Summary::default(),
         }
     }
@@ -315,6 +336,8 @@ impl<'a> Engine<'a> {
             }
             Happening::Calm => self.calm(),
             Happening::Read(index) => self.read_on(index),
+            Happening::Act(index, start) => self.act(index, start),
+            Happening::Land(index, start, term) => self.land(index, start, term),
         }
     }
 
@@ -362,7 +385,10 @@ impl<'a> Engine<'a> {
             Fault::LoseRecord(node) => self.hosts[index(node)].disk.lose(),
             Fault::RollBackRecord(node) => counts = self.hosts[index(node)].disk.roll_back(),
             Fault::Pause { node, lasts } => counts = self.pause(index(node), lasts, false),
-            Fault::Freeze { node, lasts } => counts = self.pause(index(node), lasts, true),
+            Fault::Freeze { node, lasts } => {
+                self.note_lease(index(node));
+                counts = self.pause(index(node), lasts, true);
+            }
             Fault::Slow { node, each, lasts } => {
                 let until = self.now + micros(lasts);
                 self.hosts[index(node)].slow = Some((micros(each), until));
@@ -379,7 +405,10 @@ impl<'a> Engine<'a> {
                 }
                 self.schedule(until, Happening::Read(index(node)));
             }
-            Fault::Drift { node, ppm } => self.hosts[index(node)].drift(self.now, ppm),
+            Fault::Drift { node, ppm } => {
+                self.note_lease(index(node));
+                self.hosts[index(node)].drift(self.now, ppm);
+            }
             Fault::Send { node, count, length, guarantee } => {
                 counts = self.burst(index(node), count, length, guarantee);
             }
@@ -433,6 +462,7 @@ impl<'a> Engine<'a> {
         self.armed.clear();
         self.network.calm();
         for index in 0..self.hosts.len() {
+            self.note_lease(index);
             let now = self.now;
             let host = &mut self.hosts[index];
             host.slow = None;

@@ -1,0 +1,243 @@
+//! What an application needs to do something only as DC.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use quorate_membership::Time;
+use quorate_membership::driver::Clock;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{ReleaseError, Status, Term};
+
+/// The role of DC, as an application on this node sees it. Cheap to clone; it does not keep the node running.
+///
+/// To do something only as DC takes three lines, whatever happens to rings meanwhile:
+/// ```
+/// # async fn act(_: u128) {}
+/// # async fn serve(dc: quorate_election::Dc) -> Result<(), quorate_election::Revoked> {
+/// let guard = dc.guard().await?; // until this node may act as DC
+/// while let Ok(term) = guard.check() {
+///     act(term.as_u128()).await; // hand it to whatever is acted on, which refuses lower ones
+/// }
+/// # Ok(())
+/// # }
+/// ```
+/// No check is one with the act that follows it: a process can stand still between the two for as long as it likes. Only
+/// whatever is acted on can make that harmless, by refusing lower terms than the highest it has seen.
+#[derive(Clone)]
+pub struct Dc {
+    clock: Clock,
+    status: watch::Receiver<Status>,
+    held: watch::Receiver<Option<Held>>,
+    requests: mpsc::UnboundedSender<Request>,
+    beaten_at: Arc<AtomicU64>,
+}
+
+/// The right to act under one term, which may have ended: [`Guard::check`] says so.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    dc: Dc,
+    term: Term,
+}
+
+/// This node may not act, or not any more, under the term that it held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Revoked {
+    /// It is no longer DC under that term, or its lease was not renewed.
+    #[error("this node may no longer act as DC under term {0}")]
+    Lost(Term),
+    /// It has left the ring for good.
+    #[error("this node has left")]
+    Left,
+}
+
+impl Dc {
+    pub(crate) fn new(status: watch::Receiver<Status>, desk: &Desk, clock: Clock) -> Self {
+        let (held, requests) = (desk.held.subscribe(), desk.sender.clone());
+        Self { clock, status, held, requests, beaten_at: Arc::clone(&desk.beaten_at) }
+    }
+
+    /// The latest status, always.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Waits until this node may act as DC. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Revoked::Left`] if it never will.
+    pub async fn guard(&self) -> Result<Guard, Revoked> {
+        let mut held = self.held.clone();
+        loop {
+            if let Some(guard) = self.try_guard() {
+                return Ok(guard);
+            }
+            held.changed().await.map_err(|_| Revoked::Left)?;
+        }
+    }
+
+    /// The right to act, if this node has it now.
+    pub fn try_guard(&self) -> Option<Guard> {
+        let Held { term, until } = (*self.held.borrow())?;
+        self.beat();
+        (self.clock.now() < until).then(|| Guard { dc: self.clone(), term })
+    }
+
+    /// Gives up the role to another member, which acts at once. Takes a tenth of a second at most to begin.
+    ///
+    /// # Errors
+    /// If this node is not DC of a quorate ring, or nobody else may be.
+    pub async fn release(&self) -> Result<(), ReleaseError> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::Release(reply));
+        answer.await.unwrap_or(Err(ReleaseError::NotDc))
+    }
+
+    /// From now on, the application has to show that it is alive while this node may act: by a [`Guard::check`] or a
+    /// [`Dc::beat`] at least this often. If it does not, another member becomes DC, as after a crash; `None` (so it is at
+    /// first): nobody looks.
+    pub fn set_heartbeat(&self, every: Option<Duration>) {
+        self.beat();
+        self.ask(Request::Heartbeat(every));
+    }
+
+    /// The application is alive.
+    pub fn beat(&self) {
+        self.beaten_at.fetch_max(self.clock.now().micros(), Ordering::Relaxed);
+    }
+
+    fn ask(&self, request: Request) {
+        // That nobody hears it means that the node has left.
+        let _ = self.requests.send(request);
+    }
+}
+
+impl fmt::Debug for Dc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dc").field("held", &*self.held.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Guard {
+    /// Whether this node may still act, by a clock that is read now: to be called just before each act. Also renews the
+    /// heartbeat.
+    ///
+    /// # Errors
+    /// If it may not. It never will again with this guard if another term has begun; ask [`Dc::guard`] for the next.
+    pub fn check(&self) -> Result<Term, Revoked> {
+        self.dc.beat();
+        let held = *self.dc.held.borrow();
+        let now = self.dc.clock.now();
+        match held {
+            Some(held) if held.term == self.term && now < held.until => Ok(self.term),
+            _ if self.dc.held.has_changed().is_err() => Err(Revoked::Left),
+            _ => Err(Revoked::Lost(self.term)),
+        }
+    }
+
+    /// The term to act under. Whether it still holds, only [`Guard::check`] says.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Waits until the right to act is lost, to stop what goes on by itself. It may be told late, by a process that stood
+    /// still: it is no substitute for [`Guard::check`]. Cancel safe.
+    pub async fn revoked(&self) {
+        let mut held = self.dc.held.clone();
+        let term = self.term;
+        let lost = |held: &Option<Held>| held.is_none_or(|held| held.term != term);
+        // Without a sender, the node has left.
+        let _ = held.wait_for(lost).await;
+    }
+}
+
+/// A lease as it was last renewed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Held {
+    term: Term,
+    until: Time,
+}
+
+/// What an application wants.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Heartbeat(Option<Duration>),
+    Release(oneshot::Sender<Result<(), ReleaseError>>),
+}
+
+/// The member's end.
+pub(crate) struct Desk {
+    held: watch::Sender<Option<Held>>,
+    sender: mpsc::UnboundedSender<Request>,
+    requests: mpsc::UnboundedReceiver<Request>,
+    /// The application's last sign of life, in microseconds of the member's clock.
+    beaten_at: Arc<AtomicU64>,
+    pub(crate) heartbeat: Option<Duration>,
+    /// Since when the member may act.
+    holds_since: Option<Time>,
+    /// When the application was found to hang.
+    hung_at: Option<Time>,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        let (sender, requests) = mpsc::unbounded_channel();
+        Self {
+            held: watch::Sender::new(None),
+            sender,
+            requests,
+            beaten_at: Arc::default(),
+            heartbeat: None,
+            holds_since: None,
+            hung_at: None,
+        }
+    }
+}
+
+impl Desk {
+    pub(crate) fn next_request(&mut self) -> Option<Request> {
+        self.requests.try_recv().ok()
+    }
+
+    /// Tells the application what it may do.
+    pub(crate) fn tell(&self, lease: Option<(Term, Time)>) {
+        let held = lease.map(|(term, until)| Held { term, until });
+        self.held.send_if_modified(|before| {
+            let changed = *before != held;
+            *before = held;
+            changed
+        });
+    }
+
+    fn beaten_at(&self) -> Time {
+        Time::from_micros(self.beaten_at.load(Ordering::Relaxed))
+    }
+
+    /// When the application counts as hung if it does not beat.
+    fn hangs_at(&self) -> Option<Time> {
+        let since = self.holds_since.filter(|_| self.hung_at.is_none())?;
+        Some(self.beaten_at().max(since) + self.heartbeat?)
+    }
+
+    /// Whether the application hangs, if that has changed; `holds`: the member may act now.
+    pub(crate) fn hangs(&mut self, holds: bool, now: Time) -> Option<bool> {
+        if let Some(hung_at) = self.hung_at {
+            let lives = self.beaten_at() > hung_at || self.heartbeat.is_none();
+            return lives.then(|| {
+                self.hung_at = None;
+                false
+            });
+        }
+        self.holds_since = if holds { self.holds_since.or(Some(now)) } else { None };
+        self.hangs_at().filter(|at| *at <= now)?;
+        self.hung_at = Some(now);
+        self.holds_since = None;
+        Some(true)
+    }
+
+    pub(crate) fn poll_timeout(&self, now: Time) -> Option<Time> {
+        if self.requests.is_empty() { self.hangs_at() } else { Some(now) }
+    }
+}

@@ -1,0 +1,242 @@
+//! How long a DC may act, and how long the next one has to wait: arithmetic over the times of one node's own clock.
+//!
+//! Clocks of different nodes are never compared, only lengths of time, and those may be wrong by the rate error, which is
+//! called ρ here; L is the [lease's length](LeaseRule::length).
+//!
+//! - The lease runs for `L(1-ρ)` by the DC's clock, which is at most L in truth, from a moment after which every member of
+//!   its ring still had the ring's token ([`Totem::whole_since`](quorate_membership::Totem::whole_since)).
+//! - Another DC waits for `L(1+ρ)` by its own clock, which is at least L in truth, from a moment at which every member of its
+//!   own ring had left all earlier ones.
+//!
+//! Two rings with quorum share a member. It had the old ring's token after the old lease began, and had left that ring before
+//! the wait began: so the wait ends after the lease.
+
+use std::time::Duration;
+
+use quorate_membership::mutants::Mutant;
+use quorate_membership::{Config, Time};
+
+use crate::Term;
+
+/// How long leases are, as this node is configured. All nodes have to be alike in it; where they are not, the longest wait
+/// that a member of the ring announces counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LeaseRule {
+    /// L: how long a DC may act after a token that all members had, if its clock were right.
+    pub length: Duration,
+    /// ρ: how much faster or slower than real time any clock may run, in millionths.
+    pub rate_error: u32,
+}
+
+const MILLION: u128 = 1_000_000;
+
+impl LeaseRule {
+    /// That of a configuration.
+    pub fn of(config: &Config) -> Self {
+        Self { length: config.dc.lease(config.totem.token), rate_error: config.dc.rate_error }
+    }
+
+    /// `L(1-ρ)`, rounded down: how long the DC trusts its lease.
+    pub fn lasts(&self) -> Duration {
+        let length = self.length.as_micros();
+        if Mutant::LeaseWithoutRateError.is_active() {
+            return self.length;
+        }
+        micros(length - (length * u128::from(self.rate_error)).div_ceil(MILLION).min(length))
+    }
+
+    /// `L(1+ρ)`, rounded up: how long others wait until it is over.
+    pub fn outlasted_by(&self) -> Duration {
+        let length = self.length.as_micros();
+        if Mutant::LeaseWithoutRateError.is_active() {
+            return self.length;
+        }
+        micros(length + (length * u128::from(self.rate_error)).div_ceil(MILLION))
+    }
+}
+
+fn micros(micros: u128) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+/// What there is to know of the members when a ring is settled, for whoever becomes its DC.
+#[derive(Clone, Debug)]
+pub(crate) struct Witness {
+    /// Its votes.
+    pub(crate) votes: u32,
+    /// How long before it spoke, at least, it had last had a token of any earlier ring, in this life or another.
+    pub(crate) idle: Duration,
+    /// How long it had been up when it spoke.
+    pub(crate) up: Duration,
+}
+
+/// When every lease of earlier rings is over, by this node's clock: `wait` after it entered this ring, since all members had
+/// left theirs by then; or earlier, if members whose votes are quorate say that they have been idle for a part of it.
+pub(crate) fn clear_at(
+    entered_at: Time,
+    settled_at: Time,
+    wait: Duration,
+    quorum: u32,
+    witnesses: &[Witness],
+) -> Time {
+    if Mutant::NoWaitInNewRing.is_active() {
+        return settled_at;
+    }
+    let mut idlest: Vec<&Witness> = witnesses.iter().collect();
+    idlest.sort_by_key(|witness| std::cmp::Reverse(witness.idle));
+    let mut votes = 0_u32;
+    let idle = idlest.into_iter().find_map(|witness| {
+        votes = votes.saturating_add(witness.votes);
+        (votes >= quorum).then_some(witness.idle)
+    });
+    let rest = wait.saturating_sub(idle.unwrap_or_default());
+    (entered_at + wait).min(settled_at + rest)
+}
+
+/// Whether members whose votes are quorate remember every tenure whose lease may still run: whoever has been up for longer
+/// than that has forgotten none.
+pub(crate) fn remembered(wait: Duration, quorum: u32, witnesses: &[Witness]) -> bool {
+    let remembering = witnesses.iter().filter(|witness| witness.up >= wait);
+    remembering.fold(0_u32, |sum, witness| sum.saturating_add(witness.votes)) >= quorum
+}
+
+/// A DC's right to act, on its own node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Office {
+    pub(crate) term: Term,
+    /// Earlier leases are over.
+    pub(crate) acts_at: Time,
+    /// The lease's end, as far as it has been renewed.
+    pub(crate) until: Time,
+}
+
+impl Office {
+    pub(crate) fn new(term: Term, acts_at: Time) -> Self {
+        Self { term, acts_at, until: Time::default() }
+    }
+
+    /// Every member was in the ring after this moment.
+    pub(crate) fn renew(&mut self, whole_since: Time, rule: LeaseRule) {
+        self.until = self.until.max(whole_since + rule.lasts());
+    }
+
+    pub(crate) fn holds(&self, now: Time) -> bool {
+        self.acts_at <= now && now < self.until
+    }
+
+    /// When that changes by itself.
+    pub(crate) fn changes_at(&self, now: Time) -> Option<Time> {
+        if self.until <= now {
+            return None;
+        }
+        Some(if now < self.acts_at { self.acts_at } else { self.until })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use quorate_membership::NodeId;
+
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn at(ms: u64) -> Time {
+        Time::from_micros(ms * 1000)
+    }
+
+    fn idle(votes: u32, idle: u64) -> Witness {
+        Witness { votes, idle: ms(idle), up: ms(0) }
+    }
+
+    #[test]
+    fn by_default_the_wait_is_the_token_timeout_and_the_lease_two_errors_shorter() {
+        let rule = LeaseRule::of(&Config::new(NodeId::new(1).unwrap()));
+        assert_eq!(rule.outlasted_by().as_millis(), 3000);
+        assert_eq!(rule.lasts().as_millis(), 2940);
+    }
+
+    #[test]
+    fn a_ring_whose_members_were_with_others_until_now_waits_from_its_entry() {
+        let busy = [idle(1, 0), idle(1, 0), idle(1, 0)];
+        assert_eq!(clear_at(at(10), at(14), ms(100), 2, &busy), at(110));
+    }
+
+    #[test]
+    fn time_that_a_quorate_part_has_been_idle_counts() {
+        let said = [idle(1, 0), idle(1, 70), idle(1, 60)];
+        assert_eq!(clear_at(at(10), at(14), ms(100), 2, &said), at(54), "two of them have for 60 ms");
+        assert_eq!(clear_at(at(10), at(14), ms(100), 3, &said), at(110));
+        assert_eq!(clear_at(at(10), at(14), ms(100), 2, &[idle(1, 500), idle(1, 500)]), at(14));
+        assert_eq!(clear_at(at(10), at(14), ms(100), 2, &[idle(1, 500)]), at(110), "the other did not say");
+    }
+
+    #[test]
+    fn who_has_just_started_remembers_nothing() {
+        let up = |votes, up| Witness { votes, idle: ms(0), up: ms(up) };
+        assert!(remembered(ms(100), 2, &[up(1, 100), up(1, 500), up(1, 3)]));
+        assert!(!remembered(ms(100), 2, &[up(1, 99), up(1, 500), up(1, 3)]));
+        assert!(remembered(ms(100), 2, &[up(2, 500)]));
+    }
+
+    #[test]
+    fn a_lease_is_on_between_its_beginning_and_its_end() {
+        let term = Term { ring_seq: 4, hand_over: 0, node: NodeId::new(1).unwrap() };
+        let mut office = Office::new(term, at(50));
+        assert_eq!((office.holds(at(60)), office.changes_at(at(60))), (false, None), "never renewed");
+        office.renew(at(10), LeaseRule { length: ms(100), rate_error: 0 });
+        assert_eq!((office.holds(at(49)), office.changes_at(at(49))), (false, Some(at(50))));
+        assert_eq!((office.holds(at(50)), office.changes_at(at(50))), (true, Some(at(110))));
+        assert_eq!((office.holds(at(110)), office.changes_at(at(110))), (false, None));
+        office.renew(at(5), LeaseRule { length: ms(100), rate_error: 0 });
+        assert!(office.holds(at(109)), "an older proof takes nothing back");
+    }
+
+    proptest! {
+        /// The argument of the module's text, with real numbers: whatever the clocks do within the rate error, the wait is
+        /// over after the lease.
+        #[test]
+        fn a_wait_outlasts_a_lease_on_clocks_within_the_rate_error(
+            length in 1_u64..100_000_000,
+            rate_error in 0_u32..200_000,
+            fast in -1.0_f64..1.0,
+            slow in -1.0_f64..1.0,
+        ) {
+            let rule = LeaseRule { length: Duration::from_micros(length), rate_error };
+            let rate = |share: f64| 1.0 + share * f64::from(rate_error) / 1e6;
+            let lease = rule.lasts().as_micros() as f64 / rate(fast);
+            let wait = rule.outlasted_by().as_micros() as f64 / rate(slow);
+            prop_assert!(lease <= wait + 1e-6, "{lease} {wait}");
+        }
+
+        /// A lease of an earlier ring, from the last token of a member that is in both: wherever it was before, it is over.
+        #[test]
+        fn a_ring_is_clear_only_when_every_earlier_lease_is_over(
+            ages in proptest::collection::vec((0_u64..300, 0_u64..50), 3..6),
+            entry in 0_u64..20,
+        ) {
+            let rule = LeaseRule { length: ms(100), rate_error: 0 };
+            // Clocks that run alike; real time is counted from 1000 ms. Each member had its last token some time before it
+            // spoke, which was some time before all had spoken.
+            let settled = 1000;
+            let members: Vec<(u64, Witness)> = ages.iter()
+                .map(|&(age, since)| (settled - since - age, idle(1, age)))
+                .collect();
+            let entered = settled - 50 - entry;
+            let left_before_entry = members.iter().all(|(token, _)| *token <= entered);
+            let witnesses: Vec<Witness> = members.iter().map(|(_, witness)| witness.clone()).collect();
+            let quorum = ages.len() as u32 / 2 + 1;
+            let clear = clear_at(at(entered), at(settled), rule.outlasted_by(), quorum, &witnesses);
+            if left_before_entry {
+                // Any earlier ring with quorum had all but a minority of those who are idle for longest.
+                let mut tokens: Vec<u64> = members.iter().map(|(token, _)| *token).collect();
+                tokens.sort_unstable();
+                let shared = tokens[quorum as usize - 1];
+                prop_assert!(clear >= at(shared + 100).min(at(entered + 100)), "{clear:?} {members:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What quorate nodes say to each other, in the ring's order.
+
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+
+use crate::Candidacy;
+use crate::candidacy::Wire;
+use crate::codec::{self, DecodeError};
+
+/// A message. The variants' order is their number on the wire.
+#[derive(Encode, Decode)]
+pub(crate) enum Message {
+    /// In a ring's sync: what its sender is.
+    Candidacy(Wire),
+    /// The one that is to be DC of a cluster that starts has waited for long enough.
+    Elect,
+    /// The DC gives up its role.
+    Release(Release),
+}
+
+/// The end of a tenure within its ring. Its sender has multicast this after its last act.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) struct Release {
+    /// Of which tenure of the ring ([`Term::hand_over`](crate::Term::hand_over)).
+    pub(crate) hand_over: u32,
+    /// The leases of earlier rings were over, so that the next DC need not wait for them either.
+    pub(crate) clear: bool,
+    /// Its application hangs, and may be in the middle of an act: the next DC waits as after a crash.
+    pub(crate) hung: bool,
+}
+
+impl Message {
+    pub(crate) fn encode(&self) -> Bytes {
+        codec::encode(self)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode::<Self, { Candidacy::MAX }>(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_these() {
+        assert_eq!(Message::Elect.encode(), [1, 0, 0, 0].as_slice());
+        let release = Release { hand_over: 3, clear: true, hung: false };
+        let bytes = [2, 0, 0, 0, 3, 0, 0, 0, 1, 0];
+        assert_eq!(Message::Release(release).encode(), bytes.as_slice());
+        assert!(matches!(Message::decode(&bytes), Ok(Message::Release(read)) if read == release));
+        assert!(Message::decode(&[3, 0, 0, 0]).is_err(), "a later version's");
+    }
+}

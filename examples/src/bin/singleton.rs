@@ -1,0 +1,210 @@
+//! A virtual address that exactly one of three processes holds, moved by killing, pausing and cutting off its holder.
+//!
+//! Each node is a process of its own, on loopback addresses, over real multicast. This process is the address, and what
+//! goes wrong.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::io;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quorate_election::spawn;
+use quorate_examples::member_of_three;
+use quorate_examples::singleton::{Address, hold};
+use quorate_membership::transport::{Transport, Udp};
+use quorate_membership::{Origin, Transmit};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+const PORT: u16 = 5435;
+/// A move is over by then, whatever it takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn main() -> Result<(), Box<dyn Error>> {
+    match std::env::args().collect::<Vec<_>>().as_slice() {
+        [_, node, address, state] => run_node(node.parse()?, address, state.as_ref()),
+        _ => run_address(),
+    }
+}
+
+/// A node, until its standard input ends. A line there cuts it off, or connects it again.
+#[tokio::main(flavor = "current_thread")]
+async fn run_node(id: u8, address: &str, state: &Path) -> Result<(), Box<dyn Error>> {
+    let config = member_of_three(id, PORT);
+    let cut = Arc::new(AtomicBool::new(false));
+    let transport = Cuttable { udp: Udp::bind(&config)?, cut: cut.clone() };
+    let (node, _, dc) = spawn(config, transport, state).await?;
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect(address)?;
+    tokio::spawn(hold(dc, move |term| {
+        // Nobody listens any more when the address ends.
+        let _ = socket.send(format!("{id} {term}").as_bytes());
+        std::future::ready(())
+    }));
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while lines.next_line().await?.is_some() {
+        cut.fetch_xor(true, Ordering::Relaxed);
+    }
+    node.leave().await;
+    Ok(())
+}
+
+/// A transport with a plug that can be pulled.
+struct Cuttable {
+    udp: Udp,
+    cut: Arc<AtomicBool>,
+}
+
+impl Transport for Cuttable {
+    async fn send(&mut self, batch: &mut VecDeque<Transmit>) -> io::Result<()> {
+        if self.cut.load(Ordering::Relaxed) {
+            batch.clear();
+            return Ok(());
+        }
+        self.udp.send(batch).await
+    }
+
+    async fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
+        let before = batch.len();
+        self.udp.recv(batch).await?;
+        if self.cut.load(Ordering::Relaxed) {
+            batch.truncate(before);
+        }
+        Ok(())
+    }
+}
+
+/// The address and its three nodes.
+struct World {
+    socket: UdpSocket,
+    address: Address,
+    state: tempfile::TempDir,
+    nodes: Vec<(u32, Child)>,
+}
+
+fn run_address() -> Result<(), Box<dyn Error>> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let state = tempfile::tempdir()?;
+    let mut world = World { socket, address: Address::default(), state, nodes: Vec::new() };
+    for id in 1..=3 {
+        world.start(id)?;
+    }
+    let first = world.next_holder(None)?;
+    println!("node {first} holds the address");
+
+    world.node(first)?.kill()?;
+    let second = world.moved(first, "is killed")?;
+    world.node(first)?.wait()?;
+    world.nodes.retain(|(id, _)| *id != first);
+    world.start(first)?;
+    world.watch(Duration::from_secs(3))?;
+
+    let pid = world.pid(second)?;
+    kill_process(pid, Signal::STOP)?;
+    let third = world.moved(second, "stands still")?;
+    let refused = world.address.refused();
+    kill_process(pid, Signal::CONT)?;
+    world.watch(Duration::from_secs(3))?;
+    println!("node {second} goes on: {} late claims refused", world.address.refused() - refused);
+
+    world.pull_plug(third)?;
+    let last = world.moved(third, "is cut off")?;
+    world.pull_plug(third)?;
+    world.watch(Duration::from_secs(3))?;
+    println!("node {third} is back: node {last} holds the address");
+
+    for (_, node) in &mut world.nodes {
+        drop(node.stdin.take());
+        node.wait()?;
+    }
+    Ok(())
+}
+
+impl World {
+    fn start(&mut self, id: u32) -> Result<(), Box<dyn Error>> {
+        let address = self.socket.local_addr()?.to_string();
+        let node = Command::new(std::env::current_exe()?)
+            .args([&id.to_string(), &address])
+            .arg(self.state.path())
+            .stdin(Stdio::piped())
+            .spawn()?;
+        self.nodes.push((id, node));
+        Ok(())
+    }
+
+    fn node(&mut self, id: u32) -> Result<&mut Child, Box<dyn Error>> {
+        let node = self.nodes.iter_mut().find(|(node, _)| *node == id);
+        node.map(|(_, child)| child).ok_or_else(|| "no such node".into())
+    }
+
+    fn pid(&mut self, id: u32) -> Result<Pid, Box<dyn Error>> {
+        Pid::from_raw(self.node(id)?.id().try_into()?).ok_or_else(|| "no such process".into())
+    }
+
+    /// Cuts a node off, or connects it again.
+    fn pull_plug(&mut self, id: u32) -> Result<(), Box<dyn Error>> {
+        use std::io::Write;
+        let plug = self.node(id)?.stdin.as_mut().ok_or("no standard input")?;
+        Ok(plug.write_all(b"\n")?)
+    }
+
+    /// Takes a claim, if one comes in time.
+    fn hear(&mut self) -> Result<(), Box<dyn Error>> {
+        let mut claim = [0; 64];
+        let length = match self.socket.recv(&mut claim) {
+            Ok(length) => length,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let claim = std::str::from_utf8(&claim[..length])?;
+        let (node, term) = claim.split_once(' ').ok_or("a claim is a node and a term")?;
+        self.address.claim(node.parse()?, term.parse()?);
+        Ok(())
+    }
+
+    fn watch(&mut self, length: Duration) -> Result<(), Box<dyn Error>> {
+        let began = Instant::now();
+        while began.elapsed() < length {
+            self.hear()?;
+        }
+        Ok(())
+    }
+
+    /// Who holds the address when it is no longer `before`.
+    fn next_holder(&mut self, before: Option<u32>) -> Result<u32, Box<dyn Error>> {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            self.hear()?;
+            if let Some(holder) = self.address.holder().filter(|holder| Some(*holder) != before) {
+                return Ok(holder);
+            }
+        }
+        Err("nobody takes over".into())
+    }
+
+    fn moved(&mut self, from: u32, why: &str) -> Result<u32, Box<dyn Error>> {
+        let began = Instant::now();
+        let next = self.next_holder(Some(from))?;
+        println!("node {from} {why}: node {next} holds the address after {} ms", began.elapsed().as_millis());
+        Ok(next)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for (_, node) in &mut self.nodes {
+            // It may have ended.
+            let _ = node.kill();
+            let _ = node.wait();
+        }
+    }
+}

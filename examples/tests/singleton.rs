@@ -1,0 +1,73 @@
+//! The job in the laboratory: its holder crashes and is cut off, and nobody else ever holds the address meanwhile.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use quorate_examples::singleton::{Address, hold};
+use quorate_netsim::{Failure, Fault, Scenario};
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// Who claimed the address, and when each stretch of claims began.
+#[derive(Default)]
+struct Log {
+    address: Address,
+    holders: Vec<(Duration, u32)>,
+}
+
+/// Runs the job on three nodes; with faults that need to know the holder, who is then node 1: the lowest id.
+fn run(scenario: &Scenario) -> Result<Log, Failure> {
+    let log = Rc::new(RefCell::new(Log::default()));
+    let claims = log.clone();
+    scenario.run_service(move |host| {
+        let log = claims.clone();
+        async move {
+            let me = host.id.get();
+            drop(host.events);
+            hold(host.dc, |term| {
+                let mut log = log.borrow_mut();
+                let accepted = log.address.claim(me, term.as_u128());
+                assert!(accepted, "{me} may act under {term:?}, and is refused");
+                if log.holders.last().is_none_or(|(_, holder)| *holder != me) {
+                    log.holders.push((turmoil::sim_elapsed().unwrap_or_default(), me));
+                }
+                std::future::ready(())
+            })
+            .await;
+            Ok(())
+        }
+    })?;
+    Ok(log.take())
+}
+
+fn holders(log: &Log) -> Vec<u32> {
+    log.holders.iter().map(|(_, holder)| *holder).collect()
+}
+
+#[test]
+fn the_address_moves_when_its_holder_crashes_and_stays_when_it_comes_back() {
+    let scenario = Scenario::new(3, ms(8000)).at(ms(2000), Fault::Crash(1)).at(ms(5000), Fault::Restart(1));
+    let log = run(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(holders(&log), [1, 2], "{:?}", log.holders);
+    assert_eq!(log.address.refused(), 0);
+}
+
+#[test]
+fn the_address_moves_when_its_holder_is_cut_off_and_stays_when_it_is_back() {
+    let cut = Fault::Partition(vec![vec![1], vec![2, 3]]);
+    let scenario = Scenario::new(3, ms(8000)).at(ms(2000), cut).at(ms(5000), Fault::Heal);
+    let log = run(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(holders(&log), [1, 2], "{:?}", log.holders);
+}
+
+#[test]
+fn without_quorum_nobody_holds_the_address() {
+    let parts = Fault::Partition(vec![vec![1], vec![2], vec![3]]);
+    let scenario = Scenario::new(3, ms(6000)).at(ms(2000), parts).at(ms(4000), Fault::Heal);
+    let log = run(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(log.holders[0].1, 1);
+    assert!(log.holders.iter().all(|(at, _)| *at < ms(2500) || *at > ms(4000)), "{:?}", log.holders);
+}

@@ -1,0 +1,143 @@
+//! Scenarios as files, for bare members; each begins with what it is about, and what makes it worth running:
+//!
+//! ```text
+//! # comes about: SITUATION           a named situation or class of faults that has to be there, or the run proves nothing
+//! # seen 3 times: TEXT               so many lines of the history have to contain this
+//! # seen 3 times before 2s: TEXT     and until then
+//! # seen at most 9 times: TEXT       no more than so many may
+//! # kills: MUTANT                    with this bug put back, the scenario has to fail (feature `mutants`)
+//! ```
+//!
+//! Beside that, every run is checked against all invariants and, from its calm on, against the bounds of liveness.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fmt, fs};
+
+use quorate_netsim::history::Record;
+use quorate_netsim::{History, Scenario, Summary};
+
+/// A test for each scenario in this directory, with its name.
+macro_rules! scenarios {
+    ($directory:literal: $($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            let regression = crate::scenarios::Regression::read(DIRECTORY, stringify!($name));
+            regression.run().unwrap_or_else(|wrong| panic!("{wrong}"));
+        })*
+
+        const DIRECTORY: &str = $directory;
+        const SCENARIOS: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+pub(crate) use scenarios;
+
+/// A scenario and what it has to come to.
+pub(crate) struct Regression {
+    scenario: Scenario,
+    expectations: Vec<Expectation>,
+    #[cfg_attr(not(feature = "mutants"), expect(dead_code, reason = "no bugs there to be killed"))]
+    pub(crate) kills: Vec<String>,
+}
+
+/// Why a scenario fails.
+#[derive(Debug)]
+pub(crate) enum Wrong {
+    /// What should be is not.
+    Broken(String),
+    /// It has become a scenario of something else.
+    Vacuous(String),
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(what) => f.write_str(what),
+            Self::Vacuous(situation) => write!(f, "does not come about: {situation}"),
+        }
+    }
+}
+
+enum Expectation {
+    ComesAbout(String),
+    Seen { text: String, least: usize, most: usize, before: Duration },
+}
+
+impl Regression {
+    pub(crate) fn read(directory: &str, name: &str) -> Self {
+        let path = path(directory).join(format!("{name}.scenario"));
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let scenario = text.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (mut expectations, mut kills) = (Vec::new(), Vec::new());
+        let comments = text.lines().filter_map(|line| line.strip_prefix("# "));
+        for (what, value) in comments.filter_map(|comment| comment.split_once(": ")) {
+            match what.split(' ').collect::<Vec<_>>()[..] {
+                ["comes", "about"] => expectations.push(Expectation::ComesAbout(value.to_owned())),
+                ["kills"] => kills.push(value.to_owned()),
+                ["seen", "at", "most", times, "times"] => expectations.push(Expectation::Seen {
+                    text: value.to_owned(),
+                    least: 0,
+                    most: times.parse().unwrap(),
+                    before: Duration::MAX,
+                }),
+                ["seen", times, "times", ref before @ ..] => expectations.push(Expectation::Seen {
+                    text: value.to_owned(),
+                    least: times.parse().unwrap(),
+                    most: usize::MAX,
+                    before: before.get(1).map_or(Duration::MAX, |before| milliseconds(before)),
+                }),
+                _ => {}
+            }
+        }
+        assert!(!expectations.is_empty(), "{name} does not say what has to come about");
+        Self { scenario, expectations, kills }
+    }
+
+    /// What is wrong, if anything is.
+    pub(crate) fn run(&self) -> Result<(), Wrong> {
+        let (result, history) = self.scenario.run_core_traced();
+        let summary = result.map_err(|failure| Wrong::Broken(failure.to_string()))?;
+        self.expectations.iter().try_for_each(|expected| expected.check(&summary, &history))
+    }
+}
+
+impl Expectation {
+    fn check(&self, summary: &Summary, history: &History) -> Result<(), Wrong> {
+        match self {
+            Self::ComesAbout(situation) => {
+                let times = summary.points.get(situation.as_str()).or(summary.faults.get(situation.as_str()));
+                times.map(drop).ok_or_else(|| Wrong::Vacuous(situation.clone()))
+            }
+            Self::Seen { text, least, most, before } => {
+                let line =
+                    |record: &Record| record.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+                let seen = history.records().iter().filter(|record| record.at < *before);
+                let times = seen.filter(|record| line(record).contains(text.as_str())).count();
+                match (least..=most).contains(&&times) {
+                    true => Ok(()),
+                    false => Err(Wrong::Broken(format!("seen {times} times: {text}"))),
+                }
+            }
+        }
+    }
+}
+
+/// `900ms`, `1.2s`.
+fn milliseconds(text: &str) -> Duration {
+    match text.strip_suffix("ms") {
+        Some(ms) => Duration::from_millis(ms.parse().unwrap()),
+        None => Duration::from_secs_f64(text.strip_suffix('s').unwrap().parse().unwrap()),
+    }
+}
+
+/// Where they are.
+pub(crate) fn path(directory: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(directory)
+}
+
+/// The scenarios in a directory.
+pub(crate) fn files(directory: &str) -> BTreeSet<String> {
+    let files = fs::read_dir(path(directory)).unwrap().map(|entry| entry.unwrap().file_name());
+    files.filter_map(|name| Some(name.to_str()?.strip_suffix(".scenario")?.to_owned())).collect()
+}
