@@ -1,4 +1,5 @@
-//! D2: when a ring is settled, each of its members names a DC, and they name the same, with the same term.
+//! D2: when a ring is settled, each of its members names a DC, and they name the same, with the same term. What changes of
+//! that while the ring stands changes for all in the same order.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,8 +16,10 @@ type Named = (NodeId, Option<Term>);
 
 #[derive(Default)]
 pub(super) struct AgreedDc {
-    /// What was named first in each ring, and by whom.
-    named: Recent<Option<RingId>, (Life, Named)>,
+    /// What was named in each ring, one after the other, and by whom first.
+    named: Recent<Option<RingId>, (Life, Vec<Named>)>,
+    /// How many of them each life has named in its ring.
+    seen: BTreeMap<Life, (Option<RingId>, usize)>,
     /// Who has yet to name somebody, since when, and in which ring.
     owed: BTreeMap<Life, (Duration, RingId)>,
 }
@@ -32,10 +35,23 @@ impl Online for AgreedDc {
                     return wrong(format!("no dc in {:?}, which is settled", status.ring));
                 };
                 let named = (dc, status.term);
-                let (first, theirs) = *self.named.entry(status.ring, || (life, named));
-                if theirs != named {
-                    return wrong(format!("{named:?} in {:?}, and {first} {theirs:?}", status.ring));
+                let (ring, n) = self.seen.entry(life).or_insert((status.ring, 0));
+                if *ring != status.ring {
+                    (*ring, *n) = (status.ring, 0);
                 }
+                let (first, all) = self.named.entry(status.ring, || (life, Vec::new()));
+                if *n > 0 && all.get(*n - 1) == Some(&named) {
+                    // It says something else that is new.
+                    return Ok(());
+                }
+                match all.get(*n) {
+                    None => all.push(named),
+                    Some(theirs) if *theirs != named => {
+                        return wrong(format!("{named:?} in {:?}, and {first} {theirs:?}", status.ring));
+                    }
+                    Some(_) => {}
+                }
+                *n += 1;
             }
             What::Synced(ring) => drop(self.owed.insert(life, (record.at, *ring))),
             What::Regular(_) | What::Transitional(_) | What::Delivered(_) | What::Status(_) => {
@@ -72,6 +88,20 @@ mod tests {
         story.is_right(AgreedDc::default());
         story.settle_as(3, |status| status.term = None);
         story.is_wrong(AgreedDc::default(), "3#1 names (1, None)");
+    }
+
+    #[test]
+    fn what_changes_in_a_ring_changes_for_all() {
+        let mut story = Story::ring(2);
+        for node in [1, 2] {
+            story.settle(node);
+            story.settle(node);
+            story.settle_as(node, |status| status.term = None);
+        }
+        story.is_right(AgreedDc::default());
+        story.settle(1);
+        story.settle_as(2, |status| status.dc = Some(super::super::story::id(2)));
+        story.is_wrong(AgreedDc::default(), "2#1 names (2, Some(");
     }
 
     #[test]
