@@ -101,7 +101,7 @@ impl Candidacy {
 
     /// As the bytes of a [`quorate_membership::Service::Quorate`] message.
     pub fn encode(&self) -> Bytes {
-        codec::encode(&Message::Candidacy(Wire {
+        codec::encode(&Message::Candidacy(Box::new(Wire {
             version: Self::VERSION,
             node: self.node.0.get(),
             tenure: self.tenure.map(WireTerm::from),
@@ -117,7 +117,7 @@ impl Candidacy {
             wait: micros(self.wait),
             patience: micros(self.patience),
             extension: Vec::new(),
-        }))
+        })))
     }
 
     /// Reads what `from` said.
@@ -127,7 +127,7 @@ impl Candidacy {
     /// it does not know its own term, or a name that cannot be shown.
     pub fn decode(from: NodeId, bytes: &[u8]) -> Result<Self, DecodeError> {
         match Message::decode(bytes)? {
-            Message::Candidacy(wire) => Self::read(from, wire),
+            Message::Candidacy(wire) => Self::read(from, *wire),
             _ => Err(DecodeError::Impossible("another message in place of a candidacy")),
         }
     }

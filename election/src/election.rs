@@ -409,7 +409,7 @@ impl Election {
             Service::Quorate => Message::decode(message),
         };
         let candidacy = match said {
-            Ok(Message::Candidacy(wire)) => Candidacy::read(*from, wire),
+            Ok(Message::Candidacy(wire)) => Candidacy::read(*from, *wire),
             Ok(Message::Elect) if judged => return self.elect(*from),
             Ok(Message::Release(release)) if judged => return self.hand_over(*from, release),
             Ok(Message::Elect | Message::Release(_)) => return Outcome::default(),

@@ -11,7 +11,7 @@ use crate::codec::{self, DecodeError};
 #[derive(Encode, Decode)]
 pub(crate) enum Message {
     /// In a ring's sync: what its sender is.
-    Candidacy(Wire),
+    Candidacy(Box<Wire>),
     /// The one that is to be DC of a cluster that starts has waited for long enough.
     Elect,
     /// The DC gives up its role.

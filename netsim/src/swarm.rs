@@ -42,7 +42,10 @@ impl Scenario {
         }
         scenario.timeline = timeline;
         scenario.world.loss = always_lost(seed, nodes, &scenario.totem);
-        scenario.electorate = electorate(seed, nodes, token);
+        // Which options make sense, a node tells by the votes in its list.
+        if scenario.world.node_list {
+            scenario.electorate = electorate(seed, nodes, token);
+        }
         tenures(seed, &mut scenario);
         scenario
     }

@@ -38,9 +38,11 @@ class Peer:
 
     def read(self):
         for line in self.process.stdout:
-            with self.lab.news:
-                self.handle(line)
-                self.lab.news.notify_all()
+            # One that was killed may have been about to say something.
+            if line.endswith(b"\n"):
+                with self.lab.news:
+                    self.handle(line)
+                    self.lab.news.notify_all()
         with self.lab.news:
             self.lab.news.notify_all()
 

@@ -1,5 +1,5 @@
 //! D2: when a ring is settled, each of its members names a DC, or why there is none, and they name the same, with the same
-//! term. So it is after each hand-over.
+//! term. What changes of that while the ring stands changes for all in the same order.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,13 +14,12 @@ use crate::history::{Life, Record, What};
 /// The DC and its term, or why there is none.
 type Named = (Option<NodeId>, Option<Term>, Option<Vacancy>);
 
-/// A ring, whether it is quorate, and how often its DC has handed over.
-type Point = (Option<RingId>, bool, Option<u32>);
-
 #[derive(Default)]
 pub(super) struct AgreedDc {
-    /// What was named first at each point, and by whom.
-    named: Recent<Point, (Life, Named)>,
+    /// What was named in each ring, one after the other, and by whom first.
+    named: Recent<Option<RingId>, (Life, Vec<Named>)>,
+    /// How many of them each life has named in its ring.
+    seen: BTreeMap<Life, (Option<RingId>, usize)>,
     /// Who has yet to name somebody, since when, and in which ring.
     owed: BTreeMap<Life, (Duration, RingId)>,
 }
@@ -32,15 +31,27 @@ impl Online for AgreedDc {
             What::Status(status) if status.settled => {
                 self.owed.remove(&life);
                 let wrong = |what| violated("D2", record.at, format!("{life} names {what}"));
-                if status.dc.is_none() && status.vacant.is_none() {
+                if status.quorate && status.dc.is_none() && status.vacant.is_none() {
                     return wrong(format!("no dc in {:?}, which is settled", status.ring));
                 }
                 let named = (status.dc, status.term, status.vacant.clone());
-                let point = (status.ring, status.quorate, status.term.map(|term| term.hand_over));
-                let (first, theirs) = self.named.entry(point, || (life, named.clone()));
-                if *theirs != named {
-                    return wrong(format!("{named:?} in {:?}, and {first} {theirs:?}", status.ring));
+                let (ring, n) = self.seen.entry(life).or_insert((status.ring, 0));
+                if *ring != status.ring {
+                    (*ring, *n) = (status.ring, 0);
                 }
+                let (first, all) = self.named.entry(status.ring, || (life, Vec::new()));
+                if *n > 0 && all.get(*n - 1) == Some(&named) {
+                    // It says something else that is new.
+                    return Ok(());
+                }
+                match all.get(*n) {
+                    None => all.push(named),
+                    Some(theirs) if *theirs != named => {
+                        return wrong(format!("{named:?} in {:?}, and {first} {theirs:?}", status.ring));
+                    }
+                    Some(_) => {}
+                }
+                *n += 1;
             }
             What::Synced(ring) => drop(self.owed.insert(life, (record.at, *ring))),
             What::Regular(_) | What::Transitional(_) | What::Delivered(_) | What::Status(_) => {
@@ -77,9 +88,22 @@ mod tests {
         story.settle(1);
         story.settle(2);
         story.is_right(AgreedDc::default());
-        let other = Some(Term { ring_seq: 5, hand_over: 0, node: id(1) });
-        story.settle_as(3, |status| status.term = other);
-        story.is_wrong(AgreedDc::default(), "3#1 names (Some(1), Some(Term { ring_seq: 5");
+        story.settle_as(3, |status| status.term = None);
+        story.is_wrong(AgreedDc::default(), "3#1 names (Some(1), None");
+    }
+
+    #[test]
+    fn what_changes_in_a_ring_changes_for_all() {
+        let mut story = Story::ring(2);
+        for node in [1, 2] {
+            story.settle(node);
+            story.settle(node);
+            story.settle_as(node, |status| status.term = None);
+        }
+        story.is_right(AgreedDc::default());
+        story.settle(1);
+        story.settle_as(2, |status| status.dc = Some(id(2)));
+        story.is_wrong(AgreedDc::default(), "2#1 names (Some(2), Some(");
     }
 
     #[test]

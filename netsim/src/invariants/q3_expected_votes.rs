@@ -1,7 +1,10 @@
 //! Q3: never fewer votes are expected than are present, and quorum is more than half of them (`two_node`: or one). Nothing
-//! at run time lowers what a node expects but the options that are there for it, which Q6 looks at.
+//! at run time lowers what a node expects but the options that are there for it, which Q6 looks at. Members whose options
+//! differ count nothing.
 
 use std::collections::BTreeMap;
+
+use quorate_election::Inquorate;
 
 use super::cluster::Cluster;
 use super::{Online, Violation, violated};
@@ -13,7 +16,10 @@ pub(super) struct ExpectedVotes(BTreeMap<Life, u32>);
 impl Online for ExpectedVotes {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let (Some(life), What::Status(status)) = (record.life, &record.what) else { return Ok(()) };
-        let Some(expected) = status.expected_votes.filter(|_| status.settled) else { return Ok(()) };
+        let differ = matches!(status.inquorate, Some(Inquorate::OptionsDiffer { .. }));
+        let Some(expected) = status.expected_votes.filter(|_| status.settled && !differ) else {
+            return Ok(());
+        };
         let wrong = |what| violated("Q3", record.at, format!("{life} expects {expected} votes: {what}"));
         if expected < status.total_votes {
             return wrong(format!("{} are present", status.total_votes));
