@@ -1,25 +1,21 @@
 //! Q3: never fewer votes are expected than are present, and quorum is more than half of them (`two_node`: or one). Nothing
-//! at run time lowers what a node expects but the options that are there for it, which Q6 looks at. Members whose options
-//! differ count nothing.
+//! at run time lowers what a quorate node expects but the options that are there for it, which Q6 looks at; one that is not
+//! quorate learns from those who are (B50).
 
 use std::collections::BTreeMap;
-
-use quorate_election::Inquorate;
 
 use super::cluster::Cluster;
 use super::{Online, Violation, violated};
 use crate::history::{Life, Record, What};
 
+/// What each life expected last, and whether it was quorate.
 #[derive(Default)]
-pub(super) struct ExpectedVotes(BTreeMap<Life, u32>);
+pub(super) struct ExpectedVotes(BTreeMap<Life, (u32, bool)>);
 
 impl Online for ExpectedVotes {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let (Some(life), What::Status(status)) = (record.life, &record.what) else { return Ok(()) };
-        let differ = matches!(status.inquorate, Some(Inquorate::OptionsDiffer { .. }));
-        let Some(expected) = status.expected_votes.filter(|_| status.settled && !differ) else {
-            return Ok(());
-        };
+        let Some(expected) = status.expected_votes.filter(|_| status.settled) else { return Ok(()) };
         let wrong = |what| violated("Q3", record.at, format!("{life} expects {expected} votes: {what}"));
         if expected < status.total_votes {
             return wrong(format!("{} are present", status.total_votes));
@@ -32,9 +28,9 @@ impl Online for ExpectedVotes {
         if status.quorum != Some(majority) && !two && !more {
             return wrong(format!("{:?} are needed", status.quorum));
         }
-        match self.0.insert(life, expected).filter(|before| expected < *before && !falls) {
-            Some(before) => wrong(format!("after {before}")),
-            None => Ok(()),
+        match self.0.insert(life, (expected, status.quorate)) {
+            Some((before, true)) if expected < before && !falls => wrong(format!("after {before}")),
+            _ => Ok(()),
         }
     }
 }
