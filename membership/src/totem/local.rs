@@ -360,11 +360,11 @@ impl Local {
     /// Queues a message of a service that is none of the sync. Quorate nodes say theirs as safe ones: nobody acts on it
     /// before all have it, and whoever has it delivers it before any other ring.
     pub(super) fn say_as(&mut self, service: Service, message: &Bytes) {
-        let (group, guarantee) = match service {
-            Service::Votequorum => (SERVICES, Guarantee::Agreed),
-            Service::Quorate => (QUORATE, Guarantee::Safe),
+        let (group, body, guarantee) = match service {
+            Service::Votequorum => (SERVICES, message.clone(), Guarantee::Agreed),
+            Service::Quorate => (QUORATE, Body::Quorate(message.clone()).encode(), Guarantee::Safe),
         };
-        self.outbox.control.push(packing::prefix(group), message.clone(), guarantee);
+        self.outbox.control.push(packing::prefix(group), body, guarantee);
     }
 
     /// Queues a message of the sync.
