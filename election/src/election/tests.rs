@@ -719,6 +719,30 @@ fn a_release_hands_over_at_once() {
 }
 
 #[test]
+fn a_dc_acts_no_more_when_votes_change_and_quorum_is_lost_and_goes_on_under_its_term_when_it_is_back() {
+    let mut world = leased();
+    let ring = world.ring(&[1, 2, 3]).ring.unwrap();
+    world.turn(&[1, 2, 3]);
+    let now = world.now;
+    let released = world.node(1).election.release(now).unwrap();
+    let term = world.say(1, &released.send.unwrap()).term;
+    assert_eq!(world.turn(&[1, 2, 3]), [Nothing, Held, Nothing]);
+    let expect = |world: &mut World, value| {
+        let order = Reconfigure { node: 0, value, parameter: VoteParameter::ExpectedVotes };
+        let message = votequorum_message(ring, id(3), &Body::Reconfigure(order));
+        let order = |n| world.node(n).election.handle(now, &message).status.unwrap();
+        [1, 2, 3].map(order).map(|status| (status.quorate, dc(&status), status.term, status.lease))
+    };
+    let lost = expect(&mut world, 9);
+    assert_eq!(lost, [(false, 2, None, Nothing); 3]);
+    assert_eq!(world.turn(&[1, 2, 3]), [Nothing; 3]);
+    assert_eq!(world.node(2).election.release(now), Err(ReleaseError::NotDc));
+    let back = expect(&mut world, 3);
+    assert_eq!(back, [(true, 2, term, Nothing), (true, 2, term, Waiting), (true, 2, term, Nothing)]);
+    assert_eq!(world.turn(&[1, 2, 3]), [Nothing, Held, Nothing]);
+}
+
+#[test]
 fn a_release_that_comes_twice_or_from_somebody_else_releases_nothing() {
     let mut world = leased();
     world.ring(&[1, 2, 3]);
