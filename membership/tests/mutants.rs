@@ -46,6 +46,14 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::EachElectsItself,
     Mutant::TermWithoutQuorum,
     Mutant::TermKeptByIncumbent,
+    Mutant::LeaseFromReceipt,
+    Mutant::LeaseFromResend,
+    Mutant::LeaseWithoutRateError,
+    Mutant::NoWaitInNewRing,
+    Mutant::LeaseKeptUnasked,
+    Mutant::RemovalCountsAsRelease,
+    Mutant::TermNotPersisted,
+    Mutant::DcKeptWithoutQuorum,
 ];
 
 /// No mutant lives longer than this many random runs.

@@ -96,7 +96,7 @@ mod mutants {
 
     #[test]
     fn a_message_that_is_safe_a_rotation_too_early_is_found() {
-        is_found(Mutant::SafeAfterOneRotation, &lossy(), "S12", "is lost");
+        is_found(Mutant::SafeAfterOneRotation, &lossy(), "S8", "is lost");
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod mutants {
 
     #[test]
     fn what_was_safe_to_another_and_is_forgotten_is_found() {
-        is_found(Mutant::HighDeliveredForgotten, &lossy(), "S12", "gather to commit");
+        is_found(Mutant::HighDeliveredForgotten, &lossy(), "S8", "gather to commit");
     }
 
     #[test]

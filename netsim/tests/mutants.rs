@@ -20,8 +20,8 @@ const SEEDS: u64 = 300;
 const RUNS: u64 = 1000;
 
 /// Those that are found in scenarios made for them, by the lab of `quorate-membership` (its `tests/mutants.rs`) or by the
-/// regressions (`tests/regress.rs`): what they take is too rare here, or cannot happen (members with different windows,
-/// messages without a byte, a network with an MTU).
+/// regressions (`tests/regress.rs`, `tests/leases.rs`): what they take is too rare here (quorum's options, long leases), or
+/// cannot happen (members with different windows, messages without a byte, a network with an MTU).
 const NOT_HERE: &[Mutant] = &[
     Mutant::HoldNeverCancelled,
     Mutant::AruStopsAtLongGap,
@@ -42,6 +42,22 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::StallForgotten,
     Mutant::EmptyMessageLost,
     Mutant::TwoNodeOfMany,
+    Mutant::ExpectedFromInquorate,
+    Mutant::TieBreakOdd,
+    Mutant::TieBreakAtStart,
+    Mutant::StartsWithoutAll,
+    Mutant::WaitNotRearmed,
+    Mutant::LastManFallsAtOnce,
+    Mutant::LastManFallsInquorate,
+    Mutant::OptionsNotCompared,
+    Mutant::LeaseFromReceipt,
+    Mutant::LeaseFromResend,
+    Mutant::LeaseWithoutRateError,
+    Mutant::NoWaitInNewRing,
+    Mutant::LeaseKeptUnasked,
+    Mutant::RemovalCountsAsRelease,
+    Mutant::TermNotPersisted,
+    Mutant::DcKeptWithoutQuorum,
 ];
 
 #[test]

@@ -2,7 +2,8 @@
 //! round, also not by way of others, in other rings and after they have met again.
 //!
 //! One such order is known: by ring, by number there, by place within the frame. So it is enough that what each node
-//! sees rises in it, and that each message has one place in it for all.
+//! sees rises in it, and that each message has one place in it for all. Which messages come before a transitional
+//! configuration, for all who share it, is S8.
 
 use std::collections::BTreeMap;
 

@@ -97,6 +97,8 @@ impl Node {
         config.nodes = (1..=nodes).filter_map(NodeId::new).map(member).collect();
         config.totem = totem();
         config.quorum.expected_votes = Some(nodes);
+        // Leases are not looked at here; the token is held for longer than a lease of its timeout allows.
+        config.dc.lease = Some(Duration::from_secs(1));
         Self {
             config,
             starts: 0,
