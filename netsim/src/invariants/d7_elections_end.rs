@@ -33,9 +33,11 @@ impl Online for ElectionsEnd {
         let Some(life) = record.life else { return Ok(()) };
         match &record.what {
             What::Crashed => drop(self.0.remove(&life)),
-            What::Transitional(change) => {
+            // Until then the ring before goes on: a hand-over may come in its transitional configuration too.
+            What::Regular(_) => {
+                let previous = cluster.regular(life).map(|regular| regular.ring);
                 let elected = self.0.entry(life).or_default();
-                let here = elected.here.take().filter(|here| here.ring == change.previous);
+                let here = elected.here.take().filter(|here| Some(here.ring) == previous);
                 elected.before = here.and_then(|here| here.dc);
             }
             What::Status(status) if status.settled => {
@@ -99,6 +101,22 @@ mod tests {
             ElectionsEnd::default(),
             "1#1 in 1.8: elects Some(1), though 2 is there and nobody is new",
         );
+    }
+
+    #[test]
+    fn a_hand_over_may_come_at_the_end_of_its_ring() {
+        let handed_over = |hand_over| {
+            let mut story = Story::ring(3);
+            story.settle(1);
+            story.leave_ring(1, "1.8", &[1, 2]);
+            story.settle_as(1, |status| {
+                status.dc = Some(id(2));
+                status.term = Some(Term { ring_seq: 4, hand_over, node: id(2) });
+            });
+            story
+        };
+        handed_over(1).is_right(ElectionsEnd::default());
+        handed_over(0).is_wrong(ElectionsEnd::default(), "1#1 in 1.4: elects Some(2) after Some(1)");
     }
 
     #[test]
