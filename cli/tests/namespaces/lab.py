@@ -44,7 +44,10 @@ def node_list(ids):
 
 
 def corosync_conf(*, totem="", network="10.77.0.0", nodelist=""):
-    """A corosync.conf with, if given, further lines for `totem`."""
+    """A corosync.conf with, if given, further lines for `totem`.
+
+    Who has quorum elects at once, though not all have come.
+    """
     return f"""\
 totem {{
   version: 2
@@ -62,6 +65,9 @@ totem {{
 }}
 quorum {{
   provider: corosync_votequorum
+}}
+quorate {{
+  dc_deadtime: 0
 }}
 {nodelist}"""
 
