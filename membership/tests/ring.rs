@@ -185,6 +185,25 @@ fn a_lost_token_is_sent_again_before_the_ring_is_given_up() {
 }
 
 #[test]
+fn what_a_node_says_of_itself_does_not_cut_its_long_message() {
+    let mut lab = Lab::new(2);
+    lab.config.max_messages = 1;
+    (1..=2).for_each(|id| lab.start(id));
+    lab.until_ring(&[1, 2]);
+    let begun = Rc::new(Cell::new(false));
+    let sees = Rc::clone(&begun);
+    lab.filter(move |_, _, message, _| {
+        sees.set(sees.get() || matches!(message, Message::Multicast(frame) if frame.payload.len() > 1000));
+        Fate::Deliver
+    });
+    lab.send_numbered(1, Agreed, 9000);
+    lab.until("a part of it is on the ring", |_| begun.get());
+    assert!(lab.totem(1).say(Service::Quorate, &b"in between"[..].into()));
+    lab.until("S7: it is delivered", |lab| (1..=2).all(|id| lab.deliveries(id).len() == 1));
+    lab.check();
+}
+
+#[test]
 fn a_window_that_only_damage_has_filled_is_not_believed_for_ever() {
     lab::scenarios::a_bit_of_the_window_is_flipped();
 }

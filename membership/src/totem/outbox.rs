@@ -74,6 +74,11 @@ impl Lane {
         self.add(Outgoing { head, payload, guarantee, continued: false });
     }
 
+    /// Whether part of the first message is on the ring, and part is not.
+    pub(super) fn is_begun(&self) -> bool {
+        self.fragment != 0
+    }
+
     /// Adds the first part of a message, the second of which is added next. No message needs more.
     pub(super) fn push_part(&mut self, head: Bytes, payload: Bytes, guarantee: Guarantee) {
         self.add(Outgoing { head, payload, guarantee, continued: true });
