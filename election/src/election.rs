@@ -541,8 +541,8 @@ impl Election {
         self.appoint(self.status.dc, Some(term).filter(|_| quorate), acts_at);
     }
 
-    /// Says who is DC of the judged ring, which has had none, by the votes in the status; whether this node's record is as good as the others'
-    /// again.
+    /// Says who is DC of the judged ring, which has had none, by the votes in the status; whether this node's record is as
+    /// good as the others' again.
     fn fill(&mut self) -> bool {
         let Some(settled) = &mut self.settled else { return false };
         let Status { quorate, total_votes, expected_votes, quorum, .. } = self.status;
