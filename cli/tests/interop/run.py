@@ -158,7 +158,7 @@ def real_nodes_are_replaced_by_ours_and_back(lab, row):
 
 
 def what_operators_do_to_a_real_node_does_not_upset_ours(lab, row):
-    """A reload of the configuration, other expected votes and back again, more votes, a shutdown."""
+    """A reload of the configuration, other expected votes and votes and back again, a shutdown."""
     lab.start_all()
     load = Load(lab)
     for host in lab.hosts[:-1]:
@@ -170,6 +170,7 @@ def what_operators_do_to_a_real_node_does_not_upset_ours(lab, row):
         "corosync-quorumtool -e 5",
         "corosync-quorumtool -e 3",
         f"corosync-quorumtool -n {first} -v 2",
+        f"corosync-quorumtool -n {first} -v 1",
     ):
         code, text = lab.nodes[first].run(*command.split())
         if code != 0:

@@ -42,7 +42,8 @@
 //!   quorate.)
 //! - A tie is exactly half. (corosync rounds half of an odd number down, so that 1 of 3 can be quorate beside 2 of 3.)
 //! - A tie is broken by who was there last, for a list too: not when a cluster starts. (With corosync two halves, each with
-//!   a node of the list, are both quorate then.) Of several members' memories the latest counts, for all.
+//!   a node of the list, are both quorate then.) Of several members' memories the latest counts, for all, and a ring
+//!   with a member that has none, since it started anew, breaks no tie.
 //! - The window of `last_man_standing` begins with the last change of the ring. (With corosync a member that joins does
 //!   not put it off.)
 //! - With `allow_downscale`, a leave counts in a quorate ring only. (With corosync it makes a minority smaller, until it is
@@ -110,7 +111,8 @@ struct Sitting {
     in_force: bool,
     /// All have to be there.
     waits: bool,
-    tie_breaker: Option<NodeId>,
+    /// The latest of its members' memories, if each has one.
+    tie: Option<Tie>,
     /// Why the ring is not quorate, whatever its votes.
     objection: Option<Inquorate>,
 }
@@ -202,6 +204,8 @@ impl Quorum {
         let released = infos().filter(was_quorate).any(|info| !waits(info));
         let latest =
             ballots().filter_map(|(_, ballot)| ballot.tie).filter(|tie| tie.ring_seq < ring.seq).max();
+        // One that has started anew may have forgotten a later majority, which only the other half remembers.
+        let all_remember = ballots().all(|(_, ballot)| ballot.tie.is_some());
         let lost = ballots()
             .any(|(member, ballot)| ballot.lost && said.get(&member).is_some_and(|i| was_quorate(&i)));
         self.sitting = Some(Sitting {
@@ -210,7 +214,7 @@ impl Quorum {
             expected: if counts_all { announced } else { in_force.or(announced) },
             in_force: in_force.is_some(),
             waits: self.options.wait_for_all && !released && infos().any(waits),
-            tie_breaker: latest.and_then(|tie| tie.node),
+            tie: latest.filter(|_| all_remember),
             objection: objection(members, said, ballots()),
         });
         self.company = members.clone();
@@ -302,7 +306,7 @@ impl Quorum {
 
     /// Judges the ring as its case stands, and learns from it.
     fn weigh(&mut self) -> Verdict {
-        let Some(sitting) = &self.sitting else { return self.unsettled() };
+        let Some(sitting) = &mut self.sitting else { return self.unsettled() };
         let options = &self.options;
         let total = sitting.total();
         let expected = match sitting.expected {
@@ -323,8 +327,8 @@ impl Quorum {
         };
         let breaks_tie = options.auto_tie_breaker.is_some()
             && measure.is_some_and(is_half)
-            && match sitting.tie_breaker {
-                Some(node) => sitting.votes.contains_key(&node),
+            && match sitting.tie {
+                Some(tie) => tie.node.is_some_and(|node| sitting.votes.contains_key(&node)),
                 None => Mutant::TieBreakAtStart.is_active(),
             };
         let has_majority = quorum.is_some_and(|quorum| total >= quorum);
@@ -343,6 +347,7 @@ impl Quorum {
         // An inquorate ring without a word from a quorate node leaves nothing behind: one member with a wrong
         // setting would block the others for good.
         if self.quorate || sitting.in_force {
+            sitting.expected = expected;
             self.expected_votes = expected;
         }
         match inquorate {
@@ -352,6 +357,9 @@ impl Quorum {
             }
             // Not for want of votes: who waited goes on waiting, and nobody else begins to.
             Some(_) => {}
+        }
+        if self.quorate {
+            self.tie = self.tie.max(sitting.tie);
         }
         if self.quorate && has_majority {
             let present = || sitting.votes.keys().copied();
