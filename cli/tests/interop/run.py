@@ -171,6 +171,7 @@ def what_operators_do_to_a_real_node_does_not_upset_ours(lab, row):
         "corosync-quorumtool -e 3",
         f"corosync-quorumtool -n {first} -v 2",
         f"corosync-quorumtool -n {first} -v 1",
+        "corosync-quorumtool -e 3",  # expected votes have grown with the votes, and do not fall with them
     ):
         code, text = lab.nodes[first].run(*command.split())
         if code != 0:
