@@ -19,8 +19,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::socket::address::Which;
+use crate::socket::client::ask_status;
 use crate::socket::{Cat, GuaranteeName, Request, Wish};
-use crate::{Failure, print, status};
+use crate::{Failure, print};
 
 /// How long the whole may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -417,7 +418,7 @@ impl Stage {
     /// What `quorate status` prints on that node.
     async fn show_status(&self, id: u32) -> Result<(), Failure> {
         let which = Which { socket: Some(self.socket(id)), node: None };
-        let asked = tokio::task::spawn_blocking(move || status::ask(&which)).await;
+        let asked = tokio::task::spawn_blocking(move || ask_status(&which)).await;
         let answer = asked.map_err(|error| cannot("ask a node")(error.into()))??;
         let indented: String = answer
             .text

@@ -14,6 +14,7 @@ mod quorum;
 mod sim;
 mod socket;
 mod status;
+mod watch;
 
 use std::error::Error;
 use std::fmt;
@@ -42,6 +43,7 @@ enum Command {
     Node(node::NodeArgs),
     Status(status::StatusArgs),
     Quorum(quorum::QuorumArgs),
+    Watch(watch::WatchArgs),
     Cat(cat::CatArgs),
     /// Tell the designated controller what to do
     Dc(dc::DcArgs),
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
         Command::Node(args) => node::run(args),
         Command::Status(args) => status::run(&args),
         Command::Quorum(args) => quorum::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Cat(args) => cat::run(&args),
         Command::Dc(args) => dc::run(&args),
         Command::Demo(args) => demo::run(&args),

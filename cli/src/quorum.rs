@@ -3,10 +3,11 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::socket::address::Which;
-use crate::{Failure, node, status};
+use crate::socket::client::{self, Status, ask_status};
+use crate::{Failure, node};
 
 /// Show who has how many votes, and whether they are enough, as corosync-quorumtool does
 ///
@@ -26,54 +27,20 @@ pub(crate) struct QuorumArgs {
 }
 
 pub(crate) fn run(args: &QuorumArgs) -> Result<ExitCode, Failure> {
-    let answer = status::ask(&args.which)?;
-    let read = Answer::deserialize(answer.whole()).map_err(|error| {
-        Failure::new(format!(
-            "the node's answer is not understood ({error}): are `quorate` and the node of one version?"
-        ))
-    })?;
-    let quorum = Quorum::of(&read.status);
+    let answer = ask_status(&args.which)?;
+    let quorum = Quorum::of(&answer.status);
     if args.json {
-        let Answer { version, node, name, .. } = &read;
+        let client::Answer { version, node, name, .. } = &answer;
         let printed = Printed { version: *version, node: *node, name, quorum: &quorum };
         let json = serde_json::to_string(&printed).map_err(|error| Failure::new(error.to_string()))?;
         crate::print(&format!("{json}\n"))?;
     } else {
-        crate::print(&quorum.text(read.node, &node::now()))?;
+        crate::print(&quorum.text(answer.node, &node::now()))?;
     }
     if let Some(why) = quorum.inquorate {
         eprintln!("quorate: not quorate: {why}");
     }
     Ok(if quorum.quorate { ExitCode::SUCCESS } else { ExitCode::from(2) })
-}
-
-/// The answer to a status request, as far as it is of votes.
-#[derive(Deserialize)]
-struct Answer {
-    version: u32,
-    node: u32,
-    name: String,
-    status: Status,
-}
-
-#[derive(Deserialize)]
-struct Status {
-    ring: Option<String>,
-    nodes: Vec<Node>,
-    quorate: bool,
-    inquorate: Option<String>,
-    total_votes: u32,
-    expected_votes: Option<u32>,
-    quorum: Option<u32>,
-    flags: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    id: u32,
-    name: String,
-    online: bool,
-    votes: u32,
 }
 
 #[derive(Serialize)]
@@ -107,7 +74,7 @@ struct Member<'a> {
 
 impl<'a> Quorum<'a> {
     fn of(status: &'a Status) -> Self {
-        let member = |node: &'a Node| Member { id: node.id, votes: node.votes, name: &node.name };
+        let member = |node: &'a client::Node| Member { id: node.id, votes: node.votes, name: &node.name };
         Self {
             ring: status.ring.as_deref(),
             quorate: status.quorate,
@@ -168,21 +135,13 @@ impl<'a> Quorum<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn status(json: &str) -> Status {
-        serde_json::from_str(json).unwrap()
-    }
-
-    const QUORATE: &str = r#"{"ring":"1.d","nodes":[{"id":1,"name":"n1","online":true,"votes":1},
-        {"id":2,"name":"n2","online":false,"votes":1},{"id":3,"name":"n3","online":true,"votes":1}],
-        "quorate":true,"inquorate":null,"total_votes":2,"expected_votes":3,"quorum":2,"flags":["Quorate"]}"#;
+    use crate::socket::client::tests::{inquorate, quorate};
 
     /// What corosync-quorumtool printed on a ring of two of three nodes.
     #[test]
     fn a_quorate_ring_looks_as_in_corosync_quorumtool() {
-        let status = status(QUORATE);
         assert_eq!(
-            Quorum::of(&status).text(1, "Sun Nov 22 06:58:04 2026"),
+            Quorum::of(&quorate().status).text(1, "Sun Nov 22 06:58:04 2026"),
             "Quorum information\n\
              ------------------\n\
              Date:             Sun Nov 22 06:58:04 2026\n\
@@ -210,22 +169,21 @@ mod tests {
 
     #[test]
     fn an_inquorate_one_is_blocked() {
-        let text = QUORATE
-            .replace("true,\"inquorate\":null", "false,\"inquorate\":\"1 of 2 votes needed are present\"");
-        let status = status(&text.replace("[\"Quorate\"]", "[\"WaitForAll\"]"));
-        let text = Quorum::of(&status).text(3, "now");
+        let mut answer = inquorate();
+        answer.status.flags = vec!["WaitForAll".into()];
+        let text = Quorum::of(&answer.status).text(3, "now");
         assert!(text.contains("Quorate:          No\n"), "{text}");
         assert!(
             text.contains("Quorum:           2 Activity blocked\nFlags:            WaitForAll \n"),
             "{text}"
         );
-        assert!(text.ends_with("         3          1 n3 (local)\n"), "{text}");
+        assert!(text.ends_with("         1          1 n1\n"), "{text}");
     }
 
     #[test]
     fn machines_get_these_fields() {
-        let status = status(QUORATE);
-        let printed = Printed { version: 1, node: 1, name: "n1", quorum: &Quorum::of(&status) };
+        let answer = quorate();
+        let printed = Printed { version: 1, node: 1, name: "n1", quorum: &Quorum::of(&answer.status) };
         assert_eq!(
             serde_json::to_string(&printed).unwrap(),
             concat!(

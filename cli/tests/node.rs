@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::time::Instant;
 
-use common::{PATIENCE, Ring, agreement, eventually, quorate, run};
+use common::{PATIENCE, Ring, agreement, eventually, failure, quorate, run};
 use rustix::process::Signal;
 
 fn stdout(output: &Output) -> String {
@@ -45,12 +45,51 @@ fn three_nodes_form_a_ring_and_show_it_as_operators_know_it() {
         assert!(text.lines().any(|printed| printed == line), "{line:?} is not in:\n{text}");
     }
 
+    let text = stdout(&run(nodes[1].command("status").args(["--format", "modern"])));
+    let line =
+        format!("  * Current DC: node{dc} (version {}) - partition with quorum\n", env!("CARGO_PKG_VERSION"));
+    assert!(text.contains(&line) && text.contains("  * Online: [ node1 node2 node3 ]\n"), "{text}");
+    let text = stdout(&run(nodes[1].command("status").args(["--format", "xml"])));
+    assert!(text.contains(&format!("name=\"node{dc}\" id=\"{dc}\" with_quorum=\"true\"")), "{text}");
+    assert!(text.contains("<status code=\"0\" message=\"OK\"/>"), "{text}");
+
     let output = run(nodes[1].command("status").arg("--json"));
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["node"], 2);
     assert_eq!(answer["name"], "node2");
     assert!(answer["stats"]["tokens"].as_u64().unwrap() > 0);
     assert_eq!(answer["stats"]["refused"], serde_json::json!({}));
+}
+
+#[test]
+fn a_released_role_goes_to_another_and_whoever_watches_sees_it_move() {
+    let ring = Ring::of(3);
+    let nodes = ring.start_all();
+    let dc = agreement(&nodes.iter().collect::<Vec<_>>());
+    let at = |id: u64| &nodes[usize::try_from(id).unwrap() - 1];
+    let seen = ring.path().join("seen");
+    let mut watching = at(dc).command("watch").stdout(fs::File::create(&seen).unwrap()).spawn().unwrap();
+    let wait = |words: &str| {
+        eventually(words, || fs::read_to_string(&seen).unwrap().contains(words).then_some(()));
+    };
+    wait(": members [1 2 3], ");
+    wait(&format!("DC: node {dc} (node{dc}), term "));
+    wait("lease: this node may act as DC");
+
+    let release = |id: u64| run(quorate().args(["dc", "release", "--json", "--socket"]).arg(&at(id).socket));
+    let refused = failure(&release(if dc == 1 { 2 } else { 1 }));
+    assert_eq!(refused, "this node is not DC of a quorate ring: ask the one that is");
+
+    let output = release(dc);
+    assert!(output.status.success(), "{output:?}");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let heir = answer["dc"].as_u64().unwrap();
+    assert_ne!(heir, dc);
+    wait(&format!("DC: node {heir} (node{heir}), term "));
+    wait("lease: none");
+    eventually("the heir acts", || (at(heir).status()["lease"] == "held").then_some(()));
+    watching.kill().unwrap();
+    watching.wait().unwrap();
 }
 
 #[test]

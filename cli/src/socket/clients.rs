@@ -1,4 +1,4 @@
-//! The `cat` clients of a node: who sees what, and whose messages came back.
+//! The clients of a node that stay: who sees what, and whose messages came back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use super::outbox::{self, Outbox};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct ClientId(u64);
 
-/// All `cat` clients. Events go in, lines go to the clients' outboxes; nothing here ever waits for a client.
+/// All `cat` and `watch` clients. Events go in, lines go to the clients' outboxes; nothing here ever waits for a client.
 pub(crate) struct Clients {
     /// This node.
     node: NodeId,
@@ -41,11 +41,17 @@ struct State {
 }
 
 struct Client {
-    group: Group,
-    process: Process,
     wants_status: bool,
     outbox: Arc<Outbox>,
     greeted: bool,
+    /// `None`: it only watches the ring.
+    seat: Option<Seat>,
+}
+
+/// A client's place in a group.
+struct Seat {
+    group: Group,
+    process: Process,
     /// Its process is in the group: it sees what the group sees.
     joined: bool,
     /// Of its messages, those delivered here.
@@ -63,6 +69,16 @@ impl Clients {
     /// Adds a client of this group, whose process will be in it. If there is a configuration, it is the first thing in
     /// the client's outbox.
     pub(crate) fn join(&self, group: Group, pid: u32, wants_status: bool) -> (ClientId, Arc<Outbox>) {
+        let process = Process { node: self.node, pid };
+        self.add(Some(Seat { group, process, joined: false, delivered: 0, sent: None }), wants_status)
+    }
+
+    /// Adds a client that sees rings and status.
+    pub(crate) fn watch(&self) -> (ClientId, Arc<Outbox>) {
+        self.add(None, true)
+    }
+
+    fn add(&self, seat: Option<Seat>, wants_status: bool) -> (ClientId, Arc<Outbox>) {
         let mut state = self.lock();
         let id = ClientId(state.next_id);
         state.next_id += 1;
@@ -71,16 +87,7 @@ impl Clients {
             outbox.end(&json::error(why));
             return (id, outbox);
         }
-        let mut client = Client {
-            group,
-            process: Process { node: self.node, pid },
-            wants_status,
-            outbox: outbox.clone(),
-            greeted: false,
-            joined: false,
-            delivered: 0,
-            sent: None,
-        };
+        let mut client = Client { wants_status, outbox: outbox.clone(), greeted: false, seat };
         if client.greet(&state.configuration, &state.status) && client.find_itself(&state) {
             state.clients.insert(id, client);
         }
@@ -103,7 +110,9 @@ impl Clients {
     pub(crate) fn finish(&self, id: ClientId, sent: u64) {
         let mut state = self.lock();
         let Some(client) = state.clients.get_mut(&id) else { return };
-        client.sent = Some(sent);
+        if let Some(seat) = &mut client.seat {
+            seat.sent = Some(sent);
+        }
         if client.ended() {
             state.clients.remove(&id);
         }
@@ -136,8 +145,14 @@ impl Clients {
             }
             Event::GroupChange(change) => state.change(change),
             Event::Deliver(delivery) => state.deliver(self.node, delivery),
+            Event::Stalled(length) => {
+                let line = json::stalled(*length);
+                state
+                    .clients
+                    .retain(|_, client| client.seat.is_some() || !client.greeted || client.push(&line));
+            }
             Event::Left(cause) => state.close(&format!("the node has left the ring: {cause}")),
-            Event::Service(_) | Event::Synced(_) | Event::Stalled(_) => {}
+            Event::Service(_) | Event::Synced(_) => {}
         }
     }
 
@@ -168,12 +183,10 @@ impl State {
         }
         let line = json::group_change(change);
         self.clients.retain(|_, client| {
-            if client.group != change.group {
-                return true;
-            }
-            let seen = client.joined || change.joined.contains(&client.process);
+            let Some(seat) = client.seat_in(&change.group) else { return true };
+            let seen = seat.joined || change.joined.contains(&seat.process);
             // Who leaves sees itself go.
-            client.joined = change.members.contains(&client.process);
+            seat.joined = change.members.contains(&seat.process);
             (!seen || client.push(&line)) && !client.ended()
         });
     }
@@ -182,7 +195,7 @@ impl State {
         let Self { clients, line, .. } = self;
         line.clear();
         clients.retain(|_, client| {
-            if !client.joined || client.group != delivery.group {
+            if !client.seat_in(&delivery.group).is_some_and(|seat| seat.joined) {
                 return true;
             }
             if line.is_empty() {
@@ -195,7 +208,9 @@ impl State {
         }
         let Some(id) = self.sent.pop_front() else { return };
         let Some(client) = self.clients.get_mut(&id) else { return };
-        client.delivered += 1;
+        if let Some(seat) = &mut client.seat {
+            seat.delivered += 1;
+        }
         if client.ended() {
             self.clients.remove(&id);
         }
@@ -223,9 +238,11 @@ impl Client {
 
     /// Another connection of the same process is in the group already: so is this one.
     fn find_itself(&mut self, state: &State) -> bool {
-        let Some((ring, members)) = state.ring.zip(state.groups.get(&self.group)) else { return true };
-        self.joined = members.contains(&self.process);
-        !self.joined || self.push(&json::group(ring, &self.group, members))
+        let Some(seat) = &mut self.seat else { return true };
+        let Some((ring, members)) = state.ring.zip(state.groups.get(&seat.group)) else { return true };
+        seat.joined = members.contains(&seat.process);
+        let line = json::group(ring, &seat.group, members);
+        !seat.joined || self.push(&line)
     }
 
     fn push(&self, line: &[u8]) -> bool {
@@ -242,11 +259,16 @@ impl Client {
     /// Ends it, if it will send no more and all it sent was delivered. Not before it has joined: what the group is, even
     /// a client without a message came for.
     fn ended(&self) -> bool {
-        let ended = self.joined && self.sent == Some(self.delivered);
+        let Some(seat) = &self.seat else { return false };
+        let ended = seat.joined && seat.sent == Some(seat.delivered);
         if ended {
-            self.outbox.end(&json::end(self.delivered));
+            self.outbox.end(&json::end(seat.delivered));
         }
         ended
+    }
+
+    fn seat_in(&mut self, group: &Group) -> Option<&mut Seat> {
+        self.seat.as_mut().filter(|seat| seat.group == *group)
     }
 }
 
@@ -414,6 +436,24 @@ mod tests {
         clients.handle_status(&Status::default());
         assert_eq!(read(&plain).await, ["regular"]);
         assert_eq!(read(&curious).await, ["regular", "status", "status"]);
+    }
+
+    #[tokio::test]
+    async fn a_watcher_sees_rings_and_status_and_no_group() {
+        let clients = clients_in_a_group();
+        clients.handle_status(&Status::default());
+        let (watcher, outbox) = clients.watch();
+        clients.handle_event(&deliver(2, "g", "none of its business"));
+        clients.handle_event(&change("g", GroupReason::Leave, &[PID], &[]));
+        clients.handle_event(&transitional("1.8", "1.4"));
+        clients.handle_event(&regular("1.8"));
+        clients.handle_event(&Event::Stalled(std::time::Duration::from_millis(750)));
+        clients.handle_status(&Status::default());
+        clients.finish(watcher, 0);
+        let seen = ["regular", "status", "transitional", "regular", "stalled", "status"];
+        assert_eq!(read(&outbox).await, seen);
+        clients.close("the end");
+        assert_eq!(read(&outbox).await, ["error"]);
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -78,6 +79,9 @@ enum Line<'a> {
         payload_base64: Option<String>,
     },
     Status(StatusFields),
+    Stalled {
+        ms: u64,
+    },
     End {
         sent: u64,
     },
@@ -199,6 +203,11 @@ pub(crate) fn append_delivery(to: &mut Vec<u8>, delivery: &Delivery) {
 /// The line of a status.
 pub(crate) fn status_event(status: &Status) -> Vec<u8> {
     line(&Line::Status(status.into()))
+}
+
+/// The line of a process that stood still.
+pub(crate) fn stalled(length: Duration) -> Vec<u8> {
+    line(&Line::Stalled { ms: u64::try_from(length.as_millis()).unwrap_or(u64::MAX) })
 }
 
 /// The line that ends a `cat` in good order.

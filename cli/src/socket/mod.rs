@@ -16,6 +16,16 @@
 //! < {"version":1,"dc":2}
 //! ```
 //!
+//! **Watch**, until the client hangs up: the regular configuration that holds, the status, and each change of them; and when
+//! the node's process stood still:
+//! ```text
+//! > {"version":1,"request":"watch"}
+//! < {"event":"regular","ring":"1.8","members":[1,2,3],"joined":[3],"left":[],"cause":"node 3 asked to join"}
+//! < {"event":"status","ring":"1.8","settled":true,"dc":1,...}
+//! < {"event":"transitional","ring":"1.c","previous":"1.8","members":[1,2],"left":[3]}
+//! < {"event":"stalled","ms":750}
+//! ```
+//!
 //! **Cat**, until either side ends it. After the request, the client's side is no longer JSON: each line is the payload
 //! of a message, any bytes but the newline that ends it, at most 1 MiB. The first line of the answer is the regular
 //! configuration that holds when the request is taken (with `"status":true`, followed by the status). The client's
@@ -42,6 +52,7 @@
 //! client ignores those that it does not know.
 
 pub(crate) mod address;
+pub(crate) mod client;
 pub(crate) mod clients;
 pub(crate) mod json;
 pub(crate) mod outbox;
@@ -71,6 +82,8 @@ pub(crate) enum Wish {
     Status,
     /// That the node gives up the role of DC.
     Release,
+    /// To see each ring and each change of the status.
+    Watch,
     /// To send to a group, and to see what it sees.
     Cat(Cat),
 }
@@ -144,7 +157,7 @@ mod tests {
     #[test]
     fn a_request_reads_as_it_was_written() {
         let cat = Cat { group: "orders".into(), guarantee: GuaranteeName::Safe, status: true };
-        for wish in [Wish::Status, Wish::Release, Wish::Cat(cat)] {
+        for wish in [Wish::Status, Wish::Release, Wish::Watch, Wish::Cat(cat)] {
             let request = Request::new(wish);
             assert_eq!(Request::parse(&request.line()), Ok(request));
         }

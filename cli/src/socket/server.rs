@@ -135,6 +135,7 @@ async fn converse(stream: UnixStream, front: &Front) -> io::Result<()> {
     let answer = match wish {
         Ok(Wish::Status) => ask(front, Asked::Status).await,
         Ok(Wish::Release) => ask(front, Asked::Release).await,
+        Ok(Wish::Watch) => return watch(front, lines, write).await,
         Ok(Wish::Cat(request)) => match request.group.parse() {
             Ok(group) => return cat(front, pid, group, &request, lines, write).await,
             Err(error) => json::error(&format!("the group cannot be called `{}`: {error}", request.group)),
@@ -155,6 +156,22 @@ async fn ask(front: &Front, wish: Asked) -> Vec<u8> {
         Ok(answer) if asked => answer,
         _ => json::error(STOPPING),
     }
+}
+
+/// Until the client goes, or says anything more.
+async fn watch(
+    front: &Front,
+    mut lines: Lines<BufReader<OwnedReadHalf>>,
+    write: OwnedWriteHalf,
+) -> io::Result<()> {
+    let (client, outbox) = front.clients.watch();
+    let written = tokio::select! {
+        biased;
+        written = write_lines(&outbox, write) => written,
+        _ = lines.next(MAX_REQUEST) => Ok(()),
+    };
+    front.clients.remove(client);
+    written
 }
 
 async fn cat(
@@ -446,6 +463,17 @@ mod tests {
         stream.shutdown().await.unwrap();
         node.questions.recv().await.unwrap().reply.send(b"{\"answer\":42}\n".to_vec()).unwrap();
         assert_eq!(rest(stream).await, "{\"answer\":42}\n");
+    }
+
+    #[tokio::test]
+    async fn a_watcher_is_served_until_it_hangs_up() {
+        let node = Node::start();
+        let mut stream = node.connect(&Request::new(Wish::Watch).line()).await;
+        let mut first = [0; 18];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, br#"{"event":"regular""#);
+        drop(stream);
+        node.front.idle().await;
     }
 
     #[tokio::test]
