@@ -1,5 +1,6 @@
 //! `quorate`: group membership, quorum and DC election, the daemon and its tools.
 
+mod bench;
 mod cases;
 mod cat;
 mod completions;
@@ -52,6 +53,7 @@ enum Command {
     Config(config::ConfigArgs),
     Decode(decode::DecodeArgs),
     Sim(sim::SimArgs),
+    Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -111,6 +113,7 @@ fn main() -> ExitCode {
             }
         },
         Command::Sim(args) => sim::run(&args),
+        Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(&args),
     };
     done.unwrap_or_else(|failure| {

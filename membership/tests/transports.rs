@@ -45,6 +45,8 @@ on_every_transport! {
     a_node_hears_what_it_sends_to_itself
     a_multicast_comes_before_a_unicast_sent_later
     datagrams_of_a_kind_keep_their_order
+    datagrams_that_go_together_arrive_as_they_were_sent
+    what_was_received_stays_as_it_is_while_more_comes
     a_flood_of_multicasts_does_not_hold_a_unicast_back_for_ever
     the_longest_datagram_arrives_and_a_longer_one_is_lost
     an_empty_datagram_is_a_datagram
@@ -116,6 +118,49 @@ async fn datagrams_of_a_kind_keep_their_order(bed: &Bed) {
             assert!(heard.iter().map(|(_, datagram)| &datagram[..]).eq(part.iter().map(String::as_bytes)));
         }
     }
+}
+
+/// Frames of one length, shorter last ones, lengths up and down, more than go in one call, frames that no link takes whole.
+async fn datagrams_that_go_together_arrive_as_they_were_sent(bed: &Bed) {
+    let [mut a, mut b, mut c] = bed.listed();
+    let lengths: [&[usize]; 7] = [
+        &[1400; 70],
+        &[1400, 1400, 1400, 7, 1400, 1400, 900],
+        &[10, 20, 30, 20, 20, 1, 1, 2],
+        &[1, 1, 1, 1472, 1472, 1473, 1472],
+        &[0, 0, 5, 5, 0, 5],
+        &[9000, 9000, 9000, 100],
+        &[30_000, 30_000, 30_000],
+    ];
+    for (to, others) in [(Destination::Everyone, 2), (to(2), 1)] {
+        for lengths in lengths {
+            let bytes = |n: usize| (0..n).map(move |at| (at * 7 + n) as u8);
+            let sent: Vec<Vec<u8>> =
+                lengths.iter().enumerate().map(|(n, length)| bytes(length + n).skip(n).collect()).collect();
+            send(&mut a, sent.iter().map(|datagram| (to, datagram))).await;
+            for receiver in [&mut b, &mut c].into_iter().take(others) {
+                let heard = hear(receiver, sent.len()).await;
+                assert!(heard.iter().all(|(from, _)| *from == Some(1)));
+                assert!(heard.iter().map(|(_, datagram)| datagram).eq(&sent), "{lengths:?}");
+            }
+        }
+    }
+    assert_eq!(a.lost().unsent(), 0);
+}
+
+/// Buffers are filled again once nobody has a part of them, and not before.
+async fn what_was_received_stays_as_it_is_while_more_comes(bed: &Bed) {
+    let [mut a, mut b, _c] = bed.listed();
+    let mut kept = Vec::new();
+    for round in 0..200_u32 {
+        let datagram = |n: u32| [round * 50 + n; 350].map(u32::to_le_bytes).concat();
+        send(&mut a, (0..45).map(|n| (Destination::Everyone, datagram(n)))).await;
+        let heard = hear(&mut b, 45).await;
+        kept.extend(
+            (0..45).map(datagram).zip(heard.into_iter().map(|(_, heard)| heard)).skip(round as usize % 45),
+        );
+    }
+    assert!(kept.iter().all(|(sent, heard)| sent[..] == heard[..]));
 }
 
 async fn a_flood_of_multicasts_does_not_hold_a_unicast_back_for_ever(bed: &Bed) {

@@ -2,6 +2,7 @@
 
 mod local;
 mod multicast;
+mod offload;
 mod peers;
 mod udp;
 

@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | `multicasts` | `G:P` | receives what is for everyone | yes: a host's rings, or nodes, may share a group |
 //! | `unicasts` | `A:p` | receives tokens; nothing is sent from it | no: a second node here is an error |
-//! | `sender` | `A:(p-1)` | sends everything: its port tells which node it is | no |
+//! | `outgoing` | `A:(p-1)` | sends everything: its port tells which node it is | no |
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -25,12 +25,13 @@ use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
 use super::Transport;
+use super::offload::{Receiver, Sender};
 use super::peers::Peers;
 use crate::config::TransportKind;
 use crate::wire::claimed_sender;
 use crate::{Config, Destination, NodeId, Origin, Transmit};
 
-/// Datagrams read from a socket at a time.
+/// Unicasts read at a time, and multicasts after which it is enough.
 const BATCH: usize = 64;
 /// More multicasts than a receive buffer can hold: once so many have been read, none is left that was sent before a
 /// unicast that had arrived by then.
@@ -53,8 +54,10 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Udp {
     multicasts: UdpSocket,
+    receiver: Receiver,
     unicasts: UdpSocket,
-    sender: UdpSocket,
+    outgoing: UdpSocket,
+    sender: Sender,
     group: SocketAddrV4,
     peers: Peers,
     /// Unicasts that were read, and wait until the multicasts sent before them have been read too.
@@ -133,7 +136,7 @@ impl Udp {
             let _ = socket.set_priority(TOKEN_PRIORITY);
             Ok(())
         })?;
-        let sender = bound(SocketAddrV4::new(*home.ip(), source_port), |socket| {
+        let outgoing = bound(SocketAddrV4::new(*home.ip(), source_port), |socket| {
             socket.set_send_buffer_size(BUFFER)?;
             socket.set_multicast_if_v4(home.ip())?;
             socket.set_multicast_loop_v4(loopback)?;
@@ -151,9 +154,13 @@ impl Udp {
             source,
         })?;
 
+        let receiver = Receiver::new(&multicasts).map_err(|source| BindError::Socket { source })?;
+        let sender = Sender::new(&outgoing).map_err(|source| BindError::Socket { source })?;
         Ok(Self {
             multicasts,
+            receiver,
             unicasts,
+            outgoing,
             sender,
             group,
             peers,
@@ -179,16 +186,16 @@ impl Udp {
                 self.held.push_back(unicast);
             }
         }
+        let Self { multicasts, receiver, peers, passed, .. } = self;
+        let before = *passed;
         let mut drained = false;
-        for _ in 0..BATCH {
-            let Some((source, datagram)) = read(&self.multicasts, &mut self.buffer)? else {
-                drained = true;
-                break;
-            };
-            self.passed += 1;
-            if !self.peers.is_own(source) {
-                batch.push((self.peers.origin(source, claimed_sender(&datagram)), datagram));
-            }
+        while !drained && *passed - before < BATCH {
+            drained = receiver.take(multicasts, |source, datagram| {
+                *passed += 1;
+                if !peers.is_own(source) {
+                    batch.push((peers.origin(source, claimed_sender(&datagram)), datagram));
+                }
+            })?;
         }
         if drained || self.passed >= BACKLOG {
             for (source, datagram) in self.held.drain(..) {
@@ -198,22 +205,35 @@ impl Udp {
         Ok(())
     }
 
-    async fn send_by(&mut self, deadline: Instant, to: Destination, datagram: &[u8]) {
+    /// Sends the first datagrams of a batch, and takes them out of it: one, or as many as go in one call.
+    async fn send_some(&mut self, deadline: Instant, batch: &mut VecDeque<Transmit>) {
+        let Some(&Transmit { to, .. }) = batch.front() else { return };
         let address = match to {
             Destination::Everyone => self.group,
             Destination::Member(id) => match self.peers.home(id) {
                 Some(home) => home,
                 None => {
+                    batch.pop_front();
                     self.lost.unknown.fetch_add(1, Ordering::Relaxed);
                     return self.log(format_args!("the address of node {id} is not known"));
                 }
             },
         };
-        let sent = tokio::time::timeout_at(deadline, self.sender.send_to(datagram, address)).await;
-        if let Err(error) = sent.unwrap_or_else(|elapsed| Err(elapsed.into())) {
-            self.lost.unsent.fetch_add(1, Ordering::Relaxed);
-            self.log(format_args!("{} bytes to {address}: {error}", datagram.len()));
+        let count = self.sender.train(to_the_same(batch));
+        let send = self.sender.send(&self.outgoing, address, to_the_same(batch).take(count));
+        match tokio::time::timeout_at(deadline, send).await {
+            Ok(Ok(())) => {}
+            // Nothing of it has left: each is to go by itself.
+            Ok(Err(_)) if count > 1 => return self.sender.take_apart(),
+            Ok(Err(error)) => self.lose(count, address, &error),
+            Err(elapsed) => self.lose(count, address, &elapsed.into()),
         }
+        batch.drain(..count);
+    }
+
+    fn lose(&mut self, count: usize, address: SocketAddrV4, why: &io::Error) {
+        self.lost.unsent.fetch_add(count as u64, Ordering::Relaxed);
+        self.log(format_args!("{count} to {address}: {why}"));
     }
 
     fn log(&mut self, why: fmt::Arguments<'_>) {
@@ -229,9 +249,8 @@ impl Udp {
 impl Transport for Udp {
     async fn send(&mut self, batch: &mut VecDeque<Transmit>) -> io::Result<()> {
         let deadline = Instant::now() + SEND_WAIT;
-        while let Some(Transmit { to, datagram }) = batch.front() {
-            self.send_by(deadline, *to, datagram).await;
-            batch.pop_front();
+        while !batch.is_empty() {
+            self.send_some(deadline, batch).await;
         }
         Ok(())
     }
@@ -255,6 +274,12 @@ impl Transport for Udp {
             }
         }
     }
+}
+
+/// The first datagrams that go where the very first goes.
+fn to_the_same(batch: &VecDeque<Transmit>) -> impl Iterator<Item = &[u8]> {
+    let first = batch.front().map(|first| first.to);
+    batch.iter().take_while(move |other| Some(other.to) == first).map(|other| &other.datagram[..])
 }
 
 /// Makes tokio wait for the next arrival, whatever it has seen so far.

@@ -1,0 +1,185 @@
+//! The measured members, as the bench speaks to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::ground::{Ground, Options};
+use super::member::{Order, Report, now};
+use crate::Failure;
+
+/// Members that run, and what they say.
+pub(crate) struct Crew {
+    ground: Ground,
+    directory: TempDir,
+    members: BTreeMap<u32, Running>,
+    reports: Receiver<(u32, u64, Report)>,
+    reporter: Sender<(u32, u64, Report)>,
+    /// How often a member was started.
+    starts: u64,
+}
+
+struct Running {
+    start: u64,
+    process: Child,
+    orders: ChildStdin,
+}
+
+impl Crew {
+    pub(crate) fn new(ground: Ground, totem: &Options) -> Result<Self, Failure> {
+        let directory = tempfile::Builder::new().prefix("quorate-bench-").tempdir();
+        let directory =
+            directory.map_err(|error| Failure::new(format!("cannot make a directory: {error}")))?;
+        let conf = directory.path().join("corosync.conf");
+        fs::write(conf, ground.corosync_conf(totem))
+            .map_err(|error| Failure::new(format!("cannot write the configuration: {error}")))?;
+        let (reporter, reports) = channel();
+        Ok(Self { ground, directory, members: BTreeMap::new(), reports, reporter, starts: 0 })
+    }
+
+    pub(crate) fn ground(&self) -> &Ground {
+        &self.ground
+    }
+
+    pub(crate) fn nodes(&self) -> BTreeSet<u32> {
+        self.members.keys().copied().collect()
+    }
+
+    /// Starts a member.
+    pub(crate) fn start(&mut self, node: u32) -> Result<(), Failure> {
+        let cannot = |error| Failure::new(format!("cannot start a member: {error}"));
+        let program = std::env::current_exe().map_err(cannot)?;
+        let log = self.directory.path().join(format!("{node}.log"));
+        let log = File::options().create(true).append(true).open(log).map_err(cannot)?;
+        let mut process = self
+            .ground
+            .command(node, &program)
+            .args(["bench", "member", "--name", &format!("n{node}"), "--config"])
+            .arg(self.directory.path().join("corosync.conf"))
+            .arg("--state-dir")
+            .arg(self.directory.path().join(format!("state{node}")))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .map_err(cannot)?;
+        self.starts += 1;
+        let (start, reporter) = (self.starts, self.reporter.clone());
+        let (orders, words) = process.stdin.take().zip(process.stdout.take()).ok_or_else(|| {
+            Failure::new("a member's standard input and output are not there, which is a bug")
+        })?;
+        thread::spawn(move || {
+            for line in BufReader::new(words).lines().map_while(Result::ok) {
+                let report = serde_json::from_str(&line)
+                    .unwrap_or_else(|error| Report::Failed { why: format!("{line}: {error}") });
+                if reporter.send((node, start, report)).is_err() {
+                    return;
+                }
+            }
+            let _ = reporter.send((node, start, Report::Failed { why: "it has ended".to_owned() }));
+        });
+        self.members.insert(node, Running { start, process, orders });
+        Ok(())
+    }
+
+    /// Starts all that are to be there, and waits for one ring. How long that took.
+    pub(crate) fn start_all(&mut self, nodes: u32, patience: Duration) -> Result<Duration, Failure> {
+        let began = Instant::now();
+        for node in 1..=nodes {
+            self.start(node)?;
+        }
+        self.settle(patience)?;
+        Ok(began.elapsed())
+    }
+
+    /// Waits until all are in one ring that is settled.
+    pub(crate) fn settle(&mut self, patience: Duration) -> Result<(), Failure> {
+        let deadline = Instant::now() + patience;
+        let mut settled = BTreeSet::new();
+        let all = self.members.len();
+        while settled.len() < all {
+            match self.next(deadline)? {
+                (node, Report::Settled { members }) if members == all => drop(settled.insert(node)),
+                (node, Report::Settled { .. } | Report::Ring { .. }) => drop(settled.remove(&node)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The next report of a member that runs.
+    pub(crate) fn next(&mut self, deadline: Instant) -> Result<(u32, Report), Failure> {
+        loop {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            let (node, start, report) = self.reports.recv_timeout(patience).map_err(|error| match error {
+                RecvTimeoutError::Timeout => Failure::new(format!("too slow: {}", self.last_words())),
+                RecvTimeoutError::Disconnected => Failure::new("all members are gone"),
+            })?;
+            if self.members.get(&node).is_none_or(|running| running.start != start) {
+                continue;
+            }
+            if let Report::Failed { why } = report {
+                return Err(Failure::new(format!("member {node}: {why}: {}", self.last_words())));
+            }
+            return Ok((node, report));
+        }
+    }
+
+    /// Tells a member what to do.
+    pub(crate) fn order(&mut self, node: u32, order: &Order) -> Result<(), Failure> {
+        let mut line = serde_json::to_vec(order).map_err(|error| Failure::new(error.to_string()))?;
+        line.push(b'\n');
+        let orders = self.members.get_mut(&node).map(|running| &mut running.orders);
+        orders
+            .is_some_and(|orders| orders.write_all(&line).is_ok())
+            .then_some(())
+            .ok_or_else(|| Failure::new(format!("member {node} hears nothing")))
+    }
+
+    /// Ends a member on the spot. When.
+    pub(crate) fn kill(&mut self, node: u32) -> Result<u64, Failure> {
+        let mut running = self.take(node)?;
+        let at = now();
+        running.process.kill().map_err(|error| Failure::new(format!("cannot kill a member: {error}")))?;
+        let _ = running.process.wait();
+        Ok(at)
+    }
+
+    /// Has a member leave. When it was told.
+    pub(crate) fn leave(&mut self, node: u32) -> Result<(u64, impl FnOnce() + use<>), Failure> {
+        let Running { mut process, orders, .. } = self.take(node)?;
+        let at = now();
+        drop(orders);
+        Ok((at, move || drop(process.wait())))
+    }
+
+    fn take(&mut self, node: u32) -> Result<Running, Failure> {
+        self.members.remove(&node).ok_or_else(|| Failure::new(format!("there is no member {node}")))
+    }
+
+    /// The last line of each log, for those who look for the reason.
+    fn last_words(&self) -> String {
+        let word = |node: &u32| {
+            let log =
+                fs::read_to_string(self.directory.path().join(format!("{node}.log"))).unwrap_or_default();
+            log.lines().last().map(|line| format!("member {node} said last: {line}"))
+        };
+        let words: Vec<String> = self.members.keys().filter_map(word).collect();
+        if words.is_empty() { "its members say nothing".to_owned() } else { words.join("; ") }
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for running in self.members.values_mut() {
+            let _ = running.process.kill();
+            let _ = running.process.wait();
+        }
+    }
+}

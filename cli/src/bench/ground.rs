@@ -1,0 +1,144 @@
+//! Where measured members run: hosts of their own, or this one.
+
+use std::fmt::Write;
+use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::Failure;
+
+/// Hosts for members, gone when this is dropped.
+pub(crate) struct Ground {
+    /// The prefix of the hosts' names; `None`: all run on this host, over its loopback interface.
+    namespaces: Option<String>,
+    nodes: u32,
+    port: u16,
+}
+
+/// What a totem section says besides the least, `key: value` each.
+pub(crate) type Options = [String];
+
+impl Ground {
+    /// This host: no root needed, and no network between members but the loopback interface.
+    pub(crate) fn loopback(nodes: u32) -> Result<Self, Failure> {
+        let port = (0..100).find_map(|_| {
+            let any = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
+            let port = any.ok()?.port();
+            let free = |node| {
+                [port, port - 1].iter().all(|&port| UdpSocket::bind((loopback_address(node), port)).is_ok())
+            };
+            (1..=nodes).all(free).then_some(port)
+        });
+        let port = port.ok_or_else(|| Failure::new("no free port was found on the loopback interface"))?;
+        Ok(Self { namespaces: None, nodes, port })
+    }
+
+    /// Network namespaces on a bridge, a member each. Needs root and iproute2.
+    pub(crate) fn namespaces(nodes: u32) -> Result<Self, Failure> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Failure::new("hosts of their own need root: run it as root, or with --loopback"));
+        }
+        let prefix = format!("qb-{}-", std::process::id());
+        // From here on, whatever has been made is taken away again.
+        let ground = Self { namespaces: Some(prefix), nodes, port: 5405 };
+        let switch = ground.host("switch");
+        ip(&["netns", "add", &switch])?;
+        ip(&["-n", &switch, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0"])?;
+        ip(&["-n", &switch, "link", "set", "br0", "up"])?;
+        for node in 1..=nodes {
+            let (host, port) = (ground.host(node), format!("v{node}"));
+            let address = format!("{}/16", ground.address(node));
+            ip(&["netns", "add", &host])?;
+            ip(&["-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "e0", "netns", &host])?;
+            ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"])?;
+            ip(&["-n", &host, "address", "add", &address, "dev", "e0"])?;
+            ip(&["-n", &host, "link", "set", "lo", "up"])?;
+            ip(&["-n", &host, "link", "set", "e0", "up"])?;
+            ip(&["-n", &host, "route", "add", "224.0.0.0/4", "dev", "e0"])?;
+        }
+        Ok(ground)
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        if self.namespaces.is_some() { "namespaces" } else { "loopback" }
+    }
+
+    /// Nothing passes between this host and the others any more, or does again.
+    pub(crate) fn plug(&self, node: u32, up: bool) -> Result<(), Failure> {
+        let state = if up { "up" } else { "down" };
+        ip(&["-n", &self.host("switch"), "link", "set", &format!("v{node}"), state])
+    }
+
+    /// A command on the host of this node.
+    pub(crate) fn command(&self, node: u32, program: &Path) -> Command {
+        match self.namespaces {
+            None => Command::new(program),
+            Some(_) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", &self.host(node)]).arg(program);
+                command
+            }
+        }
+    }
+
+    /// What all members read.
+    pub(crate) fn corosync_conf(&self, totem: &Options) -> String {
+        let [high, low] = self.port.to_be_bytes();
+        let transport = if self.namespaces.is_some() { "udp" } else { "local" };
+        let options: String = totem.iter().map(|option| format!("\t{option}\n")).collect();
+        let mut conf = format!(
+            "totem {{\n\tversion: 2\n\tcluster_name: bench\n\ttransport: {transport}\n\tsecauth: off\n{options}\
+             \tinterface {{\n\t\tmcastaddr: 239.255.{high}.{low}\n\t\tmcastport: {}\n\t}}\n}}\nnodelist {{\n",
+            self.port
+        );
+        for node in 1..=self.nodes {
+            // Writing to a text cannot fail.
+            let _ = writeln!(
+                conf,
+                "\tnode {{\n\t\tnodeid: {node}\n\t\tname: n{node}\n\t\tring0_addr: {}\n\t}}",
+                self.address(node)
+            );
+        }
+        conf + "}\nquorum {\n\tprovider: corosync_votequorum\n}\n"
+    }
+
+    fn address(&self, node: u32) -> Ipv4Addr {
+        match self.namespaces {
+            None => loopback_address(node),
+            Some(_) => Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 77, 0, 0)) + node),
+        }
+    }
+
+    fn host(&self, host: impl std::fmt::Display) -> String {
+        format!("{}{host}", self.namespaces.as_deref().unwrap_or_default())
+    }
+}
+
+fn loopback_address(node: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 77, 0, 0)) + node)
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        if self.namespaces.is_none() {
+            return;
+        }
+        for host in (1..=self.nodes).map(|node| self.host(node)).chain([self.host("switch")]) {
+            if fs::exists(format!("/run/netns/{host}")).unwrap_or_default() {
+                let _ = ip(&["netns", "delete", &host]);
+            }
+        }
+    }
+}
+
+fn ip(arguments: &[&str]) -> Result<(), Failure> {
+    let output = Command::new("ip").args(arguments).stdin(Stdio::null()).output();
+    let output =
+        output.map_err(|error| Failure::new(format!("cannot run `ip`: {error}: install iproute2")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&output.stderr);
+    Err(Failure::new(format!("`ip {}` failed: {}", arguments.join(" "), why.trim())))
+}

@@ -1,0 +1,105 @@
+//! `quorate bench latency`.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::member::{MIN_SIZE, Order, Report};
+use super::{Common, PATIENCE, histogram, quantile};
+use crate::Failure;
+
+/// Send one message at a time, and take how long it takes to come back to its sender
+#[derive(Debug, clap::Args)]
+pub(crate) struct LatencyArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The size of a message, in bytes
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(MIN_SIZE as u64..=1 << 20))]
+    size: u64,
+    /// How many
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+    /// How long to wait between two, in milliseconds: the token rests meanwhile
+    #[arg(long, default_value_t = 0.0)]
+    pause: f64,
+    /// How many messages all other members together send a second meanwhile, of 1350 bytes
+    #[arg(long, default_value_t = 0.0)]
+    load: f64,
+    /// Ask for safe delivery instead of agreed
+    #[arg(long)]
+    safe: bool,
+}
+
+/// In microseconds.
+#[derive(Debug, Serialize)]
+struct Measured {
+    program: &'static str,
+    ground: &'static str,
+    n: u32,
+    size: u64,
+    count: usize,
+    safe: bool,
+    load_msgs_s: f64,
+    lat_p50_us: f64,
+    lat_p90_us: f64,
+    lat_p99_us: f64,
+    lat_p999_us: f64,
+    lat_max_us: f64,
+}
+
+pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
+    let (mut crew, _) = args.common.crew()?;
+    let n = args.common.nodes;
+    if args.load > 0.0 {
+        if n < 2 {
+            return Err(Failure::new("with --load there have to be other members: see --nodes"));
+        }
+        let rate = args.load / f64::from(n - 1);
+        for node in 2..=n {
+            crew.order(node, &Order::Pace { size: 1350, rate })?;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let pause = Duration::from_secs_f64(args.pause / 1e3);
+    let order = Order::Ping {
+        size: args.size as usize,
+        count: args.count as usize,
+        pause_us: pause.as_micros() as u64,
+        safe: args.safe,
+    };
+    crew.order(1, &order)?;
+    let deadline = Instant::now() + PATIENCE + (pause + Duration::from_millis(20)) * args.count as u32;
+    let mut took: Vec<f64> = loop {
+        if let (1, Report::Pings { took }) = crew.next(deadline)? {
+            break took.into_iter().map(|took| took as f64 / 1e3).collect();
+        }
+    };
+    took.sort_by(f64::total_cmp);
+    let [p50, p90, p99, p999, max] = [500, 900, 990, 999, 1000].map(|part| quantile(&took, part));
+    let measured = Measured {
+        program: "quorate",
+        ground: crew.ground().name(),
+        n,
+        size: args.size,
+        count: took.len(),
+        safe: args.safe,
+        load_msgs_s: args.load,
+        lat_p50_us: p50,
+        lat_p90_us: p90,
+        lat_p99_us: p99,
+        lat_p999_us: p999,
+        lat_max_us: max,
+    };
+    args.common.print(&measured, || {
+        let ground = crew.ground().name();
+        format!(
+            "{n} members ({ground}), {} messages of {} bytes, {} messages/s of others meanwhile\n\
+             us: p50 {p50:.0}, p90 {p90:.0}, p99 {p99:.0}, p99.9 {p999:.0}, at most {max:.0}\n\n{}",
+            took.len(),
+            args.size,
+            args.load,
+            histogram(&took, " us")
+        )
+    })
+}

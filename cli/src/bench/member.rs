@@ -1,0 +1,335 @@
+//! A member that is measured: a process of its own, which does what it is told on stdin and reports on stdout, an object of
+//! JSON a line each.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hasher};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quorate_election::{Event, spawn};
+use quorate_membership::transport::Udp;
+use quorate_membership::{Delivery, Event as RingEvent, Events, Group, Guarantee, Node};
+use rustix::time::ClockId;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::Failure;
+use crate::config::Source;
+
+/// The smallest message: what it says of itself.
+pub(crate) const MIN_SIZE: usize = 24;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct MemberArgs {
+    #[command(flatten)]
+    source: Source,
+    #[arg(long)]
+    state_dir: PathBuf,
+}
+
+/// What a member is to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "lowercase")]
+pub(crate) enum Order {
+    /// To take part in a run: to count what is delivered, and to send if it is among the senders.
+    Load(Load),
+    /// To send messages one at a time, each when the last has come back.
+    Ping { size: usize, count: usize, pause_us: u64, safe: bool },
+    /// To send so many messages a second, until told otherwise.
+    Pace { size: usize, rate: f64 },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Load {
+    /// Which run it is.
+    pub(crate) run: u32,
+    /// When it begins, by [`now`].
+    pub(crate) at: u64,
+    pub(crate) senders: BTreeSet<u32>,
+    pub(crate) size: usize,
+    pub(crate) seconds: f64,
+    pub(crate) safe: bool,
+}
+
+/// What a member has to say. Times are of [`now`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "report", rename_all = "lowercase")]
+pub(crate) enum Report {
+    /// It is in a ring.
+    Ring { at: u64, members: BTreeSet<u32> },
+    /// Its ring has found out what there is to know of quorum and DC.
+    Settled { members: usize },
+    /// The run is over.
+    Done(Done),
+    /// What each message took to come back, in nanoseconds.
+    Pings { took: Vec<u64> },
+    /// It cannot go on.
+    Failed { why: String },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Done {
+    pub(crate) delivered: u64,
+    pub(crate) bytes: u64,
+    /// When the last was delivered.
+    pub(crate) last: u64,
+    /// Of senders and numbers, in the order of delivery.
+    pub(crate) hash: u64,
+    /// Processor time, in seconds.
+    pub(crate) cpu: f64,
+    /// What had to be sent again.
+    pub(crate) retransmits: u64,
+    /// Times that the token came by.
+    pub(crate) tokens: u64,
+}
+
+/// Nanoseconds of the clock that all processes of this host share.
+pub(crate) fn now() -> u64 {
+    nanoseconds(ClockId::Monotonic)
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let now = rustix::time::clock_gettime(clock);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+async fn sleep_until(at: u64) {
+    tokio::time::sleep(Duration::from_nanos(at.saturating_sub(now()))).await;
+}
+
+pub(crate) fn run(args: MemberArgs) -> Result<ExitCode, Failure> {
+    let loaded = args.source.load()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        let me = loaded.config.node.get();
+        let transport = Udp::bind(&loaded.config).map_err(|error| Failure::new(error.to_string()))?;
+        let spawned = spawn(loaded.config, transport, args.state_dir).await;
+        let (node, events, _) = spawned.map_err(|error| Failure::new(error.to_string()))?;
+        let group = Group::new("bench").map_err(|error| Failure::new(error.to_string()))?;
+        let member = Member { me, node, group, run: None, pinging: None };
+        member.live(events).await
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Member {
+    me: u32,
+    node: Node,
+    group: Group,
+    run: Option<Run>,
+    /// Who waits for its own message to come back.
+    pinging: Option<tokio::sync::mpsc::UnboundedSender<u64>>,
+}
+
+/// A run, as one member sees it.
+struct Run {
+    load: Load,
+    ended: BTreeSet<u32>,
+    hash: DefaultHasher,
+    done: Done,
+    cpu_before: u64,
+}
+
+impl Member {
+    /// Until there are no more orders.
+    async fn live(mut self, mut events: Events<Event>) -> Result<(), Failure> {
+        let mut orders = BufReader::new(tokio::io::stdin()).lines();
+        loop {
+            tokio::select! {
+                biased;
+                event = events.next() => match event {
+                    Some(event) => self.handle(event).await?,
+                    None => return Err(Failure::new("the member has left")),
+                },
+                order = orders.next_line() => match order {
+                    Ok(Some(order)) => {
+                        let order = serde_json::from_str(&order).map_err(|e| Failure::new(e.to_string()))?;
+                        self.obey(order).await;
+                    }
+                    _ => break,
+                },
+            }
+        }
+        drop(events);
+        self.node.leave().await;
+        Ok(())
+    }
+
+    async fn handle(&mut self, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Ring(RingEvent::Deliver(delivery)) => self.take(&delivery).await,
+            Event::Ring(RingEvent::Regular(regular)) => {
+                let members = regular.members.iter().map(|node| node.get()).collect();
+                report(&Report::Ring { at: now(), members })
+            }
+            Event::Ring(RingEvent::Left(cause)) => report(&Report::Failed { why: cause.to_string() }),
+            Event::Status(status) if status.settled => {
+                report(&Report::Settled { members: status.nodes.iter().filter(|node| node.online).count() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn obey(&mut self, order: Order) {
+        let (node, group) = (self.node.clone(), self.group.clone());
+        match order {
+            Order::Load(load) => {
+                let stats = node.stats().await;
+                let done = Done {
+                    delivered: 0,
+                    bytes: 0,
+                    last: 0,
+                    hash: 0,
+                    cpu: 0.0,
+                    retransmits: stats.retransmits,
+                    tokens: stats.tokens,
+                };
+                if load.senders.contains(&self.me) {
+                    tokio::spawn(send(node, group, load.clone()));
+                }
+                let cpu_before = nanoseconds(ClockId::ProcessCPUTime);
+                self.run =
+                    Some(Run { load, ended: BTreeSet::new(), hash: DefaultHasher::new(), done, cpu_before });
+            }
+            Order::Ping { size, count, pause_us, safe } => {
+                let (sender, mut back) = tokio::sync::mpsc::unbounded_channel();
+                self.pinging = Some(sender);
+                tokio::spawn(async move {
+                    let mut took = Vec::with_capacity(count);
+                    for n in 0..count as u64 {
+                        let began = now();
+                        let message = Message { run: 0, kind: Kind::Ping, number: n };
+                        if node.multicast(&group, guarantee(safe), message.payload(size)).await.is_err() {
+                            return;
+                        }
+                        while back.recv().await.is_some_and(|number| number != n) {}
+                        took.push(now() - began);
+                        if pause_us > 0 {
+                            tokio::time::sleep(Duration::from_micros(pause_us)).await;
+                        }
+                    }
+                    let _ = report(&Report::Pings { took });
+                });
+            }
+            Order::Pace { size, rate } => drop(tokio::spawn(pace(node, group, size, rate))),
+        }
+    }
+
+    async fn take(&mut self, delivery: &Delivery) -> Result<(), Failure> {
+        let Some(Message { run, kind, number }) = Message::read(&delivery.payload) else { return Ok(()) };
+        let from = delivery.from.get();
+        if kind == Kind::Ping {
+            if let Some(pinging) = &self.pinging {
+                let _ = pinging.send(number);
+            }
+            return Ok(());
+        }
+        let Some(current) = self.run.as_mut().filter(|current| current.load.run == run) else {
+            return Ok(());
+        };
+        let done = &mut current.done;
+        if kind == Kind::Load {
+            done.delivered += 1;
+            done.bytes += delivery.payload.len() as u64;
+            done.last = now();
+            current.hash.write_u32(from);
+            current.hash.write_u64(number);
+            return Ok(());
+        }
+        current.ended.insert(from);
+        if current.ended != current.load.senders {
+            return Ok(());
+        }
+        done.hash = current.hash.finish();
+        done.cpu = (nanoseconds(ClockId::ProcessCPUTime) - current.cpu_before) as f64 / 1e9;
+        let stats = self.node.stats().await;
+        done.retransmits = stats.retransmits - done.retransmits;
+        done.tokens = stats.tokens - done.tokens;
+        report(&Report::Done(done.clone()))?;
+        self.run = None;
+        Ok(())
+    }
+}
+
+fn report(report: &Report) -> Result<(), Failure> {
+    let line = serde_json::to_string(report).map_err(|error| Failure::new(error.to_string()))?;
+    crate::print(&format!("{line}\n"))
+}
+
+fn guarantee(safe: bool) -> Guarantee {
+    if safe { Guarantee::Safe } else { Guarantee::Agreed }
+}
+
+/// Sends as fast as the ring takes it.
+async fn send(node: Node, group: Group, load: Load) {
+    let Load { run, at, size, seconds, safe, .. } = load;
+    sleep_until(at).await;
+    let end = at + (seconds * 1e9) as u64;
+    let guarantee = guarantee(safe);
+    let mut number = 0;
+    while now() < end {
+        let message = Message { run, kind: Kind::Load, number };
+        if node.multicast(&group, guarantee, message.payload(size)).await.is_err() {
+            return;
+        }
+        number += 1;
+    }
+    let _ =
+        node.multicast(&group, guarantee, Message { run, kind: Kind::End, number }.payload(MIN_SIZE)).await;
+}
+
+/// Sends so many a second.
+async fn pace(node: Node, group: Group, size: usize, rate: f64) {
+    let began = now();
+    for number in 0.. {
+        sleep_until(began + (number as f64 / rate * 1e9) as u64).await;
+        let message = Message { run: 0, kind: Kind::Load, number };
+        if node.multicast(&group, Guarantee::Agreed, message.payload(size)).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Load = 0,
+    /// The sender has sent all.
+    End = 1,
+    Ping = 2,
+}
+
+/// What a message says of itself, at its beginning.
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    run: u32,
+    kind: Kind,
+    number: u64,
+}
+
+impl Message {
+    fn payload(self, size: usize) -> Bytes {
+        let mut payload = BytesMut::zeroed(size.max(MIN_SIZE));
+        let mut head = &mut payload[..MIN_SIZE];
+        head.put_u32_le(self.run);
+        head.put_u32_le(self.kind as u32);
+        head.put_u64_le(self.number);
+        payload.freeze()
+    }
+
+    fn read(payload: &[u8]) -> Option<Self> {
+        let word = |at: usize| payload.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
+        let kind = match word(4)? {
+            0 => Kind::Load,
+            1 => Kind::End,
+            2 => Kind::Ping,
+            _ => return None,
+        };
+        let number = payload.get(8..16)?.try_into().ok().map(u64::from_le_bytes)?;
+        Some(Self { run: word(0)?, kind, number })
+    }
+}

@@ -1,0 +1,160 @@
+//! `quorate bench`.
+
+mod crew;
+mod failover;
+mod ground;
+mod latency;
+mod member;
+mod throughput;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use self::crew::Crew;
+use self::ground::Ground;
+use crate::Failure;
+
+/// How long members may take to become one ring.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Measure throughput, latency and failover on this machine
+///
+/// Each member is a process of its own, with the ring in it. As root, members run on hosts of their own (network namespaces
+/// on a bridge, which are gone afterwards); else, and with --loopback, over the loopback interface.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 measured, 1 failed (one line on stderr says why), 2 wrong usage.")]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Throughput(throughput::ThroughputArgs),
+    Latency(latency::LatencyArgs),
+    Failover(failover::FailoverArgs),
+    /// A member that is measured; run by the others
+    #[command(hide = true)]
+    Member(member::MemberArgs),
+}
+
+/// What all of them can be told.
+#[derive(Debug, Args)]
+struct Common {
+    /// How many members
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=250))]
+    nodes: u32,
+    /// Over the loopback interface, even if hosts of their own could be had
+    #[arg(long)]
+    loopback: bool,
+    /// An option of section totem for all members; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = option)]
+    totem: Vec<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// `key=value` as a line of corosync.conf.
+fn option(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && !text.contains(['{', '}', '\n']) => {
+            Ok(format!("{}: {}", key.trim(), value.trim()))
+        }
+        _ => Err("it is written KEY=VALUE, as in token=1000".to_owned()),
+    }
+}
+
+impl Common {
+    /// All members, in one ring; and how long that took from a start at once.
+    fn crew(&self) -> Result<(Crew, Duration), Failure> {
+        let root = rustix::process::geteuid().is_root();
+        let ground = if self.loopback || !root {
+            Ground::loopback(self.nodes)
+        } else {
+            Ground::namespaces(self.nodes)
+        }?;
+        let mut totem = self.totem.clone();
+        if !totem.iter().any(|option| option.starts_with("token:")) {
+            totem.push("token: 1000".to_owned());
+        }
+        let mut crew = Crew::new(ground, &totem)?;
+        let took = crew.start_all(self.nodes, PATIENCE)?;
+        Ok((crew, took))
+    }
+
+    fn print(&self, measured: &impl Serialize, table: impl FnOnce() -> String) -> Result<ExitCode, Failure> {
+        let text = if self.json {
+            serde_json::to_string(measured).map_err(|error| Failure::new(error.to_string()))? + "\n"
+        } else {
+            table()
+        };
+        crate::print(&text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+pub(crate) fn run(args: BenchArgs) -> Result<ExitCode, Failure> {
+    match args.what {
+        What::Throughput(args) => throughput::run(&args),
+        What::Latency(args) => latency::run(&args),
+        What::Failover(args) => failover::run(&args),
+        What::Member(args) => member::run(args),
+    }
+}
+
+/// What of sorted values `part` in a thousand do not exceed.
+fn quantile(sorted: &[f64], part: usize) -> f64 {
+    let place = (sorted.len() * part).div_ceil(1000).saturating_sub(1);
+    sorted.get(place).copied().unwrap_or_default()
+}
+
+/// How values are spread, a line each step, with bars.
+fn histogram(sorted: &[f64], unit: &str) -> String {
+    const STEPS: usize = 12;
+    const WIDTH: usize = 50;
+    let (Some(&least), most) = (sorted.first(), quantile(sorted, 995)) else { return String::new() };
+    let step = ((most - least) / STEPS as f64).max(f64::EPSILON);
+    let mut counts = [0_usize; STEPS + 1];
+    for value in sorted {
+        counts[(((value - least) / step) as usize).min(STEPS)] += 1;
+    }
+    let highest = counts.iter().copied().max().unwrap_or(1).max(1);
+    let line = |(n, count): (usize, &usize)| {
+        let from = least + step * n as f64;
+        let more = if n == STEPS { "+" } else { " " };
+        format!("{from:>10.1}{more}{unit} {count:>7} {}\n", "#".repeat((count * WIDTH).div_ceil(highest)))
+    };
+    counts.iter().enumerate().filter(|(_, count)| **count > 0).map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_a_value_that_so_many_do_not_exceed() {
+        let values: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!([1, 500, 990, 1000].map(|part| quantile(&values, part)), [1.0, 50.0, 99.0, 100.0]);
+        assert_eq!(quantile(&[], 500), 0.0);
+    }
+
+    #[test]
+    fn a_histogram_counts_every_value_once() {
+        let values: Vec<f64> = (0..1000).map(f64::from).collect();
+        let text = histogram(&values, "us");
+        let count = |line: &str| line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap();
+        assert_eq!(text.lines().map(count).sum::<usize>(), 1000, "{text}");
+        assert_eq!(histogram(&[], "us"), "");
+        assert_eq!(histogram(&[7.0, 7.0], "us").lines().count(), 1);
+    }
+
+    #[test]
+    fn an_option_is_a_key_and_a_value() {
+        assert_eq!(option("token=300").as_deref(), Ok("token: 300"));
+        assert!(option("token").is_err() && option("=1").is_err() && option("a=}").is_err());
+    }
+}

@@ -1,0 +1,49 @@
+//! `quorate bench`, over the loopback interface. That it measures, not what.
+
+mod common;
+
+use common::{quorate, run};
+use serde_json::Value;
+
+fn measure(what: &str, arguments: &[&str]) -> Value {
+    let output =
+        run(quorate().args(["bench", what, "--loopback", "--json", "--totem", "token=600"]).args(arguments));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn all_members_deliver_what_all_send_in_one_order() {
+    for size in ["24", "1350", "70000"] {
+        let measured = measure("throughput", &["--size", size, "--seconds", "0.2", "--runs", "1"]);
+        assert_eq!(measured["order_ok"], true);
+        assert!(measured["messages"].as_u64().unwrap() > 10, "{measured}");
+        assert!(measured["msgs_s"].as_f64().unwrap() > 10.0, "{measured}");
+    }
+    let measured = measure("throughput", &["--senders", "1", "--safe", "--seconds", "0.2", "--runs", "1"]);
+    assert_eq!((&measured["order_ok"], &measured["senders"]), (&true.into(), &1.into()));
+}
+
+#[test]
+fn messages_come_back_one_by_one() {
+    let measured = measure("latency", &["--count", "50", "--load", "500"]);
+    assert_eq!(measured["count"], 50);
+    let us = |name: &str| measured[name].as_f64().unwrap();
+    assert!(0.0 < us("lat_p50_us") && us("lat_p50_us") <= us("lat_max_us"), "{measured}");
+}
+
+#[test]
+fn the_others_go_on_when_one_is_lost() {
+    for how in ["kill", "leave"] {
+        let measured = measure("failover", &["--tries", "1", "--how", how]);
+        assert!(measured["p50_ms"].as_f64().unwrap() > 0.0, "{measured}");
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_said() {
+    let output = run(quorate().args(["bench", "throughput", "--loopback", "--nodes", "2", "--senders", "3"]));
+    assert_eq!(common::failure(&output), "only 2 members can send: see --nodes");
+    let output = run(quorate().args(["bench", "failover", "--loopback", "--how", "cut"]));
+    assert!(common::failure(&output).starts_with("only hosts of their own can be cut off"));
+}
