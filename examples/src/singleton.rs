@@ -66,9 +66,9 @@ impl FromStr for Claim {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let claim = text.split_once(' ').and_then(|(node, term)| {
-            Some(Self { node: node.parse().ok()?, term: term.parse().ok()? })
-        });
+        let claim = text
+            .split_once(' ')
+            .and_then(|(node, term)| Some(Self { node: node.parse().ok()?, term: term.parse().ok()? }));
         claim.ok_or("a claim is a node and a term")
     }
 }

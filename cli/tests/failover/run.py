@@ -16,9 +16,10 @@ All times are of the one monotonic clock that the processes of a machine share:
 - election: from there until the successor knows that it is DC, and its term;
 - lease wait: from there until its first claim is accepted at the address.
 
-What the lease rule allows (election/what-the-dc-may-assume.md): a dead DC's lease is over L(1+ρ) after it died, by any clock
-that keeps to the rate error, since no token that it has seen is younger than that. So its successor has to act as soon as
-both that is over and it is elected.
+What the lease rule allows (election/what-the-dc-may-assume.md): the successor acts when it is elected, and L(1+ρ) have passed
+since the survivors last had a token of the old ring. That is no later than a hold time after the DC was gone: a token that
+another member held just then has gone round as far as it could. So it has to act by max(T + C, L(1+ρ)) + h, from when the
+DC was gone, with the token timeout T, the consensus timeout C, the lease's length L, its rate error ρ and the hold time h.
 """
 
 import argparse
@@ -44,7 +45,8 @@ from lab import Failed, Lab, address, consensus_timeout, corosync_conf, node_lis
 NODES = (1, 2, 3)
 ADDRESS_HOST, ADDRESS_PORT = 4, 7007
 
-# Of corosync.conf, in seconds: the default lease and rate error.
+# What is derived from that, in seconds: as corosync derives the hold time, and the default lease and rate error.
+HOLD = (int(int(1000 * token_timeout(len(NODES)) / 4.2) * 0.8) - 10) / 1000
 RATE_ERROR = 0.01
 DEFAULT_LEASE = token_timeout(len(NODES)) / (1 + RATE_ERROR)
 
@@ -241,19 +243,19 @@ class Takeover:
 
     @property
     def bound(self):
-        """When it has to act, by the timeouts and the lease rule."""
+        """How long after it was gone its successor has to act at the latest, by the timeouts and the lease rule."""
         timeouts = token_timeout(len(NODES)) + consensus_timeout(len(NODES))
-        return max(timeouts, self.lab.wait) + GRACE
+        return max(timeouts, self.lab.wait) + HOLD + GRACE
 
     def wrong(self):
         """What is not as it has to be."""
         if self.parts["total"] > self.bound:
             yield f"acts {1000 * (self.parts['total'] - self.bound):.0f} ms after the bound"
-        late = self.acts_at - max(self.elected_at, self.at + self.lab.wait)
+        late = self.acts_at - max(self.elected_at, self.at + HOLD + self.lab.wait)
         if late > LEASE_GRACE:
             yield f"acts {1000 * late:.0f} ms after the lease rule allows it"
-        # Before it stopped, its last token may have been on the way for a hold time and a rotation.
-        early = self.at + self.lab.lease * (1 - RATE_ERROR) - token_timeout(len(NODES)) / 2 - self.acts_at
+        # Its lease ran from a token that it had sent up to two rotations before, each with a hold time in it.
+        early = self.at + self.lab.lease * (1 - RATE_ERROR) - 2 * HOLD - GRACE - self.acts_at
         if early > 0:
             yield f"acts {1000 * early:.0f} ms before the old lease can be over"
 
@@ -345,7 +347,7 @@ def killed(table, options, directory):
 
 
 def killed_with_a_long_lease(table, options, directory):
-    """By default a lease is over before the ring is formed; one that is longer has to be waited for."""
+    """The default lease is over before the ring is formed; one that is longer has to be waited for."""
     if not options.long_lease_tries:
         return
     lease = 5.0

@@ -20,8 +20,9 @@ pub(crate) struct AddressArgs {
 /// Until it is killed, or nobody reads what it prints.
 pub(crate) fn run(args: &AddressArgs) -> Result<(), Box<dyn Error>> {
     let listen = &args.listen;
-    let socket = UdpSocket::bind(listen)
-        .map_err(|error| format!("cannot listen at {listen}: {error}: name an address of this host with --listen"))?;
+    let socket = UdpSocket::bind(listen).map_err(|error| {
+        format!("cannot listen at {listen}: {error}: name an address of this host with --listen")
+    })?;
     let mut address = Address::default();
     let mut malformed = 0;
     // Longer than any claim, so that none is cut to one.

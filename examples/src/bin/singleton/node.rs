@@ -59,8 +59,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         let _ = socket.send(claim.to_string().as_bytes());
         ready(())
     };
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let transport = Udp::bind(&config)?;
     let (node, mut events, dc) = spawn(config, transport, args.state_dir).await?;
     tokio::spawn(async move {
