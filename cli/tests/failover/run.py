@@ -93,7 +93,7 @@ class Failover(Lab):
             if not self.news.wait_for(lambda: self.wrong or condition(), patience):
                 raise Failed(f"not after {patience} s: {what}: {self.seen()}")
         if self.wrong:
-            raise Failed("; ".join(self.wrong))
+            raise Failed(self.wrong[0])
 
     def seen(self):
         return "; ".join(f"node {host}: {node.status}" for host, node in self.nodes.items())
@@ -395,6 +395,7 @@ def main():
         signal.signal(number, signal.default_int_handler)
 
     table = Table()
+    table.say(f"bound: max(T + C, L(1+ρ)) + h; and {1000 * GRACE:.0f} ms to form the ring, and for a busy machine")
     try:
         for scenario in SCENARIOS:
             if options.only not in scenario.__name__.replace("_", " "):
