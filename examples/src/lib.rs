@@ -5,7 +5,8 @@
 //! - `replicated`: a key-value store on three members, which outlives each of them ([`kv`]). The test beside it runs it under
 //!   partitions and crashes, and finds what is wrong with it if something is.
 //! - `singleton`: a virtual address that exactly one of three processes holds, moved by killing, pausing and cutting off its
-//!   holder ([`singleton`]). The test beside it moves it in the laboratory.
+//!   holder ([`singleton`]). The test beside it moves it in the laboratory. `singleton node` and `singleton address` do the same on
+//!   hosts of one's own.
 
 pub mod kv;
 pub mod singleton;

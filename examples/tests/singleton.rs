@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use quorate_examples::singleton::{Address, hold};
+use quorate_examples::singleton::{Address, Claim, hold};
 use quorate_netsim::{Failure, Fault, Scenario};
 
 const fn ms(ms: u64) -> Duration {
@@ -29,7 +29,7 @@ fn run(scenario: &Scenario) -> Result<Log, Failure> {
             drop(host.events);
             hold(host.dc, |term| {
                 let mut log = log.borrow_mut();
-                let accepted = log.address.claim(me, term.as_u128());
+                let accepted = log.address.claim(Claim { node: me, term: term.as_u128() });
                 assert!(accepted, "{me} may act under {term:?}, and is refused");
                 if log.holders.last().is_none_or(|(_, holder)| *holder != me) {
                     log.holders.push((turmoil::sim_elapsed().unwrap_or_default(), me));

@@ -1,13 +1,11 @@
-//! A virtual address that exactly one of three processes holds, moved by killing, pausing and cutting off its holder.
-//!
-//! Each node is a process of its own, on loopback addresses, over real multicast. This process is the address, and what
-//! goes wrong.
+//! Three nodes on loopback addresses, over real multicast, each a process of its own. This process is the address, and
+//! what goes wrong.
 
 use std::collections::VecDeque;
 use std::error::Error;
 use std::io;
 use std::net::UdpSocket;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quorate_election::spawn;
 use quorate_examples::member_of_three;
-use quorate_examples::singleton::{Address, hold};
+use quorate_examples::singleton::{Address, Claim, hold};
 use quorate_membership::transport::{Transport, Udp};
 use quorate_membership::{Origin, Transmit};
 use rustix::process::{Pid, Signal, kill_process};
@@ -26,25 +24,27 @@ const PORT: u16 = 5435;
 /// A move is over by then, whatever it takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn main() -> Result<(), Box<dyn Error>> {
-    match std::env::args().collect::<Vec<_>>().as_slice() {
-        [_, node, address, state] => run_node(node.parse()?, address, state.as_ref()),
-        _ => run_address(),
-    }
+#[derive(clap::Args, Debug)]
+pub(crate) struct NodeArgs {
+    id: u8,
+    address: String,
+    state_dir: PathBuf,
 }
 
 /// A node, until its standard input ends. A line there cuts it off, or connects it again.
 #[tokio::main(flavor = "current_thread")]
-async fn run_node(id: u8, address: &str, state: &Path) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn run_node(args: NodeArgs) -> Result<(), Box<dyn Error>> {
+    let NodeArgs { id, address, state_dir } = args;
     let config = member_of_three(id, PORT);
     let cut = Arc::new(AtomicBool::new(false));
     let transport = Cuttable { udp: Udp::bind(&config)?, cut: cut.clone() };
-    let (node, _, dc) = spawn(config, transport, state).await?;
+    let (node, _, dc) = spawn(config, transport, state_dir).await?;
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(address)?;
     tokio::spawn(hold(dc, move |term| {
+        let claim = Claim { node: id.into(), term: term.as_u128() };
         // Nobody listens any more when the address ends.
-        let _ = socket.send(format!("{id} {term}").as_bytes());
+        let _ = socket.send(claim.to_string().as_bytes());
         std::future::ready(())
     }));
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
@@ -88,7 +88,8 @@ struct World {
     nodes: Vec<(u32, Child)>,
 }
 
-fn run_address() -> Result<(), Box<dyn Error>> {
+/// The address and its nodes.
+pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.set_read_timeout(Some(Duration::from_millis(100)))?;
     let state = tempfile::tempdir()?;
@@ -131,7 +132,7 @@ impl World {
     fn start(&mut self, id: u32) -> Result<(), Box<dyn Error>> {
         let address = self.socket.local_addr()?.to_string();
         let node = Command::new(std::env::current_exe()?)
-            .args([&id.to_string(), &address])
+            .args(["demo-node", &id.to_string(), &address])
             .arg(self.state.path())
             .stdin(Stdio::piped())
             .spawn()?;
@@ -165,9 +166,7 @@ impl World {
             }
             Err(error) => return Err(error.into()),
         };
-        let claim = std::str::from_utf8(&claim[..length])?;
-        let (node, term) = claim.split_once(' ').ok_or("a claim is a node and a term")?;
-        self.address.claim(node.parse()?, term.parse()?);
+        self.address.claim(std::str::from_utf8(&claim[..length])?.parse()?);
         Ok(())
     }
 

@@ -1,0 +1,419 @@
+#!/usr/bin/env python3
+"""
+From a DC that is gone to another that acts: the example `singleton` on three hosts made of network namespaces, over
+real IP multicast, with `token: 1000`; a fourth host is the address that its DC claims.
+
+    run.py [--tries N] [--long-lease-tries N] [--stop SECONDS] [--watch SECONDS] [--only WORD] SINGLETON
+
+SINGLETON is the example's program (`cargo build --release -p quorate-examples`). Prints each try's breakdown, medians and
+worst cases, beside what the lease rule allows; the exit code is 1 if anything was not as it has to be. Needs root and
+iproute2; if it is not root, it says so and does nothing.
+
+All times are of the one monotonic clock that the processes of a machine share:
+
+- detection: until the first survivor has given its ring up, as its log says (`gather`);
+- membership: from there until the successor has installed the ring of the survivors;
+- election: from there until the successor knows that it is DC, and its term;
+- lease wait: from there until its first claim is accepted at the address.
+
+What the lease rule allows (election/what-the-dc-may-assume.md): the successor acts when it is elected, and L(1+ρ) have passed
+since the survivors last had a token of the old ring. That is no later than a hold time after the DC was gone: a token that
+another member held just then has gone round as far as it could. So it has to act by max(T + C, L(1+ρ)) + h, from when the
+DC was gone, with the token timeout T, the consensus timeout C, the lease's length L, its rate error ρ and the hold time h.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "namespaces"))
+
+from lab import Failed, Lab, address, consensus_timeout, corosync_conf, node_list, token_timeout
+
+NODES = (1, 2, 3)
+ADDRESS_HOST, ADDRESS_PORT = 4, 7007
+
+# What is derived from that, in seconds: as corosync derives the hold time, and the default lease and rate error.
+HOLD = (int(int(1000 * token_timeout(len(NODES)) / 4.2) * 0.8) - 10) / 1000
+RATE_ERROR = 0.01
+DEFAULT_LEASE = token_timeout(len(NODES)) / (1 + RATE_ERROR)
+
+# What the formation of a ring and a busy machine may take beyond the protocol's timeouts, and beyond the lease.
+GRACE, LEASE_GRACE = 0.2, 0.05
+# What the election may take, from the membership change.
+ELECTION = 0.05
+# What is waited for at most, on a machine that is busy with other things.
+PATIENCE = 30
+
+PACEMAKER = (
+    "Pacemaker 2.1.5 on corosync 3.1.7, the same timeouts, until a survivor shows the new DC: 4.3 s\n"
+    "    (4.25, 4.32 and 5.95 s in three tries, of it 4.1 to 5.1 s until the membership; recorded, not run here)"
+)
+
+
+class Failover(Lab):
+    """Three members, and the address on a host of its own."""
+
+    def __init__(self, options, directory, *, lease=None, careless=False):
+        super().__init__(options.singleton, ADDRESS_HOST, directory, prefix="qf")
+        conf = corosync_conf(nodelist=node_list({host: host for host in NODES}))
+        if lease:
+            conf = conf.replace("quorate {\n", f"quorate {{\n  lease: {round(1000 * lease)}\n")
+        self.conf = self.write("corosync.conf", conf)
+        self.flags = ["--careless"] if careless else []
+        self.lease = lease or DEFAULT_LEASE
+        # How long a successor waits.
+        self.wait = self.lease * (1 + RATE_ERROR)
+        self.random = random.Random(1)
+
+    def start_all(self):
+        self.address = Address(self)
+        for host in NODES:
+            self.start_node(host)
+        return self.whole()
+
+    def start_node(self, host):
+        self.nodes[host] = Member(self, host)
+
+    def until(self, condition, what, patience=PATIENCE):
+        """Waits for what the processes print."""
+        with self.news:
+            if not self.news.wait_for(lambda: self.wrong or condition(), patience):
+                raise Failed(f"not after {patience} s: {what}: {self.seen()}")
+        if self.wrong:
+            raise Failed(self.wrong[0])
+
+    def seen(self):
+        return "; ".join(f"node {host}: {node.status}" for host, node in self.nodes.items())
+
+    def whole(self):
+        """Waits until all are one ring, and its DC holds the address under its term. Who that is."""
+
+        def is_whole():
+            views = [node.status for node in self.nodes.values()]
+            return (
+                all(view and view.online == list(NODES) for view in views)
+                and len({(view.ring, view.term) for view in views}) == 1
+                and self.address.accepted
+                and self.address.accepted[-1].term == views[0].term
+            )
+
+        self.until(is_whole, "three nodes in one ring whose DC holds the address")
+        return self.nodes[1].status.dc
+
+
+class Process:
+    """A process whose lines are read."""
+
+    def __init__(self, lab, name, host, *arguments):
+        self.lab, self.name = lab, name
+        self.log = lab.directory / f"{name}.log"
+        environment = os.environ | {"RUST_LOG": "info,quorate_membership::totem=debug"}
+        with open(self.log, "a") as log:
+            command = lab.on(host, lab.quorate, *arguments)
+            self.process = lab.start(command, stdout=subprocess.PIPE, stderr=log, env=environment)
+        reader = threading.Thread(target=self.read)
+        lab.readers.append(reader)
+        reader.start()
+
+    def read(self):
+        for line in self.process.stdout:
+            event = json.loads(line)
+            with self.lab.news:
+                self.hear(event.pop("event"), event.pop("at_us") / 1e6, event)
+                self.lab.news.notify_all()
+
+    def send(self, number):
+        """When."""
+        at = time.monotonic()
+        self.process.send_signal(number)
+        return at
+
+
+class Member(Process):
+    """A `singleton node`."""
+
+    def __init__(self, lab, host):
+        self.rings = []
+        self.statuses = []
+        flags = ["-c", lab.conf, "--address", f"{address(ADDRESS_HOST)}:{ADDRESS_PORT}", *lab.flags]
+        super().__init__(lab, f"node-{host}", host, "node", *flags, "--state-dir", lab.directory / f"state-{host}")
+
+    def hear(self, event, at, said):
+        if event == "ring":
+            self.rings.append((at, said["members"]))
+        elif event == "status":
+            self.statuses.append(View(at, said))
+
+    @property
+    def status(self):
+        return self.statuses[-1] if self.statuses else None
+
+    def gathers(self):
+        """When it gave up a ring, or an attempt at one."""
+        return [float(at) for at in re.findall(r"^\[ *(\S+)\] DEBUG gather", self.log.read_text(), re.MULTILINE)]
+
+
+class View:
+    """What a member said of its group, and when."""
+
+    def __init__(self, at, status):
+        self.at = at
+        self.ring = status["ring"] and "{representative}.{seq:x}".format(**status["ring"])
+        self.dc = status["dc"]
+        self.term = int(status["term"]["fencing_token"]) if status["term"] else None
+        self.online = [node["id"] for node in status["nodes"] if node["online"]]
+
+    def __str__(self):
+        return f"ring {self.ring} of {self.online}, DC {self.dc}, term {self.term}"
+
+
+class Claim:
+    def __init__(self, at, said):
+        self.at, self.node, self.term = at, said["node"], int(said["term"])
+
+
+class Address(Process):
+    """The `singleton address`, and what it accepted and refused."""
+
+    def __init__(self, lab):
+        # Of those that were accepted, the first of each holder and term.
+        self.accepted = []
+        self.refused = []
+        super().__init__(lab, "address", ADDRESS_HOST, "address", "--listen", f"{address(ADDRESS_HOST)}:{ADDRESS_PORT}")
+
+    def hear(self, event, at, said):
+        if event == "malformed":
+            return self.lab.wrong.append(f"the address was sent what is no claim, by {said['from']}")
+        claim = Claim(at, said)
+        if event == "accepted":
+            highest = max((earlier.term for earlier in self.accepted), default=-1)
+            if claim.term <= highest:
+                self.lab.wrong.append(f"a claim of node {claim.node} under {claim.term} was accepted after {highest}")
+            self.accepted.append(claim)
+        elif event == "refused":
+            self.refused.append(claim)
+
+    def first_by_another(self, than, since):
+        claims = (claim for claim in self.accepted if claim.at >= since and claim.node != than)
+        return next(claims, None)
+
+    def late(self, term):
+        """How many claims under a term were refused."""
+        return sum(claim.term == term for claim in self.refused)
+
+
+class Takeover:
+    """How a DC that was gone `at` was succeeded, and when."""
+
+    def __init__(self, lab, dc, at):
+        self.lab, self.dc, self.at = lab, dc, at
+        survivors = [host for host in NODES if host != dc]
+        lab.until(lambda: lab.address.first_by_another(dc, at), f"another node than {dc} acts", 60)
+        claim = lab.address.first_by_another(dc, at)
+        self.successor, self.acts_at = claim.node, claim.at
+        node = lab.nodes[self.successor]
+        gathers = (then for host in survivors for then in lab.nodes[host].gathers() if then >= at)
+        elections = (view.at for view in node.statuses if view.at >= at and view.dc == self.successor and view.term)
+        rings = (then for then, members in node.rings if then >= at and members == survivors)
+        moments = [next(moments, None) for moments in (iter(sorted(gathers)), rings, elections)]
+        if None in moments:
+            raise Failed(f"node {self.successor} acts, and has not said why: {moments}")
+        self.gathers_at, self.installs_at, self.elected_at = moments
+        self.parts = {
+            "detection": self.gathers_at - at,
+            "membership": self.installs_at - self.gathers_at,
+            "election": self.elected_at - self.installs_at,
+            "lease wait": self.acts_at - self.elected_at,
+            "total": self.acts_at - at,
+            "bound": self.bound,
+        }
+
+    @property
+    def bound(self):
+        """How long after it was gone its successor has to act at the latest, by the timeouts and the lease rule."""
+        timeouts = token_timeout(len(NODES)) + consensus_timeout(len(NODES))
+        return max(timeouts, self.lab.wait) + HOLD + GRACE
+
+    def wrong(self):
+        """What is not as it has to be."""
+        if self.parts["total"] > self.bound:
+            yield f"acts {1000 * (self.parts['total'] - self.bound):.0f} ms after the bound"
+        late = self.acts_at - max(self.elected_at, self.at + HOLD + self.lab.wait)
+        if late > LEASE_GRACE:
+            yield f"acts {1000 * late:.0f} ms after the lease rule allows it"
+        # Its lease ran from a token that it had sent up to two rotations before, each with a hold time in it.
+        early = self.at + self.lab.lease * (1 - RATE_ERROR) - 2 * HOLD - GRACE - self.acts_at
+        if early > 0:
+            yield f"acts {1000 * early:.0f} ms before the old lease can be over"
+
+
+class Table:
+    """What was measured, and whether it is as it has to be."""
+
+    COLUMNS = ("detection", "membership", "election", "lease wait", "total", "bound")
+
+    def __init__(self):
+        self.failed = 0
+
+    def say(self, text):
+        print(text, flush=True)
+
+    def title(self, text):
+        self.say(f"\n{text}\n")
+        self.say(f"{'':<24}" + "".join(f"{column:>12}" for column in self.COLUMNS) + "   [ms]")
+
+    def parts(self, name, parts, wrong=()):
+        wrong = list(wrong)
+        cells = "".join(f"{1000 * parts[column]:12.1f}" for column in self.COLUMNS)
+        self.say(f"{name:<24}{cells}{'   FAILED: ' + '; '.join(wrong) if wrong else ''}")
+        self.failed += len(wrong)
+
+    def takeover(self, name, takeover):
+        self.parts(f"{name}: node {takeover.dc} to {takeover.successor}", takeover.parts, takeover.wrong())
+
+    def summary(self, takeovers):
+        def over(of):
+            return {column: of([takeover.parts[column] for takeover in takeovers]) for column in self.COLUMNS}
+
+        median = over(statistics.median)
+        slow = median["election"] > ELECTION
+        self.parts("median", median, [f"the election may take {1000 * ELECTION:.0f} ms"] if slow else [])
+        self.parts("worst", over(max))
+
+    def check(self, what, ok):
+        self.failed += not ok
+        self.say(f"    {what}: {'ok' if ok else 'FAILED'}")
+
+
+def kill_the_dc(lab, table, tries):
+    """Again and again, and start it again."""
+    lab.start_all()
+    takeovers = []
+    for n in range(1, tries + 1):
+        dc = lab.whole()
+        # Somewhere in the time for which an idle ring holds its token.
+        time.sleep(0.5 + lab.random.random())
+        takeover = Takeover(lab, dc, lab.nodes[dc].send(signal.SIGKILL))
+        table.takeover(f"{n}", takeover)
+        takeovers.append(takeover)
+        lab.start_node(dc)
+        lab.whole()
+    table.summary(takeovers)
+
+
+def stop_the_dc(lab, table, options):
+    """Stops the DC for a while, and sees what it does when it goes on."""
+    dc = lab.start_all()
+    term = lab.address.accepted[-1].term
+    # One that is careless has just asked, and will not again for a hundred claims.
+    time.sleep(1)
+    stopped = lab.nodes[dc].send(signal.SIGSTOP)
+    try:
+        takeover = Takeover(lab, dc, stopped)
+        table.takeover("stop", takeover)
+        time.sleep(max(0, stopped + options.stop - time.monotonic()))
+        before = lab.address.late(term)
+    finally:
+        goes_on = lab.nodes[dc].send(signal.SIGCONT)
+    time.sleep(options.watch)
+    lab.whole()
+    with lab.news:
+        accepted = [claim for claim in lab.address.accepted if claim.at >= takeover.acts_at and claim.term <= term]
+        late, holder = lab.address.late(term) - before, lab.address.accepted[-1].node
+    table.say(f"    node {dc} stood still for {goes_on - stopped:.1f} s, and was watched for {options.watch:.0f} s afterwards")
+    table.check(f"{len(accepted)} claims under its old term accepted", not accepted)
+    table.check(f"node {takeover.successor} acts, node {holder} in the end", takeover.successor == holder)
+    return late, before
+
+
+def killed(table, options, directory):
+    table.title(f"kill -9 of the DC, {options.tries} tries")
+    with Failover(options, directory) as lab:
+        kill_the_dc(lab, table, options.tries)
+    table.say(f"\n    {PACEMAKER}")
+
+
+def killed_with_a_long_lease(table, options, directory):
+    """The default lease is over before the ring is formed; one that is longer has to be waited for."""
+    if not options.long_lease_tries:
+        return
+    lease = 5.0
+    table.title(f"kill -9 of the DC, `lease: {round(1000 * lease)}`, {options.long_lease_tries} tries")
+    with Failover(options, directory, lease=lease) as lab:
+        kill_the_dc(lab, table, options.long_lease_tries)
+
+
+def stopped(table, options, directory):
+    table.title(f"SIGSTOP of the DC for {options.stop:.0f} s")
+    with Failover(options, directory) as lab:
+        late, before = stop_the_dc(lab, table, options)
+    # It may have been stopped between the question and the claim.
+    table.check(f"{late + before} late claims refused: it asks before each, and does not act", late <= 1 and not before)
+
+
+def stopped_and_careless(table, options, directory):
+    table.title(f"SIGSTOP of a careless DC for {options.stop:.0f} s")
+    with Failover(options, directory, careless=True) as lab:
+        late, before = stop_the_dc(lab, table, options)
+    table.check(f"{late} late claims refused: it did act, and the address was not fooled", late > 0 and not before)
+
+
+SCENARIOS = [killed, killed_with_a_long_lease, stopped, stopped_and_careless]
+
+
+def main():
+    parser = argparse.ArgumentParser(description="From a DC that is gone to another that acts.")
+    parser.add_argument("singleton", type=pathlib.Path, metavar="SINGLETON", help="the example's program")
+    parser.add_argument("--tries", type=int, default=20, metavar="N", help="to kill the DC [20]")
+    parser.add_argument("--long-lease-tries", type=int, default=5, metavar="N", help="with a long lease [5]")
+    parser.add_argument("--stop", type=float, default=30, metavar="SECONDS", help="how long it stands still [30]")
+    parser.add_argument("--watch", type=float, default=5, metavar="SECONDS", help="what it does afterwards [5]")
+    parser.add_argument("--only", default="", metavar="WORD", help="only scenarios whose name has this word")
+    options = parser.parse_args()
+    if options.tries < 1:
+        parser.error("--tries: at least 1")
+    if options.stop < token_timeout(len(NODES)) + consensus_timeout(len(NODES)) + 1:
+        parser.error("--stop: nobody takes over in less than 5 s")
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        print("skipped: needs root and iproute2")
+        return 0
+    # Ends as an interrupt does: what was started is ended, what was made is removed.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+
+    table = Table()
+    table.say(f"bound: max(T + C, L(1+ρ)) + h; and {1000 * GRACE:.0f} ms to form the ring, and for a busy machine")
+    try:
+        for scenario in SCENARIOS:
+            if options.only not in scenario.__name__.replace("_", " "):
+                continue
+            with tempfile.TemporaryDirectory(prefix="quorate-failover-") as directory:
+                try:
+                    scenario(table, options, directory)
+                except (Failed, OSError, subprocess.SubprocessError) as failure:
+                    table.check(f"{scenario.__name__}: {failure}", False)
+                    logs = sorted(pathlib.Path(directory).glob("*.log"))
+                    for log in logs:
+                        table.say("\n".join([f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-12:]]))
+    except KeyboardInterrupt:
+        print("stopped")
+        return 130
+    print(f"\n{f'{table.failed} FAILED' if table.failed else 'all as it has to be'}")
+    return 1 if table.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

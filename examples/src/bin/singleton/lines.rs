@@ -1,0 +1,47 @@
+//! What is printed, as JSON lines.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use quorate_election::Status;
+use quorate_membership::{NodeId, RingId};
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+
+/// A line. Terms are decimal strings, since numbers in JSON do not hold them.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Line<'a> {
+    /// A node: a new regular configuration.
+    Ring { ring: RingId, members: &'a BTreeSet<NodeId>, why: String },
+    /// A node: what the election says.
+    Status(&'a Status),
+    /// The address: another holder, or another term.
+    Accepted { node: u32, term: String },
+    /// The address: a claim under a term that is over; how many there were under this one.
+    Refused { node: u32, term: String, refused: u64 },
+    /// The address: a datagram that is no claim; how many there were.
+    Malformed { from: SocketAddr, malformed: u64 },
+}
+
+#[derive(Serialize)]
+struct Stamped<'a> {
+    at_us: u64,
+    #[serde(flatten)]
+    line: Line<'a>,
+}
+
+/// Microseconds of the monotonic clock, which all processes of a host share.
+pub(crate) fn now_us() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    // It begins when the host does.
+    now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000
+}
+
+pub(crate) fn print(at_us: u64, line: Line<'_>) -> io::Result<()> {
+    let mut text = serde_json::to_vec(&Stamped { at_us, line })?;
+    text.push(b'\n');
+    let mut out = io::stdout().lock();
+    out.write_all(&text).and_then(|()| out.flush())
+}

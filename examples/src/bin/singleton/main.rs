@@ -1,0 +1,52 @@
+//! A virtual address that exactly one node holds.
+//!
+//! - `singleton`: three processes on this host, and what goes wrong: the holder is killed, paused and cut off.
+//! - `singleton node -c corosync.conf --address HOST:PORT --state-dir DIR`: a member on a host of one's own.
+//! - `singleton address --listen HOST:PORT`: the address that such members claim.
+//!
+//! The last two print what happens as JSON lines, with `at_us`, the time in microseconds of the host's monotonic clock.
+
+mod address;
+mod demo;
+mod lines;
+mod node;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A virtual address that exactly one node of a group holds, claimed by the DC under its lease and term.
+///
+/// Without a command: three processes on this host, whose holder is killed, paused and cut off.
+#[derive(Debug, Parser)]
+#[command(name = "singleton", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Node(node::NodeArgs),
+    Address(address::AddressArgs),
+    /// One of the three
+    #[command(hide = true)]
+    DemoNode(demo::NodeArgs),
+}
+
+fn main() -> ExitCode {
+    let done: Result<(), Box<dyn Error>> = match Cli::parse().command {
+        None => demo::run(),
+        Some(Command::Node(args)) => node::run(args),
+        Some(Command::Address(args)) => address::run(&args),
+        Some(Command::DemoNode(args)) => demo::run_node(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("singleton: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `singleton node`.
+
+use std::error::Error;
+use std::future::ready;
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::{fmt, io};
+
+use quorate_election::{Event, Term, spawn};
+use quorate_examples::singleton::{Claim, hold, hold_carelessly};
+use quorate_membership::Event as RingEvent;
+use quorate_membership::config::{self, Host, Loaded, Overrides};
+use quorate_membership::transport::Udp;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+use crate::lines::{Line, now_us, print};
+
+/// A member on a host of one's own, which claims the address whenever it is DC and has the lease
+///
+/// Prints a line for each ring and for each change of the election's status. SIGTERM and SIGINT make it leave the ring. It
+/// logs to stderr, with times of the same clock; RUST_LOG says how much (`RUST_LOG=debug`: each state of the ring protocol).
+#[derive(clap::Args, Debug)]
+pub(crate) struct NodeArgs {
+    /// The configuration, as `quorate node` has it
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/corosync/corosync.conf")]
+    config: PathBuf,
+    /// Which node of the node list this is: its name, address or id. Without a node list: what it is called
+    #[arg(long, value_name = "NODE")]
+    name: Option<String>,
+    /// Where claims are sent, by UDP: where `singleton address` listens
+    #[arg(long, value_name = "HOST:PORT")]
+    address: String,
+    /// Where the node keeps its record over restarts
+    #[arg(long, value_name = "DIR")]
+    state_dir: PathBuf,
+    /// How not to do it: ask whether the lease still holds only once in a hundred claims
+    #[arg(long)]
+    careless: bool,
+}
+
+#[tokio::main]
+pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
+    log_to_stderr()?;
+    let host = Host::local().map_err(|error| format!("this host's interfaces cannot be listed: {error}"))?;
+    let overrides = Overrides { name: args.name, ..Overrides::default() };
+    let Loaded { config, warnings, .. } = config::load(&args.config, &overrides, &host)?;
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+    let id = config.node.get();
+    let socket = connect(&args.address)
+        .map_err(|error| format!("cannot send to {}: {error}: say where with --address", args.address))?;
+    let claim = move |term: Term| {
+        let claim = Claim { node: id, term: term.as_u128() };
+        // The next one may be heard.
+        let _ = socket.send(claim.to_string().as_bytes());
+        ready(())
+    };
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let transport = Udp::bind(&config)?;
+    let (node, mut events, dc) = spawn(config, transport, args.state_dir).await?;
+    tokio::spawn(async move {
+        if args.careless {
+            hold_carelessly(dc, claim).await;
+        } else {
+            hold(dc, claim).await;
+        }
+    });
+
+    let mut leaving = false;
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = events.next() => event,
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+        };
+        let at = now_us();
+        match event {
+            Some(Event::Ring(RingEvent::Regular(ring))) => {
+                print(at, Line::Ring { ring: ring.ring, members: &ring.members, why: ring.why() })?;
+            }
+            Some(Event::Status(status)) => print(at, Line::Status(&status))?,
+            Some(Event::Ring(RingEvent::Left(_))) if leaving => return Ok(()),
+            Some(Event::Ring(RingEvent::Left(cause))) => {
+                return Err(format!("the node has left the ring: {cause}").into());
+            }
+            Some(Event::Ring(_)) => {}
+            None if leaving => return Ok(()),
+            None => {
+                leaving = true;
+                let node = node.clone();
+                tokio::spawn(async move { node.leave().await });
+            }
+        }
+    }
+}
+
+fn connect(address: &str) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect(address)?;
+    Ok(socket)
+}
+
+/// Stamps the log as the kernel stamps its own, with the clock of the lines on stdout.
+struct Monotonic;
+
+impl FormatTime for Monotonic {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let now = now_us();
+        write!(writer, "[{:5}.{:06}]", now / 1_000_000, now % 1_000_000)
+    }
+}
+
+fn log_to_stderr() -> Result<(), Box<dyn Error>> {
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into());
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| format!("RUST_LOG is not understood: {error}: try `debug`"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    log.with_timer(Monotonic).with_ansi(false).with_target(false).init();
+    Ok(())
+}
