@@ -233,6 +233,11 @@ impl Core for Member {
         self.totem.handle_datagram(now, origin, datagram);
         self.fold();
     }
+    fn handle_refused(&mut self, now: Time, node: NodeId) {
+        self.begin(now);
+        self.totem.handle_refused(now, node);
+        self.fold();
+    }
     fn handle_timeout(&mut self, now: Time) {
         self.begin(now);
         self.totem.handle_timeout(now);

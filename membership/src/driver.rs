@@ -31,8 +31,8 @@ use tokio::time::Instant;
 
 use crate::transport::Transport;
 use crate::{
-    Config, ConfigError, Event, Group, GroupError, Guarantee, MulticastError, Origin, Parting, Stats, Store,
-    Stored, Time, Totem, Transmit,
+    Config, ConfigError, Event, Group, GroupError, Guarantee, MulticastError, NodeId, Origin, Parting, Stats,
+    Store, Stored, Time, Totem, Transmit,
 };
 
 /// Commands that may wait in a channel, and the most that one turn of the loop takes.
@@ -57,6 +57,8 @@ pub trait Core: Send + 'static {
 
     /// See [`Totem::handle_datagram`].
     fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes);
+    /// See [`Totem::handle_refused`].
+    fn handle_refused(&mut self, now: Time, node: NodeId);
     /// See [`Totem::handle_timeout`].
     fn handle_timeout(&mut self, now: Time);
     /// See [`Totem::handle_stored`].
@@ -109,6 +111,9 @@ impl Core for Totem {
 
     fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes) {
         Totem::handle_datagram(self, now, origin, datagram);
+    }
+    fn handle_refused(&mut self, now: Time, node: NodeId) {
+        Totem::handle_refused(self, now, node);
     }
     fn handle_timeout(&mut self, now: Time) {
         Totem::handle_timeout(self, now);
@@ -556,7 +561,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
         Instant::now() + sleep
     }
 
-    /// Hands the received datagrams to the core.
+    /// Hands the received datagrams to the core, and then what hosts refused.
     async fn hear(&mut self) -> io::Result<()> {
         let mut received = std::mem::take(&mut self.received);
         for (origin, datagram) in received.drain(..) {
@@ -567,6 +572,12 @@ impl<C: Core, T: Transport> Driver<C, T> {
             self.settle().await?;
         }
         self.received = received;
+        while !self.left
+            && let Some(node) = self.transport.refused()
+        {
+            self.core.handle_refused(self.clock.now(), node);
+            self.settle().await?;
+        }
         Ok(())
     }
 

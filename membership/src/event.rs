@@ -162,6 +162,11 @@ pub enum Cause {
         /// The consensus timeout.
         after: Duration,
     },
+    /// Twice, the host of a member said that nobody listens there: its process is gone.
+    Refused {
+        /// The member.
+        node: NodeId,
+    },
     /// A node asked to form a new ring.
     JoinFrom {
         /// The node.
@@ -264,6 +269,7 @@ impl fmt::Display for Cause {
                 name(f, nodes)?;
                 write!(f, " did not answer within {} ms", after.as_millis())
             }
+            Self::Refused { node } => write!(f, "the host of node {node} said that no process listens there"),
             Self::JoinFrom { node } => write!(f, "node {node} asked to join"),
             Self::GivenUpBy { node } => write!(f, "node {node} gave up the ring"),
             Self::Restarted { node } => write!(f, "node {node} started again"),

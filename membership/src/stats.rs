@@ -85,6 +85,10 @@ pub struct Stats {
     pub gathers: u64,
     /// Times this node stood still.
     pub stalls: u64,
+    /// Times a host said that a member's process is gone.
+    pub hints: u64,
+    /// Times this node called a member failed because of that.
+    pub accusations: u64,
 }
 
 impl Stats {

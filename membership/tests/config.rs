@@ -739,7 +739,7 @@ proptest! {
                     "version: 2", "transport:", "token:", "token_coefficient:", "hold:", "join:", "consensus:",
                     "token_retransmits_before_loss_const:", "ring0_addr:", "nodeid:", "name:", "port:", "quorum_votes:",
                     "bindnetaddr:", "mcastaddr:", "mcastport:", "linknumber:", "ringnumber:", "cluster_name:",
-                    "expected_votes:", "votes:", "unread_limit:", "dc_priority:", "lease:", "rate_error:", "secauth:", "clear_node_high_bit:",
+                    "expected_votes:", "votes:", "unread_limit:", "failure_evidence:", "probe:", "dc_priority:", "lease:", "rate_error:", "secauth:", "clear_node_high_bit:",
                 ]),
                 prop::sample::select(vec![
                     "", "0", "1", "2", "300", "4294967295", "-1", "udp", "local", "yes", "off", "10.77.11.1",

@@ -51,6 +51,7 @@ on_every_transport! {
     the_longest_datagram_arrives_and_a_longer_one_is_lost
     an_empty_datagram_is_a_datagram
     what_is_for_an_unknown_member_is_lost_and_the_rest_is_sent
+    a_host_where_nobody_listens_says_so_and_nothing_else_is_lost
     a_dropped_recv_has_taken_nothing
     a_dropped_send_leaves_what_it_has_not_sent
     a_port_in_use_is_an_error_that_names_it
@@ -201,6 +202,25 @@ async fn what_is_for_an_unknown_member_is_lost_and_the_rest_is_sent(bed: &Bed) {
     send(&mut a, [(to(9), "for nobody"), (to(2), "for b")]).await;
     assert_eq!(hear(&mut b, 1).await, [(Some(1), "for b".into())]);
     assert_eq!((a.lost().unknown(), a.lost().unsent()), (1, 0));
+}
+
+async fn a_host_where_nobody_listens_says_so_and_nothing_else_is_lost(bed: &Bed) {
+    let [mut a, b, mut c] = bed.listed();
+    assert_eq!(a.refused(), None);
+    drop(b);
+    for _ in 0..3 {
+        send(&mut a, [(to(2), "token")]).await;
+        let mut batch = Vec::new();
+        timeout(Duration::from_secs(5), a.recv(&mut batch)).await.unwrap().unwrap();
+        assert_eq!((a.refused(), a.refused(), batch.len()), (Some(node(2)), None, 0));
+    }
+    // The kernel may say it in place of sending the next datagram, whoever that is for.
+    for round in ["1", "2", "3"] {
+        send(&mut a, [(to(2), round), (Destination::Everyone, round), (to(3), round)]).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(hear(&mut c, 2).await, [(Some(1), round.into()), (Some(1), round.into())]);
+    }
+    assert_eq!(a.lost().unsent(), 0);
 }
 
 async fn a_dropped_recv_has_taken_nothing(bed: &Bed) {

@@ -148,6 +148,10 @@ impl Core for Observed {
         self.now = now;
         self.member.handle_datagram(now, origin, datagram);
     }
+    fn handle_refused(&mut self, now: Time, node: NodeId) {
+        self.now = now;
+        self.member.handle_refused(now, node);
+    }
     fn handle_timeout(&mut self, now: Time) {
         self.now = now;
         self.member.handle_timeout(now);

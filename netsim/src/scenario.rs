@@ -247,7 +247,7 @@ impl Scenario {
     }
 
     /// All that has a default, with its name in the text.
-    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 25] {
+    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 27] {
         let World {
             latency,
             loss,
@@ -274,6 +274,8 @@ impl Scenario {
             miss_count_const,
             netmtu,
             cancel_token_hold_on_retransmit,
+            failure_evidence,
+            probe,
             unread_limit,
             first_seq,
         } = &mut self.totem;
@@ -301,6 +303,8 @@ impl Scenario {
             ("miss_count_const", Setting::Count(miss_count_const)),
             ("netmtu", Setting::Count(netmtu)),
             ("cancel_token_hold_on_retransmit", Setting::Flag(cancel_token_hold_on_retransmit)),
+            ("failure_evidence", Setting::Flag(failure_evidence)),
+            ("probe", Setting::Time(probe)),
             ("unread_limit", Setting::Size(unread_limit)),
             ("first_seq", Setting::Seq(first_seq)),
         ]
@@ -505,7 +509,7 @@ fn totem(token: Duration) -> TotemConfig {
         join: Duration::from_millis(30),
         send_join: Duration::from_millis(8),
         merge: Duration::from_millis(60),
-        ..TotemConfig::for_token(token)
+        ..TotemConfig::for_token(token).by_timeouts_alone()
     }
 }
 

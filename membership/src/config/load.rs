@@ -257,6 +257,8 @@ impl Reader<'_> {
             miss_count_const: self.count("totem.miss_count_const", "visits", defaults::MISS_COUNT)?,
             netmtu: self.count("totem.netmtu", "bytes", defaults::NETMTU)?,
             cancel_token_hold_on_retransmit: self.yes_no("totem.cancel_token_hold_on_retransmit"),
+            failure_evidence: self.yes_no_else("quorate.failure_evidence", true),
+            probe: ms(self.number_or_zero("quorate.probe", "ms", defaults::PROBE)?),
             unread_limit: self.count("quorate.unread_limit", "bytes", defaults::UNREAD_LIMIT)? as usize,
             first_seq: Seq::new(0),
         };

@@ -95,6 +95,12 @@ pub struct TotemConfig {
     pub netmtu: u32,
     /// Whether a held token goes on at once if something is to be retransmitted.
     pub cancel_token_hold_on_retransmit: bool,
+    /// Whether this node believes a host that says that a member's process is gone, and gives up silent nodes without waiting
+    /// for the whole of `consensus` (`quorate.failure_evidence`; ours, not corosync's).
+    pub failure_evidence: bool,
+    /// How often the next member of a ring is probed while no token goes to it, so that its host can say so; zero: never
+    /// (`quorate.probe`).
+    pub probe: Duration,
     /// Bytes of events that the application may leave unread before this node leaves the ring; from half of it on,
     /// the ring is slowed down.
     pub unread_limit: usize,
@@ -110,6 +116,12 @@ impl Default for TotemConfig {
 }
 
 impl TotemConfig {
+    /// The same without what this protocol has beyond Totem: members are lost by timeouts alone.
+    #[must_use]
+    pub fn by_timeouts_alone(self) -> Self {
+        Self { failure_evidence: false, probe: Duration::ZERO, ..self }
+    }
+
     /// The defaults for this effective token timeout, with what corosync derives from it (4 retransmits before loss,
     /// hold, consensus).
     pub fn for_token(token: Duration) -> Self {
@@ -131,6 +143,8 @@ impl TotemConfig {
             miss_count_const: defaults::MISS_COUNT,
             netmtu: defaults::NETMTU,
             cancel_token_hold_on_retransmit: false,
+            failure_evidence: true,
+            probe: ms(defaults::PROBE),
             unread_limit: defaults::UNREAD_LIMIT as usize,
             first_seq: Seq::new(0),
         }

@@ -185,9 +185,14 @@ impl<'a> Reader<'a> {
 
     /// A switch, off unless the file says `yes`.
     pub(super) fn yes_no(&mut self, path: &str) -> bool {
+        self.yes_no_else(path, false)
+    }
+
+    /// A switch with this default.
+    pub(super) fn yes_no_else(&mut self, path: &str, otherwise: bool) -> bool {
         let Some(entry) = self.take(path) else {
-            self.show(path, "no", "", Source::Default);
-            return false;
+            self.show(path, if otherwise { "yes" } else { "no" }, "", Source::Default);
+            return otherwise;
         };
         let on = entry.value == "yes";
         if !on && entry.value != "no" {

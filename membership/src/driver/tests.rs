@@ -65,6 +65,9 @@ impl Core for Fake {
             }
         }
     }
+    fn handle_refused(&mut self, _: Time, node: NodeId) {
+        self.log.note(format!("refused {node}"));
+    }
     fn handle_timeout(&mut self, now: Time) {
         self.log.note("timeout");
         self.due = self.again.map(|again| now + again);
@@ -139,6 +142,7 @@ fn transmit(text: &str) -> Transmit {
 struct Wire {
     log: Log,
     incoming: UnboundedReceiver<&'static str>,
+    refused: Vec<NodeId>,
 }
 
 impl Transport for Wire {
@@ -151,10 +155,15 @@ impl Transport for Wire {
 
     async fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
         match self.incoming.recv().await {
+            Some("refused") => self.refused.push(NodeId::new(7).unwrap()),
             Some(text) => batch.push((Origin { peer: None }, Bytes::from_static(text.as_bytes()))),
             None => return Err(io::Error::other("unplugged")),
         }
         Ok(())
+    }
+
+    fn refused(&mut self) -> Option<NodeId> {
+        self.refused.pop()
     }
 }
 
@@ -175,7 +184,7 @@ impl Bed {
         let log = Log::default();
         let disk = Memory::default();
         let (network, incoming) = mpsc::unbounded_channel();
-        let wire = Wire { log: log.clone(), incoming };
+        let wire = Wire { log: log.clone(), incoming, refused: Vec::new() };
         let core = Fake { log: log.clone(), ..Fake::default() };
         let (node, events) = run(core, wire, Store::in_memory(&disk).0, clock);
         Self { node, events, network, log, disk }
@@ -218,6 +227,14 @@ async fn a_multicast_waits_until_there_is_room() {
     bed.hear("room 1").await;
     assert_eq!(sending.await.unwrap(), Ok(()));
     assert_eq!(bed.log.lines(), ["heard room 1", "multicast a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_host_refuses_comes_after_what_was_heard() {
+    let bed = Bed::new();
+    bed.network.send("room 1").unwrap();
+    bed.hear("refused").await;
+    assert_eq!(bed.log.lines(), ["heard room 1", "refused 7"]);
 }
 
 #[tokio::test(start_paused = true)]

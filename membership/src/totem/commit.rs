@@ -19,9 +19,9 @@ use crate::{Cause, NodeId, RingId, Seq, Time};
 pub(super) struct Commit {
     /// What all agreed on.
     agreed: Lists,
-    causes: Vec<Cause>,
+    pub(super) causes: Vec<Cause>,
     pub(super) ring: RingId,
-    members: BTreeSet<NodeId>,
+    pub(super) members: BTreeSet<NodeId>,
     last_sent: Bytes,
     retransmit_at: Time,
     loss_at: Time,

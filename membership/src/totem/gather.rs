@@ -13,6 +13,8 @@ use crate::mutants::Mutant;
 use crate::wire::{self, CommitToken, Join, Message, Multicast, Order};
 use crate::{Cause, NodeId, Refusal, RingId, Time};
 
+/// JOINs that a node may leave unanswered until it is called silent, if all others agree.
+const UNANSWERED: u32 = 4;
 /// After so many consensus timeouts without agreement, who has not agreed is called failed whatever the reason.
 const ROUNDS: u32 = 8;
 
@@ -117,6 +119,8 @@ pub(super) struct Gather {
     /// When the lists were made.
     since: Time,
     join_at: Time,
+    /// When those who were never heard are given up, if all others agree.
+    silent_at: Option<Time>,
     wait: Wait,
 }
 
@@ -149,6 +153,7 @@ impl Gather {
             consensus,
             since: now,
             join_at: now + delay,
+            silent_at: local.config.failure_evidence.then(|| now + patience(local)),
             wait: Wait::Consensus(now + local.config.consensus),
         };
         if delay.is_zero() {
@@ -167,6 +172,17 @@ impl Gather {
             failed: self.lists.failed.iter().copied().collect(),
         };
         local.out.multicast(wire::encode(&Message::Join(join), Order::Little));
+    }
+
+    /// Asks the hosts of those who have not answered whether there is anybody.
+    fn probe_silent(&self, local: &mut Local) {
+        if local.config.failure_evidence && !local.config.probe.is_zero() {
+            for node in &self.lists.candidates() - &self.consensus {
+                if local.joins.get(&node).is_none_or(|last| last.at < self.since) {
+                    local.probe(node);
+                }
+            }
+        }
     }
 
     fn agreed(&self) -> bool {
@@ -252,6 +268,12 @@ impl Gather {
     pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
         if now >= self.join_at {
             self.send_join(now, local);
+            self.probe_silent(local);
+        }
+        if self.silent_at.take_if(|at| now >= *at).is_some()
+            && let Some(transition) = self.give_up_silent(now, local)
+        {
+            return Some(transition);
         }
         match self.wait {
             Wait::Consensus(at) if now >= at => {
@@ -322,29 +344,50 @@ impl Gather {
         Some(Transition::Gather { lists: self.lists.clone(), causes, agreeing: None })
     }
 
+    /// All who answer agree, and the others, who were in the ring that was lost, have left several JOINs unanswered: they are
+    /// not waited for until the consensus timeout. A stranger may be about to form a ring of its own, and would find this
+    /// one without it then, and so on in turn (seed 1913 of the lockstep lab).
+    fn give_up_silent(&mut self, now: Time, local: &Local) -> Option<Transition> {
+        let after = patience(local);
+        let missing = &self.lists.candidates() - &self.consensus;
+        let silent = &self.unheard(now, after, local) & &local.ring.members;
+        if missing.is_empty() || !missing.is_subset(&silent) {
+            return None;
+        }
+        self.lists.failed.extend(missing.iter().copied());
+        Some(self.again(Cause::Silent { nodes: missing, after }, None))
+    }
+
+    /// The process of a node is gone, as its host says.
+    pub(super) fn accuse_refused(&mut self, node: NodeId) -> Transition {
+        self.lists.failed.insert(node);
+        self.again(Cause::Refused { node }, None)
+    }
+
     /// This node stood still: what it waited for may have come and gone meanwhile.
     pub(super) fn forgive(&mut self, now: Time, local: &Local) {
         self.wait = match self.wait {
             Wait::Consensus(_) => Wait::Consensus(now + local.config.consensus),
             Wait::Commit(_) => Wait::Commit(now + local.config.token),
         };
+        self.silent_at = self.silent_at.map(|_| now + patience(local));
     }
 
     pub(super) fn poll_timeout(&self) -> Time {
         let (Wait::Consensus(at) | Wait::Commit(at)) = self.wait;
-        at.min(self.join_at)
+        self.silent_at.map_or(at, |silent_at| at.min(silent_at)).min(self.join_at)
     }
 
     /// See [`super::Totem::fingerprint`].
     pub(super) fn fingerprint(&self, now: Time, local: &Local, state: &mut impl Hasher) {
-        let Self { lists, causes: _, consensus, since, join_at, wait } = self;
+        let Self { lists, causes: _, consensus, since, join_at, silent_at, wait } = self;
         lists.fingerprint(now, local, state);
         let wait = match *wait {
             Wait::Consensus(at) => (0, at - now),
             Wait::Commit(at) => (1, at - now),
         };
         let age = (now - *since).min(two_joins(local));
-        (consensus, age, *join_at - now, wait).hash(state);
+        (consensus, age, *join_at - now, silent_at.map(|at| at - now), wait).hash(state);
     }
 }
 
@@ -363,6 +406,20 @@ impl Lists {
             && self.failed.iter().eq(&join.failed.iter().copied().collect::<BTreeSet<_>>());
         same.then_some(join.from)
     }
+}
+
+/// The ring of these is over, since one of them is gone, as its host says.
+pub(super) fn without(node: NodeId, members: &BTreeSet<NodeId>, causes: &mut Vec<Cause>) -> Transition {
+    let mut lists = Lists::of(members);
+    lists.failed.insert(node);
+    let mut causes = std::mem::take(causes);
+    note(&mut causes, Cause::Refused { node });
+    Transition::Gather { lists, causes, agreeing: None }
+}
+
+/// How long all others wait for a node that does not answer.
+fn patience(local: &Local) -> Duration {
+    UNANSWERED * (local.config.join + local.config.send_join)
 }
 
 /// How long it takes to hear a node, should one JOIN be lost.

@@ -19,7 +19,7 @@ use crate::mutants::Mutant;
 use crate::sync::{CPG, Step, Sync, VOTEQUORUM};
 use crate::wire::body::{Body, CpgMcast, CpgPart, CpgPartial, QUORATE, SERVICES, SYNC};
 use crate::wire::packing::{self, Addressed, Packet};
-use crate::wire::{Join, Multicast};
+use crate::wire::{self, HoldCancel, Join, Message, Multicast, Order};
 use crate::{
     Cause, Config, Delivery, Event, Group, GroupChange, Guarantee, NodeId, Refusal, RingId, Seq, Service,
     ServiceMessage, Stored, Time,
@@ -40,6 +40,8 @@ pub(super) struct Local {
     heard: u64,
     /// The last JOIN of each node.
     pub(super) joins: BTreeMap<NodeId, LastJoin>,
+    /// Members whose hosts have said that nobody listens there, and when they were probed for that.
+    pub(super) suspects: BTreeMap<NodeId, Time>,
     pub(super) durable: Stored,
     pub(super) wanted: Stored,
     pub(super) outbox: Outbox,
@@ -99,6 +101,7 @@ impl Local {
             attempted: 0,
             heard: 0,
             joins: BTreeMap::new(),
+            suspects: BTreeMap::new(),
             durable: stored,
             wanted: Stored { boots: stored.boots.saturating_add(1), ..stored },
             outbox: Outbox::default(),
@@ -439,6 +442,14 @@ impl Local {
         Transition::Gather { lists, causes, agreeing: None }
     }
 
+    /// Sends a node something that means nothing to it, nor to a corosync daemon: a wish about a ring that there never was.
+    /// If its process is gone, its host will say so.
+    pub(super) fn probe(&mut self, node: NodeId) {
+        let nowhere = RingId { representative: self.me, seq: 0 };
+        let probe = HoldCancel { from: self.me, ring: nowhere };
+        self.out.unicast(node, wire::encode(&Message::HoldCancel(probe), Order::Little));
+    }
+
     /// A LEAVE.
     pub(super) fn leave(&self) -> Join {
         let others = self.ring.members.iter().copied().filter(|&node| node != self.me);
@@ -463,6 +474,9 @@ impl Local {
         (transmits, events.len(), unread).hash(state);
         // Older than this is all the same to GATHER.
         let old = self.config.consensus + two_joins(self);
+        for (node, at) in &self.suspects {
+            (node, (now - *at).min(old)).hash(state);
+        }
         for (node, LastJoin { proc, failed, since, at }) in &self.joins {
             (node, proc, failed, (now - *since).min(old), (now - *at).min(old)).hash(state);
         }

@@ -36,7 +36,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::commit::Commit;
-use self::gather::{Gather, Lists};
+use self::gather::{Gather, Lists, without};
 use self::left::Left;
 use self::local::Local;
 use self::operational::Operational;
@@ -327,6 +327,41 @@ impl Totem {
                 None
             }
         }
+    }
+
+    /// A datagram for this node was refused by its host: no process listens there any more. Anybody on the way can say so, so
+    /// it is only a hint, and checked: what is sent to the node now has to be refused as well. Then a ring is formed without
+    /// it, by JOINs that call it failed, as those do that follow a timeout. If it lives, it will ask to join.
+    ///
+    /// Not heeded with [`failure_evidence`](crate::config::TotemConfig::failure_evidence) off.
+    pub fn handle_refused(&mut self, now: Time, node: NodeId) {
+        self.notice_stall(now);
+        let local = &mut self.local;
+        let is_one_of_us = match &self.state {
+            State::Gather(gather) => gather.lists.candidates().contains(&node),
+            State::Commit(commit) => commit.members.contains(&node),
+            State::Recovery(recovery) => recovery.ring.members.contains(&node),
+            State::Operational(_) => local.ring.members.contains(&node),
+            State::Left(_) => false,
+        };
+        if !is_one_of_us || node == local.me || !local.config.failure_evidence {
+            return;
+        }
+        local.out.stats.hints += 1;
+        let probed = local.suspects.insert(node, now);
+        if probed.is_none_or(|at| now > at + local.config.token_retransmit) {
+            return local.probe(node);
+        }
+        local.suspects.remove(&node);
+        local.out.stats.accusations += 1;
+        let transition = match &mut self.state {
+            State::Gather(gather) => gather.accuse_refused(node),
+            State::Commit(commit) => without(node, &commit.members, &mut commit.causes),
+            State::Recovery(recovery) => without(node, &recovery.ring.members, &mut recovery.causes),
+            State::Operational(_) => without(node, &local.ring.members, &mut Vec::new()),
+            State::Left(_) => return,
+        };
+        self.apply(Some(transition), now);
     }
 
     /// The time that [`Totem::poll_timeout`] gave has come. Harmless at any other time.

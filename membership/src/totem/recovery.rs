@@ -19,7 +19,7 @@ use crate::{Cause, Guarantee, NodeId, RingId, Seq, Time};
 /// The state of a node whose new ring turns but does not stand yet.
 #[derive(Clone)]
 pub(super) struct Recovery {
-    causes: Vec<Cause>,
+    pub(super) causes: Vec<Cause>,
     /// The new ring.
     pub(super) ring: Ring,
     pub(super) rotation: Rotation,
@@ -265,6 +265,9 @@ impl Recovery {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
+        if let Some(successor) = self.rotation.to_be_probed(now, &local.config) {
+            local.probe(successor);
+        }
         match self.rotation.handle_timeout(now, &local.config, &mut local.out) {
             Due::Lost => {
                 let mut causes = std::mem::take(&mut self.causes);

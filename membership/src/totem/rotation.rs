@@ -43,6 +43,8 @@ pub(super) struct Rotation {
     retransmit_at: Time,
     pub(super) loss_at: Time,
     merge_at: Option<Time>,
+    /// When the next member is probed, if it has got no token until then.
+    probe_at: Option<Time>,
     pub(super) hold_at: Option<Time>,
     /// When the token that is under way was taken up to be passed on, which is before it was first sent.
     sent_at: Option<Time>,
@@ -91,6 +93,7 @@ impl Rotation {
             retransmit_at: now,
             loss_at: now,
             merge_at: None,
+            probe_at: None,
             hold_at: None,
             sent_at: None,
             whole_since: None,
@@ -108,6 +111,12 @@ impl Rotation {
         self.last_sent = token;
         self.retransmit_at = now + config.token_retransmit;
         self.loss_at = now + config.token;
+        self.probe_later(now, config);
+    }
+
+    fn probe_later(&mut self, now: Time, config: &TotemConfig) {
+        let probes = config.failure_evidence && !config.probe.is_zero() && self.successor != self.me;
+        self.probe_at = probes.then(|| now + config.probe);
     }
 
     /// The ring's first token, sent by its representative. Its aru is one before everything, so that nobody lowers
@@ -368,6 +377,13 @@ impl Rotation {
         Due::Nothing
     }
 
+    /// The next member, if it is time to see whether it is there.
+    pub(super) fn to_be_probed(&mut self, now: Time, config: &TotemConfig) -> Option<NodeId> {
+        self.probe_at.filter(|at| now >= *at)?;
+        self.probe_later(now, config);
+        Some(self.successor)
+    }
+
     /// A time after which every member has had this ring's token: that of just before the first transmission of the
     /// last token whose whole way round this node has seen. Sending a token again proves nothing, nor does its receipt.
     pub(super) fn whole_since(&self) -> Option<Time> {
@@ -375,7 +391,7 @@ impl Rotation {
     }
 
     pub(super) fn poll_timeout(&self) -> Time {
-        let optional = [self.hold_at, self.merge_at].into_iter().flatten().min();
+        let optional = [self.hold_at, self.merge_at, self.probe_at].into_iter().flatten().min();
         let fixed = self.loss_at.min(self.retransmit_at);
         optional.map_or(fixed, |at| at.min(fixed))
     }
@@ -384,11 +400,11 @@ impl Rotation {
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
         let Self { me: _, representative, predecessor, successor, token_seq, last_seq, last_aru, .. } = self;
         let Self { aru_before, unchanged, stuck, still, flow, last_sent, held, .. } = self;
-        let Self { retransmit_at, loss_at, merge_at, hold_at, .. } = self;
+        let Self { retransmit_at, loss_at, merge_at, probe_at, hold_at, .. } = self;
         (representative, predecessor, successor, token_seq, last_seq, last_aru).hash(state);
         (aru_before, unchanged, stuck, still.min(&Self::WEDGED), flow, last_sent, held).hash(state);
         (*retransmit_at - now, *loss_at - now).hash(state);
-        (merge_at.map(|at| at - now), hold_at.map(|at| at - now)).hash(state);
+        [merge_at, probe_at, hold_at].map(|at| at.map(|at| at - now)).hash(state);
     }
 }
 

@@ -14,7 +14,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use crate::{Origin, Transmit};
+use crate::{NodeId, Origin, Transmit};
 
 /// Batches of datagrams, in and out.
 pub trait Transport: Send + 'static {
@@ -26,6 +26,14 @@ pub trait Transport: Send + 'static {
     /// arrived, multicasts come before unicasts: a token must not overtake the frames sent before it. Own multicasts
     /// never come back; what a node sends to itself by unicast does.
     ///
+    /// Ready without any if a member's host has refused what was sent to it ([`Transport::refused`]).
+    ///
     /// Cancel safe: a dropped future has taken nothing.
     fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// A member whose host has said, since it was last asked for, that nobody listens there any more. A transport that is
+    /// not told such things has none.
+    fn refused(&mut self) -> Option<NodeId> {
+        None
+    }
 }

@@ -6,10 +6,11 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use bytes::{Bytes, BytesMut};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use rustix::io::Errno;
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -99,6 +100,14 @@ fn spare(lent: &mut VecDeque<Bytes>) -> BytesMut {
     }
 }
 
+/// What became of a datagram.
+pub(super) enum News {
+    /// The host at this address has no socket there.
+    Refused(Ipv4Addr),
+    /// No route, too long, and the like.
+    Other,
+}
+
 /// Sends datagrams, many at a time.
 #[derive(Debug)]
 pub(super) struct Sender {
@@ -114,6 +123,7 @@ impl Sender {
         // The crate forbids fragments, for a protocol that looks for the largest datagram by itself. Ours are as long as
         // `netmtu` says, whatever the path.
         set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::WANT)?;
+        state.enable_transport_errors(socket.into())?;
         Ok(Self { state, train: Vec::new(), apart: false })
     }
 
@@ -134,6 +144,18 @@ impl Sender {
             }
         }
         count
+    }
+
+    /// What the network has said of an earlier datagram, if it has: for a port that no socket is bound to, the address. The
+    /// kernel may say it in place of sending another one.
+    pub(super) fn news(&self, socket: &UdpSocket) -> io::Result<Option<News>> {
+        let error = self.state.recv_transport_error(socket.into())?;
+        Ok(error.map(|error| match error.addr {
+            Some(SocketAddr::V4(from)) if error.raw_errno == Errno::CONNREFUSED.raw_os_error() => {
+                News::Refused(*from.ip())
+            }
+            _ => News::Other,
+        }))
     }
 
     /// No more trains: one was refused.

@@ -1,7 +1,7 @@
 //! Who is where: node ids and the addresses they receive tokens at.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::BindError;
 use crate::wire::Join;
@@ -61,6 +61,12 @@ impl Peers {
     /// Where to send what is for this node.
     pub(super) fn home(&self, id: NodeId) -> Option<SocketAddrV4> {
         self.homes.get(&id).copied()
+    }
+
+    /// The only node at this address, if there is one.
+    pub(super) fn at(&self, address: Ipv4Addr) -> Option<NodeId> {
+        let mut there = self.homes.iter().filter(|(_, home)| *home.ip() == address);
+        there.next().filter(|_| there.next().is_none()).map(|(id, _)| *id)
     }
 
     /// Whether this node sent it.

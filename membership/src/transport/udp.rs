@@ -25,7 +25,7 @@ use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
 use super::Transport;
-use super::offload::{Receiver, Sender};
+use super::offload::{News, Receiver, Sender};
 use super::peers::Peers;
 use crate::config::TransportKind;
 use crate::wire::claimed_sender;
@@ -64,6 +64,8 @@ pub struct Udp {
     held: VecDeque<(SocketAddrV4, Bytes)>,
     /// Multicasts read while they waited.
     passed: usize,
+    /// Those whose hosts have refused what was sent to them.
+    refused: VecDeque<NodeId>,
     buffer: Box<[u8]>,
     lost: Arc<Lost>,
     logged_at: Option<Instant>,
@@ -166,6 +168,7 @@ impl Udp {
             peers,
             held: VecDeque::new(),
             passed: 0,
+            refused: VecDeque::new(),
             buffer: vec![0; LONGEST].into_boxed_slice(),
             lost: Arc::default(),
             logged_at: None,
@@ -220,15 +223,46 @@ impl Udp {
             },
         };
         let count = self.sender.train(to_the_same(batch));
-        let send = self.sender.send(&self.outgoing, address, to_the_same(batch).take(count));
-        match tokio::time::timeout_at(deadline, send).await {
-            Ok(Ok(())) => {}
+        let mut sent = self.send_train(deadline, address, batch, count).await;
+        if sent.is_err() && self.hear_news() {
+            // What became of an earlier one may have been said in place of sending this one.
+            sent = self.send_train(deadline, address, batch, count).await;
+        }
+        match sent {
+            Ok(()) => {}
             // Nothing of it has left: each is to go by itself.
-            Ok(Err(_)) if count > 1 => return self.sender.take_apart(),
-            Ok(Err(error)) => self.lose(count, address, &error),
-            Err(elapsed) => self.lose(count, address, &elapsed.into()),
+            Err(error) if count > 1 && error.kind() != io::ErrorKind::TimedOut => {
+                return self.sender.take_apart();
+            }
+            Err(error) => self.lose(count, address, &error),
         }
         batch.drain(..count);
+    }
+
+    async fn send_train(
+        &mut self,
+        deadline: Instant,
+        to: SocketAddrV4,
+        batch: &VecDeque<Transmit>,
+        count: usize,
+    ) -> io::Result<()> {
+        let send = self.sender.send(&self.outgoing, to, to_the_same(batch).take(count));
+        tokio::time::timeout_at(deadline, send).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
+    }
+
+    /// Takes note of what hosts have said of earlier datagrams; whether there was anything.
+    fn hear_news(&mut self) -> bool {
+        let mut any = false;
+        while let Ok(Some(news)) = self.sender.news(&self.outgoing) {
+            any = true;
+            // Few are sent to at a time, and the same one is told again.
+            if let News::Refused(address) = news
+                && let Some(node) = self.peers.at(address).filter(|_| self.refused.len() < BATCH)
+            {
+                self.refused.push_back(node);
+            }
+        }
+        any
     }
 
     fn lose(&mut self, count: usize, address: SocketAddrV4, why: &io::Error) {
@@ -259,7 +293,7 @@ impl Transport for Udp {
         let before = batch.len();
         loop {
             self.take(batch)?;
-            if batch.len() > before {
+            if batch.len() > before || !self.refused.is_empty() {
                 return Ok(());
             }
             if !self.held.is_empty() {
@@ -269,10 +303,19 @@ impl Transport for Udp {
             // Readiness is cleared before the sockets are read again, never after, so no arrival is missed.
             tokio::select! {
                 biased;
-                ready = self.multicasts.readable() => ready.map(|()| clear_ready(&self.multicasts))?,
-                ready = self.unicasts.readable() => ready.map(|()| clear_ready(&self.unicasts))?,
+                ready = self.outgoing.ready(Interest::ERROR) => {
+                    ready?;
+                    clear(&self.outgoing, Interest::ERROR);
+                    self.hear_news();
+                }
+                ready = self.multicasts.readable() => ready.map(|()| clear(&self.multicasts, Interest::READABLE))?,
+                ready = self.unicasts.readable() => ready.map(|()| clear(&self.unicasts, Interest::READABLE))?,
             }
         }
+    }
+
+    fn refused(&mut self) -> Option<NodeId> {
+        self.refused.pop_front()
     }
 }
 
@@ -282,10 +325,10 @@ fn to_the_same(batch: &VecDeque<Transmit>) -> impl Iterator<Item = &[u8]> {
     batch.iter().take_while(move |other| Some(other.to) == first).map(|other| &other.datagram[..])
 }
 
-/// Makes tokio wait for the next arrival, whatever it has seen so far.
-fn clear_ready(socket: &UdpSocket) {
+/// Makes tokio wait for the next arrival, or error, whatever it has seen so far.
+fn clear(socket: &UdpSocket, interest: Interest) {
     let nothing = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
-    let _ = socket.try_io(Interest::READABLE, nothing);
+    let _ = socket.try_io(interest, nothing);
 }
 
 /// Reads a datagram if there is one. It is copied out of the buffer, so that it keeps no more memory than it has bytes

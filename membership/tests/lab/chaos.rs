@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use quorate_membership::wire::{self, Message};
 use quorate_membership::{Guarantee, Seq};
-use rand::Rng;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::{Fate, Lab, ms, node};
 
 /// One run. Panics with the name of what did not hold.
 pub fn chaos(seed: u64) {
     let mut lab = Lab::new(seed);
+    let mut liar = lab.heeds_evidence(seed);
     let n = lab.rng.random_range(2..=5u32);
     lab.config.window_size = lab.rng.random_range(4..60);
     lab.config.max_messages = lab.rng.random_range(1..=17);
@@ -31,6 +33,7 @@ pub fn chaos(seed: u64) {
         }
     }
     for _ in 0..lab.rng.random_range(5..25) {
+        lab.lies(liar.as_mut(), n);
         something_happens(&mut lab, n);
         let pause = lab.rng.random_range(0..450);
         lab.run(ms(pause));
@@ -57,6 +60,7 @@ pub fn chaos(seed: u64) {
 /// Wilder than `chaos`: faults every few milliseconds, of one kind of datagram, nodes that stand still or leave.
 pub fn tempest(seed: u64) {
     let mut lab = Lab::new(seed);
+    let mut liar = lab.heeds_evidence(seed);
     let n = lab.rng.random_range(2..=7u32);
     lab.config.window_size = lab.rng.random_range(4..80);
     lab.config.max_messages = lab.rng.random_range(1..=40);
@@ -71,6 +75,7 @@ pub fn tempest(seed: u64) {
     let mut up: BTreeSet<u32> = (1..=n).collect();
     let longest = if lab.rng.random_bool(0.5) { 30 } else { 400 };
     for _ in 0..lab.rng.random_range(10..60) {
+        lab.lies(liar.as_mut(), n);
         let id = lab.rng.random_range(1..=n);
         match lab.rng.random_range(0..13) {
             0 => {
@@ -248,6 +253,29 @@ fn stumble(lab: &mut Lab, n: u32) {
 }
 
 impl Lab {
+    /// In half of the runs, nodes believe hosts that refuse; and then somebody makes such refusals up. What that draws, it
+    /// draws for itself: the other half is what it was before there was such a thing.
+    fn heeds_evidence(&mut self, seed: u64) -> Option<ChaCha8Rng> {
+        (seed % 2 == 1).then(|| {
+            self.config.failure_evidence = true;
+            self.config.probe = ms(20);
+            ChaCha8Rng::seed_from_u64(seed ^ 0x11a5)
+        })
+    }
+
+    fn lies(&mut self, liar: Option<&mut ChaCha8Rng>, n: u32) {
+        let Some(rng) = liar else { return };
+        if rng.random_bool(0.8) {
+            return;
+        }
+        let [to, of] = [0; 2].map(|_| rng.random_range(1..=n));
+        for _ in 0..rng.random_range(1..=3) {
+            if self.is_up(to) {
+                self.refuse(node(to), node(of));
+            }
+        }
+    }
+
     /// All faults are over and these nodes run: they find one ring in time (L1), deliver what they accepted (L4), and
     /// are quiet then (L2, T8).
     pub fn settles(&mut self, all: &[u32]) {

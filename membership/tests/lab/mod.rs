@@ -89,7 +89,7 @@ pub struct Lab {
 impl Lab {
     /// A network without nodes. The timers are short ones: token 300 ms.
     pub fn new(seed: u64) -> Self {
-        let mut config = TotemConfig::for_token(ms(300));
+        let mut config = TotemConfig::for_token(ms(300)).by_timeouts_alone();
         config.join = ms(30);
         config.merge = ms(40);
         Self {
@@ -108,6 +108,18 @@ impl Lab {
             seen: Seen::default(),
             sample: Vec::new(),
         }
+    }
+
+    /// The same, with nodes that believe hosts which refuse, and probe each other.
+    pub fn with_evidence(n: u32) -> Self {
+        let mut lab = Self::new(u64::from(n));
+        lab.config.failure_evidence = true;
+        lab.config.probe = ms(20);
+        for id in 1..=n {
+            lab.start(id);
+        }
+        lab.until_ring(&(1..=n).collect::<Vec<_>>());
+        lab
     }
 
     /// A ring of nodes 1 to `n` that stands.
@@ -281,6 +293,15 @@ impl Lab {
         self.drain(node(to));
     }
 
+    /// A node is told that the process of another one is gone.
+    pub fn refuse(&mut self, to: NodeId, node: NodeId) {
+        let now = self.now;
+        if let Some(totem) = &mut self.hosts.get_mut(&to).unwrap().totem {
+            totem.handle_refused(now, node);
+            self.drain(to);
+        }
+    }
+
     fn drain(&mut self, id: NodeId) {
         let host = self.hosts.get_mut(&id).unwrap();
         let Some(totem) = &mut host.totem else { return };
@@ -325,6 +346,11 @@ impl Lab {
             for to in to {
                 if self.cuts.contains(&(id, to)) {
                     continue;
+                }
+                let down = self.hosts.get(&to).is_some_and(|host| host.totem.is_none());
+                if down && transmit.to == Destination::Member(to) && !self.cuts.contains(&(to, id)) {
+                    self.sent += 1;
+                    self.flying.insert((self.now + 2 * self.latency, self.sent), (to, id, Self::REFUSAL));
                 }
                 let mut arrivals = vec![self.now + self.latency];
                 if to != id {
@@ -384,7 +410,13 @@ impl Lab {
         true
     }
 
+    /// What a host says of a port that nobody listens at: no datagram of a core is empty.
+    const REFUSAL: Bytes = Bytes::new();
+
     fn receive(&mut self, to: NodeId, from: NodeId, datagram: &Bytes) {
+        if *datagram == Self::REFUSAL {
+            return self.refuse(to, from);
+        }
         self.watch_input(to, datagram);
         if let Some(totem) = &mut self.hosts.get_mut(&to).unwrap().totem {
             totem.handle_datagram(self.now, Origin { peer: Some(from) }, datagram);
