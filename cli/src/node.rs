@@ -369,7 +369,7 @@ fn default_state_dir() -> Result<PathBuf, Failure> {
         })
 }
 
-fn log_to_stderr() -> Result<(), Failure> {
+pub(crate) fn log_to_stderr() -> Result<(), Failure> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) => EnvFilter::try_new(filter)
             .map_err(|error| Failure::new(format!("RUST_LOG is not understood: {error}: try `debug`")))?,

@@ -35,7 +35,7 @@ fn messages_come_back_one_by_one() {
 #[test]
 fn the_others_go_on_when_one_is_lost() {
     for how in ["kill", "leave"] {
-        let measured = measure("failover", &["--tries", "1", "--how", how]);
+        let measured = measure("failover", &["--tries", "1", "--pause", "0.1", "--how", how]);
         assert!(measured["p50_ms"].as_f64().unwrap() > 0.0, "{measured}");
     }
 }

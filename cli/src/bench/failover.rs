@@ -22,6 +22,10 @@ pub(crate) struct FailoverArgs {
     /// What happens to the member
     #[arg(long, value_enum, default_value_t)]
     how: How,
+    /// How long a whole ring stands before the next loss, in seconds. A host says only about once a second that nobody listens
+    /// (sysctl net.ipv4.icmp_ratelimit), after a few at once: lost more often, members are missed by timeouts
+    #[arg(long, default_value_t = 2.0)]
+    pause: f64,
     /// How many messages all members together send a second meanwhile, of 1350 bytes
     #[arg(long, default_value_t = 0.0)]
     load: f64,
@@ -67,6 +71,7 @@ pub(super) fn run(args: &FailoverArgs) -> Result<ExitCode, Failure> {
     }
     let mut took = Vec::new();
     for attempt in 0..args.tries {
+        std::thread::sleep(Duration::from_secs_f64(args.pause));
         if args.load > 0.0 {
             for node in crew.nodes() {
                 crew.order(node, &Order::Pace { size: 1350, rate: args.load / f64::from(n) })?;

@@ -15,8 +15,8 @@ use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::Failure;
 use crate::config::Source;
+use crate::{Failure, node};
 
 /// The smallest message: what it says of itself.
 pub(crate) const MIN_SIZE: usize = 24;
@@ -100,6 +100,7 @@ async fn sleep_until(at: u64) {
 }
 
 pub(crate) fn run(args: MemberArgs) -> Result<ExitCode, Failure> {
+    node::log_to_stderr()?;
     let loaded = args.source.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -180,7 +180,7 @@ impl Operational {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
-        if let Some(successor) = self.rotation.to_be_probed(now, &local.config) {
+        if let Some(successor) = self.rotation.due_for_a_probe(now, &local.config) {
             local.probe(successor);
         }
         match self.rotation.handle_timeout(now, &local.config, &mut local.out) {

@@ -378,7 +378,7 @@ impl Rotation {
     }
 
     /// The next member, if it is time to see whether it is there.
-    pub(super) fn to_be_probed(&mut self, now: Time, config: &TotemConfig) -> Option<NodeId> {
+    pub(super) fn due_for_a_probe(&mut self, now: Time, config: &TotemConfig) -> Option<NodeId> {
         self.probe_at.filter(|at| now >= *at)?;
         self.probe_later(now, config);
         Some(self.successor)
