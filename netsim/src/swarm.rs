@@ -47,6 +47,7 @@ impl Scenario {
             scenario.electorate = electorate(seed, nodes, token);
         }
         tenures(seed, &mut scenario);
+        preferences(seed, &mut scenario);
         scenario
     }
 
@@ -58,7 +59,8 @@ impl Scenario {
         let nodes = *[2, 3, 3, 3, 4, 5, 5].choose(&mut rng).unwrap_or(&3);
         let token = Duration::from_millis(rng.random_range(150..=250));
         let calm_at = Duration::from_millis(rng.random_range(1500..3000));
-        let scenario = Self::new(nodes, calm_at).token(token).seed(seed).calm(calm_at);
+        let mut scenario = Self::new(nodes, calm_at).token(token).seed(seed).calm(calm_at);
+        preferences(seed, &mut scenario);
         let load = Load {
             every: Duration::from_millis(rng.random_range(8..40)),
             until: calm_at,
@@ -151,6 +153,25 @@ fn tenures(seed: u64, scenario: &mut Scenario) {
     }
 }
 
+/// How soon an application counts as hung, and whom the operator wants as DC. Drawn apart too.
+fn preferences(seed: u64, scenario: &mut Scenario) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((1 << 63) + 4);
+    // An application that acts shows itself four times in a token timeout, or more often.
+    if rng.random_ratio(1, 2) {
+        scenario.world.heartbeat = scenario.totem.token * rng.random_range(50..300) / 100;
+    }
+    if rng.random_ratio(1, 3) {
+        scenario.world.preempt = rng.random_ratio(2, 3);
+        for node in 1..=scenario.nodes {
+            let priority = *[0, 1, 1, 1, 2, 3].choose(&mut rng).unwrap_or(&1);
+            if priority != 1 {
+                scenario.world.priorities.0.insert(node, priority);
+            }
+        }
+    }
+}
+
 struct Draw {
     rng: ChaCha8Rng,
     nodes: u32,
@@ -180,6 +201,8 @@ const CLASSES: &[Class] = &[
     Draw::crashes_at_points,
     Draw::nested_changes,
     Draw::leaves,
+    Draw::hangs,
+    Draw::releases,
     Draw::slow_nodes,
     Draw::slow_disks,
     Draw::pauses,
@@ -208,6 +231,8 @@ const CLASSES_OF_NODES: &[Class] = &[
     Draw::flapping,
     Draw::swizzle,
     Draw::crashes,
+    Draw::hangs,
+    Draw::releases,
 ];
 
 impl Draw {
@@ -593,6 +618,24 @@ impl Draw {
             let at = at + self.tokens(0.1, 6.0);
             if !self.one_in(4) {
                 self.at(at, Fault::Restart(node));
+            }
+        }
+    }
+
+    fn hangs(&mut self) {
+        for _ in 0..self.times(4) {
+            let (node, at, lasts) = (self.node(), self.when(), self.tokens(0.2, 10.0));
+            self.at(at, Fault::Hang { node, lasts });
+        }
+    }
+
+    /// Who is DC is not known here: all are asked, one after the other.
+    fn releases(&mut self) {
+        for _ in 0..self.times(3) {
+            let mut at = self.when();
+            for node in 1..=self.nodes {
+                self.at(at, Fault::Release(node));
+                at += self.tokens(0.0001, 0.1);
             }
         }
     }
