@@ -15,8 +15,8 @@ pub(super) struct Alive {
     heartbeat: Duration,
     /// From when, until when the application of a node hangs.
     hangs: BTreeMap<NodeId, (Duration, Duration)>,
-    /// Since when a life may act.
-    on: BTreeMap<Life, Duration>,
+    /// Who of a node may act, and since when.
+    on: BTreeMap<NodeId, (Life, Duration)>,
     /// Who cannot be relied on to look.
     excused: BTreeSet<NodeId>,
 }
@@ -24,11 +24,6 @@ pub(super) struct Alive {
 impl Alive {
     pub(super) fn new(heartbeat: Duration) -> Self {
         Self { heartbeat, hangs: BTreeMap::new(), on: BTreeMap::new(), excused: BTreeSet::new() }
-    }
-
-    /// A clock may be a twentieth too slow.
-    fn bound(&self) -> Duration {
-        self.heartbeat * 11 / 10 + Duration::from_millis(1)
     }
 
     fn fault(&mut self, at: Duration, fault: &Fault) {
@@ -39,7 +34,7 @@ impl Alive {
                 *until = (*until).max(at + lasts);
             }
             // Perhaps the calm, in which who hangs goes on.
-            Fault::Heal => self.hangs.values_mut().for_each(|(_, until)| *until = (*until).min(at)),
+            Fault::Heal => self.hangs.clear(),
             Fault::Drift { ppm, .. } if ppm.unsigned_abs() <= 50_000 => {}
             Fault::Pause { node, .. }
             | Fault::Freeze { node, .. }
@@ -47,7 +42,23 @@ impl Alive {
             | Fault::Drift { node, .. } => self.excused.extend(NodeId::new(node)),
             _ => {}
         }
-        self.hangs.retain(|_, (_, until)| *until + self.heartbeat * 2 > at);
+    }
+
+    /// Whoever may act at this time.
+    fn look(&self, now: Duration) -> Result<(), Violation> {
+        // A clock may be a twentieth too slow.
+        let bound = self.heartbeat * 11 / 10 + Duration::from_millis(1);
+        for (node, &(from, until)) in &self.hangs {
+            let Some((life, on)) = self.on.get(node).filter(|_| !self.excused.contains(node)) else {
+                continue;
+            };
+            let (first, last) = (from.max(*on), until.min(now));
+            if last.saturating_sub(first) > bound {
+                let what = format!("{life} may act from {first:?} to {last:?} though its application hangs");
+                return violated("D8", now, what);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -56,26 +67,18 @@ impl Online for Alive {
         if self.heartbeat.is_zero() {
             return Ok(());
         }
-        let Some(life) = record.life else {
-            if let What::Network(fault) = &record.what {
-                self.fault(record.at, fault);
+        match (record.life, &record.what) {
+            (Some(_), What::Inside(Inside::LeaseOff { since, .. })) => self.look(*since)?,
+            _ => self.look(record.at)?,
+        }
+        self.hangs.retain(|_, (_, until)| *until > record.at);
+        match (record.life, &record.what) {
+            (None, What::Network(fault)) => self.fault(record.at, fault),
+            (Some(life), What::Started) => drop(self.hangs.remove(&life.node)),
+            (Some(life), What::Inside(Inside::LeaseOn(_))) => {
+                self.on.insert(life.node, (life, record.at));
             }
-            return Ok(());
-        };
-        match record.what {
-            What::Started => drop(self.hangs.remove(&life.node)),
-            What::Inside(Inside::LeaseOn(_)) => drop(self.on.insert(life, record.at)),
-            What::Inside(Inside::LeaseOff { since, .. }) => {
-                let on = self.on.remove(&life);
-                let hangs = self.hangs.get(&life.node).filter(|_| !self.excused.contains(&life.node));
-                let Some((on, (from, until))) = on.zip(hangs.copied()) else { return Ok(()) };
-                let (first, last) = (on.max(from), since.min(until));
-                if last.saturating_sub(first) > self.bound() {
-                    let what =
-                        format!("{life} may act from {first:?} until {last:?} though its application hangs");
-                    return violated("D8", record.at, what);
-                }
-            }
+            (Some(life), What::Inside(Inside::LeaseOff { .. })) => drop(self.on.remove(&life.node)),
             _ => {}
         }
         Ok(())
@@ -112,6 +115,17 @@ mod tests {
         holds_for(10, None).is_right(Alive::new(HEARTBEAT));
         holds_for(30, None).is_wrong(Alive::new(HEARTBEAT), "though its application hangs");
         holds_for(30, None).is_right(Alive::new(Duration::ZERO));
+    }
+
+    #[test]
+    fn who_has_hung_before_may_hang_again() {
+        let mut story = Story::ring(3);
+        story.record(1, What::Inside(Inside::LeaseOn(term())));
+        for _ in 0..5 {
+            story.fault(Fault::Hang { node: 1, lasts: HEARTBEAT / 2 });
+            (0..10).for_each(|_| story.fault(Fault::Replay(1)));
+        }
+        story.is_right(Alive::new(HEARTBEAT));
     }
 
     #[test]
