@@ -48,6 +48,8 @@ pub struct Election {
     lost: bool,
     /// Its application does not answer.
     hung: bool,
+    /// It is about to leave for good.
+    retired: bool,
     /// See [`Candidacy::tenure`].
     tenure: Option<Tenure>,
     /// See [`Candidacy::known`].
@@ -178,6 +180,7 @@ impl Election {
             token_at: None,
             lost: false,
             hung: false,
+            retired: false,
             tenure: None,
             known: None,
             since: None,
@@ -293,6 +296,14 @@ impl Election {
         Ok(Outcome { send, ..self.review() })
     }
 
+    /// This node is about to leave, whoever takes over: it acts no more, and is no candidate in the rings that it may still see.
+    pub fn retire(&mut self, now: Time) -> Outcome {
+        self.now = now;
+        self.retired = true;
+        self.tenure = None;
+        self.review()
+    }
+
     /// The application that acts as DC does not answer, or answers again; said when that changes. While it does not, this node
     /// does not act, and is elected only where nobody else may be; as soon as another member can be DC, it is declared so.
     pub fn set_hung(&mut self, now: Time, hung: bool) -> Outcome {
@@ -345,7 +356,7 @@ impl Election {
     fn review(&mut self) -> Outcome {
         let lease = match self.office {
             None => Lease::None,
-            Some(office) if office.holds(self.now) && !self.hung => Lease::Held,
+            Some(office) if office.holds(self.now) && !self.hung && !self.retired => Lease::Held,
             Some(_) => Lease::Waiting,
         };
         if lease == self.status.lease {
@@ -381,7 +392,7 @@ impl Election {
         let up = self.now - Time::default();
         let candidacy = Candidacy {
             tenure: self.tenure.map(|tenure| tenure.term),
-            priority: self.config.priority,
+            priority: if self.retired { 0 } else { self.config.priority },
             features: Reverse(Candidacy::FEATURES),
             since: Reverse(*self.since.get_or_insert(ring.seq)),
             node: Reverse(self.me),

@@ -299,6 +299,8 @@ impl Core for Member {
         if self.leaves_at.is_none() {
             // If there is nothing to hand over, or nobody to take it, the others find that out by themselves.
             let released = self.hand_over().is_ok();
+            let retired = self.election.retire(now);
+            self.follow(retired);
             let farewell = self.election.farewell();
             let says = |info| self.totem.say(Service::Votequorum, &Body::NodeInfo(info).encode());
             self.says_farewell = farewell.is_some_and(says);

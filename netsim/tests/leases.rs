@@ -11,6 +11,7 @@ scenarios! {
     "leases":
     a_dc_hands_over_when_it_is_asked_to
     a_dc_hands_over_when_it_leaves
+    a_dc_that_leaves_while_the_ring_changes_acts_no_more
     a_preferred_node_that_joins_is_handed_the_role
     application_hangs_and_another_waits
     application_that_is_alive_again_may_be_dc_again

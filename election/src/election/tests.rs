@@ -889,6 +889,20 @@ fn who_answers_before_its_ring_is_judged_does_not_count_as_hung_after_it() {
 }
 
 #[test]
+fn a_dc_that_leaves_acts_no_more_though_nobody_can_take_over() {
+    let mut world = leased();
+    [2, 3].into_iter().for_each(|n| world.prefer(n, 0));
+    world.wait(1000);
+    world.ring(&[1, 2, 3]);
+    assert_eq!(world.turn(&[1]), [Held]);
+    let now = world.now;
+    assert_eq!(world.node(1).election.release(now), Err(ReleaseError::NoSuccessor));
+    assert_eq!(world.node(1).election.retire(now).status.unwrap().lease, Waiting);
+    assert_eq!(world.turn(&[1]), [Waiting]);
+    assert_eq!(world.ring(&[1, 2]).vacant, Some(Vacancy::NoCandidate), "nor is it elected again");
+}
+
+#[test]
 fn a_preferred_node_that_joins_is_handed_the_role_where_the_operator_wants_that() {
     for preempt in [false, true] {
         let mut world = leased();

@@ -57,7 +57,7 @@ pub(super) struct Liveness {
     core: BTreeSet<NodeId>,
     /// All nodes, if a majority of them is quorate and nothing else.
     cluster: Option<usize>,
-    /// None of them may be DC.
+    /// None of those who were up may be DC.
     vacant: bool,
     ring: Option<RingId>,
     pub(super) reached: Reached,
@@ -279,7 +279,9 @@ impl Liveness {
         let vacant = match first.vacant {
             Some(Vacancy::RecordsLost(_)) => true,
             Some(Vacancy::NoCandidate) => self.vacant,
-            _ => false,
+            // Without quorum nobody says why.
+            None => self.vacant && !first.quorate,
+            Some(Vacancy::Starting { .. }) => false,
         };
         core.iter().all(|living| {
             living.status.as_ref().is_some_and(|status| {
