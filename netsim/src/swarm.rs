@@ -74,7 +74,7 @@ impl Scenario {
                 class(&mut draw);
             }
         }
-        let mut timeline = draw.timeline;
+        let mut timeline = [draw.timeline, scenario.timeline.clone()].concat();
         timeline.sort_by_key(|(at, _)| *at);
         let length = calm_at + scenario.settles_within() + 2 * token;
         Self { length, timeline, ..scenario.load(load) }
@@ -169,6 +169,16 @@ fn preferences(seed: u64, scenario: &mut Scenario) {
                 scenario.world.priorities.0.insert(node, priority);
             }
         }
+    }
+    // Who is preferred is DC from the start, and has to come late to be handed the role.
+    let preferred = scenario.world.priorities.0.iter().max_by_key(|(_, priority)| **priority);
+    if let Some((&node, 2..)) = preferred.filter(|_| scenario.world.preempt)
+        && let Some(calm_at) = scenario.calm_at
+    {
+        let at = calm_at * rng.random_range(20..60) / 100;
+        scenario.timeline.push((at, Fault::Crash(node)));
+        scenario.timeline.push((at + (calm_at - at) * rng.random_range(20..60) / 100, Fault::Restart(node)));
+        scenario.timeline.sort_by_key(|(at, _)| *at);
     }
 }
 
