@@ -11,7 +11,7 @@ use std::time::Duration;
 use quorate_election::{Dc, Status, spawn};
 use quorate_membership::config::Loaded;
 use quorate_membership::transport::Udp;
-use quorate_membership::{Cause, Config, Event, Events, Group, GroupError, MulticastError, Node};
+use quorate_membership::{Cause, Config, Event, Events, Group, GroupError, MulticastError, Node, NodeId};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -223,14 +223,14 @@ async fn answer(node: Node, config: Config, dc: Dc, Question { wish, reply }: Qu
             let text = status.text(&now(), env!("CARGO_PKG_VERSION"));
             json::status_answer(config.node, &config.name, &text, &status, &stats)
         }
-        Asked::Release => released(&dc).await,
+        Asked::Release => released(&dc, config.node).await,
     };
     // The client may have gone.
     let _ = reply.send(line);
 }
 
 /// Gives up the role of DC, and answers when another member has it.
-async fn released(dc: &Dc) -> Vec<u8> {
+async fn released(dc: &Dc, me: NodeId) -> Vec<u8> {
     let mut status = dc.status();
     let term = status.borrow().term;
     if let Err(error) = dc.release().await {
@@ -238,6 +238,11 @@ async fn released(dc: &Dc) -> Vec<u8> {
     }
     let next = |status: &Status| status.term.is_some() && status.term != term;
     let successor = match tokio::time::timeout(HAND_OVER, status.wait_for(next)).await {
+        Ok(Ok(status)) if status.dc == Some(me) => {
+            return json::error(
+                "the ring changed before the others heard of it, and elected this node again: ask again",
+            );
+        }
         Ok(Ok(status)) => status.dc,
         Ok(Err(_)) => return json::error("the node is stopping"),
         Err(_) => {

@@ -49,6 +49,8 @@ pub struct Candidacy {
     /// Its record was lost, and with it what it may have had a part in: it has no say in a tenure
     /// ([`Stored::lost`](quorate_membership::Stored::lost)).
     pub lost: bool,
+    /// Its application does not answer: it is elected only where nobody else may be.
+    pub hung: bool,
     /// How long it had been up when it said this: it remembers that much.
     pub up: Duration,
     /// How long before that it had last had a token of an earlier ring, in this life or another.
@@ -73,6 +75,7 @@ pub(crate) struct Wire {
     name: String,
     ballot: WireBallot,
     lost: bool,
+    hung: bool,
     /// Lengths of time are in microseconds.
     up: u64,
     idle: u64,
@@ -112,6 +115,7 @@ impl Candidacy {
             name: self.name.clone(),
             ballot: WireBallot::from(&self.ballot),
             lost: self.lost,
+            hung: self.hung,
             up: micros(self.up),
             idle: micros(self.idle),
             wait: micros(self.wait),
@@ -158,6 +162,7 @@ impl Candidacy {
             name: wire.name,
             ballot: Ballot::try_from(wire.ballot)?,
             lost: wire.lost,
+            hung: wire.hung,
             up: Duration::from_micros(wire.up),
             idle: Duration::from_micros(wire.idle),
             wait: Duration::from_micros(wire.wait),
@@ -220,6 +225,7 @@ mod tests {
             name: format!("node{node}"),
             ballot: Ballot::default(),
             lost: false,
+            hung: false,
             up: Duration::ZERO,
             idle: Duration::ZERO,
             wait: Duration::ZERO,
@@ -296,6 +302,7 @@ mod tests {
                 lost: true,
             },
             lost: true,
+            hung: true,
             up: Duration::from_micros(0x504),
             idle: Duration::from_micros(0x403),
             wait: Duration::from_micros(0x302),
@@ -316,6 +323,7 @@ mod tests {
             1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, // list
             1, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, // tie
             1, // its record was lost
+            1, // its application hangs
             4, 5, 0, 0, 0, 0, 0, 0, // up
             3, 4, 0, 0, 0, 0, 0, 0, // idle
             2, 3, 0, 0, 0, 0, 0, 0, // wait

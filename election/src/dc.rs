@@ -80,24 +80,29 @@ impl Dc {
 
     /// The right to act, if this node has it now.
     pub fn try_guard(&self) -> Option<Guard> {
-        let Held { term, until } = (*self.held.borrow())?;
+        // To ask is to be alive, whatever the answer.
         self.beat();
+        let Held { term, until } = (*self.held.borrow())?;
         (self.clock.now() < until).then(|| Guard { dc: self.clone(), term })
     }
 
     /// Gives up the role to another member, which acts at once. Takes a tenth of a second at most to begin.
     ///
+    /// If the ring changes before the others hear of it, who is DC of the next one is elected anew, this node among the
+    /// candidates.
+    ///
     /// # Errors
-    /// If this node is not DC of a quorate ring, or nobody else may be.
+    /// If this node is not DC of a quorate ring, nobody else may be, or the ring is being formed anew. Nothing is given up then.
     pub async fn release(&self) -> Result<(), ReleaseError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Release(reply));
         answer.await.unwrap_or(Err(ReleaseError::NotDc))
     }
 
-    /// From now on, the application has to show that it is alive while this node may act: by a [`Guard::check`] or a
-    /// [`Dc::beat`] at least this often. If it does not, another member becomes DC, as after a crash; `None` (so it is at
-    /// first): nobody looks.
+    /// From now on, the application has to show that it is alive while this node may act: by a [`Guard::check`], by asking for
+    /// a guard or by a [`Dc::beat`], at least this often. If it does not, this node acts no more and another member becomes DC,
+    /// as after a crash; where no other may be, none does until the application, or another one, is alive again. `None` (so
+    /// it is at first): nobody looks.
     pub fn set_heartbeat(&self, every: Option<Duration>) {
         self.beat();
         self.ask(Request::Heartbeat(every));
@@ -224,7 +229,8 @@ impl Desk {
     /// Whether the application hangs, if that has changed; `holds`: the member may act now.
     pub(crate) fn hangs(&mut self, holds: bool, now: Time) -> Option<bool> {
         if let Some(hung_at) = self.hung_at {
-            let lives = self.beaten_at() > hung_at || self.heartbeat.is_none();
+            // A sign of life of that very moment came after it: it would not have been found to hang.
+            let lives = self.beaten_at() >= hung_at || self.heartbeat.is_none();
             return lives.then(|| {
                 self.hung_at = None;
                 false
@@ -237,7 +243,88 @@ impl Desk {
         Some(true)
     }
 
+    pub(crate) fn is_hung(&self) -> bool {
+        self.hung_at.is_some()
+    }
+
     pub(crate) fn poll_timeout(&self, now: Time) -> Option<Time> {
         if self.requests.is_empty() { self.hangs_at() } else { Some(now) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use quorate_membership::NodeId;
+
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time::from_micros(ms * 1000)
+    }
+
+    /// A desk, and an application at it whose clock shows this many microseconds.
+    fn desk() -> (Desk, Dc, Arc<AtomicU64>) {
+        let (desk, clock) = (Desk::default(), Arc::new(AtomicU64::new(0)));
+        let shown = Arc::clone(&clock);
+        let now = move || Time::from_micros(shown.load(Ordering::Relaxed));
+        let dc = Dc::new(watch::Sender::new(Status::default()).subscribe(), &desk, Clock::new(now));
+        (desk, dc, clock)
+    }
+
+    #[test]
+    fn an_application_hangs_that_gives_no_sign_of_life_while_its_node_may_act() {
+        let (mut desk, dc, clock) = desk();
+        desk.heartbeat = Some(Duration::from_millis(100));
+        assert_eq!(desk.hangs(false, at(500)), None, "its node may not act");
+        assert_eq!(desk.hangs(true, at(600)), None);
+        assert_eq!(desk.poll_timeout(at(600)), Some(at(700)));
+        clock.store(650_000, Ordering::Relaxed);
+        dc.beat();
+        assert_eq!(desk.hangs(true, at(700)), None);
+        assert_eq!(desk.hangs(true, at(750)), Some(true));
+        assert_eq!((desk.hangs(false, at(800)), desk.poll_timeout(at(800))), (None, None));
+    }
+
+    #[test]
+    fn to_ask_for_a_guard_is_a_sign_of_life_whatever_the_answer() {
+        let (mut desk, dc, clock) = desk();
+        desk.heartbeat = Some(Duration::from_millis(100));
+        desk.hangs(true, at(600));
+        assert_eq!(desk.hangs(true, at(700)), Some(true));
+        // In the very moment in which it was found to hang.
+        clock.store(700_000, Ordering::Relaxed);
+        assert!(dc.try_guard().is_none());
+        assert_eq!(desk.hangs(false, at(700)), Some(false));
+        assert_eq!(desk.hangs(false, at(900)), None);
+    }
+
+    #[test]
+    fn a_guard_holds_for_its_term_until_its_lease_is_over() {
+        let (desk, dc, clock) = desk();
+        let term = |ring_seq| Term { ring_seq, hand_over: 0, node: NodeId::new(1).unwrap() };
+        desk.tell(Some((term(4), at(10))));
+        let guard = dc.try_guard().unwrap();
+        assert_eq!(guard.check(), Ok(term(4)));
+        clock.store(10_000, Ordering::Relaxed);
+        assert_eq!(guard.check(), Err(Revoked::Lost(term(4))));
+        desk.tell(Some((term(8), at(20))));
+        assert_eq!(guard.check(), Err(Revoked::Lost(term(4))), "another term is another guard's");
+        drop(desk);
+        assert_eq!(guard.check(), Err(Revoked::Left));
+    }
+
+    #[test]
+    fn who_asks_a_node_that_has_left_to_release_is_answered_at_once() {
+        let (desk, dc, _) = desk();
+        let mut asked = pin!(dc.release());
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(asked.as_mut().poll(&mut context), Poll::Pending, "the node has not heard it");
+        drop(desk);
+        assert_eq!(asked.as_mut().poll(&mut context), Poll::Ready(Err(ReleaseError::NotDc)));
+        let again = pin!(dc.release());
+        assert_eq!(again.poll(&mut context), Poll::Ready(Err(ReleaseError::NotDc)));
     }
 }

@@ -48,6 +48,8 @@ pub struct Election {
     lost: bool,
     /// Its application does not answer.
     hung: bool,
+    /// It is about to leave for good.
+    retired: bool,
     /// See [`Candidacy::tenure`].
     tenure: Option<Tenure>,
     /// See [`Candidacy::known`].
@@ -96,8 +98,13 @@ pub enum ReleaseError {
     #[error("this node is not DC of a quorate ring: ask the one that is")]
     NotDc,
     /// Nobody could take it.
-    #[error("no other member may be DC: start one, or give one a dc_priority above 0")]
+    #[error(
+        "no other member may be DC: start one, or give one a dc_priority above 0; who hangs does not count"
+    )]
     NoSuccessor,
+    /// Nobody would hear it.
+    #[error("the ring is being formed anew: ask again when it stands")]
+    RingChanges,
 }
 
 /// When this node was DC last.
@@ -123,7 +130,7 @@ struct Settled {
     ring: RingId,
     members: BTreeSet<NodeId>,
     candidacies: BTreeMap<NodeId, Candidacy>,
-    /// Those whose applications hung in this ring.
+    /// Those whose applications hang.
     hung: BTreeSet<NodeId>,
     /// How long a lease is waited for.
     wait: Duration,
@@ -173,6 +180,7 @@ impl Election {
             token_at: None,
             lost: false,
             hung: false,
+            retired: false,
             tenure: None,
             known: None,
             since: None,
@@ -278,7 +286,8 @@ impl Election {
     /// the other one need not wait. A DC that leaves does the same.
     ///
     /// # Errors
-    /// If there is nothing to give up, or nobody to take it.
+    /// If there is nothing to give up, or nobody to take it. Whether the ring still carries what is to be said, its core knows
+    /// ([`Totem::say`](quorate_membership::Totem::say)).
     pub fn release(&mut self, now: Time) -> Result<Outcome, ReleaseError> {
         self.now = now;
         let office = self.office.ok_or(ReleaseError::NotDc)?;
@@ -287,22 +296,46 @@ impl Election {
         Ok(Outcome { send, ..self.review() })
     }
 
-    /// The application that acts as DC does not answer, or answers again. While it does not, this node does not act, and is
-    /// not elected; if another member can be DC, it is declared so.
+    /// This node is about to leave, whoever takes over: it acts no more, and is no candidate in the rings that it may still see.
+    pub fn retire(&mut self, now: Time) -> Outcome {
+        self.now = now;
+        self.retired = true;
+        self.tenure = None;
+        self.review()
+    }
+
+    /// The application that acts as DC does not answer, or answers again; said when that changes. While it does not, this node
+    /// does not act, and is elected only where nobody else may be; as soon as another member can be DC, it is declared so.
     pub fn set_hung(&mut self, now: Time, hung: bool) -> Outcome {
         self.now = now;
-        self.hung = hung;
-        let office = self.office.filter(|_| hung && self.successor().is_some());
-        let send = office.map(|office| {
-            warn!(term = %office.term, "the application hangs: another member is to be DC");
-            self.resign(office, true)
-        });
+        self.hung = hung && !Mutant::HungKeepsRole.is_active();
+        let answers = !hung && self.settled.is_some();
+        let send = self.yield_hung().or_else(|| answers.then(|| Message::Answers.encode()));
+        Outcome { send, ..self.review() }
+    }
+
+    /// A DC whose application hangs gives way to a member whose application does not.
+    fn yield_hung(&mut self) -> Option<Bytes> {
+        let office = self.office.filter(|_| self.hung)?;
+        self.successor()?;
+        warn!(term = %office.term, "the application hangs: another member is to be DC");
+        Some(self.resign(office, true))
+    }
+
+    /// A member's application answers again. If that of the DC does not, and there was nobody to take its place, now there is.
+    fn hear_answer(&mut self, from: NodeId) -> Outcome {
+        if let Some(settled) = &mut self.settled {
+            settled.hung.remove(&from);
+        }
+        let send = self.yield_hung();
         Outcome { send, ..self.review() }
     }
 
     /// Acts no more, and says so.
     fn resign(&mut self, office: Office, hung: bool) -> Bytes {
-        (self.office, self.tenure) = (None, None);
+        if !Mutant::ReleasedDcGoesOn.is_active() {
+            (self.office, self.tenure) = (None, None);
+        }
         let clear = office.acts_at <= self.now;
         Message::Release(Release { hand_over: office.term.hand_over, clear, hung }).encode()
     }
@@ -323,7 +356,7 @@ impl Election {
     fn review(&mut self) -> Outcome {
         let lease = match self.office {
             None => Lease::None,
-            Some(office) if office.holds(self.now) && !self.hung => Lease::Held,
+            Some(office) if office.holds(self.now) && !self.hung && !self.retired => Lease::Held,
             Some(_) => Lease::Waiting,
         };
         if lease == self.status.lease {
@@ -359,7 +392,7 @@ impl Election {
         let up = self.now - Time::default();
         let candidacy = Candidacy {
             tenure: self.tenure.map(|tenure| tenure.term),
-            priority: if self.hung { 0 } else { self.config.priority },
+            priority: if self.retired { 0 } else { self.config.priority },
             features: Reverse(Candidacy::FEATURES),
             since: Reverse(*self.since.get_or_insert(ring.seq)),
             node: Reverse(self.me),
@@ -367,6 +400,7 @@ impl Election {
             name: self.name.clone(),
             ballot,
             lost: self.lost,
+            hung: self.hung,
             up,
             idle: self.token_at.map_or(up, |at| self.now - at),
             wait: self.rule.outlasted_by(),
@@ -412,7 +446,8 @@ impl Election {
             Ok(Message::Candidacy(wire)) => Candidacy::read(*from, *wire),
             Ok(Message::Elect) if judged => return self.elect(*from),
             Ok(Message::Release(release)) if judged => return self.hand_over(*from, release),
-            Ok(Message::Elect | Message::Release(_)) => return Outcome::default(),
+            Ok(Message::Answers) if judged => return self.hear_answer(*from),
+            Ok(Message::Elect | Message::Release(_) | Message::Answers) => return Outcome::default(),
             Err(error) => Err(error),
         };
         let hearing = self.hearing.as_mut().filter(|hearing| hearing.hears(*ring, *from));
@@ -469,6 +504,7 @@ impl Election {
             clear_at = self.now;
         }
         let remembered = lease::remembered(wait, quorum, &witnesses);
+        let hung = candidacies.iter().filter(|(_, said)| said.hung).map(|(node, _)| *node).collect();
 
         for (id, candidacy) in &candidacies {
             if let Some(node) = self.nodes.get_mut(id).filter(|node| !node.named) {
@@ -480,7 +516,7 @@ impl Election {
             ring,
             members: members.clone(),
             candidacies,
-            hung: BTreeSet::new(),
+            hung,
             wait,
             at: self.now,
             clear_at,
@@ -495,7 +531,11 @@ impl Election {
             self.since = Some(ring.seq);
         }
         self.company = members;
-        let send = self.yield_to_preferred();
+        // Its application has come back to life since it said otherwise.
+        let answers =
+            !self.hung && self.settled.as_ref().is_some_and(|settled| settled.hung.contains(&self.me));
+        let send = self.yield_to_preferred().or_else(|| answers.then(|| Message::Answers.encode()));
+        self.review();
         Outcome { recovered, send, status: Some(self.status.clone()), ..Outcome::default() }
     }
 
@@ -561,7 +601,8 @@ impl Election {
         self.lost &= !recovered;
 
         let candidates = settled.candidacies.values().filter(|candidacy| candidacy.priority > 0);
-        let elected = candidates.max();
+        let elected =
+            candidates.max_by_key(|candidacy| (!settled.hung.contains(&candidacy.node.0), *candidacy));
         let vacant = match elected {
             _ if !quorate => None,
             _ if !has_memory => Some(Vacancy::RecordsLost(forgetful)),
@@ -620,7 +661,8 @@ impl Election {
             settled.term = term.or(settled.term);
         }
         let mine = dc == Some(self.me);
-        self.office = term.filter(|_| mine).map(|term| Office::new(term, acts_at));
+        let left = self.office.filter(|_| !mine && Mutant::ReleasedDcGoesOn.is_active());
+        self.office = term.filter(|_| mine).map(|term| Office::new(term, acts_at)).or(left);
         self.status.lease = if self.office.is_some() { Lease::Waiting } else { Lease::None };
         self.tenure = match term {
             Some(term) if mine => Some(Tenure { term, acts_at }),

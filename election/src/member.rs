@@ -9,7 +9,7 @@ use quorate_membership::driver::{Clock, Core};
 use quorate_membership::wire::body::{Body, NodeInfo, SERVICES};
 use quorate_membership::{
     Config, ConfigError, Event as RingEvent, Group, GroupError, Guarantee, MulticastError, NodeId, Origin,
-    Parting, Service, Stats, Stored, Time, Totem, Transmit,
+    Parting, Phase, Service, Stats, Stored, Time, Totem, Transmit,
 };
 use tokio::sync::watch;
 
@@ -102,13 +102,28 @@ impl Member {
     /// Gives up the role of DC ([`Election::release`]).
     ///
     /// # Errors
-    /// As [`Election::release`].
+    /// As [`Election::release`]; and if the ring is being formed anew, so that nobody would hear it. Nothing is given up then.
     pub fn release(&mut self, now: Time) -> Result<(), ReleaseError> {
         self.begin(now);
-        let outcome = self.election.release(now)?;
-        self.follow(outcome);
+        let released = self.hand_over();
         self.fold();
+        released
+    }
+
+    /// Gives up the role of DC, if the ring carries the word of it.
+    fn hand_over(&mut self) -> Result<(), ReleaseError> {
+        let stands = self.totem.snapshot().phase == Phase::Operational;
+        if !stands && self.election.status().lease != Lease::None {
+            return Err(ReleaseError::RingChanges);
+        }
+        let outcome = self.election.release(self.now)?;
+        self.follow(outcome);
         Ok(())
+    }
+
+    /// Whether the application that acts as DC was found to hang ([`Dc::set_heartbeat`]).
+    pub fn is_hung(&self) -> bool {
+        self.desk.is_hung()
     }
 
     /// What an application needs to act as DC; `clock` is the one whose times this member is given.
@@ -188,9 +203,8 @@ impl Member {
             match request {
                 Request::Heartbeat(every) => self.desk.heartbeat = every,
                 Request::Release(reply) => {
-                    let released = self.election.release(self.now).map(|outcome| self.follow(outcome));
                     // Whoever asked may have gone.
-                    let _ = reply.send(released);
+                    let _ = reply.send(self.hand_over());
                 }
             }
         }
@@ -289,7 +303,9 @@ impl Core for Member {
         self.begin(now);
         if self.leaves_at.is_none() {
             // If there is nothing to hand over, or nobody to take it, the others find that out by themselves.
-            let released = self.election.release(now).map(|outcome| self.follow(outcome)).is_ok();
+            let released = self.hand_over().is_ok();
+            let retired = self.election.retire(now);
+            self.follow(retired);
             let farewell = self.election.farewell();
             let says = |info| self.totem.say(Service::Votequorum, &Body::NodeInfo(info).encode());
             self.says_farewell = farewell.is_some_and(says);

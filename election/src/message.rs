@@ -16,6 +16,8 @@ pub(crate) enum Message {
     Elect,
     /// The DC gives up its role.
     Release(Release),
+    /// The sender's application, which hung, answers again.
+    Answers,
 }
 
 /// The end of a tenure within its ring. Its sender has multicast this after its last act.
@@ -50,6 +52,7 @@ mod tests {
         let bytes = [2, 0, 0, 0, 3, 0, 0, 0, 1, 0];
         assert_eq!(Message::Release(release).encode(), bytes.as_slice());
         assert!(matches!(Message::decode(&bytes), Ok(Message::Release(read)) if read == release));
-        assert!(Message::decode(&[3, 0, 0, 0]).is_err(), "a later version's");
+        assert_eq!(Message::Answers.encode(), [3, 0, 0, 0].as_slice());
+        assert!(Message::decode(&[4, 0, 0, 0]).is_err(), "a later version's");
     }
 }

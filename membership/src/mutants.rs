@@ -264,6 +264,10 @@ mutants! {
     TermNotPersisted = "-",
     /// A DC goes on in a ring without quorum.
     DcKeptWithoutQuorum = "-",
+    /// A DC that has given up its role acts until its lease is over.
+    ReleasedDcGoesOn = "-",
+    /// A DC whose application hangs keeps the role.
+    HungKeepsRole = "-",
 }
 
 impl fmt::Display for Mutant {

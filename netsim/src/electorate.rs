@@ -1,10 +1,10 @@
-//! Who of a cluster has how many votes, and by which rules they count.
+//! Who of a cluster has how many votes, by which rules they count, and whom its operator wants as DC.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use quorate_membership::config::{QuorumConfig, QuorumOptions, TieBreaker};
+use quorate_membership::config::{DcConfig, QuorumConfig, QuorumOptions, TieBreaker};
 use quorate_membership::{Config, NodeId};
 
 use crate::text::Value;
@@ -175,6 +175,43 @@ impl Value for Electorate {
     }
 }
 
+/// How much the operator wants each node to be DC (`dc_priority`), where that is not 1; 0: never.
+///
+/// Prints as a list: `2 of node 1, 0 of node 3`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Priorities(pub(crate) BTreeMap<u32, u32>);
+
+impl Priorities {
+    pub(crate) fn of(&self, node: NodeId) -> u32 {
+        self.0.get(&node.get()).copied().unwrap_or(DcConfig::default().priority)
+    }
+
+    /// The same with other numbers for the nodes; those without one are no more.
+    pub(crate) fn renumbered(&self, number: &impl Fn(u32) -> Option<u32>) -> Self {
+        Self(self.0.iter().filter_map(|(&node, &priority)| Some((number(node)?, priority))).collect())
+    }
+}
+
+impl fmt::Display for Priorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<String> =
+            self.0.iter().map(|(node, priority)| format!("{priority} of node {node}")).collect();
+        f.write_str(&words.join(", "))
+    }
+}
+
+impl Value for Priorities {
+    const NAME: &'static str = "a list of priorities, such as 2 of node 1, 0 of node 3";
+
+    fn read(text: &str) -> Option<Self> {
+        let priority = |item: &str| {
+            let (priority, node) = item.split_once(" of node ")?;
+            Some((node.parse().ok()?, priority.parse().ok()?))
+        };
+        text.split(", ").map(priority).collect::<Option<_>>().map(Self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +236,17 @@ mod tests {
         }
         for text in ["", "two_nodes", "last_man_standing", "auto_tie_breaker", "x votes of node 1"] {
             assert_eq!(Electorate::read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn priorities_are_read_as_they_are_printed() {
+        let read = Priorities::read("2 of node 1, 0 of node 3").unwrap();
+        assert_eq!(read.to_string(), "2 of node 1, 0 of node 3");
+        assert_eq!([1, 2, 3].map(|node| read.of(NodeId::new(node).unwrap())), [2, 1, 0]);
+        assert_eq!(read.renumbered(&|node| (node > 1).then(|| node - 1)).to_string(), "0 of node 2");
+        for text in ["", "2", "2 of node x", "2 of node 1,"] {
+            assert_eq!(Priorities::read(text), None, "{text}");
         }
     }
 

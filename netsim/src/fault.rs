@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Something that happens to nodes or to the network between them. Nodes are named by their numbers, from 1.
 ///
 /// A cut loses what is under way on it, too. Each fault prints as a sentence, and is read from it again; see
-/// [`Scenario`](crate::Scenario) for the format. The turmoil engine knows those down to [`Fault::Disturb`]; the others it refuses.
+/// [`Scenario`](crate::Scenario) for the format. The turmoil engine knows those down to [`Fault::Release`]; the others it refuses.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Fault {
@@ -47,6 +47,17 @@ pub enum Fault {
         /// On the way to whom; `None`: to all.
         to: Option<u32>,
     },
+    /// The application of a node hangs, between finding that it may act as DC and acting, if it may: it gives no sign of life
+    /// and does nothing, then goes on where it was. Its node, and what else it does, go on.
+    Hang {
+        /// Whose.
+        node: u32,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// An operator asks a node to give up the role of DC. That it refuses, because it has none for instance, is no failure.
+    Release(u32),
+
     /// One datagram meets its fate, wherever it goes.
     Catch {
         /// Which kind of datagram.
@@ -291,8 +302,10 @@ impl Fault {
             Self::Crash(node)
             | Self::Restart(node)
             | Self::Leave(node)
+            | Self::Release(node)
             | Self::LoseRecord(node)
             | Self::RollBackRecord(node)
+            | Self::Hang { node, .. }
             | Self::Pause { node, .. }
             | Self::Freeze { node, .. }
             | Self::Slow { node, .. }
@@ -315,8 +328,10 @@ impl Fault {
             Self::Crash(node)
             | Self::Restart(node)
             | Self::Leave(node)
+            | Self::Release(node)
             | Self::LoseRecord(node)
             | Self::RollBackRecord(node)
+            | Self::Hang { node, .. }
             | Self::Pause { node, .. }
             | Self::Freeze { node, .. }
             | Self::Slow { node, .. }
@@ -357,6 +372,8 @@ impl Fault {
             Self::Heal => "heal",
             Self::Cut(..) => "cut of two nodes",
             Self::Mend(..) => "mend",
+            Self::Hang { .. } => "hung application",
+            Self::Release(_) => "release of the role",
             Self::Disturb { trouble, kind, .. } => match (trouble, kind) {
                 (Trouble::Lose(_), Kind::Any) => "loss",
                 (Trouble::Lose(_), _) => "loss by kind",
@@ -406,6 +423,8 @@ impl fmt::Display for Fault {
                 from.iter().try_for_each(|node| write!(f, " from node {node}"))?;
                 to.iter().try_for_each(|node| write!(f, " to node {node}"))
             }
+            Self::Hang { node, lasts } => write!(f, "the application of node {node} hangs for {lasts:?}"),
+            Self::Release(node) => write!(f, "node {node} is asked to give up the role"),
             Self::Catch { kind, after, fate } => {
                 write!(f, "the next {}", kind.name(false))?;
                 if *after > 0 {

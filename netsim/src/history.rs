@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_election::{Lease, Status, Term};
+use quorate_election::{Lease, ReleaseError, Status, Term};
 use quorate_membership::wire::{CommitToken, Join, Multicast, Token};
 use quorate_membership::{
     Cause, Destination, Group, GroupChange, Guarantee, NodeId, Phase, Regular, RingId, Seq, Stored,
@@ -124,6 +124,8 @@ pub enum What {
     Status(Box<Status>),
     /// The node stood still.
     Stalled(Duration),
+    /// The node found that its application hangs, or is alive again ([`Dc::set_heartbeat`](quorate_election::Dc::set_heartbeat)).
+    Hung(bool),
     /// The node left the ring.
     Left(Cause),
     /// The network changed, or something else went wrong.
@@ -198,6 +200,9 @@ pub enum Inside {
         /// Since when not, by the simulation's clock: a node that stands still does not notice that its lease ends.
         since: Duration,
     },
+    /// The node was asked to give up the role of DC: it did, and its lease would have been on until then, by the simulation's
+    /// clock; or it did not.
+    Released(Result<Duration, ReleaseError>),
     /// The node found that it may act as DC, and is about to.
     Acts(Term),
     /// An act has come to what is acted on, which remembers the highest term and refuses lower ones.
@@ -315,6 +320,10 @@ impl fmt::Display for Inside {
             Self::LeaseOff { term, since } => {
                 write!(f, "lease off since {:.3} s, term {}", since.as_secs_f64(), brief(term))
             }
+            Self::Released(Ok(until)) => {
+                write!(f, "gives up the role, its lease would be on until {:.3} s", until.as_secs_f64())
+            }
+            Self::Released(Err(why)) => write!(f, "is asked to give up the role, and does not: {why}"),
             Self::Acts(term) => write!(f, "acts under term {}", brief(term)),
             Self::Landed { term, accepted, timely } => {
                 let accepted = if *accepted { "accepted" } else { "refused" };
@@ -411,6 +420,8 @@ impl fmt::Display for What {
                 }
             }
             Self::Stalled(length) => write!(f, "stood still for {} ms", length.as_millis()),
+            Self::Hung(true) => write!(f, "finds that its application hangs"),
+            Self::Hung(false) => write!(f, "finds that its application is alive again"),
             Self::Left(cause) => write!(f, "left: {cause}"),
             Self::Network(fault) => write!(f, "{fault}"),
             Self::Inside(inside) => write!(f, "{inside}"),

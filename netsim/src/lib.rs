@@ -309,10 +309,14 @@
 //!   that time. Timeouts are scaled to it ([`Scenario::totem`]).
 //! - Crashes, restarts with the stored record, partitions into any parts, one-way cuts, and single datagrams that are
 //!   lost, come twice, late or damaged: [`Fault`].
+//! - An operator who asks a DC to give up its role ([`Fault::Release`]), prefers nodes ([`Scenario::dc_priority`],
+//!   [`Scenario::preempt`]), and has hung applications found ([`Scenario::heartbeat`], [`Fault::Hang`]). For whole nodes, the
+//!   laboratory gives the signs of life that a hang withholds, beside the service; the service itself does not hang. What acts
+//!   as DC do, and how a hung one goes on under its old guard, is simulated for bare members.
 //! - A load of messages of any length, agreed and safe: [`Load`].
 //! - The service's own connections, if it opens any with `turmoil::net`: a cut cuts them too.
 //!
-//! Not simulated: real time. A service takes no time to compute, however long it computes.
+//! Not simulated: operators who change votes or expected votes while nodes run; real time. A service takes no time to compute, however long it computes.
 //!
 //! Not simulated for whole nodes: clocks that drift; paused hosts; disks that are slow or lose what they stored. For bare
 //! members they are ([`Scenario::run_core`]).

@@ -42,6 +42,7 @@ pub(crate) struct Observed {
     began_at: Duration,
     now: Time,
     accepted: u64,
+    hung: bool,
     /// Bytes of marks taken off, which the ring has not yet been told are taken.
     unmarked: usize,
     log: Log,
@@ -49,7 +50,7 @@ pub(crate) struct Observed {
 
 impl Observed {
     pub(crate) fn new(member: Member, life: Life, began_at: Duration, log: Log) -> Self {
-        Self { member, life, began_at, now: Time::default(), accepted: 0, unmarked: 0, log }
+        Self { member, life, began_at, now: Time::default(), accepted: 0, hung: false, unmarked: 0, log }
     }
 
     fn at(&self) -> Duration {
@@ -128,6 +129,10 @@ impl Core for Observed {
     }
 
     fn poll_transmit(&mut self) -> Option<Transmit> {
+        let hung = self.member.is_hung();
+        if std::mem::replace(&mut self.hung, hung) != hung {
+            self.record(What::Hung(hung));
+        }
         let transmit = self.member.poll_transmit()?;
         self.log.write().sent(self.at(), self.life, &transmit);
         Some(transmit)

@@ -12,7 +12,7 @@ use quorate_membership::{NodeId, Seq, Totem};
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;
-use crate::electorate::Electorate;
+use crate::electorate::{Electorate, Priorities};
 use crate::engine::core::Summary;
 use crate::fault::Trouble;
 use crate::invariants::{Checker, Violation};
@@ -80,6 +80,12 @@ pub(crate) struct World {
     pub(crate) rate_error: u32,
     /// How long a cluster that starts waits for those who are missing.
     pub(crate) dc_deadtime: Duration,
+    /// How often applications that act as DC have to show that they are alive; zero: nobody looks.
+    pub(crate) heartbeat: Duration,
+    /// Whether a DC hands over to a member of higher priority.
+    pub(crate) preempt: bool,
+    /// Whom the operator wants as DC.
+    pub(crate) priorities: Priorities,
 }
 
 impl Default for World {
@@ -94,6 +100,9 @@ impl Default for World {
             lease: Duration::ZERO,
             rate_error: DcConfig::default().rate_error,
             dc_deadtime: Duration::ZERO,
+            heartbeat: Duration::ZERO,
+            preempt: false,
+            priorities: Priorities::default(),
         }
     }
 }
@@ -108,6 +117,7 @@ pub(crate) enum Setting<'a> {
     Seq(&'a mut Seq),
     Flag(&'a mut bool),
     Electorate(&'a mut Electorate),
+    Priorities(&'a mut Priorities),
 }
 
 impl Setting<'_> {
@@ -121,6 +131,7 @@ impl Setting<'_> {
             (Self::Seq(this), Self::Seq(other)) => **this = **other,
             (Self::Flag(this), Self::Flag(other)) => **this = **other,
             (Self::Electorate(this), Self::Electorate(other)) => (*this).clone_from(other),
+            (Self::Priorities(this), Self::Priorities(other)) => (*this).clone_from(other),
             // Another setting.
             _ => {}
         }
@@ -136,6 +147,7 @@ impl fmt::Display for Setting<'_> {
             Self::Size(size) => write!(f, "{size}"),
             Self::Seq(seq) => write!(f, "{seq}"),
             Self::Electorate(electorate) => write!(f, "{electorate}"),
+            Self::Priorities(priorities) => write!(f, "{priorities}"),
             Self::Flag(flag) => f.write_str(if **flag { "yes" } else { "no" }),
         }
     }
@@ -219,6 +231,28 @@ impl Scenario {
         self
     }
 
+    /// Has applications that act as DC give signs of life: who gives none for this long loses the role. By default nobody
+    /// looks. On the turmoil engine, a task beside the service gives them for it.
+    #[must_use]
+    pub fn heartbeat(mut self, every: Duration) -> Self {
+        self.world.heartbeat = every;
+        self
+    }
+
+    /// Sets how much the operator wants a node to be DC (`dc_priority`), by default 1; 0: never.
+    #[must_use]
+    pub fn dc_priority(mut self, node: u32, priority: u32) -> Self {
+        self.world.priorities.0.insert(node, priority);
+        self
+    }
+
+    /// Has a DC hand over to a member of higher priority that joins; by default it stays.
+    #[must_use]
+    pub fn preempt(mut self) -> Self {
+        self.world.preempt = true;
+        self
+    }
+
     /// Lets something go wrong, or heal, at this time.
     #[must_use]
     pub fn at(mut self, at: Duration, fault: Fault) -> Self {
@@ -247,7 +281,7 @@ impl Scenario {
     }
 
     /// All that has a default, with its name in the text.
-    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 27] {
+    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 30] {
         let World {
             latency,
             loss,
@@ -258,6 +292,9 @@ impl Scenario {
             lease,
             rate_error,
             dc_deadtime,
+            heartbeat,
+            preempt,
+            priorities,
         } = &mut self.world;
         let TotemConfig {
             token: _,
@@ -290,6 +327,9 @@ impl Scenario {
             ("lease", Setting::Time(lease)),
             ("rate_error", Setting::Count(rate_error)),
             ("dc_deadtime", Setting::Time(dc_deadtime)),
+            ("heartbeat", Setting::Time(heartbeat)),
+            ("preempt", Setting::Flag(preempt)),
+            ("dc_priority", Setting::Priorities(priorities)),
             ("token_retransmit", Setting::Time(token_retransmit)),
             ("hold", Setting::Time(hold)),
             ("join", Setting::Time(join)),
@@ -325,6 +365,7 @@ impl Scenario {
             nodes: kept.len() as u32,
             timeline: self.timeline.iter().filter_map(fault).collect(),
             electorate: self.electorate.renumbered(&number),
+            world: World { priorities: self.world.priorities.renumbered(&number), ..self.world.clone() },
             ..self.clone()
         }
     }
@@ -341,9 +382,14 @@ impl Scenario {
 
     /// Who is to be DC, and how long it may act.
     pub(crate) fn dc(&self) -> DcConfig {
-        let World { lease, rate_error, dc_deadtime, .. } = self.world;
+        let World { lease, rate_error, dc_deadtime, preempt, .. } = self.world;
         let lease = (!lease.is_zero()).then_some(lease);
-        DcConfig { lease, rate_error, deadtime: dc_deadtime, ..DcConfig::default() }
+        DcConfig { lease, rate_error, deadtime: dc_deadtime, preempt, ..DcConfig::default() }
+    }
+
+    /// The same, of one node.
+    pub(crate) fn dc_of(&self, node: NodeId) -> DcConfig {
+        DcConfig { priority: self.world.priorities.of(node), ..self.dc() }
     }
 
     /// How long a DC waits for the leases of others: `L(1+rho)`.
@@ -470,6 +516,7 @@ impl Scenario {
                 self.voters(),
                 &self.totem,
                 self.world.rate_error,
+                self.world.heartbeat,
                 listed,
             ),
         };

@@ -351,7 +351,10 @@ fn times_of(fault: &mut Fault) -> Vec<&mut Duration> {
             _ => vec![lasts],
         },
         Fault::Catch { fate: Fate::Late(time) | Fate::Twice(time), .. } => vec![time],
-        Fault::Pause { lasts, .. } | Fault::Freeze { lasts, .. } | Fault::Unread { lasts, .. } => vec![lasts],
+        Fault::Pause { lasts, .. }
+        | Fault::Freeze { lasts, .. }
+        | Fault::Hang { lasts, .. }
+        | Fault::Unread { lasts, .. } => vec![lasts],
         Fault::Slow { each, lasts, .. } | Fault::SlowDisk { each, lasts, .. } => vec![each, lasts],
         Fault::When { then, .. } => times_of(then),
         _ => Vec::new(),
@@ -401,6 +404,9 @@ fn plainer(fault: &Fault) -> Vec<Fault> {
         Fault::Freeze { node, lasts } => vec![Fault::Pause { node, lasts }],
         Fault::Pause { node, lasts } => {
             half(lasts).map(|lasts| Fault::Pause { node, lasts }).into_iter().collect()
+        }
+        Fault::Hang { node, lasts } => {
+            half(lasts).map(|lasts| Fault::Hang { node, lasts }).into_iter().collect()
         }
         Fault::Unread { node, lasts } => {
             half(lasts).map(|lasts| Fault::Unread { node, lasts }).into_iter().collect()

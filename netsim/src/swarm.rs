@@ -47,6 +47,7 @@ impl Scenario {
             scenario.electorate = electorate(seed, nodes, token);
         }
         tenures(seed, &mut scenario);
+        preferences(seed, &mut scenario);
         scenario
     }
 
@@ -58,7 +59,8 @@ impl Scenario {
         let nodes = *[2, 3, 3, 3, 4, 5, 5].choose(&mut rng).unwrap_or(&3);
         let token = Duration::from_millis(rng.random_range(150..=250));
         let calm_at = Duration::from_millis(rng.random_range(1500..3000));
-        let scenario = Self::new(nodes, calm_at).token(token).seed(seed).calm(calm_at);
+        let mut scenario = Self::new(nodes, calm_at).token(token).seed(seed).calm(calm_at);
+        preferences(seed, &mut scenario);
         let load = Load {
             every: Duration::from_millis(rng.random_range(8..40)),
             until: calm_at,
@@ -72,7 +74,7 @@ impl Scenario {
                 class(&mut draw);
             }
         }
-        let mut timeline = draw.timeline;
+        let mut timeline = [draw.timeline, scenario.timeline.clone()].concat();
         timeline.sort_by_key(|(at, _)| *at);
         let length = calm_at + scenario.settles_within() + 2 * token;
         Self { length, timeline, ..scenario.load(load) }
@@ -151,6 +153,35 @@ fn tenures(seed: u64, scenario: &mut Scenario) {
     }
 }
 
+/// How soon an application counts as hung, and whom the operator wants as DC. Drawn apart too.
+fn preferences(seed: u64, scenario: &mut Scenario) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((1 << 63) + 4);
+    // An application that acts shows itself four times in a token timeout, or more often.
+    if rng.random_ratio(1, 2) {
+        scenario.world.heartbeat = scenario.totem.token * rng.random_range(50..300) / 100;
+    }
+    if rng.random_ratio(1, 3) {
+        scenario.world.preempt = rng.random_ratio(2, 3);
+        for node in 1..=scenario.nodes {
+            let priority = *[0, 1, 1, 1, 2, 3].choose(&mut rng).unwrap_or(&1);
+            if priority != 1 {
+                scenario.world.priorities.0.insert(node, priority);
+            }
+        }
+    }
+    // Who is preferred is DC from the start, and has to come late to be handed the role.
+    let preferred = scenario.world.priorities.0.iter().max_by_key(|(_, priority)| **priority);
+    if let Some((&node, 2..)) = preferred.filter(|_| scenario.world.preempt)
+        && let Some(calm_at) = scenario.calm_at
+    {
+        let at = calm_at * rng.random_range(20..60) / 100;
+        scenario.timeline.push((at, Fault::Crash(node)));
+        scenario.timeline.push((at + (calm_at - at) * rng.random_range(20..60) / 100, Fault::Restart(node)));
+        scenario.timeline.sort_by_key(|(at, _)| *at);
+    }
+}
+
 struct Draw {
     rng: ChaCha8Rng,
     nodes: u32,
@@ -180,6 +211,8 @@ const CLASSES: &[Class] = &[
     Draw::crashes_at_points,
     Draw::nested_changes,
     Draw::leaves,
+    Draw::hangs,
+    Draw::releases,
     Draw::slow_nodes,
     Draw::slow_disks,
     Draw::pauses,
@@ -208,6 +241,8 @@ const CLASSES_OF_NODES: &[Class] = &[
     Draw::flapping,
     Draw::swizzle,
     Draw::crashes,
+    Draw::hangs,
+    Draw::releases,
 ];
 
 impl Draw {
@@ -593,6 +628,24 @@ impl Draw {
             let at = at + self.tokens(0.1, 6.0);
             if !self.one_in(4) {
                 self.at(at, Fault::Restart(node));
+            }
+        }
+    }
+
+    fn hangs(&mut self) {
+        for _ in 0..self.times(4) {
+            let (node, at, lasts) = (self.node(), self.when(), self.tokens(0.2, 10.0));
+            self.at(at, Fault::Hang { node, lasts });
+        }
+    }
+
+    /// Who is DC is not known here: all are asked, one after the other.
+    fn releases(&mut self) {
+        for _ in 0..self.times(3) {
+            let mut at = self.when();
+            for node in 1..=self.nodes {
+                self.at(at, Fault::Release(node));
+                at += self.tokens(0.0001, 0.1);
             }
         }
     }

@@ -186,6 +186,10 @@ fn fault(text: &str) -> Result<Fault, String> {
         Fault::Mend(value(a)?, value(b)?)
     } else if let Some([lasts, rest]) = fill("for {} {}", text) {
         disturbance(value(lasts)?, rest)?
+    } else if let Some([node, lasts]) = fill("the application of node {} hangs for {}", text) {
+        Fault::Hang { node: value(node)?, lasts: value(lasts)? }
+    } else if let Some([node]) = fill("node {} is asked to give up the role", text) {
+        Fault::Release(value(node)?)
     } else if let Some([which]) = fill("the next {} is lost", text) {
         caught(which, Fate::Lost)?
     } else if let Some([which, by]) = fill("the next {} is late by {}", text) {
@@ -330,6 +334,7 @@ fn further(scenario: &mut Scenario, line: &str) -> Result<(), String> {
             scenario::Setting::Seq(seq) => *seq = quorate_membership::Seq::new(value(text)?),
             scenario::Setting::Flag(flag) => *flag = value(text)?,
             scenario::Setting::Electorate(electorate) => *electorate = value(text)?,
+            scenario::Setting::Priorities(priorities) => *priorities = value(text)?,
         }
     } else if let Some([at]) = fill("calm from {}", line) {
         scenario.calm_at = Some(value(at)?);
@@ -409,6 +414,8 @@ mod tests {
             Fault::Heal,
             Fault::Cut(1, 2),
             Fault::Mend(1, 2),
+            Fault::Hang { node: 2, lasts: ms(1250) },
+            Fault::Release(2),
             Fault::Replay(20),
             Fault::Foreign(7),
             Fault::Leave(3),
@@ -454,6 +461,9 @@ mod tests {
                 scenario::Setting::Flag(flag) => *flag = !*flag,
                 scenario::Setting::Electorate(electorate) => {
                     *electorate = crate::Electorate::read("wait_for_all, 2 votes of node 1").unwrap();
+                }
+                scenario::Setting::Priorities(priorities) => {
+                    *priorities = Value::read("2 of node 1, 0 of node 3").unwrap();
                 }
             }
         }

@@ -9,12 +9,19 @@ use scenarios::scenarios;
 
 scenarios! {
     "leases":
+    a_dc_hands_over_when_it_is_asked_to
     a_dc_hands_over_when_it_leaves
+    a_dc_that_leaves_while_the_ring_changes_acts_no_more
+    a_preferred_node_that_joins_is_handed_the_role
+    application_hangs_and_another_waits
+    application_that_is_alive_again_may_be_dc_again
     dc_stands_still_and_another_waits
     dc_stands_still_and_clocks_differ
     dc_that_was_cut_off_comes_back_while_another_acts
     dc_without_quorum_does_not_act
     everybody_restarts
+    no_release_while_the_ring_changes
+    the_only_candidate_hangs_while_the_ring_changes
     token_comes_back_and_goes_nowhere
     token_is_sent_again_and_goes_nowhere
 }

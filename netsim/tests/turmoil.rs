@@ -96,6 +96,42 @@ fn when_the_dc_dies_another_one_is_elected_in_time() {
 }
 
 #[test]
+fn a_dc_that_hangs_or_is_asked_to_gives_up_the_role_in_its_ring() {
+    let scenario = Scenario::new(3, ms(8000))
+        .heartbeat(ms(300))
+        .at(ms(3000), Fault::Hang { node: 1, lasts: ms(1500) })
+        .at(ms(5000), Fault::Release(3))
+        .at(ms(6000), Fault::Release(2));
+    let history = run(&scenario);
+    let dc = |at| one_ring(&history, ms(at), &[1, 2, 3], true);
+    assert_eq!([2900, 3200, 3600, 4900, 5900, 7900].map(dc), [1, 1, 2, 2, 2, 1]);
+    assert_eq!(
+        status(&history, 1, ms(2900)).ring,
+        status(&history, 1, ms(7900)).ring,
+        "one ring all the time"
+    );
+    let hung: Vec<bool> = history
+        .records()
+        .iter()
+        .filter_map(|record| if let What::Hung(hung) = record.what { Some(hung) } else { None })
+        .collect();
+    assert_eq!(hung, [true, false]);
+}
+
+#[test]
+fn a_preferred_node_that_joins_is_handed_the_role() {
+    for preempt in [false, true] {
+        let scenario = Scenario::new(3, ms(6000))
+            .dc_priority(3, 2)
+            .at(ms(0), Fault::Crash(3))
+            .at(ms(3000), Fault::Restart(3));
+        let history = run(&if preempt { scenario.preempt() } else { scenario });
+        assert_eq!(one_ring(&history, ms(2900), &[1, 2], true), 1);
+        assert_eq!(one_ring(&history, ms(5900), &[1, 2, 3], true), if preempt { 3 } else { 1 });
+    }
+}
+
+#[test]
 fn when_the_representative_dies_the_dc_stays_in_office() {
     let scenario = Scenario::new(5, ms(6500))
         .at(ms(0), Fault::Crash(1))

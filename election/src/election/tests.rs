@@ -199,6 +199,19 @@ impl World {
         self.agreed(statuses)
     }
 
+    /// A member's application, which hung, answers again: what the members, by number, then have to say.
+    fn answers(&mut self, node: u32) -> Vec<(u32, bytes::Bytes)> {
+        let now = self.now;
+        let (ring, members) = self.node(node).ring.clone().unwrap();
+        let answer = self.node(node).election.set_hung(now, false).send.unwrap();
+        let hear = |member: &NodeId| {
+            let election = &mut self.nodes.get_mut(member).unwrap().election;
+            let outcome = election.handle(now, &quorate_message(ring, id(node), answer.clone()));
+            Some((member.get(), outcome.send?))
+        };
+        members.iter().filter_map(hear).collect()
+    }
+
     fn ring(&mut self, nodes: &[u32]) -> Status {
         let opened = self.open(nodes);
         self.settle(&opened)
@@ -806,6 +819,87 @@ fn a_dc_alone_in_being_able_to_be_one_keeps_the_role_and_does_not_act_while_its_
     assert_eq!(world.node(1).election.poll_timeout(), None);
     assert_eq!(world.node(1).election.set_hung(now, false).status.unwrap().lease, Held);
     assert_eq!(world.node(1).election.release(now), Err(ReleaseError::NoSuccessor));
+}
+
+#[test]
+fn whoever_answers_again_may_be_dc_again_in_the_same_ring() {
+    let mut world = leased();
+    world.ring(&[1, 2]);
+    world.wait(100);
+    for (hangs, next) in [(1, 2), (2, 1), (1, 2)] {
+        assert_eq!(world.turn(&[hangs]), [Held]);
+        let now = world.now;
+        let hung = world.node(hangs).election.set_hung(now, true).send.unwrap();
+        assert_eq!(dc(&world.say(hangs, &hung)), next);
+        assert_eq!(world.answers(hangs), []);
+        world.wait(100);
+    }
+}
+
+#[test]
+fn the_last_dc_that_hangs_gives_way_to_the_first_that_answers() {
+    let mut world = leased();
+    world.ring(&[1, 2]);
+    world.wait(100);
+    world.turn(&[1]);
+    let now = world.now;
+    let hung = world.node(1).election.set_hung(now, true).send.unwrap();
+    assert_eq!(dc(&world.say(1, &hung)), 2);
+    world.wait(100);
+    assert_eq!(world.turn(&[2]), [Held]);
+    let now = world.now;
+    let hung = world.node(2).election.set_hung(now, true);
+    assert_eq!((hung.send, hung.status.unwrap().lease), (None, Waiting), "nobody is there to take it");
+    let said = world.answers(1);
+    let [(2, release)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(dc(&world.say(2, release)), 1);
+    assert_eq!(world.turn(&[1, 2]), [Waiting, Nothing]);
+    world.wait(100);
+    assert_eq!(world.turn(&[1, 2]), [Held, Nothing]);
+}
+
+#[test]
+fn where_nobody_else_may_be_dc_one_that_hangs_is_and_acts_when_it_answers() {
+    let mut world = leased();
+    [2, 3].into_iter().for_each(|n| world.prefer(n, 0));
+    world.wait(1000);
+    world.ring(&[1, 2, 3]);
+    assert_eq!(world.turn(&[1]), [Held]);
+    let now = world.now;
+    world.node(1).election.set_hung(now, true);
+    assert_eq!(dc(&world.ring(&[1, 2])), 1);
+    world.wait(100);
+    assert_eq!(world.turn(&[1, 2]), [Waiting, Nothing]);
+    assert_eq!(world.answers(1), []);
+    assert_eq!(world.turn(&[1, 2]), [Held, Nothing]);
+}
+
+#[test]
+fn who_answers_before_its_ring_is_judged_does_not_count_as_hung_after_it() {
+    let mut world = leased();
+    world.node(1).election.set_hung(Time::default(), true);
+    let opened = world.open(&[1, 2]);
+    let now = world.now;
+    assert_eq!(world.node(1).election.set_hung(now, false).send, None, "there is no order to say it in");
+    for (from, say) in &opened.said {
+        [1, 2].into_iter().for_each(|listener| world.hear(id(listener), opened.ring, *from, say));
+    }
+    let said = [1, 2].map(|n| world.node(n).election.handle(now, &Event::Synced(opened.ring)).send);
+    assert_eq!(said, [Some(Message::Answers.encode()), None]);
+}
+
+#[test]
+fn a_dc_that_leaves_acts_no_more_though_nobody_can_take_over() {
+    let mut world = leased();
+    [2, 3].into_iter().for_each(|n| world.prefer(n, 0));
+    world.wait(1000);
+    world.ring(&[1, 2, 3]);
+    assert_eq!(world.turn(&[1]), [Held]);
+    let now = world.now;
+    assert_eq!(world.node(1).election.release(now), Err(ReleaseError::NoSuccessor));
+    assert_eq!(world.node(1).election.retire(now).status.unwrap().lease, Waiting);
+    assert_eq!(world.turn(&[1]), [Waiting]);
+    assert_eq!(world.ring(&[1, 2]).vacant, Some(Vacancy::NoCandidate), "nor is it elected again");
 }
 
 #[test]

@@ -23,12 +23,14 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use quorate_election::Member as ElectionMember;
+use quorate_election::{Dc, Member as ElectionMember};
 use quorate_membership::config::Member;
 use quorate_membership::driver::{self, Clock, Node};
 use quorate_membership::{Config, Group, Guarantee, Memory, NodeId, Store};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use turmoil::Sim;
 
 pub(crate) use self::calm::reached;
@@ -52,6 +54,8 @@ pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
                 | Fault::Cut(..)
                 | Fault::Mend(..)
                 | Fault::Disturb { .. }
+                | Fault::Hang { .. }
+                | Fault::Release(_)
                 | Fault::Heal
         )
     });
@@ -105,6 +109,15 @@ type Lives = Rc<RefCell<BTreeMap<NodeId, Latest>>>;
 struct Latest {
     start: u32,
     alive: bool,
+    /// What its application that acts as DC is to do.
+    orders: Option<mpsc::UnboundedSender<Order>>,
+}
+
+/// What happens to an application that acts as DC.
+enum Order {
+    Hang(Duration),
+    GoOn,
+    Release,
 }
 
 impl Network {
@@ -135,6 +148,7 @@ impl Network {
                 config: config(scenario, id, &addresses),
                 seed: scenario.seed,
                 load: scenario.load.clone(),
+                heartbeat: scenario.world.heartbeat,
                 hosts: hosts.clone(),
                 disk: Memory::default(),
                 lives: Rc::clone(&lives),
@@ -160,7 +174,11 @@ impl Network {
             timeline.push((calm_at, Fault::Heal));
         }
         let mut timeline = timeline.into_iter().peekable();
+        let mut calm_at = scenario.calm_at;
         while self.sim.elapsed() < scenario.length {
+            if calm_at.take_if(|at| *at <= self.sim.elapsed()).is_some() {
+                (1..=scenario.nodes).for_each(|node| self.order(node, Order::GoOn));
+            }
             while let Some((_, fault)) = timeline.next_if(|(at, _)| *at <= self.sim.elapsed()) {
                 self.apply(fault);
             }
@@ -198,6 +216,8 @@ impl Network {
             Fault::Mend(a, b) if a == b => {}
             Fault::Mend(a, b) => self.sim.repair(self.address(*a), self.address(*b)),
             Fault::Disturb { .. } => self.air.disturb(&fault, at),
+            Fault::Hang { node, lasts } => self.order(*node, Order::Hang(*lasts)),
+            Fault::Release(node) => self.order(*node, Order::Release),
             Fault::Heal => {
                 self.heal();
                 self.air.clear();
@@ -219,8 +239,18 @@ impl Network {
         if let Some((&node, latest)) = lives.iter_mut().find(|(id, latest)| id.get() == node && latest.alive)
         {
             latest.alive = false;
+            latest.orders = None;
             let life = Life { node, start: latest.start };
             self.log.write().record(self.sim.elapsed(), life, What::Crashed);
+        }
+    }
+
+    fn order(&self, node: u32, order: Order) {
+        let lives = self.lives.borrow();
+        let latest = NodeId::new(node).and_then(|node| lives.get(&node));
+        if let Some(orders) = latest.and_then(|latest| latest.orders.as_ref()) {
+            // Whoever has left gives up nothing.
+            let _ = orders.send(order);
         }
     }
 
@@ -256,7 +286,7 @@ fn config(scenario: &Scenario, id: NodeId, addresses: &BTreeMap<NodeId, IpAddr>)
     }
     config.network.bind = addresses[&id];
     config.totem = scenario.totem();
-    config.dc = scenario.dc();
+    config.dc = scenario.dc_of(id);
     scenario.electorate.configure(&mut config, scenario.nodes);
     config
 }
@@ -267,6 +297,7 @@ struct Home {
     config: Config,
     seed: u64,
     load: Option<Load>,
+    heartbeat: Duration,
     hosts: Hosts,
     disk: Memory,
     lives: Lives,
@@ -280,10 +311,11 @@ impl Home {
         F: Future<Output = Result<(), Box<dyn Error>>>,
     {
         let id = self.config.node;
+        let (sender, orders) = mpsc::unbounded_channel();
         let life = {
             let mut lives = self.lives.borrow_mut();
             let latest = lives.entry(id).or_default();
-            *latest = Latest { start: latest.start + 1, alive: true };
+            *latest = Latest { start: latest.start + 1, alive: true, orders: Some(sender) };
             Life { node: id, start: latest.start }
         };
         let began_at = turmoil::sim_elapsed().unwrap_or_default();
@@ -301,10 +333,42 @@ impl Home {
         if let Some(load) = self.load {
             tokio::spawn(send(load, node.clone(), rng));
         }
+        tokio::spawn(act(dc.clone(), self.heartbeat, orders));
         service(Host { id, node: node.clone(), events, dc }).await?;
         // The handle keeps the node going.
         let _node = node;
         pending().await
+    }
+}
+
+/// What an application that acts as DC does so that its node knows it alive, if anybody looks; and what an operator asks.
+async fn act(dc: Dc, heartbeat: Duration, mut orders: mpsc::UnboundedReceiver<Order>) {
+    let looks = !heartbeat.is_zero();
+    if looks {
+        dc.set_heartbeat(Some(heartbeat));
+    }
+    let beats = || Instant::now() + heartbeat / 4;
+    let mut beats_at = beats();
+    loop {
+        tokio::select! {
+            biased;
+            order = orders.recv() => match order {
+                None => return,
+                Some(Order::Hang(lasts)) => beats_at = beats_at.max(Instant::now() + lasts),
+                Some(Order::GoOn) => beats_at = beats_at.min(beats()),
+                Some(Order::Release) => {
+                    let dc = dc.clone();
+                    tokio::spawn(async move {
+                        let released = dc.release().await;
+                        tracing::info!(?released, "asked to give up the role");
+                    });
+                }
+            },
+            () = tokio::time::sleep_until(beats_at), if looks => {
+                dc.beat();
+                beats_at = beats();
+            }
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! D7: elections end, and there is none without a cause: a ring elects once, at its beginning or when it has waited for
 //! others, and once more for each hand-over; and a DC that goes from one settled ring straight into the next, where nobody
-//! is new, stays DC.
+//! is new, stays DC, unless it has given up the role, or its application hangs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_election::Term;
+use quorate_election::{Lease, Term};
 use quorate_membership::{NodeId, RingId};
 
 use super::cluster::Cluster;
@@ -26,24 +26,35 @@ struct Election {
 }
 
 #[derive(Default)]
-pub(super) struct ElectionsEnd(BTreeMap<Life, Elected>);
+pub(super) struct ElectionsEnd {
+    elected: BTreeMap<Life, Elected>,
+    /// Who may lose the role though it is there: it said that it gives it up, which others need not have heard, or hangs.
+    gives_up: BTreeSet<NodeId>,
+}
 
 impl Online for ElectionsEnd {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let Some(life) = record.life else { return Ok(()) };
         match &record.what {
-            What::Crashed => drop(self.0.remove(&life)),
+            What::Started => drop(self.gives_up.remove(&life.node)),
+            What::Crashed => drop(self.elected.remove(&life)),
+            What::Hung(true) => drop(self.gives_up.insert(life.node)),
             // Until then the ring before goes on: a hand-over may come in its transitional configuration too.
             What::Regular(_) => {
                 let previous = cluster.regular(life).map(|regular| regular.ring);
-                let elected = self.0.entry(life).or_default();
+                let elected = self.elected.entry(life).or_default();
                 let here = elected.here.take().filter(|here| Some(here.ring) == previous);
                 elected.before = here.and_then(|here| here.dc);
             }
             What::Status(status) if status.settled => {
+                match (status.dc == Some(life.node), status.lease) {
+                    (true, Lease::None) if status.quorate => drop(self.gives_up.insert(life.node)),
+                    (true, Lease::Held) => drop(self.gives_up.remove(&life.node)),
+                    _ => {}
+                }
                 let Some(regular) = cluster.regular(life) else { return Ok(()) };
                 let wrong = |what| violated("D7", record.at, format!("{life} in {}: {what}", regular.ring));
-                let elected = self.0.entry(life).or_default();
+                let elected = self.elected.entry(life).or_default();
                 let before = elected.here.take();
                 let term = status.term.or(before.as_ref().and_then(|before| before.term));
                 elected.here = Some(Election { ring: regular.ring, dc: status.dc, term });
@@ -64,7 +75,8 @@ impl Online for ElectionsEnd {
                 if status.vacant.is_some() {
                     return Ok(());
                 }
-                let Some(previous) = elected.before.filter(|dc| regular.members.contains(dc)) else {
+                let stays = |dc: &NodeId| regular.members.contains(dc) && !self.gives_up.contains(dc);
+                let Some(previous) = elected.before.filter(stays) else {
                     return Ok(());
                 };
                 if regular.joined.is_empty() && status.dc != Some(previous) {
@@ -101,6 +113,26 @@ mod tests {
             ElectionsEnd::default(),
             "1#1 in 1.8: elects Some(1), though 2 is there and nobody is new",
         );
+    }
+
+    #[test]
+    fn a_dc_that_has_given_up_the_role_or_hangs_may_be_followed_by_another() {
+        let followed = |why: fn(&mut Story)| {
+            let mut story = Story::ring(3);
+            story.settle_as(1, |status| status.dc = Some(id(2)));
+            why(&mut story);
+            story.install(1, "1.8", &[1, 2], &[1, 2]);
+            story.settle_as(1, |status| status.dc = Some(id(1)));
+            story
+        };
+        followed(|story| story.settle_as(2, |status| status.dc = Some(id(2))))
+            .is_right(ElectionsEnd::default());
+        followed(|story| story.record(2, What::Hung(true))).is_right(ElectionsEnd::default());
+        followed(|story| {
+            story.record(2, What::Hung(true));
+            story.settle_as(2, |status| (status.dc, status.lease) = (Some(id(2)), Lease::Held));
+        })
+        .is_wrong(ElectionsEnd::default(), "though 2 is there");
     }
 
     #[test]

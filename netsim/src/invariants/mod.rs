@@ -7,7 +7,7 @@
 //! | T1 to T8 | the token |
 //! | M1 to M9 | who is a member of what |
 //! | Q1 to Q6 | who has quorum |
-//! | D1 to D7 | who is the DC, and who may act |
+//! | D1 to D8 | who is the DC, and who may act |
 //! | H1 to H3, H5 to H7 | no node panics, swells, toils, falls asleep, forgets, or goes on after its end |
 //! | L1 to L6 | what is reached once all is well: the core engine looks at that |
 //!
@@ -24,6 +24,7 @@ mod d4_one_acts;
 mod d5_fenced;
 mod d6_right_to_act;
 mod d7_elections_end;
+mod d8_alive;
 mod g1_agreed_groups;
 mod h1_no_panic;
 mod h2_memory;
@@ -166,12 +167,14 @@ fn outside() -> Vec<Box<dyn Online>> {
     ]
 }
 
-/// Those that are about what goes on below, where clocks are taken to be this wrong at most.
-fn inside(rate_error: u32) -> Vec<Box<dyn Online>> {
+/// Those that are about what goes on below, where clocks are taken to be this wrong at most, and applications to be alive this
+/// often.
+fn inside(rate_error: u32, heartbeat: Duration) -> Vec<Box<dyn Online>> {
     vec![
         Box::new(d4_one_acts::OneActs::new(rate_error)),
         Box::new(d5_fenced::Fenced::new(rate_error)),
         Box::new(d6_right_to_act::RightToAct::default()),
+        Box::new(d8_alive::Alive::new(heartbeat)),
         Box::new(m8_transitions::Transitions),
         Box::new(t1_one_token::OneToken::default()),
         Box::new(t2_fields::Fields::default()),
@@ -205,16 +208,17 @@ pub(crate) struct Checker {
 
 impl Checker {
     /// For all properties, in a cluster of these nodes, whose votes count so, and which have all this configuration, take
-    /// clocks to be this wrong at most, and have this node list.
+    /// clocks to be this wrong at most, have applications give signs of life this often, and have this node list.
     pub(crate) fn new(
         nodes: BTreeSet<NodeId>,
         electorate: Electorate,
         totem: &TotemConfig,
         rate_error: u32,
+        heartbeat: Duration,
         listed: Option<BTreeSet<NodeId>>,
     ) -> Self {
         let cluster = Cluster::new(nodes, electorate, totem, listed);
-        Self { outside: outside(), inside: inside(rate_error), cluster }
+        Self { outside: outside(), inside: inside(rate_error, heartbeat), cluster }
     }
 
     /// For what applications see.

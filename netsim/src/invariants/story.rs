@@ -67,6 +67,11 @@ impl Story {
         self.history.record(self.at, self.lives[&node], what);
     }
 
+    /// When the last line was.
+    pub(super) fn now(&self) -> Duration {
+        self.at
+    }
+
     /// Something goes wrong.
     pub(super) fn fault(&mut self, fault: Fault) {
         self.at += Duration::from_millis(1);

@@ -2,10 +2,18 @@
 //! refuses lower ones.
 //!
 //! Every node's application looks now and then whether it may act, and then does; but what it does takes effect a while
-//! later, and later still if its node stands still meanwhile. No check is one with the act that follows it.
+//! later, and later still if its node stands still meanwhile, or it hangs. No check is one with the act that follows it.
+//! It asks as applications do, by a guard, which is also what it shows of being alive.
 
-use quorate_election::Term;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use quorate_election::{Dc, Guard, Member, Term};
+use quorate_membership::Time;
+use quorate_membership::driver::Clock;
 use rand::Rng;
+use rand_chacha::ChaCha8Rng;
 
 use super::host::Living;
 use super::{Engine, Happening, Micros, micros};
@@ -39,6 +47,39 @@ impl Leases {
         self.over.retain(|(.., ended)| *ended > earliest);
         self.over.push((life, from, until));
         with_ended
+    }
+}
+
+/// A node's application that acts as DC.
+pub(super) struct Actor {
+    dc: Dc,
+    guard: Option<Guard>,
+    /// What its clock shows, which is its node's.
+    clock: Arc<AtomicU64>,
+    /// It does nothing before.
+    pub(super) hangs_until: Micros,
+    whims: ChaCha8Rng,
+}
+
+impl Actor {
+    pub(super) fn new(member: &Member, heartbeat: Duration, whims: ChaCha8Rng) -> Self {
+        let clock = Arc::new(AtomicU64::new(0));
+        let shown = Arc::clone(&clock);
+        let dc = member.dc(Clock::new(move || Time::from_micros(shown.load(Ordering::Relaxed))));
+        if !heartbeat.is_zero() {
+            dc.set_heartbeat(Some(heartbeat));
+        }
+        Self { dc, guard: None, clock, hangs_until: 0, whims }
+    }
+
+    /// Under which term it may act, if it may.
+    fn may_act(&mut self, now: Time) -> Option<Term> {
+        self.clock.store(now.micros(), Ordering::Relaxed);
+        if let Some(term) = self.guard.as_ref().and_then(|guard| guard.check().ok()) {
+            return Some(term);
+        }
+        self.guard = self.dc.try_guard();
+        self.guard.as_ref().map(Guard::term)
     }
 }
 
@@ -93,16 +134,31 @@ impl Engine<'_> {
     pub(super) fn act(&mut self, index: usize, start: u32) {
         let (now, token) = (self.now, micros(self.scenario.totem.token));
         let Some(living) = self.awake(index, start, Happening::Act) else { return };
-        let next = living.whims.random_range(token / 16..token / 4).max(1);
+        let next = living.actor.whims.random_range(token / 16..token / 4).max(1);
         let life = living.life;
         let local = living.show(now);
-        let granted = living.member.lease().filter(|(_, until)| local < *until);
-        let takes = living.whims.random_range(0..token / 8);
+        let granted = living.actor.may_act(local);
+        let takes = living.actor.whims.random_range(0..token / 8);
         self.schedule(now + next, Happening::Act(index, start));
-        if let Some((term, _)) = granted {
+        if let Some(term) = granted {
             self.record(life, What::Inside(Inside::Acts(term)));
             self.schedule(now + takes, Happening::Land(index, start, term));
         }
+    }
+
+    /// A node's application hangs: if it may act, it was just about to. Whether it did something before.
+    pub(super) fn hang(&mut self, index: usize, lasts: Duration) -> bool {
+        let now = self.now;
+        let Some(living) = &mut self.hosts[index].living else { return false };
+        let (life, until) = (living.life, now + micros(lasts));
+        let awake = now >= living.busy_until.max(living.actor.hangs_until);
+        let granted = if awake { living.actor.may_act(living.clock.show(now)) } else { None };
+        living.actor.hangs_until = living.actor.hangs_until.max(until);
+        if let Some(term) = granted {
+            self.record(life, What::Inside(Inside::Acts(term)));
+            self.schedule(now, Happening::Land(index, life.start, term));
+        }
+        true
     }
 
     /// An act comes to what it acts on.
@@ -120,7 +176,7 @@ impl Engine<'_> {
         self.record(life, What::Inside(Inside::Landed { term, accepted, timely }));
     }
 
-    /// This life of a host, if it does something now; what it was to do comes later if it stands still.
+    /// This life of a host, if its application does something now; what it was to do comes later if it stands still or hangs.
     fn awake(
         &mut self,
         index: usize,
@@ -129,8 +185,10 @@ impl Engine<'_> {
     ) -> Option<&mut Living> {
         let now = self.now;
         let living = self.hosts[index].living.as_ref().filter(|living| living.life.start == start)?;
-        if now < living.busy_until {
-            let at = living.busy_until;
+        let until = living.busy_until.max(living.actor.hangs_until);
+        if now < until {
+            // The calm may come sooner.
+            let at = until.min(now + micros(self.scenario.totem.token) / 8);
             self.schedule(at, later(index, start));
             return None;
         }

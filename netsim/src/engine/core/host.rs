@@ -16,6 +16,7 @@ use quorate_membership::{
 use rand::{Rng, RngCore};
 use rand_chacha::ChaCha8Rng;
 
+use super::acts::Actor;
 use super::clock::Clock;
 use super::network::Packet;
 use super::{Engine, Happening, Micros, micros, stream};
@@ -103,8 +104,10 @@ pub(super) struct Living {
     pub(super) leaves: bool,
     /// Its lease as it was last seen: the term, and until when by its own clock.
     pub(super) lease: Option<(Term, Time)>,
-    /// What its application draws that acts as DC.
-    pub(super) whims: ChaCha8Rng,
+    /// Its application that acts as DC.
+    pub(super) actor: Actor,
+    /// Whether the member takes that for hung.
+    hung: bool,
     pub(super) rng: ChaCha8Rng,
     seen: Seen,
     /// What it holds is to be written down.
@@ -162,7 +165,7 @@ pub(super) fn config(id: NodeId, scenario: &Scenario) -> Config {
         config.nodes = (1..=scenario.nodes).filter_map(NodeId::new).map(member).collect();
     }
     config.totem = scenario.totem();
-    config.dc = scenario.dc();
+    config.dc = scenario.dc_of(id);
     scenario.electorate.configure(&mut config, scenario.nodes);
     config
 }
@@ -230,6 +233,8 @@ impl Engine<'_> {
             // The scenario was checked.
             Err(error) => panic!("{error}"),
         };
+        let whims = stream(seed, 1 << 62 | u64::from(host.id.get()) << 31 | u64::from(start));
+        let actor = Actor::new(&member, self.scenario.world.heartbeat, whims);
         let seen = Seen::of(&member, 0);
         host.living = Some(Living {
             member,
@@ -249,7 +254,8 @@ impl Engine<'_> {
             status: None,
             leaves: false,
             lease: None,
-            whims: stream(seed, 1 << 62 | u64::from(host.id.get()) << 31 | u64::from(start)),
+            actor,
+            hung: false,
             rng,
             seen,
             weigh: false,
@@ -282,6 +288,21 @@ impl Engine<'_> {
             self.record(life, What::Inside(Inside::Woken));
             self.after(index, None);
         }
+    }
+
+    /// An operator asks it to give up the role of DC; whether it did.
+    pub(super) fn release(&mut self, index: usize) -> bool {
+        let now = self.now;
+        // Who stands still does not hear it.
+        let Some(living) = self.hosts[index].living.as_mut().filter(|living| now >= living.busy_until) else {
+            return false;
+        };
+        let until = living.lease.map_or(now, |(_, until)| living.clock.when(until));
+        let released = living.member.release(living.show(now)).map(|()| Duration::from_micros(until));
+        let life = living.life;
+        self.record(life, What::Inside(Inside::Released(released)));
+        self.after(index, None);
+        released.is_ok()
     }
 
     /// It stands still from now on; whether it lives.
@@ -435,6 +456,7 @@ impl Engine<'_> {
 
     /// After an input: writes down what it changed, and does what the member wants.
     fn after(&mut self, index: usize, input: Option<&Rc<Packet>>) {
+        self.note_hung(index);
         let phase = self.observe(index, input);
         if let Some(phase) = phase
             && !self.reach(index, Point::Enters(phase))
@@ -442,6 +464,16 @@ impl Engine<'_> {
             return;
         }
         self.settle(index);
+    }
+
+    /// Writes down that the member takes its application for hung, or not any more.
+    fn note_hung(&mut self, index: usize) {
+        let Some(living) = &mut self.hosts[index].living else { return };
+        let hung = living.member.is_hung();
+        if std::mem::replace(&mut living.hung, hung) != hung {
+            let life = living.life;
+            self.record(life, What::Hung(hung));
+        }
     }
 
     /// Does what the member wants, and sets its timer.

@@ -57,6 +57,8 @@ pub(super) struct Liveness {
     core: BTreeSet<NodeId>,
     /// All nodes, if a majority of them is quorate and nothing else.
     cluster: Option<usize>,
+    /// None of those who were up may be DC.
+    vacant: bool,
     ring: Option<RingId>,
     pub(super) reached: Reached,
     /// When all was reached, and how long it then has to stay so.
@@ -143,12 +145,14 @@ impl Liveness {
         let dc = ring + 3 * rotation + acts + 4 * micros(totem.hold);
         let delivered =
             ring + 3 * rotation + 2 * micros(totem.hold) + (queued.div_ceil(frames) + 4) * rotation;
+        let vacant = core.iter().all(|node| scenario.dc_of(*node).priority == 0);
         let lossy = scenario.world.loss > 0;
         let times = if lossy { 3 } else { 1 };
         Self {
             since: now,
             core,
             cluster: (scenario.electorate == Electorate::default()).then_some(hosts.len()),
+            vacant,
             ring: None,
             reached: Reached {
                 ring: Goal::within(times * ring),
@@ -272,7 +276,13 @@ impl Liveness {
         let Some(first) = core.first().and_then(|living| living.status.as_ref()) else { return false };
         let quorate = self.cluster.map_or(first.quorate, |cluster| self.core.len() > cluster / 2);
         // Where too many records were lost, nobody may be DC until more nodes are there.
-        let vacant = matches!(first.vacant, Some(Vacancy::RecordsLost(_)));
+        let vacant = match first.vacant {
+            Some(Vacancy::RecordsLost(_)) => true,
+            Some(Vacancy::NoCandidate) => self.vacant,
+            // Without quorum nobody says why.
+            None => self.vacant && !first.quorate,
+            Some(Vacancy::Starting { .. }) => false,
+        };
         core.iter().all(|living| {
             living.status.as_ref().is_some_and(|status| {
                 let named = (status.ring, status.dc, status.term, &status.vacant);

@@ -382,6 +382,8 @@ impl<'a> Engine<'a> {
                 counts = self.hosts[index(node)].living.is_some();
                 self.leave(index(node));
             }
+            Fault::Hang { node, lasts } => counts = self.hang(index(node), lasts),
+            Fault::Release(node) => counts = self.release(index(node)),
             Fault::LoseRecord(node) => self.hosts[index(node)].disk.lose(),
             Fault::RollBackRecord(node) => counts = self.hosts[index(node)].disk.roll_back(),
             Fault::Pause { node, lasts } => counts = self.pause(index(node), lasts, false),
@@ -471,6 +473,7 @@ impl<'a> Engine<'a> {
                 living.clock.thaw(now);
                 living.busy_until = now;
                 living.reads_at = now;
+                living.actor.hangs_until = now;
             }
             self.read_on(index);
         }
@@ -538,9 +541,9 @@ fn absent_at_start(entry: &(Micros, Fault)) -> Option<u32> {
     absent(entry).filter(|_| entry.0 == 0)
 }
 
-/// What waits for a point that may never be reached proves nothing by not happening.
+/// What waits for a point that may never be reached proves nothing by not happening, nor does what a node may refuse.
 fn has_to_happen(fault: &Fault) -> bool {
-    !matches!(fault, Fault::When { .. } | Fault::Catch { .. })
+    !matches!(fault, Fault::When { .. } | Fault::Catch { .. } | Fault::Release(_))
 }
 
 fn matches(waits_for: Point, point: Point) -> bool {

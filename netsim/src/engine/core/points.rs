@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use quorate_election::{Lease, Status};
 use quorate_membership::wire::{CommitToken, Message, Token};
 use quorate_membership::{Cause, Guarantee, NodeId, Phase, RingId, Seq};
 
-use super::Micros;
+use super::{Micros, micros};
 use crate::fault::Kind;
 use crate::history::{Inside, Life, What};
 
@@ -57,6 +58,9 @@ pub const POINTS: &[&str] = &[
     "quorum came back",
     "the DC changed",
     "the DC stayed over a ring change",
+    "the DC's application hung and another took over",
+    "a DC released its role and another acted without waiting",
+    "a higher priority preempted",
     "a ring ended before its members had spoken",
     "an application fell behind for good",
     "a receive buffer overflowed",
@@ -157,10 +161,23 @@ pub(super) struct Points {
     tried: BTreeMap<u64, RingId>,
     /// The first old ring of which frames were carried into a new one.
     carried: BTreeMap<RingId, RingId>,
+    /// How tenures ended before their rings, by ring sequence number and hand-overs.
+    relieved: BTreeMap<(u64, u32), Relief>,
     inputs: [[u64; INPUTS.len()]; 4],
     pub(super) configurations: u64,
     pub(super) accepted: u64,
     pub(super) deliveries: u64,
+}
+
+/// Why a DC gave up its role.
+#[derive(Clone, Copy)]
+enum Relief {
+    Hung,
+    /// Asked to, while it could have acted until then.
+    Released(Micros),
+    /// As soon as it was elected.
+    Preempted,
+    Other,
 }
 
 /// What is known of a node's present life, and of the end of the one before.
@@ -183,6 +200,10 @@ struct Node {
     commit: Option<(RingId, u32)>,
     quorate: bool,
     dc: Option<NodeId>,
+    /// The ring in which it was told of a term of its own.
+    judged: Option<u64>,
+    hung: bool,
+    released: Option<Micros>,
     persisting: Option<Micros>,
     /// The ring of its last life.
     last_ring: Option<RingId>,
@@ -296,7 +317,9 @@ impl Points {
             }
             What::Regular(regular) => self.see_ring(life, regular),
             What::Synced(_) => self.node(life).synced = true,
+            What::Hung(hung) => self.node(life).hung = *hung,
             What::Status(status) if status.settled => {
+                self.see_lease(now, life, status);
                 let node = self.node(life);
                 let (quorate, dc) = (node.quorate, node.dc);
                 node.quorate = status.quorate;
@@ -317,6 +340,35 @@ impl Points {
             What::Inside(inside) => self.see_inside(now, life, inside),
             _ => {}
         }
+    }
+
+    /// A DC that is relieved in its ring: it may act no more, though it has the term; then the next one may.
+    fn see_lease(&mut self, now: Micros, life: Life, status: &Status) {
+        let Some(term) = status.term.filter(|term| term.node == life.node) else { return };
+        match status.lease {
+            Lease::None => {
+                let node = self.node(life);
+                let relief = match node.released.take() {
+                    _ if node.hung => Relief::Hung,
+                    Some(until) => Relief::Released(until),
+                    None if node.judged != Some(term.ring_seq) => Relief::Preempted,
+                    None => Relief::Other,
+                };
+                self.relieved.entry((term.ring_seq, term.hand_over)).or_insert(relief);
+            }
+            Lease::Held if term.hand_over > 0 => {
+                match self.relieved.remove(&(term.ring_seq, term.hand_over - 1)) {
+                    Some(Relief::Hung) => self.hit("the DC's application hung and another took over"),
+                    Some(Relief::Released(until)) if now < until => {
+                        self.hit("a DC released its role and another acted without waiting");
+                    }
+                    Some(Relief::Preempted) => self.hit("a higher priority preempted"),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+        self.node(life).judged = Some(term.ring_seq);
     }
 
     fn node(&mut self, life: Life) -> &mut Node {
@@ -465,6 +517,7 @@ impl Points {
             {
                 self.hit("a JOIN named all others failed");
             }
+            Inside::Released(until) => self.node(life).released = until.ok().map(micros),
             Inside::Persist(_) => self.node(life).persisting = Some(now),
             Inside::Persisted(stored) => {
                 let began_at = self.node(life).persisting.take();

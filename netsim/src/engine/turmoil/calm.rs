@@ -50,12 +50,13 @@ pub(crate) fn reached(scenario: &Scenario, history: &History) -> Result<Option<R
         };
         ring_at = ring_at.max(at);
     }
+    let vacant = nodes.iter().all(|node| scenario.dc_of(*node).priority == 0);
     let mut dc_at = calm_at;
     for latest in up.values() {
         let named = |status: &Status| (status.ring, status.dc, status.term, status.quorate);
         let agreed = latest.status.filter(|(_, status)| {
             status.settled
-                && status.dc.is_some()
+                && (status.dc.is_some() || vacant)
                 && first.status.is_some_and(|(_, other)| named(other) == named(status))
         });
         let Some((at, _)) = agreed.filter(|(at, _)| *at <= calm_at + bound) else {
