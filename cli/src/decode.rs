@@ -121,12 +121,14 @@ fn decode(input: impl Read, mut output: impl Write, show: &Show) -> Result<bool,
             Ok(None) => break Ok(()),
             Err(error) => break Err(Stopped::Capture(error)),
         };
-        match decoder.packet(packet.time, capture.ip(&packet)) {
-            Some(line) if show.json && !show.summary => write_json(&mut output, &line.json()),
-            Some(line) if !show.summary => writeln!(output, "{line}"),
-            _ => Ok(()),
+        for line in decoder.packet(packet.time, capture.ip(&packet)) {
+            match () {
+                () if show.summary => Ok(()),
+                () if show.json => write_json(&mut output, &line.json()),
+                () => writeln!(output, "{line}"),
+            }
+            .map_err(Stopped::Output)?;
         }
-        .map_err(Stopped::Output)?;
     };
     let counts = &decoder.counts;
     if show.json {
@@ -175,6 +177,35 @@ impl std::fmt::Display for Line {
     }
 }
 
+/// The datagrams that a packet was, or was to become: where the sender's kernel leaves it to its network card to cut them
+/// (UDP segmentation offload), a capture on that host has them in one, all of one length but the last.
+fn taken_apart(payload: &Bytes) -> Vec<Bytes> {
+    const HEADER: usize = 20;
+    const MAGIC: usize = 4;
+    let parts = |length: usize| {
+        (0..payload.len()).step_by(length).map(move |at| payload.slice(at..payload.len().min(at + length)))
+    };
+    let begins = |at: &usize| payload[*at..].starts_with(&payload[..MAGIC]);
+    let fits = |length: &usize| parts(*length).all(|part| is_whole(&part));
+    let length = match is_whole(payload) {
+        true => None,
+        false => (HEADER..payload.len().saturating_sub(MAGIC)).filter(begins).find(fits),
+    };
+    length.map_or_else(|| vec![payload.clone()], |length| parts(length).collect())
+}
+
+/// Whether this is a message, and nothing behind it.
+fn is_whole(datagram: &Bytes) -> bool {
+    match wire::decode(datagram) {
+        Ok(Message::Multicast(frame)) if frame.encapsulated => {
+            frame.inner().is_ok_and(|inner| Packet::decode_in(&inner.payload, inner.order()).is_ok())
+        }
+        Ok(Message::Multicast(frame)) => Packet::decode_in(&frame.payload, frame.order()).is_ok(),
+        Ok(_) => true,
+        Err(_) => false,
+    }
+}
+
 /// What the decoder remembers from packet to packet.
 #[derive(Default)]
 struct Decoder {
@@ -186,30 +217,32 @@ struct Decoder {
 }
 
 impl Decoder {
-    /// Decodes a packet of the capture; `None` if it is not, or not yet, a datagram of Totem's.
-    fn packet(&mut self, time: i128, ip: Option<&[u8]>) -> Option<Line> {
+    /// Decodes a packet of the capture: a datagram of Totem's, or several; none if it is not, or not yet, such a one.
+    fn packet(&mut self, time: i128, ip: Option<&[u8]>) -> Vec<Line> {
         let datagram = match ip.map_or(Found::Other, |ip| self.fragments.find(ip)) {
             Found::Datagram(datagram) if self.is_totem(&datagram) => datagram,
             Found::Fragment => {
                 self.counts.fragments += 1;
-                return None;
+                return Vec::new();
             }
             Found::Datagram(_) | Found::Other => {
                 self.counts.ignored += 1;
-                return None;
-            }
-        };
-        let fields = if datagram.cut {
-            self.counts.cut += 1;
-            Fields::kind("cut")
-        } else {
-            match wire::decode(&datagram.payload) {
-                Ok(message) => self.message(&message),
-                Err(why) => self.refused(why),
+                return Vec::new();
             }
         };
         let elapsed = time - *self.first.get_or_insert(time);
-        Some(Line { time, elapsed, datagram, fields })
+        if datagram.cut {
+            self.counts.cut += 1;
+            return vec![Line { time, elapsed, datagram, fields: Fields::kind("cut") }];
+        }
+        let line = |payload: Bytes| {
+            let fields = match wire::decode(&payload) {
+                Ok(message) => self.message(&message),
+                Err(why) => self.refused(why),
+            };
+            Line { time, elapsed, datagram: Datagram { payload, ..datagram }, fields }
+        };
+        taken_apart(&datagram.payload).into_iter().map(line).collect()
     }
 
     fn is_totem(&self, datagram: &Datagram) -> bool {
@@ -389,6 +422,35 @@ mod tests {
             }
         }
         assert!(read > 0 && refused > 0 && damaged > 0, "{read} {refused} {damaged}");
+    }
+
+    /// Frames of a real ring, put together as a kernel does.
+    #[test]
+    fn what_a_card_was_to_cut_is_taken_apart() {
+        let mut capture = Capture::new(CAPTURE).unwrap();
+        let mut fragments = Fragments::default();
+        let mut frames: Vec<Bytes> = Vec::new();
+        while let Some(packet) = capture.next().unwrap() {
+            if let Some(Found::Datagram(datagram)) = capture.ip(&packet).map(|ip| fragments.find(ip))
+                && matches!(wire::decode(&datagram.payload), Ok(Message::Multicast(_)))
+            {
+                assert_eq!(taken_apart(&datagram.payload), [datagram.payload.clone()]);
+                frames.push(datagram.payload);
+            }
+        }
+        let mut trains = 0;
+        for pair in frames.windows(2) {
+            let equal = frames.iter().filter(|frame| frame.len() == pair[0].len()).take(5);
+            let mut train: Vec<Bytes> = equal.cloned().collect();
+            if pair[1].len() < pair[0].len() {
+                train.push(pair[1].clone());
+            }
+            assert_eq!(taken_apart(&Bytes::from(train.concat())), train);
+            trains += usize::from(train.len() > 1);
+        }
+        assert!(trains > 10, "{trains} of {}", frames.len());
+        let damaged = Bytes::from([&frames[0][..], b"and more"].concat());
+        assert_eq!(taken_apart(&damaged), [damaged]);
     }
 
     #[test]
