@@ -1,4 +1,5 @@
 //! `quorate bench`, over the loopback interface. That it measures, not what.
+#![allow(clippy::unwrap_used, reason = "tests panic")]
 
 mod common;
 
