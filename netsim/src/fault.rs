@@ -71,6 +71,14 @@ pub enum Fault {
     Replay(u32),
     /// Datagrams of another cluster, on the same group and port, come in.
     Foreign(u32),
+    /// A node is told, in the name of another one's host, that no process listens there. Where nodes believe such things
+    /// ([`Scenario::by_evidence`](crate::Scenario::by_evidence)), hosts say so of nodes that have crashed; this one may lie.
+    Lie {
+        /// Who is told.
+        to: u32,
+        /// Of whom.
+        of: u32,
+    },
 
     /// A node leaves in order.
     Leave(u32),
@@ -314,7 +322,10 @@ impl Fault {
             | Self::Drift { node, .. }
             | Self::Send { node, .. } => vec![*node],
             Self::Partition(parts) => parts.concat(),
-            Self::CutOneWay { from: a, to: b } | Self::Cut(a, b) | Self::Mend(a, b) => vec![*a, *b],
+            Self::CutOneWay { from: a, to: b }
+            | Self::Cut(a, b)
+            | Self::Mend(a, b)
+            | Self::Lie { to: a, of: b } => vec![*a, *b],
             Self::Disturb { from, to, .. } => from.iter().chain(to).copied().collect(),
             Self::When { node, then, .. } => [vec![*node], then.nodes()].concat(),
             Self::Heal | Self::Catch { .. } | Self::Replay(_) | Self::Foreign(_) => Vec::new(),
@@ -345,7 +356,10 @@ impl Fault {
                 }
                 parts.retain(|part| !part.is_empty());
             }
-            Self::CutOneWay { from: a, to: b } | Self::Cut(a, b) | Self::Mend(a, b) => {
+            Self::CutOneWay { from: a, to: b }
+            | Self::Cut(a, b)
+            | Self::Mend(a, b)
+            | Self::Lie { to: a, of: b } => {
                 (*a, *b) = (number(*a)?, number(*b)?);
             }
             Self::Disturb { from, to, .. } => {
@@ -390,6 +404,7 @@ impl Fault {
             Self::Catch { .. } => "one datagram caught",
             Self::Replay(_) => "replay",
             Self::Foreign(_) => "foreign cluster",
+            Self::Lie { .. } => "forged refusal",
             Self::Leave(_) => "leave",
             Self::LoseRecord(_) => "record lost",
             Self::RollBackRecord(_) => "record rolled back",
@@ -438,6 +453,7 @@ impl fmt::Display for Fault {
             }
             Self::Replay(count) => write!(f, "{count} old datagrams come again"),
             Self::Foreign(count) => write!(f, "{count} datagrams of another cluster come in"),
+            Self::Lie { to, of } => write!(f, "node {to} is told that node {of} is gone"),
             Self::Leave(node) => write!(f, "node {node} leaves"),
             Self::LoseRecord(node) => write!(f, "node {node} loses its record"),
             Self::RollBackRecord(node) => write!(f, "node {node} gets back an older record"),

@@ -313,6 +313,7 @@
 //!   [`Scenario::preempt`]), and has hung applications found ([`Scenario::heartbeat`], [`Fault::Hang`]). For whole nodes, the
 //!   laboratory gives the signs of life that a hang withholds, beside the service; the service itself does not hang. What acts
 //!   as DC do, and how a hung one goes on under its old guard, is simulated for bare members.
+//! - For bare members, hosts that say that a process is gone, and lies about that ([`Scenario::by_evidence`], [`Fault::Lie`]).
 //! - A load of messages of any length, agreed and safe: [`Load`].
 //! - The service's own connections, if it opens any with `turmoil::net`: a cut cuts them too.
 //!

@@ -253,6 +253,15 @@ impl Scenario {
         self
     }
 
+    /// Has nodes believe hosts that say that a process is gone, and probe each other this often while no token goes round; zero:
+    /// no probes. By default, members are lost by timeouts alone. For bare members.
+    #[must_use]
+    pub fn by_evidence(mut self, probe: Duration) -> Self {
+        self.totem.failure_evidence = true;
+        self.totem.probe = probe;
+        self
+    }
+
     /// Lets something go wrong, or heal, at this time.
     #[must_use]
     pub fn at(mut self, at: Duration, fault: Fault) -> Self {

@@ -48,6 +48,7 @@ impl Scenario {
         }
         tenures(seed, &mut scenario);
         preferences(seed, &mut scenario);
+        evidence(seed, &mut scenario);
         scenario
     }
 
@@ -180,6 +181,32 @@ fn preferences(seed: u64, scenario: &mut Scenario) {
         scenario.timeline.push((at + (calm_at - at) * rng.random_range(20..60) / 100, Fault::Restart(node)));
         scenario.timeline.sort_by_key(|(at, _)| *at);
     }
+}
+
+/// In every second scenario nodes believe hosts that say that a process is gone, probe each other, and are lied to. Drawn
+/// apart too.
+fn evidence(seed: u64, scenario: &mut Scenario) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((1 << 63) + 5);
+    if rng.random_ratio(1, 2) {
+        return;
+    }
+    scenario.totem.failure_evidence = true;
+    if rng.random_ratio(3, 4) {
+        scenario.totem.probe = Duration::from_millis(rng.random_range(5..=50));
+    }
+    let Some(calm_at) = scenario.calm_at.filter(|_| rng.random_ratio(1, 2)) else { return };
+    for _ in 0..rng.random_range(1..=6) {
+        let mut at = calm_at * rng.random_range(1..99) / 100;
+        let [to, of] = [0; 2].map(|_| rng.random_range(1..=scenario.nodes));
+        // One is checked, and two are believed.
+        for _ in 0..rng.random_range(1..=3) {
+            scenario.timeline.push((at, Fault::Lie { to, of }));
+            at += Duration::from_micros(rng.random_range(1..20_000));
+        }
+    }
+    scenario.timeline.retain(|(at, fault)| *at < calm_at || !matches!(fault, Fault::Lie { .. }));
+    scenario.timeline.sort_by_key(|(at, _)| *at);
 }
 
 struct Draw {

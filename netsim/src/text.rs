@@ -200,6 +200,8 @@ fn fault(text: &str) -> Result<Fault, String> {
         Fault::Replay(value(count)?)
     } else if let Some([count]) = fill("{} datagrams of another cluster come in", text) {
         Fault::Foreign(value(count)?)
+    } else if let Some([to, of]) = fill("node {} is told that node {} is gone", text) {
+        Fault::Lie { to: value(to)?, of: value(of)? }
     } else if let Some([node]) = fill("node {} leaves", text) {
         Fault::Leave(value(node)?)
     } else if let Some([node]) = fill("node {} loses its record", text) {
@@ -418,6 +420,7 @@ mod tests {
             Fault::Release(2),
             Fault::Replay(20),
             Fault::Foreign(7),
+            Fault::Lie { to: 1, of: 3 },
             Fault::Leave(3),
             Fault::LoseRecord(3),
             Fault::RollBackRecord(3),

@@ -305,6 +305,30 @@ impl Engine<'_> {
         released.is_ok()
     }
 
+    /// It is told that the process of another one is gone; whether it heard it. One that stands still hears it later.
+    pub(super) fn tell_refused(&mut self, index: usize, node: NodeId) -> bool {
+        let now = self.now;
+        let Some(living) = &mut self.hosts[index].living else { return false };
+        if !living.is_free(now) {
+            let at = living.busy_until.max(now + 1);
+            self.schedule(at, Happening::Refused(index, node));
+            return true;
+        }
+        let accusations = |living: &Living| living.member.totem().stats().accusations;
+        let before = accusations(living);
+        living.member.handle_refused(living.clock.show(now), node);
+        if accusations(living) > before {
+            let lives = self.hosts[node.get() as usize - 1].living.is_some();
+            self.points.hit(if lives {
+                "a lie about a member was believed"
+            } else {
+                "a host said that a member is gone"
+            });
+        }
+        self.after(index, None);
+        true
+    }
+
     /// It stands still from now on; whether it lives.
     pub(super) fn pause(&mut self, index: usize, lasts: Duration, clock_too: bool) -> bool {
         let now = self.now;
@@ -400,7 +424,8 @@ impl Engine<'_> {
         self.points.input(living.seen.phase, packet.kind);
         living.member.handle_datagram(living.clock.show(now), Origin { peer: packet.origin }, &packet.bytes);
         let life = living.life;
-        if let Some(Message::HoldCancel(_)) = packet.message {
+        // A probe asks for nothing.
+        if packet.message.as_ref().is_some_and(|m| matches!(m, Message::HoldCancel(c) if c.ring.seq > 0)) {
             self.record(life, What::Inside(Inside::Woken));
         }
         self.after(index, Some(packet));

@@ -162,6 +162,8 @@ pub(crate) fn run(scenario: &Scenario, journal: Journal) -> Run {
 enum Happening {
     /// A datagram comes to these hosts, a bit each.
     Arrive(Rc<Packet>, u64),
+    /// This host is told that the process of another is gone.
+    Refused(usize, NodeId),
     /// A host's timer may be due.
     Timer(usize),
     /// A host that was busy, or stood still, goes on.
@@ -316,6 +318,7 @@ impl<'a> Engine<'a> {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Arrive(packet, receivers) => self.arrive(&packet, receivers),
+            Happening::Refused(index, node) => drop(self.tell_refused(index, node)),
             Happening::Timer(index) => {
                 if let Some(living) = &mut self.hosts[index].living {
                     living.timer_at = None;
@@ -346,7 +349,10 @@ impl<'a> Engine<'a> {
         while rest != 0 {
             let index = rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            let Some(living) = &mut self.hosts[index].living else { continue };
+            let Some(living) = &mut self.hosts[index].living else {
+                self.refuse(packet, index);
+                continue;
+            };
             if living.is_free(self.now) {
                 self.handle(index, packet);
                 self.go_on(index);
@@ -355,6 +361,17 @@ impl<'a> Engine<'a> {
             } else {
                 self.points.hit("a receive buffer overflowed");
             }
+        }
+    }
+
+    /// A host without a process refuses what was sent to it alone, if the way back is open.
+    fn refuse(&mut self, packet: &Packet, index: usize) {
+        if let Some(from) =
+            packet.from.filter(|_| !packet.to_everyone && self.scenario.totem.failure_evidence)
+            && self.network.reaches(index, from)
+        {
+            let at = self.now + micros(self.scenario.world.latency);
+            self.schedule(at, Happening::Refused(from, self.hosts[index].id));
         }
     }
 
@@ -384,6 +401,7 @@ impl<'a> Engine<'a> {
             }
             Fault::Hang { node, lasts } => counts = self.hang(index(node), lasts),
             Fault::Release(node) => counts = self.release(index(node)),
+            Fault::Lie { to, of } => counts = self.tell_refused(index(to), self.hosts[index(of)].id),
             Fault::LoseRecord(node) => self.hosts[index(node)].disk.lose(),
             Fault::RollBackRecord(node) => counts = self.hosts[index(node)].disk.roll_back(),
             Fault::Pause { node, lasts } => counts = self.pause(index(node), lasts, false),
@@ -543,7 +561,7 @@ fn absent_at_start(entry: &(Micros, Fault)) -> Option<u32> {
 
 /// What waits for a point that may never be reached proves nothing by not happening, nor does what a node may refuse.
 fn has_to_happen(fault: &Fault) -> bool {
-    !matches!(fault, Fault::When { .. } | Fault::Catch { .. } | Fault::Release(_))
+    !matches!(fault, Fault::When { .. } | Fault::Catch { .. } | Fault::Release(_) | Fault::Lie { .. })
 }
 
 fn matches(waits_for: Point, point: Point) -> bool {

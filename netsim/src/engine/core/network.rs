@@ -96,6 +96,11 @@ impl Network {
         packet.from.map_or(u64::MAX, |from| self.hears[from] | 1 << from)
     }
 
+    /// Whether what one host sends reaches another.
+    pub(super) fn reaches(&self, from: usize, to: usize) -> bool {
+        self.hears[from] & 1 << to != 0
+    }
+
     /// Whether it changed anything by itself, that is, whether it is to be counted now.
     pub(super) fn apply(&mut self, fault: &Fault, now: Micros) -> bool {
         match fault {

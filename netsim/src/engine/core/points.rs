@@ -31,6 +31,8 @@ pub const POINTS: &[&str] = &[
     "a member restarted after its ring had gone on",
     "a member left in order",
     "a member was told failed by another",
+    "a host said that a member is gone",
+    "a lie about a member was believed",
     "a member failed to receive",
     "a node was heard on another ring",
     "old frames were carried into a new ring",
