@@ -92,6 +92,10 @@ mutants! {
     FccNotTakenBack = "-",
     /// A ring in which nothing has moved for long goes on believing that its window is full.
     FullWindowBelieved = "-",
+    /// A host is believed at once that says that a member's process is gone.
+    HintNotChecked = "-",
+    /// Strangers are given up as soon as members of the ring that was lost.
+    StrangersGivenUpSoon = "-",
     /// A frame that is sent again says that it comes from who sends it again.
     RetransmittedAsOwn = "B27",
 

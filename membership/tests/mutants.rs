@@ -54,6 +54,8 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::RemovalCountsAsRelease,
     Mutant::TermNotPersisted,
     Mutant::DcKeptWithoutQuorum,
+    Mutant::ReleasedDcGoesOn,
+    Mutant::HungKeepsRole,
 ];
 
 /// No mutant lives longer than this many random runs.
@@ -142,6 +144,8 @@ type Scenario = (&'static [Mutant], fn());
 const SCENARIOS: &[Scenario] = &[
     (&[Mutant::TokenNotRetransmitted], tokens_get_lost),
     (&[Mutant::FullWindowBelieved], lab::scenarios::a_bit_of_the_window_is_flipped),
+    (&[Mutant::HintNotChecked], lab::scenarios::a_host_is_asked_again_before_it_is_believed),
+    (&[Mutant::StrangersGivenUpSoon], || tempest(1913)),
     (&[Mutant::NoSenderFilterBehindHole], a_cause_is_lost),
     (&[Mutant::AruStopsAtLongGap], a_frame_is_missing_for_long),
     (&[Mutant::RecoveryQueueTooShort], hundreds_of_frames_are_outstanding),

@@ -304,15 +304,7 @@ fn a_silent_host_is_out_after_the_token_timeout_and_a_few_joins() {
 
 #[test]
 fn a_host_is_not_believed_before_it_was_asked_again() {
-    let mut lab = Lab::with_evidence(3);
-    let ring = lab.regular(1).ring;
-    lab.refuse(node(1), node(3));
-    lab.run(ms(1000));
-    lab.refuse(node(1), node(3));
-    lab.run(ms(1000));
-    assert_eq!(lab.regular(1).ring, ring);
-    let stats = lab.totem_of(1).stats();
-    assert_eq!((stats.hints, stats.accusations), (2, 0));
+    lab::scenarios::a_host_is_asked_again_before_it_is_believed();
 }
 
 /// Two lies at once cost the ring, and no more: it is whole again soon.

@@ -27,6 +27,8 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::AruStopsAtLongGap,
     Mutant::WindowUnderflow,
     Mutant::FullWindowBelieved,
+    Mutant::HintNotChecked,
+    Mutant::StrangersGivenUpSoon,
     Mutant::WrapUnsafeRecovery,
     Mutant::WrapUnsafeInstall,
     Mutant::ObligationsForgotten,

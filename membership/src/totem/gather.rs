@@ -350,7 +350,10 @@ impl Gather {
     fn give_up_silent(&mut self, now: Time, local: &Local) -> Option<Transition> {
         let after = patience(local);
         let missing = &self.lists.candidates() - &self.consensus;
-        let silent = &self.unheard(now, after, local) & &local.ring.members;
+        let mut silent = self.unheard(now, after, local);
+        if !Mutant::StrangersGivenUpSoon.is_active() {
+            silent.retain(|node| local.ring.members.contains(node));
+        }
         if missing.is_empty() || !missing.is_subset(&silent) {
             return None;
         }

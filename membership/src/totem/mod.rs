@@ -349,7 +349,8 @@ impl Totem {
         }
         local.out.stats.hints += 1;
         let probed = local.suspects.insert(node, now);
-        if probed.is_none_or(|at| now > at + local.config.token_retransmit) {
+        let checked = probed.is_some_and(|at| now <= at + local.config.token_retransmit);
+        if !checked && !Mutant::HintNotChecked.is_active() {
             return local.probe(node);
         }
         local.suspects.remove(&node);

@@ -23,6 +23,8 @@ const BUFFER: usize = 1 << 16;
 /// A buffer with so much in it is handed on as it is; of one with less, a copy is, which keeps no more memory alive than it
 /// has bytes.
 const FULL: usize = BUFFER / 2;
+/// After so many errors in a row, a socket is beyond use.
+pub(super) const FAILURES: u32 = 8;
 /// Buffers handed on that are looked after, to be filled again once nobody has a part of them.
 const LENT: usize = 64;
 
@@ -52,10 +54,15 @@ impl Receiver {
         mut into: impl FnMut(SocketAddrV4, Bytes),
     ) -> io::Result<bool> {
         let mut slices = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
-        let filled = match self.state.recv(socket.into(), &mut slices, &mut self.metas) {
-            Ok(filled) => filled,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-            Err(error) => return Err(error),
+        let mut failures = 0;
+        let filled = loop {
+            match self.state.recv(socket.into(), &mut slices, &mut self.metas) {
+                Ok(filled) => break filled,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                // What had happened to the interface is told once, instead of a datagram.
+                Err(_) if failures < FAILURES => failures += 1,
+                Err(error) => return Err(error),
+            }
         };
         for at in 0..filled {
             let RecvMeta { addr: SocketAddr::V4(source), len, stride, .. } = self.metas[at] else { continue };
@@ -92,7 +99,7 @@ fn spare(lent: &mut VecDeque<Bytes>) -> BytesMut {
     match lent.pop_front().map(Bytes::try_into_mut) {
         Some(Ok(buffer)) => buffer,
         Some(Err(still_lent)) => {
-            // It is last in line now; those before it are younger, but who knows who keeps what.
+            // The next one may be back by the next time.
             lent.push_back(still_lent);
             BytesMut::zeroed(BUFFER)
         }

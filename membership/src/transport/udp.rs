@@ -25,7 +25,7 @@ use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
 use super::Transport;
-use super::offload::{News, Receiver, Sender};
+use super::offload::{FAILURES, News, Receiver, Sender};
 use super::peers::Peers;
 use crate::config::TransportKind;
 use crate::wire::claimed_sender;
@@ -345,7 +345,7 @@ fn read(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(SocketAddrV
             Ok((.., None)) => {}
             Err(Errno::WOULDBLOCK) => return Ok(None),
             // What had happened to the interface is told once, instead of a datagram.
-            Err(_) if failures < 8 => failures += 1,
+            Err(_) if failures < FAILURES => failures += 1,
             Err(error) => return Err(error.into()),
         }
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use quorate_membership::wire::{self, Message, Order, Token};
 use quorate_membership::{Guarantee, Seq};
 
-use super::{Fate, Lab, node};
+use super::{Fate, Lab, ms, node};
 
 /// F7, seed 14633 of the fault laboratory: on the way from node 1 to node 2 a bit of the token's count of frames is
 /// flipped, and nothing on the way notices. Nobody may send in a window that full, and who does not send cannot empty it.
@@ -33,4 +33,17 @@ pub fn a_bit_of_the_window_is_flipped() {
     lab.until("T6: all is delivered", |lab| (1..=3).all(|id| lab.texts(id).len() == 3));
     assert_eq!(lab.regular(1).ring, ring, "L2: a bit costs the ring");
     lab.check();
+}
+
+/// One word is no evidence, nor are two that are far apart.
+pub fn a_host_is_asked_again_before_it_is_believed() {
+    let mut lab = Lab::with_evidence(3);
+    let ring = lab.regular(1).ring;
+    for _ in 0..2 {
+        lab.refuse(node(1), node(3));
+        lab.run(ms(1000));
+    }
+    assert_eq!(lab.regular(1).ring, ring, "L2: a lie costs the ring");
+    let stats = lab.totem_of(1).stats();
+    assert_eq!((stats.hints, stats.accusations), (2, 0), "L2: what was heard");
 }
