@@ -204,6 +204,11 @@ fn what_a_node_says_of_itself_does_not_cut_its_long_message() {
 }
 
 #[test]
+fn a_token_for_another_is_none() {
+    lab::scenarios::a_token_goes_astray();
+}
+
+#[test]
 fn a_window_that_only_damage_has_filled_is_not_believed_for_ever() {
     lab::scenarios::a_bit_of_the_window_is_flipped();
 }

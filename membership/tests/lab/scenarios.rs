@@ -47,3 +47,23 @@ pub fn a_host_is_asked_again_before_it_is_believed() {
     let stats = lab.totem_of(1).stats();
     assert_eq!((stats.hints, stats.accusations), (2, 0), "L2: what was heard");
 }
+
+/// A token that is on its way from node 2 to node 3 comes to node 1, too, which does not get its token from node 2.
+pub fn a_token_goes_astray() {
+    let mut lab = Lab::ring(3);
+    let caught: Rc<RefCell<Option<Token>>> = Rc::default();
+    let catch = Rc::clone(&caught);
+    lab.filter(move |from, to, message, _| {
+        if let Message::Token(token) = message
+            && (from, to) == (node(2), node(3))
+        {
+            *catch.borrow_mut() = Some(token.clone());
+        }
+        Fate::Deliver
+    });
+    lab.until("a token is on its way to node 3", |_| caught.borrow().is_some());
+    let token = caught.borrow().clone().unwrap();
+    let before = lab.totem_of(1).stats().tokens;
+    lab.deliver_raw(1, Some(2), &wire::encode(&Message::Token(token), Order::Little));
+    assert_eq!(lab.totem_of(1).stats().tokens, before, "T1: node 1 takes a token that was for another");
+}
