@@ -113,7 +113,7 @@ pub(super) fn run(args: &FailoverArgs) -> Result<ExitCode, Failure> {
             took.len(),
             args.load,
             measured.formed_ms,
-            histogram(&took, " ms")
+            histogram(&took, "ms")
         )
     })
 }

@@ -99,7 +99,7 @@ pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
             took.len(),
             args.size,
             args.load,
-            histogram(&took, " us")
+            histogram(&took, "us")
         )
     })
 }

@@ -126,7 +126,7 @@ fn histogram(sorted: &[f64], unit: &str) -> String {
     let line = |(n, count): (usize, &usize)| {
         let from = least + step * n as f64;
         let more = if n == STEPS { "+" } else { " " };
-        format!("{from:>10.1}{more}{unit} {count:>7} {}\n", "#".repeat((count * WIDTH).div_ceil(highest)))
+        format!("{from:>10.1}{more} {unit} {count:>7} {}\n", "#".repeat((count * WIDTH).div_ceil(highest)))
     };
     counts.iter().enumerate().filter(|(_, count)| **count > 0).map(line).collect()
 }
@@ -146,7 +146,7 @@ mod tests {
     fn a_histogram_counts_every_value_once() {
         let values: Vec<f64> = (0..1000).map(f64::from).collect();
         let text = histogram(&values, "us");
-        let count = |line: &str| line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap();
+        let count = |line: &str| line.split_whitespace().nth(2).unwrap().parse::<usize>().unwrap();
         assert_eq!(text.lines().map(count).sum::<usize>(), 1000, "{text}");
         assert_eq!(histogram(&[], "us"), "");
         assert_eq!(histogram(&[7.0, 7.0], "us").lines().count(), 1);
