@@ -83,7 +83,7 @@ use quorate_membership::NodeId;
 use quorate_membership::config::TotemConfig;
 
 use self::cluster::Cluster;
-use crate::history::{Record, What};
+use crate::history::{Inside, Record, What};
 use crate::{Electorate, History};
 
 /// An invariant did not hold.
@@ -243,7 +243,10 @@ impl Checker {
             return Ok(());
         }
         let Self { outside, inside, cluster } = self;
-        if !matches!(record.what, What::Inside(_)) {
+        // Whether a ring stands, who looks from outside does not see; where it is known, S7 heeds it.
+        if !matches!(record.what, What::Inside(_))
+            || matches!(record.what, What::Inside(Inside::Phase { .. }))
+        {
             outside.iter_mut().try_for_each(|property| property.see(record, cluster))?;
         }
         inside.iter_mut().try_for_each(|property| property.see(record, cluster))?;

@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use quorate_membership::Phase;
+
 use super::cluster::Cluster;
 use super::{Online, Violation, violated};
-use crate::history::{Life, Record, What};
+use crate::history::{Inside, Life, Record, What};
 
 /// Many rotations of a token.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -53,7 +55,11 @@ impl Online for SelfDelivery {
             }
             What::Synced(_) => self.0.entry(life).or_default().waits_since = Some(record.at),
             What::Crashed | What::Left(_) | What::Panicked => drop(self.0.remove(&life)),
-            What::Regular(_) | What::Transitional(_) => self.0.entry(life).or_default().waits_since = None,
+            What::Regular(_)
+            | What::Transitional(_)
+            | What::Inside(Inside::Phase { from: Phase::Operational, .. }) => {
+                self.0.entry(life).or_default().waits_since = None;
+            }
             _ => {}
         }
         Ok(())
@@ -123,6 +129,15 @@ mod tests {
     fn a_message_waits_for_a_ring_that_stands() {
         let mut story = sent();
         story.install(1, "1.8", &[1], &[1]);
+        story.wait(2 * PATIENCE);
+        story.is_right(SelfDelivery::default());
+    }
+
+    /// Seed 1653: from the loss of its ring to the end of the run, no other one stood.
+    #[test]
+    fn a_ring_that_is_given_up_stands_no_more() {
+        let mut story = sent();
+        story.phase(1, Phase::Operational, Phase::Gather);
         story.wait(2 * PATIENCE);
         story.is_right(SelfDelivery::default());
     }
