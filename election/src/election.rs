@@ -1,5 +1,7 @@
 //! The fold: from the ring's events to the status.
 
+mod tenure;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,9 +13,11 @@ use quorate_membership::wire::body::{Body, NodeInfo, SERVICES};
 use quorate_membership::{Cause, Config, Event, NodeId, Regular, RingId, Service, ServiceMessage, Time};
 use tracing::{info, warn};
 
+pub use self::tenure::ReleaseError;
+use self::tenure::Tenure;
 use crate::lease::{self, Office, Witness};
-use crate::message::{Message, Release};
-use crate::{Candidacy, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Status, Term, Vacancy, Verdict};
+use crate::message::Message;
+use crate::{Candidacy, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Status, Term, Verdict};
 
 /// One node's view of quorum and DC: a fold over its ring's events.
 ///
@@ -89,30 +93,6 @@ pub struct Say {
     pub node_info: NodeInfo,
     /// In the stage of [`Service::Quorate`].
     pub candidacy: Candidacy,
-}
-
-/// Why a DC does not give up its role.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum ReleaseError {
-    /// It has none.
-    #[error("this node is not DC of a quorate ring: ask the one that is")]
-    NotDc,
-    /// Nobody could take it.
-    #[error(
-        "no other member may be DC: start one, or give one a dc_priority above 0; who hangs does not count"
-    )]
-    NoSuccessor,
-    /// Nobody would hear it.
-    #[error("the ring is being formed anew: ask again when it stands")]
-    RingChanges,
-}
-
-/// When this node was DC last.
-#[derive(Clone, Copy, Debug)]
-struct Tenure {
-    term: Term,
-    /// Earlier leases were over then.
-    acts_at: Time,
 }
 
 #[derive(Clone, Debug)]
@@ -280,91 +260,6 @@ impl Election {
     /// What this node says in the ring's order before it leaves it; `None`: nothing.
     pub fn farewell(&self) -> Option<NodeInfo> {
         self.quorum.farewell()
-    }
-
-    /// Gives up the role of DC to the best of the other members, at once and in order: this node does not act any more, and
-    /// the other one need not wait. A DC that leaves does the same.
-    ///
-    /// # Errors
-    /// If there is nothing to give up, or nobody to take it. Whether the ring still carries what is to be said, its core knows
-    /// ([`Totem::say`](quorate_membership::Totem::say)).
-    pub fn release(&mut self, now: Time) -> Result<Outcome, ReleaseError> {
-        self.now = now;
-        let office = self.office.ok_or(ReleaseError::NotDc)?;
-        self.successor().ok_or(ReleaseError::NoSuccessor)?;
-        let send = Some(self.resign(office, false));
-        Ok(Outcome { send, ..self.review() })
-    }
-
-    /// This node is about to leave, whoever takes over: it acts no more, and is no candidate in the rings that it may still see.
-    pub fn retire(&mut self, now: Time) -> Outcome {
-        self.now = now;
-        self.retired = true;
-        self.tenure = None;
-        self.review()
-    }
-
-    /// The application that acts as DC does not answer, or answers again; said when that changes. While it does not, this node
-    /// does not act, and is elected only where nobody else may be; as soon as another member can be DC, it is declared so.
-    pub fn set_hung(&mut self, now: Time, hung: bool) -> Outcome {
-        self.now = now;
-        self.hung = hung && !Mutant::HungKeepsRole.is_active();
-        let answers = !hung && self.settled.is_some();
-        let send = self.yield_hung().or_else(|| answers.then(|| Message::Answers.encode()));
-        Outcome { send, ..self.review() }
-    }
-
-    /// A DC whose application hangs gives way to a member whose application does not.
-    fn yield_hung(&mut self) -> Option<Bytes> {
-        let office = self.office.filter(|_| self.hung)?;
-        self.successor()?;
-        warn!(term = %office.term, "the application hangs: another member is to be DC");
-        Some(self.resign(office, true))
-    }
-
-    /// A member's application answers again. If that of the DC does not, and there was nobody to take its place, now there is.
-    fn hear_answer(&mut self, from: NodeId) -> Outcome {
-        if let Some(settled) = &mut self.settled {
-            settled.hung.remove(&from);
-        }
-        let send = self.yield_hung();
-        Outcome { send, ..self.review() }
-    }
-
-    /// Acts no more, and says so.
-    fn resign(&mut self, office: Office, hung: bool) -> Bytes {
-        if !Mutant::ReleasedDcGoesOn.is_active() {
-            (self.office, self.tenure) = (None, None);
-        }
-        let clear = office.acts_at <= self.now;
-        Message::Release(Release { hand_over: office.term.hand_over, clear, hung }).encode()
-    }
-
-    /// Who is DC if the present one gives it up.
-    fn successor(&self) -> Option<NodeId> {
-        let settled = self.settled.as_ref()?;
-        let others = settled.candidacies.values().filter(|candidacy| {
-            let node = candidacy.node.0;
-            candidacy.priority > 0 && Some(node) != self.status.dc && !settled.hung.contains(&node)
-        });
-        // Whoever was DC in other rings has no claim here: the present one was preferred, and its choice is in order.
-        let best = others.max_by_key(|c| (c.priority, c.features, c.since, c.node))?;
-        Some(best.node.0)
-    }
-
-    /// Whether this node may act now; a status if that has changed.
-    fn review(&mut self) -> Outcome {
-        let lease = match self.office {
-            None => Lease::None,
-            Some(office) if office.holds(self.now) && !self.hung && !self.retired => Lease::Held,
-            Some(_) => Lease::Waiting,
-        };
-        if lease == self.status.lease {
-            return Outcome::default();
-        }
-        info!(?lease, term = ?self.status.term, "lease");
-        self.status.lease = lease;
-        Outcome { status: Some(self.status.clone()), ..Outcome::default() }
     }
 
     /// A new ring: the old one's quorum and DC are no more, and its members are asked again.
@@ -565,156 +460,6 @@ impl Election {
         info!(%ring, total_votes, ?expected_votes, ?quorum, quorate, "judged");
         self.status = status;
         true
-    }
-
-    /// The ring has had a DC, under this term: it goes on under it, if there is quorum.
-    fn resume(&mut self, term: Term) {
-        let quorate = self.status.quorate;
-        if self.status.dc.is_none() {
-            self.status.vacant = quorate.then_some(Vacancy::NoCandidate);
-            return;
-        }
-        let wait = self.settled.as_ref().map_or(Duration::MAX, |settled| settled.wait);
-        // One that has given it up meanwhile, and was not heard as there was no quorum, begins anew.
-        let own = self.tenure.filter(|tenure| tenure.term == term);
-        let acts_at = own.map_or(self.now + wait, |tenure| tenure.acts_at);
-        self.appoint(self.status.dc, Some(term).filter(|_| quorate), acts_at);
-    }
-
-    /// Says who is DC of the judged ring, which has had none, by the votes in the status; whether this node's record is as
-    /// good as the others' again.
-    fn fill(&mut self) -> bool {
-        let Some(settled) = &mut self.settled else { return false };
-        let Status { quorate, total_votes, expected_votes, quorum, .. } = self.status;
-        let votes: BTreeMap<NodeId, u32> = self.quorum.votes_present().collect();
-        let everybody = expected_votes.is_some_and(|expected| total_votes >= expected);
-        let forgetful: BTreeSet<NodeId> =
-            settled.candidacies.iter().filter(|(_, said)| said.lost).map(|(node, _)| *node).collect();
-        let forgotten = forgetful
-            .iter()
-            .filter_map(|node| votes.get(node))
-            .fold(0_u32, |sum, votes| sum.saturating_add(*votes));
-        let has_memory = everybody
-            || forgetful.is_empty()
-            || quorum.is_some_and(|quorum| total_votes.saturating_sub(forgotten) >= quorum);
-        let recovered = self.lost && quorate && has_memory;
-        self.lost &= !recovered;
-
-        let candidates = settled.candidacies.values().filter(|candidacy| candidacy.priority > 0);
-        let elected =
-            candidates.max_by_key(|candidacy| (!settled.hung.contains(&candidacy.node.0), *candidacy));
-        let vacant = match elected {
-            _ if !quorate => None,
-            _ if !has_memory => Some(Vacancy::RecordsLost(forgetful)),
-            None => Some(Vacancy::NoCandidate),
-            Some(elected) if self.known.is_none() && !everybody && !elected.patience.is_zero() => {
-                Some(Vacancy::Starting { next: elected.node.0 })
-            }
-            Some(_) => None,
-        };
-        let waits = matches!(vacant, Some(Vacancy::Starting { next }) if next == self.me);
-        let patience = settled.candidacies.get(&self.me).map_or(Duration::ZERO, |said| said.patience);
-        settled.elects_at = waits.then(|| settled.at + patience);
-
-        let dc = match elected.filter(|_| vacant.is_none()) {
-            Some(_) if Mutant::EachElectsItself.is_active() => Some(self.me),
-            elected => elected.map(|elected| elected.node.0),
-        };
-        let own = self.tenure.filter(|_| dc == Some(self.me));
-        let has_term = quorate || Mutant::TermWithoutQuorum.is_active();
-        let ring_seq = match Mutant::TermNotPersisted.is_active() {
-            true => self.known.map_or(0, |term| term.ring_seq) + 1,
-            false => settled.ring.seq,
-        };
-        let kept = own.filter(|_| Mutant::TermKeptByIncumbent.is_active()).map(|tenure| tenure.term);
-        let new = dc.map(|dc| Term { ring_seq, hand_over: 0, node: dc });
-        let term = kept.or(new).filter(|_| has_term);
-
-        // The same process goes on where it was, if nobody can have been DC meanwhile.
-        let undisputed = own.filter(|tenure| {
-            Mutant::LeaseKeptUnasked.is_active() || self.known == Some(tenure.term) && settled.remembered
-        });
-        let clear_at = settled.clear_at;
-        let acts_at = undisputed.map_or(clear_at, |tenure| tenure.acts_at.min(clear_at));
-        let ring = settled.ring;
-        self.status.vacant = vacant;
-        self.appoint(dc, term, acts_at);
-        if Mutant::DcKeptWithoutQuorum.is_active()
-            && let Some(tenure) = own.filter(|_| term.is_none())
-        {
-            self.office = Some(Office::new(tenure.term, acts_at));
-        }
-        let Status { inquorate, vacant, .. } = &self.status;
-        match (inquorate, vacant, term) {
-            (Some(why), ..) => info!(%ring, ?dc, %why, "not quorate"),
-            (None, _, Some(term)) => info!(%ring, ?dc, %term, "quorate"),
-            (None, why, None) => warn!(%ring, ?why, "quorate, but without a DC"),
-        }
-        recovered
-    }
-
-    /// From this point of the order on, `dc` is DC; if it is this node, it may act from `acts_at` on.
-    fn appoint(&mut self, dc: Option<NodeId>, term: Option<Term>, acts_at: Time) {
-        (self.status.dc, self.status.term) = (dc, term);
-        self.known = self.known.max(term);
-        if let Some(settled) = &mut self.settled {
-            settled.term = term.or(settled.term);
-        }
-        let mine = dc == Some(self.me);
-        let left = self.office.filter(|_| !mine && Mutant::ReleasedDcGoesOn.is_active());
-        self.office = term.filter(|_| mine).map(|term| Office::new(term, acts_at)).or(left);
-        self.status.lease = if self.office.is_some() { Lease::Waiting } else { Lease::None };
-        self.tenure = match term {
-            Some(term) if mine => Some(Tenure { term, acts_at }),
-            None if mine => self.tenure,
-            _ => None,
-        };
-    }
-
-    /// An incumbent gives way to a member that the operator prefers, if it is to (`preempt`).
-    fn yield_to_preferred(&mut self) -> Option<Bytes> {
-        let office = self.office.filter(|_| self.config.preempt)?;
-        let successor = self.successor()?;
-        let preferred = self.settled.as_ref()?.candidacies.get(&successor)?.priority > self.config.priority;
-        preferred.then(|| self.resign(office, false))
-    }
-
-    /// A starting cluster has waited for long enough.
-    fn elect(&mut self, from: NodeId) -> Outcome {
-        let Some(settled) = &self.settled else { return Outcome::default() };
-        if self.status.vacant != Some(Vacancy::Starting { next: from }) {
-            return Outcome::default();
-        }
-        let term = Term { ring_seq: settled.ring.seq, hand_over: 0, node: from };
-        let clear_at = settled.clear_at;
-        info!(%term, "the one that was waiting is DC");
-        self.status.vacant = None;
-        self.appoint(Some(from), Some(term), clear_at);
-        Outcome { status: Some(self.status.clone()), ..Outcome::default() }
-    }
-
-    /// A DC has given up its role.
-    fn hand_over(&mut self, from: NodeId, release: Release) -> Outcome {
-        let Release { hand_over, clear, hung } = release;
-        let of_now = |term: &Term| term.node == from && term.hand_over == hand_over;
-        let Some(term) = self.status.term.filter(of_now) else { return Outcome::default() };
-        let Some(settled) = &mut self.settled else { return Outcome::default() };
-        if hung {
-            settled.hung.insert(from);
-        }
-        let acts_at = match (hung, clear) {
-            (true, _) => self.now + settled.wait,
-            (false, true) => self.now,
-            (false, false) => settled.clear_at,
-        };
-        let successor = self.successor();
-        if successor.is_none() {
-            self.status.vacant = Some(Vacancy::NoCandidate);
-        }
-        let term = successor.map(|node| Term { hand_over: term.hand_over.saturating_add(1), node, ..term });
-        info!(%from, ?term, hung, "handed over");
-        self.appoint(successor, term, acts_at);
-        Outcome { status: Some(self.status.clone()), ..Outcome::default() }
     }
 
     /// The status while nothing is known but who is there.
