@@ -1,0 +1,373 @@
+//! How a DC comes to act, and how it loses its role.
+
+use super::*;
+
+/// Three nodes with a lease of 100 ms on clocks that are right, which have been up for long.
+fn leased() -> World {
+    let mut world = World::new(3);
+    world.configure(|config| {
+        (config.dc.lease, config.dc.rate_error) = (Some(Duration::from_millis(100)), 0);
+    });
+    world.wait(1000);
+    world
+}
+
+use Lease::{Held, None as Nothing, Waiting};
+
+#[test]
+fn a_dc_may_act_once_the_token_has_gone_round_and_no_longer_than_its_lease() {
+    let mut world = leased();
+    assert_eq!(world.ring(&[1, 2, 3]).lease, Waiting);
+    assert_eq!(world.turn(&[1, 2, 3]), [Held, Nothing, Nothing]);
+    world.wait(99);
+    let (_, until) = world.node(1).election.lease().unwrap();
+    assert_eq!(until, world.now + Duration::from_millis(1));
+    assert_eq!(world.node(1).election.poll_timeout(), Some(until));
+    world.wait(1);
+    let now = world.now;
+    let lapsed = world.node(1).election.handle_timeout(now).status.unwrap();
+    assert_eq!(lapsed.lease, Waiting);
+    assert_eq!(world.turn(&[1]), [Held], "it is renewed");
+}
+
+#[test]
+fn another_dc_waits_until_the_old_lease_is_over() {
+    let mut world = leased();
+    world.ring(&[1, 2, 3]);
+    world.turn(&[1, 2, 3]);
+    world.wait(30);
+    assert_eq!(dc(&world.ring(&[2, 3])), 2);
+    assert_eq!(world.turn(&[2, 3]), [Waiting, Nothing], "70 ms are left");
+    world.wait(69);
+    assert_eq!(world.turn(&[2]), [Waiting]);
+    world.wait(1);
+    assert_eq!(world.turn(&[2]), [Held]);
+}
+
+#[test]
+fn the_same_process_goes_on_without_waiting_if_nobody_can_have_been_dc_meanwhile() {
+    let mut world = leased();
+    world.ring(&[1, 2, 3]);
+    world.turn(&[1, 2, 3]);
+    assert_eq!(dc(&world.ring(&[1, 2])), 1);
+    assert_eq!(world.turn(&[1]), [Held]);
+    // Node 2 has just started, and has forgotten what it was in.
+    let mut opened = world.open(&[1, 2]);
+    let started = &mut opened.said[1].1.candidacy;
+    (started.up, started.idle) = (Duration::ZERO, Duration::ZERO);
+    world.settle(&opened);
+    world.wait(1);
+    assert_eq!(world.turn(&[1]), [Waiting]);
+}
+
+#[test]
+fn a_dc_that_comes_back_from_another_ring_does_not_go_on_while_its_successor_may_act() {
+    let mut world = World::new(4);
+    world.configure(|config| {
+        (config.dc.lease, config.dc.rate_error) = (Some(Duration::from_millis(100)), 0);
+    });
+    world.wait(1000);
+    world.ring(&[1, 2, 3, 4]);
+    world.turn(&[1, 2, 3, 4]);
+    world.ring(&[2, 3, 4]);
+    world.wait(100);
+    assert_eq!(world.turn(&[2, 3, 4])[0], Held);
+    assert_eq!(dc(&world.ring(&[1, 3, 4])), 1, "it is the incumbent");
+    assert_eq!(world.turn(&[1]), [Waiting], "and nodes 3 and 4 know of a later one");
+    world.wait(100);
+    assert_eq!(world.turn(&[1]), [Held]);
+}
+
+#[test]
+fn a_release_hands_over_at_once() {
+    let mut world = leased();
+    world.ring(&[1, 2, 3]);
+    world.turn(&[1, 2, 3]);
+    let now = world.now;
+    assert_eq!(world.node(2).election.release(now), Err(ReleaseError::NotDc));
+    let released = world.node(1).election.release(now).unwrap();
+    assert_eq!(released.status.unwrap().lease, Nothing, "it acts no more before it says so");
+    assert_eq!(world.turn(&[1, 2]), [Nothing, Nothing], "and nobody else before it has said so");
+    let status = world.say(1, &released.send.unwrap());
+    assert_eq!((dc(&status), status.term.unwrap().hand_over), (2, 1));
+    assert_eq!(world.turn(&[1, 2, 3]), [Nothing, Held, Nothing]);
+    // And so on, with the new one as the incumbent.
+    assert_eq!(dc(&world.ring(&[1, 2, 3])), 2);
+    assert_eq!(world.turn(&[2]), [Held]);
+}
+
+#[test]
+fn a_dc_acts_no_more_when_votes_change_and_quorum_is_lost_and_goes_on_under_its_term_when_it_is_back() {
+    let mut world = leased();
+    let ring = world.ring(&[1, 2, 3]).ring.unwrap();
+    world.turn(&[1, 2, 3]);
+    let now = world.now;
+    let released = world.node(1).election.release(now).unwrap();
+    let term = world.say(1, &released.send.unwrap()).term;
+    assert_eq!(world.turn(&[1, 2, 3]), [Nothing, Held, Nothing]);
+    let expect = |world: &mut World, value| {
+        let order = Reconfigure { node: 0, value, parameter: VoteParameter::ExpectedVotes };
+        let message = votequorum_message(ring, id(3), &Body::Reconfigure(order));
+        let order = |n| world.node(n).election.handle(now, &message).status.unwrap();
+        [1, 2, 3].map(order).map(|status| (status.quorate, dc(&status), status.term, status.lease))
+    };
+    let lost = expect(&mut world, 9);
+    assert_eq!(lost, [(false, 2, None, Nothing); 3]);
+    assert_eq!(world.turn(&[1, 2, 3]), [Nothing; 3]);
+    assert_eq!(world.node(2).election.release(now), Err(ReleaseError::NotDc));
+    let back = expect(&mut world, 3);
+    assert_eq!(back, [(true, 2, term, Nothing), (true, 2, term, Waiting), (true, 2, term, Nothing)]);
+    assert_eq!(world.turn(&[1, 2, 3]), [Nothing, Held, Nothing]);
+}
+
+#[test]
+fn a_release_that_comes_twice_or_from_somebody_else_releases_nothing() {
+    let mut world = leased();
+    world.ring(&[1, 2, 3]);
+    let now = world.now;
+    let send = world.node(1).election.release(now).unwrap().send.unwrap();
+    let (ring, _) = world.node(3).ring.clone().unwrap();
+    let heard = |world: &mut World, from| {
+        world.node(3).election.handle(now, &quorate_message(ring, id(from), send.clone())).status
+    };
+    assert_eq!(heard(&mut world, 2), None, "it is not node 2's");
+    assert_eq!(dc(&heard(&mut world, 1).unwrap()), 2);
+    assert_eq!(heard(&mut world, 1), None);
+    assert_eq!(heard(&mut world, 2), None, "not of that tenure");
+}
+
+#[test]
+fn a_release_before_the_dc_could_act_does_not_spare_the_next_one_the_wait() {
+    let mut world = leased();
+    world.ring(&[1, 2, 3]);
+    world.turn(&[1, 2, 3]);
+    world.ring(&[2, 3]);
+    let now = world.now;
+    let send = world.node(2).election.release(now).unwrap().send.unwrap();
+    assert_eq!(dc(&world.say(2, &send)), 3);
+    assert_eq!(world.turn(&[3]), [Waiting]);
+    world.wait(100);
+    assert_eq!(world.turn(&[3]), [Held]);
+}
+
+#[test]
+fn a_dc_whose_application_hangs_loses_the_role_and_the_next_one_waits() {
+    let mut world = leased();
+    world.ring(&[1, 2, 3]);
+    world.turn(&[1, 2, 3]);
+    let now = world.now;
+    let hung = world.node(1).election.set_hung(now, true);
+    assert_eq!(hung.status.unwrap().lease, Nothing);
+    let status = world.say(1, &hung.send.unwrap());
+    assert_eq!((dc(&status), status.term.unwrap().hand_over), (2, 1));
+    world.wait(99);
+    assert_eq!(world.turn(&[2]), [Waiting]);
+    world.wait(1);
+    assert_eq!(world.turn(&[2]), [Held]);
+    // It is not elected while it hangs, even if the other is gone.
+    assert_eq!(dc(&world.ring(&[1, 3])), 3);
+    world.node(1).election.set_hung(now, false);
+    assert_eq!(dc(&world.ring(&[1, 2])), 2);
+}
+
+#[test]
+fn a_dc_alone_in_being_able_to_be_one_keeps_the_role_and_does_not_act_while_its_application_hangs() {
+    let mut world = leased();
+    world.node(2).corosync = true;
+    world.node(3).corosync = true;
+    world.ring(&[1, 2, 3]);
+    world.wait(100);
+    assert_eq!(world.turn(&[1]), [Held]);
+    let now = world.now;
+    let hung = world.node(1).election.set_hung(now, true);
+    assert_eq!((hung.send, hung.status.unwrap().lease), (None, Waiting));
+    assert_eq!(world.node(1).election.poll_timeout(), None);
+    assert_eq!(world.node(1).election.set_hung(now, false).status.unwrap().lease, Held);
+    assert_eq!(world.node(1).election.release(now), Err(ReleaseError::NoSuccessor));
+}
+
+#[test]
+fn whoever_answers_again_may_be_dc_again_in_the_same_ring() {
+    let mut world = leased();
+    world.ring(&[1, 2]);
+    world.wait(100);
+    for (hangs, next) in [(1, 2), (2, 1), (1, 2)] {
+        assert_eq!(world.turn(&[hangs]), [Held]);
+        let now = world.now;
+        let hung = world.node(hangs).election.set_hung(now, true).send.unwrap();
+        assert_eq!(dc(&world.say(hangs, &hung)), next);
+        assert_eq!(world.answers(hangs), []);
+        world.wait(100);
+    }
+}
+
+#[test]
+fn the_last_dc_that_hangs_gives_way_to_the_first_that_answers() {
+    let mut world = leased();
+    world.ring(&[1, 2]);
+    world.wait(100);
+    world.turn(&[1]);
+    let now = world.now;
+    let hung = world.node(1).election.set_hung(now, true).send.unwrap();
+    assert_eq!(dc(&world.say(1, &hung)), 2);
+    world.wait(100);
+    assert_eq!(world.turn(&[2]), [Held]);
+    let now = world.now;
+    let hung = world.node(2).election.set_hung(now, true);
+    assert_eq!((hung.send, hung.status.unwrap().lease), (None, Waiting), "nobody is there to take it");
+    let said = world.answers(1);
+    let [(2, release)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(dc(&world.say(2, release)), 1);
+    assert_eq!(world.turn(&[1, 2]), [Waiting, Nothing]);
+    world.wait(100);
+    assert_eq!(world.turn(&[1, 2]), [Held, Nothing]);
+}
+
+#[test]
+fn where_nobody_else_may_be_dc_one_that_hangs_is_and_acts_when_it_answers() {
+    let mut world = leased();
+    [2, 3].into_iter().for_each(|n| world.prefer(n, 0));
+    world.wait(1000);
+    world.ring(&[1, 2, 3]);
+    assert_eq!(world.turn(&[1]), [Held]);
+    let now = world.now;
+    world.node(1).election.set_hung(now, true);
+    assert_eq!(dc(&world.ring(&[1, 2])), 1);
+    world.wait(100);
+    assert_eq!(world.turn(&[1, 2]), [Waiting, Nothing]);
+    assert_eq!(world.answers(1), []);
+    assert_eq!(world.turn(&[1, 2]), [Held, Nothing]);
+}
+
+#[test]
+fn who_answers_before_its_ring_is_judged_does_not_count_as_hung_after_it() {
+    let mut world = leased();
+    world.node(1).election.set_hung(Time::default(), true);
+    let opened = world.open(&[1, 2]);
+    let now = world.now;
+    assert_eq!(world.node(1).election.set_hung(now, false).send, None, "there is no order to say it in");
+    for (from, say) in &opened.said {
+        [1, 2].into_iter().for_each(|listener| world.hear(id(listener), opened.ring, *from, say));
+    }
+    let said = [1, 2].map(|n| world.node(n).election.handle(now, &Event::Synced(opened.ring)).send);
+    assert_eq!(said, [Some(Message::Answers.encode()), None]);
+}
+
+#[test]
+fn a_dc_that_leaves_acts_no_more_though_nobody_can_take_over() {
+    let mut world = leased();
+    [2, 3].into_iter().for_each(|n| world.prefer(n, 0));
+    world.wait(1000);
+    world.ring(&[1, 2, 3]);
+    assert_eq!(world.turn(&[1]), [Held]);
+    let now = world.now;
+    assert_eq!(world.node(1).election.release(now), Err(ReleaseError::NoSuccessor));
+    assert_eq!(world.node(1).election.retire(now).status.unwrap().lease, Waiting);
+    assert_eq!(world.turn(&[1]), [Waiting]);
+    assert_eq!(world.ring(&[1, 2]).vacant, Some(Vacancy::NoCandidate), "nor is it elected again");
+}
+
+#[test]
+fn a_preferred_node_that_joins_is_handed_the_role_where_the_operator_wants_that() {
+    for preempt in [false, true] {
+        let mut world = leased();
+        world.configure(|config| config.dc.preempt = preempt);
+        world.prefer(3, 5);
+        world.ring(&[1, 2]);
+        world.wait(100);
+        assert_eq!(world.turn(&[1, 2]), [Held, Nothing]);
+        let opened = world.open(&[1, 2, 3]);
+        for (from, say) in &opened.said {
+            (1..=3).for_each(|listener| world.hear(id(listener), opened.ring, *from, say));
+        }
+        let now = world.now;
+        let outcomes: Vec<Outcome> =
+            (1..=3).map(|n| world.node(n).election.handle(now, &Event::Synced(opened.ring))).collect();
+        assert!(outcomes.iter().all(|outcome| dc(outcome.status.as_ref().unwrap()) == 1), "the incumbent");
+        assert_eq!(
+            outcomes.iter().map(|outcome| outcome.send.is_some()).collect::<Vec<_>>(),
+            [preempt, false, false]
+        );
+        if let Some(message) = outcomes[0].send.clone() {
+            assert_eq!(dc(&world.say(1, &message)), 3);
+            assert_eq!(world.turn(&[1, 2, 3]), [Nothing, Nothing, Held], "without waiting");
+        }
+    }
+}
+
+#[test]
+fn a_node_with_priority_0_is_never_elected() {
+    let mut world = World::new(3);
+    world.prefer(1, 0);
+    assert_eq!(dc(&world.ring(&[1, 2, 3])), 2);
+    let mut world = World::new(3);
+    (1..=3).for_each(|n| world.prefer(n, 0));
+    let status = world.ring(&[1, 2, 3]);
+    assert_eq!((status.dc, status.term, status.vacant), (None, None, Some(Vacancy::NoCandidate)));
+}
+
+#[test]
+fn a_cluster_that_starts_waits_for_those_who_are_missing_and_no_longer_than_it_is_told() {
+    let patient = || {
+        let mut world = World::new(3);
+        world.configure(|config| config.dc.deadtime = Duration::from_secs(20));
+        world.wait(5000);
+        world
+    };
+    let mut world = patient();
+    let status = world.ring(&[1, 2]);
+    assert_eq!((status.dc, status.term), (None, None));
+    assert_eq!(
+        status.vacant.unwrap().to_string(),
+        "the cluster starts, and node 1 waits for those who are missing"
+    );
+    assert_eq!(dc(&world.ring(&[1, 2, 3])), 1, "all are there");
+
+    let mut world = patient();
+    world.ring(&[2, 3]);
+    let due = Time::default() + Duration::from_secs(20);
+    assert_eq!(world.node(3).election.poll_timeout(), None);
+    assert_eq!(world.node(2).election.poll_timeout(), Some(due));
+    world.now = due;
+    let elect = world.node(2).election.handle_timeout(due).send.unwrap();
+    assert_eq!(world.node(2).election.poll_timeout(), None);
+    let status = world.say(2, &elect);
+    assert_eq!((dc(&status), status.vacant), (2, None));
+    assert_eq!(dc(&world.ring(&[2, 3])), 2, "it has started");
+    assert!(world.ring(&[1, 3]).dc.is_some(), "so that nobody waits any more");
+}
+
+#[test]
+fn who_waits_on_behalf_of_nobody_elects_nobody() {
+    let mut world = World::new(3);
+    world.configure(|config| config.dc.deadtime = Duration::from_secs(20));
+    world.ring(&[1, 2]);
+    let (ring, _) = world.node(1).ring.clone().unwrap();
+    let elect = quorate_message(ring, id(2), Message::Elect.encode());
+    assert_eq!(world.node(1).election.handle(Time::default(), &elect), Outcome::default(), "node 1 waits");
+}
+
+#[test]
+fn a_node_whose_record_was_lost_has_no_say_in_a_tenure() {
+    let mut world = World::new(3);
+    world.ring(&[1, 2, 3]);
+    let lose = |world: &mut World, n| {
+        world.restart(n);
+        world.node(n).election.lost = true;
+    };
+    lose(&mut world, 1);
+    let status = world.ring(&[1, 3]);
+    assert!(status.quorate, "its vote counts for quorum");
+    assert_eq!((status.dc, status.term), (None, None));
+    assert!(
+        status.vacant.unwrap().to_string().starts_with("the records of {1} were lost: start the other nodes")
+    );
+    assert!(world.node(1).election.lost);
+    // A quorum of those who kept theirs makes it good; so does everybody.
+    assert!(world.ring(&[1, 2, 3]).term.is_some());
+    assert!(!world.node(1).election.lost);
+    assert!(world.ring(&[1, 3]).term.is_some());
+    [1, 2, 3].into_iter().for_each(|n| lose(&mut world, n));
+    assert_eq!(world.ring(&[1, 2]).term, None);
+    assert!(world.ring(&[1, 2, 3]).term.is_some());
+}
