@@ -1,0 +1,193 @@
+//! What an application holds of a running node: [`Node`] to speak, [`Events`] to hear.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready as ready_or_return};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::TAKEN;
+use crate::{Group, GroupError, Guarantee, MulticastError, Parting, Stats, Totem};
+
+/// A running node, as the application speaks to it. Cheap to clone; all clones are the same node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The process that this one speaks for.
+    pub(super) pid: u32,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Node {
+    /// The same node, speaking for a process of this id: that is what joins groups, leaves them, and sends. Ids have to
+    /// be unique on this node, as process ids are. [`spawn`](super::spawn) gives a node that speaks for this very process.
+    #[must_use]
+    pub fn of_process(&self, pid: u32) -> Self {
+        Self { pid, ..self.clone() }
+    }
+
+    /// Makes the process a member of a group, which is so once [`Event::GroupChange`](crate::Event::GroupChange) says it; see
+    /// [`Totem::join_group`]. What is multicast from now on, by any clone of this node, is sent as a member's.
+    ///
+    /// Whether or not it is one, [`Events`] has the messages of all groups: take those that are wanted. Joining makes
+    /// the process known to the others, and real corosync daemons hand its messages to their processes only then.
+    ///
+    /// Cancel safe, as [`Node::multicast`].
+    ///
+    /// # Errors
+    /// If the process is a member already, or there are too many.
+    pub async fn join(&self, group: &Group) -> Result<(), GroupError> {
+        let (pid, group) = (self.pid, group.clone());
+        self.command(|reply| Command::Join { pid, group, reply }).await.unwrap_or(Err(GroupError::Left))
+    }
+
+    /// Takes the process out of a group, behind what it has multicast so far. [`Node::leave`] does so for all of this
+    /// node's processes and groups.
+    ///
+    /// Cancel safe, as [`Node::multicast`].
+    ///
+    /// # Errors
+    /// If the process is not a member.
+    pub async fn leave_group(&self, group: &Group, parting: Parting) -> Result<(), GroupError> {
+        let (pid, group) = (self.pid, group.clone());
+        let command = |reply| Command::LeaveGroup { pid, group, parting, reply };
+        self.command(command).await.unwrap_or(Err(GroupError::Left))
+    }
+
+    /// Sends a message to a group, and waits until the ring has room for it: that is the back-pressure. Once it has
+    /// returned `Ok`, this node sends the message unless it leaves first, in the order of the calls on this node.
+    ///
+    /// Cancel safe: if the future is dropped before it is ready, the message was accepted whole or not at all, and
+    /// nothing of it waits any longer. Which of the two is told by the message's delivery to this node.
+    ///
+    /// # Errors
+    /// Never [`MulticastError::Full`]. The others are returned at once, [`MulticastError::EventsUnread`] among them:
+    /// who waited here without taking events would wait for himself.
+    pub async fn multicast(
+        &self,
+        group: &Group,
+        guarantee: Guarantee,
+        payload: Bytes,
+    ) -> Result<(), MulticastError> {
+        let length = payload.len();
+        if length > Totem::MAX_PAYLOAD {
+            return Err(MulticastError::TooLong { length });
+        }
+        let (pid, group) = (self.pid, group.clone());
+        let command = |reply| Command::Multicast(Multicast { pid, group, guarantee, payload, reply });
+        self.command(command).await.unwrap_or(Err(MulticastError::Left))
+    }
+
+    /// Gives the driver a command, and waits for the answer; `None` if the node has left.
+    async fn command<A>(&self, command: impl FnOnce(oneshot::Sender<A>) -> Command) -> Option<A> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Leaves the ring; ready when the last event is on its way to [`Events`]. Dropping the future takes nothing back
+    /// once it has been polled.
+    pub async fn leave(&self) {
+        // That nobody receives it means that the node has left.
+        let _ = self.requests.send(Request::Leave).await;
+        self.requests.closed().await;
+    }
+
+    /// The counters; after the end, as they were then.
+    pub async fn stats(&self) -> Stats {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.requests.send(Request::Stats(reply)).await;
+        match answer.await {
+            Ok(stats) => stats,
+            Err(_) => self.shared.last_stats.get().cloned().unwrap_or_default(),
+        }
+    }
+}
+
+/// A running node's events, in the ring's order. Ends with the event that says why the node left.
+///
+/// Events that are not taken slow the ring down and in the end make this node leave
+/// ([`unread_limit`](crate::config::TotemConfig::unread_limit)). Dropping this takes all events, those to come too.
+#[derive(Debug)]
+pub struct Events<E> {
+    pub(super) receiver: mpsc::UnboundedReceiver<(E, usize)>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl<E> Events<E> {
+    /// The next event, `None` after the last. Cancel safe: a dropped future has taken nothing.
+    pub async fn next(&mut self) -> Option<E> {
+        std::future::poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<E>> {
+        let Some((event, cost)) = ready_or_return!(self.receiver.poll_recv(context)) else {
+            return Poll::Ready(None);
+        };
+        let before = self.shared.taken.fetch_add(cost, Ordering::Relaxed);
+        // Waking the driver costs more than the event did, so it is not woken for each.
+        if self.receiver.is_empty() || (before < TAKEN && before + cost >= TAKEN) {
+            self.shared.taken_more.notify_one();
+        }
+        Poll::Ready(Some(event))
+    }
+}
+
+impl<E> futures_core::Stream for Events<E> {
+    type Item = E;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<E>> {
+        self.get_mut().poll_recv(context)
+    }
+}
+
+// The event is owned and never pinned.
+impl<E> Unpin for Events<E> {}
+
+impl<E> Drop for Events<E> {
+    fn drop(&mut self) {
+        self.receiver.close();
+        let mut unread = 0;
+        while let Ok((_, cost)) = self.receiver.try_recv() {
+            unread += cost;
+        }
+        self.shared.taken.fetch_add(unread, Ordering::Relaxed);
+        self.shared.taken_more.notify_one();
+    }
+}
+
+/// What both ends look at.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// The cost of events taken that the core has not been told of.
+    pub(super) taken: AtomicUsize,
+    pub(super) taken_more: Notify,
+    pub(super) last_stats: OnceLock<Stats>,
+}
+
+/// What is done in the order in which it was asked for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Multicast(Multicast),
+    Join { pid: u32, group: Group, reply: oneshot::Sender<Result<(), GroupError>> },
+    LeaveGroup { pid: u32, group: Group, parting: Parting, reply: oneshot::Sender<Result<(), GroupError>> },
+}
+
+#[derive(Debug)]
+pub(super) struct Multicast {
+    pub(super) pid: u32,
+    pub(super) group: Group,
+    pub(super) guarantee: Guarantee,
+    pub(super) payload: Bytes,
+    pub(super) reply: oneshot::Sender<Result<(), MulticastError>>,
+}
+
+/// What has not to wait behind multicasts that find no room.
+#[derive(Debug)]
+pub(super) enum Request {
+    Leave,
+    Stats(oneshot::Sender<Stats>),
+}
