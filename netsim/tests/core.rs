@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
+use std::fs;
+use std::path::Path;
+
 use quorate_netsim::Scenario;
 
 #[test]
@@ -14,6 +17,20 @@ fn random_scenarios_keep_every_promise_and_are_one_ring_in_the_end() {
         }
     }
     assert!(vacuous < 30, "{vacuous} of 150 runs prove nothing");
+}
+
+/// The files are what seeds of earlier swarms drew; their numbers are other scenarios by now.
+#[test]
+fn what_a_swarm_once_found_stays_mended() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seeds");
+    let mut ran = 0;
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let scenario: Scenario = fs::read_to_string(&path).unwrap().parse().unwrap();
+        scenario.run_core().unwrap_or_else(|failure| panic!("{}: {failure}", path.display()));
+        ran += 1;
+    }
+    assert!(ran > 0);
 }
 
 #[test]

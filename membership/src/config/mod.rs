@@ -101,8 +101,8 @@ pub struct TotemConfig {
     /// How often the next member of a ring is probed while no token goes to it, so that its host can say so; zero: never
     /// (`quorate.probe`).
     pub probe: Duration,
-    /// Bytes of events that the application may leave unread before this node leaves the ring; from half of it on,
-    /// the ring is slowed down.
+    /// Bytes of events that the application may leave unread: with more for a whole token timeout this node leaves the ring.
+    /// From half of it on the ring is slowed down to a frame a rotation (`quorate.unread_limit`; ours, not corosync's).
     pub unread_limit: usize,
     /// The number before the first frame of each ring: 0, as with corosync, but for tests of the wrap.
     pub first_seq: Seq,

@@ -55,6 +55,8 @@ pub(super) struct Local {
     synced_by: Option<Seq>,
     pub(super) sync_messages: BTreeMap<Service, Bytes>,
     pub(super) out: Outputs,
+    /// Since when more events are unread than may be.
+    overdue: Option<Time>,
     /// This node is about to leave, then at the latest. Its processes leave their groups first.
     pub(super) leaving: Option<(Time, Cause)>,
     /// An operator has told this node to go.
@@ -113,6 +115,7 @@ impl Local {
             synced_by: None,
             sync_messages: BTreeMap::new(),
             out: Outputs::default(),
+            overdue: None,
             leaving: None,
             killed: None,
             entropy,
@@ -423,6 +426,16 @@ impl Local {
         self.out.unread > self.config.unread_limit / 2
     }
 
+    /// Whether the application has had more unread than it may for a whole token timeout. What was held back is delivered at
+    /// once when a hole is filled or a ring ends, and who reads as fast as it can needs a moment for that (seeds 38398, 39293).
+    pub(super) fn is_overdue(&mut self, now: Time) -> bool {
+        if self.out.unread <= self.config.unread_limit {
+            self.overdue = None;
+            return false;
+        }
+        now - *self.overdue.get_or_insert(now) >= self.config.token
+    }
+
     /// aru stood still for too long because of `node`. The others go on without it (TOCS 1995, section 5.1); a node
     /// that finds itself the one to blame goes on without the others, which comes to the same, where corosync
     /// declares itself failed and has to except itself everywhere (B25).
@@ -466,12 +479,12 @@ impl Local {
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
         let Self { me, config: _, listed: _, ring, attempted, heard, durable, wanted, .. } = self;
         let Self { outbox, assemblies, partials, groups, sync, synced_by: _, sync_messages, out, .. } = self;
-        let Self { leaving, killed, entropy: _, drawn, .. } = self;
+        let Self { overdue, leaving, killed, entropy: _, drawn, .. } = self;
         let Outputs { transmits, events, unread, stats: _ } = out;
         (me, ring, attempted, heard, durable, wanted).hash(state);
         (outbox, assemblies, partials, groups, sync, sync_messages, drawn).hash(state);
         (leaving.as_ref().map(|(at, _)| *at - now), killed.is_some()).hash(state);
-        (transmits, events.len(), unread).hash(state);
+        (transmits, events.len(), unread, overdue.map(|at| now - at)).hash(state);
         // Older than this is all the same to GATHER.
         let old = self.config.consensus + two_joins(self);
         for (node, at) in &self.suspects {

@@ -533,8 +533,10 @@ impl Totem {
     }
 
     /// The application took events that cost this much ([`Event::cost`]).
-    pub fn consumed(&mut self, _now: Time, cost: usize) {
+    pub fn consumed(&mut self, now: Time, cost: usize) {
         self.local.out.unread = self.local.out.unread.saturating_sub(cost);
+        // Who has read enough starts anew.
+        self.local.is_overdue(now);
     }
 
     /// Leaves the ring: says so to the others, then ends with [`Event::Left`].
@@ -596,8 +598,8 @@ impl Totem {
 
     /// What has to be looked at after every input.
     fn settle(&mut self, now: Time) {
-        let bytes = self.local.out.unread;
-        if bytes > self.local.config.unread_limit && !matches!(self.state, State::Left(_)) {
+        if self.local.is_overdue(now) && !matches!(self.state, State::Left(_)) {
+            let bytes = self.local.out.unread;
             return self.apply(Some(Transition::Leave(Cause::EventsUnread { bytes })), now);
         }
         // What is delivered makes a node leave as its next input, when all has been said that this one gave to say.

@@ -76,7 +76,8 @@ impl Recovery {
             .collect();
         let high_delivered = same.iter().map(|(_, entry)| entry.high_delivered).fold(old.delivered, Seq::max);
         let mut queue = BTreeMap::new();
-        if same.iter().any(|(_, entry)| !entry.received) {
+        // Who comes alone from its ring has nobody to bring anything.
+        if same.len() > 1 && same.iter().any(|(_, entry)| !entry.received) {
             // What has been given up, all have: a number before that is wrong, and might be any distance away.
             let arus = same.iter().map(|(_, entry)| entry.aru);
             let low = match () {

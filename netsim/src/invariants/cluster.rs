@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_membership::config::TotemConfig;
+use quorate_membership::config::{QuorumOptions, TotemConfig};
 use quorate_membership::wire::{CommitToken, Token};
 use quorate_membership::{NodeId, Phase, Regular, RingId, Seq};
 
@@ -20,6 +20,12 @@ pub(super) struct Cluster {
     pub(super) nodes: BTreeSet<NodeId>,
     /// Their votes, and how they count.
     pub(super) electorate: Electorate,
+    /// What follows from that, worked out once: the options in force,
+    pub(super) options: QuorumOptions,
+    /// the votes that a node expects which has just started,
+    pub(super) expected: u32,
+    /// and whether any two quorate rings have a member in common.
+    pub(super) strict: bool,
     pub(super) messages: Messages,
     rings: BTreeMap<RingId, Ring>,
     places: BTreeMap<NodeId, Place>,
@@ -135,6 +141,9 @@ impl Cluster {
         Self {
             totem: totem.clone(),
             listed,
+            options: electorate.options(&nodes),
+            expected: electorate.expected(&nodes),
+            strict: electorate.is_strict(&nodes),
             nodes,
             electorate,
             messages: Messages::default(),

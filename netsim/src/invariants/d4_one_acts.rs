@@ -32,7 +32,7 @@ impl Trust {
                 _ => false,
             };
         }
-        !self.broken && cluster.electorate.is_strict(&cluster.nodes)
+        !self.broken && cluster.strict
     }
 }
 

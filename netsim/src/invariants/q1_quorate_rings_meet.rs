@@ -16,8 +16,7 @@ impl Online for QuorateRingsMeet {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let (Some(life), What::Status(status)) = (record.life, &record.what) else { return Ok(()) };
         let Some(regular) = cluster.regular(life).filter(|_| status.quorate) else { return Ok(()) };
-        let strict = cluster.electorate.is_strict(&cluster.nodes);
-        if !strict || self.0.contains_key(&regular.members) {
+        if !cluster.strict || self.0.contains_key(&regular.members) {
             return Ok(());
         }
         if let Some((members, ring)) = self.0.iter().find(|(members, _)| regular.members.is_disjoint(members))

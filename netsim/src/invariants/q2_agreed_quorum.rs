@@ -56,7 +56,7 @@ impl Online for AgreedQuorum {
             return Ok(());
         }
         // What follows from a member's clock has no place in the order.
-        let by_clock = electorate.options(&cluster.nodes).last_man_standing.is_some();
+        let by_clock = cluster.options.last_man_standing.is_some();
         match counts.get(*n) {
             None => counts.push(counted),
             Some(theirs) if *theirs != counted && !(by_clock && *n > 0) => {

@@ -20,7 +20,7 @@ impl Online for ExpectedVotes {
         if expected < status.total_votes {
             return wrong(format!("{} are present", status.total_votes));
         }
-        let options = cluster.electorate.options(&cluster.nodes);
+        let options = &cluster.options;
         let falls = options.last_man_standing.is_some() || options.allow_downscale;
         let majority = expected / 2 + 1;
         let two = options.two_node && status.quorum == Some(1);

@@ -3,7 +3,7 @@
 //! - `two_node`: one vote is enough for no more than two nodes, and only if no more were ever expected.
 //! - `wait_for_all`: a ring is quorate if all votes expected are there, or a member comes from a quorate ring.
 //! - `auto_tie_breaker`: less than a majority is enough only if it is exactly half, with the node that breaks ties: that of
-//!   the latest ring with a majority that a member remembers.
+//!   the latest ring with a majority that a member remembers, without those who have left that in order.
 //! - `last_man_standing`: what is expected falls in a ring only after that has stood for the window, with quorum; who was
 //!   quorate does not expect less in the next ring.
 //! - Where a member was quorate, what the others expect does not count (but with `expected_votes_tracking`).
@@ -17,14 +17,16 @@ use quorate_membership::{NodeId, RingId};
 
 use super::cluster::{Cluster, Recent};
 use super::{Online, Violation, violated};
-use crate::Electorate;
 use crate::history::{Life, Record, What};
+use crate::{Electorate, Fault};
 
 #[derive(Default)]
 pub(super) struct OptionsKept {
     stays: BTreeMap<Life, (Stay, Memory)>,
     /// What those who have come into a ring remembered.
     arrivals: Recent<RingId, Vec<Memory>>,
+    /// Who has been told to leave.
+    leavers: BTreeSet<NodeId>,
 }
 
 /// What a life knows when it comes into a ring.
@@ -45,7 +47,7 @@ struct Stay {
 }
 
 struct Rules<'a> {
-    options: QuorumOptions,
+    options: &'a QuorumOptions,
     /// What is expected at the start.
     configured: u32,
     arrivals: &'a [Memory],
@@ -58,8 +60,12 @@ const CLOCKS: f64 = 0.9;
 impl Online for OptionsKept {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let electorate = &cluster.electorate;
+        if let What::Network(Fault::Leave(node)) = record.what {
+            self.leavers.extend(NodeId::new(node));
+        }
         let Some(life) = record.life.filter(|_| *electorate != Electorate::default()) else { return Ok(()) };
         match &record.what {
+            What::Started => drop(self.leavers.remove(&life.node)),
             What::Regular(regular) => {
                 let before = self.stays.remove(&life).map(|(_, memory)| memory).unwrap_or_default();
                 self.arrivals.entry(regular.ring, Vec::new).push(before.clone());
@@ -76,8 +82,8 @@ impl Online for OptionsKept {
                 let latest = memory.latest.as_ref().filter(|_| stay.settled_at.is_some());
                 stay.settled_at.get_or_insert(record.at);
                 let rules = Rules {
-                    options: electorate.options(&cluster.nodes),
-                    configured: electorate.expected(&cluster.nodes),
+                    options: &cluster.options,
+                    configured: cluster.expected,
                     arrivals: self.arrivals.get(&stay.ring).map(Vec::as_slice).unwrap_or_default(),
                     dissent: electorate.dissenter.is_some(),
                 };
@@ -86,7 +92,11 @@ impl Online for OptionsKept {
                 }
                 memory.latest = Some((**status).clone());
                 if status.quorate && Some(status.total_votes) >= status.quorum {
-                    memory.majority = Some((stay.ring, stay.members.clone()));
+                    let mut present = stay.members.clone();
+                    if status.total_votes < electorate.sum(&present) {
+                        present.retain(|node| !self.leavers.contains(node));
+                    }
+                    memory.majority = Some((stay.ring, present));
                 }
             }
             What::Crashed => drop(self.stays.remove(&life)),
@@ -306,5 +316,29 @@ mod tests {
             OptionsKept::default(),
             "3 votes are expected after 5 in the ring before, which was quorate",
         );
+    }
+
+    #[test]
+    fn who_left_in_order_breaks_no_ties() {
+        let half = |told: bool, members: &[u32]| {
+            let mut story = story(4, "auto_tie_breaker 3 4 2, allow_downscale");
+            if told {
+                story.fault(Fault::Leave(3));
+            }
+            for &node in members {
+                story.settle_as(node, |status| (status.total_votes, status.expected_votes) = (3, Some(3)));
+            }
+            for &node in members {
+                story.install(node, "1.8", members, members);
+                story.settle_as(node, |status| {
+                    (status.quorate, status.inquorate) = (true, None);
+                    status.expected_votes = Some(3);
+                });
+            }
+            story
+        };
+        half(true, &[1, 4]).is_right(OptionsKept::default());
+        half(true, &[1, 2]).is_wrong(OptionsKept::default(), "without Some(4), which breaks ties");
+        half(false, &[1, 4]).is_wrong(OptionsKept::default(), "without Some(3), which breaks ties");
     }
 }

@@ -1,6 +1,6 @@
 //! Whether, once nothing goes wrong any more, all is well in the time that the timeouts promise.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_election::{Lease, Vacancy};
@@ -113,21 +113,25 @@ impl Liveness {
         let hop = micros(scenario.world.latency) + 20;
         let rotation = n * hop;
         let frames =
-            u64::from(totem.window_size.min(totem.max_messages.saturating_mul(core.len() as u32))).max(1);
+            |nodes: u32| u64::from(totem.window_size.min(totem.max_messages.saturating_mul(nodes))).max(1);
         let capacity = u64::from(totem.netmtu).saturating_sub(100).max(1);
-        // Frames of old rings that may have to be recovered, and frames that messages still to be sent may take.
-        let (mut old, mut queued) = (0, 0);
+        // Frames that may have to be recovered of each old ring, by how many nodes, and frames that messages still to be sent
+        // may take.
+        let mut old: BTreeMap<RingId, (u64, u32)> = BTreeMap::new();
+        let mut queued = 0;
         for living in hosts.iter().filter_map(|host| host.living.as_ref()) {
             let snapshot = living.member.totem().snapshot();
-            old += u64::from(snapshot.ring.released.distance_to(snapshot.ring.high));
+            let (held, nodes) = old.entry(snapshot.ring.id).or_default();
+            *held += u64::from(snapshot.ring.released.distance_to(snapshot.ring.high));
+            *nodes += 1;
             queued += snapshot.queued as u64 / 300 + snapshot.queued as u64 / capacity + 1;
             queued += living.waiting.iter().map(|(_, length)| *length as u64 / capacity + 1).sum::<u64>();
         }
         let (token, merge) = (micros(totem.token), micros(totem.merge));
         let join = micros(totem.join) + micros(totem.send_join);
         let disk = 2 * micros(scenario.world.disk);
-        let form =
-            merge + micros(totem.consensus) + token + join + disk + (7 + old.div_ceil(frames)) * rotation;
+        let recovery: u64 = old.values().map(|&(held, nodes)| held.div_ceil(frames(nodes))).sum();
+        let form = merge + micros(totem.consensus) + token + join + disk + (7 + recovery) * rotation;
         // Who is no longer expected when it leaves says so first, and a DC hands over before it leaves, both in the order.
         let farewell = match scenario.electorate.quorum.allow_downscale {
             true => 2 * rotation + micros(totem.hold),
@@ -143,8 +147,10 @@ impl Liveness {
         // It is proven to be leased once the token has gone round twice more, held or not, after its wait for others.
         let acts = micros(scenario.lease_wait()) + micros(scenario.dc().deadtime) + 4 * rotation;
         let dc = ring + 3 * rotation + acts + 4 * micros(totem.hold);
-        let delivered =
-            ring + 3 * rotation + 2 * micros(totem.hold) + (queued.div_ceil(frames) + 4) * rotation;
+        let delivered = ring
+            + 3 * rotation
+            + 2 * micros(totem.hold)
+            + (queued.div_ceil(frames(core.len() as u32)) + 4) * rotation;
         let vacant = core.iter().all(|node| scenario.dc_of(*node).priority == 0);
         let lossy = scenario.world.loss > 0;
         let times = if lossy { 3 } else { 1 };
