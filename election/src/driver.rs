@@ -19,12 +19,13 @@ use crate::{Dc, Event, Member};
 /// # Errors
 /// If the configuration contradicts itself or the record cannot be used; the message says what to do.
 pub async fn spawn(
-    config: Config,
+    mut config: Config,
     transport: impl Transport,
     state_dir: impl AsRef<Path>,
 ) -> Result<(Node, Events<Event>, Dc), SpawnError> {
     let state_dir = state_dir.as_ref().to_owned();
     let node = config.node;
+    config.totem = config.totem.fitting(transport.room());
     let (store, stored) = tokio::task::spawn_blocking(move || Store::open(state_dir, node))
         .await
         .map_err(|error| SpawnError::Store(io::Error::other(error)))?

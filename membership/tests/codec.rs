@@ -406,6 +406,7 @@ fn any_body() -> impl Strategy<Value = (&'static [u8], Body)> {
         sync.prop_map(|body| (SYNC, body)),
         prop_oneof![configuration, cpg, votequorum, other].prop_map(|body| (SERVICES, body)),
         any_bytes(50).prop_map(|message| (QUORATE, Body::Quorate(message))),
+        any::<u32>().prop_map(|frames| (QUORATE, Body::Capacity { frames })),
     ]
 }
 
@@ -516,6 +517,7 @@ fn some_bodies() -> Vec<(&'static [u8], Body)> {
         (SERVICES, Body::ExtraInfo { node: 1, content: "extra".into() }),
         (SERVICES, Body::Other { service: 4, function: 0, content: vec![0; 8].into() }),
         (QUORATE, Body::Quorate("ours".into())),
+        (QUORATE, Body::Capacity { frames: 1024 }),
     ]
 }
 

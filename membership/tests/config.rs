@@ -703,6 +703,28 @@ fn quorate(lines: &str) -> String {
 }
 
 #[test]
+fn who_sets_the_windows_of_corosync_means_them_whoever_the_members_are() {
+    let largest = |totem: &str, quorate: &str| {
+        let text = format!("{}quorate {{\n{quorate}\n}}\n", with_totem(totem));
+        load_with(&text, &Overrides::default()).unwrap().config.totem.largest_window
+    };
+    assert_eq!(largest("", ""), 1024);
+    assert_eq!(largest("window_size: 100", ""), 0);
+    assert_eq!(largest("max_messages: 20", ""), 0);
+    assert_eq!(largest("window_size: 100", "window_size: 300"), 300);
+    assert_eq!(largest("", "window_size: 0"), 0);
+}
+
+#[test]
+fn a_node_says_that_it_can_take_what_its_socket_holds_twice() {
+    let largest = |room| quorate_membership::config::TotemConfig::default().fitting(room).largest_window;
+    assert_eq!(largest(None), 1024);
+    assert_eq!(largest(Some(8 << 20)), 1024);
+    assert_eq!(largest(Some(2 * 212_992)), 92);
+    assert_eq!(largest(Some(0)), 0);
+}
+
+#[test]
 fn the_lease_follows_from_the_token_timeout_and_the_rate_error_unless_it_is_set() {
     check_settings(
         &quorate(""),
@@ -739,7 +761,7 @@ proptest! {
                     "version: 2", "transport:", "token:", "token_coefficient:", "hold:", "join:", "consensus:",
                     "token_retransmits_before_loss_const:", "ring0_addr:", "nodeid:", "name:", "port:", "quorum_votes:",
                     "bindnetaddr:", "mcastaddr:", "mcastport:", "linknumber:", "ringnumber:", "cluster_name:",
-                    "expected_votes:", "votes:", "unread_limit:", "failure_evidence:", "probe:", "dc_priority:", "lease:", "rate_error:", "secauth:", "clear_node_high_bit:",
+                    "expected_votes:", "votes:", "unread_limit:", "window_size:", "failure_evidence:", "probe:", "dc_priority:", "lease:", "rate_error:", "secauth:", "clear_node_high_bit:",
                 ]),
                 prop::sample::select(vec![
                     "", "0", "1", "2", "300", "4294967295", "-1", "udp", "local", "yes", "off", "10.77.11.1",

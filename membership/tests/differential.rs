@@ -268,7 +268,7 @@ impl Replay {
         let now = recording[0].at;
         let Ok(Message::Join(Join { ring_seq, .. })) = wire::decode(&recording[0].payload) else { panic!() };
         let mut config = Config::new(me);
-        config.totem = TotemConfig::for_token(Duration::from_millis(1650)).by_timeouts_alone();
+        config.totem = TotemConfig::for_token(Duration::from_millis(1650)).plain();
         let address = |id| IpAddr::from([10, 77, 11, id]);
         let member =
             |id: u8| Member { id: node(id.into()), name: None, address: address(id), port: None, votes: 1 };

@@ -295,7 +295,7 @@ fn what_a_node_says_is_what_corosync_members_can_take() {
                 Body::CpgJoin(_) => "join".to_owned(),
                 Body::CpgLeave(_) => "leave".to_owned(),
                 Body::CpgJoinList(_) => "join list".to_owned(),
-                Body::Quorate(_) => "ours alone".to_owned(),
+                Body::Quorate(_) | Body::Capacity { .. } => "ours alone".to_owned(),
                 other => panic!("{other:?} from {from}"),
             }));
         }

@@ -113,6 +113,7 @@ fn brief(what: &What) -> String {
             Inside::Received(frame) => format!("has {} of {}", frame.seq, frame.ring),
             Inside::Resent(frame) => format!("resends {} of {}", frame.seq, frame.ring),
             Inside::Stable { ring, safe, .. } => format!("safe to {safe} of {ring}"),
+            Inside::Limits { ring, window, .. } => format!("{window} frames a rotation of {ring}"),
             Inside::Token(token) => format!("token {} aru {} of {}", token.token_seq, token.aru, token.ring),
             Inside::TokenSent { to, token } => format!("token {} aru {} to {to}", token.token_seq, token.aru),
             Inside::CommitSent { to, token } => format!("commit of {} to {to}", token.ring),

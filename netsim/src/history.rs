@@ -167,6 +167,15 @@ pub enum Inside {
         /// It has given up frames up to here.
         released: Seq,
     },
+    /// The members of its ring have agreed on how many frames there may be.
+    Limits {
+        /// The ring.
+        ring: RingId,
+        /// In a rotation.
+        window: u32,
+        /// Of one member at a visit of the token.
+        visit: u32,
+    },
     /// A token was accepted, as it came: no copy, and of this node's ring.
     Token(Box<Token>),
     /// A token was sent, perhaps again.
@@ -340,6 +349,9 @@ impl fmt::Display for Inside {
             Self::Numbered(frame) => write!(f, "numbered {frame}"),
             Self::Received(frame) => write!(f, "received {frame}"),
             Self::Resent(frame) => write!(f, "sent again {frame}"),
+            Self::Limits { ring, window, visit } => {
+                write!(f, "{window} frames a rotation, {visit} a visit, in {ring}")
+            }
             Self::Stable { ring, safe, released } => {
                 write!(f, "stable in {ring} up to {safe}, released up to {released}")
             }

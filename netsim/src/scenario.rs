@@ -290,7 +290,7 @@ impl Scenario {
     }
 
     /// All that has a default, with its name in the text.
-    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 30] {
+    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 31] {
         let World {
             latency,
             loss,
@@ -317,6 +317,7 @@ impl Scenario {
             seqno_unchanged_const,
             window_size,
             max_messages,
+            largest_window,
             miss_count_const,
             netmtu,
             cancel_token_hold_on_retransmit,
@@ -349,6 +350,7 @@ impl Scenario {
             ("seqno_unchanged_const", Setting::Count(seqno_unchanged_const)),
             ("window_size", Setting::Count(window_size)),
             ("max_messages", Setting::Count(max_messages)),
+            ("largest_window", Setting::Count(largest_window)),
             ("miss_count_const", Setting::Count(miss_count_const)),
             ("netmtu", Setting::Count(netmtu)),
             ("cancel_token_hold_on_retransmit", Setting::Flag(cancel_token_hold_on_retransmit)),
@@ -565,7 +567,7 @@ fn totem(token: Duration) -> TotemConfig {
         join: Duration::from_millis(30),
         send_join: Duration::from_millis(8),
         merge: Duration::from_millis(60),
-        ..TotemConfig::for_token(token).by_timeouts_alone()
+        ..TotemConfig::for_token(token).plain()
     }
 }
 

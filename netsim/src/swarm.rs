@@ -49,6 +49,7 @@ impl Scenario {
         tenures(seed, &mut scenario);
         preferences(seed, &mut scenario);
         evidence(seed, &mut scenario);
+        windows(seed, &mut scenario);
         scenario
     }
 
@@ -77,6 +78,7 @@ impl Scenario {
         }
         let mut timeline = [draw.timeline, scenario.timeline.clone()].concat();
         timeline.sort_by_key(|(at, _)| *at);
+        windows(seed, &mut scenario);
         let length = calm_at + scenario.settles_within() + 2 * token;
         Self { length, timeline, ..scenario.load(load) }
     }
@@ -180,6 +182,15 @@ fn preferences(seed: u64, scenario: &mut Scenario) {
         scenario.timeline.push((at, Fault::Crash(node)));
         scenario.timeline.push((at + (calm_at - at) * rng.random_range(20..60) / 100, Fault::Restart(node)));
         scenario.timeline.sort_by_key(|(at, _)| *at);
+    }
+}
+
+/// In half of the scenarios members agree on larger windows, if those are larger than the configured ones. Drawn apart.
+fn windows(seed: u64, scenario: &mut Scenario) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((1 << 63) + 6);
+    if rng.random_ratio(1, 2) {
+        scenario.totem.largest_window = *[20, 60, 200, 1024, 4096].choose(&mut rng).unwrap_or(&200);
     }
 }
 
@@ -713,7 +724,7 @@ impl Draw {
     }
 
     fn slow_consumers(&mut self) {
-        let (node, at, lasts) = (self.node(), self.when(), self.tokens(1.0, 10.0));
+        let (node, at, lasts) = (self.node(), self.when(), self.tokens(1.0, 20.0));
         self.at(at, Fault::Unread { node, lasts });
     }
 

@@ -271,6 +271,7 @@ pub(crate) fn kind_of(body: &Body) -> &'static str {
         Body::QdeviceRenamed { .. } => "qdevice-renamed",
         Body::ExtraInfo { .. } => "extra-info",
         Body::Quorate(_) => "quorate",
+        Body::Capacity { .. } => "capacity",
         Body::Other { .. } => "other",
     }
 }
@@ -353,6 +354,7 @@ pub(crate) fn of_body(body: &Body) -> Fields {
         Body::QdeviceRenamed { old, new } => fields.with("old", text(old)).with("new", text(new)),
         Body::ExtraInfo { node, content } => fields.with("node", *node).with("length", content.len()),
         Body::Quorate(message) => fields.with("length", message.len()),
+        Body::Capacity { frames } => fields.with("frames", *frames),
         Body::Other { service, function, content } => fields
             .with("service", u32::from(*service))
             .with("function", u32::from(*function))

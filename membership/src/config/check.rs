@@ -139,7 +139,7 @@ impl Config {
 
 impl TotemConfig {
     /// A rotation's worth of frames may be missing at a member for some rotations; a corosync aborts at 16384.
-    const MAX_WINDOW: u32 = 4096;
+    pub(crate) const MAX_WINDOW: u32 = 4096;
     /// Room for two frame headers, a packet and a piece of a message.
     const MIN_NETMTU: u32 = 128;
     /// The longest datagram that is accepted.
@@ -175,6 +175,7 @@ impl TotemConfig {
         within("totem.miss_count_const", self.miss_count_const, 1, u32::MAX)?;
         within("totem.window_size", self.window_size, 1, Self::MAX_WINDOW)?;
         within("totem.max_messages", self.max_messages, 1, u32::MAX)?;
+        within("quorate.window_size", self.largest_window, 0, Self::MAX_WINDOW)?;
         within("totem.netmtu", self.netmtu, Self::MIN_NETMTU, Self::MAX_NETMTU)?;
         if self.unread_limit == 0 {
             return Err(broken("quorate.unread_limit", &0, "not be below 1"));

@@ -32,6 +32,8 @@ pub const PORT: u16 = 5405;
 pub const TTL: u8 = 1;
 /// `quorum.last_man_standing_window`, in milliseconds.
 pub const LAST_MAN_STANDING_WINDOW: u64 = 10_000;
+/// `quorate.window_size`, in frames a rotation.
+pub const LARGEST_WINDOW: u32 = 1024;
 /// `quorate.probe`.
 pub const PROBE: u64 = 20;
 /// `quorate.unread_limit`, in bytes.

@@ -254,6 +254,7 @@ impl Reader<'_> {
             )?,
             window_size: self.count("totem.window_size", "frames", defaults::WINDOW_SIZE)?,
             max_messages: self.count("totem.max_messages", "frames", defaults::MAX_MESSAGES)?,
+            largest_window: self.largest_window()?,
             miss_count_const: self.count("totem.miss_count_const", "visits", defaults::MISS_COUNT)?,
             netmtu: self.count("totem.netmtu", "bytes", defaults::NETMTU)?,
             cancel_token_hold_on_retransmit: self.yes_no("totem.cancel_token_hold_on_retransmit"),
@@ -345,6 +346,14 @@ impl Reader<'_> {
             self.warn(Some(entry.line), format!("{path}: not implemented yet, ignored"));
         }
         Ok(())
+    }
+
+    /// Who sets corosync's windows means them, whoever the members are.
+    fn largest_window(&mut self) -> Result<u32, ConfigError> {
+        let set = ["totem.window_size", "totem.max_messages"].into_iter().any(|path| self.is_given(path));
+        let otherwise = if set { 0 } else { defaults::LARGEST_WINDOW };
+        let frames = self.number_or_zero("quorate.window_size", "frames", otherwise.into())?;
+        Ok(u32::try_from(frames).unwrap_or(u32::MAX))
     }
 
     /// Who is to be DC and how long it may act; this node's priority is in the node list.

@@ -89,6 +89,11 @@ pub struct TotemConfig {
     pub window_size: u32,
     /// Frames that a member may send at a visit of the token.
     pub max_messages: u32,
+    /// Frames that this node can take in a rotation. Where every member has said so much, in the ring and in its order, the
+    /// least of it counts instead of `window_size`, and as large a part of it as before instead of `max_messages`; real
+    /// corosync daemons say nothing of the kind. 0, or no more than `window_size`: what is above counts always
+    /// (`quorate.window_size`; ours, not corosync's).
+    pub largest_window: u32,
     /// Visits for which a frame must be missing before it is asked for.
     pub miss_count_const: u32,
     /// The size of a network packet (`netmtu`), from which a frame's payload is derived as corosync does.
@@ -116,10 +121,21 @@ impl Default for TotemConfig {
 }
 
 impl TotemConfig {
-    /// The same without what this protocol has beyond Totem: members are lost by timeouts alone.
+    /// The same without what this protocol has beyond Totem: members are lost by timeouts alone, and windows stay as they are.
     #[must_use]
-    pub fn by_timeouts_alone(self) -> Self {
-        Self { failure_evidence: false, probe: Duration::ZERO, ..self }
+    pub fn plain(self) -> Self {
+        Self { failure_evidence: false, probe: Duration::ZERO, largest_window: 0, ..self }
+    }
+
+    /// The same for a node behind a transport with so much room for what it has not received yet
+    /// ([`Transport::room`](crate::transport::Transport::room)).
+    #[must_use]
+    pub fn fitting(self, room: Option<usize>) -> Self {
+        // The system counts its own data on a datagram, about so much, and a rotation's frames may come while those of the one
+        // before wait.
+        let frame = self.netmtu as usize + 800;
+        let fits = room.map_or(u32::MAX, |room| u32::try_from(room / frame / 2).unwrap_or(u32::MAX));
+        Self { largest_window: self.largest_window.min(fits), ..self }
     }
 
     /// The defaults for this effective token timeout, with what corosync derives from it (4 retransmits before loss,
@@ -140,6 +156,7 @@ impl TotemConfig {
             seqno_unchanged_const: defaults::SEQNO_UNCHANGED,
             window_size: defaults::WINDOW_SIZE,
             max_messages: defaults::MAX_MESSAGES,
+            largest_window: defaults::LARGEST_WINDOW,
             miss_count_const: defaults::MISS_COUNT,
             netmtu: defaults::NETMTU,
             cancel_token_hold_on_retransmit: false,

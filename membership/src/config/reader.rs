@@ -142,6 +142,11 @@ impl<'a> Reader<'a> {
         self.take_last(|entry| entry.path == path)
     }
 
+    /// Whether there is a key at this path.
+    pub(super) fn is_given(&self, path: &str) -> bool {
+        self.document.entries.iter().any(|entry| entry.path == path)
+    }
+
     /// The key at this path, in this one of several sections.
     pub(super) fn take_within(&mut self, section: usize, path: &str) -> Option<&'a Entry> {
         self.take_last(|entry| entry.section == Some(section) && entry.path == path)

@@ -6,27 +6,74 @@ use crate::config::TotemConfig;
 use crate::mutants::Mutant;
 use crate::wire::Token;
 
-/// What this member wrote into the token's counts at its last visit, to be taken back at the next.
+/// How many frames there may be.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Limits {
+    /// In a rotation, all members' together.
+    pub(super) window: u32,
+    /// Of one member at one visit of the token, whatever has been lost.
+    least: u32,
+    /// The same, when nothing has been lost for long.
+    pub(super) visit: u32,
+}
+
+impl Limits {
+    /// Those of a ring whose members may be anybody.
+    pub(super) fn configured(config: &TotemConfig) -> Self {
+        Self { window: config.window_size, least: config.max_messages, visit: config.max_messages }
+    }
+
+    /// Those of a ring whose members can all take so many frames in a rotation: one may send as large a part of them at a
+    /// visit as before.
+    pub(super) fn agreed(config: &TotemConfig, frames: u32) -> Self {
+        let window = frames.clamp(config.window_size, TotemConfig::MAX_WINDOW);
+        let visit = u64::from(window) * u64::from(config.max_messages) / u64::from(config.window_size.max(1));
+        Self { window, least: config.max_messages, visit: u32::try_from(visit).unwrap_or(u32::MAX) }
+    }
+}
+
+/// What this member wrote into the token's counts at its last visit, to be taken back at the next; and its pace.
 #[derive(Clone, Hash, Default)]
 pub(super) struct Flow {
     sent: u32,
     backlog: u32,
     charge: u32,
+    /// How many frames more than the least a visit sends at most: that grows as long as nothing is lost, and halves when
+    /// something is.
+    extra: u32,
+    /// Visits for which what is asked for is no new loss: who misses a frame asks for it until it comes.
+    patience: u32,
 }
 
 impl Flow {
+    const PATIENCE: u32 = 8;
+
+    /// Takes note of whether anything is asked for.
+    pub(super) fn adapt(&mut self, token: &Token, limits: Limits) {
+        self.patience = self.patience.saturating_sub(1);
+        let pace = limits.least.saturating_add(self.extra);
+        if !token.rtr.is_empty() {
+            if self.patience == 0 {
+                self.extra /= 2;
+                self.patience = Self::PATIENCE;
+            }
+        } else if self.sent >= pace {
+            self.extra += 1 + pace / 8;
+        }
+        self.extra = self.extra.min(limits.visit.saturating_sub(limits.least));
+    }
+
     /// How many frames, new ones and retransmissions together, this visit may send.
-    pub(super) fn allowance(&self, token: &Token, backlog: u32, config: &TotemConfig) -> u32 {
+    pub(super) fn allowance(&self, token: &Token, backlog: u32, limits: Limits) -> u32 {
         let free = if Mutant::WindowUnderflow.is_active() {
-            config.window_size.wrapping_sub(token.fcc)
+            limits.window.wrapping_sub(token.fcc)
         } else {
-            config.window_size.saturating_sub(token.fcc)
+            limits.window.saturating_sub(token.fcc)
         };
-        let mut allowed = config.max_messages.min(free);
+        let mut allowed = limits.least.saturating_add(self.extra).min(free);
         // A fair share of the window where the members together want more than it holds.
         let wanted = token.backlog.wrapping_add(backlog).wrapping_sub(self.backlog);
-        if let Some(share) =
-            (u64::from(config.window_size) * u64::from(self.backlog)).checked_div(wanted.into())
+        if let Some(share) = (u64::from(limits.window) * u64::from(self.backlog)).checked_div(wanted.into())
             && share > 0
         {
             allowed = allowed.min(u32::try_from(share).unwrap_or(u32::MAX));
@@ -37,22 +84,23 @@ impl Flow {
     /// Writes this visit into the token. A slow visit charges the window for a consumer that cannot keep up: to `fcc`
     /// alone, since a false `backlog` would starve the others for ever, and never all of it, so that one frame a
     /// rotation stays free for the protocol's own messages. In a `wedged` ring `fcc` starts over.
-    pub(super) fn account(&mut self, token: &mut Token, visit: &Visited, wedged: bool, config: &TotemConfig) {
+    pub(super) fn account(&mut self, token: &mut Token, visit: &Visited, wedged: bool, limits: Limits) {
         let &Visited { sent, backlog, slow } = visit;
         let sent_before = if Mutant::FccNotTakenBack.is_active() { 0 } else { self.sent };
         let others = token.fcc.saturating_sub(sent_before).saturating_sub(self.charge);
         let others = if wedged { 0 } else { others };
         let used = others.saturating_add(sent);
-        let charge = if slow { config.window_size.saturating_sub(used).saturating_sub(1) } else { 0 };
+        let charge = if slow { limits.window.saturating_sub(used).saturating_sub(1) } else { 0 };
         token.fcc = used.saturating_add(charge);
         token.backlog = token.backlog.saturating_sub(self.backlog).saturating_add(backlog);
-        *self = Self { sent, backlog, charge };
+        (self.sent, self.backlog, self.charge) = (sent, backlog, charge);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::RtrEntry;
     use crate::{NodeId, RingId, Seq};
 
     fn visit(sent: u32, backlog: u32) -> Visited {
@@ -77,52 +125,84 @@ mod tests {
 
     #[test]
     fn a_member_sends_at_most_max_messages_and_what_the_window_leaves() {
-        let config = TotemConfig::default();
+        let limits = Limits::configured(&TotemConfig::default());
         let flow = Flow::default();
-        assert_eq!(flow.allowance(&token(0, 0), 0, &config), 17);
-        assert_eq!(flow.allowance(&token(45, 0), 0, &config), 5);
-        assert_eq!(flow.allowance(&token(50, 0), 0, &config), 0);
-        assert_eq!(flow.allowance(&token(51, 0), 0, &config), 0, "corosync would wrap to no limit");
+        assert_eq!(flow.allowance(&token(0, 0), 0, limits), 17);
+        assert_eq!(flow.allowance(&token(45, 0), 0, limits), 5);
+        assert_eq!(flow.allowance(&token(50, 0), 0, limits), 0);
+        assert_eq!(flow.allowance(&token(51, 0), 0, limits), 0, "corosync would wrap to no limit");
     }
 
     #[test]
     fn what_a_visit_adds_the_next_takes_back() {
-        let config = TotemConfig::default();
+        let limits = Limits::configured(&TotemConfig::default());
         let mut flow = Flow::default();
         let mut token = token(10, 100);
-        flow.account(&mut token, &visit(5, 40), false, &config);
+        flow.account(&mut token, &visit(5, 40), false, limits);
         assert_eq!((token.fcc, token.backlog), (15, 140));
-        flow.account(&mut token, &visit(0, 0), false, &config);
+        flow.account(&mut token, &visit(0, 0), false, limits);
         assert_eq!((token.fcc, token.backlog), (10, 100));
     }
 
     #[test]
     fn a_crowded_window_is_shared_by_backlog() {
-        let config = TotemConfig::default();
+        let limits = Limits::configured(&TotemConfig::default());
         let mut flow = Flow::default();
         let mut token = token(0, 90);
-        flow.account(&mut token, &visit(0, 10), false, &config);
-        assert_eq!(flow.allowance(&token, 10, &config), 5, "a tenth of 50");
+        flow.account(&mut token, &visit(0, 10), false, limits);
+        assert_eq!(flow.allowance(&token, 10, limits), 5, "a tenth of 50");
     }
 
     #[test]
     fn a_slow_consumer_leaves_one_frame_and_gives_the_rest_back() {
-        let config = TotemConfig::default();
+        let limits = Limits::configured(&TotemConfig::default());
         let mut flow = Flow::default();
         let mut token = token(3, 0);
-        flow.account(&mut token, &Visited { slow: true, ..visit(0, 0) }, false, &config);
+        flow.account(&mut token, &Visited { slow: true, ..visit(0, 0) }, false, limits);
         assert_eq!(token.fcc, 49);
-        assert_eq!(Flow::default().allowance(&token, 0, &config), 1);
-        flow.account(&mut token, &visit(0, 0), false, &config);
+        assert_eq!(Flow::default().allowance(&token, 0, limits), 1);
+        flow.account(&mut token, &visit(0, 0), false, limits);
         assert_eq!(token.fcc, 3);
     }
 
     #[test]
     fn a_wedged_ring_counts_anew() {
-        let config = TotemConfig::default();
+        let limits = Limits::configured(&TotemConfig::default());
         let mut flow = Flow::default();
         let mut token = token(1 << 20, 7);
-        flow.account(&mut token, &visit(0, 1), true, &config);
+        flow.account(&mut token, &visit(0, 1), true, limits);
         assert_eq!((token.fcc, token.backlog), (0, 8));
+    }
+
+    #[test]
+    fn a_pace_grows_while_nothing_is_lost_and_halves_when_something_is_but_not_for_the_same_loss_again() {
+        let limits = Limits::agreed(&TotemConfig::default(), 1000);
+        assert_eq!((limits.window, limits.visit), (1000, 340));
+        let (mut flow, mut token) = (Flow::default(), token(0, 0));
+        let visit = |flow: &mut Flow, token: &mut Token| {
+            flow.adapt(token, limits);
+            let allowed = flow.allowance(token, 1 << 20, limits);
+            flow.account(token, &visit(allowed, 1 << 20), false, limits);
+            allowed
+        };
+        let paces: Vec<u32> = (0..40).map(|_| visit(&mut flow, &mut token)).collect();
+        assert_eq!((&paces[..3], paces[39]), (&[17, 20, 23][..], 340));
+        token.rtr.push(RtrEntry { ring: token.ring, seq: Seq::new(1) });
+        let paces: Vec<u32> = (0..9).map(|_| visit(&mut flow, &mut token)).collect();
+        assert_eq!((paces[0], paces[7], paces[8]), (178, 178, 97));
+        token.rtr.clear();
+        assert!(visit(&mut flow, &mut token) > 97);
+    }
+
+    #[test]
+    fn a_member_that_sends_little_has_nothing_to_grow_for() {
+        let limits = Limits::agreed(&TotemConfig::default(), 1000);
+        let (mut flow, mut token) = (Flow::default(), token(0, 0));
+        for _ in 0..100 {
+            flow.adapt(&token, limits);
+            flow.account(&mut token, &visit(16, 0), false, limits);
+        }
+        flow.adapt(&token, limits);
+        assert_eq!(flow.allowance(&token, 0, limits), 17);
     }
 }

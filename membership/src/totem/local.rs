@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::Transition;
 use super::assembly::Assemblies;
+use super::flow::Limits;
 use super::gather::{Lists, note, two_joins};
 use super::outbox::Outbox;
 use super::outputs::Outputs;
@@ -54,6 +55,10 @@ pub(super) struct Local {
     /// The frame that ended the sync.
     synced_by: Option<Seq>,
     pub(super) sync_messages: BTreeMap<Service, Bytes>,
+    /// How many frames a rotation each member of the ring that stands has said it can take.
+    capacities: BTreeMap<NodeId, u32>,
+    /// What follows for the ring.
+    pub(super) limits: Limits,
     pub(super) out: Outputs,
     /// Since when more events are unread than may be.
     overdue: Option<Time>,
@@ -114,6 +119,8 @@ impl Local {
             token_at: None,
             synced_by: None,
             sync_messages: BTreeMap::new(),
+            capacities: BTreeMap::new(),
+            limits: Limits::configured(&config.totem),
             out: Outputs::default(),
             overdue: None,
             leaving: None,
@@ -224,6 +231,7 @@ impl Local {
             sync @ (Body::ServiceBuild { .. } | Body::Barrier { .. }) => self.advance_sync(frame, &sync),
             Body::NodeInfo(_) | Body::Reconfigure(_) => self.out.tell(service(Service::Votequorum, body)),
             Body::Quorate(message) => self.out.tell(service(Service::Quorate, message)),
+            Body::Capacity { frames } => self.widen(frame, frames),
             Body::CpgJoin(process) => {
                 let change = self.groups.handle_process(frame.ring, frame.from, process, true)?;
                 self.tell_changes(change);
@@ -259,6 +267,20 @@ impl Local {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A member has said what it can take: once all have, the ring's limits are as large as that.
+    fn widen(&mut self, frame: &Multicast, frames: u32) {
+        if frame.ring != self.ring.id || !self.ring.members.contains(&frame.from) {
+            return;
+        }
+        self.capacities.insert(frame.from, frames);
+        if self.capacities.len() == self.ring.members.len()
+            && let Some(least) = self.capacities.values().copied().min()
+        {
+            self.limits = Limits::agreed(&self.config, least);
+            tracing::debug!(frames = self.limits.window, "so many may come in a rotation");
+        }
     }
 
     /// A process's message has its place in the order.
@@ -318,6 +340,8 @@ impl Local {
         self.assemblies.sync_begins(left);
         self.groups.begin_sync(left);
         self.outbox.control.clear();
+        self.capacities.clear();
+        self.limits = Limits::configured(&self.config);
         if !Mutant::CutMessageGoesOn.is_active() {
             self.outbox.application.start_over();
         }
@@ -352,6 +376,9 @@ impl Local {
                 }
                 if last && let Some(message) = self.sync_messages.get(&Service::Quorate).cloned() {
                     self.say(QUORATE, &Body::Quorate(message).encode());
+                }
+                if last && self.config.largest_window > self.config.window_size {
+                    self.say(QUORATE, &Body::Capacity { frames: self.config.largest_window }.encode());
                 }
                 self.say(SYNC, &barrier);
             }
@@ -479,10 +506,12 @@ impl Local {
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
         let Self { me, config: _, listed: _, ring, attempted, heard, durable, wanted, .. } = self;
         let Self { outbox, assemblies, partials, groups, sync, synced_by: _, sync_messages, out, .. } = self;
+        let Self { capacities, limits, .. } = self;
         let Self { overdue, leaving, killed, entropy: _, drawn, .. } = self;
         let Outputs { transmits, events, unread, stats: _ } = out;
         (me, ring, attempted, heard, durable, wanted).hash(state);
         (outbox, assemblies, partials, groups, sync, sync_messages, drawn).hash(state);
+        (capacities, limits).hash(state);
         (leaving.as_ref().map(|(at, _)| *at - now), killed.is_some()).hash(state);
         (transmits, events.len(), unread, overdue.map(|at| now - at)).hash(state);
         // Older than this is all the same to GATHER.

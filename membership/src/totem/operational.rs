@@ -95,18 +95,19 @@ impl Operational {
         let unwanted = if Mutant::ReleasedAtOwnAru.is_active() { local.ring.window.aru() } else { stable };
         local.ring.window.release(unwanted.min(local.ring.delivered));
 
-        let allowed = self.rotation.allowance(&token, local.backlog(), &local.config);
+        let limits = local.limits;
+        let allowed = self.rotation.allowance(&token, local.backlog(), limits);
         let mut sent =
             self.rotation.retransmit(&mut token, &mut local.ring, allowed, &local.config, &mut local.out);
         while sent < allowed
-            && Rotation::has_room(&token, &local.ring, &local.config)
+            && Rotation::has_room(&token, &local.ring, limits)
             && let Some(frame) = local.next_frame()
         {
             self.rotation.number(&mut token, &mut local.ring, frame, &mut local.out);
             sent += 1;
         }
         let visit = Visited { sent, backlog: local.backlog(), slow: local.is_slow() };
-        if let Some(node) = self.rotation.account(&mut token, &local.ring, &visit, &local.config) {
+        if let Some(node) = self.rotation.account(&mut token, &local.ring, &visit, limits, &local.config) {
             return Some(local.failed_to_receive(node, &local.ring.members, Vec::new()));
         }
         self.rotation.forward(token, now, &local.config, &mut local.out);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::Transition;
 use super::commit::{give_up, pass_on};
+use super::flow::Limits;
 use super::gather::{Lists, note};
 use super::local::Local;
 use super::ring::Ring;
@@ -189,10 +190,11 @@ impl Recovery {
             if Mutant::RecoveryReleasesAtOwnAru.is_active() { self.ring.window.aru() } else { stable };
         self.ring.window.release(unwanted.min(self.ring.delivered));
         let config = &local.config;
-        let allowed = self.rotation.allowance(&token, self.backlog(), config);
+        let limits = Limits::configured(config);
+        let allowed = self.rotation.allowance(&token, self.backlog(), limits);
         let mut sent = self.rotation.retransmit(&mut token, &mut self.ring, allowed, config, &mut local.out);
         while sent < allowed
-            && Rotation::has_room(&token, &self.ring, config)
+            && Rotation::has_room(&token, &self.ring, limits)
             && let Some((_, carried)) = self.queue.pop_first()
         {
             let guarantee = if carried.owed { Guarantee::Safe } else { Guarantee::Agreed };
@@ -201,7 +203,7 @@ impl Recovery {
             sent += 1;
         }
         let visit = Visited { sent, backlog: self.backlog(), slow: false };
-        let stuck = self.rotation.account(&mut token, &self.ring, &visit, &local.config);
+        let stuck = self.rotation.account(&mut token, &self.ring, &visit, limits, &local.config);
         if let Some(node) = stuck {
             let causes = std::mem::take(&mut self.causes);
             return Some(local.failed_to_receive(node, &self.ring.members, causes));

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 
-use super::flow::Flow;
+use super::flow::{Flow, Limits};
 use super::outputs::Outputs;
 use super::ring::Ring;
 use super::window::Window;
@@ -200,15 +200,16 @@ impl Rotation {
     }
 
     /// How many frames this visit may send, new ones and retransmissions together.
-    pub(super) fn allowance(&self, token: &Token, backlog: u32, config: &TotemConfig) -> u32 {
-        self.flow.allowance(token, backlog, config) + u32::from(Mutant::WindowOffByOne.is_active())
+    pub(super) fn allowance(&mut self, token: &Token, backlog: u32, limits: Limits) -> u32 {
+        self.flow.adapt(token, limits);
+        self.flow.allowance(token, backlog, limits) + u32::from(Mutant::WindowOffByOne.is_active())
     }
 
     /// Whether another frame may be numbered: never one that would not fit into somebody's window. Retransmissions
     /// do not ask, or a full window could never empty.
-    pub(super) fn has_room(token: &Token, ring: &Ring, config: &TotemConfig) -> bool {
+    pub(super) fn has_room(token: &Token, ring: &Ring, limits: Limits) -> bool {
         let span = ring.window.released().distance_to(token.seq);
-        span.saturating_add(config.window_size) < Window::SLOTS
+        span.saturating_add(limits.window) < Window::SLOTS
     }
 
     /// Sends again what the token asks for and this node has, at most `allowed` frames; asks for what this node
@@ -288,6 +289,7 @@ impl Rotation {
         token: &mut Token,
         ring: &Ring,
         visit: &Visited,
+        limits: Limits,
         config: &TotemConfig,
     ) -> Option<NodeId> {
         // Members fill the window by sending. Where nothing is heard by one who lacks nothing, nobody sent what `fcc` counts:
@@ -296,8 +298,8 @@ impl Rotation {
             self.still = 0;
         }
         let lacks_nothing = ring.window.aru() == token.seq;
-        let wedged = self.still >= Self::WEDGED && lacks_nothing && token.fcc >= config.window_size;
-        self.flow.account(token, visit, wedged && !Mutant::FullWindowBelieved.is_active(), config);
+        let wedged = self.still >= Self::WEDGED && lacks_nothing && token.fcc >= limits.window;
+        self.flow.account(token, visit, wedged && !Mutant::FullWindowBelieved.is_active(), limits);
         let aru = ring.window.aru();
         let lower = aru.before(token.aru) && !Mutant::AruNotLowered.is_active();
         let mine = token.aru_addr == Some(self.me) || Mutant::AruRaisedByAnybody.is_active();

@@ -65,6 +65,10 @@ pub struct Snapshot<'a> {
     pub holds_token: bool,
     /// Whether the members have exchanged what they say of themselves, so that applications may speak.
     pub synced: bool,
+    /// Frames that may come in a rotation of the installed ring.
+    pub window: u32,
+    /// Frames that this node may send at a visit of its token, at the fastest pace.
+    pub visit: u32,
     /// Messages of the sync waiting to be sent, in bytes.
     pub queued_control: usize,
     /// Messages of the application waiting to be sent, in bytes, overhead included.
@@ -147,6 +151,8 @@ impl Totem {
             token_seq: None,
             holds_token: false,
             synced: local.synced(),
+            window: local.limits.window,
+            visit: local.limits.visit,
             queued_control: local.outbox.control.bytes(),
             queued: local.outbox.application.bytes(),
             unread: local.out.unread,

@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
+use rustix::net::sockopt::{set_socket_recv_buffer_size_force, socket_recv_buffer_size};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -40,6 +41,8 @@ const BACKLOG: usize = 4096;
 const LONGEST: usize = 1 << 16;
 /// What corosync asks for; the kernel gives what `net.core.rmem_max` and `wmem_max` allow.
 const BUFFER: usize = 1 << 20;
+/// For multicasts, of which a rotation may bring many. Who administers the network may have it whatever `rmem_max` says.
+const MULTICAST_BUFFER: usize = 4 << 20;
 /// The highest priority (`SO_PRIORITY`) that needs no privilege: tokens pass everything else.
 const TOKEN_PRIORITY: u32 = 6;
 /// How long a full send buffer may hold up the ring before the rest of a batch counts as lost.
@@ -145,7 +148,8 @@ impl Udp {
             socket.set_multicast_ttl_v4(u32::from(ttl))
         })?;
         let multicasts = bound(group, |socket| {
-            socket.set_recv_buffer_size(BUFFER)?;
+            socket.set_recv_buffer_size(MULTICAST_BUFFER)?;
+            let _ = set_socket_recv_buffer_size_force(socket, MULTICAST_BUFFER);
             socket.set_reuse_address(true)?;
             // Not what others on this host have joined on other interfaces.
             socket.set_multicast_all_v4(false)
@@ -316,6 +320,10 @@ impl Transport for Udp {
 
     fn refused(&mut self) -> Option<NodeId> {
         self.refused.pop_front()
+    }
+
+    fn room(&self) -> Option<usize> {
+        socket_recv_buffer_size(&self.multicasts).ok()
     }
 }
 

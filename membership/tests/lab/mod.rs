@@ -89,7 +89,7 @@ pub struct Lab {
 impl Lab {
     /// A network without nodes. The timers are short ones: token 300 ms.
     pub fn new(seed: u64) -> Self {
-        let mut config = TotemConfig::for_token(ms(300)).by_timeouts_alone();
+        let mut config = TotemConfig::for_token(ms(300)).plain();
         config.join = ms(30);
         config.merge = ms(40);
         Self {

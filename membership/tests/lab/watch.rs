@@ -49,6 +49,8 @@ pub(super) struct Watch {
     /// The token that was the last input.
     token: Option<Token>,
     token_sent: Option<(RingId, Seq)>,
+    /// Frames that there may be in a ring: in a rotation, at a visit.
+    limits: Option<(RingId, u32, u32)>,
 }
 
 impl Watch {
@@ -120,6 +122,8 @@ impl Lab {
         watch.forming = next.or(watch.forming);
         let accepted = totem.stats().tokens > watch.tokens;
         watch.tokens = totem.stats().tokens;
+        let snapshot = totem.snapshot();
+        let limits = watch.limits.replace((snapshot.ring.id, snapshot.window, snapshot.visit));
         let Some(token) = watch.token.take().filter(|_| accepted) else { return };
         let first = self.seen.tokens.insert((token.ring, token.token_seq.get()), id);
         assert!(first.is_none(), "T1: token {} of {} accepted twice, by {id}", token.token_seq, token.ring);
@@ -130,14 +134,17 @@ impl Lab {
                 _ => None,
             })
             .collect();
-        let room = watch.config.window_size.saturating_sub(token.fcc).min(watch.config.max_messages);
+        let (window, visit) = match limits {
+            Some((ring, window, visit)) if ring == token.ring => (window, visit),
+            _ => (watch.config.window_size, watch.config.max_messages),
+        };
+        let room = window.saturating_sub(token.fcc).min(visit);
         assert!(frames.len() <= room as usize, "T6: {} frames sent, room for {room}", frames.len());
         let forwarded = sent.iter().find_map(|(message, _)| match message {
             Message::Token(token) => Some(token),
             _ => None,
         });
         let Some(forwarded) = forwarded else { return };
-        let snapshot = totem.snapshot();
         let ring = snapshot.forming.unwrap_or(snapshot.ring);
         for entry in token.rtr.iter().filter(|entry| !entry.seq.at_or_before(ring.released)) {
             assert!(

@@ -39,6 +39,7 @@ impl Online for Silent {
                     | Inside::Received(_)
                     | Inside::Resent(_)
                     | Inside::Stable { .. }
+                    | Inside::Limits { .. }
                     | Inside::Token(_)
             ),
             _ => false,

@@ -1,9 +1,11 @@
 //! T6: a visit of the token sends no more frames than its member may and the window leaves, new ones and old ones
 //! together; and the token's counts are the sums of what its members did at their last visits. Only in a ring where nothing
-//! has moved for long `fcc` may start over: what it says then is damage. From there on it is no sum any more.
+//! has moved for long `fcc` may start over: what it says then is damage. From there on it is no sum any more. A window is
+//! larger than configured only where all members can take as much, and counts from the next visit on.
 
 use std::collections::BTreeMap;
 
+use quorate_membership::config::TotemConfig;
 use quorate_membership::wire::Token;
 use quorate_membership::{NodeId, RingId, Seq};
 
@@ -14,8 +16,28 @@ use crate::history::{Inside, Record, What};
 #[derive(Default)]
 pub(super) struct Window {
     shares: BTreeMap<NodeId, Share>,
+    /// What may be sent in the ring in which each member is: in force, and from the next visit on.
+    limits: BTreeMap<NodeId, (Limits, Limits)>,
     /// Where the count has started over.
     started_over: Recent<RingId, ()>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Limits {
+    window: u32,
+    visit: u32,
+}
+
+impl Limits {
+    fn configured(totem: &TotemConfig) -> Self {
+        Self { window: totem.window_size, visit: totem.max_messages }
+    }
+
+    /// Where all members have the same configuration.
+    fn agreed(totem: &TotemConfig) -> Self {
+        let TotemConfig { window_size, max_messages, largest_window, .. } = *totem;
+        Self { window: largest_window, visit: largest_window * max_messages / window_size }
+    }
 }
 
 /// What a member has in the counts of a ring's token.
@@ -39,8 +61,7 @@ impl Window {
         node: NodeId,
         visit: &Visit,
         token: &Token,
-        window: u32,
-        max: u32,
+        Limits { window, visit: max }: Limits,
     ) -> Result<(), String> {
         let (came, sent) = (&visit.token, visit.numbered + visit.resent.len() as u32);
         let room = window.saturating_sub(came.fcc).min(max);
@@ -80,20 +101,43 @@ impl Window {
 
 impl Online for Window {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
-        let (Some(life), What::Inside(Inside::TokenSent { token, .. })) = (record.life, &record.what) else {
-            return Ok(());
-        };
-        let Some(visit) = cluster.visit(life, token.ring) else { return Ok(()) };
-        let (window, max) = (cluster.totem.window_size, cluster.totem.max_messages);
-        self.account(life.node, visit, token, window, max).or_else(|why| {
-            violated("T6", record.at, format!("{life} at token {} of {}: {why}", token.token_seq, token.ring))
-        })
+        let Some(life) = record.life else { return Ok(()) };
+        let configured = Limits::configured(&cluster.totem);
+        match record.what {
+            What::Started => drop(self.limits.remove(&life.node)),
+            What::Inside(Inside::Limits { ring, window, visit }) => {
+                let limits = Limits { window, visit };
+                if limits != configured && limits != Limits::agreed(&cluster.totem) {
+                    let what = format!("{life} has {window} frames a rotation and {visit} a visit in {ring}");
+                    return violated("T6", record.at, what);
+                }
+                self.limits.entry(life.node).or_insert((configured, configured)).1 = limits;
+            }
+            What::Inside(Inside::Token(_)) => {
+                if let Some((now, next)) = self.limits.get_mut(&life.node) {
+                    *now = *next;
+                }
+            }
+            What::Inside(Inside::TokenSent { ref token, .. }) => {
+                let Some(visit) = cluster.visit(life, token.ring) else { return Ok(()) };
+                // What is being recovered has another window.
+                let here = cluster.regular(life).is_some_and(|regular| regular.ring == token.ring);
+                let agreed = self.limits.get(&life.node).filter(|_| here);
+                let limits = agreed.map_or(configured, |(now, _)| *now);
+                return self.account(life.node, visit, token, limits).or_else(|why| {
+                    let what = format!("{life} at token {} of {}: {why}", token.token_seq, token.ring);
+                    violated("T6", record.at, what)
+                });
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::story::{Story, id};
+    use super::super::story::{Story, id, ring};
     use super::*;
 
     /// A visit at node 2: the token comes with this count, so many frames are sent, and it goes with that.
@@ -163,5 +207,27 @@ mod tests {
         visit(&mut story, 10, 0..5, 49);
         visit(&mut story, 49, 5..5, 10);
         story.is_right(Window::default());
+    }
+
+    /// A larger window than the configured one, and as large a part of it at a visit.
+    fn agree(story: &mut Story, node: u32, window: u32, visit: u32) {
+        story.record(node, What::Inside(Inside::Limits { ring: ring("1.4"), window, visit }));
+    }
+
+    #[test]
+    fn what_all_can_take_counts_from_the_next_visit_on() {
+        let mut story = Story::ring(2);
+        agree(&mut story, 2, 1024, 348);
+        visit(&mut story, 45, 0..300, 345);
+        story.is_right(Window::default());
+        visit(&mut story, 1000, 300..325, 725);
+        story.is_wrong(Window::default(), "sends 25 frames where there is room for 24");
+    }
+
+    #[test]
+    fn nobody_makes_a_window_up() {
+        let mut story = Story::ring(2);
+        agree(&mut story, 2, 1025, 348);
+        story.is_wrong(Window::default(), "2#1 has 1025 frames a rotation and 348 a visit in 1.4");
     }
 }

@@ -76,7 +76,7 @@ fn totem() -> TotemConfig {
         consensus: ms(100),
         seqno_unchanged_const: 3,
         miss_count_const: 1,
-        ..TotemConfig::for_token(ms(100)).by_timeouts_alone()
+        ..TotemConfig::for_token(ms(100)).plain()
     }
 }
 

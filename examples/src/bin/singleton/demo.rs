@@ -78,6 +78,10 @@ impl Transport for Cuttable {
         }
         Ok(())
     }
+
+    fn room(&self) -> Option<usize> {
+        self.udp.room()
+    }
 }
 
 /// The address and its three nodes.

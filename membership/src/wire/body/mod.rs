@@ -37,6 +37,7 @@ pub const QUORATE: &[u8] = b"quorate";
 const HEADER: usize = 16;
 /// The id in group `quorate`: a service that corosync has no room for.
 const OURS: u32 = id(0x7175, 0);
+const CAPACITY: u32 = id(0x7175, 1);
 
 /// A body, by the group it was addressed to and its own header.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -117,6 +118,11 @@ pub enum Body {
     },
     /// A message of group `quorate`.
     Quorate(Bytes),
+    /// A message of group `quorate`, in a sync: what the sender can take.
+    Capacity {
+        /// Frames in a rotation.
+        frames: u32,
+    },
     /// A message of a service or function that means nothing to a member, `pload`'s load generator for one. As
     /// corosync does, members ignore it.
     Other {
@@ -180,6 +186,7 @@ impl Body {
             Self::QdeviceRenamed { old, new } => votequorum::write_qdevice_renamed(old, new),
             Self::ExtraInfo { node, content } => votequorum::write_extra_info(*node, content),
             Self::Quorate(message) => write_with_header(OURS, message),
+            Self::Capacity { frames } => write_capacity(*frames),
             Self::Other { service, function, content } => write_with_header(id(*service, *function), content),
         }
     }
@@ -196,8 +203,15 @@ fn read_sync(mut reader: Reader<'_>, body: &Bytes) -> Result<Body, Refusal> {
 fn read_ours(mut reader: Reader<'_>, body: &Bytes) -> Result<Body, Refusal> {
     match read_header(&mut reader, body)? {
         OURS => Ok(Body::Quorate(reader.rest_of(body))),
+        CAPACITY => Ok(Body::Capacity { frames: read_padded(&mut reader)? }),
         _ => Err(Refusal::Service),
     }
+}
+
+fn write_capacity(frames: u32) -> Bytes {
+    let mut writer = header(CAPACITY, HEADER + 8);
+    padded(&mut writer, frames);
+    writer.finish()
 }
 
 fn read_service(mut reader: Reader<'_>, body: &Bytes) -> Result<Body, Refusal> {

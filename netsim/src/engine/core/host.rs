@@ -122,6 +122,8 @@ struct Seen {
     originated: u64,
     ring: Stability,
     forming: Option<Stability>,
+    /// Frames that there may be: in a rotation, at a visit.
+    limits: (u32, u32),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -147,6 +149,7 @@ impl Seen {
             originated,
             ring: stability(snapshot.ring),
             forming: snapshot.forming.map(stability),
+            limits: (snapshot.window, snapshot.visit),
         }
     }
 }
@@ -734,6 +737,10 @@ impl Engine<'_> {
                 let (ring, safe, released) = (now.id, now.safe, now.released);
                 self.record(life, What::Inside(Inside::Stable { ring, safe, released }));
             }
+        }
+        if seen.limits != before.limits {
+            let (ring, (window, visit)) = (seen.ring.id, seen.limits);
+            self.record(life, What::Inside(Inside::Limits { ring, window, visit }));
         }
         if seen.phase == before.phase {
             return None;

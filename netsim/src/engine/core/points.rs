@@ -66,6 +66,7 @@ pub const POINTS: &[&str] = &[
     "a ring ended before its members had spoken",
     "an application fell behind for good",
     "a receive buffer overflowed",
+    "all members could take more than the configured window",
     "a node started without its record",
     "a record waited for the disk",
     "a message was cut in the middle by a ring change",
@@ -210,6 +211,8 @@ struct Node {
     /// The ring of its last life.
     last_ring: Option<RingId>,
     lives: u32,
+    /// Frames that there may be in a rotation; 0: as many as at the start.
+    window: u32,
 }
 
 impl Points {
@@ -497,6 +500,13 @@ impl Points {
                 }
             }
             Inside::Resent(_) => self.hit("a frame was sent again"),
+            Inside::Limits { window, .. } => {
+                // They grow when the members have agreed, and go back with the ring.
+                let before = std::mem::replace(&mut self.node(life).window, *window);
+                if before < *window {
+                    self.hit("all members could take more than the configured window");
+                }
+            }
             Inside::Token(token) => self.see_token(life, token),
             Inside::TokenSent { token, .. } => {
                 let place = Some((token.ring, token.token_seq));
