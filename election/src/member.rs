@@ -25,7 +25,7 @@ pub enum Event {
     /// The new status. It follows the event that brought it, a new ring, the end of its sync or a hand-over; only
     /// [`RingEvent::Left`], the last event of all, comes after its status. Whether this node may act as DC
     /// ([`Status::lease`]) changes with time, so a status of that comes where it happens to come.
-    Status(Status),
+    Status(Box<Status>),
 }
 
 /// The ring's core with the election folded over its events. Its contract is [`Totem`]'s.
@@ -230,7 +230,7 @@ impl Member {
         }
         if let Some(status) = status {
             self.latest.send_replace(status.clone());
-            self.events.push_back(Event::Status(status));
+            self.events.push_back(Event::Status(Box::new(status)));
         }
     }
 }
@@ -325,6 +325,12 @@ impl Core for Member {
     fn poll_timeout(&self) -> Option<Time> {
         let timers = [self.totem.poll_timeout(), self.election.poll_timeout(), self.leaves_at];
         timers.into_iter().flatten().chain(self.desk.poll_timeout(self.now)).min()
+    }
+    fn queued(&self) -> usize {
+        self.totem.queued()
+    }
+    fn is_slow(&self) -> bool {
+        self.totem.is_slow()
     }
     fn stats(&self) -> &Stats {
         self.totem.stats()

@@ -101,6 +101,10 @@ pub trait Core: Send + 'static {
     fn poll_event(&mut self) -> Option<Self::Event>;
     /// See [`Totem::poll_timeout`].
     fn poll_timeout(&self) -> Option<Time>;
+    /// See [`Totem::queued`].
+    fn queued(&self) -> usize;
+    /// See [`Totem::is_slow`].
+    fn is_slow(&self) -> bool;
     /// See [`Totem::stats`].
     fn stats(&self) -> &Stats;
     /// What an event costs of the bound on unread events, in bytes ([`Event::cost`]).
@@ -163,6 +167,12 @@ impl Core for Totem {
     }
     fn poll_timeout(&self) -> Option<Time> {
         Totem::poll_timeout(self)
+    }
+    fn queued(&self) -> usize {
+        Totem::queued(self)
+    }
+    fn is_slow(&self) -> bool {
+        Totem::is_slow(self)
     }
     fn stats(&self) -> &Stats {
         Totem::stats(self)
@@ -240,7 +250,7 @@ pub fn run<C: Core>(
     store: Store,
     clock: Clock,
 ) -> (Node, Events<C::Event>) {
-    let (command_sender, commands) = mpsc::channel(COMMANDS);
+    let (command_sender, commands) = mpsc::unbounded_channel();
     let (request_sender, requests) = mpsc::channel(COMMANDS);
     let (event_sender, event_receiver) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared::default());
@@ -252,6 +262,7 @@ pub fn run<C: Core>(
         saving: None,
         commands,
         waiting: None,
+        promised: 0,
         requests,
         events: event_sender,
         shared: Arc::clone(&shared),
@@ -315,9 +326,11 @@ struct Driver<C: Core, T> {
     clock: Clock,
     /// The write that is under way.
     saving: Option<Saving>,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::UnboundedReceiver<Command>,
     /// What is to be tried next; for a multicast the core had no room.
     waiting: Option<Command>,
+    /// The room that multicasts have which the core has accepted and may not have sent yet.
+    promised: usize,
     requests: mpsc::Receiver<Request>,
     events: mpsc::UnboundedSender<(C::Event, usize)>,
     shared: Arc<Shared>,
@@ -341,6 +354,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
             self.tell();
         }
         let _ = self.shared.last_stats.set(self.core.stats().clone());
+        self.shared.room.close();
         // Whoever still waits learns from the dropped channels that the node has left.
     }
 
@@ -369,6 +383,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
             self.hear().await?;
             self.serve().await?;
             self.run_timers().await?;
+            self.make_room();
             // A transport that always has something never waits, and then neither would this task.
             tokio::task::coop::consume_budget().await;
         }
@@ -387,11 +402,13 @@ impl<C: Core, T: Transport> Driver<C, T> {
     /// Hands the received datagrams to the core, and then what hosts refused.
     async fn hear(&mut self) -> io::Result<()> {
         let mut received = std::mem::take(&mut self.received);
+        // All of them had come by now, and what is sent in answer goes later: a lease that counts from here is none too long.
+        let now = self.clock.now();
         for (origin, datagram) in received.drain(..) {
             if self.left {
                 break;
             }
-            self.core.handle_datagram(self.clock.now(), origin, &datagram);
+            self.core.handle_datagram(now, origin, &datagram);
             self.settle().await?;
         }
         self.received = received;
@@ -424,6 +441,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
                 }
             }
         }
+        let now = self.clock.now();
         for _ in 0..COMMANDS {
             if self.left {
                 break;
@@ -431,7 +449,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
             let Some(command) = self.waiting.take().or_else(|| self.commands.try_recv().ok()) else {
                 break;
             };
-            if !self.obey(command).await? {
+            if !self.obey(now, command).await? {
                 break;
             }
         }
@@ -444,21 +462,19 @@ impl<C: Core, T: Transport> Driver<C, T> {
     }
 
     /// Whether there was room for it; if not, it waits.
-    async fn obey(&mut self, command: Command) -> io::Result<bool> {
-        let now = self.clock.now();
+    async fn obey(&mut self, now: Time, command: Command) -> io::Result<bool> {
         match command {
-            Command::Multicast(multicast) if multicast.reply.is_closed() => {}
             Command::Multicast(multicast) => {
-                let Multicast { pid, group, guarantee, payload, .. } = &multicast;
+                let Multicast { pid, group, guarantee, payload } = &multicast;
+                let room = multicast.room();
                 match self.core.multicast(now, *pid, group, *guarantee, payload.clone()) {
-                    Err(MulticastError::Full) => {
+                    Err(MulticastError::Full | MulticastError::EventsUnread) => {
                         self.waiting = Some(Command::Multicast(multicast));
                         return Ok(false);
                     }
-                    // The caller may have gone meanwhile; the message goes all the same. So with the others.
-                    result => {
-                        let _ = multicast.reply.send(result);
-                    }
+                    Ok(()) => self.promised += room,
+                    // It leaves, which its caller was told of as a thing that may happen.
+                    Err(_) => self.shared.room.add_permits(room),
                 }
             }
             Command::Join { reply, .. } | Command::LeaveGroup { reply, .. } if reply.is_closed() => {}
@@ -471,6 +487,17 @@ impl<C: Core, T: Transport> Driver<C, T> {
         }
         self.settle().await?;
         Ok(true)
+    }
+
+    /// Lets in as much more as has gone out, and those know who wait that nothing will while events are not taken.
+    fn make_room(&mut self) {
+        let queued = self.core.queued();
+        if self.promised > queued {
+            self.shared.room.add_permits(self.promised - queued);
+            self.promised = queued;
+        }
+        let slow = self.core.is_slow();
+        self.shared.slow.send_if_modified(|before| std::mem::replace(before, slow) != slow);
     }
 
     async fn answer(&mut self, request: Request) -> io::Result<()> {

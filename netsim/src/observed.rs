@@ -74,7 +74,7 @@ impl Observed {
 /// What an event tells, and how long the mark was that is taken off the message.
 pub(crate) fn what(event: &mut Event) -> (Option<What>, usize) {
     let what = match event {
-        Event::Status(status) => What::Status(Box::new(status.clone())),
+        Event::Status(status) => What::Status(status.clone()),
         Event::Ring(event) => match event {
             RingEvent::GroupChange(change) => What::GroupChange(Box::new(change.clone())),
             RingEvent::Transitional(transitional) => What::Transitional(transitional.clone()),
@@ -188,6 +188,12 @@ impl Core for Observed {
     }
     fn poll_timeout(&self) -> Option<Time> {
         self.member.poll_timeout()
+    }
+    fn queued(&self) -> usize {
+        self.member.queued()
+    }
+    fn is_slow(&self) -> bool {
+        self.member.is_slow()
     }
     fn stats(&self) -> &Stats {
         self.member.stats()

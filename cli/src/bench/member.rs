@@ -237,11 +237,12 @@ impl Member {
         if kind == Kind::Load {
             done.delivered += 1;
             done.bytes += delivery.payload.len() as u64;
-            done.last = now();
             current.hash.write_u32(from);
             current.hash.write_u64(number);
             return Ok(());
         }
+        // Its messages come before its end.
+        done.last = now();
         current.ended.insert(from);
         if current.ended != current.load.senders {
             return Ok(());

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready as ready_or_return};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 
 use super::TAKEN;
 use crate::{Group, GroupError, Guarantee, MulticastError, Parting, Stats, Totem};
@@ -16,7 +16,7 @@ use crate::{Group, GroupError, Guarantee, MulticastError, Parting, Stats, Totem}
 pub struct Node {
     /// The process that this one speaks for.
     pub(super) pid: u32,
-    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) shared: Arc<Shared>,
 }
@@ -57,15 +57,14 @@ impl Node {
         self.command(command).await.unwrap_or(Err(GroupError::Left))
     }
 
-    /// Sends a message to a group, and waits until the ring has room for it: that is the back-pressure. Once it has
+    /// Sends a message to a group, and waits until there is room for it: that is the back-pressure. Once it has
     /// returned `Ok`, this node sends the message unless it leaves first, in the order of the calls on this node.
     ///
-    /// Cancel safe: if the future is dropped before it is ready, the message was accepted whole or not at all, and
-    /// nothing of it waits any longer. Which of the two is told by the message's delivery to this node.
+    /// Cancel safe: if the future is dropped before it is ready, nothing of the message was accepted.
     ///
     /// # Errors
-    /// Never [`MulticastError::Full`]. The others are returned at once, [`MulticastError::EventsUnread`] among them:
-    /// who waited here without taking events would wait for himself.
+    /// Never [`MulticastError::Full`]. The others are returned at once, [`MulticastError::EventsUnread`] among them, if there
+    /// is no room: who waited here without taking events would wait for himself.
     pub async fn multicast(
         &self,
         group: &Group,
@@ -76,15 +75,15 @@ impl Node {
         if length > Totem::MAX_PAYLOAD {
             return Err(MulticastError::TooLong { length });
         }
-        let (pid, group) = (self.pid, group.clone());
-        let command = |reply| Command::Multicast(Multicast { pid, group, guarantee, payload, reply });
-        self.command(command).await.unwrap_or(Err(MulticastError::Left))
+        let multicast = Multicast { pid: self.pid, group: group.clone(), guarantee, payload };
+        self.shared.enter(multicast.room()).await?;
+        self.commands.send(Command::Multicast(multicast)).map_err(|_| MulticastError::Left)
     }
 
     /// Gives the driver a command, and waits for the answer; `None` if the node has left.
     async fn command<A>(&self, command: impl FnOnce(oneshot::Sender<A>) -> Command) -> Option<A> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.ok()?;
+        self.commands.send(command(reply)).ok()?;
         answer.await.ok()
     }
 
@@ -160,12 +159,50 @@ impl<E> Drop for Events<E> {
 }
 
 /// What both ends look at.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shared {
+    /// Room for messages that the core has not sent yet, in bytes. Taken by who multicasts, given back by the driver: so nobody
+    /// has to be asked as long as there is some. Closed when the node has left.
+    pub(super) room: Semaphore,
+    /// The core says that the application falls behind.
+    pub(super) slow: watch::Sender<bool>,
     /// The cost of events taken that the core has not been told of.
     pub(super) taken: AtomicUsize,
     pub(super) taken_more: Notify,
     pub(super) last_stats: OnceLock<Stats>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            room: Semaphore::new(Totem::QUEUE),
+            slow: watch::Sender::new(false),
+            taken: AtomicUsize::new(0),
+            taken_more: Notify::new(),
+            last_stats: OnceLock::new(),
+        }
+    }
+}
+
+impl Shared {
+    /// Waits for room, unless there will be none.
+    async fn enter(&self, room: usize) -> Result<(), MulticastError> {
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        let entered = match self.room.try_acquire_many(room) {
+            Ok(permits) => Some(permits),
+            Err(TryAcquireError::Closed) => None,
+            Err(TryAcquireError::NoPermits) => {
+                let mut slow = self.slow.subscribe();
+                tokio::select! {
+                    biased;
+                    permits = self.room.acquire_many(room) => permits.ok(),
+                    _ = slow.wait_for(|slow| *slow) => return Err(MulticastError::EventsUnread),
+                }
+            }
+        };
+        entered.ok_or(MulticastError::Left)?.forget();
+        Ok(())
+    }
 }
 
 /// What is done in the order in which it was asked for.
@@ -182,7 +219,14 @@ pub(super) struct Multicast {
     pub(super) group: Group,
     pub(super) guarantee: Guarantee,
     pub(super) payload: Bytes,
-    pub(super) reply: oneshot::Sender<Result<(), MulticastError>>,
+}
+
+impl Multicast {
+    /// How much room it takes: about what it will be in the core's queue.
+    pub(super) fn room(&self) -> usize {
+        const BESIDE: usize = 320;
+        self.payload.len() + BESIDE
+    }
 }
 
 /// What has not to wait behind multicasts that find no room.

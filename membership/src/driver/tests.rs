@@ -10,13 +10,14 @@ use tokio::time::timeout;
 use super::*;
 use crate::{Destination, Memory};
 
-/// A core whose datagrams are commands: `room 2`, `tell x`, `send x`, `due 50`, `store 7`, `unread on`. It notes every
-/// input and every output.
+/// A core whose datagrams are commands: `room 2`, `tell x`, `send x`, `due 50`, `store 7`, `unread on`, `sent`. It notes every
+/// input and every output, but for long messages.
 #[derive(Default)]
 struct Fake {
     log: Log,
     room: usize,
     unread: bool,
+    queued: usize,
     transmits: VecDeque<Transmit>,
     events: VecDeque<String>,
     due: Option<Time>,
@@ -44,6 +45,8 @@ impl Log {
 
 const LAST: &str = "left";
 const COST: usize = 100;
+/// Of such messages there is no note, and for them always room.
+const LONG: usize = 1000;
 
 impl Core for Fake {
     type Event = String;
@@ -62,6 +65,7 @@ impl Core for Fake {
                 "again" => self.again = Some(Duration::from_micros(number())),
                 "store" => self.to_store = Some(Stored { ring_seq: number(), boots: 1, lost: false }),
                 "unread" => self.unread = value == "on",
+                "sent" => self.queued = 0,
                 _ => {}
             }
         }
@@ -85,10 +89,14 @@ impl Core for Fake {
         _: Guarantee,
         payload: Bytes,
     ) -> Result<(), MulticastError> {
-        if self.unread {
-            return Err(MulticastError::EventsUnread);
+        let full = if self.unread { MulticastError::EventsUnread } else { MulticastError::Full };
+        if payload.len() < LONG {
+            self.room = self.room.checked_sub(1).ok_or(full)?;
         }
-        self.room = self.room.checked_sub(1).ok_or(MulticastError::Full)?;
+        self.queued += payload.len();
+        if payload.len() >= LONG {
+            return Ok(());
+        }
         let process = if pid == 0 { String::new() } else { format!(" of {pid}") };
         self.log.note(format!("multicast {}{process}", str::from_utf8(&payload).unwrap()));
         Ok(())
@@ -123,6 +131,12 @@ impl Core for Fake {
     }
     fn poll_timeout(&self) -> Option<Time> {
         self.due
+    }
+    fn queued(&self) -> usize {
+        self.queued
+    }
+    fn is_slow(&self) -> bool {
+        self.unread
     }
     fn stats(&self) -> &Stats {
         &self.stats
@@ -197,14 +211,29 @@ impl Bed {
         settle().await;
     }
 
-    /// A task that multicasts; it has reached the driver when this returns.
-    async fn multicasting(&self, text: &'static str) -> tokio::task::JoinHandle<Result<(), MulticastError>> {
+    /// Long messages, until there is no room for more.
+    async fn fill(&self) {
+        let group = "orders".parse().unwrap();
+        let long = || self.node.multicast(&group, Guarantee::Agreed, vec![0; Totem::MAX_PAYLOAD / 2].into());
+        while timeout(Duration::from_millis(1), long()).await.is_ok() {}
+        let short = || self.node.multicast(&group, Guarantee::Agreed, vec![0; LONG].into());
+        while timeout(Duration::from_millis(1), short()).await.is_ok() {}
+    }
+
+    /// A task that multicasts; it has reached the driver, or waits for room, when this returns.
+    async fn multicasting(&self, text: &'static str) -> Sending {
         let node = self.node.clone();
         let task = tokio::spawn(async move { multicast(&node, text).await });
         settle().await;
         task
     }
+
+    async fn multicasting_long(&self) -> Sending {
+        self.multicasting(Box::leak(" ".repeat(LONG).into_boxed_str())).await
+    }
 }
+
+type Sending = tokio::task::JoinHandle<Result<(), MulticastError>>;
 
 async fn multicast(node: &Node, text: &'static str) -> Result<(), MulticastError> {
     let group = "orders".parse().unwrap();
@@ -223,10 +252,21 @@ async fn is_pending<T>(task: &mut tokio::task::JoinHandle<T>) -> bool {
 #[tokio::test(start_paused = true)]
 async fn a_multicast_waits_until_there_is_room() {
     let bed = Bed::new();
-    let mut sending = bed.multicasting("a").await;
-    assert!(is_pending(&mut sending).await);
     bed.hear("room 1").await;
-    assert_eq!(sending.await.unwrap(), Ok(()));
+    bed.fill().await;
+    let mut long = bed.multicasting_long().await;
+    let short = bed.multicasting("a").await;
+    assert!(is_pending(&mut long).await);
+    bed.hear("sent").await;
+    assert_eq!((long.await.unwrap(), short.await.unwrap()), (Ok(()), Ok(())));
+    assert_eq!(bed.log.lines(), ["heard room 1", "heard sent", "multicast a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_core_has_no_room_for_yet_is_accepted_and_sent_when_it_has() {
+    let bed = Bed::new();
+    assert_eq!(multicast(&bed.node, "a").await, Ok(()));
+    bed.hear("room 1").await;
     assert_eq!(bed.log.lines(), ["heard room 1", "multicast a"]);
 }
 
@@ -241,23 +281,22 @@ async fn what_a_host_refuses_comes_after_what_was_heard() {
 #[tokio::test(start_paused = true)]
 async fn waiting_multicasts_keep_their_order() {
     let bed = Bed::new();
-    let mut sending = Vec::new();
     for text in ["a", "b", "c", "d"] {
-        sending.push(bed.multicasting(text).await);
+        assert_eq!(multicast(&bed.node, text).await, Ok(()));
     }
     bed.hear("room 1").await;
     bed.hear("room 2").await;
     let sent = ["heard room 1", "multicast a", "heard room 2", "multicast b", "multicast c"];
     assert_eq!(bed.log.lines(), sent);
-    assert!(is_pending(&mut sending.pop().unwrap()).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_multicasts_than_the_channel_holds_all_arrive_in_order() {
+async fn hundreds_of_multicasts_all_arrive() {
     let bed = Bed::new();
     bed.hear("room 1000").await;
     let sending = futures_of_all((0..500).map(|_| multicast(&bed.node, "x")));
     assert!(sending.await.into_iter().all(|result| result.is_ok()));
+    settle().await;
     assert_eq!(bed.log.count("multicast x"), 500);
 }
 
@@ -284,8 +323,8 @@ async fn futures_of_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::O
 async fn groups_are_joined_and_left_in_the_order_of_the_calls_by_the_process_that_the_node_speaks_for() {
     let bed = Bed::new();
     let group: Group = "orders".parse().unwrap();
-    let mut sending = bed.multicasting("before").await;
-    let joining = tokio::spawn({
+    assert_eq!(multicast(&bed.node, "before").await, Ok(()));
+    let mut joining = tokio::spawn({
         let (node, group) = (bed.node.of_process(7), group.clone());
         async move {
             node.join(&group).await?;
@@ -294,7 +333,7 @@ async fn groups_are_joined_and_left_in_the_order_of_the_calls_by_the_process_tha
         }
     });
     settle().await;
-    assert!(is_pending(&mut sending).await, "there is no room");
+    assert!(is_pending(&mut joining).await, "there is no room for what was multicast before");
     bed.hear("room 2").await;
     assert_eq!(joining.await.unwrap(), Err(GroupError::NotMember));
     let expect = ["multicast before", "7 joins orders", "multicast member's of 7", "7 leaves orders: Died"];
@@ -308,16 +347,22 @@ async fn groups_are_joined_and_left_in_the_order_of_the_calls_by_the_process_tha
 #[tokio::test(start_paused = true)]
 async fn unread_events_are_an_error_at_once_and_reading_them_mends_it() {
     let mut bed = Bed::new();
-    bed.hear("tell x;unread on;room 1").await;
-    assert_eq!(multicast(&bed.node, "a").await, Err(MulticastError::EventsUnread));
+    bed.fill().await;
+    bed.hear("tell x;unread on").await;
+    let group = "orders".parse().unwrap();
+    let long = || bed.node.multicast(&group, Guarantee::Agreed, vec![0; LONG].into());
+    assert_eq!(long().await, Err(MulticastError::EventsUnread));
     assert_eq!(bed.events.next().await.as_deref(), Some("x"));
-    assert_eq!(multicast(&bed.node, "a").await, Ok(()));
+    bed.hear("sent").await;
+    assert_eq!(long().await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_multicast_that_waits_learns_that_events_are_unread() {
     let bed = Bed::new();
-    let sending = bed.multicasting("a").await;
+    bed.fill().await;
+    let mut sending = bed.multicasting_long().await;
+    assert!(is_pending(&mut sending).await);
     bed.hear("unread on").await;
     assert_eq!(sending.await.unwrap(), Err(MulticastError::EventsUnread));
 }
@@ -325,7 +370,8 @@ async fn a_multicast_that_waits_learns_that_events_are_unread() {
 #[tokio::test(start_paused = true)]
 async fn too_long_a_message_is_refused_at_once_even_behind_one_that_waits() {
     let bed = Bed::new();
-    let _waiting = bed.multicasting("a").await;
+    bed.fill().await;
+    let _waiting = bed.multicasting_long().await;
     let length = Totem::MAX_PAYLOAD + 1;
     let group = "orders".parse().unwrap();
     let sending = bed.node.multicast(&group, Guarantee::Safe, Bytes::from(vec![0; length]));
@@ -335,12 +381,13 @@ async fn too_long_a_message_is_refused_at_once_even_behind_one_that_waits() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_multicast_future_leaves_nothing_behind() {
     let bed = Bed::new();
-    let (first, second, third) =
-        (bed.multicasting("a").await, bed.multicasting("b").await, bed.multicasting("c").await);
-    first.abort();
-    second.abort();
-    settle().await;
     bed.hear("room 5").await;
+    bed.fill().await;
+    let waiting = [bed.multicasting_long().await, bed.multicasting_long().await];
+    let third = bed.multicasting("c").await;
+    waiting.into_iter().for_each(|waiting| waiting.abort());
+    settle().await;
+    // What room there was, the first of them had been given.
     assert_eq!(third.await.unwrap(), Ok(()));
     assert_eq!(bed.log.lines(), ["heard room 5", "multicast c"]);
 }
@@ -367,7 +414,8 @@ async fn outputs_go_out_in_order_and_before_the_next_input() {
 #[tokio::test(start_paused = true)]
 async fn leave_is_ready_when_the_last_event_is_out() {
     let mut bed = Bed::new();
-    let sending = bed.multicasting("a").await;
+    bed.fill().await;
+    let sending = bed.multicasting_long().await;
     bed.node.leave().await;
     assert_eq!(bed.log.lines(), ["leave", "sent LEAVE", "told left"]);
     assert_eq!(bed.events.next().await.as_deref(), Some(LAST));
@@ -399,6 +447,7 @@ async fn who_dropped_the_events_still_sends_and_all_events_count_as_taken() {
     bed.network.send("tell z").unwrap();
     settle().await;
     assert_eq!(multicast(&bed.node, "a").await, Ok(()));
+    settle().await;
     assert_eq!(
         bed.log.lines()[3..],
         ["consumed 200", "heard tell z", "told z", "consumed 100", "multicast a"]

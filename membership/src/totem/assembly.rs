@@ -1,6 +1,7 @@
 //! Frames back into messages.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 
 use bytes::{Bytes, BytesMut};
 
@@ -13,19 +14,41 @@ use crate::{NodeId, Refusal};
 /// There are two sets. A corosync member that is cut short by a ring change goes on with its message after the sync,
 /// and packs what it says during the sync apart: so what arrives until the sync is done must not touch the
 /// unfinished messages from before (B39, B40). Our own members start over instead, which either set understands.
-#[derive(Clone, Hash, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Assemblies {
     ordinary: BTreeMap<NodeId, Assembly>,
     during_sync: BTreeMap<NodeId, Assembly>,
     syncing: bool,
 }
 
-/// A message of which the beginning has arrived.
-#[derive(Clone, Hash)]
+/// A sender's messages.
+#[derive(Clone, Hash, Default)]
 struct Assembly {
+    /// The beginning of a message,
     buffer: BytesMut,
-    /// The fragment number that must come next.
+    /// and the number of the fragment that must come next; 0: there is none.
     next: u8,
+}
+
+impl Hash for Assemblies {
+    /// Of whom nothing is unfinished is as if never heard.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { ordinary, during_sync, syncing } = self;
+        syncing.hash(state);
+        for set in [ordinary, during_sync] {
+            set.iter().filter(|(_, assembly)| assembly.next != 0).for_each(|entry| entry.hash(state));
+            0.hash(state);
+        }
+    }
+}
+
+impl Assembly {
+    /// What has arrived of the message that this fragment continues.
+    fn take(&mut self, continuation: u8) -> Option<BytesMut> {
+        let begun = std::mem::take(self);
+        let fits = begun.next == continuation || Mutant::AppendedToUnfinished.is_active();
+        (begun.next != 0 && fits).then_some(begun.buffer)
+    }
 }
 
 impl Assemblies {
@@ -51,46 +74,38 @@ impl Assemblies {
         if Mutant::ThrowAwayForAll.is_active() {
             set.retain(|&sender, _| sender == from);
         }
-        let mut unfinished = set.remove(&from);
+        let assembly = set.entry(from).or_default();
         let mut complete = Vec::with_capacity(packet.pieces.len());
         let mut refusal = None;
         let last = packet.pieces.len().saturating_sub(1);
         for (n, piece) in packet.pieces.into_iter().enumerate() {
-            let continues = n == 0 && packet.continuation != 0;
+            let continuation = if n == 0 { packet.continuation } else { 0 };
             let goes_on = n == last && packet.fragmented != 0;
-            let so_far = match unfinished.take() {
-                Some(begun) if continues && begun.next == packet.continuation => Some(begun.buffer),
-                Some(begun) if Mutant::AppendedToUnfinished.is_active() => Some(begun.buffer),
-                // A sender that starts over leaves an unfinished message behind: that is no loss.
-                _ if continues => {
-                    refusal = Some(Refusal::Fragment);
-                    continue;
-                }
-                _ => None,
-            };
-            let buffer = match so_far {
-                Some(mut buffer) if buffer.len() + piece.len() <= Self::LONGEST => {
-                    buffer.extend_from_slice(&piece);
-                    buffer
-                }
-                Some(_) => {
-                    refusal = Some(Refusal::Fragment);
-                    continue;
-                }
-                None if goes_on => BytesMut::from(&piece[..]),
-                None => {
+            // A sender that starts over leaves an unfinished message behind: that is no loss.
+            let begun = assembly.take(continuation);
+            if begun.is_none() && continuation != 0 {
+                refusal = Some(Refusal::Fragment);
+                continue;
+            }
+            if begun.as_ref().is_some_and(|begun| begun.len() + piece.len() > Self::LONGEST) {
+                refusal = Some(Refusal::Fragment);
+                continue;
+            }
+            let mut buffer = match begun {
+                None if !goes_on => {
                     complete.push(piece);
                     continue;
                 }
+                // The rest is often no longer than this.
+                None => BytesMut::with_capacity(2 * piece.len()),
+                Some(buffer) => buffer,
             };
+            buffer.extend_from_slice(&piece);
             if goes_on {
-                unfinished = Some(Assembly { buffer, next: packet.fragmented });
+                *assembly = Assembly { buffer, next: packet.fragmented };
             } else {
                 complete.push(buffer.freeze());
             }
-        }
-        if let Some(unfinished) = unfinished {
-            set.insert(from, unfinished);
         }
         (complete, refusal)
     }
@@ -170,6 +185,6 @@ mod tests {
             refused |= assemblies.add(node(1), packet).1.is_some();
         }
         assert!(refused);
-        assert!(assemblies.ordinary.is_empty());
+        assert_eq!(assemblies.ordinary[&node(1)].next, 0);
     }
 }

@@ -20,7 +20,7 @@ use crate::mutants::Mutant;
 use crate::sync::{CPG, Step, Sync, VOTEQUORUM};
 use crate::wire::body::{Body, CpgMcast, CpgPart, CpgPartial, QUORATE, SERVICES, SYNC};
 use crate::wire::packing::{self, Addressed, Packet};
-use crate::wire::{self, HoldCancel, Join, Message, Multicast, Order};
+use crate::wire::{self, HoldCancel, Join, Load, Message, Multicast, Order};
 use crate::{
     Cause, Config, Delivery, Event, Group, GroupChange, Guarantee, NodeId, Refusal, RingId, Seq, Service,
     ServiceMessage, Stored, Time,
@@ -220,14 +220,17 @@ impl Local {
     }
 
     fn deliver_message(&mut self, frame: &Multicast, message: &Bytes) -> Result<(), Refusal> {
-        let Addressed { groups, body } = Addressed::decode_in(message, frame.order())?;
-        let known = |group: &Bytes| [SERVICES, SYNC, QUORATE].into_iter().find(|known| group == known);
+        let order = frame.order();
+        let mut known = None;
+        let body = Addressed::read(message, order, |group| {
+            known = known.or_else(|| [SERVICES, SYNC, QUORATE].into_iter().find(|known| group == *known));
+        })?;
         // A message for groups that nobody here is in is none of our business.
-        let Some(group) = groups.iter().find_map(known) else { return Ok(()) };
+        let Some(group) = known else { return Ok(()) };
         let service = |service, message| {
             Event::Service(ServiceMessage { ring: frame.ring, from: frame.from, service, message })
         };
-        match Body::decode_in(group, &body, frame.order())? {
+        match Body::decode_in(group, &body, order)? {
             sync @ (Body::ServiceBuild { .. } | Body::Barrier { .. }) => self.advance_sync(frame, &sync),
             Body::NodeInfo(_) | Body::Reconfigure(_) => self.out.tell(service(Service::Votequorum, body)),
             Body::Quorate(message) => self.out.tell(service(Service::Quorate, message)),
@@ -315,7 +318,7 @@ impl Local {
     pub(super) fn say_to_group(&mut self, pid: u32, group: &Group, guarantee: Guarantee, payload: Bytes) {
         let (group, node) = (group.clone(), self.me.get());
         let lane = &mut self.outbox.application;
-        let head = |body: Body| Bytes::from([packing::prefix(SERVICES), body.encode()].concat());
+        let head = |body: Body| packing::addressed(SERVICES, &body);
         if payload.len() <= LONGEST_WHOLE {
             let header = Body::CpgMcast(CpgMcast { group, pid, node, payload: payload.clone() });
             return lane.push(head(header), payload, guarantee);
@@ -433,7 +436,7 @@ impl Local {
             None if synced => self.outbox.application.next_frame(capacity)?,
             frame => frame?,
         };
-        Some(NewFrame { payload: packet.encode(), guarantee, encapsulated: false })
+        Some(NewFrame { load: Load::Packet(packet), guarantee })
     }
 
     /// Frames waiting for the token.

@@ -152,7 +152,7 @@ impl Totem {
     /// The longest payload of a message, in bytes.
     pub const MAX_PAYLOAD: usize = 1 << 20;
     /// The send queue's length in bytes, each message's overhead of about 300 bytes included.
-    const QUEUE: usize = 4 << 20;
+    pub(crate) const QUEUE: usize = 4 << 20;
     /// How many datagrams wait for the stored record to be durable.
     const WAITING: usize = 64;
 
@@ -530,6 +530,17 @@ impl Totem {
     /// [`Event::Regular`], it is what the sync of that ring carries.
     pub fn set_sync_message(&mut self, service: Service, message: Bytes) {
         self.local.sync_messages.insert(service, message);
+    }
+
+    /// Bytes that wait to be sent of what was multicast; each message counts for some more than it has.
+    pub fn queued(&self) -> usize {
+        self.local.outbox.application.bytes()
+    }
+
+    /// Whether the application has left so many events unread that the ring is slowed down: half of
+    /// [`unread_limit`](crate::config::TotemConfig::unread_limit).
+    pub fn is_slow(&self) -> bool {
+        self.local.is_slow()
     }
 
     /// The application took events that cost this much ([`Event::cost`]).

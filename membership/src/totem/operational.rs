@@ -103,7 +103,7 @@ impl Operational {
             && Rotation::has_room(&token, &local.ring, limits)
             && let Some(frame) = local.next_frame()
         {
-            self.rotation.number(&mut token, &mut local.ring, frame, &mut local.out);
+            self.rotation.number(&mut token, &mut local.ring, &frame, &mut local.out);
             sent += 1;
         }
         let visit = Visited { sent, backlog: local.backlog(), slow: local.is_slow() };

@@ -11,7 +11,7 @@ use super::ring::Ring;
 use super::window::Window;
 use crate::config::TotemConfig;
 use crate::mutants::Mutant;
-use crate::wire::{self, Message, Multicast, Order, RtrEntry, Token};
+use crate::wire::{self, Load, Message, Multicast, Order, RtrEntry, Token};
 use crate::{NodeId, Refusal, Seq, Time};
 
 /// A turning ring.
@@ -264,18 +264,18 @@ impl Rotation {
     }
 
     /// Gives a frame the next number, takes it into this node's own window and sends it.
-    pub(super) fn number(&mut self, token: &mut Token, ring: &mut Ring, frame: NewFrame, out: &mut Outputs) {
-        let mut frame = Multicast {
+    pub(super) fn number(&mut self, token: &mut Token, ring: &mut Ring, frame: &NewFrame, out: &mut Outputs) {
+        let frame = Multicast {
             from: self.me,
             seq: token.seq.next(),
             this_seqno: out.frames_originated(),
             ring: ring.id,
             guarantee: frame.guarantee,
-            encapsulated: frame.encapsulated,
-            payload: frame.payload,
+            encapsulated: false,
+            payload: Bytes::new(),
             raw: Bytes::new(),
-        };
-        frame.raw = wire::encode(&Message::Multicast(frame.clone()), Order::Little);
+        }
+        .carrying(&frame.load);
         token.seq = frame.seq;
         out.multicast(frame.raw.clone());
         // `accept` and `has_room` have seen to it that the number is within the window.
@@ -412,9 +412,8 @@ impl Rotation {
 
 /// A frame that has no number yet.
 pub(super) struct NewFrame {
-    pub(super) payload: Bytes,
+    pub(super) load: Load,
     pub(super) guarantee: crate::Guarantee,
-    pub(super) encapsulated: bool,
 }
 
 /// What a visit of the token did.

@@ -12,7 +12,6 @@ use bytes::{Bytes, BytesMut};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
-use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 /// The longest that a UDP datagram, or a train of them, may be over IPv4.
@@ -170,8 +169,8 @@ impl Sender {
         self.apart = true;
     }
 
-    /// Sends the datagrams of a train, or one. Waits for room.
-    pub(super) async fn send<'a>(
+    /// Sends the datagrams of a train, or one, if there is room.
+    pub(super) fn send<'a>(
         &mut self,
         socket: &UdpSocket,
         to: SocketAddrV4,
@@ -193,6 +192,6 @@ impl Sender {
             segment_size: (!single).then_some(first.len()),
             src_ip: None,
         };
-        socket.async_io(Interest::WRITABLE, || self.state.try_send(socket.into(), &transmit)).await
+        self.state.try_send(socket.into(), &transmit)
     }
 }

@@ -213,7 +213,7 @@ impl Udp {
     }
 
     /// Sends the first datagrams of a batch, and takes them out of it: one, or as many as go in one call.
-    async fn send_some(&mut self, deadline: Instant, batch: &mut VecDeque<Transmit>) {
+    async fn send_some(&mut self, deadline: &mut Option<Instant>, batch: &mut VecDeque<Transmit>) {
         let Some(&Transmit { to, .. }) = batch.front() else { return };
         let address = match to {
             Destination::Everyone => self.group,
@@ -245,13 +245,20 @@ impl Udp {
 
     async fn send_train(
         &mut self,
-        deadline: Instant,
+        deadline: &mut Option<Instant>,
         to: SocketAddrV4,
         batch: &VecDeque<Transmit>,
         count: usize,
     ) -> io::Result<()> {
-        let send = self.sender.send(&self.outgoing, to, to_the_same(batch).take(count));
-        tokio::time::timeout_at(deadline, send).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
+        match self.sender.send(&self.outgoing, to, to_the_same(batch).take(count)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            sent => return sent,
+        }
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + SEND_WAIT);
+        let room = self.outgoing.async_io(Interest::WRITABLE, || {
+            self.sender.send(&self.outgoing, to, to_the_same(batch).take(count))
+        });
+        tokio::time::timeout_at(deadline, room).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
     }
 
     /// Takes note of what hosts have said of earlier datagrams; whether there was anything.
@@ -286,9 +293,9 @@ impl Udp {
 
 impl Transport for Udp {
     async fn send(&mut self, batch: &mut VecDeque<Transmit>) -> io::Result<()> {
-        let deadline = Instant::now() + SEND_WAIT;
+        let mut deadline = None;
         while !batch.is_empty() {
-            self.send_some(deadline, batch).await;
+            self.send_some(&mut deadline, batch).await;
         }
         Ok(())
     }

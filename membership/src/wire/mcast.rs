@@ -14,6 +14,7 @@
 use bytes::Bytes;
 
 use super::order::{Order, Reader, Writer};
+use super::packing::Packet;
 use super::{Header, Message, kind};
 use crate::{Guarantee, NodeId, Refusal, RingId, Seq};
 
@@ -86,7 +87,24 @@ impl Multicast {
     }
 
     pub(super) fn write(&self, order: Order) -> Bytes {
-        let mut writer = Writer::new(self.payload.len().saturating_add(Self::HEADER), order);
+        self.write_with(order, self.payload.len(), |writer| writer.bytes(&self.payload))
+    }
+
+    /// This frame with that for its payload, written once: the payload is where it is sent from.
+    pub(crate) fn carrying(mut self, load: &Load) -> Self {
+        self.encapsulated = matches!(load, Load::Frame(_));
+        self.raw = match load {
+            Load::Packet(packet) => {
+                self.write_with(Order::Little, packet.length(), |writer| packet.write(writer))
+            }
+            Load::Frame(frame) => self.write_with(Order::Little, frame.len(), |writer| writer.bytes(frame)),
+        };
+        self.payload = self.raw.slice(Self::HEADER..);
+        self
+    }
+
+    fn write_with(&self, order: Order, length: usize, payload: impl FnOnce(&mut Writer)) -> Bytes {
+        let mut writer = Writer::new(length.saturating_add(Self::HEADER), order);
         Header {
             kind: kind::MULTICAST,
             encapsulated: if self.encapsulated { OLD_FRAME } else { PACKET },
@@ -99,7 +117,14 @@ impl Multicast {
         writer.ring(self.ring);
         writer.u32(0);
         writer.u32(u32::from(self.guarantee == Guarantee::Safe));
-        writer.bytes(&self.payload);
+        payload(&mut writer);
         writer.finish()
     }
+}
+
+/// What a new frame is to carry.
+pub(crate) enum Load {
+    Packet(Packet),
+    /// A whole frame of an old ring.
+    Frame(Bytes),
 }

@@ -77,11 +77,23 @@ impl Packet {
 
     /// Writes it.
     pub fn encode(&self) -> Bytes {
-        let pieces = capped(&self.pieces, usize::from(u16::MAX));
-        let length = pieces
-            .iter()
-            .fold(Self::HEADER, |length, piece| length.saturating_add(2).saturating_add(piece.len()));
-        let mut writer = Writer::new(length, Order::Little);
+        let mut writer = Writer::new(self.length(), Order::Little);
+        self.write(&mut writer);
+        writer.finish()
+    }
+
+    fn written(&self) -> &[Bytes] {
+        capped(&self.pieces, usize::from(u16::MAX))
+    }
+
+    /// How long it is, written.
+    pub(super) fn length(&self) -> usize {
+        let pieces = self.written().iter();
+        pieces.fold(Self::HEADER, |length, piece| length.saturating_add(2).saturating_add(piece.len()))
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer) {
+        let pieces = self.written();
         writer.u16(0);
         writer.u16(0);
         writer.u8(self.fragmented);
@@ -93,7 +105,6 @@ impl Packet {
         for piece in pieces {
             writer.bytes(piece);
         }
-        writer.finish()
     }
 }
 
@@ -123,17 +134,28 @@ impl Addressed {
     /// # Errors
     /// As [`Addressed::decode`].
     pub fn decode_in(message: &Bytes, order: Order) -> Result<Self, Refusal> {
+        let mut groups = Vec::new();
+        let body = Self::read(message, order, |name| groups.push(message.slice_ref(name)))?;
+        Ok(Self { groups, body })
+    }
+
+    /// Reads a complete message: hands over its groups, and returns its body.
+    pub(crate) fn read<'a>(
+        message: &'a Bytes,
+        order: Order,
+        mut group: impl FnMut(&'a [u8]),
+    ) -> Result<Bytes, Refusal> {
         let mut reader = Reader::new(message, order);
         let count = usize::from(reader.u16()?);
         if count > Self::MAX_GROUPS {
             return Err(Refusal::TooMany);
         }
         let mut lengths = Reader::new(reader.bytes(count.saturating_mul(2))?, order);
-        let groups = reader.list(count, |reader| {
+        for _ in 0..count {
             let length = usize::from(lengths.u16()?);
-            reader.bytes(length).map(|name| message.slice_ref(name))
-        })?;
-        Ok(Self { groups, body: reader.rest_of(message) })
+            group(reader.bytes(length)?);
+        }
+        Ok(reader.rest_of(message))
     }
 
     /// Writes it, body included.
@@ -141,6 +163,11 @@ impl Addressed {
         let groups: Vec<&[u8]> = capped(&self.groups, Self::MAX_GROUPS).iter().map(AsRef::as_ref).collect();
         write(&groups, &self.body)
     }
+}
+
+/// A body addressed to one group.
+pub(crate) fn addressed(group: &[u8], body: &Body) -> Bytes {
+    write(&[group], &body.encode())
 }
 
 /// The bytes that go before a body addressed to one group.

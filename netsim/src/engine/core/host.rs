@@ -665,7 +665,7 @@ impl Engine<'_> {
             *told += 1;
             let (what, _) = observed::what(&mut event);
             match event {
-                Event::Status(status) => living.status = Some(status),
+                Event::Status(status) => living.status = Some(*status),
                 Event::Ring(RingEvent::Deliver(_)) => {
                     if let Some(What::Delivered(delivered)) = &what
                         && delivered.message.is_some_and(|message| message.sender == living.life)
