@@ -16,6 +16,9 @@ use crate::Failure;
 pub(crate) struct FailoverArgs {
     #[command(flatten)]
     common: Common,
+    /// How many members
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(3..=250))]
+    nodes: u32,
     /// How many times
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     tries: u32,
@@ -33,7 +36,7 @@ pub(crate) struct FailoverArgs {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum How {
+pub(super) enum How {
     /// Its process is killed, as by kill -9
     #[default]
     Kill,
@@ -59,11 +62,8 @@ struct Measured {
 }
 
 pub(super) fn run(args: &FailoverArgs) -> Result<ExitCode, Failure> {
-    let n = args.common.nodes;
-    if n < 3 {
-        return Err(Failure::new("it takes three members to see two go on: see --nodes"));
-    }
-    let (mut crew, formed) = args.common.crew()?;
+    let n = args.nodes;
+    let (mut crew, formed) = args.common.ring(args.nodes)?;
     if args.how == How::Cut && crew.ground().name() == "loopback" {
         return Err(Failure::new(
             "only hosts of their own can be cut off: run it as root, without --loopback",
@@ -119,7 +119,7 @@ pub(super) fn run(args: &FailoverArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Loses a member. How long it took until the last of the others was in a ring of the others, in milliseconds.
-fn lose(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure> {
+pub(super) fn lose(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure> {
     let (at, left): (u64, Option<Box<dyn FnOnce()>>) = match how {
         How::Kill => (crew.kill(node)?, None),
         How::Leave => {

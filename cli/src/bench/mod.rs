@@ -5,6 +5,7 @@ mod failover;
 mod ground;
 mod latency;
 mod member;
+mod scale;
 mod throughput;
 
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ use crate::Failure;
 /// How long members may take to become one ring.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Measure throughput, latency and failover on this machine
+/// Measure throughput, latency, failover, and what becomes of rings that grow, on this machine
 ///
 /// Each member is a process of its own, with the ring in it. As root, members run on hosts of their own (network namespaces
 /// on a bridge, which are gone afterwards); else, and with --loopback, over the loopback interface.
@@ -36,6 +37,7 @@ enum What {
     Throughput(throughput::ThroughputArgs),
     Latency(latency::LatencyArgs),
     Failover(failover::FailoverArgs),
+    Scale(scale::ScaleArgs),
     /// A member that is measured; run by the others
     #[command(hide = true)]
     Member(member::MemberArgs),
@@ -44,9 +46,6 @@ enum What {
 /// What all of them can be told.
 #[derive(Debug, Args)]
 struct Common {
-    /// How many members
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=250))]
-    nodes: u32,
     /// Over the loopback interface, even if hosts of their own could be had
     #[arg(long)]
     loopback: bool,
@@ -69,20 +68,22 @@ fn option(text: &str) -> Result<String, String> {
 }
 
 impl Common {
-    /// All members, in one ring; and how long that took from a start at once.
-    fn crew(&self) -> Result<(Crew, Duration), Failure> {
+    /// Where so many members can be started.
+    fn crew(&self, nodes: u32) -> Result<Crew, Failure> {
         let root = rustix::process::geteuid().is_root();
-        let ground = if self.loopback || !root {
-            Ground::loopback(self.nodes)
-        } else {
-            Ground::namespaces(self.nodes)
-        }?;
+        let ground =
+            if self.loopback || !root { Ground::loopback(nodes) } else { Ground::namespaces(nodes) }?;
         let mut totem = self.totem.clone();
         if !totem.iter().any(|option| option.starts_with("token:")) {
             totem.push("token: 1000".to_owned());
         }
-        let mut crew = Crew::new(ground, &totem)?;
-        let took = crew.start_all(self.nodes, PATIENCE)?;
+        Crew::new(ground, &totem)
+    }
+
+    /// All members, in one ring; and how long that took from a start at once.
+    fn ring(&self, nodes: u32) -> Result<(Crew, Duration), Failure> {
+        let mut crew = self.crew(nodes)?;
+        let took = crew.start_all(nodes, PATIENCE)?;
         Ok((crew, took))
     }
 
@@ -102,6 +103,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<ExitCode, Failure> {
         What::Throughput(args) => throughput::run(&args),
         What::Latency(args) => latency::run(&args),
         What::Failover(args) => failover::run(&args),
+        What::Scale(args) => scale::run(&args),
         What::Member(args) => member::run(args),
     }
 }
