@@ -16,6 +16,8 @@ use crate::Failure;
 
 /// Members that are started at once and have not become one ring by then do not count as having done so.
 const BOUND: Duration = Duration::from_secs(10);
+/// How long a ring that idles is given until the token rests.
+const REST: Duration = Duration::from_secs(1);
 /// How long a ring stands before a member is killed: hosts say only once in a while that nobody listens, see `failover`.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -27,9 +29,12 @@ pub(crate) struct ScaleArgs {
     /// How many members, one size after another
     #[arg(long, default_values_t = [3, 8, 16, 32], value_delimiter = ',', value_parser = clap::value_parser!(u32).range(3..=250))]
     nodes: Vec<u32>,
-    /// How many times all are started at once, one is killed, and one leaves
+    /// How many times one is killed, and one leaves, and all are started at once
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     tries: u32,
+    /// How many times all are started at once, if not as often
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    starts: Option<u32>,
     /// How many messages all members together send a second under load
     #[arg(long, default_value_t = 1000.0)]
     rate: f64,
@@ -46,6 +51,7 @@ struct Measured {
     program: &'static str,
     ground: &'static str,
     tries: u32,
+    starts: u32,
     rate: f64,
     size: u64,
     seconds: f64,
@@ -81,6 +87,7 @@ pub(super) fn run(args: &ScaleArgs) -> Result<ExitCode, Failure> {
         program: "quorate",
         ground: "",
         tries: args.tries,
+        starts: args.starts.unwrap_or(args.tries),
         rate: args.rate,
         size: args.size,
         seconds: args.seconds,
@@ -90,7 +97,7 @@ pub(super) fn run(args: &ScaleArgs) -> Result<ExitCode, Failure> {
         eprintln!("{n} members: making hosts");
         let mut crew = args.common.crew(n)?;
         measured.ground = crew.ground().name();
-        measured.rings.push(measure(&mut crew, n, args)?);
+        measured.rings.push(measure(&mut crew, n, measured.starts, args)?);
     }
     let code = args.common.print(&measured, || table(&measured))?;
     if !measured.rings.iter().all(|ring| ring.order_ok) {
@@ -99,17 +106,17 @@ pub(super) fn run(args: &ScaleArgs) -> Result<ExitCode, Failure> {
     Ok(code)
 }
 
-fn measure(crew: &mut Crew, n: u32, args: &ScaleArgs) -> Result<Ring, Failure> {
+fn measure(crew: &mut Crew, n: u32, starts: u32, args: &ScaleArgs) -> Result<Ring, Failure> {
     let mut formed = Vec::new();
-    for attempt in 1..=args.tries {
+    for start in 1..=starts {
         match start_at_once(crew, n)? {
             Some(took) => {
-                eprintln!("{n} members: start {attempt} of {}: {took:.0} ms", args.tries);
+                eprintln!("{n} members: start {start} of {starts}: {took:.0} ms");
                 formed.push(took);
             }
-            None => eprintln!("{n} members: start {attempt} of {}: no ring in {BOUND:?}", args.tries),
+            None => eprintln!("{n} members: start {start} of {starts}: no ring in {BOUND:?}"),
         }
-        if attempt < args.tries {
+        if start < starts {
             stop(crew)?;
         }
     }
@@ -117,6 +124,7 @@ fn measure(crew: &mut Crew, n: u32, args: &ScaleArgs) -> Result<Ring, Failure> {
     crew.settle(PATIENCE)?;
 
     eprintln!("{n} members: idle");
+    std::thread::sleep(REST);
     let before = usage(crew)?;
     std::thread::sleep(Duration::from_secs_f64(args.seconds));
     let after = usage(crew)?;
@@ -231,7 +239,7 @@ fn usage(crew: &mut Crew) -> Result<BTreeMap<u32, Usage>, Failure> {
 }
 
 fn table(measured: &Measured) -> String {
-    let Measured { ground, tries, rate, size, .. } = measured;
+    let Measured { ground, tries, starts, rate, size, .. } = measured;
     let mut text = format!(
         "Members on one machine ({ground}), {tries} tries; load: {rate} messages/s of {size} bytes; median/worst\n\
          {:>7} {:>8} {:>13} {:>6} {:>8} {:>5} {:>15} {:>6} {:>13} {:>13} {:>6}\n\
@@ -248,7 +256,7 @@ fn table(measured: &Measured) -> String {
         "leave",
         "one",
         "",
-        "of tries",
+        "of starts",
         "ms",
         "cpu",
         "rot/s",
@@ -266,7 +274,7 @@ fn table(measured: &Measured) -> String {
             text,
             "{:>7} {:>8} {:>13} {:>6.3} {:>8.0} {:>5.1} {:>15} {:>6.3} {:>13} {:>13} {:>6}",
             ring.n,
-            format!("{}/{tries}", ring.formed),
+            format!("{}/{starts}", ring.formed),
             format!("{:.0}/{:.0}", ring.form_p50_ms, ring.form_max_ms),
             ring.idle_cpu,
             ring.idle_rotations_s,
