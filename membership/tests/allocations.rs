@@ -27,11 +27,8 @@ fn cost(size: usize) -> Cost {
         ring.until_token();
         while let Some(datagram) = ring.next() {
             let count = measure(|| ring.arrive(&datagram)).count_total;
-            if datagram.to == 0 {
-                sent += count
-            } else {
-                received += count
-            }
+            let of = if datagram.to == 0 { &mut sent } else { &mut received };
+            *of += count;
             if ring.token_is_next() {
                 break;
             }

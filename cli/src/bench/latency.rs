@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::member::{MIN_SIZE, Order, Report};
-use super::{Common, PATIENCE, histogram, quantile};
+use super::{Common, PATIENCE, quantile, spread};
 use crate::Failure;
 
 /// Send one message at a time, and take how long it takes to come back to its sender
@@ -98,11 +98,11 @@ pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
         let ground = crew.ground().name();
         format!(
             "{n} members ({ground}), {} messages of {} bytes, {} messages/s of others meanwhile\n\
-             us: p50 {p50:.0}, p90 {p90:.0}, p99 {p99:.0}, p99.9 {p999:.0}, at most {max:.0}\n\n{}",
+             {}",
             took.len(),
             args.size,
             args.load,
-            histogram(&took, "us")
+            spread(&took, &[500, 900, 990, 999], "us")
         )
     })
 }

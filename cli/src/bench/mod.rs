@@ -114,6 +114,16 @@ fn quantile(sorted: &[f64], part: usize) -> f64 {
     sorted.get(place).copied().unwrap_or_default()
 }
 
+/// Sorted values as text: what so many in a thousand do not exceed, the greatest, and all of them as a histogram.
+fn spread(sorted: &[f64], parts: &[usize], unit: &str) -> String {
+    let quantiles: String = parts
+        .iter()
+        .map(|&part| format!("p{} {:.1}, ", part as f64 / 10.0, quantile(sorted, part)))
+        .collect();
+    let most = quantile(sorted, 1000);
+    format!("{unit}: {quantiles}at most {most:.1}\n\n{}", histogram(sorted, unit))
+}
+
 /// How values are spread, a line each step, with bars.
 fn histogram(sorted: &[f64], unit: &str) -> String {
     const STEPS: usize = 12;
@@ -150,6 +160,9 @@ mod tests {
         let text = histogram(&values, "us");
         let count = |line: &str| line.split_whitespace().nth(2).unwrap().parse::<usize>().unwrap();
         assert_eq!(text.lines().map(count).sum::<usize>(), 1000, "{text}");
+        assert!(
+            spread(&values, &[500, 999], "us").starts_with("us: p50 499.0, p99.9 998.0, at most 999.0\n")
+        );
         assert_eq!(histogram(&[], "us"), "");
         assert_eq!(histogram(&[7.0, 7.0], "us").lines().count(), 1);
     }

@@ -272,7 +272,7 @@ fn table(measured: &Measured) -> String {
         // Writing to a text cannot fail.
         let _ = writeln!(
             text,
-            "{:>7} {:>8} {:>13} {:>6.3} {:>8.0} {:>5.1} {:>15} {:>6.3} {:>13} {:>13} {:>6}",
+            "{:>7} {:>8} {:>13} {:>6.3} {:>8.1} {:>5.1} {:>15} {:>6.3} {:>13} {:>13} {:>6}",
             ring.n,
             format!("{}/{starts}", ring.formed),
             format!("{:.0}/{:.0}", ring.form_p50_ms, ring.form_max_ms),
