@@ -318,9 +318,9 @@ async fn send(node: Node, group: Group, load: Load) {
     sleep_until(at).await;
     let end = at + (seconds * 1e9) as u64;
     let guarantee = guarantee(safe);
-    let mut number = 0;
-    while now() < end {
-        let message = Message { run, kind: Kind::Load, number, sent_at: now() };
+    let (mut number, mut sent_at) = (0, now());
+    while sent_at < end {
+        let message = Message { run, kind: Kind::Load, number, sent_at };
         if node.multicast(&group, guarantee, message.payload(size)).await.is_err() {
             return;
         }
@@ -328,8 +328,9 @@ async fn send(node: Node, group: Group, load: Load) {
         if let Some(rate) = rate {
             sleep_until(end.min(at + (number as f64 / rate * 1e9) as u64)).await;
         }
+        sent_at = now();
     }
-    let message = Message { run, kind: Kind::End, number, sent_at: now() };
+    let message = Message { run, kind: Kind::End, number, sent_at };
     let _ = node.multicast(&group, guarantee, message.payload(MIN_SIZE)).await;
 }
 
