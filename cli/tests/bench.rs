@@ -42,6 +42,19 @@ fn the_others_go_on_when_one_is_lost() {
 }
 
 #[test]
+fn rings_of_each_size_form_work_and_lose_members() {
+    let measured = measure("scale", &["--nodes", "3,4", "--tries", "1", "--starts", "2", "--seconds", "0.2"]);
+    let rings = measured["rings"].as_array().unwrap();
+    assert_eq!(rings.iter().map(|ring| ring["n"].as_u64().unwrap()).collect::<Vec<_>>(), [3, 4]);
+    for ring in rings {
+        assert_eq!((&ring["formed"], &ring["order_ok"]), (&2.into(), &true.into()), "{ring}");
+        for name in ["form_p50_ms", "load_p50_us", "load_rotations_s", "kill_p50_ms", "leave_p50_ms"] {
+            assert!(ring[name].as_f64().unwrap() > 0.0, "{name}: {ring}");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_measured_is_said() {
     let output = run(quorate().args(["bench", "throughput", "--loopback", "--nodes", "2", "--senders", "3"]));
     assert_eq!(common::failure(&output), "only 2 members can send: see --nodes");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::ground::{Ground, Options};
-use super::member::{Order, Report, now};
+use super::member::{Done, Load, Order, Report, now};
 use crate::Failure;
 
 /// Members that run, and what they say.
@@ -29,6 +29,8 @@ struct Running {
     start: u64,
     process: Child,
     orders: ChildStdin,
+    /// How many members its ring has, if that is settled.
+    settled: Option<usize>,
 }
 
 impl Crew {
@@ -84,7 +86,7 @@ impl Crew {
             }
             let _ = reporter.send((node, start, Report::Failed { why: "it has ended".to_owned() }));
         });
-        self.members.insert(node, Running { start, process, orders });
+        self.members.insert(node, Running { start, process, orders, settled: None });
         Ok(())
     }
 
@@ -101,34 +103,67 @@ impl Crew {
     /// Waits until all are in one ring that is settled.
     pub(crate) fn settle(&mut self, patience: Duration) -> Result<(), Failure> {
         let deadline = Instant::now() + patience;
-        let mut settled = BTreeSet::new();
-        let all = self.members.len();
-        while settled.len() < all {
-            match self.next(deadline)? {
-                (node, Report::Settled { members }) if members == all => drop(settled.insert(node)),
-                (node, Report::Settled { .. } | Report::Ring { .. }) => drop(settled.remove(&node)),
-                _ => {}
-            }
+        let all = Some(self.members.len());
+        while self.members.values().any(|running| running.settled != all) {
+            self.next(deadline)?;
         }
         Ok(())
     }
 
     /// The next report of a member that runs.
     pub(crate) fn next(&mut self, deadline: Instant) -> Result<(u32, Report), Failure> {
+        let report = self.next_until(deadline)?;
+        report.ok_or_else(|| Failure::new(format!("too slow: {}", self.last_words())))
+    }
+
+    /// The same, if there is one in time.
+    pub(crate) fn next_until(&mut self, deadline: Instant) -> Result<Option<(u32, Report)>, Failure> {
         loop {
             let patience = deadline.saturating_duration_since(Instant::now());
-            let (node, start, report) = self.reports.recv_timeout(patience).map_err(|error| match error {
-                RecvTimeoutError::Timeout => Failure::new(format!("too slow: {}", self.last_words())),
-                RecvTimeoutError::Disconnected => Failure::new("all members are gone"),
-            })?;
-            if self.members.get(&node).is_none_or(|running| running.start != start) {
+            let (node, start, report) = match self.reports.recv_timeout(patience) {
+                Ok(report) => report,
+                Err(RecvTimeoutError::Timeout) => return Ok(None),
+                Err(RecvTimeoutError::Disconnected) => return Err(Failure::new("all members are gone")),
+            };
+            let Some(running) = self.members.get_mut(&node).filter(|running| running.start == start) else {
                 continue;
+            };
+            match &report {
+                Report::Ring { .. } => running.settled = None,
+                Report::Settled { members } => running.settled = Some(*members),
+                Report::Failed { why } => {
+                    return Err(Failure::new(format!("member {node}: {why}: {}", self.last_words())));
+                }
+                _ => {}
             }
-            if let Report::Failed { why } = report {
-                return Err(Failure::new(format!("member {node}: {why}: {}", self.last_words())));
-            }
-            return Ok((node, report));
+            return Ok(Some((node, report)));
         }
+    }
+
+    /// Has all members begin with a load. Returns when it begins.
+    pub(crate) fn begin(&mut self, load: &Load) -> Result<(), Failure> {
+        for node in self.nodes() {
+            self.order(node, &Order::Load(load.clone()))?;
+        }
+        thread::sleep(Duration::from_nanos(load.at.saturating_sub(now())));
+        Ok(())
+    }
+
+    /// Waits until all have delivered the whole load.
+    pub(crate) fn done(&mut self, deadline: Instant) -> Result<BTreeMap<u32, Done>, Failure> {
+        let mut done = BTreeMap::new();
+        while done.len() < self.members.len() {
+            match self.next(deadline)? {
+                (node, Report::Done(report)) => drop(done.insert(node, report)),
+                (node, Report::Ring { members, .. }) => {
+                    return Err(Failure::new(format!(
+                        "the ring changed under the load: {members:?} at member {node}"
+                    )));
+                }
+                _ => {}
+            }
+        }
+        Ok(done)
     }
 
     /// Tells a member what to do.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::crew::Crew;
 use super::member::{Order, Report, now};
-use super::{Common, PATIENCE, histogram, quantile};
+use super::{Common, PATIENCE, quantile, spread};
 use crate::Failure;
 
 /// Lose a member again and again, and take how long it takes until all others have a ring without it
@@ -16,6 +16,9 @@ use crate::Failure;
 pub(crate) struct FailoverArgs {
     #[command(flatten)]
     common: Common,
+    /// How many members
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(3..=250))]
+    nodes: u32,
     /// How many times
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     tries: u32,
@@ -33,7 +36,7 @@ pub(crate) struct FailoverArgs {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum How {
+pub(super) enum How {
     /// Its process is killed, as by kill -9
     #[default]
     Kill,
@@ -59,11 +62,8 @@ struct Measured {
 }
 
 pub(super) fn run(args: &FailoverArgs) -> Result<ExitCode, Failure> {
-    let n = args.common.nodes;
-    if n < 3 {
-        return Err(Failure::new("it takes three members to see two go on: see --nodes"));
-    }
-    let (mut crew, formed) = args.common.crew()?;
+    let n = args.nodes;
+    let (mut crew, formed) = args.common.ring(args.nodes)?;
     if args.how == How::Cut && crew.ground().name() == "loopback" {
         return Err(Failure::new(
             "only hosts of their own can be cut off: run it as root, without --loopback",
@@ -107,19 +107,19 @@ pub(super) fn run(args: &FailoverArgs) -> Result<ExitCode, Failure> {
     };
     args.common.print(&measured, || {
         format!(
-            "{n} members ({}), {} tries, {} messages/s meanwhile; all others had a ring without it\n\
-             ms: p50 {p50:.1}, p90 {p90:.1}, at most {max:.1}; one ring {:.0} ms after a start of all at once\n\n{}",
+            "{n} members ({}), {} tries, {} messages/s meanwhile; one ring {:.0} ms after a start of all at once\n\
+             all others had a ring without it after {}",
             crew.ground().name(),
             took.len(),
             args.load,
             measured.formed_ms,
-            histogram(&took, "ms")
+            spread(&took, &[500, 900], "ms")
         )
     })
 }
 
 /// Loses a member. How long it took until the last of the others was in a ring of the others, in milliseconds.
-fn lose(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure> {
+pub(super) fn lose(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure> {
     let (at, left): (u64, Option<Box<dyn FnOnce()>>) = match how {
         How::Kill => (crew.kill(node)?, None),
         How::Leave => {

@@ -1,7 +1,8 @@
 //! Where measured members run: hosts of their own, or this one.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -51,13 +52,26 @@ impl Ground {
             let address = format!("{}/16", ground.address(node));
             ip(&["netns", "add", &host])?;
             ip(&["-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "e0", "netns", &host])?;
+            ip(&["-n", &host, "link", "set", "e0", "address", &hardware_address(node)])?;
             ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"])?;
             ip(&["-n", &host, "address", "add", &address, "dev", "e0"])?;
             ip(&["-n", &host, "link", "set", "lo", "up"])?;
             ip(&["-n", &host, "link", "set", "e0", "up"])?;
             ip(&["-n", &host, "route", "add", "224.0.0.0/4", "dev", "e0"])?;
+            ground.introduce(node)?;
         }
         Ok(ground)
+    }
+
+    /// Tells a host the hardware addresses of all others. All hosts on this machine share one table of those that were asked
+    /// for (sysctl net.ipv4.neigh.default.gc_thresh3: 1024 as a rule), which forty hosts fill; what is sent is refused then.
+    fn introduce(&self, node: u32) -> Result<(), Failure> {
+        let others = (1..=self.nodes).filter(|&other| other != node);
+        let lines = others.map(|other| {
+            let (address, hardware) = (self.address(other), hardware_address(other));
+            format!("neighbour replace {address} lladdr {hardware} dev e0 nud permanent\n")
+        });
+        ip_all(&["-n", &self.host(node), "-batch", "-"], &lines.collect::<String>())
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -132,10 +146,28 @@ impl Drop for Ground {
     }
 }
 
+/// In the range that is for whoever likes.
+fn hardware_address(node: u32) -> String {
+    let [a, b, c, d] = node.to_be_bytes();
+    format!("02:4d:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
 fn ip(arguments: &[&str]) -> Result<(), Failure> {
-    let output = Command::new("ip").args(arguments).stdin(Stdio::null()).output();
+    ip_all(arguments, "")
+}
+
+/// The same with lines to read.
+fn ip_all(arguments: &[&str], lines: &str) -> Result<(), Failure> {
+    let run = || {
+        let mut command = Command::new("ip");
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn()?;
+        // All of it is read before anything is said, but for errors; who ends early says why.
+        let _ = process.stdin.take().map(|mut stdin| stdin.write_all(lines.as_bytes()));
+        process.wait_with_output()
+    };
     let output =
-        output.map_err(|error| Failure::new(format!("cannot run `ip`: {error}: install iproute2")))?;
+        run().map_err(|error| Failure::new(format!("cannot run `ip`: {error}: install iproute2")))?;
     if output.status.success() {
         return Ok(());
     }

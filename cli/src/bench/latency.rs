@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::member::{MIN_SIZE, Order, Report};
-use super::{Common, PATIENCE, histogram, quantile};
+use super::{Common, PATIENCE, quantile, spread};
 use crate::Failure;
 
 /// Send one message at a time, and take how long it takes to come back to its sender
@@ -14,6 +14,9 @@ use crate::Failure;
 pub(crate) struct LatencyArgs {
     #[command(flatten)]
     common: Common,
+    /// How many members
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=250))]
+    nodes: u32,
     /// The size of a message, in bytes
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(MIN_SIZE as u64..=1 << 20))]
     size: u64,
@@ -49,8 +52,8 @@ struct Measured {
 }
 
 pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
-    let (mut crew, _) = args.common.crew()?;
-    let n = args.common.nodes;
+    let (mut crew, _) = args.common.ring(args.nodes)?;
+    let n = args.nodes;
     if args.load > 0.0 {
         if n < 2 {
             return Err(Failure::new("with --load there have to be other members: see --nodes"));
@@ -95,11 +98,11 @@ pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
         let ground = crew.ground().name();
         format!(
             "{n} members ({ground}), {} messages of {} bytes, {} messages/s of others meanwhile\n\
-             us: p50 {p50:.0}, p90 {p90:.0}, p99 {p99:.0}, p99.9 {p999:.0}, at most {max:.0}\n\n{}",
+             {}",
             took.len(),
             args.size,
             args.load,
-            histogram(&took, "us")
+            spread(&took, &[500, 900, 990, 999], "us")
         )
     })
 }

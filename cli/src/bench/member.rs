@@ -39,6 +39,8 @@ pub(crate) enum Order {
     Ping { size: usize, count: usize, pause_us: u64, safe: bool },
     /// To send so many messages a second, until told otherwise.
     Pace { size: usize, rate: f64 },
+    /// To say what it has used so far.
+    Usage,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,6 +52,8 @@ pub(crate) struct Load {
     pub(crate) senders: BTreeSet<u32>,
     pub(crate) size: usize,
     pub(crate) seconds: f64,
+    /// How many messages a sender sends a second; `None`: as many as the ring takes.
+    pub(crate) rate: Option<f64>,
     pub(crate) safe: bool,
 }
 
@@ -58,15 +62,37 @@ pub(crate) struct Load {
 #[serde(tag = "report", rename_all = "lowercase")]
 pub(crate) enum Report {
     /// It is in a ring.
-    Ring { at: u64, members: BTreeSet<u32> },
+    Ring {
+        at: u64,
+        members: BTreeSet<u32>,
+    },
     /// Its ring has found out what there is to know of quorum and DC.
-    Settled { members: usize },
+    Settled {
+        members: usize,
+    },
     /// The run is over.
     Done(Done),
     /// What each message took to come back, in nanoseconds.
-    Pings { took: Vec<u64> },
+    Pings {
+        took: Vec<u64>,
+    },
+    Usage(Usage),
     /// It cannot go on.
-    Failed { why: String },
+    Failed {
+        why: String,
+    },
+}
+
+/// What a member has used since it started.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Usage {
+    pub(crate) at: u64,
+    /// Processor time, in seconds.
+    pub(crate) cpu: f64,
+    /// Times that the token came by.
+    pub(crate) tokens: u64,
+    /// Memory that it has now, in KiB; 0 where the system does not say.
+    pub(crate) resident: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -83,6 +109,8 @@ pub(crate) struct Done {
     pub(crate) retransmits: u64,
     /// Times that the token came by.
     pub(crate) tokens: u64,
+    /// If it was sent at a rate: from the sending of each message to its delivery here, in nanoseconds.
+    pub(crate) took: Vec<u64>,
 }
 
 /// Nanoseconds of the clock that all processes of this host share.
@@ -189,6 +217,7 @@ impl Member {
                     cpu: 0.0,
                     retransmits: stats.retransmits,
                     tokens: stats.tokens,
+                    took: Vec::new(),
                 };
                 if load.senders.contains(&self.me) {
                     tokio::spawn(send(node, group, load.clone()));
@@ -204,7 +233,7 @@ impl Member {
                     let mut took = Vec::with_capacity(count);
                     for n in 0..count as u64 {
                         let began = now();
-                        let message = Message { run: 0, kind: Kind::Ping, number: n };
+                        let message = Message { run: 0, kind: Kind::Ping, number: n, sent_at: began };
                         if node.multicast(&group, guarantee(safe), message.payload(size)).await.is_err() {
                             return;
                         }
@@ -218,11 +247,18 @@ impl Member {
                 });
             }
             Order::Pace { size, rate } => drop(tokio::spawn(pace(node, group, size, rate))),
+            Order::Usage => {
+                let tokens = node.stats().await.tokens;
+                let cpu = nanoseconds(ClockId::ProcessCPUTime) as f64 / 1e9;
+                let _ = report(&Report::Usage(Usage { at: now(), cpu, tokens, resident: resident() }));
+            }
         }
     }
 
     async fn take(&mut self, delivery: &Delivery) -> Result<(), Failure> {
-        let Some(Message { run, kind, number }) = Message::read(&delivery.payload) else { return Ok(()) };
+        let Some(Message { run, kind, number, sent_at }) = Message::read(&delivery.payload) else {
+            return Ok(());
+        };
         let from = delivery.from.get();
         if kind == Kind::Ping {
             if let Some(pinging) = &self.pinging {
@@ -237,6 +273,9 @@ impl Member {
         if kind == Kind::Load {
             done.delivered += 1;
             done.bytes += delivery.payload.len() as u64;
+            if current.load.rate.is_some() {
+                done.took.push(now().saturating_sub(sent_at));
+            }
             current.hash.write_u32(from);
             current.hash.write_u64(number);
             return Ok(());
@@ -258,6 +297,12 @@ impl Member {
     }
 }
 
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or_default()
+}
+
 fn report(report: &Report) -> Result<(), Failure> {
     let line = serde_json::to_string(report).map_err(|error| Failure::new(error.to_string()))?;
     crate::print(&format!("{line}\n"))
@@ -267,22 +312,26 @@ fn guarantee(safe: bool) -> Guarantee {
     if safe { Guarantee::Safe } else { Guarantee::Agreed }
 }
 
-/// Sends as fast as the ring takes it.
+/// Sends as fast as the ring takes it, or at the rate of the load.
 async fn send(node: Node, group: Group, load: Load) {
-    let Load { run, at, size, seconds, safe, .. } = load;
+    let Load { run, at, size, seconds, rate, safe, .. } = load;
     sleep_until(at).await;
     let end = at + (seconds * 1e9) as u64;
     let guarantee = guarantee(safe);
-    let mut number = 0;
-    while now() < end {
-        let message = Message { run, kind: Kind::Load, number };
+    let (mut number, mut sent_at) = (0, now());
+    while sent_at < end {
+        let message = Message { run, kind: Kind::Load, number, sent_at };
         if node.multicast(&group, guarantee, message.payload(size)).await.is_err() {
             return;
         }
         number += 1;
+        if let Some(rate) = rate {
+            sleep_until(end.min(at + (number as f64 / rate * 1e9) as u64)).await;
+        }
+        sent_at = now();
     }
-    let _ =
-        node.multicast(&group, guarantee, Message { run, kind: Kind::End, number }.payload(MIN_SIZE)).await;
+    let message = Message { run, kind: Kind::End, number, sent_at };
+    let _ = node.multicast(&group, guarantee, message.payload(MIN_SIZE)).await;
 }
 
 /// Sends so many a second.
@@ -290,7 +339,7 @@ async fn pace(node: Node, group: Group, size: usize, rate: f64) {
     let began = now();
     for number in 0.. {
         sleep_until(began + (number as f64 / rate * 1e9) as u64).await;
-        let message = Message { run: 0, kind: Kind::Load, number };
+        let message = Message { run: 0, kind: Kind::Load, number, sent_at: now() };
         if node.multicast(&group, Guarantee::Agreed, message.payload(size)).await.is_err() {
             return;
         }
@@ -311,6 +360,7 @@ struct Message {
     run: u32,
     kind: Kind,
     number: u64,
+    sent_at: u64,
 }
 
 impl Message {
@@ -320,6 +370,7 @@ impl Message {
         head.put_u32_le(self.run);
         head.put_u32_le(self.kind as u32);
         head.put_u64_le(self.number);
+        head.put_u64_le(self.sent_at);
         payload.freeze()
     }
 
@@ -331,7 +382,7 @@ impl Message {
             2 => Kind::Ping,
             _ => return None,
         };
-        let number = payload.get(8..16)?.try_into().ok().map(u64::from_le_bytes)?;
-        Some(Self { run: word(0)?, kind, number })
+        let long = |at: usize| payload.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
+        Some(Self { run: word(0)?, kind, number: long(8)?, sent_at: long(16)? })
     }
 }

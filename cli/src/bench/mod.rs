@@ -5,6 +5,7 @@ mod failover;
 mod ground;
 mod latency;
 mod member;
+mod scale;
 mod throughput;
 
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ use crate::Failure;
 /// How long members may take to become one ring.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Measure throughput, latency and failover on this machine
+/// Measure throughput, latency, failover, and what becomes of rings that grow, on this machine
 ///
 /// Each member is a process of its own, with the ring in it. As root, members run on hosts of their own (network namespaces
 /// on a bridge, which are gone afterwards); else, and with --loopback, over the loopback interface.
@@ -36,6 +37,7 @@ enum What {
     Throughput(throughput::ThroughputArgs),
     Latency(latency::LatencyArgs),
     Failover(failover::FailoverArgs),
+    Scale(scale::ScaleArgs),
     /// A member that is measured; run by the others
     #[command(hide = true)]
     Member(member::MemberArgs),
@@ -44,9 +46,6 @@ enum What {
 /// What all of them can be told.
 #[derive(Debug, Args)]
 struct Common {
-    /// How many members
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=250))]
-    nodes: u32,
     /// Over the loopback interface, even if hosts of their own could be had
     #[arg(long)]
     loopback: bool,
@@ -69,20 +68,22 @@ fn option(text: &str) -> Result<String, String> {
 }
 
 impl Common {
-    /// All members, in one ring; and how long that took from a start at once.
-    fn crew(&self) -> Result<(Crew, Duration), Failure> {
+    /// Where so many members can be started.
+    fn crew(&self, nodes: u32) -> Result<Crew, Failure> {
         let root = rustix::process::geteuid().is_root();
-        let ground = if self.loopback || !root {
-            Ground::loopback(self.nodes)
-        } else {
-            Ground::namespaces(self.nodes)
-        }?;
+        let ground =
+            if self.loopback || !root { Ground::loopback(nodes) } else { Ground::namespaces(nodes) }?;
         let mut totem = self.totem.clone();
         if !totem.iter().any(|option| option.starts_with("token:")) {
             totem.push("token: 1000".to_owned());
         }
-        let mut crew = Crew::new(ground, &totem)?;
-        let took = crew.start_all(self.nodes, PATIENCE)?;
+        Crew::new(ground, &totem)
+    }
+
+    /// All members, in one ring; and how long that took from a start at once.
+    fn ring(&self, nodes: u32) -> Result<(Crew, Duration), Failure> {
+        let mut crew = self.crew(nodes)?;
+        let took = crew.start_all(nodes, PATIENCE)?;
         Ok((crew, took))
     }
 
@@ -102,6 +103,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<ExitCode, Failure> {
         What::Throughput(args) => throughput::run(&args),
         What::Latency(args) => latency::run(&args),
         What::Failover(args) => failover::run(&args),
+        What::Scale(args) => scale::run(&args),
         What::Member(args) => member::run(args),
     }
 }
@@ -110,6 +112,16 @@ pub(crate) fn run(args: BenchArgs) -> Result<ExitCode, Failure> {
 fn quantile(sorted: &[f64], part: usize) -> f64 {
     let place = (sorted.len() * part).div_ceil(1000).saturating_sub(1);
     sorted.get(place).copied().unwrap_or_default()
+}
+
+/// Sorted values as text: what so many in a thousand do not exceed, the greatest, and all of them as a histogram.
+fn spread(sorted: &[f64], parts: &[usize], unit: &str) -> String {
+    let quantiles: String = parts
+        .iter()
+        .map(|&part| format!("p{} {:.1}, ", part as f64 / 10.0, quantile(sorted, part)))
+        .collect();
+    let most = quantile(sorted, 1000);
+    format!("{unit}: {quantiles}at most {most:.1}\n\n{}", histogram(sorted, unit))
 }
 
 /// How values are spread, a line each step, with bars.
@@ -148,6 +160,9 @@ mod tests {
         let text = histogram(&values, "us");
         let count = |line: &str| line.split_whitespace().nth(2).unwrap().parse::<usize>().unwrap();
         assert_eq!(text.lines().map(count).sum::<usize>(), 1000, "{text}");
+        assert!(
+            spread(&values, &[500, 999], "us").starts_with("us: p50 499.0, p99.9 998.0, at most 999.0\n")
+        );
         assert_eq!(histogram(&[], "us"), "");
         assert_eq!(histogram(&[7.0, 7.0], "us").lines().count(), 1);
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::crew::Crew;
-use super::member::{Done, Load, MIN_SIZE, Order, Report, now};
+use super::member::{Done, Load, MIN_SIZE, now};
 use super::{Common, PATIENCE};
 use crate::Failure;
 
@@ -18,6 +18,9 @@ use crate::Failure;
 pub(crate) struct ThroughputArgs {
     #[command(flatten)]
     common: Common,
+    /// How many members
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=250))]
+    nodes: u32,
     /// The size of a message, in bytes
     #[arg(long, default_value_t = 1350, value_parser = clap::value_parser!(u64).range(MIN_SIZE as u64..=1 << 20))]
     size: u64,
@@ -53,6 +56,8 @@ impl std::str::FromStr for Senders {
     }
 }
 
+pub(super) const OUT_OF_ORDER: &str = "members delivered different messages, or in a different order: a bug";
+
 /// What was measured; rates are of the slowest receiver, from the first message sent to the last delivered.
 #[derive(Clone, Debug, Serialize)]
 struct Measured {
@@ -80,8 +85,8 @@ struct Measured {
 }
 
 pub(super) fn run(args: &ThroughputArgs) -> Result<ExitCode, Failure> {
-    let (mut crew, _) = args.common.crew()?;
-    let nodes = args.common.nodes;
+    let (mut crew, _) = args.common.ring(args.nodes)?;
+    let nodes = args.nodes;
     let senders = match args.senders {
         Senders::All => nodes,
         Senders::Some(senders) if senders <= nodes => senders,
@@ -96,6 +101,7 @@ pub(super) fn run(args: &ThroughputArgs) -> Result<ExitCode, Failure> {
             senders: (1..=senders).collect(),
             size: args.size as usize,
             seconds: args.seconds,
+            rate: None,
             safe: args.safe,
         };
         runs.push(measure(&mut crew, args, &load)?);
@@ -106,31 +112,16 @@ pub(super) fn run(args: &ThroughputArgs) -> Result<ExitCode, Failure> {
     middle.order_ok = all_in_order;
     let code = args.common.print(&middle, || table(&middle))?;
     if !middle.order_ok {
-        return Err(Failure::new("members delivered different messages, or in a different order: a bug"));
+        return Err(Failure::new(OUT_OF_ORDER));
     }
     Ok(code)
 }
 
 fn measure(crew: &mut Crew, args: &ThroughputArgs, load: &Load) -> Result<Measured, Failure> {
-    for node in crew.nodes() {
-        crew.order(node, &Order::Load(load.clone()))?;
-    }
-    let lead = Duration::from_nanos(load.at.saturating_sub(now()));
-    std::thread::sleep(lead);
+    crew.begin(load)?;
     let busy = Busy::now();
     let deadline = Instant::now() + Duration::from_secs_f64(args.seconds) + PATIENCE;
-    let mut done: BTreeMap<u32, Done> = BTreeMap::new();
-    while done.len() < crew.nodes().len() {
-        match crew.next(deadline)? {
-            (node, Report::Done(report)) => drop(done.insert(node, report)),
-            (node, Report::Ring { members, .. }) => {
-                return Err(Failure::new(format!(
-                    "the ring changed under the load: {members:?} at member {node}"
-                )));
-            }
-            _ => {}
-        }
-    }
+    let done = crew.done(deadline)?;
     let busy = busy.until_now();
     let lasted = |done: &Done| (done.last.saturating_sub(load.at)) as f64 / 1e9;
     let rate = |of: fn(&Done) -> u64| {
@@ -143,16 +134,14 @@ fn measure(crew: &mut Crew, args: &ThroughputArgs, load: &Load) -> Result<Measur
     Ok(Measured {
         program: "quorate",
         ground: crew.ground().name(),
-        n: args.common.nodes,
+        n: args.nodes,
         size: args.size,
         senders: load.senders.len(),
         safe: load.safe,
         seconds: args.seconds,
         msgs_s: rate(|done| done.delivered).round(),
         mb_s: (rate(|done| done.bytes) / 1e4).round() / 100.0,
-        order_ok: first.is_some_and(|first| {
-            done.values().all(|done| done.hash == first.hash && done.delivered == first.delivered)
-        }),
+        order_ok: in_one_order(&done),
         messages: first.map_or(0, |first| first.delivered),
         cpu_per_node: done.values().map(|done| done.cpu).sum::<f64>() / n / wall,
         machine_us_per_delivery: busy * 1e6 / deliveries.max(1) as f64,
@@ -160,6 +149,13 @@ fn measure(crew: &mut Crew, args: &ThroughputArgs, load: &Load) -> Result<Measur
         rotations_s: (first.map_or(0, |first| first.tokens) as f64 / wall).round(),
         retransmits: done.values().map(|done| done.retransmits).sum(),
     })
+}
+
+/// Whether all members delivered the same messages in the same order.
+pub(super) fn in_one_order(done: &BTreeMap<u32, Done>) -> bool {
+    let mut orders = done.values().map(|done| (done.delivered, done.hash));
+    let first = orders.next();
+    first.is_some() && orders.all(|order| Some(order) == first)
 }
 
 /// What the machine has been busy with, in seconds of one processor.

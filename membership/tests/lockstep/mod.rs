@@ -1,0 +1,169 @@
+//! Three bare cores in one ring, each of whose datagrams arrives at once and in order: for counting and timing what a core
+//! does, and nothing else. (What a network does to them is `lab`'s.)
+
+#![allow(clippy::unwrap_used, reason = "tests panic")]
+#![allow(dead_code, unreachable_pub, reason = "each binary uses its part")]
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_membership::{
+    Config, Destination, Event, Group, Guarantee, MulticastError, NodeId, Origin, Stored, Time, Totem,
+};
+
+/// A datagram under way.
+#[derive(Clone)]
+pub struct Datagram {
+    pub to: usize,
+    pub from: NodeId,
+    pub bytes: Bytes,
+}
+
+impl Datagram {
+    pub fn is_token(&self) -> bool {
+        self.bytes[3] == 0
+    }
+
+    pub fn is_frame(&self) -> bool {
+        self.bytes[3] == 1
+    }
+}
+
+/// The ring.
+pub struct Lockstep {
+    pub now: Time,
+    pub cores: Vec<Totem>,
+    /// Messages delivered at each.
+    pub delivered: Vec<u64>,
+    under_way: VecDeque<Datagram>,
+    group: Group,
+}
+
+impl Lockstep {
+    pub const NODES: u32 = 3;
+
+    /// A ring that stands, with corosync's defaults but for the windows, which are as large as all can take.
+    pub fn ring() -> Self {
+        let now = Time::from_micros(0);
+        let core = |id| {
+            let config = Config::new(NodeId::new(id).unwrap());
+            Totem::new(&config, Stored::default(), [0; 32], now).unwrap()
+        };
+        let mut ring = Self {
+            now,
+            cores: (1..=Self::NODES).map(core).collect(),
+            delivered: vec![0; Self::NODES as usize],
+            under_way: VecDeque::with_capacity(1 << 16),
+            group: Group::new(Bytes::from_static(b"bench")).unwrap(),
+        };
+        for core in 0..ring.cores.len() {
+            ring.drain(core);
+        }
+        let all: BTreeSet<NodeId> = (1..=Self::NODES).filter_map(NodeId::new).collect();
+        while ring.cores.iter().any(|core| *core.members() != all || core.whole_since().is_none()) {
+            ring.step();
+        }
+        ring
+    }
+
+    /// The same, in which the first member has always more to send than it may, of this size, and sends as much as it ever
+    /// will.
+    pub fn under_load(size: usize) -> Self {
+        let mut ring = Self::ring();
+        for _ in 0..100 {
+            ring.fill(size);
+            ring.rotate();
+        }
+        ring.fill(size);
+        ring
+    }
+
+    /// Gives the first member messages of this size until it takes no more; how many it took.
+    pub fn fill(&mut self, size: usize) -> u64 {
+        self.offer(size, u64::MAX)
+    }
+
+    /// Gives the first member so many messages of this size, if it takes them; how many it took.
+    pub fn offer(&mut self, size: usize, count: u64) -> u64 {
+        static MESSAGE: [u8; 1 << 16] = [7; 1 << 16];
+        let payload = Bytes::from_static(&MESSAGE[..size]);
+        let (first, now, group) = (&mut self.cores[0], self.now, &self.group);
+        let mut take = || match first.multicast(now, 1, group, Guarantee::Agreed, payload.clone()) {
+            Ok(()) => true,
+            Err(MulticastError::Full) => false,
+            Err(error) => panic!("{error}"),
+        };
+        let taken = (0..count).take_while(|_| take()).count();
+        self.drain(0);
+        taken as u64
+    }
+
+    /// The next datagram to arrive, if any is under way.
+    pub fn next(&mut self) -> Option<Datagram> {
+        self.under_way.pop_front()
+    }
+
+    /// A datagram arrives.
+    pub fn arrive(&mut self, datagram: &Datagram) {
+        self.now = self.now + Duration::from_micros(1);
+        let origin = Origin { peer: Some(datagram.from) };
+        self.cores[datagram.to].handle_datagram(self.now, origin, &datagram.bytes);
+        self.drain(datagram.to);
+    }
+
+    /// The next thing happens: a datagram arrives, or a timer fires.
+    pub fn step(&mut self) {
+        if let Some(datagram) = self.next() {
+            return self.arrive(&datagram);
+        }
+        let due = |core: usize| self.cores[core].poll_timeout().unwrap();
+        let core = (0..self.cores.len()).min_by_key(|&core| due(core)).unwrap();
+        self.now = self.now.max(due(core));
+        self.cores[core].handle_timeout(self.now);
+        self.drain(core);
+    }
+
+    /// Whether the next thing to happen is that the token arrives at the first member.
+    pub fn token_is_next(&self) -> bool {
+        self.under_way.front().is_some_and(|datagram| datagram.to == 0 && datagram.is_token())
+    }
+
+    /// Goes on until then. The token.
+    pub fn until_token(&mut self) -> Datagram {
+        while !self.token_is_next() {
+            self.step();
+        }
+        self.under_way[0].clone()
+    }
+
+    /// The token comes to the first member, and goes round once.
+    pub fn rotate(&mut self) {
+        self.until_token();
+        self.step();
+        self.until_token();
+    }
+
+    fn drain(&mut self, core: usize) {
+        let Self { cores, under_way, delivered, now, .. } = self;
+        let from = cores[core].me();
+        let nodes = cores.len();
+        let totem = &mut cores[core];
+        if let Some(stored) = totem.must_store() {
+            totem.handle_stored(*now, stored);
+        }
+        while let Some(transmit) = totem.poll_transmit() {
+            let to = |to| Datagram { to, from, bytes: transmit.datagram.clone() };
+            match transmit.to {
+                Destination::Everyone => {
+                    under_way.extend((0..nodes).filter(|&other| other != core).map(to));
+                }
+                Destination::Member(node) => under_way.push_back(to(node.get() as usize - 1)),
+            }
+        }
+        while let Some(event) = totem.poll_event() {
+            delivered[core] += u64::from(matches!(event, Event::Deliver(_)));
+            totem.consumed(*now, event.cost());
+        }
+    }
+}
