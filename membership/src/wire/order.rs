@@ -118,7 +118,12 @@ impl<'a> Reader<'a> {
         count: usize,
         mut item: impl FnMut(&mut Self) -> Result<T, Refusal>,
     ) -> Result<Vec<T>, Refusal> {
-        (0..count).map(|_| item(self)).collect()
+        // To collect results would not know how many there will be.
+        let mut items = Vec::with_capacity(count);
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Ok(items)
     }
 
     /// What is left, as a slice of `whole`, the bytes this reader was made of.
