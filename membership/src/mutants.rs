@@ -90,6 +90,8 @@ mutants! {
     WindowUnderflow = "-",
     /// What this member sent in the last rotation stays in the token's count.
     FccNotTakenBack = "-",
+    /// Two members that can take more frames a rotation do not wait for what the others say.
+    WidenedUnasked = "-",
     /// A ring in which nothing has moved for long goes on believing that its window is full.
     FullWindowBelieved = "-",
     /// A host is believed at once that says that a member's process is gone.

@@ -146,6 +146,7 @@ const SCENARIOS: &[Scenario] = &[
     (&[Mutant::TokenFromAnybody], lab::scenarios::a_token_goes_astray),
     (&[Mutant::HintNotChecked], lab::scenarios::a_host_is_asked_again_before_it_is_believed),
     (&[Mutant::StrangersGivenUpSoon], || tempest(1913)),
+    (&[Mutant::WidenedUnasked], lab::scenarios::one_member_says_nothing_of_its_window),
     (&[Mutant::NoSenderFilterBehindHole], a_cause_is_lost),
     (&[Mutant::AruStopsAtLongGap], a_frame_is_missing_for_long),
     (&[Mutant::RecoveryQueueTooShort], hundreds_of_frames_are_outstanding),

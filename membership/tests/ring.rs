@@ -601,11 +601,6 @@ fn a_slow_consumer_slows_the_ring_and_past_the_bound_leaves_it() {
     assert_eq!(lab.regular(1).why(), "node 2 left");
 }
 
-/// How many frames each of them may send at most, in a rotation.
-fn windows(lab: &Lab, members: &[u32]) -> Vec<u32> {
-    members.iter().map(|&id| lab.totem_of(id).snapshot().window).collect()
-}
-
 #[test]
 fn a_window_is_as_large_as_every_member_can_take() {
     let mut lab = Lab::new(4);
@@ -614,7 +609,7 @@ fn a_window_is_as_large_as_every_member_can_take() {
         lab.start(id);
     }
     lab.until_ring(&[1, 2, 3]);
-    lab.until("the windows are agreed on", |lab| windows(lab, &[1, 2, 3]) == [300; 3]);
+    lab.until("the windows are agreed on", |lab| lab.windows(&[1, 2, 3]) == [300; 3]);
     // A full queue goes in large steps once nothing was lost for a while.
     let (mut most, mut sent) = (0, 0);
     for _ in 0..500 {
@@ -631,22 +626,7 @@ fn a_window_is_as_large_as_every_member_can_take() {
 
 #[test]
 fn one_member_that_says_nothing_keeps_the_window_as_it_is_and_so_does_a_new_ring_until_all_have_spoken() {
-    let mut lab = Lab::new(4);
-    lab.config.largest_window = 400;
-    for id in 1..=2 {
-        lab.start(id);
-    }
-    lab.until_ring(&[1, 2]);
-    lab.until("the windows are agreed on", |lab| windows(lab, &[1, 2]) == [400; 2]);
-    lab.config.largest_window = 0;
-    lab.start(3);
-    lab.until_ring(&[1, 2, 3]);
-    lab.run(ms(100));
-    assert_eq!(windows(&lab, &[1, 2, 3]), [50; 3]);
-    lab.crash(3);
-    lab.until_ring(&[1, 2]);
-    lab.until("the windows are agreed on again", |lab| windows(lab, &[1, 2]) == [400; 2]);
-    lab.check();
+    lab::scenarios::one_member_says_nothing_of_its_window();
 }
 
 #[test]

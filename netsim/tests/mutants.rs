@@ -30,6 +30,7 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::FullWindowBelieved,
     Mutant::HintNotChecked,
     Mutant::StrangersGivenUpSoon,
+    Mutant::WidenedUnasked,
     Mutant::WrapUnsafeRecovery,
     Mutant::WrapUnsafeInstall,
     Mutant::ObligationsForgotten,

@@ -235,6 +235,11 @@ impl Lab {
         self.hosts.get_mut(&node(id)).unwrap().totem.as_mut().expect("the node runs")
     }
 
+    /// How many frames there may be in a rotation, by each of these.
+    pub fn windows(&self, members: &[u32]) -> Vec<u32> {
+        members.iter().map(|&id| self.totem_of(id).snapshot().window).collect()
+    }
+
     pub fn totem_of(&self, id: u32) -> &Totem {
         self.hosts[&node(id)].totem.as_ref().expect("the node runs")
     }

@@ -48,6 +48,26 @@ pub fn a_host_is_asked_again_before_it_is_believed() {
     assert_eq!((stats.hints, stats.accusations), (2, 0), "L2: what was heard");
 }
 
+/// Two members that can take more, and a third that may be anybody.
+pub fn one_member_says_nothing_of_its_window() {
+    let mut lab = Lab::new(4);
+    lab.config.largest_window = 400;
+    for id in 1..=2 {
+        lab.start(id);
+    }
+    lab.until_ring(&[1, 2]);
+    lab.until("T6: the windows are agreed on", |lab| lab.windows(&[1, 2]) == [400; 2]);
+    lab.config.largest_window = 0;
+    lab.start(3);
+    lab.until_ring(&[1, 2, 3]);
+    lab.run(ms(100));
+    assert_eq!(lab.windows(&[1, 2, 3]), [50; 3], "T6: not all can take more");
+    lab.crash(3);
+    lab.until_ring(&[1, 2]);
+    lab.until("T6: the windows are agreed on again", |lab| lab.windows(&[1, 2]) == [400; 2]);
+    lab.check();
+}
+
 /// A token that is on its way from node 2 to node 3 comes to node 1, too, which does not get its token from node 2.
 pub fn a_token_goes_astray() {
     let mut lab = Lab::ring(3);
