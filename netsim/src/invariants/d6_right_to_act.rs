@@ -1,9 +1,9 @@
-//! D6: nobody acts without right: only the DC of a settled, quorate ring under that ring's term, while it holds the lease; and
-//! nobody who has been told to leave.
+//! D6: nobody acts without right: only the DC of a settled, quorate ring under that ring's term, while it holds the lease, whether
+//! or not it has been told so yet; and nobody who has been told to leave.
 
 use std::collections::BTreeMap;
 
-use quorate_election::{Lease, Status};
+use quorate_election::{Lease, Status, Term};
 use quorate_membership::NodeId;
 
 use super::cluster::Cluster;
@@ -15,6 +15,8 @@ use crate::history::{Inside, Life, Record, What};
 pub(super) struct RightToAct {
     /// What each life was last told, and whether it was told to leave.
     told: BTreeMap<NodeId, (Life, Option<Status>, bool)>,
+    /// Under which term each life may act by its clock.
+    on: BTreeMap<Life, Term>,
 }
 
 impl Online for RightToAct {
@@ -40,6 +42,14 @@ impl Online for RightToAct {
                 *status = None;
                 return Ok(());
             }
+            What::Inside(Inside::LeaseOn(term)) => {
+                self.on.insert(life, *term);
+                return Ok(());
+            }
+            What::Inside(Inside::LeaseOff { .. }) => {
+                self.on.remove(&life);
+                return Ok(());
+            }
             What::Inside(Inside::Acts(term)) => term,
             _ => return Ok(()),
         };
@@ -52,7 +62,9 @@ impl Online for RightToAct {
             Some(status) if status.term != Some(*term) || status.dc != Some(life.node) => {
                 wrong("which is not that of its ring and its own")
             }
-            Some(status) if status.lease != Lease::Held => wrong("without a lease"),
+            Some(status) if status.lease != Lease::Held && self.on.get(&life) != Some(term) => {
+                wrong("without a lease")
+            }
             Some(_) => Ok(()),
         }
     }
@@ -60,8 +72,6 @@ impl Online for RightToAct {
 
 #[cfg(test)]
 mod tests {
-    use quorate_election::Term;
-
     use super::super::story::{Story, id};
     use super::*;
 
@@ -99,6 +109,25 @@ mod tests {
         wrong(|status| status.dc = Some(id(2)), "not that of its ring");
         wrong(|status| status.term = None, "not that of its ring");
         wrong(|status| status.lease = Lease::Waiting, "without a lease");
+    }
+
+    #[test]
+    fn a_lease_counts_from_the_moment_it_is_on_and_not_from_when_that_is_told() {
+        let term = Term { ring_seq: 4, hand_over: 0, node: id(1) };
+        let waiting = || {
+            let mut story = Story::ring(3);
+            story.settle_as(1, |status| status.lease = Lease::Waiting);
+            story.record(1, What::Inside(Inside::LeaseOn(term)));
+            story
+        };
+        let mut story = waiting();
+        acts(&mut story, 4, 1);
+        story.is_right(RightToAct::default());
+        let mut story = waiting();
+        let since = story.now();
+        story.record(1, What::Inside(Inside::LeaseOff { term, since }));
+        acts(&mut story, 4, 1);
+        story.is_wrong(RightToAct::default(), "without a lease");
     }
 
     #[test]

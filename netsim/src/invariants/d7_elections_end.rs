@@ -1,6 +1,7 @@
 //! D7: elections end, and there is none without a cause: a ring elects once, at its beginning or when it has waited for
 //! others, and once more for each hand-over; and a DC that goes from one settled ring straight into the next, where nobody
-//! is new, stays DC, unless it has given up the role, or its application hangs.
+//! is new, stays DC, unless it has given up the role, or its application hangs; or had no term, and one comes back whose
+//! application had hung.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +16,8 @@ use crate::history::{Life, Record, What};
 #[derive(Default)]
 struct Elected {
     here: Option<Election>,
-    before: Option<NodeId>,
+    /// Its DC, and whether that had a term.
+    before: Option<(NodeId, bool)>,
 }
 
 struct Election {
@@ -30,21 +32,27 @@ pub(super) struct ElectionsEnd {
     elected: BTreeMap<Life, Elected>,
     /// Who may lose the role though it is there: it said that it gives it up, which others need not have heard, or hangs.
     gives_up: BTreeSet<NodeId>,
+    /// Whose application had hung and no longer does.
+    back: BTreeSet<NodeId>,
 }
 
 impl Online for ElectionsEnd {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let Some(life) = record.life else { return Ok(()) };
         match &record.what {
-            What::Started => drop(self.gives_up.remove(&life.node)),
+            What::Started => {
+                self.gives_up.remove(&life.node);
+                self.back.remove(&life.node);
+            }
             What::Crashed => drop(self.elected.remove(&life)),
             What::Hung(true) => drop(self.gives_up.insert(life.node)),
+            What::Hung(false) => drop(self.back.insert(life.node)),
             // Until then the ring before goes on: a hand-over may come in its transitional configuration too.
             What::Regular(_) => {
                 let previous = cluster.regular(life).map(|regular| regular.ring);
                 let elected = self.elected.entry(life).or_default();
                 let here = elected.here.take().filter(|here| Some(here.ring) == previous);
-                elected.before = here.and_then(|here| here.dc);
+                elected.before = here.and_then(|here| Some((here.dc?, here.term.is_some())));
             }
             What::Status(status) if status.settled => {
                 match (status.dc == Some(life.node), status.lease) {
@@ -75,8 +83,11 @@ impl Online for ElectionsEnd {
                 if status.vacant.is_some() {
                     return Ok(());
                 }
-                let stays = |dc: &NodeId| regular.members.contains(dc) && !self.gives_up.contains(dc);
-                let Some(previous) = elected.before.filter(stays) else {
+                let back = status.dc.is_some_and(|dc| self.back.contains(&dc));
+                let stays = |&(dc, termed): &(NodeId, bool)| {
+                    regular.members.contains(&dc) && !self.gives_up.contains(&dc) && (termed || !back)
+                };
+                let Some((previous, _)) = elected.before.filter(stays) else {
                     return Ok(());
                 };
                 if regular.joined.is_empty() && status.dc != Some(previous) {
@@ -128,6 +139,18 @@ mod tests {
         followed(|story| story.settle_as(2, |status| status.dc = Some(id(2))))
             .is_right(ElectionsEnd::default());
         followed(|story| story.record(2, What::Hung(true))).is_right(ElectionsEnd::default());
+        let back = |term: Option<Term>| {
+            let mut story = Story::ring(3);
+            story.record(1, What::Hung(true));
+            story.settle_as(1, |status| (status.dc, status.term) = (Some(id(2)), term));
+            story.record(1, What::Hung(false));
+            story.install(1, "1.8", &[1, 2], &[1, 2]);
+            story.settle_as(1, |status| status.dc = Some(id(1)));
+            story
+        };
+        back(None).is_right(ElectionsEnd::default());
+        back(Some(Term { ring_seq: 4, hand_over: 0, node: id(2) }))
+            .is_wrong(ElectionsEnd::default(), "though 2 is there");
         followed(|story| {
             story.record(2, What::Hung(true));
             story.settle_as(2, |status| (status.dc, status.lease) = (Some(id(2)), Lease::Held));

@@ -1,4 +1,6 @@
-//! Q1: any two rings that were quorate have a member in common, where the quorum's options are strict.
+//! Q1: any two rings that were quorate have a member in common, where the quorum's options are strict. Where ties are broken,
+//! that is so of rings since the last one with a majority, and of that one: who breaks ties changes with it, and everybody
+//! in it knows (seed 45688 of an earlier swarm).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +18,7 @@ impl Online for QuorateRingsMeet {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let (Some(life), What::Status(status)) = (record.life, &record.what) else { return Ok(()) };
         let Some(regular) = cluster.regular(life).filter(|_| status.quorate) else { return Ok(()) };
-        if !cluster.strict || self.0.contains_key(&regular.members) {
+        if !cluster.strict {
             return Ok(());
         }
         if let Some((members, ring)) = self.0.iter().find(|(members, _)| regular.members.is_disjoint(members))
@@ -25,6 +27,10 @@ impl Online for QuorateRingsMeet {
             let what =
                 format!("{ring} of {members:?} and {here} of {ours:?} are quorate, and nobody is in both");
             return violated("Q1", record.at, what);
+        }
+        let majority = status.expected_votes.is_some_and(|expected| 2 * status.total_votes > expected);
+        if cluster.options.auto_tie_breaker.is_some() && majority {
+            self.0.clear();
         }
         self.0.insert(regular.members.clone(), regular.ring);
         Ok(())
@@ -52,5 +58,23 @@ mod tests {
             "1.8 of {1, 2, 3} and 4.c of {4, 5} are quorate, and nobody is in both",
         );
         story.of("last_man_standing 600ms").is_right(QuorateRingsMeet::default());
+    }
+
+    #[test]
+    fn who_breaks_ties_changes_with_a_majority_in_which_all_know_it() {
+        let story = |between: bool| {
+            let mut story = Story::new(4).of("auto_tie_breaker lowest, wait_for_all");
+            story.install(3, "3.8", &[3, 4], &[]);
+            story.settle_as(3, |status| status.quorate = true);
+            if between {
+                story.install(3, "1.c", &[1, 2, 3, 4], &[3, 4]);
+                story.settle(3);
+            }
+            story.install(1, "1.10", &[1, 2], &[]);
+            story.settle_as(1, |status| status.quorate = true);
+            story
+        };
+        story(true).is_right(QuorateRingsMeet::default());
+        story(false).is_wrong(QuorateRingsMeet::default(), "nobody is in both");
     }
 }

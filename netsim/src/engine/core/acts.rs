@@ -141,6 +141,8 @@ impl Engine<'_> {
         let takes = living.actor.whims.random_range(0..token / 8);
         self.schedule(now + next, Happening::Act(index, start));
         if let Some(term) = granted {
+            // The node itself may not have noticed yet that its wait is over: that is a timer of its own.
+            self.note_lease(index);
             self.record(life, What::Inside(Inside::Acts(term)));
             self.schedule(now + takes, Happening::Land(index, start, term));
         }
@@ -155,6 +157,8 @@ impl Engine<'_> {
         let granted = if awake { living.actor.may_act(living.clock.show(now)) } else { None };
         living.actor.hangs_until = living.actor.hangs_until.max(until);
         if let Some(term) = granted {
+            // The node itself may not have noticed yet that its wait is over: that is a timer of its own.
+            self.note_lease(index);
             self.record(life, What::Inside(Inside::Acts(term)));
             self.schedule(now, Happening::Land(index, life.start, term));
         }

@@ -118,14 +118,17 @@ impl Liveness {
         // Frames that may have to be recovered of each old ring, by how many nodes, and frames that messages still to be sent
         // may take.
         let mut old: BTreeMap<RingId, (u64, u32)> = BTreeMap::new();
-        let mut queued = 0;
+        let (mut queued, mut longest) = (0, 0);
         for living in hosts.iter().filter_map(|host| host.living.as_ref()) {
             let snapshot = living.member.totem().snapshot();
             let (held, nodes) = old.entry(snapshot.ring.id).or_default();
             *held += u64::from(snapshot.ring.released.distance_to(snapshot.ring.high));
             *nodes += 1;
-            queued += snapshot.queued as u64 / 300 + snapshot.queued as u64 / capacity + 1;
-            queued += living.waiting.iter().map(|(_, length)| *length as u64 / capacity + 1).sum::<u64>();
+            let bytes = snapshot.queued as u64;
+            let waiting: u64 = living.waiting.iter().map(|(_, length)| *length as u64 / capacity + 1).sum();
+            let here = bytes / 300 + bytes / capacity + 1 + waiting;
+            queued += here;
+            longest = here.max(longest);
         }
         let (token, merge) = (micros(totem.token), micros(totem.merge));
         let join = micros(totem.join) + micros(totem.send_join);
@@ -150,7 +153,7 @@ impl Liveness {
         let delivered = ring
             + 3 * rotation
             + 2 * micros(totem.hold)
-            + (queued.div_ceil(frames(core.len() as u32)) + 4) * rotation;
+            + (queued.div_ceil(frames(core.len() as u32)).max(longest.div_ceil(frames(1))) + 4) * rotation;
         let vacant = core.iter().all(|node| scenario.dc_of(*node).priority == 0);
         let lossy = scenario.world.loss > 0;
         let times = if lossy { 3 } else { 1 };
