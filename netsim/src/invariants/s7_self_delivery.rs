@@ -11,6 +11,7 @@ use quorate_membership::Phase;
 
 use super::cluster::Cluster;
 use super::{Online, Violation, violated};
+use crate::Fault;
 use crate::history::{Inside, Life, Record, What};
 
 /// Many rotations of a token.
@@ -30,6 +31,13 @@ struct Own {
 
 impl Online for SelfDelivery {
     fn see(&mut self, record: &Record, _: &Cluster) -> Result<(), Violation> {
+        // Who stands still waits for nothing.
+        if let What::Network(Fault::Freeze { node, lasts } | Fault::Pause { node, lasts }) = record.what {
+            let of_node = self.0.iter_mut().filter(|(life, _)| life.node.get() == node);
+            of_node
+                .filter_map(|(_, own)| own.waits_since.as_mut())
+                .for_each(|since| *since = record.at + lasts);
+        }
         let Some(life) = record.life else { return Ok(()) };
         match &record.what {
             What::Accepted { message, .. } => {
@@ -97,6 +105,18 @@ mod tests {
         story.deliver(1, 1, 2, 1);
         story.wait(2 * PATIENCE);
         story.is_right(SelfDelivery::default());
+    }
+
+    #[test]
+    fn who_stands_still_waits_for_nothing() {
+        let frozen = |node| {
+            let mut story = sent();
+            story.fault(Fault::Freeze { node, lasts: 2 * PATIENCE });
+            story.wait(2 * PATIENCE);
+            story
+        };
+        frozen(1).is_right(SelfDelivery::default());
+        frozen(2).is_wrong(SelfDelivery::default(), "1#1 never got its message 1, of 2 that it sent");
     }
 
     #[test]
