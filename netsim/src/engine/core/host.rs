@@ -728,8 +728,11 @@ impl Engine<'_> {
             }
             _ => {}
         }
-        let after = [Some(seen.ring), seen.forming];
-        for (before, now) in [Some(before.ring), before.forming].into_iter().zip(after) {
+        // A ring that was being formed may have been installed by this very input (seed 1340).
+        let installed = Some(seen.ring);
+        let rings =
+            [(Some(before.ring), installed), (before.forming, seen.forming), (before.forming, installed)];
+        for (before, now) in rings {
             if let (Some(before), Some(now)) = (before, now)
                 && before.id == now.id
                 && (before.safe, before.released) != (now.safe, now.released)
