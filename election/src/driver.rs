@@ -25,7 +25,7 @@ pub async fn spawn(
 ) -> Result<(Node, Events<Event>, Dc), SpawnError> {
     let state_dir = state_dir.as_ref().to_owned();
     let node = config.node;
-    config.totem = config.totem.fitting(transport.room());
+    config.totem = config.totem.fitting(transport.receive_buffer());
     let (store, stored) = tokio::task::spawn_blocking(move || Store::open(state_dir, node))
         .await
         .map_err(|error| SpawnError::Store(io::Error::other(error)))?

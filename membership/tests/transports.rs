@@ -208,11 +208,23 @@ async fn a_host_where_nobody_listens_says_so_and_nothing_else_is_lost(bed: &Bed)
     let [mut a, b, mut c] = bed.listed();
     assert_eq!(a.refused(), None);
     drop(b);
+    // The hosts of a machine say so a thousand times a second, all together, and other tests make them say it, too: one word may
+    // be missing.
     for _ in 0..3 {
-        send(&mut a, [(to(2), "token")]).await;
         let mut batch = Vec::new();
-        timeout(Duration::from_secs(5), a.recv(&mut batch)).await.unwrap().unwrap();
-        assert_eq!((a.refused(), a.refused(), batch.len()), (Some(node(2)), None, 0));
+        let refused = async {
+            loop {
+                send(&mut a, [(to(2), "token")]).await;
+                if let Ok(received) = timeout(Duration::from_millis(200), a.recv(&mut batch)).await {
+                    break received.unwrap();
+                }
+            }
+        };
+        timeout(Duration::from_secs(20), refused).await.unwrap();
+        assert_eq!((a.refused(), batch.len()), (Some(node(2)), 0));
+        while let Some(again) = a.refused() {
+            assert_eq!(again, node(2));
+        }
     }
     // The kernel may say it in place of sending the next datagram, whoever that is for.
     for round in ["1", "2", "3"] {

@@ -127,15 +127,15 @@ impl TotemConfig {
         Self { failure_evidence: false, probe: Duration::ZERO, largest_window: 0, ..self }
     }
 
-    /// The same for a node behind a transport with so much room for what it has not received yet
-    /// ([`Transport::room`](crate::transport::Transport::room)).
+    /// The same for a node whose transport has so much room for what it has not received yet
+    /// ([`Transport::receive_buffer`](crate::transport::Transport::receive_buffer)).
     #[must_use]
-    pub fn fitting(self, room: Option<usize>) -> Self {
+    pub fn fitting(self, receive_buffer: Option<usize>) -> Self {
         // The system counts its own data on a datagram, about so much, and a rotation's frames may come while those of the one
         // before wait.
         let frame = self.netmtu as usize + 800;
-        let fits = room.map_or(u32::MAX, |room| u32::try_from(room / frame / 2).unwrap_or(u32::MAX));
-        Self { largest_window: self.largest_window.min(fits), ..self }
+        let fits = receive_buffer.and_then(|bytes| u32::try_from(bytes / frame / 2).ok());
+        Self { largest_window: self.largest_window.min(fits.unwrap_or(u32::MAX)), ..self }
     }
 
     /// The defaults for this effective token timeout, with what corosync derives from it (4 retransmits before loss,

@@ -457,14 +457,16 @@ impl Local {
         self.out.unread > self.config.unread_limit / 2
     }
 
-    /// Whether the application has had more unread than it may for a whole token timeout. What was held back is delivered at
-    /// once when a hole is filled or a ring ends, and who reads as fast as it can needs a moment for that (seeds 38398, 39293).
-    pub(super) fn is_overdue(&mut self, now: Time) -> bool {
-        if self.out.unread <= self.config.unread_limit {
-            self.overdue = None;
-            return false;
-        }
-        now - *self.overdue.get_or_insert(now) >= self.config.token
+    /// Takes note of since when the application has had more unread than it may.
+    pub(super) fn note_unread(&mut self, now: Time) {
+        let too_much = self.out.unread > self.config.unread_limit;
+        self.overdue = too_much.then(|| self.overdue.unwrap_or(now));
+    }
+
+    /// Whether that is a whole token timeout. What was held back is delivered at once when a hole is filled or a ring ends, and
+    /// who reads as fast as it can needs a moment for that (seed 39293).
+    pub(super) fn is_overdue(&self, now: Time) -> bool {
+        self.overdue.is_some_and(|since| now - since >= self.config.token)
     }
 
     /// aru stood still for too long because of `node`. The others go on without it (TOCS 1995, section 5.1); a node

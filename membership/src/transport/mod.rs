@@ -40,7 +40,7 @@ pub trait Transport: Send + 'static {
     /// Bytes of multicasts that may wait to be received before any is lost, with what the system adds to each, if there is such
     /// a bound: what a node can take in a rotation follows from it
     /// ([`largest_window`](crate::config::TotemConfig::largest_window)).
-    fn room(&self) -> Option<usize> {
+    fn receive_buffer(&self) -> Option<usize> {
         None
     }
 }

@@ -329,7 +329,7 @@ impl Transport for Udp {
         self.refused.pop_front()
     }
 
-    fn room(&self) -> Option<usize> {
+    fn receive_buffer(&self) -> Option<usize> {
         socket_recv_buffer_size(&self.multicasts).ok()
     }
 }

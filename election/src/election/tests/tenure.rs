@@ -2,9 +2,9 @@
 
 use super::*;
 
-/// Three nodes with a lease of 100 ms on clocks that are right, which have been up for long.
-fn leased() -> World {
-    let mut world = World::new(3);
+/// So many nodes with a lease of 100 ms on clocks that are right, which have been up for long.
+fn leased(nodes: u32) -> World {
+    let mut world = World::new(nodes);
     world.configure(|config| {
         (config.dc.lease, config.dc.rate_error) = (Some(Duration::from_millis(100)), 0);
     });
@@ -12,11 +12,19 @@ fn leased() -> World {
     world
 }
 
+/// Three of them in a ring, whose DC, the first, may act.
+fn held() -> World {
+    let mut world = leased(3);
+    world.ring(&[1, 2, 3]);
+    assert_eq!(world.turn(&[1, 2, 3]), [Held, Nothing, Nothing]);
+    world
+}
+
 use Lease::{Held, None as Nothing, Waiting};
 
 #[test]
 fn a_dc_may_act_once_the_token_has_gone_round_and_no_longer_than_its_lease() {
-    let mut world = leased();
+    let mut world = leased(3);
     assert_eq!(world.ring(&[1, 2, 3]).lease, Waiting);
     assert_eq!(world.turn(&[1, 2, 3]), [Held, Nothing, Nothing]);
     world.wait(99);
@@ -32,9 +40,7 @@ fn a_dc_may_act_once_the_token_has_gone_round_and_no_longer_than_its_lease() {
 
 #[test]
 fn another_dc_waits_until_the_old_lease_is_over() {
-    let mut world = leased();
-    world.ring(&[1, 2, 3]);
-    world.turn(&[1, 2, 3]);
+    let mut world = held();
     world.wait(30);
     assert_eq!(dc(&world.ring(&[2, 3])), 2);
     assert_eq!(world.turn(&[2, 3]), [Waiting, Nothing], "70 ms are left");
@@ -46,9 +52,7 @@ fn another_dc_waits_until_the_old_lease_is_over() {
 
 #[test]
 fn the_same_process_goes_on_without_waiting_if_nobody_can_have_been_dc_meanwhile() {
-    let mut world = leased();
-    world.ring(&[1, 2, 3]);
-    world.turn(&[1, 2, 3]);
+    let mut world = held();
     assert_eq!(dc(&world.ring(&[1, 2])), 1);
     assert_eq!(world.turn(&[1]), [Held]);
     // Node 2 has just started, and has forgotten what it was in.
@@ -62,11 +66,7 @@ fn the_same_process_goes_on_without_waiting_if_nobody_can_have_been_dc_meanwhile
 
 #[test]
 fn a_dc_that_comes_back_from_another_ring_does_not_go_on_while_its_successor_may_act() {
-    let mut world = World::new(4);
-    world.configure(|config| {
-        (config.dc.lease, config.dc.rate_error) = (Some(Duration::from_millis(100)), 0);
-    });
-    world.wait(1000);
+    let mut world = leased(4);
     world.ring(&[1, 2, 3, 4]);
     world.turn(&[1, 2, 3, 4]);
     world.ring(&[2, 3, 4]);
@@ -80,9 +80,7 @@ fn a_dc_that_comes_back_from_another_ring_does_not_go_on_while_its_successor_may
 
 #[test]
 fn a_release_hands_over_at_once() {
-    let mut world = leased();
-    world.ring(&[1, 2, 3]);
-    world.turn(&[1, 2, 3]);
+    let mut world = held();
     let now = world.now;
     assert_eq!(world.node(2).election.release(now), Err(ReleaseError::NotDc));
     let released = world.node(1).election.release(now).unwrap();
@@ -98,7 +96,7 @@ fn a_release_hands_over_at_once() {
 
 #[test]
 fn a_dc_acts_no_more_when_votes_change_and_quorum_is_lost_and_goes_on_under_its_term_when_it_is_back() {
-    let mut world = leased();
+    let mut world = leased(3);
     let ring = world.ring(&[1, 2, 3]).ring.unwrap();
     world.turn(&[1, 2, 3]);
     let now = world.now;
@@ -122,7 +120,7 @@ fn a_dc_acts_no_more_when_votes_change_and_quorum_is_lost_and_goes_on_under_its_
 
 #[test]
 fn a_release_that_comes_twice_or_from_somebody_else_releases_nothing() {
-    let mut world = leased();
+    let mut world = leased(3);
     world.ring(&[1, 2, 3]);
     let now = world.now;
     let send = world.node(1).election.release(now).unwrap().send.unwrap();
@@ -138,9 +136,7 @@ fn a_release_that_comes_twice_or_from_somebody_else_releases_nothing() {
 
 #[test]
 fn a_release_before_the_dc_could_act_does_not_spare_the_next_one_the_wait() {
-    let mut world = leased();
-    world.ring(&[1, 2, 3]);
-    world.turn(&[1, 2, 3]);
+    let mut world = held();
     world.ring(&[2, 3]);
     let now = world.now;
     let send = world.node(2).election.release(now).unwrap().send.unwrap();
@@ -152,9 +148,7 @@ fn a_release_before_the_dc_could_act_does_not_spare_the_next_one_the_wait() {
 
 #[test]
 fn a_dc_whose_application_hangs_loses_the_role_and_the_next_one_waits() {
-    let mut world = leased();
-    world.ring(&[1, 2, 3]);
-    world.turn(&[1, 2, 3]);
+    let mut world = held();
     let now = world.now;
     let hung = world.node(1).election.set_hung(now, true);
     assert_eq!(hung.status.unwrap().lease, Nothing);
@@ -172,7 +166,7 @@ fn a_dc_whose_application_hangs_loses_the_role_and_the_next_one_waits() {
 
 #[test]
 fn a_dc_alone_in_being_able_to_be_one_keeps_the_role_and_does_not_act_while_its_application_hangs() {
-    let mut world = leased();
+    let mut world = leased(3);
     world.node(2).corosync = true;
     world.node(3).corosync = true;
     world.ring(&[1, 2, 3]);
@@ -188,7 +182,7 @@ fn a_dc_alone_in_being_able_to_be_one_keeps_the_role_and_does_not_act_while_its_
 
 #[test]
 fn whoever_answers_again_may_be_dc_again_in_the_same_ring() {
-    let mut world = leased();
+    let mut world = leased(3);
     world.ring(&[1, 2]);
     world.wait(100);
     for (hangs, next) in [(1, 2), (2, 1), (1, 2)] {
@@ -203,7 +197,7 @@ fn whoever_answers_again_may_be_dc_again_in_the_same_ring() {
 
 #[test]
 fn the_last_dc_that_hangs_gives_way_to_the_first_that_answers() {
-    let mut world = leased();
+    let mut world = leased(3);
     world.ring(&[1, 2]);
     world.wait(100);
     world.turn(&[1]);
@@ -225,7 +219,7 @@ fn the_last_dc_that_hangs_gives_way_to_the_first_that_answers() {
 
 #[test]
 fn where_nobody_else_may_be_dc_one_that_hangs_is_and_acts_when_it_answers() {
-    let mut world = leased();
+    let mut world = leased(3);
     [2, 3].into_iter().for_each(|n| world.prefer(n, 0));
     world.wait(1000);
     world.ring(&[1, 2, 3]);
@@ -241,7 +235,7 @@ fn where_nobody_else_may_be_dc_one_that_hangs_is_and_acts_when_it_answers() {
 
 #[test]
 fn who_answers_before_its_ring_is_judged_does_not_count_as_hung_after_it() {
-    let mut world = leased();
+    let mut world = leased(3);
     world.node(1).election.set_hung(Time::default(), true);
     let opened = world.open(&[1, 2]);
     let now = world.now;
@@ -255,7 +249,7 @@ fn who_answers_before_its_ring_is_judged_does_not_count_as_hung_after_it() {
 
 #[test]
 fn a_dc_that_leaves_acts_no_more_though_nobody_can_take_over() {
-    let mut world = leased();
+    let mut world = leased(3);
     [2, 3].into_iter().for_each(|n| world.prefer(n, 0));
     world.wait(1000);
     world.ring(&[1, 2, 3]);
@@ -270,7 +264,7 @@ fn a_dc_that_leaves_acts_no_more_though_nobody_can_take_over() {
 #[test]
 fn a_preferred_node_that_joins_is_handed_the_role_where_the_operator_wants_that() {
     for preempt in [false, true] {
-        let mut world = leased();
+        let mut world = leased(3);
         world.configure(|config| config.dc.preempt = preempt);
         world.prefer(3, 5);
         world.ring(&[1, 2]);

@@ -79,8 +79,8 @@ impl Transport for Cuttable {
         Ok(())
     }
 
-    fn room(&self) -> Option<usize> {
-        self.udp.room()
+    fn receive_buffer(&self) -> Option<usize> {
+        self.udp.receive_buffer()
     }
 }
 

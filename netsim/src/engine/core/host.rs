@@ -10,8 +10,8 @@ use quorate_membership::config::Member;
 use quorate_membership::driver::Core;
 use quorate_membership::wire::{self, Message};
 use quorate_membership::{
-    Config, Destination, Event as RingEvent, Group, Guarantee, MulticastError, NodeId, Origin, Phase, RingId,
-    Seq, Stored, Time, Transmit,
+    Config, Destination, Event as RingEvent, Group, Guarantee, MulticastError, NodeId, Origin, Phase, Stored,
+    Time, Totem, Transmit,
 };
 use rand::{Rng, RngCore};
 use rand_chacha::ChaCha8Rng;
@@ -19,10 +19,11 @@ use rand_chacha::ChaCha8Rng;
 use super::acts::Actor;
 use super::clock::Clock;
 use super::network::Packet;
+use super::seen::Seen;
 use super::{Engine, Happening, Micros, micros, stream};
 use crate::Scenario;
 use crate::fault::{Kind, Point};
-use crate::history::{Content, Frame, Holds, Inside, Life, MessageId, Standing, What};
+use crate::history::{Content, Inside, Life, MessageId, What};
 use crate::observed;
 
 /// What survives the lives of a node.
@@ -107,51 +108,11 @@ pub(super) struct Living {
     /// Its application that acts as DC.
     pub(super) actor: Actor,
     /// Whether the member takes that for hung.
-    hung: bool,
+    pub(super) hung: bool,
     pub(super) rng: ChaCha8Rng,
-    seen: Seen,
+    pub(super) seen: Seen,
     /// What it holds is to be written down.
-    weigh: bool,
-}
-
-/// What was last seen of a core, to tell what an input has changed.
-#[derive(Clone, Copy, PartialEq)]
-struct Seen {
-    phase: Phase,
-    tokens: u64,
-    originated: u64,
-    ring: Stability,
-    forming: Option<Stability>,
-    /// Frames that there may be: in a rotation, at a visit.
-    limits: (u32, u32),
-}
-
-#[derive(Clone, Copy, PartialEq)]
-struct Stability {
-    id: RingId,
-    safe: Seq,
-    released: Seq,
-    held: usize,
-}
-
-impl Seen {
-    fn of(member: &ElectionMember, originated: u64) -> Self {
-        let snapshot = member.totem().snapshot();
-        let stability = |ring: quorate_membership::RingView<'_>| Stability {
-            id: ring.id,
-            safe: ring.safe,
-            released: ring.released,
-            held: ring.held,
-        };
-        Self {
-            phase: snapshot.phase,
-            tokens: member.totem().stats().tokens,
-            originated,
-            ring: stability(snapshot.ring),
-            forming: snapshot.forming.map(stability),
-            limits: (snapshot.window, snapshot.visit),
-        }
-    }
+    pub(super) weigh: bool,
 }
 
 /// A node's configuration in this scenario.
@@ -381,7 +342,7 @@ impl Engine<'_> {
             }
             if let Some(packet) = living.multicasts.pop_front().or_else(|| living.unicasts.pop_front()) {
                 self.handle(index, &packet);
-            } else if !living.waiting.is_empty() && living.member.totem().room() > 0 {
+            } else if !living.waiting.is_empty() && living.member.totem().queued() < Totem::QUEUE {
                 if !self.send_waiting(index) {
                     break;
                 }
@@ -494,16 +455,6 @@ impl Engine<'_> {
         self.settle(index);
     }
 
-    /// Writes down that the member takes its application for hung, or not any more.
-    fn note_hung(&mut self, index: usize) {
-        let Some(living) = &mut self.hosts[index].living else { return };
-        let hung = living.member.is_hung();
-        if std::mem::replace(&mut living.hung, hung) != hung {
-            let life = living.life;
-            self.record(life, What::Hung(hung));
-        }
-    }
-
     /// Does what the member wants, and sets its timer.
     fn settle(&mut self, index: usize) {
         let (mut sent, mut told) = (0, 0);
@@ -526,30 +477,6 @@ impl Engine<'_> {
         self.note_lease(index);
         self.weigh(index, sent, told);
         self.set_timer(index);
-    }
-
-    /// Writes down how much the member does and keeps: what is little, or was looked at lately, is not worth a line.
-    fn weigh(&mut self, index: usize, sent: u32, told: u32) {
-        const LITTLE: u32 = 50;
-        let Some(living) = &mut self.hosts[index].living else { return };
-        let life = living.life;
-        let holds = std::mem::take(&mut living.weigh).then(|| {
-            let snapshot = living.member.totem().snapshot();
-            Holds {
-                frames: snapshot.ring.held + snapshot.forming.map_or(0, |ring| ring.held),
-                queued: snapshot.queued,
-                unread: snapshot.unread,
-                unsent: snapshot.unsent,
-                all_delivered: snapshot.phase == Phase::Operational
-                    && snapshot.ring.delivered == snapshot.ring.high,
-            }
-        });
-        if let Some(holds) = holds {
-            self.record(life, What::Inside(Inside::Holds(holds)));
-        }
-        if sent.max(told) > LITTLE {
-            self.record(life, What::Inside(Inside::Worked { sent, told }));
-        }
     }
 
     /// Stores the record if there is a new one; whether the node still lives.
@@ -629,31 +556,6 @@ impl Engine<'_> {
         self.armed.is_empty() || self.reach(index, Point::HasSent(kind))
     }
 
-    /// What sending this message tells.
-    fn inside(&mut self, index: usize, to: Destination, message: &Message) -> Option<Inside> {
-        let to = match to {
-            Destination::Member(node) => Some(node),
-            Destination::Everyone => None,
-        };
-        match message {
-            Message::Token(token) => Some(Inside::TokenSent { to: to?, token: Box::new(token.clone()) }),
-            Message::Commit(token) => Some(Inside::CommitSent { to: to?, token: Box::new(token.clone()) }),
-            Message::Join(join) => Some(Inside::JoinSent(Box::new(join.clone()))),
-            Message::Multicast(frame) => {
-                let living = self.hosts[index].living.as_mut()?;
-                // Its originator counts its frames in them.
-                let first =
-                    frame.from == living.life.node && u64::from(frame.this_seqno) >= living.seen.originated;
-                if first {
-                    living.seen.originated = u64::from(frame.this_seqno) + 1;
-                }
-                let frame = Frame::of(frame);
-                Some(if first { Inside::Numbered(frame) } else { Inside::Resent(frame) })
-            }
-            Message::MergeDetect(_) | Message::HoldCancel(_) => None,
-        }
-    }
-
     /// Hands the events to the application; whether it took any that count.
     fn tell(&mut self, index: usize, told: &mut u32) -> bool {
         let now = self.now;
@@ -690,74 +592,6 @@ impl Engine<'_> {
             self.observe(index, None);
         }
         cost > 0
-    }
-
-    /// Writes down what the last input changed; returns the new state if there is one.
-    fn observe(&mut self, index: usize, input: Option<&Rc<Packet>>) -> Option<Phase> {
-        let now = self.now;
-        let living = self.hosts[index].living.as_mut()?;
-        let before = living.seen;
-        let seen = Seen::of(&living.member, before.originated);
-        if seen == before {
-            return None;
-        }
-        living.seen = seen;
-        let life = living.life;
-        let message = input.and_then(|packet| packet.message.as_ref());
-        match message {
-            Some(Message::Token(token)) if seen.tokens > before.tokens => {
-                living.weigh = seen.tokens.is_multiple_of(16);
-                self.record(life, What::Inside(Inside::Token(Box::new(token.clone()))));
-            }
-            Some(Message::Multicast(frame)) => {
-                let grew = |before: Option<Stability>, now: Option<Stability>| match (before, now) {
-                    (Some(before), Some(now)) => before.id == now.id && now.held > before.held,
-                    _ => false,
-                };
-                let installed = grew(Some(before.ring), Some(seen.ring));
-                let forming = grew(before.forming, seen.forming);
-                if forming || (installed && frame.ring == seen.ring.id) {
-                    self.record(life, What::Inside(Inside::Received(Frame::of(frame))));
-                }
-                if installed
-                    && frame.encapsulated
-                    && let Ok(inner) = frame.inner()
-                {
-                    self.record(life, What::Inside(Inside::Received(Frame::of(&inner))));
-                }
-            }
-            _ => {}
-        }
-        // A ring that was being formed may have been installed by this very input (seed 1340).
-        let installed = Some(seen.ring);
-        let rings =
-            [(Some(before.ring), installed), (before.forming, seen.forming), (before.forming, installed)];
-        for (before, now) in rings {
-            if let (Some(before), Some(now)) = (before, now)
-                && before.id == now.id
-                && (before.safe, before.released) != (now.safe, now.released)
-            {
-                let (ring, safe, released) = (now.id, now.safe, now.released);
-                self.record(life, What::Inside(Inside::Stable { ring, safe, released }));
-            }
-        }
-        if seen.limits != before.limits {
-            let (ring, (window, visit)) = (seen.ring.id, seen.limits);
-            self.record(life, What::Inside(Inside::Limits { ring, window, visit }));
-        }
-        if seen.phase == before.phase {
-            return None;
-        }
-        let living = self.hosts[index].living.as_ref()?;
-        let ring = living.member.totem().snapshot().ring;
-        let phase = Inside::Phase {
-            from: before.phase,
-            to: seen.phase,
-            ring: Standing { ring: ring.id, aru: ring.aru, high: ring.high, delivered: ring.delivered },
-            timer: living.member.totem().poll_timeout().map(|due| due - living.show(now)),
-        };
-        self.record(life, What::Inside(phase));
-        Some(seen.phase)
     }
 }
 

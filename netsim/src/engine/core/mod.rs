@@ -11,6 +11,7 @@ mod host;
 mod liveness;
 mod network;
 mod points;
+mod seen;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};

@@ -1,0 +1,113 @@
+//! That a member is gone, as its host and its silence tell; and what a lie costs.
+
+#![allow(clippy::unwrap_used, reason = "tests panic")]
+
+mod lab;
+
+use lab::{Lab, ms, node};
+use quorate_membership::Cause;
+use quorate_membership::Guarantee::{Agreed, Safe};
+
+/// Idle or loaded, whoever it is: by its host's word, in less than two probes.
+#[test]
+fn a_process_that_is_gone_is_out_at_once() {
+    for (n, load) in [2, 3, 5, 8].into_iter().flat_map(|n| [(n, false), (n, true)]) {
+        for victim in 1..=n {
+            let mut lab = Lab::with_evidence(n);
+            lab.run(ms(500));
+            let others: Vec<u32> = (1..=n).filter(|id| *id != victim).collect();
+            for k in 0..if load { 200 } else { 0 } {
+                lab.send_numbered(k % n + 1, if k % 5 == 0 { Safe } else { Agreed }, 700);
+            }
+            lab.crash(victim);
+            let took = lab.until_ring(&others);
+            assert!(took < ms(40), "{n} nodes, node {victim}, load {load}: took {took:?}");
+            let stats = others.iter().map(|id| lab.totem_of(*id).stats());
+            assert!(stats.map(|stats| stats.accusations).sum::<u64>() >= 1);
+            let said = |id: &&u32| lab.regular(**id).causes.contains(&Cause::Refused { node: node(victim) });
+            let witness = *others.iter().find(said).unwrap();
+            let why = lab.regular(witness).why();
+            assert!(
+                why.starts_with(&format!("the host of node {victim} said that no process listens")),
+                "{why}"
+            );
+            lab.run(ms(500));
+            lab.check();
+        }
+    }
+}
+
+#[test]
+fn several_processes_that_are_gone_at_once_are_out_at_once() {
+    for victims in [[1, 2], [2, 3], [2, 4], [5, 1]] {
+        let mut lab = Lab::with_evidence(5);
+        lab.run(ms(500));
+        victims.into_iter().for_each(|id| lab.crash(id));
+        let others: Vec<u32> = (1..=5).filter(|id| !victims.contains(id)).collect();
+        let took = lab.until_ring(&others);
+        assert!(took < ms(120), "{victims:?}: took {took:?}");
+        lab.check();
+    }
+}
+
+#[test]
+fn one_that_starts_again_before_its_host_was_asked_is_a_new_one() {
+    for pause in [0, 1, 5, 15, 25, 60] {
+        let mut lab = Lab::with_evidence(3);
+        lab.run(ms(500));
+        lab.crash(2);
+        lab.run(ms(pause));
+        lab.start(2);
+        let took = lab.until_ring(&[1, 2, 3]);
+        assert!(took < ms(150), "after {pause} ms: took {took:?}");
+        lab.check();
+    }
+}
+
+/// Nobody says that it is gone: the token timeout shows that something is, and a few JOINs what.
+#[test]
+fn a_silent_host_is_out_after_the_token_timeout_and_a_few_joins() {
+    for victim in 1..=4 {
+        let mut lab = Lab::with_evidence(4);
+        lab.run(ms(500));
+        let others: Vec<u32> = (1..=4).filter(|id| *id != victim).collect();
+        lab.cut(&[victim], &others);
+        let took = lab.until_ring(&others);
+        let bound = lab.config.token + 5 * lab.config.join;
+        assert!(
+            took < bound && took < lab.config.token + lab.config.consensus,
+            "node {victim}: took {took:?}"
+        );
+        lab.check();
+    }
+}
+
+#[test]
+fn a_host_is_not_believed_before_it_was_asked_again() {
+    lab::scenarios::a_host_is_asked_again_before_it_is_believed();
+}
+
+/// Two lies at once cost the ring, and no more: it is whole again soon.
+#[test]
+fn a_false_accusation_heals() {
+    for (liar, accused) in [(1, 2), (1, 3), (3, 1), (2, 1)] {
+        let mut lab = Lab::with_evidence(3);
+        let ring = lab.regular(1).ring;
+        lab.send_numbered(accused, Safe, 100);
+        lab.refuse(node(liar), node(accused));
+        lab.refuse(node(liar), node(accused));
+        lab.until("another ring", |lab| lab.regular(liar).ring != ring);
+        lab.until_ring(&[1, 2, 3]);
+        lab.check();
+    }
+}
+
+#[test]
+fn hosts_are_not_heard_where_timeouts_alone_count() {
+    let mut lab = Lab::ring(3);
+    let ring = lab.regular(1).ring;
+    lab.refuse(node(1), node(3));
+    lab.refuse(node(1), node(3));
+    lab.run(ms(100));
+    assert_eq!((lab.regular(1).ring, lab.totem_of(1).stats().hints), (ring, 0));
+}

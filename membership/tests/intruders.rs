@@ -1,0 +1,181 @@
+//! What a ring withstands: garbage, strangers, tokens that are for others, numbers that nobody can have come to.
+
+#![allow(clippy::unwrap_used, reason = "tests panic")]
+
+mod lab;
+
+use lab::{Lab, ids, ms, node};
+use quorate_membership::Guarantee::Agreed;
+use quorate_membership::wire::packing::Packet;
+use quorate_membership::wire::{self, CommitEntry, CommitToken, Join, Message, Multicast, Order, Token};
+use quorate_membership::{Cause, Event, Refusal, RingId, Seq};
+use rand::Rng;
+
+#[test]
+fn a_token_for_another_is_none() {
+    lab::scenarios::a_token_goes_astray();
+}
+
+#[test]
+fn a_second_process_with_our_id_is_told_to_go() {
+    let mut lab = Lab::ring(2);
+    let join = Message::Join(quorate_membership::wire::Join {
+        from: node(1),
+        leave: false,
+        ring_seq: 1,
+        proc: vec![node(1)],
+        failed: vec![],
+    });
+    let join = quorate_membership::wire::encode(&join, quorate_membership::wire::Order::Little);
+    lab.deliver_raw(1, None, &join);
+    assert_eq!(lab.totem(1).stats().refused.get(&Refusal::Impostor), Some(&1));
+    lab.run(ms(50));
+    assert_eq!(lab.regular(1).members.len(), 2, "the one that has company stays");
+
+    let mut survivor = Lab::new(5);
+    survivor.start(1);
+    survivor.run(ms(1000));
+    survivor.deliver_raw(1, None, &join);
+    assert_eq!(survivor.regular(1).members, ids(&[1]), "so does one that has been alone for long");
+    assert!(!survivor.events(1).iter().any(|event| matches!(event, Event::Left(_))));
+
+    let mut alone = Lab::new(5);
+    alone.start(1);
+    alone.until_ring(&[1]);
+    alone.deliver_raw(1, None, &join);
+    assert_eq!(alone.events(1).last(), Some(&Event::Left(Cause::DuplicateId { node: node(1) })));
+    assert_eq!(Cause::DuplicateId { node: node(1) }.to_string(), "another process uses node id 1");
+}
+
+#[test]
+fn random_bytes_and_strangers_tokens_are_counted_and_change_nothing() {
+    let mut lab = Lab::ring(3);
+    let before = lab.regular(2).clone();
+    for _ in 0..2000 {
+        let length = lab.rng.random_range(0..200);
+        let bytes: Vec<u8> = (0..length).map(|_| lab.rng.random()).collect();
+        lab.deliver_raw(2, Some(1), &bytes.into());
+    }
+    assert_eq!(lab.totem(2).stats().refused.values().sum::<u64>(), 2000);
+    lab.run(ms(300));
+    assert_eq!(*lab.regular(2), before);
+}
+
+fn bytes(message: &Message) -> bytes::Bytes {
+    wire::encode(message, Order::Little)
+}
+
+/// Node 1, which nobody has seen, asks node 2 to form a ring with it; returns a commit token for that.
+fn invited_by_node_1(lab: &mut Lab, ring_seq: u64) -> CommitToken {
+    let members = vec![node(1), node(2)];
+    let join = Join { from: node(1), leave: false, ring_seq: 5, proc: members.clone(), failed: vec![] };
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Join(join)));
+    let ring = RingId { representative: node(1), seq: ring_seq };
+    let start = Seq::new(0);
+    let entry = CommitEntry { ring, aru: start, high_delivered: start, received: true };
+    CommitToken { from: node(1), token_seq: 1, ring, members, entries: vec![entry] }
+}
+
+#[test]
+fn a_commit_token_with_a_number_behind_which_no_ring_can_come_is_refused() {
+    let mut lab = Lab::new(0);
+    lab.start(2);
+    lab.until_ring(&[2]);
+    let token = invited_by_node_1(&mut lab, u64::MAX);
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(token)));
+    assert_eq!(lab.totem(2).stats().refused.get(&Refusal::Field), Some(&1));
+    lab.start(1);
+    lab.until_ring(&[1, 2]);
+}
+
+#[test]
+fn a_ring_number_that_was_driven_to_its_limit_leaves_room_to_go_on() {
+    let mut lab = Lab::ring(2);
+    let join = Join { from: node(2), leave: false, ring_seq: 1 << 62, proc: vec![node(2)], failed: vec![] };
+    lab.deliver_raw(1, Some(2), &bytes(&Message::Join(join)));
+    lab.until("a ring beyond", |lab| (1..=2).all(|id| lab.regular(id).ring.seq > 1 << 62));
+    lab.crash(2);
+    lab.until_ring(&[1]);
+    lab.start(2);
+    lab.until_ring(&[1, 2]);
+}
+
+#[test]
+fn a_wild_number_in_a_commit_token_costs_no_time() {
+    let mut lab = Lab::new(0);
+    lab.start(2);
+    lab.until_ring(&[2]);
+    let old = lab.regular(2).ring;
+    let mut token = invited_by_node_1(&mut lab, 5000);
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(token.clone())));
+    let wild = CommitEntry { ring: old, aru: Seq::new(0x9000_0000), ..token.entries[0] };
+    token.entries.push(CommitEntry { received: false, ..wild });
+    let start = std::time::Instant::now();
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(token)));
+    assert!(start.elapsed() < ms(500), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_commit_token_that_comes_back_with_other_members_is_not_ours() {
+    let mut lab = Lab::new(0);
+    lab.start(2);
+    lab.until_ring(&[2]);
+    let token = invited_by_node_1(&mut lab, 5000);
+    lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(token.clone())));
+    let commit = CommitToken { members: vec![node(1)], ..token.clone() };
+    for hop in [commit.clone(), commit] {
+        lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(hop)));
+    }
+    let mut turn = Token {
+        from: node(1),
+        seq: Seq::new(0),
+        token_seq: Seq::new(0),
+        aru: Seq::new(0),
+        aru_addr: None,
+        ring: token.ring,
+        backlog: 0,
+        fcc: 0,
+        retrans_flg: false,
+        rtr: vec![],
+    };
+    for _ in 0..8 {
+        lab.deliver_raw(2, Some(1), &bytes(&Message::Token(turn.clone())));
+        turn.token_seq = turn.token_seq.next();
+    }
+    lab.check();
+}
+
+#[test]
+fn made_up_names_do_not_pile_up() {
+    let mut lab = Lab::ring(2);
+    for n in 0..100 {
+        let proc: Vec<_> = (0..384).map(|k| node(1000 + n * 384 + k)).collect();
+        let join = Join { from: node(1000), leave: false, ring_seq: 5, proc, failed: vec![] };
+        lab.deliver_raw(1, Some(1000), &bytes(&Message::Join(join)));
+    }
+    assert!(lab.totem(1).stats().refused.get(&Refusal::TooMany).is_some_and(|&n| n > 90));
+    lab.until_ring(&[1, 2]);
+}
+
+#[test]
+fn a_frame_of_one_who_is_not_in_the_ring_is_refused() {
+    let mut lab = Lab::ring(2);
+    let ring = lab.regular(1).ring;
+    let packet = Packet { fragmented: 1, continuation: 0, pieces: vec![bytes::Bytes::from(vec![0; 1000])] };
+    for n in 0..10 {
+        let frame = Multicast {
+            from: node(50 + n),
+            seq: Seq::new(50 + n),
+            this_seqno: 0,
+            ring,
+            guarantee: Agreed,
+            encapsulated: false,
+            payload: packet.encode(),
+            raw: bytes::Bytes::new(),
+        };
+        lab.deliver_raw(1, Some(2), &bytes(&Message::Multicast(frame)));
+    }
+    assert_eq!(lab.totem(1).stats().refused.get(&Refusal::Field), Some(&10));
+    lab.send(1, Agreed, "goes on");
+    lab.until("delivered", |lab| lab.texts(2) == ["goes on"]);
+}
