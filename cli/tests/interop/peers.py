@@ -24,7 +24,7 @@ class Peer:
         self.group = group
         self.me = None
         self.sent, self.seen = [], []
-        # The group's members, and how it came to them: who left and joined, and why.
+        # The group's members, and how it came to them: who left and joined, and why, and before which message.
         self.members = set()
         self.changes = []
         self.returned = 0
@@ -52,7 +52,7 @@ class Peer:
 
     def see_change(self, members, left, joined):
         self.members = set(members)
-        self.changes.append((left, joined))
+        self.changes.append((left, joined, len(self.seen)))
 
     def send(self, payload):
         self.sent.append((len(payload), zlib.crc32(payload)))
@@ -60,6 +60,12 @@ class Peer:
 
     def flush(self):
         self.process.stdin.flush()
+
+    def together(self, other):
+        """What it saw, cut where it was told that the other's node is gone."""
+        gone = [at for left, _, at in self.changes if (*other.me, "nodedown") in left]
+        cuts = [0, *gone, len(self.seen)]
+        return [self.seen[start:end] for start, end in zip(cuts, cuts[1:])]
 
     def finish(self):
         """No more comes. The client ends well if all it sent was delivered to it."""
@@ -197,7 +203,8 @@ class Load:
         self.lab = lab
         self.running = {}
         self.peers = []
-        self.failed = []
+        # Those whose hosts were killed.
+        self.lost = []
 
     def add(self, host):
         """Starts a client on a host."""
@@ -246,12 +253,17 @@ class Load:
 
     def remove(self, host):
         """Ends a client in good order: all it sent was delivered to it, and the others see it leave the group."""
-        peer_ = self.lose(host)
+        peer_ = self.stop(host)
         peer_.finish()
         self.is_told(peer_, "leave")
 
     def lose(self, host):
         """The host of this client was killed. The client."""
+        peer_ = self.stop(host)
+        self.lost.append(peer_)
+        return peer_
+
+    def stop(self, host):
         peer_, stop, thread = self.running.pop(host)
         stop.set()
         thread.join()
@@ -260,7 +272,7 @@ class Load:
     def is_told(self, gone, reason):
         """Waits until every client has been told that this one is no longer in the group, and why."""
         peers = [peer_ for peer_, _, _ in self.running.values()]
-        told = lambda peer_: any((*gone.me, reason) in left for left, _ in peer_.changes)
+        told = lambda peer_: any((*gone.me, reason) in left for left, _, _ in peer_.changes)
         missing = lambda: [f"{peer_}: {peer_.changes[-3:]}" for peer_ in peers if not told(peer_)]
         self.lab.wait(lambda: all(map(told, peers)), lambda: f"no `{reason}` of {gone} {gone.me} at {missing()}")
 
@@ -273,26 +285,49 @@ class Load:
     def check_order(self):
         """
         Any two clients that saw any of the same messages saw all the same from the first of them to the last, in the
-        same order; and each message once. Of each sender, its messages in their order, none left out.
+        same order; and each message once. Of each sender, its messages in their order, none left out. Where the nodes
+        of two were parted, this is so before and after.
         """
         for peer_ in self.peers:
             if len(set(peer_.seen)) != len(peer_.seen):
                 raise Failed(f"{peer_} saw a message twice")
         for i, one in enumerate(self.peers):
             for other in self.peers[:i]:
-                common = set(one.seen) & set(other.seen)
-                if not common:
-                    continue
-                seen = [self.without_begun(between(peer_.seen, common), common) for peer_ in (one, other)]
-                if seen[0] != seen[1]:
-                    raise Failed(f"{one} and {other} {difference(*seen)}")
+                self.check_same(one, other)
         for sender in self.peers:
             for peer_ in self.peers:
-                came = [message[2:] for message in peer_.seen if message[:2] == sender.me]
-                start = sender.sent.index(came[0]) if came else 0
-                if came != sender.sent[start : start + len(came)]:
-                    raise Failed(f"{peer_} did not see what {sender} sent in its order")
+                sent = iter(sender.sent)
+                for seen in peer_.together(sender):
+                    self.check_follows(sender, sent, peer_, seen)
 
+    def parted(self):
+        """Pairs of hosts of which one client was told that the other's node is gone, and it was not."""
+        living = [peer_ for peer_ in self.peers if peer_ not in self.lost]
+        return {
+            tuple(sorted((peer_.host, other.host)))
+            for peer_ in self.peers
+            for other in living
+            if len(peer_.together(other)) > 1
+        }
+
+    def check_same(self, one, other):
+        last = -1
+        others = other.together(one)
+        for mine in one.together(other):
+            shared = [(at, theirs) for at, theirs in enumerate(others) if set(mine) & set(theirs)]
+            if len(shared) > 1 or any(at <= last for at, _ in shared):
+                raise Failed(f"{one} and {other} saw the same messages, before one knew that they were parted and after")
+            for last, theirs in shared:
+                common = set(mine) & set(theirs)
+                seen = [self.without_begun(between(messages, common), common) for messages in (mine, theirs)]
+                if seen[0] != seen[1]:
+                    raise Failed(f"{one} and {other} {difference(*seen)}")
+
+    def check_follows(self, sender, sent, peer_, seen):
+        """That these of a sender's messages are some of what is left of those it sent, none left out among them."""
+        came = [message[2:] for message in seen if message[:2] == sender.me]
+        if came and (came[0] not in sent or any(next(sent, None) != message for message in came[1:])):
+            raise Failed(f"{peer_} did not see what {sender} sent in its order")
 
     def without_begun(self, messages, common):
         """
