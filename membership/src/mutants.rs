@@ -62,6 +62,8 @@ mutants! {
     TokenNeverHeld = "B36",
     /// A held token waits out its time though there is something to send.
     HoldNeverCancelled = "B37",
+    /// Who has something to send goes on with a visit of the token that is over.
+    SentTokenTakenUp = "-",
 
     // What the token says.
     /// One token's aru is enough to call a message safe.

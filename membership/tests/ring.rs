@@ -632,6 +632,31 @@ fn a_node_whose_timers_are_always_late_still_finds_out_that_the_others_are_gone(
 }
 
 #[test]
+fn who_holds_the_token_need_not_wait_for_it_to_go_round() {
+    let mut lab = Lab::ring(3);
+    lab.run(ms(1000));
+    lab.send(1, Agreed, "first");
+    assert_eq!(lab.texts(1), ["first"]);
+    lab.send(1, Agreed, "second");
+    lab.until("delivered", |lab| lab.texts(3).len() == 2);
+    assert_eq!(lab.texts(3), ["first", "second"]);
+    lab.check();
+}
+
+#[test]
+fn a_visit_that_sends_does_not_end_with_the_token_held() {
+    let mut lab = Lab::ring(3);
+    // Somewhere in between, the ring is found idle.
+    for pause in (5_000..15_000).step_by(50).map(Duration::from_micros) {
+        lab.send_numbered(1, Safe, 10);
+        let sent = lab.texts(1).len();
+        let took = lab.until("delivered", |lab| lab.texts(3).len() > sent);
+        assert!(took < ms(2), "a safe message waits for the token after {pause:?}: {took:?}");
+        lab.run(pause);
+    }
+}
+
+#[test]
 fn a_token_that_is_held_when_the_ring_is_installed_is_let_go() {
     let mut lab = Lab::new(0);
     lab.config.seqno_unchanged_const = 3;

@@ -57,7 +57,7 @@ impl Totem {
             return Ok(());
         }
         local.say_to_group(pid, group, guarantee, payload);
-        self.nudge();
+        self.send(now);
         Ok(())
     }
 
@@ -74,7 +74,7 @@ impl Totem {
         }
         let joins = self.local.groups.join(group, pid)?;
         self.local.say_of_process(&joins);
-        self.nudge();
+        self.send(now);
         Ok(())
     }
 
@@ -96,14 +96,14 @@ impl Totem {
         }
         let leaves = self.local.groups.leave(group, pid, parting)?;
         self.local.say_of_process(&leaves);
-        self.nudge();
+        self.send(now);
         Ok(())
     }
 
     /// There is something to send.
-    fn nudge(&mut self) {
+    fn send(&mut self, now: Time) {
         if let State::Operational(operational) = &mut self.state {
-            operational.nudge(&mut self.local);
+            operational.send(now, &mut self.local);
         }
     }
 
@@ -159,7 +159,7 @@ impl Totem {
             self.local.say_of_process(&leave);
         }
         self.local.leaving = Some((now + self.local.config.token, Cause::LeaveRequested));
-        self.nudge();
+        self.send(now);
         self.settle(now);
     }
 }

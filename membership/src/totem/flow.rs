@@ -48,6 +48,11 @@ pub(super) struct Flow {
 impl Flow {
     const PATIENCE: u32 = 8;
 
+    /// Whether the last visit sent any frames.
+    pub(super) fn has_sent(&self) -> bool {
+        self.sent > 0
+    }
+
     /// Takes note of whether anything is asked for.
     pub(super) fn adapt(&mut self, token: &Token, limits: Limits) {
         self.patience = self.patience.saturating_sub(1);

@@ -95,26 +95,50 @@ impl Operational {
         let unwanted = if Mutant::ReleasedAtOwnAru.is_active() { local.ring.window.aru() } else { stable };
         local.ring.window.release(unwanted.min(local.ring.delivered));
 
+        if let Some(node) = self.visit(&mut token, local) {
+            return Some(local.failed_to_receive(node, &local.ring.members, Vec::new()));
+        }
+        self.pass_on(token, now, local);
+        None
+    }
+
+    /// What a visit of the token sends, and writes into it. Returns the member that has held back aru for too many
+    /// rotations, if there is one.
+    fn visit(&mut self, token: &mut Token, local: &mut Local) -> Option<NodeId> {
         let limits = local.limits;
-        let allowed = self.rotation.allowance(&token, local.backlog(), limits);
+        let allowed = self.rotation.allowance(token, local.backlog(), limits);
         let mut sent =
-            self.rotation.retransmit(&mut token, &mut local.ring, allowed, &local.config, &mut local.out);
+            self.rotation.retransmit(token, &mut local.ring, allowed, &local.config, &mut local.out);
         while sent < allowed
-            && Rotation::has_room(&token, &local.ring, limits)
+            && Rotation::has_room(token, &local.ring, limits)
             && let Some(frame) = local.next_frame()
         {
-            self.rotation.number(&mut token, &mut local.ring, &frame, &mut local.out);
+            self.rotation.number(token, &mut local.ring, &frame, &mut local.out);
             sent += 1;
         }
         let visit = Visited { sent, backlog: local.backlog(), slow: local.is_slow() };
-        if let Some(node) = self.rotation.account(&mut token, &local.ring, &visit, limits, &local.config) {
-            return Some(local.failed_to_receive(node, &local.ring.members, Vec::new()));
-        }
+        self.rotation.account(token, &local.ring, &visit, limits, &local.config)
+    }
+
+    fn pass_on(&mut self, token: Token, now: Time, local: &mut Local) {
         self.rotation.forward(token, now, &local.config, &mut local.out);
         // The next member works while this one delivers.
         local.deliver_ready();
         self.nudge(local);
-        None
+    }
+
+    /// The application has something to send. If the token is held here, the visit goes on with it, so it need not go round
+    /// first.
+    pub(super) fn send(&mut self, now: Time, local: &mut Local) {
+        if local.has_work()
+            && let Some(mut token) = self.rotation.take_up()
+        {
+            // Where all have everything, nobody holds anything back.
+            self.visit(&mut token, local);
+            self.pass_on(token, now, local);
+        } else {
+            self.nudge(local);
+        }
     }
 
     pub(super) fn handle_multicast(&mut self, frame: Multicast, local: &mut Local) -> Option<Transition> {

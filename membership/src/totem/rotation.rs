@@ -277,6 +277,8 @@ impl Rotation {
         }
         .carrying(&frame.load);
         token.seq = frame.seq;
+        // The ring is not idle any more, and what is safe waits for the token. corosync holds it all the same.
+        self.held = false;
         out.multicast(frame.raw.clone());
         // `accept` and `has_room` have seen to it that the number is within the window.
         let _ = ring.insert(frame);
@@ -329,6 +331,24 @@ impl Rotation {
     /// A frame of the ring has come, new or not.
     pub(super) fn hear(&mut self) {
         self.still = 0;
+    }
+
+    /// The token, if it is held here, all members have everything, and its visit sent nothing: then that may go on, since
+    /// nobody has seen what it wrote.
+    pub(super) fn take_up(&mut self) -> Option<Token> {
+        let here = self.hold_at.is_some() || Mutant::SentTokenTakenUp.is_active();
+        if !here || Mutant::HoldNeverCancelled.is_active() {
+            return None;
+        }
+        let Ok(Message::Token(mut token)) = wire::decode(&self.last_sent) else { return None };
+        if token.aru != token.seq || !token.rtr.is_empty() || self.flow.has_sent() {
+            return None;
+        }
+        token.token_seq = token.token_seq.previous();
+        self.unchanged = 0;
+        self.held = false;
+        self.hold_at = None;
+        Some(token)
     }
 
     /// There is something to send: makes a held token go on. Returns whether the representative has to be asked.
