@@ -24,6 +24,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Group membership, totally ordered multicast, quorum and DC election.
 ///
 /// The nodes of a group form a Totem ring, wire-compatible with corosync 3.1, on which all messages have one order. They
