@@ -91,6 +91,8 @@ impl LastJoin {
 impl Local {
     /// Ring sequence numbers are made durable this many at a time.
     const BLOCK: u64 = 1024;
+    /// A message of no more bytes is copied when it is accepted: that costs less than to put it together later.
+    const SHORT: usize = 2048;
     /// No ring's number gets here by itself: a JOIN that says so is a mistake or an attack. It is believed up to here,
     /// and rings may go on to twice as much, beyond which there would soon be no room, for ever: it is in the record.
     pub(super) const MAX_RING_SEQ: u64 = 1 << 62;
@@ -319,16 +321,21 @@ impl Local {
     pub(super) fn say_to_group(&mut self, pid: u32, group: &Group, guarantee: Guarantee, payload: Bytes) {
         let (group, node) = (group.clone(), self.me.get());
         let lane = &mut self.outbox.application;
-        let head = |body: Body| packing::addressed(SERVICES, &body);
         if payload.len() <= LONGEST_WHOLE {
-            let header = Body::CpgMcast(CpgMcast { group, pid, node, payload: payload.clone() });
-            return lane.push(head(header), payload, guarantee);
+            let message = CpgMcast { group, pid, node, payload };
+            let header = message.header();
+            return if message.payload.len() <= Self::SHORT {
+                let whole = packing::addressed(SERVICES, &[&header, &message.payload]);
+                lane.push(whole, Bytes::new(), guarantee);
+            } else {
+                lane.push(packing::addressed(SERVICES, &[&header]), message.payload, guarantee);
+            };
         }
         let whole = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let (first, last) = (payload.slice(..LONGEST_WHOLE), payload.slice(LONGEST_WHOLE..));
         let header = |part, payload: &Bytes| {
             let (group, payload) = (group.clone(), payload.clone());
-            head(Body::CpgPartial(CpgPartial { group, pid, node, part, whole, payload }))
+            packing::addressed(SERVICES, &[&CpgPartial { group, pid, node, part, whole, payload }.header()])
         };
         lane.push_part(header(CpgPart::First, &first), first, guarantee);
         lane.push(header(CpgPart::Last, &last), last, guarantee);

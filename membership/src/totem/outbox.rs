@@ -37,7 +37,7 @@ pub(super) struct Lane {
 
 #[derive(Clone, Hash)]
 struct Outgoing {
-    /// Group prefix and header.
+    /// Group prefix and header, and of a short message all of it.
     head: Bytes,
     payload: Bytes,
     guarantee: Guarantee,
@@ -48,6 +48,15 @@ struct Outgoing {
 impl Outgoing {
     fn len(&self) -> usize {
         self.head.len() + self.payload.len()
+    }
+
+    /// All from `start` on, without a copy where it lies in one of the two parts.
+    fn rest(mut self, start: usize) -> Bytes {
+        if self.payload.is_empty() {
+            self.head.advance(start);
+            return self.head;
+        }
+        self.piece(start, self.len() - start)
     }
 
     /// `length` bytes from `start`, without a copy where they lie in one of the two parts.
@@ -156,7 +165,6 @@ impl Lane {
             if length == 0 {
                 break;
             }
-            packet.pieces.push(message.piece(self.started, length));
             room -= length + 2;
             if fits {
                 if Mutant::FragmentEndMissing.is_active() {
@@ -164,9 +172,12 @@ impl Lane {
                 }
                 guarantee = Some(message.guarantee);
                 self.bytes -= message.len() + Self::OVERHEAD;
-                self.part = self.messages.pop_front().filter(|message| message.continued);
+                let Some(message) = self.messages.pop_front() else { break };
+                self.part = message.continued.then(|| message.clone());
+                packet.pieces.push(message.rest(self.started));
                 self.rewind();
             } else {
+                packet.pieces.push(message.piece(self.started, length));
                 self.started =
                     if Mutant::FragmentOffsetForgotten.is_active() { 0 } else { self.started } + length;
                 self.fragment = self.fragment.checked_add(1).unwrap_or(1);

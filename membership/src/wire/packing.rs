@@ -161,13 +161,13 @@ impl Addressed {
     /// Writes it, body included.
     pub fn encode(&self) -> Bytes {
         let groups: Vec<&[u8]> = capped(&self.groups, Self::MAX_GROUPS).iter().map(AsRef::as_ref).collect();
-        write(&groups, &self.body)
+        write(&groups, &[&self.body])
     }
 }
 
-/// A body addressed to one group.
-pub(crate) fn addressed(group: &[u8], body: &Body) -> Bytes {
-    write(&[group], &body.encode())
+/// A body addressed to one group, of which these are the parts.
+pub(crate) fn addressed(group: &[u8], body: &[&[u8]]) -> Bytes {
+    write(&[group], body)
 }
 
 /// The bytes that go before a body addressed to one group.
@@ -178,13 +178,13 @@ pub fn prefix(group: &[u8]) -> Bytes {
 /// A whole message to no group: every member takes it for what does not concern it. It has a body all the same, so that
 /// who reads along does not take it for a message that was cut.
 pub fn to_nobody() -> Bytes {
-    write(&[], &Body::Quorate(Bytes::new()).encode())
+    write(&[], &[&Body::Quorate(Bytes::new()).encode()])
 }
 
-fn write(groups: &[&[u8]], body: &[u8]) -> Bytes {
-    let length = groups.iter().fold(body.len().saturating_add(2), |length, group| {
-        length.saturating_add(2).saturating_add(group.len())
-    });
+fn write(groups: &[&[u8]], body: &[&[u8]]) -> Bytes {
+    let length = body.iter().fold(2_usize, |length, part| length.saturating_add(part.len()));
+    let length =
+        groups.iter().fold(length, |length, group| length.saturating_add(2).saturating_add(group.len()));
     let mut writer = Writer::new(length, Order::Little);
     writer.short_count(groups.len());
     for group in groups {
@@ -193,6 +193,8 @@ fn write(groups: &[&[u8]], body: &[u8]) -> Bytes {
     for group in groups {
         writer.bytes(group);
     }
-    writer.bytes(body);
+    for part in body {
+        writer.bytes(part);
+    }
     writer.finish()
 }

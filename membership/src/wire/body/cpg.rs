@@ -136,7 +136,8 @@ impl CpgMcast {
         Ok(Self { group, pid, node, payload: reader.rest_of(body) })
     }
 
-    pub(super) fn write(&self) -> Bytes {
+    /// Writes what goes before the payload.
+    pub(crate) fn header(&self) -> Bytes {
         let size = self.payload.len().saturating_add(Self::HEADER);
         let mut writer = headed(MCAST, size, Self::HEADER);
         write_group(&mut writer, &self.group);
@@ -201,7 +202,8 @@ impl CpgPartial {
         Ok(Self { group, pid, node, part, whole, payload: reader.rest_of(body) })
     }
 
-    pub(super) fn write(&self) -> Bytes {
+    /// Writes what goes before the payload.
+    pub(crate) fn header(&self) -> Bytes {
         let size = self.payload.len().saturating_add(Self::HEADER);
         let mut writer = headed(PARTIAL, size, Self::HEADER);
         write_group(&mut writer, &self.group);
