@@ -329,6 +329,7 @@ pub mod cases;
 mod columns;
 mod electorate;
 mod engine;
+mod failure;
 pub mod fault;
 pub mod history;
 pub mod invariants;
@@ -345,8 +346,9 @@ mod totals;
 
 pub use electorate::Electorate;
 pub use engine::core::{Goal, POINTS, Reached, Summary};
+pub use failure::Failure;
 pub use fault::Fault;
 pub use history::History;
-pub use scenario::{Failure, Host, Load, Scenario};
+pub use scenario::{Host, Load, Scenario};
 pub use text::ParseScenarioError;
 pub use totals::{Count, Totals};

@@ -11,9 +11,9 @@ use quorate_membership::driver::{Events, Node};
 use quorate_membership::{NodeId, Seq, Totem};
 use serde::{Deserialize, Serialize};
 
-use crate::columns::Columns;
 use crate::electorate::{Electorate, Priorities};
 use crate::engine::core::Summary;
+use crate::failure::{Failure, Reason};
 use crate::fault::Trouble;
 use crate::invariants::{Checker, Violation};
 use crate::journal::{Journal, Keeps};
@@ -514,7 +514,7 @@ impl Scenario {
     }
 
     fn fail(&self, reason: Reason, history: History) -> Failure {
-        Failure(Box::new(Wrong { scenario: self.clone(), reason, history }))
+        Failure::new(self.clone(), reason, history)
     }
 
     fn run_kept(&self, keeps: Keeps) -> (Summary, Result<(), Violation>, History) {
@@ -592,70 +592,6 @@ impl fmt::Display for Scenario {
         calm_at.iter().try_for_each(|at| writeln!(f, "calm from {at:?}"))
     }
 }
-
-/// A run that went wrong. Prints why, in which scenario, and the end of what was seen.
-pub struct Failure(Box<Wrong>);
-
-struct Wrong {
-    scenario: Scenario,
-    reason: Reason,
-    history: History,
-}
-
-enum Reason {
-    Impossible(String),
-    Error(Box<dyn Error>),
-    Violation(Violation),
-}
-
-impl Failure {
-    /// How many of the last records are printed.
-    const TAIL: usize = 80;
-
-    /// The invariant that was violated; `None` if it was something else.
-    pub fn violation(&self) -> Option<&Violation> {
-        match &self.0.reason {
-            Reason::Violation(violation) => Some(violation),
-            _ => None,
-        }
-    }
-
-    /// All that was seen.
-    pub fn history(&self) -> &History {
-        &self.0.history
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Wrong { scenario, reason, history } = &*self.0;
-        let records = history.records();
-        let until = match reason {
-            Reason::Impossible(why) => return write!(f, "impossible scenario: {why}\n{scenario}"),
-            Reason::Error(error) => {
-                writeln!(f, "{error}")?;
-                records.len()
-            }
-            Reason::Violation(violation) => {
-                writeln!(f, "{violation}")?;
-                records.partition_point(|record| record.at <= violation.at)
-            }
-        };
-        writeln!(f, "\nscenario\n{scenario}")?;
-        let shown = until.saturating_sub(Self::TAIL)..until;
-        writeln!(f, "what was seen last, {} of {} records, a column a node", shown.len(), records.len())?;
-        write!(f, "{}", Columns(&records[shown]))
-    }
-}
-
-/// As text, for `unwrap` prints it.
-impl fmt::Debug for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Error for Failure {}
 
 #[cfg(test)]
 mod tests {

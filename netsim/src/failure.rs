@@ -1,0 +1,77 @@
+//! A run that went wrong, and how it is told.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::columns::Columns;
+use crate::invariants::Violation;
+use crate::{History, Scenario};
+
+/// A run that went wrong. Prints why, in which scenario, and the end of what was seen.
+pub struct Failure(Box<Wrong>);
+
+struct Wrong {
+    scenario: Scenario,
+    reason: Reason,
+    history: History,
+}
+
+/// Why a run went wrong.
+pub(crate) enum Reason {
+    Impossible(String),
+    Error(Box<dyn Error>),
+    Violation(Violation),
+}
+
+impl Failure {
+    /// How many of the last records are printed.
+    const TAIL: usize = 80;
+
+    pub(crate) fn new(scenario: Scenario, reason: Reason, history: History) -> Self {
+        Self(Box::new(Wrong { scenario, reason, history }))
+    }
+
+    /// The invariant that was violated; `None` if it was something else.
+    pub fn violation(&self) -> Option<&Violation> {
+        match &self.0.reason {
+            Reason::Violation(violation) => Some(violation),
+            _ => None,
+        }
+    }
+
+    /// All that was seen.
+    pub fn history(&self) -> &History {
+        &self.0.history
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Wrong { scenario, reason, history } = &*self.0;
+        let records = history.records();
+        let until = match reason {
+            Reason::Impossible(why) => return write!(f, "impossible scenario: {why}\n{scenario}"),
+            Reason::Error(error) => {
+                writeln!(f, "{error}")?;
+                records.len()
+            }
+            Reason::Violation(violation) => {
+                writeln!(f, "{violation}")?;
+                records.partition_point(|record| record.at <= violation.at)
+            }
+        };
+        writeln!(f, "\nscenario\n{scenario}")?;
+        let shown = until.saturating_sub(Self::TAIL)..until;
+        writeln!(f, "what was seen last, {} of {} records, a column a node", shown.len(), records.len())?;
+        write!(f, "{}", Columns(&records[shown]))
+    }
+}
+
+/// As text, for `unwrap` prints it.
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Error for Failure {}
