@@ -159,6 +159,11 @@ impl Member {
     fn fold(&mut self) {
         loop {
             while let Some(event) = self.totem.poll_event() {
+                // Nothing follows from messages, and there are many.
+                if let RingEvent::Deliver(_) = event {
+                    self.events.push_back(Event::Ring(event));
+                    continue;
+                }
                 let outcome = self.election.handle(self.now, &event);
                 self.says_farewell &= !self.is_farewell(&event);
                 match event {
@@ -273,7 +278,7 @@ impl Core for Member {
         pid: u32,
         group: &Group,
         guarantee: Guarantee,
-        payload: Bytes,
+        payload: &Bytes,
     ) -> Result<(), MulticastError> {
         self.begin(now);
         let accepted = self.totem.multicast(now, pid, group, guarantee, payload);

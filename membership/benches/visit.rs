@@ -42,7 +42,7 @@ fn messages(criterion: &mut Criterion, size: usize) {
     group.bench_function("accept 100", |b| {
         let accept = |core: &mut Totem| {
             for _ in 0..ACCEPTED {
-                let accepted = core.multicast(idle.now, 1, &name, Guarantee::Agreed, payload.clone());
+                let accepted = core.multicast(idle.now, 1, &name, Guarantee::Agreed, &payload);
                 accepted.expect("there is room");
             }
         };

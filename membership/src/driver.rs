@@ -27,7 +27,7 @@ use bytes::Bytes;
 use rustix::rand::GetRandomFlags;
 use rustix::time::ClockId;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::mpsc::error::{SendError, TryRecvError};
 use tokio::time::Instant;
 
 use self::node::{Command, Multicast, Request, Shared};
@@ -38,8 +38,12 @@ use crate::{
     Store, Stored, Time, Totem, Transmit,
 };
 
-/// Commands that may wait in a channel, and the most that one turn of the loop takes.
-const COMMANDS: usize = 64;
+/// Requests that may wait in their channel, and the most that one turn of the loop takes.
+const REQUESTS: usize = 64;
+/// The most commands that one turn of the loop takes.
+const COMMANDS: usize = 256;
+/// Events handed over at once, at most.
+const EVENTS: usize = 64;
 /// Batches heard before a due timer runs, at most: more than a socket buffer holds, less than a flood has.
 const CATCH_UP: usize = 64;
 /// tokio's timers are no finer than this; a deadline nearer than this still sleeps, so that the loop never spins.
@@ -76,7 +80,7 @@ pub trait Core: Send + 'static {
         pid: u32,
         group: &Group,
         guarantee: Guarantee,
-        payload: Bytes,
+        payload: &Bytes,
     ) -> Result<(), MulticastError>;
     /// See [`Totem::join_group`].
     ///
@@ -134,7 +138,7 @@ impl Core for Totem {
         pid: u32,
         group: &Group,
         guarantee: Guarantee,
-        payload: Bytes,
+        payload: &Bytes,
     ) -> Result<(), MulticastError> {
         Totem::multicast(self, now, pid, group, guarantee, payload)
     }
@@ -251,7 +255,7 @@ pub fn run<C: Core>(
     clock: Clock,
 ) -> (Node, Events<C::Event>) {
     let (command_sender, commands) = mpsc::unbounded_channel();
-    let (request_sender, requests) = mpsc::channel(COMMANDS);
+    let (request_sender, requests) = mpsc::channel(REQUESTS);
     let (event_sender, event_receiver) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared::default());
     let driver = Driver {
@@ -265,6 +269,7 @@ pub fn run<C: Core>(
         promised: 0,
         requests,
         events: event_sender,
+        telling: Vec::new(),
         shared: Arc::clone(&shared),
         received: Vec::new(),
         outgoing: VecDeque::new(),
@@ -275,7 +280,7 @@ pub fn run<C: Core>(
     tokio::spawn(driver.drive());
     let node =
         Node { pid: 0, commands: command_sender, requests: request_sender, shared: Arc::clone(&shared) };
-    (node, Events { receiver: event_receiver, shared })
+    (node, Events { receiver: event_receiver, ready: Vec::new().into_iter(), taken: 0, shared })
 }
 
 /// Where the core's `now` comes from: a plain function.
@@ -332,7 +337,9 @@ struct Driver<C: Core, T> {
     /// The room that multicasts have which the core has accepted and may not have sent yet.
     promised: usize,
     requests: mpsc::Receiver<Request>,
-    events: mpsc::UnboundedSender<(C::Event, usize)>,
+    events: mpsc::UnboundedSender<Vec<(C::Event, usize)>>,
+    /// Events that the application is to be told of, and their costs.
+    telling: Vec<(C::Event, usize)>,
     shared: Arc<Shared>,
     received: Vec<(Origin, Bytes)>,
     outgoing: VecDeque<Transmit>,
@@ -353,6 +360,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
             self.core.leave(self.clock.now());
             self.tell();
         }
+        self.hand_over();
         let _ = self.shared.last_stats.set(self.core.stats().clone());
         self.shared.room.close();
         // Whoever still waits learns from the dropped channels that the node has left.
@@ -360,6 +368,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
 
     async fn turn_until_left(&mut self) -> io::Result<()> {
         self.settle().await?;
+        self.hand_over();
         while !self.left {
             let wake_at = self.wake_at();
             tokio::select! {
@@ -383,6 +392,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
             self.hear().await?;
             self.serve().await?;
             self.run_timers().await?;
+            self.hand_over();
             self.make_room();
             // A transport that always has something never waits, and then neither would this task.
             tokio::task::coop::consume_budget().await;
@@ -428,7 +438,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
             self.core.consumed(self.clock.now(), taken);
             self.settle().await?;
         }
-        for _ in 0..COMMANDS {
+        for _ in 0..REQUESTS {
             if self.left {
                 break;
             }
@@ -449,10 +459,11 @@ impl<C: Core, T: Transport> Driver<C, T> {
             let Some(command) = self.waiting.take().or_else(|| self.commands.try_recv().ok()) else {
                 break;
             };
-            if !self.obey(now, command).await? {
+            if !self.obey(now, command) {
                 break;
             }
         }
+        self.settle().await?;
         if self.nodes_gone && self.events.is_closed() && !self.abandoned && !self.left {
             self.abandoned = true;
             self.core.leave(self.clock.now());
@@ -462,15 +473,15 @@ impl<C: Core, T: Transport> Driver<C, T> {
     }
 
     /// Whether there was room for it; if not, it waits.
-    async fn obey(&mut self, now: Time, command: Command) -> io::Result<bool> {
+    fn obey(&mut self, now: Time, command: Command) -> bool {
         match command {
             Command::Multicast(multicast) => {
                 let Multicast { pid, group, guarantee, payload } = &multicast;
                 let room = multicast.room();
-                match self.core.multicast(now, *pid, group, *guarantee, payload.clone()) {
+                match self.core.multicast(now, *pid, group, *guarantee, payload) {
                     Err(MulticastError::Full | MulticastError::EventsUnread) => {
                         self.waiting = Some(Command::Multicast(multicast));
-                        return Ok(false);
+                        return false;
                     }
                     Ok(()) => self.promised += room,
                     // It leaves, which its caller was told of as a thing that may happen.
@@ -485,8 +496,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
                 let _ = reply.send(self.core.leave_group(now, pid, &group, parting));
             }
         }
-        self.settle().await?;
-        Ok(true)
+        true
     }
 
     /// Lets in as much more as has gone out, and those know who wait that nothing will while events are not taken.
@@ -554,7 +564,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
         }
     }
 
-    /// Hands over the events there are; whether there were any, for a core that folds them may then have more to send.
+    /// Takes the events there are to be told; whether there were any, for a core that folds them may then have more to send.
     fn tell(&mut self) -> bool {
         let mut told = false;
         while !self.left
@@ -563,11 +573,23 @@ impl<C: Core, T: Transport> Driver<C, T> {
             told = true;
             self.left = C::is_last(&event);
             let cost = C::cost(&event);
-            if self.events.send((event, cost)).is_err() {
-                self.core.consumed(self.clock.now(), cost);
+            self.telling.push((event, cost));
+            if self.telling.len() >= EVENTS {
+                self.hand_over();
             }
         }
         told
+    }
+
+    /// Hands over what there is to tell: many events at once, since that costs as much as one.
+    fn hand_over(&mut self) {
+        if self.telling.is_empty() {
+            return;
+        }
+        if let Err(SendError(untold)) = self.events.send(std::mem::take(&mut self.telling)) {
+            let costs = untold.iter().map(|(_, cost)| cost).sum();
+            self.core.consumed(self.clock.now(), costs);
+        }
     }
 }
 

@@ -113,17 +113,17 @@ impl Core for Observed {
         pid: u32,
         group: &Group,
         guarantee: Guarantee,
-        payload: Bytes,
+        payload: &Bytes,
     ) -> Result<(), MulticastError> {
         self.now = now;
         let message = MessageId { sender: self.life, number: self.accepted + 1 };
-        self.member.multicast(now, pid, group, guarantee, message.mark(&payload))?;
+        self.member.multicast(now, pid, group, guarantee, &message.mark(payload))?;
         self.accepted += 1;
         self.record(What::Accepted {
             message,
             group: group.clone(),
             guarantee,
-            content: Content::of(&payload),
+            content: Content::of(payload),
         });
         Ok(())
     }

@@ -1,12 +1,15 @@
 //! What an application holds of a running node: [`Node`] to speak, [`Events`] to hear.
 
-use std::pin::Pin;
+use std::mem;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready as ready_or_return};
+use std::vec;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, TryAcquireError, mpsc, oneshot, watch};
+use tokio::task::coop::consume_budget;
 
 use super::TAKEN;
 use crate::{Group, GroupError, Guarantee, MulticastError, Parting, Stats, Totem};
@@ -112,7 +115,11 @@ impl Node {
 /// ([`unread_limit`](crate::config::TotemConfig::unread_limit)). Dropping this takes all events, those to come too.
 #[derive(Debug)]
 pub struct Events<E> {
-    pub(super) receiver: mpsc::UnboundedReceiver<(E, usize)>,
+    pub(super) receiver: mpsc::UnboundedReceiver<Vec<(E, usize)>>,
+    /// Those handed over that have not been taken.
+    pub(super) ready: vec::IntoIter<(E, usize)>,
+    /// The cost of those handed over with them that have been.
+    pub(super) taken: usize,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -123,13 +130,25 @@ impl<E> Events<E> {
     }
 
     fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<E>> {
-        let Some((event, cost)) = ready_or_return!(self.receiver.poll_recv(context)) else {
-            return Poll::Ready(None);
+        // Who takes them without end must not keep the driver from its turn.
+        ready_or_return!(pin!(consume_budget()).poll(context));
+        let (event, cost) = loop {
+            match self.ready.next() {
+                Some(next) => break next,
+                None => match ready_or_return!(self.receiver.poll_recv(context)) {
+                    Some(more) => self.ready = more.into_iter(),
+                    None => return Poll::Ready(None),
+                },
+            }
         };
-        let before = self.shared.taken.fetch_add(cost, Ordering::Relaxed);
-        // Waking the driver costs more than the event did, so it is not woken for each.
-        if self.receiver.is_empty() || (before < TAKEN && before + cost >= TAKEN) {
-            self.shared.taken_more.notify_one();
+        self.taken += cost;
+        if self.ready.len() == 0 {
+            let taken = mem::take(&mut self.taken);
+            let before = self.shared.taken.fetch_add(taken, Ordering::Relaxed);
+            // Waking the driver costs more than the events did, so it is not woken each time.
+            if self.receiver.is_empty() || (before < TAKEN && before + taken >= TAKEN) {
+                self.shared.taken_more.notify_one();
+            }
         }
         Poll::Ready(Some(event))
     }
@@ -149,9 +168,10 @@ impl<E> Unpin for Events<E> {}
 impl<E> Drop for Events<E> {
     fn drop(&mut self) {
         self.receiver.close();
-        let mut unread = 0;
-        while let Ok((_, cost)) = self.receiver.try_recv() {
-            unread += cost;
+        let costs = |events: &[(E, usize)]| events.iter().map(|(_, cost)| cost).sum::<usize>();
+        let mut unread = self.taken + costs(self.ready.as_slice());
+        while let Ok(events) = self.receiver.try_recv() {
+            unread += costs(&events);
         }
         self.shared.taken.fetch_add(unread, Ordering::Relaxed);
         self.shared.taken_more.notify_one();

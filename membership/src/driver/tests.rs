@@ -87,7 +87,7 @@ impl Core for Fake {
         pid: u32,
         _: &Group,
         _: Guarantee,
-        payload: Bytes,
+        payload: &Bytes,
     ) -> Result<(), MulticastError> {
         let full = if self.unread { MulticastError::EventsUnread } else { MulticastError::Full };
         if payload.len() < LONG {
@@ -98,7 +98,7 @@ impl Core for Fake {
             return Ok(());
         }
         let process = if pid == 0 { String::new() } else { format!(" of {pid}") };
-        self.log.note(format!("multicast {}{process}", str::from_utf8(&payload).unwrap()));
+        self.log.note(format!("multicast {}{process}", str::from_utf8(payload).unwrap()));
         Ok(())
     }
     fn join_group(&mut self, _: Time, pid: u32, group: &Group) -> Result<(), GroupError> {

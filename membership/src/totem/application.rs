@@ -39,7 +39,7 @@ impl Totem {
         pid: u32,
         group: &Group,
         guarantee: Guarantee,
-        payload: Bytes,
+        payload: &Bytes,
     ) -> Result<(), MulticastError> {
         self.notice_stall(now);
         if self.is_leaving() {

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use bytes::{Bytes, BytesMut};
 
 use crate::mutants::Mutant;
-use crate::wire::packing::Packet;
+use crate::wire::packing::{self, Pieces};
 use crate::{NodeId, Refusal};
 
 /// The unfinished messages of all senders.
@@ -68,27 +68,32 @@ impl Assemblies {
         self.during_sync.clear();
     }
 
-    /// Adds a packet; returns the messages that it completes, and whether a fragment had no beginning.
-    pub(super) fn add(&mut self, from: NodeId, packet: Packet) -> (Vec<Bytes>, Option<Refusal>) {
+    /// Adds a packet; puts the messages that it completes into `complete`, and refuses a fragment that has no beginning.
+    pub(super) fn add(
+        &mut self,
+        from: NodeId,
+        packet: Pieces,
+        complete: &mut Vec<Bytes>,
+    ) -> Result<(), Refusal> {
         let set = if self.syncing { &mut self.during_sync } else { &mut self.ordinary };
         if Mutant::ThrowAwayForAll.is_active() {
             set.retain(|&sender, _| sender == from);
         }
         let assembly = set.entry(from).or_default();
-        let mut complete = Vec::with_capacity(packet.pieces.len());
-        let mut refusal = None;
-        let last = packet.pieces.len().saturating_sub(1);
-        for (n, piece) in packet.pieces.into_iter().enumerate() {
-            let continuation = if n == 0 { packet.continuation } else { 0 };
-            let goes_on = n == last && packet.fragmented != 0;
+        let mut refused = Ok(());
+        let Pieces { fragmented, continuation, order, .. } = packet;
+        let last = packet.len().saturating_sub(1);
+        for (n, piece) in packet.enumerate() {
+            let continuation = if n == 0 { continuation } else { 0 };
+            let goes_on = n == last && fragmented != 0;
             // A sender that starts over leaves an unfinished message behind: that is no loss.
             let begun = assembly.take(continuation);
             if begun.is_none() && continuation != 0 {
-                refusal = Some(Refusal::Fragment);
+                refused = Err(Refusal::Fragment);
                 continue;
             }
             if begun.as_ref().is_some_and(|begun| begun.len() + piece.len() > Self::LONGEST) {
-                refusal = Some(Refusal::Fragment);
+                refused = Err(Refusal::Fragment);
                 continue;
             }
             let mut buffer = match begun {
@@ -96,24 +101,28 @@ impl Assemblies {
                     complete.push(piece);
                     continue;
                 }
-                // The rest is often no longer than this.
-                None => BytesMut::with_capacity(2 * piece.len()),
+                None => {
+                    let whole = packing::whole_length(&piece, order).unwrap_or_default();
+                    BytesMut::with_capacity(whole.clamp(piece.len(), Self::LONGEST))
+                }
                 Some(buffer) => buffer,
             };
             buffer.extend_from_slice(&piece);
             if goes_on {
-                *assembly = Assembly { buffer, next: packet.fragmented };
+                *assembly = Assembly { buffer, next: fragmented };
             } else {
                 complete.push(buffer.freeze());
             }
         }
-        (complete, refusal)
+        refused
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Order;
+    use crate::wire::packing::Packet;
 
     fn packet(continuation: u8, pieces: &[&'static str], fragmented: u8) -> Packet {
         let pieces = pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect();
@@ -124,14 +133,21 @@ mod tests {
         NodeId::new(id).unwrap()
     }
 
+    fn add(assemblies: &mut Assemblies, from: NodeId, packet: &Packet) -> (Vec<Bytes>, Result<(), Refusal>) {
+        let mut complete = Vec::new();
+        let pieces = Pieces::read(packet.encode(), Order::Little).unwrap();
+        let refused = assemblies.add(from, pieces, &mut complete);
+        (complete, refused)
+    }
+
     /// Adds packets of node 1 and returns what came out, `!` for a refusal.
     fn check(packets: &[Packet], expect: &[&str]) {
         let mut assemblies = Assemblies::default();
         let mut seen = Vec::new();
         for packet in packets {
-            let (messages, refusal) = assemblies.add(node(1), packet.clone());
+            let (messages, refused) = add(&mut assemblies, node(1), packet);
             seen.extend(messages.iter().map(|message| String::from_utf8(message.to_vec()).unwrap()));
-            seen.extend(refusal.map(|_| "!".to_owned()));
+            seen.extend(refused.err().map(|_| "!".to_owned()));
         }
         assert_eq!(seen, expect);
     }
@@ -165,14 +181,14 @@ mod tests {
     #[test]
     fn what_is_said_during_the_sync_leaves_unfinished_messages_alone() {
         let mut assemblies = Assemblies::default();
-        assemblies.add(node(1), packet(0, &["ab"], 1));
-        assemblies.add(node(2), packet(0, &["xy"], 1));
+        assert_eq!(add(&mut assemblies, node(1), &packet(0, &["ab"], 1)), (vec![], Ok(())));
+        assert_eq!(add(&mut assemblies, node(2), &packet(0, &["xy"], 1)), (vec![], Ok(())));
         assemblies.sync_begins(&[node(2)].into());
-        assert_eq!(assemblies.add(node(1), packet(0, &["barrier"], 0)).0, ["barrier"]);
+        assert_eq!(add(&mut assemblies, node(1), &packet(0, &["barrier"], 0)).0, ["barrier"]);
         assemblies.sync_done();
-        assert_eq!(assemblies.add(node(1), packet(1, &["cd"], 0)).0, ["abcd"]);
-        let (messages, refusal) = assemblies.add(node(2), packet(1, &["z"], 0));
-        assert!(messages.is_empty() && refusal.is_some(), "what a member that left had begun is gone (B45)");
+        assert_eq!(add(&mut assemblies, node(1), &packet(1, &["cd"], 0)).0, ["abcd"]);
+        let (messages, refused) = add(&mut assemblies, node(2), &packet(1, &["z"], 0));
+        assert!(messages.is_empty() && refused.is_err(), "what a member that left had begun is gone (B45)");
     }
 
     #[test]
@@ -182,7 +198,7 @@ mod tests {
         let mut refused = false;
         for n in 0..30 {
             let packet = Packet { fragmented: n + 1, continuation: n, pieces: vec![piece.clone()] };
-            refused |= assemblies.add(node(1), packet).1.is_some();
+            refused |= add(&mut assemblies, node(1), &packet).1.is_err();
         }
         assert!(refused);
         assert_eq!(assemblies.ordinary[&node(1)].next, 0);

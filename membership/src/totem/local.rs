@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
+use std::mem;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,14 +14,13 @@ use super::gather::{Lists, note, two_joins};
 use super::outbox::Outbox;
 use super::outputs::Outputs;
 use super::ring::Ring;
-use super::rotation::NewFrame;
 use crate::config::TotemConfig;
 use crate::groups::{Groups, LONGEST_WHOLE, Partials};
 use crate::mutants::Mutant;
 use crate::sync::{CPG, Step, Sync, VOTEQUORUM};
 use crate::wire::body::{Body, CpgMcast, CpgPart, CpgPartial, QUORATE, SERVICES, SYNC};
-use crate::wire::packing::{self, Addressed, Packet};
-use crate::wire::{self, HoldCancel, Join, Load, Message, Multicast, Order};
+use crate::wire::packing::{self, Addressed, Pieces};
+use crate::wire::{self, Draft, HoldCancel, Join, Message, Multicast, Order};
 use crate::{
     Cause, Config, Delivery, Event, Group, GroupChange, Guarantee, NodeId, Refusal, RingId, Seq, Service,
     ServiceMessage, Stored, Time,
@@ -47,6 +47,8 @@ pub(super) struct Local {
     pub(super) wanted: Stored,
     pub(super) outbox: Outbox,
     assemblies: Assemblies,
+    /// Empty; kept for its memory.
+    complete: Vec<Bytes>,
     partials: Partials,
     pub(super) groups: Groups,
     pub(super) sync: Option<Sync>,
@@ -115,6 +117,7 @@ impl Local {
             wanted: Stored { boots: stored.boots.saturating_add(1), ..stored },
             outbox: Outbox::default(),
             assemblies: Assemblies::default(),
+            complete: Vec::new(),
             partials: Partials::default(),
             groups: Groups::new(me),
             sync: None,
@@ -206,22 +209,23 @@ impl Local {
             // Carried messages were delivered as messages of the ring they come from.
             return;
         }
-        let packet = match Packet::decode_in(&frame.payload, frame.order()) {
+        let packet = match Pieces::read(frame.payload.clone(), frame.order()) {
             Ok(packet) => packet,
             Err(refusal) => return self.out.refuse(refusal),
         };
-        let (messages, refusal) = self.assemblies.add(frame.from, packet);
-        if let Some(refusal) = refusal {
+        let mut messages = mem::take(&mut self.complete);
+        if let Err(refusal) = self.assemblies.add(frame.from, packet, &mut messages) {
             self.out.refuse(refusal);
         }
-        for message in messages {
-            if let Err(refusal) = self.deliver_message(frame, &message) {
+        for message in messages.drain(..) {
+            if let Err(refusal) = self.deliver_message(frame, message) {
                 self.out.refuse(refusal);
             }
         }
+        self.complete = messages;
     }
 
-    fn deliver_message(&mut self, frame: &Multicast, message: &Bytes) -> Result<(), Refusal> {
+    fn deliver_message(&mut self, frame: &Multicast, message: Bytes) -> Result<(), Refusal> {
         let order = frame.order();
         let mut known = None;
         let body = Addressed::read(message, order, |group| {
@@ -318,27 +322,32 @@ impl Local {
     }
 
     /// Queues a message of a process of this node.
-    pub(super) fn say_to_group(&mut self, pid: u32, group: &Group, guarantee: Guarantee, payload: Bytes) {
-        let (group, node) = (group.clone(), self.me.get());
+    pub(super) fn say_to_group(&mut self, pid: u32, group: &Group, guarantee: Guarantee, payload: &Bytes) {
+        let node = self.me.get();
         let lane = &mut self.outbox.application;
+        if payload.len() <= Self::SHORT {
+            lane.push_short(payload, guarantee, |head| {
+                packing::write_prefix(head, SERVICES);
+                CpgMcast::write_head(head, group, pid, node, payload.len());
+            });
+            return;
+        }
+        let mut head = packing::prefix(SERVICES).to_vec();
         if payload.len() <= LONGEST_WHOLE {
-            let message = CpgMcast { group, pid, node, payload };
-            let header = message.header();
-            return if message.payload.len() <= Self::SHORT {
-                let whole = packing::addressed(SERVICES, &[&header, &message.payload]);
-                lane.push(whole, Bytes::new(), guarantee);
-            } else {
-                lane.push(packing::addressed(SERVICES, &[&header]), message.payload, guarantee);
-            };
+            CpgMcast::write_head(&mut head, group, pid, node, payload.len());
+            return lane.push(head.into(), payload.clone(), guarantee);
         }
         let whole = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        let (first, last) = (payload.slice(..LONGEST_WHOLE), payload.slice(LONGEST_WHOLE..));
-        let header = |part, payload: &Bytes| {
-            let (group, payload) = (group.clone(), payload.clone());
-            packing::addressed(SERVICES, &[&CpgPartial { group, pid, node, part, whole, payload }.header()])
+        let part = |part, payload| {
+            let partial = CpgPartial { group: group.clone(), pid, node, part, whole, payload };
+            let mut head = head.clone();
+            partial.write_head(&mut head);
+            (head.into(), partial.payload)
         };
-        lane.push_part(header(CpgPart::First, &first), first, guarantee);
-        lane.push(header(CpgPart::Last, &last), last, guarantee);
+        let (head, first) = part(CpgPart::First, payload.slice(..LONGEST_WHOLE));
+        lane.push_part(head, first, guarantee);
+        let (head, last) = part(CpgPart::Last, payload.slice(LONGEST_WHOLE..));
+        lane.push(head, last, guarantee);
     }
 
     /// Queues that a process of this node joins a group or leaves one.
@@ -433,18 +442,17 @@ impl Local {
     }
 
     /// The next frame this node may send: the sync's first, the application's once the sync is done.
-    pub(super) fn next_frame(&mut self) -> Option<NewFrame> {
+    pub(super) fn next_frame(&mut self) -> Option<Draft> {
         let capacity = self.capacity();
         let synced = self.synced() || Mutant::SentBeforeSynced.is_active();
         // Receivers join the parts of a message by their place in the sender's sequence: nothing may come between them, not
         // even what would otherwise go first (seed 1235 of the laboratory).
         let begun = synced && self.outbox.application.is_begun();
-        let frame = if begun { None } else { self.outbox.control.next_frame(capacity) };
-        let (packet, guarantee) = match frame {
-            None if synced => self.outbox.application.next_frame(capacity)?,
-            frame => frame?,
-        };
-        Some(NewFrame { load: Load::Packet(packet), guarantee })
+        let control = if begun { None } else { self.outbox.control.next_frame(capacity) };
+        match control {
+            None if synced => self.outbox.application.next_frame(capacity),
+            control => control,
+        }
     }
 
     /// Frames waiting for the token.

@@ -111,9 +111,9 @@ impl Operational {
             self.rotation.retransmit(token, &mut local.ring, allowed, &local.config, &mut local.out);
         while sent < allowed
             && Rotation::has_room(token, &local.ring, limits)
-            && let Some(frame) = local.next_frame()
+            && let Some(draft) = local.next_frame()
         {
-            self.rotation.number(token, &mut local.ring, &frame, &mut local.out);
+            self.rotation.number(token, &mut local.ring, draft, &mut local.out);
             sent += 1;
         }
         let visit = Visited { sent, backlog: local.backlog(), slow: local.is_slow() };

@@ -4,11 +4,13 @@
 //! change finds whole messages only, and one that was cut in two starts over on the new ring (S4).
 
 use std::collections::VecDeque;
+use std::mem;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use crate::Guarantee;
 use crate::mutants::Mutant;
+use crate::wire::Draft;
 use crate::wire::packing::{self, Packet};
 
 /// This node's unsent messages.
@@ -24,6 +26,8 @@ pub(super) struct Outbox {
 #[derive(Clone, Hash, Default)]
 pub(super) struct Lane {
     messages: VecDeque<Outgoing>,
+    /// The bytes of those that are short, in their order.
+    short: VecDeque<u8>,
     /// Bytes of the first message that are on the ring already.
     started: usize,
     /// The fragment number under which it goes on; 0 if nothing of it was sent.
@@ -33,54 +37,72 @@ pub(super) struct Lane {
     /// A part that is on the ring whole while the rest of its message is not: on a new ring, it goes out again.
     part: Option<Outgoing>,
     bytes: usize,
+    /// Empty; kept for its memory.
+    head: Vec<u8>,
 }
 
 #[derive(Clone, Hash)]
 struct Outgoing {
-    /// Group prefix and header, and of a short message all of it.
-    head: Bytes,
-    payload: Bytes,
+    content: Content,
     guarantee: Guarantee,
     /// The next message in the queue is another part of the same.
     continued: bool,
 }
 
+#[derive(Clone, Hash)]
+enum Content {
+    /// So many bytes, the next ones of [`Lane::short`]: to copy them there costs less than to keep them where they are.
+    Short(usize),
+    Long {
+        /// Group prefix and header.
+        head: Bytes,
+        payload: Bytes,
+    },
+}
+
 impl Outgoing {
     fn len(&self) -> usize {
-        self.head.len() + self.payload.len()
-    }
-
-    /// All from `start` on, without a copy where it lies in one of the two parts.
-    fn rest(mut self, start: usize) -> Bytes {
-        if self.payload.is_empty() {
-            self.head.advance(start);
-            return self.head;
-        }
-        self.piece(start, self.len() - start)
-    }
-
-    /// `length` bytes from `start`, without a copy where they lie in one of the two parts.
-    fn piece(&self, start: usize, length: usize) -> Bytes {
-        let end = start + length;
-        let split = self.head.len();
-        if end <= split {
-            self.head.slice(start..end)
-        } else if start >= split {
-            self.payload.slice(start - split..end - split)
-        } else {
-            self.head.slice(start..).chain(self.payload.slice(..end - split)).copy_to_bytes(length)
+        match &self.content {
+            Content::Short(length) => *length,
+            Content::Long { head, payload } => head.len() + payload.len(),
         }
     }
 }
 
+/// What goes into a frame.
+struct Plan {
+    /// How much of each message, from the first one on.
+    lengths: Vec<usize>,
+    /// The last one goes on in the next frame.
+    cut: bool,
+    /// That of the messages that end in it: the frame carries it. If none does, it promises nothing.
+    guarantee: Guarantee,
+}
+
 impl Lane {
-    /// Below this, the rest of a frame is not worth a fragment.
+    /// Below this, the rest of a frame is not worth a fragment. No more is left empty: frames of equal length go out in one
+    /// call.
     const SMALLEST_FRAGMENT: usize = 64;
     /// What a queued message costs beside its bytes.
     const OVERHEAD: usize = 64;
 
     pub(super) fn push(&mut self, head: Bytes, payload: Bytes, guarantee: Guarantee) {
-        self.add(Outgoing { head, payload, guarantee, continued: false });
+        self.add(Outgoing { content: Content::Long { head, payload }, guarantee, continued: false });
+    }
+
+    /// Adds a message of which `head` writes what goes before the payload.
+    pub(super) fn push_short(
+        &mut self,
+        payload: &[u8],
+        guarantee: Guarantee,
+        head: impl FnOnce(&mut Vec<u8>),
+    ) {
+        head(&mut self.head);
+        let length = self.head.len() + payload.len();
+        self.short.extend(&self.head);
+        self.short.extend(payload);
+        self.head.clear();
+        self.add(Outgoing { content: Content::Short(length), guarantee, continued: false });
     }
 
     /// Whether part of the first message is on the ring, and part is not.
@@ -90,7 +112,7 @@ impl Lane {
 
     /// Adds the first part of a message, the second of which is added next. No message needs more.
     pub(super) fn push_part(&mut self, head: Bytes, payload: Bytes, guarantee: Guarantee) {
-        self.add(Outgoing { head, payload, guarantee, continued: true });
+        self.add(Outgoing { content: Content::Long { head, payload }, guarantee, continued: true });
     }
 
     fn add(&mut self, message: Outgoing) {
@@ -137,25 +159,50 @@ impl Lane {
     /// off: a first frame that does not would be discarded with all that is in it, the start of a long message kept
     /// and its second start put behind it, until that is too long for them and they abort. One that continues nothing
     /// and is not continued empties their buffer; in it is a message to no group at all.
-    fn ending() -> Packet {
-        Packet { fragmented: 0, continuation: 0, pieces: vec![packing::to_nobody()] }
+    fn ending() -> Draft {
+        let nobody = packing::to_nobody();
+        let mut draft = Draft::packet(0, 0, &[nobody.len()], Guarantee::Agreed);
+        draft.push(&nobody);
+        draft
     }
 
-    /// The payload of the next frame, at most `capacity` bytes, and the guarantee of the messages that end in it.
-    /// Messages that end in one frame have one guarantee: the frame carries it.
-    pub(super) fn next_frame(&mut self, capacity: usize) -> Option<(Packet, Guarantee)> {
+    /// The next frame, whose payload has at most `capacity` bytes.
+    pub(super) fn next_frame(&mut self, capacity: usize) -> Option<Draft> {
         if self.cut && !self.messages.is_empty() {
             self.cut = false;
-            return Some((Self::ending(), Guarantee::Agreed));
+            return Some(Self::ending());
         }
-        let continuation = self.fragment;
-        let mut packet = Packet { fragmented: 0, continuation, pieces: Vec::new() };
-        let mut guarantee = None;
+        let Plan { lengths, cut, guarantee } = self.plan(capacity)?;
+        let fragmented = match cut {
+            true if lengths.len() == 1 => self.fragment.checked_add(1).unwrap_or(1),
+            true => 1,
+            false if Mutant::FragmentEndMissing.is_active() => self.fragment,
+            false => 0,
+        };
+        let mut draft = Draft::packet(fragmented, self.fragment, &lengths, guarantee);
+        let whole = lengths.len() - usize::from(cut);
+        for (n, length) in lengths.into_iter().enumerate() {
+            self.copy(length, &mut draft);
+            if n < whole {
+                self.finish();
+            } else {
+                self.started =
+                    if Mutant::FragmentOffsetForgotten.is_active() { 0 } else { self.started } + length;
+                self.fragment = fragmented;
+            }
+        }
+        Some(draft)
+    }
+
+    /// What the next frame has room for. The messages that end in it have one guarantee.
+    fn plan(&self, capacity: usize) -> Option<Plan> {
         let mut room = capacity.saturating_sub(Packet::HEADER);
-        while let Some(message) = self.messages.front() {
-            let rest = message.len() - self.started;
+        let (mut lengths, mut cut, mut guarantee) = (Vec::new(), false, None);
+        let mut started = self.started;
+        for message in &self.messages {
+            let rest = message.len() - mem::take(&mut started);
             let fits = rest + 2 <= room;
-            if !fits && !packet.pieces.is_empty() && room < Self::SMALLEST_FRAGMENT {
+            if !fits && !lengths.is_empty() && room < Self::SMALLEST_FRAGMENT {
                 break;
             }
             if fits && guarantee.is_some_and(|guarantee| guarantee != message.guarantee) {
@@ -166,27 +213,39 @@ impl Lane {
                 break;
             }
             room -= length + 2;
-            if fits {
-                if Mutant::FragmentEndMissing.is_active() {
-                    packet.fragmented = continuation;
-                }
-                guarantee = Some(message.guarantee);
-                self.bytes -= message.len() + Self::OVERHEAD;
-                let Some(message) = self.messages.pop_front() else { break };
-                self.part = message.continued.then(|| message.clone());
-                packet.pieces.push(message.rest(self.started));
-                self.rewind();
-            } else {
-                packet.pieces.push(message.piece(self.started, length));
-                self.started =
-                    if Mutant::FragmentOffsetForgotten.is_active() { 0 } else { self.started } + length;
-                self.fragment = self.fragment.checked_add(1).unwrap_or(1);
-                packet.fragmented = self.fragment;
+            lengths.push(length);
+            if !fits {
+                cut = true;
                 break;
             }
+            guarantee = Some(message.guarantee);
         }
-        // A frame in which nothing ends promises nothing.
-        (!packet.pieces.is_empty()).then(|| (packet, guarantee.unwrap_or(Guarantee::Agreed)))
+        let guarantee = guarantee.unwrap_or(Guarantee::Agreed);
+        (!lengths.is_empty()).then_some(Plan { lengths, cut, guarantee })
+    }
+
+    /// Copies so many bytes of the first message, from where it goes on.
+    fn copy(&self, length: usize, into: &mut Draft) {
+        let (one, other) = match self.messages.front().map(|message| &message.content) {
+            Some(Content::Short(_)) => self.short.as_slices(),
+            Some(Content::Long { head, payload }) => (&head[..], &payload[..]),
+            None => return,
+        };
+        let (start, end) = (self.started, self.started + length);
+        let split = one.len();
+        into.push(&one[start.min(split)..end.min(split)]);
+        into.push(&other[start.max(split) - split..end.max(split) - split]);
+    }
+
+    /// The first message is on the ring.
+    fn finish(&mut self) {
+        let Some(message) = self.messages.pop_front() else { return };
+        self.bytes -= message.len() + Self::OVERHEAD;
+        if let Content::Short(length) = message.content {
+            self.short.drain(..length);
+        }
+        self.part = message.continued.then_some(message);
+        self.rewind();
     }
 }
 
@@ -195,11 +254,26 @@ mod tests {
     use super::*;
 
     fn lane(messages: &[(usize, Guarantee)]) -> Lane {
+        lane_of(messages, |n| n % 2 == 1)
+    }
+
+    fn lane_of(messages: &[(usize, Guarantee)], is_short: impl Fn(usize) -> bool) -> Lane {
         let mut lane = Lane::default();
         for (n, &(length, guarantee)) in messages.iter().enumerate() {
-            lane.push(Bytes::from_static(b"head"), vec![n as u8; length].into(), guarantee);
+            let payload = vec![n as u8; length];
+            if is_short(n) {
+                lane.push_short(&payload, guarantee, |head| head.extend(b"head"));
+            } else {
+                lane.push(Bytes::from_static(b"head"), payload.into(), guarantee);
+            }
         }
         lane
+    }
+
+    fn next(lane: &mut Lane, capacity: usize) -> Option<(Packet, Guarantee)> {
+        let (payload, guarantee) = lane.next_frame(capacity)?.payload();
+        assert!(payload.len() <= capacity);
+        Some((Packet::decode(&payload).unwrap(), guarantee))
     }
 
     fn shape(packet: &Packet) -> (u8, Vec<usize>, u8) {
@@ -209,9 +283,9 @@ mod tests {
     #[test]
     fn small_messages_share_a_frame() {
         let mut lane = lane(&[(6, Guarantee::Agreed); 3]);
-        let (packet, guarantee) = lane.next_frame(1410).unwrap();
+        let (packet, guarantee) = next(&mut lane, 1410).unwrap();
         assert_eq!((shape(&packet), guarantee), ((0, vec![10, 10, 10], 0), Guarantee::Agreed));
-        assert!(lane.next_frame(1410).is_none());
+        assert!(next(&mut lane, 1410).is_none());
         assert_eq!(lane.bytes(), 0);
     }
 
@@ -219,7 +293,7 @@ mod tests {
     fn a_long_message_goes_in_numbered_fragments_and_its_end_is_shared() {
         let mut lane = lane(&[(2996, Guarantee::Agreed), (6, Guarantee::Agreed)]);
         let shapes: Vec<_> =
-            std::iter::from_fn(|| lane.next_frame(1410)).map(|(packet, _)| shape(&packet)).collect();
+            std::iter::from_fn(|| next(&mut lane, 1410)).map(|(packet, _)| shape(&packet)).collect();
         assert_eq!(shapes, [(0, vec![1400], 1), (1, vec![1400], 2), (2, vec![200, 10], 0)]);
     }
 
@@ -231,7 +305,7 @@ mod tests {
             (2000, Guarantee::Safe),
             (6, Guarantee::Safe),
         ]);
-        let frames: Vec<_> = std::iter::from_fn(|| lane.next_frame(1410))
+        let frames: Vec<_> = std::iter::from_fn(|| next(&mut lane, 1410))
             .map(|(packet, guarantee)| (packet.pieces.len(), guarantee))
             .collect();
         // The safe message that begins in the second frame ends in the third.
@@ -240,13 +314,23 @@ mod tests {
 
     #[test]
     fn a_message_cut_by_a_ring_change_starts_over() {
-        let mut lane = lane(&[(2000, Guarantee::Agreed)]);
-        lane.next_frame(1410).unwrap();
-        lane.start_over();
-        let (packet, _) = lane.next_frame(1410).unwrap();
-        assert_eq!(shape(&packet), (0, vec![18], 0), "first the end of the first attempt");
-        let (packet, _) = lane.next_frame(1410).unwrap();
-        assert_eq!(shape(&packet), (0, vec![1400], 1));
+        for short in [false, true] {
+            let messages = [(6, Guarantee::Agreed), (2000, Guarantee::Agreed), (6, Guarantee::Agreed)];
+            let mut lane = lane_of(&messages, |_| short);
+            let (packet, _) = next(&mut lane, 1410).unwrap();
+            assert_eq!(shape(&packet), (0, vec![10, 1388], 1));
+            lane.start_over();
+            let (packet, _) = next(&mut lane, 1410).unwrap();
+            assert_eq!(shape(&packet), (0, vec![18], 0), "first the end of the first attempt");
+            let rest: Vec<Packet> =
+                std::iter::from_fn(|| next(&mut lane, 1410)).map(|(packet, _)| packet).collect();
+            let shapes: Vec<_> = rest.iter().map(shape).collect();
+            assert_eq!(shapes, [(0, vec![1400], 1), (1, vec![604, 10], 0)]);
+            let bytes = rest.iter().flat_map(|packet| &packet.pieces).flatten().copied();
+            let expect = [&b"head"[..], &[1; 2000], b"head", &[2; 6]].concat();
+            assert_eq!(bytes.collect::<Vec<_>>(), expect);
+            assert_eq!((lane.bytes(), lane.short.len()), (0, 0));
+        }
     }
 
     #[test]
@@ -257,12 +341,12 @@ mod tests {
             push(lane, head, text, Guarantee::Safe);
         };
         let all = |lane: &mut Lane| -> Vec<Bytes> {
-            std::iter::from_fn(|| lane.next_frame(30)).flat_map(|(packet, _)| packet.pieces).collect()
+            std::iter::from_fn(|| next(lane, 30)).flat_map(|(packet, _)| packet.pieces).collect()
         };
         let mut lane = Lane::default();
         part(&mut lane, true, b"first part");
         part(&mut lane, false, b"second part");
-        assert_eq!(lane.next_frame(30).unwrap().0.pieces, [&b"headfirst part"[..]]);
+        assert_eq!(next(&mut lane, 30).unwrap().0.pieces, [&b"headfirst part"[..]]);
         lane.start_over();
         assert_eq!(all(&mut lane), [&b"headfirst part"[..], b"headsecond part"]);
         lane.start_over();
@@ -315,10 +399,10 @@ mod tests {
         let mut lane = lane(&[(1 << 20, Guarantee::Agreed), (6, Guarantee::Agreed)]);
         let mut corosync = Corosync::default();
         for _ in 0..500 {
-            corosync.receive(&lane.next_frame(1410).unwrap().0);
+            corosync.receive(&next(&mut lane, 1410).unwrap().0);
         }
         lane.start_over();
-        while let Some((packet, _)) = lane.next_frame(1410) {
+        while let Some((packet, _)) = next(&mut lane, 1410) {
             corosync.receive(&packet);
         }
         assert_eq!(corosync.delivered, [(1 << 20) + 4, 10]);
@@ -328,11 +412,11 @@ mod tests {
     fn what_was_cut_and_cleared_is_ended_before_anything_else_is_said() {
         let mut lane = lane(&[(2000, Guarantee::Agreed)]);
         let mut corosync = Corosync::default();
-        corosync.receive(&lane.next_frame(1410).unwrap().0);
+        corosync.receive(&next(&mut lane, 1410).unwrap().0);
         lane.clear();
-        assert!(lane.next_frame(1410).is_none(), "nothing to say");
+        assert!(next(&mut lane, 1410).is_none(), "nothing to say");
         lane.push(Bytes::from_static(b"head"), Bytes::from_static(b"barrier"), Guarantee::Agreed);
-        while let Some((packet, _)) = lane.next_frame(1410) {
+        while let Some((packet, _)) = next(&mut lane, 1410) {
             corosync.receive(&packet);
         }
         assert_eq!(corosync.delivered, [11]);
@@ -342,7 +426,7 @@ mod tests {
     fn fragment_numbers_skip_zero_when_they_wrap() {
         let mut lane = lane(&[(1400 * 300, Guarantee::Agreed)]);
         let numbers: Vec<u8> =
-            std::iter::from_fn(|| lane.next_frame(1410)).map(|(packet, _)| packet.fragmented).collect();
+            std::iter::from_fn(|| next(&mut lane, 1410)).map(|(packet, _)| packet.fragmented).collect();
         assert_eq!(numbers[254..257], [255, 1, 2]);
         assert_eq!(numbers.last(), Some(&0));
     }

@@ -12,9 +12,9 @@ use super::flow::Limits;
 use super::gather::{Lists, note};
 use super::local::Local;
 use super::ring::Ring;
-use super::rotation::{Due, NewFrame, Rotation, Visited};
+use super::rotation::{Due, Rotation, Visited};
 use crate::mutants::Mutant;
-use crate::wire::{CommitEntry, CommitToken, Join, Load, Multicast, Token};
+use crate::wire::{CommitEntry, CommitToken, Draft, Join, Multicast, Token};
 use crate::{Cause, Guarantee, NodeId, RingId, Seq, Time};
 
 /// The state of a node whose new ring turns but does not stand yet.
@@ -198,8 +198,8 @@ impl Recovery {
             && let Some((_, carried)) = self.queue.pop_first()
         {
             let guarantee = if carried.owed { Guarantee::Safe } else { Guarantee::Agreed };
-            let frame = NewFrame { load: Load::Frame(carried.frame), guarantee };
-            self.rotation.number(&mut token, &mut self.ring, &frame, &mut local.out);
+            let draft = Draft::around(&carried.frame, guarantee);
+            self.rotation.number(&mut token, &mut self.ring, draft, &mut local.out);
             sent += 1;
         }
         let visit = Visited { sent, backlog: self.backlog(), slow: false };

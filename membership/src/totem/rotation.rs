@@ -11,7 +11,7 @@ use super::ring::Ring;
 use super::window::Window;
 use crate::config::TotemConfig;
 use crate::mutants::Mutant;
-use crate::wire::{self, Load, Message, Multicast, Order, RtrEntry, Token};
+use crate::wire::{self, Draft, Message, Multicast, Order, RtrEntry, Token};
 use crate::{NodeId, Refusal, Seq, Time};
 
 /// A turning ring.
@@ -264,18 +264,8 @@ impl Rotation {
     }
 
     /// Gives a frame the next number, takes it into this node's own window and sends it.
-    pub(super) fn number(&mut self, token: &mut Token, ring: &mut Ring, frame: &NewFrame, out: &mut Outputs) {
-        let frame = Multicast {
-            from: self.me,
-            seq: token.seq.next(),
-            this_seqno: out.frames_originated(),
-            ring: ring.id,
-            guarantee: frame.guarantee,
-            encapsulated: false,
-            payload: Bytes::new(),
-            raw: Bytes::new(),
-        }
-        .carrying(&frame.load);
+    pub(super) fn number(&mut self, token: &mut Token, ring: &mut Ring, draft: Draft, out: &mut Outputs) {
+        let frame = draft.numbered(self.me, token.seq.next(), out.frames_originated(), ring.id);
         token.seq = frame.seq;
         // The ring is not idle any more, and what is safe waits for the token. corosync holds it all the same.
         self.held = false;
@@ -428,12 +418,6 @@ impl Rotation {
         (*retransmit_at - now, *loss_at - now).hash(state);
         [merge_at, probe_at, hold_at].map(|at| at.map(|at| at - now)).hash(state);
     }
-}
-
-/// A frame that has no number yet.
-pub(super) struct NewFrame {
-    pub(super) load: Load,
-    pub(super) guarantee: crate::Guarantee,
 }
 
 /// What a visit of the token did.

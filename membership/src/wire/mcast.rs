@@ -14,8 +14,7 @@
 use bytes::Bytes;
 
 use super::order::{Order, Reader, Writer};
-use super::packing::Packet;
-use super::{Header, Message, kind};
+use super::{Header, Message, kind, packing};
 use crate::{Guarantee, NodeId, Refusal, RingId, Seq};
 
 const OLD_FRAME: u8 = 1;
@@ -87,44 +86,75 @@ impl Multicast {
     }
 
     pub(super) fn write(&self, order: Order) -> Bytes {
-        self.write_with(order, self.payload.len(), |writer| writer.bytes(&self.payload))
+        let mut writer = Writer::new(self.payload.len().saturating_add(Self::HEADER), order);
+        self.write_header(&mut writer);
+        writer.bytes(&self.payload);
+        writer.finish()
     }
 
-    /// This frame with that for its payload, written once: the payload is where it is sent from.
-    pub(crate) fn carrying(mut self, load: &Load) -> Self {
-        self.encapsulated = matches!(load, Load::Frame(_));
-        self.raw = match load {
-            Load::Packet(packet) => {
-                self.write_with(Order::Little, packet.length(), |writer| packet.write(writer))
-            }
-            Load::Frame(frame) => self.write_with(Order::Little, frame.len(), |writer| writer.bytes(frame)),
-        };
-        self.payload = self.raw.slice(Self::HEADER..);
-        self
-    }
-
-    fn write_with(&self, order: Order, length: usize, payload: impl FnOnce(&mut Writer)) -> Bytes {
-        let mut writer = Writer::new(length.saturating_add(Self::HEADER), order);
+    fn write_header(&self, writer: &mut Writer) {
         Header {
             kind: kind::MULTICAST,
             encapsulated: if self.encapsulated { OLD_FRAME } else { PACKET },
             node: self.from.get(),
         }
-        .write(&mut writer);
+        .write(writer);
         writer.node(self.from);
         writer.seq(self.seq);
         writer.u32(self.this_seqno);
         writer.ring(self.ring);
         writer.u32(0);
         writer.u32(u32::from(self.guarantee == Guarantee::Safe));
-        payload(&mut writer);
-        writer.finish()
     }
 }
 
-/// What a new frame is to carry.
-pub(crate) enum Load {
-    Packet(Packet),
-    /// A whole frame of an old ring.
-    Frame(Bytes),
+/// A new frame that has no number yet: what it carries, behind room for its header, so that it is written once.
+pub(crate) struct Draft {
+    bytes: Vec<u8>,
+    encapsulated: bool,
+    guarantee: Guarantee,
+}
+
+impl Draft {
+    /// A packet whose pieces have these lengths, and are to be [pushed](Draft::push).
+    pub(crate) fn packet(fragmented: u8, continuation: u8, lengths: &[usize], guarantee: Guarantee) -> Self {
+        let length = packing::length(lengths).saturating_add(Multicast::HEADER);
+        let mut writer = Writer::new(length, Order::Little);
+        writer.zeros(Multicast::HEADER);
+        packing::write_head(&mut writer, fragmented, continuation, lengths);
+        Self { bytes: writer.into_vec(), encapsulated: false, guarantee }
+    }
+
+    /// What carries a whole frame of an old ring.
+    pub(crate) fn around(frame: &[u8], guarantee: Guarantee) -> Self {
+        let mut bytes = Vec::with_capacity(frame.len().saturating_add(Multicast::HEADER));
+        bytes.resize(Multicast::HEADER, 0);
+        bytes.extend_from_slice(frame);
+        Self { bytes, encapsulated: true, guarantee }
+    }
+
+    /// Adds bytes of the next piece.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The frame, now that it has a number.
+    pub(crate) fn numbered(self, from: NodeId, seq: Seq, this_seqno: u32, ring: RingId) -> Multicast {
+        let Self { mut bytes, encapsulated, guarantee } = self;
+        let (payload, raw) = (Bytes::new(), Bytes::new());
+        let frame = Multicast { from, seq, this_seqno, ring, guarantee, encapsulated, payload, raw };
+        let mut header = Writer::new(Multicast::HEADER, Order::Little);
+        frame.write_header(&mut header);
+        for (room, byte) in bytes.iter_mut().zip(header.into_vec()) {
+            *room = byte;
+        }
+        let raw = Bytes::from(bytes);
+        Multicast { payload: raw.slice(Multicast::HEADER..), raw, ..frame }
+    }
+
+    /// What it carries.
+    #[cfg(test)]
+    pub(crate) fn payload(&self) -> (Bytes, Guarantee) {
+        (Bytes::from(self.bytes.clone()).slice(Multicast::HEADER..), self.guarantee)
+    }
 }

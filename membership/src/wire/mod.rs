@@ -35,7 +35,7 @@ mod token;
 
 pub use commit::{CommitEntry, CommitToken};
 pub use join::Join;
-pub(crate) use mcast::Load;
+pub(crate) use mcast::Draft;
 pub use mcast::Multicast;
 pub use order::Order;
 pub use probe::{HoldCancel, MergeDetect};

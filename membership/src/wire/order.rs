@@ -143,6 +143,11 @@ impl Writer {
         Self { bytes: Vec::with_capacity(capacity), order }
     }
 
+    /// What is written goes behind these bytes, and they are had back by [`Writer::into_vec`].
+    pub(super) fn behind(bytes: Vec<u8>, order: Order) -> Self {
+        Self { bytes, order }
+    }
+
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -205,6 +210,10 @@ impl Writer {
 
     pub(super) fn finish(self) -> Bytes {
         self.bytes.into()
+    }
+
+    pub(super) fn into_vec(self) -> Vec<u8> {
+        self.bytes
     }
 }
 

@@ -21,7 +21,7 @@
 //! |  .. |   .. | the names |
 //! |  .. |   .. | the body ([`super::body`]) |
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::body::Body;
 use super::order::{Order, Reader, Writer, capped};
@@ -55,7 +55,40 @@ impl Packet {
     /// # Errors
     /// As [`Packet::decode`].
     pub fn decode_in(payload: &Bytes, order: Order) -> Result<Self, Refusal> {
-        let mut reader = Reader::new(payload, order);
+        let pieces = Pieces::read(payload.clone(), order)?;
+        let (fragmented, continuation) = (pieces.fragmented, pieces.continuation);
+        Ok(Self { fragmented, continuation, pieces: pieces.collect() })
+    }
+
+    /// Writes it.
+    pub fn encode(&self) -> Bytes {
+        let pieces = capped(&self.pieces, usize::from(u16::MAX));
+        let lengths: Vec<usize> = pieces.iter().map(Bytes::len).collect();
+        let mut writer = Writer::new(length(&lengths), Order::Little);
+        write_head(&mut writer, self.fragmented, self.continuation, &lengths);
+        for piece in pieces {
+            writer.bytes(piece);
+        }
+        writer.finish()
+    }
+}
+
+/// A packet that is read piece by piece. That it is as long as its counts say has been made sure of.
+pub(crate) struct Pieces {
+    /// See [`Packet::fragmented`].
+    pub(crate) fragmented: u8,
+    /// See [`Packet::continuation`].
+    pub(crate) continuation: u8,
+    /// The byte order of its frame.
+    pub(crate) order: Order,
+    lengths: Bytes,
+    pieces: Bytes,
+}
+
+impl Pieces {
+    /// As [`Packet::decode_in`].
+    pub(crate) fn read(mut payload: Bytes, order: Order) -> Result<Self, Refusal> {
+        let mut reader = Reader::new(&payload, order);
         if (reader.u16()?, reader.u16()?) != (0, 0) {
             return Err(Refusal::Field);
         }
@@ -65,46 +98,51 @@ impl Packet {
         if count == 0 {
             return Err(Refusal::Packing);
         }
-        let mut lengths = Reader::new(reader.bytes(count.saturating_mul(2))?, order);
-        let piece = |reader: &mut Reader<'_>| {
-            let length = usize::from(lengths.u16()?);
-            reader.bytes(length).map(|piece| payload.slice_ref(piece)).map_err(|_| Refusal::Packing)
-        };
-        let pieces = reader.list(count, piece)?;
-        reader.exactly(0).map_err(|_| Refusal::Packing)?;
-        Ok(Self { fragmented, continuation, pieces })
-    }
-
-    /// Writes it.
-    pub fn encode(&self) -> Bytes {
-        let mut writer = Writer::new(self.length(), Order::Little);
-        self.write(&mut writer);
-        writer.finish()
-    }
-
-    fn written(&self) -> &[Bytes] {
-        capped(&self.pieces, usize::from(u16::MAX))
-    }
-
-    /// How long it is, written.
-    pub(super) fn length(&self) -> usize {
-        let pieces = self.written().iter();
-        pieces.fold(Self::HEADER, |length, piece| length.saturating_add(2).saturating_add(piece.len()))
-    }
-
-    pub(super) fn write(&self, writer: &mut Writer) {
-        let pieces = self.written();
-        writer.u16(0);
-        writer.u16(0);
-        writer.u8(self.fragmented);
-        writer.u8(self.continuation);
-        writer.short_count(pieces.len());
-        for piece in pieces {
-            writer.short_count(piece.len());
+        let table = count.saturating_mul(2);
+        let mut lengths = Reader::new(reader.bytes(table)?, order);
+        let mut left = reader.rest().len();
+        for _ in 0..count {
+            left = left.checked_sub(lengths.u16()?.into()).ok_or(Refusal::Packing)?;
         }
-        for piece in pieces {
-            writer.bytes(piece);
+        if left > 0 {
+            return Err(Refusal::Packing);
         }
+        payload.advance(Packet::HEADER);
+        Ok(Self { fragmented, continuation, order, lengths: payload.split_to(table), pieces: payload })
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let length = Reader::new(&self.lengths, self.order).u16().ok()?;
+        self.lengths.advance(2);
+        Some(self.pieces.split_to(length.into()))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let count = self.lengths.len().div_euclid(2);
+        (count, Some(count))
+    }
+}
+
+impl ExactSizeIterator for Pieces {}
+
+/// How long a packet is that has pieces of these lengths.
+pub(super) fn length(pieces: &[usize]) -> usize {
+    pieces.iter().fold(Packet::HEADER, |length, piece| length.saturating_add(2).saturating_add(*piece))
+}
+
+/// Writes what goes before the pieces of a packet, which have these lengths.
+pub(super) fn write_head(writer: &mut Writer, fragmented: u8, continuation: u8, lengths: &[usize]) {
+    writer.u16(0);
+    writer.u16(0);
+    writer.u8(fragmented);
+    writer.u8(continuation);
+    writer.short_count(lengths.len());
+    for length in lengths {
+        writer.short_count(*length);
     }
 }
 
@@ -135,17 +173,17 @@ impl Addressed {
     /// As [`Addressed::decode`].
     pub fn decode_in(message: &Bytes, order: Order) -> Result<Self, Refusal> {
         let mut groups = Vec::new();
-        let body = Self::read(message, order, |name| groups.push(message.slice_ref(name)))?;
+        let body = Self::read(message.clone(), order, |name| groups.push(message.slice_ref(name)))?;
         Ok(Self { groups, body })
     }
 
     /// Reads a complete message: hands over its groups, and returns its body.
-    pub(crate) fn read<'a>(
-        message: &'a Bytes,
+    pub(crate) fn read(
+        mut message: Bytes,
         order: Order,
-        mut group: impl FnMut(&'a [u8]),
+        mut group: impl FnMut(&[u8]),
     ) -> Result<Bytes, Refusal> {
-        let mut reader = Reader::new(message, order);
+        let mut reader = Reader::new(&message, order);
         let count = usize::from(reader.u16()?);
         if count > Self::MAX_GROUPS {
             return Err(Refusal::TooMany);
@@ -155,37 +193,61 @@ impl Addressed {
             let length = usize::from(lengths.u16()?);
             group(reader.bytes(length)?);
         }
-        Ok(reader.rest_of(message))
+        let before = message.len().saturating_sub(reader.rest().len());
+        message.advance(before);
+        Ok(message)
     }
 
     /// Writes it, body included.
     pub fn encode(&self) -> Bytes {
         let groups: Vec<&[u8]> = capped(&self.groups, Self::MAX_GROUPS).iter().map(AsRef::as_ref).collect();
-        write(&groups, &[&self.body])
+        write(&groups, &self.body)
     }
-}
-
-/// A body addressed to one group, of which these are the parts.
-pub(crate) fn addressed(group: &[u8], body: &[&[u8]]) -> Bytes {
-    write(&[group], body)
 }
 
 /// The bytes that go before a body addressed to one group.
 pub fn prefix(group: &[u8]) -> Bytes {
-    write(&[group], &[])
+    let mut bytes = Vec::with_capacity(group.len().saturating_add(4));
+    write_prefix(&mut bytes, group);
+    bytes.into()
+}
+
+/// As [`prefix`], behind these bytes.
+pub(crate) fn write_prefix(bytes: &mut Vec<u8>, group: &[u8]) {
+    let mut writer = Writer::behind(std::mem::take(bytes), Order::Little);
+    write_groups(&mut writer, &[group]);
+    *bytes = writer.into_vec();
+}
+
+/// How long the message is that begins with these bytes, if they tell. It is the sender's word.
+pub(crate) fn whole_length(beginning: &[u8], order: Order) -> Option<usize> {
+    let mut reader = Reader::new(beginning, order);
+    let count = usize::from(reader.u16().ok()?);
+    let mut lengths = Reader::new(reader.bytes(count.saturating_mul(2)).ok()?, order);
+    for _ in 0..count {
+        reader.bytes(lengths.u16().ok()?.into()).ok()?;
+    }
+    let before = beginning.len().saturating_sub(reader.rest().len());
+    Body::length(reader.rest(), order).map(|body| before.saturating_add(body))
 }
 
 /// A whole message to no group: every member takes it for what does not concern it. It has a body all the same, so that
 /// who reads along does not take it for a message that was cut.
 pub fn to_nobody() -> Bytes {
-    write(&[], &[&Body::Quorate(Bytes::new()).encode()])
+    write(&[], &Body::Quorate(Bytes::new()).encode())
 }
 
-fn write(groups: &[&[u8]], body: &[&[u8]]) -> Bytes {
-    let length = body.iter().fold(2_usize, |length, part| length.saturating_add(part.len()));
+fn write(groups: &[&[u8]], body: &[u8]) -> Bytes {
+    let length = body.len().saturating_add(2);
     let length =
         groups.iter().fold(length, |length, group| length.saturating_add(2).saturating_add(group.len()));
     let mut writer = Writer::new(length, Order::Little);
+    write_groups(&mut writer, groups);
+    writer.bytes(body);
+    writer.finish()
+}
+
+fn write_groups(writer: &mut Writer, groups: &[&[u8]]) {
     writer.short_count(groups.len());
     for group in groups {
         writer.short_count(group.len());
@@ -193,8 +255,4 @@ fn write(groups: &[&[u8]], body: &[&[u8]]) -> Bytes {
     for group in groups {
         writer.bytes(group);
     }
-    for part in body {
-        writer.bytes(part);
-    }
-    writer.finish()
 }

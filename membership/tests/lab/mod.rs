@@ -254,7 +254,7 @@ impl Lab {
         let now = self.now;
         let group: Group = "test".parse().unwrap();
         let payload = payload.into();
-        let result = self.totem(id).multicast(now, 0, &group, guarantee, payload.clone());
+        let result = self.totem(id).multicast(now, 0, &group, guarantee, &payload);
         if result.is_ok() {
             self.watch_accepted(node(id), payload);
         }

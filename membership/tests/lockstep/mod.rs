@@ -89,7 +89,7 @@ impl Lockstep {
         static MESSAGE: [u8; 1 << 16] = [7; 1 << 16];
         let payload = Bytes::from_static(&MESSAGE[..size]);
         let (first, now, group) = (&mut self.cores[0], self.now, &self.group);
-        let mut take = || match first.multicast(now, 1, group, Guarantee::Agreed, payload.clone()) {
+        let mut take = || match first.multicast(now, 1, group, Guarantee::Agreed, &payload) {
             Ok(()) => true,
             Err(MulticastError::Full) => false,
             Err(error) => panic!("{error}"),

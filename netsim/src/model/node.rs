@@ -232,7 +232,7 @@ impl Node {
         let Some((totem, _)) = &mut self.core else { return };
         let message = MessageId { sender: life, number: self.accepted + 1 };
         let group = Group::new("model").unwrap_or_else(|_| unreachable!("a short name"));
-        if totem.multicast(self.now, 0, &group, guarantee, message.mark(&Bytes::new())).is_ok() {
+        if totem.multicast(self.now, 0, &group, guarantee, &message.mark(&Bytes::new())).is_ok() {
             self.accepted += 1;
             let content = Content::of(&Bytes::new());
             self.tell(What::Accepted { message, group, guarantee, content }, output);

@@ -12,7 +12,9 @@
 //! | 5  | down list     |  1568 |  16 | number of old members (4); @24 number of left nodes (4); @32 384 node ids, unused ones anything |
 //! | 6  | partial       | 200.. |  16 | name; @152 whole length (4); @160 length (4); @168 pid (4); @176 part (4): 1 first, 2 continued, 3 last; @184 node (4); @192 connection (8); @200 payload |
 
-use bytes::Bytes;
+use std::mem;
+
+use bytes::{Buf, Bytes};
 
 use super::{Body, fill, headed, header, id, padded, padded_count, read_padded};
 use crate::wire::order::{Reader, Writer, capped};
@@ -125,7 +127,8 @@ impl CpgMcast {
     /// Bytes before the payload.
     pub const HEADER: usize = 184;
 
-    pub(super) fn read(mut reader: Reader<'_>, body: &Bytes) -> Result<Self, Refusal> {
+    /// Reads it but for the payload, of which it makes sure that the body has all and nothing else.
+    fn read_head(mut reader: Reader<'_>, body: &Bytes) -> Result<Self, Refusal> {
         let group = read_group(&mut reader, body)?;
         let length = reader.count(body.len())?;
         reader.bytes(4)?;
@@ -133,19 +136,31 @@ impl CpgMcast {
         let node = read_padded(&mut reader)?;
         reader.u64()?;
         reader.exactly(length)?;
-        Ok(Self { group, pid, node, payload: reader.rest_of(body) })
+        Ok(Self { group, pid, node, payload: Bytes::new() })
     }
 
-    /// Writes what goes before the payload.
-    pub(crate) fn header(&self) -> Bytes {
-        let size = self.payload.len().saturating_add(Self::HEADER);
-        let mut writer = headed(MCAST, size, Self::HEADER);
-        write_group(&mut writer, &self.group);
-        padded_count(&mut writer, self.payload.len());
-        padded(&mut writer, self.pid);
-        padded(&mut writer, self.node);
+    pub(super) fn read(reader: Reader<'_>, mut body: Bytes) -> Result<Self, Refusal> {
+        let head = Self::read_head(reader, &body)?;
+        body.advance(Self::HEADER);
+        Ok(Self { payload: body, ..head })
+    }
+
+    pub(super) fn write(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(Self::HEADER);
+        Self::write_head(&mut bytes, &self.group, self.pid, self.node, self.payload.len());
+        bytes.into()
+    }
+
+    /// Writes what goes before the payload, which has `length` bytes, behind `bytes`.
+    pub(crate) fn write_head(bytes: &mut Vec<u8>, group: &Group, pid: u32, node: u32, length: usize) {
+        let size = length.saturating_add(Self::HEADER);
+        let mut writer = headed(mem::take(bytes), MCAST, size);
+        write_group(&mut writer, group);
+        padded_count(&mut writer, length);
+        padded(&mut writer, pid);
+        padded(&mut writer, node);
         writer.u64(0);
-        writer.finish()
+        *bytes = writer.into_vec();
     }
 }
 
@@ -202,10 +217,16 @@ impl CpgPartial {
         Ok(Self { group, pid, node, part, whole, payload: reader.rest_of(body) })
     }
 
-    /// Writes what goes before the payload.
-    pub(crate) fn header(&self) -> Bytes {
+    pub(super) fn write(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(Self::HEADER);
+        self.write_head(&mut bytes);
+        bytes.into()
+    }
+
+    /// Writes what goes before the payload behind `bytes`.
+    pub(crate) fn write_head(&self, bytes: &mut Vec<u8>) {
         let size = self.payload.len().saturating_add(Self::HEADER);
-        let mut writer = headed(PARTIAL, size, Self::HEADER);
+        let mut writer = headed(mem::take(bytes), PARTIAL, size);
         write_group(&mut writer, &self.group);
         padded(&mut writer, self.whole);
         padded_count(&mut writer, self.payload.len());
@@ -213,7 +234,7 @@ impl CpgPartial {
         padded(&mut writer, self.part.code());
         padded(&mut writer, self.node);
         writer.u64(0);
-        writer.finish()
+        *bytes = writer.into_vec();
     }
 }
 

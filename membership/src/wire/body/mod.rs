@@ -161,6 +161,13 @@ impl Body {
         .map_err(|_| Refusal::Service)
     }
 
+    /// How long the body says it is that begins with these bytes.
+    pub(super) fn length(beginning: &[u8], order: Order) -> Option<usize> {
+        let mut reader = Reader::new(beginning, order);
+        read_padded(&mut reader).ok()?;
+        usize::try_from(read_padded(&mut reader).ok()?).ok()
+    }
+
     /// Writes it; for [`Body::CpgMcast`] and [`Body::CpgPartial`] without the payload, which need not be copied.
     ///
     /// Lists and texts that are longer than their place are cut.
@@ -177,8 +184,8 @@ impl Body {
             Self::CpgJoin(process) => process.write(cpg::JOIN),
             Self::CpgLeave(process) => process.write(cpg::LEAVE),
             Self::CpgJoinList(members) => cpg::write_join_list(members),
-            Self::CpgMcast(mcast) => mcast.header(),
-            Self::CpgPartial(partial) => partial.header(),
+            Self::CpgMcast(mcast) => mcast.write(),
+            Self::CpgPartial(partial) => partial.write(),
             Self::CpgDownList { old_members, left } => cpg::write_down_list(*old_members, left),
             Self::NodeInfo(info) => info.write(),
             Self::Reconfigure(reconfigure) => reconfigure.write(),
@@ -225,7 +232,7 @@ fn read_service(mut reader: Reader<'_>, body: &Bytes) -> Result<Body, Refusal> {
         cpg::JOIN => CpgProcess::read(reader, body).map(Body::CpgJoin),
         cpg::LEAVE => CpgProcess::read(reader, body).map(Body::CpgLeave),
         cpg::JOIN_LIST => cpg::read_join_list(reader, body),
-        cpg::MCAST => CpgMcast::read(reader, body).map(Body::CpgMcast),
+        cpg::MCAST => CpgMcast::read(reader, body.clone()).map(Body::CpgMcast),
         cpg::DOWN_LIST => cpg::read_down_list(reader),
         cpg::PARTIAL => CpgPartial::read(reader, body).map(Body::CpgPartial),
         votequorum::NODE_INFO => NodeInfo::read(reader).map(Body::NodeInfo),
@@ -262,12 +269,12 @@ fn write_with_header(id: u32, content: &[u8]) -> Bytes {
 
 /// A body of `size` bytes, begun.
 fn header(id: u32, size: usize) -> Writer {
-    headed(id, size, size)
+    headed(Vec::with_capacity(size), id, size)
 }
 
-/// A body of `size` bytes, begun, of which only the first `written` will be written here.
-fn headed(id: u32, size: usize, written: usize) -> Writer {
-    let mut writer = Writer::new(written, Order::Little);
+/// The same, behind these bytes.
+fn headed(bytes: Vec<u8>, id: u32, size: usize) -> Writer {
+    let mut writer = Writer::behind(bytes, Order::Little);
     padded(&mut writer, id);
     padded_count(&mut writer, size);
     writer

@@ -406,7 +406,7 @@ impl Engine<'_> {
         living.rng.fill_bytes(&mut payload);
         let payload = Bytes::from(payload);
         let group = group();
-        match living.member.multicast(living.show(now), 0, &group, guarantee, message.mark(&payload)) {
+        match living.member.multicast(living.show(now), 0, &group, guarantee, &message.mark(&payload)) {
             Ok(()) => {
                 living.accepted += 1;
                 let content = Content::of(&payload);
