@@ -158,28 +158,8 @@ impl Member {
     /// After an input: folds what happened on the ring, then what the token proved, then the timers that are due since.
     fn fold(&mut self) {
         loop {
-            while let Some(event) = self.totem.poll_event() {
-                // Nothing follows from messages, and there are many.
-                if let RingEvent::Deliver(_) = event {
-                    self.events.push_back(Event::Ring(event));
-                    continue;
-                }
-                let outcome = self.election.handle(self.now, &event);
-                self.says_farewell &= !self.is_farewell(&event);
-                match event {
-                    RingEvent::Service(_) => {
-                        self.taken += event.cost();
-                        self.follow(outcome);
-                    }
-                    RingEvent::Left(_) => {
-                        self.follow(outcome);
-                        self.events.push_back(Event::Ring(event));
-                    }
-                    _ => {
-                        self.events.push_back(Event::Ring(event));
-                        self.follow(outcome);
-                    }
-                }
+            while let Some(event) = self.totem.poll_urgent_event() {
+                self.take(event);
             }
             if self.totem.token_at() == Some(self.now) {
                 let outcome = self.election.handle_token(self.now, self.totem.whole_since());
@@ -200,6 +180,30 @@ impl Member {
             self.totem.leave(self.now);
         }
         self.desk.tell(self.election.lease());
+    }
+
+    /// What an event of the ring means for the election.
+    fn take(&mut self, event: RingEvent) {
+        // Of messages, which are many, nothing follows.
+        if let RingEvent::Deliver(_) = event {
+            return self.events.push_back(Event::Ring(event));
+        }
+        let outcome = self.election.handle(self.now, &event);
+        self.says_farewell &= !self.is_farewell(&event);
+        match event {
+            RingEvent::Service(_) => {
+                self.taken += event.cost();
+                self.follow(outcome);
+            }
+            RingEvent::Left(_) => {
+                self.follow(outcome);
+                self.events.push_back(Event::Ring(event));
+            }
+            _ => {
+                self.events.push_back(Event::Ring(event));
+                self.follow(outcome);
+            }
+        }
     }
 
     /// What the application that acts as DC wants, and whether it is still there.
@@ -244,7 +248,18 @@ impl Core for Member {
     type Event = Event;
 
     fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            match self.totem.poll_event()? {
+                event @ RingEvent::Deliver(_) => return Some(Event::Ring(event)),
+                event => {
+                    self.take(event);
+                    self.fold();
+                }
+            }
+        }
     }
 
     fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes) {

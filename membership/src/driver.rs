@@ -6,9 +6,10 @@
 //! 1. the datagrams of one batch,
 //! 2. what the application took of its events, and its commands, up to a bound,
 //! 3. the timers, if one is due; but a timer that is late may be so because this process stood still, and then its
-//!    answer waits in the socket. So all that waits there is heard first.
+//!    answer waits in the socket. So all that waits there is heard first,
+//! 4. events, up to a bound: last, so that a token is on its way before what came with it is delivered.
 //!
-//! After each input the core's outputs are polled until each is empty. Nothing here blocks: the record is written
+//! After each input the core's other outputs are polled until each is empty. Nothing here blocks: the record is written
 //! beside the loop, and what may not be sent before it is durable is held back by the core.
 
 mod node;
@@ -42,8 +43,10 @@ use crate::{
 const REQUESTS: usize = 64;
 /// The most commands that one turn of the loop takes.
 const COMMANDS: usize = 256;
-/// Events handed over at once, at most.
-const EVENTS: usize = 64;
+/// Events handed over at once, and as a rule in one turn of the loop.
+const EVENTS: usize = 256;
+/// Turns after which all events are handed over: what comes in must not outrun what goes out.
+const TURNS: u32 = 8;
 /// Batches heard before a due timer runs, at most: more than a socket buffer holds, less than a flood has.
 const CATCH_UP: usize = 64;
 /// tokio's timers are no finer than this; a deadline nearer than this still sleeps, so that the loop never spins.
@@ -57,7 +60,7 @@ const TAKEN: usize = 64 << 10;
 
 /// What the driver drives: the ring's core, or that core with a layer folded over its events (the election's
 /// `Member`). The contract is that of [`Totem`]: after each input, outputs are polled until each is empty, in the order
-/// `must_store`, `poll_transmit`, `poll_event`, `poll_timeout`.
+/// `must_store`, `poll_transmit`, `poll_event`, `poll_timeout`; events may wait for later inputs.
 pub trait Core: Send + 'static {
     /// What it tells the application.
     type Event: Send + 'static;
@@ -270,6 +273,7 @@ pub fn run<C: Core>(
         requests,
         events: event_sender,
         telling: Vec::new(),
+        untold: 0,
         shared: Arc::clone(&shared),
         received: Vec::new(),
         outgoing: VecDeque::new(),
@@ -340,6 +344,8 @@ struct Driver<C: Core, T> {
     events: mpsc::UnboundedSender<Vec<(C::Event, usize)>>,
     /// Events that the application is to be told of, and their costs.
     telling: Vec<(C::Event, usize)>,
+    /// Turns after which there may have been more.
+    untold: u32,
     shared: Arc<Shared>,
     received: Vec<(Origin, Bytes)>,
     outgoing: VecDeque<Transmit>,
@@ -358,9 +364,9 @@ impl<C: Core, T: Transport> Driver<C, T> {
             self.core.leave(self.clock.now());
             // Nothing goes out any more, so nothing is waited for.
             self.core.leave(self.clock.now());
-            self.tell();
+            while self.take_event() {}
+            self.hand_over();
         }
-        self.hand_over();
         let _ = self.shared.last_stats.set(self.core.stats().clone());
         self.shared.room.close();
         // Whoever still waits learns from the dropped channels that the node has left.
@@ -368,7 +374,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
 
     async fn turn_until_left(&mut self) -> io::Result<()> {
         self.settle().await?;
-        self.hand_over();
+        self.tell().await?;
         while !self.left {
             let wake_at = self.wake_at();
             tokio::select! {
@@ -378,6 +384,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
                     self.settle().await?;
                 }
                 received = self.transport.recv(&mut self.received) => received?,
+                () = ready(()), if self.untold > 0 => {}
                 request = self.requests.recv(), if !self.nodes_gone => match request {
                     Some(request) => self.answer(request).await?,
                     None => self.nodes_gone = true,
@@ -392,8 +399,12 @@ impl<C: Core, T: Transport> Driver<C, T> {
             self.hear().await?;
             self.serve().await?;
             self.run_timers().await?;
-            self.hand_over();
+            self.tell().await?;
             self.make_room();
+            if self.untold > 0 {
+                // Who takes the events is to keep up.
+                tokio::task::yield_now().await;
+            }
             // A transport that always has something never waits, and then neither would this task.
             tokio::task::coop::consume_budget().await;
         }
@@ -547,41 +558,46 @@ impl<C: Core, T: Transport> Driver<C, T> {
         !self.left && self.core.poll_timeout().is_some_and(|due| due <= self.clock.now())
     }
 
-    /// Polls the core's outputs until there are none, in the order of its contract.
+    /// Stores and sends what the core wants stored and sent.
     async fn settle(&mut self) -> io::Result<()> {
+        if self.saving.is_none() {
+            let store = &self.store;
+            self.saving = self.core.must_store().map(|stored| save(store.clone(), stored));
+        }
+        self.outgoing.extend(std::iter::from_fn(|| self.core.poll_transmit()));
+        if self.outgoing.is_empty() { Ok(()) } else { self.transport.send(&mut self.outgoing).await }
+    }
+
+    /// Hands over the events there are: some, so that a token which has come meanwhile need not wait for all of them, but all
+    /// if that has been so for some turns.
+    async fn tell(&mut self) -> io::Result<()> {
+        let all = self.untold >= TURNS;
+        self.untold += 1;
         loop {
-            if self.saving.is_none() {
-                let store = &self.store;
-                self.saving = self.core.must_store().map(|stored| save(store.clone(), stored));
+            let more = (0..EVENTS).all(|_| self.take_event());
+            self.hand_over();
+            if !more {
+                self.untold = 0;
             }
-            self.outgoing.extend(std::iter::from_fn(|| self.core.poll_transmit()));
-            if !self.outgoing.is_empty() {
-                self.transport.send(&mut self.outgoing).await?;
-            }
-            if !self.tell() {
-                return Ok(());
+            if !more || !all {
+                break;
             }
         }
+        // A core that folds them may have more to send.
+        self.settle().await
     }
 
-    /// Takes the events there are to be told; whether there were any, for a core that folds them may then have more to send.
-    fn tell(&mut self) -> bool {
-        let mut told = false;
-        while !self.left
-            && let Some(event) = self.core.poll_event()
-        {
-            told = true;
-            self.left = C::is_last(&event);
-            let cost = C::cost(&event);
-            self.telling.push((event, cost));
-            if self.telling.len() >= EVENTS {
-                self.hand_over();
-            }
-        }
-        told
+    /// Takes the next event, if there is one, to be handed over.
+    fn take_event(&mut self) -> bool {
+        let event = if self.left { None } else { self.core.poll_event() };
+        let Some(event) = event else { return false };
+        self.left = C::is_last(&event);
+        let cost = C::cost(&event);
+        self.telling.push((event, cost));
+        true
     }
 
-    /// Hands over what there is to tell: many events at once, since that costs as much as one.
+    /// Many events at once cost as much as one.
     fn hand_over(&mut self) {
         if self.telling.is_empty() {
             return;

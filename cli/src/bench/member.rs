@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_election::{Event, spawn};
 use quorate_membership::transport::Udp;
-use quorate_membership::{Delivery, Event as RingEvent, Events, Group, Guarantee, Node};
+use quorate_membership::{Delivery, Event as RingEvent, Events, Group, Guarantee, MulticastError, Node};
 use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -233,11 +233,8 @@ impl Member {
                     for n in 0..count as u64 {
                         let began = now();
                         let message = Message { run: 0, kind: Kind::Ping, number: n, sent_at: began };
-                        if node
-                            .multicast(&group, guarantee(safe), message.payload(size, &mut buffer))
-                            .await
-                            .is_err()
-                        {
+                        let payload = message.payload(size, &mut buffer);
+                        if !say(&node, &group, guarantee(safe), payload).await {
                             return;
                         }
                         while back.recv().await.is_some_and(|number| number != n) {}
@@ -318,6 +315,20 @@ fn guarantee(safe: bool) -> Guarantee {
     if safe { Guarantee::Safe } else { Guarantee::Agreed }
 }
 
+/// Multicasts; `false`, and a report, if that cannot be. While its own events are unread, which another task takes, it waits.
+async fn say(node: &Node, group: &Group, guarantee: Guarantee, payload: Bytes) -> bool {
+    loop {
+        match node.multicast(group, guarantee, payload.clone()).await {
+            Ok(()) => return true,
+            Err(MulticastError::EventsUnread) => tokio::time::sleep(Duration::from_millis(1)).await,
+            Err(error) => {
+                let _ = report(&Report::Failed { why: error.to_string() });
+                return false;
+            }
+        }
+    }
+}
+
 /// Sends as fast as the ring takes it, or at the rate of the load.
 async fn send(node: Node, group: Group, load: Load) {
     let Load { run, at, size, seconds, rate, safe, .. } = load;
@@ -327,7 +338,7 @@ async fn send(node: Node, group: Group, load: Load) {
     let (mut number, mut sent_at, mut buffer) = (0, now(), BytesMut::new());
     while sent_at < end {
         let message = Message { run, kind: Kind::Load, number, sent_at };
-        if node.multicast(&group, guarantee, message.payload(size, &mut buffer)).await.is_err() {
+        if !say(&node, &group, guarantee, message.payload(size, &mut buffer)).await {
             return;
         }
         number += 1;
@@ -337,7 +348,7 @@ async fn send(node: Node, group: Group, load: Load) {
         sent_at = now();
     }
     let message = Message { run, kind: Kind::End, number, sent_at };
-    let _ = node.multicast(&group, guarantee, message.payload(MIN_SIZE, &mut buffer)).await;
+    say(&node, &group, guarantee, message.payload(MIN_SIZE, &mut buffer)).await;
 }
 
 /// Sends so many a second.
@@ -346,7 +357,7 @@ async fn pace(node: Node, group: Group, size: usize, rate: f64) {
     for number in 0.. {
         sleep_until(began + (number as f64 / rate * 1e9) as u64).await;
         let message = Message { run: 0, kind: Kind::Load, number, sent_at: now() };
-        if node.multicast(&group, Guarantee::Agreed, message.payload(size, &mut buffer)).await.is_err() {
+        if !say(&node, &group, Guarantee::Agreed, message.payload(size, &mut buffer)).await {
             return;
         }
     }

@@ -198,8 +198,25 @@ impl Local {
 
     /// Delivers all that is in order.
     pub(super) fn deliver_ready(&mut self) {
-        while let Some(frame) = self.ring.next_delivery() {
-            self.deliver(&frame);
+        while self.deliver_next() {}
+    }
+
+    /// Delivers the next frame, if it is in order.
+    pub(super) fn deliver_next(&mut self) -> bool {
+        let frame = self.ring.next_delivery();
+        if let Some(frame) = &frame {
+            self.deliver(frame);
+        }
+        frame.is_some()
+    }
+
+    /// Delivers all that is in order, if that cannot wait until the application asks for it: the sync has to go on, a node
+    /// that leaves waits for its own farewells, and who is a rotation behind holds the others up (what is not delivered is
+    /// not released).
+    pub(super) fn deliver_urgent(&mut self) {
+        let behind = self.ring.delivered.distance_to(self.ring.window.aru());
+        if !self.synced() || self.leaving.is_some() || behind > self.limits.window {
+            self.deliver_ready();
         }
     }
 

@@ -83,7 +83,8 @@ pub enum Destination {
 /// [`leave`](Totem::leave)) take the time and something that happened. *Outputs* are
 /// polled after each input, each until it is empty, in this order: [`must_store`](Totem::must_store),
 /// [`poll_transmit`](Totem::poll_transmit), [`poll_event`](Totem::poll_event),
-/// [`poll_timeout`](Totem::poll_timeout). [`set_sync_message`](Totem::set_sync_message) is called while an event is
+/// [`poll_timeout`](Totem::poll_timeout). Only events may wait for later inputs, which is how a token overtakes what has
+/// still to be delivered. [`set_sync_message`](Totem::set_sync_message) is called while an event is
 /// handled. The rest are getters. The same calls give the same outputs: nothing else goes in.
 ///
 /// The caller hands over every multicast that had arrived before a token before that token, or the core asks for
@@ -350,8 +351,8 @@ impl Totem {
     /// The time that [`Totem::poll_timeout`] gave has come. Harmless at any other time.
     pub fn handle_timeout(&mut self, now: Time) {
         self.notice_stall(now);
-        if let Some((_, cause)) = self.local.leaving.take_if(|(at, _)| now >= *at) {
-            return self.apply(Some(Transition::Leave(cause)), now);
+        if self.leave_if_due(now) {
+            return;
         }
         let local = &mut self.local;
         let transition = match &mut self.state {
@@ -365,6 +366,15 @@ impl Totem {
             }
         };
         self.apply(transition, now);
+        // What was delivered since the last input may have been what a node waited for that leaves.
+        self.leave_if_due(now);
+    }
+
+    fn leave_if_due(&mut self, now: Time) -> bool {
+        let leaving = self.local.leaving.take_if(|(at, _)| now >= *at);
+        let Some((_, cause)) = leaving else { return false };
+        self.apply(Some(Transition::Leave(cause)), now);
+        true
     }
 
     /// A timer that fires late shows that this node stood still. What the others said meanwhile is still in its
@@ -419,6 +429,10 @@ impl Totem {
                 return;
             }
             let local = &mut self.local;
+            if matches!(self.state, State::Operational(_)) {
+                // As what happened before this.
+                local.deliver_ready();
+            }
             self.state = match transition {
                 Transition::Gather { lists, causes, agreeing } => {
                     local.out.stats.gathers += 1;
@@ -486,7 +500,22 @@ impl Totem {
     }
 
     /// The next event for the application.
+    ///
+    /// Messages are delivered by this, as far as that can wait: a token that comes meanwhile is passed on first, and the
+    /// next member works while this one delivers.
     pub fn poll_event(&mut self) -> Option<Event> {
+        loop {
+            let event = self.poll_urgent_event();
+            let waits = event.is_none() && matches!(self.state, State::Operational(_));
+            if !waits || !self.local.deliver_next() {
+                return event;
+            }
+        }
+    }
+
+    /// The next event, if it does not wait for [`Totem::poll_event`] to be delivered. For a layer over this one, which has to
+    /// know of a new ring before anything else is put in.
+    pub fn poll_urgent_event(&mut self) -> Option<Event> {
         self.local.out.events.pop_front()
     }
 

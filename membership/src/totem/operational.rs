@@ -122,8 +122,7 @@ impl Operational {
 
     fn pass_on(&mut self, token: Token, now: Time, local: &mut Local) {
         self.rotation.forward(token, now, &local.config, &mut local.out);
-        // The next member works while this one delivers.
-        local.deliver_ready();
+        local.deliver_urgent();
         self.nudge(local);
     }
 
@@ -147,7 +146,7 @@ impl Operational {
         }
         self.rotation.hear();
         local.keep(frame);
-        local.deliver_ready();
+        local.deliver_urgent();
         self.nudge(local);
         None
     }

@@ -36,6 +36,8 @@ pub struct Lockstep {
     pub cores: Vec<Totem>,
     /// Messages delivered at each.
     pub delivered: Vec<u64>,
+    /// A member whose application asks for nothing.
+    pub busy: Option<usize>,
     under_way: VecDeque<Datagram>,
     group: Group,
 }
@@ -54,6 +56,7 @@ impl Lockstep {
             now,
             cores: (1..=Self::NODES).map(core).collect(),
             delivered: vec![0; Self::NODES as usize],
+            busy: None,
             under_way: VecDeque::with_capacity(1 << 16),
             group: Group::new(Bytes::from_static(b"bench")).unwrap(),
         };
@@ -145,7 +148,7 @@ impl Lockstep {
     }
 
     fn drain(&mut self, core: usize) {
-        let Self { cores, under_way, delivered, now, .. } = self;
+        let Self { cores, under_way, delivered, busy, now, .. } = self;
         let from = cores[core].me();
         let nodes = cores.len();
         let totem = &mut cores[core];
@@ -161,7 +164,9 @@ impl Lockstep {
                 Destination::Member(node) => under_way.push_back(to(node.get() as usize - 1)),
             }
         }
-        while let Some(event) = totem.poll_event() {
+        while *busy != Some(core)
+            && let Some(event) = totem.poll_event()
+        {
             delivered[core] += u64::from(matches!(event, Event::Deliver(_)));
             totem.consumed(*now, event.cost());
         }
