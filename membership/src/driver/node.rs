@@ -118,13 +118,14 @@ pub struct Events<E> {
     pub(super) receiver: mpsc::UnboundedReceiver<Vec<(E, usize)>>,
     /// Those handed over that have not been taken.
     pub(super) ready: vec::IntoIter<(E, usize)>,
-    /// The cost of those handed over with them that have been.
+    /// The cost of those that have been, and that the driver cannot know of.
     pub(super) taken: usize,
     pub(super) shared: Arc<Shared>,
 }
 
 impl<E> Events<E> {
-    /// Events that count as one for tokio, which lets a task do 128 things before others have their turn.
+    /// Events that count as one for tokio, which lets a task do 128 things before others have their turn; and after which
+    /// the driver may know that they are taken.
     const SHARE: usize = 8;
 
     /// The next event, `None` after the last. Cancel safe: a dropped future has taken nothing.
@@ -147,11 +148,13 @@ impl<E> Events<E> {
             }
         };
         self.taken += cost;
-        if self.ready.len() == 0 {
+        let left = self.ready.len();
+        if left.is_multiple_of(Self::SHARE) || self.taken >= TAKEN {
             let taken = mem::take(&mut self.taken);
             let before = self.shared.taken.fetch_add(taken, Ordering::Relaxed);
             // Waking the driver costs more than the events did, so it is not woken each time.
-            if self.receiver.is_empty() || (before < TAKEN && before + taken >= TAKEN) {
+            let all = left == 0 && self.receiver.is_empty();
+            if all || (before < TAKEN && before + taken >= TAKEN) {
                 self.shared.taken_more.notify_one();
             }
         }

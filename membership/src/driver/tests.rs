@@ -465,6 +465,17 @@ async fn taking_events_is_told_to_the_core() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_taken_counts_before_all_is_that_was_handed_over_with_it() {
+    let mut bed = Bed::new();
+    bed.hear("tell a;tell b;tell c;tell d;tell e;tell f;tell g;tell h;tell i;tell j;tell k;tell l").await;
+    for _ in 0..10 {
+        bed.events.next().await.unwrap();
+    }
+    bed.hear("nothing").await;
+    assert_eq!(bed.log.count("consumed 400"), 1, "four, with eight left: {:?}", bed.log.lines());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_disk_delays_nothing() {
     let bed = Bed::new();
     bed.disk.set_latency(Duration::from_secs(10));
