@@ -84,6 +84,11 @@ impl Member {
         self
     }
 
+    /// See [`Totem::poll_urgent_event`].
+    pub fn poll_urgent_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
     /// The latest status, always, whether or not anybody takes the events.
     pub fn watch(&self) -> watch::Receiver<Status> {
         self.latest.subscribe()

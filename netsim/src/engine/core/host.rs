@@ -180,6 +180,15 @@ impl Living {
     pub(super) fn show(&self, now: Micros) -> Time {
         self.clock.show(now)
     }
+
+    /// A driver hears all that has come before it asks for messages.
+    fn next_event(&mut self) -> Option<Event> {
+        if self.multicasts.is_empty() && self.unicasts.is_empty() {
+            self.member.poll_event()
+        } else {
+            self.member.poll_urgent_event()
+        }
+    }
 }
 
 impl Engine<'_> {
@@ -562,7 +571,7 @@ impl Engine<'_> {
         let mut cost = 0;
         loop {
             let Some(living) = &mut self.hosts[index].living else { return false };
-            let Some(mut event) = living.member.poll_event() else { break };
+            let Some(mut event) = living.next_event() else { break };
             cost += ElectionMember::cost(&event);
             *told += 1;
             let (what, _) = observed::what(&mut event);
