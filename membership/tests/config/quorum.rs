@@ -1,0 +1,173 @@
+//! Section `quorum`, and votes.
+
+use super::*;
+
+#[test]
+fn expected_votes_of_the_command_line_count() {
+    let overrides = Overrides { expected_votes: Some(2), ..Overrides::default() };
+    let loaded = load_with(ONE_X, &overrides).unwrap();
+    assert_eq!(loaded.config.quorum.expected_votes, Some(2));
+    assert!(loaded.warnings.iter().all(|warning| !warning.text.contains("expect")));
+
+    let in_file = format!("{}quorum {{\nexpected_votes: 3\n}}\n", with_totem(""));
+    let loaded = load_with(&in_file, &overrides).unwrap();
+    assert_eq!(loaded.config.quorum.expected_votes, Some(2));
+    assert_eq!(
+        loaded.warnings[0].to_string(),
+        "c:15: quorum.expected_votes: ignored, --expected-votes 2 counts"
+    );
+}
+
+#[test]
+fn votes_are_summed_over_the_node_list() {
+    let text =
+        with_nodes("node {\nring0_addr: 10.77.11.1\nquorum_votes: 3\n}\nnode {\nring0_addr: 10.77.11.2\n}");
+    check_settings(
+        &text,
+        &[
+            ("quorum.expected_votes", "4 votes, derived from the votes of the node list"),
+            ("quorum.votes", "3 votes, derived from this node's quorum_votes"),
+            ("nodelist.node.1.quorum_votes", "1 votes, default"),
+        ],
+    );
+    let quorum = |lines: &str| format!("{text}quorum {{\n{lines}\n}}\n");
+    check_settings(&quorum("expected_votes: 5"), &[("quorum.expected_votes", "5 votes, c:17")]);
+    check_error(&quorum("expected_votes: 0"), "c:17: quorum.expected_votes must be a whole number from 1");
+    check_warnings(
+        &quorum("expected_votes: 3"),
+        &["c: quorum.expected_votes (3) is below the votes of the node list (4): two halves of the cluster"],
+    );
+    check_warnings(&quorum("votes: 3"), &["c:17: quorum.votes: ignored"]);
+}
+
+/// A cluster of this many nodes with one vote each, and these lines in section quorum; the first is line 10 + 4 a node.
+fn with_quorum(count: u32, lines: &str) -> String {
+    let totem = "totem {\nversion: 2\ntransport: udp\nsecauth: off\ncluster_name: t\n}\n";
+    format!("{totem}{}quorum {{\n{lines}\n}}\n", nodes(count))
+}
+
+fn options(text: &str) -> QuorumOptions {
+    let config = load(text).unwrap_or_else(|error| panic!("{error}\n{text}")).config;
+    config.quorum_options().unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+#[test]
+fn quorum_options_are_read_as_corosync_reads_them() {
+    assert_eq!(options(&with_quorum(3, "two_node: 0\nwait_for_all: 0")), QuorumOptions::default());
+    let all = options(&with_quorum(
+        4,
+        "wait_for_all: 1\nlast_man_standing: 1\nlast_man_standing_window: 600\nauto_tie_breaker: 1\n\
+         auto_tie_breaker_node: 3 1\nallow_downscale: 1",
+    ));
+    let list = [3, 1].map(|id| NodeId::new(id).unwrap()).to_vec();
+    assert_eq!(
+        all,
+        QuorumOptions {
+            two_node: false,
+            wait_for_all: true,
+            last_man_standing: Some(Duration::from_millis(600)),
+            auto_tie_breaker: Some(TieBreaker::List(list)),
+            allow_downscale: true,
+            expected_votes_tracking: true,
+        }
+    );
+    let waits = |lines: &str| options(&with_quorum(2, lines)).wait_for_all;
+    assert!(waits("two_node: 1") && waits("wait_for_all: 1") && !waits("two_node: 1\nwait_for_all: 0"));
+    let ties =
+        |node: &str| options(&with_quorum(2, &format!("auto_tie_breaker: 1\n{node}"))).auto_tie_breaker;
+    assert_eq!(ties(""), Some(TieBreaker::Lowest));
+    assert_eq!(ties("auto_tie_breaker_node: highest"), Some(TieBreaker::Highest));
+    check_error(
+        &with_quorum(2, "two_node: yes"),
+        "c:18: quorum.two_node must be a whole number from 0 to 255, not `yes`",
+    );
+}
+
+#[test]
+fn quorum_options_that_exclude_each_other_are_switched_off_and_said_so() {
+    let check = |nodes, lines: &str, expect: QuorumOptions, warning: &str| {
+        let text = with_quorum(nodes, lines);
+        assert_eq!(options(&text), expect, "{lines}");
+        let warnings: Vec<String> = load(&text).unwrap().warnings.iter().map(ToString::to_string).collect();
+        assert!(warnings.iter().any(|said| said.contains(warning)), "{warnings:?}");
+    };
+    let ties = || QuorumOptions { auto_tie_breaker: Some(TieBreaker::Lowest), ..QuorumOptions::default() };
+    let waits = || QuorumOptions { wait_for_all: true, ..QuorumOptions::default() };
+    check(
+        2,
+        "two_node: 1\nauto_tie_breaker: 1",
+        QuorumOptions { wait_for_all: true, ..ties() },
+        "two_node is off: with quorum.auto_tie_breaker",
+    );
+    check(3, "two_node: 1", waits(), "two_node is off, for there are more than two nodes");
+    check(
+        3,
+        "auto_tie_breaker: 1",
+        QuorumOptions::default(),
+        "auto_tie_breaker is off, for the number of votes",
+    );
+    let both = with_quorum(3, "auto_tie_breaker: 1\nwait_for_all: 1");
+    assert_eq!(options(&both), QuorumOptions { wait_for_all: true, ..ties() });
+    let second = TieBreaker::List(vec![NodeId::new(2).unwrap()]);
+    check(
+        2,
+        "auto_tie_breaker: 1\nauto_tie_breaker_node: 2 x",
+        QuorumOptions { auto_tie_breaker: Some(second), ..QuorumOptions::default() },
+        "only `2` of it counts",
+    );
+    check(
+        2,
+        "auto_tie_breaker: 1\nauto_tie_breaker_node: none",
+        QuorumOptions::default(),
+        "auto_tie_breaker is off",
+    );
+    check(
+        2,
+        "auto_tie_breaker_node: lowest",
+        QuorumOptions::default(),
+        "ignored, for quorum.auto_tie_breaker is off",
+    );
+}
+
+#[test]
+fn quorum_options_with_which_corosync_does_not_start_are_errors() {
+    check_error(
+        &with_quorum(5, "auto_tie_breaker: 1\nlast_man_standing: 1"),
+        "c:30: quorum.auto_tie_breaker (1) must not go with quorum.last_man_standing in a node list with an odd number of votes",
+    );
+    for option in ["two_node", "last_man_standing", "auto_tie_breaker", "allow_downscale"] {
+        check_error(
+            &with_quorum(2, &format!("{option}: 1\ndevice {{\nmodel: net\n}}")),
+            &format!("c:20: quorum.device.model (net) must not go with quorum.{option}"),
+        );
+    }
+}
+
+#[test]
+fn with_tracking_or_downscale_the_node_list_is_expected() {
+    for option in ["expected_votes_tracking", "allow_downscale"] {
+        let text = with_quorum(4, &format!("expected_votes: 3\n{option}: 1"));
+        assert_eq!(load(&text).unwrap().config.expected_votes(), Some(4));
+        let warnings: Vec<String> = load(&text).unwrap().warnings.iter().map(ToString::to_string).collect();
+        assert!(
+            warnings.iter().any(|said| said.contains("quorum.expected_votes (3) does not count")),
+            "{warnings:?}"
+        );
+    }
+    assert_eq!(load(&with_quorum(4, "expected_votes: 3")).unwrap().config.expected_votes(), Some(3));
+}
+
+#[test]
+fn what_section_quorum_says_and_is_not_heeded_is_warned_about() {
+    let quorum =
+        |lines: &str| format!("{}quorum {{\nprovider: corosync_votequorum\n{lines}\n}}\n", with_totem(""));
+    check_warnings(&quorum("two_node: 0\nwait_for_all: 0\nlast_man_standing: 0"), &[]);
+    check_warnings(
+        &quorum("device {\nmodel: net\nnet {\nhost: x\n}\n}"),
+        &["c:16: section `quorum.device` (model, net.host): not implemented yet, ignored"],
+    );
+    check_warnings(
+        &quorum("").replace("corosync_votequorum", "other"),
+        &["c:15: quorum.provider is `other`: ignored"],
+    );
+}
