@@ -13,7 +13,6 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use self::faults::CLASSES_OF_NODES;
 use crate::fault::Share;
 use crate::{Electorate, Fault, Load, Scenario};
 
@@ -74,7 +73,7 @@ impl Scenario {
         };
         let mut draw = Draw { rng, nodes, token, calm_at, timeline: Vec::new() };
         let share = *[0.1, 0.2, 0.4].choose(&mut draw.rng).unwrap_or(&0.2);
-        for class in CLASSES_OF_NODES {
+        for class in faults::of_nodes() {
             if draw.rng.random_bool(share) {
                 class(&mut draw);
             }

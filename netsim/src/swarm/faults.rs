@@ -12,58 +12,55 @@ use crate::{Fault, Scenario};
 
 type Class = fn(&mut Draw);
 
+/// Who can have a class of faults.
+#[derive(PartialEq)]
+enum Whom {
+    /// Complete nodes on turmoil, too.
+    All,
+    /// Members of the core engine.
+    Cores,
+}
+
+use Whom::{All, Cores};
+
 /// All classes of faults but those that change bytes.
-const CLASSES: &[Class] = &[
-    Draw::loss,
-    Draw::bursts_of_loss,
-    Draw::loss_by_kind,
-    Draw::loss_by_size,
-    Draw::duplication,
-    Draw::reordering,
-    Draw::spikes,
-    Draw::partitions,
-    Draw::one_way_cuts,
-    Draw::cuts_of_two,
-    Draw::flapping,
-    Draw::swizzle,
-    Draw::crashes,
-    Draw::lost_records,
-    Draw::crashes_at_points,
-    Draw::nested_changes,
-    Draw::leaves,
-    Draw::hangs,
-    Draw::releases,
-    Draw::slow_nodes,
-    Draw::slow_disks,
-    Draw::pauses,
-    Draw::freezes,
-    Draw::drift,
-    Draw::slow_consumers,
-    Draw::caught_tokens,
-    Draw::caught_commit_tokens,
-    Draw::replays,
-    Draw::foreigners,
-    Draw::bursts,
+const CLASSES: &[(Whom, Class)] = &[
+    (All, Draw::loss),
+    (All, Draw::bursts_of_loss),
+    (All, Draw::loss_by_kind),
+    (All, Draw::loss_by_size),
+    (All, Draw::duplication),
+    (All, Draw::reordering),
+    (All, Draw::spikes),
+    (All, Draw::partitions),
+    (All, Draw::one_way_cuts),
+    (All, Draw::cuts_of_two),
+    (All, Draw::flapping),
+    (All, Draw::swizzle),
+    (All, Draw::crashes),
+    (Cores, Draw::lost_records),
+    (Cores, Draw::crashes_at_points),
+    (Cores, Draw::nested_changes),
+    (Cores, Draw::leaves),
+    (All, Draw::hangs),
+    (All, Draw::releases),
+    (Cores, Draw::slow_nodes),
+    (Cores, Draw::slow_disks),
+    (Cores, Draw::pauses),
+    (Cores, Draw::freezes),
+    (Cores, Draw::drift),
+    (Cores, Draw::slow_consumers),
+    (Cores, Draw::caught_tokens),
+    (Cores, Draw::caught_commit_tokens),
+    (Cores, Draw::replays),
+    (Cores, Draw::foreigners),
+    (Cores, Draw::bursts),
 ];
 
 /// Those of them that complete nodes on turmoil can have.
-pub(super) const CLASSES_OF_NODES: &[Class] = &[
-    Draw::loss,
-    Draw::bursts_of_loss,
-    Draw::loss_by_kind,
-    Draw::loss_by_size,
-    Draw::duplication,
-    Draw::reordering,
-    Draw::spikes,
-    Draw::partitions,
-    Draw::one_way_cuts,
-    Draw::cuts_of_two,
-    Draw::flapping,
-    Draw::swizzle,
-    Draw::crashes,
-    Draw::hangs,
-    Draw::releases,
-];
+pub(super) fn of_nodes() -> impl Iterator<Item = Class> {
+    CLASSES.iter().filter(|(whom, _)| *whom == All).map(|&(_, class)| class)
+}
 
 impl Draw {
     /// Most runs have each class with the same probability, some have but one, a few have none; and a few change bytes.
@@ -71,14 +68,14 @@ impl Draw {
         match self.rng.random_range(0..100) {
             0..5 => {}
             5..15 => {
-                if let Some(class) = CLASSES.choose(&mut self.rng) {
+                if let Some((_, class)) = CLASSES.choose(&mut self.rng) {
                     class(self);
                 }
             }
             15..20 => self.damage(),
             _ => {
                 let share = *[0.1, 0.2, 0.35, 0.5].choose(&mut self.rng).unwrap_or(&0.2);
-                for class in CLASSES {
+                for (_, class) in CLASSES {
                     if self.rng.random_bool(share) {
                         class(self);
                     }

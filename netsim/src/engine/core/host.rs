@@ -468,24 +468,37 @@ impl Engine<'_> {
     fn settle(&mut self, index: usize) {
         let (mut sent, mut told) = (0, 0);
         loop {
-            if !self.store(index) {
+            if !self.store(index) || !self.transmit_all(index, &mut sent) {
                 return;
             }
-            while let Some(transmit) =
-                self.hosts[index].living.as_mut().and_then(|living| living.member.poll_transmit())
-            {
-                sent += 1;
-                if !self.transmit(index, &transmit) {
-                    return;
-                }
+            if self.tell(index, &mut told) {
+                continue;
             }
-            if !self.tell(index, &mut told) {
+            // What only the election hears may have given it something to say.
+            let before = sent;
+            if !self.transmit_all(index, &mut sent) {
+                return;
+            }
+            if sent == before {
                 break;
             }
         }
         self.note_lease(index);
         self.weigh(index, sent, told);
         self.set_timer(index);
+    }
+
+    /// Sends what the member wants sent; whether the node still lives.
+    fn transmit_all(&mut self, index: usize, sent: &mut u32) -> bool {
+        while let Some(transmit) =
+            self.hosts[index].living.as_mut().and_then(|living| living.member.poll_transmit())
+        {
+            *sent += 1;
+            if !self.transmit(index, &transmit) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Stores the record if there is a new one; whether the node still lives.
