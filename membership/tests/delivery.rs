@@ -1,9 +1,10 @@
-//! When messages are delivered: as late as their order and the ring's progress allow.
+//! When messages are sent and delivered: as late as their order and the ring's progress allow.
 
 mod lockstep;
 
 use lockstep::Lockstep;
-use quorate_membership::{Event, Origin, Totem};
+use quorate_membership::config::TotemConfig;
+use quorate_membership::{Event, Guarantee, Origin, Totem};
 
 fn messages(mut next: impl FnMut() -> Option<Event>) -> usize {
     std::iter::from_fn(&mut next).filter(|event| matches!(event, Event::Deliver(_))).count()
@@ -66,4 +67,26 @@ fn who_is_more_than_a_rotation_behind_delivers_before_the_token_goes_on() {
     assert!(told > 10_000, "the ring went on, and so did what is delivered: {told}");
     assert!(all(&mut ring.cores[1]) < 10_000, "no more than a rotation waits");
     assert!(!ring.cores[1].members().is_empty());
+}
+
+/// How many of the frames that a visit sends leave before the token, and how many after it.
+fn around_token(guarantee: Guarantee, messages: u64) -> (usize, usize) {
+    let mut ring = Lockstep::ring();
+    while ring.cores.iter().any(|core| core.snapshot().window == TotemConfig::default().window_size) {
+        ring.rotate();
+    }
+    ring.until_token();
+    ring.offer_with(guarantee, 1000, messages);
+    ring.step();
+    let sent: Vec<_> =
+        std::iter::from_fn(|| ring.next()).filter(|sent| sent.is_token() || sent.to == 1).collect();
+    let before = sent.iter().take_while(|sent| !sent.is_token()).count();
+    (before, sent.len() - before - 1)
+}
+
+#[test]
+fn a_token_goes_before_few_frames_but_not_before_many_and_not_before_what_is_to_be_safe() {
+    assert_eq!(around_token(Guarantee::Agreed, 3), (0, 3));
+    assert_eq!(around_token(Guarantee::Agreed, 40), (17, 0));
+    assert_eq!(around_token(Guarantee::Safe, 3), (3, 0));
 }

@@ -142,7 +142,9 @@ pub(crate) fn run(args: MemberArgs) -> Result<ExitCode, Failure> {
         let (node, events, _) = spawned.map_err(|error| Failure::new(error.to_string()))?;
         let group = Group::new("bench").map_err(|error| Failure::new(error.to_string()))?;
         let member = Member { me, node, group, run: None, pinging: None };
-        member.live(events).await
+        // A task of its own: tokio wakes what it was started with through the kernel, each time.
+        let life = tokio::spawn(member.live(events));
+        life.await.unwrap_or_else(|error| Err(Failure::new(error.to_string())))
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -240,7 +242,9 @@ impl Member {
                         while back.recv().await.is_some_and(|number| number != n) {}
                         took.push(now() - began);
                         if pause_us > 0 {
-                            tokio::time::sleep(Duration::from_micros(pause_us)).await;
+                            // Not tokio's clock: it strikes when the token wakes this process, just too late for it.
+                            let pause = move || std::thread::sleep(Duration::from_micros(pause_us));
+                            let _ = tokio::task::spawn_blocking(pause).await;
                         }
                     }
                     let _ = report(&Report::Pings { took });

@@ -152,9 +152,10 @@ impl<E> Events<E> {
         if left.is_multiple_of(Self::SHARE) || self.taken >= TAKEN {
             let taken = mem::take(&mut self.taken);
             let before = self.shared.taken.fetch_add(taken, Ordering::Relaxed);
-            // Waking the driver costs more than the events did, so it is not woken each time.
-            let all = left == 0 && self.receiver.is_empty();
-            if all || (before < TAKEN && before + taken >= TAKEN) {
+            // Waking the driver costs more than the events did, and it asks by itself in each of its turns: it is woken if that
+            // much is taken, or if the core waits for it.
+            let much = before < TAKEN && before + taken >= TAKEN;
+            if much || left == 0 && *self.shared.slow.borrow() {
                 self.shared.taken_more.notify_one();
             }
         }

@@ -455,13 +455,24 @@ async fn who_dropped_the_events_still_sends_and_all_events_count_as_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn taking_events_is_told_to_the_core() {
+async fn taking_events_is_told_to_the_core_that_waits_for_it() {
     let mut bed = Bed::new();
-    bed.hear("tell x;tell y").await;
+    bed.hear("unread on;tell x;tell y").await;
     bed.events.next().await.unwrap();
     bed.events.next().await.unwrap();
     settle().await;
     assert_eq!(bed.log.lines().last().unwrap(), "consumed 200");
+}
+
+#[tokio::test(start_paused = true)]
+async fn taking_events_wakes_nobody_who_does_not_wait_and_is_told_with_the_next_input() {
+    let mut bed = Bed::new();
+    bed.hear("tell x").await;
+    bed.events.next().await.unwrap();
+    settle().await;
+    assert_eq!(bed.log.lines().last().unwrap(), "told x");
+    bed.hear("nothing").await;
+    assert_eq!(bed.log.lines()[2..], ["heard nothing", "consumed 100"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,12 +15,19 @@ pub(super) struct Limits {
     least: u32,
     /// The same, when nothing has been lost for long.
     pub(super) visit: u32,
+    /// A visit that sends no more new frames than these sends them after the token (the accelerated ring of Babay and Amir,
+    /// ICDCS 2016).
+    pub(super) late: u32,
 }
 
 impl Limits {
+    /// The next member is woken by the token while these are written, all at once: they are with everybody long before the
+    /// token has been round so often that they are asked for (`miss_count_const`). To send more late gained nothing.
+    const LATE: u32 = 16;
+
     /// Those of a ring whose members may be anybody.
     pub(super) fn configured(config: &TotemConfig) -> Self {
-        Self { window: config.window_size, least: config.max_messages, visit: config.max_messages }
+        Self { window: config.window_size, least: config.max_messages, visit: config.max_messages, late: 0 }
     }
 
     /// Those of a ring whose members can all take so many frames in a rotation: one may send as large a part of them at a
@@ -28,7 +35,8 @@ impl Limits {
     pub(super) fn agreed(config: &TotemConfig, frames: u32) -> Self {
         let window = frames.clamp(config.window_size, TotemConfig::MAX_WINDOW);
         let visit = u64::from(window) * u64::from(config.max_messages) / u64::from(config.window_size.max(1));
-        Self { window, least: config.max_messages, visit: u32::try_from(visit).unwrap_or(u32::MAX) }
+        let visit = u32::try_from(visit).unwrap_or(u32::MAX);
+        Self { window, least: config.max_messages, visit, late: Self::LATE }
     }
 }
 

@@ -95,33 +95,42 @@ impl Operational {
         let unwanted = if Mutant::ReleasedAtOwnAru.is_active() { local.ring.window.aru() } else { stable };
         local.ring.window.release(unwanted.min(local.ring.delivered));
 
-        if let Some(node) = self.visit(&mut token, local) {
-            return Some(local.failed_to_receive(node, &local.ring.members, Vec::new()));
+        match self.visit(&mut token, local) {
+            Ok(late) => self.pass_on(token, late, now, local),
+            Err(node) => return Some(local.failed_to_receive(node, &local.ring.members, Vec::new())),
         }
-        self.pass_on(token, now, local);
         None
     }
 
-    /// What a visit of the token sends, and writes into it. Returns the member that has held back aru for too many
-    /// rotations, if there is one.
-    fn visit(&mut self, token: &mut Token, local: &mut Local) -> Option<NodeId> {
+    /// What a visit of the token sends, and writes into it. Returns how many of the frames may leave after the token.
+    ///
+    /// # Errors
+    /// The member that has held back aru for too many rotations, if there is one.
+    fn visit(&mut self, token: &mut Token, local: &mut Local) -> Result<usize, NodeId> {
         let limits = local.limits;
         let allowed = self.rotation.allowance(token, local.backlog(), limits);
-        let mut sent =
-            self.rotation.retransmit(token, &mut local.ring, allowed, &local.config, &mut local.out);
-        while sent < allowed
+        let wanted = !token.rtr.is_empty();
+        let again = self.rotation.retransmit(token, &mut local.ring, allowed, &local.config, &mut local.out);
+        let (mut new, mut safe) = (0, false);
+        while again + new < allowed
             && Rotation::has_room(token, &local.ring, limits)
             && let Some(draft) = local.next_frame()
         {
+            safe |= draft.is_safe();
             self.rotation.number(token, &mut local.ring, draft, &mut local.out);
-            sent += 1;
+            new += 1;
         }
-        let visit = Visited { sent, backlog: local.backlog(), slow: local.is_slow() };
-        self.rotation.account(token, &local.ring, &visit, limits, &local.config)
+        let visit = Visited { sent: again + new, backlog: local.backlog(), slow: local.is_slow() };
+        if let Some(node) = self.rotation.account(token, &local.ring, &visit, limits, &local.config) {
+            return Err(node);
+        }
+        // Who has the token before its frames holds back aru, so what is safe would be a rotation later.
+        let late = new <= limits.late && !safe && !wanted;
+        Ok(if late { new as usize } else { 0 })
     }
 
-    fn pass_on(&mut self, token: Token, now: Time, local: &mut Local) {
-        self.rotation.forward(token, now, &local.config, &mut local.out);
+    fn pass_on(&mut self, token: Token, late: usize, now: Time, local: &mut Local) {
+        self.rotation.forward(token, late, now, &local.config, &mut local.out);
         local.deliver_urgent();
         self.nudge(local);
     }
@@ -133,8 +142,8 @@ impl Operational {
             && let Some(mut token) = self.rotation.take_up()
         {
             // Where all have everything, nobody holds anything back.
-            self.visit(&mut token, local);
-            self.pass_on(token, now, local);
+            let late = self.visit(&mut token, local).unwrap_or(0);
+            self.pass_on(token, late, now, local);
         } else {
             self.nudge(local);
         }

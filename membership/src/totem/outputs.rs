@@ -26,6 +26,12 @@ impl Outputs {
         self.transmits.push_back(Transmit { to: Destination::Member(node), datagram });
     }
 
+    /// Sends it before the last so many of what waits to be sent.
+    pub(super) fn unicast_before(&mut self, late: usize, node: NodeId, datagram: Bytes) {
+        let at = self.transmits.len().saturating_sub(late);
+        self.transmits.insert(at, Transmit { to: Destination::Member(node), datagram });
+    }
+
     pub(super) fn tell(&mut self, event: Event) {
         self.unread = self.unread.saturating_add(event.cost());
         self.events.push_back(event);

@@ -209,7 +209,7 @@ impl Recovery {
             return Some(local.failed_to_receive(node, &self.ring.members, causes));
         }
         let stands = self.progress(&mut token, local);
-        self.rotation.forward(token, now, &local.config, &mut local.out);
+        self.rotation.forward(token, 0, now, &local.config, &mut local.out);
         stands.then(|| {
             let placeholder = Ring::new(self.ring.id, BTreeSet::new(), local.config.first_seq);
             Transition::Operational(Box::new(Recovered {

@@ -304,18 +304,26 @@ impl Rotation {
         token.aru_addr.filter(|_| self.stuck > config.fail_recv_const)
     }
 
-    /// Passes the token on, or keeps it for a while if the ring is idle and this is the representative.
-    pub(super) fn forward(&mut self, mut token: Token, now: Time, config: &TotemConfig, out: &mut Outputs) {
+    /// Passes the token on, before the last `late` frames of its visit, or keeps it for a while if the ring is idle and this is
+    /// the representative.
+    pub(super) fn forward(
+        &mut self,
+        mut token: Token,
+        late: usize,
+        now: Time,
+        config: &TotemConfig,
+        out: &mut Outputs,
+    ) {
         token.token_seq = token.token_seq.next();
         token.from = self.me;
         self.sent_at = Some(now);
         let token = wire::encode(&Message::Token(token), Order::Little);
         if self.representative && self.held {
             self.hold_at = Some(now + config.hold);
-            self.keep(token, now, config);
         } else {
-            self.send(token, now, config, out);
+            out.unicast_before(late, self.successor, token.clone());
         }
+        self.keep(token, now, config);
     }
 
     /// A frame of the ring has come, new or not.

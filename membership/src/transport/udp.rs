@@ -10,10 +10,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,7 +34,7 @@ use crate::config::TransportKind;
 use crate::wire::claimed_sender;
 use crate::{Config, Destination, NodeId, Origin, Transmit};
 
-/// Unicasts read at a time, and multicasts after which it is enough.
+/// Multicasts after which it is enough.
 const BATCH: usize = 64;
 /// More multicasts than a receive buffer can hold: once so many have been read, none is left that was sent before a
 /// unicast that had arrived by then.
@@ -63,9 +65,9 @@ pub struct Udp {
     sender: Sender,
     group: SocketAddrV4,
     peers: Peers,
-    /// Unicasts that were read, and wait until the multicasts sent before them have been read too.
-    held: VecDeque<(SocketAddrV4, Bytes)>,
-    /// Multicasts read while they waited.
+    /// A unicast that was read, and waits until the multicasts sent before it have been read too.
+    held: Option<(SocketAddrV4, Bytes)>,
+    /// Multicasts read while it waited.
     passed: usize,
     /// Those whose hosts have refused what was sent to them.
     refused: VecDeque<NodeId>,
@@ -170,7 +172,7 @@ impl Udp {
             sender,
             group,
             peers,
-            held: VecDeque::new(),
+            held: None,
             passed: 0,
             refused: VecDeque::new(),
             buffer: vec![0; LONGEST].into_boxed_slice(),
@@ -179,19 +181,15 @@ impl Udp {
         })
     }
 
-    /// Appends what there is. Unicasts are read first and handed over last: a multicast that was sent before a token
+    /// Appends what there is, of unicasts one. It is read first and handed over last: a multicast that was sent before a token
     /// then is in the multicast socket by the time that is read.
     ///
     /// The sockets are read directly, whatever tokio believes of their readiness: it may have heard of a token and not
     /// yet of the frame before it.
     fn take(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
-        if self.held.is_empty() {
+        if self.held.is_none() {
             self.passed = 0;
-            while self.held.len() < BATCH
-                && let Some(unicast) = read(&self.unicasts, &mut self.buffer)?
-            {
-                self.held.push_back(unicast);
-            }
+            self.held = read(&self.unicasts, &mut self.buffer)?;
         }
         let Self { multicasts, receiver, peers, passed, .. } = self;
         let before = *passed;
@@ -204,10 +202,10 @@ impl Udp {
                 }
             })?;
         }
-        if drained || self.passed >= BACKLOG {
-            for (source, datagram) in self.held.drain(..) {
-                batch.push((self.peers.origin(source, claimed_sender(&datagram)), datagram));
-            }
+        if (drained || self.passed >= BACKLOG)
+            && let Some((source, datagram)) = self.held.take()
+        {
+            batch.push((self.peers.origin(source, claimed_sender(&datagram)), datagram));
         }
         Ok(())
     }
@@ -307,20 +305,20 @@ impl Transport for Udp {
             if batch.len() > before || !self.refused.is_empty() {
                 return Ok(());
             }
-            if !self.held.is_empty() {
+            if self.held.is_some() {
                 // A whole batch of own copies was passed over, and more may follow.
                 continue;
             }
             // Readiness is cleared before the sockets are read again, never after, so no arrival is missed.
+            let Self { multicasts, unicasts, outgoing, .. } = self;
             tokio::select! {
                 biased;
-                ready = self.outgoing.ready(Interest::ERROR) => {
+                ready = outgoing.ready(Interest::ERROR) => {
                     ready?;
-                    clear(&self.outgoing, Interest::ERROR);
+                    clear(outgoing, Interest::ERROR);
                     self.hear_news();
                 }
-                ready = self.multicasts.readable() => ready.map(|()| clear(&self.multicasts, Interest::READABLE))?,
-                ready = self.unicasts.readable() => ready.map(|()| clear(&self.unicasts, Interest::READABLE))?,
+                ready = poll_fn(|context| poll_either(multicasts, unicasts, context)) => ready?,
             }
         }
     }
@@ -338,6 +336,19 @@ impl Transport for Udp {
 fn to_the_same(batch: &VecDeque<Transmit>) -> impl Iterator<Item = &[u8]> {
     let first = batch.front().map(|first| first.to);
     batch.iter().take_while(move |other| Some(other.to) == first).map(|other| &other.datagram[..])
+}
+
+/// Ready if one is readable; both are waited for anew then, since both are read.
+fn poll_either(one: &UdpSocket, other: &UdpSocket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let mut any = Poll::Pending;
+    for socket in [one, other] {
+        if let Poll::Ready(ready) = socket.poll_recv_ready(context) {
+            ready?;
+            clear(socket, Interest::READABLE);
+            any = Poll::Ready(Ok(()));
+        }
+    }
+    any
 }
 
 /// Makes tokio wait for the next arrival, or error, whatever it has seen so far.

@@ -138,6 +138,11 @@ impl Draft {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Whether it has to be with everybody before it is delivered.
+    pub(crate) fn is_safe(&self) -> bool {
+        self.guarantee == Guarantee::Safe
+    }
+
     /// The frame, now that it has a number.
     pub(crate) fn numbered(self, from: NodeId, seq: Seq, this_seqno: u32, ring: RingId) -> Multicast {
         let Self { mut bytes, encapsulated, guarantee } = self;

@@ -490,15 +490,30 @@ impl Engine<'_> {
 
     /// Sends what the member wants sent; whether the node still lives.
     fn transmit_all(&mut self, index: usize, sent: &mut u32) -> bool {
+        let mut batch = Vec::new();
         while let Some(transmit) =
             self.hosts[index].living.as_mut().and_then(|living| living.member.poll_transmit())
         {
-            *sent += 1;
-            if !self.transmit(index, &transmit) {
-                return false;
+            // What a core sends, it can read; if not, that is no less to be delivered.
+            let message = wire::decode(&transmit.datagram).ok();
+            // A frame has its number before the token says so, even if it leaves after it.
+            if let Some(frame @ Message::Multicast(_)) = &message {
+                self.note_sent(index, transmit.to, frame);
             }
+            batch.push((transmit, message));
         }
-        true
+        *sent += batch.len() as u32;
+        batch.into_iter().all(|(transmit, message)| self.transmit(index, &transmit, message))
+    }
+
+    /// Writes down what sending this tells.
+    fn note_sent(&mut self, index: usize, to: Destination, message: &Message) {
+        if let Some(inside) = self.inside(index, to, message)
+            && let Some(living) = &self.hosts[index].living
+        {
+            let life = living.life;
+            self.record(life, What::Inside(inside));
+        }
     }
 
     /// Stores the record if there is a new one; whether the node still lives.
@@ -534,11 +549,9 @@ impl Engine<'_> {
     }
 
     /// Sends a datagram; whether the node still lives.
-    fn transmit(&mut self, index: usize, transmit: &Transmit) -> bool {
+    fn transmit(&mut self, index: usize, transmit: &Transmit, message: Option<Message>) -> bool {
         let Some(living) = &mut self.hosts[index].living else { return false };
         let life = living.life;
-        // What a core sends, it can read; if not, that is no less to be delivered.
-        let message = wire::decode(&transmit.datagram).ok();
         let kind = message.as_ref().map_or(Kind::Any, Kind::of);
         let everyone = transmit.to == Destination::Everyone;
         if !self.armed.is_empty() && !self.reach(index, Point::Sends(kind)) {
@@ -546,8 +559,8 @@ impl Engine<'_> {
         }
         let at = self.at();
         self.journal.sent(at, life, transmit);
-        if let Some(inside) = message.as_ref().and_then(|message| self.inside(index, transmit.to, message)) {
-            self.record(life, What::Inside(inside));
+        if let Some(message) = message.as_ref().filter(|message| !matches!(message, Message::Multicast(_))) {
+            self.note_sent(index, transmit.to, message);
         }
         let all = ((1u64 << self.hosts.len().min(63)) - 1) | if self.hosts.len() > 63 { 1 << 63 } else { 0 };
         let to = match transmit.to {
