@@ -214,8 +214,7 @@ impl Local {
     /// that leaves waits for its own farewells, and who is a rotation behind holds the others up (what is not delivered is
     /// not released).
     pub(super) fn deliver_urgent(&mut self) {
-        let behind = self.ring.delivered.distance_to(self.ring.window.aru());
-        if !self.synced() || self.leaving.is_some() || behind > self.limits.window {
+        if !self.synced() || self.leaving.is_some() || self.ring.undelivered() > self.limits.window {
             self.deliver_ready();
         }
     }

@@ -67,6 +67,15 @@ impl Ring {
         Some(frame)
     }
 
+    /// How many frames are in order and not delivered, as far as one can tell from the first of them: what is safe is not
+    /// counted before it is.
+    pub(super) fn undelivered(&self) -> u32 {
+        let next = self.window.get(self.delivered.next());
+        let safe = next.is_some_and(|frame| frame.guarantee == Guarantee::Safe);
+        let last = if safe { self.safe.min(self.window.aru()) } else { self.window.aru() };
+        self.delivered.distance_to(last)
+    }
+
     /// Passes over frames that carry others: what they carried was taken in when they came.
     pub(super) fn skip_carriers(&mut self) {
         while self.window.get(self.delivered.next()).is_some_and(|frame| frame.encapsulated) {
@@ -113,5 +122,44 @@ impl Ring {
         }
         self.delivered = self.window.high();
         frames
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn frame(seq: u32, guarantee: Guarantee) -> Multicast {
+        let from = NodeId::new(1).unwrap();
+        let ring = RingId { seq: 4, representative: from };
+        let (seq, raw) = (Seq::new(seq), Bytes::from_static(b"datagram"));
+        Multicast {
+            from,
+            seq,
+            this_seqno: 0,
+            ring,
+            guarantee,
+            encapsulated: false,
+            payload: raw.clone(),
+            raw,
+        }
+    }
+
+    #[test]
+    fn who_waits_for_safe_frames_to_be_safe_is_not_behind() {
+        let from = NodeId::new(1).unwrap();
+        let mut ring =
+            Ring::new(RingId { seq: 4, representative: from }, BTreeSet::from([from]), Seq::new(0));
+        for (seq, guarantee) in [(1, Guarantee::Agreed), (2, Guarantee::Safe), (3, Guarantee::Safe)] {
+            ring.insert(frame(seq, guarantee)).unwrap();
+        }
+        assert_eq!(ring.undelivered(), 3, "that the first is followed by safe ones is not looked at");
+        assert!(ring.next_delivery().is_some());
+        assert_eq!(ring.undelivered(), 0);
+        ring.safe = Seq::new(2);
+        assert_eq!(ring.undelivered(), 1);
+        assert!(ring.next_delivery().is_some() && ring.next_delivery().is_none());
     }
 }
