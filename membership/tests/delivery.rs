@@ -3,7 +3,6 @@
 mod lockstep;
 
 use lockstep::Lockstep;
-use quorate_membership::config::TotemConfig;
 use quorate_membership::{Event, Guarantee, Origin, Totem};
 
 fn messages(mut next: impl FnMut() -> Option<Event>) -> usize {
@@ -71,10 +70,7 @@ fn who_is_more_than_a_rotation_behind_delivers_before_the_token_goes_on() {
 
 /// How many of the frames that a visit sends leave before the token, and how many after it.
 fn around_token(guarantee: Guarantee, messages: u64) -> (usize, usize) {
-    let mut ring = Lockstep::ring();
-    while ring.cores.iter().any(|core| core.snapshot().window == TotemConfig::default().window_size) {
-        ring.rotate();
-    }
+    let mut ring = Lockstep::agreed();
     ring.until_token();
     ring.offer_with(guarantee, 1000, messages);
     ring.step();
@@ -89,4 +85,19 @@ fn a_token_goes_before_few_frames_but_not_before_many_and_not_before_what_is_to_
     assert_eq!(around_token(Guarantee::Agreed, 3), (0, 3));
     assert_eq!(around_token(Guarantee::Agreed, 40), (17, 0));
     assert_eq!(around_token(Guarantee::Safe, 3), (3, 0));
+}
+
+#[test]
+fn a_token_rests_as_soon_as_everybody_knows_that_everybody_has_everything() {
+    for (guarantee, messages) in [(Guarantee::Agreed, 1), (Guarantee::Safe, 1), (Guarantee::Safe, 100)] {
+        let mut ring = Lockstep::agreed();
+        ring.until_rest();
+        let before = (ring.delivered.clone(), ring.cores[0].stats().tokens);
+        ring.offer_with(guarantee, 64, messages);
+        ring.until_rest();
+        let told: Vec<u64> = ring.delivered.iter().zip(before.0).map(|(now, before)| now - before).collect();
+        assert_eq!(told, [messages; 3], "nobody had to wait for the token to go on");
+        let rotations = ring.cores[0].stats().tokens - before.1;
+        assert!((3..=6).contains(&rotations), "{rotations}");
+    }
 }

@@ -26,6 +26,9 @@ pub(crate) struct LatencyArgs {
     /// How long to wait between two, in milliseconds: the token rests meanwhile
     #[arg(long, default_value_t = 0.0)]
     pause: f64,
+    /// Which member sends them: the first holds the token while it rests
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    from: u32,
     /// How many messages all other members together send a second meanwhile, of 1350 bytes
     #[arg(long, default_value_t = 0.0)]
     load: f64,
@@ -40,6 +43,7 @@ struct Measured {
     program: &'static str,
     ground: &'static str,
     n: u32,
+    from: u32,
     size: u64,
     count: usize,
     safe: bool,
@@ -52,14 +56,17 @@ struct Measured {
 }
 
 pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
+    if args.from > args.nodes {
+        return Err(Failure::new(format!("there is no member {}: see --nodes", args.from)));
+    }
+    if args.load > 0.0 && args.nodes < 2 {
+        return Err(Failure::new("with --load there have to be other members: see --nodes"));
+    }
     let (mut crew, _) = args.common.ring(args.nodes)?;
-    let n = args.nodes;
+    let (n, from) = (args.nodes, args.from);
     if args.load > 0.0 {
-        if n < 2 {
-            return Err(Failure::new("with --load there have to be other members: see --nodes"));
-        }
         let rate = args.load / f64::from(n - 1);
-        for node in 2..=n {
+        for node in (1..=n).filter(|node| *node != from) {
             crew.order(node, &Order::Pace { size: 1350, rate })?;
         }
         std::thread::sleep(Duration::from_millis(500));
@@ -71,10 +78,10 @@ pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
         pause_us: pause.as_micros() as u64,
         safe: args.safe,
     };
-    crew.order(1, &order)?;
+    crew.order(from, &order)?;
     let deadline = Instant::now() + PATIENCE + (pause + Duration::from_millis(20)) * args.count as u32;
     let mut took: Vec<f64> = loop {
-        if let (1, Report::Pings { took }) = crew.next(deadline)? {
+        if let Report::Pings { took } = crew.next(deadline)?.1 {
             break took.into_iter().map(|took| took as f64 / 1e3).collect();
         }
     };
@@ -84,6 +91,7 @@ pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
         program: "quorate",
         ground: crew.ground().name(),
         n,
+        from,
         size: args.size,
         count: took.len(),
         safe: args.safe,

@@ -110,6 +110,9 @@ pub(crate) struct Done {
     pub(crate) retransmits: u64,
     /// Times that the token came by.
     pub(crate) tokens: u64,
+    /// Times that this member called another failed, and that it gave up its ring.
+    pub(crate) accusations: u64,
+    pub(crate) gathers: u64,
     /// If it was sent at a rate: from the sending of each message to its delivery here, in nanoseconds.
     pub(crate) took: Vec<u64>,
 }
@@ -219,6 +222,8 @@ impl Member {
                     cpu: 0.0,
                     retransmits: stats.retransmits,
                     tokens: stats.tokens,
+                    accusations: stats.accusations,
+                    gathers: stats.gathers,
                     took: Vec::new(),
                 };
                 if load.senders.contains(&self.me) {
@@ -293,6 +298,8 @@ impl Member {
         let stats = self.node.stats().await;
         done.retransmits = stats.retransmits - done.retransmits;
         done.tokens = stats.tokens - done.tokens;
+        done.accusations = stats.accusations - done.accusations;
+        done.gathers = stats.gathers - done.gathers;
         report(&Report::Done(done.clone()))?;
         self.run = None;
         Ok(())

@@ -82,6 +82,10 @@ struct Measured {
     machine_busy_cores: f64,
     rotations_s: f64,
     retransmits: u64,
+    /// Times that a member called another failed: none of them was.
+    accusations: u64,
+    /// Times that a member gave up its ring.
+    gathers: u64,
 }
 
 pub(super) fn run(args: &ThroughputArgs) -> Result<ExitCode, Failure> {
@@ -148,6 +152,8 @@ fn measure(crew: &mut Crew, args: &ThroughputArgs, load: &Load) -> Result<Measur
         machine_busy_cores: busy / wall,
         rotations_s: (first.map_or(0, |first| first.tokens) as f64 / wall).round(),
         retransmits: done.values().map(|done| done.retransmits).sum(),
+        accusations: done.values().map(|done| done.accusations).sum(),
+        gathers: done.values().map(|done| done.gathers).sum(),
     })
 }
 
@@ -193,6 +199,8 @@ fn table(measured: &Measured) -> String {
     );
     line(format!("{:.0}", measured.rotations_s), "rotations of the token/s");
     line(measured.retransmits.to_string(), "frames sent again");
+    line(measured.accusations.to_string(), "times a member was called failed, which none was");
+    line(measured.gathers.to_string(), "times a member gave up its ring");
     line(if measured.order_ok { "yes" } else { "NO" }.to_owned(), "the same order everywhere");
     text
 }

@@ -2,12 +2,13 @@
 """
 `quorate bench` beside real corosync, on this machine: turn and turn about, medians and ratios.
 
-    run.py [--points N:SIZE:SENDERS,...] [--rounds N] [--seconds S] [--markdown FILE] QUORATE COROSYNC_BENCH
+    run.py [--points N:SIZE:SENDERS,...] [--rounds N] [--seconds S] [--best COMMAND] [--markdown FILE]
+           QUORATE COROSYNC_BENCH
 
 QUORATE is the program, a release build. COROSYNC_BENCH is a command that takes N SIZE SENDERS SECONDS and prints one JSON
 object: msgs_s and MB_s at the slowest receiver of a ring of corosync daemons and clients of libcpg, order_ok, and, if it
 has them, raw_ring_plain_MB_s and raw_ring_gso_MB_s: what plain UDP multicast in turn, without order, does on the same hosts.
-It must not touch anything but hosts of its own. Needs root. The exit code is 1 if somebody delivered in another order.
+It must not touch anything but hosts of its own. COMMAND is the same with the settings that make corosync fastest. Needs root. The exit code is 1 if somebody delivered in another order.
 
 Members of quorate deliver in the process that sends and receives; corosync's clients are processes of their own: that is how
 each is used. Whatever else the machine does is in the figures; the ratios are of the same minutes.
@@ -66,16 +67,18 @@ def main():
     parser.add_argument("--points", default=POINTS, help=f"what to measure [{POINTS}]")
     parser.add_argument("--rounds", type=int, default=2, help="how often each, in turn [2]")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long members send [2]")
+    parser.add_argument("--best", metavar="COMMAND", help="corosync with its best settings, too")
     parser.add_argument("--markdown", metavar="FILE", help="write the table to this file, too")
     parser.add_argument("quorate")
     parser.add_argument("corosync_bench")
     options = parser.parse_args()
 
-    heads = ["nodes", "bytes", "senders", "quorate/s", "MB/s", "us each", "corosync/s", "MB/s", "us each", "times", "of raw gso"]
+    heads = ["nodes", "bytes", "senders", "quorate/s", "MB/s", "us each", "corosync/s", "MB/s", "us each", "times"]
+    heads += ["raw gso MB/s", "of it"] + (["best corosync/s", "times"] if options.best else [])
     rows, order_kept = [], True
     for text in options.points.split(","):
         nodes, size, senders = point(text)
-        ours, theirs = [], []
+        ours, theirs, bests = [], [], []
         for _ in range(options.rounds):
             command = [options.quorate, "bench", "throughput", "--json", "--runs", "1"]
             command += ["--nodes", str(nodes), "--size", str(size), "--senders", senders]
@@ -83,15 +86,18 @@ def main():
             if result is None:
                 sys.exit(f"quorate at {text}: {why}")
             ours.append(result)
-            result, why = measure([options.corosync_bench, str(nodes), str(size), senders, str(options.seconds)])
-            if result is None:
-                print(f"corosync at {text}: {why}", file=sys.stderr)
-            elif not result.get("msgs_s"):
-                print(f"corosync at {text}: it stalled", file=sys.stderr)
-            else:
-                theirs.append(result)
+            for command, results in ((options.corosync_bench, theirs), (options.best, bests)):
+                if command is None:
+                    continue
+                result, why = measure([command, str(nodes), str(size), senders, str(options.seconds)])
+                if result is None:
+                    print(f"{command} at {text}: {why}", file=sys.stderr)
+                elif not result.get("msgs_s"):
+                    print(f"{command} at {text}: it stalled", file=sys.stderr)
+                else:
+                    results.append(result)
         order_kept &= all(result["order_ok"] for result in ours)
-        mine, others = (median([run["msgs_s"] for run in runs]) for runs in (ours, theirs))
+        mine, others, best = (median([run["msgs_s"] for run in runs]) for runs in (ours, theirs, bests))
         my_mb, other_mb = (median([run["MB_s"] for run in runs]) for runs in (ours, theirs))
         raw = median([run["raw_ring_gso_MB_s"] for run in theirs if run.get("raw_ring_gso_MB_s")])
         # Of the whole machine, for each message at each member.
@@ -99,9 +105,10 @@ def main():
         costs = [run["machine_busy_cores"] * 1e6 / run["msgs_s"] / nodes for run in theirs if run.get("machine_busy_cores")]
         rows.append([
             str(nodes), str(size), senders, cell(mine), cell(my_mb, 1), cell(my_cost, 1),
-            cell(others), cell(other_mb, 1), cell(median(costs), 1), ratio(mine, others), ratio(my_mb, raw),
-        ])
-        print(f"{text}: {rows[-1][3]}/s, corosync {rows[-1][6]}/s, {rows[-1][9]} times", flush=True)
+            cell(others), cell(other_mb, 1), cell(median(costs), 1), ratio(mine, others),
+            cell(raw, 1), ratio(my_mb, raw),
+        ] + ([cell(best), ratio(mine, best)] if options.best else []))
+        print(f"{text}: {rows[-1][3]}/s, corosync {rows[-1][6]}/s, {rows[-1][9]} times, {' '.join(rows[-1][10:])}", flush=True)
 
     widths = [max(len(row[at]) for row in [heads, *rows]) for at in range(len(heads))]
     print("\n" + machine())

@@ -83,7 +83,8 @@ pub struct TotemConfig {
     pub merge: Duration,
     /// Rotations without progress at one member until it counts as failed to receive.
     pub fail_recv_const: u32,
-    /// Rotations without news until the token is held.
+    /// Rotations without news until the token is held. Where all members are Quorate nodes, three are enough in which nobody
+    /// lacked anything.
     pub seqno_unchanged_const: u32,
     /// Frames that all members together may send in a rotation.
     pub window_size: u32,

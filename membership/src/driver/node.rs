@@ -113,6 +113,9 @@ impl Node {
 ///
 /// Events that are not taken slow the ring down and in the end make this node leave
 /// ([`unread_limit`](crate::config::TotemConfig::unread_limit)). Dropping this takes all events, those to come too.
+///
+/// Take them in a task (`tokio::spawn`) if their rate or latency matters: the future that a single-threaded runtime was started
+/// with (`block_on`, `#[tokio::main]`) is woken by a system call each time.
 #[derive(Debug)]
 pub struct Events<E> {
     pub(super) receiver: mpsc::UnboundedReceiver<Vec<(E, usize)>>,

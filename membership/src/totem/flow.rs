@@ -18,6 +18,8 @@ pub(super) struct Limits {
     /// A visit that sends no more new frames than these sends them after the token (the accelerated ring of Babay and Amir,
     /// ICDCS 2016).
     pub(super) late: u32,
+    /// Visits in a row at which nothing is new and nobody lacks anything, after which the token is held.
+    pub(super) quiet: Option<u32>,
 }
 
 impl Limits {
@@ -25,9 +27,18 @@ impl Limits {
     /// token has been round so often that they are asked for (`miss_count_const`). To send more late gained nothing.
     const LATE: u32 = 16;
 
+    /// In two of them everybody learns that everything is with everybody.
+    const QUIET: u32 = 2;
+
     /// Those of a ring whose members may be anybody.
     pub(super) fn configured(config: &TotemConfig) -> Self {
-        Self { window: config.window_size, least: config.max_messages, visit: config.max_messages, late: 0 }
+        Self {
+            window: config.window_size,
+            least: config.max_messages,
+            visit: config.max_messages,
+            late: 0,
+            quiet: None,
+        }
     }
 
     /// Those of a ring whose members can all take so many frames in a rotation: one may send as large a part of them at a
@@ -36,7 +47,7 @@ impl Limits {
         let window = frames.clamp(config.window_size, TotemConfig::MAX_WINDOW);
         let visit = u64::from(window) * u64::from(config.max_messages) / u64::from(config.window_size.max(1));
         let visit = u32::try_from(visit).unwrap_or(u32::MAX);
-        Self { window, least: config.max_messages, visit, late: Self::LATE }
+        Self { window, least: config.max_messages, visit, late: Self::LATE, quiet: Some(Self::QUIET) }
     }
 }
 

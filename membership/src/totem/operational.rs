@@ -75,7 +75,7 @@ impl Operational {
         if token.ring != local.ring.id {
             return None;
         }
-        match self.rotation.accept(&token, &local.ring, now, &local.config) {
+        match self.rotation.accept(&token, &local.ring, local.limits, now, &local.config) {
             Ok(true) => {
                 local.out.stats.tokens += 1;
                 local.token_at = Some(now);

@@ -175,7 +175,8 @@ impl Recovery {
         if token.ring != self.ring.id {
             return None;
         }
-        match self.rotation.accept(&token, &self.ring, now, &local.config) {
+        match self.rotation.accept(&token, &self.ring, Limits::configured(&local.config), now, &local.config)
+        {
             Ok(true) => local.out.stats.tokens += 1,
             Ok(false) => return None,
             Err(refusal) => {

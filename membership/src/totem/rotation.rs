@@ -31,6 +31,8 @@ pub(super) struct Rotation {
     aru_before: Seq,
     /// Rotations without news.
     unchanged: u32,
+    /// Visits in a row at which nothing was new, nobody lacked anything, and nobody had asked for anything.
+    quiet: u32,
     /// Rotations in which `aru` stood still, held back by one member.
     stuck: u32,
     /// Rotations in which neither `seq` nor `aru` moved, and this node neither heard nor sent a frame.
@@ -85,6 +87,7 @@ impl Rotation {
             last_aru: config.first_seq,
             aru_before: config.first_seq,
             unchanged: 0,
+            quiet: 0,
             stuck: 0,
             still: 0,
             flow: Flow::default(),
@@ -153,6 +156,7 @@ impl Rotation {
         &mut self,
         token: &Token,
         ring: &Ring,
+        limits: Limits,
         now: Time,
         config: &TotemConfig,
     ) -> Result<bool, Refusal> {
@@ -180,9 +184,13 @@ impl Rotation {
             self.merge_at = None;
         }
         self.last_seq = token.seq;
-        let rotations = config.seqno_unchanged_const;
+        let quiet = self.unchanged > 0 && token.aru == token.seq && token.rtr.is_empty();
+        self.quiet = if quiet { self.quiet.saturating_add(1) } else { 0 };
+        // One visit later than the others believe: between its visits they have seen what it saw.
+        let margin = u32::from(self.representative);
+        let rotations = config.seqno_unchanged_const.saturating_add(margin);
         self.held =
-            if self.representative { self.unchanged > rotations } else { self.unchanged >= rotations };
+            self.unchanged >= rotations || limits.quiet.is_some_and(|quiet| self.quiet >= quiet + margin);
         self.held &= !Mutant::TokenNeverHeld.is_active();
         Ok(true)
     }
@@ -343,7 +351,7 @@ impl Rotation {
             return None;
         }
         token.token_seq = token.token_seq.previous();
-        self.unchanged = 0;
+        (self.unchanged, self.quiet) = (0, 0);
         self.held = false;
         self.hold_at = None;
         Some(token)
@@ -360,7 +368,7 @@ impl Rotation {
 
     /// Somebody has something to send.
     pub(super) fn release(&mut self, out: &mut Outputs) {
-        self.unchanged = 0;
+        (self.unchanged, self.quiet) = (0, 0);
         self.held = false;
         if self.hold_at.take().is_some() {
             out.unicast(self.successor, self.last_sent.clone());
@@ -419,10 +427,10 @@ impl Rotation {
     /// See [`super::Totem::fingerprint`].
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
         let Self { me: _, representative, predecessor, successor, token_seq, last_seq, last_aru, .. } = self;
-        let Self { aru_before, unchanged, stuck, still, flow, last_sent, held, .. } = self;
+        let Self { aru_before, unchanged, quiet, stuck, still, flow, last_sent, held, .. } = self;
         let Self { retransmit_at, loss_at, merge_at, probe_at, hold_at, .. } = self;
         (representative, predecessor, successor, token_seq, last_seq, last_aru).hash(state);
-        (aru_before, unchanged, stuck, still.min(&Self::WEDGED), flow, last_sent, held).hash(state);
+        (aru_before, unchanged, quiet, stuck, still.min(&Self::WEDGED), flow, last_sent, held).hash(state);
         (*retransmit_at - now, *loss_at - now).hash(state);
         [merge_at, probe_at, hold_at].map(|at| at.map(|at| at - now)).hash(state);
     }

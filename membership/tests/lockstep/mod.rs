@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_membership::config::TotemConfig;
 use quorate_membership::{
     Config, Destination, Event, Group, Guarantee, MulticastError, NodeId, Origin, Stored, Time, Totem,
 };
@@ -65,6 +66,16 @@ impl Lockstep {
         }
         let all: BTreeSet<NodeId> = (1..=Self::NODES).filter_map(NodeId::new).collect();
         while ring.cores.iter().any(|core| *core.members() != all || core.whole_since().is_none()) {
+            ring.step();
+        }
+        ring
+    }
+
+    /// The same, once all have said how large windows they can take.
+    pub fn agreed() -> Self {
+        let mut ring = Self::ring();
+        let alone = TotemConfig::default().window_size;
+        while ring.cores.iter().any(|core| core.snapshot().window == alone) {
             ring.step();
         }
         ring
@@ -130,6 +141,13 @@ impl Lockstep {
         self.now = self.now.max(due(core));
         self.cores[core].handle_timeout(self.now);
         self.drain(core);
+    }
+
+    /// Goes on until nothing is under way: the token rests.
+    pub fn until_rest(&mut self) {
+        while let Some(datagram) = self.next() {
+            self.arrive(&datagram);
+        }
     }
 
     /// Whether the next thing to happen is that the token arrives at the first member.
