@@ -11,7 +11,8 @@ use super::member::{Order, Report, now};
 use super::{Common, PATIENCE, quantile, spread};
 use crate::Failure;
 
-/// Lose a member again and again, and take how long it takes until all others have a ring without it
+/// Lose a member again and again, and take how long it takes until all others have a ring without it, and once it is back, all one
+/// with it
 #[derive(Debug, clap::Args)]
 pub(crate) struct FailoverArgs {
     #[command(flatten)]
@@ -46,6 +47,9 @@ pub(super) enum How {
     Cut,
 }
 
+/// How long a member stays cut off once the others have a ring without it.
+const ALONE: Duration = Duration::from_secs(2);
+
 #[derive(Debug, Serialize)]
 struct Measured {
     program: &'static str,
@@ -57,6 +61,9 @@ struct Measured {
     p50_ms: f64,
     p90_ms: f64,
     max_ms: f64,
+    /// From the start of the lost member, or the end of the cut, to one ring of all; 0 under load, where all start anew.
+    back_p50_ms: f64,
+    back_max_ms: f64,
     /// From the start of all members at once to one ring.
     formed_ms: f64,
 }
@@ -69,7 +76,7 @@ pub(super) fn run(args: &FailoverArgs) -> Result<ExitCode, Failure> {
             "only hosts of their own can be cut off: run it as root, without --loopback",
         ));
     }
-    let mut took = Vec::new();
+    let (mut took, mut back) = (Vec::new(), Vec::new());
     for attempt in 0..args.tries {
         std::thread::sleep(Duration::from_secs_f64(args.pause));
         if args.load > 0.0 {
@@ -85,13 +92,16 @@ pub(super) fn run(args: &FailoverArgs) -> Result<ExitCode, Failure> {
             for node in crew.nodes() {
                 crew.kill(node)?;
             }
+            if args.how == How::Cut {
+                crew.ground().plug(node, true)?;
+            }
             crew.start_all(n, PATIENCE)?;
         } else {
-            crew.start(node)?;
-            crew.settle(PATIENCE)?;
+            back.push(bring_back(&mut crew, node, args.how)?);
         }
     }
     took.sort_by(f64::total_cmp);
+    back.sort_by(f64::total_cmp);
     let [p50, p90, max] = [500, 900, 1000].map(|part| quantile(&took, part));
     let measured = Measured {
         program: "quorate",
@@ -103,17 +113,22 @@ pub(super) fn run(args: &FailoverArgs) -> Result<ExitCode, Failure> {
         p50_ms: p50,
         p90_ms: p90,
         max_ms: max,
+        back_p50_ms: quantile(&back, 500),
+        back_max_ms: quantile(&back, 1000),
         formed_ms: formed.as_secs_f64() * 1e3,
     };
     args.common.print(&measured, || {
         format!(
             "{n} members ({}), {} tries, {} messages/s meanwhile; one ring {:.0} ms after a start of all at once\n\
-             all others had a ring without it after {}",
+             all others had a ring without it after {}\
+             one ring with it again {:.1} ms after its return at the median, {:.1} at most\n",
             crew.ground().name(),
             took.len(),
             args.load,
             measured.formed_ms,
-            spread(&took, &[500, 900], "ms")
+            spread(&took, &[500, 900], "ms"),
+            measured.back_p50_ms,
+            measured.back_max_ms,
         )
     })
 }
@@ -133,29 +148,45 @@ pub(super) fn lose(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure>
         }
     };
     let survivors: BTreeSet<u32> = crew.nodes().into_iter().filter(|other| *other != node).collect();
-    let mut there = BTreeSet::new();
-    let mut last = at;
-    let deadline = Instant::now() + PATIENCE;
-    while there != survivors {
-        match crew.next(deadline)? {
-            (other, Report::Ring { at, members }) if other != node => {
-                if members == survivors {
-                    there.insert(other);
-                    last = last.max(at);
-                } else {
-                    there.remove(&other);
-                }
-            }
-            _ => {}
-        }
-    }
+    let took = wait_for(crew, &survivors, at)?;
     if let Some(left) = left {
         left();
     }
+    Ok(took)
+}
+
+/// Brings it back. How long it took until the last of all was in a ring of all, in milliseconds.
+fn bring_back(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure> {
     if how == How::Cut {
-        // It starts anew, as those do that are killed.
-        crew.kill(node)?;
-        crew.ground().plug(node, true)?;
+        // It has a ring of its own by then, and two rings meet.
+        std::thread::sleep(ALONE);
     }
-    Ok((last - at) as f64 / 1e6)
+    let at = now();
+    match how {
+        How::Cut => crew.ground().plug(node, true)?,
+        How::Kill | How::Leave => crew.start(node)?,
+    }
+    let all = crew.nodes();
+    let took = wait_for(crew, &all, at)?;
+    crew.settle(PATIENCE)?;
+    Ok(took)
+}
+
+/// Until each of these is in a ring of them alone: how long after `since` the last was, in milliseconds.
+fn wait_for(crew: &mut Crew, wanted: &BTreeSet<u32>, since: u64) -> Result<f64, Failure> {
+    let (mut there, mut last) = (BTreeSet::new(), since);
+    let deadline = Instant::now() + PATIENCE;
+    while there != *wanted {
+        if let (node, Report::Ring { at, members }) = crew.next(deadline)?
+            && wanted.contains(&node)
+        {
+            if members == *wanted {
+                there.insert(node);
+                last = last.max(at);
+            } else {
+                there.remove(&node);
+            }
+        }
+    }
+    Ok((last - since) as f64 / 1e6)
 }

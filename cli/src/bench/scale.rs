@@ -41,7 +41,10 @@ pub(crate) struct ScaleArgs {
     /// The size of a message, in bytes
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(MIN_SIZE as u64..=1 << 20))]
     size: u64,
-    /// How long they idle, and how long they send, in seconds
+    /// How long they idle, in seconds, if not as long as they send
+    #[arg(long)]
+    idle: Option<f64>,
+    /// How long they send, in seconds
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
 }
@@ -76,6 +79,8 @@ struct Ring {
     load_cpu: f64,
     load_rotations_s: f64,
     order_ok: bool,
+    /// Times that a member gave up its ring under load.
+    gathers: u64,
     kill_p50_ms: f64,
     kill_max_ms: f64,
     leave_p50_ms: f64,
@@ -126,7 +131,7 @@ fn measure(crew: &mut Crew, n: u32, starts: u32, args: &ScaleArgs) -> Result<Rin
     eprintln!("{n} members: idle");
     std::thread::sleep(REST);
     let before = usage(crew)?;
-    std::thread::sleep(Duration::from_secs_f64(args.seconds));
+    std::thread::sleep(Duration::from_secs_f64(args.idle.unwrap_or(args.seconds)));
     let after = usage(crew)?;
     let idle = |of: fn(&Usage) -> f64| {
         let rate = |(after, before): (&Usage, &Usage)| {
@@ -188,6 +193,7 @@ fn measure(crew: &mut Crew, n: u32, starts: u32, args: &ScaleArgs) -> Result<Rin
         load_cpu: mean(|done| done.cpu),
         load_rotations_s: mean(|done| done.tokens as f64),
         order_ok: in_one_order(&done),
+        gathers: done.values().map(|done| done.gathers).sum(),
         kill_p50_ms: quantile(&killed, 500),
         kill_max_ms: quantile(&killed, 1000),
         leave_p50_ms: quantile(&left, 500),
@@ -242,8 +248,8 @@ fn table(measured: &Measured) -> String {
     let Measured { ground, tries, starts, rate, size, .. } = measured;
     let mut text = format!(
         "Members on one machine ({ground}), {tries} tries; load: {rate} messages/s of {size} bytes; median/worst\n\
-         {:>7} {:>8} {:>13} {:>6} {:>8} {:>5} {:>15} {:>6} {:>13} {:>13} {:>6}\n\
-         {:>7} {:>8} {:>13} {:>6} {:>8} {:>5} {:>15} {:>6} {:>13} {:>13} {:>6}\n",
+         {:>7} {:>8} {:>13} {:>6} {:>8} {:>5} {:>15} {:>6} {:>13} {:>13} {:>6} {:>7}\n\
+         {:>7} {:>8} {:>13} {:>6} {:>8} {:>5} {:>15} {:>6} {:>13} {:>13} {:>6} {:>7}\n",
         "members",
         "one ring",
         "after",
@@ -255,6 +261,7 @@ fn table(measured: &Measured) -> String {
         "kill -9",
         "leave",
         "one",
+        "rings",
         "",
         "of starts",
         "ms",
@@ -265,14 +272,15 @@ fn table(measured: &Measured) -> String {
         "cpu",
         "ms",
         "ms",
-        "order"
+        "order",
+        "lost"
     );
     let pair = |one: f64, other: f64| format!("{one:.1}/{other:.1}");
     for ring in &measured.rings {
         // Writing to a text cannot fail.
         let _ = writeln!(
             text,
-            "{:>7} {:>8} {:>13} {:>6.3} {:>8.1} {:>5.1} {:>15} {:>6.3} {:>13} {:>13} {:>6}",
+            "{:>7} {:>8} {:>13} {:>6.3} {:>8.1} {:>5.1} {:>15} {:>6.3} {:>13} {:>13} {:>6} {:>7}",
             ring.n,
             format!("{}/{starts}", ring.formed),
             format!("{:.0}/{:.0}", ring.form_p50_ms, ring.form_max_ms),
@@ -284,6 +292,7 @@ fn table(measured: &Measured) -> String {
             pair(ring.kill_p50_ms, ring.kill_max_ms),
             pair(ring.leave_p50_ms, ring.leave_max_ms),
             if ring.order_ok { "yes" } else { "NO" },
+            ring.gathers,
         );
     }
     text

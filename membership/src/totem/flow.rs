@@ -28,7 +28,7 @@ impl Limits {
     const LATE: u32 = 16;
 
     /// In two of them everybody learns that everything is with everybody.
-    const QUIET: u32 = 2;
+    pub(super) const QUIET: u32 = 2;
 
     /// Those of a ring whose members may be anybody.
     pub(super) fn configured(config: &TotemConfig) -> Self {

@@ -430,7 +430,8 @@ impl Rotation {
         let Self { aru_before, unchanged, quiet, stuck, still, flow, last_sent, held, .. } = self;
         let Self { retransmit_at, loss_at, merge_at, probe_at, hold_at, .. } = self;
         (representative, predecessor, successor, token_seq, last_seq, last_aru).hash(state);
-        (aru_before, unchanged, quiet, stuck, still.min(&Self::WEDGED), flow, last_sent, held).hash(state);
+        (aru_before, unchanged, quiet.min(&(Limits::QUIET + 1)), stuck).hash(state);
+        (still.min(&Self::WEDGED), flow, last_sent, held).hash(state);
         (*retransmit_at - now, *loss_at - now).hash(state);
         [merge_at, probe_at, hold_at].map(|at| at.map(|at| at - now)).hash(state);
     }
