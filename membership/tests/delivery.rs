@@ -72,7 +72,7 @@ fn who_is_more_than_a_rotation_behind_delivers_before_the_token_goes_on() {
 fn around_token(guarantee: Guarantee, messages: u64) -> (usize, usize) {
     let mut ring = Lockstep::agreed();
     ring.until_token();
-    ring.offer_with(guarantee, 1000, messages);
+    ring.offer_to(0, guarantee, 1000, messages);
     ring.step();
     let sent: Vec<_> =
         std::iter::from_fn(|| ring.next()).filter(|sent| sent.is_token() || sent.to == 1).collect();
@@ -90,14 +90,17 @@ fn a_token_goes_before_few_frames_but_not_before_many_and_not_before_what_is_to_
 #[test]
 fn a_token_rests_as_soon_as_everybody_knows_that_everybody_has_everything() {
     for (guarantee, messages) in [(Guarantee::Agreed, 1), (Guarantee::Safe, 1), (Guarantee::Safe, 100)] {
-        let mut ring = Lockstep::agreed();
-        ring.until_rest();
-        let before = (ring.delivered.clone(), ring.cores[0].stats().tokens);
-        ring.offer_with(guarantee, 64, messages);
-        ring.until_rest();
-        let told: Vec<u64> = ring.delivered.iter().zip(before.0).map(|(now, before)| now - before).collect();
-        assert_eq!(told, [messages; 3], "nobody had to wait for the token to go on");
-        let rotations = ring.cores[0].stats().tokens - before.1;
-        assert!((3..=6).contains(&rotations), "{rotations}");
+        for sender in 0..3 {
+            let mut ring = Lockstep::agreed();
+            ring.until_rest();
+            let before = (ring.delivered.clone(), ring.cores[0].stats().tokens);
+            ring.offer_to(sender, guarantee, 64, messages);
+            ring.until_rest();
+            let told: Vec<u64> =
+                ring.delivered.iter().zip(before.0).map(|(now, before)| now - before).collect();
+            assert_eq!(told, [messages; 3], "nobody, {sender} neither, had to wait for the token to go on");
+            let rotations = ring.cores[0].stats().tokens - before.1;
+            assert!((3..=6).contains(&rotations), "{rotations}");
+        }
     }
 }

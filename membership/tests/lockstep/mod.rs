@@ -100,21 +100,21 @@ impl Lockstep {
 
     /// Gives the first member so many messages of this size, if it takes them; how many it took.
     pub fn offer(&mut self, size: usize, count: u64) -> u64 {
-        self.offer_with(Guarantee::Agreed, size, count)
+        self.offer_to(0, Guarantee::Agreed, size, count)
     }
 
-    /// The same, with this guarantee.
-    pub fn offer_with(&mut self, guarantee: Guarantee, size: usize, count: u64) -> u64 {
+    /// The same to any member, with this guarantee.
+    pub fn offer_to(&mut self, member: usize, guarantee: Guarantee, size: usize, count: u64) -> u64 {
         static MESSAGE: [u8; 1 << 16] = [7; 1 << 16];
         let payload = Bytes::from_static(&MESSAGE[..size]);
-        let (first, now, group) = (&mut self.cores[0], self.now, &self.group);
-        let mut take = || match first.multicast(now, 1, group, guarantee, &payload) {
+        let (core, now, group) = (&mut self.cores[member], self.now, &self.group);
+        let mut take = || match core.multicast(now, 1, group, guarantee, &payload) {
             Ok(()) => true,
             Err(MulticastError::Full) => false,
             Err(error) => panic!("{error}"),
         };
         let taken = (0..count).take_while(|_| take()).count();
-        self.drain(0);
+        self.drain(member);
         taken as u64
     }
 
