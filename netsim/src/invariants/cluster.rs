@@ -2,6 +2,7 @@
 //! what the members were seen to take in and to do, not from what tokens say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use quorate_membership::config::{QuorumOptions, TotemConfig};
 use quorate_membership::wire::{CommitToken, Token};
@@ -71,6 +72,10 @@ pub(super) struct Place {
 pub(super) struct Visit {
     /// As it came.
     pub(super) token: Box<Token>,
+    /// When it came.
+    at: Duration,
+    /// The token was held, and the visit went on when there was something to send.
+    pub(super) taken_up: bool,
     /// Up to where the member had received all when it came.
     pub(super) aru: Seq,
     /// Frames numbered.
@@ -261,6 +266,7 @@ impl Cluster {
                 Inside::Numbered(frame) | Inside::Received(frame) => {
                     if let (Inside::Numbered(_), Some(visit)) = (inside, &mut place.visit) {
                         visit.numbered += 1;
+                        visit.taken_up |= record.at > visit.at;
                     }
                     if let Some(receipts) = self.receipts_mut(node, frame.ring) {
                         receipts.take(frame.seq);
@@ -279,7 +285,14 @@ impl Cluster {
                 Inside::Token(token) => {
                     let first = self.totem.first_seq;
                     let aru = self.receipts(node, token.ring).map_or(first, |receipts| receipts.aru);
-                    let visit = Visit { token: token.clone(), aru, numbered: 0, resent: Vec::new() };
+                    let visit = Visit {
+                        token: token.clone(),
+                        at: record.at,
+                        taken_up: false,
+                        aru,
+                        numbered: 0,
+                        resent: Vec::new(),
+                    };
                     if let Some(place) = self.places.get_mut(&node) {
                         place.visit = Some(visit);
                     }

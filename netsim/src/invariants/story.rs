@@ -64,6 +64,11 @@ impl Story {
 
     pub(super) fn record(&mut self, node: u32, what: What) {
         self.at += Duration::from_millis(1);
+        self.record_at_once(node, what);
+    }
+
+    /// Together with the line before.
+    pub(super) fn record_at_once(&mut self, node: u32, what: What) {
         self.history.record(self.at, self.lives[&node], what);
     }
 

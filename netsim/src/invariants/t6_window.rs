@@ -1,7 +1,8 @@
 //! T6: a visit of the token sends no more frames than its member may and the window leaves, new ones and old ones
 //! together; and the token's counts are the sums of what its members did at their last visits. Only in a ring where nothing
 //! has moved for long `fcc` may start over: what it says then is damage. From there on it is no sum any more. A window is
-//! larger than configured only where all members can take as much, and counts from the next visit on.
+//! larger than configured only where all members can take as much, and counts from the next visit on. A visit that goes on
+//! with a held token has taken back what its member sent at the visit before, and may send as much more.
 
 use std::collections::BTreeMap;
 
@@ -64,13 +65,14 @@ impl Window {
         Limits { window, visit: max }: Limits,
     ) -> Result<(), String> {
         let (came, sent) = (&visit.token, visit.numbered + visit.resent.len() as u32);
-        let room = window.saturating_sub(came.fcc).min(max);
-        if sent > room {
-            return Err(format!("sends {sent} frames where there is room for {room}"));
-        }
         let share = self.shares.get(&node).filter(|share| share.ring == token.ring);
         let (frames, charge, backlog) =
             share.map_or((0, 0, 0), |share| (share.frames, share.charge, share.backlog));
+        let taken_back = if visit.taken_up { frames + charge } else { 0 };
+        let room = window.saturating_sub(came.fcc.saturating_sub(taken_back)).min(max);
+        if sent > room {
+            return Err(format!("sends {sent} frames where there is room for {room}"));
+        }
         let stands_at = (came.seq, came.aru);
         let still = share.filter(|share| share.stands_at == stands_at).map_or(0, |share| share.still + 1);
         if self.started_over.get(&token.ring).is_some() {
@@ -123,7 +125,8 @@ impl Online for Window {
                 // What is being recovered has another window.
                 let here = cluster.regular(life).is_some_and(|regular| regular.ring == token.ring);
                 let agreed = self.limits.get(&life.node).filter(|_| here);
-                let limits = agreed.map_or(configured, |(now, _)| *now);
+                let limits =
+                    agreed.map_or(configured, |&(now, next)| if visit.taken_up { next } else { now });
                 return self.account(life.node, visit, token, limits).or_else(|why| {
                     let what = format!("{life} at token {} of {}: {why}", token.token_seq, token.ring);
                     violated("T6", record.at, what)
@@ -149,9 +152,9 @@ mod tests {
         };
         story.record(2, What::Inside(Inside::Token(token(came))));
         for n in frames {
-            story.record(2, What::Inside(Inside::Numbered(Story::frame(2, n))));
+            story.record_at_once(2, What::Inside(Inside::Numbered(Story::frame(2, n))));
         }
-        story.record(2, What::Inside(Inside::TokenSent { to: id(1), token: token(went) }));
+        story.record_at_once(2, What::Inside(Inside::TokenSent { to: id(1), token: token(went) }));
     }
 
     #[test]
@@ -184,6 +187,25 @@ mod tests {
         let mut story = Story::ring(2);
         visit(&mut story, 45, 0..6, 51);
         story.is_wrong(Window::default(), "sends 6 frames where there is room for 5");
+    }
+
+    /// The token is held at node 2, which has sent five frames at the visit before, and then sends so many more.
+    fn held(more: u32) -> Story {
+        let mut story = Story::ring(2);
+        visit(&mut story, 40, 0..5, 45);
+        let token = |fcc| Box::new(Token { fcc, ..Story::token() });
+        story.record(2, What::Inside(Inside::Token(token(45))));
+        for n in 0..more {
+            story.record(2, What::Inside(Inside::Numbered(Story::frame(2, 5 + n))));
+        }
+        story.record(2, What::Inside(Inside::TokenSent { to: id(1), token: token(40 + more) }));
+        story
+    }
+
+    #[test]
+    fn a_visit_that_goes_on_with_a_held_token_has_taken_back_what_was_sent_at_the_last() {
+        held(10).is_right(Window::default());
+        held(11).is_wrong(Window::default(), "sends 11 frames where there is room for 10");
     }
 
     #[test]

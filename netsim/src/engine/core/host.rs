@@ -618,15 +618,15 @@ impl Engine<'_> {
             }
         }
         let Some(living) = &mut self.hosts[index].living else { return false };
-        if now < living.reads_at {
+        let reads = now >= living.reads_at;
+        if !reads {
             living.unread += cost;
-            return false;
-        }
-        if cost > 0 {
+        } else if cost > 0 {
             living.member.consumed(living.clock.show(now), cost);
-            self.observe(index, None);
         }
-        cost > 0
+        // To be asked for events can change a member that tells none: it may leave by it (seed 404697).
+        self.observe(index, None);
+        reads && cost > 0
     }
 }
 
