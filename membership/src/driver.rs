@@ -602,7 +602,9 @@ impl<C: Core, T: Transport> Driver<C, T> {
         if self.telling.is_empty() {
             return;
         }
-        if let Err(SendError(untold)) = self.events.send(std::mem::take(&mut self.telling)) {
+        // There will be about as many the next time.
+        let next = Vec::with_capacity(self.telling.len());
+        if let Err(SendError(untold)) = self.events.send(std::mem::replace(&mut self.telling, next)) {
             let costs = untold.iter().map(|(_, cost)| cost).sum();
             self.core.consumed(self.clock.now(), costs);
         }

@@ -177,7 +177,12 @@ impl Member {
             tokio::select! {
                 biased;
                 event = events.next() => match event {
-                    Some(event) => self.handle(event).await?,
+                    Some(Event::Ring(RingEvent::Deliver(delivery))) => {
+                        if self.take(&delivery) {
+                            self.report_done().await?;
+                        }
+                    }
+                    Some(event) => handle(&event)?,
                     None => return Err(Failure::new("the member has left")),
                 },
                 order = orders.next_line() => match order {
@@ -192,21 +197,6 @@ impl Member {
         drop(events);
         self.node.leave().await;
         Ok(())
-    }
-
-    async fn handle(&mut self, event: Event) -> Result<(), Failure> {
-        match event {
-            Event::Ring(RingEvent::Deliver(delivery)) => self.take(&delivery).await,
-            Event::Ring(RingEvent::Regular(regular)) => {
-                let members = regular.members.iter().map(|node| node.get()).collect();
-                report(&Report::Ring { at: now(), members })
-            }
-            Event::Ring(RingEvent::Left(cause)) => report(&Report::Failed { why: cause.to_string() }),
-            Event::Status(status) if status.settled => {
-                report(&Report::Settled { members: status.nodes.iter().filter(|node| node.online).count() })
-            }
-            _ => Ok(()),
-        }
     }
 
     async fn obey(&mut self, order: Order) {
@@ -264,20 +254,19 @@ impl Member {
         }
     }
 
-    async fn take(&mut self, delivery: &Delivery) -> Result<(), Failure> {
+    /// Counts a message. Returns whether the run is over with it.
+    fn take(&mut self, delivery: &Delivery) -> bool {
         let Some(Message { run, kind, number, sent_at }) = Message::read(&delivery.payload) else {
-            return Ok(());
+            return false;
         };
         let from = delivery.from.get();
         if kind == Kind::Ping {
             if let Some(pinging) = &self.pinging {
                 let _ = pinging.send(number);
             }
-            return Ok(());
+            return false;
         }
-        let Some(current) = self.run.as_mut().filter(|current| current.load.run == run) else {
-            return Ok(());
-        };
+        let Some(current) = self.run.as_mut().filter(|current| current.load.run == run) else { return false };
         let done = &mut current.done;
         if kind == Kind::Load {
             done.delivered += 1;
@@ -286,23 +275,38 @@ impl Member {
                 done.took.push(now().saturating_sub(sent_at));
             }
             done.hash = fold(done.hash, u64::from(from) << 40 ^ number);
-            return Ok(());
+            return false;
         }
         // Its messages come before its end.
         done.last = now();
         current.ended.insert(from);
-        if current.ended != current.load.senders {
-            return Ok(());
-        }
-        done.cpu = (nanoseconds(ClockId::ProcessCPUTime) - current.cpu_before) as f64 / 1e9;
+        current.ended == current.load.senders
+    }
+
+    async fn report_done(&mut self) -> Result<(), Failure> {
+        let Some(Run { mut done, cpu_before, .. }) = self.run.take() else { return Ok(()) };
+        done.cpu = (nanoseconds(ClockId::ProcessCPUTime) - cpu_before) as f64 / 1e9;
         let stats = self.node.stats().await;
         done.retransmits = stats.retransmits - done.retransmits;
         done.tokens = stats.tokens - done.tokens;
         done.accusations = stats.accusations - done.accusations;
         done.gathers = stats.gathers - done.gathers;
-        report(&Report::Done(done.clone()))?;
-        self.run = None;
-        Ok(())
+        report(&Report::Done(done))
+    }
+}
+
+/// Reports what has become of the ring.
+fn handle(event: &Event) -> Result<(), Failure> {
+    match event {
+        Event::Ring(RingEvent::Regular(regular)) => {
+            let members = regular.members.iter().map(|node| node.get()).collect();
+            report(&Report::Ring { at: now(), members })
+        }
+        Event::Ring(RingEvent::Left(cause)) => report(&Report::Failed { why: cause.to_string() }),
+        Event::Status(status) if status.settled => {
+            report(&Report::Settled { members: status.nodes.iter().filter(|node| node.online).count() })
+        }
+        _ => Ok(()),
     }
 }
 
