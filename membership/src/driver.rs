@@ -43,8 +43,8 @@ use crate::{
 const REQUESTS: usize = 64;
 /// The most commands that one turn of the loop takes.
 const COMMANDS: usize = 256;
-/// Events handed over at once, and as a rule in one turn of the loop.
-const EVENTS: usize = 256;
+/// Bytes of events handed over at once, and as a rule in one turn of the loop.
+const EVENTS: usize = 64 << 10;
 /// Turns after which all events are handed over: what comes in must not outrun what goes out.
 const TURNS: u32 = 8;
 /// Batches heard before a due timer runs, at most: more than a socket buffer holds, less than a flood has.
@@ -364,7 +364,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
             self.core.leave(self.clock.now());
             // Nothing goes out any more, so nothing is waited for.
             self.core.leave(self.clock.now());
-            while self.take_event() {}
+            while self.take_event().is_some() {}
             self.hand_over();
         }
         let _ = self.shared.last_stats.set(self.core.stats().clone());
@@ -574,7 +574,13 @@ impl<C: Core, T: Transport> Driver<C, T> {
         let all = self.untold >= TURNS;
         self.untold += 1;
         loop {
-            let more = (0..EVENTS).all(|_| self.take_event());
+            let mut handed = 0;
+            while handed < EVENTS
+                && let Some(cost) = self.take_event()
+            {
+                handed += cost;
+            }
+            let more = handed >= EVENTS;
             self.hand_over();
             if !more {
                 self.untold = 0;
@@ -587,14 +593,13 @@ impl<C: Core, T: Transport> Driver<C, T> {
         self.settle().await
     }
 
-    /// Takes the next event, if there is one, to be handed over.
-    fn take_event(&mut self) -> bool {
-        let event = if self.left { None } else { self.core.poll_event() };
-        let Some(event) = event else { return false };
+    /// Takes the next event, if there is one, to be handed over. Returns what it costs.
+    fn take_event(&mut self) -> Option<usize> {
+        let event = if self.left { None } else { self.core.poll_event() }?;
         self.left = C::is_last(&event);
         let cost = C::cost(&event);
         self.telling.push((event, cost));
-        true
+        Some(cost)
     }
 
     /// Many events at once cost as much as one.
