@@ -104,3 +104,16 @@ fn a_token_rests_as_soon_as_everybody_knows_that_everybody_has_everything() {
         }
     }
 }
+
+#[test]
+fn who_has_something_to_send_asks_only_the_representative_for_the_token_where_all_members_are_ours() {
+    for (mut ring, asked) in [(Lockstep::agreed(), vec![0]), (Lockstep::plain(), vec![0, 1])] {
+        ring.until_rest();
+        ring.offer_to(2, Guarantee::Agreed, 64, 1);
+        assert_eq!(ring.receivers(), asked);
+        let asks = ring.next().unwrap();
+        assert!(asks.is_hold_cancel());
+        ring.arrive(&asks);
+        assert!(std::iter::from_fn(|| ring.next()).any(|datagram| datagram.is_token()), "it goes on at once");
+    }
+}

@@ -15,18 +15,11 @@ pub(super) struct Limits {
     least: u32,
     /// The same, when nothing has been lost for long.
     pub(super) visit: u32,
-    /// A visit that sends no more new frames than these sends them after the token (the accelerated ring of Babay and Amir,
-    /// ICDCS 2016).
-    pub(super) late: u32,
-    /// Visits in a row at which nothing is new and nobody lacks anything, after which the token is held.
-    pub(super) quiet: Option<u32>,
+    /// All members are Quorate's, as each has said in the ring's order: nobody expects corosync's habits.
+    pub(super) ours: bool,
 }
 
 impl Limits {
-    /// The next member is woken by the token while these are written, all at once: they are with everybody long before the
-    /// token has been round so often that they are asked for (`miss_count_const`). To send more late gained nothing.
-    const LATE: u32 = 16;
-
     /// In two of them everybody learns that everything is with everybody.
     pub(super) const QUIET: u32 = 2;
 
@@ -36,8 +29,7 @@ impl Limits {
             window: config.window_size,
             least: config.max_messages,
             visit: config.max_messages,
-            late: 0,
-            quiet: None,
+            ours: false,
         }
     }
 
@@ -47,7 +39,20 @@ impl Limits {
         let window = frames.clamp(config.window_size, TotemConfig::MAX_WINDOW);
         let visit = u64::from(window) * u64::from(config.max_messages) / u64::from(config.window_size.max(1));
         let visit = u32::try_from(visit).unwrap_or(u32::MAX);
-        Self { window, least: config.max_messages, visit, late: Self::LATE, quiet: Some(Self::QUIET) }
+        Self { window, least: config.max_messages, visit, ours: true }
+    }
+
+    /// A visit that sends no more new frames than these sends them after the token (the accelerated ring of Babay and Amir,
+    /// ICDCS 2016). The next member is woken by the token while they are written, all at once: they are with everybody long
+    /// before the token has been round so often that they are asked for (`miss_count_const`). To send more late gained
+    /// nothing.
+    pub(super) fn late(self) -> u32 {
+        if self.ours { 16 } else { 0 }
+    }
+
+    /// Visits in a row at which nothing is new and nobody lacks anything, after which the token is held.
+    pub(super) fn quiet(self) -> Option<u32> {
+        self.ours.then_some(Self::QUIET)
     }
 }
 

@@ -125,7 +125,7 @@ impl Operational {
             return Err(node);
         }
         // Who has the token before its frames holds back aru, so what is safe would be a rotation later.
-        let late = new <= limits.late && !safe && !wanted;
+        let late = new <= limits.late() && !safe && !wanted;
         Ok(if late { new as usize } else { 0 })
     }
 
@@ -204,11 +204,17 @@ impl Operational {
         }
     }
 
-    /// If there is something to send and the token is held, asks for it.
+    /// If there is something to send and the token is held, asks for it: the representative where all members are ours, so that
+    /// the others need not wake for what is not their business; everybody, as corosync does, elsewhere.
     pub(super) fn nudge(&mut self, local: &mut Local) {
-        if local.has_work() && self.rotation.nudge(&mut local.out) {
-            let cancel = HoldCancel { from: local.me, ring: local.ring.id };
-            local.out.multicast(wire::encode(&Message::HoldCancel(cancel), Order::Little));
+        if !local.has_work() || !self.rotation.nudge(&mut local.out) {
+            return;
+        }
+        let cancel = HoldCancel { from: local.me, ring: local.ring.id };
+        let cancel = wire::encode(&Message::HoldCancel(cancel), Order::Little);
+        match local.ring.members.first() {
+            Some(&representative) if local.limits.ours => local.out.unicast(representative, cancel),
+            _ => local.out.multicast(cancel),
         }
     }
 

@@ -190,7 +190,7 @@ impl Rotation {
         let margin = u32::from(self.representative);
         let rotations = config.seqno_unchanged_const.saturating_add(margin);
         self.held =
-            self.unchanged >= rotations || limits.quiet.is_some_and(|quiet| self.quiet >= quiet + margin);
+            self.unchanged >= rotations || limits.quiet().is_some_and(|quiet| self.quiet >= quiet + margin);
         self.held &= !Mutant::TokenNeverHeld.is_active();
         Ok(true)
     }

@@ -29,6 +29,10 @@ impl Datagram {
     pub fn is_frame(&self) -> bool {
         self.bytes[3] == 1
     }
+
+    pub fn is_hold_cancel(&self) -> bool {
+        self.bytes[3] == 5
+    }
 }
 
 /// The ring.
@@ -48,9 +52,18 @@ impl Lockstep {
 
     /// A ring that stands, with corosync's defaults but for the windows, which are as large as all can take.
     pub fn ring() -> Self {
+        Self::of(&TotemConfig::default())
+    }
+
+    /// The same of members that have nothing to say beyond Totem.
+    pub fn plain() -> Self {
+        Self::of(&TotemConfig::default().plain())
+    }
+
+    fn of(totem: &TotemConfig) -> Self {
         let now = Time::from_micros(0);
         let core = |id| {
-            let config = Config::new(NodeId::new(id).unwrap());
+            let config = Config { totem: totem.clone(), ..Config::new(NodeId::new(id).unwrap()) };
             Totem::new(&config, Stored::default(), [0; 32], now).unwrap()
         };
         let mut ring = Self {
@@ -141,6 +154,11 @@ impl Lockstep {
         self.now = self.now.max(due(core));
         self.cores[core].handle_timeout(self.now);
         self.drain(core);
+    }
+
+    /// Those to whom what is under way will come, in order.
+    pub fn receivers(&self) -> Vec<usize> {
+        self.under_way.iter().map(|datagram| datagram.to).collect()
     }
 
     /// Goes on until nothing is under way: the token rests.
