@@ -1,5 +1,7 @@
 //! `quorate sim`: the fault laboratory.
 
+mod scale;
+
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::ops::{ControlFlow, Range};
@@ -107,6 +109,7 @@ enum Command {
         /// The file, in JSON, `-` for stdin
         file: PathBuf,
     },
+    Scale(scale::ScaleArgs),
     /// Measure the simulator itself
     Bench {
         /// Simulated seconds
@@ -168,6 +171,7 @@ pub(crate) fn run(args: &SimArgs) -> Result<ExitCode, Failure> {
         }
         Command::Model(args) => model::run(args),
         Command::Quorum { file } => cases::run(file),
+        Command::Scale(args) => scale::run(args),
         Command::Bench { seconds } => bench(Duration::from_secs(*seconds)),
     }
 }

@@ -50,6 +50,24 @@ fn a_run_of_many_seeds_ends_with_its_summary() {
 }
 
 #[test]
+fn a_growing_ring_is_measured_member_by_member() {
+    let output = sim(&["scale", "--nodes", "2,20", "--latency", "100", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let measured: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let [two, twenty] = &measured["rings"].as_array().unwrap()[..] else { panic!("{measured}") };
+    let number = |ring: &Value, path: &str| ring.pointer(path).unwrap().as_f64().unwrap();
+    assert_eq!((number(two, "/rotation_ms"), number(twenty, "/rotation_ms")), (0.2, 2.0));
+    for ring in [two, twenty] {
+        assert!(number(ring, "/form_ms") < 100.0 && number(ring, "/kill_ms") < 200.0, "{ring}");
+        assert!((40.0..60.0).contains(&number(ring, "/idle/datagrams")), "a probe every 20 ms: {ring}");
+    }
+    let table = text(&sim(&["scale", "--nodes", "2"]).stdout);
+    assert!(table.starts_with("Bare members in simulated time, 50 us a datagram; "), "{table}");
+    let wrong = sim(&["scale", "--nodes", "385"]);
+    assert!(wrong.status.code() == Some(2) && text(&wrong.stderr).contains("385 is not in 2..=384"));
+}
+
+#[test]
 fn recorded_cases_of_quorum_are_met_but_for_what_is_decided() {
     let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/../netsim/tests/data/quorum-cases.json");
     let output = sim(&["quorum", recorded]);

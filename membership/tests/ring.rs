@@ -56,6 +56,24 @@ fn a_crowd_that_starts_within_a_moment_forms_a_ring_without_waiting_for_a_timeou
 }
 
 #[test]
+fn a_crowd_does_not_answer_each_join_with_one() {
+    const NODES: u32 = 50;
+    let heard = Rc::new(Cell::new(0));
+    let mut lab = Lab::new(0);
+    let count = Rc::clone(&heard);
+    lab.filter(move |_, _, message, _| {
+        count.set(count.get() + u32::from(matches!(message, Message::Join(_))));
+        Fate::Deliver
+    });
+    let all: Vec<u32> = (1..=NODES).collect();
+    all.iter().for_each(|&id| lab.start(id));
+    lab.until_ring(&all);
+    let each = heard.get() / NODES / (NODES - 1);
+    assert!(each < 20, "each says {each} times what it believes");
+    lab.check();
+}
+
+#[test]
 fn a_lost_token_is_sent_again_before_the_ring_is_given_up() {
     let mut lab = Lab::ring(3);
     let rings = lab.totem(1).stats().rings;

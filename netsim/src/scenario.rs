@@ -184,8 +184,8 @@ pub struct Host {
 impl Scenario {
     /// The longest payload in a simulated ring, in bytes: each carries the checker's mark.
     pub const MAX_PAYLOAD: usize = Totem::MAX_PAYLOAD - crate::history::MessageId::MARK;
-    /// As many as turmoil can run within anybody's patience.
-    const MAX_NODES: u32 = 64;
+    /// The most nodes, as many as a ring can have members; of complete ones 64 ([`Scenario::run`]).
+    pub const MAX_NODES: u32 = 384;
 
     /// A cluster of this many nodes to which nothing happens for this long, with seed 0.
     pub fn new(nodes: u32, length: Duration) -> Self {
@@ -214,6 +214,21 @@ impl Scenario {
     #[must_use]
     pub fn token(mut self, token: Duration) -> Self {
         self.totem = totem(token);
+        self
+    }
+
+    /// Sets all that the protocol can be told, as in production where `totem` is made for it; by default it has nothing of
+    /// what is beyond Totem ([`TotemConfig::plain`]).
+    #[must_use]
+    pub fn protocol(mut self, totem: TotemConfig) -> Self {
+        self.totem = totem;
+        self
+    }
+
+    /// Sets how long a datagram takes, by default 1 ms.
+    #[must_use]
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.world.latency = latency;
         self
     }
 
@@ -415,7 +430,7 @@ impl Scenario {
     }
 
     /// Runs complete nodes, driver and election included, on a simulated network, and checks what they did against
-    /// the [invariants].
+    /// the [invariants]. At most 64 nodes, for turmoil takes time.
     ///
     /// # Errors
     /// If an invariant is violated, or the scenario is impossible. The error prints all that is needed to look into it.
@@ -496,6 +511,19 @@ impl Scenario {
         Err(self.fail(Reason::Violation(violation), history))
     }
 
+    /// As [`Scenario::run_core`] without a look at the invariants: for measuring what members cost.
+    ///
+    /// # Errors
+    /// If a node panics, or the scenario is impossible.
+    pub fn run_core_unchecked(&self) -> Result<Summary, Failure> {
+        let fail = |reason| self.fail(reason, History::default());
+        self.check()
+            .and_then(|()| engine::core::can_run(self))
+            .map_err(|why| fail(Reason::Impossible(why)))?;
+        let (summary, result, _) = self.run_with(Checker::blind(), Keeps::Nothing);
+        result.map(|()| summary).map_err(|violation| fail(Reason::Violation(violation)))
+    }
+
     /// How the scenario fails on the core engine, if it does.
     pub(crate) fn first_violation(&self) -> Option<Violation> {
         self.check().and_then(|()| engine::core::can_run(self)).ok()?;
@@ -531,6 +559,11 @@ impl Scenario {
                 listed,
             ),
         };
+        self.run_with(checker, keeps)
+    }
+
+    fn run_with(&self, checker: Checker, keeps: Keeps) -> (Summary, Result<(), Violation>, History) {
+        let nodes = (1..=self.nodes).filter_map(NodeId::new);
         let journal = Journal::new(nodes, checker, keeps).of(self.voters());
         let run = engine::core::run(self, journal);
         (run.summary, run.result, run.journal.into_history())

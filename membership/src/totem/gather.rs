@@ -15,6 +15,11 @@ use crate::{Cause, NodeId, Refusal, RingId, Time};
 
 /// JOINs that a node may leave unanswered until it is called silent, if all others agree.
 const UNANSWERED: u32 = 4;
+/// Nodes from which on one's JOINs are spaced: where each answered each at once, n nodes that start would send n times n JOINs,
+/// and hear n times as many.
+const CROWD: usize = 16;
+/// How long after the last JOIN another one is sent in a crowd, with all that has changed meanwhile.
+const SPACING: Duration = Duration::from_millis(1);
 /// After so many consensus timeouts without agreement, who has not agreed is called failed whatever the reason.
 const ROUNDS: u32 = 8;
 
@@ -146,7 +151,7 @@ impl Gather {
             lists.failed.remove(&local.me);
         }
         let consensus = agreeing.into_iter().chain([local.me]).collect();
-        let delay = local.random_delay(local.config.send_join);
+        let delay = local.random_delay(local.config.send_join).max(spacing(&lists, now, local));
         let mut gather = Self {
             lists,
             causes,
@@ -164,6 +169,7 @@ impl Gather {
 
     fn send_join(&mut self, now: Time, local: &mut Local) {
         self.join_at = now + local.config.join + local.random_delay(local.config.send_join);
+        local.join_sent_at = Some(now);
         let join = Join {
             from: local.me,
             leave: false,
@@ -418,6 +424,14 @@ pub(super) fn without(node: NodeId, members: &BTreeSet<NodeId>, causes: &mut Vec
     let mut causes = std::mem::take(causes);
     note(&mut causes, Cause::Refused { node });
     Transition::Gather { lists, causes, agreeing: None }
+}
+
+/// How long it is until another JOIN may be sent.
+fn spacing(lists: &Lists, now: Time, local: &Local) -> Duration {
+    match local.join_sent_at {
+        Some(last) if lists.proc.len() > CROWD => last + SPACING - now,
+        _ => Duration::ZERO,
+    }
 }
 
 /// How long all others wait for a node that does not answer.

@@ -39,8 +39,10 @@ pub(super) struct Local {
     pub(super) attempted: u64,
     /// The highest ring sequence number heard of.
     heard: u64,
-    /// The last JOIN of each node.
+    /// The last JOIN of each node,
     pub(super) joins: BTreeMap<NodeId, LastJoin>,
+    /// and when this node sent its own.
+    pub(super) join_sent_at: Option<Time>,
     /// Members whose hosts have said that nobody listens there, and when they were probed for that.
     pub(super) suspects: BTreeMap<NodeId, Time>,
     pub(super) durable: Stored,
@@ -112,6 +114,7 @@ impl Local {
             attempted: 0,
             heard: 0,
             joins: BTreeMap::new(),
+            join_sent_at: None,
             suspects: BTreeMap::new(),
             durable: stored,
             wanted: Stored { boots: stored.boots.saturating_add(1), ..stored },

@@ -41,6 +41,8 @@ use crate::scenario::World;
 use crate::{Fault, History, Host, Load, Scenario};
 
 const TICK: Duration = Duration::from_millis(1);
+/// As many as can be run within anybody's patience.
+const MAX_NODES: u32 = 64;
 
 /// Whether the scenario has nothing in it that only the core engine can do.
 pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
@@ -62,6 +64,7 @@ pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
     let World { latency, loss, disk, ring_seq, .. } = scenario.world;
     let beyond = match fault {
         Some(fault) => fault.to_string(),
+        None if scenario.nodes > MAX_NODES => format!("{} nodes: at most {MAX_NODES}", scenario.nodes),
         None if latency < TICK || latency.subsec_micros() % 1000 != 0 => {
             format!("a latency of {latency:?}: whole milliseconds only")
         }

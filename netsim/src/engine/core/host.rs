@@ -18,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::acts::Actor;
 use super::clock::Clock;
+use super::host_set::HostSet;
 use super::network::Packet;
 use super::seen::Seen;
 use super::{Engine, Happening, Micros, micros, stream};
@@ -562,10 +563,12 @@ impl Engine<'_> {
         if let Some(message) = message.as_ref().filter(|message| !matches!(message, Message::Multicast(_))) {
             self.note_sent(index, transmit.to, message);
         }
-        let all = ((1u64 << self.hosts.len().min(63)) - 1) | if self.hosts.len() > 63 { 1 << 63 } else { 0 };
         let to = match transmit.to {
-            Destination::Everyone => all & !(1 << index),
-            Destination::Member(node) => 1u64.checked_shl(node.get() - 1).unwrap_or(0) & all,
+            Destination::Everyone => self.network.everybody.without(index),
+            Destination::Member(node) => {
+                let member = node.get() as usize - 1;
+                if member < self.hosts.len() { HostSet::only(member) } else { HostSet::default() }
+            }
         };
         let packet = Rc::new(Packet {
             from: Some(index),

@@ -8,6 +8,7 @@
 mod acts;
 mod clock;
 mod host;
+mod host_set;
 mod liveness;
 mod network;
 mod points;
@@ -26,6 +27,7 @@ use rand_chacha::ChaCha8Rng;
 
 use self::acts::Leases;
 use self::host::Host;
+use self::host_set::HostSet;
 pub use self::liveness::{Goal, Reached};
 use self::liveness::{Liveness, Next};
 use self::network::{Network, Packet};
@@ -161,8 +163,8 @@ pub(crate) fn run(scenario: &Scenario, journal: Journal) -> Run {
 
 /// What happens next.
 enum Happening {
-    /// A datagram comes to these hosts, a bit each.
-    Arrive(Rc<Packet>, u64),
+    /// A datagram comes to these hosts.
+    Arrive(Rc<Packet>, HostSet),
     /// This host is told that the process of another is gone.
     Refused(usize, NodeId),
     /// A host's timer may be due.
@@ -227,7 +229,7 @@ struct Engine<'a> {
     points: Points,
     faults: BTreeMap<&'static str, u64>,
     /// Emptied after each use; here, so that its memory is kept.
-    arrivals: Vec<(Micros, Rc<Packet>, u64)>,
+    arrivals: Vec<(Micros, Rc<Packet>, HostSet)>,
     leases: Leases,
     summary: Summary,
 }
@@ -345,11 +347,8 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn arrive(&mut self, packet: &Rc<Packet>, receivers: u64) {
-        let mut rest = receivers & self.network.heard_by(packet);
-        while rest != 0 {
-            let index = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
+    fn arrive(&mut self, packet: &Rc<Packet>, receivers: HostSet) {
+        for index in receivers & self.network.heard_by(packet) {
             let Some(living) = &mut self.hosts[index].living else {
                 self.refuse(packet, index);
                 continue;

@@ -10,6 +10,7 @@ use quorate_membership::{Guarantee, NodeId, RingId, Seq};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use super::host_set::HostSet;
 use super::{Micros, micros, noise, stream};
 use crate::engine::disturb::{Copy, Disturbance};
 use crate::fault::{Fate, Kind, Share, Trouble};
@@ -41,26 +42,20 @@ pub(super) struct Network {
     latency: Micros,
     nodes: usize,
     seed: u64,
-    /// Who is heard by whom: for each host, a bit for each that hears it.
-    hears: Vec<u64>,
+    /// All hosts.
+    pub(super) everybody: HostSet,
+    /// Who is heard by whom: for each host, those that hear it.
+    hears: Vec<HostSet>,
     disturbances: Vec<Disturbance>,
     /// Datagrams to be caught: how many pass before, and what becomes of them.
     catches: Vec<(Kind, u32, Fate)>,
     /// Some that were sent, new ones and old.
-    recent: VecDeque<(Rc<Packet>, u64)>,
-    old: Vec<(Rc<Packet>, u64)>,
+    recent: VecDeque<(Rc<Packet>, HostSet)>,
+    old: Vec<(Rc<Packet>, HostSet)>,
     sent: u64,
     remembers: bool,
     happened: BTreeMap<&'static str, u64>,
     rng: ChaCha8Rng,
-}
-
-fn all(nodes: usize) -> u64 {
-    if nodes >= 64 { u64::MAX } else { (1 << nodes) - 1 }
-}
-
-fn bit(node: u32) -> u64 {
-    1 << (node - 1)
 }
 
 impl Network {
@@ -73,7 +68,8 @@ impl Network {
             latency: micros(scenario.world.latency),
             nodes,
             seed: scenario.seed,
-            hears: vec![all(nodes); nodes],
+            everybody: HostSet::before(nodes),
+            hears: vec![HostSet::before(nodes); nodes],
             disturbances: Vec::new(),
             catches: Vec::new(),
             recent: VecDeque::new(),
@@ -92,35 +88,36 @@ impl Network {
     }
 
     /// The hosts that a packet which is there now can reach.
-    pub(super) fn heard_by(&self, packet: &Packet) -> u64 {
-        packet.from.map_or(u64::MAX, |from| self.hears[from] | 1 << from)
+    pub(super) fn heard_by(&self, packet: &Packet) -> HostSet {
+        packet.from.map_or(HostSet::EVERY, |from| self.hears[from].with(from))
     }
 
     /// Whether what one host sends reaches another.
     pub(super) fn reaches(&self, from: usize, to: usize) -> bool {
-        self.hears[from] & 1 << to != 0
+        self.hears[from].contains(to)
     }
 
     /// Whether it changed anything by itself, that is, whether it is to be counted now.
     pub(super) fn apply(&mut self, fault: &Fault, now: Micros) -> bool {
+        let index = |node: &u32| *node as usize - 1;
         match fault {
             Fault::Partition(parts) => {
-                let everybody = parts.concat().iter().fold(0, |nodes, node| nodes | bit(*node));
-                let rest = all(self.nodes) & !everybody;
-                for index in 0..self.nodes {
-                    let me = 1 << index;
-                    let of = |part: &Vec<u32>| part.iter().fold(0, |nodes, node| nodes | bit(*node));
-                    self.hears[index] = parts.iter().map(of).find(|part| part & me != 0).unwrap_or(rest);
+                let of = |part: &[u32]| part.iter().map(index).fold(HostSet::default(), HostSet::with);
+                let rest = self.everybody.minus(of(&parts.concat()));
+                for (me, hears) in self.hears.iter_mut().enumerate() {
+                    let part = parts.iter().map(|part| of(part)).find(|part| part.contains(me));
+                    *hears = part.unwrap_or(rest);
                 }
             }
-            Fault::CutOneWay { from, to } => self.hears[*from as usize - 1] &= !bit(*to),
+            Fault::CutOneWay { from, to } => self.cut(index(from), index(to)),
             Fault::Cut(a, b) => {
-                self.hears[*a as usize - 1] &= !bit(*b);
-                self.hears[*b as usize - 1] &= !bit(*a);
+                self.cut(index(a), index(b));
+                self.cut(index(b), index(a));
             }
             Fault::Mend(a, b) => {
-                self.hears[*a as usize - 1] |= bit(*b);
-                self.hears[*b as usize - 1] |= bit(*a);
+                let (a, b) = (index(a), index(b));
+                self.hears[a] = self.hears[a].with(b);
+                self.hears[b] = self.hears[b].with(a);
             }
             Fault::Heal => self.calm(),
             Fault::Catch { kind, after, fate } => {
@@ -136,9 +133,13 @@ impl Network {
         true
     }
 
+    fn cut(&mut self, from: usize, to: usize) {
+        self.hears[from] = self.hears[from].without(to);
+    }
+
     /// Nothing is wrong any more but what is always so.
     pub(super) fn calm(&mut self) {
-        self.hears.fill(all(self.nodes));
+        self.hears.fill(self.everybody);
         self.disturbances.retain(|disturbance| disturbance.until == Micros::MAX);
         self.catches.clear();
     }
@@ -152,13 +153,13 @@ impl Network {
     pub(super) fn send(
         &mut self,
         packet: &Rc<Packet>,
-        to: u64,
+        to: HostSet,
         now: Micros,
-        arrivals: &mut Vec<(Micros, Rc<Packet>, u64)>,
+        arrivals: &mut Vec<(Micros, Rc<Packet>, HostSet)>,
     ) {
         let from = packet.from.unwrap_or_default();
         self.remember(packet, to);
-        let reachable = to & (self.hears[from] | 1 << from);
+        let reachable = to & self.hears[from].with(from);
         let at = now + self.latency;
         let fate = self.catch(packet);
         match fate {
@@ -174,21 +175,18 @@ impl Network {
         let concerns =
             |disturbance: &Disturbance| disturbance.concerns(from, packet.kind, packet.to_everyone);
         if !self.disturbances.iter().any(concerns) {
-            if reachable != 0 {
+            if !reachable.is_empty() {
                 arrivals.push((at, Rc::clone(packet), reachable));
             }
             return;
         }
-        let mut undisturbed = 0;
-        let mut rest = reachable;
-        while rest != 0 {
-            let receiver = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
+        let mut undisturbed = HostSet::default();
+        for receiver in reachable {
             if receiver == from || !self.disturb(packet, from, receiver, at, now, arrivals) {
-                undisturbed |= 1 << receiver;
+                undisturbed = undisturbed.with(receiver);
             }
         }
-        if undisturbed != 0 {
+        if !undisturbed.is_empty() {
             arrivals.push((at, Rc::clone(packet), undisturbed));
         }
     }
@@ -220,7 +218,7 @@ impl Network {
         to: usize,
         at: Micros,
         now: Micros,
-        arrivals: &mut Vec<(Micros, Rc<Packet>, u64)>,
+        arrivals: &mut Vec<(Micros, Rc<Packet>, HostSet)>,
     ) -> bool {
         let mut copies = vec![Copy { at, bytes: packet.bytes.clone(), damaged: false }];
         let mut touched = false;
@@ -235,13 +233,13 @@ impl Network {
         if touched {
             arrivals.extend(copies.into_iter().map(|Copy { at, bytes, damaged }| {
                 let packet = if damaged { Rc::new(packet.damaged(bytes)) } else { Rc::clone(packet) };
-                (at, packet, 1 << to)
+                (at, packet, HostSet::only(to))
             }));
         }
         touched
     }
 
-    fn remember(&mut self, packet: &Rc<Packet>, to: u64) {
+    fn remember(&mut self, packet: &Rc<Packet>, to: HostSet) {
         if !self.remembers {
             return;
         }
@@ -262,14 +260,14 @@ impl Network {
     }
 
     /// A datagram from the past, for whom it was then, or for somebody else.
-    pub(super) fn old_one(&self, rng: &mut ChaCha8Rng) -> Option<(Rc<Packet>, u64)> {
+    pub(super) fn old_one(&self, rng: &mut ChaCha8Rng) -> Option<(Rc<Packet>, HostSet)> {
         let known = self.recent.len() + self.old.len();
         if known == 0 {
             return None;
         }
         let place = rng.random_range(0..known);
         let (packet, to) = self.recent.get(place).or_else(|| self.old.get(place - self.recent.len()))?;
-        let to = if rng.random_ratio(1, 4) { 1 << rng.random_range(0..self.nodes) } else { *to };
+        let to = if rng.random_ratio(1, 4) { HostSet::only(rng.random_range(0..self.nodes)) } else { *to };
         let again = Packet {
             from: None,
             origin: packet.origin,
@@ -282,7 +280,7 @@ impl Network {
     }
 
     /// Something well-formed of nodes that are not ours.
-    pub(super) fn foreign(&self, rng: &mut ChaCha8Rng) -> Option<(Rc<Packet>, u64)> {
+    pub(super) fn foreign(&self, rng: &mut ChaCha8Rng) -> Option<(Rc<Packet>, HostSet)> {
         let from = NodeId::new(1000 + rng.random_range(0..4))?;
         let ring = RingId { representative: from, seq: rng.random_range(0..1 << 20) };
         let seq = Seq::new(rng.random_range(0..2000));
@@ -335,6 +333,6 @@ impl Network {
             to_everyone: true,
             message: Some(message),
         };
-        Some((Rc::new(packet), all(self.nodes)))
+        Some((Rc::new(packet), self.everybody))
     }
 }

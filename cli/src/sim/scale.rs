@@ -1,0 +1,232 @@
+//! `quorate sim scale`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use quorate_membership::NodeId;
+use quorate_membership::config::{TotemConfig, defaults};
+use quorate_netsim::history::{Inside, Record, What};
+use quorate_netsim::{Fault, History, Scenario, Summary};
+use serde::Serialize;
+
+use crate::{Failure, print};
+
+/// How long members have to form a ring.
+const START: Duration = Duration::from_secs(5);
+/// How long a ring is given until it idles,
+const REST: Duration = Duration::from_secs(2);
+/// and how long it is watched then.
+const IDLE: Duration = Duration::from_secs(10);
+/// How long the others have to be a ring without the lost one.
+const LOSS: Duration = Duration::from_secs(2);
+
+/// See what rings of up to 384 members cost, member by member
+///
+/// Bare members in simulated time, with the timeouts that so many listed nodes have by default: how long until one ring of
+/// all stands after all have started at once, how long the token takes to go round, how long until the others are a ring when a
+/// process is killed; and what that costs each member in datagrams and in this machine's processor time, the simulator's
+/// included. Processes, sockets and processors that members share are not in it: `quorate bench scale` has those.
+#[derive(Debug, clap::Args)]
+pub(super) struct ScaleArgs {
+    /// How many members, one size after another
+    #[arg(long, default_values_t = [2, 4, 8, 16, 32, 64, 128, 256, 384], value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(2..=i64::from(Scenario::MAX_NODES)))]
+    nodes: Vec<u32>,
+    /// How long a datagram takes, in microseconds
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    latency: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    latency_us: u64,
+    rings: Vec<Ring>,
+}
+
+/// A ring of one size. What it costs is of a member, the mean of all.
+#[derive(Debug, Serialize)]
+struct Ring {
+    n: u32,
+    token_ms: u64,
+    form_ms: f64,
+    form: Cost,
+    rotation_ms: f64,
+    /// In a second.
+    idle: Cost,
+    kill_ms: f64,
+    kill: Cost,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Cost {
+    datagrams: f64,
+    cpu_us: f64,
+}
+
+pub(super) fn run(args: &ScaleArgs) -> Result<ExitCode, Failure> {
+    let mut measured = Measured { latency_us: args.latency, rings: Vec::new() };
+    for &n in &args.nodes {
+        let began = Instant::now();
+        measured.rings.push(Size::new(n, args.latency).measure()?);
+        eprintln!("{n} members: {:.1} s", began.elapsed().as_secs_f64());
+    }
+    let text = if args.json {
+        serde_json::to_string(&measured).map_err(|error| Failure::new(error.to_string()))? + "\n"
+    } else {
+        table(&measured)
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Rings of one size.
+struct Size {
+    n: u32,
+    totem: TotemConfig,
+    latency: Duration,
+}
+
+impl Size {
+    fn new(n: u32, latency: u64) -> Self {
+        let token = defaults::effective_token(defaults::TOKEN, defaults::TOKEN_COEFFICIENT, n as usize);
+        let totem = TotemConfig::for_token(Duration::from_millis(token));
+        Self { n, totem, latency: Duration::from_micros(latency) }
+    }
+
+    fn measure(&self) -> Result<Ring, Failure> {
+        let all: BTreeSet<NodeId> = (1..=self.n).filter_map(NodeId::new).collect();
+        let (_, history) = traced(&self.scenario(START, None))?;
+        let formed = installed(&history, &all, Duration::ZERO)
+            .ok_or_else(|| Failure::new(format!("{} members are no ring after {START:?}", self.n)))?;
+        let rotation = rotation(&history, formed);
+
+        let (rests, killed) = (formed + REST, formed + REST + IDLE);
+        let victim = self.n / 2 + 1;
+        let end = killed + LOSS;
+        let (_, history) = traced(&self.scenario(end, Some((killed, victim))))?;
+        let others = all.iter().copied().filter(|node| node.get() != victim).collect();
+        let without = installed(&history, &others, killed).ok_or_else(|| {
+            Failure::new(format!("{} members are no ring {LOSS:?} after one was killed", self.n))
+        })?;
+
+        let [at_start, at_rest, at_end, at_loss] = [formed, rests, killed, without]
+            .map(|until| self.cost(until, Some((killed, victim)).filter(|_| until > killed)));
+        let (start, rest, end, loss) = (at_start?, at_rest?, at_end?, at_loss?);
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        Ok(Ring {
+            n: self.n,
+            token_ms: self.totem.token.as_millis() as u64,
+            form_ms: ms(formed),
+            form: start,
+            rotation_ms: ms(rotation),
+            idle: end.beyond(rest, IDLE.as_secs_f64()),
+            kill_ms: ms(without - killed),
+            kill: loss.beyond(end, 1.0),
+        })
+    }
+
+    fn scenario(&self, length: Duration, kill: Option<(Duration, u32)>) -> Scenario {
+        let scenario =
+            Scenario::new(self.n, length).protocol(self.totem.clone()).latency(self.latency).seed(1);
+        kill.into_iter().fold(scenario, |scenario, (at, node)| scenario.at(at, Fault::Crash(node)))
+    }
+
+    /// What everything until then costs each.
+    fn cost(&self, until: Duration, kill: Option<(Duration, u32)>) -> Result<Cost, Failure> {
+        let scenario = self.scenario(until, kill);
+        let began = Instant::now();
+        let summary = scenario.run_core_unchecked().map_err(|failure| Failure::new(failure.to_string()))?;
+        let cpu = began.elapsed().as_secs_f64() * 1e6;
+        let each = |total: f64| total / f64::from(self.n);
+        Ok(Cost { datagrams: each(summary.datagrams as f64), cpu_us: each(cpu) })
+    }
+}
+
+impl Cost {
+    /// What came after `before`, so much each.
+    fn beyond(self, before: Self, times: f64) -> Self {
+        Self {
+            datagrams: (self.datagrams - before.datagrams) / times,
+            cpu_us: (self.cpu_us - before.cpu_us).max(0.0) / times,
+        }
+    }
+}
+
+fn traced(scenario: &Scenario) -> Result<(Summary, History), Failure> {
+    let (summary, history) = scenario.run_core_traced();
+    Ok((summary.map_err(|failure| Failure::new(failure.to_string()))?, history))
+}
+
+/// When the last of these had a ring of all of them, from `after` on.
+fn installed(history: &History, members: &BTreeSet<NodeId>, after: Duration) -> Option<Duration> {
+    let mut since = BTreeMap::new();
+    for Record { at, life, what } in history.records() {
+        if let (Some(life), What::Regular(regular)) = (life, what)
+            && *at >= after
+            && regular.members == *members
+        {
+            since.entry(life.node).or_insert(*at);
+        }
+    }
+    if since.len() < members.len() {
+        return None;
+    }
+    since.into_values().max()
+}
+
+/// How long the token took to go round, the shortest time.
+fn rotation(history: &History, after: Duration) -> Duration {
+    let visits: Vec<Duration> = history
+        .records()
+        .iter()
+        .filter(|record| record.at >= after && record.life.is_some_and(|life| life.node.get() == 1))
+        .filter(|record| matches!(record.what, What::Inside(Inside::Token(_))))
+        .map(|record| record.at)
+        .collect();
+    visits.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap_or_default()
+}
+
+fn table(measured: &Measured) -> String {
+    let mut text = format!(
+        "Bare members in simulated time, {} us a datagram; datagrams and processor time of one member\n\
+         {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}\n\
+         {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}\n",
+        measured.latency_us,
+        "members",
+        "token",
+        "one ring",
+        "",
+        "",
+        "rotation",
+        "idle",
+        "a second",
+        "kill -9",
+        "",
+        "",
+        "",
+        "ms",
+        "ms",
+        "datagrams",
+        "cpu us",
+        "ms",
+        "datagrams",
+        "cpu us",
+        "ms",
+        "datagrams",
+        "cpu us",
+    );
+    for Ring { n, token_ms, form_ms, form, rotation_ms, idle, kill_ms, kill } in &measured.rings {
+        // Writing to a text cannot fail.
+        let _ = writeln!(
+            text,
+            "{n:>7} {token_ms:>9} {form_ms:>9.2} {:>9.1} {:>9.0} {rotation_ms:>9.2} {:>9.1} {:>9.0} {kill_ms:>9.2} {:>9.1} {:>9.0}",
+            form.datagrams, form.cpu_us, idle.datagrams, idle.cpu_us, kill.datagrams, kill.cpu_us,
+        );
+    }
+    text
+}
