@@ -19,6 +19,8 @@ const START: Duration = Duration::from_secs(5);
 const REST: Duration = Duration::from_secs(2);
 /// and how long it is watched then.
 const IDLE: Duration = Duration::from_secs(10);
+/// How often each is run, all alike; what else the machine does only adds to the time, so the shortest counts.
+const RUNS: usize = 3;
 /// How long the others have to be a ring without the lost one.
 const LOSS: Duration = Duration::from_secs(2);
 
@@ -105,18 +107,18 @@ impl Size {
             .ok_or_else(|| Failure::new(format!("{} members are no ring after {START:?}", self.n)))?;
         let rotation = rotation(&history, formed);
 
-        let (rests, killed) = (formed + REST, formed + REST + IDLE);
+        let rests = formed + REST;
         let victim = self.n / 2 + 1;
-        let end = killed + LOSS;
-        let (_, history) = traced(&self.scenario(end, Some((killed, victim))))?;
+        let (_, history) = traced(&self.scenario(rests + LOSS, Some((rests, victim))))?;
         let others = all.iter().copied().filter(|node| node.get() != victim).collect();
-        let without = installed(&history, &others, killed).ok_or_else(|| {
+        let without = installed(&history, &others, rests).ok_or_else(|| {
             Failure::new(format!("{} members are no ring {LOSS:?} after one was killed", self.n))
         })?;
 
-        let [at_start, at_rest, at_end, at_loss] = [formed, rests, killed, without]
-            .map(|until| self.cost(until, Some((killed, victim)).filter(|_| until > killed)));
-        let (start, rest, end, loss) = (at_start?, at_rest?, at_end?, at_loss?);
+        let start = self.cost(formed, None)?;
+        let rest = self.cost(rests, None)?;
+        let idle = self.cost(rests + IDLE, None)?;
+        let loss = self.cost(without, Some((rests, victim)))?;
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         Ok(Ring {
             n: self.n,
@@ -124,9 +126,9 @@ impl Size {
             form_ms: ms(formed),
             form: start,
             rotation_ms: ms(rotation),
-            idle: end.beyond(rest, IDLE.as_secs_f64()),
-            kill_ms: ms(without - killed),
-            kill: loss.beyond(end, 1.0),
+            idle: idle.beyond(rest, IDLE.as_secs_f64()),
+            kill_ms: ms(without - rests),
+            kill: loss.beyond(rest, 1.0),
         })
     }
 
@@ -139,11 +141,16 @@ impl Size {
     /// What everything until then costs each.
     fn cost(&self, until: Duration, kill: Option<(Duration, u32)>) -> Result<Cost, Failure> {
         let scenario = self.scenario(until, kill);
-        let began = Instant::now();
-        let summary = scenario.run_core_unchecked().map_err(|failure| Failure::new(failure.to_string()))?;
-        let cpu = began.elapsed().as_secs_f64() * 1e6;
-        let each = |total: f64| total / f64::from(self.n);
-        Ok(Cost { datagrams: each(summary.datagrams as f64), cpu_us: each(cpu) })
+        let mut cost = Cost { datagrams: 0.0, cpu_us: f64::INFINITY };
+        for _ in 0..RUNS {
+            let began = Instant::now();
+            let summary =
+                scenario.run_core_unchecked().map_err(|failure| Failure::new(failure.to_string()))?;
+            let cpu_us = began.elapsed().as_secs_f64() * 1e6 / f64::from(self.n);
+            let datagrams = summary.datagrams as f64 / f64::from(self.n);
+            cost = Cost { datagrams, cpu_us: cost.cpu_us.min(cpu_us) };
+        }
+        Ok(cost)
     }
 }
 
