@@ -43,7 +43,7 @@ use crate::{
 const REQUESTS: usize = 64;
 /// The most commands that one turn of the loop takes.
 const COMMANDS: usize = 256;
-/// Bytes of events handed over at once, and as a rule in one turn of the loop.
+/// Events are handed over, and as a rule in one turn of the loop, until so many bytes are reached.
 const EVENTS: usize = 64 << 10;
 /// Turns after which all events are handed over: what comes in must not outrun what goes out.
 const TURNS: u32 = 8;

@@ -74,6 +74,27 @@ fn a_crowd_does_not_answer_each_join_with_one() {
 }
 
 #[test]
+fn who_has_not_had_the_time_to_answer_is_not_probed() {
+    let probes = Rc::new(Cell::new(0));
+    let mut lab = Lab::new(0);
+    (lab.config.failure_evidence, lab.config.probe) = (true, ms(20));
+    let count = Rc::clone(&probes);
+    lab.filter(move |_, _, message, _| {
+        let probe = matches!(message, Message::HoldCancel(wish) if wish.ring.seq == 0);
+        count.set(count.get() + u32::from(probe));
+        Fate::Deliver
+    });
+    let all: Vec<u32> = (1..=30).collect();
+    for &id in &all {
+        lab.start(id);
+        lab.run(Duration::from_micros(50));
+    }
+    let took = lab.until_ring(&all);
+    assert!(took < lab.config.join, "nobody had to ask twice: {took:?}");
+    assert_eq!(probes.get(), 0);
+}
+
+#[test]
 fn a_lost_token_is_sent_again_before_the_ring_is_given_up() {
     let mut lab = Lab::ring(3);
     let rings = lab.totem(1).stats().rings;

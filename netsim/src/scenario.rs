@@ -8,7 +8,7 @@ use std::time::Duration;
 use quorate_election::{Dc, Event};
 use quorate_membership::config::{DcConfig, TotemConfig};
 use quorate_membership::driver::{Events, Node};
-use quorate_membership::{NodeId, Seq, Totem};
+use quorate_membership::{Config, NodeId, Seq, Totem};
 use serde::{Deserialize, Serialize};
 
 use crate::electorate::{Electorate, Priorities};
@@ -185,7 +185,7 @@ impl Scenario {
     /// The longest payload in a simulated ring, in bytes: each carries the checker's mark.
     pub const MAX_PAYLOAD: usize = Totem::MAX_PAYLOAD - crate::history::MessageId::MARK;
     /// The most nodes, as many as a ring can have members; of complete ones 64 ([`Scenario::run`]).
-    pub const MAX_NODES: u32 = 384;
+    pub const MAX_NODES: u32 = Config::MAX_NODES as u32;
 
     /// A cluster of this many nodes to which nothing happens for this long, with seed 0.
     pub fn new(nodes: u32, length: Duration) -> Self {
@@ -502,8 +502,7 @@ impl Scenario {
     /// If an invariant is violated, something that has to be reached after the trouble is not, a node panics, or the
     /// scenario is impossible. The error prints all that is needed to look into it.
     pub fn run_core(&self) -> Result<Summary, Failure> {
-        let impossible = |why| self.fail(Reason::Impossible(why), History::default());
-        self.check().and_then(|()| engine::core::can_run(self)).map_err(impossible)?;
+        self.check_core().map_err(|why| self.fail(Reason::Impossible(why), History::default()))?;
         let (summary, result, _) = self.run_kept(Keeps::Nothing);
         let Err(violation) = result else { return Ok(summary) };
         // The same again, and now every line is wanted.
@@ -517,23 +516,21 @@ impl Scenario {
     /// If a node panics, or the scenario is impossible.
     pub fn run_core_unchecked(&self) -> Result<Summary, Failure> {
         let fail = |reason| self.fail(reason, History::default());
-        self.check()
-            .and_then(|()| engine::core::can_run(self))
-            .map_err(|why| fail(Reason::Impossible(why)))?;
+        self.check_core().map_err(|why| fail(Reason::Impossible(why)))?;
         let (summary, result, _) = self.run_with(Checker::blind(), Keeps::Nothing);
         result.map(|()| summary).map_err(|violation| fail(Reason::Violation(violation)))
     }
 
     /// How the scenario fails on the core engine, if it does.
     pub(crate) fn first_violation(&self) -> Option<Violation> {
-        self.check().and_then(|()| engine::core::can_run(self)).ok()?;
+        self.check_core().ok()?;
         let (_, result, _) = self.run_kept(Keeps::Nothing);
         result.err()
     }
 
     /// As [`Scenario::run_core`], with every line of what happened.
     pub fn run_core_traced(&self) -> (Result<Summary, Failure>, History) {
-        if let Err(why) = self.check().and_then(|()| engine::core::can_run(self)) {
+        if let Err(why) = self.check_core() {
             return (Err(self.fail(Reason::Impossible(why), History::default())), History::default());
         }
         let (summary, result, history) = self.run_kept(Keeps::All);
@@ -575,6 +572,10 @@ impl Scenario {
         self.timeline.iter().any(|(_, fault)| {
             matches!(fault, Fault::Disturb { trouble: Trouble::Flip { .. } | Trouble::Resize(_), .. })
         })
+    }
+
+    fn check_core(&self) -> Result<(), String> {
+        self.check().and_then(|()| engine::core::can_run(self))
     }
 
     fn check(&self) -> Result<(), String> {

@@ -182,7 +182,7 @@ impl Member {
                             self.report_done().await?;
                         }
                     }
-                    Some(event) => handle(&event)?,
+                    Some(event) => report_ring(&event)?,
                     None => return Err(Failure::new("the member has left")),
                 },
                 order = orders.next_line() => match order {
@@ -296,7 +296,7 @@ impl Member {
 }
 
 /// Reports what has become of the ring.
-fn handle(event: &Event) -> Result<(), Failure> {
+fn report_ring(event: &Event) -> Result<(), Failure> {
     match event {
         Event::Ring(RingEvent::Regular(regular)) => {
             let members = regular.members.iter().map(|node| node.get()).collect();

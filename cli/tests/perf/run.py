@@ -8,7 +8,8 @@
 QUORATE is the program, a release build. COROSYNC_BENCH is a command that takes N SIZE SENDERS SECONDS and prints one JSON
 object: msgs_s and MB_s at the slowest receiver of a ring of corosync daemons and clients of libcpg, order_ok, and, if it
 has them, raw_ring_plain_MB_s and raw_ring_gso_MB_s: what plain UDP multicast in turn, without order, does on the same hosts.
-It must not touch anything but hosts of its own. COMMAND is the same with the settings that make corosync fastest. Needs root. The exit code is 1 if somebody delivered in another order.
+It must not touch anything but hosts of its own, and has to say what the middle one of three runs in one ring was, as
+`quorate bench` does here: the first run finds nothing in memory. COMMAND is the same with the settings that make corosync fastest. Needs root. The exit code is 1 if somebody delivered in another order.
 
 Members of quorate deliver in the process that sends and receives; corosync's clients are processes of their own: that is how
 each is used. Whatever else the machine does is in the figures; the ratios are of the same minutes.
@@ -80,7 +81,6 @@ def main():
         nodes, size, senders = point(text)
         ours, theirs, bests = [], [], []
         for _ in range(options.rounds):
-            # Three runs, the one in the middle: the first finds nothing in memory. Corosync's command should do likewise.
             command = [options.quorate, "bench", "throughput", "--json", "--runs", "3"]
             command += ["--nodes", str(nodes), "--size", str(size), "--senders", senders]
             result, why = measure(command + ["--seconds", str(options.seconds)])

@@ -141,8 +141,8 @@ impl Core for Fake {
     fn stats(&self) -> &Stats {
         &self.stats
     }
-    fn cost(_: &String) -> usize {
-        COST
+    fn cost(event: &String) -> usize {
+        if event.starts_with("long") { EVENTS } else { COST }
     }
     fn is_last(event: &String) -> bool {
         event == LAST
@@ -247,6 +247,17 @@ async fn settle() {
 
 async fn is_pending<T>(task: &mut tokio::task::JoinHandle<T>) -> bool {
     timeout(Duration::from_secs(60), task).await.is_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_need_not_wait_until_all_long_events_are_handed_over() {
+    let bed = Bed::new();
+    bed.network.send("tell x;tell long a;tell long b").unwrap();
+    bed.hear("send token").await;
+    let heard = ["heard tell x;tell long a;tell long b", "told x", "told long a", "heard send token"];
+    let lines = bed.log.lines();
+    assert_eq!(lines[..4], heard);
+    assert_eq!(lines[4..6], ["sent token", "told long b"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,6 +20,10 @@ pub(super) struct Limits {
 }
 
 impl Limits {
+    /// The next member is woken by the token while these are written, all at once: they are with everybody long before the
+    /// token has been round so often that they are asked for (`miss_count_const`). To send more late gained nothing.
+    const LATE: u32 = 16;
+
     /// In two of them everybody learns that everything is with everybody.
     pub(super) const QUIET: u32 = 2;
 
@@ -43,11 +47,9 @@ impl Limits {
     }
 
     /// A visit that sends no more new frames than these sends them after the token (the accelerated ring of Babay and Amir,
-    /// ICDCS 2016). The next member is woken by the token while they are written, all at once: they are with everybody long
-    /// before the token has been round so often that they are asked for (`miss_count_const`). To send more late gained
-    /// nothing.
+    /// ICDCS 2016).
     pub(super) fn late(self) -> u32 {
-        if self.ours { 16 } else { 0 }
+        if self.ours { Self::LATE } else { 0 }
     }
 
     /// Visits in a row at which nothing is new and nobody lacks anything, after which the token is held.

@@ -15,8 +15,8 @@ use crate::{Cause, NodeId, Refusal, RingId, Time};
 
 /// JOINs that a node may leave unanswered until it is called silent, if all others agree.
 const UNANSWERED: u32 = 4;
-/// Nodes from which on one's JOINs are spaced: where each answered each at once, n nodes that start would send n times n JOINs,
-/// and hear n times as many.
+/// A node that knows of more nodes than these spaces its JOINs: where each answered each at once, n nodes that start would send n
+/// times n JOINs, and hear n times as many.
 const CROWD: usize = 16;
 /// How long after the last JOIN another one is sent in a crowd, with all that has changed meanwhile.
 const SPACING: Duration = Duration::from_millis(1);
@@ -124,6 +124,8 @@ pub(super) struct Gather {
     /// When the lists were made.
     since: Time,
     join_at: Time,
+    /// Whether a JOIN has said so.
+    said: bool,
     /// When those who were never heard are given up, if all others agree.
     silent_at: Option<Time>,
     wait: Wait,
@@ -158,6 +160,7 @@ impl Gather {
             consensus,
             since: now,
             join_at: now + delay,
+            said: false,
             silent_at: local.config.failure_evidence.then(|| now + patience(local)),
             wait: Wait::Consensus(now + local.config.consensus),
         };
@@ -170,6 +173,7 @@ impl Gather {
     fn send_join(&mut self, now: Time, local: &mut Local) {
         self.join_at = now + local.config.join + local.random_delay(local.config.send_join);
         local.join_sent_at = Some(now);
+        self.said = true;
         let join = Join {
             from: local.me,
             leave: false,
@@ -273,8 +277,10 @@ impl Gather {
 
     pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
         if now >= self.join_at {
+            if self.said {
+                self.probe_silent(local);
+            }
             self.send_join(now, local);
-            self.probe_silent(local);
         }
         if self.silent_at.take_if(|at| now >= *at).is_some()
             && let Some(transition) = self.give_up_silent(now, local)
@@ -389,14 +395,15 @@ impl Gather {
 
     /// See [`super::Totem::fingerprint`].
     pub(super) fn fingerprint(&self, now: Time, local: &Local, state: &mut impl Hasher) {
-        let Self { lists, causes: _, consensus, since, join_at, silent_at, wait } = self;
+        let Self { lists, causes: _, consensus, since, join_at, said, silent_at, wait } = self;
         lists.fingerprint(now, local, state);
         let wait = match *wait {
             Wait::Consensus(at) => (0, at - now),
             Wait::Commit(at) => (1, at - now),
         };
         let age = (now - *since).min(two_joins(local));
-        (consensus, age, *join_at - now, silent_at.map(|at| at - now), wait).hash(state);
+        let spacing = spacing(&self.lists, now, local);
+        (consensus, age, *join_at - now, said, spacing, silent_at.map(|at| at - now), wait).hash(state);
     }
 }
 

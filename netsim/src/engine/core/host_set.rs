@@ -1,13 +1,15 @@
 //! Sets of hosts.
 
-use std::ops::BitAnd;
+use std::ops::{BitAnd, Sub};
 
-/// HostSet by their index; as many as a ring can have members.
+use crate::Scenario;
+
+/// Hosts by their index; as many as a scenario can have.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct HostSet([u64; Self::WORDS]);
 
 impl HostSet {
-    const WORDS: usize = 6;
+    const WORDS: usize = (Scenario::MAX_NODES as usize).div_ceil(64);
 
     pub(super) const EVERY: Self = Self([u64::MAX; Self::WORDS]);
 
@@ -31,12 +33,6 @@ impl HostSet {
         self
     }
 
-    /// Those that are not in the other set.
-    pub(super) fn minus(mut self, other: Self) -> Self {
-        self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word &= !other);
-        self
-    }
-
     pub(super) fn contains(&self, index: usize) -> bool {
         self.0[index / 64] & 1 << (index % 64) != 0
     }
@@ -51,6 +47,15 @@ impl BitAnd for HostSet {
 
     fn bitand(mut self, other: Self) -> Self {
         self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word &= other);
+        self
+    }
+}
+
+impl Sub for HostSet {
+    type Output = Self;
+
+    fn sub(mut self, other: Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word &= !other);
         self
     }
 }
@@ -94,11 +99,9 @@ mod tests {
         let set = [383, 64, 0, 63, 200].into_iter().fold(HostSet::default(), HostSet::with).without(63);
         assert_eq!(set.into_iter().collect::<Vec<_>>(), [0, 64, 200, 383]);
         assert!(set.contains(200) && !set.contains(63) && !set.is_empty());
-        assert_eq!(
-            (set & HostSet::before(201)).minus(HostSet::only(0)).into_iter().collect::<Vec<_>>(),
-            [64, 200]
-        );
-        assert!((set.minus(HostSet::EVERY)).is_empty());
+        let some = (set & HostSet::before(201)) - HostSet::only(0);
+        assert_eq!(some.into_iter().collect::<Vec<_>>(), [64, 200]);
+        assert!((set - HostSet::EVERY).is_empty());
         assert_eq!(HostSet::before(384).into_iter().count(), 384);
     }
 }

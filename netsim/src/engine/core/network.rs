@@ -103,7 +103,7 @@ impl Network {
         match fault {
             Fault::Partition(parts) => {
                 let of = |part: &[u32]| part.iter().map(index).fold(HostSet::default(), HostSet::with);
-                let rest = self.everybody.minus(of(&parts.concat()));
+                let rest = self.everybody - of(&parts.concat());
                 for (me, hears) in self.hears.iter_mut().enumerate() {
                     let part = parts.iter().map(|part| of(part)).find(|part| part.contains(me));
                     *hears = part.unwrap_or(rest);
