@@ -4,9 +4,8 @@ How rings grow, as a picture: what `quorate bench scale --json` and `quorate sim
 
     curves.py BENCH.json SIM.json PICTURE.svg
 
-BENCH.json is of members on one machine, SIM.json of bare members in simulated time. Dashed is a model, n times what a hop
-takes: in the simulation the latency, on the machine what the smallest ring needs for one, since its members take turns on its
-processors.
+BENCH.json is of members on one machine, SIM.json of bare members in simulated time. Dashed is the model of a rotation: n times
+the latency.
 """
 
 import argparse
@@ -29,7 +28,6 @@ def panels(bench, sim):
     def model(first, rings):
         return [(ring["n"], first[1] * ring["n"] / first[0]) for ring in (rings[0], rings[-1])]
 
-    turning = points(bench, lambda ring: 1e3 / ring["load_rotations_s"])
     simulated = points(sim, lambda ring: ring["rotation_ms"])
     return [
         ("started at once until one ring, ms", [
@@ -37,8 +35,8 @@ def panels(bench, sim):
             ("simulated", points(sim, lambda ring: ring["form_ms"])),
         ]),
         ("a rotation of the token, ms", [
-            ("machine", turning), ("simulated", simulated),
-            ("model", model(turning[0], bench)), ("model", model(simulated[0], sim)),
+            ("machine", points(bench, lambda ring: 1e3 / ring["load_rotations_s"])),
+            ("simulated", simulated), ("model", model(simulated[0], sim)),
         ]),
         ("kill -9 until a ring without it, ms", [
             ("machine", points(bench, lambda ring: ring["kill_p50_ms"])),
@@ -107,7 +105,7 @@ def main():
     legend = [
         ("machine", "members on one machine"),
         ("simulated", f"in simulated time, {sim['latency_us']} us a datagram"),
-        ("model", "n times a hop; across: members"),
+        ("model", "n times the latency; across: members"),
     ]
     for at, (kind, text) in enumerate(legend):
         x = MARGIN + at * 230
