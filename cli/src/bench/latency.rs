@@ -48,6 +48,8 @@ struct Measured {
     count: usize,
     safe: bool,
     load_msgs_s: f64,
+    /// Rests counted in.
+    rotation_us: f64,
     lat_p50_us: f64,
     lat_p90_us: f64,
     lat_p99_us: f64,
@@ -80,9 +82,10 @@ pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
     };
     crew.order(from, &order)?;
     let deadline = Instant::now() + PATIENCE + (pause + Duration::from_millis(20)) * args.count as u32;
-    let mut took: Vec<f64> = loop {
-        if let Report::Pings { took } = crew.next(deadline)?.1 {
-            break took.into_iter().map(|took| took as f64 / 1e3).collect();
+    let (mut took, rotation) = loop {
+        if let Report::Pings { took, rotation } = crew.next(deadline)?.1 {
+            let took: Vec<f64> = took.into_iter().map(|took| took as f64 / 1e3).collect();
+            break (took, rotation as f64 / 1e3);
         }
     };
     took.sort_by(f64::total_cmp);
@@ -96,6 +99,7 @@ pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
         count: took.len(),
         safe: args.safe,
         load_msgs_s: args.load,
+        rotation_us: rotation,
         lat_p50_us: p50,
         lat_p90_us: p90,
         lat_p99_us: p99,
@@ -106,6 +110,7 @@ pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
         let ground = crew.ground().name();
         format!(
             "{n} members ({ground}), {} messages of {} bytes, {} messages/s of others meanwhile\n\
+             the token went round in {rotation:.0} us, rests counted in\n\
              {}",
             took.len(),
             args.size,

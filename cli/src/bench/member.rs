@@ -73,9 +73,10 @@ pub(crate) enum Report {
     },
     /// The run is over.
     Done(Done),
-    /// What each message took to come back, in nanoseconds.
+    /// What each message took to come back, in nanoseconds, and what the token took to come round meanwhile.
     Pings {
         took: Vec<u64>,
+        rotation: u64,
     },
     Usage(Usage),
     /// It cannot go on.
@@ -227,6 +228,7 @@ impl Member {
                 self.pinging = Some(sender);
                 tokio::spawn(async move {
                     let (mut took, mut buffer) = (Vec::with_capacity(count), BytesMut::new());
+                    let (started, tokens) = (now(), node.stats().await.tokens);
                     for n in 0..count as u64 {
                         let began = now();
                         let message = Message { run: 0, kind: Kind::Ping, number: n, sent_at: began };
@@ -242,7 +244,9 @@ impl Member {
                             let _ = tokio::task::spawn_blocking(pause).await;
                         }
                     }
-                    let _ = report(&Report::Pings { took });
+                    let rotations = node.stats().await.tokens.saturating_sub(tokens);
+                    let rotation = (now() - started).checked_div(rotations).unwrap_or_default();
+                    let _ = report(&Report::Pings { took, rotation });
                 });
             }
             Order::Pace { size, rate } => drop(tokio::spawn(pace(node, group, size, rate))),
