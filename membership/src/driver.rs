@@ -4,7 +4,8 @@
 //! one kind keeps the others out:
 //!
 //! 1. the datagrams of one batch,
-//! 2. what the application took of its events, and its commands, up to a bound,
+//! 2. what the application took of its events, and its commands, up to a bound; if nothing was heard, what these let this node
+//!    deliver is handed over before they are sent,
 //! 3. the timers, if one is due; but a timer that is late may be so because this process stood still, and then its
 //!    answer waits in the socket. So all that waits there is heard first,
 //! 4. events, up to a bound: last, so that a token is on its way before what came with it is delivered.
@@ -60,7 +61,8 @@ const TAKEN: usize = 64 << 10;
 
 /// What the driver drives: the ring's core, or that core with a layer folded over its events (the election's
 /// `Member`). The contract is that of [`Totem`]: after each input, outputs are polled until each is empty, in the order
-/// `must_store`, `poll_transmit`, `poll_event`, `poll_timeout`; events may wait for later inputs.
+/// `must_store`, `poll_transmit`, `poll_event`, `poll_timeout`; events may wait for later inputs, and those of commands may
+/// come first.
 pub trait Core: Send + 'static {
     /// What it tells the application.
     type Event: Send + 'static;
@@ -396,8 +398,9 @@ impl<C: Core, T: Transport> Driver<C, T> {
                 () = self.events.closed(), if !self.events.is_closed() => {}
                 () = tokio::time::sleep_until(wake_at) => {}
             }
+            let heard = !self.received.is_empty();
             self.hear().await?;
-            self.serve().await?;
+            self.serve(heard).await?;
             self.run_timers().await?;
             self.tell().await?;
             self.make_room();
@@ -443,7 +446,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
     }
 
     /// Tells the core what the application took and what it wants.
-    async fn serve(&mut self) -> io::Result<()> {
+    async fn serve(&mut self, heard: bool) -> io::Result<()> {
         let taken = self.shared.taken.swap(0, Ordering::Relaxed);
         if taken > 0 && !self.left {
             self.core.consumed(self.clock.now(), taken);
@@ -473,6 +476,9 @@ impl<C: Core, T: Transport> Driver<C, T> {
             if !self.obey(now, command) {
                 break;
             }
+        }
+        if !heard && self.untold == 0 {
+            self.tell_at_once().await;
         }
         self.settle().await?;
         if self.nodes_gone && self.events.is_closed() && !self.abandoned && !self.left {
@@ -591,6 +597,16 @@ impl<C: Core, T: Transport> Driver<C, T> {
         }
         // A core that folds them may have more to send.
         self.settle().await
+    }
+
+    /// Hands over what commands have let this node deliver, as they do if the token rests here: to send takes many times as
+    /// long as to deliver, and nobody waits for a token that rests. Whoever takes the events has his turn.
+    async fn tell_at_once(&mut self) {
+        if self.take_event().is_some() {
+            while self.take_event().is_some() {}
+            self.hand_over();
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Takes the next event, if there is one, to be handed over. Returns what it costs.

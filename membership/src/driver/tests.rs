@@ -10,14 +10,16 @@ use tokio::time::timeout;
 use super::*;
 use crate::{Destination, Memory};
 
-/// A core whose datagrams are commands: `room 2`, `tell x`, `send x`, `due 50`, `store 7`, `unread on`, `sent`. It notes every
-/// input and every output, but for long messages.
+/// A core whose datagrams are commands: `room 2`, `tell x`, `send x`, `due 50`, `store 7`, `unread on`, `sent`, `rest`. It notes
+/// every input and every output, but for long messages.
 #[derive(Default)]
 struct Fake {
     log: Log,
     room: usize,
     unread: bool,
     queued: usize,
+    /// The token rests here: what is multicast is sent and delivered.
+    rests: bool,
     transmits: VecDeque<Transmit>,
     events: VecDeque<String>,
     due: Option<Time>,
@@ -66,6 +68,7 @@ impl Core for Fake {
                 "store" => self.to_store = Some(Stored { ring_seq: number(), boots: 1, lost: false }),
                 "unread" => self.unread = value == "on",
                 "sent" => self.queued = 0,
+                "rest" => self.rests = true,
                 _ => {}
             }
         }
@@ -98,7 +101,12 @@ impl Core for Fake {
             return Ok(());
         }
         let process = if pid == 0 { String::new() } else { format!(" of {pid}") };
-        self.log.note(format!("multicast {}{process}", str::from_utf8(payload).unwrap()));
+        let text = str::from_utf8(payload).unwrap();
+        self.log.note(format!("multicast {text}{process}"));
+        if self.rests {
+            self.transmits.push_back(transmit(text));
+            self.events.push_back(text.to_owned());
+        }
         Ok(())
     }
     fn join_group(&mut self, _: Time, pid: u32, group: &Group) -> Result<(), GroupError> {
@@ -258,6 +266,30 @@ async fn what_comes_need_not_wait_until_all_long_events_are_handed_over() {
     let lines = bed.log.lines();
     assert_eq!(lines[..4], heard);
     assert_eq!(lines[4..6], ["sent token", "told long b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_holds_a_resting_token_is_told_of_his_message_before_it_is_sent() {
+    let Bed { node, mut events, network, log, .. } = Bed::new();
+    let taken = log.clone();
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            taken.note(format!("taken {event}"));
+        }
+    });
+    network.send("room 2;rest").unwrap();
+    settle().await;
+    assert_eq!(multicast(&node, "a").await, Ok(()));
+    settle().await;
+    assert_eq!(log.lines()[1..], ["multicast a", "told a", "taken a", "sent a"]);
+
+    // What has come may be a token that others wait for.
+    network.send("send token").unwrap();
+    assert_eq!(multicast(&node, "b").await, Ok(()));
+    settle().await;
+    let lines = log.lines();
+    assert_eq!(lines[5..7], ["heard send token", "sent token"]);
+    assert_eq!(lines[lines.len() - 4..], ["multicast b", "sent b", "told b", "taken b"]);
 }
 
 #[tokio::test(start_paused = true)]

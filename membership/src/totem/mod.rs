@@ -84,7 +84,9 @@ pub enum Destination {
 /// polled after each input, each until it is empty, in this order: [`must_store`](Totem::must_store),
 /// [`poll_transmit`](Totem::poll_transmit), [`poll_event`](Totem::poll_event),
 /// [`poll_timeout`](Totem::poll_timeout). Only events may wait for later inputs, which is how a token overtakes what has
-/// still to be delivered. [`set_sync_message`](Totem::set_sync_message) is called while an event is
+/// still to be delivered; and after [`multicast`](Totem::multicast) and the calls for groups they may be polled first, which is
+/// how the member that holds a resting token delivers its own message before it is sent.
+/// [`set_sync_message`](Totem::set_sync_message) is called while an event is
 /// handled. The rest are getters. The same calls give the same outputs: nothing else goes in.
 ///
 /// The caller hands over every multicast that had arrived before a token before that token, or the core asks for
