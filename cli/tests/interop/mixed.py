@@ -26,13 +26,16 @@ exec corosync -f
 """
 
 
-# What the others need not know. A daemon that may take a processor for itself leaves none for the others' clients.
+# What the others need not know.
 ITS_OWN_CONF = """
 logging {
   to_stderr: yes
   to_syslog: no
   timestamp: hires
 }
+"""
+# A daemon that may take a processor for itself leaves none for the others' clients.
+NO_PRIORITY = """
 system {
   sched_rr: no
   priority: 0
@@ -180,7 +183,7 @@ class Mixed(Lab):
 class Corosync:
     """A real daemon, watched by a client that is told of every ring when its sync is done."""
 
-    def __init__(self, lab, host):
+    def __init__(self, lab, host, system=NO_PRIORITY):
         self.lab, self.host = lab, host
         self.expected = True
         self.view = None
@@ -189,7 +192,7 @@ class Corosync:
         own = lab.directory / f"host-{host}"
         for name in ("etc", "lib", "log", "run"):
             (own / name).mkdir(parents=True, exist_ok=True)
-        (own / "etc" / "corosync.conf").write_text(lab.conf.read_text() + ITS_OWN_CONF)
+        (own / "etc" / "corosync.conf").write_text(lab.conf.read_text() + ITS_OWN_CONF + system)
         script = OWN_MACHINE.format(host=host, dir=own)
         command = lab.on(host, "unshare", "--mount", "--uts", "--propagation", "private", "sh", "-e", "-c", script)
         with open(self.log, "a") as log:

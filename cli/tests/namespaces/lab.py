@@ -75,6 +75,9 @@ quorate {{
 class Lab:
     """Hosts on one Ethernet, and the processes on them. All of it is gone when the `with` block is left."""
 
+    # How the hosts are to be besides (see `netns`).
+    hosts_are = ()
+
     def __init__(self, quorate, hosts, directory, prefix="quorate"):
         self.quorate = quorate
         self.hosts = range(1, hosts + 1)
@@ -94,7 +97,7 @@ class Lab:
 
     def __enter__(self):
         try:
-            self.netns("up", len(self.hosts))
+            self.netns("up", len(self.hosts), *self.hosts_are)
         except BaseException:
             self.netns("down")
             raise

@@ -2,56 +2,92 @@
 """
 `quorate bench` beside real corosync, on this machine: turn and turn about, medians and ratios.
 
-    run.py [--points N:SIZE:SENDERS,...] [--rounds N] [--seconds S] [--best COMMAND] [--markdown FILE]
-           QUORATE COROSYNC_BENCH
+    run.py [--points N:SIZE:SENDERS,...] [--rounds N] [--seconds S] [--best] [--latency] [--markdown FILE] QUORATE
 
-QUORATE is the program, a release build. COROSYNC_BENCH is a command that takes N SIZE SENDERS SECONDS and prints one JSON
-object: msgs_s and MB_s at the slowest receiver of a ring of corosync daemons and clients of libcpg, order_ok, and, if it
-has them, raw_ring_plain_MB_s and raw_ring_gso_MB_s: what plain UDP multicast in turn, without order, does on the same hosts.
-It must not touch anything but hosts of its own, and has to say what the middle one of three runs in one ring was, as
-`quorate bench` does here: the first run finds nothing in memory. COMMAND is the same with the settings that make corosync fastest. Needs root. The exit code is 1 if somebody delivered in another order.
+QUORATE is the program, a release build. Measured beside it are corosync's daemons as they are by default, used through
+libcpg; with `--best` also with the setting that makes them fastest; and plain UDP multicast in turn, without order, with the
+same offload (`raw gso`), before and after each of corosync's rings: all on hosts of the same kind, network namespaces on a
+bridge. Each figure is the middle one of three runs in one ring, since the first finds nothing in memory, and then the median
+of the rounds. With `--latency`, the time until a message is back at its sender is measured instead.
 
 Members of quorate deliver in the process that sends and receives; corosync's clients are processes of their own: that is how
 each is used. Whatever else the machine does is in the figures; the ratios are of the same minutes.
+
+Needs root, Debian's corosync 3.1, libcpg-dev and gcc, iproute2, nftables and tcpdump. The exit code is 1 if somebody
+delivered in another order.
 """
 
 import argparse
+import contextlib
+import importlib.util
 import json
 import os
 import pathlib
 import platform
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
+import time
 
-POINTS = "3:64:all,3:1350:1,3:1350:all,3:16384:1,3:16384:all,3:65536:all,8:1350:all,8:16384:all"
+from corosync import FASTEST, HERE, Failed, Programs, Ring
+
+POINTS = (
+    "3:64:1,3:64:all,3:1350:1,3:1350:all,3:16384:1,3:16384:all,3:65536:1,3:65536:all,"
+    "8:64:1,8:64:all,8:1350:1,8:1350:all,8:16384:1,8:16384:all,8:65536:1,8:65536:all"
+)
+RUNS = 3
+
+# What is done to a ring of three, for its latency: who sends, how many, and how long he waits between two.
+PINGS = [
+    ("one at a time, from the first", 1, 5000, 0),
+    ("one at a time, from the last", 3, 5000, 0),
+    ("every 200 ms, from the first", 1, 20, 200_000),
+    ("every 200 ms, from the last", 3, 20, 200_000),
+]
+LOADED = "every 0.3 ms, from the last, at half of corosync's load of 1350 bytes"
+LOADED_PINGS, LOADED_PAUSE = 2000, 300
 
 
-def measure(command):
-    """What a command prints as its last line; None, and the reason, if it prints nothing that can be read."""
+class OutOfOrder(Failed):
+    """Quorate's members delivered in different orders."""
+
+
+def bench(options, *arguments):
+    """What `quorate bench` prints."""
+    command = [options.quorate, "bench", *map(str, arguments), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    lines = done.stdout.strip().splitlines()
     try:
-        return json.loads(lines[-1]), None
-    except (IndexError, ValueError):
-        return None, (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        result = json.loads(done.stdout)
+    except ValueError:
+        sys.exit(f"quorate bench {' '.join(map(str, arguments))}: {done.stderr.strip()}")
+    if not result.get("order_ok", True):
+        raise OutOfOrder(f"quorate bench {' '.join(map(str, arguments))}: another order")
+    return result
 
 
-def point(text):
-    nodes, size, senders = text.split(":")
-    return int(nodes), int(size), senders
+def middle(results, key="msgs_s"):
+    return sorted(results, key=lambda result: result[key])[len(results) // 2]
 
 
-def machine():
-    model = "unknown"
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return f"{os.cpu_count()} x {model}, Linux {platform.release()}"
+def corosync(options, nodes, size, senders, totem=""):
+    """The middle run of a ring of daemons, and the raw ceiling; without what there was none of."""
+    found = {}
+    with Ring(options.programs, nodes, options.directory, totem) as ring:
+        raws = [ring.raw(senders)]
+        try:
+            ring.start_all()
+            found = middle([ring.throughput(size, senders, options.seconds) for _ in range(RUNS)])
+        except Failed as why:
+            print(f"    corosync, {nodes} nodes, {size} bytes, {senders} senders: {why}", file=sys.stderr)
+        ring.end_all()
+        raws.append(ring.raw(senders))
+    return found | {"raw_MB_s": statistics.mean(raws)}
 
 
-def median(values):
+def median(results, key):
+    values = [result[key] for result in results if key in result]
     return statistics.median(values) if values else None
 
 
@@ -63,63 +99,121 @@ def ratio(one, other):
     return "-" if not one or not other else f"{one / other:.1f}"
 
 
+def throughput(options):
+    """The table's heads, and its rows as they are measured."""
+    heads = ["nodes", "bytes", "senders", "quorate/s", "MB/s", "us each", "corosync/s", "MB/s", "us each", "times"]
+    yield heads + ["raw gso MB/s", "of it"] + ["best corosync/s", "times"] * options.best
+    for point in options.points.split(","):
+        nodes, size, senders = point.split(":")
+        nodes, size, count = int(nodes), int(size), int(nodes) if senders == "all" else int(senders)
+        load = ["--nodes", nodes, "--size", size, "--senders", senders, "--runs", RUNS, "--seconds", options.seconds]
+        ours, theirs, bests = [], [], []
+        for _ in range(options.rounds):
+            ours.append(bench(options, "throughput", *load))
+            theirs.append(corosync(options, nodes, size, count))
+            if options.best:
+                bests.append(corosync(options, nodes, size, count, FASTEST))
+        mine, others, best = (median(results, "msgs_s") for results in (ours, theirs, bests))
+        raw = median(theirs + bests, "raw_MB_s")
+        row = [str(nodes), str(size), senders]
+        for results in (ours, theirs):
+            row += [cell(median(results, "msgs_s")), cell(median(results, "MB_s"), 1)]
+            row.append(cell(median(results, "machine_us_per_delivery"), 1))
+        row += [ratio(mine, others), cell(raw, 1), ratio(median(ours, "MB_s"), raw)]
+        yield row + [cell(best), ratio(mine, best)] * options.best
+
+
+def latency(options):
+    yield ["what", "quorate p50, us", "p99", "corosync p50, us", "p99", "p50 of it", "p99 of it"]
+    found = {name: ([], []) for name in [name for name, *_ in PINGS] + [LOADED]}
+    for _ in range(options.rounds):
+        half = None
+        try:
+            with Ring(options.programs, 3, options.directory) as ring:
+                ring.start_all()
+                for name, sender, count, pause in PINGS:
+                    found[name][1].append(ring.ping(sender, count, pause))
+                half = middle([ring.throughput(1350, 3, options.seconds) for _ in range(RUNS)])["msgs_s"] / 2
+                found[LOADED][1].append(ping_under_load(ring, half))
+        except Failed as why:
+            print(f"    corosync: {why}", file=sys.stderr)
+        for name, sender, count, pause in PINGS:
+            ping = ["--from", sender, "--count", count, "--pause", pause / 1000]
+            found[name][0].append(bench(options, "latency", *ping))
+        if half:
+            load = ["--from", 3, "--count", LOADED_PINGS, "--pause", LOADED_PAUSE / 1000, "--load", half]
+            found[LOADED][0].append(bench(options, "latency", *load))
+    for name, (ours, theirs) in found.items():
+        keys = ("lat_p50_us", "lat_p99_us")
+        mine, others = ([median(results, key) for key in keys] for results in (ours, theirs))
+        yield [name, *map(cell, mine), *map(cell, others), *map(part, mine, others)]
+
+
+def ping_under_load(ring, rate):
+    def ping():
+        # Once they all send.
+        time.sleep(0.3)
+        return ring.ping(3, LOADED_PINGS, LOADED_PAUSE)
+
+    return ring.throughput(1350, 3, 0.3 + LOADED_PINGS * 1e-3, rate, ping)["meanwhile"]
+
+
+def part(one, other):
+    return "-" if not one or not other else f"{one / other:.2f}"
+
+
+def machine():
+    model = "unknown"
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return f"{os.cpu_count()} x {model}, Linux {platform.release()}"
+
+
+def missing():
+    """What is not here and has to be, as the tests with real daemons say."""
+    spec = importlib.util.spec_from_file_location("interop", HERE.parent / "interop" / "run.py")
+    interop = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(interop)
+    return interop.missing()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0].strip())
     parser.add_argument("--points", default=POINTS, help=f"what to measure [{POINTS}]")
     parser.add_argument("--rounds", type=int, default=2, help="how often each, in turn [2]")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long members send [2]")
-    parser.add_argument("--best", metavar="COMMAND", help="corosync with its best settings, too")
+    parser.add_argument("--seconds", type=float, default=1.0, help="how long members send [1]")
+    parser.add_argument("--best", action="store_true", help="corosync with its fastest setting, too")
+    parser.add_argument("--latency", action="store_true", help="measure latency, not throughput")
     parser.add_argument("--markdown", metavar="FILE", help="write the table to this file, too")
-    parser.add_argument("quorate")
-    parser.add_argument("corosync_bench")
+    parser.add_argument("quorate", metavar="QUORATE", help="the program")
     options = parser.parse_args()
+    if wanted := missing():
+        sys.exit(f"run.py: needs {wanted}")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
 
-    heads = ["nodes", "bytes", "senders", "quorate/s", "MB/s", "us each", "corosync/s", "MB/s", "us each", "times"]
-    heads += ["raw gso MB/s", "of it"] + (["best corosync/s", "times"] if options.best else [])
-    rows, order_kept = [], True
-    for text in options.points.split(","):
-        nodes, size, senders = point(text)
-        ours, theirs, bests = [], [], []
-        for _ in range(options.rounds):
-            command = [options.quorate, "bench", "throughput", "--json", "--runs", "3"]
-            command += ["--nodes", str(nodes), "--size", str(size), "--senders", senders]
-            result, why = measure(command + ["--seconds", str(options.seconds)])
-            if result is None:
-                sys.exit(f"quorate at {text}: {why}")
-            ours.append(result)
-            for command, results in ((options.corosync_bench, theirs), (options.best, bests)):
-                if command is None:
-                    continue
-                result, why = measure([command, str(nodes), str(size), senders, str(options.seconds)])
-                if result is None:
-                    print(f"{command} at {text}: {why}", file=sys.stderr)
-                elif not result.get("msgs_s"):
-                    print(f"{command} at {text}: it stalled", file=sys.stderr)
-                else:
-                    results.append(result)
-        order_kept &= all(result["order_ok"] for result in ours)
-        mine, others, best = (median([run["msgs_s"] for run in runs]) for runs in (ours, theirs, bests))
-        my_mb, other_mb = (median([run["MB_s"] for run in runs]) for runs in (ours, theirs))
-        raw = median([run["raw_ring_gso_MB_s"] for run in theirs if run.get("raw_ring_gso_MB_s")])
-        # Of the whole machine, for each message at each member.
-        my_cost = median([run["machine_us_per_delivery"] for run in ours])
-        costs = [run["machine_busy_cores"] * 1e6 / run["msgs_s"] / nodes for run in theirs if run.get("machine_busy_cores")]
-        rows.append([
-            str(nodes), str(size), senders, cell(mine), cell(my_mb, 1), cell(my_cost, 1),
-            cell(others), cell(other_mb, 1), cell(median(costs), 1), ratio(mine, others),
-            cell(raw, 1), ratio(my_mb, raw),
-        ] + ([cell(best), ratio(mine, best)] if options.best else []))
-        print(f"{text}: {rows[-1][3]}/s, corosync {rows[-1][6]}/s, {rows[-1][9]} times, {' '.join(rows[-1][10:])}", flush=True)
-
-    widths = [max(len(row[at]) for row in [heads, *rows]) for at in range(len(heads))]
+    rows, code = [], 0
+    with tempfile.TemporaryDirectory(prefix="quorate-perf-") as directory, contextlib.suppress(KeyboardInterrupt):
+        options.directory, options.programs = directory, Programs(directory)
+        try:
+            for row in (latency if options.latency else throughput)(options):
+                rows.append(row)
+                print("  ".join(row), flush=True)
+        except OutOfOrder as why:
+            print(why, file=sys.stderr)
+            code = 1
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     print("\n" + machine())
-    for row in [heads, *rows]:
+    for row in rows:
         print("  ".join(text.rjust(width) for text, width in zip(row, widths)))
     if options.markdown:
-        lines = ["| " + " | ".join(heads) + " |", "|" + "---:|" * len(heads)]
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
-        pathlib.Path(options.markdown).write_text(f"{machine()}\n\n" + "\n".join(lines) + "\n")
-    return 0 if order_kept else 1
+        heads, *rows = rows
+        lines = [f"| {' | '.join(row)} |" for row in rows]
+        table = [f"| {' | '.join(heads)} |", "|" + "---:|" * len(heads), *lines]
+        pathlib.Path(options.markdown).write_text(f"{machine()}\n\n" + "\n".join(table) + "\n")
+    return code
 
 
 if __name__ == "__main__":
