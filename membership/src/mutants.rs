@@ -96,6 +96,8 @@ mutants! {
     WidenedUnasked = "-",
     /// A ring in which nothing has moved for long goes on believing that its window is full.
     FullWindowBelieved = "-",
+    /// A recovery goes on for as long as the flag is up that says that somebody has something left.
+    FlagBelieved = "-",
     /// A host is believed at once that says that a member's process is gone.
     HintNotChecked = "-",
     /// Strangers are given up as soon as members of the ring that was lost.

@@ -143,6 +143,7 @@ type Scenario = (&'static [Mutant], fn());
 const SCENARIOS: &[Scenario] = &[
     (&[Mutant::TokenNotRetransmitted], tokens_get_lost),
     (&[Mutant::FullWindowBelieved], lab::scenarios::a_bit_of_the_window_is_flipped),
+    (&[Mutant::FlagBelieved], lab::scenarios::a_flag_is_flipped),
     (&[Mutant::TokenFromAnybody], lab::scenarios::a_token_goes_astray),
     (&[Mutant::HintNotChecked], lab::scenarios::a_host_is_asked_again_before_it_is_believed),
     (&[Mutant::StrangersGivenUpSoon], || tempest(1913)),

@@ -287,6 +287,11 @@ fn an_idle_ring_is_quiet_and_wakes_at_once() {
 }
 
 #[test]
+fn a_flag_that_only_damage_has_raised_is_not_believed_for_ever() {
+    lab::scenarios::a_flag_is_flipped();
+}
+
+#[test]
 fn sequence_numbers_wrap_while_the_ring_runs_and_while_it_recovers() {
     let mut lab = Lab::new(2);
     lab.config.first_seq = Seq::new(u32::MAX - 40);

@@ -28,6 +28,7 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::AruStopsAtLongGap,
     Mutant::WindowUnderflow,
     Mutant::FullWindowBelieved,
+    Mutant::FlagBelieved,
     Mutant::HintNotChecked,
     Mutant::StrangersGivenUpSoon,
     Mutant::WidenedUnasked,

@@ -235,7 +235,7 @@ impl Recovery {
                 token.retrans_flg = true;
                 self.raised_flag = true;
             }
-        } else if token.retrans_flg && self.raised_flag {
+        } else if token.retrans_flg && (self.raised_flag || self.nobody_lowers_it()) {
             token.retrans_flg = false;
             self.raised_flag = Mutant::RetransFlagMarkKept.is_active();
         }
@@ -258,6 +258,12 @@ impl Recovery {
         let everybody = self.unflagged >= 3 && all_have_all;
         self.complete = if everybody { self.complete + 1 } else { 0 };
         self.complete >= 2
+    }
+
+    /// Who raised the flag lowers it. If nothing moves any more and it is up, nobody did: a bit of it was flipped on the way (F7).
+    /// Should somebody have something left after all, he raises it again, before anybody has seen it down twice in a row.
+    fn nobody_lowers_it(&mut self) -> bool {
+        self.rotation.stands_still() && !Mutant::FlagBelieved.is_active()
     }
 
     /// As in COMMIT.

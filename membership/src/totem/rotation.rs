@@ -64,7 +64,7 @@ pub(super) enum Due {
 }
 
 impl Rotation {
-    /// After so many rotations in which nothing happened, a full window is not believed. Few enough that a held token takes
+    /// After so many rotations in which nothing happened, a full window is not believed, nor a flag. Few enough that a held token takes
     /// no longer than a lost one would; so many that a full window of retransmissions does not get lost each time.
     const WEDGED: u32 = 16;
 
@@ -310,6 +310,15 @@ impl Rotation {
         let stuck = token.aru == self.aru_before && token.aru_addr.is_some();
         self.stuck = if stuck { self.stuck.saturating_add(1) } else { 0 };
         token.aru_addr.filter(|_| self.stuck > config.fail_recv_const)
+    }
+
+    /// This is the representative, and nothing has happened for long. It is so once in so many rotations.
+    pub(super) fn stands_still(&mut self) -> bool {
+        let stands = self.representative && self.still >= Self::WEDGED;
+        if stands {
+            self.still = 0;
+        }
+        stands
     }
 
     /// Passes the token on, before the last `late` frames of its visit, or keeps it for a while if the ring is idle and this is

@@ -35,6 +35,33 @@ pub fn a_bit_of_the_window_is_flipped() {
     lab.check();
 }
 
+/// F7, seed 40343 of the fault laboratory: while a ring recovers, the flag that somebody has something left is flipped on the way
+/// from node 1 to node 2. Nobody has raised it, so nobody would lower it.
+pub fn a_flag_is_flipped() {
+    let mut lab = Lab::ring(2);
+    let before = lab.regular(1).ring;
+    let caught: Rc<RefCell<Option<Token>>> = Rc::default();
+    let catch = Rc::clone(&caught);
+    lab.filter(move |from, to, message, _| match message {
+        Message::Token(token)
+            if (from, to) == (node(1), node(2)) && token.ring != before && catch.borrow().is_none() =>
+        {
+            *catch.borrow_mut() = Some(token.clone());
+            Fate::Drop
+        }
+        _ => Fate::Deliver,
+    });
+    lab.start(3);
+    lab.until("the new ring's first token is on its way to node 2", |_| caught.borrow().is_some());
+    let mut token = caught.borrow().clone().unwrap();
+    let ring = token.ring;
+    assert!(!token.retrans_flg, "nobody has anything left");
+    token.retrans_flg = true;
+    lab.deliver_raw(2, Some(1), &wire::encode(&Message::Token(token), Order::Little));
+    lab.until("L1: a ring of all", |lab| (1..=3).all(|id| lab.totem_of(id).ring() == Some(ring)));
+    lab.check();
+}
+
 /// One word is no evidence, nor are two that are far apart.
 pub fn a_host_is_asked_again_before_it_is_believed() {
     let mut lab = Lab::with_evidence(3);
