@@ -15,6 +15,7 @@ mod quorum;
 mod sim;
 mod socket;
 mod status;
+mod stop;
 mod watch;
 
 use std::error::Error;

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use std::ops::{ControlFlow, Range};
 use std::panic;
 use std::path::{Path, PathBuf};
-use std::process::{self, ExitCode};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -18,7 +18,7 @@ use quorate_netsim::shrink::Shrunk;
 use quorate_netsim::{Failure as Wrong, Load, Scenario, Summary, Totals};
 use serde_json::json;
 
-use crate::{Failure, cases, model, print};
+use crate::{Failure, cases, model, print, stop};
 
 /// Run simulated clusters under every kind of trouble, and check them
 ///
@@ -226,7 +226,7 @@ fn shrink(
     patience: Duration,
 ) -> Result<ExitCode, Failure> {
     static STOPPED: AtomicBool = AtomicBool::new(false);
-    stop_on_ctrl_c(&STOPPED);
+    stop::when_asked(&STOPPED);
     // A panic is a way to fail here, and is wanted again and again.
     panic::set_hook(Box::new(|_| {}));
     let began = Instant::now();
@@ -290,7 +290,7 @@ impl Swarm {
 
     fn run(&self) -> Result<ExitCode, Failure> {
         static STOPPED: AtomicBool = AtomicBool::new(false);
-        stop_on_ctrl_c(&STOPPED);
+        stop::when_asked(&STOPPED);
         let processors = || thread::available_parallelism().ok().map(usize::from);
         let jobs = self.jobs.or_else(processors).unwrap_or(1).max(1);
         let next = AtomicU64::new(self.seeds.start);
@@ -406,19 +406,6 @@ impl Swarm {
         }
         print(&text)
     }
-}
-
-/// The first Ctrl-C asks for an end, the next one is obeyed at once.
-fn stop_on_ctrl_c(stopped: &'static AtomicBool) {
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let Ok(runtime) = runtime else { return };
-        while runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-            if stopped.swap(true, Ordering::Relaxed) {
-                process::exit(130);
-            }
-        }
-    });
 }
 
 /// A line on a terminal that is written over.

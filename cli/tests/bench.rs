@@ -3,7 +3,13 @@
 
 mod common;
 
+use std::fs;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
 use common::{quorate, run};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 fn measure(what: &str, arguments: &[&str]) -> Value {
@@ -52,6 +58,27 @@ fn rings_of_each_size_form_work_and_lose_members() {
             assert!(ring[name].as_f64().unwrap() > 0.0, "{name}: {ring}");
         }
     }
+}
+
+#[test]
+fn who_is_stopped_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = || fs::read_dir(directory.path()).unwrap().count();
+    let bench = quorate()
+        .args(["bench", "throughput", "--loopback", "--seconds", "60"])
+        .env("TMPDIR", directory.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while files() == 0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    kill_process(Pid::from_child(&bench), Signal::TERM).unwrap();
+    let output = bench.wait_with_output().unwrap();
+    assert_eq!(common::failure(&output), "stopped before it was done");
+    assert_eq!(files(), 0);
 }
 
 #[test]

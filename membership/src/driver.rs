@@ -600,7 +600,8 @@ impl<C: Core, T: Transport> Driver<C, T> {
     }
 
     /// Hands over what commands have let this node deliver, as they do if the token rests here: to send takes many times as
-    /// long as to deliver, and nobody waits for a token that rests. Whoever takes the events has his turn.
+    /// long as to deliver, and nobody waits for a token that rests. Whoever takes the events has his turn, and the others get
+    /// the message that much later.
     async fn tell_at_once(&mut self) {
         if self.take_event().is_some() {
             while self.take_event().is_some() {}

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +14,11 @@ use tempfile::TempDir;
 use super::ground::{Ground, Options};
 use super::member::{Done, Load, Order, Report, now};
 use crate::Failure;
+
+/// Somebody wants the bench to end: its hosts and files go with it.
+pub(crate) static STOPPED: AtomicBool = AtomicBool::new(false);
+/// How often to look whether it is so.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Members that run, and what they say.
 pub(crate) struct Crew {
@@ -120,8 +126,13 @@ impl Crew {
     pub(crate) fn next_until(&mut self, deadline: Instant) -> Result<Option<(u32, Report)>, Failure> {
         loop {
             let patience = deadline.saturating_duration_since(Instant::now());
-            let (node, start, report) = match self.reports.recv_timeout(patience) {
+            let report = self.reports.recv_timeout(patience.min(LOOK));
+            if STOPPED.load(Ordering::Relaxed) {
+                return Err(Failure::new("stopped before it was done"));
+            }
+            let (node, start, report) = match report {
                 Ok(report) => report,
+                Err(RecvTimeoutError::Timeout) if patience > LOOK => continue,
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => return Err(Failure::new("all members are gone")),
             };

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use self::crew::Crew;
 use self::ground::Ground;
-use crate::Failure;
+use crate::{Failure, stop};
 
 /// How long members may take to become one ring.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -99,6 +99,9 @@ impl Common {
 }
 
 pub(crate) fn run(args: BenchArgs) -> Result<ExitCode, Failure> {
+    if !matches!(args.what, What::Member(_)) {
+        stop::when_asked(&crew::STOPPED);
+    }
     match args.what {
         What::Throughput(args) => throughput::run(&args),
         What::Latency(args) => latency::run(&args),

@@ -24,6 +24,8 @@ class Peer:
         self.group = group
         self.me = None
         self.sent, self.seen = [], []
+        # Of those seen, the first of each process since a change of the ring; and who has been heard since the last.
+        self.firsts, self.heard = set(), set()
         # The group's members, and how it came to them: who left and joined, and why, and before which message.
         self.members = set()
         self.changes = []
@@ -49,6 +51,12 @@ class Peer:
     def see(self, node, pid, length, crc):
         self.seen.append((node, pid, length, crc))
         self.returned += (node, pid) == self.me
+        if (node, pid) not in self.heard:
+            self.heard.add((node, pid))
+            self.firsts.add(self.seen[-1])
+
+    def see_ring(self):
+        self.heard.clear()
 
     def see_change(self, members, left, joined):
         self.members = set(members)
@@ -100,6 +108,8 @@ class CpgPeer(Peer):
         if kind == "deliver":
             node, pid, length, crc = rest
             self.see(int(node), int(pid), int(length), int(crc, 16))
+        elif kind == "ring":
+            self.see_ring()
         elif kind == "group":
             parts = {"-": [], "+": []}
             for part in rest:
@@ -129,6 +139,8 @@ class CatPeer(Peer):
             text = event.get("payload")
             payload = base64.b64decode(event["payload_base64"]) if text is None else text.encode()
             self.see(event["from"], event["pid"], len(payload), zlib.crc32(payload))
+        elif event["event"] == "regular":
+            self.see_ring()
         elif event["event"] == "group":
             process = lambda member: (member["node"], member["pid"])
             why = lambda members: [(*process(member), event.get("reason")) for member in members]
@@ -319,7 +331,10 @@ class Load:
                 raise Failed(f"{one} and {other} saw the same messages, before one knew that they were parted and after")
             for last, theirs in shared:
                 common = set(mine) & set(theirs)
-                seen = [self.without_begun(between(messages, common), common) for messages in (mine, theirs)]
+                seen = [
+                    self.without_begun(peer_, between(messages, common), common)
+                    for peer_, messages in ((one, mine), (other, theirs))
+                ]
                 if seen[0] != seen[1]:
                     raise Failed(f"{one} and {other} {difference(*seen)}")
 
@@ -329,20 +344,17 @@ class Load:
         if came and (came[0] not in sent or any(next(sent, None) != message for message in came[1:])):
             raise Failed(f"{peer_} did not see what {sender} sent in its order")
 
-    def without_begun(self, messages, common):
+    def without_begun(self, peer_, messages, common):
         """
-        Without those that corosync had begun when somebody came: it goes on with a long message in the next ring, and who has
-        its first part from the ring before gets the whole, who was not there does not. One of each sender, if that.
+        Without those that corosync had begun when the ring changed: it goes on with a long message in the next ring, and who has
+        its first part from the ring before gets the whole, who was not there does not, though nobody may have been told that he
+        was gone. It is the first that comes of its sender.
         """
         real = {peer_.me for peer_ in self.peers if isinstance(peer_, CpgPeer)}
-        heard, kept = set(), []
-        for message in messages:
-            sender, length = message[:2], message[2]
-            begun = sender in real and sender not in heard and length > FRAME and message not in common
-            heard.add(sender)
-            if not begun:
-                kept.append(message)
-        return kept
+        begun = lambda message: (
+            message[:2] in real and message[2] > FRAME and message in peer_.firsts and message not in common
+        )
+        return [message for message in messages if not begun(message)]
 
 
 def between(messages, common):

@@ -1,5 +1,6 @@
 /*
- * What the hosts can do at best: plain multicasts in turn, without any order, loss recovery or delivery.
+ * What the hosts can do without a protocol: plain multicasts in turn, WINDOW at a time, without any order, loss recovery or
+ * delivery.
  *
  *     raw HOST HOSTS SENDERS SIZE WINDOW START_NS SECONDS
  *
@@ -7,6 +8,7 @@
  * before, passes it on (the accelerated ring), and multicasts WINDOW datagrams of SIZE bytes if it is among the first SENDERS
  * hosts: as few calls as segmentation offload allows, read with receive offload. From START_NS of the monotonic clock on,
  * what was received and sent here in SECONDS, and the times that the token came, are counted and printed as one JSON object.
+ * Ends with 1 if the token got lost: it is sent once.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -57,9 +59,12 @@ static int opened(struct sockaddr_in at)
 static uint64_t read_some(int socket)
 {
 	static char buffer[1 << 16];
-	char control[CMSG_SPACE(sizeof(int))];
+	union {
+		struct cmsghdr aligned;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
 	struct iovec vector = { buffer, sizeof buffer };
-	struct msghdr header = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+	struct msghdr header = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
 	ssize_t length = recvmsg(socket, &header, MSG_DONTWAIT);
 	int each = 0;
 
@@ -80,11 +85,14 @@ static void send_window(int socket, struct sockaddr_in *to, size_t size, size_t 
 	for (size_t sent = 0; sent < window;) {
 		size_t count = window - sent < most ? window - sent : most;
 		struct iovec vector = { bytes, size * count };
-		char control[CMSG_SPACE(sizeof(uint16_t))] = { 0 };
+		union {
+			struct cmsghdr aligned;
+			char bytes[CMSG_SPACE(sizeof(uint16_t))];
+		} control = { 0 };
 		struct msghdr header = { .msg_name = to, .msg_namelen = sizeof *to, .msg_iov = &vector, .msg_iovlen = 1 };
 		if (count > 1) {
 			uint16_t segment = (uint16_t)size;
-			header.msg_control = control;
+			header.msg_control = &control;
 			header.msg_controllen = sizeof control;
 			struct cmsghdr *c = CMSG_FIRSTHDR(&header);
 			c->cmsg_level = SOL_UDP;
@@ -121,7 +129,7 @@ int main(int argc, char **argv)
 	must(setsockopt(outgoing, IPPROTO_IP, IP_MULTICAST_LOOP, &no, sizeof no), "IP_MULTICAST_LOOP");
 
 	char token[70] = { 0 };
-	uint64_t received = 0, sent = 0, rotations = 0;
+	uint64_t received = 0, sent = 0, rotations = 0, came = 0;
 	int originated = host != 1;
 	for (uint64_t t; (t = now()) < end;) {
 		int counts = t >= start;
@@ -131,6 +139,7 @@ int main(int argc, char **argv)
 		int starts = !originated && t + 100000000 > start;
 		if (starts || recv(tokens, token, sizeof token, MSG_DONTWAIT) > 0) {
 			originated = 1;
+			came = t;
 			rotations += (uint64_t)counts;
 			must((int)sendto(outgoing, token, sizeof token, 0, (struct sockaddr *)&next, sizeof next), "sendto");
 			if (sends) {
@@ -141,6 +150,10 @@ int main(int argc, char **argv)
 			struct pollfd events[] = { { data, POLLIN, 0 }, { tokens, POLLIN, 0 } };
 			poll(events, 2, 10);
 		}
+	}
+	if (end > came + (end - start) / 2) {
+		fprintf(stderr, "raw: the token got lost\n");
+		return 1;
 	}
 	double seconds = atof(argv[7]);
 	printf("{\"received_s\": %.0f, \"sent_s\": %.0f, \"rotations_s\": %.0f}\n", (double)received / seconds,

@@ -63,6 +63,9 @@ impl Node {
     /// Sends a message to a group, and waits until there is room for it: that is the back-pressure. Once it has
     /// returned `Ok`, this node sends the message unless it leaves first, in the order of the calls on this node.
     ///
+    /// That an agreed message is delivered here does not say that it has been sent: a node that holds the ring's resting token
+    /// knows the message's place at once. Who ends his process then waits for [`Node::leave`], or asks for [`Guarantee::Safe`].
+    ///
     /// Cancel safe: if the future is dropped before it is ready, nothing of the message was accepted.
     ///
     /// # Errors

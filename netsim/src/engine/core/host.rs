@@ -239,7 +239,7 @@ impl Engine<'_> {
             self.schedule(now, Happening::Load(index, start));
         }
         self.schedule(now, Happening::Act(index, start));
-        self.settle(index);
+        self.settle(index, 0, 0);
     }
 
     /// Whether it was up.
@@ -421,7 +421,7 @@ impl Engine<'_> {
                 living.accepted += 1;
                 let content = Content::of(&payload);
                 self.record(life, What::Accepted { message, group, guarantee, content });
-                self.after(index, None);
+                self.after_message(index, message.number);
                 true
             }
             Err(MulticastError::Left | MulticastError::TooLong { .. }) => {
@@ -455,19 +455,37 @@ impl Engine<'_> {
 
     /// After an input: writes down what it changed, and does what the member wants.
     fn after(&mut self, index: usize, input: Option<&Rc<Packet>>) {
-        self.note_hung(index);
-        let phase = self.observe(index, input);
-        if let Some(phase) = phase
-            && !self.reach(index, Point::Enters(phase))
-        {
-            return;
+        if self.look(index, input) {
+            self.settle(index, 0, 0);
         }
-        self.settle(index);
     }
 
-    /// Does what the member wants, and sets its timer.
-    fn settle(&mut self, index: usize) {
+    /// The same after a message of the application. Every other one's events are told before anything is sent, as the driver
+    /// has it where nothing else has come.
+    fn after_message(&mut self, index: usize, number: u64) {
+        if !self.look(index, None) {
+            return;
+        }
         let (mut sent, mut told) = (0, 0);
+        if number.is_multiple_of(2) {
+            let batch = self.outgoing(index, &mut sent);
+            self.tell(index, &mut told);
+            if !self.transmit_batch(index, batch) {
+                return;
+            }
+        }
+        self.settle(index, sent, told);
+    }
+
+    /// Writes down what an input changed; whether the node still lives.
+    fn look(&mut self, index: usize, input: Option<&Rc<Packet>>) -> bool {
+        self.note_hung(index);
+        let phase = self.observe(index, input);
+        phase.is_none_or(|phase| self.reach(index, Point::Enters(phase)))
+    }
+
+    /// Does what the member wants, and sets its timer. So much has been sent and told already.
+    fn settle(&mut self, index: usize, mut sent: u32, mut told: u32) {
         loop {
             if !self.store(index) || !self.transmit_all(index, &mut sent) {
                 return;
@@ -491,19 +509,29 @@ impl Engine<'_> {
 
     /// Sends what the member wants sent; whether the node still lives.
     fn transmit_all(&mut self, index: usize, sent: &mut u32) -> bool {
+        let batch = self.outgoing(index, sent);
+        self.transmit_batch(index, batch)
+    }
+
+    /// What the member wants sent, and what each of it is. A core's frame has its number from here on.
+    fn outgoing(&mut self, index: usize, sent: &mut u32) -> Vec<(Transmit, Option<Message>)> {
         let mut batch = Vec::new();
         while let Some(transmit) =
             self.hosts[index].living.as_mut().and_then(|living| living.member.poll_transmit())
         {
             // What a core sends, it can read; if not, that is no less to be delivered.
             let message = wire::decode(&transmit.datagram).ok();
-            // A frame has its number before the token says so, even if it leaves after it.
+            // It has it before the token says so, even if it leaves after it.
             if let Some(frame @ Message::Multicast(_)) = &message {
                 self.note_sent(index, transmit.to, frame);
             }
             batch.push((transmit, message));
         }
         *sent += batch.len() as u32;
+        batch
+    }
+
+    fn transmit_batch(&mut self, index: usize, batch: Vec<(Transmit, Option<Message>)>) -> bool {
         batch.into_iter().all(|(transmit, message)| self.transmit(index, &transmit, message))
     }
 

@@ -1,0 +1,34 @@
+//! An end that somebody asks for.
+
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// From its return on, the first SIGINT or SIGTERM asks for an end, and the next one is obeyed at once.
+pub(crate) fn when_asked(stopped: &'static AtomicBool) {
+    let (listens, listening) = channel::<()>();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Ok(runtime) = runtime else { return };
+        runtime.block_on(async {
+            let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+            let Ok(mut interrupt) = signal(SignalKind::interrupt()) else { return };
+            drop(listens);
+            loop {
+                let code = tokio::select! {
+                    biased;
+                    _ = terminate.recv() => 143,
+                    _ = interrupt.recv() => 130,
+                };
+                if stopped.swap(true, Ordering::Relaxed) {
+                    process::exit(code);
+                }
+            }
+        });
+    });
+    // Nothing is said, but he who would is gone once he listens, or cannot.
+    let _ = listening.recv();
+}
