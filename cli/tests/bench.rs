@@ -64,7 +64,7 @@ fn rings_of_each_size_form_work_and_lose_members() {
 fn who_is_stopped_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let files = || fs::read_dir(directory.path()).unwrap().count();
-    let bench = quorate()
+    let mut bench = quorate()
         .args(["bench", "throughput", "--loopback", "--seconds", "60"])
         .env("TMPDIR", directory.path())
         .stdin(Stdio::null())
@@ -73,6 +73,7 @@ fn who_is_stopped_leaves_nothing_behind() {
         .spawn()
         .unwrap();
     while files() == 0 {
+        assert_eq!(bench.try_wait().unwrap(), None, "it has ended");
         thread::sleep(Duration::from_millis(5));
     }
     kill_process(Pid::from_child(&bench), Signal::TERM).unwrap();
