@@ -29,6 +29,6 @@ pub(crate) fn when_asked(stopped: &'static AtomicBool) {
             }
         });
     });
-    // Nothing is said, but he who would is gone once he listens, or cannot.
+    // The channel closes once the signals are listened to, or cannot be.
     let _ = listening.recv();
 }

@@ -64,8 +64,8 @@ pub(super) enum Due {
 }
 
 impl Rotation {
-    /// After so many rotations in which nothing happened, a full window is not believed, nor a flag. Few enough that a held token takes
-    /// no longer than a lost one would; so many that a full window of retransmissions does not get lost each time.
+    /// After so many rotations in which nothing happened, a full window is not believed, nor a flag. Few enough that a held
+    /// token takes no longer than a lost one would; so many that a full window of retransmissions does not get lost each time.
     const WEDGED: u32 = 16;
 
     /// A rotation that begins with `token` (a commit token, or the first token of the ring), which is sent.
@@ -312,7 +312,7 @@ impl Rotation {
         token.aru_addr.filter(|_| self.stuck > config.fail_recv_const)
     }
 
-    /// This is the representative, and nothing has happened for long. It is so once in so many rotations.
+    /// Whether this is the representative, and nothing has happened for long: once in so many rotations, since it counts anew.
     pub(super) fn stands_still(&mut self) -> bool {
         let stands = self.representative && self.still >= Self::WEDGED;
         if stands {
