@@ -26,6 +26,16 @@ def consensus_timeout(nodes):
     return 1.2 * token_timeout(nodes)
 
 
+# What a change may take beyond the protocol's timeouts, in seconds.
+GRACE = 0.2
+
+
+def timeouts(lab):
+    """How long it takes to see that a member is lost, and to go on without it."""
+    nodes = len(lab.hosts)
+    return token_timeout(nodes) + consensus_timeout(nodes) + GRACE
+
+
 class Failed(Exception):
     """What was expected did not happen."""
 

@@ -1,0 +1,114 @@
+"""How rings form, change and carry messages."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import messages
+from lab import GRACE, Failed, timeouts
+
+
+def nodes_started_together_form_one_ring(lab, table):
+    table.time("formed", lab.start_ring(), timeouts(lab))
+
+
+def a_killed_dc_has_a_successor_and_comes_back(lab, table):
+    lab.start_ring()
+    dc = lab.nodes[1].view.dc
+    survivors = [host for host in lab.hosts if host != dc]
+    killed = lab.nodes[dc].kill()
+    table.time("new DC on all", lab.agreement(survivors, patience=3 * timeouts(lab)) - killed, timeouts(lab))
+    started = time.monotonic()
+    lab.start_node(dc)
+    table.time("back", lab.agreement(lab.hosts, patience=3 * timeouts(lab)) - started, timeouts(lab))
+
+
+def nodes_that_are_asked_to_leave_cost_no_timeout(lab, table):
+    """The DC first, then the others from the last to the first, until one is left."""
+    lab.start_ring()
+    members = list(lab.hosts)
+    leavers = [lab.nodes[1].view.dc]
+    leavers += [host for host in reversed(members) if host not in leavers][:-1]
+    for leaver in leavers:
+        members.remove(leaver)
+        quorate = len(members) > len(lab.hosts) // 2
+        asked = lab.nodes[leaver].terminate()
+        agreed = lab.agreement(members, quorate=quorate, patience=3 * timeouts(lab))
+        table.time(f"new ring of {len(members)}", agreed - asked, GRACE)
+        code = lab.nodes[leaver].process.wait(timeout=10)
+        if code != 0:
+            raise Failed(f"node {leaver} ended with {code}")
+
+
+def what_was_cut_and_heals_is_one_ring_again(lab, table):
+    lab.start_ring()
+    middle = len(lab.hosts) // 2 + 1
+    majority, minority = lab.hosts[:middle], lab.hosts[middle:]
+    cut = time.monotonic()
+    lab.netns("cut", ",".join(map(str, majority)), ",".join(map(str, minority)))
+    patience = 3 * timeouts(lab)
+    table.time("majority with quorum", lab.agreement(majority, patience=patience) - cut, timeouts(lab))
+    lab.agreement(minority, quorate=False, patience=patience)
+    for hosts, quorum in ((majority, "with quorum"), (minority, "WITHOUT quorum")):
+        for host in hosts:
+            text = lab.nodes[host].status()
+            if not re.search(rf"^Current DC: n\d+ - partition {quorum}$", text, re.MULTILINE):
+                raise Failed(f"quorate status of node {host} does not say `{quorum}`:\n{text}")
+    table.seen("minority WITHOUT quorum")
+    healed = time.monotonic()
+    lab.netns("heal")
+    table.time("one ring", lab.agreement(lab.hosts, patience=patience) - healed, timeouts(lab))
+
+
+def all_deliver_the_same_messages_though_one_loses_datagrams(lab, table):
+    lab.start_ring()
+    lab.netns("loss", 2, 5)
+    rings = [len(lab.nodes[host].rings) for host in lab.hosts]
+    count = table.options.messages
+    took, volume = messages.exchange(list(lab.nodes.values()), count, patience=max(120, count / 100))
+    table.seen(f"{count} messages, {volume / 1e6:.0f} MB in {took:.1f} s, {count / took:.0f}/s")
+    changes = sum(len(node.rings) for node in lab.nodes.values()) - sum(rings)
+    table.row(f"{changes} ring changes", "0", changes == 0)
+
+
+def a_capture_of_it_all_decodes(lab, table):
+    """A formation, messages that are cut and packed, a crash and a leave."""
+    path = lab.directory / "ring.pcap"
+    with lab.capture(path):
+        lab.start_ring()
+        messages.exchange(list(lab.nodes.values()), 300, patience=60)
+        lab.nodes[3].kill()
+        lab.agreement(lab.hosts[:2], patience=3 * timeouts(lab))
+        lab.nodes[2].terminate()
+        lab.agreement(lab.hosts[:1], quorate=False, patience=3 * timeouts(lab))
+    words = lab.tcpdump_log.read_text()
+    captured, dropped = (int(re.search(rf"(\d+) packets {what}", words)[1]) for what in ("captured", "dropped by kernel"))
+    done = lab.run("decode", path)
+    if dropped:
+        # What is missing in the capture is not there to be decoded: a message may lack its beginning.
+        table.row(f"inconclusive: {dropped} datagrams missing in the capture", "", done.returncode in (0, 1))
+        return
+    counts = dict(re.findall(r"^ *([a-z-]+) +(\d+)$", done.stdout, re.MULTILINE))
+    kinds = {"join", "commit", "token", "multicast", "hold-cancel", "merge-detect", "leave"}
+    if done.returncode or int(counts["datagrams"]) != captured or not kinds <= counts.keys():
+        raise Failed(f"decode of {captured} datagrams ended with {done.returncode}: {counts} {done.stderr}")
+    table.row(f"{captured} datagrams, refused: {counts['refused']}", "0", counts["refused"] == "0")
+    if decoder := os.environ.get("SECOND_DECODER"):
+        second = subprocess.run([sys.executable, decoder, path], capture_output=True, text=True)
+        table.row("a second decoder reads it", "", second.returncode == 0)
+
+
+SCENARIOS = [
+    (nodes_started_together_form_one_ring, 3),
+    (nodes_started_together_form_one_ring, 8),
+    (a_killed_dc_has_a_successor_and_comes_back, 3),
+    (a_killed_dc_has_a_successor_and_comes_back, 8),
+    (nodes_that_are_asked_to_leave_cost_no_timeout, 3),
+    (nodes_that_are_asked_to_leave_cost_no_timeout, 8),
+    (what_was_cut_and_heals_is_one_ring_again, 3),
+    (what_was_cut_and_heals_is_one_ring_again, 8),
+    (all_deliver_the_same_messages_though_one_loses_datagrams, 3),
+    (a_capture_of_it_all_decodes, 3),
+]
