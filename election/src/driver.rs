@@ -1,6 +1,5 @@
 //! A member on tokio.
 
-use std::io;
 use std::path::Path;
 
 use quorate_membership::driver::{self, Clock, Events, Node, SpawnError};
@@ -23,13 +22,8 @@ pub async fn spawn(
     transport: impl Transport,
     state_dir: impl AsRef<Path>,
 ) -> Result<(Node, Events<Event>, Dc), SpawnError> {
-    let state_dir = state_dir.as_ref().to_owned();
-    let node = config.node;
     config.totem = config.totem.fitting(transport.receive_buffer());
-    let (store, stored) = tokio::task::spawn_blocking(move || Store::open(state_dir, node))
-        .await
-        .map_err(|error| SpawnError::Store(io::Error::other(error)))?
-        .map_err(SpawnError::Store)?;
+    let (store, stored) = Store::open_beside(state_dir, config.node).await.map_err(SpawnError::Store)?;
     let entropy = driver::entropy().map_err(SpawnError::Entropy)?;
     let clock = Clock::boot_time();
     let member = Member::new(&config, stored, entropy, clock.now())?;

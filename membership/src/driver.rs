@@ -206,13 +206,8 @@ pub async fn spawn(
     transport: impl Transport,
     state_dir: impl AsRef<Path>,
 ) -> Result<(Node, Events<Event>), SpawnError> {
-    let state_dir = state_dir.as_ref().to_owned();
-    let node = config.node;
     config.totem = config.totem.fitting(transport.receive_buffer());
-    let (store, stored) = tokio::task::spawn_blocking(move || Store::open(state_dir, node))
-        .await
-        .map_err(|error| SpawnError::Store(io::Error::other(error)))?
-        .map_err(SpawnError::Store)?;
+    let (store, stored) = Store::open_beside(state_dir, config.node).await.map_err(SpawnError::Store)?;
     let clock = Clock::boot_time();
     let totem = Totem::new(&config, stored, entropy().map_err(SpawnError::Entropy)?, clock.now())?;
     let (node, events) = run(totem, transport, store, clock);

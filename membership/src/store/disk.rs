@@ -11,7 +11,12 @@
 //! ```
 //!
 //! It is replaced as a whole (temporary file, fsync, rename, fsync of the directory), so a crash leaves the old record
-//! or the new one. Beside it, `quorate_NODE.lock` is locked for as long as a process uses the record.
+//! or the new one. Beside it, `quorate_NODE.lock` is locked for as long as a process uses the record. Only regular files are
+//! opened, and at most [`MAX_RECORD`] bytes are read: a pipe or a device in their place must not keep the node from starting or
+//! ending.
+//!
+//! All writes are made by one thread that starts with the store. A runtime's pool of threads could lack one when the host has
+//! no more of them, and a write would wait forever.
 //!
 //! A record that is missing or damaged has a rule, not an assertion: the node goes on from the wall clock in
 //! milliseconds since 1970. A ring sequence number rises by 4 with each ring, the clock by 1000 a second, so the clock
@@ -20,16 +25,22 @@
 //! node's first. A state directory that is gone as a whole looks like that too. A record that was put back from a backup cannot be told from a good one: remove it instead.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
+use tokio::sync::oneshot;
 
 use super::Stored;
 use crate::NodeId;
+
+/// The most that is read of a record, in bytes. Records are far shorter.
+const MAX_RECORD: u64 = 64 << 10;
 
 /// Where a node's record is written. One process at a time has the store of a node.
 #[derive(Clone, Debug)]
@@ -48,8 +59,9 @@ impl Store {
     /// Blocks for as long as the disk does.
     ///
     /// # Errors
-    /// If the directory cannot be used, another process of this node runs, or the record was written by a later
-    /// version. The message names the path and says what to do.
+    /// If the directory cannot be used, something other than a regular file is in the record's place, another process of this
+    /// node runs, the record was written by a later version, or the host has no thread left for the writes. The message names
+    /// the path and says what to do.
     pub fn open(state_dir: impl AsRef<Path>, node: NodeId) -> io::Result<(Self, Stored)> {
         let directory = state_dir.as_ref().to_owned();
         let name = format!("quorate_{node}");
@@ -63,9 +75,25 @@ impl Store {
         let lock_path = directory.join(format!("{name}.lock"));
         let lived_before = lock_path.exists();
         let lock = lock(&lock_path, node)?;
-        let record = Record { path: directory.join(name), directory, lived_before, lock };
+        let (writes, pending) = channel();
+        let record = Record { path: directory.join(name), directory, lived_before, lock, writes };
         let stored = record.read()?;
+        on_a_thread(move || write_all(&pending))?;
         Ok((Self(Medium::File(Arc::new(record))), stored))
+    }
+
+    /// As [`Store::open`], on a thread of its own: the caller waits, its thread does not.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_beside(state_dir: impl AsRef<Path>, node: NodeId) -> io::Result<(Self, Stored)> {
+        let directory = state_dir.as_ref().to_owned();
+        let (reply, opened) = oneshot::channel();
+        on_a_thread(move || {
+            // The caller may have given up.
+            let _ = reply.send(Self::open(directory, node));
+        })?;
+        opened.await.map_err(io::Error::other)?
     }
 
     /// A store in `memory`, for simulators, and what is in it: the default record if nothing is, and that one lost if
@@ -77,7 +105,7 @@ impl Store {
         (Self(Medium::Memory(memory.clone())), stored)
     }
 
-    /// Makes the record durable. A file is written on a thread of its own: the caller waits, its thread does not.
+    /// Makes the record durable. A file is written on the store's thread: the caller waits, its own thread does not.
     ///
     /// # Errors
     /// If it may not be durable. The message names the path.
@@ -85,8 +113,13 @@ impl Store {
         match &self.0 {
             Medium::Memory(memory) => memory.save(stored).await,
             Medium::File(record) => {
-                let record = Arc::clone(record);
-                tokio::task::spawn_blocking(move || record.write(stored)).await.map_err(io::Error::other)?
+                let (done, written) = oneshot::channel();
+                let write = Write { record: Arc::clone(record), stored, done };
+                record
+                    .writes
+                    .send(write)
+                    .map_err(|_| io::Error::other("the thread that writes has ended"))?;
+                written.await.map_err(io::Error::other)?
             }
         }
     }
@@ -155,22 +188,58 @@ struct Record {
     /// Held, not used: the lock goes with it.
     #[expect(dead_code)]
     lock: File,
+    /// To the thread that writes.
+    writes: Sender<Write>,
+}
+
+/// A record to be written. It keeps the lock until it is.
+#[derive(Debug)]
+struct Write {
+    record: Arc<Record>,
+    stored: Stored,
+    done: oneshot::Sender<io::Result<()>>,
+}
+
+/// Writes what is asked for, until the store is gone.
+fn write_all(pending: &Receiver<Write>) {
+    while let Ok(Write { record, stored, done }) = pending.recv() {
+        let written = record.write(stored);
+        drop(record);
+        // The node may have ended.
+        let _ = done.send(written);
+    }
+}
+
+fn on_a_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    match thread::Builder::new().name("quorate-record".into()).spawn(work) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(io::Error::new(
+            error.kind(),
+            format!(
+                "no thread can be started to read and write the record: raise the limit on threads ({error})"
+            ),
+        )),
+    }
 }
 
 impl Record {
     fn read(&self) -> io::Result<Stored> {
-        let bytes = match fs::read(&self.path) {
-            Ok(bytes) => bytes,
+        let mut bytes = Vec::new();
+        let read = open_regular(&self.path, OpenOptions::new().read(true))
+            .and_then(|file| file.take(MAX_RECORD + 1).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if self.lived_before {
                     tracing::warn!(path = %self.path.display(), "{LOST}");
                 }
                 return Ok(from_wall_clock(self.lived_before));
             }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error),
             Err(error) => {
                 return Err(explain(&error, &self.path, "cannot be read: run as the user that owns it"));
             }
-        };
+        }
         match parse(&bytes) {
             Ok(stored) => Ok(stored),
             Err(Unusable::Later) => Err(io::Error::new(
@@ -182,11 +251,7 @@ impl Record {
             )),
             Err(Unusable::Damaged) => {
                 let stored = from_wall_clock(true);
-                tracing::warn!(
-                    path = %self.path.display(),
-                    ring_seq = stored.ring_seq,
-                    "damaged: {LOST}"
-                );
+                tracing::warn!(path = %self.path.display(), ring_seq = stored.ring_seq, "damaged: {LOST}");
                 Ok(stored)
             }
         }
@@ -195,8 +260,12 @@ impl Record {
     fn write(&self, stored: Stored) -> io::Result<()> {
         let draft = self.path.with_extension("new");
         let replace = || {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+            // Whatever is there was left over; to open it could take forever, if it is a pipe.
+            match fs::remove_file(&draft) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
             file.write_all(print(stored).as_bytes())?;
             file.sync_all()?;
             fs::rename(&draft, &self.path)?;
@@ -214,9 +283,13 @@ impl Record {
 
 /// Takes the lock that says a process of this node runs.
 fn lock(path: &Path, node: NodeId) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(
-        |error| explain(&error, path, "cannot be opened: run as the user that owns the directory"),
-    )?;
+    // A pipe that is opened for both directions does not wait for the other end.
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = open_regular(path, &mut options).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => error,
+        _ => explain(&error, path, "cannot be opened: run as the user that owns the directory"),
+    })?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(io::Error::new(
@@ -233,8 +306,26 @@ fn lock(path: &Path, node: NodeId) -> io::Result<File> {
     }
 }
 
-const LOST: &str = "the stored record is lost; going on from the wall clock, so that no ring id is used twice, and without a \
-                    say in who acts until a majority that kept theirs is there";
+/// Opens a regular file, and nothing that could keep the caller waiting.
+///
+/// # Errors
+/// Of the kind `InvalidInput`, with the path and what to do, if it is anything else.
+fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let not_regular = || {
+        let text =
+            format!("{} is not a regular file: remove it, or choose another state directory", path.display());
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    };
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = match options.custom_flags(flags).open(path) {
+        Err(_) if fs::metadata(path).is_ok_and(|found| !found.is_file()) => return Err(not_regular()),
+        opened => opened?,
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+}
+
+const LOST: &str = "the stored record is lost; ring numbers continue from the wall clock, so that none is used twice, and \
+                    this node has no say in who acts until all votes are present, or a majority of votes with kept records";
 
 fn from_wall_clock(lost: bool) -> Stored {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -311,6 +402,51 @@ mod tests {
         let mode = fs::metadata(state.path().join("quorate_3")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(!state.path().join("quorate_3.new").exists());
+    }
+
+    #[test]
+    fn anything_but_a_regular_file_is_refused_at_once() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let pipe = |path: &Path| mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let directory = |path: &Path| fs::create_dir(path).unwrap();
+        let socket = |path: &Path| drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+        let device = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+        for name in ["quorate_1", "quorate_1.lock"] {
+            for make in [&pipe as &dyn Fn(&Path), &directory, &socket, &device] {
+                let state = tempfile::tempdir().unwrap();
+                let path = state.path().join(name);
+                make(&path);
+                let error = Store::open(state.path(), node(1)).unwrap_err().to_string();
+                let path = path.display();
+                assert_eq!(
+                    error,
+                    format!("{path} is not a regular file: remove it, or choose another state directory")
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pipe_in_the_place_of_the_draft_is_replaced() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let state = tempfile::tempdir().unwrap();
+        let draft = state.path().join("quorate_1.new");
+        mknodat(CWD, &draft, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let (store, stored) = Store::open_beside(state.path(), node(1)).await.unwrap();
+        store.save(Stored { boots: 4, ..stored }).await.unwrap();
+        drop(store);
+        assert_eq!(Store::open(state.path(), node(1)).unwrap().1.boots, 4);
+    }
+
+    #[test]
+    fn a_huge_record_counts_as_damaged_and_is_not_read_whole() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join("quorate_1");
+        // Sparse: to read it whole would take a terabyte.
+        fs::write(&path, print(Stored { ring_seq: 5, boots: 1, lost: false })).unwrap();
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+        let (_store, stored) = Store::open(state.path(), node(1)).unwrap();
+        assert!(stored.lost && stored.ring_seq > 5, "{stored:?}");
     }
 
     #[test]
