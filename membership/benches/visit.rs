@@ -67,7 +67,7 @@ fn messages(criterion: &mut Criterion, size: usize) {
 fn take(core: &mut Totem, now: Time, datagrams: &[Datagram]) -> u64 {
     let mut delivered = 0;
     for Datagram { from, bytes, .. } in datagrams {
-        core.handle_datagram(now, Origin { peer: Some(*from) }, bytes);
+        core.handle_datagram(now, Origin::of(Some(*from)), bytes);
         while core.poll_transmit().is_some() {}
         while let Some(event) = core.poll_event() {
             delivered += u64::from(matches!(event, Event::Deliver(_)));

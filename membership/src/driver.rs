@@ -526,7 +526,9 @@ impl<C: Core, T: Transport> Driver<C, T> {
         match request {
             Request::Leave => self.core.leave(self.clock.now()),
             Request::Stats(reply) => {
-                let _ = reply.send(self.core.stats().clone());
+                let mut stats = self.core.stats().clone();
+                stats.notices.forget_old(self.clock.now());
+                let _ = reply.send(stats);
             }
         }
         self.settle().await

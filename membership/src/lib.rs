@@ -93,6 +93,7 @@ mod groups;
 mod id;
 #[doc(hidden)]
 pub mod mutants;
+mod notice;
 mod seq;
 mod stats;
 mod store;
@@ -109,6 +110,7 @@ pub use driver::{Clock, Core, Events, Node, SpawnError, run, spawn};
 pub use event::{Cause, Delivery, Event, Guarantee, Regular, Service, ServiceMessage, Transitional};
 pub use groups::{GroupChange, GroupError, GroupReason, Parting, Process};
 pub use id::{Group, GroupNameError, NodeId, ParseIdError, RingId};
+pub use notice::{Notice, Notices, Sighting};
 pub use seq::Seq;
 pub use stats::{Refusal, Stats};
 pub use store::Stored;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::Notices;
+
 /// Why a datagram, or a message within one, was refused. Each is counted in [`Stats::refused`]; none is ever more
 /// than a counter: bytes from the network cannot stop a node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -39,6 +41,14 @@ pub enum Refusal {
     OutOfWindow,
     /// A token or commit token that does not concern this node's ring.
     OtherRing,
+}
+
+impl Refusal {
+    /// Whether a ring of well-behaved members gives no reason for it. Tokens of an earlier ring, late frames and messages
+    /// that began before this node joined do occur.
+    pub(crate) fn is_suspicious(self) -> bool {
+        !matches!(self, Self::OtherRing | Self::OutOfWindow | Self::Fragment)
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -89,6 +99,8 @@ pub struct Stats {
     pub hints: u64,
     /// Times this node called a member failed because of that.
     pub accusations: u64,
+    /// What keeps peers out: the cases of the last minute.
+    pub notices: Notices,
 }
 
 impl Stats {

@@ -42,7 +42,7 @@ fn who_delivers_late_delivers_the_same() {
     ring.step();
     while let Some(datagram) = ring.next().filter(|_| !ring.token_is_next()) {
         if datagram.to == 1 {
-            let origin = Origin { peer: Some(datagram.from) };
+            let origin = Origin::of(Some(datagram.from));
             prompt.handle_datagram(ring.now, origin, &datagram.bytes);
             delivered.extend(events(&mut prompt));
             late.handle_datagram(ring.now, origin, &datagram.bytes);

@@ -298,7 +298,7 @@ impl Replay {
                 Some(&(at, _)) if at <= end && at <= timer_at => {
                     let (_, datagram) = self.loopback.pop_front().unwrap();
                     self.now = at;
-                    self.totem.handle_datagram(at, Origin { peer: Some(self.me) }, &datagram);
+                    self.totem.handle_datagram(at, Origin::of(Some(self.me)), &datagram);
                 }
                 _ if timer_at <= end => {
                     self.now = self.now.max(timer_at);
@@ -371,7 +371,7 @@ impl Replay {
             message => self.renumber_entries(message),
         }
         let datagram_with_core = wire::encode(&message, Order::Little);
-        self.totem.handle_datagram(self.now, Origin { peer: Some(datagram.from) }, &datagram_with_core);
+        self.totem.handle_datagram(self.now, Origin::of(Some(datagram.from)), &datagram_with_core);
         self.drain();
     }
 

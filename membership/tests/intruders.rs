@@ -8,7 +8,7 @@ use lab::{Lab, ids, ms, node};
 use quorate_membership::Guarantee::Agreed;
 use quorate_membership::wire::packing::Packet;
 use quorate_membership::wire::{self, CommitEntry, CommitToken, Join, Message, Multicast, Order, Token};
-use quorate_membership::{Cause, Event, Refusal, RingId, Seq};
+use quorate_membership::{Cause, Event, Notice, Refusal, RingId, Seq};
 use rand::Rng;
 
 #[test]
@@ -63,6 +63,23 @@ fn random_bytes_and_strangers_tokens_are_counted_and_change_nothing() {
 
 fn bytes(message: &Message) -> bytes::Bytes {
     wire::encode(message, Order::Little)
+}
+
+#[test]
+fn a_rejected_sender_is_named_with_cause_and_remedy() {
+    let mut lab = Lab::ring(2);
+    let join = Join { from: node(1), leave: false, ring_seq: 1, proc: vec![node(1)], failed: vec![] };
+    lab.deliver_raw(2, None, &bytes(&Message::Join(join)));
+    lab.deliver_raw(2, Some(1), &bytes::Bytes::from_static(b"noise"));
+    let noted: Vec<(Notice, String)> =
+        lab.totem(2).stats().notices.iter().map(|(notice, _)| (*notice, notice.to_string())).collect();
+    let kinds: Vec<Notice> = noted.iter().map(|(notice, _)| *notice).collect();
+    assert!(kinds.contains(&Notice::OtherAddress { node: node(1) }), "{noted:?}");
+    assert_eq!(kinds.len(), 2, "{noted:?}");
+    for (notice, text) in &noted {
+        assert_eq!(notice.peer(), Some(node(1)));
+        assert!(text.contains("node 1") && text.contains("; "), "{text}");
+    }
 }
 
 /// Node 1, which nobody has seen, asks node 2 to form a ring with it; returns a commit token for that.

@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use quorate_election::Status;
 use quorate_membership::{
-    Delivery, Group, GroupChange, GroupReason, Guarantee, NodeId, Process, Regular, RingId, Stats,
-    Transitional,
+    Delivery, Group, GroupChange, GroupReason, Guarantee, NodeId, Notice, Process, Regular, RingId, Sighting,
+    Stats, Transitional,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
@@ -242,8 +243,18 @@ pub(crate) fn status_answer(node: NodeId, name: &str, text: &str, status: &Statu
         text: &'a str,
         status: StatusFields,
         stats: StatsFields,
+        notices: Vec<NoticeFields>,
     }
-    line(&Answer { version: super::VERSION, node, name, text, status: status.into(), stats: stats.into() })
+    let notices = stats.notices.iter().map(NoticeFields::from).collect();
+    line(&Answer {
+        version: super::VERSION,
+        node,
+        name,
+        text,
+        status: status.into(),
+        stats: stats.into(),
+        notices,
+    })
 }
 
 /// [`Stats`], refusals by their name.
@@ -258,6 +269,23 @@ struct StatsFields {
     gathers: u64,
     stalls: u64,
     refused: BTreeMap<String, u64>,
+    hints: u64,
+    accusations: u64,
+}
+
+/// What keeps a peer out, as of the last minute.
+#[derive(Serialize)]
+struct NoticeFields {
+    node: Option<NodeId>,
+    source: Option<SocketAddr>,
+    count: u64,
+    text: String,
+}
+
+impl From<(&Notice, &Sighting)> for NoticeFields {
+    fn from((notice, sighting): (&Notice, &Sighting)) -> Self {
+        Self { node: notice.peer(), source: sighting.source, count: sighting.count, text: notice.to_string() }
+    }
 }
 
 impl From<&Stats> for StatsFields {
@@ -272,6 +300,8 @@ impl From<&Stats> for StatsFields {
             gathers: stats.gathers,
             stalls: stats.stalls,
             refused: stats.refused.iter().map(|(refusal, count)| (refusal.to_string(), *count)).collect(),
+            hints: stats.hints,
+            accusations: stats.accusations,
         }
     }
 }
@@ -404,6 +434,7 @@ mod tests {
         assert_eq!(answer["status"]["nodes"][0]["name"], "system1");
         assert_eq!(answer["stats"]["tokens"], 9);
         assert_eq!(answer["stats"]["refused"]["not a Totem message"], 1);
+        assert_eq!(answer["notices"], Value::Array(Vec::new()));
 
         let event = status_event(&status);
         assert!(event.starts_with(br#"{"event":"status","ring":"1.2a","#), "{}", text(&event));

@@ -7,7 +7,7 @@
 //! **Status**, once; `text` is what `quorate status` prints, the rest what it prints with `--json`:
 //! ```text
 //! > {"version":1,"request":"status"}
-//! < {"version":1,"node":1,"name":"system1","text":"...","status":{...},"stats":{...}}
+//! < {"version":1,"node":1,"name":"system1","text":"...","status":{...},"stats":{...},"notices":[...]}
 //! ```
 //!
 //! **Release**, once: the node gives up the role of DC, and answers when another has it, or says why not:

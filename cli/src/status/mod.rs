@@ -26,7 +26,8 @@ pub(crate) struct StatusArgs {
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Print one JSON object: version, node, name, status, and stats (counters since the node started)
+    /// Print one JSON object: version, node, name, status, stats (counters since the node started), and notices
+    /// (what kept peers out in the last minute)
     #[arg(long, conflicts_with = "format")]
     json: bool,
     /// Exit with 1 if the node's partition has no quorum
@@ -58,12 +59,23 @@ pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
     };
     let printed = match args.format {
         _ if args.json => format!("{}\n", answer.whole),
-        Format::Classic => answer.text.clone(),
-        Format::Modern => modern::text(&answer, &node::now()),
+        Format::Classic => answer.text.clone() + &notices(&answer),
+        Format::Modern => modern::text(&answer, &node::now()) + &notices(&answer),
         Format::Xml => xml::document(&answer, &node::now())?,
     };
     crate::print(&printed)?;
     Ok(if args.quorate && !answer.status.quorate { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What kept peers out in the last minute, as a section of its own; empty if nothing did.
+fn notices(answer: &Answer) -> String {
+    let mut section = String::new();
+    for notice in answer.whole["notices"].as_array().into_iter().flatten() {
+        let text = notice["text"].as_str().unwrap_or_default();
+        let source = notice["source"].as_str().map(|source| format!(" (from {source})")).unwrap_or_default();
+        section += &format!("  * {text}{source}\n");
+    }
+    if section.is_empty() { section } else { format!("\nNotices:\n{section}") }
 }
 
 /// Those who are online, or are not, as lists have them.

@@ -179,7 +179,7 @@ impl Transport for Wire {
     async fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
         match self.incoming.recv().await {
             Some("refused") => self.refused.push(NodeId::new(7).unwrap()),
-            Some(text) => batch.push((Origin { peer: None }, Bytes::from_static(text.as_bytes()))),
+            Some(text) => batch.push((Origin::of(None), Bytes::from_static(text.as_bytes()))),
             None => return Err(io::Error::other("unplugged")),
         }
         Ok(())
@@ -627,7 +627,7 @@ impl Transport for Flood {
     }
 
     async fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
-        batch.push((Origin { peer: None }, Bytes::from_static(b"noise")));
+        batch.push((Origin::of(None), Bytes::from_static(b"noise")));
         Ok(())
     }
 }

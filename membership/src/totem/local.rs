@@ -548,7 +548,7 @@ impl Local {
         let Self { outbox, assemblies, partials, groups, sync, synced_by: _, sync_messages, out, .. } = self;
         let Self { capacities, limits, .. } = self;
         let Self { overdue, leaving, killed, entropy: _, drawn, .. } = self;
-        let Outputs { transmits, events, unread, stats: _ } = out;
+        let Outputs { transmits, events, unread, stats: _, input: _ } = out;
         (me, ring, attempted, heard, durable, wanted).hash(state);
         (outbox, assemblies, partials, groups, sync, sync_messages, drawn).hash(state);
         (capacities, limits).hash(state);

@@ -33,6 +33,7 @@ mod snapshot;
 mod window;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -52,10 +53,19 @@ use crate::{
 };
 
 /// Where a datagram came from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Origin {
     /// The node that the source address belongs to, as far as the transport knows.
     pub peer: Option<NodeId>,
+    /// The source address: only to be named in a [`Notice`], never to decide by.
+    pub source: Option<SocketAddr>,
+}
+
+impl Origin {
+    /// A datagram from the address of this node; `None`, from an address that belongs to no known node.
+    pub fn of(peer: Option<NodeId>) -> Self {
+        Self { peer, source: None }
+    }
 }
 
 /// A datagram to be sent.
@@ -160,12 +170,13 @@ impl Totem {
     /// A datagram came. Whatever is wrong with it is counted in [`Stats::refused`].
     pub fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes) {
         self.notice_stall(now);
+        self.local.out.input = (now, origin);
         let message = match wire::decode(datagram) {
             Ok(message) => message,
             Err(refusal) => return self.local.out.refuse(refusal),
         };
         if let Err(refusal) = self.admit(origin, &message) {
-            self.local.out.refuse(refusal);
+            self.local.out.refuse_sender(refusal, claimed(&message), self.local.me);
             if refusal == Refusal::Impostor && claimed(&message) == Some(self.local.me) {
                 self.handle_namesake(now, &message);
             }

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Destination, Transmit};
-use crate::{Event, NodeId, Refusal, Stats};
+use super::{Destination, Origin, Transmit};
+use crate::{Event, NodeId, Notice, Refusal, Stats, Time};
 
 /// Datagrams to send, events to tell, counters.
 #[derive(Clone, Default)]
@@ -15,6 +15,8 @@ pub(super) struct Outputs {
     /// What the events cost that the application has not taken yet.
     pub(super) unread: usize,
     pub(super) stats: Stats,
+    /// When the last datagram came and where from, for what is to be said of it.
+    pub(super) input: (Time, Origin),
 }
 
 impl Outputs {
@@ -37,9 +39,31 @@ impl Outputs {
         self.events.push_back(event);
     }
 
+    /// Counts a rejection of the last datagram, or of a message in it.
     pub(super) fn refuse(&mut self, refusal: Refusal) {
         tracing::debug!(%refusal, "refused");
         self.stats.refuse(refusal);
+        if refusal.is_suspicious() {
+            self.notice(Notice::Rejected { peer: self.input.1.peer, reason: refusal });
+        }
+    }
+
+    /// Counts a rejection of the last datagram because of its sender, which claims this id.
+    pub(super) fn refuse_sender(&mut self, refusal: Refusal, claimed: Option<NodeId>, me: NodeId) {
+        tracing::debug!(%refusal, ?claimed, "refused");
+        self.stats.refuse(refusal);
+        self.notice(match (refusal, claimed) {
+            (Refusal::Unlisted, Some(node)) => Notice::Unlisted { node },
+            (Refusal::Impostor, Some(node)) if node == me => Notice::OwnIdElsewhere { node },
+            (Refusal::Impostor, Some(node)) => Notice::OtherAddress { node },
+            _ => Notice::Rejected { peer: self.input.1.peer, reason: refusal },
+        });
+    }
+
+    /// Notes what the last datagram gives reason to tell an operator.
+    pub(super) fn notice(&mut self, notice: Notice) {
+        let (now, origin) = self.input;
+        self.stats.notices.note(now, notice, origin.source);
     }
 
     /// The running number of a frame of this node ("this_seqno").

@@ -80,17 +80,18 @@ impl Peers {
     /// there is no list, an id belongs to whoever claimed it first, for as long as this node runs; but a new id at a
     /// known address replaces the old one there, for a port has one process at a time.
     pub(super) fn origin(&mut self, source: SocketAddrV4, claim: Option<(NodeId, bool)>) -> Origin {
-        let Some(home) = self.home_of(source) else { return Origin { peer: None } };
+        let of = |peer| Origin { peer, source: Some(source.into()) };
+        let Some(home) = self.home_of(source) else { return of(None) };
         if let Some((id, joins)) = claim
             && (joins || id == self.own)
         {
             match self.homes.get(&id) {
-                Some(known) if *known != home => return Origin { peer: None },
+                Some(known) if *known != home => return of(None),
                 None if self.learns => self.learn(id, home),
                 _ => {}
             }
         }
-        Origin { peer: self.ids.get(&home).copied() }
+        of(self.ids.get(&home).copied())
     }
 
     fn learn(&mut self, id: NodeId, home: SocketAddrV4) {

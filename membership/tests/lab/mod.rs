@@ -294,7 +294,7 @@ impl Lab {
 
     pub fn deliver_raw(&mut self, to: u32, origin: Option<u32>, datagram: &Bytes) {
         let now = self.now;
-        let origin = Origin { peer: origin.map(node) };
+        let origin = Origin::of(origin.map(node));
         self.totem(to).handle_datagram(now, origin, datagram);
         self.drain(node(to));
     }
@@ -425,7 +425,7 @@ impl Lab {
         }
         self.watch_input(to, datagram);
         if let Some(totem) = &mut self.hosts.get_mut(&to).unwrap().totem {
-            totem.handle_datagram(self.now, Origin { peer: Some(from) }, datagram);
+            totem.handle_datagram(self.now, Origin::of(Some(from)), datagram);
             self.drain(to);
         }
     }

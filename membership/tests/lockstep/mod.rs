@@ -139,7 +139,7 @@ impl Lockstep {
     /// A datagram arrives.
     pub fn arrive(&mut self, datagram: &Datagram) {
         self.now = self.now + Duration::from_micros(1);
-        let origin = Origin { peer: Some(datagram.from) };
+        let origin = Origin::of(Some(datagram.from));
         self.cores[datagram.to].handle_datagram(self.now, origin, &datagram.bytes);
         self.drain(datagram.to);
     }

@@ -203,7 +203,7 @@ impl Node {
         let held = |view: Option<RingView<'_>>| view.map(|ring| (ring.id, ring.held));
         let (ring, forming) = (held(Some(totem.snapshot().ring)), held(totem.snapshot().forming));
         let tokens = totem.stats().tokens;
-        totem.handle_datagram(self.now, Origin { peer: Some(from) }, datagram);
+        totem.handle_datagram(self.now, Origin::of(Some(from)), datagram);
         let snapshot = totem.snapshot();
         let grew = |before: Option<(RingId, usize)>, now: Option<(RingId, usize)>| match (before, now) {
             (Some((id, before)), Some((same, now))) => (id == same && now > before).then_some(id),

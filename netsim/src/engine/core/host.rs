@@ -396,7 +396,7 @@ impl Engine<'_> {
             living.busy_until = now + each;
         }
         self.points.input(living.seen.phase, packet.kind);
-        living.member.handle_datagram(living.clock.show(now), Origin { peer: packet.origin }, &packet.bytes);
+        living.member.handle_datagram(living.clock.show(now), Origin::of(packet.origin), &packet.bytes);
         let life = living.life;
         // A probe asks for nothing.
         if packet.message.as_ref().is_some_and(|m| matches!(m, Message::HoldCancel(c) if c.ring.seq > 0)) {

@@ -1,0 +1,212 @@
+//! What keeps a peer out of the ring, as an operator needs to know it.
+//!
+//! A datagram that is rejected is only counted, and a counter tells an operator neither which peer it concerns nor what to
+//! do. A [`Notice`] does: peer, cause and remedy. Whatever meets such a case notes it in [`Notices`], which writes a line
+//! to the log now and then and keeps the recent ones for [`Stats::notices`](crate::Stats::notices).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::{NodeId, Refusal, Time};
+
+/// A case that an operator should know of. Prints as cause and remedy: "node 4 is not in this node's list; add it, ...".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[non_exhaustive]
+pub enum Notice {
+    /// A node takes part in this network that this node's list does not have.
+    Unlisted {
+        /// The id that the sender claims.
+        node: NodeId,
+    },
+    /// A node's id is used at another address than the one known.
+    OtherAddress {
+        /// The id.
+        node: NodeId,
+    },
+    /// Another process uses this node's own id.
+    OwnIdElsewhere {
+        /// The id.
+        node: NodeId,
+    },
+    /// Datagrams are rejected for this reason.
+    Rejected {
+        /// The node at the source address, if one is known there.
+        peer: Option<NodeId>,
+        /// The reason.
+        reason: Refusal,
+    },
+}
+
+impl Notice {
+    /// The peer that it concerns, if it is known.
+    pub fn peer(&self) -> Option<NodeId> {
+        match self {
+            Self::Unlisted { node } | Self::OtherAddress { node } | Self::OwnIdElsewhere { node } => {
+                Some(*node)
+            }
+            Self::Rejected { peer, .. } => *peer,
+        }
+    }
+
+    /// Notices of one kind share a limit on log lines, whichever peers they name: a forger can name any.
+    fn kind(&self) -> (u8, Option<Refusal>) {
+        match self {
+            Self::Unlisted { .. } => (0, None),
+            Self::OtherAddress { .. } => (1, None),
+            Self::OwnIdElsewhere { .. } => (2, None),
+            Self::Rejected { reason, .. } => (3, Some(*reason)),
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unlisted { node } => write!(
+                f,
+                "node {node} is not in this node's list; give all nodes the same list, or stop that node"
+            ),
+            Self::OtherAddress { node } => write!(
+                f,
+                "the id of node {node} is used at another address than its own; correct that node's address, or give \
+                 the other process an id of its own"
+            ),
+            Self::OwnIdElsewhere { node } => {
+                write!(f, "another process uses this node's id, {node}; give it an id of its own")
+            }
+            Self::Rejected { peer: Some(peer), reason } => {
+                write!(f, "datagrams of node {peer} are rejected ({reason}); {}", remedy(*reason))
+            }
+            Self::Rejected { peer: None, reason } => {
+                write!(f, "datagrams are rejected ({reason}); {}", remedy(*reason))
+            }
+        }
+    }
+}
+
+fn remedy(reason: Refusal) -> &'static str {
+    match reason {
+        Refusal::OldCorosync | Refusal::Version => "run corosync 3 or Quorate on all nodes",
+        Refusal::Magic => "find out what else sends to this port, or whether that cluster is encrypted",
+        _ => "find out what sends them: they are damaged, or forged",
+    }
+}
+
+/// How often a case came up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sighting {
+    /// The source address of the latest datagram, if a datagram was the reason.
+    pub source: Option<SocketAddr>,
+    /// How often it came up since it was first noted.
+    pub count: u64,
+    /// When it last came up.
+    pub last_at: Time,
+    /// When it was last written to the log, and the count then.
+    logged: Option<(Time, u64)>,
+}
+
+/// The cases of late.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Notices {
+    seen: BTreeMap<Notice, Sighting>,
+    /// When a line was last written for a kind.
+    logged: BTreeMap<(u8, Option<Refusal>), Time>,
+}
+
+impl Notices {
+    /// How long a case is listed after it last came up, and how long its next line in the log waits.
+    pub const RECENT: Duration = Duration::from_secs(60);
+    /// The shortest time between two lines of one kind.
+    const BETWEEN: Duration = Duration::from_secs(1);
+    /// The most cases that are kept: forged datagrams can name any node.
+    const MOST: usize = 64;
+
+    /// Notes that a case came up, and writes it to the log unless it has been written lately.
+    pub(crate) fn note(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>) {
+        if self.seen.len() >= Self::MOST && !self.seen.contains_key(&notice) {
+            self.forget_old(now);
+            if self.seen.len() >= Self::MOST {
+                return;
+            }
+        }
+        let fresh = Sighting { source, count: 0, last_at: now, logged: None };
+        let seen = self.seen.entry(notice).or_insert(fresh);
+        seen.count += 1;
+        (seen.source, seen.last_at) = (source.or(seen.source), now);
+        let peer_waits = seen.logged.is_some_and(|(at, _)| now - at < Self::RECENT);
+        let kind_waits = self.logged.get(&notice.kind()).is_some_and(|at| now - *at < Self::BETWEEN);
+        if peer_waits || kind_waits {
+            return;
+        }
+        let times = seen.count - seen.logged.map_or(0, |(_, count)| count);
+        seen.logged = Some((now, seen.count));
+        self.logged.insert(notice.kind(), now);
+        let source = source.map(tracing::field::display);
+        tracing::warn!(source, times, "{notice}");
+    }
+
+    /// Forgets the cases that last came up more than [`Notices::RECENT`] before `now`.
+    pub(crate) fn forget_old(&mut self, now: Time) {
+        self.seen.retain(|_, seen| now - seen.last_at <= Self::RECENT);
+    }
+
+    /// The cases, ordered by kind and peer.
+    pub fn iter(&self) -> impl Iterator<Item = (&Notice, &Sighting)> {
+        self.seen.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: u32) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::default() + Duration::from_secs(seconds)
+    }
+
+    fn logged(notices: &Notices, notice: Notice) -> Option<Time> {
+        notices.seen[&notice].logged.map(|(at, _)| at)
+    }
+
+    #[test]
+    fn a_case_is_logged_once_a_minute_and_counted_each_time() {
+        let mut notices = Notices::default();
+        let notice = Notice::Unlisted { node: node(4) };
+        for second in 0..60 {
+            notices.note(at(second), notice, None);
+            assert_eq!(logged(&notices, notice), Some(at(0)));
+        }
+        notices.note(at(60), notice, None);
+        assert_eq!(logged(&notices, notice), Some(at(60)));
+        assert_eq!(notices.seen[&notice].count, 61);
+    }
+
+    #[test]
+    fn forged_ids_cost_one_line_a_second_and_bounded_memory() {
+        let mut notices = Notices::default();
+        for id in 1..=100_000 {
+            notices.note(at(0), Notice::Unlisted { node: node(id) }, None);
+        }
+        let lines = notices.seen.values().filter(|seen| seen.logged.is_some()).count();
+        assert_eq!((lines, notices.seen.len()), (1, Notices::MOST));
+        notices.note(at(61), Notice::Unlisted { node: node(7_000_000) }, None);
+        assert_eq!(notices.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_case_that_no_longer_comes_up_is_not_listed() {
+        let mut notices = Notices::default();
+        let notice = Notice::OtherAddress { node: node(2) };
+        notices.note(at(0), notice, Some("10.0.0.9:5404".parse().unwrap()));
+        notices.forget_old(at(60));
+        assert_eq!(notices.iter().count(), 1);
+        notices.forget_old(at(61));
+        assert_eq!(notices.iter().count(), 0);
+    }
+}
