@@ -19,6 +19,16 @@ use quorate_membership::wire::{self, Join, Message, Order};
 use quorate_membership::{Destination, NodeId, Origin, Transmit};
 use tokio::time::timeout;
 
+/// Three hosts, unless there are none.
+macro_rules! namespaces {
+    () => {
+        match Bed::namespaces() {
+            Ok(bed) => bed,
+            Err(why) => return eprintln!("skipped: no network namespaces ({why}); run as root"),
+        }
+    };
+}
+
 macro_rules! on_every_transport {
     ($($test:ident)*) => {
         mod local {
@@ -355,10 +365,7 @@ async fn what_cannot_be_a_local_ring_is_an_error_that_says_why() {
 
 #[tokio::test]
 async fn an_interface_that_goes_down_and_comes_back_costs_datagrams_and_no_more() {
-    let bed = match Bed::namespaces() {
-        Ok(bed) => bed,
-        Err(why) => return eprintln!("skipped: no network namespaces ({why}); run as root"),
-    };
+    let bed = namespaces!();
     let [mut a, mut b, _c] = bed.listed();
     bed.ip_within(2, "link set eth0 down").unwrap();
     send(&mut b, [(Destination::Everyone, "lost"), (to(1), "lost")]).await;
@@ -373,6 +380,82 @@ async fn an_interface_that_goes_down_and_comes_back_costs_datagrams_and_no_more(
     }
     send(&mut a, [(Destination::Everyone, "welcome"), (to(2), "token")]).await;
     assert_eq!(hear(&mut b, 2).await, [(Some(1), "welcome".into()), (Some(1), "token".into())]);
+}
+
+#[tokio::test]
+async fn an_address_that_comes_late_is_waited_for() {
+    let bed = namespaces!();
+    bed.ip_within(2, "addr del 10.77.0.2/24 dev eth0").unwrap();
+    // Of the same network, and not the one that is listed.
+    bed.ip_within(2, "addr add 10.77.0.9/24 dev eth0").unwrap();
+    let [mut a, mut b, _c] = bed.listed();
+    send(&mut b, [(Destination::Everyone, "lost"), (to(1), "lost")]).await;
+    assert_eq!(b.lost().unsent(), 2);
+    hear_nothing(&mut a).await;
+    bed.ip_within(2, "addr add 10.77.0.2/24 dev eth0").unwrap();
+    hear_each_other(&mut a, &mut b).await;
+}
+
+#[tokio::test]
+async fn an_interface_made_again_is_joined_again() {
+    let bed = namespaces!();
+    let [mut a, mut b, _c] = bed.listed();
+    hear_each_other(&mut a, &mut b).await;
+    bed.ip_within(2, "link del eth0").unwrap();
+    hear_nothing(&mut b).await;
+    bed.plug(2, "eth0").unwrap();
+    hear_each_other(&mut a, &mut b).await;
+}
+
+#[tokio::test]
+async fn an_interface_made_again_with_its_old_index_is_joined_again() {
+    let bed = namespaces!();
+    let [mut a, mut b, _c] = bed.listed();
+    let index = bed.index_of(2, "eth0");
+    hear_each_other(&mut a, &mut b).await;
+    bed.ip_within(2, "link del eth0").unwrap();
+    bed.plug(2, &format!("eth0 index {index}")).unwrap();
+    assert_eq!(bed.index_of(2, "eth0"), index);
+    hear_each_other(&mut a, &mut b).await;
+}
+
+#[tokio::test]
+async fn an_address_that_moves_to_a_bridge_is_followed() {
+    let bed = namespaces!();
+    let [mut a, mut b, _c] = bed.listed();
+    hear_each_other(&mut a, &mut b).await;
+    for step in [
+        "link add br0 type bridge mcast_snooping 0",
+        "link set eth0 master br0",
+        "link set br0 up",
+        // For a moment both have it.
+        "addr add 10.77.0.2/24 dev br0",
+        "addr del 10.77.0.2/24 dev eth0",
+    ] {
+        bed.ip_within(2, step).unwrap();
+    }
+    hear_each_other(&mut a, &mut b).await;
+}
+
+/// Both ways, by multicast and by unicast, within seconds.
+async fn hear_each_other(a: &mut Udp, b: &mut Udp) {
+    let mut batch = Vec::new();
+    for round in 0..100 {
+        let text = format!("round {round}");
+        for (from, to) in [(&mut *a, to(2)), (&mut *b, to(1))] {
+            send(from, [(Destination::Everyone, &text), (to, &text)]).await;
+        }
+        let mut heard = [0, 0];
+        for (heard, receiver) in heard.iter_mut().zip([&mut *a, &mut *b]) {
+            while timeout(Duration::from_millis(30), receiver.recv(&mut batch)).await.is_ok() {
+                *heard += batch.drain(..).filter(|(_, datagram)| text_of(datagram) == text).count();
+            }
+        }
+        if heard == [2, 2] {
+            return;
+        }
+    }
+    panic!("they do not hear each other");
 }
 
 /// Where the nodes of a test are.
@@ -401,11 +484,8 @@ impl Bed {
         ip(&format!("-n {hub} link set hub up"))?;
         for id in 1..=NODES {
             ip(&format!("netns add {prefix}n{id}"))?;
-            ip(&format!("-n {hub} link add port{id} type veth peer name eth0 netns {prefix}n{id}"))?;
-            ip(&format!("-n {hub} link set port{id} master hub up"))?;
-            bed.ip_within(id, &format!("addr add {}/24 dev eth0", bed.address(id)))?;
             bed.ip_within(id, "link set lo up")?;
-            bed.ip_within(id, "link set eth0 up")?;
+            bed.plug(id, "eth0")?;
         }
         // A bridge loses what comes before its ports have noticed that they are up.
         for _ in 0..500 {
@@ -419,6 +499,22 @@ impl Bed {
             thread::sleep(Duration::from_millis(10));
         }
         Err("the bridge does not forward".to_owned())
+    }
+
+    /// Gives host `id` an interface on the bridge, with the host's address.
+    fn plug(&self, id: u32, name: &str) -> Result<(), String> {
+        let Self::Namespaces { prefix } = self else { return Err("no namespaces here".to_owned()) };
+        let hub = format!("{prefix}hub");
+        self.ip_within(id, &format!("link add {name} type veth peer name port{id} netns {hub}"))?;
+        ip(&format!("-n {hub} link set port{id} master hub up"))?;
+        self.ip_within(id, &format!("addr add {}/24 dev eth0", self.address(id)))?;
+        self.ip_within(id, "link set eth0 up")
+    }
+
+    fn index_of(&self, id: u32, interface: &str) -> u32 {
+        let Self::Namespaces { prefix } = self else { panic!("no namespaces here") };
+        let line = ip(&format!("-n {prefix}n{id} -o link show {interface}")).unwrap();
+        line.split(':').next().unwrap().parse().unwrap()
     }
 
     fn address(&self, id: u32) -> Ipv4Addr {

@@ -58,11 +58,20 @@ impl Host {
         })
     }
 
-    /// The interface that `bindnetaddr` or a node's own address stands for: the one with this very address, else the
-    /// first whose network it lies in.
+    /// The interface that has this address.
+    pub fn at(&self, address: IpAddr) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.address == address)
+    }
+
+    /// The interface that `bindnetaddr` stands for: the one with this very address, else the first whose network it
+    /// lies in. The kernel lists an interface's primary address in a network before its secondary ones.
     pub fn interface(&self, wanted: IpAddr) -> Option<&Interface> {
-        let exact = self.interfaces.iter().find(|interface| interface.address == wanted);
-        exact.or_else(|| self.interfaces.iter().find(|interface| interface.is_in_network_of(wanted)))
+        self.at(wanted).or_else(|| self.in_network_of(wanted).next())
+    }
+
+    /// The interfaces whose network this address lies in.
+    pub fn in_network_of(&self, wanted: IpAddr) -> impl Iterator<Item = &Interface> {
+        self.interfaces.iter().filter(move |interface| interface.is_in_network_of(wanted))
     }
 
     /// Whether one of its interfaces has this address.
@@ -72,6 +81,15 @@ impl Host {
 }
 
 impl Interface {
+    /// Whether this address names the network as such: its host part is 0.
+    pub fn is_network(&self, address: IpAddr) -> bool {
+        let host_bits = |bits: u8| u32::from(bits.saturating_sub(self.prefix));
+        match address {
+            IpAddr::V4(address) => u32::from(address).trailing_zeros() >= host_bits(32),
+            IpAddr::V6(address) => u128::from(address).trailing_zeros() >= host_bits(128),
+        }
+    }
+
     fn is_in_network_of(&self, other: IpAddr) -> bool {
         match (self.address, other) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -130,5 +148,18 @@ mod tests {
         check("192.168.0.0", None);
         check("fd00::", Some("fd00::1"));
         check("::", None);
+    }
+
+    #[test]
+    fn a_network_address_has_no_host_part() {
+        let check = |address: &str, prefix, expect| {
+            let interface = Interface { name: "eth0".to_owned(), address: [10, 0, 0, 1].into(), prefix };
+            assert_eq!(interface.is_network(address.parse().unwrap()), expect, "{address}/{prefix}");
+        };
+        check("10.0.0.0", 24, true);
+        check("10.0.0.128", 25, true);
+        check("10.0.0.128", 24, false);
+        check("10.0.0.1", 32, true);
+        check("fd00::", 64, true);
     }
 }

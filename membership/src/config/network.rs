@@ -61,17 +61,25 @@ impl Reader<'_> {
                     "totem.interface.bindnetaddr: ignored, the node list's ring0_addr counts; remove it";
                 self.warn(Some(entry.line), text);
             }
-            let wanted = listed.member.address;
-            let (address, name) =
-                self.own_address("nodelist.node.ring0_addr", wanted, listed.line, transport)?;
-            if wanted != address {
-                let text = format!(
-                    "no interface has this node's address {wanted}; it uses {address} of {name}, where its peers do \
-                     not expect it"
-                );
-                self.warn(Some(listed.line), text);
-            }
-            let source = Source::derived(format!("this node's ring0_addr, on interface {name}"));
+            let IpAddr::V4(address) = listed.member.address else {
+                let (key, value) = ("nodelist.node.ring0_addr".to_owned(), listed.ring0_addr.clone());
+                let advice = "write the node's IPv4 address";
+                return Err(self.error(Some(listed.line), Problem::Unsupported { key, value, advice }));
+            };
+            let local = transport == TransportKind::Local && address.is_loopback();
+            let source = match self.host.at(address.into()) {
+                Some(Interface { name, .. }) => format!("this node's ring0_addr, on interface {name}"),
+                None if local => "this node's ring0_addr".to_owned(),
+                None => {
+                    let text = format!(
+                        "no interface has this node's address {address}; the node waits for it: bring it up, or \
+                         correct ring0_addr"
+                    );
+                    self.warn(Some(listed.line), text);
+                    "this node's ring0_addr, which no interface has".to_owned()
+                }
+            };
+            let source = Source::derived(source);
             self.show(BINDNETADDR, IpAddr::V4(address), "", source);
             return Ok(address);
         }
@@ -87,6 +95,7 @@ impl Reader<'_> {
             return Err(self.not_one_of(entry, expected));
         };
         let (address, name) = self.own_address(BINDNETADDR, wanted, entry.line, transport)?;
+        self.warn_of_choice(wanted, address, entry.line);
         let source = if wanted == address {
             self.line(entry)
         } else {
@@ -94,6 +103,30 @@ impl Reader<'_> {
         };
         self.show(BINDNETADDR, IpAddr::V4(address), "", source);
         Ok(address)
+    }
+
+    /// Warns if `bindnetaddr` could mean another address of this host, or means one that this host does not have: the
+    /// node's id follows from it.
+    fn warn_of_choice(&mut self, wanted: IpAddr, address: Ipv4Addr, line: u32) {
+        let chosen = IpAddr::V4(address);
+        let Some(interface) = self.host.at(chosen).filter(|_| chosen != wanted) else { return };
+        let others = self.host.in_network_of(wanted).filter(|other| other.address != chosen);
+        let others = others.map(|other| other.address.to_string()).collect::<Vec<_>>().join(", ");
+        let text = if !interface.is_network(wanted) {
+            format!(
+                "bindnetaddr {wanted} is not an address of this host; the node uses {interface} of that network"
+            )
+        } else if !others.is_empty() {
+            format!(
+                "bindnetaddr {wanted} is the network of several addresses; the node uses {interface}, not {others}"
+            )
+        } else {
+            return;
+        };
+        self.warn(
+            Some(line),
+            format!("{text}; write the address that it is to use, for its id follows from that"),
+        );
     }
 
     /// The address, and the name of the interface, that `wanted` stands for on this host.

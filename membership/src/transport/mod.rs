@@ -1,5 +1,6 @@
 //! The ways a datagram can go. A transport knows addresses, the core knows node ids.
 
+mod interfaces;
 mod local;
 mod multicast;
 mod offload;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use if_addrs::IfAddr;
 
+use super::interfaces::Interfaces;
 use super::peers::{Peers, Ports};
 use super::udp::{Addresses, BindError, Udp, v4};
 use crate::Config;
@@ -14,6 +15,10 @@ impl Udp {
     /// One node a host and group: the kernel's own loopback is off, as with corosync, so a second one on the same host
     /// would not be heard. Peers are known by their address alone, whatever port they send from. With a node list,
     /// those are all; without one, peers are learnt from their JOINs.
+    ///
+    /// The transport follows the address: to an interface that is made again, or to another one. If this node is listed
+    /// at `interface` and no interface has that address yet, the transport waits for it, and sends and receives nothing
+    /// until then.
     ///
     /// Has to be called within a tokio runtime with IO enabled.
     ///
@@ -32,14 +37,42 @@ impl Udp {
             Peers::listed(config.node, home, Ports::Same(port), list)?
         };
         let group = SocketAddrV4::new(v4(config.network.group)?, port);
-        Self::open(&Addresses { home, group, ttl: config.network.ttl, loopback: false }, peers)
+        let interfaces = Interfaces::with(interface)
+            .inspect_err(|error| {
+                tracing::warn!(
+                    "the kernel does not report changes of addresses ({error}); restart this node after such a change"
+                );
+            })
+            .ok();
+        let absent = interfaces.as_ref().is_some_and(|interfaces| interfaces.having(None).is_none());
+        if absent && listed_address(config) != Some(interface.into()) {
+            return Err(BindError::NoSuchAddress { address: interface });
+        }
+        let addresses = Addresses { home, group, ttl: config.network.ttl, loopback: false };
+        let udp = Self::open(&addresses, interfaces, peers)?;
+        if absent {
+            tracing::warn!(
+                "no interface has this node's address {interface}; waiting for it: bring it up, or correct ring0_addr"
+            );
+        }
+        Ok(udp)
     }
 }
 
-/// The address of the interface that `bind` (`bindnetaddr`, `ring0_addr`) names: the one with this very address, else
-/// the first one in whose network it is.
-pub(super) fn interface_of(bind: IpAddr) -> Result<Ipv4Addr, BindError> {
-    let bind = v4(bind)?;
+/// This node's address in the node list.
+fn listed_address(config: &Config) -> Option<IpAddr> {
+    config.nodes.iter().find(|member| member.id == config.node).map(|member| member.address)
+}
+
+/// The address to bind: the listed one, whether or not an interface has it yet. Without a list, the one that
+/// `network.bind` names; if no interface has that very address, the first in whose network it lies.
+///
+/// Of an interface's addresses in one network, the kernel lists the primary one first.
+pub(super) fn own_address(config: &Config) -> Result<Ipv4Addr, BindError> {
+    if let Some(listed) = listed_address(config) {
+        return v4(listed);
+    }
+    let bind = v4(config.network.bind)?;
     let interfaces = if_addrs::get_if_addrs().map_err(|source| BindError::Interfaces { source })?;
     let networks = interfaces.into_iter().filter_map(|interface| match interface.addr {
         IfAddr::V4(address) => Some((address.ip, address.netmask)),
@@ -57,6 +90,7 @@ fn choose(bind: Ipv4Addr, networks: &[(Ipv4Addr, Ipv4Addr)]) -> Option<Ipv4Addr>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NodeId;
 
     fn check(bind: [u8; 4], chosen: Option<[u8; 4]>) {
         let networks = [
@@ -77,7 +111,9 @@ mod tests {
 
     #[test]
     fn a_network_of_no_interface_is_an_error_that_says_so() {
-        let error = interface_of([240, 0, 0, 1].into()).unwrap_err().to_string();
+        let mut config = Config::new(NodeId::new(1).unwrap());
+        config.network.bind = [240, 0, 0, 1].into();
+        let error = own_address(&config).unwrap_err().to_string();
         assert!(error.starts_with("no interface of this host is in the network of 240.0.0.1"), "{error}");
     }
 }

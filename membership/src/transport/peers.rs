@@ -14,6 +14,7 @@ use crate::{NodeId, Origin};
 #[derive(Debug)]
 pub(super) struct Peers {
     own: NodeId,
+    own_home: SocketAddrV4,
     homes: BTreeMap<NodeId, SocketAddrV4>,
     ids: BTreeMap<SocketAddrV4, NodeId>,
     learns: bool,
@@ -34,6 +35,7 @@ impl Peers {
     pub(super) fn learning(own: NodeId, home: SocketAddrV4, ports: Ports) -> Self {
         Self {
             own,
+            own_home: home,
             homes: BTreeMap::from([(own, home)]),
             ids: BTreeMap::from([(home, own)]),
             learns: true,
@@ -63,6 +65,11 @@ impl Peers {
         self.homes.get(&id).copied()
     }
 
+    /// Where this node receives unicasts.
+    pub(super) fn own_home(&self) -> SocketAddrV4 {
+        self.own_home
+    }
+
     /// The only node at this address, if there is one.
     pub(super) fn at(&self, address: Ipv4Addr) -> Option<NodeId> {
         let mut there = self.homes.iter().filter(|(_, home)| *home.ip() == address);
@@ -71,7 +78,7 @@ impl Peers {
 
     /// Whether this node sent it.
     pub(super) fn is_own(&self, source: SocketAddrV4) -> bool {
-        self.home_of(source) == self.home(self.own)
+        self.home_of(source) == Some(self.own_home)
     }
 
     /// Who sent a datagram, given who it claims to be from ([`claimed_sender`](crate::wire::claimed_sender)).

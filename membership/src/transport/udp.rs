@@ -21,13 +21,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use rustix::net::sockopt::{set_socket_recv_buffer_size_force, socket_recv_buffer_size};
-use socket2::{Domain, Protocol, Socket, Type};
+use rustix::net::sockopt::{
+    set_ip_multicast_if_with_ifindex, set_socket_recv_buffer_size_force, socket_recv_buffer_size,
+};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
 use super::Transport;
+use super::interfaces::Interfaces;
 use super::offload::{FAILURES, News, Receiver, Sender};
 use super::peers::Peers;
 use crate::config::TransportKind;
@@ -50,12 +53,15 @@ const TOKEN_PRIORITY: u32 = 6;
 /// How long a full send buffer may hold up the ring before the rest of a batch counts as lost.
 const SEND_WAIT: Duration = Duration::from_millis(100);
 const LOG_EVERY: Duration = Duration::from_secs(1);
+/// How long until it is tried again to join the group.
+const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
 
 /// A transport over UDP and IPv4: [`Udp::multicast`] between hosts, [`Udp::local`] within one.
 ///
 /// A datagram that cannot be sent (no route, no buffer, a firewall, an interface that is down) is lost, counted in
 /// [`Lost`], and logged at most once a second. Sockets stay bound to the node's address whatever the interface does:
-/// a node whose network is gone is alone, it does not meet others elsewhere.
+/// a node whose network is gone is alone, it does not meet others elsewhere. When the address comes back, on the same
+/// interface or on another, [`Udp::multicast`] continues there.
 #[derive(Debug)]
 pub struct Udp {
     multicasts: UdpSocket,
@@ -64,6 +70,8 @@ pub struct Udp {
     outgoing: UdpSocket,
     sender: Sender,
     group: SocketAddrV4,
+    /// Where the node's address is; `None`: the system does not say, or the transport stays within the host.
+    place: Option<Place>,
     peers: Peers,
     /// A unicast that was read, and waits until the multicasts sent before it have been read too.
     held: Option<(SocketAddrV4, Bytes)>,
@@ -95,6 +103,36 @@ impl Lost {
     }
 }
 
+/// The interface that has the node's address, and what follows for the sockets.
+#[derive(Debug)]
+struct Place {
+    interfaces: Interfaces,
+    /// The interface on which the group is joined.
+    joined: Option<u32>,
+    /// The group could not be joined; when to try again.
+    again_at: Option<Instant>,
+}
+
+impl Place {
+    /// Joins the group where the address is, and leaves it elsewhere. Without the address, joins it nowhere.
+    fn join(&mut self, multicasts: &UdpSocket, group: Ipv4Addr) -> io::Result<()> {
+        let multicasts = SockRef::from(multicasts);
+        let there = self.interfaces.having(self.joined);
+        if let Some(index) = self.joined
+            && (self.interfaces.has_lost(index) || there != Some(index))
+        {
+            // Fails if the interface is gone, and the membership with it.
+            let _ = multicasts.leave_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(index));
+            self.joined = None;
+        }
+        if let Some(index) = there.filter(|_| self.joined.is_none()) {
+            multicasts.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(index))?;
+            self.joined = Some(index);
+        }
+        Ok(())
+    }
+}
+
 /// Where the sockets go.
 pub(super) struct Addresses {
     /// `A:p`.
@@ -115,9 +153,7 @@ impl Udp {
     /// If a socket cannot be had; the message says what to do.
     pub fn bind(config: &Config) -> Result<Self, BindError> {
         match config.network.transport {
-            TransportKind::Multicast => {
-                Self::multicast(config, super::multicast::interface_of(config.network.bind)?)
-            }
+            TransportKind::Multicast => Self::multicast(config, super::multicast::own_address(config)?),
             TransportKind::Local => Self::local(config),
         }
     }
@@ -127,8 +163,14 @@ impl Udp {
         Arc::clone(&self.lost)
     }
 
-    pub(super) fn open(addresses: &Addresses, peers: Peers) -> Result<Self, BindError> {
+    /// Opens the sockets; with `interfaces`, they follow the node's address, and need not find it yet.
+    pub(super) fn open(
+        addresses: &Addresses,
+        interfaces: Option<Interfaces>,
+        peers: Peers,
+    ) -> Result<Self, BindError> {
         let &Addresses { home, group, ttl, loopback } = addresses;
+        let absent = interfaces.as_ref().is_some_and(|interfaces| interfaces.having(None).is_none());
         let Some(source_port) = home.port().checked_sub(1).filter(|port| *port > 0) else {
             return Err(BindError::Port { port: home.port() });
         };
@@ -138,14 +180,18 @@ impl Udp {
 
         // The one that tells whether a node runs here already comes first.
         let unicasts = bound(home, |socket| {
+            socket.set_freebind_v4(absent)?;
             socket.set_recv_buffer_size(BUFFER)?;
             // Nice to have; some containers refuse it.
             let _ = socket.set_priority(TOKEN_PRIORITY);
             Ok(())
         })?;
         let outgoing = bound(SocketAddrV4::new(*home.ip(), source_port), |socket| {
+            socket.set_freebind_v4(absent)?;
             socket.set_send_buffer_size(BUFFER)?;
-            socket.set_multicast_if_v4(home.ip())?;
+            if !absent {
+                socket.set_multicast_if_v4(home.ip())?;
+            }
             socket.set_multicast_loop_v4(loopback)?;
             socket.set_multicast_ttl_v4(u32::from(ttl))
         })?;
@@ -156,11 +202,12 @@ impl Udp {
             // Not what others on this host have joined on other interfaces.
             socket.set_multicast_all_v4(false)
         })?;
-        multicasts.join_multicast_v4(*group.ip(), *home.ip()).map_err(|source| BindError::Join {
-            group: *group.ip(),
-            interface: *home.ip(),
-            source,
-        })?;
+        let mut place = interfaces.map(|interfaces| Place { interfaces, joined: None, again_at: None });
+        match &mut place {
+            Some(place) => place.join(&multicasts, *group.ip()),
+            None => multicasts.join_multicast_v4(*group.ip(), *home.ip()),
+        }
+        .map_err(|source| BindError::Join { group: *group.ip(), interface: *home.ip(), source })?;
 
         let receiver = Receiver::new(&multicasts).map_err(|source| BindError::Socket { source })?;
         let sender = Sender::new(&outgoing).map_err(|source| BindError::Socket { source })?;
@@ -171,6 +218,7 @@ impl Udp {
             outgoing,
             sender,
             group,
+            place,
             peers,
             held: None,
             passed: 0,
@@ -274,6 +322,28 @@ impl Udp {
         any
     }
 
+    /// Follows the node's address to the interface where it is now.
+    fn follow(&mut self) {
+        let Some(place) = &mut self.place else { return };
+        let before = place.joined;
+        let address = *self.peers.own_home().ip();
+        place.again_at = None;
+        let followed = place.join(&self.multicasts, *self.group.ip()).and_then(|()| {
+            let Some(index) = place.joined else { return Ok(()) };
+            set_ip_multicast_if_with_ifindex(&self.outgoing, &Ipv4Addr::UNSPECIFIED, &address, index)?;
+            if before != place.joined {
+                tracing::info!("this node's address {address} is on {} now", place.interfaces.name(index));
+            }
+            Ok(())
+        });
+        if let Err(error) = followed {
+            place.again_at = Some(Instant::now() + FOLLOW_AGAIN);
+            tracing::warn!("the group cannot be joined where {address} is now: {error}; trying again");
+        } else if place.joined.is_none() && before.is_some() {
+            tracing::warn!("no interface has this node's address {address} any more; waiting for it");
+        }
+    }
+
     fn lose(&mut self, count: usize, address: SocketAddrV4, why: &io::Error) {
         self.lost.unsent.fetch_add(count as u64, Ordering::Relaxed);
         self.log(format_args!("{count} to {address}: {why}"));
@@ -300,6 +370,9 @@ impl Transport for Udp {
 
     async fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
         let before = batch.len();
+        if self.place.as_ref().and_then(|place| place.again_at).is_some_and(|at| at <= Instant::now()) {
+            self.follow();
+        }
         loop {
             self.take(batch)?;
             if batch.len() > before || !self.refused.is_empty() {
@@ -310,9 +383,13 @@ impl Transport for Udp {
                 continue;
             }
             // Readiness is cleared before the sockets are read again, never after, so no arrival is missed.
-            let Self { multicasts, unicasts, outgoing, .. } = self;
+            let Self { multicasts, unicasts, outgoing, place, .. } = self;
             tokio::select! {
                 biased;
+                changed = poll_fn(|context| poll_place(place, context)) => {
+                    changed?;
+                    self.follow();
+                }
                 ready = outgoing.ready(Interest::ERROR) => {
                     ready?;
                     clear(outgoing, Interest::ERROR);
@@ -349,6 +426,11 @@ fn poll_either(one: &UdpSocket, other: &UdpSocket, context: &mut Context<'_>) ->
         }
     }
     any
+}
+
+/// Ready if an address of this host has changed.
+fn poll_place(place: &mut Option<Place>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    place.as_mut().map_or(Poll::Pending, |place| place.interfaces.poll_change(context))
 }
 
 /// Makes tokio wait for the next arrival, or error, whatever it has seen so far.

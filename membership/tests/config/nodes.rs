@@ -104,6 +104,49 @@ fn a_node_needs_an_address_and_an_id_of_its_own() {
     );
     check_warnings(
         &with_nodes("node {\nring0_addr: 10.77.11.9\nname: system1\n}"),
-        &["c:8: no interface has this node's address 10.77.11.9; it uses 10.77.11.1 of eth0"],
+        &["c:8: no interface has this node's address 10.77.11.9; the node waits for it"],
+    );
+}
+
+#[test]
+fn a_listed_address_is_never_replaced_by_another() {
+    let text = with_nodes("node {\nring0_addr: 10.77.11.9\nname: system1\n}");
+    assert_eq!(load(&text).unwrap().config.network.bind, IpAddr::from([10, 77, 11, 9]));
+}
+
+#[test]
+fn bindnetaddr_warns_where_it_leaves_a_choice() {
+    let text = |bindnetaddr: &str| {
+        format!(
+            "totem {{\nversion: 2\ntransport: udp\nsecauth: off\ninterface {{\nmcastaddr: 239.0.0.1\n\
+             bindnetaddr: {bindnetaddr}\n}}\n}}\nquorum {{\nexpected_votes: 3\n}}\n"
+        )
+    };
+    let mut host = host();
+    let eth0 = host.interfaces[1].clone();
+    let check = |host: &Host, bindnetaddr: &str, expect: &[&str]| {
+        let loaded = parse("c", text(bindnetaddr).as_bytes(), &Overrides::default(), host).unwrap();
+        assert_eq!(loaded.config.network.bind, IpAddr::from([10, 77, 11, 1]));
+        let warnings = loaded.warnings.iter().map(ToString::to_string);
+        let warnings = warnings.filter(|warning| warning.contains("bindnetaddr")).collect::<Vec<_>>();
+        assert_eq!(warnings.len(), expect.len(), "{warnings:?}");
+        assert!(
+            warnings.iter().zip(expect).all(|(warning, expect)| warning.starts_with(expect)),
+            "{warnings:?}"
+        );
+    };
+    check(&host, "10.77.11.0", &[]);
+    check(&host, "10.77.11.1", &[]);
+    check(
+        &host,
+        "10.77.11.7",
+        &["c:7: bindnetaddr 10.77.11.7 is not an address of this host; the node uses eth0"],
+    );
+    host.interfaces.push(Interface { address: [10, 77, 11, 100].into(), ..eth0 });
+    check(&host, "10.77.11.1", &[]);
+    check(
+        &host,
+        "10.77.11.0",
+        &["c:7: bindnetaddr 10.77.11.0 is the network of several addresses; the node uses eth0"],
     );
 }
