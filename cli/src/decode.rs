@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use quorate_membership::Refusal;
 use quorate_membership::wire::body::{Body, QUORATE, SERVICES, SYNC};
 use quorate_membership::wire::packing::{Addressed, Packet};
-use quorate_membership::wire::{self, Message, Multicast, Order};
+use quorate_membership::wire::{self, Announced, Message, Multicast, Order};
 
 use crate::pcap::{Capture, CaptureError, Datagram, Found, Fragments};
 
@@ -237,7 +237,12 @@ impl Decoder {
         }
         let line = |payload: Bytes| {
             let fields = match wire::decode(&payload) {
-                Ok(message) => self.message(&message),
+                Ok(message) => match wire::announced(&payload) {
+                    Announced::Cluster(cluster) => {
+                        self.message(&message).with("cluster", cluster.to_string())
+                    }
+                    Announced::Nothing | Announced::Silent => self.message(&message),
+                },
                 Err(why) => self.refused(why),
             };
             Line { time, elapsed, datagram: Datagram { payload, ..datagram }, fields }

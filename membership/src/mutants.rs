@@ -199,6 +199,9 @@ mutants! {
     /// A ring is formed before all agree.
     CommitBeforeConsensus = "-",
 
+    /// Who announces another cluster is heard all the same.
+    OtherClusterHeard = "-",
+
     // Messages and frames.
     /// The last fragment of a message says that it goes on.
     FragmentEndMissing = "B41",

@@ -9,6 +9,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::wire::ClusterTag;
 use crate::{NodeId, Refusal, Time};
 
 /// A case that an operator should know of. Prints as cause and remedy: "node 4 is not in this node's list; add it, ...".
@@ -30,6 +31,11 @@ pub enum Notice {
         /// The id.
         node: NodeId,
     },
+    /// Another cluster uses this group and port.
+    OtherCluster {
+        /// What it announces.
+        cluster: ClusterTag,
+    },
     /// Datagrams are rejected for this reason.
     Rejected {
         /// The node at the source address, if one is known there.
@@ -46,6 +52,7 @@ impl Notice {
             Self::Unlisted { node } | Self::OtherAddress { node } | Self::OwnIdElsewhere { node } => {
                 Some(*node)
             }
+            Self::OtherCluster { .. } => None,
             Self::Rejected { peer, .. } => *peer,
         }
     }
@@ -57,6 +64,7 @@ impl Notice {
             Self::OtherAddress { .. } => (1, None),
             Self::OwnIdElsewhere { .. } => (2, None),
             Self::Rejected { reason, .. } => (3, Some(*reason)),
+            Self::OtherCluster { .. } => (4, None),
         }
     }
 }
@@ -76,6 +84,10 @@ impl fmt::Display for Notice {
             Self::OwnIdElsewhere { node } => {
                 write!(f, "another process uses this node's id, {node}; give it an id of its own")
             }
+            Self::OtherCluster { .. } => f.write_str(
+                "a cluster of another name uses the same group and port, and is ignored; give one of them another \
+                 mcastport or mcastaddr, or correct cluster_name if it is meant to be this cluster",
+            ),
             Self::Rejected { peer: Some(peer), reason } => {
                 write!(f, "datagrams of node {peer} are rejected ({reason}); {}", remedy(*reason))
             }

@@ -37,6 +37,8 @@ pub enum Refusal {
     Unlisted,
     /// The sender's address belongs to another node id, or its id to another address.
     Impostor,
+    /// The sender is of another cluster on the same group and port.
+    OtherCluster,
     /// A sequence number further from ours than the window.
     OutOfWindow,
     /// A token or commit token that does not concern this node's ring.
@@ -68,6 +70,7 @@ impl fmt::Display for Refusal {
             Self::Service => "malformed service message",
             Self::Unlisted => "sender not in the node list",
             Self::Impostor => "sender's id and address do not belong together",
+            Self::OtherCluster => "another cluster",
             Self::OutOfWindow => "sequence number out of the window",
             Self::OtherRing => "token of another ring",
         })

@@ -26,6 +26,7 @@ pub use load::{load, read};
 pub use quorum::{QuorumConfig, QuorumOptions, TieBreaker};
 pub use reader::{Setting, Source, Value, Warning};
 
+use crate::wire::ClusterTag;
 use crate::{NodeId, Seq};
 
 /// A node's configuration: `corosync.conf`, checked.
@@ -235,6 +236,11 @@ impl DcConfig {
 const MILLION: u128 = 1_000_000;
 
 impl Config {
+    /// What tells this cluster from others on the same group and port; `None` without a `cluster_name`.
+    pub fn cluster_tag(&self) -> Option<ClusterTag> {
+        self.cluster_name.as_ref().map(|name| ClusterTag::of(name.as_bytes()))
+    }
+
     /// A node with this id, no node list, and defaults: for embedding and for tests.
     pub fn new(node: NodeId) -> Self {
         Self {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Transition;
 use super::local::Local;
 use crate::mutants::Mutant;
-use crate::wire::{self, CommitToken, Join, Message, Multicast, Order};
+use crate::wire::{CommitToken, Join, Multicast};
 use crate::{Cause, NodeId, Refusal, RingId, Time};
 
 /// JOINs that a node may leave unanswered until it is called silent, if all others agree.
@@ -181,7 +181,7 @@ impl Gather {
             proc: self.lists.proc.iter().copied().collect(),
             failed: self.lists.failed.iter().copied().collect(),
         };
-        local.out.multicast(wire::encode(&Message::Join(join), Order::Little));
+        local.send_join(join);
     }
 
     /// Asks the hosts of those who have not answered whether there is anybody.

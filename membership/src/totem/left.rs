@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::local::Local;
 use crate::mutants::Mutant;
-use crate::wire::{self, Join, Message, Order};
+use crate::wire::Join;
 use crate::{Cause, Event, NodeId, Time};
 
 /// The state of a node that has left. A single LEAVE, as corosync sends it, may be lost, and then costs the others a
@@ -16,7 +14,7 @@ use crate::{Cause, Event, NodeId, Time};
 #[derive(Clone)]
 pub(super) struct Left {
     survivors: BTreeSet<NodeId>,
-    leave: Bytes,
+    leave: Join,
     /// When to say it again, and how often still.
     again: Option<(Time, u32)>,
     /// The last thing to say to the application.
@@ -32,8 +30,7 @@ impl Left {
         let survivors: BTreeSet<NodeId> = leave.proc.iter().copied().collect();
         let again = (!survivors.is_empty() && !Mutant::LeaveSaidOnce.is_active())
             .then(|| (now + Self::PAUSE, Self::REPEATS));
-        let leave = wire::encode(&Message::Join(leave), Order::Little);
-        local.out.multicast(leave.clone());
+        local.send_join(leave.clone());
         let mut left = Self { survivors, leave, again, cause: Some(cause) };
         left.finish(local);
         left
@@ -51,7 +48,7 @@ impl Left {
         if let Some((at, left)) = self.again
             && now >= at
         {
-            local.out.multicast(self.leave.clone());
+            local.send_join(self.leave.clone());
             self.again =
                 left.checked_sub(1).map(|left| (now + Self::PAUSE, left)).filter(|&(_, left)| left > 0);
             self.finish(local);
@@ -72,7 +69,7 @@ impl Left {
 
     /// See [`super::Totem::fingerprint`].
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
-        let Self { survivors, leave, again, cause } = self;
-        (survivors, leave, again.map(|(at, left)| (at - now, left)), cause.is_some()).hash(state);
+        let Self { survivors, leave: _, again, cause } = self;
+        (survivors, again.map(|(at, left)| (at - now, left)), cause.is_some()).hash(state);
     }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::Transition;
 use super::assembly::Assemblies;
+use super::clusters::Clusters;
 use super::flow::Limits;
 use super::gather::{Lists, note, two_joins};
 use super::outbox::Outbox;
@@ -20,7 +21,7 @@ use crate::mutants::Mutant;
 use crate::sync::{CPG, Step, Sync, VOTEQUORUM};
 use crate::wire::body::{Body, CpgMcast, CpgPart, CpgPartial, QUORATE, SERVICES, SYNC};
 use crate::wire::packing::{self, Addressed, Pieces};
-use crate::wire::{self, Draft, HoldCancel, Join, Message, Multicast, Order};
+use crate::wire::{self, Draft, HoldCancel, Join, MergeDetect, Message, Multicast, Order};
 use crate::{
     Cause, Config, Delivery, Event, Group, GroupChange, Guarantee, NodeId, Refusal, RingId, Seq, Service,
     ServiceMessage, Stored, Time,
@@ -31,6 +32,7 @@ use crate::{
 pub(super) struct Local {
     pub(super) me: NodeId,
     pub(super) config: TotemConfig,
+    pub(super) clusters: Clusters,
     /// The node list; `None`: whoever is heard.
     pub(super) listed: Option<BTreeSet<NodeId>>,
     /// The installed ring. Nothing but messages of its own is added to it until the next one is complete.
@@ -109,6 +111,7 @@ impl Local {
         let mut local = Self {
             me,
             config: config.totem.clone(),
+            clusters: Clusters::new(config),
             listed: (!config.nodes.is_empty()).then(|| config.nodes.iter().map(|node| node.id).collect()),
             ring: Ring::new(id, BTreeSet::new(), config.totem.first_seq),
             attempted: 0,
@@ -528,6 +531,19 @@ impl Local {
         let nowhere = RingId { representative: self.me, seq: 0 };
         let probe = HoldCancel { from: self.me, ring: nowhere };
         self.out.unicast(node, wire::encode(&Message::HoldCancel(probe), Order::Little));
+    }
+
+    /// Multicasts a JOIN or a LEAVE.
+    pub(super) fn send_join(&mut self, join: Join) {
+        let join = wire::encode(&Message::Join(join), Order::Little);
+        self.out.multicast(self.clusters.announce(&join));
+    }
+
+    /// Multicasts the probe by which rings find each other.
+    pub(super) fn detect_merge(&mut self) {
+        let probe = MergeDetect { from: self.me, ring: self.ring.id };
+        let probe = wire::encode(&Message::MergeDetect(probe), Order::Little);
+        self.out.multicast(self.clusters.announce(&probe));
     }
 
     /// A LEAVE.

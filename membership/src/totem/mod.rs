@@ -18,6 +18,7 @@
 
 mod application;
 mod assembly;
+mod clusters;
 mod commit;
 mod flow;
 mod gather;
@@ -47,9 +48,9 @@ use self::operational::Operational;
 use self::recovery::{Recovered, Recovery};
 pub use self::snapshot::{Phase, RingView, Snapshot};
 use crate::mutants::Mutant;
-use crate::wire::{self, CommitToken, Join, MergeDetect, Message, Order};
+use crate::wire::{self, ClusterTag, CommitToken, Join, Message, Order};
 use crate::{
-    Cause, Config, ConfigError, Event, Group, NodeId, Process, Refusal, RingId, Stats, Stored, Time,
+    Cause, Config, ConfigError, Event, Group, NodeId, Notice, Process, Refusal, RingId, Stats, Stored, Time,
 };
 
 /// Where a datagram came from.
@@ -57,7 +58,7 @@ use crate::{
 pub struct Origin {
     /// The node that the source address belongs to, as far as the transport knows.
     pub peer: Option<NodeId>,
-    /// The source address: only to be named in a [`Notice`], never to decide by.
+    /// The source address. It is named in a [`Notice`], and tells clusters of different names apart that share a group.
     pub source: Option<SocketAddr>,
 }
 
@@ -175,6 +176,9 @@ impl Totem {
             Ok(message) => message,
             Err(refusal) => return self.local.out.refuse(refusal),
         };
+        if let Some(cluster) = self.other_cluster(origin, datagram) {
+            return self.reject_cluster(now, cluster, &message);
+        }
         if let Err(refusal) = self.admit(origin, &message) {
             self.local.out.refuse_sender(refusal, claimed(&message), self.local.me);
             if refusal == Refusal::Impostor && claimed(&message) == Some(self.local.me) {
@@ -184,6 +188,22 @@ impl Totem {
         }
         let transition = self.handle_message(now, message);
         self.apply(transition, now);
+    }
+
+    /// The other cluster that a datagram is of, if it is.
+    fn other_cluster(&mut self, origin: Origin, datagram: &[u8]) -> Option<ClusterTag> {
+        let member = origin.peer.is_some_and(|peer| self.local.ring.members.contains(&peer));
+        self.local.clusters.other(origin.source, member, wire::announced(datagram))
+    }
+
+    /// Ignores another cluster, which is to ignore this one as well.
+    fn reject_cluster(&mut self, now: Time, cluster: ClusterTag, message: &Message) {
+        let local = &mut self.local;
+        local.out.stats.refuse(Refusal::OtherCluster);
+        local.out.notice(Notice::OtherCluster { cluster });
+        if matches!(message, Message::Join(join) if !join.leave) && local.clusters.may_answer(now) {
+            local.detect_merge();
+        }
     }
 
     /// Whether the sender is who it claims to be, and one of us.
@@ -231,8 +251,7 @@ impl Totem {
         if self.warned_at.is_none_or(|at| now - at >= Duration::from_secs(1)) {
             self.warned_at = Some(now);
             tracing::error!(%node, "another process uses this node's id; it is told to leave");
-            let probe = MergeDetect { from: node, ring: self.local.ring.id };
-            self.local.out.multicast(wire::encode(&Message::MergeDetect(probe), Order::Little));
+            self.local.detect_merge();
         }
     }
 

@@ -8,7 +8,7 @@ use super::local::Local;
 use super::recovery::Recovered;
 use super::rotation::{Due, Rotation, Visited};
 use crate::mutants::Mutant;
-use crate::wire::{self, HoldCancel, Join, MergeDetect, Message, Multicast, Order, Token};
+use crate::wire::{self, HoldCancel, Join, Message, Multicast, Order, Token};
 use crate::{Cause, Event, NodeId, Refusal, Regular, RingId, Time, Transitional};
 
 /// The state of a member of a ring that stands.
@@ -225,8 +225,7 @@ impl Operational {
         match self.rotation.handle_timeout(now, &local.config, &mut local.out) {
             Due::Nothing => None,
             Due::Merge => {
-                let probe = MergeDetect { from: local.me, ring: local.ring.id };
-                local.out.multicast(wire::encode(&Message::MergeDetect(probe), Order::Little));
+                local.detect_merge();
                 None
             }
             Due::Lost => Some(Transition::Gather {

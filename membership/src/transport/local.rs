@@ -38,7 +38,11 @@ impl Udp {
             peers = Peers::listed(config.node, own, Ports::PerNode, list)?;
         }
         let group = SocketAddrV4::new(v4(network.group)?, network.port);
-        Self::open(&Addresses { home: own, group, ttl: network.ttl, loopback: true }, None, peers)
+        Self::open(
+            &Addresses { home: own, group, ttl: network.ttl, loopback: true, cluster: config.cluster_tag() },
+            None,
+            peers,
+        )
     }
 }
 

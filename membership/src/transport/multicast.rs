@@ -48,7 +48,13 @@ impl Udp {
         if absent && listed_address(config) != Some(interface.into()) {
             return Err(BindError::NoSuchAddress { address: interface });
         }
-        let addresses = Addresses { home, group, ttl: config.network.ttl, loopback: false };
+        let addresses = Addresses {
+            home,
+            group,
+            ttl: config.network.ttl,
+            loopback: false,
+            cluster: config.cluster_tag(),
+        };
         let udp = Self::open(&addresses, interfaces, peers)?;
         if absent {
             tracing::warn!(

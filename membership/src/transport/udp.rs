@@ -34,7 +34,7 @@ use super::interfaces::Interfaces;
 use super::offload::{FAILURES, News, Receiver, Sender};
 use super::peers::Peers;
 use crate::config::TransportKind;
-use crate::wire::claimed_sender;
+use crate::wire::{Announced, ClusterTag, announced, claimed_sender};
 use crate::{Config, Destination, NodeId, Origin, Transmit};
 
 /// Multicasts after which it is enough.
@@ -73,6 +73,7 @@ pub struct Udp {
     /// Where the node's address is; `None`: the system does not say, or the transport stays within the host.
     place: Option<Place>,
     peers: Peers,
+    cluster: Option<ClusterTag>,
     /// A unicast that was read, and waits until the multicasts sent before it have been read too.
     held: Option<(SocketAddrV4, Bytes)>,
     /// Multicasts read while it waited.
@@ -142,6 +143,8 @@ pub(super) struct Addresses {
     pub(super) ttl: u8,
     /// Whether other processes of this host hear what is sent to the group.
     pub(super) loopback: bool,
+    /// The cluster whose JOINs tell addresses.
+    pub(super) cluster: Option<ClusterTag>,
 }
 
 impl Udp {
@@ -169,7 +172,7 @@ impl Udp {
         interfaces: Option<Interfaces>,
         peers: Peers,
     ) -> Result<Self, BindError> {
-        let &Addresses { home, group, ttl, loopback } = addresses;
+        let &Addresses { home, group, ttl, loopback, cluster } = addresses;
         let absent = interfaces.as_ref().is_some_and(|interfaces| interfaces.having(None).is_none());
         let Some(source_port) = home.port().checked_sub(1).filter(|port| *port > 0) else {
             return Err(BindError::Port { port: home.port() });
@@ -220,6 +223,7 @@ impl Udp {
             group,
             place,
             peers,
+            cluster,
             held: None,
             passed: 0,
             refused: VecDeque::new(),
@@ -239,21 +243,21 @@ impl Udp {
             self.passed = 0;
             self.held = read(&self.unicasts, &mut self.buffer)?;
         }
-        let Self { multicasts, receiver, peers, passed, .. } = self;
+        let Self { multicasts, receiver, peers, passed, cluster, .. } = self;
         let before = *passed;
         let mut drained = false;
         while !drained && *passed - before < BATCH {
             drained = receiver.take(multicasts, |source, datagram| {
                 *passed += 1;
                 if !peers.is_own(source) {
-                    batch.push((peers.origin(source, claimed_sender(&datagram)), datagram));
+                    batch.push((peers.origin(source, claim(&datagram, *cluster)), datagram));
                 }
             })?;
         }
         if (drained || self.passed >= BACKLOG)
             && let Some((source, datagram)) = self.held.take()
         {
-            batch.push((self.peers.origin(source, claimed_sender(&datagram)), datagram));
+            batch.push((self.peers.origin(source, claim(&datagram, *cluster)), datagram));
         }
         Ok(())
     }
@@ -406,6 +410,15 @@ impl Transport for Udp {
 
     fn receive_buffer(&self) -> Option<usize> {
         socket_recv_buffer_size(&self.multicasts).ok()
+    }
+}
+
+/// Who claims to have sent a datagram, unless it is of another cluster: ids are learnt within a cluster.
+fn claim(datagram: &[u8], cluster: Option<ClusterTag>) -> Option<(NodeId, bool)> {
+    let claimed = claimed_sender(datagram)?;
+    match (announced(datagram), cluster) {
+        (Announced::Cluster(other), Some(own)) if other != own => None,
+        _ => Some(claimed),
     }
 }
 

@@ -9,6 +9,8 @@
 //! |  25 |    8 | ring_seq |
 //! |  33 |  4 p | proc list: node ids in any order |
 //! |  .. |  4 f | failed list; in a LEAVE the sender is in it, by custom as the last |
+//!
+//! Behind it may be the sender's cluster ([`announced`](super::announced)).
 
 use bytes::Bytes;
 
@@ -18,6 +20,14 @@ use crate::{NodeId, Refusal};
 
 const FIXED: usize = 33;
 const ENTRY: usize = 4;
+
+/// The length that a JOIN's counts give it, header included.
+pub(super) fn length(mut body: Reader<'_>) -> Result<usize, Refusal> {
+    body.node()?;
+    let considered = body.count(Join::MAX_NODES)?;
+    let failed = body.count(Join::MAX_NODES)?;
+    Ok(considered.saturating_add(failed).saturating_mul(ENTRY).saturating_add(FIXED))
+}
 
 /// A JOIN, or a LEAVE.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,7 +58,7 @@ impl Join {
         let considered = body.count(Self::MAX_NODES)?;
         let failed = body.count(Self::MAX_NODES)?;
         let ring_seq = body.u64()?;
-        body.exactly(considered.saturating_add(failed).saturating_mul(ENTRY))?;
+        body.exactly_or_announced(considered.saturating_add(failed).saturating_mul(ENTRY))?;
         let proc = body.list(considered, Reader::node)?;
         let failed = body.list(failed, Reader::node)?;
         if leave && !failed.contains(&from) {

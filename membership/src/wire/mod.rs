@@ -1,8 +1,8 @@
 //! Totem's messages as bytes, compatible with corosync 3.1 over `transport: udp` without crypto.
 //!
 //! [`decode`] is total: any bytes give a value or a [`Refusal`], in time and memory bounded by the datagram. Both
-//! byte orders are read; the magic number tells which. What decodes encodes to the same bytes again, the target id of
-//! the header aside, which corosync never sets.
+//! byte orders are read; the magic number tells which. What decodes encodes to the same bytes again, except for the
+//! target id of the header, which corosync never sets, and for what [`announced`] reads, which is ours.
 //!
 //! Every message is packed, without padding, and begins with the same 13 bytes:
 //!
@@ -25,6 +25,7 @@
 )]
 
 pub mod body;
+mod cluster;
 mod commit;
 mod join;
 mod mcast;
@@ -33,6 +34,7 @@ pub mod packing;
 mod probe;
 mod token;
 
+pub use cluster::{Announced, ClusterTag, announced};
 pub use commit::{CommitEntry, CommitToken};
 pub use join::Join;
 pub(crate) use mcast::Draft;

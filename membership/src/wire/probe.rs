@@ -8,6 +8,8 @@
 //! |  13 |    4 | system_from: the sender again |
 //! |  17 |   12 | ring id |
 //!
+//! Behind it may be the sender's cluster ([`announced`](super::announced)).
+//!
 //! Hold cancel, 25 bytes:
 //!
 //! | off | size | field |
@@ -21,7 +23,7 @@ use super::order::{Order, Reader, Writer};
 use super::{Header, kind};
 use crate::{NodeId, Refusal, RingId};
 
-const MERGE_DETECT: usize = 29;
+pub(super) const MERGE_DETECT: usize = 29;
 const HOLD_CANCEL: usize = 25;
 
 /// A probe.
@@ -39,7 +41,7 @@ impl MergeDetect {
         let from = header.node()?;
         header.same_node(body.u32()?)?;
         let ring = body.ring()?;
-        body.exactly(0)?;
+        body.exactly_or_announced(0)?;
         Ok(Self { from, ring })
     }
 
