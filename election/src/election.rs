@@ -148,7 +148,7 @@ impl Election {
             (member.id, Known { name, named, votes: member.votes })
         });
         let mut nodes: BTreeMap<NodeId, Known> = listed.collect();
-        nodes.insert(config.node, Known { name: name.clone(), named: true, votes: config.quorum.votes });
+        nodes.insert(config.node, Known { name: name.clone(), named: true, votes: config.votes() });
 
         let mut election = Self {
             me: config.node,

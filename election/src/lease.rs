@@ -33,7 +33,7 @@ const MILLION: u128 = 1_000_000;
 impl LeaseRule {
     /// That of a configuration.
     pub fn of(config: &Config) -> Self {
-        Self { length: config.dc.lease(config.totem.token), rate_error: config.dc.rate_error }
+        Self { length: config.dc.lease(&config.totem), rate_error: config.dc.rate_error }
     }
 
     /// `L(1-ρ)`, rounded down: how long the DC trusts its lease.

@@ -56,8 +56,9 @@ impl Member {
     /// # Errors
     /// As [`Totem::new`].
     pub fn new(config: &Config, stored: Stored, entropy: [u8; 32], now: Time) -> Result<Self, ConfigError> {
-        let totem = Totem::new(config, stored, entropy, now)?;
-        let election = Election::new(config).with_record_lost(stored.lost);
+        let config = config.effective()?;
+        let totem = Totem::new(&config, stored, entropy, now)?;
+        let election = Election::new(&config).with_record_lost(stored.lost);
         let latest = watch::Sender::new(election.status().clone());
         let mut member = Self {
             me: config.node,

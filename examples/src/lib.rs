@@ -22,8 +22,8 @@ use std::time::Duration;
 pub fn member_of_three(id: u8, port: u16) -> Config {
     let mut config = Config::new(NodeId::new(id.into()).expect("node ids begin with 1"));
     config.name = format!("system{id}");
-    config.network.bind = [127, 0, 0, id].into();
-    config.network.port = port;
+    config.network.bind = Some([127, 0, 0, id].into());
+    config.network.port = Some(port);
     config.quorum.expected_votes = Some(3);
     config.totem = TotemConfig::for_token(Duration::from_millis(300));
     config

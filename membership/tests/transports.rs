@@ -286,7 +286,7 @@ async fn a_port_in_use_is_an_error_that_names_it(bed: &Bed) {
     let _first = bed.open(&bed.config(1, &[1, 2])).unwrap();
     let error = bed.open(&bed.config(1, &[1, 2])).unwrap_err();
     assert!(matches!(error, BindError::PortInUse { .. }), "{error:?}");
-    let (ip, port) = (bed.address(1), bed.config(1, &[]).network.port);
+    let (ip, port) = (bed.address(1), bed.config(1, &[]).port());
     assert!(error.to_string().starts_with(&format!("UDP port {port} of {ip} is in use: stop")), "{error}");
 }
 
@@ -332,7 +332,7 @@ async fn nodes_at_one_address_are_told_apart_by_their_ports() {
     let bed = Bed::loopback();
     let configs = [1, 2].map(|id| {
         let mut config = bed.config(id, &[1, 2]);
-        let port = config.network.port;
+        let port = config.port();
         for (member, port) in config.nodes.iter_mut().zip([port, port + 2]) {
             member.address = bed.address(1).into();
             member.port = Some(port);
@@ -359,8 +359,11 @@ async fn what_cannot_be_a_local_ring_is_an_error_that_says_why() {
     check(|config| config.nodes[1].address = [10, 0, 0, 1].into(), "10.0.0.1 is not a loopback address");
     check(|config| config.nodes[1].address = "::1".parse().unwrap(), "::1 is not an IPv4 address");
     check(|config| config.nodes[1].address = config.nodes[0].address, "nodes 1 and 2 are both at 127.");
-    check(|config| config.network.group = [10, 0, 0, 1].into(), "mcastaddr 10.0.0.1 is no multicast address");
-    check(|config| config.network.port = 1, "port 1 has no port below it");
+    check(
+        |config| config.network.group = Some([10, 0, 0, 1].into()),
+        "mcastaddr 10.0.0.1 is no multicast address",
+    );
+    check(|config| config.network.port = Some(1), "port 1 has no port below it");
 }
 
 #[tokio::test]
@@ -527,12 +530,12 @@ impl Bed {
     /// The configuration of a node, with these others listed.
     fn config(&self, id: u32, listed: &[u32]) -> Config {
         let mut config = Config::new(node(id));
-        config.network.bind = self.address(id).into();
+        config.network.bind = Some(self.address(id).into());
         match self {
             Self::Loopback { test } => {
                 config.network.transport = TransportKind::Local;
-                config.network.group = [239, 193, (test >> 8) as u8, *test as u8].into();
-                config.network.port = 20_000 + (test % 10_000) as u16 * 4;
+                config.network.group = Some([239, 193, (test >> 8) as u8, *test as u8].into());
+                config.network.port = Some(20_000 + (test % 10_000) as u16 * 4);
             }
             Self::Namespaces { .. } => config.network.transport = TransportKind::Multicast,
         }

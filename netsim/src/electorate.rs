@@ -54,7 +54,7 @@ impl Electorate {
         let all: BTreeSet<NodeId> = (1..=cluster).filter_map(NodeId::new).collect();
         let sum = self.sum(&all);
         config.quorum = self.quorum.clone();
-        config.quorum.votes = self.votes_of(config.node);
+        config.quorum.votes = Some(self.votes_of(config.node));
         config.quorum.expected_votes = self.quorum.expected_votes.or(Some(sum));
         if self.dissenter == Some(config.node.get()) {
             let waits = self.quorum.wait_for_all.unwrap_or(self.quorum.two_node);
@@ -82,7 +82,7 @@ impl Electorate {
             .map(|&id| quorate_membership::config::Member {
                 id,
                 name: None,
-                address: config.network.bind,
+                address: config.bind(),
                 port: None,
                 votes: self.votes_of(id),
             })
@@ -256,7 +256,10 @@ mod tests {
         let mut config = Config::new(NodeId::new(2).unwrap());
         electorate.configure(&mut config, 3);
         let quorum = config.quorum;
-        assert_eq!((quorum.votes, quorum.expected_votes, quorum.wait_for_all), (3, Some(5), Some(false)));
+        assert_eq!(
+            (quorum.votes, quorum.expected_votes, quorum.wait_for_all),
+            (Some(3), Some(5), Some(false))
+        );
         assert!(electorate.options(&cluster(3)).wait_for_all);
     }
 

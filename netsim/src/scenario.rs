@@ -322,6 +322,7 @@ impl Scenario {
         } = &mut self.world;
         let TotemConfig {
             token: _,
+            token_coefficient: _,
             token_retransmit,
             hold,
             join,
@@ -421,7 +422,7 @@ impl Scenario {
     /// How long a DC waits for the leases of others: `L(1+rho)`.
     pub(crate) fn lease_wait(&self) -> Duration {
         let dc = self.dc();
-        dc.lease(self.totem.token) * (1_000_000 + dc.rate_error) / 1_000_000 + Duration::from_micros(1)
+        dc.lease(&self.totem) * (1_000_000 + dc.rate_error) / 1_000_000 + Duration::from_micros(1)
     }
 
     /// The protocol's timeouts in this scenario.

@@ -54,7 +54,7 @@ impl World {
     fn with_votes(votes: &[u32]) -> Self {
         let nodes = (1..).zip(votes).map(|(n, &votes_of_one)| {
             let mut config = Config::new(id(n));
-            config.quorum.votes = votes_of_one;
+            config.quorum.votes = Some(votes_of_one);
             config.dc.deadtime = Duration::ZERO;
             config.quorum.expected_votes = Some(votes.iter().sum());
             let election = Election::new(&config);

@@ -135,7 +135,7 @@ impl Quorum {
         let expected_votes = config.expected_votes();
         Self {
             me: config.node,
-            votes: config.quorum.votes,
+            votes: config.votes(),
             waits: options.wait_for_all && !Mutant::StartsWithoutAll.is_active(),
             options,
             configured: expected_votes,

@@ -41,7 +41,7 @@ impl World {
         let config = |member: &Member| {
             let mut config = Config::new(member.id);
             config.nodes = listed.clone();
-            config.quorum.votes = member.votes;
+            config.quorum.votes = Some(member.votes);
             config.quorum.expected_votes = Some(votes.iter().sum());
             options(&mut config);
             (member.id, config)

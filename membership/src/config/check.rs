@@ -1,6 +1,6 @@
 //! What has to hold between a configuration's values, wherever they came from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -10,85 +10,126 @@ impl Config {
     /// The most nodes that a list may have: corosync's tables hold no more.
     pub const MAX_NODES: usize = 384;
 
-    /// Checks what the protocol relies on.
+    /// Checks what the protocol relies on. A node checks the [effective](Self::effective) configuration when it starts.
     ///
     /// # Errors
     /// Naming the value that is out of bounds, or the two values that disagree.
     pub fn check(&self) -> Result<(), ConfigError> {
-        self.totem.check()?;
-        if self.network.port < 2 {
+        self.problems().into_iter().next().map_or(Ok(()), |problem| Err(problem.into()))
+    }
+
+    /// Everything that [`Config::check`] refuses.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        self.totem.check(&mut problems);
+        self.check_network(&mut problems);
+        self.check_votes(&mut problems);
+        self.check_lease(&mut problems);
+        self.check_names(&mut problems);
+        self.check_nodes(&mut problems);
+        problems.0
+    }
+
+    fn check_network(&self, problems: &mut Problems) {
+        let (group, bind) = (self.group(), self.bind());
+        if self.port() < 2 {
             let rule = "not be below 2, for the port below it is used too";
-            return Err(broken("totem.interface.mcastport", &self.network.port, rule));
+            problems.broken("totem.interface.mcastport", &self.port(), rule);
         }
-        if !self.network.group.is_multicast() {
-            let rule = "be a multicast address, such as 239.192.0.1";
-            return Err(broken("totem.interface.mcastaddr", &self.network.group, rule));
+        if !group.is_multicast() {
+            problems.broken(
+                "totem.interface.mcastaddr",
+                &group,
+                "be a multicast address, such as 239.192.0.1",
+            );
+        } else if group.is_ipv4() != bind.is_ipv4() {
+            let rule = format!("be of the same family as the node's own address ({bind})");
+            problems.broken("totem.interface.mcastaddr", &group, rule);
         }
-        if self.network.group.is_ipv4() != self.network.bind.is_ipv4() {
-            let rule = format!("be of the same family as the node's own address ({})", self.network.bind);
-            return Err(broken("totem.interface.mcastaddr", &self.network.group, rule));
+        if let Some(listed) = self.listed().filter(|listed| listed.address != bind) {
+            let rule = format!("be the address of node {} in the node list ({})", listed.id, listed.address);
+            problems.broken("totem.interface.bindnetaddr", &bind, rule);
         }
+    }
+
+    fn check_votes(&self, problems: &mut Problems) {
         if self.quorum.expected_votes == Some(0) {
-            return Err(broken("quorum.expected_votes", &0, "not be below 1"));
+            problems.broken("quorum.expected_votes", &0, "not be below 1");
         }
-        self.quorum_options()?;
-        self.check_lease()?;
-        self.check_nodes()
+        if !self.nodes.is_empty() && self.listed_votes() == 0 {
+            problems.broken("nodelist.node.quorum_votes", &"0 of each node", "give one node a vote at least");
+        }
+        if let Some(listed) = self.listed().filter(|listed| listed.votes != self.votes()) {
+            let rule = format!("be those of node {} in the node list ({})", listed.id, listed.votes);
+            problems.broken("quorum.votes", &self.votes(), rule);
+        }
+        if let Err(ConfigError { problem, .. }) = self.quorum_options() {
+            problems.0.push(problem);
+        }
     }
 
     /// The lease outlives two hold periods and a rotation, or the DC of an idle ring would lose it; how long a rotation takes
     /// is not known here, but not nothing.
-    fn check_lease(&self) -> Result<(), ConfigError> {
+    fn check_lease(&self, problems: &mut Problems) {
         const MOST: u32 = 200_000;
         if self.dc.rate_error > MOST {
             let rule = format!("not be above {MOST} millionths");
-            return Err(broken("quorate.rate_error", &self.dc.rate_error, rule));
+            return problems.broken("quorate.rate_error", &self.dc.rate_error, rule);
         }
-        let lease = self.dc.lease(self.totem.token);
+        let lease = self.dc.lease(&self.totem);
         let counts = lease * (1_000_000 - self.dc.rate_error) / 1_000_000;
         if counts <= 2 * self.totem.hold {
+            let least = self.totem.hold * 2_000_000 / (1_000_000 - self.dc.rate_error);
             let rule = format!(
-                "be more than twice totem.hold ({}) when the rate error of {} millionths is taken off, or the DC of an \
-                 idle ring loses it",
+                "be more than {}, twice totem.hold ({}) and the rate error of {} millionths, or the DC of an idle ring \
+                 loses it",
+                Millis(least),
                 Millis(self.totem.hold),
                 self.dc.rate_error
             );
-            let other = Some("totem.hold");
-            return Err(Problem::Broken {
-                key: "quorate.lease",
-                value: Millis(lease).to_string(),
-                rule,
-                other,
-            }
-            .into());
+            problems.disagree("quorate.lease", &Millis(lease), rule, "totem.hold");
         }
-        Ok(())
     }
 
-    fn check_nodes(&self) -> Result<(), ConfigError> {
+    fn check_names(&self, problems: &mut Problems) {
+        let mut check = |key, name: &str| {
+            if name.is_empty() {
+                problems.broken(key, &"``", "not be empty");
+            } else if name.chars().any(char::is_control) {
+                problems.broken(key, &name.escape_debug(), "have no control characters, such as line breaks");
+            }
+        };
+        check("this node's name", &self.name);
+        if let Some(name) = &self.cluster_name {
+            check("totem.cluster_name", name);
+        }
+        for name in self.nodes.iter().filter_map(|member| member.name.as_deref()) {
+            check("nodelist.node.name", name);
+        }
+    }
+
+    fn check_nodes(&self, problems: &mut Problems) {
         if self.nodes.len() > Self::MAX_NODES {
             let rule = format!("have at most {} nodes", Self::MAX_NODES);
-            return Err(broken("nodelist", &format_args!("{} nodes", self.nodes.len()), rule));
+            return problems.broken("nodelist", &format_args!("{} nodes", self.nodes.len()), rule);
         }
-        let mut by_id = BTreeMap::new();
+        let mut ids = BTreeSet::new();
         let mut by_socket = BTreeMap::new();
         for member in &self.nodes {
-            if by_id.insert(member.id, member.address).is_some() {
-                return Err(Problem::DuplicateNode { id: member.id, first: None }.into());
+            if !ids.insert(member.id) {
+                problems.0.push(Problem::DuplicateNode { id: member.id, first: None });
             }
-            let socket = (member.address, member.port.unwrap_or(self.network.port));
+            let socket = (member.address, member.port.unwrap_or(self.port()));
             if let Some(other) = by_socket.insert(socket, member.id) {
                 let rule = format!("not be the address of node {other} too");
                 let node = format_args!("{} of node {}", member.address, member.id);
-                return Err(broken("nodelist.node.ring0_addr", &node, rule));
+                problems.broken("nodelist.node.ring0_addr", &node, rule);
             }
         }
-        if !self.nodes.is_empty() && !by_id.contains_key(&self.node) {
-            let listed = by_id.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let rule = format!("be one of the node list's ({listed})");
-            return Err(broken("this node's id", &self.node, rule));
+        if !self.nodes.is_empty() && !ids.contains(&self.node) {
+            let listed = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            problems.broken("this node's id", &self.node, format!("be one of the node list's ({listed})"));
         }
-        Ok(())
     }
 
     /// What works, but not well: to be logged.
@@ -113,7 +154,7 @@ impl Config {
                 Millis(token),
             ));
         }
-        let lease = self.dc.lease(token);
+        let lease = self.dc.lease(&self.totem);
         if lease < 2 * self.totem.hold + token_retransmit {
             warnings.push(format!(
                 "quorate.lease ({}) is below twice totem.hold ({}) and totem.token_retransmit ({}): a slow rotation of an \
@@ -138,49 +179,71 @@ impl Config {
 }
 
 impl TotemConfig {
-    /// A rotation's worth of frames may be missing at a member for some rotations; a corosync aborts at 16384.
-    pub(crate) const MAX_WINDOW: u32 = 4096;
+    /// A member's `max_messages`, cut to the window, and the window together are at most the 16384 frames that a corosync can
+    /// keep: it aborts beyond.
+    pub(crate) const MAX_WINDOW: u32 = 8192;
     /// Room for two frame headers, a packet and a piece of a message.
     const MIN_NETMTU: u32 = 128;
-    /// The longest datagram that is accepted.
-    const MAX_NETMTU: u32 = 9000;
+    /// The longest datagram that UDP over IPv4 carries.
+    const MAX_NETMTU: u32 = 65_507;
 
-    fn check(&self) -> Result<(), ConfigError> {
-        let ms = Duration::from_millis;
-        let at_least = |key, value: Duration, least: Duration| {
-            let rule = format!("not be below {} ms", least.as_millis());
-            if value < least { Err(broken(key, &Millis(value), rule)) } else { Ok(()) }
-        };
-        at_least("totem.token", self.token, ms(defaults::MIN_TIMEOUT))?;
-        at_least("totem.token_retransmit", self.token_retransmit, ms(defaults::MIN_TIMEOUT))?;
-        at_least("totem.hold", self.hold, ms(defaults::MIN_HOLD))?;
-        at_least("totem.join", self.join, ms(defaults::MIN_TIMEOUT))?;
-        at_least("totem.consensus", self.consensus, ms(defaults::MIN_TIMEOUT))?;
-        at_least("totem.merge", self.merge, ms(defaults::MIN_TIMEOUT))?;
-        if self.consensus < self.join {
-            return Err(disagree("totem.consensus", self.consensus, "not be below", "totem.join", self.join));
-        }
-
-        let within = |key, value: u32, least: u32, most: u32| {
-            if value < least {
-                Err(broken(key, &value, format!("not be below {least}")))
-            } else if value > most {
-                Err(broken(key, &value, format!("not be above {most}")))
-            } else {
-                Ok(())
+    fn check(&self, problems: &mut Problems) {
+        for (key, value, least) in [
+            ("totem.token", self.token, defaults::MIN_TIMEOUT),
+            ("totem.token_retransmit", self.token_retransmit, defaults::MIN_TIMEOUT),
+            ("totem.hold", self.hold, defaults::MIN_HOLD),
+            ("totem.join", self.join, defaults::MIN_TIMEOUT),
+            ("totem.consensus", self.consensus, defaults::MIN_TIMEOUT),
+            ("totem.merge", self.merge, defaults::MIN_TIMEOUT),
+        ] {
+            if value < Duration::from_millis(least) {
+                problems.broken(key, &Millis(value), format!("not be below {least} ms"));
             }
-        };
-        within("totem.fail_recv_const", self.fail_recv_const, 1, u32::MAX)?;
-        within("totem.seqno_unchanged_const", self.seqno_unchanged_const, 1, u32::MAX)?;
-        within("totem.miss_count_const", self.miss_count_const, 1, u32::MAX)?;
-        within("totem.window_size", self.window_size, 1, Self::MAX_WINDOW)?;
-        within("totem.max_messages", self.max_messages, 1, u32::MAX)?;
-        within("quorate.window_size", self.largest_window, 0, Self::MAX_WINDOW)?;
-        within("totem.netmtu", self.netmtu, Self::MIN_NETMTU, Self::MAX_NETMTU)?;
-        if self.unread_limit == 0 {
-            return Err(broken("quorate.unread_limit", &0, "not be below 1"));
         }
-        Ok(())
+        if self.token > Duration::from_millis(defaults::MAX_TOKEN) {
+            let rule = format!(
+                "not be above {} ms, coefficient included: corosync counts totem.consensus in 32 bits",
+                defaults::MAX_TOKEN
+            );
+            problems.disagree("totem.token", &Millis(self.token), rule, "totem.token_coefficient");
+        }
+        if self.consensus < self.join {
+            let rule = format!("not be below totem.join ({})", Millis(self.join));
+            problems.disagree("totem.consensus", &Millis(self.consensus), rule, "totem.join");
+        }
+
+        for (key, value, least, most, why) in [
+            ("totem.fail_recv_const", self.fail_recv_const, 1, u32::MAX, ""),
+            ("totem.seqno_unchanged_const", self.seqno_unchanged_const, 1, u32::MAX, ""),
+            ("totem.miss_count_const", self.miss_count_const, 1, u32::MAX, ""),
+            ("totem.window_size", self.window_size, 1, Self::MAX_WINDOW, ", or a corosync can abort"),
+            ("totem.max_messages", self.max_messages, 1, u32::MAX, ""),
+            ("quorate.window_size", self.largest_window, 0, Self::MAX_WINDOW, ""),
+            ("totem.netmtu", self.netmtu, Self::MIN_NETMTU, Self::MAX_NETMTU, ": UDP carries no more"),
+        ] {
+            if value < least {
+                problems.broken(key, &value, format!("not be below {least}"));
+            } else if value > most {
+                problems.broken(key, &value, format!("not be above {most}{why}"));
+            }
+        }
+        if self.unread_limit == 0 {
+            problems.broken("quorate.unread_limit", &0, "not be below 1");
+        }
+    }
+}
+
+/// What is wrong, in the order in which it is found.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn broken(&mut self, key: &'static str, value: &impl ToString, rule: impl Into<String>) {
+        self.0.push(Problem::Broken { key, value: value.to_string(), rule: rule.into(), other: None });
+    }
+
+    fn disagree(&mut self, key: &'static str, value: &impl ToString, rule: String, other: &'static str) {
+        self.0.push(Problem::Broken { key, value: value.to_string(), rule, other: Some(other) });
     }
 }
 
@@ -190,21 +253,6 @@ impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ms", self.0.as_millis())
     }
-}
-
-fn broken(key: &'static str, value: &impl ToString, rule: impl Into<String>) -> ConfigError {
-    Problem::Broken { key, value: value.to_string(), rule: rule.into(), other: None }.into()
-}
-
-fn disagree(
-    key: &'static str,
-    value: Duration,
-    rule: &str,
-    other: &'static str,
-    other_value: Duration,
-) -> ConfigError {
-    let rule = format!("{rule} {other} ({})", Millis(other_value));
-    Problem::Broken { key, value: Millis(value).to_string(), rule, other: Some(other) }.into()
 }
 
 #[cfg(test)]
@@ -253,18 +301,21 @@ mod tests {
         check(|c| c.totem.merge = ms(29), "totem.merge (29 ms) must not be below 30 ms");
         check(|c| c.totem.consensus = ms(29), "totem.consensus (29 ms) must not be below 30 ms");
         check(|c| c.totem.window_size = 0, "totem.window_size (0) must not be below 1");
-        check(|c| c.totem.window_size = 5000, "totem.window_size (5000) must not be above 4096");
+        check(
+            |c| c.totem.window_size = 8193,
+            "totem.window_size (8193) must not be above 8192, or a corosync can abort",
+        );
         check(|c| c.totem.netmtu = 100, "totem.netmtu (100) must not be below 128");
     }
 
     #[test]
     fn the_network_must_make_sense() {
         check(
-            |c| c.network.port = 1,
+            |c| c.network.port = Some(1),
             "totem.interface.mcastport (1) must not be below 2, for the port below it is used too",
         );
         check(
-            |c| c.network.group = [10, 0, 0, 1].into(),
+            |c| c.network.group = Some([10, 0, 0, 1].into()),
             "totem.interface.mcastaddr (10.0.0.1) must be a multicast address, such as 239.192.0.1",
         );
     }
@@ -285,6 +336,90 @@ mod tests {
         let mut other_port = member(2, [10, 0, 0, 1]);
         other_port.port = Some(6000);
         check(nodes(vec![member(1, [10, 0, 0, 1]), other_port]), "fine");
+    }
+
+    #[test]
+    fn values_that_contradict_the_node_list_are_refused() {
+        let listed = |change: fn(&mut Config)| {
+            move |c: &mut Config| {
+                c.nodes = vec![member(1, [10, 0, 0, 1]), member(2, [10, 0, 0, 2])];
+                change(c);
+            }
+        };
+        check(listed(|c| c.network.bind = Some([10, 0, 0, 1].into())), "fine");
+        check(
+            listed(|c| c.network.bind = Some([127, 0, 0, 1].into())),
+            "totem.interface.bindnetaddr (127.0.0.1) must be the address of node 1 in the node list (10.0.0.1)",
+        );
+        check(listed(|c| c.quorum.votes = Some(1)), "fine");
+        check(
+            listed(|c| c.quorum.votes = Some(3)),
+            "quorum.votes (3) must be those of node 1 in the node list (1)",
+        );
+        check(
+            listed(|c| c.nodes.iter_mut().for_each(|member| member.votes = 0)),
+            "nodelist.node.quorum_votes (0 of each node) must give one node a vote at least",
+        );
+    }
+
+    #[test]
+    fn a_name_that_would_garble_a_line_is_refused() {
+        check(|c| c.name.clear(), "this node's name (``) must not be empty");
+        check(
+            |c| c.name = "a\nb".to_owned(),
+            "this node's name (a\\nb) must have no control characters, such as line breaks",
+        );
+        check(|c| c.cluster_name = Some(String::new()), "totem.cluster_name (``) must not be empty");
+        check(
+            |c| {
+                c.nodes = vec![Member { name: Some("\t".to_owned()), ..member(1, [127, 0, 0, 1]) }];
+            },
+            "nodelist.node.name (\\t) must have no control characters, such as line breaks",
+        );
+    }
+
+    #[test]
+    fn a_node_list_in_code_counts_as_one_in_a_file_does() {
+        let mut config = Config::new(NodeId::new(2).unwrap());
+        config.nodes =
+            (1..=3).map(|n: u8| Member { votes: n.into(), ..member(n.into(), [10, 0, 0, n]) }).collect();
+        assert_eq!(config.expected_votes(), Some(6));
+        assert_eq!(config.votes(), 2);
+        assert_eq!(config.bind(), IpAddr::from([10, 0, 0, 2]));
+        let totem = config.effective().unwrap().totem;
+        assert_eq!(totem, TotemConfig::for_token(ms(3650)));
+        assert_eq!(config.effective().unwrap().effective().unwrap().totem, totem, "once is enough");
+        config.totem.hold = ms(100);
+        config.totem.token_coefficient = ms(1000);
+        let totem = config.effective().unwrap().totem;
+        assert_eq!((totem.token, totem.hold, totem.consensus), (ms(4000), ms(100), ms(4800)));
+        config.totem = TotemConfig::for_token(ms(300));
+        assert_eq!(config.effective().unwrap().totem.token, ms(300), "the effective value as it is");
+    }
+
+    #[test]
+    fn clusters_of_different_names_share_neither_group_nor_port() {
+        let named = |name: &str| {
+            let mut config = Config::new(NodeId::new(1).unwrap());
+            config.cluster_name = Some(name.to_owned());
+            (config.group().to_string(), config.port())
+        };
+        assert_eq!(named("orders"), ("239.192.27.38".to_owned(), 19_205));
+        assert_eq!(named("billing"), ("239.192.50.217".to_owned(), 25_557));
+        let ports = (0..1000).map(|n| named(&n.to_string()).1);
+        assert!(ports.into_iter().all(|port| port % 2 == 1 && (10_001..32_000).contains(&port)));
+        let unnamed = Config::new(NodeId::new(1).unwrap());
+        assert_eq!((unnamed.group(), unnamed.port()), (IpAddr::from([239, 192, 0, 1]), 5405));
+    }
+
+    #[test]
+    fn the_default_lease_outlasts_an_idle_rotation() {
+        let mut config = Config::new(NodeId::new(1).unwrap());
+        for retransmits in 1..=20 {
+            config.totem.token_retransmit = ms(defaults::token_retransmit(3000, retransmits));
+            config.totem.hold = ms(defaults::hold(defaults::token_retransmit(3000, retransmits)));
+            assert_eq!((config.check(), config.warnings()), (Ok(()), Vec::new()), "{retransmits}");
+        }
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub const MISS_COUNT: u32 = 5;
 pub const NETMTU: u32 = 1500;
 /// `totem.interface.mcastport` of link 0.
 pub const PORT: u16 = 5405;
+/// The multicast group of a program that neither gives one nor names its cluster; corosync has no such default.
+pub const GROUP: Ipv4Addr = Ipv4Addr::new(239, 192, 0, 1);
 /// `totem.interface.ttl`.
 pub const TTL: u8 = 1;
 /// `quorum.last_man_standing_window`, in milliseconds.
@@ -47,6 +49,8 @@ pub const RATE_ERROR: u32 = 10_000;
 
 /// No timeout may be shorter: corosync counts on a system timer of 100 Hz.
 pub const MIN_TIMEOUT: u64 = 30;
+/// The longest effective `totem.token`: `totem.consensus` follows from it as a signed number of 32 bits.
+pub const MAX_TOKEN: u64 = 1_789_569_600;
 /// The shortest `totem.hold`.
 pub const MIN_HOLD: u64 = 14;
 
@@ -73,13 +77,24 @@ pub fn consensus(token: u64) -> u64 {
 }
 
 /// `totem.interface.mcastaddr` of link 0, from the name of the cluster.
-pub fn group(cluster_name: &str) -> Ipv4Addr {
+pub fn group(cluster_name: &[u8]) -> Ipv4Addr {
     // corosync adds plain C chars, which are signed where it usually runs.
     let sum =
-        cluster_name.bytes().fold(0i32, |sum, byte| sum.wrapping_mul(2).wrapping_add(i32::from(byte as i8)));
+        cluster_name.iter().fold(0i32, |sum, &byte| sum.wrapping_mul(2).wrapping_add(i32::from(byte as i8)));
     let id = (sum & 0xffff) as u16;
     // The remainder by 255, a slip for the lower byte, is what every corosync does.
     Ipv4Addr::new(239, 192, (id >> 8) as u8, (id % 255) as u8)
+}
+
+/// The port of a cluster that is named in code and given no port: odd, for the port below it is used too, and outside the
+/// system's range for outgoing connections. It is independent of the group, so that two names rarely share both.
+pub fn port(cluster_name: &str) -> u16 {
+    const PORTS: u32 = 11_000;
+    // FNV-1a, of which the upper half is the better one.
+    let hash = cluster_name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    10_001 + 2 * ((hash >> 32) as u32 % PORTS) as u16
 }
 
 /// A node's id from its address, as a 31-bit number with `totem.clear_node_high_bit`; `None` if that makes 0.
@@ -120,9 +135,10 @@ mod tests {
         for (name, group_) in
             [("hacluster", [239, 192, 204, 129]), ("t", [239, 192, 0, 116]), ("debian", [239, 192, 24, 204])]
         {
-            assert_eq!(group(name), Ipv4Addr::from(group_), "{name}");
+            assert_eq!(group(name.as_bytes()), Ipv4Addr::from(group_), "{name}");
         }
-        group(&"\u{ff}".repeat(1000));
+        assert_eq!(group(b"caf\xe9"), Ipv4Addr::from([239, 192, 5, 86]));
+        group(&[0xff; 1000]);
     }
 
     #[test]

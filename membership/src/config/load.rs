@@ -104,7 +104,7 @@ impl Reader<'_> {
         let network = self.network(interface, transport, bind, cluster_name.as_deref())?;
         let totem = self.totem(listed.len())?;
         let listed_votes = local.map(|listed| listed.member.votes);
-        let dc = self.dc(local.map_or(defaults::DC_PRIORITY, |listed| listed.dc_priority), totem.token)?;
+        let dc = self.dc(local.map_or(defaults::DC_PRIORITY, |listed| listed.dc_priority), &totem)?;
         let nodes: Vec<_> = listed.into_iter().map(|listed| listed.member).collect();
         let quorum = self.quorum(&nodes, listed_votes)?;
         Ok(Config { node, name, cluster_name, nodes, totem, network, quorum, dc })
@@ -240,6 +240,7 @@ impl Reader<'_> {
         let merge = self.number_of("totem.merge", "ms", defaults::MERGE, default())?;
         let totem = TotemConfig {
             token: ms(token),
+            token_coefficient: Duration::ZERO,
             token_retransmit: ms(token_retransmit),
             hold: ms(hold),
             join: ms(join),
@@ -357,7 +358,7 @@ impl Reader<'_> {
     }
 
     /// Who is to be DC and how long it may act; this node's priority is in the node list.
-    fn dc(&mut self, priority: u32, token: Duration) -> Result<DcConfig, ConfigError> {
+    fn dc(&mut self, priority: u32, totem: &TotemConfig) -> Result<DcConfig, ConfigError> {
         let ms = Duration::from_millis;
         let preempt = self.yes_no("quorate.preempt");
         let deadtime = self.number_or_zero("quorate.dc_deadtime", "ms", defaults::DC_DEADTIME)?;
@@ -369,8 +370,9 @@ impl Reader<'_> {
         let lease = in_file.map(|lease| ms(lease.into()));
         let dc = DcConfig { priority, preempt, deadtime: ms(deadtime), rate_error, lease };
         let source = entry.map(|entry| self.line(entry));
-        let source = source.unwrap_or_else(|| Source::derived("totem.token and quorate.rate_error"));
-        let counts = u64::try_from(dc.lease(token).as_millis()).unwrap_or(u64::MAX);
+        let source =
+            source.unwrap_or_else(|| Source::derived("totem.token, totem.hold and quorate.rate_error"));
+        let counts = u64::try_from(dc.lease(totem).as_millis()).unwrap_or(u64::MAX);
         self.show("quorate.lease", counts, "ms", source);
         Ok(dc)
     }

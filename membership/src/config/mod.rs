@@ -15,7 +15,7 @@ mod quorum;
 mod reader;
 mod remarks;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 pub use error::{ConfigError, Place, Problem};
@@ -29,14 +29,18 @@ pub use reader::{Setting, Source, Value, Warning};
 use crate::wire::ClusterTag;
 use crate::{NodeId, Seq};
 
-/// A node's configuration: `corosync.conf`, checked.
+/// A node's configuration: what a `corosync.conf` says, or what a program sets.
+///
+/// Fields that follow from others when they are not set are derived when the node starts ([`Config::effective`]), so a node
+/// list in code counts as one in a file does.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// This node's id.
     pub node: NodeId,
     /// This node's name as status shows it (`nodelist.node.name`, or the host's).
     pub name: String,
-    /// The cluster's name (`totem.cluster_name`), if it has one.
+    /// The cluster's name (`totem.cluster_name`), if it has one. The multicast group follows from it, and in code the port,
+    /// too ([`NetworkConfig`]).
     pub cluster_name: Option<String>,
     /// The node list, this node included. Empty: peers are learnt from their JOINs.
     pub nodes: Vec<Member>,
@@ -61,15 +65,19 @@ pub struct Member {
     pub address: IpAddr,
     /// Its port, if it differs from the interface's: several nodes on one host (ours, not corosync's).
     pub port: Option<u16>,
-    /// Its votes (`quorum_votes`), 1 unless said otherwise.
+    /// Its votes (`quorum_votes`), 1 by default.
     pub votes: u32,
 }
 
 /// Totem's timeouts and limits; the fields are named for corosync.conf's keys in section `totem`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TotemConfig {
-    /// How long without a token until it counts as lost: the effective value, coefficient included.
+    /// How long without a token until it counts as lost, for a list of up to two nodes.
     pub token: Duration,
+    /// The time that every listed node beyond the second adds to `token` when the node starts. It is 650 ms in
+    /// [`TotemConfig::default`]. It is zero in [`TotemConfig::for_token`] and in what is read from a file, where `token` is the
+    /// effective value.
+    pub token_coefficient: Duration,
     /// How long until a token that brought no answer is sent again.
     pub token_retransmit: Duration,
     /// How long the representative holds the token of an idle ring.
@@ -116,9 +124,12 @@ pub struct TotemConfig {
 }
 
 impl Default for TotemConfig {
-    /// corosync 3.1's defaults for a node list of up to two nodes.
+    /// corosync 3.1's defaults, for a node list of any length.
     fn default() -> Self {
-        Self::for_token(Duration::from_millis(3000))
+        Self {
+            token_coefficient: Duration::from_millis(defaults::TOKEN_COEFFICIENT),
+            ..Self::for_token(Duration::from_millis(defaults::TOKEN))
+        }
     }
 }
 
@@ -140,6 +151,28 @@ impl TotemConfig {
         Self { largest_window: self.largest_window.min(fits.unwrap_or(u32::MAX)), ..self }
     }
 
+    /// The timeouts that count with a node list of this length: `token` with its coefficient, and what was derived from `token`
+    /// derived again. Values that differ from the derived ones stay as they are.
+    #[must_use]
+    pub fn for_list(self, listed_nodes: usize) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let coefficient = millis(self.token_coefficient);
+        let token = defaults::effective_token(millis(self.token), coefficient, listed_nodes);
+        let grown = Self { token_coefficient: Duration::ZERO, ..self };
+        if token == millis(grown.token) {
+            return grown;
+        }
+        let (before, after) = (Self::for_token(grown.token), Self::for_token(Duration::from_millis(token)));
+        let follow = |value, before, after| if value == before { after } else { value };
+        Self {
+            token: after.token,
+            token_retransmit: follow(grown.token_retransmit, before.token_retransmit, after.token_retransmit),
+            hold: follow(grown.hold, before.hold, after.hold),
+            consensus: follow(grown.consensus, before.consensus, after.consensus),
+            ..grown
+        }
+    }
+
     /// The defaults for this effective token timeout, with what corosync derives from it (4 retransmits before loss,
     /// hold, consensus).
     pub fn for_token(token: Duration) -> Self {
@@ -148,6 +181,7 @@ impl TotemConfig {
         let token_retransmit = defaults::token_retransmit(token_ms, defaults::TOKEN_RETRANSMITS_BEFORE_LOSS);
         Self {
             token,
+            token_coefficient: Duration::ZERO,
             token_retransmit: ms(token_retransmit),
             hold: ms(defaults::hold(token_retransmit)),
             join: ms(defaults::JOIN),
@@ -175,12 +209,14 @@ impl TotemConfig {
 pub struct NetworkConfig {
     /// How.
     pub transport: TransportKind,
-    /// The node's own address on the interface that `bindnetaddr`, or the local node's `ring0_addr`, stands for.
-    pub bind: IpAddr,
-    /// The multicast group (`mcastaddr`).
-    pub group: IpAddr,
-    /// The port of the group and of tokens (`mcastport`); the port below it is the source of all sends.
-    pub port: u16,
+    /// The node's own address (`bindnetaddr`). `None`: the one of its entry in the node list, else 127.0.0.1
+    /// ([`Config::bind`]).
+    pub bind: Option<IpAddr>,
+    /// The multicast group (`mcastaddr`). `None`: it follows from the cluster's name, as with corosync ([`Config::group`]).
+    pub group: Option<IpAddr>,
+    /// The port of the group and of tokens (`mcastport`); the port below it is the source of all sends. `None`: it follows from
+    /// the cluster's name ([`Config::port`]). A file always gives one, 5405 by default.
+    pub port: Option<u16>,
     /// Time to live of multicasts.
     pub ttl: u8,
 }
@@ -206,8 +242,8 @@ pub struct DcConfig {
     pub deadtime: Duration,
     /// How much faster or slower than real time any node's clock may run, in millionths (`rate_error`).
     pub rate_error: u32,
-    /// How long a DC may act after a token that all members had (`lease`), the same on all nodes; `None`: the effective
-    /// token timeout, less the rate error.
+    /// How long a DC may act after a token that all members had (`lease`), the same on all nodes. `None`: it follows from
+    /// the timeouts ([`DcConfig::lease`]).
     pub lease: Option<Duration>,
 }
 
@@ -224,16 +260,19 @@ impl Default for DcConfig {
 }
 
 impl DcConfig {
-    /// The lease that counts, in a ring with this token timeout.
-    pub fn lease(&self, token: Duration) -> Duration {
+    /// The lease that counts in a ring with these timeouts. By default it is the token timeout less the rate error, but at
+    /// least what an idle ring needs to renew it: two hold times and a retransmission, whatever the clock's error.
+    pub fn lease(&self, totem: &TotemConfig) -> Duration {
+        const MILLION: u128 = 1_000_000;
+        let error = u128::from(self.rate_error);
         self.lease.unwrap_or_else(|| {
-            let micros = token.as_micros().saturating_mul(MILLION) / (MILLION + u128::from(self.rate_error));
-            Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+            let for_token = totem.token.as_micros().saturating_mul(MILLION) / (MILLION + error);
+            let renewal = (2 * totem.hold + totem.token_retransmit).as_micros();
+            let for_renewal = renewal.saturating_mul(MILLION).div_ceil(MILLION.saturating_sub(error).max(1));
+            Duration::from_micros(u64::try_from(for_token.max(for_renewal)).unwrap_or(u64::MAX))
         })
     }
 }
-
-const MILLION: u128 = 1_000_000;
 
 impl Config {
     /// What tells this cluster from others on the same group and port; `None` without a `cluster_name`.
@@ -242,6 +281,9 @@ impl Config {
     }
 
     /// A node with this id, no node list, and defaults: for embedding and for tests.
+    ///
+    /// Give it a [`cluster_name`](Self::cluster_name). All programs on a network that leave it out share group 239.192.0.1
+    /// and port 5405: two such services form one ring.
     pub fn new(node: NodeId) -> Self {
         Self {
             node,
@@ -251,13 +293,52 @@ impl Config {
             totem: TotemConfig::default(),
             network: NetworkConfig {
                 transport: TransportKind::Local,
-                bind: IpAddr::from([127, 0, 0, 1]),
-                group: IpAddr::from([239, 192, 0, 1]),
-                port: defaults::PORT,
+                bind: None,
+                group: None,
+                port: None,
                 ttl: defaults::TTL,
             },
             quorum: QuorumConfig::default(),
             dc: DcConfig::default(),
         }
+    }
+
+    /// The multicast group that counts: the given one, else the one that corosync derives from the cluster's name, else
+    /// 239.192.0.1.
+    pub fn group(&self) -> IpAddr {
+        let named = || self.cluster_name.as_deref().map(|name| defaults::group(name.as_bytes()));
+        self.network.group.unwrap_or_else(|| named().unwrap_or(defaults::GROUP).into())
+    }
+
+    /// The port that counts: the given one, else one from 10001 to 31999 that follows from the cluster's name, else 5405.
+    pub fn port(&self) -> u16 {
+        let named = || self.cluster_name.as_deref().map(defaults::port);
+        self.network.port.unwrap_or_else(|| named().unwrap_or(defaults::PORT))
+    }
+
+    /// The node's own address that counts: the given one, else the one of its entry in the node list, else 127.0.0.1.
+    pub fn bind(&self) -> IpAddr {
+        let listed = || self.listed().map(|member| member.address);
+        self.network.bind.or_else(listed).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    /// The node's own votes that count: the given ones, else those of its entry in the node list, else 1.
+    pub fn votes(&self) -> u32 {
+        self.quorum.votes.or_else(|| self.listed().map(|member| member.votes)).unwrap_or(1)
+    }
+
+    /// This node's entry in the node list.
+    fn listed(&self) -> Option<&Member> {
+        self.nodes.iter().find(|member| member.id == self.node)
+    }
+
+    /// The configuration that a node runs with: checked, and with the timeouts that count for its node list.
+    ///
+    /// # Errors
+    /// As [`Config::check`].
+    pub fn effective(&self) -> Result<Self, ConfigError> {
+        let effective = Self { totem: self.totem.clone().for_list(self.nodes.len()), ..self.clone() };
+        effective.check()?;
+        Ok(effective)
     }
 }

@@ -187,7 +187,9 @@ impl Reader<'_> {
                 Ok(group) => (group, self.line(entry)),
                 Err(_) => return Err(self.not_one_of(entry, "a multicast address, such as 239.192.0.1")),
             },
-            (None, Some(name)) => (defaults::group(name).into(), Source::derived("totem.cluster_name")),
+            (None, Some(name)) => {
+                (defaults::group(name.as_bytes()).into(), Source::derived("totem.cluster_name"))
+            }
             (None, None) => {
                 let advice = "write `cluster_name: NAME` into section totem, or `mcastaddr` into totem { interface { } }";
                 return Err(self.error(None, Problem::Missing { key: MCASTADDR, advice }));
@@ -210,6 +212,6 @@ impl Reader<'_> {
             None => (defaults::TTL, Source::Default),
         };
         self.show(TTL, u32::from(ttl), "hops", source);
-        Ok(NetworkConfig { transport, bind: bind.into(), group, port, ttl })
+        Ok(NetworkConfig { transport, bind: Some(bind.into()), group: Some(group), port: Some(port), ttl })
     }
 }

@@ -13,10 +13,10 @@ use crate::NodeId;
 /// [`Config::expected_votes`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QuorumConfig {
-    /// `expected_votes`, else the sum of the node list's; `None`: nobody knows, never quorate.
+    /// `expected_votes`. `None`: the sum of the node list's votes; without a list the node never becomes quorate.
     pub expected_votes: Option<u32>,
-    /// This node's votes, 1 unless said otherwise.
-    pub votes: u32,
+    /// This node's votes (`votes`). `None`: those of its entry in the node list, else 1 ([`Config::votes`]).
+    pub votes: Option<u32>,
     /// `two_node`: each of two nodes is quorate alone once they have been together.
     pub two_node: bool,
     /// `wait_for_all`: nobody is quorate before all are there; `None`: as `two_node`.
@@ -37,7 +37,7 @@ impl Default for QuorumConfig {
     fn default() -> Self {
         Self {
             expected_votes: None,
-            votes: 1,
+            votes: None,
             two_node: false,
             wait_for_all: None,
             last_man_standing: false,
@@ -143,19 +143,17 @@ impl Config {
         })
     }
 
-    /// The votes that are expected in all, when the node starts. As with corosync, `expected_votes_tracking`, and with it
+    /// The votes that are expected in total when the node starts: the given ones, else the node list's sum. As with corosync, `expected_votes_tracking`, and with it
     /// `allow_downscale`, takes the node list's sum, whatever `expected_votes` says.
     pub fn expected_votes(&self) -> Option<u32> {
         let tracks = self.quorum.expected_votes_tracking || self.quorum.allow_downscale;
-        let expected = if tracks && !self.nodes.is_empty() {
-            Some(self.listed_votes())
-        } else {
-            self.quorum.expected_votes
-        };
+        let listed = (!self.nodes.is_empty()).then(|| self.listed_votes());
+        let given = self.quorum.expected_votes;
+        let expected = if tracks { listed.or(given) } else { given.or(listed) };
         expected.filter(|&votes| votes > 0)
     }
 
-    fn listed_votes(&self) -> u32 {
+    pub(super) fn listed_votes(&self) -> u32 {
         self.nodes.iter().fold(0, |sum: u32, node| sum.saturating_add(node.votes))
     }
 
@@ -165,7 +163,7 @@ impl Config {
     }
 
     fn has_heavy_nodes(&self) -> bool {
-        self.quorum.votes > 1 || self.nodes.iter().any(|node| node.votes > 1)
+        self.votes() > 1 || self.nodes.iter().any(|node| node.votes > 1)
     }
 
     /// What is switched off, or not what it seems.
@@ -247,7 +245,7 @@ impl Reader<'_> {
             self.number_or_zero("quorum.last_man_standing_window", "ms", defaults::LAST_MAN_STANDING_WINDOW)?;
         let quorum = QuorumConfig {
             expected_votes,
-            votes,
+            votes: Some(votes),
             two_node,
             wait_for_all: waits.then_some(wait_for_all),
             last_man_standing,

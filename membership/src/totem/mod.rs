@@ -157,8 +157,8 @@ impl Totem {
     /// # Errors
     /// If the configuration contradicts itself.
     pub fn new(config: &Config, stored: Stored, entropy: [u8; 32], now: Time) -> Result<Self, ConfigError> {
-        config.check()?;
-        let mut local = Local::new(config, stored, entropy);
+        let config = config.effective()?;
+        let mut local = Local::new(&config, stored, entropy);
         let lists = Lists::of(&BTreeSet::new());
         let mut gather = Gather::enter(lists, vec![Cause::Started], None, now, &mut local);
         let alone = gather.commit(&mut local);

@@ -11,7 +11,7 @@ impl Udp {
     ///
     /// Nodes are told apart by loopback addresses (127.0.0.1, 127.0.0.2, ...: Linux has them all) or by ports
     /// (`nodelist.node.port`, at least two apart, for a node sends from the port below its own). All share the group at
-    /// `mcastport`. This node's address is its entry's in the node list, else `network.bind`. As everywhere, a node
+    /// `mcastport`. This node's address is its entry's in the node list, else the one that `Config::bind` gives. As everywhere, a node
     /// list says who there is; without one, peers are learnt from their JOINs, whose source port is one below the port
     /// at which their sender receives tokens.
     ///
@@ -23,21 +23,21 @@ impl Udp {
         let network = &config.network;
         let mut list = Vec::new();
         for member in &config.nodes {
-            list.push((member.id, home(member.address, member.port.unwrap_or(network.port))?));
+            list.push((member.id, home(member.address, member.port.unwrap_or(config.port()))?));
         }
         let peers;
         let own;
         if list.is_empty() {
-            own = home(network.bind, network.port)?;
+            own = home(config.bind(), config.port())?;
             peers = Peers::learning(config.node, own, Ports::PerNode);
         } else {
             own = match list.iter().find(|(id, _)| *id == config.node) {
                 Some((_, listed)) => *listed,
-                None => home(network.bind, network.port)?,
+                None => home(config.bind(), config.port())?,
             };
             peers = Peers::listed(config.node, own, Ports::PerNode, list)?;
         }
-        let group = SocketAddrV4::new(v4(network.group)?, network.port);
+        let group = SocketAddrV4::new(v4(config.group())?, config.port());
         Self::open(
             &Addresses { home: own, group, ttl: network.ttl, loopback: true, cluster: config.cluster_tag() },
             None,

@@ -25,7 +25,7 @@ impl Udp {
     /// # Errors
     /// If a socket cannot be had; the message says what to do.
     pub fn multicast(config: &Config, interface: Ipv4Addr) -> Result<Self, BindError> {
-        let port = config.network.port;
+        let port = config.port();
         let home = SocketAddrV4::new(interface, port);
         let peers = if config.nodes.is_empty() {
             Peers::learning(config.node, home, Ports::Same(port))
@@ -36,7 +36,7 @@ impl Udp {
             }
             Peers::listed(config.node, home, Ports::Same(port), list)?
         };
-        let group = SocketAddrV4::new(v4(config.network.group)?, port);
+        let group = SocketAddrV4::new(v4(config.group())?, port);
         let interfaces = Interfaces::with(interface)
             .inspect_err(|error| {
                 tracing::warn!(
@@ -78,7 +78,7 @@ pub(super) fn own_address(config: &Config) -> Result<Ipv4Addr, BindError> {
     if let Some(listed) = listed_address(config) {
         return v4(listed);
     }
-    let bind = v4(config.network.bind)?;
+    let bind = v4(config.bind())?;
     let interfaces = if_addrs::get_if_addrs().map_err(|source| BindError::Interfaces { source })?;
     let networks = interfaces.into_iter().filter_map(|interface| match interface.addr {
         IfAddr::V4(address) => Some((address.ip, address.netmask)),
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_network_of_no_interface_is_an_error_that_says_so() {
         let mut config = Config::new(NodeId::new(1).unwrap());
-        config.network.bind = [240, 0, 0, 1].into();
+        config.network.bind = Some([240, 0, 0, 1].into());
         let error = own_address(&config).unwrap_err().to_string();
         assert!(error.starts_with("no interface of this host is in the network of 240.0.0.1"), "{error}");
     }

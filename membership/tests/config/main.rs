@@ -93,13 +93,13 @@ fn the_file_of_2011_loads_with_its_own_values() {
     assert_eq!(config.totem.join, ms(60));
     assert_eq!(config.totem.consensus, ms(6000));
     assert_eq!(config.totem.max_messages, 20);
-    assert_eq!(config.network.port, 5451);
-    assert_eq!(config.network.group, IpAddr::from([226, 94, 1, 1]));
+    assert_eq!(config.port(), 5451);
+    assert_eq!(config.group(), IpAddr::from([226, 94, 1, 1]));
     assert_eq!(config.network.transport, TransportKind::Multicast);
-    assert_eq!(config.network.bind, IpAddr::from([127, 0, 0, 1]));
+    assert_eq!(config.bind(), IpAddr::from([127, 0, 0, 1]));
     assert_eq!(config.node.get(), 0x7f00_0001);
     assert_eq!(config.name, "system1.example.org");
-    assert_eq!((config.quorum.expected_votes, config.quorum.votes), (None, 1));
+    assert_eq!((config.expected_votes(), config.votes()), (None, 1));
 }
 
 #[test]

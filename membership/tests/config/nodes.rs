@@ -43,7 +43,7 @@ fn the_command_line_can_choose_the_node() {
     let choose = |name: &str| {
         let overrides = Overrides { name: Some(name.to_owned()), ..Overrides::default() };
         load_with(&text, &overrides)
-            .map(|loaded| (loaded.config.node.get(), loaded.config.network.bind.to_string()))
+            .map(|loaded| (loaded.config.node.get(), loaded.config.bind().to_string()))
     };
     assert_eq!(choose("a"), Ok((1, "127.0.0.1".to_owned())));
     assert_eq!(choose("2"), Ok((2, "127.0.0.2".to_owned())));
@@ -111,7 +111,7 @@ fn a_node_needs_an_address_and_an_id_of_its_own() {
 #[test]
 fn a_listed_address_is_never_replaced_by_another() {
     let text = with_nodes("node {\nring0_addr: 10.77.11.9\nname: system1\n}");
-    assert_eq!(load(&text).unwrap().config.network.bind, IpAddr::from([10, 77, 11, 9]));
+    assert_eq!(load(&text).unwrap().config.bind(), IpAddr::from([10, 77, 11, 9]));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn bindnetaddr_warns_where_it_leaves_a_choice() {
     let eth0 = host.interfaces[1].clone();
     let check = |host: &Host, bindnetaddr: &str, expect: &[&str]| {
         let loaded = parse("c", text(bindnetaddr).as_bytes(), &Overrides::default(), host).unwrap();
-        assert_eq!(loaded.config.network.bind, IpAddr::from([10, 77, 11, 1]));
+        assert_eq!(loaded.config.bind(), IpAddr::from([10, 77, 11, 1]));
         let warnings = loaded.warnings.iter().map(ToString::to_string);
         let warnings = warnings.filter(|warning| warning.contains("bindnetaddr")).collect::<Vec<_>>();
         assert_eq!(warnings.len(), expect.len(), "{warnings:?}");

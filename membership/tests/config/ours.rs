@@ -36,7 +36,7 @@ fn the_lease_follows_from_the_token_timeout_and_the_rate_error_unless_it_is_set(
             ("quorate.preempt", "no, default"),
             ("quorate.dc_deadtime", "20000 ms, default"),
             ("quorate.rate_error", "10000 millionths, default"),
-            ("quorate.lease", "990 ms, derived from totem.token and quorate.rate_error"),
+            ("quorate.lease", "990 ms, derived from totem.token, totem.hold and quorate.rate_error"),
         ],
     );
     let line = with_totem("token: 1000").lines().count() + 2;
@@ -49,7 +49,7 @@ fn a_lease_that_an_idle_ring_cannot_renew_is_refused() {
     let line = with_totem("token: 1000").lines().count() + 2;
     check_error(
         &quorate("lease: 300"),
-        &format!("c:{line}: quorate.lease (300 ms) must be more than twice totem.hold"),
+        &format!("c:{line}: quorate.lease (300 ms) must be more than 363 ms, twice totem.hold"),
     );
     check_error(&quorate("rate_error: 200001"), &format!("c:{line}: quorate.rate_error"));
 }

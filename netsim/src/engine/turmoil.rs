@@ -287,7 +287,7 @@ fn config(scenario: &Scenario, id: NodeId, addresses: &BTreeMap<NodeId, IpAddr>)
     if scenario.world.node_list {
         config.nodes = addresses.iter().map(member).collect();
     }
-    config.network.bind = addresses[&id];
+    config.network.bind = Some(addresses[&id]);
     config.totem = scenario.totem();
     config.dc = scenario.dc_of(id);
     scenario.electorate.configure(&mut config, scenario.nodes);
