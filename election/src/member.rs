@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_membership::driver::{Clock, Core};
 use quorate_membership::wire::body::{Body, NodeInfo, SERVICES};
 use quorate_membership::{
-    Config, ConfigError, Event as RingEvent, Group, GroupError, Guarantee, MulticastError, NodeId, Origin,
-    Parting, Phase, Service, Stats, Stored, Time, Totem, Transmit,
+    Config, ConfigError, Event as RingEvent, Group, GroupError, Guarantee, MulticastError, NodeId, Notice,
+    Origin, Parting, Phase, Service, Stats, Stored, Time, Totem, Transmit,
 };
 use tokio::sync::watch;
 
@@ -277,6 +278,9 @@ impl Core for Member {
         self.begin(now);
         self.totem.handle_refused(now, node);
         self.fold();
+    }
+    fn handle_notice(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>) {
+        self.totem.handle_notice(now, notice, source);
     }
     fn handle_timeout(&mut self, now: Time) {
         self.begin(now);

@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, pending, ready};
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,8 +37,8 @@ use self::node::{Command, Multicast, Request, Shared};
 pub use self::node::{Events, Node};
 use crate::transport::Transport;
 use crate::{
-    Config, ConfigError, Event, Group, GroupError, Guarantee, MulticastError, NodeId, Origin, Parting, Stats,
-    Store, Stored, Time, Totem, Transmit,
+    Config, ConfigError, Event, Group, GroupError, Guarantee, MulticastError, NodeId, Notice, Origin,
+    Parting, Stats, Store, Stored, Time, Totem, Transmit,
 };
 
 /// Requests that may wait in their channel, and the most that one turn of the loop takes.
@@ -71,6 +72,8 @@ pub trait Core: Send + 'static {
     fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes);
     /// See [`Totem::handle_refused`].
     fn handle_refused(&mut self, now: Time, node: NodeId);
+    /// See [`Totem::handle_notice`].
+    fn handle_notice(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>);
     /// See [`Totem::handle_timeout`].
     fn handle_timeout(&mut self, now: Time);
     /// See [`Totem::handle_stored`].
@@ -130,6 +133,9 @@ impl Core for Totem {
     }
     fn handle_refused(&mut self, now: Time, node: NodeId) {
         Totem::handle_refused(self, now, node);
+    }
+    fn handle_notice(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>) {
+        Totem::handle_notice(self, now, notice, source);
     }
     fn handle_timeout(&mut self, now: Time) {
         Totem::handle_timeout(self, now);
@@ -436,6 +442,9 @@ impl<C: Core, T: Transport> Driver<C, T> {
         {
             self.core.handle_refused(self.clock.now(), node);
             self.settle().await?;
+        }
+        while let Some((notice, source)) = self.transport.notice() {
+            self.core.handle_notice(self.clock.now(), notice, source);
         }
         Ok(())
     }

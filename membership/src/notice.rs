@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::wire::ClusterTag;
@@ -36,6 +36,44 @@ pub enum Notice {
         /// What it announces.
         cluster: ClusterTag,
     },
+    /// A listed node has not been heard since this node started.
+    NeverHeard {
+        /// The node.
+        node: NodeId,
+    },
+    /// None of the other listed nodes is heard.
+    HearsNobody,
+    /// A node is heard, and shows that it does not hear this one.
+    NotHeardBy {
+        /// The node.
+        node: NodeId,
+    },
+    /// A member asks for the same frame again and again.
+    LacksFrame {
+        /// The member.
+        node: NodeId,
+        /// The frame's length in bytes.
+        length: usize,
+    },
+    /// This node asks for the same frame again and again.
+    FrameMissing,
+    /// No interface has this node's address.
+    NoAddress {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// Datagrams of this node come back from another source address.
+    SourceRewritten {
+        /// The address that they were sent from.
+        address: Ipv4Addr,
+    },
+    /// The system does not send datagrams.
+    Unsent {
+        /// The node that they are for; `None`: all.
+        node: Option<NodeId>,
+        /// The number of the system's error; `None`: the node's address is not known.
+        errno: Option<i32>,
+    },
     /// Datagrams are rejected for this reason.
     Rejected {
         /// The node at the source address, if one is known there.
@@ -52,8 +90,16 @@ impl Notice {
             Self::Unlisted { node } | Self::OtherAddress { node } | Self::OwnIdElsewhere { node } => {
                 Some(*node)
             }
-            Self::OtherCluster { .. } => None,
+            Self::NeverHeard { node } | Self::NotHeardBy { node } | Self::LacksFrame { node, .. } => {
+                Some(*node)
+            }
+            Self::Unsent { node, .. } => *node,
             Self::Rejected { peer, .. } => *peer,
+            Self::OtherCluster { .. }
+            | Self::HearsNobody
+            | Self::FrameMissing
+            | Self::NoAddress { .. }
+            | Self::SourceRewritten { .. } => None,
         }
     }
 
@@ -65,6 +111,14 @@ impl Notice {
             Self::OwnIdElsewhere { .. } => (2, None),
             Self::Rejected { reason, .. } => (3, Some(*reason)),
             Self::OtherCluster { .. } => (4, None),
+            Self::NeverHeard { .. } => (5, None),
+            Self::HearsNobody => (6, None),
+            Self::NotHeardBy { .. } => (7, None),
+            Self::LacksFrame { .. } => (8, None),
+            Self::FrameMissing => (9, None),
+            Self::NoAddress { .. } => (10, None),
+            Self::SourceRewritten { .. } => (11, None),
+            Self::Unsent { .. } => (12, None),
         }
     }
 }
@@ -88,6 +142,50 @@ impl fmt::Display for Notice {
                 "a cluster of another name uses the same group and port, and is ignored; give one of them another \
                  mcastport or mcastaddr, or correct cluster_name if it is meant to be this cluster",
             ),
+            Self::NeverHeard { node } => write!(
+                f,
+                "node {node} has not been heard since this node started; start it, or look for a switch that blocks \
+                 multicast, a firewall, another cluster_name or another address there"
+            ),
+            Self::HearsNobody => f.write_str(
+                "none of the other listed nodes is heard; start them, or look on this host first: its interface, its \
+                 firewall, and a switch that blocks multicast",
+            ),
+            Self::NotHeardBy { node } => write!(
+                f,
+                "node {node} is heard, but does not hear this node; look for what drops this host's datagrams or \
+                 rewrites their source: firewalls, address translation, a switch that blocks multicast"
+            ),
+            Self::LacksFrame { node, length } => write!(
+                f,
+                "node {node} does not receive a frame of {length} bytes that is sent to it again and again; if only \
+                 long frames get lost, mend the MTU of the path, or lower netmtu on all nodes"
+            ),
+            Self::FrameMissing => f.write_str(
+                "this node does not receive a frame that it asks for again and again; if only long frames get lost, \
+                 mend the MTU of the path, or lower netmtu on all nodes",
+            ),
+            Self::NoAddress { address } => write!(
+                f,
+                "no interface has this node's address {address}; bring it up, or correct ring0_addr"
+            ),
+            Self::SourceRewritten { address } => write!(
+                f,
+                "this node's datagrams from {address} leave with another source address, which its peers reject; \
+                 exempt the ring's ports from address translation (masquerade, SNAT)"
+            ),
+            Self::Unsent { node, errno } => {
+                f.write_str("datagrams")?;
+                if let Some(node) = node {
+                    write!(f, " for node {node}")?;
+                }
+                match errno.map(std::io::Error::from_raw_os_error) {
+                    Some(error) => {
+                        write!(f, " are not sent: {error}; look at this host's interface, routes and firewall")
+                    }
+                    None => f.write_str(" are not sent: its address is not known; it has to send a JOIN first"),
+                }
+            }
             Self::Rejected { peer: Some(peer), reason } => {
                 write!(f, "datagrams of node {peer} are rejected ({reason}); {}", remedy(*reason))
             }
@@ -101,6 +199,7 @@ impl fmt::Display for Notice {
 fn remedy(reason: Refusal) -> &'static str {
     match reason {
         Refusal::OldCorosync | Refusal::Version => "run corosync 3 or Quorate on all nodes",
+        Refusal::Unlisted => "give all nodes the same list, or stop that node",
         Refusal::Magic => "find out what else sends to this port, or whether that cluster is encrypted",
         _ => "find out what sends them: they are damaged, or forged",
     }

@@ -270,8 +270,14 @@ impl Replay {
         let mut config = Config::new(me);
         config.totem = TotemConfig::for_token(Duration::from_millis(1650)).plain();
         let address = |id| IpAddr::from([10, 77, 11, id]);
-        let member =
-            |id: u8| Member { id: node(id.into()), name: None, address: address(id), port: None, votes: 1 };
+        let member = |id: u8| Member {
+            id: node(id.into()),
+            name: None,
+            address: address(id),
+            host: None,
+            port: None,
+            votes: 1,
+        };
         config.nodes = (1..=3).map(member).collect();
         // A start is a step of its own.
         let stored = Stored { ring_seq: ring_seq - 1, ..Stored::default() };

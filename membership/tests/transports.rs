@@ -545,6 +545,7 @@ impl Bed {
                 id: node(*id),
                 name: None,
                 address: IpAddr::V4(self.address(*id)),
+                host: None,
                 port: None,
                 votes: 1,
             })

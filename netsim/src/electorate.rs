@@ -83,6 +83,7 @@ impl Electorate {
                 id,
                 name: None,
                 address: config.bind(),
+                host: None,
                 port: None,
                 votes: self.votes_of(id),
             })

@@ -1,5 +1,6 @@
 //! A member whose every act goes into the history.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quorate_election::{Event, Member};
 use quorate_membership::driver::Core;
 use quorate_membership::{
-    Event as RingEvent, Group, GroupError, Guarantee, MulticastError, NodeId, Origin, Parting, Stats, Stored,
-    Time, Transmit,
+    Event as RingEvent, Group, GroupError, Guarantee, MulticastError, NodeId, Notice, Origin, Parting, Stats,
+    Stored, Time, Transmit,
 };
 
 use crate::Electorate;
@@ -156,6 +157,10 @@ impl Core for Observed {
     fn handle_refused(&mut self, now: Time, node: NodeId) {
         self.now = now;
         self.member.handle_refused(now, node);
+    }
+    fn handle_notice(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>) {
+        self.now = now;
+        self.member.handle_notice(now, notice, source);
     }
     fn handle_timeout(&mut self, now: Time) {
         self.now = now;

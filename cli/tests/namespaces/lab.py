@@ -1,9 +1,11 @@
 """Quorate nodes on hosts made of network namespaces, and what their clients see of them."""
 
 import contextlib
+import ipaddress
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -121,6 +123,8 @@ class Lab:
             process.wait()
         for reader in self.readers:
             reader.join()
+        for host in self.hosts:
+            shutil.rmtree(self.etc(host), ignore_errors=True)
 
     def netns(self, *arguments):
         """Runs the script of that name; `cut`, `loss` and so on."""
@@ -139,6 +143,23 @@ class Lab:
         """The command line that runs a command on a host, or on the `switch`, which sees all that is sent."""
         return ["ip", "netns", "exec", f"{self.prefix}{host}", *map(str, command)]
 
+    def nft(self, host, *rules):
+        """Gives a host's nftables these rules."""
+        subprocess.run(self.on(host, "nft", "-f", "-"), input="\n".join(rules), text=True, check=True)
+
+    def etc(self, host):
+        """Where files are that a host has in place of those in /etc."""
+        return pathlib.Path(f"/etc/netns/{self.prefix}{host}")
+
+    def write_etc(self, host, name, text):
+        """Gives a host its own file in /etc; processes that run there already see it if it was there when they started."""
+        self.etc(host).mkdir(parents=True, exist_ok=True)
+        (self.etc(host) / name).write_text(text)
+
+    def address_id(self, host):
+        """The node id that is made of a host's address."""
+        return int(ipaddress.IPv4Address(address(host)))
+
     def start(self, command, **options):
         """A process that ends with the lab."""
         process = subprocess.Popen(command, **{"stdin": subprocess.DEVNULL, **options})
@@ -150,9 +171,12 @@ class Lab:
         path.write_text(text)
         return path
 
-    def start_node(self, host, conf=None, *flags):
-        """Starts `quorate node` on a host, with the configuration of the ring unless another is given."""
-        node = Node(self, host, conf or self.conf, flags)
+    def start_node(self, host, conf=None, *flags, name=None):
+        """Starts `quorate node` on a host, with the configuration of the ring unless another is given.
+
+        `name` tells its files from those of another node on the host.
+        """
+        node = Node(self, host, conf or self.conf, flags, name or host)
         self.nodes[host] = node
         return node
 
@@ -264,10 +288,10 @@ class View:
 class Node:
     """A `quorate node`, watched by a `quorate cat --status`."""
 
-    def __init__(self, lab, host, conf, flags):
+    def __init__(self, lab, host, conf, flags, name):
         self.lab, self.host = lab, host
-        self.socket = lab.directory / f"{host}.sock"
-        self.log = lab.directory / f"node-{host}.log"
+        self.socket = lab.directory / f"{name}.sock"
+        self.log = lab.directory / f"node-{name}.log"
         # What the watcher has read: the last status, and the rings.
         self.view = None
         self.rings = []
@@ -280,7 +304,7 @@ class Node:
             "--socket",
             self.socket,
             "--state-dir",
-            lab.directory / f"state-{host}",
+            lab.directory / f"state-{name}",
             *flags,
         )
         with open(self.log, "a") as log:

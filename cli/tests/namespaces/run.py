@@ -19,12 +19,13 @@ import subprocess
 import sys
 import tempfile
 
+import addresses
 import refusals
 import rings
 from lab import Failed, Lab
 
 # Each scenario is given hosts on which nothing runs yet, and the table for what it measures.
-SCENARIOS = rings.SCENARIOS + refusals.SCENARIOS
+SCENARIOS = rings.SCENARIOS + addresses.SCENARIOS + refusals.SCENARIOS
 
 
 class Table:

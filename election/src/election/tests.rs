@@ -537,6 +537,7 @@ fn names_are_the_operators_else_the_nodes_own_else_made_of_ids() {
         id: id(n),
         name: name.map(str::to_owned),
         address,
+        host: None,
         port: None,
         votes: 1,
     };

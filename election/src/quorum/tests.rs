@@ -34,6 +34,7 @@ impl World {
                 id: id(n),
                 name: None,
                 address: [10, 0, 0, n as u8].into(),
+                host: None,
                 port: None,
                 votes,
             })

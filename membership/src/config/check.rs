@@ -270,7 +270,14 @@ mod tests {
     }
 
     fn member(id: u32, address: [u8; 4]) -> Member {
-        Member { id: NodeId::new(id).unwrap(), name: None, address: address.into(), port: None, votes: 1 }
+        Member {
+            id: NodeId::new(id).unwrap(),
+            name: None,
+            address: address.into(),
+            host: None,
+            port: None,
+            votes: 1,
+        }
     }
 
     const fn ms(ms: u64) -> Duration {

@@ -63,6 +63,9 @@ pub struct Member {
     pub name: Option<String>,
     /// Its address (`ring0_addr`).
     pub address: IpAddr,
+    /// The host name that led to the address, if it was not given as an address: [`Udp`](crate::transport::Udp) resolves
+    /// it again when the node is heard from elsewhere.
+    pub host: Option<String>,
     /// Its port, if it differs from the interface's: several nodes on one host (ours, not corosync's).
     pub port: Option<u16>,
     /// Its votes (`quorum_votes`), 1 by default.

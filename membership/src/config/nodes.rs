@@ -139,7 +139,8 @@ impl Reader<'_> {
             }
             None => None,
         };
-        let member = Member { id, name, address: address.into(), port, votes };
+        let host = Some(&ring0_addr.value).filter(|address| address.parse::<IpAddr>().is_err()).cloned();
+        let member = Member { id, name, address: address.into(), host, port, votes };
         Ok(Listed { member, dc_priority, line, ring0_addr: ring0_addr.value.clone() })
     }
 

@@ -76,6 +76,9 @@ impl Core for Fake {
     fn handle_refused(&mut self, _: Time, node: NodeId) {
         self.log.note(format!("refused {node}"));
     }
+    fn handle_notice(&mut self, _: Time, notice: Notice, _: Option<SocketAddr>) {
+        self.log.note(format!("{notice}"));
+    }
     fn handle_timeout(&mut self, now: Time) {
         self.log.note("timeout");
         self.due = self.again.map(|again| now + again);

@@ -12,6 +12,7 @@ use super::assembly::Assemblies;
 use super::clusters::Clusters;
 use super::flow::Limits;
 use super::gather::{Lists, note, two_joins};
+use super::hearing::Hearing;
 use super::outbox::Outbox;
 use super::outputs::Outputs;
 use super::ring::Ring;
@@ -33,6 +34,7 @@ pub(super) struct Local {
     pub(super) me: NodeId,
     pub(super) config: TotemConfig,
     pub(super) clusters: Clusters,
+    pub(super) hearing: Hearing,
     /// The node list; `None`: whoever is heard.
     pub(super) listed: Option<BTreeSet<NodeId>>,
     /// The installed ring. Nothing but messages of its own is added to it until the next one is complete.
@@ -103,7 +105,7 @@ impl Local {
     /// and rings may go on to twice as much, beyond which there would soon be no room, for ever: it is in the record.
     pub(super) const MAX_RING_SEQ: u64 = 1 << 62;
 
-    pub(super) fn new(config: &Config, stored: Stored, entropy: [u8; 32]) -> Self {
+    pub(super) fn new(config: &Config, stored: Stored, entropy: [u8; 32], now: Time) -> Self {
         let me = config.node;
         let stored = if Mutant::RecordNotRead.is_active() { Stored::default() } else { stored };
         // A start is a step of its own, so that the ring id of this incarnation was never anybody's (B01).
@@ -112,6 +114,7 @@ impl Local {
             me,
             config: config.totem.clone(),
             clusters: Clusters::new(config),
+            hearing: Hearing::new(now),
             listed: (!config.nodes.is_empty()).then(|| config.nodes.iter().map(|node| node.id).collect()),
             ring: Ring::new(id, BTreeSet::new(), config.totem.first_seq),
             attempted: 0,

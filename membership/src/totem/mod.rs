@@ -22,6 +22,7 @@ mod clusters;
 mod commit;
 mod flow;
 mod gather;
+mod hearing;
 mod left;
 mod local;
 mod operational;
@@ -158,7 +159,7 @@ impl Totem {
     /// If the configuration contradicts itself.
     pub fn new(config: &Config, stored: Stored, entropy: [u8; 32], now: Time) -> Result<Self, ConfigError> {
         let config = config.effective()?;
-        let mut local = Local::new(&config, stored, entropy);
+        let mut local = Local::new(&config, stored, entropy, now);
         let lists = Lists::of(&BTreeSet::new());
         let mut gather = Gather::enter(lists, vec![Cause::Started], None, now, &mut local);
         let alone = gather.commit(&mut local);
@@ -186,8 +187,16 @@ impl Totem {
             }
             return;
         }
+        if let Some(peer) = origin.peer.filter(|peer| !self.local.ring.members.contains(peer)) {
+            self.local.hearing.hear(peer, now);
+        }
         let transition = self.handle_message(now, message);
         self.apply(transition, now);
+    }
+
+    /// The transport has noticed what an operator should know of.
+    pub fn handle_notice(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>) {
+        self.local.out.stats.notices.note(now, notice, source);
     }
 
     /// The other cluster that a datagram is of, if it is.
@@ -218,8 +227,8 @@ impl Totem {
             (Some(_), Some(_)) => return Err(Refusal::Impostor),
             // An address that belongs to nobody: rings that have never met find each other by frames and probes.
             (_, None) if self.local.listed.is_some() => {
-                let ours = claimed == Some(self.local.me);
-                return Err(if ours { Refusal::Impostor } else { Refusal::Unlisted });
+                // What is claimed is listed, and so at another address.
+                return Err(if claimed.is_some() { Refusal::Impostor } else { Refusal::Unlisted });
             }
             (None, None) => {}
             (Some(claimed), None) => {
@@ -332,6 +341,9 @@ impl Totem {
         }
         local.hear_ring_seq(join.ring_seq);
         local.note_join(join, now);
+        if join.proc.contains(&local.me) {
+            local.hearing.is_heard_by(join.from, now);
+        }
         match &mut self.state {
             State::Gather(gather) => gather.handle_join(join, now, local),
             State::Commit(commit) => commit.handle_join(join, local),
@@ -501,6 +513,8 @@ impl Totem {
     /// What has to be looked at after every input.
     fn settle(&mut self, now: Time) {
         self.local.note_unread(now);
+        let Local { hearing, me, ring, listed, out, .. } = &mut self.local;
+        hearing.look(now, *me, &ring.members, listed.as_ref(), out);
         if self.local.is_overdue(now) && !matches!(self.state, State::Left(_)) {
             let bytes = self.local.out.unread;
             return self.apply(Some(Transition::Leave(Cause::EventsUnread { bytes })), now);

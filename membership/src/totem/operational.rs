@@ -9,7 +9,7 @@ use super::recovery::Recovered;
 use super::rotation::{Due, Rotation, Visited};
 use crate::mutants::Mutant;
 use crate::wire::{self, HoldCancel, Join, Message, Multicast, Order, Token};
-use crate::{Cause, Event, NodeId, Refusal, Regular, RingId, Time, Transitional};
+use crate::{Cause, Event, NodeId, Notice, Refusal, Regular, RingId, Time, Transitional};
 
 /// The state of a member of a ring that stands.
 #[derive(Clone)]
@@ -95,7 +95,14 @@ impl Operational {
         let unwanted = if Mutant::ReleasedAtOwnAru.is_active() { local.ring.window.aru() } else { stable };
         local.ring.window.release(unwanted.min(local.ring.delivered));
 
-        match self.visit(&mut token, local) {
+        let visited = self.visit(&mut token, local);
+        if let Some((node, seq)) = self.rotation.lacks(&token, now) {
+            local.out.notice(match local.ring.window.get(seq) {
+                Some(frame) if node != local.me => Notice::LacksFrame { node, length: frame.raw.len() },
+                _ => Notice::FrameMissing,
+            });
+        }
+        match visited {
             Ok(late) => self.pass_on(token, late, now, local),
             Err(node) => return Some(local.failed_to_receive(node, &local.ring.members, Vec::new())),
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -35,6 +36,7 @@ pub(super) struct Rotation {
     quiet: u32,
     /// Rotations in which `aru` stood still, held back by one member.
     stuck: u32,
+    lacking: Option<Lacking>,
     /// Rotations in which neither `seq` nor `aru` moved, and this node neither heard nor sent a frame.
     still: u32,
     flow: Flow,
@@ -67,6 +69,8 @@ impl Rotation {
     /// After so many rotations in which nothing happened, a full window is not believed, nor a flag. Few enough that a held
     /// token takes no longer than a lost one would; so many that a full window of retransmissions does not get lost each time.
     const WEDGED: u32 = 16;
+    /// How long a member lacks a frame until an operator is told.
+    const LACKING: Duration = Duration::from_secs(2);
 
     /// A rotation that begins with `token` (a commit token, or the first token of the ring), which is sent.
     pub(super) fn begin(
@@ -89,6 +93,7 @@ impl Rotation {
             unchanged: 0,
             quiet: 0,
             stuck: 0,
+            lacking: None,
             still: 0,
             flow: Flow::default(),
             last_sent: Bytes::new(),
@@ -312,6 +317,25 @@ impl Rotation {
         token.aru_addr.filter(|_| self.stuck > config.fail_recv_const)
     }
 
+    /// Returns the member that has lacked the same frame for long, and the frame's number, once in a while.
+    pub(super) fn lacks(&mut self, token: &Token, now: Time) -> Option<(NodeId, Seq)> {
+        let Some(node) = token.aru_addr else {
+            self.lacking = None;
+            return None;
+        };
+        let (since, visits) = match self.lacking {
+            Some(Lacking { node: same, aru, since, visits }) if (same, aru) == (node, token.aru) => {
+                (since, visits.saturating_add(1))
+            }
+            _ => (now, 0),
+        };
+        // A ring that stood still has lost time and no frame.
+        let long = now - since >= Self::LACKING && visits >= Self::WEDGED;
+        let (since, visits) = if long { (now, 0) } else { (since, visits) };
+        self.lacking = Some(Lacking { node, aru: token.aru, since, visits });
+        long.then_some((node, token.aru.next()))
+    }
+
     /// Whether this is the representative, and nothing has happened for long: once in so many rotations, since it counts anew.
     pub(super) fn stands_still(&mut self) -> bool {
         let stands = self.representative && self.still >= Self::WEDGED;
@@ -444,6 +468,17 @@ impl Rotation {
         (*retransmit_at - now, *loss_at - now).hash(state);
         [merge_at, probe_at, hold_at].map(|at| at.map(|at| at - now)).hash(state);
     }
+}
+
+/// A member that does not receive a frame.
+#[derive(Clone, Copy)]
+struct Lacking {
+    node: NodeId,
+    /// What it holds aru at.
+    aru: Seq,
+    since: Time,
+    /// Visits of the token since then.
+    visits: u32,
 }
 
 /// What a visit of the token did.

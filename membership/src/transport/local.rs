@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
+use super::names::Names;
 use super::peers::{Peers, Ports};
 use super::udp::{Addresses, BindError, Udp, v4};
 use crate::Config;
@@ -42,6 +43,7 @@ impl Udp {
             &Addresses { home: own, group, ttl: network.ttl, loopback: true, cluster: config.cluster_tag() },
             None,
             peers,
+            Names::of(config),
         )
     }
 }

@@ -1,8 +1,10 @@
 //! The ways a datagram can go. A transport knows addresses, the core knows node ids.
 
+mod echo;
 mod interfaces;
 mod local;
 mod multicast;
+mod names;
 mod offload;
 mod peers;
 mod udp;
@@ -12,10 +14,11 @@ pub use udp::{BindError, Lost, Udp};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::{NodeId, Origin, Transmit};
+use crate::{NodeId, Notice, Origin, Transmit};
 
 /// Batches of datagrams, in and out.
 pub trait Transport: Send + 'static {
@@ -35,6 +38,12 @@ pub trait Transport: Send + 'static {
     /// A member whose host has said, since it was last asked for, that nobody listens there any more. A transport that is
     /// not told such things has none.
     fn refused(&mut self) -> Option<NodeId> {
+        None
+    }
+
+    /// The next case that an operator should know of, and the source address that it is about, if it is about one. The
+    /// driver asks for it several times a second.
+    fn notice(&mut self) -> Option<(Notice, Option<SocketAddr>)> {
         None
     }
 

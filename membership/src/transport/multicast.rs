@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use if_addrs::IfAddr;
 
 use super::interfaces::Interfaces;
+use super::names::Names;
 use super::peers::{Peers, Ports};
 use super::udp::{Addresses, BindError, Udp, v4};
 use crate::Config;
@@ -55,13 +56,7 @@ impl Udp {
             loopback: false,
             cluster: config.cluster_tag(),
         };
-        let udp = Self::open(&addresses, interfaces, peers)?;
-        if absent {
-            tracing::warn!(
-                "no interface has this node's address {interface}; waiting for it: bring it up, or correct ring0_addr"
-            );
-        }
-        Ok(udp)
+        Self::open(&addresses, interfaces, peers, Names::of(config))
     }
 }
 

@@ -76,6 +76,19 @@ impl Peers {
         there.next().filter(|_| there.next().is_none()).map(|(id, _)| *id)
     }
 
+    /// A listed node is at this address now; where it was. `None` if another node is there, or it is there already.
+    pub(super) fn move_to(&mut self, id: NodeId, address: Ipv4Addr) -> Option<SocketAddrV4> {
+        let former = self.homes.get(&id).copied().filter(|_| id != self.own)?;
+        let home = SocketAddrV4::new(address, former.port());
+        if self.ids.contains_key(&home) {
+            return None;
+        }
+        self.ids.remove(&former);
+        self.ids.insert(home, id);
+        self.homes.insert(id, home);
+        Some(former)
+    }
+
     /// Whether this node sent it.
     pub(super) fn is_own(&self, source: SocketAddrV4) -> bool {
         self.home_of(source) == Some(self.own_home)
@@ -225,6 +238,18 @@ mod tests {
         }
         assert_eq!(peers.homes.len(), Join::MAX_NODES);
         assert_eq!(peers.ids.len(), Join::MAX_NODES);
+    }
+
+    #[test]
+    fn a_listed_node_moves_to_an_address_that_is_free() {
+        let mut peers = listed(Ports::PerNode);
+        assert_eq!(peers.move_to(node(2), [10, 0, 0, 9].into()), Some(at("10.0.0.2:5405")));
+        check(&mut peers, "10.0.0.9:5404", Some((2, JOINS)), Some(2));
+        check(&mut peers, "10.0.0.2:5404", Some((2, JOINS)), None);
+        for (id, address) in [(2, [10, 0, 0, 1]), (2, [10, 0, 0, 9]), (1, [10, 0, 0, 7]), (3, [10, 0, 0, 7])]
+        {
+            assert_eq!(peers.move_to(node(id), address.into()), None);
+        }
     }
 
     #[test]

@@ -9,7 +9,6 @@
 //! | `outgoing` | `A:(p-1)` | sends everything: its port tells which node it is | no |
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -30,12 +29,14 @@ use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
 use super::Transport;
+use super::echo::Echo;
 use super::interfaces::Interfaces;
+use super::names::{Found, Names};
 use super::offload::{FAILURES, News, Receiver, Sender};
 use super::peers::Peers;
 use crate::config::TransportKind;
 use crate::wire::{Announced, ClusterTag, announced, claimed_sender};
-use crate::{Config, Destination, NodeId, Origin, Transmit};
+use crate::{Config, Destination, NodeId, Notice, Origin, Transmit};
 
 /// Multicasts after which it is enough.
 const BATCH: usize = 64;
@@ -52,7 +53,8 @@ const MULTICAST_BUFFER: usize = 4 << 20;
 const TOKEN_PRIORITY: u32 = 6;
 /// How long a full send buffer may hold up the ring before the rest of a batch counts as lost.
 const SEND_WAIT: Duration = Duration::from_millis(100);
-const LOG_EVERY: Duration = Duration::from_secs(1);
+/// The shortest time between two notices of one kind.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// How long until it is tried again to join the group.
 const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
 
@@ -82,7 +84,11 @@ pub struct Udp {
     refused: VecDeque<NodeId>,
     buffer: Box<[u8]>,
     lost: Arc<Lost>,
-    logged_at: Option<Instant>,
+    names: Names,
+    echo: Option<Echo>,
+    notices: VecDeque<(Notice, Option<SocketAddr>)>,
+    /// When a datagram that was not sent was last a notice.
+    noted_at: Option<Instant>,
 }
 
 /// Counters of datagrams that did not leave.
@@ -112,6 +118,8 @@ struct Place {
     joined: Option<u32>,
     /// The group could not be joined; when to try again.
     again_at: Option<Instant>,
+    /// When it was last noted that there is no interface.
+    noted_at: Option<Instant>,
 }
 
 impl Place {
@@ -171,6 +179,7 @@ impl Udp {
         addresses: &Addresses,
         interfaces: Option<Interfaces>,
         peers: Peers,
+        names: Names,
     ) -> Result<Self, BindError> {
         let &Addresses { home, group, ttl, loopback, cluster } = addresses;
         let absent = interfaces.as_ref().is_some_and(|interfaces| interfaces.having(None).is_none());
@@ -205,13 +214,17 @@ impl Udp {
             // Not what others on this host have joined on other interfaces.
             socket.set_multicast_all_v4(false)
         })?;
-        let mut place = interfaces.map(|interfaces| Place { interfaces, joined: None, again_at: None });
+        let mut place =
+            interfaces.map(|interfaces| Place { interfaces, joined: None, again_at: None, noted_at: None });
         match &mut place {
             Some(place) => place.join(&multicasts, *group.ip()),
             None => multicasts.join_multicast_v4(*group.ip(), *home.ip()),
         }
         .map_err(|source| BindError::Join { group: *group.ip(), interface: *home.ip(), source })?;
 
+        let source = SocketAddrV4::new(*home.ip(), source_port);
+        // Within a host nothing is translated. Without random numbers there is no check.
+        let echo = if loopback { None } else { Echo::new(source, home).ok() };
         let receiver = Receiver::new(&multicasts).map_err(|source| BindError::Socket { source })?;
         let sender = Sender::new(&outgoing).map_err(|source| BindError::Socket { source })?;
         Ok(Self {
@@ -229,7 +242,10 @@ impl Udp {
             refused: VecDeque::new(),
             buffer: vec![0; LONGEST].into_boxed_slice(),
             lost: Arc::default(),
-            logged_at: None,
+            names,
+            echo,
+            notices: VecDeque::new(),
+            noted_at: None,
         })
     }
 
@@ -241,25 +257,49 @@ impl Udp {
     fn take(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
         if self.held.is_none() {
             self.passed = 0;
-            self.held = read(&self.unicasts, &mut self.buffer)?;
+            self.held = self.next_unicast()?;
         }
-        let Self { multicasts, receiver, peers, passed, cluster, .. } = self;
+        let Self { multicasts, receiver, peers, names, passed, cluster, .. } = self;
+        let mut origin = |peers: &mut Peers, source, datagram: &Bytes| {
+            let claim = claim(datagram, *cluster);
+            let origin = peers.origin(source, claim);
+            if let Some((node, _)) = claim.filter(|_| origin.peer.is_none()) {
+                // In the name of a listed node, from another address.
+                names.look_up(node);
+            }
+            origin
+        };
         let before = *passed;
         let mut drained = false;
         while !drained && *passed - before < BATCH {
             drained = receiver.take(multicasts, |source, datagram| {
                 *passed += 1;
                 if !peers.is_own(source) {
-                    batch.push((peers.origin(source, claim(&datagram, *cluster)), datagram));
+                    batch.push((origin(peers, source, &datagram), datagram));
                 }
             })?;
         }
         if (drained || self.passed >= BACKLOG)
             && let Some((source, datagram)) = self.held.take()
         {
-            batch.push((self.peers.origin(source, claim(&datagram, *cluster)), datagram));
+            batch.push((origin(peers, source, &datagram), datagram));
         }
         Ok(())
+    }
+
+    /// The next unicast. What this node sends to find out its own source address is taken out.
+    fn next_unicast(&mut self) -> io::Result<Option<(SocketAddrV4, Bytes)>> {
+        while let Some((source, datagram)) = read(&self.unicasts, &mut self.buffer)? {
+            match self.echo.as_ref().and_then(|echo| echo.take(&datagram, source)) {
+                None => return Ok(Some((source, datagram))),
+                Some(true) => {}
+                Some(false) => {
+                    let address = *self.peers.own_home().ip();
+                    self.note(Notice::SourceRewritten { address }, Some(source.into()));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Sends the first datagrams of a batch, and takes them out of it: one, or as many as go in one call.
@@ -272,7 +312,7 @@ impl Udp {
                 None => {
                     batch.pop_front();
                     self.lost.unknown.fetch_add(1, Ordering::Relaxed);
-                    return self.log(format_args!("the address of node {id} is not known"));
+                    return self.note_unsent(Some(id), None);
                 }
             },
         };
@@ -288,7 +328,7 @@ impl Udp {
             Err(error) if count > 1 && error.kind() != io::ErrorKind::TimedOut => {
                 return self.sender.take_apart();
             }
-            Err(error) => self.lose(count, address, &error),
+            Err(error) => self.lose(count, to, &error),
         }
         batch.drain(..count);
     }
@@ -343,22 +383,69 @@ impl Udp {
         if let Err(error) = followed {
             place.again_at = Some(Instant::now() + FOLLOW_AGAIN);
             tracing::warn!("the group cannot be joined where {address} is now: {error}; trying again");
-        } else if place.joined.is_none() && before.is_some() {
-            tracing::warn!("no interface has this node's address {address} any more; waiting for it");
         }
     }
 
-    fn lose(&mut self, count: usize, address: SocketAddrV4, why: &io::Error) {
-        self.lost.unsent.fetch_add(count as u64, Ordering::Relaxed);
-        self.log(format_args!("{count} to {address}: {why}"));
+    /// A name of the node list has been resolved again: a node that is where it leads is that node, and has left the place
+    /// where it was.
+    fn note_found(&mut self, Found { node, addresses }: Found) {
+        let known = self.peers.home(node).map(|home| *home.ip());
+        if known.is_some_and(|known| addresses.contains(&known)) {
+            return;
+        }
+        if let Some(address) = addresses.first().copied()
+            && let Some(former) = self.peers.move_to(node, address)
+        {
+            let host = self.names.host(node).unwrap_or_default();
+            tracing::info!("{host}, node {node}, is at {address} now, and was at {}", former.ip());
+        }
     }
 
-    fn log(&mut self, why: fmt::Arguments<'_>) {
+    fn lose(&mut self, count: usize, to: Destination, why: &io::Error) {
+        self.lost.unsent.fetch_add(count as u64, Ordering::Relaxed);
+        let node = match to {
+            Destination::Member(node) => Some(node),
+            Destination::Everyone => None,
+        };
+        // A timeout of ours has no number: the send buffer stayed full.
+        let errno = why.raw_os_error().unwrap_or_else(|| Errno::NOBUFS.raw_os_error());
+        self.note_unsent(node, Some(errno));
+    }
+
+    fn note_unsent(&mut self, node: Option<NodeId>, errno: Option<i32>) {
+        // Without an address nothing is sent, which is said already.
+        let absent = self.place.as_ref().is_some_and(|place| place.joined.is_none());
         let now = Instant::now();
-        if self.logged_at.is_none_or(|at| now - at >= LOG_EVERY) {
-            self.logged_at = Some(now);
-            let (unsent, unknown) = (self.lost.unsent(), self.lost.unknown());
-            tracing::warn!(unsent, unknown, "a datagram was not sent: {why}");
+        if !absent && self.noted_at.is_none_or(|at| now - at >= NOTE_EVERY) {
+            self.noted_at = Some(now);
+            self.note(Notice::Unsent { node, errno }, None);
+        }
+    }
+
+    fn note(&mut self, notice: Notice, source: Option<SocketAddr>) {
+        // Perhaps they are not asked for.
+        if self.notices.len() < BATCH {
+            self.notices.push_back((notice, source));
+        }
+    }
+
+    /// What is to be done now and then.
+    fn look_after(&mut self) {
+        if self.place.is_none() && self.echo.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        if self.place.as_ref().and_then(|place| place.again_at).is_some_and(|at| at <= now) {
+            self.follow();
+        }
+        let address = *self.peers.own_home().ip();
+        if let Some(place) = self.place.as_mut().filter(|place| place.joined.is_none()) {
+            if place.noted_at.is_none_or(|at| now - at >= NOTE_EVERY) {
+                place.noted_at = Some(now);
+                self.note(Notice::NoAddress { address }, None);
+            }
+        } else if let Some(echo) = &mut self.echo {
+            echo.send(&self.outgoing, now);
         }
     }
 }
@@ -374,9 +461,7 @@ impl Transport for Udp {
 
     async fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
         let before = batch.len();
-        if self.place.as_ref().and_then(|place| place.again_at).is_some_and(|at| at <= Instant::now()) {
-            self.follow();
-        }
+        self.look_after();
         loop {
             self.take(batch)?;
             if batch.len() > before || !self.refused.is_empty() {
@@ -387,13 +472,13 @@ impl Transport for Udp {
                 continue;
             }
             // Readiness is cleared before the sockets are read again, never after, so no arrival is missed.
-            let Self { multicasts, unicasts, outgoing, place, .. } = self;
+            let Self { multicasts, unicasts, outgoing, place, names, .. } = self;
             tokio::select! {
                 biased;
-                changed = poll_fn(|context| poll_place(place, context)) => {
-                    changed?;
-                    self.follow();
-                }
+                news = poll_fn(|context| poll_news(place, names, context)) => match news? {
+                    Some(found) => self.note_found(found),
+                    None => self.follow(),
+                },
                 ready = outgoing.ready(Interest::ERROR) => {
                     ready?;
                     clear(outgoing, Interest::ERROR);
@@ -406,6 +491,10 @@ impl Transport for Udp {
 
     fn refused(&mut self) -> Option<NodeId> {
         self.refused.pop_front()
+    }
+
+    fn notice(&mut self) -> Option<(Notice, Option<SocketAddr>)> {
+        self.notices.pop_front()
     }
 
     fn receive_buffer(&self) -> Option<usize> {
@@ -441,9 +530,18 @@ fn poll_either(one: &UdpSocket, other: &UdpSocket, context: &mut Context<'_>) ->
     any
 }
 
-/// Ready if an address of this host has changed.
-fn poll_place(place: &mut Option<Place>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-    place.as_mut().map_or(Poll::Pending, |place| place.interfaces.poll_change(context))
+/// Ready if an address of this host has changed, or with what a name stands for.
+fn poll_news(
+    place: &mut Option<Place>,
+    names: &mut Names,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Option<Found>>> {
+    if let Some(place) = place
+        && let Poll::Ready(changed) = place.interfaces.poll_change(context)
+    {
+        return Poll::Ready(changed.map(|()| None));
+    }
+    names.poll_found(context).map(|found| Ok(Some(found)))
 }
 
 /// Makes tokio wait for the next arrival, or error, whatever it has seen so far.

@@ -281,6 +281,7 @@ fn config(scenario: &Scenario, id: NodeId, addresses: &BTreeMap<NodeId, IpAddr>)
         id,
         name: Some(name(id.get())),
         address,
+        host: None,
         port: None,
         votes: 1,
     };

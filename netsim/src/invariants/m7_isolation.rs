@@ -1,4 +1,5 @@
-//! M7: where there is a node list, no node that is not in it is ever considered, a member, or heard.
+//! M7: where there is a node list, no node that is not in it is ever considered, a member, or heard. Without one, no node of
+//! another cluster is ever a member.
 
 use quorate_membership::NodeId;
 
@@ -10,17 +11,19 @@ pub(super) struct Isolation;
 
 impl Online for Isolation {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
-        let (Some(life), Some(listed)) = (record.life, &cluster.listed) else { return Ok(()) };
-        let foreign = |node: &&NodeId| !listed.contains(node);
+        let Some(life) = record.life else { return Ok(()) };
+        let foreign = |node: &&NodeId| !cluster.nodes.contains(node);
         let (stranger, where_to) = match &record.what {
             What::Regular(regular) => (regular.members.iter().find(foreign), "a member"),
+            What::Inside(Inside::CommitSent { token, .. }) => {
+                (token.members.iter().find(foreign), "a member")
+            }
+            // Rings that have never met find each other by frames, whose senders announce nothing.
+            _ if cluster.listed.is_none() => return Ok(()),
             What::Delivered(delivered) => (Some(&delivered.from).filter(foreign), "heard"),
             What::Inside(Inside::Received(frame)) => (Some(&frame.from).filter(foreign), "heard"),
             What::Inside(Inside::JoinSent(join)) => {
                 (join.proc.iter().chain(&join.failed).find(foreign), "considered")
-            }
-            What::Inside(Inside::CommitSent { token, .. }) => {
-                (token.members.iter().find(foreign), "a member")
             }
             _ => return Ok(()),
         };
@@ -55,6 +58,15 @@ mod tests {
     fn strangers_are_not_considered() {
         join(&[1, 2]).is_right(Isolation);
         join(&[1, 2, 1000]).is_wrong(Isolation, "to 1#1, 1000 is considered, a stranger");
+    }
+
+    #[test]
+    fn another_clusters_nodes_are_no_members_without_a_list() {
+        let mut story = Story::ring(2).without_list();
+        story.install(1, "1.8", &[1, 2], &[1, 2]);
+        story.is_right(Isolation);
+        story.install(1, "1.12", &[1, 2, 7], &[1, 2]);
+        story.is_wrong(Isolation, "to 1#1, 7 is a member, a stranger");
     }
 
     #[test]

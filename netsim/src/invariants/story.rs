@@ -21,6 +21,8 @@ pub(super) struct Story {
     at: Duration,
     lives: BTreeMap<u32, Life>,
     rings: BTreeMap<u32, Regular>,
+    /// Whether there is a node list.
+    listed: bool,
 }
 
 pub(super) fn id(node: u32) -> NodeId {
@@ -39,7 +41,13 @@ impl Story {
     /// Of nodes 1 to `nodes`, all started.
     pub(super) fn new(nodes: u32) -> Self {
         let history = History::new((1..=nodes).map(id));
-        let mut story = Self { history, at: Duration::ZERO, lives: BTreeMap::new(), rings: BTreeMap::new() };
+        let mut story = Self {
+            history,
+            at: Duration::ZERO,
+            lives: BTreeMap::new(),
+            rings: BTreeMap::new(),
+            listed: true,
+        };
         for node in 1..=nodes {
             story.start(node);
         }
@@ -54,6 +62,11 @@ impl Story {
             story.install(node, "1.4", &members, &[]);
         }
         story
+    }
+
+    /// The same without a node list.
+    pub(super) fn without_list(self) -> Self {
+        Self { listed: false, ..self }
     }
 
     /// The same of a cluster whose votes count so.
@@ -282,7 +295,8 @@ impl Story {
     fn watch(&self, mut property: impl Online) -> Result<(), Violation> {
         let nodes = self.history.nodes().clone();
         let electorate = self.history.electorate().clone();
-        let mut cluster = Cluster::new(nodes.clone(), electorate, &TotemConfig::default(), Some(nodes));
+        let mut cluster =
+            Cluster::new(nodes.clone(), electorate, &TotemConfig::default(), self.listed.then_some(nodes));
         self.history.records().iter().try_for_each(|record| {
             property.see(record, &cluster)?;
             cluster.learn(record);

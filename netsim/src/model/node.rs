@@ -91,6 +91,7 @@ impl Node {
             id,
             name: None,
             address: [10, 0, (id.get() >> 8) as u8, id.get() as u8].into(),
+            host: None,
             port: None,
             votes: 1,
         };

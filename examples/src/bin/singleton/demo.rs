@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::error::Error;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use quorate_election::spawn;
 use quorate_examples::member_of_three;
 use quorate_examples::singleton::{Address, Claim, hold};
 use quorate_membership::transport::{Transport, Udp};
-use quorate_membership::{Origin, Transmit};
+use quorate_membership::{NodeId, Notice, Origin, Transmit};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -77,6 +77,14 @@ impl Transport for Cuttable {
             batch.truncate(before);
         }
         Ok(())
+    }
+
+    fn refused(&mut self) -> Option<NodeId> {
+        self.udp.refused()
+    }
+
+    fn notice(&mut self) -> Option<(Notice, Option<SocketAddr>)> {
+        self.udp.notice()
     }
 
     fn receive_buffer(&self) -> Option<usize> {

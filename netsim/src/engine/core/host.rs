@@ -1,6 +1,7 @@
 //! A host and the member that lives on it, as the driver and an application would treat it.
 
 use std::collections::VecDeque;
+use std::net::SocketAddrV4;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -119,11 +120,13 @@ pub(super) struct Living {
 /// A node's configuration in this scenario.
 pub(super) fn config(id: NodeId, scenario: &Scenario) -> Config {
     let mut config = Config::new(id);
+    config.cluster_name = Some("laboratory".to_owned());
     if scenario.world.node_list {
         let member = |id: NodeId| Member {
             id,
             name: Some(format!("node{id}")),
-            address: [10, 0, (id.get() >> 8) as u8, id.get() as u8].into(),
+            address: (*address(id).ip()).into(),
+            host: None,
             port: None,
             votes: 1,
         };
@@ -133,6 +136,11 @@ pub(super) fn config(id: NodeId, scenario: &Scenario) -> Config {
     config.dc = scenario.dc_of(id);
     scenario.electorate.configure(&mut config, scenario.nodes);
     config
+}
+
+/// Where a node's datagrams come from.
+pub(super) fn address(id: NodeId) -> SocketAddrV4 {
+    SocketAddrV4::new([10, 0, (id.get() >> 8) as u8, id.get() as u8].into(), 5404)
 }
 
 impl Host {
@@ -396,7 +404,7 @@ impl Engine<'_> {
             living.busy_until = now + each;
         }
         self.points.input(living.seen.phase, packet.kind);
-        living.member.handle_datagram(living.clock.show(now), Origin::of(packet.origin), &packet.bytes);
+        living.member.handle_datagram(living.clock.show(now), packet.origin, &packet.bytes);
         let life = living.life;
         // A probe asks for nothing.
         if packet.message.as_ref().is_some_and(|m| matches!(m, Message::HoldCancel(c) if c.ring.seq > 0)) {
@@ -600,7 +608,7 @@ impl Engine<'_> {
         };
         let packet = Rc::new(Packet {
             from: Some(index),
-            origin: Some(life.node),
+            origin: Origin { source: Some(address(life.node).into()), ..Origin::of(Some(life.node)) },
             bytes: transmit.datagram.clone(),
             kind,
             to_everyone: everyone,

@@ -1,12 +1,16 @@
 //! What is between the nodes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_membership::wire::{self, HoldCancel, Join, MergeDetect, Message, Multicast, Order, Token};
-use quorate_membership::{Guarantee, NodeId, RingId, Seq};
+use quorate_membership::mutants::Mutant;
+use quorate_membership::wire::{
+    self, ClusterTag, HoldCancel, Join, MergeDetect, Message, Multicast, Order, Token,
+};
+use quorate_membership::{Guarantee, NodeId, Origin, RingId, Seq};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -20,8 +24,8 @@ use crate::{Fault, Scenario};
 pub(super) struct Packet {
     /// Which host sent it in this moment; `None`: it comes from elsewhere, or from the past, and no cut holds it up.
     pub(super) from: Option<usize>,
-    /// Whose address it comes from.
-    pub(super) origin: Option<NodeId>,
+    /// The address that it comes from, and whose that is.
+    pub(super) origin: Origin,
     pub(super) bytes: Bytes,
     pub(super) kind: Kind,
     /// To all, not to one.
@@ -54,6 +58,8 @@ pub(super) struct Network {
     old: Vec<(Rc<Packet>, HostSet)>,
     sent: u64,
     remembers: bool,
+    /// There are no node lists.
+    learns: bool,
     happened: BTreeMap<&'static str, u64>,
     rng: ChaCha8Rng,
 }
@@ -76,6 +82,7 @@ impl Network {
             old: Vec::new(),
             sent: 0,
             remembers: scenario.timeline.iter().any(|(_, fault)| matches!(fault, Fault::Replay(_))),
+            learns: !scenario.world.node_list,
             happened: BTreeMap::new(),
             rng: stream(scenario.seed, u64::MAX),
         };
@@ -279,25 +286,28 @@ impl Network {
         Some((Rc::new(again), to))
     }
 
-    /// Something well-formed of nodes that are not ours.
+    /// Something well-formed of another cluster on the same group and port. Its nodes have ids of their own, or, as is
+    /// common, ids that ours have.
     pub(super) fn foreign(&self, rng: &mut ChaCha8Rng) -> Option<(Rc<Packet>, HostSet)> {
-        let from = NodeId::new(1000 + rng.random_range(0..4))?;
+        let host = rng.random_range(0..4);
+        let ours = 1 + u32::from(host) % u32::try_from(self.nodes).unwrap_or(1);
+        let from = NodeId::new(if rng.random() { ours } else { 1000 + u32::from(host) })?;
         let ring = RingId { representative: from, seq: rng.random_range(0..1 << 20) };
         let seq = Seq::new(rng.random_range(0..2000));
-        let nodes = || (1000..1004).filter_map(NodeId::new).collect::<Vec<_>>();
+        let nodes = || (1000..1004).filter_map(NodeId::new).chain([from]).collect::<BTreeSet<_>>();
         let message = match rng.random_range(0..5) {
             0 => Message::Join(Join {
                 from,
                 leave: false,
                 ring_seq: ring.seq,
-                proc: nodes(),
+                proc: nodes().into_iter().collect(),
                 failed: Vec::new(),
             }),
             1 => Message::Join(Join {
                 from,
                 leave: true,
                 ring_seq: ring.seq,
-                proc: nodes(),
+                proc: nodes().into_iter().collect(),
                 failed: vec![from],
             }),
             2 => Message::MergeDetect(MergeDetect { from, ring }),
@@ -325,10 +335,17 @@ impl Network {
                 raw: Bytes::new(),
             }),
         };
+        let bytes = wire::encode(&message, Order::Little);
+        let announces = matches!(message, Message::Join(_) | Message::MergeDetect(_));
+        // A node without a list learns addresses from JOINs, but not from those of another cluster.
+        let learnt = self.learns && Mutant::OtherClusterHeard.is_active() && from.get() >= 1000;
         let packet = Packet {
             from: None,
-            origin: None,
-            bytes: wire::encode(&message, Order::Little),
+            origin: Origin {
+                source: Some(SocketAddr::from(([192, 168, 0, host], 5404))),
+                ..Origin::of(learnt.then_some(from))
+            },
+            bytes: if announces { ClusterTag::of(b"another").announce(&bytes) } else { bytes },
             kind: Kind::of(&message),
             to_everyone: true,
             message: Some(message),

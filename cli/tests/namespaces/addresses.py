@@ -1,0 +1,271 @@
+"""Addresses that come late, go, move or are not what peers expect, and paths that drop some datagrams."""
+
+import json
+import re
+import subprocess
+import time
+
+from lab import PORT, Failed, address, corosync_conf, node_list, timeouts, token_timeout
+
+# What a node says of its peers, it says within this many seconds.
+SAID = 8.0
+
+
+def ip(lab, host, *words):
+    """Runs `ip` on a host."""
+    subprocess.run(lab.on(host, "ip", *" ".join(words).split()), check=True)
+
+
+def says(lab, host, words, patience=SAID):
+    """Waits until a node says this in its log and in its status; when."""
+    until = time.monotonic() + patience
+    node = lab.nodes[host]
+    while time.monotonic() < until:
+        notices = [notice["text"] for notice in json.loads(node.status("--json"))["notices"]]
+        if any(re.search(words, notice) for notice in notices) and re.search(words, node.log.read_text()):
+            return time.monotonic()
+        time.sleep(0.1)
+    raise Failed(f"node {host} did not say `{words}` within {patience} s, but {notices}")
+
+
+def an_interface_made_again_is_followed(lab, table):
+    """Link down and up, addresses flushed, the interface removed and made again, the address moved to a bridge."""
+    lab.start_ring()
+    others = [host for host in lab.hosts if host != 3]
+    patience = 3 * timeouts(lab)
+
+    def away_and_back(what, away, back):
+        for words in away:
+            ip(lab, 3, words)
+        lab.agreement(others, patience=patience)
+        at = time.monotonic()
+        for words in back:
+            ip(lab, 3, words)
+        table.time(f"{what}: back", lab.agreement(lab.hosts, patience=patience) - at, timeouts(lab))
+
+    with_address = f"address add {address(3)}/24 dev e0"
+    away_and_back("link down", ["link set e0 down"], ["link set e0 up"])
+    away_and_back("address flushed", ["address flush dev e0"], [with_address])
+    ip(lab, 3, "link delete e0")
+    at = says(lab, 3, f"no interface has this node's address {address(3)}; bring it up")
+    lab.agreement(others, patience=patience)
+    at = time.monotonic()
+    lab.netns("plug", 3)
+    table.time("made again: back", lab.agreement(lab.hosts, patience=patience) - at, timeouts(lab))
+    rings = len(lab.nodes[1].rings)
+    for words in (
+        "link add br1 type bridge mcast_snooping 0",
+        "link set e0 master br1",
+        "link set br1 up",
+        f"address add {address(3)}/24 dev br1",
+        f"address del {address(3)}/24 dev e0",
+    ):
+        ip(lab, 3, words)
+    # A bridge may lose what comes before its port forwards.
+    time.sleep(token_timeout(3))
+    lab.agreement(lab.hosts, patience=patience)
+    table.seen(f"moved to a bridge: {len(lab.nodes[1].rings) - rings} ring changes")
+
+
+def a_node_waits_for_its_listed_address(lab, table):
+    """At its start only another address of the network is there: that is not taken."""
+    for host in (1, 2):
+        lab.start_node(host)
+    lab.agreement([1, 2], patience=10 * token_timeout(3))
+    ip(lab, 3, "address flush dev e0")
+    ip(lab, 3, "address add 10.77.0.100/24 dev e0")
+    lab.start_node(3, lab.conf, "--name", "n3")
+    says(lab, 3, f"no interface has this node's address {address(3)}; bring it up")
+    sockets = subprocess.run(lab.on(3, "ss", "-Hulna"), check=True, capture_output=True, text=True).stdout
+    table.row("bound to the listed address only", "", address(3) in sockets and "10.77.0.100" not in sockets)
+    at = time.monotonic()
+    ip(lab, 3, f"address add {address(3)}/24 dev e0")
+    table.time("joined", lab.agreement(lab.hosts, patience=3 * timeouts(lab)) - at, timeouts(lab))
+
+
+def a_virtual_address_of_the_network_is_warned_about(lab, table):
+    """There is no node list, and a virtual address comes before the host's own."""
+    conf = lab.write("no-list.conf", corosync_conf())
+    ip(lab, 2, "address flush dev e0")
+    ip(lab, 2, "address add 10.77.0.100/24 dev e0")
+    ip(lab, 2, f"address add {address(2)}/24 dev e0")
+    lab.start_node(2, conf, "--expected-votes", "1")
+    log = lab.nodes[2].log.read_text()
+    warned = re.search(
+        r"bindnetaddr 10\.77\.0\.0 is the network of several addresses; the node uses e0 10\.77\.0\.100/24, "
+        r"not 10\.77\.0\.2; write the address",
+        log,
+    )
+    table.row("warned which one it uses", "", warned)
+
+
+def a_peer_at_a_new_address_is_found_by_its_name(lab, table):
+    """The node list has host names, and node 3 comes back with another address, to which its name leads then."""
+    names = {host: f"host{host}" for host in lab.hosts}
+
+    def write_hosts(moved):
+        for host in lab.hosts:
+            lines = [f"{address(other)} {name}\n" for other, name in names.items() if other != 3]
+            lines += [f"{moved} {names[3]}\n"]
+            lab.write_etc(host, "hosts", "127.0.0.1 localhost\n" + "".join(lines))
+
+    write_hosts(address(3))
+    nodelist = node_list({host: host for host in lab.hosts})
+    for host, name in names.items():
+        nodelist = nodelist.replace(f"ring0_addr: {address(host)}\n", f"ring0_addr: {name}\n")
+    conf = lab.write("names.conf", corosync_conf(nodelist=nodelist))
+    for host in lab.hosts:
+        lab.start_node(host, conf, "--name", f"n{host}")
+    lab.agreement(lab.hosts, patience=10 * token_timeout(3))
+    lab.nodes[3].terminate()
+    lab.agreement([1, 2], patience=3 * timeouts(lab))
+    ip(lab, 3, f"address del {address(3)}/24 dev e0")
+    ip(lab, 3, "address add 10.77.0.33/24 dev e0")
+    write_hosts("10.77.0.33")
+    at = time.monotonic()
+    lab.start_node(3, conf, "--name", "n3")
+    table.time("back", lab.agreement(lab.hosts, patience=4 * timeouts(lab)) - at, 2 * timeouts(lab))
+
+
+def a_peer_at_an_unlisted_address_is_named_on_both_sides(lab, table):
+    """The list has addresses, so that the operator has to change it."""
+    conf = lab.write("moved.conf", lab.conf.read_text().replace(address(3), "10.77.0.33"))
+    for host in (1, 2):
+        lab.start_node(host)
+    lab.agreement([1, 2], patience=10 * token_timeout(3))
+    ip(lab, 3, "address add 10.77.0.33/24 dev e0")
+    lab.start_node(3, conf)
+    for host in (1, 2):
+        says(lab, host, r"id of node 3 is used at another address than its own; correct")
+    says(lab, 3, r"node 1 is heard, but does not hear this node; look for")
+    table.seen("named on both sides")
+
+
+def rewritten_source_addresses_are_named(lab, table):
+    """The host of node 3 translates what leaves it."""
+    for host in (1, 2):
+        lab.start_node(host)
+    lab.agreement([1, 2], patience=10 * token_timeout(3))
+    ip(lab, 3, "address add 10.77.0.103/24 dev e0")
+    lab.nft(
+        3,
+        "add table ip nat",
+        "add chain ip nat post { type nat hook postrouting priority 100; }",
+        f"add rule ip nat post ip saddr {address(3)} udp dport {PORT} snat to 10.77.0.103",
+    )
+    lab.start_node(3)
+    says(lab, 3, rf"datagrams from {address(3)} leave with another source address, .*exempt")
+    says(lab, 3, r"node 1 is heard, but does not hear this node")
+    says(lab, 1, r"id of node 3 is used at another address")
+    table.seen("named on both sides")
+
+
+def long_frames_that_do_not_arrive_are_named(lab, table):
+    lab.start_ring()
+    lab.nft(
+        3,
+        "add table inet mtu",
+        "add chain inet mtu arriving { type filter hook input priority 0; }",
+        "add rule inet mtu arriving iifname e0 ip length > 1400 drop",
+    )
+    sender = lab.nodes[1].cat("g", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    sender.stdin.write(b"x" * 20_000 + b"\n")
+    sender.stdin.flush()
+    for host in (1, 2):
+        says(lab, host, r"node 3 does not receive a frame of 14\d\d bytes .*lower netmtu")
+    says(lab, 3, r"this node does not receive a frame that it asks for")
+    table.seen("named on both sides")
+
+
+def a_listed_node_that_was_never_heard_is_named(lab, table):
+    started = time.monotonic()
+    lab.start_node(1)
+    table.time("alone", says(lab, 1, r"none of the other listed nodes is heard; start them") - started, SAID)
+    lab.start_node(2)
+    lab.agreement([1, 2], patience=10 * token_timeout(3))
+    for host in (1, 2):
+        says(lab, host, r"node 3 has not been heard since this node started; start it, or look for")
+    table.seen("named by both")
+
+
+def a_node_that_is_not_heard_says_so(lab, table):
+    """A switch forwards no multicast of node 3, as after a change of its snooping."""
+    for host in (1, 2):
+        lab.start_node(host)
+    lab.agreement([1, 2], patience=10 * token_timeout(3))
+    lab.netns("cutway", 3, 1)
+    lab.netns("cutway", 3, 2)
+    started = time.monotonic()
+    lab.start_node(3)
+    table.time("says so", says(lab, 3, r"node 1 is heard, but does not hear this node") - started, SAID)
+
+
+def network_masks_that_differ_do_no_harm(lab, table):
+    for host, mask in ((1, 22), (2, 29), (3, 26)):
+        ip(lab, host, "address flush dev e0")
+        ip(lab, host, f"address add {address(host)}/{mask} dev e0")
+    table.time("formed", lab.start_ring(), timeouts(lab))
+
+
+def a_second_ring_needs_two_ports_of_its_own(lab, table):
+    lab.start_ring()
+
+    def other(port):
+        text = lab.conf.read_text().replace(f"mcastport: {PORT}", f"mcastport: {port}")
+        return lab.write(f"port-{port}.conf", text)
+
+    done = lab.run(
+        "node", "-c", other(PORT + 1), "--state-dir", lab.directory / "other", "--socket",
+        lab.directory / "other.sock", host=1,
+    )
+    table.row("next port refused", "", done.returncode == 1 and f"UDP port {PORT}" in done.stderr)
+    first = dict(lab.nodes)
+    for host in lab.hosts:
+        lab.start_node(host, other(PORT + 2), name=f"second-{host}")
+    lab.agreement(lab.hosts, patience=10 * token_timeout(2))
+    table.seen("two ports on: a ring of its own")
+    lab.nodes = first
+    lab.agreement(lab.hosts, patience=1)
+
+
+def two_clusters_on_one_group_ignore_each_other(lab, table):
+    """No node lists: nothing but their names tells the clusters apart."""
+    clusters = {"red": [1, 2], "blue": [3, 4]}
+    ids = {host: lab.address_id(host) for host in lab.hosts}
+    for name, hosts in clusters.items():
+        text = corosync_conf().replace("cluster_name: namespaces", f"cluster_name: {name}")
+        conf = lab.write(f"{name}.conf", text)
+        for host in hosts:
+            lab.start_node(host, conf, "--expected-votes", "2")
+    for hosts in clusters.values():
+        lab.agreement(hosts, ids=[ids[host] for host in hosts], patience=10 * token_timeout(2))
+    for host in lab.hosts:
+        says(lab, host, r"a cluster of another name uses the same group and port, and is ignored; give")
+    rings = {host: len(lab.nodes[host].rings) for host in lab.hosts}
+    # The other one forms a ring anew, and is busy: that is no concern of the first.
+    lab.nodes[4].kill()
+    lab.agreement([3], ids=[ids[3]], quorate=False, patience=3 * timeouts(lab))
+    lab.start_node(4, lab.directory / "blue.conf", "--expected-votes", "2")
+    lab.agreement([3, 4], ids=[ids[3], ids[4]], patience=3 * timeouts(lab))
+    busy = lab.nodes[3].cat("load", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    busy.communicate(b"x" * 1000 + b"\n" + b"y\n" * 2000, timeout=60)
+    changes = sum(len(lab.nodes[host].rings) - rings[host] for host in (1, 2))
+    table.row(f"{changes} ring changes in the other cluster", "0", changes == 0)
+    lines = len(re.findall(r"a cluster of another name", lab.nodes[1].log.read_text()))
+    table.row(f"{lines} lines in its log", "2", lines <= 2)
+
+
+SCENARIOS = [
+    (an_interface_made_again_is_followed, 3),
+    (a_node_waits_for_its_listed_address, 3),
+    (a_virtual_address_of_the_network_is_warned_about, 2),
+    (a_peer_at_a_new_address_is_found_by_its_name, 3),
+    (a_peer_at_an_unlisted_address_is_named_on_both_sides, 3),
+    (rewritten_source_addresses_are_named, 3),
+    (long_frames_that_do_not_arrive_are_named, 3),
+    (a_listed_node_that_was_never_heard_is_named, 3),
+    (a_node_that_is_not_heard_says_so, 3),
+    (network_masks_that_differ_do_no_harm, 3),
+    (a_second_ring_needs_two_ports_of_its_own, 2),
+    (two_clusters_on_one_group_ignore_each_other, 4),
+]

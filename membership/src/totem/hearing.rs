@@ -1,0 +1,177 @@
+//! Whom this node hears, and who hears it: what an operator is told of peers that stay away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::outputs::Outputs;
+use crate::{NodeId, Notice, Time};
+
+/// What is known of other nodes' links with this one. Nothing of the protocol depends on it.
+#[derive(Clone, Debug)]
+pub(super) struct Hearing {
+    look_at: Time,
+    peers: BTreeMap<NodeId, Peer>,
+}
+
+/// A node that was heard.
+#[derive(Clone, Debug)]
+struct Peer {
+    /// When it was heard last.
+    at: Time,
+    /// Since when it is heard without a sign that it hears this node.
+    deaf_since: Time,
+}
+
+impl Hearing {
+    /// How long a link may be silent or one-way before an operator is told: longer than a ring takes to form.
+    const PATIENCE: Duration = Duration::from_secs(4);
+    /// The time between two looks.
+    const EVERY: Duration = Duration::from_secs(1);
+    /// The most nodes that are remembered.
+    const MOST: usize = 512;
+
+    pub(super) fn new(now: Time) -> Self {
+        Self { look_at: now + Self::PATIENCE, peers: BTreeMap::new() }
+    }
+
+    /// A datagram came from this node, which is not in this node's ring.
+    pub(super) fn hear(&mut self, node: NodeId, now: Time) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            if now - peer.at > Self::PATIENCE {
+                peer.deaf_since = now;
+            }
+            peer.at = now;
+        } else if self.peers.len() < Self::MOST {
+            self.peers.insert(node, Peer { at: now, deaf_since: now });
+        }
+    }
+
+    /// This node has shown that it hears this one.
+    pub(super) fn is_heard_by(&mut self, node: NodeId, now: Time) {
+        if self.peers.len() < Self::MOST || self.peers.contains_key(&node) {
+            self.peers.insert(node, Peer { at: now, deaf_since: now });
+        }
+    }
+
+    /// Notes what keeps on being wrong, once in a while. `members`: those of the installed ring; `listed`: the node list.
+    pub(super) fn look(
+        &mut self,
+        now: Time,
+        me: NodeId,
+        members: &BTreeSet<NodeId>,
+        listed: Option<&BTreeSet<NodeId>>,
+        out: &mut Outputs,
+    ) {
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now + Self::EVERY;
+        for &member in members {
+            self.is_heard_by(member, now);
+        }
+        let mut note = |notice| out.stats.notices.note(now, notice, None);
+        for (&node, peer) in &self.peers {
+            let talks = now - peer.at <= 2 * Self::EVERY;
+            if talks && now - peer.deaf_since >= Self::PATIENCE {
+                note(Notice::NotHeardBy { node });
+            }
+        }
+        let Some(listed) = listed else { return };
+        let others = || listed.iter().copied().filter(|node| *node != me && !members.contains(node));
+        let silent = |node: NodeId| self.peers.get(&node).is_none_or(|peer| now - peer.at >= Self::PATIENCE);
+        if members.len() <= 1 && others().next().is_some() && others().all(silent) {
+            return note(Notice::HearsNobody);
+        }
+        for node in others().filter(|node| !self.peers.contains_key(node)) {
+            note(Notice::NeverHeard { node });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: u32) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    fn nodes(ids: &[u32]) -> BTreeSet<NodeId> {
+        ids.iter().copied().map(node).collect()
+    }
+
+    fn at(ms: u64) -> Time {
+        Time::default() + Duration::from_millis(ms)
+    }
+
+    /// What node 1 of three says after ten seconds in a ring of these; `hears` is done each 100 ms.
+    fn after_ten_seconds(members: &[u32], mut hears: impl FnMut(&mut Hearing, Time)) -> Vec<Notice> {
+        let mut hearing = Hearing::new(at(0));
+        let mut out = Outputs::default();
+        for ms in (0..=10_000).step_by(100) {
+            hears(&mut hearing, at(ms));
+            hearing.look(at(ms), node(1), &nodes(members), Some(&nodes(&[1, 2, 3])), &mut out);
+            assert!(ms >= 4000 || out.stats.notices.iter().next().is_none(), "too early");
+        }
+        out.stats.notices.iter().map(|(notice, _)| *notice).collect()
+    }
+
+    #[test]
+    fn a_complete_ring_has_nothing_to_say() {
+        assert_eq!(after_ten_seconds(&[1, 2, 3], |_, _| {}), []);
+    }
+
+    #[test]
+    fn a_listed_node_that_was_never_heard_is_named() {
+        assert_eq!(after_ten_seconds(&[1, 2], |_, _| {}), [Notice::NeverHeard { node: node(3) }]);
+    }
+
+    #[test]
+    fn a_node_that_hears_none_of_the_list_says_so() {
+        assert_eq!(after_ten_seconds(&[1], |_, _| {}), [Notice::HearsNobody]);
+        let once = |hearing: &mut Hearing, now: Time| {
+            if now == at(0) {
+                hearing.is_heard_by(node(2), now);
+                hearing.is_heard_by(node(3), now);
+            }
+        };
+        assert_eq!(after_ten_seconds(&[1], once), [Notice::HearsNobody]);
+    }
+
+    #[test]
+    fn a_node_that_does_not_hear_this_one_is_named() {
+        let hears = |hearing: &mut Hearing, now| hearing.hear(node(3), now);
+        assert_eq!(after_ten_seconds(&[1, 2], hears), [Notice::NotHeardBy { node: node(3) }]);
+    }
+
+    #[test]
+    fn a_node_that_answers_now_and_then_hears_this_one() {
+        let hears = |hearing: &mut Hearing, now: Time| {
+            hearing.hear(node(3), now);
+            if (now - Time::default()).as_millis().is_multiple_of(2000) {
+                hearing.is_heard_by(node(3), now);
+            }
+        };
+        assert_eq!(after_ten_seconds(&[1, 2], hears), []);
+    }
+
+    #[test]
+    fn a_node_that_was_heard_and_left_is_not_named() {
+        let hears = |hearing: &mut Hearing, now| {
+            if now < at(1000) {
+                hearing.hear(node(3), now);
+            }
+        };
+        assert_eq!(after_ten_seconds(&[1, 2], hears), []);
+    }
+
+    #[test]
+    fn forged_senders_fill_no_memory() {
+        let mut hearing = Hearing::new(at(0));
+        for id in 1..10_000 {
+            hearing.hear(node(id), at(0));
+            hearing.is_heard_by(node(id + 1), at(0));
+        }
+        assert_eq!(hearing.peers.len(), Hearing::MOST);
+    }
+}

@@ -1,0 +1,51 @@
+//! Whether what this node sends has the source address that its peers expect.
+//!
+//! Now and then the node sends a datagram to its own port, with a number that no other host knows. Address translation on this
+//! host changes the source of that as of any other. Its peers cannot tell such datagrams from a stranger's.
+
+use std::io;
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::net::UdpSocket;
+use tokio::time::Instant;
+
+/// The check.
+#[derive(Debug)]
+pub(super) struct Echo {
+    datagram: [u8; Self::LENGTH],
+    /// Where it is sent from, and to.
+    source: SocketAddrV4,
+    home: SocketAddrV4,
+    next_at: Instant,
+}
+
+impl Echo {
+    const MAGIC: [u8; 4] = *b"QRE1";
+    const LENGTH: usize = 20;
+    const EVERY: Duration = Duration::from_secs(10);
+
+    /// # Errors
+    /// If the system has no random numbers.
+    pub(super) fn new(source: SocketAddrV4, home: SocketAddrV4) -> io::Result<Self> {
+        let mut datagram = [0; Self::LENGTH];
+        let (magic, number) = datagram.split_at_mut(Self::MAGIC.len());
+        magic.copy_from_slice(&Self::MAGIC);
+        getrandom(number, GetRandomFlags::empty())?;
+        Ok(Self { datagram, source, home, next_at: Instant::now() })
+    }
+
+    /// Sends the datagram, if it is time. It may get lost.
+    pub(super) fn send(&mut self, outgoing: &UdpSocket, now: Instant) {
+        if now >= self.next_at {
+            self.next_at = now + Self::EVERY;
+            let _ = outgoing.try_send_to(&self.datagram, self.home.into());
+        }
+    }
+
+    /// Whether this is the datagram, and if so, whether it came from the right address.
+    pub(super) fn take(&self, datagram: &[u8], source: SocketAddrV4) -> Option<bool> {
+        (datagram == self.datagram).then_some(source == self.source)
+    }
+}
