@@ -28,6 +28,15 @@ def says(lab, host, words, patience=SAID):
     raise Failed(f"node {host} did not say `{words}` within {patience} s, but {notices}")
 
 
+def logs(lab, host, words, patience=SAID):
+    """Waits until a node's log has this."""
+    until = time.monotonic() + patience
+    while not re.search(words, lab.nodes[host].log.read_text()):
+        if time.monotonic() > until:
+            raise Failed(f"node {host} did not log `{words}` within {patience} s")
+        time.sleep(0.1)
+
+
 def an_interface_made_again_is_followed(lab, table):
     """Link down and up, addresses flushed, the interface removed and made again, the address moved to a bridge."""
     lab.start_ring()
@@ -90,13 +99,13 @@ def a_virtual_address_of_the_network_is_warned_about(lab, table):
     ip(lab, 2, "address add 10.77.0.100/24 dev e0")
     ip(lab, 2, f"address add {address(2)}/24 dev e0")
     lab.start_node(2, conf, "--expected-votes", "1")
-    log = lab.nodes[2].log.read_text()
-    warned = re.search(
+    logs(
+        lab,
+        2,
         r"bindnetaddr 10\.77\.0\.0 is the network of several addresses; the node uses e0 10\.77\.0\.100/24, "
         r"not 10\.77\.0\.2; write the address",
-        log,
     )
-    table.row("warned which one it uses", "", warned)
+    table.seen("warned which one it uses")
 
 
 def a_peer_at_a_new_address_is_found_by_its_name(lab, table):
