@@ -21,7 +21,7 @@ use std::future::{Future, pending, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -57,6 +57,9 @@ const SLEEP_MIN: Duration = Duration::from_millis(1);
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 /// How long until a write that failed is tried again.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
+/// How long a write may take until it is reported, and how often it is after that.
+const STORE_SLOW: Duration = Duration::from_secs(1);
+const STORE_REMINDER: Duration = Duration::from_secs(60);
 /// Bytes of taken events at which the core is told even if more are unread.
 const TAKEN: usize = 64 << 10;
 
@@ -270,6 +273,7 @@ pub fn run<C: Core>(
         store,
         clock,
         saving: None,
+        saving_since: None,
         commands,
         waiting: None,
         promised: 0,
@@ -338,6 +342,8 @@ struct Driver<C: Core, T> {
     clock: Clock,
     /// The write that is under way.
     saving: Option<Saving>,
+    /// When it began.
+    saving_since: Option<Time>,
     commands: mpsc::UnboundedReceiver<Command>,
     /// What is to be tried next; for a multicast the core had no room.
     waiting: Option<Command>,
@@ -383,6 +389,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
             tokio::select! {
                 biased;
                 stored = saved(&mut self.saving) => {
+                    self.saving_since = None;
                     self.core.handle_stored(self.clock.now(), stored);
                     self.settle().await?;
                 }
@@ -536,7 +543,11 @@ impl<C: Core, T: Transport> Driver<C, T> {
             Request::Leave => self.core.leave(self.clock.now()),
             Request::Stats(reply) => {
                 let mut stats = self.core.stats().clone();
-                stats.notices.forget_old(self.clock.now());
+                let now = self.clock.now();
+                stats.notices.forget_old(now);
+                if self.saving_since.is_some_and(|since| now - since >= STORE_SLOW) {
+                    stats.notices.list(now, Notice::Unstored, None);
+                }
                 let _ = reply.send(stats);
             }
         }
@@ -575,6 +586,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
         if self.saving.is_none() {
             let store = &self.store;
             self.saving = self.core.must_store().map(|stored| save(store.clone(), stored));
+            self.saving_since = self.saving.as_ref().map(|_| self.clock.now());
         }
         self.outgoing.extend(std::iter::from_fn(|| self.core.poll_transmit()));
         if self.outgoing.is_empty() { Ok(()) } else { self.transport.send(&mut self.outgoing).await }
@@ -643,12 +655,30 @@ impl<C: Core, T: Transport> Driver<C, T> {
 /// ring that stands goes on.
 fn save(store: Store, stored: Stored) -> Saving {
     Box::pin(async move {
-        while let Err(error) = store.save(stored).await {
+        while let Err(error) = reporting_delays(store.save(stored)).await {
             tracing::error!(%error, "the record cannot be stored; no new ring until it is");
             tokio::time::sleep(STORE_AGAIN).await;
         }
         stored
     })
+}
+
+/// Waits for a write, and says so in the log if it takes long.
+async fn reporting_delays<T>(write: impl Future<Output = T>) -> T {
+    let mut write = pin!(write);
+    let started = Instant::now();
+    let mut patience = STORE_SLOW;
+    loop {
+        tokio::select! {
+            biased;
+            written = &mut write => return written,
+            () = tokio::time::sleep(patience) => {
+                let waited = started.elapsed().as_secs();
+                tracing::warn!("the disk has not stored the record for {waited} s; no new ring until it has");
+                patience = STORE_REMINDER;
+            }
+        }
+    }
 }
 
 /// Waits for the write that is under way, for ever if there is none. Cancel safe.

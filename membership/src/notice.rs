@@ -74,6 +74,8 @@ pub enum Notice {
         /// The number of the system's error; `None`: the node's address is not known.
         errno: Option<i32>,
     },
+    /// The record cannot be stored, or the disk has not answered for more than a second: no new ring until it is stored.
+    Unstored,
     /// Datagrams are rejected for this reason.
     Rejected {
         /// The node at the source address, if one is known there.
@@ -94,6 +96,7 @@ impl Notice {
                 Some(*node)
             }
             Self::Unsent { node, .. } => *node,
+            Self::Unstored => None,
             Self::Rejected { peer, .. } => *peer,
             Self::OtherCluster { .. }
             | Self::HearsNobody
@@ -109,6 +112,7 @@ impl Notice {
             Self::Unlisted { .. } => (0, None),
             Self::OtherAddress { .. } => (1, None),
             Self::OwnIdElsewhere { .. } => (2, None),
+            Self::Unstored => (13, None),
             Self::Rejected { reason, .. } => (3, Some(*reason)),
             Self::OtherCluster { .. } => (4, None),
             Self::NeverHeard { .. } => (5, None),
@@ -186,6 +190,10 @@ impl fmt::Display for Notice {
                     None => f.write_str(" are not sent: its address is not known; it has to send a JOIN first"),
                 }
             }
+            Self::Unstored => f.write_str(
+                "this node waits for its disk: it takes part in no new ring until its record is stored; free some space, or \
+                 find out why the disk does not answer",
+            ),
             Self::Rejected { peer: Some(peer), reason } => {
                 write!(f, "datagrams of node {peer} are rejected ({reason}); {}", remedy(*reason))
             }
@@ -236,16 +244,8 @@ impl Notices {
 
     /// Notes that a case came up, and writes it to the log unless it has been written lately.
     pub(crate) fn note(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>) {
-        if self.seen.len() >= Self::MOST && !self.seen.contains_key(&notice) {
-            self.forget_old(now);
-            if self.seen.len() >= Self::MOST {
-                return;
-            }
-        }
-        let fresh = Sighting { source, count: 0, last_at: now, logged: None };
-        let seen = self.seen.entry(notice).or_insert(fresh);
-        seen.count += 1;
-        (seen.source, seen.last_at) = (source.or(seen.source), now);
+        self.list(now, notice, source);
+        let Some(seen) = self.seen.get_mut(&notice) else { return };
         let peer_waits = seen.logged.is_some_and(|(at, _)| now - at < Self::RECENT);
         let kind_waits = self.logged.get(&notice.kind()).is_some_and(|at| now - *at < Self::BETWEEN);
         if peer_waits || kind_waits {
@@ -256,6 +256,20 @@ impl Notices {
         self.logged.insert(notice.kind(), now);
         let source = source.map(tracing::field::display);
         tracing::warn!(source, times, "{notice}");
+    }
+
+    /// As [`Notices::note`], for what something else writes to the log.
+    pub(crate) fn list(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>) {
+        if self.seen.len() >= Self::MOST && !self.seen.contains_key(&notice) {
+            self.forget_old(now);
+            if self.seen.len() >= Self::MOST {
+                return;
+            }
+        }
+        let fresh = Sighting { source, count: 0, last_at: now, logged: None };
+        let seen = self.seen.entry(notice).or_insert(fresh);
+        seen.count += 1;
+        (seen.source, seen.last_at) = (source.or(seen.source), now);
     }
 
     /// Forgets the cases that last came up more than [`Notices::RECENT`] before `now`.

@@ -542,8 +542,11 @@ async fn a_slow_disk_delays_nothing() {
     tokio::time::sleep(Duration::from_secs(9)).await;
     let meanwhile = ["heard store 7", "heard room 1;send 1;due 50", "sent 1", "multicast a", "timeout"];
     assert_eq!(bed.log.lines(), meanwhile);
+    let waits = async || bed.node.stats().await.notices.iter().any(|(notice, _)| *notice == Notice::Unstored);
+    assert!(waits().await);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(bed.log.lines().last().unwrap(), "stored 7");
+    assert!(!waits().await);
     assert_eq!(bed.disk.get(), Some(Stored { ring_seq: 7, boots: 1, lost: false }));
 }
 

@@ -18,7 +18,7 @@
 //! All writes are made by one thread that starts with the store. A runtime's pool of threads could lack one when the host has
 //! no more of them, and a write would wait forever.
 //!
-//! A record that is missing or damaged has a rule, not an assertion: the node goes on from the wall clock in
+//! A record that is missing or damaged, or has a ring number that no ring can have come to, has a rule, not an assertion: the node goes on from the wall clock in
 //! milliseconds since 1970. A ring sequence number rises by 4 with each ring, the clock by 1000 a second, so the clock
 //! is ahead of every ring that the lost record could have named, unless it was set back by more than the cluster's
 //! age. It also says that it was lost (`Stored::lost`), unless there is no trace of an earlier life: then this is the
@@ -41,6 +41,10 @@ use crate::NodeId;
 
 /// The most that is read of a record, in bytes. Records are far shorter.
 const MAX_RECORD: u64 = 64 << 10;
+
+/// The highest ring number that a record can have. A first start takes the wall clock in milliseconds, and each ring adds
+/// 4: half of this is the year 2248.
+const MAX_RING_SEQ: u64 = 1 << 44;
 
 /// Where a node's record is written. One process at a time has the store of a node.
 #[derive(Clone, Debug)]
@@ -249,6 +253,15 @@ impl Record {
                     self.path.display()
                 ),
             )),
+            Err(Unusable::Absurd(number)) => {
+                let stored = from_wall_clock(true);
+                tracing::warn!(
+                    path = %self.path.display(),
+                    ring_seq = stored.ring_seq,
+                    "no ring can have the number {number}: {LOST}"
+                );
+                Ok(stored)
+            }
             Err(Unusable::Damaged) => {
                 let stored = from_wall_clock(true);
                 tracing::warn!(path = %self.path.display(), ring_seq = stored.ring_seq, "damaged: {LOST}");
@@ -342,8 +355,11 @@ fn print(stored: Stored) -> String {
     format!("{body}crc32 {crc:08x}\n")
 }
 
+#[derive(PartialEq, Eq, Debug)]
 enum Unusable {
     Later,
+    /// Its ring number would keep the node out of every ring.
+    Absurd(u64),
     Damaged,
 }
 
@@ -359,11 +375,12 @@ fn parse(bytes: &[u8]) -> Result<Stored, Unusable> {
         if version > VERSION {
             return Some(Err(Unusable::Later));
         }
-        Some(Ok(Stored {
+        let stored = Stored {
             ring_seq: lines.next()?.strip_prefix("ring_seq ")?.parse().ok()?,
             boots: lines.next()?.strip_prefix("boots ")?.parse().ok()?,
             lost: lines.next() == Some("lost yes"),
-        }))
+        };
+        Some(if stored.ring_seq > MAX_RING_SEQ { Err(Unusable::Absurd(stored.ring_seq)) } else { Ok(stored) })
     };
     read().unwrap_or(Err(Unusable::Damaged))
 }
@@ -436,6 +453,18 @@ mod tests {
         store.save(Stored { boots: 4, ..stored }).await.unwrap();
         drop(store);
         assert_eq!(Store::open(state.path(), node(1)).unwrap().1.boots, 4);
+    }
+
+    #[test]
+    fn a_record_with_an_absurd_ring_number_counts_as_lost() {
+        for ring_seq in [MAX_RING_SEQ + 1, 1 << 62, 1 << 63, u64::MAX] {
+            let state = tempfile::tempdir().unwrap();
+            let record = Stored { ring_seq, boots: 3, lost: false };
+            assert_eq!(parse(print(record).as_bytes()), Err(Unusable::Absurd(ring_seq)));
+            fs::write(state.path().join("quorate_1"), print(record)).unwrap();
+            let (_store, stored) = Store::open(state.path(), node(1)).unwrap();
+            assert!(stored.lost && stored.ring_seq < MAX_RING_SEQ, "{stored:?}");
+        }
     }
 
     #[test]
@@ -535,7 +564,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_parses(ring_seq: u64, boots: u64, lost: bool) {
+        fn what_is_printed_parses(ring_seq in ..=MAX_RING_SEQ, boots: u64, lost: bool) {
             let stored = Stored { ring_seq, boots, lost };
             prop_assert_eq!(parse(print(stored).as_bytes()).ok(), Some(stored));
         }
