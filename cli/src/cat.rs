@@ -10,7 +10,7 @@ use std::thread;
 use quorate_membership::Group;
 
 use crate::socket::address::Which;
-use crate::socket::{Cat, GuaranteeName, Request, Wish, json};
+use crate::socket::{Cat, GuaranteeName, Wish, client, json};
 use crate::{Failure, written};
 
 const OUTPUT: &str = "\
@@ -26,14 +26,16 @@ What comes out:
   {\"event\":\"status\",\"ring\":\"1.8\",\"dc\":1,\"quorate\":true,...}
       with --status: quorum or DC changed
 
-Who reads slowly is not served for ever: 64 MiB behind the ring, it ends with an error; nothing is left out.
+A reader that falls 64 MiB behind is disconnected with an error; so is the slowest one once all readers of a node are 256 MiB
+behind together. Events are never skipped.
 
-Exit codes: 0 all sent and delivered, 1 failed (one line on stderr says why), 2 wrong usage.";
+Exit codes: 0 all sent and delivered, 1 failed (one line on stderr says why), 2 wrong usage. It has failed, too, if stdout was
+closed while there was input left.";
 
 /// Send lines to a group of processes, and print what the group sees, in order.
 ///
-/// It joins GROUP. Each line on stdin, of any bytes, up to 1 MiB, is multicast to it, without its newline. What the group
-/// sees comes out as JSON, one object a line, in the one order that all members share. It ends at the end of stdin, once
+/// It joins GROUP. Each line on stdin, of any bytes, up to 1 MiB, is multicast to it, without its newline. The last one may
+/// lack its newline; if this process is killed in the middle of a line, that line is not sent. What the group sees comes out as JSON, one object a line, in the one order that all members share. It ends at the end of stdin, once
 /// all it sent was delivered here, and leaves. On nodes that run corosync, programs that use libcpg can be in the same
 /// group.
 #[derive(Debug, clap::Args)]
@@ -55,57 +57,71 @@ pub(crate) struct CatArgs {
 }
 
 pub(crate) fn run(args: &CatArgs) -> Result<ExitCode, Failure> {
-    let mut node = args.which.connect()?;
-    let request = Request::new(Wish::Cat(Cat {
-        group: args.group.to_string(),
-        guarantee: if args.safe { GuaranteeName::Safe } else { GuaranteeName::Agreed },
-        status: args.status,
-    }));
+    let node = client::open(
+        &args.which,
+        Wish::Cat(Cat {
+            group: args.group.to_string(),
+            guarantee: if args.safe { GuaranteeName::Safe } else { GuaranteeName::Agreed },
+            status: args.status,
+        }),
+    )?;
     let broken = |error| Failure::new(format!("the connection to the node broke: {error}"));
-    node.write_all(&request.line()).map_err(broken)?;
 
-    // Two directions, two threads. That of stdin may wait for ever in a read: the process does not wait for it.
+    // Two directions, two threads. That of stdin may wait forever in a read: the process does not wait for it.
     let to_node = node.try_clone().map_err(broken)?;
-    let unread = Arc::new(OnceLock::new());
-    let (stay, failed) = (args.stay, unread.clone());
-    thread::spawn(move || send(io::stdin().lock(), &to_node, stay, &failed));
+    let input = Arc::new(OnceLock::new());
+    let (stay, ended) = (args.stay, input.clone());
+    let sender = thread::Builder::new().spawn(move || send(io::stdin().lock(), &to_node, stay, &ended));
+    sender.map_err(|error| Failure::new(format!("no thread can be started to read stdin: {error}")))?;
 
-    show(node, io::stdout().lock())?;
-    match unread.get() {
-        Some(error) => Err(Failure::new(format!("stdin could not be read to its end: {error}"))),
-        None => Ok(ExitCode::SUCCESS),
+    let shown = show(node, io::stdout().lock(), || input.get().is_some(), stay);
+    match input.get() {
+        Some(Err(error)) => Err(Failure::new(format!("stdin could not be read to its end: {error}"))),
+        _ => shown.map(|()| ExitCode::SUCCESS),
     }
 }
 
-/// Gives the node all there is to send; `failed` is set if that is not all there was. That the node takes no more is
-/// for [`show`] to tell, with the node's reason.
-fn send(mut lines: impl Read, mut node: &UnixStream, stay: bool, failed: &OnceLock<io::Error>) {
+/// Gives the node all there is to send, and sets `ended` when there is no more. That the node takes no more is for [`show`] to
+/// tell, with the node's reason.
+///
+/// Only this process knows whether its input has ended in order: a last line without a newline gets one then. Otherwise the
+/// node discards what has no end.
+fn send(mut lines: impl Read, mut node: &UnixStream, stay: bool, ended: &OnceLock<io::Result<()>>) {
     let mut buffer = vec![0; 256 << 10];
-    loop {
+    let mut whole = true;
+    let end = loop {
         match lines.read(&mut buffer) {
-            Ok(0) => break,
+            Ok(0) => break Ok(()),
             Ok(read) => {
+                whole = buffer[read - 1] == b'\n';
                 if node.write_all(&buffer[..read]).is_err() {
                     return;
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => {
-                let _ = failed.set(error);
-                break;
-            }
+            Err(error) => break Err(error),
         }
+    };
+    if !whole && end.is_ok() && node.write_all(b"\n").is_err() {
+        return;
     }
+    let _ = ended.set(end);
     if !stay {
         // Fails if the node has hung up already, which `show` sees as well.
         let _ = node.shutdown(Shutdown::Write);
     }
 }
 
-/// Prints what the node says until it says that this is all.
-fn show(node: impl Read, out: impl Write) -> Result<(), Failure> {
+/// Prints what the node says until it says that this is all. If nothing reads it any more, this is the end of it where there
+/// is no input left: at once with `stay`, and else once all that was sent has been delivered.
+fn show(
+    node: impl Read,
+    out: impl Write,
+    input_has_ended: impl Fn() -> bool,
+    stay: bool,
+) -> Result<(), Failure> {
     let mut node = BufReader::with_capacity(256 << 10, node);
-    let mut out = BufWriter::with_capacity(256 << 10, out);
+    let mut out = Some(BufWriter::with_capacity(256 << 10, out));
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -114,17 +130,32 @@ fn show(node: impl Read, out: impl Write) -> Result<(), Failure> {
             Ok(_) if line.starts_with(json::END) => None,
             Ok(_) if line.starts_with(json::ERROR) => json::error_message(&line),
             Ok(_) if line.ends_with(b"\n") => {
-                // Whoever reads along must not wait for lines that are not yet sent.
+                let Some(reader) = &mut out else { continue };
+                // A reader must not wait for lines that are not yet sent.
                 let flush = node.buffer().is_empty();
-                if !written(out.write_all(&line).and_then(|()| if flush { out.flush() } else { Ok(()) }))? {
+                if written(
+                    reader.write_all(&line).and_then(|()| if flush { reader.flush() } else { Ok(()) }),
+                )? {
+                    continue;
+                }
+                if !input_has_ended() {
+                    return Err(Failure::new(
+                        "stdout was closed while there was input left, which may not have been sent: read on, or send the \
+                         output to /dev/null",
+                    ));
+                }
+                if stay {
                     return Ok(());
                 }
+                out = None;
                 continue;
             }
             Ok(_) => Some("the node hung up: see its log".to_owned()),
             Err(error) => Some(format!("the connection to the node broke: {error}")),
         };
-        written(out.flush())?;
+        if let Some(mut reader) = out {
+            written(reader.flush())?;
+        }
         return error.map_or(Ok(()), |message| Err(Failure::new(message)));
     }
 }
@@ -135,7 +166,7 @@ mod tests {
 
     fn shown(answer: &str) -> (String, Result<(), String>) {
         let mut out = Vec::new();
-        let result = show(answer.as_bytes(), &mut out).map_err(|failure| failure.to_string());
+        let result = show(answer.as_bytes(), &mut out, || true, false).map_err(|failure| failure.to_string());
         (String::from_utf8(out).unwrap(), result)
     }
 
@@ -160,33 +191,64 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_reader_that_has_seen_enough_is_no_failure() {
-        struct Closed;
-        impl Write for Closed {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Err(ErrorKind::BrokenPipe.into())
-            }
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(ErrorKind::BrokenPipe.into())
         }
-        assert!(show(&b"{\"event\":\"regular\"}\n"[..], Closed).is_ok());
+        fn flush(&mut self) -> io::Result<()> {
+            Err(ErrorKind::BrokenPipe.into())
+        }
     }
 
     #[test]
-    fn stdin_goes_to_the_node_as_it_is_and_its_end_is_told_unless_we_stay() {
+    fn stdout_closed_with_input_left_is_a_failure() {
+        let shown = |answer: &str, input_has_ended, stay| {
+            show(answer.as_bytes(), Closed, || input_has_ended, stay).map_err(|failure| failure.to_string())
+        };
+        let (line, end) = ("{\"event\":\"regular\"}\n", "{\"event\":\"end\",\"sent\":1}\n");
         for stay in [false, true] {
-            let (ours, mut nodes) = UnixStream::pair().unwrap();
-            let failed = OnceLock::new();
-            send(&b"a\n\xff\nlast"[..], &ours, stay, &failed);
-            assert!(failed.get().is_none());
-            let mut got = vec![0; 8];
-            nodes.read_exact(&mut got).unwrap();
-            assert_eq!(got, b"a\n\xff\nlast");
-            nodes.set_nonblocking(true).unwrap();
-            let after = nodes.read(&mut got);
-            assert_eq!(after.is_ok_and(|read| read == 0), !stay);
+            let error = shown(line, false, stay).unwrap_err();
+            assert!(error.starts_with("stdout was closed while there was input left"), "{error}");
         }
+        assert_eq!(shown(line, true, true), Ok(()));
+        assert_eq!(shown(&[line, line, end].concat(), true, false), Ok(()), "all was delivered");
+        assert_eq!(shown(line, true, false), Err("the node hung up: see its log".to_owned()));
+    }
+
+    #[test]
+    fn the_node_gets_stdin_with_every_line_ended() {
+        for (input, expected) in [("a\nlast", "a\nlast\n"), ("a\n", "a\n"), ("", "")] {
+            for stay in [false, true] {
+                let (ours, mut nodes) = UnixStream::pair().unwrap();
+                let ended = OnceLock::new();
+                send(input.as_bytes(), &ours, stay, &ended);
+                assert!(matches!(ended.get(), Some(Ok(()))));
+                let mut got = vec![0; expected.len()];
+                nodes.read_exact(&mut got).unwrap();
+                assert_eq!(got, expected.as_bytes());
+                nodes.set_nonblocking(true).unwrap();
+                let after = nodes.read(&mut [0]);
+                assert_eq!(after.is_ok_and(|read| read == 0), !stay);
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_cut_by_a_read_error_gets_no_end() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(ErrorKind::IsADirectory.into())
+            }
+        }
+        let (ours, mut nodes) = UnixStream::pair().unwrap();
+        let ended = OnceLock::new();
+        send(b"\xff\nhal".chain(Broken), &ours, false, &ended);
+        assert!(matches!(ended.get(), Some(Err(_))));
+        let mut got = Vec::new();
+        nodes.read_to_end(&mut got).unwrap();
+        assert_eq!(got, b"\xff\nhal");
     }
 }

@@ -70,7 +70,7 @@ pub(crate) fn run(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
     let text = if args.effective {
         let loaded = args.source.load()?;
         for warning in &loaded.warnings {
-            eprintln!("warning: {warning}");
+            crate::log::say(format_args!("warning: {warning}"));
         }
         if args.json { json(&Effective::of(&loaded))? } else { columns(&effective_rows(&loaded)) }
     } else {

@@ -1,4 +1,6 @@
 //! `quorate`: group membership, quorum and DC election, the daemon and its tools.
+// They panic if nobody reads; `log` and `print` do not.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod bench;
 mod cases;
@@ -8,6 +10,7 @@ mod config;
 mod dc;
 mod decode;
 mod demo;
+mod log;
 mod model;
 mod node;
 mod pcap;
@@ -37,7 +40,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(after_help = "\
 Try it: `quorate demo` runs three nodes on this host and kills the DC.
 
-Exit codes: 0 done, 1 failed (one line on stderr says why and what to do), 2 wrong usage; `status`, `quorum` and `decode` have their own.")]
+Exit codes: 0 done, 1 failed (one line on stderr says why and what to do), 2 wrong usage; `status`, `quorum` and `decode` have
+their own. Where no node answers, `status` exits with 3, as crm_mon does, `quorum` with 1, as corosync-quorumtool does, and
+the others with 1.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -112,7 +117,7 @@ fn main() -> ExitCode {
             Ok(code) => Ok(code),
             // 1 says that something in the capture was refused.
             Err(error) => {
-                eprintln!("quorate: {error}");
+                log::say(format_args!("quorate: {error}"));
                 Ok(ExitCode::from(2))
             }
         },
@@ -120,10 +125,12 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(&args),
     };
-    done.unwrap_or_else(|failure| {
-        eprintln!("quorate: {failure}");
+    let code = done.unwrap_or_else(|failure| {
+        log::say(format_args!("quorate: {failure}"));
         ExitCode::FAILURE
-    })
+    });
+    log::flush();
+    code
 }
 
 #[cfg(test)]

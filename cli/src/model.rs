@@ -74,12 +74,12 @@ pub(crate) fn run(args: &ModelArgs) -> Result<ExitCode, Failure> {
     let terminal = io::stderr().is_terminal();
     let result = model::explore(&bounds, |so_far| {
         if terminal {
-            eprint!("\r\x1b[K{so_far}");
+            crate::log::show(format_args!("\r\x1b[K{so_far}"));
             let _ = io::stderr().flush();
         }
     });
     if terminal {
-        eprint!("\r\x1b[K");
+        crate::log::show(format_args!("\r\x1b[K"));
     }
     match result {
         Ok(explored) => {

@@ -1,9 +1,12 @@
 //! `quorate node`.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal};
+use std::fs;
+use std::io;
 use std::os::unix::net::UnixDatagram;
+use std::panic;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +15,17 @@ use quorate_election::{Dc, Status, spawn};
 use quorate_membership::config::Loaded;
 use quorate_membership::transport::Udp;
 use quorate_membership::{Cause, Config, Event, Events, Group, GroupError, MulticastError, Node, NodeId};
-use tokio::net::UnixListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use rustix::process::{Resource, Signal, getrlimit};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing_subscriber::EnvFilter;
 
-use crate::Failure;
 use crate::config::Source;
 use crate::socket::address::{self, Claim};
 use crate::socket::clients::{ClientId, Clients};
 use crate::socket::json;
-use crate::socket::server::{self, Asked, Front, Outgoing, Question, What};
+use crate::socket::server::{self, Asked, Front, Outgoing, Places, Question, What};
+use crate::{Failure, log};
 
 /// Messages of clients between the socket and the ring. Few, since each may have a mebibyte: what finds no place here
 /// waits in the client's socket.
@@ -37,14 +40,16 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long until something is tried again that the ring is about to allow.
 const SOON: Duration = Duration::from_millis(1);
 
-/// What is logged without RUST_LOG. What the election says of each ring, the log here says of each change.
-const DEFAULT_LOG: &str = "info,quorate_election=warn";
+/// Descriptors that are not for clients: sockets of the ring, the record, what the libraries open.
+const OWN_DESCRIPTORS: u64 = 32;
 
-/// Run a node in the foreground, until SIGTERM or SIGINT.
+/// Run a node in the foreground, until SIGTERM, SIGINT or SIGQUIT.
 ///
-/// Either signal makes it leave the ring, which the others see at once, without a timeout; a second one ends it on the
-/// spot. It logs to stderr: each ring with the cause of the change, each change of quorum and DC; RUST_LOG says how much
-/// (`RUST_LOG=debug`). Under systemd, `Type=notify` works: the node is ready when its socket is up.
+/// Each of these makes it leave the ring, which the others see at once, without a timeout; a second one ends it on the
+/// spot. SIGHUP says that the configuration is read at the start only; other signals do nothing. It logs to stderr: each
+/// ring with the cause of the change, each change of quorum and DC; RUST_LOG says how much (`RUST_LOG=debug`). Lines that
+/// cannot be written are counted and reported later; they never hold up the node. Under systemd, `Type=notify` works: the
+/// node is ready when its socket is up.
 #[derive(Debug, clap::Args)]
 pub(crate) struct NodeArgs {
     #[command(flatten)]
@@ -55,7 +60,7 @@ pub(crate) struct NodeArgs {
     state_dir: Option<PathBuf>,
     /// The socket for `quorate status` and `quorate cat` [default: /run/quorate/NODE.sock for root, else
     /// $XDG_RUNTIME_DIR/quorate/NODE.sock]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", env = "QUORATE_SOCKET")]
     socket: Option<PathBuf>,
     /// Die when the process that started this one does
     #[arg(long, hide = true)]
@@ -66,51 +71,83 @@ pub(crate) fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
     if args.die_with_parent {
         die_with_parent()?;
     }
-    log_to_stderr()?;
+    log::start()?;
     let loaded = args.source.load()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
+    let runtime = runtime()?;
     let ended = runtime.block_on(live(args, loaded));
     // A thread in a write to a stuck disk is no reason to stay.
     runtime.shutdown_background();
     ended
 }
 
+/// A runtime on all processors. tokio panics if it gets no threads or descriptors for it.
+fn runtime() -> Result<Runtime, Failure> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let built = panic::catch_unwind(|| tokio::runtime::Builder::new_multi_thread().enable_all().build());
+    panic::set_hook(hook);
+    let why = match built {
+        Ok(Ok(runtime)) => return Ok(runtime),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_default(),
+    };
+    Err(Failure::new(format!(
+        "cannot start: {why}; raise the limits on open files (ulimit -n, LimitNOFILE) and threads (ulimit -u, TasksMax)"
+    )))
+}
+
+/// Descriptors that clients can have.
+fn descriptors_for_clients() -> u64 {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let open =
+        fs::read_dir("/proc/self/fd").map_or(0, |open| u64::try_from(open.count()).unwrap_or(u64::MAX));
+    limit.saturating_sub(open).saturating_sub(OWN_DESCRIPTORS)
+}
+
 /// From the first socket to the last word.
 async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
     let Loaded { config, warnings, .. } = loaded;
+    let mut signals = signals()?;
     let path = args.socket.map_or_else(|| address::of_node(config.node), Ok)?;
-    let claim = Claim::new(&path)?;
-    let listener = claim.listener.try_clone().and_then(UnixListener::from_std);
-    let listener =
-        listener.map_err(|error| Failure::new(format!("cannot listen at {}: {error}", path.display())))?;
-    let mut signals = Signals::new()?;
+    let mut claim = Claim::new(&path)?;
+    let places = Places::within(descriptors_for_clients())?;
     let state_dir = args.state_dir.map_or_else(default_state_dir, Ok)?;
-    let (node, events, dc) = start(config.clone(), &state_dir).await?;
+    let mut starting = pin!(start(config.clone(), &state_dir));
+    let (node, events, dc) = loop {
+        tokio::select! {
+            biased;
+            started = &mut starting => break started?,
+            Some(signal) = signals.recv() => if asks_to_leave(signal) {
+                tracing::info!("{}: ending before the node had started", signal.0);
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    };
 
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     let (outgoing_sender, outgoing) = mpsc::channel(OUTGOING);
     let (question_sender, mut questions) = mpsc::channel(OUTGOING);
-    let front = Arc::new(Front::new(Clients::new(config.node), outgoing_sender, question_sender));
-    let serving = tokio::spawn(server::serve(listener, front.clone()));
+    let front = Arc::new(Front::new(Clients::new(config.node), outgoing_sender, question_sender, places));
     tokio::spawn(send(node.clone(), front.clone(), outgoing));
     let mut watching = tokio::spawn(watch_ring(events, front.clone()));
-    tracing::info!("node {} ({}) listens at {}", config.node, config.name, claim.path().display());
+    tracing::info!("node {} ({}) listens at {}", config.node, config.name, path.display());
     notify_systemd("READY=1");
 
     let mut leaving = false;
+    let mut serving = Box::pin(server::serve(&mut claim, front.clone()));
     let cause = loop {
         tokio::select! {
             biased;
             cause = &mut watching => break cause.unwrap_or(None),
-            (name, number) = signals.next() => {
+            Some((name, signal)) = signals.recv() => {
+                if !asks_to_leave((name, signal)) {
+                    continue;
+                }
                 if leaving {
                     tracing::warn!("{name} again: ending without a word to the others");
-                    return Ok(ExitCode::from(128 + number));
+                    return Ok(ExitCode::from(128 + u8::try_from(signal.as_raw()).unwrap_or_default()));
                 }
                 leaving = true;
                 tracing::info!("{name}: leaving the ring");
@@ -121,10 +158,11 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
             Some(question) = questions.recv() => {
                 tokio::spawn(answer(node.clone(), config.clone(), dc.clone(), question));
             }
+            never = &mut serving => match never {},
         }
     };
 
-    serving.abort();
+    drop(serving);
     front.clients.close("the node has stopped");
     let _ = tokio::time::timeout(LAST_WORDS, front.idle()).await;
     match cause {
@@ -221,7 +259,7 @@ async fn answer(node: Node, config: Config, dc: Dc, Question { wish, reply }: Qu
             let stats = node.stats().await;
             let status = dc.status().borrow().clone();
             let text = status.text(&now(), env!("CARGO_PKG_VERSION"));
-            json::status_answer(config.node, &config.name, &text, &status, &stats)
+            json::status_answer(config.node, &config.name, &text, &status, &stats, log::lost())
         }
         Asked::Release => released(&dc, config.node).await,
     };
@@ -338,27 +376,48 @@ impl Log {
     }
 }
 
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+/// The signals that would end a process which does not listen to them.
+const SIGNALS: [(&str, Signal); 14] = [
+    ("SIGTERM", Signal::TERM),
+    ("SIGINT", Signal::INT),
+    ("SIGQUIT", Signal::QUIT),
+    ("SIGHUP", Signal::HUP),
+    ("SIGUSR1", Signal::USR1),
+    ("SIGUSR2", Signal::USR2),
+    ("SIGALRM", Signal::ALARM),
+    ("SIGVTALRM", Signal::VTALARM),
+    ("SIGPROF", Signal::PROF),
+    ("SIGIO", Signal::IO),
+    ("SIGPWR", Signal::POWER),
+    ("SIGSTKFLT", Signal::STKFLT),
+    ("SIGXCPU", Signal::XCPU),
+    ("SIGXFSZ", Signal::XFSZ),
+];
+
+/// Listens to them: from its return on, none ends the process by itself.
+fn signals() -> Result<mpsc::UnboundedReceiver<(&'static str, Signal)>, Failure> {
+    let (sender, signals) = mpsc::unbounded_channel();
+    for (name, kind) in SIGNALS {
+        let mut raised = signal(SignalKind::from_raw(kind.as_raw()))
+            .map_err(|error| Failure::new(format!("cannot listen to signals: {error}")))?;
+        let sender = sender.clone();
+        tokio::spawn(
+            async move { while raised.recv().await.is_some() && sender.send((name, kind)).is_ok() {} },
+        );
+    }
+    Ok(signals)
 }
 
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        let listen =
-            |kind| signal(kind).map_err(|error| Failure::new(format!("cannot listen to signals: {error}")));
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+/// Whether a signal asks the node to leave; if not, the log says what it does.
+fn asks_to_leave((name, signal): (&str, Signal)) -> bool {
+    match signal {
+        Signal::TERM | Signal::INT | Signal::QUIT => return true,
+        Signal::HUP => tracing::warn!(
+            "{name}: the configuration is read at the start only and cannot be reloaded yet: restart the node to apply it"
+        ),
+        _ => tracing::warn!("{name}: this signal does nothing; SIGTERM makes the node leave"),
     }
-
-    /// Its name and its number.
-    async fn next(&mut self) -> (&'static str, u8) {
-        tokio::select! {
-            biased;
-            _ = self.terminate.recv() => ("SIGTERM", 15),
-            _ = self.interrupt.recv() => ("SIGINT", 2),
-        }
-    }
+    false
 }
 
 fn default_state_dir() -> Result<PathBuf, Failure> {
@@ -374,26 +433,6 @@ fn default_state_dir() -> Result<PathBuf, Failure> {
         })
 }
 
-pub(crate) fn log_to_stderr() -> Result<(), Failure> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(filter) => EnvFilter::try_new(filter)
-            .map_err(|error| Failure::new(format!("RUST_LOG is not understood: {error}: try `debug`")))?,
-        Err(_) => EnvFilter::new(DEFAULT_LOG),
-    };
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false);
-    // The journal has its own.
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        log.without_time().init();
-    } else {
-        log.init();
-    }
-    Ok(())
-}
-
 /// Tells systemd (sd_notify(3)), if it is there.
 fn notify_systemd(state: &str) {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
@@ -404,6 +443,7 @@ fn notify_systemd(state: &str) {
 
 fn notify(socket: &Path, state: &str) -> io::Result<()> {
     let from = UnixDatagram::unbound()?;
+    from.set_write_timeout(Some(LAST_WORDS))?;
     #[cfg(target_os = "linux")]
     if let Some(name) = socket.as_os_str().as_encoded_bytes().strip_prefix(b"@") {
         use std::os::linux::net::SocketAddrExt;

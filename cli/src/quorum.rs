@@ -38,7 +38,7 @@ pub(crate) fn run(args: &QuorumArgs) -> Result<ExitCode, Failure> {
         crate::print(&quorum.text(answer.node, &node::now()))?;
     }
     if let Some(why) = quorum.inquorate {
-        eprintln!("quorate: not quorate: {why}");
+        crate::log::say(format_args!("quorate: not quorate: {why}"));
     }
     Ok(if quorum.quorate { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }

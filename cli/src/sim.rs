@@ -247,7 +247,7 @@ fn shrink(
     let Some(shrunk) = shrunk else {
         return Err(Failure::new(format!("{name} does not fail: there is nothing to make smaller")));
     };
-    eprintln!(
+    crate::log::say(format_args!(
         "{name}: {} runs in {:.1} s, from {} faults to {}, from {} nodes to {}{}",
         shrunk.runs,
         began.elapsed().as_secs_f64(),
@@ -256,13 +256,13 @@ fn shrink(
         shrunk.original.nodes(),
         shrunk.scenario.nodes(),
         if shrunk.finished { "" } else { "; ended before nothing more could be taken away" },
-    );
+    ));
     match output {
         None => print(&shrunk.to_string())?,
         Some(file) => {
             fs::write(file, shrunk.to_string())
                 .map_err(|error| Failure::new(format!("{} cannot be written: {error}", file.display())))?;
-            eprintln!("replay: quorate sim scenario {}", file.display());
+            crate::log::say(format_args!("replay: quorate sim scenario {}", file.display()));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -401,7 +401,7 @@ impl Swarm {
             format!("seed {seed} fails: {}\n", text.lines().next().unwrap_or_default())
         };
         if self.json {
-            eprint!("{text}");
+            crate::log::show(&text);
             return Ok(());
         }
         print(&text)
@@ -424,13 +424,13 @@ impl Progress {
             return;
         }
         self.shown_at = Some(Instant::now());
-        eprint!("\r\x1b[K{}", line());
+        crate::log::show(format_args!("\r\x1b[K{}", line()));
         let _ = io::stderr().flush();
     }
 
     fn clear(&mut self) {
         if self.terminal && self.shown_at.take().is_some() {
-            eprint!("\r\x1b[K");
+            crate::log::show(format_args!("\r\x1b[K"));
         }
     }
 }

@@ -4,7 +4,7 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::thread;
 
 use common::{Ring, agreement, events, failure, payloads};
@@ -263,16 +263,91 @@ fn who_stays_hears_what_others_send_later() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_ends_cat() {
+fn stdout_closed_with_input_left_is_not_success() {
     let ring = Ring::of(1);
     let nodes = ring.start_all();
-    let mut cat =
-        nodes[0].command("cat").arg("g").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut cat = nodes[0].cat(&["g"]);
     let mut first = String::new();
     BufReader::new(cat.stdout.take().unwrap()).read_line(&mut first).unwrap();
     assert!(first.contains("regular"), "{first}");
-    // Nobody reads any more; the next line to print shows it.
+    // Nothing reads any more; the next line to print shows it.
     let mut stdin = cat.stdin.take().unwrap();
     stdin.write_all(b"one\n").unwrap();
+    let output = cat.wait_with_output().unwrap();
+    assert!(failure(&output).starts_with("stdout was closed while there was input left"));
+
+    // All its input was sent and delivered, and it stays only to print.
+    let mut cat = nodes[0].cat(&["g", "--stay"]);
+    cat.stdin.take().unwrap().write_all(b"two").unwrap();
+    let mut seen = BufReader::new(cat.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("\"two\"") {
+        line.clear();
+        assert!(seen.read_line(&mut line).unwrap() > 0);
+    }
+    drop(seen);
+    assert!(nodes[0].send(&[], b"three\n").status.success());
     assert!(cat.wait().unwrap().success());
+}
+
+#[test]
+fn a_cat_killed_within_a_line_sends_no_half() {
+    let ring = Ring::of(1);
+    let nodes = ring.start_all();
+    let mut listener = nodes[0].cat(&["g", "--stay"]);
+    let mut seen = BufReader::new(listener.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("\"group\"") {
+        line.clear();
+        seen.read_line(&mut line).unwrap();
+    }
+    let mut killed = nodes[0].cat(&["g", "--stay"]);
+    let mut stdin = killed.stdin.take().unwrap();
+    stdin.write_all(b"whole\nhalf").unwrap();
+    while !line.contains("\"whole\"") {
+        line.clear();
+        assert!(seen.read_line(&mut line).unwrap() > 0);
+    }
+    // The half came with it, or comes while this process sleeps.
+    thread::sleep(std::time::Duration::from_millis(200));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let mut after = Vec::new();
+    while !line.contains("procdown") {
+        line.clear();
+        assert!(seen.read_line(&mut line).unwrap() > 0);
+        after.push(line.clone());
+    }
+    assert!(after.iter().all(|line| !line.contains("deliver")), "{after:?}");
+    listener.kill().unwrap();
+    listener.wait().unwrap();
+}
+
+#[test]
+fn clients_that_are_turned_away_read_the_reason() {
+    let ring = Ring::of(1);
+    let nodes = ring.start_all();
+    let mut kept: Vec<Child> = (0..64).map(|_| nodes[0].cat(&["g", "--stay"])).collect();
+    for child in &mut kept {
+        let mut first = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+        assert!(first.contains("regular"), "{first}");
+    }
+    // Their input comes at once, so each is in the middle of a write when it is refused.
+    let input = vec![b'\n'; 1 << 20];
+    let refused: Vec<_> = (0..16).map(|_| nodes[0].cat(&["g"])).collect();
+    for mut child in refused {
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.clone();
+        let writer = thread::spawn(move || stdin.write_all(&input));
+        let output = child.wait_with_output().unwrap();
+        let _ = writer.join().unwrap();
+        let why = failure(&output);
+        assert!(why.starts_with("the node already serves 64 cat clients"), "{why}");
+    }
+    assert_eq!(nodes[0].status()["settled"], true);
+    for mut child in kept {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }

@@ -3,10 +3,12 @@
 mod common;
 
 use std::fs;
+use std::io::{PipeWriter, Read, Write, pipe};
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Output;
-use std::time::Instant;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Ring, agreement, eventually, failure, quorate, run};
 use rustix::process::Signal;
@@ -266,5 +268,166 @@ fn the_demo_shows_all_it_promises() {
     assert!(output.status.success(), "{stderr}\n{text}");
     for line in ["the ring formed", "a new one elected", "the lost node came back", "all left"] {
         assert!(text.split_once("Seen:").unwrap().1.contains(line), "{text}");
+    }
+}
+
+/// Writes until nothing more fits.
+fn fill(mut pipe: &PipeWriter) {
+    let flags = rustix::fs::fcntl_getfl(pipe).unwrap();
+    rustix::fs::fcntl_setfl(pipe, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
+    for size in [4096, 1] {
+        while pipe.write(&vec![b'x'; size]).is_ok() {}
+    }
+    rustix::fs::fcntl_setfl(pipe, flags).unwrap();
+}
+
+#[test]
+fn a_log_that_nobody_reads_ends_no_node() {
+    let ring = Ring::of(1);
+    let (reader, writer) = pipe().unwrap();
+    let mut node = ring.start_logging_to(1, writer);
+    drop(reader);
+    node.signal(Signal::HUP);
+    eventually("the line is counted", || {
+        (node.answer()["log_lines_lost"].as_u64().unwrap() > 0).then_some(())
+    });
+    assert_eq!(node.process.try_wait().unwrap(), None);
+    node.signal(Signal::TERM);
+    assert!(node.process.wait().unwrap().success());
+}
+
+#[test]
+fn a_log_whose_reader_is_stuck_holds_up_nothing() {
+    let ring = Ring::of(1);
+    let (mut reader, writer) = pipe().unwrap();
+    let ours = writer.try_clone().unwrap();
+    let mut node = ring.start_logging_to(1, writer);
+    eventually("a settled ring of one", || (node.status()["settled"] == true).then_some(()));
+    fill(&ours);
+    // Signals coalesce, and a client that says nothing useful is logged at debug level only: what fills the buffer takes long.
+    node.signal(Signal::HUP);
+    assert!(node.send(&[], b"still here\n").status.success());
+    assert_eq!(node.status()["settled"], true);
+
+    // Once it reads again, nothing is missing: the buffer had room.
+    let mut read = [0; 1 << 16];
+    let mut text = String::new();
+    while !text.contains("SIGHUP") {
+        let length = reader.read(&mut read).unwrap();
+        text += &String::from_utf8_lossy(&read[..length]);
+    }
+    fill(&ours);
+    node.signal(Signal::TERM);
+    let asked = Instant::now();
+    assert!(node.process.wait().unwrap().success());
+    assert!(asked.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_full_disk_under_the_log_is_told_when_there_is_space() {
+    // `/dev/full` has no space ever; what a node says of lines it lost is tested with the log.
+    let ring = Ring::of(1);
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let node = ring.start_logging_to(1, full);
+    assert!(node.answer()["log_lines_lost"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn signals_that_ask_for_nothing_do_not_end_a_node() {
+    let ring = Ring::of(1);
+    let mut node = ring.start(1);
+    for (signal, words) in [
+        (Signal::HUP, "SIGHUP: the configuration is read at the start only and cannot be reloaded yet"),
+        (Signal::USR1, "SIGUSR1: this signal does nothing"),
+        (Signal::USR2, "SIGUSR2: this signal does nothing"),
+        (Signal::ALARM, "SIGALRM: this signal does nothing"),
+        (Signal::XCPU, "SIGXCPU: this signal does nothing"),
+    ] {
+        node.signal(signal);
+        eventually(words, || node.log().contains(words).then_some(()));
+    }
+    assert_eq!(node.status()["settled"], true);
+    node.signal(Signal::QUIT);
+    assert!(node.process.wait().unwrap().success());
+    assert!(node.log().contains("SIGQUIT: leaving the ring"), "{}", node.log());
+}
+
+#[test]
+fn a_removed_socket_is_made_again_and_a_second_start_refused() {
+    let ring = Ring::of(1);
+    let node = ring.start(1);
+    for lock in [false, true] {
+        fs::remove_file(&node.socket).unwrap();
+        if lock {
+            fs::remove_file(node.socket.with_extension("sock.lock")).unwrap();
+        }
+        // By the socket, if it is there again, and else by the node's port.
+        ring.refusal(1);
+        eventually("the node answers", || run(&mut node.command("status")).status.success().then_some(()));
+    }
+    assert!(node.log().contains("the socket was removed: it has been made again"), "{}", node.log());
+}
+
+#[test]
+fn idle_clients_do_not_shut_out_the_operator() {
+    let ring = Ring::of(1);
+    let mut command = Command::new("prlimit");
+    let node = ring.command(1);
+    command.arg("--nofile=64:64").arg(node.get_program()).args(node.get_args()).env_remove("QUORATE_SOCKET");
+    let mut process = command.stderr(fs::File::create(ring.path().join("log")).unwrap()).spawn().unwrap();
+    let ask = |what: &str| run(quorate().arg(what).arg("--socket").arg(ring.socket(1)));
+    eventually("the node answers", || ask("status").status.success().then_some(()));
+    let idle: Vec<_> = (0..100).map_while(|_| UnixStream::connect(ring.socket(1)).ok()).collect();
+    assert_eq!(idle.len(), 100);
+    let cats: Vec<_> = (0..20)
+        .map(|_| {
+            let mut stream = UnixStream::connect(ring.socket(1)).unwrap();
+            stream.write_all(b"{\"version\":1,\"request\":\"cat\",\"group\":\"g\"}\n").unwrap();
+            stream
+        })
+        .collect();
+    for what in ["status", "quorum"] {
+        let asked = Instant::now();
+        let output = ask(what);
+        assert!(output.status.success(), "{output:?}");
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    }
+    let release = run(quorate().args(["dc", "release", "--socket"]).arg(ring.socket(1)));
+    assert!(failure(&release).starts_with("no other member may be DC"), "{release:?}");
+    let mut watching = UnixStream::connect(ring.socket(1)).unwrap();
+    watching.write_all(b"{\"version\":1,\"request\":\"watch\"}\n").unwrap();
+    let mut first = [0; 18];
+    watching.read_exact(&mut first).unwrap();
+    assert_eq!(&first, br#"{"event":"regular""#);
+    drop((idle, cats));
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let log = fs::read_to_string(ring.path().join("log")).unwrap();
+    assert!(!log.contains("cannot accept"), "{log}");
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_does_not_hang_the_start() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    for name in ["quorate_1", "quorate_1.lock"] {
+        let ring = Ring::of(1);
+        let state = ring.path().join("state1");
+        fs::create_dir(&state).unwrap();
+        mknodat(CWD, state.join(name), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let refusal = ring.refusal(1);
+        assert!(refusal.contains(&format!("{name} is not a regular file: remove it")), "{refusal}");
+    }
+}
+
+#[test]
+fn starts_short_of_descriptors_end_with_one_line() {
+    let ring = Ring::of(1);
+    let node = ring.command(1);
+    for limit in [4, 6, 8, 10, 12, 16, 20, 24, 32, 40] {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={limit}:{limit}")).arg(node.get_program()).args(node.get_args());
+        let output = run(command.env_remove("QUORATE_SOCKET").env_remove("RUST_LOG"));
+        let why = failure(&output);
+        assert!(why.contains("open files") || why.contains("Too many open files"), "{limit}: {why}");
     }
 }

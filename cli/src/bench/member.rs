@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::config::Source;
-use crate::{Failure, node};
+use crate::{Failure, log};
 
 /// The smallest message: what it says of itself.
 pub(crate) const MIN_SIZE: usize = 24;
@@ -133,7 +133,7 @@ async fn sleep_until(at: u64) {
 }
 
 pub(crate) fn run(args: MemberArgs) -> Result<ExitCode, Failure> {
-    node::log_to_stderr()?;
+    log::start()?;
     let loaded = args.source.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -99,7 +99,7 @@ pub(super) fn run(args: &ScaleArgs) -> Result<ExitCode, Failure> {
         rings: Vec::new(),
     };
     for &n in &args.nodes {
-        eprintln!("{n} members: making hosts");
+        crate::log::say(format_args!("{n} members: making hosts"));
         let mut crew = args.common.crew(n)?;
         measured.ground = crew.ground().name();
         measured.rings.push(measure(&mut crew, n, measured.starts, args)?);
@@ -116,10 +116,12 @@ fn measure(crew: &mut Crew, n: u32, starts: u32, args: &ScaleArgs) -> Result<Rin
     for start in 1..=starts {
         match start_at_once(crew, n)? {
             Some(took) => {
-                eprintln!("{n} members: start {start} of {starts}: {took:.0} ms");
+                crate::log::say(format_args!("{n} members: start {start} of {starts}: {took:.0} ms"));
                 formed.push(took);
             }
-            None => eprintln!("{n} members: start {start} of {starts}: no ring in {BOUND:?}"),
+            None => {
+                crate::log::say(format_args!("{n} members: start {start} of {starts}: no ring in {BOUND:?}"))
+            }
         }
         if start < starts {
             stop(crew)?;
@@ -128,7 +130,7 @@ fn measure(crew: &mut Crew, n: u32, starts: u32, args: &ScaleArgs) -> Result<Rin
     formed.sort_by(f64::total_cmp);
     crew.settle(PATIENCE)?;
 
-    eprintln!("{n} members: idle");
+    crate::log::say(format_args!("{n} members: idle"));
     std::thread::sleep(REST);
     let before = usage(crew)?;
     std::thread::sleep(Duration::from_secs_f64(args.idle.unwrap_or(args.seconds)));
@@ -141,7 +143,7 @@ fn measure(crew: &mut Crew, n: u32, starts: u32, args: &ScaleArgs) -> Result<Rin
     };
     let resident: u64 = after.values().map(|usage| usage.resident).sum();
 
-    eprintln!("{n} members: {} messages/s", args.rate);
+    crate::log::say(format_args!("{n} members: {} messages/s", args.rate));
     let load = Load {
         run: 1,
         at: now() + 200_000_000,
@@ -166,12 +168,12 @@ fn measure(crew: &mut Crew, n: u32, starts: u32, args: &ScaleArgs) -> Result<Rin
             std::thread::sleep(pause);
             let node = attempt % n + 1;
             took.push(lose(crew, node, how)?);
-            eprintln!(
+            crate::log::say(format_args!(
                 "{n} members: {how:?} {} of {}: {:.1} ms",
                 attempt + 1,
                 args.tries,
                 took[attempt as usize]
-            );
+            ));
             crew.start(node)?;
             crew.settle(PATIENCE)?;
         }

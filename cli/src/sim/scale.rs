@@ -76,7 +76,7 @@ pub(super) fn run(args: &ScaleArgs) -> Result<ExitCode, Failure> {
     for &n in &args.nodes {
         let began = Instant::now();
         measured.rings.push(Size::new(n, args.latency).measure()?);
-        eprintln!("{n} members: {:.1} s", began.elapsed().as_secs_f64());
+        crate::log::say(format_args!("{n} members: {:.1} s", began.elapsed().as_secs_f64()));
     }
     let text = if args.json {
         serde_json::to_string(&measured).map_err(|error| Failure::new(error.to_string()))? + "\n"

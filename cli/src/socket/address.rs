@@ -2,12 +2,14 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use quorate_membership::NodeId;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::Failure;
 
@@ -27,8 +29,11 @@ impl Which {
     pub(crate) fn connect(&self) -> Result<UnixStream, Failure> {
         match (&self.socket, self.node) {
             (Some(path), _) => connect(path),
-            (None, Some(node)) => connect(&of_node(node)?),
-            (None, None) => only(&directories(), &mut live(&directories())),
+            (None, Some(node)) => {
+                let path = of_node(node)?;
+                if path.exists() { connect(&path) } else { Err(not_here(node, &path, &Found::here())) }
+            }
+            (None, None) => connect(Found::here().only()?),
         }
     }
 }
@@ -39,59 +44,97 @@ pub(crate) fn of_node(node: NodeId) -> Result<PathBuf, Failure> {
     match directories().into_iter().next() {
         Some(directory) => Ok(directory.join(format!("{node}.sock"))),
         None => Err(Failure::new(
-            "there is no XDG_RUNTIME_DIR to keep the socket in: set it, or name a path with --socket",
+            "there is no XDG_RUNTIME_DIR to keep the socket in: set it, or name a path with --socket or in QUORATE_SOCKET",
         )),
     }
 }
 
+/// The directory of the nodes that root runs.
+const OF_ROOT: &str = "/run/quorate";
+
 /// Where to look for sockets; in the first, an own one is made.
 fn directories() -> Vec<PathBuf> {
     if rustix::process::geteuid().is_root() {
-        return vec![PathBuf::from("/run/quorate")];
+        return vec![PathBuf::from(OF_ROOT)];
     }
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|runtime| Path::new(runtime).is_absolute());
     runtime.map(|runtime| Path::new(&runtime).join("quorate")).into_iter().collect()
 }
 
-/// The sockets there that somebody listens to.
-fn live(directories: &[PathBuf]) -> Vec<(PathBuf, UnixStream)> {
-    let entries = directories.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
-    let sockets =
-        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "sock"));
-    let mut live: Vec<_> =
-        sockets.filter_map(|path| UnixStream::connect(&path).ok().map(|stream| (path, stream))).collect();
-    live.sort_by(|(a, _), (b, _)| a.cmp(b));
-    live
+/// The nodes of this host.
+#[derive(Default)]
+struct Found {
+    searched: Vec<PathBuf>,
+    /// Sockets that a process listens to.
+    live: Vec<PathBuf>,
+    /// Root has nodes here, which this user may not ask.
+    of_root: bool,
 }
 
-fn only(searched: &[PathBuf], live: &mut Vec<(PathBuf, UnixStream)>) -> Result<UnixStream, Failure> {
-    match (live.pop(), live.len()) {
-        (Some((_, stream)), 0) => Ok(stream),
-        (Some((last, _)), _) => {
-            let mut paths: Vec<String> = live.iter().map(|(path, _)| path.display().to_string()).collect();
-            paths.push(last.display().to_string());
-            Err(Failure::new(format!(
-                "{} nodes run here: choose one with --socket: {}",
-                paths.len(),
-                paths.join(", ")
-            )))
-        }
-        (None, _) => {
-            let searched: Vec<String> = searched.iter().map(|path| path.display().to_string()).collect();
-            let place = if searched.is_empty() {
-                "no XDG_RUNTIME_DIR to look in".into()
-            } else {
-                searched.join(", ")
-            };
-            Err(Failure::new(format!(
-                "no node runs here ({place}): start one with `quorate node`, or name its socket with --socket"
-            )))
+impl Found {
+    fn here() -> Self {
+        let of_root = fs::read_dir(OF_ROOT).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+        Self { of_root, ..Self::within(directories()) }
+    }
+
+    fn within(searched: Vec<PathBuf>) -> Self {
+        let entries =
+            searched.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
+        let sockets =
+            entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "sock"));
+        let mut live: Vec<_> = sockets.filter(|path| is_served(path)).collect();
+        live.sort();
+        Self { searched, live, of_root: false }
+    }
+
+    /// The path of the only node here.
+    fn only(&self) -> Result<&Path, Failure> {
+        match self.live.as_slice() {
+            [only] => Ok(only),
+            [] => {
+                let searched: Vec<String> =
+                    self.searched.iter().map(|path| path.display().to_string()).collect();
+                let place = match (searched.is_empty(), self.of_root) {
+                    (false, false) => searched.join(", "),
+                    (true, false) => "no XDG_RUNTIME_DIR to look in".into(),
+                    (_, true) => format!("{OF_ROOT} is root's: ask as root"),
+                };
+                Err(Failure::new(format!(
+                    "no node runs here ({place}): start one with `quorate node`, or name its socket with --socket or in \
+                     QUORATE_SOCKET"
+                )))
+            }
+            several => {
+                let paths: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
+                let count = paths.len();
+                Err(Failure::new(format!(
+                    "{count} nodes run here: choose one with --socket: {}",
+                    paths.join(", ")
+                )))
+            }
         }
     }
 }
 
+/// That a node has no socket, and which nodes have.
+fn not_here(node: NodeId, path: &Path, found: &Found) -> Failure {
+    let ids: Vec<String> =
+        found.live.iter().filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect();
+    let others = match ids.as_slice() {
+        [] => "no other node runs here either; start it with `quorate node`".to_owned(),
+        ids => format!("nodes that run here: {}", ids.join(", ")),
+    };
+    let at = path.display();
+    Failure::new(format!(
+        "no node {node} at {at}: {others}; if it runs elsewhere, name its socket with --socket"
+    ))
+}
+
+/// How long a node may take to accept a client.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 fn connect(path: &Path) -> Result<UnixStream, Failure> {
-    UnixStream::connect(path).map_err(|error| {
+    dial(path, PATIENCE).map_err(|error| {
         let at = path.display();
         Failure::new(match error.kind() {
             ErrorKind::NotFound => {
@@ -101,59 +144,116 @@ fn connect(path: &Path) -> Result<UnixStream, Failure> {
             ErrorKind::PermissionDenied => {
                 format!("{at} belongs to another user: ask as that user, or as root")
             }
+            ErrorKind::WouldBlock => {
+                let wait = PATIENCE.as_secs();
+                format!(
+                    "the node at {at} has accepted no client for {wait} s: see its log, or start it again"
+                )
+            }
             _ => format!("cannot connect to {at}: {error}"),
         })
     })
 }
 
+/// Connects within a time: a listener whose queue is full would keep the caller waiting. The error is `WouldBlock` then.
+fn dial(path: &Path, within: Duration) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(within))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    socket.set_write_timeout(None)?;
+    Ok(socket.into())
+}
+
+/// Whether a process listens at this socket.
+fn is_served(path: &Path) -> bool {
+    match dial(path, Duration::from_millis(1)) {
+        Ok(_) => true,
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
+    }
+}
+
 /// The socket of a running node. Its file goes with it.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    pub(crate) listener: UnixListener,
     path: PathBuf,
+    /// Where clients arrive.
+    listener: UnixListener,
+    /// The socket's file.
+    file: Identity,
     /// Locked for as long as the node runs: of two that start at once, one wins.
-    _lock: File,
+    lock: File,
 }
+
+/// What tells a file from another of the same name: its device and its number.
+type Identity = (u64, u64);
 
 impl Claim {
     /// Listens at `path`, which may be left over from a dead process, but not in use by a live one. The directory is
     /// made if it is the default one; whoever names another has made it.
     pub(crate) fn new(path: &Path) -> Result<Self, Failure> {
-        if let Some(directory) = path.parent().filter(|parent| directories().iter().any(|d| d == parent)) {
-            private_directory(directory)?;
-        }
         let lock = lock(path)?;
-        match fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => {
-                return Err(Failure::new(format!(
-                    "{} is there already and is no socket: remove it, or name another path with --socket",
-                    path.display()
-                )));
-            }
-            Ok(_) if UnixStream::connect(path).is_ok() => return Err(in_use(path)),
-            Ok(_) => fs::remove_file(path).map_err(|error| cannot("replace", path, &error))?,
-            Err(_) => {}
-        }
-        let listener = UnixListener::bind(path).map_err(|error| cannot("listen at", path, &error))?;
-        let claim = Self { listener, path: path.to_owned(), _lock: lock };
-        // Until here, the check of each peer's user (`server`) is what keeps others out.
-        fs::set_permissions(path, Permissions::from_mode(0o600))
-            .and_then(|()| claim.listener.set_nonblocking(true))
-            .map_err(|error| cannot("listen at", path, &error))?;
-        Ok(claim)
+        let (listener, file) = listen(path)?;
+        Ok(Self { path: path.to_owned(), listener, file, lock })
     }
 
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// The listener, for the runtime, too.
+    pub(crate) fn listener(&self) -> io::Result<UnixListener> {
+        self.listener.try_clone()
+    }
+
+    /// Listens again if the socket's file was removed; whether it was.
+    pub(crate) fn restore(&mut self) -> Result<bool, Failure> {
+        let lock_is_there =
+            self.lock.metadata().is_ok_and(|ours| identity(&lock_path(&self.path)) == Some(id(&ours)));
+        if !lock_is_there {
+            self.lock = lock(&self.path)?;
+        }
+        if identity(&self.path) == Some(self.file) {
+            return Ok(false);
+        }
+        (self.listener, self.file) = listen(&self.path)?;
+        Ok(true)
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         // The lock file stays: to remove it would let two processes lock two files of the same name.
-        let _ = fs::remove_file(&self.path);
+        if identity(&self.path) == Some(self.file) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    fs::symlink_metadata(path).ok().as_ref().map(id)
+}
+
+fn id(file: &fs::Metadata) -> Identity {
+    (file.dev(), file.ino())
+}
+
+/// Listens at a path whose lock this process has.
+fn listen(path: &Path) -> Result<(UnixListener, Identity), Failure> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(Failure::new(format!(
+                "{} is there already and is not a socket: remove it, or name another path with --socket",
+                path.display()
+            )));
+        }
+        Ok(_) if is_served(path) => return Err(in_use(path)),
+        Ok(_) => fs::remove_file(path).map_err(|error| cannot("replace", path, &error))?,
+        Err(_) => {}
+    }
+    let listen = || {
+        let listener = UnixListener::bind(path)?;
+        // Until here, the check of each peer's user (`server`) is what keeps others out.
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        Ok((listener, id(&fs::symlink_metadata(path)?)))
+    };
+    listen().map_err(|error| cannot("listen at", path, &error))
 }
 
 fn private_directory(directory: &Path) -> Result<(), Failure> {
@@ -163,15 +263,35 @@ fn private_directory(directory: &Path) -> Result<(), Failure> {
         .map_err(|error| cannot("make the directory", directory, &error))
 }
 
-fn lock(path: &Path) -> Result<File, Failure> {
+fn lock_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let lock = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(Path::new(&name));
-    let lock = lock.map_err(|error| cannot("write", Path::new(&name), &error))?;
+    name.into()
+}
+
+fn lock(path: &Path) -> Result<File, Failure> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    if let Some(directory) = directory {
+        if directories().iter().any(|default| default == directory) {
+            private_directory(directory)?;
+        } else if !directory.exists() {
+            return Err(Failure::new(format!(
+                "cannot listen at {}: there is no directory {}: make it, or name another path with --socket",
+                path.display(),
+                directory.display()
+            )));
+        }
+    }
+    let name = lock_path(path);
+    // A pipe in its place that is opened for both directions does not wait for the other end.
+    let mut options = OpenOptions::new();
+    options.create(true).read(true).write(true).truncate(false).mode(0o600);
+    options.custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default());
+    let lock = options.open(&name).map_err(|error| cannot("write", &name, &error))?;
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(in_use(path)),
-        Err(error) => Err(cannot("lock", Path::new(&name), &error.into())),
+        Err(error) => Err(cannot("lock", &name, &error.into())),
     }
 }
 
@@ -241,32 +361,112 @@ mod tests {
         let path = directory.path().join("precious.txt");
         fs::write(&path, "data").unwrap();
         let error = Claim::new(&path).unwrap_err().to_string();
-        assert!(error.contains("is no socket"), "{error}");
+        assert!(error.contains("is not a socket"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"data");
     }
 
     #[test]
     fn a_missing_directory_is_an_error_that_says_what_to_do() {
         let error = Claim::new(Path::new("/nonexistent/1.sock")).unwrap_err().to_string();
-        assert!(error.starts_with("cannot write /nonexistent/1.sock.lock: No such file"), "{error}");
-        assert!(error.ends_with("name another path with --socket"), "{error}");
+        assert_eq!(
+            error,
+            "cannot listen at /nonexistent/1.sock: there is no directory /nonexistent: make it, or name another path with \
+             --socket"
+        );
     }
 
     #[test]
     fn the_only_live_node_is_found_and_several_are_listed() {
         let directory = tempfile::tempdir().unwrap();
-        let places = [directory.path().to_owned(), directory.path().join("missing")];
-        let find = || only(&places, &mut live(&places));
+        let places = vec![directory.path().to_owned(), directory.path().join("missing")];
+        let find = || Found::within(places.clone()).only().map(Path::to_owned);
+        let missing = NodeId::new(77).unwrap();
+        let not_here = || not_here(missing, Path::new("77.sock"), &Found::within(places.clone())).to_string();
+        assert!(
+            not_here().starts_with("no node 77 at 77.sock: no other node runs here either"),
+            "{}",
+            not_here()
+        );
         assert!(find().unwrap_err().to_string().starts_with("no node runs here ("));
 
         drop(UnixListener::bind(directory.path().join("9.sock")).unwrap());
         fs::write(directory.path().join("8.sock"), "").unwrap();
         let _one = Claim::new(&directory.path().join("1.sock")).unwrap();
-        find().unwrap();
+        assert_eq!(find().unwrap(), directory.path().join("1.sock"));
 
         let _two = Claim::new(&directory.path().join("2.sock")).unwrap();
         let error = find().unwrap_err().to_string();
         assert!(error.starts_with("2 nodes run here: choose one with --socket: "), "{error}");
         assert!(error.contains("/1.sock, ") && error.ends_with("/2.sock"), "{error}");
+        assert!(
+            not_here().starts_with("no node 77 at 77.sock: nodes that run here: 1, 2; "),
+            "{}",
+            not_here()
+        );
+    }
+
+    #[test]
+    fn the_nodes_of_root_are_named_to_other_users() {
+        let found = Found { of_root: true, ..Found::default() };
+        let error = found.only().unwrap_err().to_string();
+        assert!(error.starts_with("no node runs here (/run/quorate is root's: ask as root): "), "{error}");
+    }
+
+    #[test]
+    fn a_removed_socket_is_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("1.sock");
+        let mut claim = Claim::new(&path).unwrap();
+        assert!(!claim.restore().unwrap());
+        for remove in [vec!["1.sock"], vec!["1.sock.lock"], vec!["1.sock", "1.sock.lock"]] {
+            for name in &remove {
+                fs::remove_file(directory.path().join(name)).unwrap();
+            }
+            assert_eq!(claim.restore().unwrap(), remove[0] == "1.sock");
+            assert!(!claim.restore().unwrap());
+            assert_eq!(mode(&path), 0o600);
+            connect(&path).unwrap();
+            assert!(Claim::new(&path).unwrap_err().to_string().starts_with("a node is running at "));
+        }
+        fs::remove_dir_all(directory.path()).unwrap();
+        assert!(claim.restore().unwrap_err().to_string().contains("there is no directory"));
+        fs::create_dir(directory.path()).unwrap();
+        assert!(claim.restore().unwrap());
+        connect(&path).unwrap();
+    }
+
+    #[test]
+    fn a_socket_that_another_took_is_neither_replaced_nor_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("1.sock");
+        let mut claim = Claim::new(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::remove_file(directory.path().join("1.sock.lock")).unwrap();
+        let _other = Claim::new(&path).unwrap();
+        assert!(claim.restore().unwrap_err().to_string().starts_with("a node is running at "));
+        drop(claim);
+        connect(&path).unwrap();
+    }
+
+    #[test]
+    fn a_listener_whose_queue_is_full_keeps_no_one_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("1.sock");
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        socket.listen(0).unwrap();
+        let _queued = dial(&path, Duration::from_millis(50)).unwrap();
+        assert_eq!(dial(&path, Duration::from_millis(50)).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert!(is_served(&path));
+        assert!(Claim::new(&path).unwrap_err().to_string().starts_with("a node is running at "));
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_the_lock_does_not_hang_the_start() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("1.sock.lock");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        Claim::new(&directory.path().join("1.sock")).unwrap();
     }
 }

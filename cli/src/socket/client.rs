@@ -1,6 +1,6 @@
 //! A client's side: questions to a node, and what its answers say.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -71,15 +71,26 @@ impl Status {
 /// Tells a node what is wanted of it.
 pub(crate) fn open(which: &Which, wish: Wish) -> Result<UnixStream, Failure> {
     let mut stream = which.connect()?;
-    let broken = |error| Failure::new(format!("the connection to the node broke: {error}"));
-    stream.write_all(&Request::new(wish).line()).map_err(broken)?;
+    match stream.write_all(&Request::new(wish).line()) {
+        // It has hung up already: why is still to be read.
+        Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
+        sent => sent.map_err(|error| Failure::new(format!("the connection to the node broke: {error}")))?,
+    }
     Ok(stream)
 }
 
 /// Asks a node for what it answers in one line.
 pub(crate) fn ask(which: &Which, wish: Wish) -> Result<Vec<u8>, Failure> {
     let stream = open(which, wish)?;
-    let broken = |error| Failure::new(format!("the node does not answer: {error}"));
+    let broken = |error: io::Error| {
+        Failure::new(match error.kind() {
+            ErrorKind::WouldBlock => format!(
+                "the node has not answered for {} s: see its log, or start it again",
+                PATIENCE.as_secs()
+            ),
+            _ => format!("the connection to the node broke: {error}"),
+        })
+    };
     stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
     let mut line = Vec::new();
     BufReader::new(stream).read_until(b'\n', &mut line).map_err(broken)?;

@@ -1,6 +1,7 @@
 //! The clients of a node that stay: who sees what, and whose messages came back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_election::Status;
@@ -31,6 +32,10 @@ struct State {
     /// Who is in which group.
     groups: BTreeMap<Group, BTreeSet<Process>>,
     clients: BTreeMap<ClientId, Client>,
+    /// Those and the ones that have ended, until they have read all.
+    outboxes: BTreeMap<ClientId, Arc<Outbox>>,
+    /// The bytes in all of these.
+    unread: Arc<AtomicUsize>,
     next_id: u64,
     /// Whose messages this node has given to the ring and not yet seen delivered, in that order, which is also the
     /// order in which they come back.
@@ -82,7 +87,8 @@ impl Clients {
         let mut state = self.lock();
         let id = ClientId(state.next_id);
         state.next_id += 1;
-        let outbox = Arc::new(Outbox::default());
+        let outbox = Arc::new(Outbox::counted_in(state.unread.clone()));
+        state.outboxes.insert(id, outbox.clone());
         if let Some(why) = &state.closed {
             outbox.end(&json::error(why));
             return (id, outbox);
@@ -96,7 +102,9 @@ impl Clients {
 
     /// The client is gone.
     pub(crate) fn remove(&self, id: ClientId) {
-        self.lock().clients.remove(&id);
+        let mut state = self.lock();
+        state.clients.remove(&id);
+        state.outboxes.remove(&id);
     }
 
     /// The client did what cannot be: it is told, and is gone.
@@ -154,6 +162,7 @@ impl Clients {
             Event::Left(cause) => state.close(&format!("the node has left the ring: {cause}")),
             Event::Service(_) | Event::Synced(_) => {}
         }
+        state.relieve();
     }
 
     /// The status changed.
@@ -162,6 +171,7 @@ impl Clients {
         let line = json::status_event(status);
         state.status.clone_from(&line);
         state.clients.retain(|_, client| !client.greeted || !client.wants_status || client.push(&line));
+        state.relieve();
     }
 
     /// No more events: all clients are told why, later ones too.
@@ -212,6 +222,23 @@ impl State {
             seat.delivered += 1;
         }
         if client.ended() {
+            self.clients.remove(&id);
+        }
+    }
+
+    /// While all clients together leave too much unread, cuts off the one that leaves most.
+    fn relieve(&mut self) {
+        while self.unread.load(Ordering::Relaxed) > outbox::TOTAL {
+            let most = self.outboxes.iter().max_by_key(|(_, outbox)| outbox.length());
+            let Some((id, outbox)) = most.map(|(id, outbox)| (*id, outbox)) else { return };
+            let why = format!(
+                "the clients of this node left more than {} MiB unread together, and this one most of it, so the node no \
+                 longer serves it: read faster, or send less",
+                outbox::TOTAL >> 20
+            );
+            if outbox.cut(&json::error(&why)) == 0 {
+                return;
+            }
             self.clients.remove(&id);
         }
     }
@@ -512,6 +539,37 @@ mod tests {
         clients.handle_event(&deliver(2, "g", "more"));
         assert_eq!(read(&slow).await, ["error"]);
         assert_eq!(read(&quick).await, ["more"]);
+    }
+
+    #[tokio::test]
+    async fn what_all_leave_unread_together_is_bounded() {
+        let clients = clients_in_a_group();
+        let outboxes: Vec<_> = (0..64).map(|_| join(&clients, "g")).collect();
+        let unread = || clients.lock().unread.load(Ordering::Relaxed);
+        // One has ended, and does not read either.
+        clients.finish(outboxes[0].0, 0);
+        for _ in 0..40 {
+            clients.handle_event(&deliver(2, "g", vec![b'x'; 1 << 20]));
+            assert!(unread() <= outbox::TOTAL, "{}", unread());
+        }
+        let mut served = 0;
+        for (_, outbox) in &outboxes[1..] {
+            let seen = read(outbox).await;
+            if seen.len() == 1 {
+                assert_eq!(seen, ["error"]);
+            } else {
+                assert_eq!(seen.len(), 42, "all of it");
+                served += 1;
+            }
+        }
+        assert!((4..=6).contains(&served), "{served}");
+        clients.handle_event(&deliver(2, "g", "more"));
+        let after = join(&clients, "g").1;
+        assert_eq!(read(&after).await, ["regular", "group"]);
+        for (id, _) in outboxes {
+            clients.remove(id);
+        }
+        drop(after);
     }
 
     #[tokio::test]

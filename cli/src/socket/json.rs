@@ -234,7 +234,14 @@ pub(crate) fn error_message(line: &[u8]) -> Option<String> {
 }
 
 /// The answer to a status request.
-pub(crate) fn status_answer(node: NodeId, name: &str, text: &str, status: &Status, stats: &Stats) -> Vec<u8> {
+pub(crate) fn status_answer(
+    node: NodeId,
+    name: &str,
+    text: &str,
+    status: &Status,
+    stats: &Stats,
+    log_lines_lost: u64,
+) -> Vec<u8> {
     #[derive(Serialize)]
     struct Answer<'a> {
         version: u32,
@@ -244,6 +251,7 @@ pub(crate) fn status_answer(node: NodeId, name: &str, text: &str, status: &Statu
         status: StatusFields,
         stats: StatsFields,
         notices: Vec<NoticeFields>,
+        log_lines_lost: u64,
     }
     let notices = stats.notices.iter().map(NoticeFields::from).collect();
     line(&Answer {
@@ -254,6 +262,7 @@ pub(crate) fn status_answer(node: NodeId, name: &str, text: &str, status: &Statu
         status: status.into(),
         stats: stats.into(),
         notices,
+        log_lines_lost,
     })
 }
 
@@ -425,7 +434,7 @@ mod tests {
         };
         let mut stats = Stats { tokens: 9, ..Stats::default() };
         stats.refuse(Refusal::Magic);
-        let line = status_answer(dc, "system1", "a\nb\n", &status, &stats);
+        let line = status_answer(dc, "system1", "a\nb\n", &status, &stats, 17);
         let answer: Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
         assert_eq!(answer["text"], "a\nb\n");

@@ -7,7 +7,7 @@
 //! **Status**, once; `text` is what `quorate status` prints, the rest what it prints with `--json`:
 //! ```text
 //! > {"version":1,"request":"status"}
-//! < {"version":1,"node":1,"name":"system1","text":"...","status":{...},"stats":{...},"notices":[...]}
+//! < {"version":1,"node":1,"name":"system1","text":"...","status":{...},"stats":{...},"notices":[...],"log_lines_lost":0}
 //! ```
 //!
 //! **Release**, once: the node gives up the role of DC, and answers when another has it, or says why not:
@@ -44,9 +44,16 @@
 //! When the client shuts down its sending side, the answer goes on until all it sent was delivered here, and ends with
 //! `{"event":"end","sent":1}`. A connection that closes without that line or an error has been cut.
 //!
+//! Each line ends with a newline. What follows the last one is discarded, as a client that was killed in the middle of a line
+//! leaves it; a client that still reads gets an error.
+//!
 //! Pressure goes back both ways and is bounded: the node takes a client's lines no faster than the ring takes them, and
 //! none while the client leaves much unread; a client that leaves [`outbox::LIMIT`] unread gets an error as its next
-//! line, and no more.
+//! line, and no more. So does the one that leaves most, once all clients together leave [`outbox::TOTAL`] unread.
+//!
+//! `cat` and `watch` clients have a limited number of places each. Questions and connections that have not said what they want
+//! share others, and the longest silent connection makes way. A client that finds no place gets an error; it may find the
+//! connection closed to its writes before it has read that.
 //!
 //! A node that does not know a request, or its version, answers with an error; fields may be added to any object, so a
 //! client ignores those that it does not know.

@@ -1,12 +1,16 @@
 //! What a client has yet to read: lines in, chunks out, bounded.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 /// How much a client may leave unread until it is cut off, in bytes. From half of it on, its own lines are not taken.
 pub(crate) const LIMIT: usize = 64 << 20;
+
+/// How much all clients of a node may leave unread together, in bytes. Past it, the one with the most is cut off.
+pub(crate) const TOTAL: usize = 256 << 20;
 
 /// A chunk is closed at this size: one system call writes many lines, and memory is freed as the client reads.
 const CHUNK: usize = 128 << 10;
@@ -15,6 +19,8 @@ const CHUNK: usize = 128 << 10;
 #[derive(Default)]
 pub(crate) struct Outbox {
     unread: Mutex<Unread>,
+    /// The bytes in all outboxes of the node.
+    total: Arc<AtomicUsize>,
     filled: Notify,
     drained: Notify,
 }
@@ -29,6 +35,18 @@ struct Unread {
 }
 
 impl Outbox {
+    /// An empty one, which counts in `total`.
+    pub(crate) fn counted_in(total: Arc<AtomicUsize>) -> Self {
+        let mut outbox = Self::default();
+        outbox.total = total;
+        outbox
+    }
+
+    /// The bytes in it.
+    pub(crate) fn length(&self) -> usize {
+        self.lock().length
+    }
+
     /// Adds a line, newline included; whether there was room for it.
     #[must_use]
     pub(crate) fn push(&self, line: &[u8]) -> bool {
@@ -37,27 +55,44 @@ impl Outbox {
         if unread.length > 0 && unread.length + line.len() > LIMIT {
             return false;
         }
-        unread.append(line);
-        self.filled.notify_one();
+        self.append(&mut unread, line);
         true
     }
 
     /// Adds the last line.
     pub(crate) fn end(&self, line: &[u8]) {
         let mut unread = self.lock();
-        unread.append(line);
+        self.append(&mut unread, line);
         unread.ended = true;
-        self.filled.notify_one();
     }
 
-    /// Forgets what was not yet written, so that this line comes next, and is the last.
-    pub(crate) fn cut(&self, line: &[u8]) {
+    /// Forgets what was not yet written, so that this line comes next, and is the last. Returns how many bytes it forgot.
+    pub(crate) fn cut(&self, line: &[u8]) -> usize {
         let mut unread = self.lock();
         let forgotten: usize = unread.chunks.iter().map(Vec::len).sum();
+        if forgotten == 0 && unread.ended {
+            return 0;
+        }
         unread.length -= forgotten;
+        self.total.fetch_sub(forgotten, Ordering::Relaxed);
         unread.chunks.clear();
-        drop(unread);
-        self.end(line);
+        unread.ended = false;
+        self.append(&mut unread, line);
+        unread.ended = true;
+        forgotten
+    }
+
+    fn append(&self, unread: &mut Unread, line: &[u8]) {
+        if unread.ended {
+            return;
+        }
+        unread.length += line.len();
+        self.total.fetch_add(line.len(), Ordering::Relaxed);
+        match unread.chunks.back_mut() {
+            Some(chunk) if chunk.len() + line.len() <= CHUNK => chunk.extend_from_slice(line),
+            _ => unread.chunks.push_back(line.to_vec()),
+        }
+        self.filled.notify_one();
     }
 
     /// Waits for the next lines; `None` after the last. What it gave counts as unread until [`Outbox::written`].
@@ -79,6 +114,7 @@ impl Outbox {
     /// The client has taken this many bytes.
     pub(crate) fn written(&self, length: usize) {
         self.lock().length -= length;
+        self.total.fetch_sub(length, Ordering::Relaxed);
         self.drained.notify_one();
     }
 
@@ -94,16 +130,10 @@ impl Outbox {
     }
 }
 
-impl Unread {
-    fn append(&mut self, line: &[u8]) {
-        if self.ended {
-            return;
-        }
-        self.length += line.len();
-        match self.chunks.back_mut() {
-            Some(chunk) if chunk.len() + line.len() <= CHUNK => chunk.extend_from_slice(line),
-            _ => self.chunks.push_back(line.to_vec()),
-        }
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let length = self.length();
+        self.total.fetch_sub(length, Ordering::Relaxed);
     }
 }
 
@@ -140,6 +170,32 @@ mod tests {
         outbox.cut(b"too slow\n");
         assert!(outbox.push(b"late\n"), "nobody minds what comes after the end");
         assert_eq!(drain(&outbox).await, b"too slow\n");
+    }
+
+    #[tokio::test]
+    async fn the_total_counts_what_is_unread_anywhere() {
+        let total = Arc::new(AtomicUsize::new(0));
+        let now = || total.load(Ordering::Relaxed);
+        let (read, cut, gone) = [(); 3].map(|()| Outbox::counted_in(total.clone())).into();
+        for outbox in [&read, &cut, &gone] {
+            assert!(outbox.push(b"0123456789"));
+        }
+        assert_eq!(now(), 30);
+        drain_what_is_there(&read).await;
+        assert_eq!(now(), 20);
+        assert_eq!(cut.cut(b"why"), 10);
+        assert_eq!((now(), cut.length()), (13, 3));
+        assert_eq!(cut.cut(b"again"), 3, "the last line is the one that counts");
+        drop(gone);
+        assert_eq!(now(), 5);
+        assert_eq!(drain(&cut).await, b"again");
+        assert_eq!(cut.cut(b"too late"), 0);
+        assert_eq!(now(), 0);
+    }
+
+    async fn drain_what_is_there(outbox: &Outbox) {
+        let chunk = outbox.next().await.unwrap();
+        outbox.written(chunk.len());
     }
 
     #[tokio::test]

@@ -1,8 +1,9 @@
 //! A node's side of the local socket.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,20 +11,29 @@ use quorate_membership::{Group, Guarantee, Parting, Totem};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior};
 
+use super::address::Claim;
 use super::clients::{ClientId, Clients};
 use super::outbox::Outbox;
 use super::{Cat, MAX_REQUEST, Request, Wish, json};
+use crate::Failure;
 
-/// How many clients a node serves at once.
-const MAX_CLIENTS: u32 = 64;
+/// How many clients of a kind a node serves at once: `cat` ones, `watch` ones, and those that ask or have not said what they want.
+const MAX_CLIENTS: usize = 64;
 
 /// What a client is told of a node that takes nothing more.
 const STOPPING: &str = "the node is stopping";
 
-/// How long a client may take to say what it wants.
+/// How long a client may take to say what it wants, or to read one line.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often the node looks whether its socket is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often the log says that something goes on.
+const REMIND: Duration = Duration::from_secs(60);
 
 /// What is on its way from a client to the ring.
 #[derive(Debug)]
@@ -69,8 +79,132 @@ pub(crate) struct Front {
     pub(crate) outgoing: mpsc::Sender<Outgoing>,
     /// What is answered by one line of the node's.
     pub(crate) questions: mpsc::Sender<Question>,
-    /// One for each client that could still come.
-    places: Arc<Semaphore>,
+    places: Places,
+    /// Each client that is served has a receiver.
+    served: watch::Sender<()>,
+}
+
+/// Places for clients. Each kind has its own, so that none shuts out another; idle connections have those of questions, and
+/// make way.
+#[derive(Debug)]
+pub(crate) struct Places {
+    each: usize,
+    cat: Arc<Semaphore>,
+    watch: Arc<Semaphore>,
+    door: Arc<Door>,
+}
+
+impl Places {
+    /// As many as fit into this many file descriptors.
+    pub(crate) fn within(descriptors: u64) -> Result<Self, Failure> {
+        let each = usize::try_from(descriptors / 3).unwrap_or(usize::MAX).min(MAX_CLIENTS);
+        if each == 0 {
+            return Err(Failure::new(
+                "cannot serve clients: too few open files are allowed: raise the limit (ulimit -n, LimitNOFILE) to 64 or more",
+            ));
+        }
+        let semaphore = || Arc::new(Semaphore::new(each));
+        Ok(Self { each, cat: semaphore(), watch: semaphore(), door: Arc::new(Door::new(each)) })
+    }
+
+    /// A place of this kind, or why there is none.
+    fn take(&self, places: &Arc<Semaphore>, kind: &str) -> Result<OwnedSemaphorePermit, String> {
+        let each = self.each;
+        places.clone().try_acquire_owned().map_err(|_| {
+            format!("the node already serves {each} {kind} clients: end one of them, or raise the node's limit on open files if \
+                     that is below 1024")
+        })
+    }
+}
+
+/// Connections that have said nothing yet, and those that wait for an answer of one line.
+#[derive(Debug)]
+struct Door {
+    room: usize,
+    state: Mutex<AtDoor>,
+    /// One has gone.
+    gone: Notify,
+}
+
+#[derive(Debug, Default)]
+struct AtDoor {
+    /// All of them.
+    guests: usize,
+    next: u64,
+    /// The ones that have said nothing yet, in the order of arrival. One whose sender is dropped has to go.
+    silent: BTreeMap<u64, oneshot::Sender<Infallible>>,
+    /// The ones that wait for an answer.
+    asking: usize,
+}
+
+impl Door {
+    fn new(room: usize) -> Self {
+        Self { room, state: Mutex::default(), gone: Notify::new() }
+    }
+
+    /// Lets a connection in. If there is no room, the one that has been silent for longest goes first; `None` if all ask.
+    async fn enter(self: &Arc<Self>) -> Option<Guest> {
+        loop {
+            {
+                let mut state = self.lock();
+                if state.guests < self.room {
+                    return Some(self.admit(&mut state));
+                }
+                let leaving = state.guests - state.silent.len() - state.asking;
+                if leaving == 0 {
+                    state.silent.pop_first()?;
+                }
+            }
+            self.gone.notified().await;
+        }
+    }
+
+    fn admit(self: &Arc<Self>, state: &mut AtDoor) -> Guest {
+        let (sender, dismissed) = oneshot::channel();
+        let number = state.next;
+        state.next += 1;
+        state.guests += 1;
+        state.silent.insert(number, sender);
+        Guest { door: Arc::clone(self), number, dismissed, asks: false }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, AtDoor> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of them.
+struct Guest {
+    door: Arc<Door>,
+    number: u64,
+    dismissed: oneshot::Receiver<Infallible>,
+    asks: bool,
+}
+
+impl Guest {
+    /// Waits until it has to go.
+    async fn dismissed(&mut self) {
+        // Nothing can be sent.
+        let _ = (&mut self.dismissed).await;
+    }
+
+    /// It is not silent any more; whether it may stay.
+    fn asks(&mut self) -> bool {
+        let mut state = self.door.lock();
+        self.asks = state.silent.remove(&self.number).is_some();
+        state.asking += usize::from(self.asks);
+        self.asks
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut state = self.door.lock();
+        state.guests -= 1;
+        state.silent.remove(&self.number);
+        state.asking -= usize::from(self.asks);
+        self.door.gone.notify_one();
+    }
 }
 
 impl Front {
@@ -78,44 +212,93 @@ impl Front {
         clients: Clients,
         outgoing: mpsc::Sender<Outgoing>,
         questions: mpsc::Sender<Question>,
+        places: Places,
     ) -> Self {
-        Self { clients, outgoing, questions, places: Arc::new(Semaphore::new(MAX_CLIENTS as usize)) }
+        Self { clients, outgoing, questions, places, served: watch::Sender::new(()) }
     }
 
-    /// Waits until there is no client.
+    /// Waits until no client is served.
     pub(crate) async fn idle(&self) {
-        // Fails only if the semaphore is closed, and nobody does that.
-        let _ = self.places.acquire_many(MAX_CLIENTS).await;
+        self.served.closed().await;
     }
 }
 
-/// Serves clients for ever.
-pub(crate) async fn serve(listener: UnixListener, front: Arc<Front>) {
+/// Serves clients forever, at a socket that is made again when its file is removed.
+pub(crate) async fn serve(claim: &mut Claim, front: Arc<Front>) -> Infallible {
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut trouble = Reminder::default();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let listener = match claim.listener().and_then(UnixListener::from_std) {
+            Ok(listener) => listener,
             Err(error) => {
-                // Out of file descriptors, as a rule: clients that end will free some.
-                tracing::warn!("cannot accept a client: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                trouble.warn(&format!("cannot listen to clients: {error}"));
+                tokio::time::sleep(LOOK).await;
                 continue;
             }
         };
-        let place = front.places.clone().try_acquire_owned();
-        let front = front.clone();
-        tokio::spawn(async move {
-            let served = match place {
-                Ok(_place) => converse(stream, &front).await,
-                Err(_) => refuse(stream, &format!("the node already serves {MAX_CLIENTS} clients")).await,
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = look.tick() => match claim.restore() {
+                    Ok(false) => continue,
+                    Ok(true) => {
+                        tracing::warn!("the socket was removed: it has been made again");
+                        break;
+                    }
+                    Err(failure) => {
+                        trouble.warn(&format!("the socket was removed, and clients cannot find this node: {failure}"));
+                        continue;
+                    }
+                },
+                accepted = listener.accept() => accepted,
             };
-            if let Err(error) = served {
-                tracing::debug!("a client's connection ended: {error}");
+            match accepted {
+                Ok((stream, _)) => receive(stream, front.clone()).await,
+                Err(error) => {
+                    // Out of file descriptors, as a rule: clients that end will free some.
+                    trouble.warn(&format!("cannot accept a client: {error}"));
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
             }
-        });
+        }
     }
 }
 
-async fn converse(stream: UnixStream, front: &Front) -> io::Result<()> {
+/// Says in the log that something goes on, but not all the time.
+#[derive(Default)]
+struct Reminder {
+    said: Option<(Instant, String)>,
+}
+
+impl Reminder {
+    fn warn(&mut self, what: &str) {
+        if self.said.as_ref().is_some_and(|(at, said)| at.elapsed() < REMIND && said == what) {
+            return;
+        }
+        tracing::warn!("{what}");
+        self.said = Some((Instant::now(), what.to_owned()));
+    }
+}
+
+/// Serves a client beside others, once there is room for it at the door.
+async fn receive(stream: UnixStream, front: Arc<Front>) {
+    let guest = front.places.door.enter().await;
+    tokio::spawn(async move {
+        let served = match guest {
+            Some(guest) => converse(stream, guest, &front).await,
+            None => {
+                let each = front.places.each;
+                refuse(stream, &format!("the node is answering {each} questions already: ask again")).await
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!("a client's connection ended: {error}");
+        }
+    });
+}
+
+async fn converse(stream: UnixStream, mut guest: Guest, front: &Front) -> io::Result<()> {
     let peer = stream.peer_cred()?;
     if peer.uid() != 0 && peer.uid() != rustix::process::geteuid().as_raw() {
         return refuse(stream, "this node belongs to another user: ask as that user, or as root").await;
@@ -124,25 +307,51 @@ async fn converse(stream: UnixStream, front: &Front) -> io::Result<()> {
     let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
     let (read, mut write) = stream.into_split();
     let mut lines = Lines::new(BufReader::with_capacity(256 << 10, read));
-    let request = match tokio::time::timeout(PATIENCE, lines.next(MAX_REQUEST)).await {
-        Ok(Ok(Line::Whole(line))) => Request::parse(&line),
-        Ok(Ok(Line::TooLong)) => Err(format!("a request has at most {MAX_REQUEST} bytes")),
-        Ok(Ok(Line::End)) => return Ok(()),
-        Ok(Err(error)) => return Err(error),
-        Err(_) => Err(format!("no request came within {} s", PATIENCE.as_secs())),
-    };
-    let wish = request.map(|request| request.wish);
-    let answer = match wish {
-        Ok(Wish::Status) => ask(front, Asked::Status).await,
-        Ok(Wish::Release) => ask(front, Asked::Release).await,
-        Ok(Wish::Watch) => return watch(front, lines, write).await,
-        Ok(Wish::Cat(request)) => match request.group.parse() {
-            Ok(group) => return cat(front, pid, group, &request, lines, write).await,
-            Err(error) => json::error(&format!("the group cannot be called `{}`: {error}", request.group)),
+    let request = tokio::select! {
+        biased;
+        line = lines.next(MAX_REQUEST) => match line? {
+            Line::Whole(line) => Request::parse(&line),
+            Line::TooLong => Err(format!("a request has at most {MAX_REQUEST} bytes")),
+            Line::Part => Err("the request has no end: end it with a newline".into()),
+            Line::End => return Ok(()),
         },
+        () = guest.dismissed() => Err("no request came, and another client needs the place: connect when you ask".into()),
+        () = tokio::time::sleep(PATIENCE) => Err(format!("no request came within {} s", PATIENCE.as_secs())),
+    };
+    let _served = front.served.subscribe();
+    let answer = match request.map(|request| request.wish) {
+        Ok(wish @ (Wish::Status | Wish::Release)) => {
+            let asked = if wish == Wish::Release { Asked::Release } else { Asked::Status };
+            // If it has been asked to go meanwhile, there were too many.
+            if guest.asks() {
+                ask(front, asked).await
+            } else {
+                json::error("the node is too busy: ask again")
+            }
+        }
+        Ok(Wish::Watch) => match front.places.take(&front.places.watch, "watch") {
+            Ok(_place) => {
+                drop(guest);
+                return watch(front, lines, write).await;
+            }
+            Err(why) => json::error(&why),
+        },
+        Ok(Wish::Cat(request)) => {
+            match (request.group.parse(), front.places.take(&front.places.cat, "cat")) {
+                (Ok(group), Ok(_place)) => {
+                    drop(guest);
+                    return cat(front, pid, group, &request, lines, write).await;
+                }
+                (Err(error), _) => {
+                    json::error(&format!("the group cannot be called `{}`: {error}", request.group))
+                }
+                (_, Err(why)) => json::error(&why),
+            }
+        }
         Err(message) => json::error(&message),
     };
-    write.write_all(&answer).await
+    // Who does not read an answer of one line does not keep its place with that.
+    tokio::time::timeout(PATIENCE, write.write_all(&answer)).await?
 }
 
 async fn refuse(mut stream: UnixStream, why: &str) -> io::Result<()> {
@@ -228,6 +437,13 @@ async fn take_lines(
                     .fail(client, &format!("line {line} is longer than {max} bytes: send it in parts"));
                 return;
             }
+            Ok(Line::Part) => {
+                let line = taken + 1;
+                return front.clients.fail(
+                    client,
+                    &format!("line {line} has no end, so it was not sent: end it with a newline"),
+                );
+            }
             Ok(Line::End) => return front.clients.finish(client, taken),
             Err(error) => {
                 return front.clients.fail(client, &format!("cannot read from the client: {error}"));
@@ -249,7 +465,7 @@ async fn write_lines(outbox: &Outbox, mut write: OwnedWriteHalf) -> io::Result<(
     write.shutdown().await
 }
 
-/// Lines of bounded length, newlines taken off. What follows the last newline is a line, too, unless it is empty.
+/// Lines of bounded length, newlines taken off. Half a line is not a line: its writer may have been killed in the middle of it.
 struct Lines<R> {
     from: R,
 }
@@ -258,6 +474,8 @@ struct Lines<R> {
 enum Line {
     Whole(Bytes),
     TooLong,
+    /// The end, within a line.
+    Part,
     End,
 }
 
@@ -271,7 +489,7 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
         loop {
             let available = self.from.fill_buf().await?;
             if available.is_empty() {
-                return Ok(if line.is_empty() { Line::End } else { Line::Whole(line.into()) });
+                return Ok(if line.is_empty() { Line::End } else { Line::Part });
             }
             let newline = available.iter().position(|byte| *byte == b'\n');
             let part = &available[..newline.unwrap_or(available.len())];
@@ -301,8 +519,6 @@ mod tests {
 
     use super::*;
     use crate::socket::GuaranteeName;
-    use crate::socket::address::Claim;
-
     /// A node's socket without a ring: what clients send comes out of `outgoing`, and the test is the ring.
     struct Node {
         front: Arc<Front>,
@@ -310,15 +526,18 @@ mod tests {
         questions: mpsc::Receiver<Question>,
         path: PathBuf,
         _directory: tempfile::TempDir,
-        _claim: Claim,
     }
 
     impl Node {
         fn start() -> Self {
+            Self::with_places(64)
+        }
+
+        /// With so many places for each kind of client.
+        fn with_places(each: u64) -> Self {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("1.sock");
-            let claim = Claim::new(&path).unwrap();
-            let listener = UnixListener::from_std(claim.listener.try_clone().unwrap()).unwrap();
+            let mut claim = Claim::new(&path).unwrap();
             let (outgoing_sender, outgoing) = mpsc::channel(16);
             let (questions_sender, questions) = mpsc::channel(16);
             let clients = Clients::new(NodeId::new(1).unwrap());
@@ -329,9 +548,11 @@ mod tests {
                 left: BTreeSet::new(),
                 causes: vec![Cause::Started],
             }));
-            let front = Arc::new(Front::new(clients, outgoing_sender, questions_sender));
-            tokio::spawn(serve(listener, front.clone()));
-            Self { front, outgoing, questions, path, _directory: directory, _claim: claim }
+            let places = Places::within(3 * each).unwrap();
+            let front = Arc::new(Front::new(clients, outgoing_sender, questions_sender, places));
+            let serving = front.clone();
+            tokio::spawn(async move { serve(&mut claim, serving).await });
+            Self { front, outgoing, questions, path, _directory: directory }
         }
 
         async fn connect(&self, request: &[u8]) -> UnixStream {
@@ -405,9 +626,9 @@ mod tests {
     async fn lines_go_to_the_ring_and_come_back_and_then_it_ends() {
         let mut node = Node::start();
         let mut stream = node.cat(GuaranteeName::Safe).await;
-        stream.write_all(b"one\n\nthree, without a newline").await.unwrap();
+        stream.write_all(b"one\n\nthree\n").await.unwrap();
         stream.shutdown().await.unwrap();
-        for payload in ["one", "", "three, without a newline"] {
+        for payload in ["one", "", "three"] {
             let (group, guarantee, said) = node.deliver_next().await;
             assert_eq!((group.to_string().as_str(), guarantee), ("g", Guarantee::Safe));
             assert_eq!(said, payload);
@@ -418,7 +639,7 @@ mod tests {
         assert_eq!(events, ["regular", "group", "deliver", "deliver", "deliver", "end"]);
         let me = Value::from(std::process::id());
         assert_eq!((&lines[1]["members"][0]["pid"], &lines[2]["pid"]), (&me, &me));
-        assert_eq!(lines[4]["payload"], "three, without a newline");
+        assert_eq!(lines[4]["payload"], "three");
         assert_eq!(lines[5]["sent"], 3);
     }
 
@@ -484,20 +705,42 @@ mod tests {
         assert_eq!(error(&node.ask(&long).await), "a request has at most 4096 bytes");
         let nameless = node.ask(b"{\"version\":1,\"request\":\"cat\",\"group\":\"\"}\n").await;
         assert!(error(&nameless).starts_with("the group cannot be called ``"), "{nameless}");
+        let half = node.ask(b"{\"version\":1,\"request\":\"release\"}").await;
+        assert_eq!(error(&half), "the request has no end: end it with a newline");
         assert_eq!(node.ask(b"").await, "");
     }
 
     #[tokio::test]
-    async fn one_client_too_many_is_told_so_and_a_place_becomes_free_again() {
+    async fn half_a_message_is_none() {
         let mut node = Node::start();
+        let mut stream = node.cat(GuaranteeName::Agreed).await;
+        stream.write_all(b"whole\nhal").await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert_eq!(node.deliver_next().await.2, "whole");
+        let why = "line 2 has no end, so it was not sent: end it with a newline";
+        assert_eq!(error(&rest(stream).await), why);
+        assert!(matches!(node.outgoing.recv().await.unwrap().what, What::Leave(Parting::Left)));
+
+        // Killed in the middle of a line.
+        let mut killed = node.cat(GuaranteeName::Agreed).await;
+        killed.write_all(b"hal").await.unwrap();
+        killed.read_u8().await.unwrap();
+        assert!(matches!(node.outgoing.recv().await.unwrap().what, What::Join));
+        drop(killed);
+        assert!(matches!(node.outgoing.recv().await.unwrap().what, What::Leave(Parting::Died)));
+    }
+
+    #[tokio::test]
+    async fn a_client_too_many_is_told_so_and_a_place_becomes_free() {
+        let mut node = Node::with_places(2);
         let mut held = Vec::new();
-        for _ in 0..MAX_CLIENTS {
+        for _ in 0..2 {
             let mut stream = node.cat(GuaranteeName::Agreed).await;
             stream.read_u8().await.unwrap();
             held.push(stream);
         }
-        let stream = UnixStream::connect(&node.path).await.unwrap();
-        assert_eq!(error(&rest(stream).await), "the node already serves 64 clients");
+        let refused = rest(node.cat(GuaranteeName::Agreed).await).await;
+        assert!(error(&refused).starts_with("the node already serves 2 cat clients: "), "{refused}");
 
         let mut last = held.pop().unwrap();
         last.write_all(b"mine\n").await.unwrap();
@@ -516,12 +759,84 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_kind_of_client_shuts_out_another() {
+        let mut node = Node::with_places(2);
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            held.push(node.cat(GuaranteeName::Agreed).await);
+            held.push(node.connect(&Request::new(Wish::Watch).line()).await);
+        }
+        for stream in &mut held {
+            stream.read_u8().await.unwrap();
+        }
+        // These say nothing at all.
+        let mut idle = Vec::new();
+        for _ in 0..10 {
+            idle.push(UnixStream::connect(&node.path).await.unwrap());
+        }
+        for wish in [Wish::Status, Wish::Release] {
+            let stream = node.connect(&Request::new(wish).line()).await;
+            node.questions.recv().await.unwrap().reply.send(b"{}\n".to_vec()).unwrap();
+            assert_eq!(rest(stream).await, "{}\n");
+        }
+        let first = rest(idle.remove(0)).await;
+        assert_eq!(
+            error(&first),
+            "no request came, and another client needs the place: connect when you ask"
+        );
+        let watching = rest(node.connect(&Request::new(Wish::Watch).line()).await).await;
+        assert!(error(&watching).starts_with("the node already serves 2 watch clients: "), "{watching}");
+    }
+
+    #[tokio::test]
+    async fn questions_that_are_not_answered_do_not_pile_up() {
+        let mut node = Node::with_places(2);
+        let asking = [
+            node.connect(&Request::new(Wish::Status).line()).await,
+            node.connect(&Request::new(Wish::Status).line()).await,
+        ];
+        let replies =
+            [node.questions.recv().await.unwrap().reply, node.questions.recv().await.unwrap().reply];
+        let refused = UnixStream::connect(&node.path).await.unwrap();
+        assert_eq!(error(&rest(refused).await), "the node is answering 2 questions already: ask again");
+        for (stream, reply) in asking.into_iter().zip(replies) {
+            reply.send(b"{}\n".to_vec()).unwrap();
+            assert_eq!(rest(stream).await, "{}\n");
+        }
+    }
+
+    #[test]
+    fn places_fit_into_the_descriptors_there_are() {
+        assert!(Places::within(2).unwrap_err().to_string().contains("too few open files"));
+        assert_eq!(Places::within(3).unwrap().each, 1);
+        assert_eq!(Places::within(u64::MAX).unwrap().each, MAX_CLIENTS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_removed_socket_is_served_again() {
+        let node = Node::start();
+        let mut watching = node.connect(&Request::new(Wish::Watch).line()).await;
+        watching.read_u8().await.unwrap();
+        std::fs::remove_file(&node.path).unwrap();
+        while UnixStream::connect(&node.path).await.is_err() {
+            tokio::time::sleep(LOOK / 4).await;
+        }
+        assert!(error(&node.ask(b"hello\n").await).starts_with("the request is not understood"));
+        node.front.clients.handle_event(&Event::Stalled(LOOK));
+        let mut seen = String::new();
+        let mut lines = BufReader::new(&mut watching);
+        while !seen.contains("stalled") {
+            assert!(lines.read_line(&mut seen).await.unwrap() > 0, "who was there before is still served");
+        }
+    }
+
+    #[tokio::test]
     async fn a_full_ring_holds_up_the_client_and_not_the_memory() {
         let node = Node::start();
         let mut stream = node.cat(GuaranteeName::Agreed).await;
         let line = [&[b'x'; 64 << 10][..], b"\n"].concat();
         let mut written = 0usize;
-        // Nobody takes the messages: writing stops after the queue and the socket's buffers are full.
+        // Nothing takes the messages: writing stops after the queue and the socket's buffers are full.
         while tokio::time::timeout(Duration::from_millis(200), stream.write_all(&line)).await.is_ok() {
             written += line.len();
             assert!(written < 32 << 20, "the node took {written} bytes that nobody wanted");

@@ -26,7 +26,8 @@ pub(crate) struct StatusArgs {
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Print one JSON object: version, node, name, status, stats (counters since the node started), and notices
+    /// Print one JSON object: version, node, name, status, stats (counters since the node started), notices,
+    /// and log_lines_lost (of the node's log, which nothing read or which could not be written)
     /// (what kept peers out in the last minute)
     #[arg(long, conflicts_with = "format")]
     json: bool,
@@ -50,7 +51,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
     let answer = match ask_status(&args.which) {
         Ok(answer) => answer,
         Err(failure) => {
-            eprintln!("quorate: {failure}");
+            crate::log::say(format_args!("quorate: {failure}"));
             if let Format::Xml = args.format {
                 crate::print(&xml::not_connected(&failure.to_string())?)?;
             }

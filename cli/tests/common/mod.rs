@@ -125,6 +125,14 @@ impl Ring {
         node
     }
 
+    /// Starts node `id` with this as its stderr, and waits until it answers.
+    pub fn start_logging_to(&self, id: u8, stderr: impl Into<Stdio>) -> Node {
+        let process = self.command(id).stderr(stderr).spawn().unwrap();
+        let node = Node { process, socket: self.socket(id), log: self.path().join(format!("{id}.log")) };
+        eventually("the node answers", || run(&mut node.command("status")).status.success().then_some(()));
+        node
+    }
+
     /// Starts all nodes and waits until they are one ring with quorum and a DC.
     pub fn start_all(&self) -> Vec<Node> {
         let nodes: Vec<Node> = (1..=self.size).map(|id| self.start(id)).collect();
@@ -180,12 +188,16 @@ impl Node {
         process
     }
 
-    /// The fields `status` of `quorate status --json`.
-    pub fn status(&self) -> Value {
+    /// What `quorate status --json` prints.
+    pub fn answer(&self) -> Value {
         let output = run(self.command("status").arg("--json"));
         assert!(output.status.success(), "{output:?}\n{}", self.log());
-        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-        answer["status"].clone()
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The field `status` of it.
+    pub fn status(&self) -> Value {
+        self.answer()["status"].clone()
     }
 
     /// Starts `quorate cat` with these arguments.

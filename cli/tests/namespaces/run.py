@@ -20,12 +20,13 @@ import sys
 import tempfile
 
 import addresses
+import daemon
 import refusals
 import rings
 from lab import Failed, Lab
 
 # Each scenario is given hosts on which nothing runs yet, and the table for what it measures.
-SCENARIOS = rings.SCENARIOS + addresses.SCENARIOS + refusals.SCENARIOS
+SCENARIOS = rings.SCENARIOS + addresses.SCENARIOS + refusals.SCENARIOS + daemon.SCENARIOS
 
 
 class Table:

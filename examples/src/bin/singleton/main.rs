@@ -12,6 +12,7 @@ mod lines;
 mod node;
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -45,7 +46,8 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("singleton: {error}");
+            // `eprintln!` would panic if nobody reads it.
+            let _ = writeln!(io::stderr(), "singleton: {error}");
             ExitCode::FAILURE
         }
     }

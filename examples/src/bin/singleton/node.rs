@@ -12,6 +12,7 @@ use quorate_membership::Event as RingEvent;
 use quorate_membership::config::{self, Host, Loaded, Overrides};
 use quorate_membership::transport::Udp;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -43,12 +44,13 @@ pub(crate) struct NodeArgs {
 
 #[tokio::main]
 pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
-    log_to_stderr()?;
+    // Writes the last lines when it is dropped.
+    let _log = log_to_stderr()?;
     let host = Host::local().map_err(|error| format!("this host's interfaces cannot be listed: {error}"))?;
     let overrides = Overrides { name: args.name, ..Overrides::default() };
     let Loaded { config, warnings, .. } = config::load(&args.config, &overrides, &host)?;
     for warning in warnings {
-        eprintln!("warning: {warning}");
+        tracing::warn!("{warning}");
     }
     let id = config.node.get();
     let socket = connect(&args.address)
@@ -60,6 +62,12 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         ready(())
     };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // What is listened to does not end the process: a log rotation or a closed terminal must not take a node down.
+    let _ignored = (
+        signal(SignalKind::hangup())?,
+        signal(SignalKind::user_defined1())?,
+        signal(SignalKind::user_defined2())?,
+    );
     let transport = Udp::bind(&config)?;
     let (node, mut events, dc) = spawn(config, transport, args.state_dir).await?;
     tokio::spawn(async move {
@@ -115,11 +123,15 @@ impl FormatTime for Monotonic {
     }
 }
 
-fn log_to_stderr() -> Result<(), Box<dyn Error>> {
+fn log_to_stderr() -> Result<WorkerGuard, Box<dyn Error>> {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into());
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| format!("RUST_LOG is not understood: {error}: try `debug`"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A log that nobody reads must not stop a node: lines go to a thread, and are dropped when there are too many. Without the
+    // last call, a line that cannot be written would end the task that logged it.
+    let (writer, thread) = tracing_appender::non_blocking(io::stderr());
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     log.with_timer(Monotonic).with_ansi(false).with_target(false).init();
-    Ok(())
+    Ok(thread)
 }

@@ -1,0 +1,248 @@
+"""What surrounds a node: its log, signals, socket, clients and disk. None of them may stop it or keep the operator out."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+from lab import Failed, timeouts
+
+
+def until(what, look, patience=20):
+    """Waits until `look` returns something true, and returns that."""
+    deadline = time.monotonic() + patience
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            raise Failed(f"not seen within {patience} s: {what}")
+        time.sleep(0.02)
+    return found
+
+
+def answer(lab, host):
+    return json.loads(lab.nodes[host].status("--json"))
+
+
+def start_logging_to(lab, host, log):
+    """A node whose stderr is `log`; it is not watched."""
+    directory = lab.directory
+    command = [lab.quorate, "node", "-c", lab.conf, "--socket", directory / f"{host}.sock"]
+    command += ["--state-dir", directory / f"state-{host}"]
+    return lab.start(lab.on(host, *command), stdout=subprocess.DEVNULL, stderr=log)
+
+
+def status(lab, host, timeout=5):
+    done = lab.run("status", "--json", "--socket", lab.directory / f"{host}.sock", timeout=timeout)
+    return json.loads(done.stdout) if done.returncode == 0 else None
+
+
+def a_restart(lab, host):
+    """A line to log for the others."""
+    lab.nodes[host].terminate()
+    lab.nodes[host].process.wait(timeout=10)
+    lab.start_node(host)
+
+
+def whole(lab, host):
+    seen = status(lab, host)
+    members = [node["id"] for node in seen["status"]["nodes"] if node["online"]] if seen else []
+    return seen and seen["status"]["settled"] and members == list(lab.hosts) and seen
+
+
+def a_log_whose_reader_is_gone_ends_no_node(lab, table):
+    reader, writer = os.pipe()
+    node = start_logging_to(lab, 1, writer)
+    os.close(writer)
+    for host in (2, 3):
+        lab.start_node(host)
+    until("a ring of three", lambda: whole(lab, 1))
+    os.close(reader)
+    a_restart(lab, 3)
+    until("a ring of three again", lambda: whole(lab, 1))
+    lost = until("lost lines", lambda: status(lab, 1)["log_lines_lost"])
+    table.row(f"{lost} lines lost, exit code {node.poll()}", "", node.poll() is None)
+    node.terminate()
+    table.row(f"exit code {node.wait(timeout=10)} after SIGTERM", "0", node.returncode == 0)
+
+
+def a_log_whose_reader_is_stuck_holds_up_nothing(lab, table):
+    reader, writer = os.pipe()
+    node = start_logging_to(lab, 1, writer)
+    for host in (2, 3):
+        lab.start_node(host)
+    until("a ring of three", lambda: whole(lab, 1))
+    full = os.open(f"/proc/self/fd/{writer}", os.O_WRONLY | os.O_NONBLOCK)
+    for size in (4096, 1):
+        with contextlib.suppress(BlockingIOError):
+            while os.write(full, b"x" * size):
+                pass
+    rings = len(lab.nodes[2].rings)
+    a_restart(lab, 3)
+    until("a ring of three again", lambda: whole(lab, 1))
+    changes = len(lab.nodes[2].rings) - rings
+    table.row(f"{changes} ring changes for a restart", "2", changes == 2)
+    done = lab.run("cat", "g", "--socket", lab.directory / "1.sock", timeout=10)
+    table.row(f"cat ended with {done.returncode}", "0", done.returncode == 0)
+    asked = time.monotonic()
+    node.terminate()
+    code = node.wait(timeout=10)
+    table.row(f"exit code {code} after SIGTERM", "0", code == 0)
+    table.time("SIGTERM with the log stuck", time.monotonic() - asked, 2.5)
+    os.close(reader)
+
+
+def signals_end_no_node_unless_they_ask_for_it(lab, table):
+    lab.start_ring()
+    rings = len(lab.nodes[2].rings)
+    for number, words in (
+        (signal.SIGHUP, "SIGHUP: the configuration is read at the start only"),
+        (signal.SIGUSR1, "SIGUSR1: this signal does nothing"),
+        (signal.SIGUSR2, "SIGUSR2: this signal does nothing"),
+    ):
+        lab.nodes[1].process.send_signal(number)
+        until(words, lambda words=words: words in lab.nodes[1].log.read_text())
+    table.row(f"{len(lab.nodes[2].rings) - rings} ring changes", "0", len(lab.nodes[2].rings) == rings)
+    asked = lab.nodes[1].end(signal.SIGQUIT)
+    table.time("SIGQUIT: ring without it", lab.agreement(lab.hosts[1:], patience=3 * timeouts(lab)) - asked, 0.5)
+    code = lab.nodes[1].process.wait(timeout=10)
+    table.row(f"exit code {code}", "0", code == 0)
+
+
+def a_removed_socket_is_made_again(lab, table):
+    lab.start_ring()
+    for names in (["1.sock"], ["1.sock", "1.sock.lock"]):
+        for name in names:
+            (lab.directory / name).unlink()
+        removed = time.monotonic()
+        second = lab.run(
+            "node", "-c", lab.conf, "--socket", lab.nodes[1].socket, "--state-dir", lab.directory / "state-1", host=1
+        )
+        table.row(f"second start ended with {second.returncode}", "1", second.returncode == 1)
+        until("an answer", lambda: status(lab, 1))
+        table.time("socket there again", time.monotonic() - removed, 5)
+    rings = {node.view.ring for node in lab.nodes.values()}
+    table.row(f"{len(rings)} ring", "1", len(rings) == 1)
+
+
+def idle_and_stuck_clients_keep_the_operator_not_out(lab, table):
+    lab.start_ring()
+    node = lab.nodes[2]
+
+    def resident():
+        text = pathlib.Path(f"/proc/{node.process.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS")) / 1024
+
+    def connect(request=b""):
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(10)
+        client.connect(str(node.socket))
+        client.sendall(request)
+        return client
+
+    idle = [connect() for _ in range(100)]
+    request = json.dumps({"version": 1, "request": "cat", "group": "g"}).encode() + b"\n"
+    stuck = [connect(request) for _ in range(63)]
+    for client in stuck:
+        client.recv(1)
+    refused = [lab.run("cat", "g", "--socket", node.socket) for _ in range(4)]
+    words = {done.stderr for done in refused if done.returncode}
+    ok = len(words) == 1 and "already serves 64 cat clients" in words.pop()
+    table.row("clients that are turned away read the reason", "", ok)
+    for command in (["status"], ["quorum"]):
+        asked = time.monotonic()
+        done = lab.run(*command, "--socket", node.socket)
+        table.row(f"{command[0]} ended with {done.returncode}", "0", done.returncode == 0)
+        table.time(command[0], time.monotonic() - asked, 2)
+    done = lab.run("dc", "release", "--socket", lab.nodes[node.view.dc].socket)
+    table.row(f"dc release ended with {done.returncode}", "0", done.returncode == 0)
+    before = resident()
+    lines = (b"x" * 65000 + b"\n") * 1500
+    sender = subprocess.run(
+        [lab.quorate, "cat", "g", "--socket", lab.nodes[1].socket], input=lines, stdout=subprocess.DEVNULL, timeout=60
+    )
+    table.row(f"sender ended with {sender.returncode}", "0", sender.returncode == 0)
+    grown = resident() - before
+    table.row(f"memory for 63 clients that read nothing: {grown:.0f} MiB", "640 MiB", grown <= 640)
+    for client in idle + stuck:
+        client.close()
+
+
+@contextlib.contextmanager
+def on_a_disk_of(lab, host, size):
+    """The state directory of a host on a file system of this size."""
+    directory = lab.directory / f"state-{host}"
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", directory], check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "-l", directory], check=True)
+
+
+def a_full_disk_at_the_start_is_named_and_waited_for(lab, table):
+    with on_a_disk_of(lab, 3, "16k") as directory:
+        fill = directory / "fill"
+        with contextlib.suppress(OSError), open(fill, "wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+        for host in lab.hosts:
+            lab.start_node(host)
+        lab.agreement([1, 2], patience=3 * timeouts(lab))
+        until("the reason", lambda: "cannot be stored" in lab.nodes[3].log.read_text())
+        notices = until("a notice", lambda: answer(lab, 3)["notices"])
+        table.row("status says that it waits for the disk", "", "waits for its disk" in notices[0]["text"])
+        fill.unlink()
+        freed = time.monotonic()
+        table.time("joined with space", lab.agreement(lab.hosts, patience=3 * timeouts(lab)) - freed, 3)
+        lab.nodes[3].terminate()
+        lab.nodes[3].process.wait(timeout=10)
+
+
+def what_is_not_a_file_does_not_hang_the_start(lab, table):
+    """A pipe at the place of the record, of its draft, or of its lock."""
+    for host, name, starts in ((1, "quorate_1", False), (2, "quorate_2.new", True), (3, "quorate_3.lock", False)):
+        directory = lab.directory / f"state-{host}"
+        directory.mkdir()
+        os.mkfifo(directory / name)
+        if starts:
+            lab.start_node(host)
+            until("a ring of one", lambda: whole_of(lab, host, [host]))
+            table.seen(f"{name}: replaced")
+            continue
+        done = lab.run(
+            "node", "-c", lab.conf, "--socket", lab.directory / "x.sock", "--state-dir", directory, host=host, timeout=10
+        )
+        said = done.stderr.strip().splitlines()
+        ok = done.returncode == 1 and len(said) == 1 and f"{name} is not a regular file: remove it" in said[0]
+        table.row(f"{name}: one line says what to do", "", ok)
+
+
+def whole_of(lab, host, members):
+    seen = status(lab, host)
+    return seen and [node["id"] for node in seen["status"]["nodes"] if node["online"]] == members
+
+
+def lost_records_are_told_and_a_majority_that_kept_theirs_acts(lab, table):
+    lab.start_ring()
+    lab.nodes[3].kill()
+    lab.nodes[3].process.wait()
+    (lab.directory / "state-3" / "quorate_3").unlink()
+    lab.start_node(3)
+    lab.agreement(lab.hosts, patience=3 * timeouts(lab))
+    log = lab.nodes[3].log.read_text()
+    table.row("the log says that the record is lost", "", "the stored record is lost" in log)
+
+
+SCENARIOS = [
+    (a_log_whose_reader_is_gone_ends_no_node, 3),
+    (a_log_whose_reader_is_stuck_holds_up_nothing, 3),
+    (signals_end_no_node_unless_they_ask_for_it, 3),
+    (a_removed_socket_is_made_again, 2),
+    (idle_and_stuck_clients_keep_the_operator_not_out, 3),
+    (a_full_disk_at_the_start_is_named_and_waited_for, 3),
+    (what_is_not_a_file_does_not_hang_the_start, 3),
+    (lost_records_are_told_and_a_majority_that_kept_theirs_acts, 3),
+]
