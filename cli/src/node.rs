@@ -8,7 +8,8 @@ use std::panic;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
+use std::thread;
 use std::time::Duration;
 
 use quorate_election::{Dc, Status, spawn};
@@ -80,8 +81,17 @@ pub(crate) fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
     ended
 }
 
-/// A runtime on all processors. tokio panics if it gets no threads or descriptors for it.
+/// Threads of a node besides those of the runtime: two for the record while it is opened.
+const OTHER_THREADS: usize = 2;
+
+/// A runtime on all processors. tokio panics if it gets no descriptors for it, and hangs if it gets some of its threads.
 fn runtime() -> Result<Runtime, Failure> {
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    try_threads(workers + OTHER_THREADS).map_err(|error| {
+        Failure::new(format!(
+            "cannot start: no thread can be started: {error}; raise the limit on threads (ulimit -u, TasksMax)"
+        ))
+    })?;
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     let built = panic::catch_unwind(|| tokio::runtime::Builder::new_multi_thread().enable_all().build());
@@ -94,6 +104,22 @@ fn runtime() -> Result<Runtime, Failure> {
     Err(Failure::new(format!(
         "cannot start: {why}; raise the limits on open files (ulimit -n, LimitNOFILE) and threads (ulimit -u, TasksMax)"
     )))
+}
+
+/// Starts this many threads at once, which do nothing and end.
+fn try_threads(count: usize) -> io::Result<()> {
+    let all_there = Arc::new(Barrier::new(count + 1));
+    let threads: Vec<_> = (0..count)
+        .map(|_| {
+            let all_there = all_there.clone();
+            thread::Builder::new().spawn(move || drop(all_there.wait()))
+        })
+        .collect::<io::Result<_>>()?;
+    all_there.wait();
+    for thread in threads {
+        let _ = thread.join();
+    }
+    Ok(())
 }
 
 /// Descriptors that clients can have.

@@ -431,3 +431,24 @@ fn starts_short_of_descriptors_end_with_one_line() {
         assert!(why.contains("open files") || why.contains("Too many open files"), "{limit}: {why}");
     }
 }
+
+#[test]
+fn starts_short_of_threads_end_with_one_line() {
+    if !rustix::process::geteuid().is_root() {
+        // The limit counts all threads of a user: one that has no others is needed.
+        return;
+    }
+    let ring = Ring::of(1);
+    fs::set_permissions(ring.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    // Another user may not be able to reach the program where it was built.
+    let program = ring.path().join("quorate");
+    fs::copy(env!("CARGO_BIN_EXE_quorate"), &program).unwrap();
+    let node = ring.command(1);
+    for limit in [1, 2, 3, 4] {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups", "prlimit"]);
+        command.arg(format!("--nproc={limit}:{limit}")).arg(&program).args(node.get_args());
+        let why = failure(&run(command.env_remove("QUORATE_SOCKET").env_remove("RUST_LOG")));
+        assert!(why.contains("no thread can be started"), "{limit}: {why}");
+    }
+}
