@@ -53,9 +53,9 @@ pub(crate) fn start() -> Result<(), Failure> {
         .with_ansi(io::stderr().is_terminal())
         .with_target(false);
     if has_times() {
-        log.init()
+        log.init();
     } else {
-        log.without_time().init()
+        log.without_time().init();
     }
     Ok(())
 }
@@ -255,7 +255,9 @@ mod tests {
 
     /// What a reader got, and what the next writes do: an error, or at most so many bytes.
     #[derive(Clone, Default)]
-    struct Pipe(Arc<Mutex<(Vec<u8>, Vec<Result<usize, ErrorKind>>)>>);
+    struct Pipe(Arc<Mutex<(Vec<u8>, Answers)>>);
+
+    type Answers = Vec<Result<usize, ErrorKind>>;
 
     impl Pipe {
         fn then(&self, next: &[Result<usize, ErrorKind>]) {

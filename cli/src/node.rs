@@ -112,7 +112,9 @@ fn try_threads(count: usize) -> io::Result<()> {
     let threads: Vec<_> = (0..count)
         .map(|_| {
             let all_there = all_there.clone();
-            thread::Builder::new().spawn(move || drop(all_there.wait()))
+            thread::Builder::new().spawn(move || {
+                all_there.wait();
+            })
         })
         .collect::<io::Result<_>>()?;
     all_there.wait();

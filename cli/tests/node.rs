@@ -272,6 +272,7 @@ fn the_demo_shows_all_it_promises() {
 }
 
 /// Writes until nothing more fits.
+#[allow(clippy::unwrap_used, reason = "tests panic")]
 fn fill(mut pipe: &PipeWriter) {
     let flags = rustix::fs::fcntl_getfl(pipe).unwrap();
     rustix::fs::fcntl_setfl(pipe, flags | rustix::fs::OFlags::NONBLOCK).unwrap();

@@ -120,7 +120,7 @@ fn measure(crew: &mut Crew, n: u32, starts: u32, args: &ScaleArgs) -> Result<Rin
                 formed.push(took);
             }
             None => {
-                crate::log::say(format_args!("{n} members: start {start} of {starts}: no ring in {BOUND:?}"))
+                crate::log::say(format_args!("{n} members: start {start} of {starts}: no ring in {BOUND:?}"));
             }
         }
         if start < starts {
