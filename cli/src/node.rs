@@ -12,7 +12,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use quorate_election::{Dc, Status, spawn};
+use quorate_election::{Dc, Inquorate, Status, spawn};
 use quorate_membership::config::Loaded;
 use quorate_membership::transport::Udp;
 use quorate_membership::{Cause, Config, Event, Events, Group, GroupError, MulticastError, Node, NodeId};
@@ -152,12 +152,15 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
         }
     };
 
-    for warning in warnings {
+    // What does not concern a line of the file, the node has logged itself.
+    for warning in warnings.iter().filter(|warning| !config.warnings().contains(&warning.text)) {
         tracing::warn!("{warning}");
     }
     let (outgoing_sender, outgoing) = mpsc::channel(OUTGOING);
     let (question_sender, mut questions) = mpsc::channel(OUTGOING);
-    let front = Arc::new(Front::new(Clients::new(config.node), outgoing_sender, question_sender, places));
+    let clock = dc.clone();
+    let clients = Clients::new(config.node, move |status| clock.as_of_now(status));
+    let front = Arc::new(Front::new(clients, outgoing_sender, question_sender, places));
     tokio::spawn(send(node.clone(), front.clone(), outgoing));
     let mut watching = tokio::spawn(watch_ring(events, front.clone()));
     tracing::info!("node {} ({}) listens at {}", config.node, config.name, path.display());
@@ -285,7 +288,7 @@ async fn answer(node: Node, config: Config, dc: Dc, Question { wish, reply }: Qu
     let line = match wish {
         Asked::Status => {
             let stats = node.stats().await;
-            let status = dc.status().borrow().clone();
+            let status = dc.status();
             let text = status.text(&now(), env!("CARGO_PKG_VERSION"));
             json::status_answer(config.node, &config.name, &text, &status, &stats, log::lost())
         }
@@ -297,7 +300,7 @@ async fn answer(node: Node, config: Config, dc: Dc, Question { wish, reply }: Qu
 
 /// Gives up the role of DC, and answers when another member has it.
 async fn released(dc: &Dc, me: NodeId) -> Vec<u8> {
-    let mut status = dc.status();
+    let mut status = dc.watch();
     let term = status.borrow().term;
     if let Err(error) = dc.release().await {
         return json::error(&error.to_string());
@@ -374,8 +377,12 @@ impl Log {
         }
     }
 
-    /// Between two rings nobody knows, which is no news: what counts is what the next one says.
+    /// While a new ring is formed, what counts is what that will say; unless that takes longer than the token timeout.
     fn status(&mut self, status: &Status) {
+        if let Some(why @ Inquorate::RingLost { .. }) = &status.inquorate {
+            tracing::warn!("no quorum: {why}");
+            self.told = None;
+        }
         if !status.settled {
             return;
         }

@@ -108,7 +108,6 @@ impl Told {
         }
     }
 
-    /// Between two rings there is nobody to say more than what was.
     fn status(&mut self, status: Box<Status>) -> Vec<String> {
         let before = self.status.as_deref();
         let mut news = Vec::new();
@@ -118,12 +117,14 @@ impl Told {
                 news.extend(sentence);
             }
         };
-        if status.settled {
+        // Without a ring there is none; while a new one is formed, nobody knows yet.
+        let known = status.settled || status.ring.is_none();
+        if known {
             tell(quorum);
             tell(dc);
         }
         tell(lease);
-        if status.settled || before.is_none() {
+        if known || before.is_none() {
             self.status = Some(status);
         } else if let Some(before) = &mut self.status {
             before.lease = status.lease;
@@ -138,6 +139,7 @@ fn quorum(status: &Status) -> Option<String> {
     let votes = format!("votes {} of {expected}, needed {needed}", status.total_votes);
     Some(match &status.inquorate {
         None => format!("quorum: {votes}"),
+        Some(why) if status.ring.is_none() => format!("NO quorum: {why}"),
         Some(why) => format!("NO quorum: {votes}: {why}"),
     })
 }
@@ -192,6 +194,16 @@ mod tests {
             "DC: node 1 (n1), no term",
         ];
         assert_eq!(news(inquorate().status), alone);
+        let why = "this node is in no ring: no token came for 1650 ms".to_owned();
+        let lost = Status {
+            ring: None,
+            settled: false,
+            dc: None,
+            inquorate: Some(why.clone()),
+            ..inquorate().status
+        };
+        assert_eq!(news(lost.clone()), [format!("NO quorum: {why}"), "DC: NONE".to_owned()]);
+        assert!(news(lost).is_empty());
         assert_eq!(news(first), whole);
     }
 

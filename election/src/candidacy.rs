@@ -58,6 +58,8 @@ pub struct Candidacy {
     /// How long a DC of another ring has to wait for the lease of one with its configuration
     /// ([`LeaseRule::outlasted_by`](crate::LeaseRule::outlasted_by)).
     pub wait: Duration,
+    /// Its token timeout: what is promised of leases rests on it, and on `wait`, being the same for all.
+    pub token: Duration,
     /// How long a cluster that starts is to wait for those who are missing, if this member is the one to be elected.
     pub patience: Duration,
 }
@@ -80,6 +82,7 @@ pub(crate) struct Wire {
     up: u64,
     idle: u64,
     wait: u64,
+    token: u64,
     patience: u64,
     /// What later versions have to say; empty in version 1.
     extension: Vec<u8>,
@@ -119,6 +122,7 @@ impl Candidacy {
             up: micros(self.up),
             idle: micros(self.idle),
             wait: micros(self.wait),
+            token: micros(self.token),
             patience: micros(self.patience),
             extension: Vec::new(),
         })))
@@ -166,6 +170,7 @@ impl Candidacy {
             up: Duration::from_micros(wire.up),
             idle: Duration::from_micros(wire.idle),
             wait: Duration::from_micros(wire.wait),
+            token: Duration::from_micros(wire.token),
             patience: Duration::from_micros(wire.patience),
         })
     }
@@ -229,6 +234,7 @@ mod tests {
             up: Duration::ZERO,
             idle: Duration::ZERO,
             wait: Duration::ZERO,
+            token: Duration::ZERO,
             patience: Duration::ZERO,
         }
     }
@@ -306,6 +312,7 @@ mod tests {
             up: Duration::from_micros(0x504),
             idle: Duration::from_micros(0x403),
             wait: Duration::from_micros(0x302),
+            token: Duration::from_micros(0x605),
             patience: Duration::from_micros(0x201),
         };
         let golden: &[u8] = &[
@@ -327,6 +334,7 @@ mod tests {
             4, 5, 0, 0, 0, 0, 0, 0, // up
             3, 4, 0, 0, 0, 0, 0, 0, // idle
             2, 3, 0, 0, 0, 0, 0, 0, // wait
+            5, 6, 0, 0, 0, 0, 0, 0, // token timeout
             1, 2, 0, 0, 0, 0, 0, 0, // patience
             0, 0, 0, 0, 0, 0, 0, 0, // extension
         ];

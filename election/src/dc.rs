@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use quorate_membership::Time;
 use quorate_membership::driver::Clock;
+use quorate_membership::mutants::Mutant;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{ReleaseError, Status, Term};
+use crate::{Lease, ReleaseError, Status, Term};
 
 /// The role of DC, as an application on this node sees it. Cheap to clone; it does not keep the node running.
 ///
@@ -29,7 +30,10 @@ use crate::{ReleaseError, Status, Term};
 #[derive(Clone)]
 pub struct Dc {
     clock: Clock,
-    status: watch::Receiver<Status>,
+    latest: watch::Receiver<Status>,
+    stands_until: Arc<AtomicU64>,
+    /// The token timeout.
+    patience: Duration,
     held: watch::Receiver<Option<Held>>,
     requests: mpsc::UnboundedSender<Request>,
     beaten_at: Arc<AtomicU64>,
@@ -54,14 +58,47 @@ pub enum Revoked {
 }
 
 impl Dc {
-    pub(crate) fn new(status: watch::Receiver<Status>, desk: &Desk, clock: Clock) -> Self {
-        let (held, requests) = (desk.held.subscribe(), desk.sender.clone());
-        Self { clock, status, held, requests, beaten_at: Arc::clone(&desk.beaten_at) }
+    pub(crate) fn new(latest: watch::Receiver<Status>, desk: &Desk, clock: Clock) -> Self {
+        Self {
+            clock,
+            latest,
+            stands_until: Arc::clone(&desk.stands_until),
+            patience: desk.patience,
+            held: desk.held.subscribe(),
+            requests: desk.sender.clone(),
+            beaten_at: Arc::clone(&desk.beaten_at),
+        }
     }
 
-    /// The latest status, always.
-    pub fn status(&self) -> watch::Receiver<Status> {
-        self.status.clone()
+    /// The status, by a clock that is read now: a node that has just stood still has not noticed yet that its ring went on
+    /// without it, and this says so all the same.
+    pub fn status(&self) -> Status {
+        let latest = self.latest.borrow().clone();
+        self.as_of_now(latest)
+    }
+
+    /// What a status that this node gave earlier comes to now: no quorum if no token has come for the token timeout, and no
+    /// lease that is over. Of a ring that another has followed since, the node gives a newer status.
+    pub fn as_of_now(&self, status: Status) -> Status {
+        let now = self.clock.now();
+        let until = Time::from_micros(self.stands_until.load(Ordering::Relaxed));
+        if Mutant::StaleView.is_active() {
+            return status;
+        }
+        if status.ring.is_some() && until <= now {
+            return status.without_ring(self.patience);
+        }
+        let held = self.held.borrow().is_some_and(|held| Some(held.term) == status.term && now < held.until);
+        match status.lease {
+            Lease::Held if !held => Status { lease: Lease::Waiting, ..status },
+            _ => status,
+        }
+    }
+
+    /// Each status as it comes, for those who wait for a change. What it says may no longer be true when it is read, after
+    /// the process stood still for instance: [`Dc::status`] looks at the clock, too.
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.latest.clone()
     }
 
     /// Waits until this node may act as DC. Cancel safe.
@@ -177,6 +214,10 @@ pub(crate) struct Desk {
     held: watch::Sender<Option<Held>>,
     sender: mpsc::UnboundedSender<Request>,
     requests: mpsc::UnboundedReceiver<Request>,
+    /// Until when the ring stands, in microseconds of the member's clock.
+    stands_until: Arc<AtomicU64>,
+    /// The token timeout.
+    patience: Duration,
     /// The application's last sign of life, in microseconds of the member's clock.
     beaten_at: Arc<AtomicU64>,
     pub(crate) heartbeat: Option<Duration>,
@@ -186,28 +227,31 @@ pub(crate) struct Desk {
     hung_at: Option<Time>,
 }
 
-impl Default for Desk {
-    fn default() -> Self {
+impl Desk {
+    /// `patience` is the token timeout.
+    pub(crate) fn new(patience: Duration) -> Self {
         let (sender, requests) = mpsc::unbounded_channel();
         Self {
             held: watch::Sender::new(None),
             sender,
             requests,
+            stands_until: Arc::default(),
+            patience,
             beaten_at: Arc::default(),
             heartbeat: None,
             holds_since: None,
             hung_at: None,
         }
     }
-}
 
-impl Desk {
     pub(crate) fn next_request(&mut self) -> Option<Request> {
         self.requests.try_recv().ok()
     }
 
-    /// Tells the application what it may do.
-    pub(crate) fn tell(&self, lease: Option<(Term, Time)>) {
+    /// Tells the application what it may do, and until when the ring stands.
+    pub(crate) fn tell(&self, lease: Option<(Term, Time)>, stands_until: Option<Time>) {
+        let until = stands_until.map_or(0, Time::micros);
+        self.stands_until.store(until, Ordering::Relaxed);
         let held = lease.map(|(term, until)| Held { term, until });
         self.held.send_if_modified(|before| {
             let changed = *before != held;
@@ -267,7 +311,7 @@ mod tests {
 
     /// A desk, and an application at it whose clock shows this many microseconds.
     fn desk() -> (Desk, Dc, Arc<AtomicU64>) {
-        let (desk, clock) = (Desk::default(), Arc::new(AtomicU64::new(0)));
+        let (desk, clock) = (Desk::new(Duration::from_millis(20)), Arc::new(AtomicU64::new(0)));
         let shown = Arc::clone(&clock);
         let now = move || Time::from_micros(shown.load(Ordering::Relaxed));
         let dc = Dc::new(watch::Sender::new(Status::default()).subscribe(), &desk, Clock::new(now));
@@ -305,15 +349,48 @@ mod tests {
     fn a_guard_holds_for_its_term_until_its_lease_is_over() {
         let (desk, dc, clock) = desk();
         let term = |ring_seq| Term { ring_seq, hand_over: 0, node: NodeId::new(1).unwrap() };
-        desk.tell(Some((term(4), at(10))));
+        desk.tell(Some((term(4), at(10))), None);
         let guard = dc.try_guard().unwrap();
         assert_eq!(guard.check(), Ok(term(4)));
         clock.store(10_000, Ordering::Relaxed);
         assert_eq!(guard.check(), Err(Revoked::Lost(term(4))));
-        desk.tell(Some((term(8), at(20))));
+        desk.tell(Some((term(8), at(20))), None);
         assert_eq!(guard.check(), Err(Revoked::Lost(term(4))), "another term is another guard's");
         drop(desk);
         assert_eq!(guard.check(), Err(Revoked::Left));
+    }
+
+    #[test]
+    fn a_status_says_what_holds_when_it_is_asked() {
+        let (desk, clock) = (Desk::new(Duration::from_millis(20)), Arc::new(AtomicU64::new(0)));
+        let shown = Arc::clone(&clock);
+        let now = move || Time::from_micros(shown.load(Ordering::Relaxed));
+        let term = Term { ring_seq: 4, hand_over: 0, node: NodeId::new(1).unwrap() };
+        let held = Status {
+            ring: Some("1.4".parse().unwrap()),
+            settled: true,
+            quorate: true,
+            dc: Some(term.node),
+            term: Some(term),
+            lease: Lease::Held,
+            ..Status::default()
+        };
+        let latest = watch::Sender::new(held.clone());
+        let dc = Dc::new(latest.subscribe(), &desk, Clock::new(now));
+        desk.tell(Some((term, at(10))), Some(at(20)));
+        assert_eq!(dc.status(), held);
+        clock.store(10_000, Ordering::Relaxed);
+        assert_eq!(dc.status(), Status { lease: Lease::Waiting, ..held.clone() });
+        clock.store(19_999, Ordering::Relaxed);
+        assert!(dc.status().quorate);
+        clock.store(20_000, Ordering::Relaxed);
+        let lost = dc.status();
+        assert_eq!((lost.ring, lost.settled, lost.quorate, lost.dc), (None, false, false, None));
+        assert_eq!(lost.cause, "no token came for 20 ms");
+        assert!(dc.watch().borrow().quorate, "what it was told last");
+        // A node that has no ring keeps its reason.
+        let left = Status { cause: "this node was asked to leave".into(), ..Status::default() };
+        assert_eq!(dc.as_of_now(left.clone()), left);
     }
 
     #[test]

@@ -27,6 +27,9 @@ use crate::{Candidacy, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Status, 
 /// the order. Nothing is elected between rings' judgements, but by an ordered message: a DC gives up its role, or the one
 /// that a starting cluster will elect has waited for long enough.
 ///
+/// Quorum ends with its ring: at the latest a token timeout after the last token ([`Election::poll_timeout`]), whatever
+/// becomes of the node until it has another ring.
+///
 /// - Several messages of one member in one ring: the first candidacy counts, and the last node info before the
 ///   judgement, as with corosync. What comes after the judgement does not count.
 /// - A member that says nothing of itself, or what cannot be true, is a voter and never a candidate. One that does not
@@ -48,6 +51,11 @@ pub struct Election {
     now: Time,
     /// When this node last had a token of a ring that it had installed.
     token_at: Option<Time>,
+    /// How long the ring counts as standing after that, or after it was installed.
+    patience: Duration,
+    /// When it no longer does, unless a token comes; `None`: there is no ring.
+    stands_until: Option<Time>,
+    standing: Standing,
     /// See [`Candidacy::lost`].
     lost: bool,
     /// Its application does not answer.
@@ -69,7 +77,22 @@ pub struct Election {
     /// This node's, if it is DC.
     office: Option<Office>,
     nodes: BTreeMap<NodeId, Known>,
+    /// Members of the last judged ring with another token timeout, or another wait for leases; the log has it.
+    differ: BTreeSet<(NodeId, Duration, Duration)>,
+    /// As the ring was judged.
     status: Status,
+    /// As it is told: without quorum while the ring does not stand.
+    shown: Status,
+}
+
+/// What becomes of a ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    Stands,
+    /// It is over, and the next one is about to be installed: its transitional configuration.
+    Ends,
+    /// No token has come for the token timeout.
+    Lost,
 }
 
 /// What follows from an input.
@@ -158,6 +181,9 @@ impl Election {
             quorum: Quorum::new(config),
             now: Time::default(),
             token_at: None,
+            patience: config.totem.token,
+            stands_until: None,
+            standing: Standing::Stands,
             lost: false,
             hung: false,
             retired: false,
@@ -169,9 +195,12 @@ impl Election {
             settled: None,
             office: None,
             nodes,
+            differ: BTreeSet::new(),
             status: Status::default(),
+            shown: Status::default(),
         };
         election.status = election.unsettled(None, &BTreeSet::new(), Cause::Started.to_string());
+        election.shown = election.status.clone();
         election
     }
 
@@ -191,70 +220,125 @@ impl Election {
 
     /// The status as of the last input.
     pub fn status(&self) -> &Status {
-        &self.status
+        &self.shown
+    }
+
+    /// Until when the ring of the status counts as standing if no token comes; `None`: there is no ring.
+    pub fn stands_until(&self) -> Option<Time> {
+        self.stands_until
     }
 
     /// Under which term this node may act as DC, and until when, if nothing more is heard of the ring; `None`: it may not.
     /// Whoever acts asks just before, with a clock that has just been read: later than that moment it may not either.
     pub fn lease(&self) -> Option<(Term, Time)> {
         let office = self.office.filter(|_| self.status.lease == Lease::Held)?;
-        Some((office.term, office.until))
+        Some((office.term, office.until.min(self.stands_until?)))
     }
 
     /// Takes the next event of the ring. `now` is the time of the input that brought it.
     pub fn handle(&mut self, now: Time, event: &Event) -> Outcome {
         self.now = now;
-        let outcome = match event {
+        let before = self.standing;
+        let mut outcome = match event {
+            Event::Transitional(_) if self.standing == Standing::Stands => {
+                self.standing = Standing::Ends;
+                Outcome::default()
+            }
             Event::Regular(regular) => {
+                self.standing = Standing::Stands;
+                self.stands_until = Some(now + self.patience);
                 let (say, status) = self.open(regular);
+                self.status = status.clone();
                 Outcome { say: Some(say), status: Some(status), ..Outcome::default() }
             }
             Event::Service(message) => self.hear(message),
             Event::Synced(ring) => self.settle(*ring),
             Event::Left(cause) => {
                 (self.hearing, self.settled, self.office) = (None, None, None);
-                let status = self.unsettled(None, &BTreeSet::new(), cause.to_string());
-                Outcome { status: Some(status), ..Outcome::default() }
+                (self.standing, self.stands_until) = (Standing::Stands, None);
+                self.status = self.unsettled(None, &BTreeSet::new(), cause.to_string());
+                Outcome { status: Some(self.status.clone()), ..Outcome::default() }
             }
             Event::Transitional(_) | Event::GroupChange(_) | Event::Deliver(_) | Event::Stalled(_) => {
                 Outcome::default()
             }
         };
-        if let Some(status) = &outcome.status {
-            self.status = status.clone();
-        }
-        outcome
+        // Time has passed, as [`Event::Stalled`] says of much of it: a lease that ended meanwhile is over.
+        let reviewed = self.review();
+        outcome.status = reviewed.status.or(outcome.status);
+        self.tell(before, outcome)
     }
 
     /// This node accepted a token of the installed ring; `whole_since` is
     /// [`Totem::whole_since`](quorate_membership::Totem::whole_since) after that. This is what renews a lease.
     pub fn handle_token(&mut self, now: Time, whole_since: Option<Time>) -> Outcome {
         self.now = now;
+        let before = self.standing;
         self.token_at = Some(now);
+        self.stands_until = Some(now + self.patience);
+        // It was late, but the ring has lasted: this node stood still, and with it perhaps all others.
+        if self.standing == Standing::Lost {
+            self.standing = Standing::Stands;
+        }
         if let (Some(office), Some(whole_since)) = (&mut self.office, whole_since) {
             office.renew(whole_since, self.rule);
         }
-        self.review()
+        let outcome = self.review();
+        self.tell(before, outcome)
     }
 
     /// When [`Election::handle_timeout`] wants to be called; `None`: nothing waits for a time.
     pub fn poll_timeout(&self) -> Option<Time> {
         let lease = self.office.filter(|_| !self.hung).and_then(|office| office.changes_at(self.now));
-        let elects = self.settled.as_ref().and_then(|settled| settled.elects_at);
-        [lease, elects, self.quorum.poll_timeout()].into_iter().flatten().min()
+        let stands = self.standing != Standing::Lost;
+        let elects = self.settled.as_ref().and_then(|settled| settled.elects_at).filter(|_| stands);
+        let ends = self.stands_until.filter(|_| stands && !Mutant::StaleView.is_active());
+        [lease, elects, ends, self.quorum.poll_timeout()].into_iter().flatten().min()
     }
 
     /// The time that [`Election::poll_timeout`] gave has come. Harmless at any other time.
     pub fn handle_timeout(&mut self, now: Time) -> Outcome {
         self.now = now;
+        let before = self.standing;
+        let is_lost = self.stands_until.is_some_and(|until| until <= now);
+        if is_lost && !Mutant::StaleView.is_active() {
+            self.standing = Standing::Lost;
+        }
         // Each member's window ends by its own clock: who is DC does not follow from that.
         let verdict = self.quorum.handle_timeout(now);
         let counted = verdict.is_some_and(|verdict| self.count(&verdict));
-        let elects = self.settled.as_mut().and_then(|settled| settled.elects_at.take_if(|at| *at <= now));
-        let send = elects.map(|_| Message::Elect.encode());
+        let mut send = None;
+        if self.standing == Standing::Stands
+            && let Some(settled) = &mut self.settled
+            && settled.elects_at.take_if(|at| *at <= now).is_some()
+        {
+            send = Some(Message::Elect.encode());
+        }
         let outcome = self.review();
         let status = outcome.status.or_else(|| counted.then(|| self.status.clone()));
-        Outcome { send, status, ..outcome }
+        self.tell(before, Outcome { send, status, ..outcome })
+    }
+
+    /// What follows, with the status as it is told; `before` is what the ring was before the input.
+    fn tell(&mut self, before: Standing, outcome: Outcome) -> Outcome {
+        let stays = self.standing == before;
+        if stays && (outcome.status.is_none() || before != Standing::Stands) {
+            // While the ring does not stand, nothing that is judged of it is told.
+            return Outcome { status: None, ..outcome };
+        }
+        let status = self.status.clone();
+        let told = match self.standing {
+            Standing::Stands => status,
+            Standing::Ends if Mutant::QuorumKeptInTransition.is_active() => status,
+            Standing::Ends => status.without_quorum(Inquorate::Unsettled),
+            Standing::Lost => status.without_ring(self.patience),
+        };
+        let news = told != self.shown;
+        if !stays {
+            info!(standing = ?self.standing, "ring");
+        }
+        self.shown = told;
+        Outcome { status: news.then(|| self.shown.clone()), ..outcome }
     }
 
     /// What this node says in the ring's order before it leaves it; `None`: nothing.
@@ -299,6 +383,7 @@ impl Election {
             up,
             idle: self.token_at.map_or(up, |at| self.now - at),
             wait: self.rule.outlasted_by(),
+            token: self.patience,
             patience: self.config.deadtime.saturating_sub(up),
         };
         let say = Say { node_info, candidacy };
@@ -401,6 +486,7 @@ impl Election {
         let remembered = lease::remembered(wait, quorum, &witnesses);
         let hung = candidacies.iter().filter(|(_, said)| said.hung).map(|(node, _)| *node).collect();
 
+        self.compare(&candidacies);
         for (id, candidacy) in &candidacies {
             if let Some(node) = self.nodes.get_mut(id).filter(|node| !node.named) {
                 node.name.clone_from(&candidacy.name);
@@ -432,6 +518,35 @@ impl Election {
         let send = self.yield_to_preferred().or_else(|| answers.then(|| Message::Answers.encode()));
         self.review();
         Outcome { recovered, send, status: Some(self.status.clone()), ..Outcome::default() }
+    }
+
+    /// Says which members have other timeouts than this node, when that is news: they do the same.
+    fn compare(&mut self, candidacies: &BTreeMap<NodeId, Candidacy>) {
+        let own = (self.patience, self.rule.outlasted_by());
+        let differ: BTreeSet<(NodeId, Duration, Duration)> = candidacies
+            .values()
+            .filter(|said| (said.token, said.wait) != own)
+            .map(|said| (said.node.0, said.token, said.wait))
+            .collect();
+        if differ == self.differ {
+            return;
+        }
+        for (node, token, wait) in &differ {
+            let (ours, ours_waits) = (self.patience.as_millis(), self.rule.outlasted_by().as_millis());
+            let (token, wait) = (token.as_millis(), wait.as_millis());
+            if token != ours {
+                warn!(
+                    "node {node} has a token timeout of {token} ms, and this node one of {ours} ms: leases are promised \
+                     for equal ones only; give all nodes the same totem.token and the same node list"
+                );
+            } else {
+                warn!(
+                    "node {node} waits {wait} ms for the lease of a DC, and this node {ours_waits} ms; give all nodes the \
+                     same quorate.lease and quorate.rate_error"
+                );
+            }
+        }
+        self.differ = differ;
     }
 
     /// Takes the verdict on the ring into the status; whether that has changed.
@@ -467,7 +582,7 @@ impl Election {
         Status {
             ring,
             nodes: self.node_statuses(members),
-            inquorate: Some(Inquorate::Unsettled),
+            inquorate: Some(if ring.is_some() { Inquorate::Unsettled } else { Inquorate::NoRing }),
             expected_votes: self.quorum.expected_votes(),
             flags: self.quorum.unsettled().flags,
             cause,

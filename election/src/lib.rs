@@ -19,6 +19,14 @@
 //! A DC acts under a lease, which ends before another's can begin. [`Dc::guard`] waits for it, [`Guard::check`] asks again just
 //! before each act. [`assumptions`] says what that rests on, and what is not promised.
 //!
+//! # What may be acknowledged
+//! A service that replicates a state makes every message, in its order, and acknowledges what was sent as safe and is
+//! delivered while the last [`Status`] is quorate. Where a ring broke, each side is delivered its last messages without
+//! quorum ([`Delivery::transitional`](quorate_membership::Delivery::transitional)): they are made, since the other side may
+//! have acknowledged them, and not acknowledged, since it may never see them. What a side without quorum has made is replaced
+//! by the state of the other one when they meet. Whether a message is made must not depend on the status: a withdrawal is of
+//! this node's clock, and other members may not see it at that place.
+//!
 //! # Embedding
 //! ```
 //! # #[cfg(feature = "tokio")]
@@ -44,8 +52,10 @@
 //! # Guarantees
 //! - At any point of a ring's order there is at most one DC; it is a member; all members name the same one, with the
 //!   same term, and agree on the quorum and on why there is none.
-//! - When the ring changes, quorum and DC are withdrawn ([`Status::settled`]) before anything is delivered in the new
-//!   ring, and come back, if they do, before any application's message in it.
+//! - When the ring is over, quorum and DC are withdrawn ([`Status::settled`]) before its last messages are delivered, those of
+//!   the transitional configuration, and come back, if they do, before any application's message in the new ring.
+//! - When no token comes for the token timeout, they are withdrawn at that moment, wherever that is in the order, and come
+//!   back with the token or with another ring. [`Dc::status`] says so even while the process has not noticed yet.
 //! - Only a quorate ring has a [`Term`]. Terms rise strictly, all over the cluster and over restarts, as long as any two
 //!   quorate rings share a member (a static set of votes, all nodes expecting their sum) and every voter keeps its stored
 //!   record.

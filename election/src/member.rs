@@ -23,9 +23,10 @@ pub enum Event {
     /// What happened on the ring. What members say of themselves in the sync stages ([`RingEvent::Service`]) is not
     /// among it: the election keeps that to itself.
     Ring(RingEvent),
-    /// The new status. It follows the event that brought it, a new ring, the end of its sync or a hand-over; only
-    /// [`RingEvent::Left`], the last event of all, comes after its status. Whether this node may act as DC
-    /// ([`Status::lease`]) changes with time, so a status of that comes where it happens to come.
+    /// The new status. It follows the event that brought it: the end of a ring, a new one, the end of its sync or a
+    /// hand-over; only [`RingEvent::Left`], the last event of all, comes after its status. Two things change with time, so a
+    /// status of them comes where it happens to come: whether this node may act as DC ([`Status::lease`]), and that no token has
+    /// come for the token timeout, so that there is no quorum until there is a ring again.
     Status(Box<Status>),
 }
 
@@ -61,6 +62,7 @@ impl Member {
         let totem = Totem::new(&config, stored, entropy, now)?;
         let election = Election::new(&config).with_record_lost(stored.lost);
         let latest = watch::Sender::new(election.status().clone());
+        let desk = Desk::new(config.totem.token);
         let mut member = Self {
             me: config.node,
             totem,
@@ -70,7 +72,7 @@ impl Member {
             says_farewell: false,
             patience: config.totem.token,
             latest,
-            desk: Desk::default(),
+            desk,
             events: VecDeque::new(),
             taken: 0,
         };
@@ -91,7 +93,8 @@ impl Member {
         self.events.pop_front()
     }
 
-    /// The latest status, always, whether or not anybody takes the events.
+    /// Each status as it comes, whether or not anybody takes the events. What it says may no longer be true when it is read:
+    /// [`Dc::status`] looks at the clock, too.
     pub fn watch(&self) -> watch::Receiver<Status> {
         self.latest.subscribe()
     }
@@ -120,7 +123,7 @@ impl Member {
     /// Gives up the role of DC, if the ring carries the word of it.
     fn hand_over(&mut self) -> Result<(), ReleaseError> {
         let stands = self.totem.snapshot().phase == Phase::Operational;
-        if !stands && self.election.status().lease != Lease::None {
+        if !stands && self.election.has_office() {
             return Err(ReleaseError::RingChanges);
         }
         let outcome = self.election.release(self.now)?;
@@ -186,7 +189,7 @@ impl Member {
             }
             self.totem.leave(self.now);
         }
-        self.desk.tell(self.election.lease());
+        self.desk.tell(self.election.lease(), self.election.stands_until());
     }
 
     /// What an event of the ring means for the election.
@@ -245,6 +248,8 @@ impl Member {
             self.totem.recovered();
         }
         if let Some(status) = status {
+            // Whoever sees the new ring has to see until when it stands.
+            self.desk.tell(self.election.lease(), self.election.stands_until());
             self.latest.send_replace(status.clone());
             self.events.push_back(Event::Status(Box::new(status)));
         }
@@ -269,6 +274,9 @@ impl Core for Member {
         }
     }
 
+    fn me(&self) -> NodeId {
+        self.me
+    }
     fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes) {
         self.begin(now);
         self.totem.handle_datagram(now, origin, datagram);
@@ -365,7 +373,7 @@ impl Core for Member {
     fn stats(&self) -> &Stats {
         self.totem.stats()
     }
-    /// A status costs nothing: no more than two come with each ring, whose own event is paid for.
+    /// A status costs nothing: few come with each ring, whose own event is paid for.
     fn cost(event: &Event) -> usize {
         match event {
             Event::Ring(event) => event.cost(),

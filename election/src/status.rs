@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
-use quorate_membership::{NodeId, RingId};
+use quorate_membership::{Cause, NodeId, RingId};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use crate::Inquorate;
+use crate::quorum::QUORATE;
 
 /// A DC's term of office in one ring: the fencing token. Compared field by field, in this order.
 ///
@@ -54,10 +56,17 @@ impl Serialize for Term {
 
 /// The state of the group as this node sees it.
 ///
+/// A service acknowledges nothing that is delivered while the last status is not quorate, and makes it all the same (see the
+/// crate's front page).
+///
+/// Quorum ends with the ring that it was judged in. When that ring is over, or no token of it has come for the token timeout,
+/// the node is neither settled nor quorate until a ring has been judged again, or the token comes after all.
+///
 /// Serialised with these field names, which are stable; new ones may be added.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Status {
-    /// The ring; `None` before the first, and after this node left.
+    /// The ring; `None` before the first, after this node left, and while no token comes: then this node cannot tell who is
+    /// there, and all nodes count as offline.
     pub ring: Option<RingId>,
     /// Whether this ring's members have exchanged what they say of themselves. Until then there is no DC and no
     /// quorum.
@@ -154,6 +163,27 @@ pub struct NodeStatus {
 }
 
 impl Status {
+    /// The same when no token has come for the token timeout `after`.
+    pub(crate) fn without_ring(mut self, after: Duration) -> Self {
+        self.nodes.iter_mut().for_each(|node| node.online = false);
+        let cause = Cause::TokenLost { after }.to_string();
+        Self { ring: None, cause, ..self.without_quorum(Inquorate::RingLost { after }) }
+    }
+
+    /// The same without what a judged ring has.
+    pub(crate) fn without_quorum(mut self, why: Inquorate) -> Self {
+        self.flags.retain(|flag| *flag != QUORATE);
+        Self {
+            ring: self.ring,
+            nodes: self.nodes,
+            inquorate: Some(why),
+            expected_votes: self.expected_votes,
+            flags: self.flags,
+            cause: self.cause,
+            ..Self::default()
+        }
+    }
+
     /// As `crm status` printed it in the time of Pacemaker 1.0 and 1.1, less the resources: `updated` is the date as
     /// `ctime` writes it, `version` this program's.
     ///

@@ -3,7 +3,8 @@
 //! The task is one loop. A turn of it waits for whatever comes first, then gives everybody a turn, so that no flood of
 //! one kind keeps the others out:
 //!
-//! 1. the datagrams of one batch,
+//! 1. the datagrams of one batch, and what this node has sent to itself: that does not go through the network, or a node
+//!    that has lost its address could not even be alone,
 //! 2. what the application took of its events, and its commands, up to a bound; if nothing was heard, what these let this node
 //!    deliver is handed over before they are sent,
 //! 3. the timers, if one is due; but a timer that is late may be so because this process stood still, and then its
@@ -37,8 +38,8 @@ use self::node::{Command, Multicast, Request, Shared};
 pub use self::node::{Events, Node};
 use crate::transport::Transport;
 use crate::{
-    Config, ConfigError, Event, Group, GroupError, Guarantee, MulticastError, NodeId, Notice, Origin,
-    Parting, Stats, Store, Stored, Time, Totem, Transmit,
+    Config, ConfigError, Destination, Event, Group, GroupError, Guarantee, MulticastError, NodeId, Notice,
+    Origin, Parting, Stats, Store, Stored, Time, Totem, Transmit,
 };
 
 /// Requests that may wait in their channel, and the most that one turn of the loop takes.
@@ -71,6 +72,8 @@ pub trait Core: Send + 'static {
     /// What it tells the application.
     type Event: Send + 'static;
 
+    /// See [`Totem::me`].
+    fn me(&self) -> NodeId;
     /// See [`Totem::handle_datagram`].
     fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes);
     /// See [`Totem::handle_refused`].
@@ -131,6 +134,9 @@ pub trait Core: Send + 'static {
 impl Core for Totem {
     type Event = Event;
 
+    fn me(&self) -> NodeId {
+        Totem::me(self)
+    }
     fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes) {
         Totem::handle_datagram(self, now, origin, datagram);
     }
@@ -219,6 +225,8 @@ pub async fn spawn(
     let (store, stored) = Store::open_beside(state_dir, config.node).await.map_err(SpawnError::Store)?;
     let clock = Clock::boot_time();
     let totem = Totem::new(&config, stored, entropy().map_err(SpawnError::Entropy)?, clock.now())?;
+    let effective = config.effective()?;
+    effective.ring_warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let (node, events) = run(totem, transport, store, clock);
     Ok((node.of_process(std::process::id()), events))
 }
@@ -283,6 +291,7 @@ pub fn run<C: Core>(
         untold: 0,
         shared: Arc::clone(&shared),
         received: Vec::new(),
+        own: VecDeque::new(),
         outgoing: VecDeque::new(),
         nodes_gone: false,
         abandoned: false,
@@ -357,6 +366,8 @@ struct Driver<C: Core, T> {
     untold: u32,
     shared: Arc<Shared>,
     received: Vec<(Origin, Bytes)>,
+    /// What this node has sent to itself.
+    own: VecDeque<Bytes>,
     outgoing: VecDeque<Transmit>,
     /// Every [`Node`] has been dropped.
     nodes_gone: bool,
@@ -394,7 +405,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
                     self.settle().await?;
                 }
                 received = self.transport.recv(&mut self.received) => received?,
-                () = ready(()), if self.untold > 0 => {}
+                () = ready(()), if self.untold > 0 || !self.own.is_empty() => {}
                 request = self.requests.recv(), if !self.nodes_gone => match request {
                     Some(request) => self.answer(request).await?,
                     None => self.nodes_gone = true,
@@ -406,8 +417,9 @@ impl<C: Core, T: Transport> Driver<C, T> {
                 () = self.events.closed(), if !self.events.is_closed() => {}
                 () = tokio::time::sleep_until(wake_at) => {}
             }
-            let heard = !self.received.is_empty();
+            let heard = !self.received.is_empty() || !self.own.is_empty();
             self.hear().await?;
+            self.hear_itself().await?;
             self.serve(heard).await?;
             self.run_timers().await?;
             self.tell().await?;
@@ -452,6 +464,17 @@ impl<C: Core, T: Transport> Driver<C, T> {
         }
         while let Some((notice, source)) = self.transport.notice() {
             self.core.handle_notice(self.clock.now(), notice, source);
+        }
+        Ok(())
+    }
+
+    /// Hands what this node has sent to itself to the core: what there is, for each may be followed by another.
+    async fn hear_itself(&mut self) -> io::Result<()> {
+        for _ in 0..self.own.len() {
+            let Some(datagram) = self.own.pop_front().filter(|_| !self.left) else { break };
+            let origin = Origin::of(Some(self.core.me()));
+            self.core.handle_datagram(self.clock.now(), origin, &datagram);
+            self.settle().await?;
         }
         Ok(())
     }
@@ -588,7 +611,13 @@ impl<C: Core, T: Transport> Driver<C, T> {
             self.saving = self.core.must_store().map(|stored| save(store.clone(), stored));
             self.saving_since = self.saving.as_ref().map(|_| self.clock.now());
         }
-        self.outgoing.extend(std::iter::from_fn(|| self.core.poll_transmit()));
+        while let Some(transmit) = self.core.poll_transmit() {
+            if transmit.to == Destination::Member(self.core.me()) {
+                self.own.push_back(transmit.datagram);
+            } else {
+                self.outgoing.push_back(transmit);
+            }
+        }
         if self.outgoing.is_empty() { Ok(()) } else { self.transport.send(&mut self.outgoing).await }
     }
 

@@ -31,7 +31,8 @@ impl fmt::Display for Guarantee {
 /// [`Event::Stalled`] and [`Event::Left`] excepted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// The old ring is over; what of its messages could only be delivered to the members named follows.
+    /// The old ring is over. Its last messages follow, which only the members named are known to deliver
+    /// ([`Delivery::transitional`]): make what they say, and acknowledge none of it.
     Transitional(Transitional),
     /// A new ring is installed: from here on, its members.
     Regular(Regular),
@@ -50,6 +51,15 @@ pub enum Event {
 }
 
 /// The transitional configuration between two rings (extended virtual synchrony).
+///
+/// What is delivered in it could not be shown to have reached the whole old ring. Members of the old ring that do not come
+/// along may have delivered it, perhaps before their ring broke, and may just as well never see it. A service that
+/// replicates a state has three cases:
+///
+/// - A message that is delivered in a ring with quorum is made and acknowledged (as a safe one: every member has it).
+/// - One that comes in a transitional configuration is made and **not acknowledged**: its outcome is unknown. Not to make
+///   it would be wrong as well, since another member may have acknowledged it in the ring.
+/// - What a side without quorum has made is replaced by the state of the side with quorum when they meet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Transitional {
     /// The ring that is coming; its [`Regular`] event follows.
@@ -124,6 +134,10 @@ pub struct Delivery {
     pub group: Group,
     /// The guarantee it was sent with, and delivered under.
     pub guarantee: Guarantee,
+    /// Whether the ring is over: the message comes between [`Event::Transitional`] and [`Event::Regular`], and is known to
+    /// reach only the members that come along. The others may deliver it too, or never. So it has to be made, for those who
+    /// come along make it and the others may have, but it must not be acknowledged.
+    pub transitional: bool,
     /// What was sent.
     pub payload: Bytes,
 }

@@ -249,6 +249,10 @@ mutants! {
     OptionsNotCompared = "B52",
     /// A ring counts as quorate until its members have spoken, if the one before it was.
     QuorumKeptInNewRing = "B57",
+    /// A node that has lost its ring, and finds no other, goes on to say that it is quorate.
+    StaleView = "-",
+    /// Quorum is told of in a transitional configuration, too.
+    QuorumKeptInTransition = "-",
     /// The DC of the old ring is that of the new one until its members have spoken.
     DcKeptInNewRing = "-",
     /// The status names the ring before.

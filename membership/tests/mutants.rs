@@ -42,6 +42,8 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::TwoNodeOfMany,
     Mutant::OptionsNotCompared,
     Mutant::QuorumKeptInNewRing,
+    Mutant::StaleView,
+    Mutant::QuorumKeptInTransition,
     Mutant::DcKeptInNewRing,
     Mutant::StatusOfOldRing,
     Mutant::EachElectsItself,

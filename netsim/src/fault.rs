@@ -119,6 +119,18 @@ pub enum Fault {
         /// For how long.
         lasts: Duration,
     },
+    /// A node's disk is full: its record is written when there is space again, and until then it takes part in no ring that the
+    /// last one does not cover.
+    FullDisk {
+        /// Whose.
+        node: u32,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A node's address is gone from its interface: what it sends goes nowhere, not even to itself, and nothing comes in.
+    LoseAddress(u32),
+    /// The address is back.
+    RegainAddress(u32),
     /// A node's application takes no events.
     Unread {
         /// Whose.
@@ -313,6 +325,9 @@ impl Fault {
             | Self::Release(node)
             | Self::LoseRecord(node)
             | Self::RollBackRecord(node)
+            | Self::LoseAddress(node)
+            | Self::RegainAddress(node)
+            | Self::FullDisk { node, .. }
             | Self::Hang { node, .. }
             | Self::Pause { node, .. }
             | Self::Freeze { node, .. }
@@ -342,6 +357,9 @@ impl Fault {
             | Self::Release(node)
             | Self::LoseRecord(node)
             | Self::RollBackRecord(node)
+            | Self::LoseAddress(node)
+            | Self::RegainAddress(node)
+            | Self::FullDisk { node, .. }
             | Self::Hang { node, .. }
             | Self::Pause { node, .. }
             | Self::Freeze { node, .. }
@@ -412,6 +430,9 @@ impl Fault {
             Self::Freeze { .. } => "freeze",
             Self::Slow { .. } => "slow node",
             Self::SlowDisk { .. } => "slow disk",
+            Self::FullDisk { .. } => "full disk",
+            Self::LoseAddress(_) => "address lost",
+            Self::RegainAddress(_) => "address back",
             Self::Unread { .. } => "slow consumer",
             Self::Drift { .. } => "clock drift",
             Self::Send { .. } => "burst of messages",
@@ -465,6 +486,9 @@ impl fmt::Display for Fault {
             Self::SlowDisk { node, each, lasts } => {
                 write!(f, "node {node} takes {each:?} a write for {lasts:?}")
             }
+            Self::FullDisk { node, lasts } => write!(f, "the disk of node {node} is full for {lasts:?}"),
+            Self::LoseAddress(node) => write!(f, "node {node} loses its address"),
+            Self::RegainAddress(node) => write!(f, "node {node} has its address again"),
             Self::Unread { node, lasts } => write!(f, "node {node} reads no events for {lasts:?}"),
             Self::Drift { node, ppm } => write!(f, "the clock of node {node} drifts by {ppm} ppm"),
             Self::Send { node, count, length, guarantee } => {

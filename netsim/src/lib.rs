@@ -25,10 +25,17 @@
 //! function that is tested is the one that is shipped. In the laboratory they come in a [`Host`], one for each start of
 //! a node.
 //!
-//! Three things to get right in every service, and to test:
-//! - **Events come in one order,** the same for all members: messages, rings, quorum. What is decided by folding over them
-//!   is decided alike everywhere. A [status](quorate_election::Status) stands at its place between the messages: what is
-//!   delivered after it is delivered with that quorum.
+//! Four things to get right in every service, and to test:
+//! - **Events come in one order,** the same for all members: messages, rings, what a ring was judged to be. What is decided by
+//!   folding over them is decided alike everywhere.
+//! - **Make every message, acknowledge what has quorum.** Whatever is delivered is made, in its order. It is acknowledged, to a
+//!   buyer or to whatever else is outside, only if it was sent as a [safe](quorate_membership::Guarantee::Safe) message and
+//!   the last [status](quorate_election::Status) says that there is quorum. When a ring breaks, each side of it is still
+//!   delivered the ring's last messages ([`Delivery::transitional`](quorate_membership::Delivery::transitional)), and
+//!   nobody can say whether the other side is: quorum is withdrawn before the first of them. A side that acknowledged them
+//!   would have promised what the other one never sees. A side that did not make them would lack what the other one has
+//!   acknowledged just before. What a side without quorum has made is replaced by the state of the other one when they
+//!   meet; the example `replicated` does that.
 //! - **`multicast` waits** while the ring has no room. Who sends a lot sends from a task of its own, and goes on taking
 //!   events.
 //! - **A delivery names its group.** Other services, and the laboratory's [`Load`], send to groups of theirs: look at
@@ -36,39 +43,46 @@
 //!
 //! # A split
 //! A [`Scenario`] says how many nodes there are, for how long, and what goes wrong when. This one cuts two of five nodes
-//! off for two seconds:
+//! off for two seconds, while all of them sell:
 //!
 //! ```
 //! use std::cell::RefCell;
-//! use std::collections::BTreeMap;
+//! use std::collections::{BTreeMap, BTreeSet};
 //! use std::error::Error;
 //! use std::rc::Rc;
 //! use std::time::Duration;
 //!
 //! use quorate_election::Event;
-//! use quorate_membership::{Event as RingEvent, Group, Guarantee};
+//! use quorate_membership::{Event as RingEvent, Group, Guarantee, MulticastError, Node};
 //! use quorate_netsim::{Fault, Host, Scenario};
 //!
-//! /// What each node has sold, in its order. It is the test's, not the nodes': no crash takes it away.
-//! type Sold = Rc<RefCell<BTreeMap<u32, Vec<String>>>>;
+//! /// What a node has sold, and of which sales it has told the buyer.
+//! #[derive(Default)]
+//! struct Shop {
+//!     sold: BTreeSet<String>,
+//!     confirmed: BTreeSet<String>,
+//! }
 //!
-//! /// The service under test: every node sells a ticket when its ring gets quorum. A sale is a message, and it is valid
-//! /// where it is delivered with quorum.
-//! async fn sell(mut host: Host, sold: Sold) -> Result<(), Box<dyn Error>> {
+//! /// All of them. It is the test's, not the nodes': no crash takes it away.
+//! type Shops = Rc<RefCell<BTreeMap<u32, Shop>>>;
+//!
+//! /// The service under test: every node sells a ticket every few milliseconds. A sale is a safe message: it is made
+//! /// wherever it is delivered, and confirmed where that is with quorum.
+//! async fn sell(mut host: Host, shops: Shops) -> Result<(), Box<dyn Error>> {
 //!     let tickets: Group = "tickets".parse()?;
+//!     tokio::spawn(offer(host.node.clone(), host.id.get(), tickets.clone()));
 //!     let mut quorate = false;
 //!     while let Some(event) = host.events.next().await {
 //!         match event {
-//!             Event::Status(status) => {
-//!                 quorate = status.quorate;
+//!             Event::Status(status) => quorate = status.quorate,
+//!             Event::Ring(RingEvent::Deliver(sale)) if sale.group == tickets => {
+//!                 let ticket = String::from_utf8(sale.payload.to_vec())?;
+//!                 let mut shops = shops.borrow_mut();
+//!                 let shop = shops.entry(host.id.get()).or_default();
 //!                 if quorate {
-//!                     let sale = format!("node {} in ring {:?}", host.id, status.ring);
-//!                     host.node.multicast(&tickets, Guarantee::Safe, sale.into()).await?;
+//!                     shop.confirmed.insert(ticket.clone());
 //!                 }
-//!             }
-//!             Event::Ring(RingEvent::Deliver(sale)) if quorate && sale.group == tickets => {
-//!                 let text = String::from_utf8(sale.payload.to_vec())?;
-//!                 sold.borrow_mut().entry(host.id.get()).or_default().push(text);
+//!                 shop.sold.insert(ticket);
 //!             }
 //!             _ => {}
 //!         }
@@ -76,10 +90,21 @@
 //!     Ok(())
 //! }
 //!
+//! async fn offer(node: Node, seller: u32, tickets: Group) {
+//!     for number in 0_u64.. {
+//!         let ticket = format!("ticket {number} of node {seller}");
+//!         match node.multicast(&tickets, Guarantee::Safe, ticket.into()).await {
+//!             Ok(()) | Err(MulticastError::EventsUnread) => {}
+//!             Err(_) => return,
+//!         }
+//!         tokio::time::sleep(Duration::from_millis(3)).await;
+//!     }
+//! }
+//!
 //! fn main() -> Result<(), Box<dyn Error>> {
 //!     let ms = Duration::from_millis;
-//!     let sold = Sold::default();
-//!     let of_nodes = Rc::clone(&sold);
+//!     let shops = Shops::default();
+//!     let of_nodes = Rc::clone(&shops);
 //!     let scenario = Scenario::new(5, ms(6000))
 //!         .seed(42)
 //!         .at(ms(2000), Fault::Partition(vec![vec![1, 2, 3], vec![4, 5]]))
@@ -92,11 +117,13 @@
 //!     assert!([4, 5].iter().all(|&node| !quorate(node, 3900)));
 //!     assert!([1, 2, 3, 4, 5].iter().all(|&node| quorate(node, 6000)));
 //!
-//!     // What the service did: the same on each side, and nothing on the smaller one meanwhile.
-//!     let sold = sold.borrow();
-//!     assert_eq!(sold[&1], sold[&3]);
-//!     assert_eq!(sold[&4], sold[&5]);
-//!     assert!(sold[&4].len() < sold[&1].len());
+//!     // What the service did: the majority has every ticket of which the minority has told a buyer.
+//!     let shops = shops.borrow();
+//!     assert!(shops[&4].confirmed.is_subset(&shops[&1].sold));
+//!     assert!(shops[&5].confirmed.is_subset(&shops[&1].sold));
+//!     // While they were apart, the minority has sold what the majority knows nothing of; no buyer was told.
+//!     assert!(!shops[&4].sold.is_subset(&shops[&1].sold));
+//!     assert!(shops[&4].confirmed.len() < shops[&1].confirmed.len());
 //!     Ok(())
 //! }
 //! ```
@@ -299,7 +326,8 @@
 //! when it did so, whether or not the service reads it; and it gives each message a mark of its own, 16 bytes inside
 //! the payload, taken off again before the service sees it, so that the checker need not believe the protocol's
 //! numbers. The [invariants] are functions of what was written down: that members see the same messages in the same
-//! order, that nobody sees a message twice or one that nobody sent, that two quorate rings share a member, that terms rise.
+//! order, that nobody sees a message twice or one that nobody sent, that two quorate rings share a member, that terms rise,
+//! that what is acknowledged by the rule above is not lost.
 //! They are checked in every run, whatever the service does.
 //!
 //! What the *service* promises only its own test can check.

@@ -96,6 +96,7 @@ pub(crate) fn what(event: &mut Event) -> (Option<What>, usize) {
                     from: delivery.from,
                     group: delivery.group.clone(),
                     guarantee: delivery.guarantee,
+                    transitional: delivery.transitional,
                     content: Content::of(&delivery.payload),
                 };
                 return (Some(What::Delivered(delivered)), unmarked);
@@ -150,6 +151,9 @@ impl Core for Observed {
         self.member.consumed(now, cost + std::mem::take(&mut self.unmarked));
     }
 
+    fn me(&self) -> NodeId {
+        self.member.me()
+    }
     fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes) {
         self.now = now;
         self.member.handle_datagram(now, origin, datagram);

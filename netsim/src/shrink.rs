@@ -354,6 +354,7 @@ fn times_of(fault: &mut Fault) -> Vec<&mut Duration> {
         Fault::Pause { lasts, .. }
         | Fault::Freeze { lasts, .. }
         | Fault::Hang { lasts, .. }
+        | Fault::FullDisk { lasts, .. }
         | Fault::Unread { lasts, .. } => vec![lasts],
         Fault::Slow { each, lasts, .. } | Fault::SlowDisk { each, lasts, .. } => vec![each, lasts],
         Fault::When { then, .. } => times_of(then),
@@ -407,6 +408,9 @@ fn plainer(fault: &Fault) -> Vec<Fault> {
         }
         Fault::Hang { node, lasts } => {
             half(lasts).map(|lasts| Fault::Hang { node, lasts }).into_iter().collect()
+        }
+        Fault::FullDisk { node, lasts } => {
+            half(lasts).map(|lasts| Fault::FullDisk { node, lasts }).into_iter().collect()
         }
         Fault::Unread { node, lasts } => {
             half(lasts).map(|lasts| Fault::Unread { node, lasts }).into_iter().collect()

@@ -52,6 +52,7 @@ impl Scenario {
         preferences(seed, &mut scenario);
         evidence(seed, &mut scenario);
         windows(seed, &mut scenario);
+        views(seed, &mut scenario);
         scenario
     }
 
@@ -194,6 +195,35 @@ fn windows(seed: u64, scenario: &mut Scenario) {
     if rng.random_ratio(1, 2) {
         scenario.totem.largest_window = *[20, 60, 200, 1024, 4096].choose(&mut rng).unwrap_or(&200);
     }
+}
+
+/// In every fourth scenario something keeps a node out of every ring, and lets it hear what it likes: its disk is full while
+/// others restart, so that ring sequence numbers outrun its record, or its address is gone. Drawn apart.
+fn views(seed: u64, scenario: &mut Scenario) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((1 << 63) + 11);
+    let Some(calm_at) = scenario.calm_at.filter(|_| rng.random_ratio(1, 4)) else { return };
+    let (nodes, token) = (scenario.nodes, scenario.totem.token);
+    for _ in 0..rng.random_range(1..=3) {
+        let at = calm_at * rng.random_range(1..90) / 100;
+        let lasts = token * rng.random_range(50..1000) / 100;
+        let node = rng.random_range(1..=nodes);
+        if rng.random_ratio(1, 2) {
+            scenario.timeline.push((at, Fault::LoseAddress(node)));
+            scenario.timeline.push((at + lasts, Fault::RegainAddress(node)));
+            continue;
+        }
+        scenario.timeline.push((at, Fault::FullDisk { node, lasts }));
+        for _ in 0..rng.random_range(1..=3) {
+            let other = rng.random_range(1..=nodes);
+            let at = at + lasts * rng.random_range(1..80) / 100;
+            if other != node {
+                scenario.timeline.push((at, Fault::Restart(other)));
+            }
+        }
+    }
+    scenario.timeline.retain(|(at, _)| *at < calm_at);
+    scenario.timeline.sort_by_key(|(at, _)| *at);
 }
 
 /// In every second scenario nodes believe hosts that say that a process is gone, probe each other, and are lied to. Drawn

@@ -216,6 +216,12 @@ fn fault(text: &str) -> Result<Fault, String> {
         Fault::Slow { node: value(node)?, each: value(each)?, lasts: value(lasts)? }
     } else if let Some([node, each, lasts]) = fill("node {} takes {} a write for {}", text) {
         Fault::SlowDisk { node: value(node)?, each: value(each)?, lasts: value(lasts)? }
+    } else if let Some([node, lasts]) = fill("the disk of node {} is full for {}", text) {
+        Fault::FullDisk { node: value(node)?, lasts: value(lasts)? }
+    } else if let Some([node]) = fill("node {} loses its address", text) {
+        Fault::LoseAddress(value(node)?)
+    } else if let Some([node]) = fill("node {} has its address again", text) {
+        Fault::RegainAddress(value(node)?)
     } else if let Some([node, lasts]) = fill("node {} reads no events for {}", text) {
         Fault::Unread { node: value(node)?, lasts: value(lasts)? }
     } else if let Some([node, ppm]) = fill("the clock of node {} drifts by {} ppm", text) {
@@ -428,6 +434,9 @@ mod tests {
             Fault::Freeze { node: 1, lasts: ms(1250) },
             Fault::Slow { node: 2, each: Duration::from_micros(700), lasts: ms(300) },
             Fault::SlowDisk { node: 2, each: ms(40), lasts: ms(300) },
+            Fault::FullDisk { node: 2, lasts: ms(300) },
+            Fault::LoseAddress(2),
+            Fault::RegainAddress(2),
             Fault::Unread { node: 2, lasts: ms(300) },
             Fault::Drift { node: 2, ppm: -500 },
             Fault::Send { node: 1, count: 50, length: 0, guarantee: Guarantee::Safe },

@@ -18,6 +18,8 @@ pub(crate) struct ClientId(u64);
 pub(crate) struct Clients {
     /// This node.
     node: NodeId,
+    /// What a status that came earlier comes to now.
+    as_of_now: Box<dyn Fn(Status) -> Status + Send + Sync>,
     state: Mutex<State>,
 }
 
@@ -26,7 +28,7 @@ struct State {
     /// The lines that a new client must see first: the regular configuration, and the transitional one if its ring is
     /// on its way out.
     configuration: Vec<u8>,
-    status: Vec<u8>,
+    status: Status,
     /// The ring whose configuration that is.
     ring: Option<RingId>,
     /// Who is in which group.
@@ -67,8 +69,8 @@ struct Seat {
 
 impl Clients {
     /// No clients yet.
-    pub(crate) fn new(node: NodeId) -> Self {
-        Self { node, state: Mutex::default() }
+    pub(crate) fn new(node: NodeId, as_of_now: impl Fn(Status) -> Status + Send + Sync + 'static) -> Self {
+        Self { node, as_of_now: Box::new(as_of_now), state: Mutex::default() }
     }
 
     /// Adds a client of this group, whose process will be in it. If there is a configuration, it is the first thing in
@@ -94,7 +96,8 @@ impl Clients {
             return (id, outbox);
         }
         let mut client = Client { wants_status, outbox: outbox.clone(), greeted: false, seat };
-        if client.greet(&state.configuration, &state.status) && client.find_itself(&state) {
+        let status = || (self.as_of_now)(state.status.clone());
+        if client.greet(&state.configuration, status) && client.find_itself(&state) {
             state.clients.insert(id, client);
         }
         (id, outbox)
@@ -140,11 +143,9 @@ impl Clients {
                 state.ring = Some(regular.ring);
                 state.configuration.clone_from(&line);
                 let State { clients, status, .. } = &mut *state;
-                clients.retain(
-                    |_, client| {
-                        if client.greeted { client.push(&line) } else { client.greet(&line, status) }
-                    },
-                );
+                clients.retain(|_, client| {
+                    if client.greeted { client.push(&line) } else { client.greet(&line, || status.clone()) }
+                });
             }
             Event::Transitional(transitional) => {
                 let line = json::transitional(transitional);
@@ -169,7 +170,7 @@ impl Clients {
     pub(crate) fn handle_status(&self, status: &Status) {
         let mut state = self.lock();
         let line = json::status_event(status);
-        state.status.clone_from(&line);
+        state.status.clone_from(status);
         state.clients.retain(|_, client| !client.greeted || !client.wants_status || client.push(&line));
         state.relieve();
     }
@@ -255,12 +256,12 @@ impl State {
 // Each returns whether the client stays.
 impl Client {
     /// Says what is, if there is a ring yet.
-    fn greet(&mut self, configuration: &[u8], status: &[u8]) -> bool {
+    fn greet(&mut self, configuration: &[u8], status: impl FnOnce() -> Status) -> bool {
         if configuration.is_empty() {
             return true;
         }
         self.greeted = true;
-        self.push(configuration) && (!self.wants_status || self.push(status))
+        self.push(configuration) && (!self.wants_status || self.push(&json::status_event(&status())))
     }
 
     /// Another connection of the same process is in the group already: so is this one.
@@ -340,12 +341,13 @@ mod tests {
             pid: 0,
             group: group.parse().unwrap(),
             guarantee: Guarantee::Agreed,
+            transitional: false,
             payload: payload.into(),
         })
     }
 
     fn clients_on_a_ring() -> Clients {
-        let clients = Clients::new(node(1));
+        let clients = Clients::new(node(1), |status| status);
         clients.handle_event(&regular("1.4"));
         clients
     }
@@ -399,7 +401,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_configuration_comes_first_whenever_the_client_came() {
-        let clients = Clients::new(node(1));
+        let clients = Clients::new(node(1), |status| status);
         let (_, early) = join(&clients, "g");
         clients.handle_event(&deliver(2, "g", "before the first ring"));
         clients.handle_event(&regular("1.4"));
@@ -466,6 +468,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_is_greeted_with_what_holds_when_it_comes() {
+        let lost = |status| Status { quorate: false, ..status };
+        let clients = Clients::new(node(1), lost);
+        clients.handle_event(&regular("1.4"));
+        clients.handle_status(&Status { quorate: true, ..Status::default() });
+        let (_, outbox) = clients.watch();
+        let chunk = outbox.next().await.unwrap();
+        let text = String::from_utf8(chunk.to_vec()).unwrap();
+        assert!(text.contains(r#""quorate":false"#), "{text}");
+    }
+
+    #[tokio::test]
     async fn a_watcher_sees_rings_and_status_and_no_group() {
         let clients = clients_in_a_group();
         clients.handle_status(&Status::default());
@@ -517,7 +531,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_without_messages_waits_until_it_has_joined() {
-        let clients = Clients::new(node(1));
+        let clients = Clients::new(node(1), |status| status);
         let (id, outbox) = join(&clients, "g");
         clients.finish(id, 0);
         assert!(read(&outbox).await.is_empty());

@@ -74,6 +74,8 @@ enum Line<'a> {
         pid: u32,
         #[serde(serialize_with = "printed")]
         guarantee: Guarantee,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        transitional: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
         payload: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -195,6 +197,7 @@ pub(crate) fn append_delivery(to: &mut Vec<u8>, delivery: &Delivery) {
             from: delivery.from,
             pid: delivery.pid,
             guarantee: delivery.guarantee,
+            transitional: delivery.transitional,
             payload,
             payload_base64: payload.is_none().then(|| BASE64_STANDARD.encode(&delivery.payload)),
         },
@@ -342,6 +345,7 @@ mod tests {
                 pid: 4711,
                 group: "g".parse().unwrap(),
                 guarantee: Guarantee::Agreed,
+                transitional: false,
                 payload: Bytes::from_static(payload),
             },
         );

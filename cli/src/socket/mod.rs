@@ -37,6 +37,9 @@
 //! < {"event":"group","ring":"1.8","group":"orders","members":[{"node":1,"pid":99}],"joined":[{"node":1,"pid":99}],"left":[],"reason":"join"}
 //! < {"event":"deliver","ring":"1.8","seq":7,"from":1,"pid":99,"guarantee":"safe","payload":"first payload"}
 //! ```
+//! A message that comes between the lines `transitional` and `regular` has `"transitional":true`: the ring is over, and
+//! members that do not come along may never get it. It has to be made, and must not be acknowledged.
+//!
 //! The process leaves the group when its last connection to it ends: with reason `leave` if all was written to it, with
 //! `procdown` if the connection broke. A second connection of a process that is in the group already gets the group as
 //! it is, a line without a reason.

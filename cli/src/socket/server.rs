@@ -540,7 +540,7 @@ mod tests {
             let mut claim = Claim::new(&path).unwrap();
             let (outgoing_sender, outgoing) = mpsc::channel(16);
             let (questions_sender, questions) = mpsc::channel(16);
-            let clients = Clients::new(NodeId::new(1).unwrap());
+            let clients = Clients::new(NodeId::new(1).unwrap(), |status| status);
             clients.handle_event(&Event::Regular(Regular {
                 ring: "1.4".parse().unwrap(),
                 members: BTreeSet::from([NodeId::new(1).unwrap()]),
@@ -603,7 +603,8 @@ mod tests {
                 What::Message { guarantee, payload } => {
                     let said = (group.clone(), guarantee, payload.clone());
                     let seq = Seq::new(1);
-                    let delivery = Delivery { ring, seq, from, pid, group, guarantee, payload };
+                    let delivery =
+                        Delivery { ring, seq, from, pid, group, guarantee, transitional: false, payload };
                     self.front.clients.sending(client);
                     self.front.clients.handle_event(&Event::Deliver(delivery));
                     Some(said)

@@ -8,7 +8,7 @@ use quorate_membership::mutants::Mutant;
 use quorate_membership::{NodeId, Time};
 use tracing::{info, warn};
 
-use super::{Election, Outcome};
+use super::{Election, Outcome, Standing};
 use crate::lease::Office;
 use crate::message::{Message, Release};
 use crate::{Lease, Status, Term, Vacancy};
@@ -167,7 +167,8 @@ impl Election {
         let office = self.office.ok_or(ReleaseError::NotDc)?;
         self.successor().ok_or(ReleaseError::NoSuccessor)?;
         let send = Some(self.resign(office, false));
-        Ok(Outcome { send, ..self.review() })
+        let outcome = Outcome { send, ..self.review() };
+        Ok(self.tell(self.standing, outcome))
     }
 
     /// This node is about to leave, whoever takes over: it acts no more, and is no candidate in the rings that it may still see.
@@ -175,7 +176,8 @@ impl Election {
         self.now = now;
         self.retired = true;
         self.tenure = None;
-        self.review()
+        let outcome = self.review();
+        self.tell(self.standing, outcome)
     }
 
     /// The application that acts as DC does not answer, or answers again; said when that changes. While it does not, this node
@@ -185,7 +187,8 @@ impl Election {
         self.hung = hung && !Mutant::HungKeepsRole.is_active();
         let answers = !hung && self.settled.is_some();
         let send = self.yield_hung().or_else(|| answers.then(|| Message::Answers.encode()));
-        Outcome { send, ..self.review() }
+        let outcome = Outcome { send, ..self.review() };
+        self.tell(self.standing, outcome)
     }
 
     /// A DC whose application hangs gives way to a member whose application does not.
@@ -258,11 +261,21 @@ impl Election {
         Some(best.node.0)
     }
 
+    /// Whether this node is DC of its ring, whether or not that stands.
+    pub(crate) fn has_office(&self) -> bool {
+        self.office.is_some()
+    }
+
+    fn may_act(&self, office: Office) -> bool {
+        let stands = self.standing != Standing::Lost;
+        stands && office.holds(self.now) && !self.hung && !self.retired
+    }
+
     /// Whether this node may act now; a status if that has changed.
     pub(super) fn review(&mut self) -> Outcome {
         let lease = match self.office {
             None => Lease::None,
-            Some(office) if office.holds(self.now) && !self.hung && !self.retired => Lease::Held,
+            Some(office) if self.may_act(office) => Lease::Held,
             Some(_) => Lease::Waiting,
         };
         if lease == self.status.lease {

@@ -529,6 +529,108 @@ fn a_node_that_left_has_no_ring_no_quorum_and_no_dc() {
     assert_eq!(status.cause, "this node was asked to leave");
 }
 
+/// Nothing is left of what was judged.
+fn assert_withdrawn(status: &Status) {
+    assert_eq!((status.settled, status.quorate, status.total_votes), (false, false, 0));
+    assert_eq!((status.dc, status.term, status.lease), (None, None, Lease::None));
+    assert_eq!((status.quorum, &status.vacant), (None, &None));
+    assert!(status.inquorate.is_some() && !status.flags.contains(&"Quorate"));
+}
+
+#[test]
+fn quorum_ends_a_token_timeout_after_the_last_token() {
+    let mut world = World::new(3);
+    world.ring(&[1, 2, 3]);
+    world.wait(100);
+    world.turn(&[1]);
+    let (token, last) = (world.node(1).config.totem.token, world.now);
+    let election = &mut world.node(1).election;
+    assert!(election.poll_timeout() <= Some(last + token));
+    let before = last + (token - Duration::from_micros(1));
+    let status = election.handle_timeout(before).status;
+    assert!(election.status().quorate, "{status:?}");
+    let lost = election.handle_timeout(last + token).status.unwrap();
+    assert_withdrawn(&lost);
+    assert_eq!((lost.ring, lost.inquorate.as_ref()), (None, Some(&Inquorate::RingLost { after: token })));
+    assert_eq!(lost.cause, "no token came for 3000 ms");
+    assert!(lost.nodes.iter().all(|node| !node.online));
+    assert_eq!(election.status(), &lost);
+    assert_eq!(election.poll_timeout(), None, "it is not told again");
+    assert_eq!(election.handle_timeout(last + 2 * token), Outcome::default());
+}
+
+#[test]
+fn a_ring_that_stands_has_quorum_until_a_token_timeout_after_its_entry() {
+    let mut world = World::new(3);
+    world.wait(50_000);
+    let opened = world.open(&[1, 2, 3]);
+    let entered = world.now;
+    let token = world.node(1).config.totem.token;
+    let election = &mut world.node(1).election;
+    assert_eq!(election.stands_until(), Some(entered + token));
+    let lost = election.handle_timeout(entered + token).status.unwrap();
+    assert_eq!((lost.ring, lost.inquorate), (None, Some(Inquorate::RingLost { after: token })));
+    // Its sync ends in the frames that came before: nothing is told of a ring that is lost.
+    for (from, say) in &opened.said {
+        world.hear(id(1), opened.ring, *from, say);
+    }
+    let election = &mut world.node(1).election;
+    assert_eq!(election.handle(entered + token, &Event::Synced(opened.ring)).status, None);
+    let back = election.handle_token(entered + token, None).status.unwrap();
+    assert!(back.settled && back.quorate);
+}
+
+#[test]
+fn quorum_comes_back_with_a_late_token_of_the_same_ring() {
+    let mut world = World::new(3);
+    let settled = world.ring(&[1, 2, 3]);
+    let now = world.now + 2 * world.node(1).config.totem.token;
+    let election = &mut world.node(1).election;
+    assert_withdrawn(&election.handle_timeout(now).status.unwrap());
+    assert_eq!(election.handle_token(now, None).status.as_ref(), Some(&settled));
+    assert_eq!(election.stands_until(), Some(now + world.node(1).config.totem.token));
+}
+
+#[test]
+fn quorum_is_withdrawn_in_a_transitional_configuration() {
+    let mut world = World::new(3);
+    let settled = world.ring(&[1, 2, 3]);
+    let (ring, members) = world.node(1).ring.clone().unwrap();
+    let next = RingId { seq: ring.seq + 4, ..ring };
+    let over = Event::Transitional(quorate_membership::Transitional {
+        ring: next,
+        previous: ring,
+        members: ids(&[1, 2]),
+        left: &members - &ids(&[1, 2]),
+    });
+    let (now, token) = (world.now, world.node(1).config.totem.token);
+    let election = &mut world.node(1).election;
+    let ends = election.handle(now, &over).status.unwrap();
+    assert_withdrawn(&ends);
+    assert_eq!((ends.ring, ends.inquorate), (settled.ring, Some(Inquorate::Unsettled)));
+    // A ring that was lost before is not in the status again.
+    let election = &mut world.node(2).election;
+    let lost = election.handle_timeout(now + token).status.unwrap();
+    assert_eq!((lost.ring, election.handle(now + token, &over).status), (None, None));
+    assert!(world.ring(&[1, 2]).quorate);
+}
+
+#[test]
+fn members_with_other_timeouts_are_named_on_both_sides() {
+    let mut world = World::new(3);
+    world.node(2).config.dc.lease = Some(Duration::from_secs(1));
+    world.restart(2);
+    world.node(3).config.totem.token *= 3;
+    world.restart(3);
+    world.ring(&[1, 2, 3]);
+    let differ = |world: &mut World, n| {
+        world.node(n).election.differ.iter().map(|(node, ..)| node.get()).collect::<Vec<_>>()
+    };
+    assert_eq!([1, 2, 3].map(|n| differ(&mut world, n)), [vec![2, 3], vec![1, 3], vec![1, 2]]);
+    world.ring(&[1]);
+    assert!(differ(&mut world, 1).is_empty());
+}
+
 #[test]
 fn names_are_the_operators_else_the_nodes_own_else_made_of_ids() {
     let mut world = World::new(3);

@@ -407,7 +407,7 @@ impl Quorum {
     }
 }
 
-const QUORATE: &str = "Quorate";
+pub(crate) const QUORATE: &str = "Quorate";
 
 /// Why a ring is not quorate, whatever its votes.
 fn objection<'a>(

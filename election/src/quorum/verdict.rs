@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use quorate_membership::NodeId;
 use serde::{Serialize, Serializer};
@@ -24,7 +25,15 @@ pub struct Verdict {
 /// Why a node is not quorate. Prints as a clause, and serialises as that.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Inquorate {
-    /// The members have not yet said what they are, or there is no ring.
+    /// This node is in no ring: it has just started, or has left.
+    NoRing,
+    /// This node has lost its ring: no token of it has come for the token timeout.
+    RingLost {
+        /// The token timeout.
+        after: Duration,
+    },
+    /// The members of the new ring have not yet said what they are, or the old one is over and the new one about to be
+    /// installed.
     Unsettled,
     /// Nobody has said how many votes to expect.
     NoExpectedVotes,
@@ -58,6 +67,10 @@ pub enum Inquorate {
 impl fmt::Display for Inquorate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoRing => write!(f, "this node is in no ring"),
+            Self::RingLost { after } => {
+                write!(f, "this node is in no ring: no token came for {} ms", after.as_millis())
+            }
             Self::Unsettled => write!(f, "the members have not yet said what they are"),
             Self::NoExpectedVotes => write!(f, "nobody has said how many votes to expect"),
             Self::NoNodeInfo(nodes) => write!(f, "no node info came from {nodes:?}"),

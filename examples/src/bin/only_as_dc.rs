@@ -33,15 +33,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         // Who only wants to act as DC drops the events.
         let (node, _, dc) = spawn(config, transport, state.path()).await?;
         tokio::spawn(work(id, dc.clone()));
-        workers.push((id, node, dc.status()));
+        workers.push((id, node, dc));
     }
-    let (_, _, status) = &mut workers[0];
-    timeout(Duration::from_secs(30), status.wait_for(|status| status.term.is_some())).await??;
+    let mut statuses = workers[0].2.watch();
+    timeout(Duration::from_secs(30), statuses.wait_for(|status| status.term.is_some())).await??;
 
     for _ in 0..2 {
         sleep(Duration::from_secs(1)).await;
-        let (_, _, status) = &workers[0];
-        let Some(dc) = status.borrow().dc else { break };
+        let Some(dc) = workers[0].2.status().dc else { break };
         let Some(place) = workers.iter().position(|(id, ..)| u32::from(*id) == dc.get()) else { break };
         let (id, node, _) = workers.remove(place);
         println!("{id} leaves");

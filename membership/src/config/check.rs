@@ -132,8 +132,34 @@ impl Config {
         }
     }
 
-    /// What works, but not well: to be logged.
+    /// What works, but not well. `spawn` logs it: of a plain member, what concerns the ring; of one that takes part in the
+    /// election, all of it.
     pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.ring_warnings();
+        let lease = self.dc.lease(&self.totem);
+        if lease < 2 * self.totem.hold + self.totem.token_retransmit {
+            warnings.push(format!(
+                "quorate.lease ({}) is below twice totem.hold ({}) and totem.token_retransmit ({}): a slow rotation of an \
+                 idle ring interrupts the DC; raise quorate.lease or totem.token",
+                Millis(lease),
+                Millis(self.totem.hold),
+                Millis(self.totem.token_retransmit),
+            ));
+        }
+        let listed = self.nodes.iter().fold(0u32, |sum, node| sum.saturating_add(node.votes));
+        if let Some(expected) = self.quorum.expected_votes
+            && listed / 2 > expected / 2
+        {
+            warnings.push(format!(
+                "quorum.expected_votes ({expected}) is below the votes of the node list ({listed}): two halves of the \
+                 cluster could both be quorate; leave quorum.expected_votes out"
+            ));
+        }
+        warnings.extend(self.quorum_warnings());
+        warnings
+    }
+
+    pub(crate) fn ring_warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let TotemConfig { token, consensus, token_retransmit, .. } = self.totem;
         // Rounded as the default is, which must not be warned about.
@@ -154,26 +180,6 @@ impl Config {
                 Millis(token),
             ));
         }
-        let lease = self.dc.lease(&self.totem);
-        if lease < 2 * self.totem.hold + token_retransmit {
-            warnings.push(format!(
-                "quorate.lease ({}) is below twice totem.hold ({}) and totem.token_retransmit ({}): a slow rotation of an \
-                 idle ring interrupts the DC; raise quorate.lease or totem.token",
-                Millis(lease),
-                Millis(self.totem.hold),
-                Millis(token_retransmit),
-            ));
-        }
-        let listed = self.nodes.iter().fold(0u32, |sum, node| sum.saturating_add(node.votes));
-        if let Some(expected) = self.quorum.expected_votes
-            && listed / 2 > expected / 2
-        {
-            warnings.push(format!(
-                "quorum.expected_votes ({expected}) is below the votes of the node list ({listed}): two halves of the \
-                 cluster could both be quorate; leave quorum.expected_votes out"
-            ));
-        }
-        warnings.extend(self.quorum_warnings());
         warnings
     }
 }

@@ -177,6 +177,11 @@ impl Config {
         };
         let ties = quorum.auto_tie_breaker.is_some();
         warn(
+            self.expected_votes().is_none(),
+            "nobody says how many votes to expect: this node never becomes quorate; give --expected-votes N, or write \
+             `expected_votes: N` into section quorum (in code, `Config::quorum.expected_votes`)",
+        );
+        warn(
             quorum.two_node && ties,
             "quorum.two_node is off: with quorum.auto_tie_breaker it is decided beforehand which of two nodes stays \
              quorate; leave one of the two out",
@@ -278,14 +283,7 @@ impl Reader<'_> {
         let expected_votes = expected.as_ref().map(|&(votes, _)| votes);
         match expected {
             Some((votes, source)) => self.show(EXPECTED_VOTES, votes, "votes", source),
-            None => {
-                self.warn(
-                    None,
-                    "nobody says how many votes to expect: this node never becomes quorate; give --expected-votes N, \
-                     or write `expected_votes: N` into section quorum",
-                );
-                self.show(EXPECTED_VOTES, "unknown", "", Source::Default);
-            }
+            None => self.show(EXPECTED_VOTES, "unknown", "", Source::Default),
         }
         Ok(expected_votes)
     }

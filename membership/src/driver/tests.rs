@@ -53,6 +53,9 @@ const LONG: usize = 1000;
 impl Core for Fake {
     type Event = String;
 
+    fn me(&self) -> NodeId {
+        NodeId::new(9).unwrap()
+    }
     fn handle_datagram(&mut self, now: Time, _: Origin, datagram: &Bytes) {
         let text = str::from_utf8(datagram).unwrap();
         self.log.note(format!("heard {text}"));
@@ -63,6 +66,11 @@ impl Core for Fake {
                 "room" => self.room = usize::try_from(number()).unwrap(),
                 "tell" => self.events.push_back(value.to_owned()),
                 "send" => self.transmits.push_back(transmit(value)),
+                "pass" => {
+                    let to = Destination::Member(Core::me(self));
+                    let datagram = Bytes::copy_from_slice(value.as_bytes());
+                    self.transmits.push_back(Transmit { to, datagram });
+                }
                 "due" => self.due = Some(now + Duration::from_millis(number())),
                 "again" => self.again = Some(Duration::from_micros(number())),
                 "store" => self.to_store = Some(Stored { ring_seq: number(), boots: 1, lost: false }),
@@ -314,6 +322,13 @@ async fn what_the_core_has_no_room_for_yet_is_accepted_and_sent_when_it_has() {
     assert_eq!(multicast(&bed.node, "a").await, Ok(()));
     bed.hear("room 1").await;
     assert_eq!(bed.log.lines(), ["heard room 1", "multicast a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_hears_itself_without_the_network() {
+    let bed = Bed::new();
+    bed.hear("pass room 1;send hello").await;
+    assert_eq!(bed.log.lines(), ["heard pass room 1;send hello", "sent hello", "heard room 1"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -62,6 +62,8 @@ pub(super) struct Local {
     pub(super) token_at: Option<Time>,
     /// The frame that ended the sync.
     synced_by: Option<Seq>,
+    /// What is delivered comes in a transitional configuration.
+    pub(super) transitional: bool,
     pub(super) sync_messages: BTreeMap<Service, Bytes>,
     /// How many frames a rotation each member of the ring that stands has said it can take.
     capacities: BTreeMap<NodeId, u32>,
@@ -132,6 +134,7 @@ impl Local {
             sync: None,
             token_at: None,
             synced_by: None,
+            transitional: false,
             sync_messages: BTreeMap::new(),
             capacities: BTreeMap::new(),
             limits: Limits::configured(&config.totem),
@@ -328,6 +331,7 @@ impl Local {
             pid,
             group,
             guarantee: frame.guarantee,
+            transitional: self.transitional,
             payload,
         }));
     }

@@ -40,9 +40,11 @@ impl Operational {
                 left: left.clone(),
             }));
         }
+        local.transitional = true;
         for frame in local.ring.remaining(&transitional) {
             local.deliver(&frame);
         }
+        local.transitional = false;
 
         let old_members = std::mem::replace(&mut local.ring, ring).members;
         let members = local.ring.members.clone();

@@ -28,7 +28,7 @@ pub trait Transport: Send + 'static {
 
     /// Waits for datagrams and appends all there are, up to a bound of the transport's choice. Of those that had
     /// arrived, multicasts come before unicasts: a token must not overtake the frames sent before it. Own multicasts
-    /// never come back; what a node sends to itself by unicast does.
+    /// never come back. What a node sends to itself is not sent by way of a transport.
     ///
     /// Ready without any if a member's host has refused what was sent to it ([`Transport::refused`]).
     ///

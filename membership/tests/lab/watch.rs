@@ -233,6 +233,7 @@ impl Lab {
     fn watch_delivery(&mut self, id: NodeId, delivery: &Delivery) {
         let Delivery { ring, seq, from, guarantee, payload, .. } = delivery;
         let watch = &mut self.hosts.get_mut(&id).unwrap().watch;
+        assert_eq!(delivery.transitional, watch.transitional, "S6: {seq} of {ring} at node {id}");
         assert_eq!(watch.synced, Some(*ring), "Q5: {seq} of {ring} delivered before the sync was done");
         let accepted = self.seen.accepted.get(payload);
         let accepted =

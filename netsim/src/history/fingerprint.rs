@@ -46,9 +46,12 @@ impl Fingerprint {
             self.number(u64::from(life.node.get()) << 32 | u64::from(life.start));
         }
         match &record.what {
-            What::Delivered(Delivered { message, ring, seq, from, group, guarantee, content }) => {
+            What::Delivered(delivered) => {
+                let Delivered { message, ring, seq, from, group, guarantee, transitional, content } =
+                    delivered;
                 let message = message.map_or(0, |message| message.number);
-                let place = u64::from(seq.get()) << 1 | u64::from(*guarantee == Guarantee::Safe);
+                let kind = u64::from(*transitional) << 1 | u64::from(*guarantee == Guarantee::Safe);
+                let place = u64::from(seq.get()) << 2 | kind;
                 let representative = u64::from(ring.representative.get()) << 32 | u64::from(from.get());
                 [1, message, place, ring.seq, representative, content.hash]
                     .into_iter()

@@ -85,6 +85,8 @@ pub struct Delivered {
     pub group: Group,
     /// The guarantee it was delivered under.
     pub guarantee: Guarantee,
+    /// Whether it was said to come in a transitional configuration.
+    pub transitional: bool,
     /// What it said.
     pub content: Content,
 }
@@ -222,6 +224,19 @@ pub enum Inside {
         /// Whether the node, by its own clock, may still act then.
         timely: bool,
     },
+    /// Somebody asked the node for its status, and was answered this.
+    Asked {
+        /// The ring.
+        ring: Option<RingId>,
+        /// Whether it is quorate.
+        quorate: bool,
+        /// Whether the node may act as DC.
+        lease: Lease,
+        /// How long the node has had no token of a ring that it had installed, by its own clock, or no ring.
+        silent: Duration,
+    },
+    /// Its application has been told another status than it is answered now, with no timer due.
+    Unaware,
     /// What the node keeps; written down once in so many tokens.
     Holds(Holds),
     /// An input made for much work.
@@ -338,6 +353,12 @@ impl fmt::Display for Inside {
                 let late = if *timely { "" } else { ", and late" };
                 write!(f, "an act under term {} is {accepted}{late}", brief(term))
             }
+            Self::Asked { ring, quorate, lease, silent } => {
+                let ring = ring.map_or_else(|| "none".to_owned(), |ring| ring.to_string());
+                let quorate = if *quorate { "quorate" } else { "not quorate" };
+                write!(f, "is asked: ring {ring}, {quorate}, lease {lease:?}, after {silent:?} of silence")
+            }
+            Self::Unaware => f.write_str("answers what it has not told"),
             Self::NoTimer => f.write_str("has no timer"),
             Self::Woken => f.write_str("is asked for the token"),
             Self::Holds(Holds { frames, queued, unread, unsent, .. }) => write!(
@@ -400,7 +421,7 @@ impl fmt::Display for What {
             }
             Self::Synced(ring) => write!(f, "synced {ring}"),
             Self::GroupChange(change) => write!(f, "{change}"),
-            Self::Delivered(Delivered { message, ring, seq, from, group, guarantee, content }) => {
+            Self::Delivered(Delivered { message, ring, seq, from, group, guarantee, content, .. }) => {
                 match message {
                     Some(message) => write!(f, "delivered {message}")?,
                     None => write!(f, "delivered a message of nobody's")?,

@@ -1,7 +1,7 @@
 //! D2: when a ring is settled, each of its members names a DC, or why there is none, and they name the same, with the same
 //! term. What changes of that while the ring stands changes for all in the same order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_election::{Term, Vacancy};
@@ -20,6 +20,8 @@ pub(super) struct AgreedDc {
     named: Recent<Option<RingId>, (Life, Vec<Named>)>,
     /// How many of them each life has named in its ring.
     seen: BTreeMap<Life, (Option<RingId>, usize)>,
+    /// Who has lost its ring since: nothing is told of what it names meanwhile.
+    lost: BTreeSet<Life>,
     /// Who has yet to name somebody, since when, and in which ring.
     owed: BTreeMap<Life, (Duration, RingId)>,
 }
@@ -39,6 +41,10 @@ impl Online for AgreedDc {
                 if *ring != status.ring {
                     (*ring, *n) = (status.ring, 0);
                 }
+                if self.lost.contains(&life) {
+                    // It was late for some of them.
+                    return Ok(());
+                }
                 let (first, all) = self.named.entry(status.ring, || (life, Vec::new()));
                 if *n > 0 && all.get(*n - 1) == Some(&named) {
                     // It says something else that is new.
@@ -53,8 +59,14 @@ impl Online for AgreedDc {
                 }
                 *n += 1;
             }
+            What::Synced(_) if self.lost.contains(&life) => {}
             What::Synced(ring) => drop(self.owed.insert(life, (record.at, *ring))),
             What::Regular(_) | What::Transitional(_) | What::Delivered(_) | What::Status(_) => {
+                match &record.what {
+                    What::Regular(_) => drop(self.lost.remove(&life)),
+                    What::Status(status) if status.ring.is_none() => drop(self.lost.insert(life)),
+                    _ => {}
+                }
                 if let Some((at, ring)) = self.owed.remove(&life) {
                     let what = format!("{life} in {ring} is settled, and the next thing is: {}", record.what);
                     return violated("D2", at, what);

@@ -2,11 +2,11 @@
 //!
 //! | | |
 //! |---|---|
-//! | S1 to S16 | what is delivered, and in which order (extended virtual synchrony) |
+//! | S1 to S17 | what is delivered, and in which order (extended virtual synchrony) |
 //! | G1 | who is in which process group |
 //! | T1 to T8 | the token |
 //! | M1 to M9 | who is a member of what |
-//! | Q1 to Q6 | who has quorum |
+//! | Q1 to Q7 | who has quorum, and for how long |
 //! | D1 to D8 | who is the DC, and who may act |
 //! | H1 to H3, H5 to H7 | no node panics, swells, toils, falls asleep, forgets, or goes on after its end |
 //! | L1 to L6 | what is reached once all is well: the core engine looks at that |
@@ -48,6 +48,7 @@ mod q3_expected_votes;
 mod q4_options_agree;
 mod q5_order_of_notices;
 mod q6_options_kept;
+mod q7_quorum_ends;
 mod s10_causality;
 mod s11_agreed_order;
 mod s12_total_order;
@@ -55,6 +56,7 @@ mod s13_holes;
 mod s14_safe;
 mod s15_safe_to_the_end;
 mod s16_no_loss;
+mod s17_acknowledged;
 mod s1_no_creation;
 mod s2_no_duplication;
 mod s3_content;
@@ -152,6 +154,7 @@ fn outside() -> Vec<Box<dyn Online>> {
         Box::new(s12_total_order::TotalOrder::default()),
         Box::new(s8_virtual_synchrony::VirtualSynchrony::default()),
         Box::new(s15_safe_to_the_end::SafeToTheEnd::default()),
+        Box::new(s17_acknowledged::Acknowledged::default()),
         Box::new(s7_self_delivery::SelfDelivery::default()),
         Box::new(g1_agreed_groups::AgreedGroups::default()),
         Box::new(q5_order_of_notices::OrderOfNotices::default()),
@@ -175,6 +178,7 @@ fn inside(rate_error: u32, heartbeat: Duration) -> Vec<Box<dyn Online>> {
         Box::new(d5_fenced::Fenced::new(rate_error)),
         Box::new(d6_right_to_act::RightToAct::default()),
         Box::new(d8_alive::Alive::new(heartbeat)),
+        Box::new(q7_quorum_ends::QuorumEnds),
         Box::new(m8_transitions::Transitions),
         Box::new(t1_one_token::OneToken::default()),
         Box::new(t2_fields::Fields::default()),

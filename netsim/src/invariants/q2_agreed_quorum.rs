@@ -17,8 +17,8 @@ type Count = (u32, Option<u32>, Option<u32>, bool);
 pub(super) struct AgreedQuorum {
     /// What was counted in each ring, one count after the other, and by whom first.
     rings: Recent<RingId, (Life, Vec<Count>)>,
-    /// How many of them each life has seen of its ring.
-    seen: BTreeMap<Life, (RingId, usize)>,
+    /// How many of them each life has seen of its ring; `None`: it has lost that for a while, and was late for some.
+    seen: BTreeMap<Life, (RingId, Option<usize>)>,
 }
 
 impl Online for AgreedQuorum {
@@ -26,10 +26,13 @@ impl Online for AgreedQuorum {
         let (Some(life), What::Status(status)) = (record.life, &record.what) else { return Ok(()) };
         let regular = cluster.regular(life);
         let wrong = |what: String| violated("Q2", record.at, format!("{life}: {what}"));
-        // Who leaves is in no ring any more just before it says so.
-        let leaves = status.ring.is_none() && !status.settled;
+        // Who leaves is in no ring any more just before it says so, nor is who has no token for the token timeout.
+        let none = status.ring.is_none() && !status.settled;
         let here = regular.map(|regular| regular.ring);
-        if status.ring != here && !leaves {
+        if let Some(here) = here.filter(|_| none) {
+            self.seen.insert(life, (here, None));
+        }
+        if status.ring != here && !none {
             return wrong(format!("a status of {:?} in {here:?}", status.ring));
         }
         if status.quorate != status.inquorate.is_none() {
@@ -46,10 +49,11 @@ impl Online for AgreedQuorum {
         let (electorate, ring) = (&cluster.electorate, regular.ring);
         let wrong = |what| wrong(format!("{what} votes, expected, quorum, quorate in {ring}"));
         let counted = (status.total_votes, status.expected_votes, status.quorum, status.quorate);
-        let (here, n) = self.seen.entry(life).or_insert((ring, 0));
+        let (here, n) = self.seen.entry(life).or_insert((ring, Some(0)));
         if *here != ring {
-            (*here, *n) = (ring, 0);
+            (*here, *n) = (ring, Some(0));
         }
+        let Some(n) = n else { return Ok(()) };
         let (first, counts) = self.rings.entry(ring, || (life, Vec::new()));
         if *n > 0 && counts.get(*n - 1) == Some(&counted) {
             // It says something else that is new.

@@ -1,10 +1,11 @@
-//! Q5: a new ring is followed at once by a status that takes quorum back, the end of its sync by the one that says what
-//! now holds, and no message of the ring comes before that. Other statuses of the same ring say something new; there are
-//! none besides but the last.
+//! Q5: the end of a ring that was settled is followed at once by a status that takes quorum back, a new ring by one that
+//! names it, the end of its sync by the one that says what now holds, and no message of the ring comes before that. Other
+//! statuses of the same ring say something new. A ring that is lost before the next one is there takes quorum back as
+//! well, whatever else comes of it until then; the last status is that of a node that leaves.
 
 use std::collections::BTreeMap;
 
-use quorate_election::Status;
+use quorate_election::{Inquorate, Status};
 use quorate_membership::RingId;
 
 use super::cluster::Cluster;
@@ -20,6 +21,8 @@ struct Told {
     owed: Option<bool>,
     /// The last status of the ring that was settled.
     latest: Option<Status>,
+    /// No token of the ring came for the token timeout.
+    lost: bool,
     /// No ring is left, and the last event is to come.
     leaves: bool,
 }
@@ -41,8 +44,18 @@ impl Told {
                 *self = Self { ring: Some(regular.ring), owed: Some(false), ..Self::default() };
                 return Ok(());
             }
+            // Of a ring that is lost nothing is told.
+            What::Synced(_) if self.lost => {
+                self.settled = true;
+                return Ok(());
+            }
             What::Synced(_) => {
                 self.owed = Some(true);
+                return Ok(());
+            }
+            What::Transitional(_) => {
+                self.owed = (self.settled && !self.lost).then_some(false);
+                self.latest = None;
                 return Ok(());
             }
             What::Delivered(delivered) if !self.settled || Some(delivered.ring) != self.ring => {
@@ -51,12 +64,23 @@ impl Told {
             _ => return Ok(()),
         };
         if status.ring.is_none() && self.owed.is_none() && !self.leaves {
-            self.leaves = true;
+            match status.inquorate {
+                Some(Inquorate::RingLost { .. }) if self.lost || self.ring.is_none() => {
+                    return Err("is a status for no reason");
+                }
+                Some(Inquorate::RingLost { .. }) => self.lost = true,
+                _ => self.leaves = true,
+            }
             return Ok(());
         }
+        let back = std::mem::take(&mut self.lost);
         match self.owed.take() {
+            None if back && status.ring == self.ring && status.settled == self.settled => {
+                self.latest = status.settled.then(|| (**status).clone());
+                Ok(())
+            }
             Some(settled) if settled == status.settled && status.ring == self.ring => {
-                self.settled = settled;
+                self.settled |= settled;
                 self.latest = settled.then(|| (**status).clone());
                 Ok(())
             }
@@ -94,7 +118,6 @@ impl Online for OrderOfNotices {
 
 #[cfg(test)]
 mod tests {
-    use quorate_election::Inquorate;
     use quorate_membership::Cause;
 
     use super::super::story::{Story, ring};
@@ -118,6 +141,7 @@ mod tests {
         let mut story = settled();
         story.deliver(1, 2, 1, 1);
         story.leave_ring(1, "1.8", &[1]);
+        story.record(1, unsettled(Some("1.4")));
         story.deliver(1, 2, 2, 2);
         story.enter_ring(1, "1.8", &[1], &[1]);
         story.record(1, unsettled(Some("1.8")));
@@ -127,21 +151,63 @@ mod tests {
     }
 
     #[test]
-    fn a_new_ring_takes_quorum_back_at_once() {
+    fn the_end_of_a_ring_takes_quorum_back_at_once() {
+        let mut story = settled();
+        story.leave_ring(1, "1.8", &[1]);
+        story.deliver(1, 2, 1, 1);
+        story.is_wrong(OrderOfNotices::default(), "comes before the status that is due");
         let mut story = settled();
         story.install(1, "1.8", &[1], &[1]);
+        story.is_wrong(OrderOfNotices::default(), "1#1: regular 1.8");
+    }
+
+    /// The end of ring 1.4, which was settled, and the next one.
+    fn next() -> Story {
+        let mut story = settled();
+        story.leave_ring(1, "1.8", &[1]);
+        story.record(1, unsettled(Some("1.4")));
+        story.enter_ring(1, "1.8", &[1], &[1]);
+        story
+    }
+
+    #[test]
+    fn a_new_ring_is_named_at_once() {
+        let mut story = next();
         story.settle(1);
         story.is_wrong(OrderOfNotices::default(), "1#1: synced 1.8 comes before the status that is due");
-        let mut story = settled();
-        story.install(1, "1.8", &[1], &[1]);
+        let mut story = next();
         story.record(1, unsettled(Some("1.4")));
         story.is_wrong(OrderOfNotices::default(), "is not the status that is due");
     }
 
     #[test]
-    fn messages_wait_until_the_ring_is_settled() {
+    fn a_ring_that_is_lost_gives_no_quorum_until_it_is_back_or_another_is_there() {
+        let lost = || {
+            let after = std::time::Duration::from_secs(1);
+            let inquorate = Some(Inquorate::RingLost { after });
+            What::Status(Box::new(Status { inquorate, ..Status::default() }))
+        };
         let mut story = settled();
-        story.install(1, "1.8", &[1], &[1]);
+        story.record(1, lost());
+        story.deliver(1, 2, 1, 1);
+        story.leave_ring(1, "1.8", &[1]);
+        story.deliver(1, 2, 2, 2);
+        story.enter_ring(1, "1.8", &[1], &[1]);
+        story.record(1, unsettled(Some("1.8")));
+        story.is_right(OrderOfNotices::default());
+        let mut story = settled();
+        story.record(1, lost());
+        let status = Status { ring: Some(ring("1.4")), settled: true, ..Status::default() };
+        story.record(1, What::Status(Box::new(status)));
+        story.is_right(OrderOfNotices::default());
+        story.record(1, lost());
+        story.record(1, lost());
+        story.is_wrong(OrderOfNotices::default(), "is a status for no reason");
+    }
+
+    #[test]
+    fn messages_wait_until_the_ring_is_settled() {
+        let mut story = next();
         story.record(1, unsettled(Some("1.8")));
         story.deliver(1, 2, 1, 1);
         story.is_wrong(OrderOfNotices::default(), "comes before its ring is settled");

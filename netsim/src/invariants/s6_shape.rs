@@ -62,7 +62,11 @@ impl Course {
                 self.ring = Some(ring.clone());
                 self.change = None;
             }
-            What::Delivered(_) => demand(self.ring.is_some(), "before the first ring")?,
+            What::Delivered(delivered) => {
+                demand(self.ring.is_some(), "before the first ring")?;
+                let over = self.change.is_some();
+                demand(delivered.transitional == over, "its configuration is the other one")?;
+            }
             What::Synced(ring) => {
                 let here = self.ring.as_ref();
                 demand(here.is_some_and(|here| here.ring == *ring), "not the ring it is in")?;

@@ -23,6 +23,8 @@ pub(super) struct Story {
     rings: BTreeMap<u32, Regular>,
     /// Whether there is a node list.
     listed: bool,
+    /// Between two rings.
+    in_transition: BTreeSet<u32>,
 }
 
 pub(super) fn id(node: u32) -> NodeId {
@@ -47,6 +49,7 @@ impl Story {
             lives: BTreeMap::new(),
             rings: BTreeMap::new(),
             listed: true,
+            in_transition: BTreeSet::new(),
         };
         for node in 1..=nodes {
             story.start(node);
@@ -171,6 +174,7 @@ impl Story {
         let life = self.lives.entry(node).or_insert(Life { node: id(node), start: 0 });
         life.start += 1;
         self.rings.remove(&node);
+        self.in_transition.remove(&node);
         self.record(node, What::Started);
     }
 
@@ -184,6 +188,7 @@ impl Story {
         let along = ids(along);
         let left = old.members.difference(&along).copied().collect();
         let previous = old.ring;
+        self.in_transition.insert(node);
         self.record(
             node,
             What::Transitional(Transitional { ring: ring(next), previous, members: along, left }),
@@ -201,6 +206,7 @@ impl Story {
         let joined = members.difference(&along).copied().collect();
         let regular = Regular { ring: ring(next), members, joined, left, causes: vec![Cause::Started] };
         self.rings.insert(node, regular.clone());
+        self.in_transition.remove(&node);
         self.record(node, What::Regular(regular));
     }
 
@@ -251,6 +257,7 @@ impl Story {
             from: id(sender),
             group: "group".parse().unwrap(),
             guarantee: Guarantee::Agreed,
+            transitional: self.in_transition.contains(&node),
             content: Self::content(sender, number),
         };
         wrong(&mut delivered);

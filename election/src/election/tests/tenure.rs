@@ -39,6 +39,31 @@ fn a_dc_may_act_once_the_token_has_gone_round_and_no_longer_than_its_lease() {
 }
 
 #[test]
+fn a_lease_ends_at_the_latest_with_its_ring() {
+    let mut world = World::new(3);
+    world.configure(|config| config.dc.lease = Some(Duration::from_secs(60)));
+    world.wait(100_000);
+    world.ring(&[1, 2, 3]);
+    assert_eq!(world.turn(&[1, 2, 3]), [Held, Nothing, Nothing]);
+    let election = &world.node(1).election;
+    assert_eq!(election.lease().map(|(_, until)| until), election.stands_until());
+    let token = world.node(1).config.totem.token;
+    world.now = world.now + token;
+    let now = world.now;
+    let lost = world.node(1).election.handle_timeout(now).status.unwrap();
+    assert_eq!((lost.lease, world.node(1).election.lease()), (Nothing, None));
+}
+
+#[test]
+fn a_lease_that_ended_during_a_stall_is_over_at_once() {
+    let mut world = held();
+    world.wait(200);
+    let now = world.now;
+    let stalled = Event::Stalled(Duration::from_millis(100));
+    assert_eq!(world.node(1).election.handle(now, &stalled).status.unwrap().lease, Waiting);
+}
+
+#[test]
 fn another_dc_waits_until_the_old_lease_is_over() {
     let mut world = held();
     world.wait(30);
@@ -175,7 +200,8 @@ fn a_dc_alone_in_being_able_to_be_one_keeps_the_role_and_does_not_act_while_its_
     let now = world.now;
     let hung = world.node(1).election.set_hung(now, true);
     assert_eq!((hung.send, hung.status.unwrap().lease), (None, Waiting));
-    assert_eq!(world.node(1).election.poll_timeout(), None);
+    let election = &mut world.node(1).election;
+    assert_eq!(election.poll_timeout(), election.stands_until());
     assert_eq!(world.node(1).election.set_hung(now, false).status.unwrap().lease, Held);
     assert_eq!(world.node(1).election.release(now), Err(ReleaseError::NoSuccessor));
 }
@@ -320,11 +346,17 @@ fn a_cluster_that_starts_waits_for_those_who_are_missing_and_no_longer_than_it_i
     let mut world = patient();
     world.ring(&[2, 3]);
     let due = Time::default() + Duration::from_secs(20);
-    assert_eq!(world.node(3).election.poll_timeout(), None);
-    assert_eq!(world.node(2).election.poll_timeout(), Some(due));
+    world.wait(14_000);
+    world.turn(&[2, 3]);
+    let waiting = |world: &mut World, n| {
+        let election = &world.node(n).election;
+        election.poll_timeout().filter(|at| Some(*at) != election.stands_until())
+    };
+    assert_eq!(waiting(&mut world, 3), None);
+    assert_eq!(waiting(&mut world, 2), Some(due));
     world.now = due;
     let elect = world.node(2).election.handle_timeout(due).send.unwrap();
-    assert_eq!(world.node(2).election.poll_timeout(), None);
+    assert_eq!(waiting(&mut world, 2), None);
     let status = world.say(2, &elect);
     assert_eq!((dc(&status), status.vacant), (2, None));
     assert_eq!(dc(&world.ring(&[2, 3])), 2, "it has started");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use quorate_election::{Dc, Guard, Member, Term};
+use quorate_election::{Dc, Guard, Member, Status, Term};
 use quorate_membership::Time;
 use quorate_membership::driver::Clock;
 use rand::Rng;
@@ -70,6 +70,12 @@ impl Actor {
             dc.set_heartbeat(Some(heartbeat));
         }
         Self { dc, guard: None, clock, hangs_until: 0, whims }
+    }
+
+    /// What it is told when it asks for the status.
+    fn asks(&self, now: Time) -> Status {
+        self.clock.store(now.micros(), Ordering::Relaxed);
+        self.dc.status()
     }
 
     /// Under which term it may act, if it may.
@@ -145,6 +151,37 @@ impl Engine<'_> {
             self.note_lease(index);
             self.record(life, What::Inside(Inside::Acts(term)));
             self.schedule(now + takes, Happening::Land(index, start, term));
+        }
+    }
+
+    /// Somebody asks a node for its status; `again` if this is one of a series.
+    pub(super) fn ask(&mut self, index: usize, start: u32, again: bool) {
+        let now = self.now;
+        let hosts = &self.hosts;
+        if hosts[index].living.as_ref().is_none_or(|living| living.life.start != start) {
+            return;
+        }
+        if again {
+            // Not all at the same time.
+            let pause = micros(self.scenario.totem.token) * (6 + index as u64 % 5) / 16;
+            self.schedule(now + pause, Happening::Ask(index, start, true));
+        }
+        let awake = |living: &Living| living.life.start == start && now >= living.busy_until;
+        let Some(living) = self.hosts[index].living.as_mut().filter(|living| awake(living)) else { return };
+        let life = living.life;
+        let local = living.show(now);
+        let answer = living.actor.asks(local);
+        let totem = living.member.totem();
+        let heard_at = totem.token_at().unwrap_or_default().max(living.entered_at);
+        let silent = local - heard_at;
+        let Status { ring, quorate, lease, .. } = answer;
+        self.record(life, What::Inside(Inside::Asked { ring, quorate, lease, silent }));
+        // Once it has looked at its timers, it has been told the same.
+        self.go_on(index);
+        let Some(living) = self.hosts[index].living.as_ref().filter(|living| awake(living)) else { return };
+        let told = living.status.as_ref().is_none_or(|told| *told == living.actor.asks(local));
+        if !told {
+            self.record(life, What::Inside(Inside::Unaware));
         }
     }
 

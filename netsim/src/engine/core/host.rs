@@ -47,11 +47,14 @@ pub(super) struct Disk {
     before: Option<Stored>,
     latency: Micros,
     pub(super) slow: Option<(Micros, Micros)>,
+    /// There is no space before.
+    pub(super) full_until: Micros,
 }
 
 impl Disk {
     fn latency(&self, now: Micros) -> Micros {
-        self.slow.filter(|(_, until)| now < *until).map_or(self.latency, |(each, _)| each)
+        let write = self.slow.filter(|(_, until)| now < *until).map_or(self.latency, |(each, _)| each);
+        write + self.full_until.saturating_sub(now)
     }
 
     fn save(&mut self, stored: Stored) {
@@ -103,6 +106,8 @@ pub(super) struct Living {
     /// Of its own messages.
     pub(super) delivered: u64,
     pub(super) status: Option<Status>,
+    /// When it installed its ring, by its own clock.
+    pub(super) entered_at: Time,
     /// It was told to leave, which a DC does when it has been relieved.
     pub(super) leaves: bool,
     /// Its lease as it was last seen: the term, and until when by its own clock.
@@ -155,6 +160,7 @@ impl Host {
                 before: None,
                 latency: micros(scenario.world.disk),
                 slow: None,
+                full_until: 0,
             },
             ppm: 0,
             slow: None,
@@ -234,6 +240,7 @@ impl Engine<'_> {
             accepted: 0,
             delivered: 0,
             status: None,
+            entered_at: Time::default(),
             leaves: false,
             lease: None,
             actor,
@@ -247,6 +254,7 @@ impl Engine<'_> {
             self.schedule(now, Happening::Load(index, start));
         }
         self.schedule(now, Happening::Act(index, start));
+        self.schedule(now, Happening::Ask(index, start, true));
         self.settle(index, 0, 0);
     }
 
@@ -319,6 +327,9 @@ impl Engine<'_> {
         if clock_too {
             living.clock.freeze(now, living.busy_until);
         }
+        // Somebody asks for its status meanwhile, and is answered before it has heard or done anything.
+        let (until, start) = (living.busy_until, living.life.start);
+        self.schedule(until, Happening::Ask(index, start, false));
         self.go_on(index);
         true
     }
@@ -438,8 +449,19 @@ impl Engine<'_> {
             }
             Err(MulticastError::Full | MulticastError::EventsUnread) => {
                 living.waiting.push_front((guarantee, length));
+                // It was an input all the same: a timer that was due has run.
+                self.after(index, None);
                 false
             }
+        }
+    }
+
+    /// What waits for a disk is written in its usual time.
+    pub(super) fn write_on(&mut self, index: usize) {
+        let host = &self.hosts[index];
+        if let Some(living) = host.living.as_ref().filter(|living| living.writing.is_some()) {
+            let (at, start) = (self.now + host.disk.latency(self.now), living.life.start);
+            self.schedule(at, Happening::Written(index, start));
         }
     }
 
@@ -642,6 +664,7 @@ impl Engine<'_> {
             let (what, _) = observed::what(&mut event);
             match event {
                 Event::Status(status) => living.status = Some(*status),
+                Event::Ring(RingEvent::Regular(_)) => living.entered_at = living.show(now),
                 Event::Ring(RingEvent::Deliver(_)) => {
                     if let Some(What::Delivered(delivered)) = &what
                         && delivered.message.is_some_and(|message| message.sender == living.life)

@@ -185,6 +185,8 @@ enum Happening {
     Act(usize, u32),
     /// Its act comes to what it acts on.
     Land(usize, u32, Term),
+    /// Somebody asks this life of a host for its status, and again later if this is one of a series.
+    Ask(usize, u32, bool),
 }
 
 struct Entry {
@@ -344,6 +346,7 @@ impl<'a> Engine<'a> {
             Happening::Read(index) => self.read_on(index),
             Happening::Act(index, start) => self.act(index, start),
             Happening::Land(index, start, term) => self.land(index, start, term),
+            Happening::Ask(index, start, again) => self.ask(index, start, again),
         }
     }
 
@@ -417,6 +420,9 @@ impl<'a> Engine<'a> {
                 let until = self.now + micros(lasts);
                 self.hosts[index(node)].disk.slow = Some((micros(each), until));
             }
+            Fault::FullDisk { node, lasts } => {
+                self.hosts[index(node)].disk.full_until = self.now + micros(lasts);
+            }
             Fault::Unread { node, lasts } => {
                 let until = self.now + micros(lasts);
                 match &mut self.hosts[index(node)].living {
@@ -451,6 +457,8 @@ impl<'a> Engine<'a> {
             | Fault::CutOneWay { .. }
             | Fault::Cut(..)
             | Fault::Mend(..)
+            | Fault::LoseAddress(_)
+            | Fault::RegainAddress(_)
             | Fault::Heal
             | Fault::Catch { .. }
             | Fault::Disturb { .. } => counts = self.network.apply(&fault, self.now),
@@ -487,6 +495,7 @@ impl<'a> Engine<'a> {
             let host = &mut self.hosts[index];
             host.slow = None;
             host.disk.slow = None;
+            host.disk.full_until = 0;
             if let Some(living) = &mut host.living {
                 living.clock.thaw(now);
                 living.busy_until = now;
@@ -494,6 +503,7 @@ impl<'a> Engine<'a> {
                 living.actor.hangs_until = now;
             }
             self.read_on(index);
+            self.write_on(index);
         }
         // What is late is trouble too.
         let latest = self.now + micros(self.scenario.world.latency);

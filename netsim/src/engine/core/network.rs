@@ -50,6 +50,8 @@ pub(super) struct Network {
     pub(super) everybody: HostSet,
     /// Who is heard by whom: for each host, those that hear it.
     hears: Vec<HostSet>,
+    /// Those whose addresses are gone.
+    without_address: HostSet,
     disturbances: Vec<Disturbance>,
     /// Datagrams to be caught: how many pass before, and what becomes of them.
     catches: Vec<(Kind, u32, Fate)>,
@@ -76,6 +78,7 @@ impl Network {
             seed: scenario.seed,
             everybody: HostSet::before(nodes),
             hears: vec![HostSet::before(nodes); nodes],
+            without_address: HostSet::default(),
             disturbances: Vec::new(),
             catches: Vec::new(),
             recent: VecDeque::new(),
@@ -96,12 +99,18 @@ impl Network {
 
     /// The hosts that a packet which is there now can reach.
     pub(super) fn heard_by(&self, packet: &Packet) -> HostSet {
-        packet.from.map_or(HostSet::EVERY, |from| self.hears[from].with(from))
+        let hears = packet.from.map_or(HostSet::EVERY, |from| self.hears[from].with(from));
+        match packet.from {
+            // What a node says to itself does not go through the network.
+            Some(from) if self.without_address.contains(from) => HostSet::only(from),
+            _ => hears - self.without_address,
+        }
     }
 
     /// Whether what one host sends reaches another.
     pub(super) fn reaches(&self, from: usize, to: usize) -> bool {
-        self.hears[from].contains(to)
+        let without = self.without_address;
+        self.hears[from].contains(to) && !without.contains(from) && !without.contains(to)
     }
 
     /// Whether it changed anything by itself, that is, whether it is to be counted now.
@@ -126,6 +135,8 @@ impl Network {
                 self.hears[a] = self.hears[a].with(b);
                 self.hears[b] = self.hears[b].with(a);
             }
+            Fault::LoseAddress(node) => self.without_address = self.without_address.with(index(node)),
+            Fault::RegainAddress(node) => self.without_address = self.without_address.without(index(node)),
             Fault::Heal => self.calm(),
             Fault::Catch { kind, after, fate } => {
                 self.catches.push((*kind, *after, *fate));
@@ -147,6 +158,7 @@ impl Network {
     /// Nothing is wrong any more but what is always so.
     pub(super) fn calm(&mut self) {
         self.hears.fill(self.everybody);
+        self.without_address = HostSet::default();
         self.disturbances.retain(|disturbance| disturbance.until == Micros::MAX);
         self.catches.clear();
     }
@@ -166,8 +178,11 @@ impl Network {
     ) {
         let from = packet.from.unwrap_or_default();
         self.remember(packet, to);
-        let reachable = to & self.hears[from].with(from);
+        let reachable = to & self.heard_by(packet);
         let at = now + self.latency;
+        if to == HostSet::only(from) {
+            return arrivals.push((at, Rc::clone(packet), reachable));
+        }
         let fate = self.catch(packet);
         match fate {
             Some(Fate::Lost) => return,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_election::{Lease, Status};
+use quorate_election::{Inquorate, Lease, Status};
 use quorate_membership::wire::{CommitToken, Message, Token};
 use quorate_membership::{Cause, Guarantee, NodeId, Phase, RingId, Seq};
 
@@ -70,6 +70,7 @@ pub const POINTS: &[&str] = &[
     "a node started without its record",
     "a record waited for the disk",
     "a message was cut in the middle by a ring change",
+    "a node lost its ring and had no other in time",
     "numbers wrapped in a ring that was being formed",
     "two recoveries in a row were given up",
     "three recoveries in a row were given up",
@@ -339,6 +340,9 @@ impl Points {
                     (Some(_), Some(_)) => self.hit("the DC stayed over a ring change"),
                     _ => {}
                 }
+            }
+            What::Status(status) if matches!(status.inquorate, Some(Inquorate::RingLost { .. })) => {
+                self.hit("a node lost its ring and had no other in time");
             }
             What::Stalled(_) => self.hit("a node stood still and noticed it"),
             What::Left(Cause::EventsUnread { .. }) => self.hit("an application fell behind for good"),
