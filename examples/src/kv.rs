@@ -8,8 +8,9 @@
 //!    configuration, it is made as well, but nobody can say what those on the other side do: its outcome is unknown.
 //! 2. **A ring takes writes once as many of its members remember as a quorum takes.** Who has started again remembers
 //!    nothing. Two such rings, one after the other, have a member in common that remembers what the first acknowledged.
-//! 3. **Each ring begins with a snapshot of who remembers most.** It is a message like the writes and before the first of
-//!    them, so everybody has it in time; what a smaller side had made of its own is gone with it.
+//! 3. **Each ring begins with a snapshot of who remembers most.** It consists of messages like the writes and comes before the
+//!    first of them, so everybody has it in time; what a smaller side had made of its own is gone with it. A message holds
+//!    a mebibyte, so a state of any size comes in parts, and counts when the last one is there.
 //!
 //! A write that comes before its ring's snapshot is void, everywhere. The first snapshot, an empty one, is taken
 //! when all nodes are there; and if ever a majority has forgotten, the store stays closed rather than to lose a write.
@@ -17,9 +18,13 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use quorate_election::Event;
-use quorate_membership::{Delivery, Event as RingEvent, Events, Group, Guarantee, Node, NodeId, RingId};
+use quorate_membership::{
+    Delivery, Event as RingEvent, Events, Group, Guarantee, MulticastError, Node, NodeId, RingId, Totem,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -31,6 +36,8 @@ pub type Entries = BTreeMap<String, String>;
 pub enum Mistake {
     /// Rule 1: writes are agreed messages, which are delivered before others have received them.
     AgreedIsEnough,
+    /// Rule 1: a write that is delivered after the ring broke is acknowledged as any other.
+    TransitionIsForOthers,
     /// Rule 2: any ring takes writes.
     QuorumIsForOthers,
     /// Rule 3: the members keep what they have, and a joiner begins with nothing.
@@ -44,6 +51,8 @@ pub enum PutError {
     Closed,
     /// The ring broke while it was under way: perhaps it is made, perhaps not.
     Unknown,
+    /// It was not made: with its key, the value is longer than a message can be.
+    TooLong,
     /// This member has left.
     Left,
 }
@@ -53,8 +62,8 @@ pub enum PutError {
 enum Message {
     /// The sender's first word in this ring: what it remembers.
     Remembers { ring: RingId, version: Option<Version> },
-    /// What this ring begins with.
-    Snapshot { ring: RingId, entries: Entries },
+    /// A part of what this ring begins with.
+    Snapshot { ring: RingId, entries: Entries, is_last: bool },
     /// A write; the sender numbers them, to know its own again.
     Put { number: u64, key: String, value: String },
 }
@@ -66,9 +75,21 @@ struct Version {
     writes: u64,
 }
 
+/// About as long is a part of a snapshot, in bytes: short enough that no write waits for long.
+const PART: usize = 128 << 10;
+
+/// How long until a message is tried again that the ring is about to take.
+const SOON: Duration = Duration::from_millis(1);
+
+/// As it is sent.
+fn written(value: &impl Serialize) -> Vec<u8> {
+    // Neither fails: the writer is memory, and all keys are text.
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
 /// What is to be done after an event.
 enum Then {
-    Say(Message),
+    Say(Vec<Message>),
     Answer(u64, Result<(), PutError>),
 }
 
@@ -84,8 +105,8 @@ struct Replica {
     // The ring.
     ring: Option<RingId>,
     members: BTreeSet<NodeId>,
-    /// Since the ring is over, what is delivered is for some of its members only.
-    is_over: bool,
+    /// The parts of its snapshot that have come.
+    incoming: Entries,
     /// What its members remember, of those who have said it.
     remembered: BTreeMap<NodeId, Option<Version>>,
     /// How many it takes, and how many there are in all.
@@ -104,7 +125,7 @@ impl Replica {
             version: None,
             ring: None,
             members: BTreeSet::new(),
-            is_over: false,
+            incoming: Entries::new(),
             remembered: BTreeMap::new(),
             quorum: None,
             nodes: None,
@@ -118,19 +139,22 @@ impl Replica {
 
     fn handle(&mut self, event: &Event) -> Option<Then> {
         match event {
-            Event::Ring(RingEvent::Transitional(_)) => self.is_over = true,
             Event::Ring(RingEvent::Regular(regular)) => {
                 self.ring = Some(regular.ring);
                 self.members = regular.members.clone();
-                self.is_over = false;
+                self.incoming.clear();
                 self.remembered.clear();
                 self.is_open = false;
             }
             Event::Ring(RingEvent::Synced(ring)) => {
-                return Some(Then::Say(Message::Remembers { ring: *ring, version: self.version }));
+                return Some(Then::Say(vec![Message::Remembers { ring: *ring, version: self.version }]));
             }
-            // In its place in the order, before the first word of any member.
-            Event::Status(status) => (self.quorum, self.nodes) = (status.quorum, status.expected_votes),
+            // In its place in the order, before the first word of any member. One that is not settled takes quorum back, which
+            // is of this moment and not of the order: what the ring takes does not depend on it.
+            Event::Status(status) if status.settled => {
+                (self.quorum, self.nodes) = (status.quorum, status.expected_votes);
+            }
+            Event::Status(_) => {}
             Event::Ring(RingEvent::Deliver(delivery)) => return self.deliver(delivery),
             Event::Ring(_) => {}
         }
@@ -144,9 +168,14 @@ impl Replica {
                 self.remembered.insert(from, version);
                 let all_spoke = self.remembered.len() == self.members.len();
                 (all_spoke && self.may_open() && self.remembers_most() == Some(self.me))
-                    .then(|| Then::Say(Message::Snapshot { ring, entries: self.entries.clone() }))
+                    .then(|| Then::Say(self.snapshot(ring)))
             }
-            Message::Snapshot { ring, entries } if self.ring == Some(ring) => {
+            Message::Snapshot { ring, entries, is_last } if self.ring == Some(ring) => {
+                self.incoming.extend(entries);
+                if !is_last {
+                    return None;
+                }
+                let entries = std::mem::take(&mut self.incoming);
                 if !self.makes(Mistake::SnapshotsAreForOthers) {
                     self.entries = entries;
                 }
@@ -157,19 +186,37 @@ impl Replica {
             // Said in an earlier ring.
             Message::Remembers { .. } | Message::Snapshot { .. } => None,
             Message::Put { number, key, value } => {
-                let outcome = self.put(key, value);
+                let outcome = self.put(key, value, delivery.transitional);
                 (from == self.me).then_some(Then::Answer(number, outcome))
             }
         }
     }
 
-    fn put(&mut self, key: String, value: String) -> Result<(), PutError> {
+    /// All that this member has, in parts that fit into messages.
+    fn snapshot(&self, ring: RingId) -> Vec<Message> {
+        let mut parts = Vec::new();
+        let (mut entries, mut length) = (Entries::new(), 0);
+        for (key, value) in &self.entries {
+            let more = written(&(key, value)).len();
+            if length + more > PART && !entries.is_empty() {
+                parts.push(Message::Snapshot { ring, entries: std::mem::take(&mut entries), is_last: false });
+                length = 0;
+            }
+            length += more;
+            entries.insert(key.clone(), value.clone());
+        }
+        parts.push(Message::Snapshot { ring, entries, is_last: true });
+        parts
+    }
+
+    /// `is_over`: the ring is, so what is delivered is for some of its members only.
+    fn put(&mut self, key: String, value: String, is_over: bool) -> Result<(), PutError> {
         let Some(version) = self.version.as_mut().filter(|_| self.is_open) else {
             return Err(PutError::Closed);
         };
         version.writes += 1;
         self.entries.insert(key, value);
-        if self.is_over { Err(PutError::Unknown) } else { Ok(()) }
+        if is_over && !self.makes(Mistake::TransitionIsForOthers) { Err(PutError::Unknown) } else { Ok(()) }
     }
 
     /// All members have spoken, and all of them find the same here.
@@ -192,6 +239,12 @@ impl Replica {
 pub struct Store {
     puts: mpsc::Sender<Request>,
     replica: watch::Receiver<Replica>,
+}
+
+/// Whether a write, and an entry as a part of a snapshot, fit into a message.
+fn fits(key: &str, value: &str) -> bool {
+    const BESIDE: usize = 256;
+    written(&(key, value)).len() + BESIDE <= Totem::MAX_PAYLOAD
 }
 
 #[derive(Debug)]
@@ -232,6 +285,9 @@ impl Store {
     pub async fn put(&self, key: impl Into<String>, value: impl Into<String>) -> Result<(), PutError> {
         let (answer, outcome) = oneshot::channel();
         let request = Request { key: key.into(), value: value.into(), answer };
+        if !fits(&request.key, &request.value) {
+            return Err(PutError::TooLong);
+        }
         self.puts.send(request).await.map_err(|_| PutError::Left)?;
         outcome.await.unwrap_or(Err(PutError::Left))
     }
@@ -286,12 +342,14 @@ async fn serve(
                 let Some(Request { key, value, answer }) = request else { return };
                 number += 1;
                 answers.insert(number, answer);
-                Some(Then::Say(Message::Put { number, key, value }))
+                Some(Then::Say(vec![Message::Put { number, key, value }]))
             }
         };
         match then {
-            Some(Then::Say(message)) => {
-                let Ok(()) = say.send(message) else { return };
+            Some(Then::Say(messages)) => {
+                for message in messages {
+                    let Ok(()) = say.send(message) else { return };
+                }
             }
             Some(Then::Answer(number, outcome)) => {
                 // Who asked may have gone.
@@ -306,9 +364,15 @@ async fn serve(
 async fn speak(node: Node, guarantee: Guarantee, mut words: mpsc::UnboundedReceiver<Message>) {
     let Ok(group) = Group::new("kv") else { return };
     while let Some(message) = words.recv().await {
-        let Ok(bytes) = serde_json::to_vec(&message) else { return };
-        if node.multicast(&group, guarantee, Bytes::from(bytes)).await.is_err() {
-            return;
+        let bytes = Bytes::from(written(&message));
+        while let Err(error) = node.multicast(&group, guarantee, bytes.clone()).await {
+            match error {
+                // Events are taken whatever happens here: it is only a moment behind.
+                MulticastError::Full | MulticastError::EventsUnread => tokio::time::sleep(SOON).await,
+                MulticastError::Left => return,
+                // Nothing is said that does not fit: see `fits` and `PART`.
+                MulticastError::TooLong { .. } => break,
+            }
         }
     }
 }

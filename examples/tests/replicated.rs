@@ -154,6 +154,62 @@ fn writes_that_are_acknowledged_before_all_have_them_get_lost() {
 }
 
 #[test]
+fn writes_that_are_acknowledged_after_the_ring_broke_get_lost() {
+    let (_, broken) = found(Mistake::TransitionIsForOthers);
+    assert!(broken.contains("acknowledged"), "{broken}");
+}
+
+/// Writes large values at node 1, until `size` bytes are acknowledged.
+async fn write_much(
+    host: Host,
+    size: usize,
+    stores: Rc<RefCell<BTreeMap<u32, Store>>>,
+) -> Result<(), Box<dyn Error>> {
+    const VALUE: usize = 100_000;
+    let id = host.id.get();
+    let store = Store::open(host.id, host.node, host.events);
+    stores.borrow_mut().insert(id, store.clone());
+    if id != 1 {
+        return Ok(std::future::pending().await);
+    }
+    store.opened(3).await.map_err(|error| format!("{error:?}"))?;
+    for n in 0..size / VALUE {
+        while store.put(format!("value {n}"), "x".repeat(VALUE)).await.is_err() {
+            tokio::time::sleep(ms(20)).await;
+        }
+    }
+    Ok(std::future::pending().await)
+}
+
+/// A node that restarts gets a state of this size; its nodes may leave this much unread.
+fn large_snapshot(size: usize, unread_limit: usize) {
+    let stores = Rc::default();
+    let of_nodes = Rc::clone(&stores);
+    let mut scenario = Scenario::new(3, ms(15_000)).at(ms(7000), Fault::Restart(3));
+    let mut totem = scenario.totem();
+    totem.unread_limit = unread_limit;
+    scenario = scenario.protocol(totem);
+    let run = scenario.run_service(move |host| write_much(host, size, Rc::clone(&of_nodes)));
+    run.unwrap_or_else(|failure| panic!("{failure}"));
+    let stores: BTreeMap<u32, Store> = stores.take();
+    for (node, store) in &stores {
+        assert!(store.is_open(), "node {node}");
+        let held: usize = store.entries().values().map(String::len).sum();
+        assert_eq!(held, size, "node {node}");
+    }
+}
+
+#[test]
+fn a_snapshot_longer_than_a_message_reaches_who_restarts() {
+    large_snapshot(2_400_000, 4 << 20);
+}
+
+#[test]
+fn a_store_goes_on_after_it_was_told_to_read_first() {
+    large_snapshot(6_000_000, 200 << 10);
+}
+
+#[test]
 fn writes_without_a_quorum_get_lost() {
     let (_, broken) = found(Mistake::QuorumIsForOthers);
     assert!(broken.contains("acknowledged"), "{broken}");
