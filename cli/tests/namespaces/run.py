@@ -23,10 +23,17 @@ import addresses
 import daemon
 import refusals
 import rings
+import views
 from lab import Failed, Lab
 
 # Each scenario is given hosts on which nothing runs yet, and the table for what it measures.
-SCENARIOS = rings.SCENARIOS + addresses.SCENARIOS + refusals.SCENARIOS + daemon.SCENARIOS
+SCENARIOS = (
+    rings.SCENARIOS
+    + addresses.SCENARIOS
+    + refusals.SCENARIOS
+    + daemon.SCENARIOS
+    + views.SCENARIOS
+)
 
 
 class Table:

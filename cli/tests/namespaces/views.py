@@ -1,0 +1,153 @@
+"""What nodes say of their group when that is no longer so: quorum and leases end with the ring."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+
+from lab import GRACE, Failed, address, timeouts, token_timeout
+
+
+def said(lab, host):
+    """What a node answers now."""
+    return json.loads(lab.nodes[host].status("--json"))["status"]
+
+
+def without_ring(lab, host, since, table):
+    """Waits until a node tells by itself that it has no ring. It may take the token timeout, from `since` on."""
+    node = lab.nodes[host]
+    with lab.news:
+        lab.news.wait_for(lambda: not node.view.quorate, 3 * timeouts(lab))
+        view = node.view
+    if view.quorate or view.settled:
+        raise Failed(f"node {host} still says: {view}")
+    table.time("told", view.at - since, token_timeout(len(lab.hosts)) + GRACE)
+
+
+def never_quorate(lab, host, seconds):
+    """Asks a node again and again, in each way there is."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        status = said(lab, host)
+        if status["quorate"] or status["term"] or status["lease"] != "none":
+            raise Failed(f"node {host} says that it is quorate: {status}")
+        code = lab.run("quorum", "--socket", lab.nodes[host].socket).returncode
+        if code != 2:
+            raise Failed(f"quorate quorum of node {host} ends with {code}")
+        if lab.run("status", "--quorate", "--socket", lab.nodes[host].socket).returncode != 1:
+            raise Failed(f"quorate status --quorate of node {host} does not end with 1")
+
+
+def a_node_that_loses_its_address_is_not_quorate(lab, table):
+    lab.start_ring()
+    # An idle member has had the token within a hold time.
+    lost = time.monotonic()
+    subprocess.run(["ip", "-n", f"{lab.prefix}1", "address", "flush", "dev", "e0"], check=True)
+    without_ring(lab, 1, lost, table)
+    lab.agreement([2, 3], patience=3 * timeouts(lab))
+    never_quorate(lab, 1, 4)
+    # What it says to itself does not go through the network, so it is alone and knows it.
+    lab.agreement([1], quorate=False, patience=3 * timeouts(lab))
+    subprocess.run(["ip", "-n", f"{lab.prefix}1", "address", "add", f"{address(1)}/24", "dev", "e0"], check=True)
+    subprocess.run(["ip", "-n", f"{lab.prefix}1", "route", "replace", "224.0.0.0/4", "dev", "e0"], check=True)
+    back = time.monotonic()
+    table.time("back", lab.agreement(lab.hosts, patience=6 * timeouts(lab)) - back, 4 * timeouts(lab))
+
+
+def a_node_whose_disk_is_full_is_not_quorate_without_a_ring(lab, table):
+    """Another one restarts, so that ring sequence numbers outrun the record of the one that cannot write it."""
+    state = lab.directory / "state-3"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k,mode=755", "quorate-state", state], check=True)
+    try:
+        for host in (3, 1, 2):
+            lab.start_node(host)
+        lab.agreement(lab.hosts, patience=10 * timeouts(lab))
+        fill = state / "fill"
+        with contextlib.suppress(OSError), open(fill, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(512))
+        lab.nodes[2].terminate()
+        lab.nodes[2].process.wait(timeout=10)
+        lab.start_node(2)
+        restarted = time.monotonic()
+        lab.agreement([1, 2], patience=6 * timeouts(lab))
+        with lab.news:
+            lab.news.wait_for(lambda: not lab.nodes[3].view.quorate, 3 * timeouts(lab))
+        never_quorate(lab, 3, 4)
+        table.seen(f"not quorate {time.monotonic() - restarted:.1f} s after the restart")
+        fill.unlink()
+        space = time.monotonic()
+        table.time("back", lab.agreement(lab.hosts, patience=6 * timeouts(lab)) - space, 4 * timeouts(lab))
+    finally:
+        for node in lab.nodes.values():
+            node.kill()
+            node.process.wait()
+        subprocess.run(["umount", state], check=True)
+
+
+def a_dc_that_stood_still_says_so_when_it_is_asked(lab, table):
+    """It is asked while it stands still, and answers first of all when it goes on."""
+    lab.start_ring()
+    for _ in range(3):
+        lab.agreement(lab.hosts, patience=6 * timeouts(lab))
+        dc = lab.nodes[1].view.dc
+        others = [host for host in lab.hosts if host != dc]
+        os.kill(lab.nodes[dc].process.pid, signal.SIGSTOP)
+        asked = lab.start(
+            [lab.quorate, "status", "--json", "--socket", lab.nodes[dc].socket],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        lab.agreement(others, patience=3 * timeouts(lab))
+        os.kill(lab.nodes[dc].process.pid, signal.SIGCONT)
+        answer, _ = asked.communicate(timeout=10)
+        status = json.loads(answer)["status"]
+        stale = status["lease"] == "held" or status["quorate"] and status["dc"] == dc
+        table.row(f"DC {dc}, lease {status['lease']}, quorate {status['quorate']}", "", not stale)
+
+
+def a_stalled_dc_that_a_peer_does_not_hear_holds_no_lease(lab, table):
+    lab.start_ring()
+    dc = lab.nodes[1].view.dc
+    other = dc % 3 + 1
+    lab.netns("cutway", dc, other)
+    os.kill(lab.nodes[dc].process.pid, signal.SIGSTOP)
+    time.sleep(4)
+    os.kill(lab.nodes[dc].process.pid, signal.SIGCONT)
+    holds = lambda host: said(lab, host)["lease"] == "held"
+    both = polls = 0
+    until = time.monotonic() + 8
+    while time.monotonic() < until:
+        polls += 1
+        # Before and after the others were asked: a role that is handed over meanwhile is nobody's fault.
+        both += holds(dc) and any(holds(host) for host in lab.hosts if host != dc) and holds(dc)
+    table.row(f"two held a lease in {both} of {polls} polls", "0", both == 0)
+
+
+def a_node_that_one_peer_does_not_hear_is_quorate_in_a_ring_only(lab, table):
+    lab.start_ring()
+    lab.netns("cutway", 3, 1)
+    seen = time.monotonic()
+    stale = polls = 0
+    until = seen + 10
+    while time.monotonic() < until:
+        asked = time.monotonic()
+        status = said(lab, 3)
+        rings = [said(lab, host)["ring"] for host in (1, 2)]
+        polls += 1
+        if status["ring"] in rings:
+            seen = asked
+        stale += status["quorate"] and asked - seen > token_timeout(len(lab.hosts)) + GRACE
+    table.row(f"quorate alone in {stale} of {polls} polls", "0", stale == 0)
+
+
+SCENARIOS = [
+    (a_node_that_loses_its_address_is_not_quorate, 3),
+    (a_node_whose_disk_is_full_is_not_quorate_without_a_ring, 3),
+    (a_dc_that_stood_still_says_so_when_it_is_asked, 3),
+    (a_stalled_dc_that_a_peer_does_not_hear_holds_no_lease, 3),
+    (a_node_that_one_peer_does_not_hear_is_quorate_in_a_ring_only, 3),
+]
