@@ -1,13 +1,16 @@
 //! `quorate config`: what a configuration says, and what it comes to.
 
+mod check;
+
 use std::error::Error;
-use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use quorate_membership::ConfigError;
-use quorate_membership::config::{self, Host, Loaded, Overrides, Warning, grammar};
+use quorate_membership::config::{self, Host, Loaded, Overrides, Rejected, Warning, grammar};
 use serde::Serialize;
+
+use crate::{Failure, print};
 
 /// The configuration, and what the command line says instead of it.
 #[derive(Args, Debug)]
@@ -27,7 +30,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Reads and checks it for this host. The warnings are for the caller to show.
+    /// Reads and checks it for this host. The warnings are for the caller to show; those of a file that is refused are
+    /// printed.
     pub(crate) fn load(&self) -> Result<Loaded, Box<dyn Error>> {
         let overrides = Overrides {
             name: self.name.clone(),
@@ -36,7 +40,7 @@ impl Source {
         };
         let host =
             Host::local().map_err(|error| format!("this host's interfaces cannot be listed: {error}"))?;
-        Ok(config::load(&self.config, &overrides, &host)?)
+        Ok(config::load(&self.config, &overrides, &host).inspect_err(|rejected| warn(&rejected.warnings))?)
     }
 }
 
@@ -50,6 +54,11 @@ pub(crate) struct ConfigArgs {
 enum ConfigCommand {
     /// Print a configuration: each value, its unit, and where it comes from
     Show(ShowArgs),
+    /// Check configurations: all problems of each, and what differs between those of several nodes
+    ///
+    /// Exits with 0 if all can be used and agree, else with 1; warnings do not count. One file is checked for this host if it
+    /// is one of its nodes; several are compared, for hosts of which nothing is known.
+    Check(check::CheckArgs),
 }
 
 #[derive(Args, Debug)]
@@ -65,22 +74,27 @@ struct ShowArgs {
 }
 
 /// Runs `quorate config`.
-pub(crate) fn run(args: ConfigArgs) -> Result<(), Box<dyn Error>> {
-    let ConfigCommand::Show(args) = args.command;
-    let text = if args.effective {
+pub(crate) fn run(args: ConfigArgs) -> Result<ExitCode, Failure> {
+    match args.command {
+        ConfigCommand::Show(args) => print(&shown(&args)?).map(|()| ExitCode::SUCCESS),
+        ConfigCommand::Check(args) => check::run(&args),
+    }
+}
+
+fn shown(args: &ShowArgs) -> Result<String, Box<dyn Error>> {
+    if args.effective {
         let loaded = args.source.load()?;
-        for warning in &loaded.warnings {
-            crate::log::say(format_args!("warning: {warning}"));
-        }
-        if args.json { json(&Effective::of(&loaded))? } else { columns(&effective_rows(&loaded)) }
+        warn(&loaded.warnings);
+        Ok(if args.json { json(&Effective::of(&loaded))? } else { columns(&effective_rows(&loaded)) })
     } else {
         let said = said(&args.source)?;
-        if args.json { json(&said)? } else { columns(&said_rows(&said)) }
-    };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
+        Ok(if args.json { json(&said)? } else { columns(&said_rows(&said)) })
+    }
+}
+
+fn warn(warnings: &[Warning]) {
+    for warning in warnings {
+        crate::log::say(format_args!("warning: {warning}"));
     }
 }
 
@@ -105,7 +119,7 @@ struct Said {
     source: config::Place,
 }
 
-fn said(source: &Source) -> Result<Vec<Said>, ConfigError> {
+fn said(source: &Source) -> Result<Vec<Said>, Rejected> {
     let file = source.config.display().to_string();
     let grammar::Document { entries, .. } = config::parse_document(&file, &config::read(&source.config)?)?;
     let place = |line| config::Place { file: file.clone(), line: Some(line) };

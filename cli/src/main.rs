@@ -112,7 +112,7 @@ fn main() -> ExitCode {
         Command::Cat(args) => cat::run(&args),
         Command::Dc(args) => dc::run(&args),
         Command::Demo(args) => demo::run(&args),
-        Command::Config(args) => config::run(args).map(|()| ExitCode::SUCCESS).map_err(Failure::from),
+        Command::Config(args) => config::run(args),
         Command::Decode(args) => match decode::run(args) {
             Ok(code) => Ok(code),
             // 1 says that something in the capture was refused.
@@ -126,7 +126,10 @@ fn main() -> ExitCode {
         Command::Completions(args) => completions::run(&args),
     };
     let code = done.unwrap_or_else(|failure| {
-        log::say(format_args!("quorate: {failure}"));
+        // A configuration can have several problems, a line each.
+        for line in failure.to_string().lines() {
+            log::say(format_args!("quorate: {line}"));
+        }
         ExitCode::FAILURE
     });
     log::flush();

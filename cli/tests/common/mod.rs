@@ -159,11 +159,13 @@ pub fn run(command: &mut Command) -> Output {
     })
 }
 
-/// The one line of an error, less its `quorate: `.
+/// The one line of an error, less its `quorate: `; warnings about a configuration may stand before it.
 pub fn failure(output: &Output) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    let line = stderr.strip_prefix("quorate: ").and_then(|line| line.strip_suffix('\n'));
+    let error: String =
+        stderr.split_inclusive('\n').skip_while(|line| line.starts_with("warning: ")).collect();
+    let line = error.strip_prefix("quorate: ").and_then(|line| line.strip_suffix('\n'));
     let line = line.unwrap_or_else(|| panic!("not an error line: {stderr}"));
     assert!(!line.contains('\n'), "more than a line: {stderr}");
     line.to_owned()

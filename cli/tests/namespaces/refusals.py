@@ -19,7 +19,7 @@ def what_cannot_work_ends_in_one_line_that_says_what_to_do(lab, table):
         return good.replace("token: 1000", lines)
 
     ends("misspelt value", r"conf:5: totem\.token must be a whole number", with_timeouts("token: 1 s"))
-    ends("brace left out", r"conf:\d+: .*add the missing `}`", good.replace("}\nquorum", "\nquorum"))
+    ends("brace left out", r"conf:\d+: .*close that one with `}` first", good.replace("}\nquorum", "\nquorum"))
     ends(
         "values that disagree",
         r"consensus \(90 ms\) must .* totem\.join \(100 ms\)",

@@ -428,6 +428,7 @@ mod tests {
     #[test]
     fn the_default_lease_outlasts_an_idle_rotation() {
         let mut config = Config::new(NodeId::new(1).unwrap());
+        config.quorum.expected_votes = Some(1);
         for retransmits in 1..=20 {
             config.totem.token_retransmit = ms(defaults::token_retransmit(3000, retransmits));
             config.totem.hold = ms(defaults::hold(defaults::token_retransmit(3000, retransmits)));
@@ -438,6 +439,7 @@ mod tests {
     #[test]
     fn a_short_consensus_timeout_is_a_warning_only() {
         let mut config = Config::new(NodeId::new(1).unwrap());
+        config.quorum.expected_votes = Some(1);
         for token in [1650, 2076, 3000, 5000] {
             config.totem = TotemConfig::for_token(ms(token));
             assert_eq!(config.warnings(), Vec::<String>::new(), "{token}");

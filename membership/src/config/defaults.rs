@@ -65,6 +65,13 @@ pub fn token_retransmit(token: u64, retransmits_before_loss: u64) -> u64 {
     (token as f64 / (retransmits_before_loss as f64 + 0.2)) as u64
 }
 
+/// The least token timeout with which [`token_retransmit`] is not below [`MIN_TIMEOUT`].
+pub fn least_token(retransmits_before_loss: u64) -> u64 {
+    // Rounded down, for the division may be rounded either way.
+    let about = (MIN_TIMEOUT as f64 * (retransmits_before_loss as f64 + 0.2)) as u64;
+    (about..).find(|&token| token_retransmit(token, retransmits_before_loss) >= MIN_TIMEOUT).unwrap_or(about)
+}
+
 /// `totem.hold`: a held token goes on before the member behind the holder sends it again.
 pub fn hold(token_retransmit: u64) -> u64 {
     (token_retransmit as f64 * 0.8 - 10.0) as u64
@@ -120,6 +127,15 @@ mod tests {
     fn the_coefficient_counts_from_the_third_listed_node_on() {
         for (nodes, token) in [(0, 3000), (1, 3000), (2, 3000), (3, 3650), (5, 4950)] {
             assert_eq!(effective_token(TOKEN, TOKEN_COEFFICIENT, nodes), token, "{nodes} nodes");
+        }
+    }
+
+    #[test]
+    fn the_least_token_timeout_leaves_room_for_its_retransmits() {
+        for retransmits in 1..100 {
+            let least = least_token(retransmits);
+            assert!(token_retransmit(least, retransmits) >= MIN_TIMEOUT, "{retransmits}");
+            assert!(token_retransmit(least - 1, retransmits) < MIN_TIMEOUT, "{retransmits}");
         }
     }
 

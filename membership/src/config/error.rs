@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::Interface;
 use super::grammar::SyntaxProblem;
+use super::spelling::shown;
+use super::{Interface, Warning};
 use crate::NodeId;
 
 /// A place in a file, printed as `FILE:LINE`.
@@ -23,6 +24,16 @@ impl fmt::Display for Place {
         f.write_str(&self.file)?;
         self.line.map_or(Ok(()), |line| write!(f, ":{line}"))
     }
+}
+
+/// Everything that is wrong with a file, in the order of its lines. Prints a line each.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct Rejected {
+    /// What has to be mended; one at least.
+    pub errors: Vec<ConfigError>,
+    /// What the user should know besides.
+    pub warnings: Vec<Warning>,
 }
 
 /// What is wrong with a configuration; prints as one line.
@@ -51,7 +62,7 @@ pub enum Problem {
     #[error("{0}")]
     Syntax(SyntaxProblem),
     /// A value is not a number, or one out of range.
-    #[error("{key} must be a whole number from {min} to {max}, not `{value}`")]
+    #[error("{key} must be a whole number from {min} to {max}, not `{}`", shown(value))]
     Number {
         /// The key.
         key: String,
@@ -63,7 +74,7 @@ pub enum Problem {
         max: u64,
     },
     /// A value is none of those that the key may have.
-    #[error("{key} must be {expected}, not `{value}`")]
+    #[error("{key} must be {expected}, not `{}`", shown(value))]
     Choice {
         /// The key.
         key: String,
@@ -80,8 +91,29 @@ pub enum Problem {
         /// What to write.
         advice: &'static str,
     },
+    /// A value is empty, or has what does not belong to it.
+    #[error(
+        "{key} is {}; {advice}",
+        if value.is_empty() { "empty".to_owned() } else { format!("`{}`", shown(value)) }
+    )]
+    Flawed {
+        /// The key.
+        key: String,
+        /// What the file says.
+        value: String,
+        /// What is wrong, and what to do.
+        advice: String,
+    },
+    /// A section or a key stands where it does not count.
+    #[error("{what}; {advice}")]
+    Misplaced {
+        /// What stands where, as a clause.
+        what: String,
+        /// What to do.
+        advice: String,
+    },
     /// Good for corosync, not for this program.
-    #[error("{key}: {value} is not supported; {advice}")]
+    #[error("{key}: {} is not supported; {advice}", shown(value))]
     Unsupported {
         /// The key.
         key: String,
@@ -102,13 +134,22 @@ pub enum Problem {
     },
     /// A host's name that has no IPv4 address.
     #[error(
-        "`{name}` ({key}) has no IPv4 address; write the address, or make the name resolvable on this host"
+        "`{}` ({key}) has no IPv4 address; write the address, or make the name resolvable on this host",
+        shown(name)
     )]
     Unresolvable {
         /// The key.
         key: &'static str,
         /// The name.
         name: String,
+    },
+    /// Two nodes have one address.
+    #[error("the address {address} appears twice, first at {first}; give each node an address of its own")]
+    DuplicateAddress {
+        /// The address.
+        address: IpAddr,
+        /// Where it appears first.
+        first: Place,
     },
     /// Two nodes have one id.
     #[error(

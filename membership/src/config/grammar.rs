@@ -3,9 +3,12 @@
 //! A line opens a section (`name {`), closes one (`}`), sets a key (`key: value`), or is empty or a comment (first
 //! non-blank `#`). There is no quoting, no continuation and no comment behind a value. The rules, their order and their
 //! limits are those of corosync 3.1, so that a file means here what it means there; where corosync's development
-//! branch has become stricter (empty names), so is this.
+//! branch has become stricter (empty names), so is this. A line that breaks a rule is reported, and reading goes on as it was
+//! probably meant, so that one run finds all of them.
 
 use std::fmt;
+
+use super::spelling::shown;
 
 /// The longest text that is read, in bytes. corosync has no such limit; a real file has a few thousand.
 pub const MAX_TEXT: usize = 256 * 1024;
@@ -15,8 +18,10 @@ pub const MAX_LINE: usize = 510;
 pub const MAX_PATH: usize = 254;
 /// The shortest dotted path of a key, in bytes.
 pub const MIN_PATH: usize = 3;
+/// The most errors that are reported: a text with more is another kind of file.
+pub const MAX_ERRORS: usize = 20;
 
-/// A file that follows the grammar, in the order of its lines.
+/// What was understood of a file, in the order of its lines.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Document {
     /// Every section, repeated ones as often as they were opened.
@@ -43,6 +48,8 @@ pub struct Entry {
     pub path: String,
     /// The value, perhaps empty; bytes that are not UTF-8 are replaced.
     pub value: String,
+    /// The bytes of the value.
+    pub bytes: Vec<u8>,
     /// Its line, from 1.
     pub line: u32,
     /// The section it is in, as an index into [`Document::sections`].
@@ -52,8 +59,28 @@ pub struct Entry {
 impl Document {
     /// Whether `section` is `outer` or lies within it.
     pub fn is_within(&self, section: Option<usize>, outer: usize) -> bool {
-        let parent = |&index: &usize| self.sections[index].parent;
-        std::iter::successors(section, parent).any(|index| index == outer)
+        self.around(section).any(|index| index == outer)
+    }
+
+    /// A section and those around it, from the inside.
+    pub(super) fn around(&self, section: Option<usize>) -> impl Iterator<Item = usize> {
+        std::iter::successors(section, |&index| self.sections[index].parent)
+    }
+
+    /// The name of a section as its line has it.
+    pub(super) fn name(&self, section: usize) -> &str {
+        let Section { path, parent, .. } = &self.sections[section];
+        self.within(path, *parent)
+    }
+
+    /// The name of a key as its line has it.
+    pub(super) fn key<'a>(&'a self, entry: &'a Entry) -> &'a str {
+        self.within(&entry.path, entry.section)
+    }
+
+    fn within<'a>(&self, path: &'a str, section: Option<usize>) -> &'a str {
+        let outer = section.map_or("", |index| &self.sections[index].path);
+        path.strip_prefix(outer).map_or(path, |name| name.trim_start_matches('.'))
     }
 }
 
@@ -72,14 +99,27 @@ pub struct SyntaxError {
 pub enum SyntaxProblem {
     /// The text has more than [`MAX_TEXT`] bytes.
     TextTooLong,
+    /// The text begins with the mark that some editors put before UTF-8.
+    ByteOrderMark,
+    /// The lines of the text end in carriage returns alone.
+    CarriageReturns,
+    /// There are more than [`MAX_ERRORS`] errors.
+    TooManyErrors,
     /// The line has more than [`MAX_LINE`] bytes.
     LineTooLong,
     /// A byte 0.
     Nul,
     /// `{` with no name before it.
     NamelessSection,
+    /// The name of a section with its `{` on the next line.
+    BraceApart {
+        /// The name.
+        name: String,
+    },
     /// Something behind `{`.
     TextAfterOpening,
+    /// Something behind `{` that looks like a template's variable.
+    Template,
     /// Something before or behind `}`.
     TextAroundClosing,
     /// `}` with no section open.
@@ -92,7 +132,10 @@ pub enum SyntaxProblem {
         line: u32,
     },
     /// Neither `{`, `}` nor `:`.
-    Unrecognised,
+    Unrecognised {
+        /// The line.
+        text: String,
+    },
     /// `:` with no key before it.
     NamelessKey,
     /// The path of a section or key is longer than [`MAX_PATH`].
@@ -102,7 +145,7 @@ pub enum SyntaxProblem {
         /// The path.
         path: String,
     },
-    /// The path of a key has a character that none may have.
+    /// The path of a section or key has a character that none may have.
     PathCharacter {
         /// The path.
         path: String,
@@ -111,63 +154,161 @@ pub enum SyntaxProblem {
     },
 }
 
+impl SyntaxProblem {
+    /// Whether a brace is missing, or there is one too many: which one is seen only where the text ends.
+    pub(super) fn is_about_balance(&self) -> bool {
+        matches!(self, Self::NothingToClose | Self::Unclosed { .. })
+    }
+}
+
 impl fmt::Display for SyntaxProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TextTooLong => write!(f, "the file has more than {MAX_TEXT} bytes; is it a corosync.conf?"),
+            Self::ByteOrderMark => {
+                write!(f, "the file begins with a byte order mark; save it as UTF-8 without one")
+            }
+            Self::CarriageReturns => {
+                write!(f, "the lines end in carriage returns alone; save the file with Unix line ends")
+            }
+            Self::TooManyErrors => {
+                write!(f, "there are more than {MAX_ERRORS} such lines; is it a corosync.conf?")
+            }
             Self::LineTooLong => write!(f, "the line has more than {MAX_LINE} bytes; shorten it"),
             Self::Nul => write!(f, "the line has a zero byte; is it a corosync.conf?"),
             Self::NamelessSection => write!(f, "`{{` needs a section's name before it"),
-            Self::TextAfterOpening => write!(f, "nothing may follow `{{`; put it on a line of its own"),
-            Self::TextAroundClosing => write!(f, "`}}` must be alone on its line"),
+            Self::BraceApart { name } => {
+                write!(
+                    f,
+                    "`{}` opens a section only with `{{` behind it; move the next line's `{{` up",
+                    shown(name)
+                )
+            }
+            Self::TextAfterOpening => {
+                write!(f, "nothing may follow `{{`, which opens a section; put it on a line of its own")
+            }
+            Self::Template => {
+                write!(f, "`{{` opens a section, and nothing may follow it; is this an unfilled template?")
+            }
+            Self::TextAroundClosing => {
+                write!(f, "`}}` must be alone on its line; put the rest on another one")
+            }
             Self::NothingToClose => {
                 write!(f, "`}}` closes nothing; remove it, or look for a missing `{{` above")
             }
             Self::Unclosed { path, line } => {
                 write!(
                     f,
-                    "the file ends within section `{path}`, opened at line {line}; add the missing `}}`"
+                    "the file ends within section `{}`, opened at line {line}; add the missing `}}`",
+                    shown(path)
                 )
             }
-            Self::Unrecognised => write!(f, "the line is neither `section {{` nor `key: value` nor `}}`"),
+            Self::Unrecognised { text } => {
+                let advice = if text.contains('=') {
+                    "; write `:` instead of `=`"
+                } else if text.contains('\u{ff1a}') {
+                    "; write the `:` of plain ASCII"
+                } else if text.split_whitespace().nth(1).is_some() {
+                    "; is a `:` missing behind the key?"
+                } else {
+                    ""
+                };
+                let text: String = text.chars().take(60).collect();
+                write!(
+                    f,
+                    "the line `{}` is neither `section {{` nor `key: value` nor `}}`{advice}",
+                    shown(&text)
+                )
+            }
             Self::NamelessKey => write!(f, "`:` needs a key before it"),
-            Self::PathTooLong => write!(f, "the name, with its sections, has more than {MAX_PATH} bytes"),
+            Self::PathTooLong => {
+                write!(f, "the name, with its sections, has more than {MAX_PATH} bytes; shorten it")
+            }
             Self::PathTooShort { path } => {
                 write!(f, "`{path}` is too short for a key; is the section around it missing?")
             }
             Self::PathCharacter { path, character } => write!(
                 f,
-                "`{path}` has {character:?}, but keys and their sections are made of letters, digits and `_-./:`"
+                "`{}` has {character:?}; keys and their sections are made of letters, digits and `_-./:`",
+                shown(path)
             ),
         }
     }
 }
 
-/// Reads a text.
-///
-/// # Errors
-/// At the first line that breaks the grammar.
-pub fn parse(text: &[u8]) -> Result<Document, SyntaxError> {
-    let mut document = Document::default();
+/// Reads a text as far as it is understood, and reports every line that breaks the grammar, in their order.
+pub fn parse(text: &[u8]) -> (Document, Vec<SyntaxError>) {
+    const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+    let mut parser = Parser::default();
     if text.len() > MAX_TEXT {
-        return Err(SyntaxError { line: 1, problem: SyntaxProblem::TextTooLong });
+        parser.number = 1;
+        parser.report(SyntaxProblem::TextTooLong);
+        return (parser.document, parser.errors);
     }
-    let mut open = None;
-    let mut number = 0;
-    for line in text.split_inclusive(|&byte| byte == b'\n') {
-        number += 1;
-        document.line(line, number, &mut open).map_err(|problem| SyntaxError { line: number, problem })?;
+    let marked = text.strip_prefix(BYTE_ORDER_MARK);
+    let text = marked.unwrap_or(text);
+    let only_returns = text.contains(&b'\r') && !text.contains(&b'\n');
+    for line in text.split_inclusive(|&byte| byte == if only_returns { b'\r' } else { b'\n' }) {
+        parser.number += 1;
+        if parser.number == 1 && marked.is_some() {
+            parser.report(SyntaxProblem::ByteOrderMark);
+        }
+        if parser.number == 1 && only_returns {
+            parser.report(SyntaxProblem::CarriageReturns);
+        }
+        if let Err(problem) = parser.line(line) {
+            let ends = matches!(problem, SyntaxProblem::Nul);
+            parser.report(problem);
+            if ends {
+                return (parser.document, parser.errors);
+            }
+        }
+        if parser.errors.len() > MAX_ERRORS {
+            parser.errors.truncate(MAX_ERRORS);
+            parser.report(SyntaxProblem::TooManyErrors);
+            return (parser.document, parser.errors);
+        }
     }
-    if let Some(index) = open {
-        let Section { path, line, .. } = document.sections.swap_remove(index);
-        return Err(SyntaxError { line: number, problem: SyntaxProblem::Unclosed { path, line } });
+    if let Some(index) = parser.open.filter(|_| !parser.unbalanced) {
+        let section = &parser.document.sections[index];
+        let swallowed = parser
+            .document
+            .entries
+            .iter()
+            .rfind(|entry| parser.document.is_within(entry.section, index) && entry.value.ends_with('}'));
+        let (line, problem) = match swallowed {
+            Some(entry) => (entry.line, SyntaxProblem::TextAroundClosing),
+            None => {
+                (parser.number, SyntaxProblem::Unclosed { path: section.path.clone(), line: section.line })
+            }
+        };
+        parser.errors.push(SyntaxError { line, problem });
+        parser.errors.sort_by_key(|error| error.line);
     }
-    Ok(document)
+    (parser.document, parser.errors)
 }
 
-impl Document {
-    /// Takes one line; `open` is the innermost open section.
-    fn line(&mut self, line: &[u8], number: u32, open: &mut Option<usize>) -> Result<(), SyntaxProblem> {
+/// What has been read so far.
+#[derive(Default)]
+struct Parser {
+    document: Document,
+    errors: Vec<SyntaxError>,
+    /// The line, from 1.
+    number: u32,
+    /// The innermost open section.
+    open: Option<usize>,
+    /// Whether a `{` was not understood: which `}` belongs to which is not known any more.
+    unbalanced: bool,
+    /// The line before, if it was a lone word: perhaps the name of a section whose `{` stands on this one.
+    word: Option<String>,
+}
+
+impl Parser {
+    fn report(&mut self, problem: SyntaxProblem) {
+        self.errors.push(SyntaxError { line: self.number, problem });
+    }
+
+    fn line(&mut self, line: &[u8]) -> Result<(), SyntaxProblem> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         if line.len() > MAX_LINE {
             return Err(SyntaxProblem::LineTooLong);
@@ -175,58 +316,126 @@ impl Document {
         if line.contains(&0) {
             return Err(SyntaxProblem::Nul);
         }
-        let line = String::from_utf8_lossy(line);
-        let line = line.strip_suffix('\r').unwrap_or(&line).trim_matches(BLANK);
-        if line.is_empty() || line.starts_with('#') {
+        let line = trimmed(line.strip_suffix(b"\r").unwrap_or(line));
+        if line.is_empty() || line.starts_with(b"#") {
             return Ok(());
         }
+        let word = self.word.take();
+        let text = String::from_utf8_lossy(line).into_owned();
         // The order of these tests is corosync's: `key: {` opens a section, `key: }` sets a key.
-        if let Some((name, rest)) = line.split_once('{') {
+        if let Some((name, rest)) = text.split_once('{') {
             let name = name.trim_end_matches([' ', '\t', ':']);
-            if name.is_empty() {
-                return Err(SyntaxProblem::NamelessSection);
+            self.opening(name, rest, word).inspect_err(|_| self.unbalanced = true)
+        } else if let Some((key, value)) = split_at_colon(line) {
+            self.entry(&String::from_utf8_lossy(key), value)
+        } else if text.contains('}') {
+            match self.open {
+                Some(open) => self.open = self.parent(open),
+                None if self.unbalanced => {}
+                None => return Err(SyntaxProblem::NothingToClose),
             }
-            if !rest.is_empty() {
-                return Err(SyntaxProblem::TextAfterOpening);
-            }
-            let path = self.path(*open, name)?;
-            self.sections.push(Section { path, line: number, parent: *open });
-            *open = Some(self.sections.len() - 1);
-        } else if let Some((key, value)) = line.split_once(':') {
-            let key = key.trim_end_matches(BLANK);
-            if key.is_empty() {
-                return Err(SyntaxProblem::NamelessKey);
-            }
-            let path = self.path(*open, key)?;
-            if let Some(character) = path.chars().find(|&c| !is_path_character(c)) {
-                return Err(SyntaxProblem::PathCharacter { path, character });
-            }
-            if path.len() < MIN_PATH {
-                return Err(SyntaxProblem::PathTooShort { path });
-            }
-            let value = value.trim_start_matches(BLANK).to_owned();
-            self.entries.push(Entry { path, value, line: number, section: *open });
-        } else if line.contains('}') {
-            if line != "}" {
-                return Err(SyntaxProblem::TextAroundClosing);
-            }
-            *open = self.sections[open.ok_or(SyntaxProblem::NothingToClose)?].parent;
+            if text == "}" { Ok(()) } else { Err(SyntaxProblem::TextAroundClosing) }
         } else {
-            return Err(SyntaxProblem::Unrecognised);
+            if !text.contains(char::is_whitespace) {
+                self.word = Some(text.clone());
+            }
+            Err(SyntaxProblem::Unrecognised { text })
         }
+    }
+
+    fn opening(&mut self, name: &str, rest: &str, word: Option<String>) -> Result<(), SyntaxProblem> {
+        if let Some(name) = name.strip_prefix('}') {
+            // `} quorum {`
+            self.report(SyntaxProblem::TextAroundClosing);
+            self.open = self.open.and_then(|open| self.parent(open));
+            return self.opening(name.trim_start_matches(BLANK), rest, None);
+        }
+        if name.is_empty() {
+            let Some(name) = word.filter(|_| rest.is_empty()) else {
+                return Err(SyntaxProblem::NamelessSection);
+            };
+            if let Some(error) = self.errors.last_mut() {
+                error.problem = SyntaxProblem::BraceApart { name: name.clone() };
+            }
+            return self.section(&name);
+        }
+        if name.ends_with(['$', '@']) || (rest.starts_with(['{', '%']) && rest.contains('}')) {
+            return Err(SyntaxProblem::Template);
+        }
+        if !rest.is_empty() {
+            // A section on one line closes there.
+            if !rest.contains('}') {
+                self.section(name)?;
+            }
+            return Err(SyntaxProblem::TextAfterOpening);
+        }
+        self.section(name)
+    }
+
+    fn section(&mut self, name: &str) -> Result<(), SyntaxProblem> {
+        let path = self.path(name);
+        let fits = check_path(&path, name);
+        self.document.sections.push(Section { path, line: self.number, parent: self.open });
+        self.open = Some(self.document.sections.len() - 1);
+        fits
+    }
+
+    fn entry(&mut self, key: &str, value: &[u8]) -> Result<(), SyntaxProblem> {
+        let key = key.trim_end_matches(BLANK);
+        if key.is_empty() {
+            return Err(SyntaxProblem::NamelessKey);
+        }
+        if key.starts_with('}') {
+            // `} # what it closes: a section`
+            self.open = self.open.and_then(|open| self.parent(open));
+            return Err(SyntaxProblem::TextAroundClosing);
+        }
+        let path = self.path(key);
+        check_path(&path, key)?;
+        if path.len() < MIN_PATH {
+            return Err(SyntaxProblem::PathTooShort { path });
+        }
+        let bytes = trimmed(value).to_vec();
+        let value = String::from_utf8_lossy(&bytes).into_owned();
+        self.document.entries.push(Entry { path, value, bytes, line: self.number, section: self.open });
         Ok(())
     }
 
-    fn path(&self, section: Option<usize>, name: &str) -> Result<String, SyntaxProblem> {
-        let path = match section {
-            Some(index) => format!("{}.{name}", self.sections[index].path),
+    fn path(&self, name: &str) -> String {
+        match self.open {
+            Some(index) => format!("{}.{name}", self.document.sections[index].path),
             None => name.to_owned(),
-        };
-        if path.len() > MAX_PATH { Err(SyntaxProblem::PathTooLong) } else { Ok(path) }
+        }
+    }
+
+    fn parent(&self, section: usize) -> Option<usize> {
+        self.document.sections[section].parent
     }
 }
 
 const BLANK: [char; 2] = [' ', '\t'];
+
+fn trimmed(line: &[u8]) -> &[u8] {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = line.iter().take_while(|byte| is_blank(byte)).count();
+    let end = line[start..].iter().rev().take_while(|byte| is_blank(byte)).count();
+    &line[start..line.len() - end]
+}
+
+fn split_at_colon(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().position(|&byte| byte == b':')?;
+    Some((&line[..colon], &line[colon + 1..]))
+}
+
+/// Checks a path and the characters of its last name: those before it have been checked.
+fn check_path(path: &str, name: &str) -> Result<(), SyntaxProblem> {
+    if path.len() > MAX_PATH {
+        return Err(SyntaxProblem::PathTooLong);
+    }
+    name.chars()
+        .find(|&character| !is_path_character(character))
+        .map_or(Ok(()), |character| Err(SyntaxProblem::PathCharacter { path: path.to_owned(), character }))
+}
 
 fn is_path_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || "_-./:".contains(c)
@@ -238,18 +447,20 @@ mod tests {
 
     use super::*;
 
-    /// The text's keys as `path=value@line`, or `line: problem`.
+    /// The text's keys as `path=value@line`, or its only problem as `line: problem`.
     fn check(text: &str, expect: Result<&[&str], &str>) {
-        let got = parse(text.as_bytes())
-            .map(|d| {
-                d.entries.iter().map(|e| format!("{}={}@{}", e.path, e.value, e.line)).collect::<Vec<_>>()
-            })
-            .map_err(|e| format!("{}: {}", e.line, e.problem));
+        let (document, errors) = parse(text.as_bytes());
+        let errors: Vec<_> = errors.iter().map(|e| format!("{}: {}", e.line, e.problem)).collect();
         match expect {
-            Ok(entries) => assert_eq!(got, Ok(entries.iter().map(ToString::to_string).collect()), "{text:?}"),
+            Ok(expect) => {
+                let entry = |e: &Entry| format!("{}={}@{}", e.path, e.value, e.line);
+                let entries: Vec<_> = document.entries.iter().map(entry).collect();
+                assert_eq!(errors, Vec::<String>::new(), "{text:?}");
+                assert_eq!(entries, expect, "{text:?}");
+            }
             Err(problem) => {
-                let got = got.expect_err(text);
-                assert!(got.contains(problem), "{text:?} gave {got:?}, not {problem:?}");
+                let fits = errors.len() == 1 && errors[0].contains(problem);
+                assert!(fits, "{text:?} gave {errors:?}, not {problem:?}");
             }
         }
     }
@@ -298,15 +509,35 @@ mod tests {
         check(":{\n}", Err("1: `{` needs a section's name"));
         check("foo { # no\n}", Err("1: nothing may follow `{`"));
         check("foo {{\n}", Err("1: nothing may follow `{`"));
+        check(
+            "foo {\nkey: {{ x }}\n}",
+            Err("2: `{` opens a section, and nothing may follow it; is this an unfilled"),
+        );
+        check(
+            "foo {\nkey: ${x}\n}",
+            Err("2: `{` opens a section, and nothing may follow it; is this an unfilled"),
+        );
         check("foo { key: 1 }", Err("1: nothing may follow `{`"));
         check("foo {\n}}\n", Err("2: `}` must be alone"));
         check("foo {\n}\n}\n", Err("3: `}` closes nothing"));
         check("foo {\nbar {\n}\n\n", Err("4: the file ends within section `foo`, opened at line 1"));
-        check("foo\n{\n}", Err("1: the line is neither"));
+        check("foo {\nkey: 1 }\n", Err("2: `}` must be alone"));
+        check("foo {\n} bar {\n}", Err("2: `}` must be alone"));
+        check("foo {\n} # foo: the end", Err("2: `}` must be alone"));
+        check("\nfoo\n\n{\n}", Err("2: `foo` opens a section only with `{` behind it"));
+        check("foo", Err("1: the line `foo` is neither `section {` nor `key: value` nor `}`"));
+        check(
+            "foo = 1",
+            Err("1: the line `foo = 1` is neither `section {` nor `key: value` nor `}`; write `:` instead"),
+        );
+        check("foo 1", Err("nor `}`; is a `:` missing behind the key?"));
+        check("foo\u{ff1a} 1", Err("nor `}`; write the `:` of plain ASCII"));
+        check("\u{feff}# x\n", Err("1: the file begins with a byte order mark"));
+        check("# x\r# y\r", Err("1: the lines end in carriage returns alone"));
         check("foo {\n: 1\n}", Err("2: `:` needs a key"));
         check("ab: 1", Err("1: `ab` is too short"));
         check("foo {\nbad key: 1\n}", Err("2: `foo.bad key` has ' '"));
-        check("foo bar {\nkey: 1\n}", Err("2: `foo bar.key` has ' '"));
+        check("foo bar {\nkey: 1\n}", Err("1: `foo bar` has ' '"));
         check("f\u{e4}o: 1", Err("1: `f\u{e4}o` has '\u{e4}'"));
         check("foo: \0", Err("1: the line has a zero byte"));
     }
@@ -324,9 +555,20 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_not_utf8_is_kept_readable() {
-        let document = parse(b"foo: a\xffb\n").unwrap();
+    fn a_value_that_is_not_utf8_is_kept_readable_and_as_it_is() {
+        let (document, _) = parse(b"foo:  a\xffb \n");
         assert_eq!(document.entries[0].value, "a\u{fffd}b");
+        assert_eq!(document.entries[0].bytes, b"a\xffb");
+    }
+
+    #[test]
+    fn one_run_finds_every_line_that_breaks_the_grammar() {
+        let (document, errors) = parse(b"foo {\nbad key: 1\nkey = 2\nkey: 3\n} }\nbar\n{\nkey: 4\n}\n");
+        assert_eq!(errors.iter().map(|error| error.line).collect::<Vec<_>>(), [2, 3, 5, 6]);
+        let entries: Vec<_> = document.entries.iter().map(|entry| entry.path.as_str()).collect();
+        assert_eq!(entries, ["foo.key", "bar.key"]);
+        let (_, errors) = parse("<x>\n".repeat(1000).as_bytes());
+        assert_eq!(errors.len(), MAX_ERRORS + 1);
     }
 
     proptest! {
@@ -342,13 +584,12 @@ mod tests {
                 0..400,
             )
         ) {
-            if let Ok(document) = parse(tokens.concat().as_bytes()) {
-                // What is accepted is consistent: each key lies under its section's path.
-                for entry in &document.entries {
-                    if let Some(section) = entry.section {
-                        prop_assert!(entry.path.starts_with(&document.sections[section].path));
-                        prop_assert!(document.sections[section].line < entry.line);
-                    }
+            let (document, _) = parse(tokens.concat().as_bytes());
+            // What is understood is consistent: each key lies under its section's path.
+            for entry in &document.entries {
+                if let Some(section) = entry.section {
+                    prop_assert!(entry.path.starts_with(&document.sections[section].path));
+                    prop_assert!(document.sections[section].line < entry.line);
                 }
             }
         }

@@ -34,8 +34,6 @@ impl Host {
     /// If the system does not list its interfaces.
     #[cfg(feature = "tokio")]
     pub fn local() -> std::io::Result<Self> {
-        use std::net::ToSocketAddrs;
-
         let interfaces = if_addrs::get_if_addrs()?
             .into_iter()
             .map(|interface| Interface {
@@ -50,12 +48,20 @@ impl Host {
         Ok(Self {
             name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             interfaces,
-            resolve: |name| {
-                (name, 0)
-                    .to_socket_addrs()
-                    .map_or_else(|_| Vec::new(), |found| found.map(|a| a.ip()).collect())
-            },
+            resolve,
         })
+    }
+
+    /// A host of which nothing is known: a configuration for it can be checked as far as it does not depend on the host. Names
+    /// lead where they lead on this one.
+    #[cfg(feature = "tokio")]
+    pub fn unknown() -> Self {
+        Self { name: "unknown".to_owned(), interfaces: Vec::new(), resolve }
+    }
+
+    /// Whether this is the [unknown](Self::unknown) host: any other has an interface.
+    pub fn is_unknown(&self) -> bool {
+        self.interfaces.is_empty()
     }
 
     /// The interface that has this address.
@@ -99,6 +105,13 @@ impl Interface {
             _ => false,
         }
     }
+}
+
+/// The addresses that the system finds for a name.
+#[cfg(feature = "tokio")]
+fn resolve(name: &str) -> Vec<IpAddr> {
+    use std::net::ToSocketAddrs;
+    (name, 0).to_socket_addrs().map_or_else(|_| Vec::new(), |found| found.map(|a| a.ip()).collect())
 }
 
 /// Whether two addresses of this many bits agree in the first `prefix`.

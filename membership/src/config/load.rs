@@ -3,10 +3,12 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::grammar::{self, Entry, SyntaxError};
+use super::nodes::Listed;
 use super::reader::Reader;
 use super::{
-    Config, ConfigError, DcConfig, Host, Place, Problem, Setting, Source, TotemConfig, TransportKind,
-    Warning, defaults, grammar,
+    Config, ConfigError, DcConfig, Host, Place, Problem, Rejected, Setting, Source, TotemConfig,
+    TransportKind, Warning, defaults,
 };
 use crate::Seq;
 
@@ -37,7 +39,7 @@ pub struct Loaded {
 /// # Errors
 /// As [`parse`], and if the file cannot be read.
 #[cfg(feature = "tokio")]
-pub fn load(path: &std::path::Path, overrides: &Overrides, host: &Host) -> Result<Loaded, ConfigError> {
+pub fn load(path: &std::path::Path, overrides: &Overrides, host: &Host) -> Result<Loaded, Rejected> {
     parse(&path.display().to_string(), &read(path)?, overrides, host)
 }
 
@@ -46,198 +48,236 @@ pub fn load(path: &std::path::Path, overrides: &Overrides, host: &Host) -> Resul
 /// # Errors
 /// If the file cannot be read.
 #[cfg(feature = "tokio")]
-pub fn read(path: &std::path::Path) -> Result<Vec<u8>, ConfigError> {
+pub fn read(path: &std::path::Path) -> Result<Vec<u8>, Rejected> {
     use std::io::Read;
 
     let mut text = Vec::new();
     let limit = grammar::MAX_TEXT as u64 + 1;
     let read = std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut text));
-    read.map(|_| text).map_err(|error| ConfigError {
-        place: Some(Place { file: path.display().to_string(), line: None }),
-        problem: Problem::Unreadable(error.to_string()),
+    read.map(|_| text).map_err(|error| {
+        let place = Some(Place { file: path.display().to_string(), line: None });
+        let error = ConfigError { place, problem: Problem::Unreadable(error.to_string()) };
+        Rejected { errors: vec![error], warnings: Vec::new() }
     })
 }
 
-/// Reads a text for a host; `file` is what errors and warnings call it.
+/// Reads a text for a host; `file` is what errors and warnings call it. For a host [of which nothing is
+/// known](Host::unknown) the configuration is the one of the first listed node.
 ///
 /// # Errors
-/// If corosync would refuse it, if it asks for what cannot be done here, or if it contradicts itself.
-pub fn parse(file: &str, text: &[u8], overrides: &Overrides, host: &Host) -> Result<Loaded, ConfigError> {
-    let document = parse_document(file, text)?;
+/// If corosync would refuse it, if it asks for what cannot be done here, or if it contradicts itself: everything that is
+/// wrong with it, and the warnings besides.
+pub fn parse(file: &str, text: &[u8], overrides: &Overrides, host: &Host) -> Result<Loaded, Rejected> {
+    let (document, syntax) = grammar::parse(text);
     let mut reader = Reader::new(file, &document, overrides, host);
-    let config = reader.config()?;
-    config.check().map_err(|error| reader.locate(error))?;
-    for text in config.warnings() {
-        reader.warn(None, text);
+    reader.structure(syntax);
+    let config = reader.config();
+    reader.check(&config);
+    if reader.errors.is_empty() {
+        reader.show_what_counts(&config);
+        for text in config.warnings() {
+            reader.warn(None, text);
+        }
     }
     reader.warn_about_the_rest();
-    Ok(Loaded { config, settings: reader.settings, warnings: reader.warnings })
+    let Reader { settings, warnings, mut errors, .. } = reader;
+    if errors.is_empty() {
+        return Ok(Loaded { config, settings, warnings });
+    }
+    errors.sort_by_key(|error| error.place.as_ref().and_then(|place| place.line));
+    Err(Rejected { errors, warnings })
 }
 
 /// Reads a text as far as the grammar goes.
 ///
 /// # Errors
-/// At the first line that breaks it.
-pub fn parse_document(file: &str, text: &[u8]) -> Result<grammar::Document, ConfigError> {
-    grammar::parse(text).map_err(|error| ConfigError {
-        place: Some(Place { file: file.to_owned(), line: Some(error.line) }),
-        problem: Problem::Syntax(error.problem),
-    })
+/// With every line that breaks it.
+pub fn parse_document(file: &str, text: &[u8]) -> Result<grammar::Document, Rejected> {
+    let (document, syntax) = grammar::parse(text);
+    if syntax.is_empty() {
+        return Ok(document);
+    }
+    let error = |SyntaxError { line, problem }| ConfigError {
+        place: Some(Place { file: file.to_owned(), line: Some(line) }),
+        problem: Problem::Syntax(problem),
+    };
+    Err(Rejected { errors: syntax.into_iter().map(error).collect(), warnings: Vec::new() })
 }
 
 /// What a number of corosync.conf may be, unless something narrower is said.
 pub(super) const ANY: RangeInclusive<u32> = 0..=u32::MAX;
 
-impl Reader<'_> {
-    fn config(&mut self) -> Result<Config, ConfigError> {
-        self.version()?;
-        let transport = self.transport()?;
-        self.clear_text()?;
-        self.ip_version()?;
+impl<'a> Reader<'a> {
+    /// Everything that the file says. Where a value is refused, its default stands for it, so that the rest is read, too.
+    fn config(&mut self) -> Config {
+        self.version();
+        let transport = self.transport();
+        self.clear_text();
+        self.ip_version();
         let clear_high_bit = self.yes_no("totem.clear_node_high_bit");
-        let interface = self.interface_section()?;
-        let listed = self.nodes(transport, clear_high_bit)?;
-        let local = self.local(&listed, transport)?;
-        let bind = self.bind(interface, local, transport)?;
-        let (node, name) = self.identity(local, bind, clear_high_bit)?;
-        let cluster_name = self.cluster_name();
-        let network = self.network(interface, transport, bind, cluster_name.as_deref())?;
-        let totem = self.totem(listed.len())?;
+        let interface = self.interface_section();
+        let listed = self.nodes(transport, clear_high_bit);
+        let local = self.local(&listed, transport);
+        let bind = self.bind(interface, local, transport);
+        let (node, name) = self.identity(local, bind, clear_high_bit);
+        let (cluster_name, named_group) = self.cluster_name();
+        let network = self.network(interface, transport, bind, named_group);
+        let totem = self.totem(&listed, transport);
         let listed_votes = local.map(|listed| listed.member.votes);
-        let dc = self.dc(local.map_or(defaults::DC_PRIORITY, |listed| listed.dc_priority), &totem)?;
-        let nodes: Vec<_> = listed.into_iter().map(|listed| listed.member).collect();
-        let quorum = self.quorum(&nodes, listed_votes)?;
-        Ok(Config { node, name, cluster_name, nodes, totem, network, quorum, dc })
+        let dc = self.dc(local.map_or(defaults::DC_PRIORITY, |listed| listed.dc_priority), &totem);
+        let nodes: Vec<_> = listed.iter().map(|listed| listed.member.clone()).collect();
+        let quorum = self.quorum(&nodes, listed_votes, transport);
+        Config { node, name, cluster_name, nodes, totem, network, quorum, dc }
     }
 
-    /// Puts an error of [`Config::check`] at the line that set one of its values.
-    fn locate(&self, error: ConfigError) -> ConfigError {
-        let Problem::Broken { key, mut value, rule, other } = error.problem else {
-            return self.error(None, error.problem);
-        };
-        let source = |key: &str| self.settings.iter().find(|setting| setting.key == key).map(|s| &s.source);
-        let line = |key: &str| match source(key) {
-            Some(Source::File(place)) => place.line,
-            _ => None,
-        };
-        if let Some(source @ (Source::Derived { .. } | Source::Default)) = source(key) {
-            value = format!("{value}, {source}");
-        }
-        self.error(line(key).or_else(|| line(other?)), Problem::Broken { key, value, rule, other })
-    }
-
-    fn version(&mut self) -> Result<(), ConfigError> {
-        match self.take("totem.version") {
-            None => {
-                let advice = "write `version: 2` into section totem";
-                Err(self.error(None, Problem::Missing { key: "totem.version", advice }))
+    fn version(&mut self) {
+        let version = self.value("totem.version", |reader, entry| {
+            let version = reader.number(entry, ANY)?;
+            if version != 2 {
+                reader.not_one_of(entry, "2");
             }
-            Some(entry) if self.number(entry, ANY)? == 2 => Ok(()),
-            Some(entry) => Err(self.not_one_of(entry, "2")),
+            Some(version)
+        });
+        if version.is_none() && !self.is_given("totem.version") {
+            let advice = "write `version: 2` into section totem";
+            self.lack("totem.version", None, Problem::Missing { key: "totem.version", advice });
         }
     }
 
-    fn transport(&mut self) -> Result<TransportKind, ConfigError> {
+    fn transport(&mut self) -> TransportKind {
         const KEY: &str = "totem.transport";
         let Some(entry) = self.take(KEY) else {
-            self.warn(None, "totem.transport is not set: it is udp here, where corosync 3 would use knet");
+            let has_id = |section: usize| {
+                let is_id =
+                    |entry: &&Entry| entry.section == Some(section) && entry.path == "nodelist.node.nodeid";
+                self.document.entries.iter().find(is_id).is_some()
+            };
+            let sections = self.document.sections.iter().enumerate();
+            let mut nodes = sections.filter(|(_, section)| section.path == "nodelist.node");
+            let needs_ids = if nodes.all(|(index, _)| has_id(index)) {
+                ""
+            } else {
+                ", and not start without a nodeid for each node"
+            };
+            let text = format!(
+                "totem.transport is not set: it is udp here, where corosync 3 would use knet{needs_ids}"
+            );
+            self.warn_of_lack(text);
             self.show(KEY, "udp", "", Source::Default);
-            return Ok(TransportKind::Multicast);
+            return TransportKind::Multicast;
         };
         let transport = match entry.value.as_str() {
             "udp" => TransportKind::Multicast,
             "local" => TransportKind::Local,
-            "knet" => return Err(self.unsupported(entry, "write `transport: udp`, on all nodes")),
-            "udpu" => {
-                let advice =
-                    "it is not there yet: write `transport: udp` where multicast passes, on all nodes";
-                return Err(self.unsupported(entry, advice));
+            other => {
+                match other {
+                    "knet" => self.unsupported(entry, "write `transport: udp`, on all nodes"),
+                    "udpu" => self.unsupported(
+                        entry,
+                        "it is not there yet: write `transport: udp` where multicast passes, on all nodes",
+                    ),
+                    _ => self.not_one_of(entry, "udp, or local for several nodes on one host"),
+                }
+                return TransportKind::Multicast;
             }
-            _ => return Err(self.not_one_of(entry, "udp, or local for several nodes on one host")),
         };
         self.show(KEY, entry.value.as_str(), "", self.line(entry));
-        Ok(transport)
+        transport
     }
 
     /// Encryption is refused; clear text should be asked for.
-    fn clear_text(&mut self) -> Result<(), ConfigError> {
+    fn clear_text(&mut self) {
+        const ADVICE: &str = "transport udp has clear text only: write `secauth: off`, on all nodes, and set \
+                              crypto_cipher and crypto_hash to none or remove them";
         let secauth = self.take("totem.secauth");
-        let cipher = self.take("totem.crypto_cipher");
-        let hash = self.take("totem.crypto_hash");
-        // Whoever writes `secauth: yes` believes that it does something.
+        let one_of = |values: &'static [&'static str], expected| {
+            move |reader: &mut Self, entry: &'a Entry| {
+                let is_known = values.contains(&entry.value.as_str());
+                if !is_known {
+                    reader.not_one_of(entry, expected);
+                }
+                is_known.then_some(())
+            }
+        };
+        let ciphers = &["none", "aes256", "aes192", "aes128"];
+        let cipher = self.value("totem.crypto_cipher", one_of(ciphers, "none: the ring speaks clear text"));
+        let hashes = &["none", "md5", "sha1", "sha256", "sha384", "sha512"];
+        let hash = self.value("totem.crypto_hash", one_of(hashes, "none: the ring speaks clear text"));
+        let (cipher, hash) = (cipher.map(|(_, entry)| entry), hash.map(|(_, entry)| entry));
+        // A user who writes `secauth: yes` believes that it does something.
         if let Some(entry) = secauth.filter(|entry| !matches!(entry.value.as_str(), "on" | "off")) {
-            return Err(self.not_one_of(entry, "off"));
+            self.not_one_of(entry, "off");
         }
         // `secauth: on` stands for a cipher and a hash; each that is set by itself counts instead.
         let implied = secauth.filter(|entry| entry.value == "on");
-        let asked_for = [cipher.or(implied), hash.or(implied)].into_iter().flatten();
-        if let Some(entry) = asked_for.into_iter().find(|entry| entry.value != "none") {
-            let advice = "transport udp has clear text only: write `secauth: off`, on all nodes, and set \
-                          crypto_cipher and crypto_hash to none or remove them";
-            return Err(self.unsupported(entry, advice));
+        let by_secauth =
+            implied.filter(|_| !(self.is_given("totem.crypto_cipher") && self.is_given("totem.crypto_hash")));
+        for entry in
+            [cipher, hash].into_iter().flatten().filter(|entry| entry.value != "none").chain(by_secauth)
+        {
+            self.unsupported(entry, ADVICE);
         }
         let source = if let Some(entry) = cipher.or(secauth) {
             self.line(entry)
         } else if self.overrides.clear_text {
             Source::CommandLine
         } else {
-            self.warn(
-                None,
-                "the ring speaks clear text, though nobody asked for it; say so by `secauth: off` or \
-                 `crypto_cipher: none` in section totem, or by --clear-text",
-            );
+            if !self.is_given("totem.crypto_cipher") {
+                self.warn_of_lack(
+                    "the ring speaks clear text, though the file does not ask for it; say so by `secauth: off` or \
+                     `crypto_cipher: none` in section totem, or by --clear-text",
+                );
+            }
             Source::Default
         };
         self.show("totem.crypto_cipher", "none", "", source);
-        Ok(())
     }
 
-    fn ip_version(&mut self) -> Result<(), ConfigError> {
+    fn ip_version(&mut self) {
         const KEY: &str = "totem.ip_version";
-        let Some(entry) = self.take(KEY) else {
-            self.show(KEY, "ipv4", "", Source::Default);
-            return Ok(());
-        };
-        match entry.value.as_str() {
-            "ipv4" | "ipv4-6" => {
-                self.show(KEY, entry.value.as_str(), "", self.line(entry));
-                Ok(())
+        let read = self.value(KEY, |reader, entry| match entry.value.as_str() {
+            "ipv4" | "ipv4-6" | "ipv6" | "ipv6-4" => Some(()),
+            _ => {
+                reader.not_one_of(entry, "ipv4");
+                None
             }
-            "ipv6" | "ipv6-4" => Err(self.unsupported(entry, "write `ip_version: ipv4`, on all nodes")),
-            _ => Err(self.not_one_of(entry, "ipv4")),
+        });
+        match read {
+            Some((_, entry)) if entry.value.starts_with("ipv6") => {
+                self.unsupported(entry, "write `ip_version: ipv4`, on all nodes");
+            }
+            Some((_, entry)) => self.show(KEY, entry.value.as_str(), "", self.line(entry)),
+            None => self.show(KEY, "ipv4", "", Source::Default),
         }
     }
 
-    /// The timeouts and limits, for a list of this many nodes.
-    fn totem(&mut self, listed_nodes: usize) -> Result<TotemConfig, ConfigError> {
+    /// The timeouts and limits, for this node list.
+    fn totem(&mut self, listed: &[Listed], transport: TransportKind) -> TotemConfig {
         const TIMEOUT: RangeInclusive<u32> = defaults::MIN_TIMEOUT as u32..=u32::MAX;
         const RETRANSMITS: &str = "totem.token_retransmits_before_loss_const";
+        const RETRANSMIT: &str = "totem.token_retransmit";
         let (ms, default) = (Duration::from_millis, || Source::Default);
 
-        let token = self.token(listed_nodes)?;
-        let retransmits =
-            self.number_of(RETRANSMITS, "", defaults::TOKEN_RETRANSMITS_BEFORE_LOSS, default())?;
+        let token = self.token(listed, transport);
+        let retransmits = self.number_of(RETRANSMITS, "", defaults::TOKEN_RETRANSMITS_BEFORE_LOSS, default());
         let token_retransmit = self.number_of(
-            "totem.token_retransmit",
+            RETRANSMIT,
             "ms",
             defaults::token_retransmit(token, retransmits),
             Source::derived(format!("totem.token and {RETRANSMITS}")),
-        )?;
-        let hold = self.number_of(
-            "totem.hold",
-            "ms",
-            defaults::hold(token_retransmit),
-            Source::derived("totem.token_retransmit"),
-        )?;
-        let join = self.number_of("totem.join", "ms", defaults::JOIN, default())?;
-        let send_join = self.number_or_zero("totem.send_join", "ms", 0)?;
+        );
+        self.check_derived_retransmit(token, retransmits, token_retransmit);
+        let hold =
+            self.number_of("totem.hold", "ms", defaults::hold(token_retransmit), Source::derived(RETRANSMIT));
+        let join = self.number_of("totem.join", "ms", defaults::JOIN, default());
+        let send_join = self.number_or_zero("totem.send_join", "ms", 0);
         let consensus = self.number_of(
             "totem.consensus",
             "ms",
             defaults::consensus(token),
             Source::derived("totem.token"),
-        )?;
-        let merge = self.number_of("totem.merge", "ms", defaults::MERGE, default())?;
+        );
+        let merge = self.number_of("totem.merge", "ms", defaults::MERGE, default());
         let totem = TotemConfig {
             token: ms(token),
             token_coefficient: Duration::ZERO,
@@ -247,133 +287,152 @@ impl Reader<'_> {
             send_join: ms(send_join),
             consensus: ms(consensus),
             merge: ms(merge),
-            fail_recv_const: self.count("totem.fail_recv_const", "rotations", defaults::FAIL_RECV)?,
+            fail_recv_const: self.count("totem.fail_recv_const", "rotations", defaults::FAIL_RECV),
             seqno_unchanged_const: self.count(
                 "totem.seqno_unchanged_const",
                 "rotations",
                 defaults::SEQNO_UNCHANGED,
-            )?,
-            window_size: self.count("totem.window_size", "frames", defaults::WINDOW_SIZE)?,
-            max_messages: self.count("totem.max_messages", "frames", defaults::MAX_MESSAGES)?,
-            largest_window: self.largest_window()?,
-            miss_count_const: self.count("totem.miss_count_const", "visits", defaults::MISS_COUNT)?,
-            netmtu: self.count("totem.netmtu", "bytes", defaults::NETMTU)?,
+            ),
+            window_size: self.count("totem.window_size", "frames", defaults::WINDOW_SIZE),
+            max_messages: self.count("totem.max_messages", "frames", defaults::MAX_MESSAGES),
+            largest_window: self.largest_window(),
+            miss_count_const: self.count("totem.miss_count_const", "visits", defaults::MISS_COUNT),
+            netmtu: self.count("totem.netmtu", "bytes", defaults::NETMTU),
             cancel_token_hold_on_retransmit: self.yes_no("totem.cancel_token_hold_on_retransmit"),
             failure_evidence: self.yes_no_else("quorate.failure_evidence", true),
-            probe: ms(self.number_or_zero("quorate.probe", "ms", defaults::PROBE)?),
-            unread_limit: self.count("quorate.unread_limit", "bytes", defaults::UNREAD_LIMIT)? as usize,
+            probe: ms(self.number_or_zero("quorate.probe", "ms", defaults::PROBE)),
+            unread_limit: self.count("quorate.unread_limit", "bytes", defaults::UNREAD_LIMIT) as usize,
             first_seq: Seq::new(0),
         };
-        self.without_effect("totem.token_warning", 0..=100)?;
-        self.without_effect("totem.heartbeat_failures_allowed", ANY)?;
-        self.without_effect("totem.max_network_delay", TIMEOUT)?;
-        self.without_effect("totem.downcheck", TIMEOUT)?;
-        Ok(totem)
+        self.without_effect("totem.token_warning", 0..=100);
+        self.without_effect("totem.heartbeat_failures_allowed", ANY);
+        self.without_effect("totem.max_network_delay", TIMEOUT);
+        self.without_effect("totem.downcheck", TIMEOUT);
+        totem
     }
 
     /// The token timeout that counts, coefficient included.
-    fn token(&mut self, listed_nodes: usize) -> Result<u64, ConfigError> {
-        let (token, source) = self.take_number("totem.token", defaults::TOKEN, Source::Default)?;
-        let coefficient =
-            self.number_or_zero("totem.token_coefficient", "ms", defaults::TOKEN_COEFFICIENT)?;
-        let effective = defaults::effective_token(token, coefficient, listed_nodes);
+    fn token(&mut self, listed: &[Listed], transport: TransportKind) -> u64 {
+        let (token, source) = self.take_number("totem.token", defaults::TOKEN, Source::Default);
+        let coefficient = self.number_or_zero("totem.token_coefficient", "ms", defaults::TOKEN_COEFFICIENT);
+        let effective = defaults::effective_token(token, coefficient, listed.len());
+        // corosync adds the id that it makes of an address to the list while it walks through it, and takes the node a second
+        // time if the address was its only key.
+        let twice = listed.iter().filter(|listed| listed.has_address_only).count();
+        let of_corosync = defaults::effective_token(token, coefficient, listed.len() + twice);
+        if of_corosync != effective && transport == TransportKind::Multicast {
+            let text = format!(
+                "nodes with no key but ring0_addr: corosync 3.1 counts them twice, and would use a token timeout of \
+                 {of_corosync} ms instead of {effective} ms; give each node a nodeid"
+            );
+            self.warn(None, text);
+        }
         let source = if effective == token {
             source
         } else {
             Source::derived(format!(
-                "{token} ms ({source}) and totem.token_coefficient, for a list of {listed_nodes} nodes"
+                "{token} ms ({source}) and totem.token_coefficient, for a list of {} nodes",
+                listed.len()
             ))
         };
         self.show("totem.token", effective, "ms", source);
-        Ok(effective)
+        effective
+    }
+
+    /// A derived retransmission that comes too soon is the fault of a value in the file.
+    fn check_derived_retransmit(&mut self, token: u64, retransmits: u64, token_retransmit: u64) {
+        const TOKEN: &str = "totem.token";
+        const RETRANSMITS: &str = "totem.token_retransmits_before_loss_const";
+        // A token timeout below the least is reported by itself.
+        if self.is_given("totem.token_retransmit")
+            || token_retransmit >= defaults::MIN_TIMEOUT
+            || token < defaults::MIN_TIMEOUT
+        {
+            return;
+        }
+        let line = [TOKEN, RETRANSMITS].into_iter().find_map(|path| {
+            self.document.entries.iter().rfind(|entry| entry.path == path).map(|entry| entry.line)
+        });
+        let rule = format!(
+            "not be below {} ms with {retransmits} retransmits ({RETRANSMITS}), which need {} ms each",
+            defaults::least_token(retransmits),
+            defaults::MIN_TIMEOUT
+        );
+        let (key, value) = (TOKEN, format!("{token} ms"));
+        self.error(line, Problem::Broken { key, value, rule, other: Some(RETRANSMITS) });
+        self.doubt("totem.token_retransmit");
     }
 
     /// A number for which 0 stands for the default.
-    fn take_number(
-        &mut self,
-        path: &str,
-        otherwise: u64,
-        source: Source,
-    ) -> Result<(u64, Source), ConfigError> {
-        if let Some(entry) = self.take(path) {
-            let number = self.number(entry, ANY)?;
-            if number != 0 {
-                return Ok((number.into(), self.line(entry)));
-            }
+    fn take_number(&mut self, path: &str, otherwise: u64, source: Source) -> (u64, Source) {
+        match self.value(path, |reader, entry| reader.number(entry, ANY)) {
+            Some((number, entry)) if number != 0 => (number.into(), self.line(entry)),
+            _ => (otherwise, source),
         }
-        Ok((otherwise, source))
     }
 
     /// The same, shown.
-    fn number_of(
-        &mut self,
-        path: &str,
-        unit: &'static str,
-        otherwise: u64,
-        source: Source,
-    ) -> Result<u64, ConfigError> {
-        let (number, source) = self.take_number(path, otherwise, source)?;
+    fn number_of(&mut self, path: &str, unit: &'static str, otherwise: u64, source: Source) -> u64 {
+        let (number, source) = self.take_number(path, otherwise, source);
         self.show(path, number, unit, source);
-        Ok(number)
+        number
     }
 
     /// A number for which 0 stands for itself.
-    pub(super) fn number_or_zero(
-        &mut self,
-        path: &str,
-        unit: &'static str,
-        otherwise: u64,
-    ) -> Result<u64, ConfigError> {
-        let Some(entry) = self.take(path) else {
-            self.show(path, otherwise, unit, Source::Default);
-            return Ok(otherwise);
+    pub(super) fn number_or_zero(&mut self, path: &str, unit: &'static str, otherwise: u64) -> u64 {
+        let (number, source) = match self.value(path, |reader, entry| reader.number(entry, ANY)) {
+            Some((number, entry)) => (number.into(), self.line(entry)),
+            None => (otherwise, Source::Default),
         };
-        let number = self.number(entry, ANY)?;
-        self.show(path, number, unit, self.line(entry));
-        Ok(number.into())
+        self.show(path, number, unit, source);
+        number
     }
 
-    fn count(&mut self, path: &str, unit: &'static str, otherwise: u32) -> Result<u32, ConfigError> {
-        let number = self.number_of(path, unit, otherwise.into(), Source::Default)?;
-        Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    fn count(&mut self, path: &str, unit: &'static str, otherwise: u32) -> u32 {
+        let number = self.number_of(path, unit, otherwise.into(), Source::Default);
+        u32::try_from(number).unwrap_or(u32::MAX)
     }
 
     /// A number that corosync heeds and this program does not; 0 stands for the default, or for off.
-    fn without_effect(&mut self, path: &str, range: RangeInclusive<u32>) -> Result<(), ConfigError> {
-        if let Some(entry) = self.take(path)
-            && self.number(entry, ANY)? != 0
-        {
-            self.number(entry, range)?;
+    fn without_effect(&mut self, path: &str, range: RangeInclusive<u32>) {
+        let number = self.value(path, |reader, entry| {
+            reader.number(entry, ANY).filter(|&number| {
+                number == 0 || range.contains(&number) || reader.number(entry, range.clone()).is_some()
+            })
+        });
+        if let Some((_, entry)) = number.filter(|&(number, _)| number != 0) {
             self.warn(Some(entry.line), format!("{path}: not implemented yet, ignored"));
         }
-        Ok(())
     }
 
-    /// Who sets corosync's windows means them, whoever the members are.
-    fn largest_window(&mut self) -> Result<u32, ConfigError> {
+    /// A file that sets corosync's windows means them, whichever the members are.
+    fn largest_window(&mut self) -> u32 {
         let set = ["totem.window_size", "totem.max_messages"].into_iter().any(|path| self.is_given(path));
         let otherwise = if set { 0 } else { defaults::LARGEST_WINDOW };
-        let frames = self.number_or_zero("quorate.window_size", "frames", otherwise.into())?;
-        Ok(u32::try_from(frames).unwrap_or(u32::MAX))
+        let frames = self.number_or_zero("quorate.window_size", "frames", otherwise.into());
+        u32::try_from(frames).unwrap_or(u32::MAX)
     }
 
     /// Who is to be DC and how long it may act; this node's priority is in the node list.
-    fn dc(&mut self, priority: u32, totem: &TotemConfig) -> Result<DcConfig, ConfigError> {
+    fn dc(&mut self, priority: u32, totem: &TotemConfig) -> DcConfig {
         let ms = Duration::from_millis;
         let preempt = self.yes_no("quorate.preempt");
-        let deadtime = self.number_or_zero("quorate.dc_deadtime", "ms", defaults::DC_DEADTIME)?;
-        let rate_error =
-            self.number_or_zero("quorate.rate_error", "millionths", defaults::RATE_ERROR.into())?;
+        let deadtime = self.number_or_zero("quorate.dc_deadtime", "ms", defaults::DC_DEADTIME);
+        let rate_error = self.number_or_zero("quorate.rate_error", "millionths", defaults::RATE_ERROR.into());
         let rate_error = u32::try_from(rate_error).unwrap_or(u32::MAX);
-        let entry = self.take("quorate.lease");
-        let in_file = entry.map(|entry| self.number(entry, 1..=u32::MAX)).transpose()?;
-        let lease = in_file.map(|lease| ms(lease.into()));
-        let dc = DcConfig { priority, preempt, deadtime: ms(deadtime), rate_error, lease };
-        let source = entry.map(|entry| self.line(entry));
+        let lease = self.value("quorate.lease", |reader, entry| reader.number(entry, 1..=u32::MAX));
+        let dc = DcConfig {
+            priority,
+            preempt,
+            deadtime: ms(deadtime),
+            rate_error,
+            lease: lease.map(|(lease, _)| ms(lease.into())),
+        };
+        let source = lease.map(|(_, entry)| self.line(entry));
         let source =
             source.unwrap_or_else(|| Source::derived("totem.token, totem.hold and quorate.rate_error"));
         let counts = u64::try_from(dc.lease(totem).as_millis()).unwrap_or(u64::MAX);
         self.show("quorate.lease", counts, "ms", source);
-        Ok(dc)
+        dc
     }
 }

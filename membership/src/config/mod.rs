@@ -14,11 +14,13 @@ mod nodes;
 mod quorum;
 mod reader;
 mod remarks;
+mod spelling;
+mod structure;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-pub use error::{ConfigError, Place, Problem};
+pub use error::{ConfigError, Place, Problem, Rejected};
 pub use host::{Host, Interface};
 pub use load::{Loaded, Overrides, parse, parse_document};
 #[cfg(feature = "tokio")]

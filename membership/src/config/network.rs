@@ -2,31 +2,37 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::grammar::Entry;
 use super::nodes::Listed;
 use super::reader::Reader;
-use super::{ConfigError, Interface, NetworkConfig, Problem, Source, TransportKind, defaults};
+use super::{Interface, NetworkConfig, Problem, Source, TransportKind, defaults};
 
 const BINDNETADDR: &str = "totem.interface.bindnetaddr";
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     /// The section of the ring's interface. There is one ring: a second one is left aside with a warning. corosync 3
-    /// takes any `interface` without `linknumber` for link 0, the last one winning: nobody means that.
-    pub(super) fn interface_section(&mut self) -> Result<Option<usize>, ConfigError> {
+    /// takes any `interface` without `linknumber` for link 0, the last one winning: a file with two rings means something else.
+    pub(super) fn interface_section(&mut self) -> Option<usize> {
         const PATH: &str = "totem.interface";
         let document = self.document;
         let mut rings = Vec::new();
         for (index, section) in
             document.sections.iter().enumerate().filter(|(_, section)| section.path == PATH)
         {
-            let link = self.take_within(index, "totem.interface.linknumber");
-            let ring = self.take_within(index, "totem.interface.ringnumber");
-            let number = link.or(ring).map_or(Ok(0), |entry| self.number(entry, 0..=u8::MAX))?;
-            if link.is_some() && number != 0 {
-                let text = format!("interface of link {number}: ignored, there is one link, number 0");
+            let mut number = |path| {
+                self.value_within(index, path, |reader, entry| reader.number(entry, 0..=u8::MAX))
+                    .map(|(number, _)| number)
+            };
+            let (link, ring) = (number("totem.interface.linknumber"), number("totem.interface.ringnumber"));
+            if let Some(number @ 1..) = link {
+                let text = format!(
+                    "interface of link {number}: ignored, there is one link, number 0; corosync would not start with an \
+                     address on it"
+                );
                 self.warn(Some(section.line), text);
                 self.pass_over(index);
             } else {
-                rings.push((number, index));
+                rings.push((link.or(ring).unwrap_or(0), index));
             }
         }
         rings.sort_unstable();
@@ -36,24 +42,43 @@ impl Reader<'_> {
             if number == other {
                 let which = format!(" of ring {number}");
                 let first = self.place(Some(first));
-                return Err(self.error(Some(second), Problem::DuplicateSection { path: PATH, which, first }));
+                self.error(Some(second), Problem::DuplicateSection { path: PATH, which, first });
             }
         }
+        // To corosync 3 the sections are one, whose later keys count.
+        let counting = |path: &str| document.entries.iter().rfind(|entry| entry.path == path);
+        let differs = |path: &&str| {
+            rings.first().is_some_and(|&(_, ring)| counting(path).is_some_and(|e| e.section != Some(ring)))
+        };
+        let theirs: Vec<_> = ["mcastaddr", "mcastport", "ttl"]
+            .into_iter()
+            .filter(|key| differs(&format!("{PATH}.{key}").as_str()))
+            .filter_map(|key| Some(format!("{key} {}", counting(&format!("{PATH}.{key}"))?.value)))
+            .collect();
         for &(number, index) in rings.iter().skip(1) {
-            let text = format!("interface of ring {number}: ignored, there are no redundant rings");
+            let corosync = if theirs.is_empty() {
+                String::new()
+            } else {
+                format!(
+                    "; corosync 3 heeds no ringnumber and takes the last of each key: {}",
+                    theirs.join(", ")
+                )
+            };
+            let text = format!("interface of ring {number}: ignored, there are no redundant rings{corosync}");
             self.warn(Some(document.sections[index].line), text);
             self.pass_over(index);
         }
-        Ok(rings.first().map(|&(_, index)| index))
+        rings.first().map(|&(_, index)| index)
     }
 
-    /// This node's own address: on the interface that the node list, else `bindnetaddr`, stands for.
+    /// This node's own address: the node list's, else the one on the interface that `bindnetaddr` stands for. `None` if that is
+    /// not known.
     pub(super) fn bind(
         &mut self,
         interface: Option<usize>,
         local: Option<&Listed>,
         transport: TransportKind,
-    ) -> Result<Ipv4Addr, ConfigError> {
+    ) -> Option<Ipv4Addr> {
         let bindnetaddr = interface.and_then(|section| self.take_within(section, BINDNETADDR));
         if let Some(listed) = local {
             if let Some(entry) = bindnetaddr {
@@ -61,15 +86,11 @@ impl Reader<'_> {
                     "totem.interface.bindnetaddr: ignored, the node list's ring0_addr counts; remove it";
                 self.warn(Some(entry.line), text);
             }
-            let IpAddr::V4(address) = listed.member.address else {
-                let (key, value) = ("nodelist.node.ring0_addr".to_owned(), listed.ring0_addr.clone());
-                let advice = "write the node's IPv4 address";
-                return Err(self.error(Some(listed.line), Problem::Unsupported { key, value, advice }));
-            };
+            let address = listed.address;
             let local = transport == TransportKind::Local && address.is_loopback();
             let source = match self.host.at(address.into()) {
                 Some(Interface { name, .. }) => format!("this node's ring0_addr, on interface {name}"),
-                None if local => "this node's ring0_addr".to_owned(),
+                None if local || self.host.is_unknown() => "this node's ring0_addr".to_owned(),
                 None => {
                     let text = format!(
                         "no interface has this node's address {address}; the node waits for it: bring it up, or \
@@ -79,20 +100,21 @@ impl Reader<'_> {
                     "this node's ring0_addr, which no interface has".to_owned()
                 }
             };
-            let source = Source::derived(source);
-            self.show(BINDNETADDR, IpAddr::V4(address), "", source);
-            return Ok(address);
+            self.show(BINDNETADDR, IpAddr::V4(address), "", Source::derived(source));
+            return Some(address);
         }
 
         let Some(entry) = bindnetaddr else {
             let advice = "write the network of the ring into section totem { interface { } }, such as \
                           `bindnetaddr: 192.168.1.0`, or add a node list";
             let line = interface.map(|section| self.document.sections[section].line);
-            return Err(self.error(line, Problem::Missing { key: BINDNETADDR, advice }));
+            self.lack("nodelist", line, Problem::Missing { key: BINDNETADDR, advice });
+            return None;
         };
         let Ok(wanted) = entry.value.parse() else {
             let expected = "the address or network of one of this host's interfaces, such as 192.168.1.0";
-            return Err(self.not_one_of(entry, expected));
+            self.not_one_of(entry, expected);
+            return None;
         };
         let (address, name) = self.own_address(BINDNETADDR, wanted, entry.line, transport)?;
         self.warn_of_choice(wanted, address, entry.line);
@@ -102,7 +124,7 @@ impl Reader<'_> {
             Source::derived(format!("{wanted} ({}), the network of {name}", self.place(Some(entry.line))))
         };
         self.show(BINDNETADDR, IpAddr::V4(address), "", source);
-        Ok(address)
+        Some(address)
     }
 
     /// Warns if `bindnetaddr` could mean another address of this host, or means one that this host does not have: the
@@ -131,37 +153,51 @@ impl Reader<'_> {
 
     /// The address, and the name of the interface, that `wanted` stands for on this host.
     fn own_address(
-        &self,
+        &mut self,
         key: &'static str,
         wanted: IpAddr,
         line: u32,
         transport: TransportKind,
-    ) -> Result<(Ipv4Addr, String), ConfigError> {
-        if let IpAddr::V4(loopback) = wanted {
+    ) -> Option<(Ipv4Addr, String)> {
+        if let IpAddr::V4(address) = wanted {
             // Nodes on one host have a loopback address each, and none but the first is on an interface's list.
-            let is_network = loopback.octets() == [127, 0, 0, 0];
-            if transport == TransportKind::Local && loopback.is_loopback() && !is_network {
-                return Ok((loopback, "lo".to_owned()));
+            let is_network = address.octets() == [127, 0, 0, 0];
+            if transport == TransportKind::Local && address.is_loopback() && !is_network {
+                return Some((address, "lo".to_owned()));
+            }
+            if self.host.is_unknown() {
+                return Some((address, "unknown".to_owned()));
             }
         }
-        match self.host.interface(wanted) {
-            Some(Interface { address: IpAddr::V4(address), name, .. }) => Ok((*address, name.clone())),
+        let problem = match self.host.interface(wanted) {
+            Some(Interface { address: IpAddr::V4(address), name, .. }) => {
+                return Some((*address, name.clone()));
+            }
             Some(_) => {
                 let (key, value, advice) = (key.to_owned(), wanted.to_string(), "write an IPv4 address");
-                Err(self.error(Some(line), Problem::Unsupported { key, value, advice }))
+                Problem::Unsupported { key, value, advice }
             }
             None => {
                 let is_v4 = |interface: &&Interface| interface.address.is_ipv4();
                 let present = self.host.interfaces.iter().filter(is_v4).cloned().collect();
-                Err(self.error(Some(line), Problem::NoInterface { key, wanted, present }))
+                Problem::NoInterface { key, wanted, present }
             }
-        }
+        };
+        self.error(Some(line), problem);
+        None
     }
 
-    pub(super) fn cluster_name(&mut self) -> Option<String> {
-        let entry = self.take("totem.cluster_name")?;
-        self.show("totem.cluster_name", entry.value.as_str(), "", self.line(entry));
-        Some(entry.value.clone())
+    /// The cluster's name, and the group that follows from its bytes.
+    pub(super) fn cluster_name(&mut self) -> (Option<String>, Option<Ipv4Addr>) {
+        const KEY: &str = "totem.cluster_name";
+        let Some(entry) = self.take(KEY) else { return (None, None) };
+        let name = self.text(entry);
+        if name.as_bytes() != entry.bytes {
+            let text = format!("{KEY} is not UTF-8: its bytes count for the group, as with corosync");
+            self.warn(Some(entry.line), text);
+        }
+        self.show(KEY, name.as_str(), "", self.line(entry));
+        (Some(name), Some(defaults::group(&entry.bytes)))
     }
 
     /// Where datagrams go.
@@ -169,49 +205,66 @@ impl Reader<'_> {
         &mut self,
         interface: Option<usize>,
         transport: TransportKind,
-        bind: Ipv4Addr,
-        cluster_name: Option<&str>,
-    ) -> Result<NetworkConfig, ConfigError> {
+        bind: Option<Ipv4Addr>,
+        named_group: Option<Ipv4Addr>,
+    ) -> NetworkConfig {
         const MCASTADDR: &str = "totem.interface.mcastaddr";
         const MCASTPORT: &str = "totem.interface.mcastport";
         const TTL: &str = "totem.interface.ttl";
         let mut take = |path| interface.and_then(|section| self.take_within(section, path));
         let (broadcast, mcastaddr) = (take("totem.interface.broadcast"), take(MCASTADDR));
-        let (mcastport, ttl) = (take(MCASTPORT), take(TTL));
-        if let Some(entry) = broadcast.filter(|entry| entry.value == "yes") {
-            return Err(self.unsupported(entry, "remove it and set mcastaddr, on all nodes"));
+        let is_broadcast = broadcast.filter(|entry| entry.value == "yes");
+        if let Some(entry) = is_broadcast {
+            self.unsupported(entry, "remove it and set mcastaddr, on all nodes");
         }
 
-        let (group, source) = match (mcastaddr, cluster_name) {
-            (Some(entry), _) => match entry.value.parse() {
-                Ok(group) => (group, self.line(entry)),
-                Err(_) => return Err(self.not_one_of(entry, "a multicast address, such as 239.192.0.1")),
-            },
-            (None, Some(name)) => {
-                (defaults::group(name.as_bytes()).into(), Source::derived("totem.cluster_name"))
+        let group = match (mcastaddr, named_group) {
+            (Some(entry), _) => {
+                let group: Option<IpAddr> = entry.value.parse().ok();
+                match group {
+                    Some(group) => self.show(MCASTADDR, group, "", self.line(entry)),
+                    None => self.not_one_of(entry, "a multicast address, such as 239.192.0.1"),
+                }
+                group
+            }
+            (None, Some(group)) => {
+                let group = IpAddr::V4(group);
+                self.show(MCASTADDR, group, "", Source::derived("totem.cluster_name"));
+                Some(group)
             }
             (None, None) => {
                 let advice = "write `cluster_name: NAME` into section totem, or `mcastaddr` into totem { interface { } }";
-                return Err(self.error(None, Problem::Missing { key: MCASTADDR, advice }));
+                if is_broadcast.is_none() {
+                    self.lack(MCASTADDR, None, Problem::Missing { key: MCASTADDR, advice });
+                }
+                None
             }
         };
-        self.show(MCASTADDR, group, "", source);
 
-        let (mut port, mut source) = (defaults::PORT, Source::Default);
-        if let Some(entry) = mcastport {
-            // As with the timeouts, 0 stands for the default.
-            let number = self.number(entry, 0..=u16::MAX)?;
-            if number != 0 {
-                (port, source) = (number, self.line(entry));
-            }
-        }
+        // As with the timeouts, 0 stands for the default.
+        let port =
+            self.interface_number(interface, MCASTPORT, |reader, entry| reader.number(entry, 0..=u16::MAX));
+        let (port, source) = match port {
+            Some((port @ 1.., entry)) => (port, self.line(entry)),
+            _ => (defaults::PORT, Source::Default),
+        };
         self.show(MCASTPORT, u32::from(port), "", source);
 
+        let ttl = self.interface_number(interface, TTL, |reader, entry| reader.number(entry, 0..=u8::MAX));
         let (ttl, source) = match ttl {
-            Some(entry) => (self.number(entry, 0..=u8::MAX)?, self.line(entry)),
+            Some((ttl, entry)) => (ttl, self.line(entry)),
             None => (defaults::TTL, Source::Default),
         };
         self.show(TTL, u32::from(ttl), "hops", source);
-        Ok(NetworkConfig { transport, bind: Some(bind.into()), group: Some(group), port: Some(port), ttl })
+        NetworkConfig { transport, bind: bind.map(IpAddr::V4), group, port: Some(port), ttl }
+    }
+
+    fn interface_number<T>(
+        &mut self,
+        interface: Option<usize>,
+        path: &str,
+        read: impl FnMut(&mut Self, &'a Entry) -> Option<T>,
+    ) -> Option<(T, &'a Entry)> {
+        self.value_within(interface?, path, read)
     }
 }

@@ -2,11 +2,19 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::grammar::Entry;
 use super::reader::Reader;
-use super::{Config, ConfigError, Host, Member, Problem, Source, TransportKind, defaults};
+use super::spelling::{flaw, shown};
+use super::{Config, Host, Member, Problem, Source, TransportKind, defaults};
 use crate::NodeId;
 
 const RING0_ADDR: &str = "nodelist.node.ring0_addr";
+const NODEID: &str = "nodelist.node.nodeid";
+
+const FIRST: NodeId = match NodeId::new(1) {
+    Some(id) => id,
+    None => unreachable!(),
+};
 
 /// A listed node as the file has it.
 pub(super) struct Listed {
@@ -17,6 +25,10 @@ pub(super) struct Listed {
     pub(super) line: u32,
     /// `ring0_addr` as written, perhaps a name.
     pub(super) ring0_addr: String,
+    /// The address that `ring0_addr` leads to.
+    pub(super) address: Ipv4Addr,
+    /// Whether its section has no other key.
+    pub(super) has_address_only: bool,
 }
 
 impl Listed {
@@ -28,43 +40,83 @@ impl Listed {
 
 impl Reader<'_> {
     /// The node list, in the order of the file.
-    pub(super) fn nodes(
-        &mut self,
-        transport: TransportKind,
-        clear_high_bit: bool,
-    ) -> Result<Vec<Listed>, ConfigError> {
+    pub(super) fn nodes(&mut self, transport: TransportKind, clear_high_bit: bool) -> Vec<Listed> {
         let document = self.document;
         let sections =
             |path| document.sections.iter().enumerate().filter(move |(_, section)| section.path == path);
         if let [(_, first), (_, second), ..] = sections("nodelist").collect::<Vec<_>>()[..] {
             let first = self.place(Some(first.line));
             let problem = Problem::DuplicateSection { path: "nodelist", which: String::new(), first };
-            return Err(self.error(Some(second.line), problem));
+            self.error(Some(second.line), problem);
         }
         // Before each of them is compared with each other.
         if let Some((_, section)) = sections("nodelist.node").nth(Config::MAX_NODES) {
             let rule = format!("have at most {}", Config::MAX_NODES);
             let value = format!("{} nodes", sections("nodelist.node").count());
             let problem = Problem::Broken { key: "nodelist", value, rule, other: None };
-            return Err(self.error(Some(section.line), problem));
+            self.error(Some(section.line), problem);
+            self.doubt("nodelist");
         }
         let mut nodes: Vec<Listed> = Vec::new();
-        for (position, (index, section)) in sections("nodelist.node").enumerate() {
-            let member = self.node(position, index, transport, clear_high_bit)?;
-            if let Some(first) = nodes.iter().find(|other| other.member.id == member.member.id) {
-                let (id, first) = (member.member.id, Some(self.place(Some(first.line))));
-                return Err(self.error(Some(section.line), Problem::DuplicateNode { id, first }));
+        for (position, (index, section)) in sections("nodelist.node").take(Config::MAX_NODES).enumerate() {
+            let Some(listed) = self.node(position, index, transport, clear_high_bit) else { continue };
+            if let Some(first) = nodes.iter().find(|other| other.member.id == listed.member.id) {
+                let (id, first) = (listed.member.id, Some(self.place(Some(first.line))));
+                self.error(Some(section.line), Problem::DuplicateNode { id, first });
+                self.doubt(NODEID);
             }
-            nodes.push(member);
+            let named = |listed: &Listed| listed.member.name.clone();
+            if let Some(first) =
+                nodes.iter().find(|other| named(other).is_some() && named(other) == named(&listed))
+            {
+                let text = format!(
+                    "the name `{}` appears twice, first at {}; give each node a name of its own",
+                    shown(listed.label()),
+                    self.place(Some(first.line))
+                );
+                self.warn(Some(section.line), text);
+            }
+            let is_its_socket =
+                |other: &&Listed| (other.address, other.member.port) == (listed.address, listed.member.port);
+            if let Some(first) = nodes.iter().find(is_its_socket) {
+                let (address, first) = (listed.member.address, self.place(Some(first.line)));
+                self.error(Some(section.line), Problem::DuplicateAddress { address, first });
+                self.doubt(RING0_ADDR);
+            }
+            nodes.push(listed);
         }
-        if nodes.is_empty() {
-            self.warn(
-                None,
+        if sections("nodelist.node").next().is_none() {
+            self.warn_of_lack(
                 "there is no node list, which corosync 3 would refuse: node ids are made of addresses, and peers are \
                  learnt from what they send",
             );
         }
-        Ok(nodes)
+        if transport == TransportKind::Multicast {
+            self.refuse_loopback(&nodes);
+        }
+        nodes
+    }
+
+    /// A loopback address leads nobody else here.
+    fn refuse_loopback(&mut self, nodes: &[Listed]) {
+        let all = nodes.iter().all(|listed| listed.address.is_loopback());
+        for listed in nodes.iter().filter(|listed| listed.address.is_loopback() && nodes.len() > 1) {
+            let is_name = listed.ring0_addr.parse::<IpAddr>().is_err();
+            let entry = self.document.entries.iter().find(|entry| {
+                entry.path == RING0_ADDR && entry.value == listed.ring0_addr && entry.line > listed.line
+            });
+            let Some(entry) = entry.filter(|_| is_name || !all) else { continue };
+            let advice = if is_name {
+                format!(
+                    "a name that leads this host to the loopback address {}, perhaps by its /etc/hosts; write the \
+                     node's address",
+                    listed.address
+                )
+            } else {
+                "a loopback address, at which its peers cannot reach it; write the node's address".to_owned()
+            };
+            self.advise(entry, advice);
+        }
     }
 
     /// The node of this section, `position` counting from 0.
@@ -74,96 +126,174 @@ impl Reader<'_> {
         section: usize,
         transport: TransportKind,
         clear_high_bit: bool,
-    ) -> Result<Listed, ConfigError> {
-        let line = self.document.sections[section].line;
+    ) -> Option<Listed> {
+        let document = self.document;
+        let line = document.sections[section].line;
         let key = |name: &str| format!("nodelist.node.{position}.{name}");
 
-        let Some(ring0_addr) = self.take_within(section, RING0_ADDR) else {
-            let advice = "write the node's address";
-            return Err(self.error(Some(line), Problem::Missing { key: RING0_ADDR, advice }));
-        };
-        let (address, source) = match ring0_addr.value.parse() {
-            Ok(IpAddr::V4(address)) => (address, self.line(ring0_addr)),
-            Ok(IpAddr::V6(_)) => return Err(self.unsupported(ring0_addr, "write the node's IPv4 address")),
-            Err(_) => {
-                let name = ring0_addr.value.clone();
-                let source = format!("the host name {name} ({})", self.place(Some(ring0_addr.line)));
-                let Some(address) = first_ipv4(self.host, &name) else {
-                    return Err(self.refuse(ring0_addr, Problem::Unresolvable { key: RING0_ADDR, name }));
-                };
-                (address, Source::derived(source))
-            }
-        };
-        self.show(key("ring0_addr"), IpAddr::V4(address), "", source);
+        let ring0_addr = self.take_within(section, RING0_ADDR);
+        if ring0_addr.is_none() {
+            self.lack(
+                RING0_ADDR,
+                Some(line),
+                Problem::Missing { key: RING0_ADDR, advice: "write the node's address" },
+            );
+        }
+        let address = ring0_addr.and_then(|entry| self.address(entry, &key("ring0_addr")));
 
-        let (id, source) = match self.take_within(section, "nodelist.node.nodeid") {
-            Some(entry) => (NodeId::new(self.number(entry, 1..=u32::MAX)?), self.line(entry)),
-            None => (defaults::node_id(address, clear_high_bit), Source::derived("ring0_addr")),
+        let nodeid = self.value_within(section, NODEID, |reader, entry| reader.number(entry, 1..=u32::MAX));
+        let id = match nodeid {
+            Some((id, entry)) => NodeId::new(id).map(|id| (id, self.line(entry))),
+            None => address.zip(ring0_addr).and_then(|(address, entry)| {
+                let id = defaults::node_id(address, clear_high_bit);
+                if id.is_none() {
+                    self.refuse(entry, no_id(RING0_ADDR, address));
+                }
+                id.map(|id| (id, Source::derived("ring0_addr")))
+            }),
         };
-        let id = id.ok_or_else(|| self.refuse(ring0_addr, no_id(RING0_ADDR, address)))?;
-        self.show(key("nodeid"), id.get(), "", source);
+        if let Some((id, source)) = &id {
+            self.show(key("nodeid"), id.get(), "", source.clone());
+        }
 
         let name = match self.take_within(section, "nodelist.node.name") {
             Some(entry) => {
-                self.show(key("name"), entry.value.as_str(), "", self.line(entry));
-                Some(entry.value.clone())
+                let name = self.text(entry);
+                if name.is_empty() {
+                    self.refuse(
+                        entry,
+                        Problem::Missing { key: "nodelist.node.name", advice: "write the node's name" },
+                    );
+                }
+                self.show(key("name"), name.as_str(), "", self.line(entry));
+                Some(name)
             }
             // As Pacemaker has it: a node without a name is called by its address if that is a name.
-            None => Some(&ring0_addr.value).filter(|address| address.parse::<IpAddr>().is_err()).cloned(),
+            None => ring0_addr
+                .map(|entry| &entry.value)
+                .filter(|address| address.parse::<IpAddr>().is_err())
+                .cloned(),
         };
 
-        let (votes, source) = match self.take_within(section, "nodelist.node.quorum_votes") {
-            Some(entry) => (self.number(entry, 0..=u32::MAX)?, self.line(entry)),
+        let votes = self.value_within(section, "nodelist.node.quorum_votes", |reader, entry| {
+            reader.number(entry, 0..=u32::MAX)
+        });
+        let (votes, source) = match votes {
+            Some((votes, entry)) => {
+                if votes == 0 {
+                    let text = "nodelist.node.quorum_votes is 0: this node counts for no quorum";
+                    self.warn(Some(entry.line), text);
+                }
+                (votes, self.line(entry))
+            }
             None => (1, Source::Default),
         };
         self.show(key("quorum_votes"), votes, "votes", source);
 
-        let dc_priority = match self.take_within(section, "nodelist.node.dc_priority") {
-            Some(entry) => {
-                let priority = self.number(entry, 0..=u32::MAX)?;
-                self.show(key("dc_priority"), priority, "", self.line(entry));
-                priority
-            }
-            None => defaults::DC_PRIORITY,
-        };
+        let dc_priority = self.value_within(section, "nodelist.node.dc_priority", |reader, entry| {
+            reader.number(entry, 0..=u32::MAX)
+        });
+        if let Some((priority, entry)) = dc_priority {
+            self.show(key("dc_priority"), priority, "", self.line(entry));
+        }
 
-        let port = match self.take_within(section, "nodelist.node.port") {
-            Some(entry) if transport == TransportKind::Local => {
-                let port = self.number(entry, 2..=u16::MAX)?;
-                self.show(key("port"), u32::from(port), "", self.line(entry));
-                Some(port)
-            }
-            Some(entry) => {
-                self.warn(Some(entry.line), "nodelist.node.port: ignored, it is for `transport: local` only");
+        let port = match transport {
+            TransportKind::Local => self.value_within(section, "nodelist.node.port", |reader, entry| {
+                reader.number(entry, 2..=u16::MAX)
+            }),
+            TransportKind::Multicast => {
+                if let Some(entry) = self.take_within(section, "nodelist.node.port") {
+                    let text = "nodelist.node.port: ignored, it is for `transport: local` only";
+                    self.warn(Some(entry.line), text);
+                }
                 None
             }
-            None => None,
         };
-        let host = Some(&ring0_addr.value).filter(|address| address.parse::<IpAddr>().is_err()).cloned();
-        let member = Member { id, name, address: address.into(), host, port, votes };
-        Ok(Listed { member, dc_priority, line, ring0_addr: ring0_addr.value.clone() })
+        if let Some((port, entry)) = port {
+            self.show(key("port"), u32::from(port), "", self.line(entry));
+        }
+
+        let (address, (id, _), ring0_addr) = (address?, id?, ring0_addr?.value.clone());
+        let host = Some(&ring0_addr).filter(|address| address.parse::<IpAddr>().is_err()).cloned();
+        let port = port.map(|(port, _)| port);
+        Some(Listed {
+            member: Member { id, name, address: address.into(), host, port, votes },
+            dc_priority: dc_priority.map_or(defaults::DC_PRIORITY, |(priority, _)| priority),
+            line,
+            ring0_addr,
+            address,
+            has_address_only: document
+                .entries
+                .iter()
+                .all(|entry| entry.section != Some(section) || entry.path == RING0_ADDR),
+        })
     }
 
-    /// Which of the listed nodes this one is; `None` only without a list.
-    pub(super) fn local<'n>(
+    /// The IPv4 address that `ring0_addr` is or leads to.
+    fn address(&mut self, entry: &Entry, key: &str) -> Option<Ipv4Addr> {
+        let (address, source) = match entry.value.parse() {
+            Ok(IpAddr::V4(address)) => (address, self.line(entry)),
+            Ok(IpAddr::V6(_)) => {
+                self.unsupported(entry, "write the node's IPv4 address");
+                return None;
+            }
+            Err(_) => {
+                let name = entry.value.clone();
+                let first_word = name.split(['/', ':', ' ', ',', ';']).next().unwrap_or_default();
+                if flaw(&name).is_none() && first_word != name && first_word.parse::<Ipv4Addr>().is_ok() {
+                    self.advise(entry, "write one address alone, such as ".to_owned() + first_word);
+                    return None;
+                }
+                let found = if flaw(&name).is_some() { None } else { first_ipv4(self.host, &name) };
+                let Some(address) = found else {
+                    self.refuse(entry, Problem::Unresolvable { key: RING0_ADDR, name });
+                    return None;
+                };
+                if name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+                    let text = format!(
+                        "{RING0_ADDR} is `{name}`, which is {address}, for a leading 0 makes a number octal; write {address}"
+                    );
+                    self.warn(Some(entry.line), text);
+                }
+                (address, Source::derived(format!("the host name {name} ({})", self.place(Some(entry.line)))))
+            }
+        };
+        self.show(key, IpAddr::V4(address), "", source);
+        Some(address)
+    }
+
+    /// Which of the listed nodes this one is; `None` without a list, or if it cannot be told.
+    pub(super) fn local<'n>(&mut self, nodes: &'n [Listed], transport: TransportKind) -> Option<&'n Listed> {
+        let first = nodes.first()?;
+        match self.find_local(first, nodes, transport) {
+            Ok(listed) => Some(listed),
+            Err(problem) => {
+                self.lack("nodelist", None, problem);
+                None
+            }
+        }
+    }
+
+    fn find_local<'n>(
         &self,
+        first: &'n Listed,
         nodes: &'n [Listed],
         transport: TransportKind,
-    ) -> Result<Option<&'n Listed>, ConfigError> {
+    ) -> Result<&'n Listed, Problem> {
         let labels = || nodes.iter().map(Listed::label).collect::<Vec<_>>().join(", ");
-        if nodes.is_empty() {
-            return Ok(None);
-        }
         let host = self.host;
         if let Some(name) = &self.overrides.name {
             let is_called = |listed: &&Listed| {
                 listed.label() == name || listed.ring0_addr == *name || listed.member.id.to_string() == *name
             };
             let problem = || Problem::NoSuchNode { name: name.clone(), listed: labels() };
-            return nodes.iter().find(is_called).map(Some).ok_or_else(|| self.error(None, problem()));
+            return nodes.iter().find(is_called).ok_or_else(problem);
+        }
+        if host.is_unknown() {
+            return Ok(first);
         }
         if let Some(listed) = find_by_name(nodes, &host.name) {
-            return Ok(Some(listed));
+            return Ok(listed);
         }
         let is_here = |listed: &&Listed| {
             let address = listed.member.address;
@@ -172,20 +302,20 @@ impl Reader<'_> {
         match nodes.iter().filter(is_here).collect::<Vec<_>>()[..] {
             [] => {}
             [_, _, ..] if transport == TransportKind::Local => {
-                return Err(self.error(None, Problem::SeveralLocal { listed: labels() }));
+                return Err(Problem::SeveralLocal { listed: labels() });
             }
-            [listed, ..] => return Ok(Some(listed)),
+            [listed, ..] => return Ok(listed),
         }
         // What corosync tries last: a node whose name leads to an address of this host.
         let leads_here = |listed: &&Listed| {
             let name = listed.member.name.as_deref().unwrap_or_default();
             !name.is_empty() && (host.resolve)(name).into_iter().any(|address| host.has(address))
         };
-        nodes.iter().find(leads_here).map(Some).ok_or_else(|| {
+        nodes.iter().find(leads_here).ok_or_else(|| {
             let addresses =
                 host.interfaces.iter().filter(|i| i.address.is_ipv4()).map(|i| i.address.to_string());
             let host = std::iter::once(host.name.clone()).chain(addresses).collect::<Vec<_>>().join(", ");
-            self.error(None, Problem::NotListed { host, listed: labels() })
+            Problem::NotListed { host, listed: labels() }
         })
     }
 
@@ -193,17 +323,20 @@ impl Reader<'_> {
     pub(super) fn identity(
         &mut self,
         local: Option<&Listed>,
-        bind: Ipv4Addr,
+        bind: Option<Ipv4Addr>,
         clear_high_bit: bool,
-    ) -> Result<(NodeId, String), ConfigError> {
-        let (id, id_source) = match local {
-            Some(listed) => (listed.member.id, Source::derived("the node list")),
-            None => {
-                let id = defaults::node_id(bind, clear_high_bit)
-                    .ok_or_else(|| self.error(None, no_id("totem.interface.bindnetaddr", bind)))?;
+    ) -> (NodeId, String) {
+        let id = match (local, bind) {
+            (Some(listed), _) => Some((listed.member.id, Source::derived("the node list"))),
+            (None, Some(bind)) => {
+                let id = defaults::node_id(bind, clear_high_bit);
+                if id.is_none() {
+                    self.error(None, no_id("totem.interface.bindnetaddr", bind));
+                }
                 let bits = if clear_high_bit { ", as 31 bits" } else { "" };
-                (id, Source::derived(format!("the address {bind}{bits}")))
+                id.map(|id| (id, Source::derived(format!("the address {bind}{bits}"))))
             }
+            (None, None) => None,
         };
         let (name, name_source) =
             match (local.and_then(|listed| listed.member.name.as_ref()), &self.overrides.name) {
@@ -211,9 +344,14 @@ impl Reader<'_> {
                 (None, Some(name)) if local.is_none() => (name.clone(), Source::CommandLine),
                 (None, _) => (self.host.name.clone(), Source::derived("the host's name")),
             };
+        let Some((id, id_source)) = id else {
+            // Errors have been reported: any will do for the rest of the checks.
+            self.doubt("this node's id");
+            return (FIRST, name);
+        };
         self.show("node.id", id.get(), "", id_source);
         self.show("node.name", name.as_str(), "", name_source);
-        Ok((id, name))
+        (id, name)
     }
 }
 

@@ -4,9 +4,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::grammar::Entry;
 use super::load::ANY;
 use super::reader::Reader;
-use super::{Config, ConfigError, Member, Problem, Source, defaults};
+use super::{Config, ConfigError, Member, Problem, Source, TransportKind, defaults};
 use crate::NodeId;
 
 /// corosync.conf's section `quorum`, as it is written. What counts of it is [`Config::quorum_options`] and
@@ -128,7 +129,7 @@ impl Config {
                 key: "quorum.auto_tie_breaker",
                 value: "1".to_owned(),
                 rule: rule.to_owned(),
-                other: None,
+                other: Some("quorum.last_man_standing"),
             }
             .into());
         }
@@ -178,7 +179,7 @@ impl Config {
         let ties = quorum.auto_tie_breaker.is_some();
         warn(
             self.expected_votes().is_none(),
-            "nobody says how many votes to expect: this node never becomes quorate; give --expected-votes N, or write \
+            "how many votes to expect is not known: this node never becomes quorate; give --expected-votes N, or write \
              `expected_votes: N` into section quorum (in code, `Config::quorum.expected_votes`)",
         );
         warn(
@@ -230,24 +231,18 @@ impl Reader<'_> {
         &mut self,
         nodes: &[Member],
         listed_votes: Option<u32>,
-    ) -> Result<QuorumConfig, ConfigError> {
-        const PROVIDER: &str = "corosync_votequorum";
-        if let Some(entry) = self.take("quorum.provider").filter(|entry| entry.value != PROVIDER) {
-            let text = format!(
-                "quorum.provider is `{}`: ignored, a majority of votes counts here as with {PROVIDER}",
-                entry.value
-            );
-            self.warn(Some(entry.line), text);
-        }
+        transport: TransportKind,
+    ) -> QuorumConfig {
+        self.provider(transport);
         let off = || (false, Source::Default);
-        let (expected_votes, votes) = (self.quorum_expected_votes(nodes)?, self.quorum_votes(listed_votes)?);
-        let two_node = self.switch("quorum.two_node", off())?;
-        let waits = self.is_set("quorum.wait_for_all");
-        let wait_for_all =
-            self.switch("quorum.wait_for_all", (two_node, Source::derived("quorum.two_node")))?;
-        let last_man_standing = self.switch("quorum.last_man_standing", off())?;
+        let expected_votes = self.quorum_expected_votes(nodes);
+        let votes = self.quorum_votes(listed_votes);
+        let two_node = self.switch("quorum.two_node", off());
+        let waits = self.is_given("quorum.wait_for_all");
+        let wait_for_all = self.switch("quorum.wait_for_all", (two_node, Source::derived("quorum.two_node")));
+        let last_man_standing = self.switch("quorum.last_man_standing", off());
         let window =
-            self.number_or_zero("quorum.last_man_standing_window", "ms", defaults::LAST_MAN_STANDING_WINDOW)?;
+            self.number_or_zero("quorum.last_man_standing_window", "ms", defaults::LAST_MAN_STANDING_WINDOW);
         let quorum = QuorumConfig {
             expected_votes,
             votes: Some(votes),
@@ -255,134 +250,260 @@ impl Reader<'_> {
             wait_for_all: waits.then_some(wait_for_all),
             last_man_standing,
             last_man_standing_window: Duration::from_millis(window),
-            auto_tie_breaker: self.tie_breaker()?,
-            allow_downscale: self.switch("quorum.allow_downscale", off())?,
-            expected_votes_tracking: self.switch("quorum.expected_votes_tracking", off())?,
+            auto_tie_breaker: self.tie_breaker(),
+            allow_downscale: self.switch("quorum.allow_downscale", off()),
+            expected_votes_tracking: self.switch("quorum.expected_votes_tracking", off()),
         };
-        self.refuse_device_with(&quorum)?;
-        Ok(quorum)
+        self.device(&quorum, nodes);
+        quorum
     }
 
-    fn quorum_expected_votes(&mut self, nodes: &[Member]) -> Result<Option<u32>, ConfigError> {
-        const EXPECTED_VOTES: &str = "quorum.expected_votes";
-        let entry = self.take(EXPECTED_VOTES);
-        let in_file = entry.map(|entry| self.number(entry, 1..=u32::MAX)).transpose()?;
-        let sum = nodes.iter().fold(0u32, |sum, member| sum.saturating_add(member.votes));
-        let expected = match (self.overrides.expected_votes, entry.zip(in_file)) {
-            (Some(votes), in_file) => {
-                if let Some((entry, _)) = in_file.filter(|&(_, in_file)| in_file != votes) {
-                    let text = format!("{EXPECTED_VOTES}: ignored, --expected-votes {votes} counts");
-                    self.warn(Some(entry.line), text);
+    /// Votes are counted whether or not a provider is given; another one than votequorum is a mistake in writing.
+    fn provider(&mut self, transport: TransportKind) {
+        const PROVIDER: &str = "corosync_votequorum";
+        match self.take("quorum.provider") {
+            Some(entry) if entry.value == PROVIDER => {}
+            Some(entry) => self.not_one_of(entry, PROVIDER),
+            None if transport == TransportKind::Multicast => {
+                let section = self.document.sections.iter().find(|section| section.path == "quorum");
+                let text = format!(
+                    "quorum.provider is not set: votes are counted all the same, where corosync would count none, whatever \
+                     else section quorum says; write `provider: {PROVIDER}`"
+                );
+                match section {
+                    Some(section) => self.warn(Some(section.line), text),
+                    None => self.warn_of_lack(text),
                 }
-                Some((votes, Source::CommandLine))
             }
-            (None, Some((entry, votes))) => Some((votes, self.line(entry))),
-            (None, None) if sum > 0 => Some((sum, Source::derived("the votes of the node list"))),
-            (None, None) => None,
-        };
-        let expected_votes = expected.as_ref().map(|&(votes, _)| votes);
-        match expected {
-            Some((votes, source)) => self.show(EXPECTED_VOTES, votes, "votes", source),
-            None => self.show(EXPECTED_VOTES, "unknown", "", Source::Default),
+            None => {}
         }
-        Ok(expected_votes)
     }
 
-    fn quorum_votes(&mut self, listed_votes: Option<u32>) -> Result<u32, ConfigError> {
-        match (listed_votes, self.take("quorum.votes")) {
+    fn quorum_expected_votes(&mut self, nodes: &[Member]) -> Option<u32> {
+        const EXPECTED_VOTES: &str = "quorum.expected_votes";
+        let in_file = self.value(EXPECTED_VOTES, |reader, entry| reader.number(entry, 1..=u32::MAX));
+        let sum = nodes.iter().fold(0u32, |sum, member| sum.saturating_add(member.votes));
+        if let Some(votes) = self.overrides.expected_votes {
+            if let Some((_, entry)) = in_file.filter(|&(in_file, _)| in_file != votes) {
+                let text = format!("{EXPECTED_VOTES}: ignored, --expected-votes {votes} counts");
+                self.warn(Some(entry.line), text);
+            }
+            self.show(EXPECTED_VOTES, votes, "votes", Source::CommandLine);
+            return Some(votes);
+        }
+        if let Some((votes, entry)) = in_file {
+            self.show(EXPECTED_VOTES, votes, "votes", self.line(entry));
+            return Some(votes);
+        }
+        if sum > 0 {
+            self.show(EXPECTED_VOTES, sum, "votes", Source::derived("the votes of the node list"));
+        } else {
+            self.show(EXPECTED_VOTES, "unknown", "", Source::Default);
+        }
+        None
+    }
+
+    fn quorum_votes(&mut self, listed_votes: Option<u32>) -> u32 {
+        let in_file = self.value("quorum.votes", |reader, entry| reader.number(entry, ANY));
+        let (votes, source) = match (listed_votes, in_file) {
             (Some(votes), ignored) => {
-                if let Some(entry) = ignored {
+                if let Some((_, entry)) = ignored {
                     let text = "quorum.votes: ignored, the node list's quorum_votes counts";
                     self.warn(Some(entry.line), text);
                 }
-                self.show("quorum.votes", votes, "votes", Source::derived("this node's quorum_votes"));
-                Ok(votes)
+                (votes, Source::derived("this node's quorum_votes"))
             }
-            (None, Some(entry)) => {
-                let votes = self.number(entry, ANY)?;
-                self.show("quorum.votes", votes, "votes", self.line(entry));
-                Ok(votes)
-            }
-            (None, None) => {
-                self.show("quorum.votes", 1u32, "votes", Source::Default);
-                Ok(1)
-            }
-        }
+            (None, Some((votes, entry))) => (votes, self.line(entry)),
+            (None, None) => (1, Source::Default),
+        };
+        self.show("quorum.votes", votes, "votes", source);
+        votes
     }
 
     /// A switch of section quorum: a number, as corosync has it, of which only 0 is off.
-    fn switch(&mut self, path: &str, otherwise: (bool, Source)) -> Result<bool, ConfigError> {
-        let (on, source) = match self.take(path) {
-            Some(entry) => (self.number(entry, 0..=u32::from(u8::MAX))? != 0, self.line(entry)),
+    fn switch(&mut self, path: &str, otherwise: (bool, Source)) -> bool {
+        let (on, source) = match self.value(path, Self::switch_at) {
+            Some((on, entry)) => (on, self.line(entry)),
             None => otherwise,
         };
         self.show(path, u32::from(on), "", source);
-        Ok(on)
+        on
     }
 
-    fn is_set(&self, path: &str) -> bool {
-        self.document.entries.iter().any(|entry| entry.path == path)
+    fn switch_at(&mut self, entry: &Entry) -> Option<bool> {
+        if matches!(entry.value.as_str(), "yes" | "no" | "on" | "off" | "true" | "false") {
+            self.not_one_of(entry, "1 for yes or 0 for no");
+            return None;
+        }
+        self.number(entry, 0..=u32::from(u8::MAX)).map(|number| number != 0)
     }
 
-    fn tie_breaker(&mut self) -> Result<Option<TieBreaker>, ConfigError> {
+    fn tie_breaker(&mut self) -> Option<TieBreaker> {
         const NODE: &str = "quorum.auto_tie_breaker_node";
-        let on = self.switch("quorum.auto_tie_breaker", (false, Source::Default))?;
+        let on = self.switch("quorum.auto_tie_breaker", (false, Source::Default));
         let entry = self.take(NODE);
         let Some(entry) = entry.filter(|_| on) else {
             if let Some(entry) = entry {
                 let text = format!("{NODE}: ignored, for quorum.auto_tie_breaker is off");
                 self.warn(Some(entry.line), text);
             }
-            return Ok(on.then_some(TieBreaker::Lowest));
+            return on.then_some(TieBreaker::Lowest);
         };
-        // A list is read up to the first word that is no number, as corosync does.
-        let words = entry.value.split_ascii_whitespace();
-        let nodes: Vec<NodeId> =
-            words.clone().map_while(|word| word.parse().ok().and_then(NodeId::new)).collect();
         let tie_breaker = match entry.value.as_str() {
             "lowest" => TieBreaker::Lowest,
             "highest" => TieBreaker::Highest,
-            _ if nodes.is_empty() => {
-                let text = format!(
-                    "{NODE} is `{}`, neither lowest nor highest nor a list of node ids: quorum.auto_tie_breaker is off, as \
-                     with corosync",
-                    entry.value
-                );
-                self.warn(Some(entry.line), text);
-                return Ok(None);
-            }
-            _ if nodes.len() > Config::MAX_NODES => {
-                let (key, value) = (NODE, format!("{} nodes", nodes.len()));
-                let rule = format!("have at most {}", Config::MAX_NODES);
-                return Err(self.refuse(entry, Problem::Broken { key, value, rule, other: None }));
-            }
-            _ => {
-                let list = TieBreaker::List(nodes.clone());
-                if nodes.len() < words.count() {
-                    let text =
-                        format!("{NODE}: only `{list}` of it counts: write node ids with blanks between");
+            list => {
+                let Ok((nodes, rest)) = leading_ids(list) else {
+                    self.not_one_of(entry, "lowest, highest, or a list of node ids from 1 to 4294967295");
+                    return None;
+                };
+                if nodes.is_empty() {
+                    let text = format!(
+                        "{NODE} is `{list}`, neither lowest nor highest nor a list of node ids: quorum.auto_tie_breaker is \
+                         off, as with corosync"
+                    );
+                    self.warn(Some(entry.line), text);
+                    return None;
+                }
+                if nodes.len() > Config::MAX_NODES {
+                    let (key, value) = (NODE, format!("{} nodes", nodes.len()));
+                    let rule = format!("have at most {}", Config::MAX_NODES);
+                    self.refuse(entry, Problem::Broken { key, value, rule, other: None });
+                    return None;
+                }
+                let counts = TieBreaker::List(nodes);
+                if !rest.trim().is_empty() {
+                    let text = format!(
+                        "{NODE} is `{list}`: only `{counts}` of it counts, as with corosync; write node ids with blanks \
+                         between"
+                    );
                     self.warn(Some(entry.line), text);
                 }
-                list
+                counts
             }
         };
         self.show(NODE, tie_breaker.to_string().as_str(), "", self.line(entry));
-        Ok(Some(tie_breaker))
+        Some(tie_breaker)
     }
 
     /// There is no quorum device, and what corosync refuses to combine with one is refused.
-    fn refuse_device_with(&mut self, quorum: &QuorumConfig) -> Result<(), ConfigError> {
-        let device = self.document.entries.iter().find(|entry| entry.path == "quorum.device.model");
-        let Some(device) = device.filter(|entry| !entry.value.is_empty()) else { return Ok(()) };
+    fn device(&mut self, quorum: &QuorumConfig, nodes: &[Member]) {
+        let find = |path: &str| self.document.entries.iter().rfind(|entry| entry.path == path);
+        let Some(device) = find("quorum.device.model").filter(|entry| !entry.value.is_empty()) else {
+            return;
+        };
         let options = [
             (quorum.two_node, "quorum.two_node"),
             (quorum.last_man_standing, "quorum.last_man_standing"),
             (quorum.auto_tie_breaker.is_some(), "quorum.auto_tie_breaker"),
             (quorum.allow_downscale, "quorum.allow_downscale"),
         ];
-        let Some((_, option)) = options.iter().find(|(on, _)| *on) else { return Ok(()) };
-        let (key, value) = ("quorum.device.model", device.value.clone());
-        let rule = format!("not go with {option}: leave one of the two out");
-        Err(self.refuse(device, Problem::Broken { key, value, rule, other: None }))
+        for (_, option) in options.iter().filter(|(on, _)| *on) {
+            let (key, value) = ("quorum.device.model", device.value.clone());
+            let rule = format!("not go with {option}: leave one of the two out");
+            self.refuse(device, Problem::Broken { key, value, rule, other: None });
+        }
+        if find("quorum.device.votes").is_some() {
+            return;
+        }
+        let alike = nodes.iter().all(|node| node.votes == 1);
+        let text = match u32::try_from(nodes.len()) {
+            Ok(count @ 1..) if alike && quorum.expected_votes.is_none() => format!(
+                "quorum.device.votes is not set: corosync would expect {} votes, {} of them the device's; {count} are \
+                 expected here",
+                2 * count - 1,
+                count - 1
+            ),
+            _ => "quorum.device.votes is not set: corosync would not start without it where expected_votes is set, or a \
+                  node has other than one vote"
+                .to_owned(),
+        };
+        self.warn(Some(device.line), text);
+    }
+
+    /// Shows what the options come to in place of what is written, where they differ.
+    pub(super) fn show_what_counts(&mut self, config: &Config) {
+        let Ok(options) = config.quorum_options() else { return };
+        if let Some(expected) = config.expected_votes() {
+            self.correct(
+                "quorum.expected_votes",
+                expected,
+                "the votes of the node list, which count with expected_votes_tracking or allow_downscale",
+            );
+        }
+        let more = "the number of nodes, which are more than two";
+        let ties = config.quorum.auto_tie_breaker.is_some();
+        let why = if ties { "quorum.auto_tie_breaker, which excludes it" } else { more };
+        self.correct("quorum.two_node", u32::from(options.two_node), why);
+        self.correct(
+            "quorum.last_man_standing",
+            u32::from(options.last_man_standing.is_some()),
+            "votes of more than one a node, which exclude it",
+        );
+        self.correct(
+            "quorum.expected_votes_tracking",
+            u32::from(options.expected_votes_tracking),
+            "quorum.allow_downscale, which needs it",
+        );
+        let is_odd = ties && options.auto_tie_breaker.is_none();
+        let why = if is_odd {
+            "an odd number of votes without quorum.wait_for_all, which excludes it"
+        } else {
+            "quorum.auto_tie_breaker_node, which names no node"
+        };
+        self.correct("quorum.auto_tie_breaker", u32::from(options.auto_tie_breaker.is_some()), why);
+        const NODE: &str = "quorum.auto_tie_breaker_node";
+        match options.auto_tie_breaker {
+            None => self.settings.retain(|setting| setting.key != NODE),
+            Some(node) => {
+                if self.settings.iter().all(|setting| setting.key != NODE) {
+                    self.show(NODE, node.to_string().as_str(), "", Source::Default);
+                }
+            }
+        }
+    }
+}
+
+/// The node ids at the start of a list, and the rest of it. As corosync reads it: numbers with white space between, up to
+/// whatever is none.
+fn leading_ids(list: &str) -> Result<(Vec<NodeId>, &str), std::num::ParseIntError> {
+    const WHITE_SPACE: [char; 6] = [' ', '\t', '\n', '\u{b}', '\u{c}', '\r'];
+    let (mut nodes, mut rest) = (Vec::new(), list);
+    loop {
+        let number = rest.trim_start_matches(WHITE_SPACE);
+        let unsigned = number.strip_prefix(['+', '-']).unwrap_or(number);
+        let end = unsigned.find(|c: char| !c.is_ascii_digit()).unwrap_or(unsigned.len());
+        if end == 0 {
+            return Ok((nodes, rest));
+        }
+        let (number, after) = number.split_at(number.len() - unsigned.len() + end);
+        match NodeId::new(number.parse()?) {
+            Some(node) => nodes.push(node),
+            None => return Ok((nodes, rest)),
+        }
+        rest = after;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tie_breaker_list_counts_up_to_what_is_no_number() {
+        let check = |list: &str, expect: &[u32]| {
+            let nodes = leading_ids(list).map(|(nodes, _)| nodes.into_iter().map(NodeId::get).collect());
+            assert_eq!(nodes, Ok(expect.to_vec()), "{list}");
+        };
+        check("3 1", &[3, 1]);
+        check("1,2", &[1]);
+        check("2, 1", &[2]);
+        check("2;1", &[2]);
+        check("2 1,3", &[2, 1]);
+        check("+4\t5x 6", &[4, 5]);
+        check("2 0 1", &[2]);
+        check("", &[]);
+        check("none", &[]);
+        assert!(leading_ids("-1").is_err() && leading_ids("4294967296").is_err());
     }
 }

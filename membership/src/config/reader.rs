@@ -1,6 +1,7 @@
 //! Reading a document's keys so that none is lost: each is either taken for a value or warned about, and each value
 //! remembers where it came from.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -8,7 +9,8 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use super::grammar::{Document, Entry};
-use super::{ConfigError, Host, Overrides, Place, Problem, remarks};
+use super::spelling::{flaw, nearest, oddity, shown};
+use super::{Config, ConfigError, Host, Overrides, Place, Problem, remarks};
 
 /// An effective value.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -44,13 +46,13 @@ pub enum Source {
         /// From what.
         from: String,
     },
-    /// Nobody said otherwise.
+    /// Nothing else was said.
     Default,
     /// An option of the command line.
     CommandLine,
 }
 
-/// What a user should know, though the node starts. Prints as one line.
+/// What a user should know, though it keeps no node from starting. Prints as one line.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Warning {
     /// Where it is about.
@@ -115,15 +117,24 @@ impl Source {
     }
 }
 
-/// A document with a tick at each key that has been taken.
+/// A document with a tick at each key that has been taken, and everything found out about it.
 pub(super) struct Reader<'a> {
     file: &'a str,
     pub(super) document: &'a Document,
     pub(super) overrides: &'a Overrides,
     pub(super) host: &'a Host,
     taken: Vec<bool>,
+    /// The sections that have been told of as a whole.
+    passed: Vec<usize>,
+    /// The paths that were looked for: those that mean something.
+    asked: BTreeSet<String>,
+    /// The keys whose values were refused: what follows from them is not known.
+    refused: BTreeSet<String>,
+    /// Whether every line is where it counts; if not, what seems to be missing may be there.
+    pub(super) whole: bool,
     pub(super) settings: Vec<Setting>,
     pub(super) warnings: Vec<Warning>,
+    pub(super) errors: Vec<ConfigError>,
 }
 
 impl<'a> Reader<'a> {
@@ -133,29 +144,61 @@ impl<'a> Reader<'a> {
         overrides: &'a Overrides,
         host: &'a Host,
     ) -> Self {
-        let taken = vec![false; document.entries.len()];
-        Self { file, document, overrides, host, taken, settings: Vec::new(), warnings: Vec::new() }
+        Self {
+            file,
+            document,
+            overrides,
+            host,
+            taken: vec![false; document.entries.len()],
+            passed: Vec::new(),
+            asked: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            whole: true,
+            settings: Vec::new(),
+            warnings: Vec::new(),
+            errors: Vec::new(),
+        }
     }
 
-    /// The key at this path, in whichever sections of one path it stands: they are one to corosync.
+    /// The value at this path, in whichever sections of one path it stands: they are one to corosync. If it is set several
+    /// times, each has to be right, and the last one counts.
+    pub(super) fn value<T>(
+        &mut self,
+        path: &str,
+        read: impl FnMut(&mut Self, &'a Entry) -> Option<T>,
+    ) -> Option<(T, &'a Entry)> {
+        self.asked.insert(path.to_owned());
+        self.last(|entry| entry.path == path, read)
+    }
+
+    /// The same in this one of several sections.
+    pub(super) fn value_within<T>(
+        &mut self,
+        section: usize,
+        path: &str,
+        read: impl FnMut(&mut Self, &'a Entry) -> Option<T>,
+    ) -> Option<(T, &'a Entry)> {
+        self.asked.insert(path.to_owned());
+        self.last(|entry| entry.section == Some(section) && entry.path == path, read)
+    }
+
+    /// The key at this path, whatever its value.
     pub(super) fn take(&mut self, path: &str) -> Option<&'a Entry> {
-        self.take_last(|entry| entry.path == path)
+        self.value(path, |_, entry| Some(entry)).map(|(entry, _)| entry)
     }
 
-    /// Whether there is a key at this path.
-    pub(super) fn is_given(&self, path: &str) -> bool {
-        self.document.entries.iter().any(|entry| entry.path == path)
-    }
-
-    /// The key at this path, in this one of several sections.
+    /// The same in this one of several sections.
     pub(super) fn take_within(&mut self, section: usize, path: &str) -> Option<&'a Entry> {
-        self.take_last(|entry| entry.section == Some(section) && entry.path == path)
+        self.value_within(section, path, |_, entry| Some(entry)).map(|(entry, _)| entry)
     }
 
-    /// A later key overrides an earlier one, and says so.
-    fn take_last(&mut self, matches: impl Fn(&Entry) -> bool) -> Option<&'a Entry> {
+    fn last<T>(
+        &mut self,
+        matches: impl Fn(&Entry) -> bool,
+        mut read: impl FnMut(&mut Self, &'a Entry) -> Option<T>,
+    ) -> Option<(T, &'a Entry)> {
         let document = self.document;
-        let mut last: Option<&Entry> = None;
+        let (mut value, mut last): (_, Option<&Entry>) = (None, None);
         for (index, entry) in document.entries.iter().enumerate().filter(|(_, entry)| matches(entry)) {
             self.taken[index] = true;
             if let Some(earlier) = last.replace(entry) {
@@ -164,28 +207,48 @@ impl<'a> Reader<'a> {
                     format!("{} is set again at line {}, which counts", earlier.path, entry.line),
                 );
             }
+            value = read(self, entry).map(|value| (value, entry));
         }
-        last
+        value
     }
 
-    /// Ticks all keys of a section, and of those in it, for which one warning has been given.
+    /// Whether there is a key at this path.
+    pub(super) fn is_given(&self, path: &str) -> bool {
+        self.document.entries.iter().any(|entry| entry.path == path)
+    }
+
+    /// Ticks a section and all that is in it, for which one message has been given.
     pub(super) fn pass_over(&mut self, section: usize) {
+        self.passed.push(section);
         for (entry, taken) in self.document.entries.iter().zip(&mut self.taken) {
             *taken |= self.document.is_within(entry.section, section);
         }
     }
 
-    pub(super) fn number<T>(&self, entry: &Entry, range: RangeInclusive<T>) -> Result<T, ConfigError>
+    pub(super) fn number<T>(&mut self, entry: &Entry, range: RangeInclusive<T>) -> Option<T>
     where
         T: Copy + PartialOrd + TryFrom<i64> + Into<u64>,
     {
+        if let Some((section, _)) =
+            entry.path.rsplit_once('.').filter(|_| self.document.key(entry).contains('.'))
+        {
+            let what = format!(
+                "`{}` stands outside section `{section}`, where corosync does not count it",
+                self.document.key(entry)
+            );
+            self.misplaced(entry.line, what, format!("move it into `{section} {{ }}`"));
+            return None;
+        }
         // As strtoll has it: white space and a sign may go before the digits.
-        let number = entry.value.trim_start().parse::<i64>().ok().and_then(|number| T::try_from(number).ok());
-        number.filter(|number| range.contains(number)).ok_or_else(|| {
+        let digits = entry.value.trim_start_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']);
+        let number = digits.parse::<i64>().ok().and_then(|number| T::try_from(number).ok());
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
             let (key, value) = (entry.path.clone(), entry.value.clone());
-            let (min, max) = (*range.start(), *range.end());
-            self.refuse(entry, Problem::Number { key, value, min: min.into(), max: max.into() })
-        })
+            let (min, max) = ((*range.start()).into(), (*range.end()).into());
+            self.refuse(entry, Problem::Number { key, value, min, max });
+        }
+        number
     }
 
     /// A switch, off unless the file says `yes`.
@@ -201,12 +264,24 @@ impl<'a> Reader<'a> {
         };
         let on = entry.value == "yes";
         if !on && entry.value != "no" {
-            let text =
-                format!("{path} is `{}`, neither yes nor no; it counts as no, as with corosync", entry.value);
+            let advice = flaw(&entry.value).map(|advice| format!("; {advice}")).unwrap_or_default();
+            let text = format!(
+                "{path} is `{}`, neither yes nor no; it counts as no, as with corosync{advice}",
+                shown(&entry.value)
+            );
             self.warn(Some(entry.line), text);
         }
         self.show(path, if on { "yes" } else { "no" }, "", self.line(entry));
         on
+    }
+
+    /// A free text, taken as it is; what is odd in it is warned about.
+    pub(super) fn text(&mut self, entry: &Entry) -> String {
+        if let Some(oddity) = oddity(&entry.value) {
+            let text = format!("{} is `{}`: {oddity}", entry.path, shown(&entry.value));
+            self.warn(Some(entry.line), text);
+        }
+        entry.value.clone()
     }
 
     pub(super) fn show(
@@ -219,26 +294,112 @@ impl<'a> Reader<'a> {
         self.settings.push(Setting { key: key.into(), value: value.into(), unit, source });
     }
 
+    /// Replaces what was shown for a key by what counts, if that is another value.
+    pub(super) fn correct(&mut self, key: &str, counts: impl Into<Value>, why: &str) {
+        let counts = counts.into();
+        let shown = self.settings.iter_mut().find(|setting| setting.key == key);
+        if let Some(setting) = shown.filter(|setting| setting.value != counts) {
+            let from = match &setting.source {
+                Source::File(_) | Source::CommandLine => {
+                    format!("{why}, in spite of {} ({})", setting.value, setting.source)
+                }
+                _ => why.to_owned(),
+            };
+            (setting.value, setting.source) = (counts, Source::Derived { from });
+        }
+    }
+
     pub(super) fn warn(&mut self, line: Option<u32>, text: impl Into<String>) {
         self.warnings.push(Warning { place: self.place(line), text: text.into() });
     }
 
-    pub(super) fn error(&self, line: Option<u32>, problem: Problem) -> ConfigError {
-        ConfigError { place: Some(self.place(line)), problem }
+    /// Warns about what is not in the file, unless it may be there, in lines that were not understood.
+    pub(super) fn warn_of_lack(&mut self, text: impl Into<String>) {
+        if self.whole {
+            self.warn(None, text);
+        }
     }
 
-    pub(super) fn refuse(&self, entry: &Entry, problem: Problem) -> ConfigError {
-        self.error(Some(entry.line), problem)
+    pub(super) fn error(&mut self, line: Option<u32>, problem: Problem) {
+        self.errors.push(ConfigError { place: Some(self.place(line)), problem });
     }
 
-    pub(super) fn not_one_of(&self, entry: &Entry, expected: &'static str) -> ConfigError {
+    /// Reports that something is missing in a section, unless it may be there, in lines that were not understood.
+    pub(super) fn lack(&mut self, section: &str, line: Option<u32>, problem: Problem) {
+        if self.whole && !self.is_doubtful(section) {
+            self.error(line, problem);
+        }
+        self.doubt(section);
+    }
+
+    /// Marks a key of which no more is said.
+    pub(super) fn doubt(&mut self, key: &str) {
+        self.refused.insert(key.to_owned());
+    }
+
+    /// Refuses a section or a key for its place.
+    pub(super) fn misplaced(&mut self, line: u32, what: String, advice: impl Into<String>) {
+        self.whole = false;
+        self.error(Some(line), Problem::Misplaced { what, advice: advice.into() });
+    }
+
+    /// Refuses a value, for what is wrong with the word if there is, else for this problem.
+    pub(super) fn refuse(&mut self, entry: &Entry, problem: Problem) {
+        let problem = match flaw(&entry.value) {
+            Some(advice) => {
+                let (key, value) = (entry.path.clone(), entry.value.clone());
+                Problem::Flawed { key, value, advice: advice.to_owned() }
+            }
+            None => problem,
+        };
+        self.doubt(&entry.path);
+        self.error(Some(entry.line), problem);
+    }
+
+    pub(super) fn not_one_of(&mut self, entry: &Entry, expected: &'static str) {
         let (key, value) = (entry.path.clone(), entry.value.clone());
-        self.refuse(entry, Problem::Choice { key, value, expected })
+        self.refuse(entry, Problem::Choice { key, value, expected });
     }
 
-    pub(super) fn unsupported(&self, entry: &Entry, advice: &'static str) -> ConfigError {
+    pub(super) fn unsupported(&mut self, entry: &Entry, advice: &'static str) {
         let (key, value) = (entry.path.clone(), entry.value.clone());
-        self.refuse(entry, Problem::Unsupported { key, value, advice })
+        self.refuse(entry, Problem::Unsupported { key, value, advice });
+    }
+
+    pub(super) fn advise(&mut self, entry: &Entry, advice: impl Into<String>) {
+        let (key, value) = (entry.path.clone(), entry.value.clone());
+        self.refuse(entry, Problem::Flawed { key, value, advice: advice.into() });
+    }
+
+    /// Reports what [`Config::check`] would, at the lines that set the values, but for what may follow from a value that has
+    /// been refused.
+    pub(super) fn check(&mut self, config: &Config) {
+        for problem in config.problems() {
+            let Problem::Broken { key, mut value, rule, other } = problem else { continue };
+            let source =
+                |key: &str| self.settings.iter().find(|setting| setting.key == key).map(|s| &s.source);
+            let line = |key: &str| match source(key) {
+                Some(Source::File(place)) => place.line,
+                _ => None,
+            };
+            let stands_alone = other.is_none() && line(key).is_some() && !self.refused.contains(key);
+            let is_doubtful =
+                !self.whole || self.is_doubtful(key) || other.is_some_and(|other| self.is_doubtful(other));
+            if is_doubtful && !stands_alone {
+                continue;
+            }
+            if let Some(source @ (Source::Derived { .. } | Source::Default)) = source(key) {
+                value = format!("{value}, {source}");
+            }
+            let line = line(key).or_else(|| line(other?));
+            self.error(line, Problem::Broken { key, value, rule, other });
+        }
+    }
+
+    /// Whether something of the same outermost section has been refused.
+    fn is_doubtful(&self, path: &str) -> bool {
+        let section = |path: &str| path.split('.').next().map(str::to_owned);
+        self.refused.iter().any(|refused| section(refused) == section(path))
     }
 
     pub(super) fn place(&self, line: Option<u32>) -> Place {
@@ -249,30 +410,63 @@ impl<'a> Reader<'a> {
         Source::File(self.place(Some(entry.line)))
     }
 
-    /// Warns about everything that nobody took: a section that means nothing here once, with its keys; a key in a
-    /// section that does mean something by itself.
+    /// Warns about everything that nothing took: a section that means nothing here once, with its keys; a key in a section
+    /// that does mean something by itself.
     pub(super) fn warn_about_the_rest(&mut self) {
         let document = self.document;
         for (index, section) in document.sections.iter().enumerate() {
             let is_outermost =
                 section.parent.is_none_or(|p| remarks::is_known_section(&document.sections[p].path));
-            if remarks::is_known_section(&section.path) || !is_outermost {
+            let is_passed = self.passed.iter().any(|&passed| document.is_within(Some(index), passed));
+            if remarks::is_known_section(&section.path) || !is_outermost || is_passed {
                 continue;
             }
-            let keys: Vec<_> = (document.entries.iter().zip(&self.taken))
+            let entries: Vec<_> = (document.entries.iter().zip(&self.taken))
                 .filter(|(entry, taken)| !**taken && document.is_within(entry.section, index))
-                .map(|(entry, _)| entry.path.trim_start_matches(&section.path).trim_start_matches('.'))
+                .map(|(entry, _)| entry)
+                .collect();
+            let refused: String = entries.iter().filter_map(|entry| refused_by_corosync(entry)).collect();
+            let keys: Vec<_> = entries
+                .iter()
+                .map(|entry| entry.path.trim_start_matches(&section.path).trim_start_matches('.'))
                 .collect();
             let keys = if keys.is_empty() { String::new() } else { format!(" ({})", keys.join(", ")) };
-            let text = format!("section `{}`{keys}: {}", section.path, remarks::on(&section.path));
+            let text = format!("section `{}`{keys}: {}{refused}", section.path, self.remark(&section.path));
             self.warn(Some(section.line), text);
             self.pass_over(index);
         }
         for (index, entry) in document.entries.iter().enumerate() {
             if !self.taken[index] {
-                self.warn(Some(entry.line), format!("{}: {}", entry.path, remarks::on(&entry.path)));
+                let refused = refused_by_corosync(entry).unwrap_or_default();
+                let text = format!("{}: {}{refused}", entry.path, self.remark(&entry.path));
+                self.warn(Some(entry.line), text);
             }
         }
         self.warnings.sort_by_key(|warning| warning.place.line);
     }
+
+    /// What became of a key or section that has no effect; if nobody knows it, what it may be a misspelling of.
+    fn remark(&self, path: &str) -> String {
+        if let Some(remark) = remarks::on(path) {
+            return remark.to_owned();
+        }
+        let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
+        let here = self
+            .asked
+            .iter()
+            .map(String::as_str)
+            .filter(|asked| asked.rsplit_once('.').is_some_and(|(other, _)| other == section));
+        let alike = nearest(key, here.filter_map(|asked| asked.rsplit('.').next()));
+        let elsewhere = self.asked.iter().find(|asked| asked.rsplit('.').next() == Some(key));
+        match (alike, elsewhere) {
+            (Some(alike), _) => format!("unknown, ignored; is it `{alike}`?"),
+            (None, Some(elsewhere)) => format!("unknown, ignored; does `{elsewhere}` belong there?"),
+            (None, None) => "unknown, ignored; check its spelling and its section".to_owned(),
+        }
+    }
+}
+
+fn refused_by_corosync(entry: &Entry) -> Option<String> {
+    let wanted = remarks::refusal(&entry.path, &entry.value)?;
+    Some(format!("; corosync would not start with `{}`, {wanted}", shown(&entry.value)))
 }

@@ -1,5 +1,6 @@
 //! corosync.conf, from its text to what the node does: values, where they come from, warnings, errors.
 
+mod cases;
 mod nodes;
 mod ours;
 mod quorum;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use quorate_membership::NodeId;
 use quorate_membership::config::{
-    Host, Interface, Loaded, Overrides, QuorumOptions, TieBreaker, TransportKind, parse,
+    Host, Interface, Loaded, Overrides, QuorumOptions, Setting, TieBreaker, TransportKind, parse,
 };
 
 const ONE_X: &str = include_str!("../data/corosync-1.x.conf");
@@ -29,6 +30,9 @@ fn host() -> Host {
         resolve: |name| match name {
             "system1" => vec![V6, [10, 77, 11, 1].into()],
             "system2" => vec![[10, 77, 11, 2].into()],
+            // As Debian's /etc/hosts leads a host's own name, and as a leading 0 is read.
+            "looped" => vec![[127, 0, 1, 1].into()],
+            "10.77.11.010" => vec![[10, 77, 11, 8].into()],
             _ => Vec::new(),
         },
     }
@@ -69,16 +73,21 @@ fn check_settings(text: &str, expect: &[(&str, &str)]) {
     }
 }
 
+/// One of the errors, by how it begins.
 fn check_error(text: &str, expect: &str) {
-    let error = load(text).map(|loaded| loaded.config).expect_err(text);
-    assert!(error.starts_with(expect), "{text}\ngave {error:?}\nnot  {expect:?}");
-    assert!(!error.contains('\n') && !error.contains("  "), "one line: {error:?}");
+    let errors = load(text).map(|loaded| loaded.config).expect_err(text);
+    assert!(
+        errors.lines().any(|error| error.starts_with(expect)),
+        "{text}\ngave {errors:?}\nnot  {expect:?}"
+    );
+    assert!(!errors.contains("  "), "a line each: {errors:?}");
 }
 
-/// All warnings, each by how it begins.
+/// All warnings, each by how it begins, but for the one of files without a quorum provider, such as most of these.
 fn check_warnings(text: &str, expect: &[&str]) {
     let loaded = load(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let mut warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    warnings.retain(|warning| !warning.contains("quorum.provider is not set"));
     let fits = warnings.len() == expect.len() && warnings.iter().zip(expect).all(|(w, e)| w.starts_with(e));
     assert!(fits, "{text}\ngave {warnings:#?}\nnot  {expect:#?}");
 }
@@ -109,7 +118,7 @@ fn the_file_of_2011_is_warned_about_once_for_each_difference_and_each_obsolete_k
         &[
             "c: totem.transport is not set: it is udp here",
             "c: there is no node list",
-            "c: nobody says how many votes to expect: this node never becomes quorate; give --expected-votes N",
+            "c: how many votes to expect is not known: this node never becomes quorate; give --expected-votes N",
             "c:3: compatibility: obsolete",
             "c:5: section `aisexec` (user, group): obsolete",
             "c:11: section `service` (ver, name, use_mgmtd, use_logd): obsolete",
@@ -130,7 +139,7 @@ fn nothing_in_a_file_is_dropped_silently() {
              clear_node_high_bit: maybe\nnodeid: 3\nknet_mtu: 0",
         ),
         &[
-            "c:5: totem.tokn: unknown, ignored; check its spelling",
+            "c:5: totem.tokn: unknown, ignored; is it `token`?",
             "c:6: totem.rrp_mode: obsolete",
             "c:7: totem.downcheck: not implemented yet, ignored",
             "c:9: totem.token is set again at line 10, which counts",

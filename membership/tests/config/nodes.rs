@@ -65,7 +65,7 @@ fn local_nodes_may_share_an_address_with_a_port_each() {
     assert!(
         load_with(&local.replace("6002", "6001"), &overrides)
             .unwrap_err()
-            .contains("must not be the address of node 1")
+            .contains("the address 127.0.0.1 appears twice, first at c:8")
     );
     check_warnings(
         &with_nodes("node {\nring0_addr: 10.77.11.1\nport: 6001\n}"),

@@ -6,22 +6,22 @@ use super::*;
 fn expected_votes_of_the_command_line_count() {
     let overrides = Overrides { expected_votes: Some(2), ..Overrides::default() };
     let loaded = load_with(ONE_X, &overrides).unwrap();
-    assert_eq!(loaded.config.quorum.expected_votes, Some(2));
-    assert!(loaded.warnings.iter().all(|warning| !warning.text.contains("expect")));
+    assert_eq!(loaded.config.expected_votes(), Some(2));
+    assert!(loaded.warnings.iter().all(|warning| !warning.text.contains("how many votes to expect")));
 
     let in_file = format!("{}quorum {{\nexpected_votes: 3\n}}\n", with_totem(""));
     let loaded = load_with(&in_file, &overrides).unwrap();
-    assert_eq!(loaded.config.quorum.expected_votes, Some(2));
-    assert_eq!(
-        loaded.warnings[0].to_string(),
-        "c:15: quorum.expected_votes: ignored, --expected-votes 2 counts"
-    );
+    assert_eq!(loaded.config.expected_votes(), Some(2));
+    assert!(loaded.warnings.iter().any(|warning| {
+        warning.to_string() == "c:15: quorum.expected_votes: ignored, --expected-votes 2 counts"
+    }));
 }
 
 #[test]
 fn votes_are_summed_over_the_node_list() {
-    let text =
-        with_nodes("node {\nring0_addr: 10.77.11.1\nquorum_votes: 3\n}\nnode {\nring0_addr: 10.77.11.2\n}");
+    let text = with_nodes(
+        "node {\nring0_addr: 10.77.11.1\nquorum_votes: 3\n}\nnode {\nring0_addr: 10.77.11.2\nname: b\n}",
+    );
     check_settings(
         &text,
         &[
@@ -31,13 +31,13 @@ fn votes_are_summed_over_the_node_list() {
         ],
     );
     let quorum = |lines: &str| format!("{text}quorum {{\n{lines}\n}}\n");
-    check_settings(&quorum("expected_votes: 5"), &[("quorum.expected_votes", "5 votes, c:17")]);
-    check_error(&quorum("expected_votes: 0"), "c:17: quorum.expected_votes must be a whole number from 1");
+    check_settings(&quorum("expected_votes: 5"), &[("quorum.expected_votes", "5 votes, c:18")]);
+    check_error(&quorum("expected_votes: 0"), "c:18: quorum.expected_votes must be a whole number from 1");
     check_warnings(
         &quorum("expected_votes: 3"),
         &["c: quorum.expected_votes (3) is below the votes of the node list (4): two halves of the cluster"],
     );
-    check_warnings(&quorum("votes: 3"), &["c:17: quorum.votes: ignored"]);
+    check_warnings(&quorum("votes: 3"), &["c:18: quorum.votes: ignored"]);
 }
 
 /// A cluster of this many nodes with one vote each, and these lines in section quorum; the first is line 10 + 4 a node.
@@ -79,7 +79,7 @@ fn quorum_options_are_read_as_corosync_reads_them() {
     assert_eq!(ties("auto_tie_breaker_node: highest"), Some(TieBreaker::Highest));
     check_error(
         &with_quorum(2, "two_node: yes"),
-        "c:18: quorum.two_node must be a whole number from 0 to 255, not `yes`",
+        "c:18: quorum.two_node must be 1 for yes or 0 for no, not `yes`",
     );
 }
 
@@ -163,11 +163,18 @@ fn what_section_quorum_says_and_is_not_heeded_is_warned_about() {
         |lines: &str| format!("{}quorum {{\nprovider: corosync_votequorum\n{lines}\n}}\n", with_totem(""));
     check_warnings(&quorum("two_node: 0\nwait_for_all: 0\nlast_man_standing: 0"), &[]);
     check_warnings(
-        &quorum("device {\nmodel: net\nnet {\nhost: x\n}\n}"),
-        &["c:16: section `quorum.device` (model, net.host): not implemented yet, ignored"],
+        &quorum("device {\nmodel: net\nvotes: 1\nnet {\nhost: x\n}\n}"),
+        &["c:16: section `quorum.device` (model, votes, net.host): not implemented yet, ignored"],
     );
     check_warnings(
+        &quorum("expected_votes: 3\ndevice {\nmodel: net\n}"),
+        &[
+            "c:17: section `quorum.device` (model): not implemented yet",
+            "c:18: quorum.device.votes is not set: corosync would not start",
+        ],
+    );
+    check_error(
         &quorum("").replace("corosync_votequorum", "other"),
-        &["c:15: quorum.provider is `other`: ignored"],
+        "c:15: quorum.provider must be corosync_votequorum, not `other`",
     );
 }

@@ -1,0 +1,130 @@
+//! Sections and keys that stand where they count for nothing, or for another node: refused, for nobody means them.
+//!
+//! corosync takes most of them in silence. A node of the list that is left out in this way is no longer expected, and the ones
+//! that are left can be quorate without it.
+
+use super::grammar::{Entry, Section, SyntaxError};
+use super::reader::Reader;
+use super::spelling::{nearest, shown};
+use super::{Problem, remarks};
+
+/// The sections that mean something, with the one around them.
+const HOMES: &[(&str, &str)] = &[
+    ("totem", ""),
+    ("nodelist", ""),
+    ("quorum", ""),
+    ("quorate", ""),
+    ("logging", ""),
+    ("node", "nodelist"),
+    ("interface", "totem"),
+];
+
+impl Reader<'_> {
+    /// Reports the lines that break the grammar, and what stands in the wrong place.
+    pub(super) fn structure(&mut self, syntax: Vec<SyntaxError>) {
+        self.whole = syntax.is_empty();
+        // Sections that are not closed where they should be, and ones that are refused with all that is in them.
+        let (mut unclosed, mut refused): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
+        let document = self.document;
+        for (index, section) in document.sections.iter().enumerate() {
+            let is_within_refused = |&outer: &usize| document.is_within(section.parent, outer);
+            if refused.iter().any(is_within_refused) {
+                continue;
+            }
+            let Some(Misplacement { what, advice, within }) = self.misplacement(index) else { continue };
+            // One `}` that is missing leaves all the ones around it open, too.
+            let follows = |within| unclosed.iter().any(|&inner| document.is_within(Some(inner), within));
+            if !within.is_some_and(follows) {
+                self.misplaced(section.line, what, advice);
+            }
+            unclosed.extend(within);
+            refused.push(index);
+            self.pass_over(index);
+        }
+        for entry in &document.entries {
+            let is_within_refused = |&outer: &usize| document.is_within(entry.section, outer);
+            if is_of_a_node(entry) && !refused.iter().any(is_within_refused) {
+                let what = format!("`{}` stands outside a section `node`", document.key(entry));
+                self.misplaced(entry.line, what, "write `node {` before it, within section `nodelist`");
+            }
+        }
+        for SyntaxError { line, problem } in syntax {
+            // Where a section was not closed is known better.
+            if unclosed.is_empty() || !problem.is_about_balance() {
+                self.error(Some(line), Problem::Syntax(problem));
+            }
+        }
+    }
+
+    /// Why a section cannot stand where it does.
+    fn misplacement(&self, index: usize) -> Option<Misplacement> {
+        let document = self.document;
+        let path = |section: usize| document.sections[section].path.as_str();
+        let (name, parent) = (document.name(index), document.sections[index].parent);
+        let outer = parent.map_or("", path);
+        let misplaced = |what, advice| Some(Misplacement { what, advice, within: None });
+        if let Some((_, home)) = HOMES.iter().find(|(known, _)| *known == name) {
+            if outer == *home {
+                return None;
+            }
+            // Were the ones around it closed up to its home, it would be in its place.
+            let around: Vec<usize> =
+                document.around(parent).take_while(|&section| path(section) != *home).collect();
+            let is_in_home = home.is_empty() || document.around(parent).any(|section| path(section) == *home);
+            if let Some(&within) = around.last().filter(|_| is_in_home) {
+                let (outer, line) = (document.name(within), document.sections[within].line);
+                return Some(Misplacement {
+                    what: format!("section `{name}` stands inside section `{outer}` of line {line}"),
+                    advice: "close that one with `}` first".to_owned(),
+                    within: Some(within),
+                });
+            }
+            let vote = if name == "node" { ": it would have no vote" } else { "" };
+            let what = format!("section `{name}` stands outside section `{home}`{vote}");
+            return misplaced(what, format!("move it into `{home} {{ }}`"));
+        }
+        let name = shown(name);
+        let is_list = |section: &Section| section.path == "nodelist";
+        match outer {
+            "nodelist" => misplaced(
+                format!("section `{name}` in section `nodelist` would have no vote"),
+                "a node is a section `node`".to_owned(),
+            ),
+            "nodelist.node" => misplaced(
+                format!("section `{name}` in section `node`, where corosync takes its keys for the node's"),
+                "remove it, or close the node with `}` first".to_owned(),
+            ),
+            "" if path(index) == "nodelist.node" && document.sections.iter().any(is_list) => misplaced(
+                format!("section `{name}` beside section `nodelist`, where corosync mixes their nodes"),
+                "make it a section `node` in that one".to_owned(),
+            ),
+            _ if remarks::is_known_section(path(index)) || remarks::on(path(index)).is_some() => None,
+            _ => {
+                let here = HOMES.iter().filter(|(_, home)| *home == outer).map(|(known, _)| *known);
+                let mut inner = document.sections.iter().filter(|section| section.parent == Some(index));
+                let has_nodes = inner.any(|section| section.path.ends_with(".node"));
+                let meant = nearest(&name, here).or(has_nodes.then_some("nodelist"))?;
+                misplaced(format!("section `{name}` is unknown"), format!("is it `{meant}`?"))
+            }
+        }
+    }
+}
+
+/// A section where it counts for nothing, or for something else.
+struct Misplacement {
+    /// What stands where, as a clause.
+    what: String,
+    advice: String,
+    /// The section around it that was probably meant to be closed before it.
+    within: Option<usize>,
+}
+
+/// Whether it is a key that only nodes have, outside of a node.
+fn is_of_a_node(entry: &Entry) -> bool {
+    let (section, key) = entry.path.rsplit_once('.').unwrap_or(("", &entry.path));
+    let is_address = key
+        .strip_prefix("ring")
+        .and_then(|key| key.strip_suffix("_addr"))
+        .is_some_and(|ring| ring.parse::<u8>().is_ok());
+    section != "nodelist.node" && (is_address || key == "quorum_votes")
+}
