@@ -4,6 +4,7 @@ mod tenure;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ pub use self::tenure::ReleaseError;
 use self::tenure::Tenure;
 use crate::lease::{self, Office, Witness};
 use crate::message::Message;
-use crate::{Candidacy, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Status, Term, Verdict};
+use crate::{Candidacy, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Record, Status, Term, Verdict};
 
 /// One node's view of quorum and DC: a fold over its ring's events.
 ///
@@ -79,10 +80,12 @@ pub struct Election {
     nodes: BTreeMap<NodeId, Known>,
     /// Members of the last judged ring with another token timeout, or another wait for leases; the log has it.
     differ: BTreeSet<(NodeId, Duration, Duration)>,
+    /// What was last said of files that differ.
+    told: Vec<String>,
     /// As the ring was judged.
-    status: Status,
+    judged: Status,
     /// As it is told: without quorum while the ring does not stand.
-    shown: Status,
+    status: Status,
 }
 
 /// What becomes of a ring.
@@ -105,6 +108,8 @@ pub struct Outcome {
     pub send: Option<Bytes>,
     /// The loss of this node's record has been made good ([`Totem::recovered`](quorate_membership::Totem::recovered)).
     pub recovered: bool,
+    /// What is to be kept in this node's record from now on ([`Totem::keep`](quorate_membership::Totem::keep)).
+    pub keep: Option<String>,
     /// The new status, whose place in the order is right behind the event.
     pub status: Option<Status>,
 }
@@ -196,11 +201,12 @@ impl Election {
             office: None,
             nodes,
             differ: BTreeSet::new(),
+            told: Vec::new(),
+            judged: Status::default(),
             status: Status::default(),
-            shown: Status::default(),
         };
-        election.status = election.unsettled(None, &BTreeSet::new(), Cause::Started.to_string());
-        election.shown = election.status.clone();
+        election.judged = election.unsettled(None, &BTreeSet::new(), Cause::Started.to_string());
+        election.status = election.judged.clone();
         election
     }
 
@@ -218,9 +224,35 @@ impl Election {
         self
     }
 
+    /// The same node, with this in its record ([`Stored::kept`](quorate_membership::Stored::kept)). What is none of it counts as
+    /// lost.
+    #[must_use]
+    pub fn with_kept(mut self, kept: &str) -> Self {
+        match Record::read(kept) {
+            Some(record) => self.quorum = self.quorum.with_record(record),
+            None => {
+                warn!(kept, "the record says nothing that is understood of who has votes: it counts as lost");
+                self.lost = true;
+            }
+        }
+        self
+    }
+
+    /// What is to be in this node's record, from the start.
+    pub fn kept(&self) -> String {
+        self.quorum.record().text()
+    }
+
+    /// The record with this in it is durable.
+    pub fn handle_stored(&mut self, now: Time, kept: &str) -> Outcome {
+        self.now = now;
+        let send = self.quorum.has_stored(kept).then(|| Message::Stored.encode());
+        Outcome { send, ..Outcome::default() }
+    }
+
     /// The status as of the last input.
     pub fn status(&self) -> &Status {
-        &self.shown
+        &self.status
     }
 
     /// Until when the ring of the status counts as standing if no token comes; `None`: there is no ring.
@@ -231,7 +263,7 @@ impl Election {
     /// Under which term this node may act as DC, and until when, if nothing more is heard of the ring; `None`: it may not.
     /// Whoever acts asks just before, with a clock that has just been read: later than that moment it may not either.
     pub fn lease(&self) -> Option<(Term, Time)> {
-        let office = self.office.filter(|_| self.status.lease == Lease::Held)?;
+        let office = self.office.filter(|_| self.judged.lease == Lease::Held)?;
         Some((office.term, office.until.min(self.stands_until?)))
     }
 
@@ -248,7 +280,7 @@ impl Election {
                 self.standing = Standing::Stands;
                 self.stands_until = Some(now + self.patience);
                 let (say, status) = self.open(regular);
-                self.status = status.clone();
+                self.judged = status.clone();
                 Outcome { say: Some(say), status: Some(status), ..Outcome::default() }
             }
             Event::Service(message) => self.hear(message),
@@ -256,8 +288,8 @@ impl Election {
             Event::Left(cause) => {
                 (self.hearing, self.settled, self.office) = (None, None, None);
                 (self.standing, self.stands_until) = (Standing::Stands, None);
-                self.status = self.unsettled(None, &BTreeSet::new(), cause.to_string());
-                Outcome { status: Some(self.status.clone()), ..Outcome::default() }
+                self.judged = self.unsettled(None, &BTreeSet::new(), cause.to_string());
+                Outcome { status: Some(self.judged.clone()), ..Outcome::default() }
             }
             Event::Transitional(_) | Event::GroupChange(_) | Event::Deliver(_) | Event::Stalled(_) => {
                 Outcome::default()
@@ -315,7 +347,7 @@ impl Election {
             send = Some(Message::Elect.encode());
         }
         let outcome = self.review();
-        let status = outcome.status.or_else(|| counted.then(|| self.status.clone()));
+        let status = outcome.status.or_else(|| counted.then(|| self.judged.clone()));
         self.tell(before, Outcome { send, status, ..outcome })
     }
 
@@ -326,19 +358,19 @@ impl Election {
             // While the ring does not stand, nothing that is judged of it is told.
             return Outcome { status: None, ..outcome };
         }
-        let status = self.status.clone();
+        let status = self.judged.clone();
         let told = match self.standing {
             Standing::Stands => status,
             Standing::Ends if Mutant::QuorumKeptInTransition.is_active() => status,
             Standing::Ends => status.without_quorum(Inquorate::Unsettled),
             Standing::Lost => status.without_ring(self.patience),
         };
-        let news = told != self.shown;
+        let news = told != self.status;
         if !stays {
             info!(standing = ?self.standing, "ring");
         }
-        self.shown = told;
-        Outcome { status: news.then(|| self.shown.clone()), ..outcome }
+        self.status = told;
+        Outcome { status: news.then(|| self.status.clone()), ..outcome }
     }
 
     /// What this node says in the ring's order before it leaves it; `None`: nothing.
@@ -389,13 +421,13 @@ impl Election {
         let say = Say { node_info, candidacy };
         let mut status = self.unsettled(Some(*ring), members, regular.why());
         if Mutant::QuorumKeptInNewRing.is_active() {
-            status.quorate = self.status.quorate;
+            status.quorate = self.judged.quorate;
         }
         if Mutant::DcKeptInNewRing.is_active() {
-            status.dc = self.status.dc;
+            status.dc = self.judged.dc;
         }
         if Mutant::StatusOfOldRing.is_active() {
-            status.ring = self.status.ring;
+            status.ring = self.judged.ring;
         }
         (say, status)
     }
@@ -427,7 +459,10 @@ impl Election {
             Ok(Message::Elect) if judged => return self.elect(*from),
             Ok(Message::Release(release)) if judged => return self.hand_over(*from, release),
             Ok(Message::Answers) if judged => return self.hear_answer(*from),
-            Ok(Message::Elect | Message::Release(_) | Message::Answers) => return Outcome::default(),
+            Ok(Message::Stored) if judged => return self.hear_stored(*from),
+            Ok(Message::Elect | Message::Release(_) | Message::Answers | Message::Stored) => {
+                return Outcome::default();
+            }
             Err(error) => Err(error),
         };
         let hearing = self.hearing.as_mut().filter(|hearing| hearing.hears(*ring, *from));
@@ -447,19 +482,29 @@ impl Election {
             Body::Reconfigure(order) => self.quorum.reconfigure(order),
             _ => None,
         };
-        let Some(verdict) = verdict else { return Outcome::default() };
-        let before = self.status.clone();
-        if !self.count(&verdict) {
+        verdict.map_or_else(Outcome::default, |verdict| self.recount(&verdict))
+    }
+
+    /// A member has stored what the ring is to agree on; with that it may have.
+    fn hear_stored(&mut self, from: NodeId) -> Outcome {
+        let Some(verdict) = self.quorum.hear_stored(from) else { return Outcome::default() };
+        Outcome { keep: Some(self.kept()), ..self.recount(&verdict) }
+    }
+
+    /// Votes count differently than before.
+    fn recount(&mut self, verdict: &Verdict) -> Outcome {
+        let before = self.judged.clone();
+        if !self.count(verdict) {
             return Outcome::default();
         }
         let mut recovered = false;
-        if self.status.quorate != before.quorate || before.vacant.is_some() {
+        if self.judged.quorate != before.quorate || before.vacant.is_some() {
             match self.settled.as_ref().and_then(|settled| settled.term) {
                 Some(term) => self.resume(term),
                 None => recovered = self.fill(),
             }
         }
-        Outcome { recovered, status: Some(self.status.clone()), ..Outcome::default() }
+        Outcome { recovered, status: Some(self.judged.clone()), ..Outcome::default() }
     }
 
     /// All have spoken: the ring is judged.
@@ -469,21 +514,38 @@ impl Election {
         };
         let Hearing { members, entered_at, left, node_infos, candidacies, .. } = hearing;
         let ballots = candidacies.iter().map(|(&node, candidacy)| (node, &candidacy.ballot)).collect();
-        let verdict = self.quorum.judge(self.now, ring, &members, &node_infos, &ballots);
+        let lost = candidacies.iter().filter(|(_, said)| said.lost).map(|(&node, _)| node).collect();
+        let kept = self.kept();
+        let verdict = self.quorum.judge(self.now, ring, &members, &node_infos, &ballots, &lost);
 
-        let votes = |node: &NodeId| node_infos.get(node).map_or(0, |info| info.votes);
-        let witnesses: Vec<Witness> = candidacies
-            .iter()
-            .map(|(node, said)| Witness { votes: votes(node), idle: said.idle, up: said.up })
-            .collect();
+        // Each kind of votes by which rings of late may have been quorate, and how many were enough.
+        let counted: BTreeMap<NodeId, u32> = self.quorum.votes_present().collect();
+        let begun = self.quorum.resumed().map(|change| {
+            let votes = |(&node, info): (&NodeId, &NodeInfo)| (node, change.votes_of(node, info.votes));
+            (node_infos.iter().map(votes).collect(), change.majority())
+        });
+        let kinds: Vec<(BTreeMap<NodeId, u32>, u32)> =
+            iter::once((counted, verdict.quorum.unwrap_or(u32::MAX))).chain(begun).collect();
+        let witnesses = |votes: &BTreeMap<NodeId, u32>| -> Vec<Witness> {
+            let votes = |node: &NodeId| votes.get(node).copied().unwrap_or(0);
+            let witness = |(node, said): (&NodeId, &Candidacy)| Witness {
+                votes: votes(node),
+                idle: said.idle,
+                up: said.up,
+            };
+            candidacies.iter().map(witness).collect()
+        };
         let wait = candidacies.values().map(|said| said.wait).fold(self.rule.outlasted_by(), Duration::max);
-        let quorum = verdict.quorum.unwrap_or(u32::MAX);
         let known = candidacies.values().map(|candidacy| candidacy.known).chain([self.known]).max().flatten();
-        let mut clear_at = lease::clear_at(entered_at, self.now, wait, quorum, &witnesses);
+        let clear = |(votes, quorum): &(_, u32)| {
+            lease::clear_at(entered_at, self.now, wait, *quorum, &witnesses(votes))
+        };
+        let mut clear_at = kinds.iter().map(clear).max().unwrap_or(self.now + wait);
         if Mutant::RemovalCountsAsRelease.is_active() && known.is_some_and(|term| left.contains(&term.node)) {
             clear_at = self.now;
         }
-        let remembered = lease::remembered(wait, quorum, &witnesses);
+        let remembered =
+            kinds.iter().all(|(votes, quorum)| lease::remembered(wait, *quorum, &witnesses(votes)));
         let hung = candidacies.iter().filter(|(_, said)| said.hung).map(|(node, _)| *node).collect();
 
         self.compare(&candidacies);
@@ -505,10 +567,10 @@ impl Election {
             term: None,
             elects_at: None,
         });
-        self.status.settled = true;
+        self.judged.settled = true;
         self.count(&verdict);
         let recovered = self.fill();
-        if self.status.dc.is_some_and(|dc| !self.company.contains(&dc)) {
+        if self.judged.dc.is_some_and(|dc| !self.company.contains(&dc)) {
             self.since = Some(ring.seq);
         }
         self.company = members;
@@ -517,7 +579,8 @@ impl Election {
             !self.hung && self.settled.as_ref().is_some_and(|settled| settled.hung.contains(&self.me));
         let send = self.yield_to_preferred().or_else(|| answers.then(|| Message::Answers.encode()));
         self.review();
-        Outcome { recovered, send, status: Some(self.status.clone()), ..Outcome::default() }
+        let keep = Some(self.kept()).filter(|now| *now != kept);
+        Outcome { recovered, send, keep, status: Some(self.judged.clone()), ..Outcome::default() }
     }
 
     /// Says which members have other timeouts than this node, when that is news: they do the same.
@@ -557,7 +620,7 @@ impl Election {
                 node.votes = votes;
             }
         }
-        let Verdict { total_votes, expected_votes, quorum, inquorate, flags } = verdict.clone();
+        let Verdict { total_votes, expected_votes, quorum, inquorate, differences, flags } = verdict.clone();
         let (ring, quorate) = (settled.ring, inquorate.is_none());
         let status = Status {
             nodes: self.node_statuses(&settled.members),
@@ -566,14 +629,19 @@ impl Election {
             total_votes,
             expected_votes,
             quorum,
+            differences,
             flags,
-            ..self.status.clone()
+            ..self.judged.clone()
         };
-        if status == self.status {
+        if status == self.judged {
             return false;
         }
         info!(%ring, total_votes, ?expected_votes, ?quorum, quorate, "judged");
-        self.status = status;
+        if status.differences != self.told {
+            status.differences.iter().for_each(|difference| warn!(%ring, "does not count: {difference}"));
+            self.told.clone_from(&status.differences);
+        }
+        self.judged = status;
         true
     }
 

@@ -21,6 +21,7 @@ import tempfile
 
 import addresses
 import daemon
+import electorates
 import refusals
 import rings
 import views
@@ -33,6 +34,7 @@ SCENARIOS = (
     + refusals.SCENARIOS
     + daemon.SCENARIOS
     + views.SCENARIOS
+    + electorates.SCENARIOS
 )
 
 

@@ -42,7 +42,7 @@ impl Election {
     /// good as the others' again.
     pub(super) fn fill(&mut self) -> bool {
         let Some(settled) = &mut self.settled else { return false };
-        let Status { quorate, total_votes, expected_votes, quorum, .. } = self.status;
+        let Status { quorate, total_votes, expected_votes, quorum, .. } = self.judged;
         let votes: BTreeMap<NodeId, u32> = self.quorum.votes_present().collect();
         let everybody = expected_votes.is_some_and(|expected| total_votes >= expected);
         let forgetful: BTreeSet<NodeId> =
@@ -53,7 +53,8 @@ impl Election {
             .fold(0_u32, |sum, votes| sum.saturating_add(*votes));
         let has_memory = everybody
             || forgetful.is_empty()
-            || quorum.is_some_and(|quorum| total_votes.saturating_sub(forgotten) >= quorum);
+            || quorum.is_some_and(|quorum| total_votes.saturating_sub(forgotten) >= quorum)
+                && self.quorum.remembers_change(&forgetful);
         let recovered = self.lost && quorate && has_memory;
         self.lost &= !recovered;
 
@@ -94,14 +95,14 @@ impl Election {
         let clear_at = settled.clear_at;
         let acts_at = undisputed.map_or(clear_at, |tenure| tenure.acts_at.min(clear_at));
         let ring = settled.ring;
-        self.status.vacant = vacant;
+        self.judged.vacant = vacant;
         self.appoint(dc, term, acts_at);
         if Mutant::DcKeptWithoutQuorum.is_active()
             && let Some(tenure) = own.filter(|_| term.is_none())
         {
             self.office = Some(Office::new(tenure.term, acts_at));
         }
-        let Status { inquorate, vacant, .. } = &self.status;
+        let Status { inquorate, vacant, .. } = &self.judged;
         match (inquorate, vacant, term) {
             (Some(why), ..) => info!(%ring, ?dc, %why, "not quorate"),
             (None, _, Some(term)) => info!(%ring, ?dc, %term, "quorate"),
@@ -112,21 +113,21 @@ impl Election {
 
     /// The ring has had a DC, under this term: it goes on under it, if there is quorum.
     pub(super) fn resume(&mut self, term: Term) {
-        let quorate = self.status.quorate;
-        if self.status.dc.is_none() {
-            self.status.vacant = quorate.then_some(Vacancy::NoCandidate);
+        let quorate = self.judged.quorate;
+        if self.judged.dc.is_none() {
+            self.judged.vacant = quorate.then_some(Vacancy::NoCandidate);
             return;
         }
         let wait = self.settled.as_ref().map_or(Duration::MAX, |settled| settled.wait);
         // One that has given it up meanwhile, and was not heard as there was no quorum, begins anew.
         let own = self.tenure.filter(|tenure| tenure.term == term);
         let acts_at = own.map_or(self.now + wait, |tenure| tenure.acts_at);
-        self.appoint(self.status.dc, Some(term).filter(|_| quorate), acts_at);
+        self.appoint(self.judged.dc, Some(term).filter(|_| quorate), acts_at);
     }
 
     /// From this point of the order on, `dc` is DC; if it is this node, it may act from `acts_at` on.
     pub(super) fn appoint(&mut self, dc: Option<NodeId>, term: Option<Term>, acts_at: Time) {
-        (self.status.dc, self.status.term) = (dc, term);
+        (self.judged.dc, self.judged.term) = (dc, term);
         self.known = self.known.max(term);
         if let Some(settled) = &mut self.settled {
             settled.term = term.or(settled.term);
@@ -134,7 +135,7 @@ impl Election {
         let mine = dc == Some(self.me);
         let left = self.office.filter(|_| !mine && Mutant::ReleasedDcGoesOn.is_active());
         self.office = term.filter(|_| mine).map(|term| Office::new(term, acts_at)).or(left);
-        self.status.lease = if self.office.is_some() { Lease::Waiting } else { Lease::None };
+        self.judged.lease = if self.office.is_some() { Lease::Waiting } else { Lease::None };
         self.tenure = match term {
             Some(term) if mine => Some(Tenure { term, acts_at }),
             None if mine => self.tenure,
@@ -145,15 +146,15 @@ impl Election {
     /// A starting cluster has waited for long enough.
     pub(super) fn elect(&mut self, from: NodeId) -> Outcome {
         let Some(settled) = &self.settled else { return Outcome::default() };
-        if self.status.vacant != Some(Vacancy::Starting { next: from }) {
+        if self.judged.vacant != Some(Vacancy::Starting { next: from }) {
             return Outcome::default();
         }
         let term = Term { ring_seq: settled.ring.seq, hand_over: 0, node: from };
         let clear_at = settled.clear_at;
         info!(%term, "the one that was waiting is DC");
-        self.status.vacant = None;
+        self.judged.vacant = None;
         self.appoint(Some(from), Some(term), clear_at);
-        Outcome { status: Some(self.status.clone()), ..Outcome::default() }
+        Outcome { status: Some(self.judged.clone()), ..Outcome::default() }
     }
 
     /// Gives up the role of DC to the best of the other members, at once and in order: this node does not act any more, and
@@ -229,7 +230,7 @@ impl Election {
     pub(super) fn hand_over(&mut self, from: NodeId, release: Release) -> Outcome {
         let Release { hand_over, clear, hung } = release;
         let of_now = |term: &Term| term.node == from && term.hand_over == hand_over;
-        let Some(term) = self.status.term.filter(of_now) else { return Outcome::default() };
+        let Some(term) = self.judged.term.filter(of_now) else { return Outcome::default() };
         let Some(settled) = &mut self.settled else { return Outcome::default() };
         if hung {
             settled.hung.insert(from);
@@ -241,12 +242,12 @@ impl Election {
         };
         let successor = self.successor();
         if successor.is_none() {
-            self.status.vacant = Some(Vacancy::NoCandidate);
+            self.judged.vacant = Some(Vacancy::NoCandidate);
         }
         let term = successor.map(|node| Term { hand_over: term.hand_over.saturating_add(1), node, ..term });
         info!(%from, ?term, hung, "handed over");
         self.appoint(successor, term, acts_at);
-        Outcome { status: Some(self.status.clone()), ..Outcome::default() }
+        Outcome { status: Some(self.judged.clone()), ..Outcome::default() }
     }
 
     /// Who is DC if the present one gives it up.
@@ -254,7 +255,7 @@ impl Election {
         let settled = self.settled.as_ref()?;
         let others = settled.candidacies.values().filter(|candidacy| {
             let node = candidacy.node.0;
-            candidacy.priority > 0 && Some(node) != self.status.dc && !settled.hung.contains(&node)
+            candidacy.priority > 0 && Some(node) != self.judged.dc && !settled.hung.contains(&node)
         });
         // Whoever was DC in other rings has no claim here: the present one was preferred, and its choice is in order.
         let best = others.max_by_key(|c| (c.priority, c.features, c.since, c.node))?;
@@ -278,11 +279,11 @@ impl Election {
             Some(office) if self.may_act(office) => Lease::Held,
             Some(_) => Lease::Waiting,
         };
-        if lease == self.status.lease {
+        if lease == self.judged.lease {
             return Outcome::default();
         }
-        info!(?lease, term = ?self.status.term, "lease");
-        self.status.lease = lease;
-        Outcome { status: Some(self.status.clone()), ..Outcome::default() }
+        info!(?lease, term = ?self.judged.term, "lease");
+        self.judged.lease = lease;
+        Outcome { status: Some(self.judged.clone()), ..Outcome::default() }
     }
 }
