@@ -1,6 +1,6 @@
 //! A member of the ring that takes part in the election.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -375,6 +375,9 @@ impl Core for Member {
     }
     fn is_slow(&self) -> bool {
         self.totem.is_slow()
+    }
+    fn members(&self) -> &BTreeSet<NodeId> {
+        self.totem.members()
     }
     fn stats(&self) -> &Stats {
         self.totem.stats()

@@ -16,7 +16,7 @@
 
 mod node;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::future::{Future, pending, ready};
 use std::io;
@@ -123,6 +123,8 @@ pub trait Core: Send + 'static {
     fn queued(&self) -> usize;
     /// See [`Totem::is_slow`].
     fn is_slow(&self) -> bool;
+    /// See [`Totem::members`].
+    fn members(&self) -> &BTreeSet<NodeId>;
     /// See [`Totem::stats`].
     fn stats(&self) -> &Stats;
     /// What an event costs of the bound on unread events, in bytes ([`Event::cost`]).
@@ -197,6 +199,9 @@ impl Core for Totem {
     }
     fn is_slow(&self) -> bool {
         Totem::is_slow(self)
+    }
+    fn members(&self) -> &BTreeSet<NodeId> {
+        Totem::members(self)
     }
     fn stats(&self) -> &Stats {
         Totem::stats(self)
@@ -293,6 +298,7 @@ pub fn run<C: Core>(
         received: Vec::new(),
         own: VecDeque::new(),
         outgoing: VecDeque::new(),
+        rings: 0,
         nodes_gone: false,
         abandoned: false,
         left: false,
@@ -369,6 +375,8 @@ struct Driver<C: Core, T> {
     /// What this node has sent to itself.
     own: VecDeque<Bytes>,
     outgoing: VecDeque<Transmit>,
+    /// Rings that the core had installed when the transport was last told who is in it.
+    rings: u64,
     /// Every [`Node`] has been dropped.
     nodes_gone: bool,
     /// So have the [`Events`], and the core has been told to leave.
@@ -610,6 +618,10 @@ impl<C: Core, T: Transport> Driver<C, T> {
             let store = &self.store;
             self.saving = self.core.must_store().map(|stored| save(store.clone(), stored));
             self.saving_since = self.saving.as_ref().map(|_| self.clock.now());
+        }
+        let rings = self.core.stats().rings;
+        if std::mem::replace(&mut self.rings, rings) != rings {
+            self.transport.set_members(self.core.members());
         }
         while let Some(transmit) = self.core.poll_transmit() {
             if transmit.to == Destination::Member(self.core.me()) {

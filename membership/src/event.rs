@@ -181,6 +181,11 @@ pub enum Cause {
         /// The member.
         node: NodeId,
     },
+    /// These nodes cannot be in one ring with all members: one of them, or a member, leaves the other out.
+    Misfit {
+        /// The nodes that are left out.
+        nodes: BTreeSet<NodeId>,
+    },
     /// A node asked to form a new ring.
     JoinFrom {
         /// The node.
@@ -284,6 +289,13 @@ impl fmt::Display for Cause {
                 write!(f, " did not answer within {} ms", after.as_millis())
             }
             Self::Refused { node } => write!(f, "the host of node {node} said that no process listens there"),
+            Self::Misfit { nodes } => {
+                name(f, nodes)?;
+                write!(
+                    f,
+                    " and a member leave each other out: node lists differ, or they do not hear each other"
+                )
+            }
             Self::JoinFrom { node } => write!(f, "node {node} asked to join"),
             Self::GivenUpBy { node } => write!(f, "node {node} gave up the ring"),
             Self::Restarted { node } => write!(f, "node {node} started again"),

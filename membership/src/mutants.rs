@@ -173,6 +173,22 @@ mutants! {
     /// A commit token of an earlier ring is accepted.
     StaleCommitTokenAccepted = "B02",
 
+    // Who is who.
+    /// A node that has just started leaves when its id is claimed at another address, whatever the node list says.
+    YouthDecides = "-",
+    /// A frame of a ring is taken from an address that belongs to none of its members.
+    FramesFromAnybody = "-",
+    /// A JOIN is refused whole if it names one node that is not listed.
+    JoinRefusedWhole = "-",
+    /// A node that a ring was formed without is let in again at once, each time.
+    NoBackOff = "-",
+    /// A member whose host refuses twice what is sent to it is gone, however short that lasts.
+    EvidenceOfAMoment = "-",
+    /// Members probe the next one only.
+    ProbesGoOneWay = "-",
+    /// Any ring number that is said in a JOIN or a commit token is believed.
+    AnyRingSeqBelieved = "-",
+
     // Gathering.
     /// No two lists of nodes are ever equal.
     ListsNeverEqual = "B18",

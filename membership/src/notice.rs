@@ -76,6 +76,25 @@ pub enum Notice {
     },
     /// The record cannot be stored, or the disk has not answered for more than a second: no new ring until it is stored.
     Unstored,
+    /// A peer asks to form a ring with a node that this node's list does not have.
+    NamesUnlisted {
+        /// The peer.
+        peer: NodeId,
+        /// One of the nodes that it names.
+        node: NodeId,
+    },
+    /// A peer leaves out a node that asks to join: it does not list it, or does not hear it.
+    LeavesOut {
+        /// The peer.
+        peer: NodeId,
+        /// The node.
+        node: NodeId,
+    },
+    /// A peer says a ring number that no cluster has come to by itself.
+    RingNumber {
+        /// The peer.
+        peer: NodeId,
+    },
     /// Datagrams are rejected for this reason.
     Rejected {
         /// The node at the source address, if one is known there.
@@ -97,6 +116,9 @@ impl Notice {
             }
             Self::Unsent { node, .. } => *node,
             Self::Unstored => None,
+            Self::NamesUnlisted { peer, .. } | Self::LeavesOut { peer, .. } | Self::RingNumber { peer } => {
+                Some(*peer)
+            }
             Self::Rejected { peer, .. } => *peer,
             Self::OtherCluster { .. }
             | Self::HearsNobody
@@ -123,6 +145,9 @@ impl Notice {
             Self::NoAddress { .. } => (10, None),
             Self::SourceRewritten { .. } => (11, None),
             Self::Unsent { .. } => (12, None),
+            Self::NamesUnlisted { .. } => (14, None),
+            Self::LeavesOut { .. } => (15, None),
+            Self::RingNumber { .. } => (16, None),
         }
     }
 }
@@ -193,6 +218,20 @@ impl fmt::Display for Notice {
             Self::Unstored => f.write_str(
                 "this node waits for its disk: it takes part in no new ring until its record is stored; free some space, or \
                  find out why the disk does not answer",
+            ),
+            Self::NamesUnlisted { peer, node } => write!(
+                f,
+                "node {peer} names node {node}, which is not in this node's list; give all nodes the same list"
+            ),
+            Self::LeavesOut { peer, node } => write!(
+                f,
+                "node {peer} leaves out node {node}; give all nodes the same list, and check that these two reach each \
+                 other"
+            ),
+            Self::RingNumber { peer } => write!(
+                f,
+                "node {peer} says a ring number that no ring can have come to; if that goes on, stop it and remove its \
+                 record"
             ),
             Self::Rejected { peer: Some(peer), reason } => {
                 write!(f, "datagrams of node {peer} are rejected ({reason}); {}", remedy(*reason))

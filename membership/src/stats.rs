@@ -39,8 +39,12 @@ pub enum Refusal {
     Impostor,
     /// The sender is of another cluster on the same group and port.
     OtherCluster,
+    /// A frame of a ring that its sender is not a member of.
+    Outsider,
     /// A sequence number further from ours than the window.
     OutOfWindow,
+    /// A ring sequence number that no ring can have come to.
+    RingNumber,
     /// A token or commit token that does not concern this node's ring.
     OtherRing,
 }
@@ -71,7 +75,9 @@ impl fmt::Display for Refusal {
             Self::Unlisted => "sender not in the node list",
             Self::Impostor => "sender's id and address do not belong together",
             Self::OtherCluster => "another cluster",
+            Self::Outsider => "frame of a ring that its sender is not in",
             Self::OutOfWindow => "sequence number out of the window",
+            Self::RingNumber => "ring number that no ring can have come to",
             Self::OtherRing => "token of another ring",
         })
     }

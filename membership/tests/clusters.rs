@@ -80,7 +80,7 @@ impl Here {
     /// A datagram from a host of its own, which nobody knows unless `peer` says so.
     fn hear(&mut self, host: u8, peer: Option<u32>, datagram: &Bytes) -> Vec<Bytes> {
         let source = Some(([10, 0, 0, host], 5404).into());
-        let origin = Origin { source, ..Origin::of(peer.map(node)) };
+        let origin = Origin { source, outranks_us: true, ..Origin::of(peer.map(node)) };
         self.totem.handle_datagram(self.now, origin, datagram);
         self.drain()
     }

@@ -8,7 +8,7 @@ use lab::{Lab, ms, node};
 use quorate_membership::Cause;
 use quorate_membership::Guarantee::{Agreed, Safe};
 
-/// Idle or loaded, whoever it is: by its host's word, in less than two probes.
+/// Idle or loaded, whoever it is: by its host's word, once that has lasted for two and a half probes.
 #[test]
 fn a_process_that_is_gone_is_out_at_once() {
     for (n, load) in [2, 3, 5, 8].into_iter().flat_map(|n| [(n, false), (n, true)]) {
@@ -21,7 +21,7 @@ fn a_process_that_is_gone_is_out_at_once() {
             }
             lab.crash(victim);
             let took = lab.until_ring(&others);
-            assert!(took < ms(40), "{n} nodes, node {victim}, load {load}: took {took:?}");
+            assert!(took < ms(95), "{n} nodes, node {victim}, load {load}: took {took:?}");
             let stats = others.iter().map(|id| lab.totem_of(*id).stats());
             assert!(stats.map(|stats| stats.accusations).sum::<u64>() >= 1);
             let said = |id: &&u32| lab.regular(**id).causes.contains(&Cause::Refused { node: node(victim) });
@@ -45,7 +45,7 @@ fn several_processes_that_are_gone_at_once_are_out_at_once() {
         victims.into_iter().for_each(|id| lab.crash(id));
         let others: Vec<u32> = (1..=5).filter(|id| !victims.contains(id)).collect();
         let took = lab.until_ring(&others);
-        assert!(took < ms(120), "{victims:?}: took {took:?}");
+        assert!(took < ms(200), "{victims:?}: took {took:?}");
         lab.check();
     }
 }
@@ -87,19 +87,27 @@ fn a_host_is_not_believed_before_it_was_asked_again() {
     lab::scenarios::a_host_is_asked_again_before_it_is_believed();
 }
 
-/// Two lies at once cost the ring, and no more: it is whole again soon.
+/// A member that lives probes its neighbours in turn, so what is said of it is not believed.
 #[test]
-fn a_false_accusation_heals() {
+fn a_false_accusation_costs_nothing() {
     for (liar, accused) in [(1, 2), (1, 3), (3, 1), (2, 1)] {
         let mut lab = Lab::with_evidence(3);
         let ring = lab.regular(1).ring;
-        lab.send_numbered(accused, Safe, 100);
-        lab.refuse(node(liar), node(accused));
-        lab.refuse(node(liar), node(accused));
-        lab.until("another ring", |lab| lab.regular(liar).ring != ring);
-        lab.until_ring(&[1, 2, 3]);
+        for _ in 0..40 {
+            lab.send_numbered(accused, Safe, 100);
+            lab.refuse(node(liar), node(accused));
+            lab.run(ms(9));
+        }
+        assert_eq!(lab.regular(liar).ring, ring);
+        assert_eq!(lab.totem_of(liar).stats().accusations, 0);
         lab.check();
     }
+}
+
+/// A firewall rejects what comes to a member, as while its rules are loaded. Nothing else is wrong.
+#[test]
+fn a_firewall_that_rejects_for_less_than_the_token_timeout_costs_no_ring() {
+    lab::scenarios::a_firewall_rejects_for_a_moment();
 }
 
 #[test]

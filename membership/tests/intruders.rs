@@ -8,7 +8,7 @@ use lab::{Lab, ids, ms, node};
 use quorate_membership::Guarantee::Agreed;
 use quorate_membership::wire::packing::Packet;
 use quorate_membership::wire::{self, CommitEntry, CommitToken, Join, Message, Multicast, Order, Token};
-use quorate_membership::{Cause, Event, Notice, Refusal, RingId, Seq};
+use quorate_membership::{Cause, Event, Notice, Origin, Refusal, RingId, Seq, Totem};
 use rand::Rng;
 
 #[test]
@@ -16,18 +16,24 @@ fn a_token_for_another_is_none() {
     lab::scenarios::a_token_goes_astray();
 }
 
+/// A datagram that claims to come from node `id`, from an address that is not its own.
+fn claim(lab: &mut Lab, id: u32, outranks_us: bool, message: &Message) {
+    let origin = Origin { outranks_us, ..Origin::of(None) };
+    lab.deliver_from(id, origin, &bytes(message));
+}
+
+fn start_of(id: u32) -> Message {
+    Message::Join(Join { from: node(id), leave: false, ring_seq: 1, proc: vec![node(id)], failed: vec![] })
+}
+
+fn has_left(lab: &Lab, id: u32) -> bool {
+    lab.events(id).last() == Some(&Event::Left(Cause::DuplicateId { node: node(id) }))
+}
+
 #[test]
-fn a_second_process_with_our_id_is_told_to_go() {
+fn without_a_list_the_process_that_has_been_there_for_long_keeps_the_id() {
     let mut lab = Lab::ring(2);
-    let join = Message::Join(quorate_membership::wire::Join {
-        from: node(1),
-        leave: false,
-        ring_seq: 1,
-        proc: vec![node(1)],
-        failed: vec![],
-    });
-    let join = quorate_membership::wire::encode(&join, quorate_membership::wire::Order::Little);
-    lab.deliver_raw(1, None, &join);
+    claim(&mut lab, 1, true, &start_of(1));
     assert_eq!(lab.totem(1).stats().refused.get(&Refusal::Impostor), Some(&1));
     lab.run(ms(50));
     assert_eq!(lab.regular(1).members.len(), 2, "the one that has company stays");
@@ -35,16 +41,65 @@ fn a_second_process_with_our_id_is_told_to_go() {
     let mut survivor = Lab::new(5);
     survivor.start(1);
     survivor.run(ms(1000));
-    survivor.deliver_raw(1, None, &join);
+    claim(&mut survivor, 1, true, &start_of(1));
     assert_eq!(survivor.regular(1).members, ids(&[1]), "so does one that has been alone for long");
-    assert!(!survivor.events(1).iter().any(|event| matches!(event, Event::Left(_))));
-
-    let mut alone = Lab::new(5);
-    alone.start(1);
-    alone.until_ring(&[1]);
-    alone.deliver_raw(1, None, &join);
-    assert_eq!(alone.events(1).last(), Some(&Event::Left(Cause::DuplicateId { node: node(1) })));
+    assert!(!has_left(&survivor, 1));
     assert_eq!(Cause::DuplicateId { node: node(1) }.to_string(), "another process uses node id 1");
+}
+
+/// Two processes with one id, at two addresses, hear each other: one of them leaves, whichever of their datagrams get lost, and
+/// however far apart they start.
+#[test]
+fn without_a_list_one_of_two_namesakes_stays() {
+    for (apart, loss) in
+        [0, 1, 5, 50, 200, 300, 360, 500].into_iter().flat_map(|apart| [(apart, 0), (apart, 1), (apart, 2)])
+    {
+        for first_outranks in [false, true] {
+            let outranks = [!first_outranks, first_outranks];
+            let case = format!("{apart} ms apart, {loss} of 3 lost, the first outranks: {first_outranks}");
+            let mut worlds = [0, 1].map(|seed| {
+                let mut lab = Lab::new(seed);
+                lab.keep_sent();
+                lab
+            });
+            let mut sent = 0;
+            for time in 0..2000 {
+                for (world, starts_at) in [(0, 0), (1, apart)] {
+                    if time == starts_at {
+                        worlds[world].start(1);
+                    }
+                    worlds[world].run(ms(1));
+                    let running = worlds.each_ref().map(|lab| lab.exists(1) && lab.is_up(1));
+                    for datagram in worlds[world].take_sent() {
+                        sent += 1;
+                        let other = 1 - world;
+                        if running[other] && sent % 3 >= loss {
+                            let origin = Origin { outranks_us: outranks[other], ..Origin::of(None) };
+                            worlds[other].deliver_from(1, origin, &datagram);
+                        }
+                    }
+                }
+            }
+            let left = worlds.each_ref().map(|lab| has_left(lab, 1));
+            let count = left.iter().filter(|left| **left).count();
+            assert!(count == 1 || count == 0 && loss == 2, "{case}: {left:?}");
+            if apart > 360 && count == 1 {
+                assert!(left[1], "{case}: the later one has to go");
+            }
+        }
+    }
+}
+
+/// The list says at which address an id belongs, so a claim from another one is nothing to a node that starts.
+#[test]
+fn a_listed_node_stays_whoever_claims_its_id() {
+    lab::scenarios::the_id_of_a_listed_node_is_claimed_elsewhere();
+}
+
+/// Whatever a host says that is in no ring, in the names of members, from an address of its own.
+#[test]
+fn without_a_list_frames_of_a_ring_are_taken_from_its_members_alone() {
+    lab::scenarios::a_stranger_sends_frames_of_a_ring();
 }
 
 #[test]
@@ -94,27 +149,37 @@ fn invited_by_node_1(lab: &mut Lab, ring_seq: u64) -> CommitToken {
 }
 
 #[test]
-fn a_commit_token_with_a_number_behind_which_no_ring_can_come_is_refused() {
-    let mut lab = Lab::new(0);
-    lab.start(2);
-    lab.until_ring(&[2]);
-    let token = invited_by_node_1(&mut lab, u64::MAX);
-    lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(token)));
-    assert_eq!(lab.totem(2).stats().refused.get(&Refusal::Field), Some(&1));
-    lab.start(1);
-    lab.until_ring(&[1, 2]);
+fn a_commit_token_whose_number_no_join_has_said_is_refused() {
+    for ring_seq in [u64::MAX, 1 << 63, Totem::MAX_RING_SEQ, Totem::MAX_RING_SEQ / 2] {
+        let mut lab = Lab::new(0);
+        lab.start(2);
+        lab.until_ring(&[2]);
+        let token = invited_by_node_1(&mut lab, ring_seq);
+        lab.deliver_raw(2, Some(1), &bytes(&Message::Commit(token)));
+        assert_eq!(lab.totem(2).stats().refused.get(&Refusal::RingNumber), Some(&1));
+        lab.start(1);
+        lab.until_ring(&[1, 2]);
+        assert!(lab.regular(1).ring.seq < 10_000);
+    }
 }
 
+/// The clocks of first starts differ, by a century and more.
 #[test]
-fn a_ring_number_that_was_driven_to_its_limit_leaves_room_to_go_on() {
-    let mut lab = Lab::ring(2);
-    let join = Join { from: node(2), leave: false, ring_seq: 1 << 62, proc: vec![node(2)], failed: vec![] };
-    lab.deliver_raw(1, Some(2), &bytes(&Message::Join(join)));
-    lab.until("a ring beyond", |lab| (1..=2).all(|id| lab.regular(id).ring.seq > 1 << 62));
-    lab.crash(2);
-    lab.until_ring(&[1]);
-    lab.start(2);
-    lab.until_ring(&[1, 2]);
+fn a_node_whose_clock_was_wrong_at_its_first_start_is_followed() {
+    let (now, later) = (1_800_000_000_000, 1_800_000_000_000 + 126 * 31_557_600_000);
+    let mut lab = Lab::new(0);
+    for (id, ring_seq) in [(1, now), (2, later), (3, 0)] {
+        lab.store(id, ring_seq);
+        lab.start(id);
+    }
+    lab.until_ring(&[1, 2, 3]);
+    assert!(lab.regular(1).ring.seq > later);
+}
+
+/// JOINs with absurd numbers, in a member's name; then a member comes whose disk is empty, and all start again.
+#[test]
+fn forged_ring_numbers_do_no_lasting_harm() {
+    lab::scenarios::ring_numbers_are_forged();
 }
 
 #[test]

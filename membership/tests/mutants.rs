@@ -57,6 +57,9 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::DcKeptWithoutQuorum,
     Mutant::ReleasedDcGoesOn,
     Mutant::HungKeepsRole,
+    // Two rings that gave each other up soon went on doing so (seed 1913 of `tempest`). Now they wait longer each time, and none
+    // of 19 000 seeds shows it.
+    Mutant::StrangersGivenUpSoon,
 ];
 
 /// No mutant lives longer than this many random runs.
@@ -148,7 +151,11 @@ const SCENARIOS: &[Scenario] = &[
     (&[Mutant::FlagBelieved], lab::scenarios::a_flag_is_flipped),
     (&[Mutant::TokenFromAnybody], lab::scenarios::a_token_goes_astray),
     (&[Mutant::HintNotChecked], lab::scenarios::a_host_is_asked_again_before_it_is_believed),
-    (&[Mutant::StrangersGivenUpSoon], || tempest(1913)),
+    (&[Mutant::YouthDecides], lab::scenarios::the_id_of_a_listed_node_is_claimed_elsewhere),
+    (&[Mutant::FramesFromAnybody], lab::scenarios::a_stranger_sends_frames_of_a_ring),
+    (&[Mutant::JoinRefusedWhole, Mutant::NoBackOff], lab::scenarios::one_node_has_an_old_list),
+    (&[Mutant::EvidenceOfAMoment, Mutant::ProbesGoOneWay], lab::scenarios::a_firewall_rejects_for_a_moment),
+    (&[Mutant::AnyRingSeqBelieved], lab::scenarios::ring_numbers_are_forged),
     (&[Mutant::WidenedUnasked], lab::scenarios::one_member_says_nothing_of_its_window),
     (&[Mutant::NoSenderFilterBehindHole], a_cause_is_lost),
     (&[Mutant::AruStopsAtLongGap], a_frame_is_missing_for_long),

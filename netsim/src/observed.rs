@@ -1,5 +1,6 @@
 //! A member whose every act goes into the history.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -203,6 +204,9 @@ impl Core for Observed {
     }
     fn is_slow(&self) -> bool {
         self.member.is_slow()
+    }
+    fn members(&self) -> &BTreeSet<NodeId> {
+        self.member.members()
     }
     fn stats(&self) -> &Stats {
         self.member.stats()

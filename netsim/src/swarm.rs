@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_membership::config::{TieBreaker, TotemConfig};
-use quorate_membership::{NodeId, Seq};
+use quorate_membership::{NodeId, Seq, Totem};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -413,7 +413,7 @@ impl Draw {
         }
         scenario.world.node_list = !self.one_in(10);
         if self.one_in(10) {
-            let near = [1 << 32, 1 << 61].choose(&mut self.rng).copied().unwrap_or(1 << 32);
+            let near = [1 << 32, Totem::MAX_RING_SEQ / 2].choose(&mut self.rng).copied().unwrap_or(1 << 32);
             scenario.world.ring_seq = near - self.rng.random_range(0..3000);
         }
     }

@@ -22,6 +22,7 @@ import tempfile
 import addresses
 import daemon
 import electorates
+import hostile
 import refusals
 import rings
 import views
@@ -35,6 +36,7 @@ SCENARIOS = (
     + daemon.SCENARIOS
     + views.SCENARIOS
     + electorates.SCENARIOS
+    + hostile.SCENARIOS
 )
 
 

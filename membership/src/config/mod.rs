@@ -118,8 +118,9 @@ pub struct TotemConfig {
     /// Whether this node believes a host that says that a member's process is gone, and gives up silent nodes without waiting
     /// for the whole of `consensus` (`quorate.failure_evidence`; ours, not corosync's).
     pub failure_evidence: bool,
-    /// How often the next member of a ring is probed while no token goes to it, so that its host can say so; zero: never
-    /// (`quorate.probe`).
+    /// How often a neighbour in the ring is probed while no token goes on, the next member and the one before in turn; zero:
+    /// never (`quorate.probe`). A host is believed that a process is gone once it has said so for two and a half of these
+    /// and the member has said nothing.
     pub probe: Duration,
     /// Bytes of events that the application may leave unread: with more for a whole token timeout this node leaves the ring.
     /// From half of it on the ring is slowed down to a frame a rotation (`quorate.unread_limit`; ours, not corosync's).

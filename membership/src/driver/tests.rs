@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::{Destination, Memory};
 
-/// A core whose datagrams are commands: `room 2`, `tell x`, `send x`, `due 50`, `store 7`, `unread on`, `sent`, `rest`. It notes
+/// A core whose datagrams are commands: `room 2`, `tell x`, `send x`, `due 50`, `store 7`, `unread on`, `sent`, `rest`, `ring 12`. It notes
 /// every input and every output, but for long messages.
 #[derive(Default)]
 struct Fake {
@@ -26,6 +26,7 @@ struct Fake {
     again: Option<Duration>,
     to_store: Option<Stored>,
     stats: Stats,
+    members: BTreeSet<NodeId>,
 }
 
 #[derive(Clone, Default)]
@@ -80,6 +81,10 @@ impl Core for Fake {
                 "unread" => self.unread = value == "on",
                 "sent" => self.queued = 0,
                 "rest" => self.rests = true,
+                "ring" => {
+                    self.stats.rings += 1;
+                    self.members = value.chars().map(|id| id.to_string().parse().unwrap()).collect();
+                }
                 _ => {}
             }
         }
@@ -160,6 +165,9 @@ impl Core for Fake {
     fn is_slow(&self) -> bool {
         self.unread
     }
+    fn members(&self) -> &BTreeSet<NodeId> {
+        &self.members
+    }
     fn stats(&self) -> &Stats {
         &self.stats
     }
@@ -201,6 +209,10 @@ impl Transport for Wire {
 
     fn refused(&mut self) -> Option<NodeId> {
         self.refused.pop()
+    }
+
+    fn set_members(&mut self, members: &BTreeSet<NodeId>) {
+        self.log.note(format!("members {members:?}"));
     }
 }
 
@@ -269,6 +281,16 @@ async fn settle() {
 
 async fn is_pending<T>(task: &mut tokio::task::JoinHandle<T>) -> bool {
     timeout(Duration::from_secs(60), task).await.is_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_transport_knows_the_members_of_each_ring() {
+    let bed = Bed::new();
+    for text in ["ring 12", "send x", "ring 123"] {
+        bed.hear(text).await;
+    }
+    let told: Vec<String> = bed.log.lines().into_iter().filter(|line| line.starts_with("members")).collect();
+    assert_eq!(told, ["members {1, 2}", "members {1, 2, 3}"]);
 }
 
 #[tokio::test(start_paused = true)]

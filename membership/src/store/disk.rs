@@ -38,14 +38,10 @@ use rustix::fs::{FlockOperation, OFlags};
 use tokio::sync::oneshot;
 
 use super::Stored;
-use crate::NodeId;
+use crate::{NodeId, Totem};
 
 /// The most that is read of a record, in bytes. Records are far shorter.
 const MAX_RECORD: u64 = 64 << 10;
-
-/// The highest ring number that a record can have. A first start takes the wall clock in milliseconds, and each ring adds
-/// 4: half of this is the year 2248.
-const MAX_RING_SEQ: u64 = 1 << 44;
 
 /// Where a node's record is written. One process at a time has the store of a node.
 #[derive(Clone, Debug)]
@@ -393,7 +389,11 @@ fn parse(bytes: &[u8]) -> Result<Stored, Unusable> {
             lost: rest.is_some(),
             kept: rest.unwrap_or(body).to_owned(),
         };
-        Some(if stored.ring_seq > MAX_RING_SEQ { Err(Unusable::Absurd(stored.ring_seq)) } else { Ok(stored) })
+        Some(if stored.ring_seq > Totem::MAX_RING_SEQ {
+            Err(Unusable::Absurd(stored.ring_seq))
+        } else {
+            Ok(stored)
+        })
     };
     read().unwrap_or(Err(Unusable::Damaged))
 }
@@ -470,13 +470,13 @@ mod tests {
 
     #[test]
     fn a_record_with_an_absurd_ring_number_counts_as_lost() {
-        for ring_seq in [MAX_RING_SEQ + 1, 1 << 62, 1 << 63, u64::MAX] {
+        for ring_seq in [Totem::MAX_RING_SEQ + 1, 1 << 62, 1 << 63, u64::MAX] {
             let state = tempfile::tempdir().unwrap();
             let record = Stored { ring_seq, boots: 3, lost: false, ..Stored::default() };
             assert_eq!(parse(print(&record).as_bytes()), Err(Unusable::Absurd(ring_seq)));
             fs::write(state.path().join("quorate_1"), print(&record)).unwrap();
             let (_store, stored) = Store::open(state.path(), node(1)).unwrap();
-            assert!(stored.lost && stored.ring_seq < MAX_RING_SEQ, "{stored:?}");
+            assert!(stored.lost && stored.ring_seq < Totem::MAX_RING_SEQ, "{stored:?}");
         }
     }
 
@@ -587,7 +587,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_printed_parses(
-            ring_seq in ..=MAX_RING_SEQ, boots: u64, lost: bool, kept in "([a-z][a-z0-9 ]{0,20}\n){0,3}",
+            ring_seq in ..=Totem::MAX_RING_SEQ, boots: u64, lost: bool, kept in "([a-z][a-z0-9 ]{0,20}\n){0,3}",
         ) {
             let stored = Stored { ring_seq, boots, lost, kept };
             prop_assert_eq!(parse(print(&stored).as_bytes()).ok(), Some(stored));

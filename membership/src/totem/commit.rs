@@ -36,6 +36,7 @@ impl Commit {
         local: &mut Local,
     ) -> Self {
         local.attempt(token.ring.seq);
+        local.note_agreed(&agreed, now);
         add_entry(&mut token, local);
         let mut commit = Self {
             agreed,
@@ -78,7 +79,7 @@ impl Commit {
                 Some(Transition::Gather {
                     lists: self.agreed.clone(),
                     causes: std::mem::take(&mut self.causes),
-                    agreeing: self.agreed.agrees(join),
+                    agreeing: self.agreed.agrees(join, local),
                 })
             }
             _ => None,
@@ -89,6 +90,7 @@ impl Commit {
         if now >= self.loss_at {
             let mut causes = std::mem::take(&mut self.causes);
             note(&mut causes, Cause::CommitLost { after: local.config.token });
+            local.catch_up();
             if Mutant::FailedCommitOverwritesOldRing.is_active() {
                 local.ring.id = self.ring;
             }
@@ -132,7 +134,7 @@ pub(super) fn give_up(
     };
     let mut causes = std::mem::take(causes);
     note(&mut causes, cause);
-    let agreeing = lists.agrees(join);
+    let agreeing = lists.agrees(join, local);
     Transition::Gather { lists, causes, agreeing }
 }
 

@@ -11,7 +11,7 @@ use super::Transition;
 use super::local::Local;
 use crate::mutants::Mutant;
 use crate::wire::{CommitToken, Join, Multicast};
-use crate::{Cause, NodeId, Refusal, RingId, Time};
+use crate::{Cause, NodeId, Notice, Refusal, RingId, Time};
 
 /// JOINs that a node may leave unanswered until it is called silent, if all others agree.
 const UNANSWERED: u32 = 4;
@@ -30,6 +30,8 @@ pub(super) struct Lists {
     pub(super) proc: BTreeSet<NodeId>,
     /// Those of them that failed; never this node itself.
     pub(super) failed: BTreeSet<NodeId>,
+    /// Those of them that have left, or whose process is gone: no reason to let them wait.
+    excused: BTreeSet<NodeId>,
     /// When the consensus timeout first ended without agreement.
     overdue: Option<Time>,
 }
@@ -51,12 +53,32 @@ impl Lists {
     /// formed is not in it, and not called failed again without new reason: two rings that meet while one of them is
     /// still being formed would otherwise put each other out for ever (B16, B17).
     pub(super) fn of(members: &BTreeSet<NodeId>) -> Self {
-        Self { proc: members.clone(), failed: BTreeSet::new(), overdue: None }
+        Self { proc: members.clone(), failed: BTreeSet::new(), excused: BTreeSet::new(), overdue: None }
     }
 
     /// The nodes that would form the ring.
     pub(super) fn candidates(&self) -> BTreeSet<NodeId> {
         &self.proc - &self.failed
+    }
+
+    /// A node is gone, and has every right to come back.
+    pub(super) fn excuse(&mut self, node: NodeId) {
+        self.failed.insert(node);
+        self.excused.insert(node);
+    }
+
+    /// Those that are left out of the ring and may have to wait for another.
+    pub(super) fn left_out(&self) -> impl Iterator<Item = NodeId> {
+        self.failed.iter().copied().filter(|node| !self.excused.contains(node))
+    }
+
+    /// Whether the sender would form the same ring: it may not know, or not list, who is left out of it.
+    fn forms_the_same(&self, join: &Join) -> bool {
+        let candidates = join.proc.iter().copied().filter(|node| !join.failed.contains(node));
+        !join.leave
+            && !Mutant::ListsNeverEqual.is_active()
+            && !self.failed.contains(&join.from)
+            && candidates.collect::<BTreeSet<_>>() == self.candidates()
     }
 
     /// Takes in what `join` says (TOCS 1995, section 5.2, with corosync's filters). `silent` are those whom this node
@@ -73,7 +95,7 @@ impl Lists {
         let known = proc.is_subset(&self.proc)
             || Mutant::SubsetAfterFirstHit.is_active() && !proc.is_disjoint(&self.proc);
         if known && failed.is_subset(&self.failed) || self.failed.contains(&join.from) {
-            return Considered::Nothing;
+            return if self.forms_the_same(join) { Considered::Same } else { Considered::Nothing };
         }
         let mut news: BTreeSet<NodeId> = &failed - &self.failed;
         news.remove(&local.me);
@@ -86,7 +108,7 @@ impl Lists {
         let accuser = failed.contains(&local.me) && !Mutant::BelievesItselfFailed.is_active();
         if join.leave && !Mutant::LeaverNotFailed.is_active() {
             // Who leaves is believed about itself, whatever ring it was in (B19).
-            lists.failed.insert(join.from);
+            lists.excuse(join.from);
         }
         let member = local.ring.members.contains(&join.from) && !Mutant::FailedNotMerged.is_active();
         if accuser {
@@ -229,18 +251,20 @@ impl Gather {
     }
 
     pub(super) fn handle_join(&mut self, join: &Join, now: Time, local: &mut Local) -> Option<Transition> {
+        if !self.lists.proc.contains(&join.from) && local.has_to_wait(join, now) {
+            return None;
+        }
         match self.lists.consider(join, &self.silent(now, local), local) {
-            Considered::Same if !join.leave => {
+            Considered::Same if !join.leave && local.is_whole(join.from) => {
                 self.consensus.insert(join.from);
                 self.commit(local)
             }
-            Considered::Same => None,
-            Considered::Nothing => {
+            Considered::Same | Considered::Nothing => {
                 self.consensus.remove(&join.from);
                 None
             }
             Considered::Changed(cause) => {
-                let agreeing = self.lists.agrees(join);
+                let agreeing = self.lists.agrees(join, local);
                 Some(self.again(cause, agreeing))
             }
             Considered::TooMany => {
@@ -261,16 +285,24 @@ impl Gather {
     }
 
     /// A frame of the old ring may still fill a gap; one of another ring tells of a node.
-    pub(super) fn handle_multicast(&mut self, frame: Multicast, local: &mut Local) -> Option<Transition> {
+    pub(super) fn handle_multicast(
+        &mut self,
+        frame: Multicast,
+        now: Time,
+        local: &mut Local,
+    ) -> Option<Transition> {
         if frame.ring == local.ring.id {
             local.keep(frame);
             return None;
         }
-        self.hear(frame.from)
+        self.hear(frame.from, now, local)
     }
 
     /// A node was heard that may not be known yet.
-    pub(super) fn hear(&mut self, node: NodeId) -> Option<Transition> {
+    pub(super) fn hear(&mut self, node: NodeId, now: Time, local: &Local) -> Option<Transition> {
+        if local.stranger_has_to_wait(node, now) {
+            return None;
+        }
         let room = self.lists.proc.len() < Join::MAX_NODES;
         (room && self.lists.proc.insert(node)).then(|| self.again(Cause::Heard { node }, None))
     }
@@ -279,6 +311,9 @@ impl Gather {
         if now >= self.join_at {
             if self.said {
                 self.probe_silent(local);
+            }
+            if let Some(transition) = self.give_up_misfits(now, local) {
+                return Some(transition);
             }
             self.send_join(now, local);
         }
@@ -300,6 +335,7 @@ impl Gather {
                 if !self.agreed() {
                     return self.accuse(now, local);
                 }
+                local.catch_up();
                 Some(self.again(Cause::CommitLost { after: local.config.token }, None))
             }
             _ => None,
@@ -373,9 +409,41 @@ impl Gather {
         Some(self.again(Cause::Silent { nodes: missing, after }, None))
     }
 
+    /// Nodes that cannot be in one ring with those of this node's: a member has left them out for several JOINs, or they have
+    /// left out a member, though they know of this node, and so of all that it says. Their node lists differ, or one of them
+    /// hears this node only. The members keep together; that is settled long before the consensus timeout.
+    fn give_up_misfits(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
+        let members = &local.ring.members;
+        let candidates = self.lists.candidates();
+        let mut misfits = BTreeSet::new();
+        for node in &candidates {
+            let Some(last) = local.joins.get(node).filter(|last| last.names(local.me)) else { continue };
+            if now < last.since.max(self.since) + patience(local) || last.at < self.since {
+                continue;
+            }
+            let left_out = || candidates.iter().filter(|other| !last.names(**other));
+            if members.contains(node) {
+                misfits.extend(left_out().filter(|other| !members.contains(other)));
+            } else if left_out().any(|other| members.contains(other)) {
+                misfits.insert(*node);
+            } else {
+                continue;
+            }
+            for other in left_out() {
+                local.out.stats.notices.note(now, Notice::LeavesOut { peer: *node, node: *other }, None);
+            }
+        }
+        misfits.remove(&local.me);
+        if misfits.is_empty() {
+            return None;
+        }
+        self.lists.failed.extend(misfits.iter().copied());
+        Some(self.again(Cause::Misfit { nodes: misfits }, None))
+    }
+
     /// The process of a node is gone, as its host says.
     pub(super) fn accuse_refused(&mut self, node: NodeId) -> Transition {
-        self.lists.failed.insert(node);
+        self.lists.excuse(node);
         self.again(Cause::Refused { node }, None)
     }
 
@@ -410,14 +478,15 @@ impl Gather {
 impl Lists {
     /// See [`super::Totem::fingerprint`].
     pub(super) fn fingerprint(&self, now: Time, local: &Local, state: &mut impl Hasher) {
-        let Self { proc, failed, overdue } = self;
+        let Self { proc, failed, excused, overdue } = self;
         let overdue = overdue.map(|at| (now - at).min(ROUNDS * local.config.consensus));
-        (proc, failed, overdue).hash(state);
+        (proc, failed, excused, overdue).hash(state);
     }
 
     /// The sender of `join`, if it believes just this.
-    pub(super) fn agrees(&self, join: &Join) -> Option<NodeId> {
+    pub(super) fn agrees(&self, join: &Join, local: &Local) -> Option<NodeId> {
         let same = !join.leave
+            && local.is_whole(join.from)
             && self.proc.iter().eq(&join.proc.iter().copied().collect::<BTreeSet<_>>())
             && self.failed.iter().eq(&join.failed.iter().copied().collect::<BTreeSet<_>>());
         same.then_some(join.from)
@@ -427,7 +496,7 @@ impl Lists {
 /// The ring of these is over, since one of them is gone, as its host says.
 pub(super) fn without(node: NodeId, members: &BTreeSet<NodeId>, causes: &mut Vec<Cause>) -> Transition {
     let mut lists = Lists::of(members);
-    lists.failed.insert(node);
+    lists.excuse(node);
     let mut causes = std::mem::take(causes);
     note(&mut causes, Cause::Refused { node });
     Transition::Gather { lists, causes, agreeing: None }

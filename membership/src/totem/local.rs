@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Transition;
 use super::assembly::Assemblies;
 use super::clusters::Clusters;
 use super::flow::Limits;
 use super::gather::{Lists, note, two_joins};
 use super::hearing::Hearing;
 use super::outbox::Outbox;
+use super::outcasts::Outcasts;
 use super::outputs::Outputs;
 use super::ring::Ring;
+use super::{Totem, Transition};
 use crate::config::TotemConfig;
 use crate::groups::{Groups, LONGEST_WHOLE, Partials};
 use crate::mutants::Mutant;
@@ -41,14 +42,17 @@ pub(super) struct Local {
     pub(super) ring: Ring,
     /// The highest ring sequence number this node has taken part in, installed or not.
     pub(super) attempted: u64,
-    /// The highest ring sequence number heard of.
+    /// The highest ring sequence number heard of, as far as it is believed.
     heard: u64,
+    /// What it was when a ring failed to be formed last.
+    heard_before: u64,
     /// The last JOIN of each node,
     pub(super) joins: BTreeMap<NodeId, LastJoin>,
     /// and when this node sent its own.
     pub(super) join_sent_at: Option<Time>,
-    /// Members whose hosts have said that nobody listens there, and when they were probed for that.
-    pub(super) suspects: BTreeMap<NodeId, Time>,
+    /// Members whose hosts have said that nobody listens there.
+    pub(super) suspects: BTreeMap<NodeId, Suspicion>,
+    pub(super) outcasts: Outcasts,
     pub(super) durable: Stored,
     pub(super) wanted: Stored,
     pub(super) outbox: Outbox,
@@ -80,11 +84,21 @@ pub(super) struct Local {
     drawn: usize,
 }
 
+/// What is known of a member whose host refuses what is sent to it. A firewall that rejects for a moment does the same.
+#[derive(Clone, Copy, Hash)]
+pub(super) struct Suspicion {
+    /// When it is asked again; from then on, a refusal is believed.
+    ask_at: Time,
+    asked: bool,
+}
+
 /// What a node said last.
 #[derive(Clone)]
 pub(super) struct LastJoin {
     proc: Vec<NodeId>,
     failed: Vec<NodeId>,
+    /// It names nobody else for the ring than is listed here: then it may be in a ring with this node.
+    whole: bool,
     /// Since when it says this.
     pub(super) since: Time,
     /// When it said so last.
@@ -96,6 +110,10 @@ impl LastJoin {
         let set = |nodes: &[NodeId]| nodes.iter().copied().collect::<BTreeSet<_>>();
         set(&self.proc) == *proc && set(&self.failed) == *failed
     }
+
+    pub(super) fn names(&self, node: NodeId) -> bool {
+        self.proc.contains(&node)
+    }
 }
 
 impl Local {
@@ -103,9 +121,15 @@ impl Local {
     const BLOCK: u64 = 1024;
     /// A message of no more bytes is copied when it is accepted: that costs less than to put it together later.
     const SHORT: usize = 2048;
-    /// No ring's number gets here by itself: a JOIN that says so is a mistake or an attack. It is believed up to here,
-    /// and rings may go on to twice as much, beyond which there would soon be no room, for ever: it is in the record.
-    pub(super) const MAX_RING_SEQ: u64 = 1 << 62;
+    /// What follows for a ring from the numbers that its members say.
+    const STEP: u64 = 4;
+    /// A first start takes its number from the wall clock, in ms since 1970, and each ring adds a step: this is the year 2248.
+    const PLAUSIBLE_RING_SEQ: u64 = Totem::MAX_RING_SEQ / 2;
+    /// How far numbers that are not plausible in themselves may be ahead of this node's own.
+    const JUMP: u64 = 1 << 20;
+    /// How far the number of a ring may be ahead of what this node has heard in JOINs, of which it may have missed one: what
+    /// the clocks of two first starts may be apart, in ms, is 49 days.
+    const UNHEARD: u64 = 1 << 32;
 
     pub(super) fn new(config: &Config, stored: Stored, entropy: [u8; 32], now: Time) -> Self {
         let me = config.node;
@@ -121,9 +145,11 @@ impl Local {
             ring: Ring::new(id, BTreeSet::new(), config.totem.first_seq),
             attempted: 0,
             heard: 0,
+            heard_before: 0,
             joins: BTreeMap::new(),
             join_sent_at: None,
             suspects: BTreeMap::new(),
+            outcasts: Outcasts::new(config.totem.consensus),
             wanted: Stored { boots: stored.boots.saturating_add(1), ..stored.clone() },
             durable: stored,
             outbox: Outbox::default(),
@@ -168,12 +194,27 @@ impl Local {
         }
     }
 
-    /// Whether a JOIN may name this number: no jump beyond the limit, but steps of those who are there already.
-    pub(super) fn may_be_heard(&self, ring_seq: u64) -> bool {
-        ring_seq <= Self::MAX_RING_SEQ.max(self.heard.saturating_add(1 << 32))
+    /// The highest number of others that is believed. Whoever may send JOINs may say any number, and what a ring has taken
+    /// over is in the records of all its members; yet a node that starts has to be able to follow them. So a number that
+    /// no cluster has come to by itself is taken over in small steps, one for each ring that is formed, or that could not be.
+    fn limit(&self) -> u64 {
+        let own = self.attempted.max(self.heard_before);
+        Self::PLAUSIBLE_RING_SEQ.max(own.saturating_add(Self::JUMP))
     }
 
-    pub(super) fn note_join(&mut self, join: &Join, now: Time) {
+    /// A ring that was agreed on was not formed: its number may have been the reason.
+    pub(super) fn catch_up(&mut self) {
+        self.heard_before = self.heard;
+    }
+
+    /// Whether a ring may have this number, by what its members have said in JOINs.
+    pub(super) fn may_be_formed(&self, ring_seq: u64) -> bool {
+        let unheard = if self.heard < Self::PLAUSIBLE_RING_SEQ { Self::UNHEARD } else { 4 * Self::JUMP };
+        ring_seq <= self.heard.saturating_add(unheard) || Mutant::AnyRingSeqBelieved.is_active()
+    }
+
+    /// Takes note of a JOIN; `whole`: it names nobody else for the ring than is listed here.
+    pub(super) fn note_join(&mut self, join: &Join, whole: bool, now: Time) {
         if join.leave {
             self.joins.remove(&join.from);
         } else if self.joins.len() < Join::MAX_NODES || self.joins.contains_key(&join.from) {
@@ -181,19 +222,53 @@ impl Local {
             let last = self.joins.get(&join.from);
             let same = last.filter(|last| (&last.proc, &last.failed) == (&proc, &failed));
             let since = same.map_or(now, |last| last.since);
-            self.joins.insert(join.from, LastJoin { proc, failed, since, at: now });
+            self.joins.insert(join.from, LastJoin { proc, failed, whole, since, at: now });
         }
     }
 
-    pub(super) fn hear_ring_seq(&mut self, ring_seq: u64) {
+    /// Whether a node would be in a ring of listed nodes alone, as far as its last JOIN says.
+    pub(super) fn is_whole(&self, node: NodeId) -> bool {
+        self.joins.get(&node).is_none_or(|last| last.whole)
+    }
+
+    /// A ring was agreed on.
+    pub(super) fn note_agreed(&mut self, lists: &Lists, now: Time) {
+        let unknown = |node: &NodeId| self.listed.is_none() && !self.joins.contains_key(node);
+        let left_out = lists.left_out().map(|node| (!unknown(&node)).then_some(node));
+        self.outcasts.note(&lists.candidates(), left_out, &self.ring.members, now);
+    }
+
+    /// Whether the sender of a JOIN was left out of a ring, and has to wait until it is let in. A node that is alone has nothing
+    /// to lose by letting it in.
+    pub(super) fn has_to_wait(&self, join: &Join, now: Time) -> bool {
+        let names = |node: &NodeId| join.proc.contains(node) && !join.failed.contains(node);
+        let knows_all = names(&self.me) && self.ring.members.iter().all(names);
+        !join.leave && self.has_company() && self.outcasts.has_to_wait(Some(join.from), knows_all, now)
+    }
+
+    /// The same of a node that was heard otherwise.
+    pub(super) fn stranger_has_to_wait(&self, node: NodeId, now: Time) -> bool {
+        let known = self.listed.is_some() || self.joins.contains_key(&node);
+        self.has_company() && self.outcasts.has_to_wait(known.then_some(node), false, now)
+    }
+
+    fn has_company(&self) -> bool {
+        self.ring.members.len() > 1
+    }
+
+    /// Takes note of a number that another says; whether it is believed as it is.
+    pub(super) fn hear_ring_seq(&mut self, ring_seq: u64) -> bool {
+        let all = Mutant::AnyRingSeqBelieved.is_active();
+        let believed = if all { ring_seq } else { ring_seq.min(self.limit()) };
         if ring_seq <= self.attempted || !Mutant::RingSeqNotLearnt.is_active() {
-            self.heard = self.heard.max(ring_seq);
+            self.heard = self.heard.max(believed);
         }
+        believed == ring_seq
     }
 
     /// The number of a ring that this node creates.
     pub(super) fn next_ring_seq(&self) -> u64 {
-        self.heard.saturating_add(4)
+        self.heard.saturating_add(Self::STEP)
     }
 
     /// Whether anything may be sent: what it names is durable.
@@ -532,12 +607,52 @@ impl Local {
         Transition::Gather { lists, causes, agreeing: None }
     }
 
-    /// Sends a node something that means nothing to it, nor to a corosync daemon: a wish about a ring that there never was.
-    /// If its process is gone, its host will say so.
+    /// Sends a node something that means nothing to it, nor to a corosync daemon. If its process is gone, its host will say so.
     pub(super) fn probe(&mut self, node: NodeId) {
+        let nowhere = self.nowhere();
+        self.out.unicast(node, nowhere);
+    }
+
+    /// A wish about a ring that there never was. It says that this node is there, and nothing else.
+    pub(super) fn nowhere(&self) -> Bytes {
         let nowhere = RingId { representative: self.me, seq: 0 };
-        let probe = HoldCancel { from: self.me, ring: nowhere };
-        self.out.unicast(node, wire::encode(&Message::HoldCancel(probe), Order::Little));
+        wire::encode(&Message::HoldCancel(HoldCancel { from: self.me, ring: nowhere }), Order::Little)
+    }
+
+    /// The host of a node refuses what is sent to it; whether that has lasted, without a word of the node, and is believed.
+    pub(super) fn suspect(&mut self, node: NodeId, now: Time) -> bool {
+        // A node that lives shows itself within two probes, the other neighbour's turn included.
+        let lasts = if self.config.probe.is_zero() {
+            self.config.token_retransmit
+        } else {
+            self.config.probe * 5 / 2
+        };
+        let fresh = Suspicion { ask_at: now + lasts, asked: false };
+        let known = self.suspects.get(&node).copied();
+        let Some(suspicion) = known.filter(|known| now <= known.ask_at + self.config.token_retransmit) else {
+            self.suspects.insert(node, fresh);
+            if Mutant::EvidenceOfAMoment.is_active() {
+                self.probe(node);
+            }
+            return Mutant::HintNotChecked.is_active();
+        };
+        now >= suspicion.ask_at || Mutant::EvidenceOfAMoment.is_active()
+    }
+
+    /// Asks those again whose hosts have refused what was sent to them, if it is time.
+    pub(super) fn ask_suspects(&mut self, now: Time) {
+        let due = |suspicion: &Suspicion| !suspicion.asked && now >= suspicion.ask_at;
+        let nodes: Vec<NodeId> =
+            self.suspects.iter().filter(|(_, suspicion)| due(suspicion)).map(|(node, _)| *node).collect();
+        for node in nodes {
+            self.suspects.entry(node).and_modify(|suspicion| suspicion.asked = true);
+            self.probe(node);
+        }
+    }
+
+    /// When to ask next.
+    pub(super) fn next_question(&self) -> Option<Time> {
+        self.suspects.values().filter(|suspicion| !suspicion.asked).map(|suspicion| suspicion.ask_at).min()
     }
 
     /// Multicasts a JOIN or a LEAVE.
@@ -567,23 +682,25 @@ impl Local {
 
     /// See [`super::Totem::fingerprint`]. Counters say how a state was come to, not which one it is.
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
-        let Self { me, config: _, listed: _, ring, attempted, heard, durable, wanted, .. } = self;
+        let Self { me, config: _, listed: _, ring, attempted, heard, heard_before, durable, wanted, .. } =
+            self;
         let Self { outbox, assemblies, partials, groups, sync, synced_by: _, sync_messages, out, .. } = self;
         let Self { capacities, limits, .. } = self;
         let Self { overdue, leaving, killed, entropy: _, drawn, .. } = self;
         let Outputs { transmits, events, unread, stats: _, input: _ } = out;
-        (me, ring, attempted, heard, durable, wanted).hash(state);
+        (me, ring, attempted, heard, heard_before, durable, wanted).hash(state);
         (outbox, assemblies, partials, groups, sync, sync_messages, drawn).hash(state);
         (capacities, limits).hash(state);
         (leaving.as_ref().map(|(at, _)| *at - now), killed.is_some()).hash(state);
         (transmits, events.len(), unread, overdue.map(|at| now - at)).hash(state);
         // Older than this is all the same to GATHER.
         let old = self.config.consensus + two_joins(self);
-        for (node, at) in &self.suspects {
-            (node, (now - *at).min(old)).hash(state);
+        for (node, Suspicion { ask_at, asked }) in &self.suspects {
+            (node, *ask_at - now, (now - *ask_at).min(old), asked).hash(state);
         }
-        for (node, LastJoin { proc, failed, since, at }) in &self.joins {
-            (node, proc, failed, (now - *since).min(old), (now - *at).min(old)).hash(state);
+        self.outcasts.fingerprint(now, state);
+        for (node, LastJoin { proc, failed, whole, since, at }) in &self.joins {
+            (node, proc, failed, whole, (now - *since).min(old), (now - *at).min(old)).hash(state);
         }
     }
 }

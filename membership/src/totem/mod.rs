@@ -27,6 +27,7 @@ mod left;
 mod local;
 mod operational;
 mod outbox;
+mod outcasts;
 mod outputs;
 mod recovery;
 mod ring;
@@ -36,7 +37,6 @@ mod window;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -47,6 +47,7 @@ use self::left::Left;
 use self::local::Local;
 use self::operational::Operational;
 use self::recovery::{Recovered, Recovery};
+use self::ring::Ring;
 pub use self::snapshot::{Phase, RingView, Snapshot};
 use crate::mutants::Mutant;
 use crate::wire::{self, ClusterTag, CommitToken, Join, Message, Order};
@@ -59,14 +60,17 @@ use crate::{
 pub struct Origin {
     /// The node that the source address belongs to, as far as the transport knows.
     pub peer: Option<NodeId>,
-    /// The source address. It is named in a [`Notice`], and tells clusters of different names apart that share a group.
+    /// The source address. It is named in a [`Notice`](crate::Notice), and tells clusters of different names apart that share a group.
     pub source: Option<SocketAddr>,
+    /// Whether that address comes before this node's own. Of two processes that start with one id, and no list to say whose
+    /// it is, the one at the lower address stays.
+    pub outranks_us: bool,
 }
 
 impl Origin {
     /// A datagram from the address of this node; `None`, from an address that belongs to no known node.
     pub fn of(peer: Option<NodeId>) -> Self {
-        Self { peer, source: None }
+        Self { peer, ..Self::default() }
     }
 }
 
@@ -108,8 +112,8 @@ pub struct Totem {
     local: Local,
     state: State,
     started_at: Time,
-    /// Another node with our id was told so.
-    warned_at: Option<Time>,
+    /// When another process that uses this node's id was last told that this one stays.
+    answered_at: Option<Time>,
     /// When it was last noticed that this node had stood still.
     awake_at: Option<Time>,
 }
@@ -150,6 +154,10 @@ impl Totem {
     pub const MAX_PAYLOAD: usize = 1 << 20;
     /// How much may wait to be sent ([`Totem::queued`]), in bytes, each message's overhead of about 300 bytes included.
     pub const QUEUE: usize = 4 << 20;
+    /// The highest ring sequence number that a stored record can have. A first start takes its number from the wall clock,
+    /// in ms since 1970, and each ring adds 4; from half of this number on, the year 2248, rings take over no number that
+    /// is more than a million ahead. A record with a higher number is damaged, and its node would be alone.
+    pub const MAX_RING_SEQ: u64 = 1 << 44;
     /// How many datagrams wait for the stored record to be durable.
     const WAITING: usize = 64;
 
@@ -164,7 +172,7 @@ impl Totem {
         let mut gather = Gather::enter(lists, vec![Cause::Started], None, now, &mut local);
         let alone = gather.commit(&mut local);
         let mut totem =
-            Self { local, state: State::Gather(gather), started_at: now, warned_at: None, awake_at: None };
+            Self { local, state: State::Gather(gather), started_at: now, answered_at: None, awake_at: None };
         totem.apply(alone, now);
         Ok(totem)
     }
@@ -173,7 +181,7 @@ impl Totem {
     pub fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes) {
         self.notice_stall(now);
         self.local.out.input = (now, origin);
-        let message = match wire::decode(datagram) {
+        let mut message = match wire::decode(datagram) {
             Ok(message) => message,
             Err(refusal) => return self.local.out.refuse(refusal),
         };
@@ -183,14 +191,22 @@ impl Totem {
         if let Err(refusal) = self.admit(origin, &message) {
             self.local.out.refuse_sender(refusal, claimed(&message), self.local.me);
             if refusal == Refusal::Impostor && claimed(&message) == Some(self.local.me) {
-                self.handle_namesake(now, &message);
+                self.handle_namesake(now, origin, &message);
             }
             return;
         }
         if let Some(peer) = origin.peer.filter(|peer| !self.local.ring.members.contains(peer)) {
             self.local.hearing.hear(peer, now);
         }
-        let transition = self.handle_message(now, message);
+        if let Some(peer) = origin.peer {
+            // It lives, whatever its host says.
+            self.local.suspects.remove(&peer);
+        }
+        let whole = match &mut message {
+            Message::Join(join) => self.pass_over_unlisted(join),
+            _ => true,
+        };
+        let transition = self.handle_message(now, message, whole);
         self.apply(transition, now);
     }
 
@@ -215,6 +231,20 @@ impl Totem {
         }
     }
 
+    /// A node may list others than this one does: those are none of this node's business, but what the rest says is. Whether
+    /// there is none for the ring.
+    fn pass_over_unlisted(&mut self, join: &mut Join) -> bool {
+        let Some(listed) = &self.local.listed else { return true };
+        let unlisted =
+            join.proc.iter().find(|node| !listed.contains(node) && !join.failed.contains(node)).copied();
+        join.proc.retain(|node| listed.contains(node));
+        join.failed.retain(|node| listed.contains(node));
+        if let Some(node) = unlisted {
+            self.local.out.notice(Notice::NamesUnlisted { peer: join.from, node });
+        }
+        unlisted.is_none()
+    }
+
     /// Whether the sender is who it claims to be, and one of us.
     fn admit(&self, origin: Origin, message: &Message) -> Result<(), Refusal> {
         let listed = |node: &NodeId| self.local.listed.as_ref().is_none_or(|listed| listed.contains(node));
@@ -222,8 +252,8 @@ impl Totem {
         match (claimed, origin.peer) {
             // A frame is sent on by others: who has it from whom says nothing.
             (None, Some(_)) => {}
-            (Some(claimed), Some(peer)) if claimed == peer => {}
             (Some(claimed), _) if !listed(&claimed) => return Err(Refusal::Unlisted),
+            (Some(claimed), Some(peer)) if claimed == peer => {}
             (Some(_), Some(_)) => return Err(Refusal::Impostor),
             // An address that belongs to nobody: rings that have never met find each other by frames and probes.
             (_, None) if self.local.listed.is_some() => {
@@ -237,37 +267,64 @@ impl Totem {
                 }
             }
         }
+        if let Message::Multicast(frame) = message
+            && self.turning_ring(frame.ring).is_some_and(|ring| {
+                // Any member may send a frame again, and nobody else has one.
+                origin.peer.is_none_or(|peer| !ring.members.contains(&peer))
+            })
+            && !Mutant::FramesFromAnybody.is_active()
+        {
+            return Err(Refusal::Outsider);
+        }
         let all_listed = match message {
             Message::Multicast(frame) => listed(&frame.from),
-            Message::Join(join) => join.proc.iter().chain(&join.failed).all(listed),
+            Message::Join(join) if Mutant::JoinRefusedWhole.is_active() => {
+                join.proc.iter().chain(&join.failed).all(listed)
+            }
             Message::Commit(token) => token.members.iter().all(listed),
             _ => true,
         };
         if all_listed { Ok(()) } else { Err(Refusal::Unlisted) }
     }
 
-    /// Another process uses this node's id. The one that came later has to go: it is told by a probe, and knows
-    /// itself by having just started and no company yet.
-    fn handle_namesake(&mut self, now: Time, message: &Message) {
-        if !matches!(message, Message::Join(_) | Message::MergeDetect(_)) {
+    /// The installed ring, or the one that is being recovered, if it has this id.
+    fn turning_ring(&self, id: RingId) -> Option<&Ring> {
+        let forming = match &self.state {
+            State::Recovery(recovery) => Some(&recovery.ring),
+            _ => None,
+        };
+        [Some(&self.local.ring), forming].into_iter().flatten().find(|ring| ring.id == id)
+    }
+
+    /// Another process uses this node's id. A node list says at which address its owner is, and a transport lets no node start
+    /// elsewhere: so this one stays. Without a list, a process that has company or has been there for long stays, and
+    /// says so. Of two that start, the one at the lower address stays: one of them, whatever gets lost.
+    fn handle_namesake(&mut self, now: Time, origin: Origin, message: &Message) {
+        let node = self.local.me;
+        let says_it_stays = matches!(message, Message::HoldCancel(_));
+        if !says_it_stays && !matches!(message, Message::Join(_) | Message::MergeDetect(_)) {
             return;
         }
-        let node = self.local.me;
+        if self.local.listed.is_some() && !Mutant::YouthDecides.is_active() {
+            return;
+        }
         let young = now - self.started_at <= self.local.config.consensus;
-        if young && self.local.ring.members.len() <= 1 {
+        let starts = young && self.local.ring.members.len() <= 1;
+        if starts && (says_it_stays || origin.outranks_us || Mutant::YouthDecides.is_active()) {
             return self.apply(Some(Transition::Leave(Cause::DuplicateId { node })), now);
         }
-        if self.warned_at.is_none_or(|at| now - at >= Duration::from_secs(1)) {
-            self.warned_at = Some(now);
-            tracing::error!(%node, "another process uses this node's id; it is told to leave");
-            self.local.detect_merge();
+        // Often enough that it reaches the other one while that is young.
+        if self.answered_at.is_none_or(|at| now - at >= self.local.config.consensus / 8) {
+            self.answered_at = Some(now);
+            let nowhere = self.local.nowhere();
+            self.local.out.multicast(nowhere);
         }
     }
 
-    fn handle_message(&mut self, now: Time, message: Message) -> Option<Transition> {
+    fn handle_message(&mut self, now: Time, message: Message, whole: bool) -> Option<Transition> {
         let local = &mut self.local;
         match message {
-            Message::Join(join) => self.handle_join(now, &join),
+            Message::Join(join) => self.handle_join(now, &join, whole),
             Message::Token(token) => match &mut self.state {
                 State::Operational(operational) => operational.handle_token(token, now, local),
                 State::Recovery(recovery) => recovery.handle_token(token, now, local),
@@ -279,12 +336,12 @@ impl Totem {
                 _ => None,
             },
             Message::Multicast(frame) => match &mut self.state {
-                State::Operational(operational) => operational.handle_multicast(frame, local),
+                State::Operational(operational) => operational.handle_multicast(frame, now, local),
                 State::Recovery(recovery) => {
                     recovery.handle_multicast(frame, local);
                     None
                 }
-                State::Gather(gather) => gather.handle_multicast(frame, local),
+                State::Gather(gather) => gather.handle_multicast(frame, now, local),
                 State::Commit(_)
                     if Mutant::FramesTakenInCommit.is_active() && frame.ring == local.ring.id =>
                 {
@@ -295,8 +352,8 @@ impl Totem {
                 State::Commit(_) | State::Left(_) => None,
             },
             Message::Commit(token) => {
-                if token.ring.seq > 2 * Local::MAX_RING_SEQ {
-                    local.out.refuse(Refusal::Field);
+                if !local.may_be_formed(token.ring.seq) {
+                    local.out.refuse(Refusal::RingNumber);
                     return None;
                 }
                 let me = local.me;
@@ -315,8 +372,10 @@ impl Totem {
                 }
             }
             Message::MergeDetect(probe) => match &mut self.state {
-                State::Operational(operational) => operational.handle_stranger(probe.from, probe.ring, local),
-                State::Gather(gather) => gather.hear(probe.from),
+                State::Operational(operational) => {
+                    operational.handle_stranger(probe.from, probe.ring, now, local)
+                }
+                State::Gather(gather) => gather.hear(probe.from, now, local),
                 _ => None,
             },
             Message::HoldCancel(cancel) => {
@@ -330,17 +389,15 @@ impl Totem {
         }
     }
 
-    fn handle_join(&mut self, now: Time, join: &Join) -> Option<Transition> {
+    fn handle_join(&mut self, now: Time, join: &Join, whole: bool) -> Option<Transition> {
         let local = &mut self.local;
         if join.from == local.me {
             return None;
         }
-        if !local.may_be_heard(join.ring_seq) {
-            local.out.refuse(Refusal::Field);
-            return None;
+        if !local.hear_ring_seq(join.ring_seq) {
+            local.out.notice(Notice::RingNumber { peer: join.from });
         }
-        local.hear_ring_seq(join.ring_seq);
-        local.note_join(join, now);
+        local.note_join(join, whole, now);
         if join.proc.contains(&local.me) {
             local.hearing.is_heard_by(join.from, now);
         }
@@ -348,7 +405,7 @@ impl Totem {
             State::Gather(gather) => gather.handle_join(join, now, local),
             State::Commit(commit) => commit.handle_join(join, local),
             State::Recovery(recovery) => recovery.handle_join(join, local),
-            State::Operational(operational) => operational.handle_join(join, local),
+            State::Operational(operational) => operational.handle_join(join, now, local),
             State::Left(left) => {
                 left.handle_join(join, local);
                 None
@@ -356,9 +413,10 @@ impl Totem {
         }
     }
 
-    /// A datagram for this node was refused by its host: no process listens there any more. Anybody on the way can say so, so
-    /// it is only a hint, and checked: what is sent to the node now has to be refused as well. Then a ring is formed without
-    /// it, by JOINs that call it failed, as those do that follow a timeout. If it lives, it will ask to join.
+    /// A datagram for this node was refused by its host: no process listens there any more. Anybody on the way can say so, and a
+    /// firewall that is being changed does. So it is believed only if the node says nothing for two and a half probes,
+    /// and what is sent to it then is refused as well: a node that lives probes its neighbours in turn. Then a ring is formed
+    /// without it, by JOINs that call it failed, as those do that follow a timeout. If it lives, it will ask to join.
     ///
     /// Not heeded with [`failure_evidence`](crate::config::TotemConfig::failure_evidence) off.
     pub fn handle_refused(&mut self, now: Time, node: NodeId) {
@@ -375,10 +433,8 @@ impl Totem {
             return;
         }
         local.out.stats.hints += 1;
-        let probed = local.suspects.insert(node, now);
-        let checked = probed.is_some_and(|at| now <= at + local.config.token_retransmit);
-        if !checked && !Mutant::HintNotChecked.is_active() {
-            return local.probe(node);
+        if !local.suspect(node, now) {
+            return;
         }
         local.suspects.remove(&node);
         local.out.stats.accusations += 1;
@@ -399,6 +455,7 @@ impl Totem {
             return;
         }
         let local = &mut self.local;
+        local.ask_suspects(now);
         let transition = match &mut self.state {
             State::Gather(gather) => gather.handle_timeout(now, local),
             State::Commit(commit) => commit.handle_timeout(now, local),
@@ -580,7 +637,11 @@ impl Totem {
             State::Operational(operational) => operational.poll_timeout(),
             State::Left(left) => return left.poll_timeout(),
         };
-        Some(self.local.leaving.as_ref().map_or(timeout, |(at, _)| timeout.min(*at)))
+        let leaving = self.local.leaving.as_ref().map(|(at, _)| *at);
+        [leaving, self.local.next_question()]
+            .into_iter()
+            .flatten()
+            .fold(Some(timeout), |first, at| first.min(Some(at)))
     }
 
     /// This node's id.

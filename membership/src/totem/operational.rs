@@ -1,6 +1,7 @@
 //! OPERATIONAL: the ring stands, the token goes round, messages are ordered.
 
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 
 use super::Transition;
 use super::gather::{Considered, Lists, cause_of};
@@ -15,6 +16,8 @@ use crate::{Cause, Event, NodeId, Notice, Refusal, Regular, RingId, Time, Transi
 #[derive(Clone)]
 pub(super) struct Operational {
     pub(super) rotation: Rotation,
+    /// When a node that has to wait was last told that this one is a member.
+    shown_at: Option<Time>,
 }
 
 impl Operational {
@@ -63,7 +66,7 @@ impl Operational {
         local.begin_sync(local.ring.id, members, &left);
         local.deliver_ready();
         // A recovery may wait for long enough that the token is held, and now there is something to say.
-        let mut operational = Self { rotation };
+        let mut operational = Self { rotation, shown_at: None };
         operational.nudge(local);
         operational
     }
@@ -158,9 +161,14 @@ impl Operational {
         }
     }
 
-    pub(super) fn handle_multicast(&mut self, frame: Multicast, local: &mut Local) -> Option<Transition> {
+    pub(super) fn handle_multicast(
+        &mut self,
+        frame: Multicast,
+        now: Time,
+        local: &mut Local,
+    ) -> Option<Transition> {
         if frame.ring != local.ring.id {
-            return self.handle_stranger(frame.from, frame.ring, local);
+            return self.handle_stranger(frame.from, frame.ring, now, local);
         }
         self.rotation.hear();
         local.keep(frame);
@@ -174,9 +182,14 @@ impl Operational {
         &mut self,
         node: NodeId,
         ring: RingId,
+        now: Time,
         local: &Local,
     ) -> Option<Transition> {
-        if ring == local.ring.id || local.ring.members.contains(&node) && ring.seq <= local.ring.id.seq {
+        let member = local.ring.members.contains(&node);
+        if ring == local.ring.id || member && ring.seq <= local.ring.id.seq {
+            return None;
+        }
+        if !member && local.stranger_has_to_wait(node, now) {
             return None;
         }
         let mut lists = Lists::of(&local.ring.members);
@@ -184,13 +197,17 @@ impl Operational {
         Some(Transition::Gather { lists, causes: vec![Cause::Heard { node }], agreeing: None })
     }
 
-    pub(super) fn handle_join(&mut self, join: &Join, local: &mut Local) -> Option<Transition> {
+    pub(super) fn handle_join(&mut self, join: &Join, now: Time, local: &mut Local) -> Option<Transition> {
         let member = local.ring.members.contains(&join.from);
         let stale = member && join.ring_seq < local.ring.id.seq;
         // The LEAVE of a node that this ring is already without is a repetition.
         let gone = join.leave && !member;
         let accused = join.failed.contains(&local.me);
         if stale && !Mutant::StaleJoinEndsRing.is_active() || gone || accused {
+            return None;
+        }
+        if !member && local.has_to_wait(join, now) {
+            self.show_itself(now, local);
             return None;
         }
         let mut lists = Lists::of(&local.ring.members);
@@ -203,8 +220,16 @@ impl Operational {
                 return None;
             }
         };
-        let agreeing = lists.agrees(join);
+        let agreeing = lists.agrees(join, local);
         Some(Transition::Gather { lists, causes: vec![cause], agreeing })
+    }
+
+    /// A node has to wait until it is let in, and less long once it knows of all members: each of them lets it know.
+    fn show_itself(&mut self, now: Time, local: &mut Local) {
+        if self.shown_at.is_none_or(|at| now - at >= local.config.merge) {
+            self.shown_at = Some(now);
+            local.detect_merge();
+        }
     }
 
     pub(super) fn handle_hold_cancel(&mut self, ring: RingId, local: &mut Local) {
@@ -228,8 +253,8 @@ impl Operational {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
-        if let Some(successor) = self.rotation.due_for_a_probe(now, &local.config) {
-            local.probe(successor);
+        if let Some(neighbour) = self.rotation.due_for_a_probe(now, &local.config) {
+            local.probe(neighbour);
         }
         match self.rotation.handle_timeout(now, &local.config, &mut local.out) {
             Due::Nothing => None,
@@ -251,5 +276,12 @@ impl Operational {
 
     pub(super) fn poll_timeout(&self) -> Time {
         self.rotation.poll_timeout()
+    }
+
+    /// See [`super::Totem::fingerprint`].
+    pub(super) fn fingerprint(&self, now: Time, local: &Local, state: &mut impl Hasher) {
+        let Self { rotation, shown_at } = self;
+        rotation.fingerprint(now, state);
+        shown_at.map(|at| (now - at).min(local.config.merge)).hash(state);
     }
 }

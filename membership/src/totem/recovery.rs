@@ -275,8 +275,8 @@ impl Recovery {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
-        if let Some(successor) = self.rotation.due_for_a_probe(now, &local.config) {
-            local.probe(successor);
+        if let Some(neighbour) = self.rotation.due_for_a_probe(now, &local.config) {
+            local.probe(neighbour);
         }
         match self.rotation.handle_timeout(now, &local.config, &mut local.out) {
             Due::Lost => {

@@ -47,8 +47,9 @@ pub(super) struct Rotation {
     retransmit_at: Time,
     pub(super) loss_at: Time,
     merge_at: Option<Time>,
-    /// When the next member is probed, if it has got no token until then.
+    /// When a neighbour is probed, if it has got no token until then, and whether that is the one before.
     probe_at: Option<Time>,
+    probe_back: bool,
     pub(super) hold_at: Option<Time>,
     /// When the token that is under way was taken up to be passed on, which is before it was first sent.
     sent_at: Option<Time>,
@@ -102,6 +103,7 @@ impl Rotation {
             loss_at: now,
             merge_at: None,
             probe_at: None,
+            probe_back: false,
             hold_at: None,
             sent_at: None,
             whole_since: None,
@@ -119,6 +121,7 @@ impl Rotation {
         self.last_sent = token;
         self.retransmit_at = now + config.token_retransmit;
         self.loss_at = now + config.token;
+        self.probe_back = false;
         self.probe_later(now, config);
     }
 
@@ -438,11 +441,14 @@ impl Rotation {
         Due::Nothing
     }
 
-    /// The next member, if it is time to see whether it is there.
+    /// The neighbour to probe, if it is time to see whether it is there: the next member and the one before in turn. Who
+    /// is probed by a member knows by that that it is there, too, whatever its host says.
     pub(super) fn due_for_a_probe(&mut self, now: Time, config: &TotemConfig) -> Option<NodeId> {
         self.probe_at.filter(|at| now >= *at)?;
         self.probe_later(now, config);
-        Some(self.successor)
+        let back = self.probe_back;
+        self.probe_back = !back;
+        Some(if back && !Mutant::ProbesGoOneWay.is_active() { self.predecessor } else { self.successor })
     }
 
     /// A time after which every member has had this ring's token: that of just before the first transmission of the
@@ -461,10 +467,10 @@ impl Rotation {
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
         let Self { me: _, representative, predecessor, successor, token_seq, last_seq, last_aru, .. } = self;
         let Self { aru_before, unchanged, quiet, stuck, still, flow, last_sent, held, .. } = self;
-        let Self { retransmit_at, loss_at, merge_at, probe_at, hold_at, .. } = self;
+        let Self { retransmit_at, loss_at, merge_at, probe_at, probe_back, hold_at, .. } = self;
         (representative, predecessor, successor, token_seq, last_seq, last_aru).hash(state);
         (aru_before, unchanged, quiet.min(&(Limits::QUIET + 1)), stuck).hash(state);
-        (still.min(&Self::WEDGED), flow, last_sent, held).hash(state);
+        (still.min(&Self::WEDGED), flow, last_sent, held, probe_back).hash(state);
         (*retransmit_at - now, *loss_at - now).hash(state);
         [merge_at, probe_at, hold_at].map(|at| at.map(|at| at - now)).hash(state);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
 use super::ring::Ring;
 use super::{State, Totem};
@@ -57,6 +58,8 @@ pub struct Snapshot<'a> {
     pub transitional: Option<&'a BTreeSet<NodeId>>,
     /// In [`Phase::Recovery`], frames of the installed ring that this node still has to send.
     pub to_recover: usize,
+    /// How long it may take at most until the nodes are let in that a ring was formed without.
+    pub longest_wait: Duration,
     /// The highest ring sequence number that this node has taken part in.
     pub attempted: u64,
     /// The number of the last token accepted, in [`Phase::Recovery`] and [`Phase::Operational`].
@@ -121,7 +124,7 @@ impl Totem {
     /// are reached; counters, what waits to be polled as an event, and the causes that a ring change will be told with
     /// do not count. For model checkers.
     pub fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
-        let Self { local, state: phase, started_at: _, warned_at: _, awake_at } = self;
+        let Self { local, state: phase, started_at: _, answered_at: _, awake_at } = self;
         local.fingerprint(now, state);
         awake_at.map(|at| now - at).hash(state);
         std::mem::discriminant(phase).hash(state);
@@ -129,7 +132,7 @@ impl Totem {
             State::Gather(gather) => gather.fingerprint(now, local, state),
             State::Commit(commit) => commit.fingerprint(now, local, state),
             State::Recovery(recovery) => recovery.fingerprint(now, state),
-            State::Operational(operational) => operational.rotation.fingerprint(now, state),
+            State::Operational(operational) => operational.fingerprint(now, local, state),
             State::Left(left) => left.fingerprint(now, state),
         }
     }
@@ -147,6 +150,7 @@ impl Totem {
             consensus: None,
             transitional: None,
             to_recover: 0,
+            longest_wait: local.outcasts.longest_wait(),
             attempted: local.attempted,
             token_seq: None,
             holds_token: false,

@@ -11,7 +11,7 @@ mod udp;
 
 pub use udp::{BindError, Lost, Udp};
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -46,6 +46,10 @@ pub trait Transport: Send + 'static {
     fn notice(&mut self) -> Option<(Notice, Option<SocketAddr>)> {
         None
     }
+
+    /// The installed ring has these members now. Without a node list, their addresses stay as they are for as long as they
+    /// are in it.
+    fn set_members(&mut self, _members: &BTreeSet<NodeId>) {}
 
     /// Bytes of multicasts that may wait to be received before any is lost, with what the system adds to each, if there is such
     /// a bound: what a node can take in a rotation follows from it

@@ -1,7 +1,10 @@
 //! Who is where: node ids and the addresses they receive tokens at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::BindError;
 use crate::wire::Join;
@@ -17,8 +20,18 @@ pub(super) struct Peers {
     own_home: SocketAddrV4,
     homes: BTreeMap<NodeId, SocketAddrV4>,
     ids: BTreeMap<SocketAddrV4, NodeId>,
-    learns: bool,
     ports: Ports,
+    /// `None`: the node list is all there is.
+    learnt: Option<Learnt>,
+}
+
+/// What is remembered of addresses that were learnt.
+#[derive(Debug, Default)]
+struct Learnt {
+    /// When a datagram last came from a home.
+    heard_at: BTreeMap<SocketAddrV4, Instant>,
+    /// The members of the installed ring: their addresses stay as they are.
+    members: BTreeSet<NodeId>,
 }
 
 /// What a source port says.
@@ -31,6 +44,9 @@ pub(super) enum Ports {
 }
 
 impl Peers {
+    /// How long a node that is in no ring has to be silent until its id may be claimed at another address.
+    const AGE: Duration = Duration::from_secs(10);
+
     /// Knows this node, and learns the others from their JOINs.
     pub(super) fn learning(own: NodeId, home: SocketAddrV4, ports: Ports) -> Self {
         Self {
@@ -38,20 +54,31 @@ impl Peers {
             own_home: home,
             homes: BTreeMap::from([(own, home)]),
             ids: BTreeMap::from([(home, own)]),
-            learns: true,
             ports,
+            learnt: Some(Learnt::default()),
         }
     }
 
     /// Knows this node and those listed, and learns nothing.
+    ///
+    /// # Errors
+    /// If this node is listed at another address than `home`, or two nodes are listed at one. The list decides whose an id
+    /// is, so a node that is elsewhere must not start.
     pub(super) fn listed(
         own: NodeId,
         home: SocketAddrV4,
         ports: Ports,
         list: impl IntoIterator<Item = (NodeId, SocketAddrV4)>,
     ) -> Result<Self, BindError> {
-        let mut peers = Self { learns: false, ..Self::learning(own, home, ports) };
-        for (id, home) in list.into_iter().filter(|(id, _)| *id != own) {
+        let mut peers = Self { learnt: None, ..Self::learning(own, home, ports) };
+        for (id, listed) in list {
+            if id == own {
+                if listed != home {
+                    return Err(BindError::ListedElsewhere { node: own, listed, home });
+                }
+                continue;
+            }
+            let home = listed;
             if let Some(other) = peers.ids.insert(home, id) {
                 return Err(BindError::SharedAddress { first: other, second: id, address: home });
             }
@@ -94,31 +121,72 @@ impl Peers {
         self.home_of(source) == Some(self.own_home)
     }
 
+    /// The installed ring has these members now.
+    pub(super) fn set_members(&mut self, members: &BTreeSet<NodeId>) {
+        if let Some(learnt) = &mut self.learnt {
+            learnt.members.clone_from(members);
+        }
+    }
+
     /// Who sent a datagram, given who it claims to be from ([`claimed_sender`](crate::wire::claimed_sender)).
     ///
     /// Nobody, if another process than the one known claims an id, be it this node's own: the core reports that. If
-    /// there is no list, an id belongs to whoever claimed it first, for as long as this node runs; but a new id at a
-    /// known address replaces the old one there, for a port has one process at a time.
-    pub(super) fn origin(&mut self, source: SocketAddrV4, claim: Option<(NodeId, bool)>) -> Origin {
-        let of = |peer| Origin { peer, source: Some(source.into()) };
-        let Some(home) = self.home_of(source) else { return of(None) };
+    /// there is no list, an id belongs to the address that claimed it first, for as long as it is in the ring or was heard
+    /// lately; but a new id at a known address replaces the old one there, for a port has one process at a time.
+    pub(super) fn origin(
+        &mut self,
+        source: SocketAddrV4,
+        claim: Option<(NodeId, bool)>,
+        now: Instant,
+    ) -> Origin {
+        let home = self.home_of(source);
+        let outranks_us = home.is_some_and(|home| home < self.own_home);
+        let of = |peer| Origin { peer, source: Some(source.into()), outranks_us };
+        let Some(home) = home else { return of(None) };
         if let Some((id, joins)) = claim
             && (joins || id == self.own)
         {
+            self.forget_silent(id, home, now);
             match self.homes.get(&id) {
                 Some(known) if *known != home => return of(None),
-                None if self.learns => self.learn(id, home),
+                None => self.learn(id, home),
                 _ => {}
             }
         }
-        of(self.ids.get(&home).copied())
+        let peer = self.ids.get(&home).copied();
+        if let Some(learnt) = self.learnt.as_mut().filter(|_| peer.is_some()) {
+            learnt.heard_at.insert(home, now);
+        }
+        of(peer)
+    }
+
+    /// An id is claimed at `home`: if it is known elsewhere, but in no ring and silent for long, it is free.
+    fn forget_silent(&mut self, id: NodeId, home: SocketAddrV4, now: Instant) {
+        let Some(learnt) = &mut self.learnt else { return };
+        let Some(known) = self.homes.get(&id).copied().filter(|known| *known != home) else { return };
+        let silent = learnt.heard_at.get(&known).is_none_or(|at| now - *at >= Self::AGE);
+        if id != self.own && silent && !learnt.members.contains(&id) {
+            tracing::debug!(%id, home = %known, "forgotten: silent, and in no ring");
+            learnt.heard_at.remove(&known);
+            self.ids.remove(&known);
+            self.homes.remove(&id);
+        }
     }
 
     fn learn(&mut self, id: NodeId, home: SocketAddrV4) {
-        // The bound is on what forged JOINs can make us remember.
-        let full = self.homes.len() >= Join::MAX_NODES && !self.ids.contains_key(&home);
-        if full || self.ids.get(&home) == Some(&self.own) {
+        let Some(learnt) = &mut self.learnt else { return };
+        if self.ids.get(&home) == Some(&self.own) {
             return;
+        }
+        // The bound is on what forged JOINs can make us remember: the one that was silent longest has to go.
+        if self.homes.len() >= Join::MAX_NODES && !self.ids.contains_key(&home) {
+            let free = self.ids.iter().filter(|(_, id)| **id != self.own && !learnt.members.contains(id));
+            let Some((&silent, &former)) = free.min_by_key(|(home, _)| learnt.heard_at.get(home)) else {
+                return;
+            };
+            learnt.heard_at.remove(&silent);
+            self.ids.remove(&silent);
+            self.homes.remove(&former);
         }
         tracing::debug!(%id, %home, "learnt from a JOIN");
         if let Some(former) = self.ids.insert(home, id) {
@@ -162,7 +230,7 @@ mod tests {
     #[track_caller]
     fn check(peers: &mut Peers, source: &str, claim: Option<(u32, bool)>, peer: Option<u32>) {
         let claim = claim.map(|(id, joins)| (node(id), joins));
-        assert_eq!(peers.origin(at(source), claim).peer, peer.map(node));
+        assert_eq!(peers.origin(at(source), claim, Instant::now()).peer, peer.map(node));
     }
 
     #[test]
@@ -190,6 +258,37 @@ mod tests {
         check(&mut peers, "127.0.0.2:5404", Some((2, JOINS)), Some(2));
         check(&mut peers, "127.0.0.2:5404", Some((3, JOINS)), Some(3));
         assert_eq!((peers.home(node(2)), peers.home(node(3))), (None, Some(at("127.0.0.2:5405"))));
+    }
+
+    #[test]
+    fn an_id_that_is_silent_and_in_no_ring_may_be_claimed_elsewhere() {
+        let start = Instant::now();
+        let join = Some((node(2), JOINS));
+        for (after, in_ring, moves) in [(9, false, false), (10, false, true), (1000, true, false)] {
+            let mut peers = learning();
+            peers.origin(at("127.0.0.2:5404"), join, start);
+            peers.set_members(&if in_ring { [node(2)].into() } else { BTreeSet::new() });
+            let later = peers.origin(at("127.0.0.3:5404"), join, start + Duration::from_secs(after));
+            assert_eq!(later.peer, moves.then_some(node(2)), "after {after} s, in the ring: {in_ring}");
+        }
+    }
+
+    #[test]
+    fn the_lower_address_outranks_the_higher_one() {
+        let mut peers = Peers::learning(node(1), at("10.0.0.2:5405"), Ports::Same(5405));
+        for (source, outranks) in
+            [("10.0.0.1:5404", true), ("10.0.0.2:5404", false), ("10.0.0.3:5404", false)]
+        {
+            assert_eq!(peers.origin(at(source), None, Instant::now()).outranks_us, outranks, "{source}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_listed_elsewhere_cannot_start() {
+        let list = [(node(1), at("10.0.0.1:5405")), (node(2), at("10.0.0.2:5405"))];
+        let error = Peers::listed(node(2), at("10.0.0.4:5405"), Ports::Same(5405), list).unwrap_err();
+        let text = "node 2 is listed at 10.0.0.2:5405, and would run at 10.0.0.4:5405";
+        assert!(error.to_string().starts_with(text), "{error}");
     }
 
     #[test]
@@ -230,14 +329,22 @@ mod tests {
     }
 
     #[test]
-    fn forged_joins_fill_no_memory() {
+    fn forged_joins_fill_no_memory_and_keep_nobody_out() {
         let mut peers = learning();
-        for id in 2..10_000 {
+        let start = Instant::now();
+        let join = |peers: &mut Peers, id: u32| {
             let source = SocketAddrV4::new((0x7f00_0000 + id).into(), 5404);
-            peers.origin(source, Some((node(id), JOINS)));
+            peers.origin(source, Some((node(id), JOINS)), start + Duration::from_micros(id.into())).peer
+        };
+        join(&mut peers, 2);
+        peers.set_members(&[node(1), node(2)].into());
+        for id in 3..10_000 {
+            assert_eq!(join(&mut peers, id), Some(node(id)));
         }
         assert_eq!(peers.homes.len(), Join::MAX_NODES);
         assert_eq!(peers.ids.len(), Join::MAX_NODES);
+        assert!(peers.learnt.as_ref().unwrap().heard_at.len() <= Join::MAX_NODES);
+        assert!(peers.home(node(1)).is_some() && peers.home(node(2)).is_some(), "a ring's members stay");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! | `unicasts` | `A:p` | receives tokens; nothing is sent from it | no: a second node here is an error |
 //! | `outgoing` | `A:(p-1)` | sends everything: its port tells which node it is | no |
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -260,9 +260,10 @@ impl Udp {
             self.held = self.next_unicast()?;
         }
         let Self { multicasts, receiver, peers, names, passed, cluster, .. } = self;
+        let now = Instant::now();
         let mut origin = |peers: &mut Peers, source, datagram: &Bytes| {
             let claim = claim(datagram, *cluster);
-            let origin = peers.origin(source, claim);
+            let origin = peers.origin(source, claim, now);
             if let Some((node, _)) = claim.filter(|_| origin.peer.is_none()) {
                 // In the name of a listed node, from another address.
                 names.look_up(node);
@@ -497,6 +498,10 @@ impl Transport for Udp {
         self.notices.pop_front()
     }
 
+    fn set_members(&mut self, members: &BTreeSet<NodeId>) {
+        self.peers.set_members(members);
+    }
+
     fn receive_buffer(&self) -> Option<usize> {
         socket_recv_buffer_size(&self.multicasts).ok()
     }
@@ -673,6 +678,19 @@ pub enum BindError {
         second: NodeId,
         /// Where both are.
         address: SocketAddrV4,
+    },
+    /// The list says that this node is at another address, where perhaps another process is it.
+    #[error(
+        "node {node} is listed at {listed}, and would run at {home}: correct its ring0_addr, or give this process the id \
+         of the node that is listed at its address"
+    )]
+    ListedElsewhere {
+        /// This node.
+        node: NodeId,
+        /// Where it is listed.
+        listed: SocketAddrV4,
+        /// Where it would run.
+        home: SocketAddrV4,
     },
     /// The system gave no socket, or refused an option.
     #[error("no socket can be had ({source}): is the limit of open files reached?")]

@@ -14,11 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_membership::config::{Config, TotemConfig};
+use quorate_membership::config::{Config, Member, TotemConfig};
 use quorate_membership::wire::{self, Message};
 use quorate_membership::{
-    Delivery, Destination, Event, Group, GroupChange, GroupError, Guarantee, MulticastError, NodeId, Origin,
-    Parting, Phase, Regular, RingId, Service, Stored, Time, Totem,
+    Delivery, Destination, Event, Group, GroupChange, GroupError, Guarantee, MulticastError, NodeId, Notice,
+    Origin, Parting, Phase, Regular, RingId, Service, Stored, Time, Totem,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -31,6 +31,11 @@ pub fn node(id: u32) -> NodeId {
 
 pub fn ids(ids: &[u32]) -> BTreeSet<NodeId> {
     ids.iter().copied().map(node).collect()
+}
+
+fn listed(id: NodeId) -> Member {
+    let address = [10, 0, (id.get() >> 8) as u8, id.get() as u8].into();
+    Member { id, name: Some(format!("node{id}")), address, host: None, port: None, votes: 1 }
 }
 
 pub fn ms(ms: u64) -> Duration {
@@ -65,6 +70,23 @@ struct Host {
     watch: Watch,
 }
 
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            totem: None,
+            stored: Stored::default(),
+            writing: None,
+            lives: Vec::new(),
+            reads_events: true,
+            sent: 0,
+            accepted: Vec::new(),
+            still_until: Time::default(),
+            late: Duration::ZERO,
+            watch: Watch::default(),
+        }
+    }
+}
+
 pub struct Lab {
     pub now: Time,
     pub config: TotemConfig,
@@ -74,6 +96,8 @@ pub struct Lab {
     flying: BTreeMap<(Time, u64), (NodeId, NodeId, Bytes)>,
     sent: u64,
     cuts: BTreeSet<(NodeId, NodeId)>,
+    /// Those whose hosts reject what comes in.
+    rejecting: BTreeSet<NodeId>,
     filter: Filter,
     pub rng: ChaCha8Rng,
     /// Tokens seen on the network.
@@ -83,6 +107,11 @@ pub struct Lab {
     /// How long a disk takes for a record.
     pub disk: Duration,
     seen: Seen,
+    /// The node list, and those of nodes that have another one. Without one, nodes take part that are heard.
+    list: Option<BTreeSet<NodeId>>,
+    lists: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    /// The multicasts sent since they were last taken, if they are kept.
+    multicasts: Option<Vec<Bytes>>,
     /// Some of the datagrams that were ever sent: from whom, to whom.
     sample: Vec<(NodeId, NodeId, Bytes)>,
 }
@@ -101,14 +130,37 @@ impl Lab {
             flying: BTreeMap::new(),
             sent: 0,
             cuts: BTreeSet::new(),
+            rejecting: BTreeSet::new(),
             filter: Box::new(|_, _, _, _| Fate::Deliver),
             rng: ChaCha8Rng::seed_from_u64(seed),
             tokens: 0,
             at_rest: false,
             disk: Duration::ZERO,
             seen: Seen::default(),
+            list: None,
+            lists: BTreeMap::new(),
+            multicasts: None,
             sample: Vec::new(),
         }
+    }
+
+    /// The same, with a node list.
+    pub fn listing(nodes: impl IntoIterator<Item = u32>) -> Self {
+        Self { list: Some(nodes.into_iter().map(node).collect()), ..Self::new(0) }
+    }
+
+    /// Gives a node a list of its own, from its next start on.
+    pub fn list(&mut self, id: u32, nodes: impl IntoIterator<Item = u32>) {
+        self.lists.insert(node(id), nodes.into_iter().map(node).collect());
+    }
+
+    /// Keeps what is sent to everyone, to be taken.
+    pub fn keep_sent(&mut self) {
+        self.multicasts = Some(Vec::new());
+    }
+
+    pub fn take_sent(&mut self) -> Vec<Bytes> {
+        self.multicasts.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The same, with nodes that believe hosts which refuse, and probe each other.
@@ -145,6 +197,15 @@ impl Lab {
         self.cuts.clear();
     }
 
+    /// Has a host's firewall reject what comes in, or no longer.
+    pub fn reject(&mut self, id: u32, rejects: bool) {
+        if rejects {
+            self.rejecting.insert(node(id));
+        } else {
+            self.rejecting.remove(&node(id));
+        }
+    }
+
     pub fn cut_one_way(&mut self, from: u32, to: u32) {
         self.cuts.insert((node(from), node(to)));
     }
@@ -162,18 +223,9 @@ impl Lab {
         let id = node(id);
         let mut config = Config::new(id);
         config.totem = self.config.clone();
-        let host = self.hosts.entry(id).or_insert_with(|| Host {
-            totem: None,
-            stored: Stored::default(),
-            writing: None,
-            lives: Vec::new(),
-            reads_events: true,
-            sent: 0,
-            accepted: Vec::new(),
-            still_until: Time::default(),
-            late: Duration::ZERO,
-            watch: Watch::default(),
-        });
+        let lists = self.lists.get(&id).or(self.list.as_ref());
+        config.nodes = lists.into_iter().flatten().map(|id| listed(*id)).collect();
+        let host = self.hosts.entry(id).or_default();
         assert!(host.totem.is_none(), "node {id} runs already");
         let mut totem = Totem::new(&config, host.stored.clone(), [0; 32], self.now).unwrap();
         totem.set_sync_message(Service::Quorate, format!("candidacy of {id}").into());
@@ -182,6 +234,11 @@ impl Lab {
         host.lives.push(Vec::new());
         host.accepted.clear();
         self.drain(id);
+    }
+
+    /// Puts a record with this ring number on the disk of a node that does not run.
+    pub fn store(&mut self, id: u32, ring_seq: u64) {
+        self.hosts.entry(node(id)).or_default().stored.ring_seq = ring_seq;
     }
 
     pub fn crash(&mut self, id: u32) {
@@ -245,6 +302,11 @@ impl Lab {
         self.hosts[&node(id)].totem.as_ref().expect("the node runs")
     }
 
+    /// Whether a node has noted this within the last minute, which may have been a while ago.
+    pub fn noted(&self, id: u32, notice: Notice) -> bool {
+        self.totem_of(id).stats().notices.iter().any(|(noted, _)| *noted == notice)
+    }
+
     pub fn try_send(
         &mut self,
         id: u32,
@@ -293,8 +355,11 @@ impl Lab {
     }
 
     pub fn deliver_raw(&mut self, to: u32, origin: Option<u32>, datagram: &Bytes) {
+        self.deliver_from(to, Origin::of(origin.map(node)), datagram);
+    }
+
+    pub fn deliver_from(&mut self, to: u32, origin: Origin, datagram: &Bytes) {
         let now = self.now;
-        let origin = Origin::of(origin.map(node));
         self.totem(to).handle_datagram(now, origin, datagram);
         self.drain(node(to));
     }
@@ -345,6 +410,9 @@ impl Lab {
                 continue;
             }
             self.tokens += u64::from(matches!(message, Message::Token(_)));
+            if let Some(kept) = self.multicasts.as_mut().filter(|_| transmit.to == Destination::Everyone) {
+                kept.push(transmit.datagram.clone());
+            }
             let to = match transmit.to {
                 Destination::Everyone => everyone.iter().copied().filter(|&to| to != id).collect(),
                 Destination::Member(to) => vec![to],
@@ -353,10 +421,14 @@ impl Lab {
                 if self.cuts.contains(&(id, to)) {
                     continue;
                 }
-                let down = self.hosts.get(&to).is_some_and(|host| host.totem.is_none());
+                let rejects = to != id && self.rejecting.contains(&to);
+                let down = rejects || self.hosts.get(&to).is_some_and(|host| host.totem.is_none());
                 if down && transmit.to == Destination::Member(to) && !self.cuts.contains(&(to, id)) {
                     self.sent += 1;
                     self.flying.insert((self.now + 2 * self.latency, self.sent), (to, id, Self::REFUSAL));
+                }
+                if rejects {
+                    continue;
                 }
                 let mut arrivals = vec![self.now + self.latency];
                 if to != id {
@@ -433,6 +505,23 @@ impl Lab {
     pub fn run(&mut self, length: Duration) {
         let until = self.now + length;
         while self.step(until) {}
+    }
+
+    /// The share of this time in which these are members of one ring that stands, in percent.
+    pub fn share_of_a_ring(&mut self, members: &[u32], length: Duration) -> u32 {
+        let wanted = ids(members);
+        let together = |lab: &Self| {
+            let snapshots = || wanted.iter().map(|id| lab.hosts[id].totem.as_ref().unwrap().snapshot());
+            let first = snapshots().next().unwrap().ring;
+            snapshots().all(|snapshot| snapshot.phase == Phase::Operational && snapshot.ring.id == first.id)
+                && wanted.is_subset(first.members)
+        };
+        let steps = 1000;
+        let good = (0..steps).filter(|_| {
+            self.run(length / steps);
+            together(self)
+        });
+        u32::try_from(good.count()).unwrap() * 100 / steps
     }
 
     /// Runs until `done`, at most fifteen simulated seconds; returns how long it took.

@@ -3,8 +3,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use quorate_membership::wire::{self, Message, Order, Token};
-use quorate_membership::{Guarantee, Seq};
+use bytes::Bytes;
+use quorate_membership::wire::packing::Packet;
+use quorate_membership::wire::{self, HoldCancel, Join, MergeDetect, Message, Multicast, Order, Token};
+use quorate_membership::{Guarantee, Notice, Origin, Refusal, RingId, Seq, Totem};
 
 use super::{Fate, Lab, ms, node};
 
@@ -113,4 +115,152 @@ pub fn a_token_goes_astray() {
     let before = lab.totem_of(1).stats().tokens;
     lab.deliver_raw(1, Some(2), &wire::encode(&Message::Token(token), Order::Little));
     assert_eq!(lab.totem_of(1).stats().tokens, before, "T1: node 1 takes a token that was for another");
+}
+
+fn claims(id: u32) -> [Message; 3] {
+    let ring = RingId { representative: node(id), seq: 1 };
+    let join = Join { from: node(id), leave: false, ring_seq: 1, proc: vec![node(id)], failed: vec![] };
+    [
+        Message::Join(join),
+        Message::MergeDetect(MergeDetect { from: node(id), ring }),
+        Message::HoldCancel(HoldCancel { from: node(id), ring }),
+    ]
+}
+
+/// Somebody claims the id of a node that has just started, at an address that is not the listed one.
+pub fn the_id_of_a_listed_node_is_claimed_elsewhere() {
+    let mut lab = Lab::listing(1..=3);
+    lab.start(1);
+    for _ in 0..20 {
+        for claim in claims(1) {
+            let origin = Origin { outranks_us: true, ..Origin::of(None) };
+            lab.deliver_from(1, origin, &wire::encode(&claim, Order::Little));
+        }
+        lab.run(ms(10));
+    }
+    assert!(lab.is_up(1), "M10: the list says whose the id is");
+    assert!(lab.noted(1, Notice::OwnIdElsewhere { node: node(1) }), "M10: the operator is told");
+}
+
+/// A host that is in no ring sends frames of one, in a member's name.
+pub fn a_stranger_sends_frames_of_a_ring() {
+    let mut lab = Lab::ring(3);
+    let ring = lab.regular(1).ring;
+    let high = lab.totem(1).snapshot().ring.high;
+    let packet = Packet { fragmented: 0, continuation: 0, pieces: vec![Bytes::from_static(b"forged")] };
+    for (seq, origin) in [(high.next(), None), (Seq::new(high.get() + 300), None), (high.next(), Some(7))] {
+        let frame = Multicast {
+            from: node(2),
+            seq,
+            this_seqno: 0,
+            ring,
+            guarantee: Guarantee::Agreed,
+            encapsulated: false,
+            payload: packet.encode(),
+            raw: Bytes::new(),
+        };
+        lab.deliver_raw(1, origin, &wire::encode(&Message::Multicast(frame), Order::Little));
+    }
+    assert_eq!(lab.totem(1).snapshot().ring.high, high, "S1: a frame that no member has sent");
+    assert_eq!(lab.totem(1).stats().refused.get(&Refusal::Outsider), Some(&3), "S1: counted");
+    lab.send(2, Guarantee::Agreed, "true");
+    lab.until("delivered", |lab| lab.texts(1) == ["true"]);
+    assert_eq!(lab.regular(1).ring, ring, "L2: the ring stands");
+}
+
+/// One forgotten file: node 3's list lacks node 4 (K1).
+pub fn one_node_has_an_old_list() {
+    let mut lab = Lab::listing(1..=4);
+    lab.list(3, 1..=3);
+    for id in [1, 2, 4] {
+        lab.start(id);
+    }
+    lab.until_ring(&[1, 2, 4]);
+    lab.start(3);
+    lab.run(ms(3000));
+    let first = lab.share_of_a_ring(&[1, 2, 4], ms(15_000));
+    let later = lab.share_of_a_ring(&[1, 2, 4], ms(60_000));
+    assert!(first >= 80 && later >= 95, "L7: {first} %, then {later} %");
+    assert!(lab.noted(3, Notice::NamesUnlisted { peer: node(1), node: node(4) }), "L7: one side is told");
+    assert!(lab.noted(1, Notice::LeavesOut { peer: node(3), node: node(4) }), "L7: the other side is told");
+    lab.crash(3);
+    lab.list(3, 1..=4);
+    lab.start(3);
+    let took = lab.until_ring(&[1, 2, 3, 4]);
+    assert!(took < 10 * lab.config.consensus, "L1: the file was corrected: took {took:?}");
+    lab.check();
+}
+
+/// A cluster grows by one node, and only one member's file has it yet.
+pub fn one_member_knows_of_a_new_node() {
+    for (knows, new) in [(1, 4), (2, 4), (3, 4), (4, 1)] {
+        let old: Vec<u32> = (1..=4).filter(|id| *id != new).collect();
+        let mut lab = Lab::listing(1..=4);
+        for id in &old {
+            if *id != knows {
+                lab.list(*id, old.clone());
+            }
+            lab.start(*id);
+        }
+        lab.until_ring(&old);
+        lab.start(new);
+        let share = lab.share_of_a_ring(&old, ms(15_000));
+        assert!(share >= 90, "L7: {knows} knows of {new}: {share} %");
+        for id in &old {
+            assert_eq!(lab.regular(*id).members.len(), 3, "L7: {:?}", lab.regular(*id));
+        }
+        lab.check();
+    }
+}
+
+/// A firewall rejects what comes to a member, as while its rules are loaded. Nothing else is wrong.
+pub fn a_firewall_rejects_for_a_moment() {
+    for (n, long) in [2, 3, 5].into_iter().flat_map(|n| [10, 50, 100, 200].map(|long| (n, long))) {
+        for victim in 1..=n {
+            let mut lab = Lab::with_evidence(n);
+            lab.run(ms(500));
+            let ring = lab.regular(1).ring;
+            lab.reject(victim, true);
+            lab.run(ms(long));
+            lab.reject(victim, false);
+            lab.run(ms(1000));
+            let rings: Vec<_> = (1..=n).map(|id| lab.regular(id).ring).collect();
+            assert!(
+                rings.iter().all(|other| *other == ring),
+                "L2: {n} nodes, {victim} for {long} ms: {rings:?}"
+            );
+            let accusations = (1..=n).map(|id| lab.totem_of(id).stats().accusations);
+            assert_eq!(accusations.sum::<u64>(), 0, "L2: {n} nodes, {victim} for {long} ms");
+            lab.check();
+        }
+    }
+}
+
+/// JOINs with absurd numbers, in a member's name; then a member comes whose disk is empty, and all start again.
+pub fn ring_numbers_are_forged() {
+    for said in [1 << 45, 1 << 62, u64::MAX] {
+        let mut lab = Lab::ring(3);
+        for _ in 0..5 {
+            let join =
+                Join { from: node(2), leave: false, ring_seq: said, proc: vec![node(2)], failed: vec![] };
+            let join = wire::encode(&Message::Join(join), Order::Little);
+            for victim in [1, 3] {
+                lab.deliver_raw(victim, Some(2), &join);
+            }
+            lab.run(ms(1000));
+            lab.until_ring(&[1, 2, 3]);
+        }
+        let seq = lab.regular(1).ring.seq;
+        assert!(seq < Totem::MAX_RING_SEQ / 2 + (1 << 24), "M2: {said} was said, and is believed: {seq}");
+        assert!(lab.noted(1, Notice::RingNumber { peer: node(2) }), "M2: the operator is told");
+        lab.crash(3);
+        lab.until_ring(&[1, 2]);
+        lab.store(3, 1_800_000_000_000);
+        lab.start(3);
+        lab.until_ring(&[1, 2, 3]);
+        assert!(lab.regular(1).ring.seq > seq, "M2: numbers, and so terms, go on rising");
+        (1..=3).for_each(|id| lab.crash(id));
+        (1..=3).for_each(|id| lab.start(id));
+        lab.until_ring(&[1, 2, 3]);
+    }
 }

@@ -119,6 +119,8 @@ impl Liveness {
         // may take.
         let mut old: BTreeMap<RingId, (u64, u32)> = BTreeMap::new();
         let (mut queued, mut longest) = (0, 0);
+        // Nodes that rings were formed without may have to wait until they are let in.
+        let mut outcast = 0;
         for living in hosts.iter().filter_map(|host| host.living.as_ref()) {
             let snapshot = living.member.totem().snapshot();
             let (held, nodes) = old.entry(snapshot.ring.id).or_default();
@@ -129,6 +131,7 @@ impl Liveness {
             let here = bytes / 300 + bytes / capacity + 1 + waiting;
             queued += here;
             longest = here.max(longest);
+            outcast = micros(snapshot.longest_wait).max(outcast);
         }
         let (token, merge) = (micros(totem.token), micros(totem.merge));
         let join = micros(totem.join) + micros(totem.send_join);
@@ -146,7 +149,7 @@ impl Liveness {
             true => u64::from(totem.fail_recv_const) * (rotation + micros(totem.hold)),
             false => 0,
         };
-        let ring = token + 3 * form + stuck;
+        let ring = token + 3 * form + stuck + outcast;
         // It is proven to be leased once the token has gone round twice more, held or not, after its wait for others.
         let acts = micros(scenario.lease_wait()) + micros(scenario.dc().deadtime) + 4 * rotation;
         let dc = ring + 3 * rotation + acts + 4 * micros(totem.hold);

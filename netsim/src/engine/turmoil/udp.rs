@@ -126,7 +126,7 @@ impl SimulatedUdp {
                 };
                 let bytes = Bytes::copy_from_slice(&self.buffer[..length]);
                 let peer = self.hosts.ids.get(&source.ip()).copied();
-                let origin = Origin { peer, source: Some(source) };
+                let origin = Origin { source: Some(source), ..Origin::of(peer) };
                 let from = peer.unwrap_or(self.id);
                 for Copy { at, bytes, .. } in self.hosts.air.pass(from, self.id, now, bytes, to_everyone) {
                     if at <= now {

@@ -1,0 +1,71 @@
+//! Nodes that do not go together: their node lists differ, or they do not all hear each other. The others have a ring all the
+//! same, most of the time, and are told whom it is without.
+
+#![allow(clippy::unwrap_used, reason = "tests panic")]
+
+mod lab;
+
+use std::time::Duration;
+
+use lab::{Lab, ms};
+
+/// Long enough for all delays to have grown.
+const LONG: Duration = Duration::from_secs(60);
+
+/// L7: a node that hears nobody but is heard, or is not heard by one; whichever it is.
+#[test]
+fn those_who_hear_each_other_have_a_ring_most_of_the_time() {
+    let deaf: [&[(u32, u32)]; 4] = [&[(1, 3), (2, 3)], &[(3, 1)], &[(1, 3)], &[(3, 1), (3, 2)]];
+    for (renumbered, cuts) in [0, 1, 2].into_iter().flat_map(|by| deaf.map(|cuts| (by, cuts))) {
+        let number = |id: u32| (id + renumbered - 1) % 3 + 1;
+        for evidence in [false, true] {
+            let mut lab = if evidence { Lab::with_evidence(3) } else { Lab::ring(3) };
+            for &(from, to) in cuts {
+                lab.cut_one_way(number(from), number(to));
+            }
+            let members = [number(1), number(2)];
+            lab.run(ms(2000));
+            let first = lab.share_of_a_ring(&members, Duration::from_secs(15));
+            let later = lab.share_of_a_ring(&members, LONG);
+            println!("{cuts:?} + {renumbered}, evidence {evidence}: {first} %, then {later} %");
+            assert!(first >= 50 && later >= 80, "L7: {cuts:?} + {renumbered}: {first} %, then {later} %");
+            lab.calm();
+            let took = lab.until_ring(&[1, 2, 3]);
+            assert!(took < 10 * lab.config.consensus, "{cuts:?} + {renumbered}: took {took:?}");
+            lab.check();
+        }
+    }
+}
+
+/// One forgotten file: node 3's list lacks node 4 (K1).
+#[test]
+fn a_node_with_an_old_list_does_not_cost_the_others_their_ring() {
+    lab::scenarios::one_node_has_an_old_list();
+}
+
+/// A cluster grows by one node, and only one member's file has it yet.
+#[test]
+fn a_new_node_does_not_pull_a_member_out_of_its_ring() {
+    lab::scenarios::one_member_knows_of_a_new_node();
+}
+
+/// It says what it does not list, too: the rest of that counts.
+#[test]
+fn a_join_that_names_a_node_which_is_not_listed_is_heard() {
+    let mut lab = Lab::listing(1..=3);
+    for id in [1, 4] {
+        lab.list(id, 1..=4);
+    }
+    for id in 1..=3 {
+        lab.start(id);
+    }
+    lab.until_ring(&[1, 2, 3]);
+    lab.start(4);
+    lab.cut(&[4], &[2, 3]);
+    lab.run(ms(2000));
+    lab.crash(4);
+    lab.crash(1);
+    lab.start(1);
+    let took = lab.until_ring(&[1, 2, 3]);
+    assert!(took < 2 * lab.config.consensus, "took {took:?}");
+}
