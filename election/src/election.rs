@@ -325,7 +325,8 @@ impl Election {
         let stands = self.standing != Standing::Lost;
         let elects = self.settled.as_ref().and_then(|settled| settled.elects_at).filter(|_| stands);
         let ends = self.stands_until.filter(|_| stands && !Mutant::StaleView.is_active());
-        [lease, elects, ends, self.quorum.poll_timeout()].into_iter().flatten().min()
+        let falls = self.quorum.poll_timeout().filter(|_| self.standing == Standing::Stands);
+        [lease, elects, ends, falls].into_iter().flatten().min()
     }
 
     /// The time that [`Election::poll_timeout`] gave has come. Harmless at any other time.
@@ -336,8 +337,12 @@ impl Election {
         if is_lost && !Mutant::StaleView.is_active() {
             self.standing = Standing::Lost;
         }
-        // Each member's window ends by its own clock: who is DC does not follow from that.
-        let verdict = self.quorum.handle_timeout(now);
+        // Each member's window ends by its own clock: who is DC does not follow from that. A ring that is lost has no quorum
+        // by which what is expected could fall (seed 110 of the swarm).
+        let verdict = match self.standing {
+            Standing::Stands => self.quorum.handle_timeout(now),
+            Standing::Ends | Standing::Lost => None,
+        };
         let counted = verdict.is_some_and(|verdict| self.count(&verdict));
         let mut send = None;
         if self.standing == Standing::Stands
