@@ -638,10 +638,7 @@ impl Totem {
             State::Left(left) => return left.poll_timeout(),
         };
         let leaving = self.local.leaving.as_ref().map(|(at, _)| *at);
-        [leaving, self.local.next_question()]
-            .into_iter()
-            .flatten()
-            .fold(Some(timeout), |first, at| first.min(Some(at)))
+        [Some(timeout), leaving, self.local.next_question()].into_iter().flatten().min()
     }
 
     /// This node's id.
