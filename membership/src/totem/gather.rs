@@ -361,7 +361,8 @@ impl Gather {
     /// (B16, seeds 1102 and 1406 of the swarm; corosync calls all of them failed at once). All who are there do the
     /// same. So who goes on to believe something else for longer than that does not hear what this node hears: it
     /// cannot be in the same ring, and is called failed as well; in the end, whoever has not agreed.
-    fn accuse(&mut self, now: Time, local: &Local) -> Option<Transition> {
+    fn accuse(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
+        local.catch_up();
         let consensus = local.config.consensus;
         let overdue = *self.lists.overdue.get_or_insert(now);
         let last_call = now >= overdue + ROUNDS * consensus;

@@ -46,6 +46,8 @@ pub(super) struct Local {
     heard: u64,
     /// What it was when a ring failed to be formed last.
     heard_before: u64,
+    /// Whether this node has been in a ring with others since it started.
+    pub(super) had_company: bool,
     /// The last JOIN of each node,
     pub(super) joins: BTreeMap<NodeId, LastJoin>,
     /// and when this node sent its own.
@@ -97,7 +99,8 @@ pub(super) struct Suspicion {
 pub(super) struct LastJoin {
     proc: Vec<NodeId>,
     failed: Vec<NodeId>,
-    /// It names nobody else for the ring than is listed here: then it may be in a ring with this node.
+    /// It names nobody else for the ring than is listed here, and a number that is believed: then it may be in a ring with this
+    /// node.
     whole: bool,
     /// Since when it says this.
     pub(super) since: Time,
@@ -125,8 +128,10 @@ impl Local {
     const STEP: u64 = 4;
     /// A first start takes its number from the wall clock, in ms since 1970, and each ring adds a step: this is the year 2248.
     const PLAUSIBLE_RING_SEQ: u64 = Totem::MAX_RING_SEQ / 2;
-    /// How far numbers that are not plausible in themselves may be ahead of this node's own.
-    const JUMP: u64 = 1 << 20;
+    /// What a node follows that has no company yet; the rest is room for rings.
+    const FOLLOWED_RING_SEQ: u64 = Totem::MAX_RING_SEQ - (1 << 32);
+    /// How far numbers that are not plausible in themselves may be ahead of a member's own.
+    const JUMP: u64 = 1 << 12;
     /// How far the number of a ring may be ahead of what this node has heard in JOINs, of which it may have missed one: what
     /// the clocks of two first starts may be apart, in ms, is 49 days.
     const UNHEARD: u64 = 1 << 32;
@@ -146,6 +151,7 @@ impl Local {
             attempted: 0,
             heard: 0,
             heard_before: 0,
+            had_company: false,
             joins: BTreeMap::new(),
             join_sent_at: None,
             suspects: BTreeMap::new(),
@@ -195,11 +201,15 @@ impl Local {
     }
 
     /// The highest number of others that is believed. Whoever may send JOINs may say any number, and what a ring has taken
-    /// over is in the records of all its members; yet a node that starts has to be able to follow them. So a number that
-    /// no cluster has come to by itself is taken over in small steps, one for each ring that is formed, or that could not be.
+    /// over is in the records of all its members. So a member takes over a number that no cluster has come to by itself in
+    /// small steps, one for each ring that is formed, or that could not be. A node that starts follows the others at once:
+    /// where it is led to harms nobody but itself.
     fn limit(&self) -> u64 {
+        if !self.had_company {
+            return Self::FOLLOWED_RING_SEQ;
+        }
         let own = self.attempted.max(self.heard_before);
-        Self::PLAUSIBLE_RING_SEQ.max(own.saturating_add(Self::JUMP))
+        own.max(Self::PLAUSIBLE_RING_SEQ).saturating_add(Self::JUMP)
     }
 
     /// A ring that was agreed on was not formed: its number may have been the reason.
@@ -213,7 +223,7 @@ impl Local {
         ring_seq <= self.heard.saturating_add(unheard) || Mutant::AnyRingSeqBelieved.is_active()
     }
 
-    /// Takes note of a JOIN; `whole`: it names nobody else for the ring than is listed here.
+    /// Takes note of a JOIN; `whole`: it may be agreed with.
     pub(super) fn note_join(&mut self, join: &Join, whole: bool, now: Time) {
         if join.leave {
             self.joins.remove(&join.from);
@@ -259,11 +269,13 @@ impl Local {
     /// Takes note of a number that another says; whether it is believed as it is.
     pub(super) fn hear_ring_seq(&mut self, ring_seq: u64) -> bool {
         let all = Mutant::AnyRingSeqBelieved.is_active();
-        let believed = if all { ring_seq } else { ring_seq.min(self.limit()) };
+        let followed = ring_seq <= self.limit() || all;
+        // Who says more is not followed, but what is plausible is left behind.
+        let believed = if followed { ring_seq } else { Self::PLAUSIBLE_RING_SEQ };
         if ring_seq <= self.attempted || !Mutant::RingSeqNotLearnt.is_active() {
             self.heard = self.heard.max(believed);
         }
-        believed == ring_seq
+        followed
     }
 
     /// The number of a ring that this node creates.
@@ -682,13 +694,24 @@ impl Local {
 
     /// See [`super::Totem::fingerprint`]. Counters say how a state was come to, not which one it is.
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
-        let Self { me, config: _, listed: _, ring, attempted, heard, heard_before, durable, wanted, .. } =
-            self;
+        let Self {
+            me,
+            config: _,
+            listed: _,
+            ring,
+            attempted,
+            heard,
+            heard_before,
+            had_company,
+            durable,
+            wanted,
+            ..
+        } = self;
         let Self { outbox, assemblies, partials, groups, sync, synced_by: _, sync_messages, out, .. } = self;
         let Self { capacities, limits, .. } = self;
         let Self { overdue, leaving, killed, entropy: _, drawn, .. } = self;
         let Outputs { transmits, events, unread, stats: _, input: _ } = out;
-        (me, ring, attempted, heard, heard_before, durable, wanted).hash(state);
+        (me, ring, attempted, heard, heard_before, had_company, durable, wanted).hash(state);
         (outbox, assemblies, partials, groups, sync, sync_messages, drawn).hash(state);
         (capacities, limits).hash(state);
         (leaving.as_ref().map(|(at, _)| *at - now), killed.is_some()).hash(state);

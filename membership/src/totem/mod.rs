@@ -155,8 +155,8 @@ impl Totem {
     /// How much may wait to be sent ([`Totem::queued`]), in bytes, each message's overhead of about 300 bytes included.
     pub const QUEUE: usize = 4 << 20;
     /// The highest ring sequence number that a stored record can have. A first start takes its number from the wall clock,
-    /// in ms since 1970, and each ring adds 4; from half of this number on, the year 2248, rings take over no number that
-    /// is more than a million ahead. A record with a higher number is damaged, and its node would be alone.
+    /// in ms since 1970, and each ring adds 4; from half of this number on, the year 2248, a ring takes over no number that
+    /// is more than a few thousand ahead. A record with a higher number is damaged, and its node would be alone.
     pub const MAX_RING_SEQ: u64 = 1 << 44;
     /// How many datagrams wait for the stored record to be durable.
     const WAITING: usize = 64;
@@ -394,10 +394,11 @@ impl Totem {
         if join.from == local.me {
             return None;
         }
-        if !local.hear_ring_seq(join.ring_seq) {
+        let followed = local.hear_ring_seq(join.ring_seq);
+        if !followed {
             local.out.notice(Notice::RingNumber { peer: join.from });
         }
-        local.note_join(join, whole, now);
+        local.note_join(join, whole && followed, now);
         if join.proc.contains(&local.me) {
             local.hearing.is_heard_by(join.from, now);
         }

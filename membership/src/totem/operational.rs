@@ -51,6 +51,7 @@ impl Operational {
 
         let old_members = std::mem::replace(&mut local.ring, ring).members;
         let members = local.ring.members.clone();
+        local.had_company |= members.len() > 1;
         local.out.stats.rings += 1;
         local.out.tell(Event::Regular(Regular {
             ring: local.ring.id,
