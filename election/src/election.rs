@@ -4,7 +4,6 @@ mod tenure;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::iter;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +17,7 @@ pub use self::tenure::ReleaseError;
 use self::tenure::Tenure;
 use crate::lease::{self, Office, Witness};
 use crate::message::Message;
-use crate::{Candidacy, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Record, Status, Term, Verdict};
+use crate::{Candidacy, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Status, Term, Verdict};
 
 /// One node's view of quorum and DC: a fold over its ring's events.
 ///
@@ -80,8 +79,6 @@ pub struct Election {
     nodes: BTreeMap<NodeId, Known>,
     /// Members of the last judged ring with another token timeout, or another wait for leases; the log has it.
     differ: BTreeSet<(NodeId, Duration, Duration)>,
-    /// What was last said of files that differ.
-    told: Vec<String>,
     /// As the ring was judged.
     judged: Status,
     /// As it is told: without quorum while the ring does not stand.
@@ -108,8 +105,6 @@ pub struct Outcome {
     pub send: Option<Bytes>,
     /// The loss of this node's record has been made good ([`Totem::recovered`](quorate_membership::Totem::recovered)).
     pub recovered: bool,
-    /// What is to be kept in this node's record from now on ([`Totem::keep`](quorate_membership::Totem::keep)).
-    pub keep: Option<String>,
     /// The new status, whose place in the order is right behind the event.
     pub status: Option<Status>,
 }
@@ -201,7 +196,6 @@ impl Election {
             office: None,
             nodes,
             differ: BTreeSet::new(),
-            told: Vec::new(),
             judged: Status::default(),
             status: Status::default(),
         };
@@ -222,32 +216,6 @@ impl Election {
     pub fn with_record_lost(mut self, lost: bool) -> Self {
         self.lost = lost;
         self
-    }
-
-    /// The same node, with this in its record ([`Stored::kept`](quorate_membership::Stored::kept)). What is none of it counts as
-    /// lost.
-    #[must_use]
-    pub fn with_kept(mut self, kept: &str) -> Self {
-        match Record::read(kept) {
-            Some(record) => self.quorum = self.quorum.with_record(record),
-            None => {
-                warn!(kept, "the record says nothing that is understood of who has votes: it counts as lost");
-                self.lost = true;
-            }
-        }
-        self
-    }
-
-    /// What is to be in this node's record, from the start.
-    pub fn kept(&self) -> String {
-        self.quorum.record().text()
-    }
-
-    /// The record with this in it is durable.
-    pub fn handle_stored(&mut self, now: Time, kept: &str) -> Outcome {
-        self.now = now;
-        let send = self.quorum.has_stored(kept).then(|| Message::Stored.encode());
-        Outcome { send, ..Outcome::default() }
     }
 
     /// The status as of the last input.
@@ -464,10 +432,7 @@ impl Election {
             Ok(Message::Elect) if judged => return self.elect(*from),
             Ok(Message::Release(release)) if judged => return self.hand_over(*from, release),
             Ok(Message::Answers) if judged => return self.hear_answer(*from),
-            Ok(Message::Stored) if judged => return self.hear_stored(*from),
-            Ok(Message::Elect | Message::Release(_) | Message::Answers | Message::Stored) => {
-                return Outcome::default();
-            }
+            Ok(Message::Elect | Message::Release(_) | Message::Answers) => return Outcome::default(),
             Err(error) => Err(error),
         };
         let hearing = self.hearing.as_mut().filter(|hearing| hearing.hears(*ring, *from));
@@ -487,19 +452,9 @@ impl Election {
             Body::Reconfigure(order) => self.quorum.reconfigure(order),
             _ => None,
         };
-        verdict.map_or_else(Outcome::default, |verdict| self.recount(&verdict))
-    }
-
-    /// A member has stored what the ring is to agree on; with that it may have.
-    fn hear_stored(&mut self, from: NodeId) -> Outcome {
-        let Some(verdict) = self.quorum.hear_stored(from) else { return Outcome::default() };
-        Outcome { keep: Some(self.kept()), ..self.recount(&verdict) }
-    }
-
-    /// Votes count differently than before.
-    fn recount(&mut self, verdict: &Verdict) -> Outcome {
+        let Some(verdict) = verdict else { return Outcome::default() };
         let before = self.judged.clone();
-        if !self.count(verdict) {
+        if !self.count(&verdict) {
             return Outcome::default();
         }
         let mut recovered = false;
@@ -519,38 +474,21 @@ impl Election {
         };
         let Hearing { members, entered_at, left, node_infos, candidacies, .. } = hearing;
         let ballots = candidacies.iter().map(|(&node, candidacy)| (node, &candidacy.ballot)).collect();
-        let lost = candidacies.iter().filter(|(_, said)| said.lost).map(|(&node, _)| node).collect();
-        let kept = self.kept();
-        let verdict = self.quorum.judge(self.now, ring, &members, &node_infos, &ballots, &lost);
+        let verdict = self.quorum.judge(self.now, ring, &members, &node_infos, &ballots);
 
-        // Each kind of votes by which rings of late may have been quorate, and how many were enough.
-        let counted: BTreeMap<NodeId, u32> = self.quorum.votes_present().collect();
-        let begun = self.quorum.resumed().map(|change| {
-            let votes = |(&node, info): (&NodeId, &NodeInfo)| (node, change.votes_of(node, info.votes));
-            (node_infos.iter().map(votes).collect(), change.majority())
-        });
-        let kinds: Vec<(BTreeMap<NodeId, u32>, u32)> =
-            iter::once((counted, verdict.quorum.unwrap_or(u32::MAX))).chain(begun).collect();
-        let witnesses = |votes: &BTreeMap<NodeId, u32>| -> Vec<Witness> {
-            let votes = |node: &NodeId| votes.get(node).copied().unwrap_or(0);
-            let witness = |(node, said): (&NodeId, &Candidacy)| Witness {
-                votes: votes(node),
-                idle: said.idle,
-                up: said.up,
-            };
-            candidacies.iter().map(witness).collect()
-        };
+        let votes = |node: &NodeId| node_infos.get(node).map_or(0, |info| info.votes);
+        let witnesses: Vec<Witness> = candidacies
+            .iter()
+            .map(|(node, said)| Witness { votes: votes(node), idle: said.idle, up: said.up })
+            .collect();
         let wait = candidacies.values().map(|said| said.wait).fold(self.rule.outlasted_by(), Duration::max);
+        let quorum = verdict.quorum.unwrap_or(u32::MAX);
         let known = candidacies.values().map(|candidacy| candidacy.known).chain([self.known]).max().flatten();
-        let clear = |(votes, quorum): &(_, u32)| {
-            lease::clear_at(entered_at, self.now, wait, *quorum, &witnesses(votes))
-        };
-        let mut clear_at = kinds.iter().map(clear).max().unwrap_or(self.now + wait);
+        let mut clear_at = lease::clear_at(entered_at, self.now, wait, quorum, &witnesses);
         if Mutant::RemovalCountsAsRelease.is_active() && known.is_some_and(|term| left.contains(&term.node)) {
             clear_at = self.now;
         }
-        let remembered =
-            kinds.iter().all(|(votes, quorum)| lease::remembered(wait, *quorum, &witnesses(votes)));
+        let remembered = lease::remembered(wait, quorum, &witnesses);
         let hung = candidacies.iter().filter(|(_, said)| said.hung).map(|(node, _)| *node).collect();
 
         self.compare(&candidacies);
@@ -584,8 +522,7 @@ impl Election {
             !self.hung && self.settled.as_ref().is_some_and(|settled| settled.hung.contains(&self.me));
         let send = self.yield_to_preferred().or_else(|| answers.then(|| Message::Answers.encode()));
         self.review();
-        let keep = Some(self.kept()).filter(|now| *now != kept);
-        Outcome { recovered, send, keep, status: Some(self.judged.clone()), ..Outcome::default() }
+        Outcome { recovered, send, status: Some(self.judged.clone()), ..Outcome::default() }
     }
 
     /// Says which members have other timeouts than this node, when that is news: they do the same.
@@ -625,7 +562,7 @@ impl Election {
                 node.votes = votes;
             }
         }
-        let Verdict { total_votes, expected_votes, quorum, inquorate, differences, flags } = verdict.clone();
+        let Verdict { total_votes, expected_votes, quorum, inquorate, flags } = verdict.clone();
         let (ring, quorate) = (settled.ring, inquorate.is_none());
         let status = Status {
             nodes: self.node_statuses(&settled.members),
@@ -634,7 +571,6 @@ impl Election {
             total_votes,
             expected_votes,
             quorum,
-            differences,
             flags,
             ..self.judged.clone()
         };
@@ -642,10 +578,6 @@ impl Election {
             return false;
         }
         info!(%ring, total_votes, ?expected_votes, ?quorum, quorate, "judged");
-        if status.differences != self.told {
-            status.differences.iter().for_each(|difference| warn!(%ring, "does not count: {difference}"));
-            self.told.clone_from(&status.differences);
-        }
         self.judged = status;
         true
     }

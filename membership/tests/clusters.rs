@@ -140,6 +140,8 @@ fn another_cluster_is_ignored_and_told_of_this_one() {
     let answer = here.hear(2, Some(2), &there.announce(&bytes(&join(2))));
     assert_eq!(answer.len(), 1, "it may wait for this node");
     assert_eq!(announced(&answer[0]), Announced::Cluster(tag("here")));
+    let is_probe = matches!(wire::decode(&answer[0]), Ok(Message::MergeDetect(_)));
+    assert!(is_probe, "a JOIN would take it in");
     assert!(here.hear(2, Some(2), &there.announce(&bytes(&join(2)))).is_empty(), "one answer is enough");
     // Known by its source from now on, whatever it sends.
     let frame = wire::encode(
@@ -176,4 +178,12 @@ fn corosync_daemons_announce_nothing_and_are_heard() {
         }));
         assert_eq!(here.rejected(), 0);
     }
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+#[should_panic(expected = "a JOIN would take it in")]
+fn hearing_another_cluster_is_found() {
+    let _active = quorate_membership::mutants::Mutant::OtherClusterHeard.activate();
+    another_cluster_is_ignored_and_told_of_this_one();
 }

@@ -25,6 +25,8 @@ use Guarantee::{Agreed, Safe};
 /// What the swarm of `quorate-netsim` finds (its `tests/mutants.rs`). Elections are not held here; and rings are too small
 /// for it to matter that members do not believe each other.
 const NOT_HERE: &[Mutant] = &[
+    // Needs two clusters: `tests/clusters.rs`.
+    Mutant::OtherClusterHeard,
     Mutant::FailedNotMerged,
     Mutant::AccusationsAnswered,
     Mutant::AllWhoDifferAccused,

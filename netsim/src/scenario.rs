@@ -379,8 +379,7 @@ impl Scenario {
 
     /// The electorate, as a history has it.
     pub(crate) fn voters(&self) -> Electorate {
-        let refiled = self.timeline.iter().any(|(_, fault)| matches!(fault, Fault::File { .. }));
-        Electorate { unlisted: !self.world.node_list, refiled, ..self.electorate.clone() }
+        Electorate { unlisted: !self.world.node_list, ..self.electorate.clone() }
     }
 
     /// The same with only these of its nodes, which are numbered anew, and what happens to them.

@@ -5,7 +5,6 @@
 
 mod faults;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_membership::config::{TieBreaker, TotemConfig};
@@ -54,7 +53,6 @@ impl Scenario {
         evidence(seed, &mut scenario);
         windows(seed, &mut scenario);
         views(seed, &mut scenario);
-        files(seed, &mut scenario);
         scenario
     }
 
@@ -225,54 +223,6 @@ fn views(seed: u64, scenario: &mut Scenario) {
         }
     }
     scenario.timeline.retain(|(at, _)| *at < calm_at);
-    scenario.timeline.sort_by_key(|(at, _)| *at);
-}
-
-/// In every eighth scenario nodes have files of their own: they begin with one that lists some of them, are given others, old
-/// and new, and in the end all are given the same, with all nodes in it. Drawn apart.
-fn files(seed: u64, scenario: &mut Scenario) {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream((1 << 63) + 7);
-    let calm_at = match scenario.calm_at {
-        Some(calm_at) if scenario.nodes > 2 && scenario.world.node_list && rng.random_ratio(1, 8) => calm_at,
-        _ => return,
-    };
-    scenario.electorate = Electorate::default();
-    let nodes = scenario.nodes;
-    let draw = |rng: &mut ChaCha8Rng| {
-        let mut ids: Vec<u32> = (1..=nodes).collect();
-        ids.shuffle(rng);
-        ids.truncate(rng.random_range(1..=nodes as usize));
-        let votes = |rng: &mut ChaCha8Rng| if rng.random_ratio(1, 12) { 2 } else { 1 };
-        let voters: BTreeMap<u32, u32> = ids.into_iter().map(|node| (node, votes(rng))).collect();
-        (voters, rng.random_ratio(1, 6))
-    };
-    let first = draw(&mut rng);
-    let mut old = vec![first.clone()];
-    let mut timeline = Vec::new();
-    let mut file = |at: Duration, node: u32, (mut voters, waits): (BTreeMap<u32, u32>, bool)| {
-        // With which no node would start.
-        voters.entry(node).or_insert(1);
-        timeline.push((at, Fault::File { node, voters, waits }));
-        if !at.is_zero() {
-            timeline.push((at, Fault::Restart(node)));
-        }
-    };
-    first.0.keys().for_each(|&node| file(Duration::ZERO, node, first.clone()));
-    for _ in 0..rng.random_range(1..=nodes) {
-        if rng.random_ratio(1, 2) {
-            old.push(draw(&mut rng));
-        }
-        let given = old.choose(&mut rng).cloned().unwrap_or_default();
-        file(calm_at * rng.random_range(5..70) / 100, rng.random_range(1..=nodes), given);
-    }
-    let all: BTreeMap<u32, u32> = (1..=nodes).map(|node| (node, 1)).collect();
-    for node in 1..=nodes {
-        file(calm_at * rng.random_range(70..98) / 100, node, (all.clone(), false));
-    }
-    let strangers = (1..=nodes).filter(|node| !first.0.contains_key(node));
-    timeline.extend(strangers.map(|node| (Duration::ZERO, Fault::Crash(node))));
-    scenario.timeline.extend(timeline);
     scenario.timeline.sort_by_key(|(at, _)| *at);
 }
 

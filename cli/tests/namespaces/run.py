@@ -21,7 +21,6 @@ import tempfile
 
 import addresses
 import daemon
-import electorates
 import hostile
 import refusals
 import rings
@@ -35,7 +34,6 @@ SCENARIOS = (
     + refusals.SCENARIOS
     + daemon.SCENARIOS
     + views.SCENARIOS
-    + electorates.SCENARIOS
     + hostile.SCENARIOS
 )
 

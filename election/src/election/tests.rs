@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use quorate_membership::wire::body::{Reconfigure, VoteParameter};
 
 use super::*;
-use crate::{Electorate, Vacancy};
+use crate::Vacancy;
 
 fn id(n: u32) -> NodeId {
     NodeId::new(n).unwrap()
@@ -57,7 +57,7 @@ impl World {
             config.quorum.votes = Some(votes_of_one);
             config.dc.deadtime = Duration::ZERO;
             config.quorum.expected_votes = Some(votes.iter().sum());
-            let election = Election::new(&config).with_kept(&of_old(&config));
+            let election = Election::new(&config);
             let node =
                 Node { config, priority: 1, features: 1, corosync: false, election, ring: None, ring_seq: 0 };
             (id(n), node)
@@ -76,8 +76,7 @@ impl World {
 
     fn restart(&mut self, n: u32) {
         let node = self.node(n);
-        let kept = of_old(&node.config);
-        node.election = Election::new(&node.config).with_priority(node.priority).with_kept(&kept);
+        node.election = Election::new(&node.config).with_priority(node.priority);
         node.ring = None;
     }
 
@@ -237,11 +236,6 @@ impl World {
         }
         status
     }
-}
-
-/// The record of a node of a cluster that has long agreed on what its files say.
-fn of_old(config: &Config) -> String {
-    Record::of_old(Electorate::of(config)).text()
 }
 
 fn quorate_message(ring: RingId, from: NodeId, message: bytes::Bytes) -> Event {

@@ -18,8 +18,6 @@ pub struct Verdict {
     pub quorum: Option<u32>,
     /// Why the votes present are not enough; `None`: the ring is quorate.
     pub inquorate: Option<Inquorate>,
-    /// What members' files say of nodes, votes and options that does not count, a clause each.
-    pub differences: Vec<String>,
     /// The options in force, and whether the ring is quorate, by corosync-quorumtool's words and in its order.
     pub flags: Vec<&'static str>,
 }
@@ -57,22 +55,6 @@ pub enum Inquorate {
         /// The votes expected.
         expected: u32,
     },
-    /// The members have never agreed on who has votes: the first time, all voters have to be there.
-    NeverAgreed {
-        /// Those that are not.
-        missing: BTreeSet<NodeId>,
-        /// The votes present.
-        total: u32,
-        /// The votes expected.
-        expected: u32,
-    },
-    /// Whose votes count may have been changed since, and by the change there are too few.
-    ChangeUnfinished {
-        /// The votes present.
-        total: u32,
-        /// The votes needed.
-        quorum: u32,
-    },
     /// There are too few.
     TooFewVotes {
         /// The votes present.
@@ -98,19 +80,6 @@ impl fmt::Display for Inquorate {
             Self::WaitsForAll { total, expected } => {
                 write!(f, "waiting for all: {total} of {expected} votes expected are present")
             }
-            Self::NeverAgreed { missing, total, expected } => {
-                write!(f, "who has votes was never agreed on, and that takes all of them once: ")?;
-                if missing.is_empty() {
-                    return write!(f, "{total} of {expected} votes are present");
-                }
-                let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
-                write!(f, "start node {}, or take it out of the node lists", missing.join(", node "))
-            }
-            Self::ChangeUnfinished { total, quorum } => write!(
-                f,
-                "a change of who has votes may have been agreed on elsewhere, and of the {quorum} votes that it needs \
-                 {total} are present: start more of its nodes"
-            ),
             Self::TooFewVotes { total, quorum } => write!(f, "{total} of {quorum} votes needed are present"),
         }
     }

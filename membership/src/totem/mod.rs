@@ -518,12 +518,6 @@ impl Totem {
         self.local.wanted.lost = false;
     }
 
-    /// Keeps this in the record, in place of what is there ([`Stored::kept`]). It is durable when
-    /// [`Totem::handle_stored`] says so; nothing waits for that.
-    pub fn keep(&mut self, kept: String) {
-        self.local.wanted.kept = kept;
-    }
-
     /// The record is durable.
     pub fn handle_stored(&mut self, _now: Time, stored: Stored) {
         self.local.durable = stored;
@@ -595,7 +589,7 @@ impl Totem {
 
     /// A record that has to be written; what it covers is not sent before [`Totem::handle_stored`].
     pub fn must_store(&self) -> Option<Stored> {
-        (self.local.wanted != self.local.durable).then(|| self.local.wanted.clone())
+        (self.local.wanted != self.local.durable).then_some(self.local.wanted)
     }
 
     /// The next datagram to send.

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use quorate_election::{Dc, Member as ElectionMember};
 use quorate_membership::config::Member;
 use quorate_membership::driver::{self, Clock, Node};
-use quorate_membership::{Config, Group, Guarantee, Memory, NodeId, Store, Stored};
+use quorate_membership::{Config, Group, Guarantee, Memory, NodeId, Store};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::mpsc;
@@ -147,18 +147,13 @@ impl Network {
         let lives = Lives::default();
         let service = Rc::new(service);
         for (&id, &address) in &addresses {
-            let config = config(scenario, id, &addresses);
-            // The nodes of a cluster that was not founded just now.
-            let disk = Memory::default();
-            let kept = scenario.electorate.record(&config).text();
-            disk.set(Some(Stored { kept, ..Stored::default() }));
             let home = Home {
-                config,
+                config: config(scenario, id, &addresses),
                 seed: scenario.seed,
                 load: scenario.load.clone(),
                 heartbeat: scenario.world.heartbeat,
                 hosts: hosts.clone(),
-                disk,
+                disk: Memory::default(),
                 lives: Rc::clone(&lives),
                 log: log.clone(),
             };

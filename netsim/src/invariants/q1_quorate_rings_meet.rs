@@ -18,7 +18,7 @@ impl Online for QuorateRingsMeet {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let (Some(life), What::Status(status)) = (record.life, &record.what) else { return Ok(()) };
         let Some(regular) = cluster.regular(life).filter(|_| status.quorate) else { return Ok(()) };
-        if !cluster.strict || cluster.electorate.refiled {
+        if !cluster.strict {
             return Ok(());
         }
         if let Some((members, ring)) = self.0.iter().find(|(members, _)| regular.members.is_disjoint(members))

@@ -63,10 +63,7 @@ impl Online for OptionsKept {
         if let What::Network(Fault::Leave(node)) = record.what {
             self.leavers.extend(NodeId::new(node));
         }
-        let Some(life) = record.life.filter(|_| !electorate.refiled && *electorate != Electorate::default())
-        else {
-            return Ok(());
-        };
+        let Some(life) = record.life.filter(|_| *electorate != Electorate::default()) else { return Ok(()) };
         match &record.what {
             What::Started => drop(self.leavers.remove(&life.node)),
             What::Regular(regular) => {

@@ -163,8 +163,7 @@ impl Liveness {
         Self {
             since: now,
             core,
-            cluster: (scenario.electorate == Electorate::default() && !scenario.voters().refiled)
-                .then_some(hosts.len()),
+            cluster: (scenario.electorate == Electorate::default()).then_some(hosts.len()),
             vacant,
             ring: None,
             reached: Reached {

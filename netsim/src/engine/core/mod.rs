@@ -406,7 +406,6 @@ impl<'a> Engine<'a> {
             Fault::Release(node) => counts = self.release(index(node)),
             Fault::Lie { to, of } => counts = self.tell_refused(index(to), self.hosts[index(of)].id),
             Fault::LoseRecord(node) => self.hosts[index(node)].disk.lose(),
-            Fault::File { node, voters, waits } => self.hosts[index(node)].refile(&voters, waits),
             Fault::RollBackRecord(node) => counts = self.hosts[index(node)].disk.roll_back(),
             Fault::Pause { node, lasts } => counts = self.pause(index(node), lasts, false),
             Fault::Freeze { node, lasts } => {
