@@ -275,7 +275,8 @@ impl Election {
         self.now = now;
         let before = self.standing;
         self.token_at = Some(now);
-        self.stands_until = Some(now + self.patience);
+        // A node that has left may take one more token: it is in no ring that could be lost (seed 667 of the swarm).
+        self.stands_until = self.stands_until.map(|_| now + self.patience);
         // It was late, but the ring has lasted: this node stood still, and with it perhaps all others.
         if self.standing == Standing::Lost {
             self.standing = Standing::Stands;
