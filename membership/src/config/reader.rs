@@ -383,6 +383,10 @@ impl<'a> Reader<'a> {
                 _ => None,
             };
             let stands_alone = other.is_none() && line(key).is_some() && !self.refused.contains(key);
+            // Which node this is follows from the list.
+            if key == "this node's id" && self.is_doubtful("nodelist") {
+                continue;
+            }
             let is_doubtful =
                 !self.whole || self.is_doubtful(key) || other.is_some_and(|other| self.is_doubtful(other));
             if is_doubtful && !stands_alone {
