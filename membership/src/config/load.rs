@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::grammar::Entry;
 use super::reader::Reader;
 use super::{
     Config, ConfigError, DcConfig, Host, Place, Problem, Setting, Source, TotemConfig, TransportKind,
@@ -102,9 +103,14 @@ impl Reader<'_> {
         let (node, name) = self.identity(local, bind, clear_high_bit)?;
         let cluster_name = self.cluster_name();
         let network = self.network(interface, transport, bind, cluster_name.as_deref())?;
-        let totem = self.totem(listed.len())?;
+        let lease = match self.take("quorate.lease") {
+            Some(entry) => Some((u64::from(self.number(entry, 1..=u32::MAX)?), entry)),
+            None => None,
+        };
+        let totem = self.totem(listed.len(), lease.map(|(lease, _)| lease))?;
         let listed_votes = local.map(|listed| listed.member.votes);
-        let dc = self.dc(local.map_or(defaults::DC_PRIORITY, |listed| listed.dc_priority), &totem)?;
+        let priority = local.map_or(defaults::DC_PRIORITY, |listed| listed.dc_priority);
+        let dc = self.dc(priority, lease, &totem)?;
         let nodes: Vec<_> = listed.into_iter().map(|listed| listed.member).collect();
         let quorum = self.quorum(&nodes, listed_votes)?;
         Ok(Config { node, name, cluster_name, nodes, totem, network, quorum, dc })
@@ -208,8 +214,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The timeouts and limits, for a list of this many nodes.
-    fn totem(&mut self, listed_nodes: usize) -> Result<TotemConfig, ConfigError> {
+    /// The timeouts and limits, for a list of this many nodes, and the lease in milliseconds if there is one in the file.
+    fn totem(&mut self, listed_nodes: usize, lease: Option<u64>) -> Result<TotemConfig, ConfigError> {
         const TIMEOUT: RangeInclusive<u32> = defaults::MIN_TIMEOUT as u32..=u32::MAX;
         const RETRANSMITS: &str = "totem.token_retransmits_before_loss_const";
         let (ms, default) = (Duration::from_millis, || Source::Default);
@@ -217,18 +223,24 @@ impl Reader<'_> {
         let token = self.token(listed_nodes)?;
         let retransmits =
             self.number_of(RETRANSMITS, "", defaults::TOKEN_RETRANSMITS_BEFORE_LOSS, default())?;
-        let token_retransmit = self.number_of(
-            "totem.token_retransmit",
-            "ms",
-            defaults::token_retransmit(token, retransmits),
-            Source::derived(format!("totem.token and {RETRANSMITS}")),
-        )?;
-        let hold = self.number_of(
-            "totem.hold",
-            "ms",
-            defaults::hold(token_retransmit),
-            Source::derived("totem.token_retransmit"),
-        )?;
+        // Both are corosync's, or as short as a lease asks for, which no neighbour minds.
+        let slowest = defaults::token_retransmit(token, retransmits);
+        let (set, set_at) = self.take_number("totem.token_retransmit", slowest, default())?;
+        let usual = defaults::hold(set);
+        let fitting = defaults::hold_for(lease.unwrap_or(defaults::LEASE), set);
+        let source = match fitting < usual {
+            true => format!("quorate.lease; corosync's is {usual} ms"),
+            false => "totem.token_retransmit".to_owned(),
+        };
+        let (hold, hold_at) = self.take_number("totem.hold", fitting, Source::derived(source))?;
+        let soon = defaults::retransmit_after(hold, slowest);
+        let (token_retransmit, source) = match set_at {
+            Source::File(_) => (set, set_at),
+            _ if soon < slowest => (soon, Source::derived(format!("totem.hold; corosync's is {slowest} ms"))),
+            _ => (slowest, Source::derived(format!("totem.token and {RETRANSMITS}"))),
+        };
+        self.show("totem.token_retransmit", token_retransmit, "ms", source);
+        self.show("totem.hold", hold, "ms", hold_at);
         let join = self.number_of("totem.join", "ms", defaults::JOIN, default())?;
         let send_join = self.number_or_zero("totem.send_join", "ms", 0)?;
         let consensus = self.number_of(
@@ -358,21 +370,27 @@ impl Reader<'_> {
     }
 
     /// Who is to be DC and how long it may act; this node's priority is in the node list.
-    fn dc(&mut self, priority: u32, totem: &TotemConfig) -> Result<DcConfig, ConfigError> {
+    fn dc(
+        &mut self,
+        priority: u32,
+        lease: Option<(u64, &Entry)>,
+        totem: &TotemConfig,
+    ) -> Result<DcConfig, ConfigError> {
         let ms = Duration::from_millis;
         let preempt = self.yes_no("quorate.preempt");
         let deadtime = self.number_or_zero("quorate.dc_deadtime", "ms", defaults::DC_DEADTIME)?;
         let rate_error =
             self.number_or_zero("quorate.rate_error", "millionths", defaults::RATE_ERROR.into())?;
         let rate_error = u32::try_from(rate_error).unwrap_or(u32::MAX);
-        let entry = self.take("quorate.lease");
-        let in_file = entry.map(|entry| self.number(entry, 1..=u32::MAX)).transpose()?;
-        let lease = in_file.map(|lease| ms(lease.into()));
-        let dc = DcConfig { priority, preempt, deadtime: ms(deadtime), rate_error, lease };
-        let source = entry.map(|entry| self.line(entry));
-        let source =
-            source.unwrap_or_else(|| Source::derived("totem.token, totem.hold and quorate.rate_error"));
+        let lease_of = lease.map(|(lease, _)| ms(lease));
+        let dc = DcConfig { priority, preempt, deadtime: ms(deadtime), rate_error, lease: lease_of };
         let counts = u64::try_from(dc.lease(totem).as_millis()).unwrap_or(u64::MAX);
+        let source = match lease {
+            Some((_, entry)) => self.line(entry),
+            None if counts > defaults::LEASE => Source::derived("totem.hold and totem.token_retransmit"),
+            None if counts < defaults::LEASE => Source::derived("totem.token and quorate.rate_error"),
+            None => Source::Default,
+        };
         self.show("quorate.lease", counts, "ms", source);
         Ok(dc)
     }
