@@ -34,6 +34,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "namespaces"))
 
 import messages
+from captures import second_decoding
 from lab import Failed, consensus_timeout, token_timeout
 from mixed import PATIENCE, Aborted, Mixed
 from peers import Load, exchange
@@ -309,10 +310,9 @@ def decode(lab, row):
     done = lab.run("decode", "--summary", path, timeout=300)
     if done.returncode:
         raise Failed(f"quorate decode ended with {done.returncode}: {done.stdout[-1000:]}{done.stderr[-1000:]}")
-    if decoder := os.environ.get("SECOND_DECODER"):
-        second = subprocess.run([sys.executable, decoder, "-s", path], capture_output=True, text=True, timeout=300)
-        if second.returncode:
-            raise Failed(f"{decoder}: {second.stderr[-1000:]}")
+    second = second_decoding(path, "-s")
+    if second and second.returncode:
+        raise Failed(f"the second decoder: {second.stderr[-1000:]}")
     if shutil.which("tshark"):
         command = ["tshark", "-n", "-r", path, "-d", "udp.port==5405,corosync_totemnet", "-Y", "_ws.malformed"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)

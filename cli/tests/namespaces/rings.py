@@ -1,12 +1,10 @@
 """How rings form, change and carry messages."""
 
-import os
 import re
-import subprocess
-import sys
 import time
 
 import messages
+from captures import second_decoding
 from lab import GRACE, Failed, timeouts
 
 
@@ -95,8 +93,7 @@ def a_capture_of_it_all_decodes(lab, table):
     if done.returncode or int(counts["datagrams"]) != captured or not kinds <= counts.keys():
         raise Failed(f"decode of {captured} datagrams ended with {done.returncode}: {counts} {done.stderr}")
     table.row(f"{captured} datagrams, refused: {counts['refused']}", "0", counts["refused"] == "0")
-    if decoder := os.environ.get("SECOND_DECODER"):
-        second = subprocess.run([sys.executable, decoder, path], capture_output=True, text=True)
+    if second := second_decoding(path):
         table.row("a second decoder reads it", "", second.returncode == 0)
 
 

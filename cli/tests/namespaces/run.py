@@ -44,10 +44,14 @@ class Table:
     def __init__(self, options):
         self.options = options
         self.scenario = ""
-        self.passed = self.failed = 0
+        self.passed = 0
+        self.failed = []
 
     def row(self, measure, bound, ok):
-        self.passed, self.failed = self.passed + bool(ok), self.failed + (not ok)
+        if ok:
+            self.passed += 1
+        else:
+            self.failed.append(f"{self.scenario}: {measure}")
         print(f"{self.scenario:<70}  {measure:<44}  {bound:>8}  {'ok' if ok else 'FAILED'}", flush=True)
 
     def time(self, what, seconds, at_most):
@@ -101,7 +105,9 @@ def main():
     except KeyboardInterrupt:
         print("stopped")
         return 130
-    print(f"{table.passed} passed, {table.failed} failed")
+    for failure in table.failed:
+        print(f"FAILED {failure}")
+    print(f"{table.passed} passed, {len(table.failed)} failed")
     return 1 if table.failed or not table.passed else 0
 
 
