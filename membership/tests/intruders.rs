@@ -102,6 +102,12 @@ fn without_a_list_frames_of_a_ring_are_taken_from_its_members_alone() {
     lab::scenarios::a_stranger_sends_frames_of_a_ring();
 }
 
+/// A newcomer at a listed address uses the id of a member.
+#[test]
+fn a_stranger_that_speaks_for_a_member_costs_no_ring() {
+    lab::scenarios::a_stranger_sends_frames_of_its_own_ring_in_a_members_name();
+}
+
 #[test]
 fn random_bytes_and_strangers_tokens_are_counted_and_change_nothing() {
     let mut lab = Lab::ring(3);

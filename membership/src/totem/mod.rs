@@ -268,13 +268,20 @@ impl Totem {
             }
         }
         if let Message::Multicast(frame) = message
-            && self.turning_ring(frame.ring).is_some_and(|ring| {
-                // Any member may send a frame again, and nobody else has one.
-                origin.peer.is_none_or(|peer| !ring.members.contains(&peer))
-            })
             && !Mutant::FramesFromAnybody.is_active()
         {
-            return Err(Refusal::Outsider);
+            let ours = &self.local.ring;
+            let ring = match self.turning_ring(frame.ring) {
+                // Any member may send a frame again, and nobody else has one.
+                Some(ring) => Some(ring),
+                // A member that has left for another ring says so itself. A stranger that speaks for it uses its id, and
+                // would cost this ring a change with each frame.
+                None if ours.members.contains(&frame.from) => Some(ours),
+                None => None,
+            };
+            if ring.is_some_and(|ring| origin.peer.is_none_or(|peer| !ring.members.contains(&peer))) {
+                return Err(Refusal::Outsider);
+            }
         }
         let all_listed = match message {
             Message::Multicast(frame) => listed(&frame.from),
@@ -297,20 +304,21 @@ impl Totem {
     }
 
     /// Another process uses this node's id. A node list says at which address its owner is, and a transport lets no node start
-    /// elsewhere: so this one stays. Without a list, a process that has company or has been there for long stays, and
-    /// says so. Of two that start, the one at the lower address stays: one of them, whatever gets lost.
+    /// elsewhere: so this one stays. Without a list, a process that has company or has been there for long stays. One
+    /// that stays says so. Of two that start, the one at the lower address stays: one of them, whatever gets lost.
     fn handle_namesake(&mut self, now: Time, origin: Origin, message: &Message) {
         let node = self.local.me;
         let says_it_stays = matches!(message, Message::HoldCancel(_));
         if !says_it_stays && !matches!(message, Message::Join(_) | Message::MergeDetect(_)) {
             return;
         }
-        if self.local.listed.is_some() && !Mutant::YouthDecides.is_active() {
-            return;
-        }
+        let listed = self.local.listed.is_some() && !Mutant::YouthDecides.is_active();
         let young = now - self.started_at <= self.local.config.consensus;
         let starts = young && self.local.ring.members.len() <= 1;
-        if starts && (says_it_stays || origin.outranks_us || Mutant::YouthDecides.is_active()) {
+        if listed && says_it_stays {
+            return;
+        }
+        if !listed && starts && (says_it_stays || origin.outranks_us || Mutant::YouthDecides.is_active()) {
             return self.apply(Some(Transition::Leave(Cause::DuplicateId { node })), now);
         }
         // Often enough that it reaches the other one while that is young.

@@ -168,6 +168,33 @@ pub fn a_stranger_sends_frames_of_a_ring() {
     assert_eq!(lab.regular(1).ring, ring, "L2: the ring stands");
 }
 
+/// A host that is listed as node 3 says that it is node 2, and is alone in a ring.
+pub fn a_stranger_sends_frames_of_its_own_ring_in_a_members_name() {
+    let mut lab = Lab::listing(1..=3);
+    for id in [1, 2] {
+        lab.start(id);
+    }
+    lab.until_ring(&[1, 2]);
+    let ring = lab.regular(1).ring;
+    let strange = RingId { representative: node(2), seq: ring.seq + 400 };
+    for seq in 1..10 {
+        let frame = Multicast {
+            from: node(2),
+            seq: Seq::new(seq),
+            this_seqno: 0,
+            ring: strange,
+            guarantee: Guarantee::Agreed,
+            encapsulated: false,
+            payload: Bytes::new(),
+            raw: Bytes::new(),
+        };
+        lab.deliver_raw(1, Some(3), &wire::encode(&Message::Multicast(frame), Order::Little));
+        lab.run(ms(300));
+    }
+    assert_eq!(lab.regular(1).ring, ring, "L2: the ring stands");
+    assert_eq!(lab.totem(1).stats().refused.get(&Refusal::Outsider), Some(&9), "L2: counted");
+}
+
 /// One forgotten file: node 3's list lacks node 4 (K1).
 pub fn one_node_has_an_old_list() {
     let mut lab = Lab::listing(1..=4);
