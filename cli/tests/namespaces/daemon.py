@@ -184,10 +184,7 @@ def on_a_disk_of(lab, host, size):
 
 def a_full_disk_at_the_start_is_named_and_waited_for(lab, table):
     with on_a_disk_of(lab, 3, "16k") as directory:
-        fill = directory / "fill"
-        with contextlib.suppress(OSError), open(fill, "wb", buffering=0) as file:
-            while file.write(b"x" * 4096):
-                pass
+        fill = fill_up(directory)
         for host in lab.hosts:
             lab.start_node(host)
         lab.agreement([1, 2], patience=3 * timeouts(lab))
@@ -199,6 +196,60 @@ def a_full_disk_at_the_start_is_named_and_waited_for(lab, table):
         table.time("joined with space", lab.agreement(lab.hosts, patience=3 * timeouts(lab)) - freed, 3)
         lab.nodes[3].terminate()
         lab.nodes[3].process.wait(timeout=10)
+
+
+def a_disk_that_stands_still_at_the_start_is_named(lab, table):
+    environment, _, stuck = lab.shim()
+    for ends in (True, False):
+        stuck.touch()
+        for host in (1, 2):
+            if host not in lab.nodes:
+                lab.start_node(host)
+        node = lab.start_node(3, environment=environment)
+        lab.agreement([1, 2], patience=3 * timeouts(lab))
+        started = time.monotonic()
+        notices = until("a notice", lambda: answer(lab, 3)["notices"])
+        table.row("status says that it waits for the disk", "", "waits for its disk" in notices[0]["text"])
+        until("the reason", lambda node=node: "waits for its disk" in node.log.read_text())
+        table.time("said so", time.monotonic() - started, 3)
+        if ends:
+            asked = node.terminate()
+            code = node.process.wait(timeout=10)
+            table.time(f"SIGTERM: exit code {code}", time.monotonic() - asked, 1)
+            table.row("ended in order", "", code == 0)
+        else:
+            stuck.unlink()
+            freed = time.monotonic()
+            table.time("joined", lab.agreement(lab.hosts, patience=3 * timeouts(lab)) - freed, timeouts(lab))
+    log = lab.nodes[3].log.read_text()
+    table.row("it does not blame the network", "", "does not hear this node" not in log)
+
+
+def fill_up(directory):
+    """Leaves no space on the file system of a directory; the file that takes it."""
+    fill = directory / "fill"
+    with contextlib.suppress(OSError), open(fill, "wb", buffering=0) as file:
+        for size in (4096, 1):
+            while file.write(b"x" * size):
+                pass
+    return fill
+
+
+def a_full_disk_does_not_keep_a_member_from_the_next_ring(lab, table):
+    """Numbers of rings to come are durable in advance. At the restart, the disk can only be read."""
+    with on_a_disk_of(lab, 3, "16k") as directory:
+        lab.start_ring()
+        fill = fill_up(directory)
+        left = lab.nodes[2].terminate()
+        table.time("ring without node 2", lab.agreement([1, 3], patience=3 * timeouts(lab)) - left, timeouts(lab))
+        asked = lab.nodes[3].terminate()
+        table.row(f"SIGTERM: exit code {lab.nodes[3].process.wait(timeout=10)}", "0", lab.nodes[3].process.returncode == 0)
+        table.time("ended", time.monotonic() - asked, 2)
+        fill.unlink()
+        subprocess.run(["mount", "-o", "remount,ro", directory], check=True)
+        done = lab.run("node", "-c", lab.conf, "--socket", lab.directory / "3.sock", "--state-dir", directory, host=3, timeout=10)
+        table.row(f"read-only: exit code {done.returncode}", "1", done.returncode == 1)
+        table.note(done.stderr)
 
 
 def what_is_not_a_file_does_not_hang_the_start(lab, table):
@@ -243,6 +294,8 @@ SCENARIOS = [
     (a_removed_socket_is_made_again, 2),
     (idle_and_stuck_clients_keep_the_operator_not_out, 3),
     (a_full_disk_at_the_start_is_named_and_waited_for, 3),
+    (a_full_disk_does_not_keep_a_member_from_the_next_ring, 3),
+    (a_disk_that_stands_still_at_the_start_is_named, 3),
     (what_is_not_a_file_does_not_hang_the_start, 3),
     (lost_records_are_told_and_a_majority_that_kept_theirs_acts, 3),
 ]

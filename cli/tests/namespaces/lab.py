@@ -13,6 +13,7 @@ import threading
 import time
 
 NETNS = pathlib.Path(__file__).with_name("netns")
+SHIM = pathlib.Path(__file__).with_name("shim.c")
 
 GROUP, PORT = "239.192.77.1", 5405
 
@@ -55,8 +56,8 @@ def node_list(ids):
     return f"nodelist {{\n{nodes}}}\n"
 
 
-def corosync_conf(*, totem="", network="10.77.0.0", nodelist=""):
-    """A corosync.conf with, if given, further lines for `totem`.
+def corosync_conf(*, totem="", quorum="", network="10.77.0.0", nodelist=""):
+    """A corosync.conf with, if given, further lines for `totem` and `quorum`.
 
     Who has quorum elects at once, though not all have come.
     """
@@ -77,7 +78,7 @@ totem {{
 }}
 quorum {{
   provider: corosync_votequorum
-}}
+{quorum}}}
 quorate {{
   dc_deadtime: 0
 }}
@@ -171,12 +172,12 @@ class Lab:
         path.write_text(text)
         return path
 
-    def start_node(self, host, conf=None, *flags, name=None):
+    def start_node(self, host, conf=None, *flags, name=None, environment=()):
         """Starts `quorate node` on a host, with the configuration of the ring unless another is given.
 
-        `name` tells its files from those of another node on the host.
+        `name` tells its files from those of another node on the host; `environment` is added to this process's.
         """
-        node = Node(self, host, conf or self.conf, flags, name or host)
+        node = Node(self, host, conf or self.conf, flags, name or host, environment)
         self.nodes[host] = node
         return node
 
@@ -233,6 +234,17 @@ class Lab:
         except subprocess.TimeoutExpired as still_running:
             raise Failed(f"{' '.join(map(str, arguments))} still ran after {timeout} s") from still_running
 
+    def shim(self):
+        """What makes a node on a host of this lab have a wrong clock and a disk that stands still (see `shim.c`).
+
+        Its environment, the file that says how wrong the clock is, and the file whose presence stops the disk.
+        """
+        library, clock, stuck = (self.directory / name for name in ("shim.so", "clock", "stuck"))
+        compiler = os.environ.get("CC", "cc")
+        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SHIM], check=True)
+        clock.write_text("0")
+        return [f"LD_PRELOAD={library}", f"SHIM_CLOCK={clock}", f"SHIM_STUCK={stuck}"], clock, stuck
+
     @contextlib.contextmanager
     def capture(self, path):
         """Records what is sent on the bridge to a pcap file, while the `with` block lasts."""
@@ -288,7 +300,7 @@ class View:
 class Node:
     """A `quorate node`, watched by a `quorate cat --status`."""
 
-    def __init__(self, lab, host, conf, flags, name):
+    def __init__(self, lab, host, conf, flags, name, environment):
         self.lab, self.host = lab, host
         self.socket = lab.directory / f"{name}.sock"
         self.log = lab.directory / f"node-{name}.log"
@@ -297,6 +309,8 @@ class Node:
         self.rings = []
         command = lab.on(
             host,
+            "env",
+            *environment,
             lab.quorate,
             "node",
             "-c",

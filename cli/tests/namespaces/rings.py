@@ -2,10 +2,11 @@
 
 import re
 import time
+import zlib
 
 import messages
 from captures import second_decoding
-from lab import GRACE, Failed, timeouts
+from lab import GRACE, Failed, corosync_conf, node_list, timeouts
 
 
 def nodes_started_together_form_one_ring(lab, table):
@@ -97,6 +98,86 @@ def a_capture_of_it_all_decodes(lab, table):
         table.row("a second decoder reads it", "", second.returncode == 0)
 
 
+def wall_clocks_that_step_cost_no_ring(lab, table):
+    """Back and forth, to 1970, and by 126 years; then a node without a record starts in 1970, and one before."""
+    environment, clock, _ = lab.shim()
+    for host in lab.hosts:
+        lab.start_node(host, environment=environment if host == 3 else ())
+    lab.agreement(lab.hosts, patience=3 * timeouts(lab))
+    rings = len(lab.nodes[1].rings)
+    for offset in (-3600, 86_400, -1_700_000_000, 4_000_000_000):
+        clock.write_text(f"{offset}")
+        time.sleep(0.5)
+    changes = len(lab.nodes[1].rings) - rings
+    table.row(f"{changes} ring changes", "0", changes == 0)
+    for year, offset in (("1970", 0), ("1963", -200_000_000)):
+        lab.nodes[3].terminate()
+        lab.nodes[3].process.wait(timeout=10)
+        (lab.directory / "state-3" / "quorate_3").unlink()
+        clock.write_text(f"{round(offset - time.time())}")
+        started = time.monotonic()
+        lab.start_node(3, environment=environment)
+        table.time(f"joined from {year}", lab.agreement(lab.hosts, patience=3 * timeouts(lab)) - started, timeouts(lab))
+
+
+def the_last_man_stands_whichever_goes_first(lab, table):
+    """By a kill or a leave. Without a tie-breaker two of three stand, with it the lowest."""
+    window = 0.5
+    for how, order, tie_breaker in (
+        ("kill", (2, 3, 1), 0),
+        ("terminate", (3, 1, 2), 0),
+        ("kill", (1, 2, 3), 0),
+        ("kill", (3, 2, 1), 1),
+        ("terminate", (1, 3, 2), 1),
+        ("kill", (2, 1, 3), 1),
+    ):
+        options = {
+            "last_man_standing": 1,
+            "last_man_standing_window": round(1000 * window),
+            "wait_for_all": 1,
+            "auto_tie_breaker": tie_breaker,
+        }
+        quorum = "".join(f"  {key}: {value}\n" for key, value in options.items())
+        nodelist = node_list({host: host for host in lab.hosts})
+        conf = lab.write("last-man.conf", corosync_conf(quorum=quorum, nodelist=nodelist))
+        for host in lab.hosts:
+            lab.start_node(host, conf)
+        lab.agreement(lab.hosts, patience=3 * timeouts(lab))
+        first, second, last = order
+        getattr(lab.nodes[first], how)()
+        lab.agreement([second, last], patience=3 * timeouts(lab))
+        time.sleep(2 * window)
+        quorate = bool(tie_breaker) and last < second
+        getattr(lab.nodes[second], how)()
+        lab.agreement([last], quorate=quorate, patience=3 * timeouts(lab))
+        outcome = "quorate" if quorate else "not quorate"
+        table.seen(f"{how} {first}, {second}, tie-breaker {tie_breaker}: {last} {outcome}")
+        for node in lab.nodes.values():
+            node.kill()
+            node.process.wait()
+
+
+def record(ring_seq):
+    """A record with a valid checksum."""
+    text = f"quorate state 1\nring_seq {ring_seq}\nboots 3\n"
+    return f"{text}crc32 {zlib.crc32(text.encode()):08x}\n"
+
+
+def absurd_ring_numbers_in_a_record_keep_no_node_out(lab, table):
+    for ring_seq, absurd in ((2**32 - 6, False), (2**53, True), (2**62 - 4, True), (2**63, True), (2**64 - 1, True)):
+        state = lab.directory / "state-3"
+        state.mkdir(exist_ok=True)
+        (state / "quorate_3").write_text(record(ring_seq))
+        for host in lab.hosts:
+            lab.start_node(host)
+        lab.agreement(lab.hosts, patience=3 * timeouts(lab))
+        said = f"no ring can have the number {ring_seq}: the stored record is lost" in lab.nodes[3].log.read_text()
+        table.row(f"{ring_seq}: one ring", "", said == absurd)
+        for node in lab.nodes.values():
+            node.terminate()
+            node.process.wait(timeout=10)
+
+
 SCENARIOS = [
     (nodes_started_together_form_one_ring, 3),
     (nodes_started_together_form_one_ring, 8),
@@ -108,4 +189,7 @@ SCENARIOS = [
     (what_was_cut_and_heals_is_one_ring_again, 8),
     (all_deliver_the_same_messages_though_one_loses_datagrams, 3),
     (a_capture_of_it_all_decodes, 3),
+    (wall_clocks_that_step_cost_no_ring, 3),
+    (the_last_man_stands_whichever_goes_first, 3),
+    (absurd_ring_numbers_in_a_record_keep_no_node_out, 3),
 ]
