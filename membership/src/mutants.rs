@@ -178,6 +178,8 @@ mutants! {
     YouthDecides = "-",
     /// A frame of a ring is taken from an address that belongs to none of its members.
     FramesFromAnybody = "-",
+    /// A node that gathers adds each stranger that it hears, which may be another one each time.
+    StrangersDelayAgreement = "-",
     /// A JOIN is refused whole if it names one node that is not listed.
     JoinRefusedWhole = "-",
     /// A node that a ring was formed without is let in again at once, each time.

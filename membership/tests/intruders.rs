@@ -102,6 +102,12 @@ fn without_a_list_frames_of_a_ring_are_taken_from_its_members_alone() {
     lab::scenarios::a_stranger_sends_frames_of_a_ring();
 }
 
+/// Each merge detect names a node that was never heard before.
+#[test]
+fn strangers_without_number_cost_a_ring_now_and_then_at_most() {
+    lab::scenarios::strangers_without_number_are_heard();
+}
+
 /// A newcomer at a listed address uses the id of a member.
 #[test]
 fn a_stranger_that_speaks_for_a_member_costs_no_ring() {

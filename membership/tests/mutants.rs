@@ -155,6 +155,7 @@ const SCENARIOS: &[Scenario] = &[
     (&[Mutant::HintNotChecked], lab::scenarios::a_host_is_asked_again_before_it_is_believed),
     (&[Mutant::YouthDecides], lab::scenarios::the_id_of_a_listed_node_is_claimed_elsewhere),
     (&[Mutant::FramesFromAnybody], lab::scenarios::a_stranger_sends_frames_of_a_ring),
+    (&[Mutant::StrangersDelayAgreement], lab::scenarios::strangers_without_number_are_heard),
     (&[Mutant::JoinRefusedWhole, Mutant::NoBackOff], lab::scenarios::one_node_has_an_old_list),
     (&[Mutant::EvidenceOfAMoment, Mutant::ProbesGoOneWay], lab::scenarios::a_firewall_rejects_for_a_moment),
     (&[Mutant::AnyRingSeqBelieved], lab::scenarios::ring_numbers_are_forged),

@@ -35,6 +35,7 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::StrangersGivenUpSoon,
     Mutant::YouthDecides,
     Mutant::FramesFromAnybody,
+    Mutant::StrangersDelayAgreement,
     Mutant::JoinRefusedWhole,
     Mutant::NoBackOff,
     Mutant::EvidenceOfAMoment,

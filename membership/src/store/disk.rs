@@ -392,6 +392,11 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 fn explain(error: &io::Error, path: &Path, advice: &str) -> io::Error {
+    // The advice of each place is for owners, modes and space.
+    let advice = match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => "cannot be written: mount its file system for writing",
+        _ => advice,
+    };
     io::Error::new(error.kind(), format!("{} {advice} ({error})", path.display()))
 }
 

@@ -298,9 +298,12 @@ impl Gather {
         self.hear(frame.from, now, local)
     }
 
-    /// A node was heard that may not be known yet.
+    /// A node was heard that may not be known yet. One that hears this node's JOINs answers them, so without a node list only
+    /// who has sent a JOIN comes in: ids that are made up could delay an agreement without end.
     pub(super) fn hear(&mut self, node: NodeId, now: Time, local: &Local) -> Option<Transition> {
-        if local.stranger_has_to_wait(node, now) {
+        if local.stranger_has_to_wait(node, now)
+            || !local.is_known(node) && !Mutant::StrangersDelayAgreement.is_active()
+        {
             return None;
         }
         let room = self.lists.proc.len() < Join::MAX_NODES;

@@ -53,13 +53,15 @@ impl Hearing {
         }
     }
 
-    /// Notes what keeps on being wrong, once in a while. `members`: those of the installed ring; `listed`: the node list.
+    /// Notes what keeps on being wrong, once in a while. `members`: those of the installed ring; `listed`: the node list;
+    /// `speaks`: nothing keeps this node from saying what others should hear.
     pub(super) fn look(
         &mut self,
         now: Time,
         me: NodeId,
         members: &BTreeSet<NodeId>,
         listed: Option<&BTreeSet<NodeId>>,
+        speaks: bool,
         out: &mut Outputs,
     ) {
         if now < self.look_at {
@@ -68,6 +70,11 @@ impl Hearing {
         self.look_at = now + Self::EVERY;
         for &member in members {
             self.is_heard_by(member, now);
+        }
+        if !speaks {
+            for peer in self.peers.values_mut() {
+                peer.deaf_since = now;
+            }
         }
         let mut note = |notice| out.stats.notices.note(now, notice, None);
         for (&node, peer) in &self.peers {
@@ -105,12 +112,16 @@ mod tests {
     }
 
     /// What node 1 of three says after ten seconds in a ring of these; `hears` is done each 100 ms.
-    fn after_ten_seconds(members: &[u32], mut hears: impl FnMut(&mut Hearing, Time)) -> Vec<Notice> {
+    fn after_ten_seconds(members: &[u32], hears: impl FnMut(&mut Hearing, Time)) -> Vec<Notice> {
+        said(members, true, hears)
+    }
+
+    fn said(members: &[u32], speaks: bool, mut hears: impl FnMut(&mut Hearing, Time)) -> Vec<Notice> {
         let mut hearing = Hearing::new(at(0));
         let mut out = Outputs::default();
         for ms in (0..=10_000).step_by(100) {
             hears(&mut hearing, at(ms));
-            hearing.look(at(ms), node(1), &nodes(members), Some(&nodes(&[1, 2, 3])), &mut out);
+            hearing.look(at(ms), node(1), &nodes(members), Some(&nodes(&[1, 2, 3])), speaks, &mut out);
             assert!(ms >= 4000 || out.stats.notices.iter().next().is_none(), "too early");
         }
         out.stats.notices.iter().map(|(notice, _)| *notice).collect()
@@ -142,6 +153,13 @@ mod tests {
     fn a_node_that_does_not_hear_this_one_is_named() {
         let hears = |hearing: &mut Hearing, now| hearing.hear(node(3), now);
         assert_eq!(after_ten_seconds(&[1, 2], hears), [Notice::NotHeardBy { node: node(3) }]);
+    }
+
+    /// Its disk does not store what has to be durable before it says it.
+    #[test]
+    fn a_node_that_cannot_speak_blames_nobody() {
+        let hears = |hearing: &mut Hearing, now| hearing.hear(node(3), now);
+        assert_eq!(said(&[1, 2], false, hears), []);
     }
 
     #[test]

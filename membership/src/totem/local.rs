@@ -243,9 +243,9 @@ impl Local {
 
     /// A ring was agreed on.
     pub(super) fn note_agreed(&mut self, lists: &Lists, now: Time) {
-        let unknown = |node: &NodeId| self.listed.is_none() && !self.joins.contains_key(node);
-        let left_out = lists.left_out().map(|node| (!unknown(&node)).then_some(node));
-        self.outcasts.note(&lists.candidates(), left_out, &self.ring.members, now);
+        let left_out: Vec<_> =
+            lists.left_out().map(|node| self.is_known(node).then_some(node)).collect();
+        self.outcasts.note(&lists.candidates(), left_out.into_iter(), &self.ring.members, now);
     }
 
     /// Whether the sender of a JOIN was left out of a ring, and has to wait until it is let in. A node that is alone has nothing
@@ -258,8 +258,12 @@ impl Local {
 
     /// The same of a node that was heard otherwise.
     pub(super) fn stranger_has_to_wait(&self, node: NodeId, now: Time) -> bool {
-        let known = self.listed.is_some() || self.joins.contains_key(&node);
-        self.has_company() && self.outcasts.has_to_wait(known.then_some(node), false, now)
+        self.has_company() && self.outcasts.has_to_wait(self.is_known(node).then_some(node), false, now)
+    }
+
+    /// Whether a node that may be heard is listed, or has sent a JOIN.
+    pub(super) fn is_known(&self, node: NodeId) -> bool {
+        self.listed.is_some() || self.joins.contains_key(&node)
     }
 
     fn has_company(&self) -> bool {

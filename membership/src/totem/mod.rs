@@ -579,8 +579,9 @@ impl Totem {
     /// What has to be looked at after every input.
     fn settle(&mut self, now: Time) {
         self.local.note_unread(now);
+        let speaks = self.local.may_speak();
         let Local { hearing, me, ring, listed, out, .. } = &mut self.local;
-        hearing.look(now, *me, &ring.members, listed.as_ref(), out);
+        hearing.look(now, *me, &ring.members, listed.as_ref(), speaks, out);
         if self.local.is_overdue(now) && !matches!(self.state, State::Left(_)) {
             let bytes = self.local.out.unread;
             return self.apply(Some(Transition::Leave(Cause::EventsUnread { bytes })), now);

@@ -195,6 +195,25 @@ pub fn a_stranger_sends_frames_of_its_own_ring_in_a_members_name() {
     assert_eq!(lab.totem(1).stats().refused.get(&Refusal::Outsider), Some(&9), "L2: counted");
 }
 
+/// There is no node list, and a host that never asks to join says merge detects with another id each time.
+pub fn strangers_without_number_are_heard() {
+    let mut lab = Lab::ring(3);
+    let mut share = |lab: &mut Lab, first: u32| {
+        let shares = (0..200).map(|n| {
+            let from = node(first + n);
+            let probe = MergeDetect { from, ring: RingId { representative: from, seq: 1 } };
+            let bytes = wire::encode(&Message::MergeDetect(probe), Order::Little);
+            for id in 1..=3 {
+                lab.deliver_raw(id, None, &bytes);
+            }
+            lab.share_of_a_ring(&[1, 2, 3], ms(50))
+        });
+        shares.sum::<u32>() / 200
+    };
+    let (first, later) = (share(&mut lab, 1000), share(&mut lab, 2000));
+    assert!(first >= 70 && later >= 90, "L7: a ring for {first} %, then {later} % of the time");
+}
+
 /// One forgotten file: node 3's list lacks node 4 (K1).
 pub fn one_node_has_an_old_list() {
     let mut lab = Lab::listing(1..=4);
