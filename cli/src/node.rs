@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::net::UnixDatagram;
 use std::panic;
 use std::path::{Path, PathBuf};
@@ -145,8 +146,8 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
         tokio::select! {
             biased;
             started = &mut starting => break started?,
-            Some(signal) = signals.recv() => if asks_to_leave(signal) {
-                tracing::info!("{}: ending before the node had started", signal.0);
+            Some(signal) = signals.recv() => if signal.asks_to_leave() {
+                tracing::info!("{}: ending before the node had started", signal.name);
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -172,13 +173,14 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
         tokio::select! {
             biased;
             cause = &mut watching => break cause.unwrap_or(None),
-            Some((name, signal)) = signals.recv() => {
-                if !asks_to_leave((name, signal)) {
+            Some(signal) = signals.recv() => {
+                if !signal.asks_to_leave() {
                     continue;
                 }
+                let name = &signal.name;
                 if leaving {
                     tracing::warn!("{name} again: ending without a word to the others");
-                    return Ok(ExitCode::from(128 + u8::try_from(signal.as_raw()).unwrap_or_default()));
+                    return Ok(ExitCode::from(128 + u8::try_from(signal.number).unwrap_or_default()));
                 }
                 leaving = true;
                 tracing::info!("{name}: leaving the ring");
@@ -317,7 +319,7 @@ async fn released(dc: &Dc, me: NodeId) -> Vec<u8> {
         Err(_) => {
             let wait = HAND_OVER.as_secs();
             return json::error(&format!(
-                "this node has given up the role, and nobody has it after {wait} s: see `quorate status`"
+                "this node has given up the role, and no member has it after {wait} s: see `quorate status`"
             ));
         }
     };
@@ -334,7 +336,7 @@ fn left_alone(cause: &Cause) -> String {
     let advice = match cause {
         Cause::DuplicateId { .. } => "give each node an id of its own, and start this one again",
         Cause::EventsUnread { .. } => "the host is too busy; start the node again",
-        Cause::Killed { .. } => "ask whoever did it, and start the node again",
+        Cause::Killed { .. } => "ask the operator there, and start the node again",
         _ => "see the log, and start the node again",
     };
     format!("the node has left the ring: {cause}: {advice}")
@@ -411,7 +413,7 @@ impl Log {
     }
 }
 
-/// The signals that would end a process which does not listen to them.
+/// The signals that would end a process which does not listen to them, besides the real-time signals.
 const SIGNALS: [(&str, Signal); 14] = [
     ("SIGTERM", Signal::TERM),
     ("SIGINT", Signal::INT),
@@ -429,30 +431,51 @@ const SIGNALS: [(&str, Signal); 14] = [
     ("SIGXFSZ", Signal::XFSZ),
 ];
 
-/// Listens to them: from its return on, none ends the process by itself.
-fn signals() -> Result<mpsc::UnboundedReceiver<(&'static str, Signal)>, Failure> {
+/// Real-time signals. Those that the C library keeps for itself cannot be listened to; they differ from one to the other.
+const REAL_TIME: RangeInclusive<i32> = 32..=64;
+
+/// A signal that came.
+#[derive(Clone)]
+struct Raised {
+    name: String,
+    number: i32,
+}
+
+impl Raised {
+    /// Whether it asks the node to leave; if not, the log says what it does.
+    fn asks_to_leave(&self) -> bool {
+        let Self { name, number } = self;
+        if [Signal::TERM, Signal::INT, Signal::QUIT].iter().any(|signal| signal.as_raw() == *number) {
+            return true;
+        }
+        if *number == Signal::HUP.as_raw() {
+            tracing::warn!(
+                "{name}: the configuration is read at the start only and cannot be reloaded yet: restart the node to apply it"
+            );
+        } else {
+            tracing::warn!("{name}: this signal does nothing; SIGTERM makes the node leave");
+        }
+        false
+    }
+}
+
+/// Listens to all signals that can be listened to: from its return on, none ends the process by itself.
+fn signals() -> Result<mpsc::UnboundedReceiver<Raised>, Failure> {
     let (sender, signals) = mpsc::unbounded_channel();
-    for (name, kind) in SIGNALS {
-        let mut raised = signal(SignalKind::from_raw(kind.as_raw()))
-            .map_err(|error| Failure::new(format!("cannot listen to signals: {error}")))?;
+    let named = SIGNALS.map(|(name, signal)| Raised { name: name.to_owned(), number: signal.as_raw() });
+    let real_time = REAL_TIME.map(|number| Raised { name: format!("signal {number}"), number });
+    for kind in named.into_iter().chain(real_time) {
+        let mut raised = match signal(SignalKind::from_raw(kind.number)) {
+            Ok(raised) => raised,
+            Err(_) if REAL_TIME.contains(&kind.number) => continue,
+            Err(error) => return Err(Failure::new(format!("cannot listen to signals: {error}"))),
+        };
         let sender = sender.clone();
         tokio::spawn(
-            async move { while raised.recv().await.is_some() && sender.send((name, kind)).is_ok() {} },
+            async move { while raised.recv().await.is_some() && sender.send(kind.clone()).is_ok() {} },
         );
     }
     Ok(signals)
-}
-
-/// Whether a signal asks the node to leave; if not, the log says what it does.
-fn asks_to_leave((name, signal): (&str, Signal)) -> bool {
-    match signal {
-        Signal::TERM | Signal::INT | Signal::QUIT => return true,
-        Signal::HUP => tracing::warn!(
-            "{name}: the configuration is read at the start only and cannot be reloaded yet: restart the node to apply it"
-        ),
-        _ => tracing::warn!("{name}: this signal does nothing; SIGTERM makes the node leave"),
-    }
-    false
 }
 
 fn default_state_dir() -> Result<PathBuf, Failure> {

@@ -347,6 +347,12 @@ fn signals_that_ask_for_nothing_do_not_end_a_node() {
         node.signal(signal);
         eventually(words, || node.log().contains(words).then_some(()));
     }
+    for number in ["35", "64"] {
+        let id = node.process.id().to_string();
+        assert!(Command::new("kill").args(["-s", number, &id]).status().unwrap().success());
+        let words = format!("signal {number}: this signal does nothing");
+        eventually(&words, || node.log().contains(&words).then_some(()));
+    }
     assert_eq!(node.status()["settled"], true);
     node.signal(Signal::QUIT);
     assert!(node.process.wait().unwrap().success());
