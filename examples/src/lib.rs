@@ -13,7 +13,14 @@ pub mod singleton;
 
 use quorate_membership::config::Config;
 use quorate_membership::{NodeId, TotemConfig};
+use std::io::Write;
 use std::time::Duration;
+use std::{fmt, io};
+
+/// Prints a line. `println!` would panic when its reader has seen enough (`| head -1`); the nodes here then go on to their end.
+pub fn say(line: impl fmt::Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
 
 /// A member of a group of three on this host: loopback addresses 127.0.0.1 to .3, no root needed.
 ///

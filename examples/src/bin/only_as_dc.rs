@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use quorate_election::{Dc, Revoked, spawn};
-use quorate_examples::member_of_three;
+use quorate_examples::{member_of_three, say};
 use quorate_membership::transport::Udp;
 use tokio::time::{sleep, timeout};
 
@@ -17,7 +17,7 @@ async fn work(id: u8, dc: Dc) -> Revoked {
         };
         // Asked again before each act; the resource gets the term, and refuses lower ones.
         while let Ok(term) = guard.check() {
-            println!("{id} works under term {term}");
+            say(format_args!("{id} works under term {term}"));
             sleep(Duration::from_millis(100)).await;
         }
     }
@@ -43,10 +43,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let Some(dc) = workers[0].2.status().dc else { break };
         let Some(place) = workers.iter().position(|(id, ..)| u32::from(*id) == dc.get()) else { break };
         let (id, node, _) = workers.remove(place);
-        println!("{id} leaves");
+        say(format_args!("{id} leaves"));
         node.leave().await;
     }
     sleep(Duration::from_secs(1)).await;
-    println!("{} is alone: no quorum, nobody works", workers[0].0);
+    say(format_args!("{} is alone: no quorum, so it does not work", workers[0].0));
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use quorate_examples::member_of_three;
+use quorate_examples::{member_of_three, say};
 use quorate_membership::transport::Udp;
 use quorate_membership::{Event, Group, Guarantee, spawn};
 
@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             while let Some(event) = events.next().await {
                 match event {
                     Event::Regular(regular) => {
-                        println!("{id}: {:?}, because {}", regular.members, regular.why());
+                        say(format_args!("{id}: {:?}, because {}", regular.members, regular.why()));
                         company = regular.members.len();
                     }
                     // Each speaks once all three are in and have told each other what they are.
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for task in tasks {
         let (node, order) = task.await?;
         nodes.push(node);
-        println!("{}", order.join(", "));
+        say(format_args!("{}", order.join(", ")));
         orders.push(order);
     }
     assert!(orders.windows(2).all(|pair| pair[0] == pair[1]), "one order everywhere");

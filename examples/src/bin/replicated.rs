@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::Path;
 
 use quorate_examples::kv::Store;
-use quorate_examples::member_of_three;
+use quorate_examples::{member_of_three, say};
 use quorate_membership::Node;
 use quorate_membership::transport::Udp;
 
@@ -25,31 +25,35 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for store in [&one, &two, &three] {
         store.opened(3).await.expect("nobody leaves");
     }
-    println!("three members: {:?}", one.put("colour", "green").await);
+    say(format_args!("three members: {:?}", one.put("colour", "green").await));
 
     third.leave().await;
-    println!("3 leaves");
+    say("3 leaves");
     let put = async |value| loop {
         // Until the ring of two is open; a write may be tried again.
         match two.put("colour", value).await {
             Ok(()) => return,
-            Err(why) => println!("not yet: {why:?}"),
+            Err(why) => say(format_args!("not yet: {why:?}")),
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     };
     put("blue").await;
-    println!("two members: 1 has {:?}", one.get("colour"));
+    say(format_args!("two members: 1 has {:?}", one.get("colour")));
 
     let (third, three) = start(3, state.path()).await?;
     three.opened(3).await.expect("nobody leaves");
-    println!("3 is back, and has {:?} from a snapshot", three.get("colour"));
+    say(format_args!("3 is back, and has {:?} from a snapshot", three.get("colour")));
     assert_eq!(three.get("colour").as_deref(), Some("blue"));
 
     second.leave().await;
     third.leave().await;
-    println!("2 and 3 leave");
+    say("2 and 3 leave");
     tokio::time::sleep(std::time::Duration::from_millis(1000)).await;
-    println!("one member: {:?}; it still has {:?}", one.put("colour", "red").await, one.get("colour"));
+    say(format_args!(
+        "one member: {:?}; it still has {:?}",
+        one.put("colour", "red").await,
+        one.get("colour")
+    ));
     assert_eq!(one.get("colour").as_deref(), Some("blue"));
     Ok(())
 }

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quorate_election::spawn;
-use quorate_examples::member_of_three;
 use quorate_examples::singleton::{Address, Claim, hold};
+use quorate_examples::{member_of_three, say};
 use quorate_membership::transport::{Transport, Udp};
 use quorate_membership::{NodeId, Notice, Origin, Transmit};
 use rustix::process::{Pid, Signal, kill_process};
@@ -110,7 +110,7 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
         world.start(id)?;
     }
     let first = world.next_holder(None)?;
-    println!("node {first} holds the address");
+    say(format_args!("node {first} holds the address"));
 
     world.node(first)?.kill()?;
     let second = world.moved(first, "is killed")?;
@@ -125,13 +125,13 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     let refused = world.address.refused();
     kill_process(pid, Signal::CONT)?;
     world.watch(Duration::from_secs(3))?;
-    println!("node {second} goes on: {} late claims refused", world.address.refused() - refused);
+    say(format_args!("node {second} goes on: {} late claims refused", world.address.refused() - refused));
 
     world.pull_plug(third)?;
     let last = world.moved(third, "is cut off")?;
     world.pull_plug(third)?;
     world.watch(Duration::from_secs(3))?;
-    println!("node {third} is back: node {last} holds the address");
+    say(format_args!("node {third} is back: node {last} holds the address"));
 
     for (_, node) in &mut world.nodes {
         drop(node.stdin.take());
@@ -199,13 +199,16 @@ impl World {
                 return Ok(holder);
             }
         }
-        Err("nobody takes over".into())
+        Err("no other node takes over".into())
     }
 
     fn moved(&mut self, from: u32, why: &str) -> Result<u32, Box<dyn Error>> {
         let began = Instant::now();
         let next = self.next_holder(Some(from))?;
-        println!("node {from} {why}: node {next} holds the address after {} ms", began.elapsed().as_millis());
+        say(format_args!(
+            "node {from} {why}: node {next} holds the address after {} ms",
+            began.elapsed().as_millis()
+        ));
         Ok(next)
     }
 }

@@ -1,0 +1,21 @@
+//! What the small programs do when nobody reads on.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+#[test]
+fn a_closed_output_ends_no_example_with_a_panic() {
+    for program in
+        [env!("CARGO_BIN_EXE_ordered"), env!("CARGO_BIN_EXE_only_as_dc"), env!("CARGO_BIN_EXE_replicated")]
+    {
+        let mut child =
+            Command::new(program).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut line = [0; 1];
+        let mut out = child.stdout.take().expect("piped");
+        out.read_exact(&mut line).expect("a line");
+        drop(out);
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{program}: {}: {said}", output.status);
+    }
+}
