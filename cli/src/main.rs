@@ -145,4 +145,35 @@ mod tests {
         use clap::CommandFactory;
         Cli::command().debug_assert();
     }
+
+    /// `--help` of each command is an error to clap, of a kind that it prints on stdout and ends with 0.
+    #[test]
+    fn help_goes_to_stdout_and_is_no_failure() {
+        use clap::CommandFactory;
+        fn commands(command: &clap::Command, path: &[String]) -> Vec<Vec<String>> {
+            let below = command.get_subcommands().flat_map(|command| {
+                let path: Vec<_> = path.iter().cloned().chain([command.get_name().to_owned()]).collect();
+                commands(command, &path)
+            });
+            [path.to_vec()].into_iter().chain(below).collect()
+        }
+        let all = commands(&Cli::command(), &["quorate".to_owned()]);
+        assert!(all.len() > 20, "{all:?}");
+        for command in all {
+            for flag in ["--help", "-h"] {
+                let help = Cli::try_parse_from(command.iter().cloned().chain([flag.to_owned()])).unwrap_err();
+                assert_eq!((help.exit_code(), help.use_stderr()), (0, false), "{command:?}");
+                let usage = format!("Usage: {}", command.join(" "));
+                assert!(help.to_string().contains(&usage), "{command:?}: {help}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_seed_says_what_a_seed_is() {
+        for arguments in [["sim", "replay", "abc"], ["sim", "shrink", "0x1"], ["sim", "run", "--start=1e3"]] {
+            let error = Cli::try_parse_from(["quorate"].iter().chain(&arguments)).unwrap_err().to_string();
+            assert!(error.contains("a seed is a whole number from 0 to 18446744073709551615"), "{error}");
+        }
+    }
 }

@@ -39,7 +39,7 @@ enum Command {
         #[arg(long, default_value_t = 1000)]
         seeds: u64,
         /// The first one
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, default_value_t = 0, value_parser = seed)]
         start: u64,
         /// How many to run at the same time [default: one for each processor]
         #[arg(long)]
@@ -57,6 +57,7 @@ enum Command {
     /// Run one seed again, and show what it was
     Replay {
         /// The seed
+        #[arg(value_parser = seed)]
         seed: u64,
         /// What runs it
         #[arg(long, value_enum, default_value_t = Engine::Core)]
@@ -82,7 +83,7 @@ enum Command {
     /// prints the smallest so far.
     Shrink {
         /// The seed
-        #[arg(required_unless_present = "file")]
+        #[arg(required_unless_present = "file", value_parser = seed)]
         seed: Option<u64>,
         /// A scenario from this file instead, `-` for stdin
         #[arg(long, conflicts_with = "seed")]
@@ -116,6 +117,12 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| {
+        format!("a seed is a whole number from 0 to {}, as `quorate sim run` prints it", u64::MAX)
+    })
 }
 
 /// What runs a scenario.
