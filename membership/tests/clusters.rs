@@ -40,7 +40,7 @@ struct Here {
 impl Here {
     fn new(cluster_name: Option<&str>) -> Self {
         let mut config = Config::new(node(1));
-        config.cluster_name = cluster_name.map(str::to_owned);
+        config.cluster_name = cluster_name.map(Into::into);
         let totem = Totem::new(&config, Stored::default(), [7; 32], Time::default()).unwrap();
         let mut here = Self { totem, now: Time::default(), left: false };
         while here.totem.members().is_empty() {

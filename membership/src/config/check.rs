@@ -101,7 +101,7 @@ impl Config {
         };
         check("this node's name", &self.name);
         if let Some(name) = &self.cluster_name {
-            check("totem.cluster_name", name);
+            check("totem.cluster_name", &name.to_string_lossy());
         }
         for name in self.nodes.iter().filter_map(|member| member.name.as_deref()) {
             check("nodelist.node.name", name);
@@ -153,6 +153,15 @@ impl Config {
             warnings.push(format!(
                 "quorum.expected_votes ({expected}) is below the votes of the node list ({listed}): two halves of the \
                  cluster could both be quorate; leave quorum.expected_votes out"
+            ));
+        }
+        if let Some(expected) = self.expected_votes().filter(|_| !self.nodes.is_empty())
+            && listed <= expected / 2
+        {
+            warnings.push(format!(
+                "quorum.expected_votes ({expected}) needs {} votes, and the node list has {listed}: no partition is ever \
+                 quorate; leave quorum.expected_votes out",
+                expected / 2 + 1
             ));
         }
         warnings.extend(self.quorum_warnings());
@@ -382,7 +391,7 @@ mod tests {
             |c| c.name = "a\nb".to_owned(),
             "this node's name (a\\nb) must have no control characters, such as line breaks",
         );
-        check(|c| c.cluster_name = Some(String::new()), "totem.cluster_name (``) must not be empty");
+        check(|c| c.cluster_name = Some("".into()), "totem.cluster_name (``) must not be empty");
         check(
             |c| {
                 c.nodes = vec![Member { name: Some("\t".to_owned()), ..member(1, [127, 0, 0, 1]) }];
@@ -414,7 +423,7 @@ mod tests {
     fn clusters_of_different_names_share_neither_group_nor_port() {
         let named = |name: &str| {
             let mut config = Config::new(NodeId::new(1).unwrap());
-            config.cluster_name = Some(name.to_owned());
+            config.cluster_name = Some(name.into());
             (config.group().to_string(), config.port())
         };
         assert_eq!(named("orders"), ("239.192.27.38".to_owned(), 19_205));

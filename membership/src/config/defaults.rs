@@ -95,10 +95,10 @@ pub fn group(cluster_name: &[u8]) -> Ipv4Addr {
 
 /// The port of a cluster that is named in code and given no port: odd, for the port below it is used too, and outside the
 /// system's range for outgoing connections. It is independent of the group, so that two names rarely share both.
-pub fn port(cluster_name: &str) -> u16 {
+pub fn port(cluster_name: &[u8]) -> u16 {
     const PORTS: u32 = 11_000;
     // FNV-1a, of which the upper half is the better one.
-    let hash = cluster_name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    let hash = cluster_name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     10_001 + 2 * ((hash >> 32) as u32 % PORTS) as u16

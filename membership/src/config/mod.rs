@@ -17,6 +17,7 @@ mod remarks;
 mod spelling;
 mod structure;
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -42,8 +43,8 @@ pub struct Config {
     /// This node's name as status shows it (`nodelist.node.name`, or the host's).
     pub name: String,
     /// The cluster's name (`totem.cluster_name`), if it has one. The multicast group follows from it, and in code the port,
-    /// too ([`NetworkConfig`]).
-    pub cluster_name: Option<String>,
+    /// too ([`NetworkConfig`]). Its bytes count as they stand in the file, also where they are not UTF-8.
+    pub cluster_name: Option<OsString>,
     /// The node list, this node included. Empty: peers are learnt from their JOINs.
     pub nodes: Vec<Member>,
     /// The protocol's timeouts and limits.
@@ -283,7 +284,7 @@ impl DcConfig {
 impl Config {
     /// What tells this cluster from others on the same group and port; `None` without a `cluster_name`.
     pub fn cluster_tag(&self) -> Option<ClusterTag> {
-        self.cluster_name.as_ref().map(|name| ClusterTag::of(name.as_bytes()))
+        self.cluster_name.as_ref().map(|name| ClusterTag::of(name.as_encoded_bytes()))
     }
 
     /// A node with this id, no node list, and defaults: for embedding and for tests.
@@ -312,13 +313,13 @@ impl Config {
     /// The multicast group that counts: the given one, else the one that corosync derives from the cluster's name, else
     /// 239.192.0.1.
     pub fn group(&self) -> IpAddr {
-        let named = || self.cluster_name.as_deref().map(|name| defaults::group(name.as_bytes()));
+        let named = || self.cluster_name.as_ref().map(|name| defaults::group(name.as_encoded_bytes()));
         self.network.group.unwrap_or_else(|| named().unwrap_or(defaults::GROUP).into())
     }
 
     /// The port that counts: the given one, else one from 10001 to 31999 that follows from the cluster's name, else 5405.
     pub fn port(&self) -> u16 {
-        let named = || self.cluster_name.as_deref().map(defaults::port);
+        let named = || self.cluster_name.as_ref().map(|name| defaults::port(name.as_encoded_bytes()));
         self.network.port.unwrap_or_else(|| named().unwrap_or(defaults::PORT))
     }
 

@@ -1,6 +1,8 @@
 //! The ring's interface: its section, this node's address on it, the group and the port.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::ffi::OsStringExt;
 
 use super::grammar::Entry;
 use super::nodes::Listed;
@@ -188,16 +190,18 @@ impl<'a> Reader<'a> {
     }
 
     /// The cluster's name, and the group that follows from its bytes.
-    pub(super) fn cluster_name(&mut self) -> (Option<String>, Option<Ipv4Addr>) {
+    pub(super) fn cluster_name(&mut self) -> (Option<OsString>, Option<Ipv4Addr>) {
         const KEY: &str = "totem.cluster_name";
         let Some(entry) = self.take(KEY) else { return (None, None) };
-        let name = self.text(entry);
-        if name.as_bytes() != entry.bytes {
+        let mut shown = self.text(entry);
+        if shown.as_bytes() != entry.bytes {
             let text = format!("{KEY} is not UTF-8: its bytes count for the group, as with corosync");
             self.warn(Some(entry.line), text);
+            // Two names that differ look different.
+            shown = entry.bytes.escape_ascii().to_string();
         }
-        self.show(KEY, name.as_str(), "", self.line(entry));
-        (Some(name), Some(defaults::group(&entry.bytes)))
+        self.show(KEY, shown.as_str(), "", self.line(entry));
+        (Some(OsString::from_vec(entry.bytes.to_vec())), Some(defaults::group(&entry.bytes)))
     }
 
     /// Where datagrams go.

@@ -84,7 +84,7 @@ mod tests {
 
     fn clusters(name: Option<&str>) -> Clusters {
         let mut config = Config::new(NodeId::new(1).unwrap());
-        config.cluster_name = name.map(str::to_owned);
+        config.cluster_name = name.map(Into::into);
         Clusters::new(&config)
     }
 

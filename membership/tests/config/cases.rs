@@ -435,6 +435,29 @@ fn a_dotted_key_counts_where_corosync_counts_it() {
     );
 }
 
+/// Group, port and digest: two names that differ in a byte that is no UTF-8 are two clusters.
+#[test]
+fn a_cluster_name_counts_byte_by_byte() {
+    let named = |name: &[u8]| {
+        let text = with_totem("");
+        let (before, behind) = text.split_once("cluster_name: t").expect("a name");
+        let text = [before.as_bytes(), b"cluster_name: ", name, behind.as_bytes()].concat();
+        parse("c", &text, &Overrides::default(), &host()).expect("fine")
+    };
+    let shown = |loaded: &Loaded| {
+        let setting = loaded.settings.iter().find(|setting| setting.key == "totem.cluster_name");
+        setting.expect("shown").value.to_string()
+    };
+    let (acute, grave) = (named(b"caf\xe9"), named(b"caf\xe8"));
+    assert_eq!(acute.config.cluster_tag(), Some(ClusterTag::of(b"caf\xe9")));
+    assert_eq!(grave.config.cluster_tag(), Some(ClusterTag::of(b"caf\xe8")));
+    assert_ne!(acute.config.group(), grave.config.group());
+    assert_eq!((shown(&acute), shown(&grave)), ("caf\\xe9".to_owned(), "caf\\xe8".to_owned()));
+    let utf8 = named("café".as_bytes());
+    assert_eq!(utf8.config.cluster_tag(), Some(ClusterTag::of("café".as_bytes())));
+    assert_eq!(shown(&utf8), "café");
+}
+
 #[test]
 fn a_loopback_address_among_others_is_refused() {
     let nodes = |first: &str, second: &str| {

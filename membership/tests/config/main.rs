@@ -14,6 +14,7 @@ use quorate_membership::NodeId;
 use quorate_membership::config::{
     Host, Interface, Loaded, Overrides, QuorumOptions, Setting, TieBreaker, TransportKind, parse,
 };
+use quorate_membership::wire::ClusterTag;
 
 const ONE_X: &str = include_str!("../data/corosync-1.x.conf");
 

@@ -37,6 +37,13 @@ fn votes_are_summed_over_the_node_list() {
         &quorum("expected_votes: 3"),
         &["c: quorum.expected_votes (3) is below the votes of the node list (4): two halves of the cluster"],
     );
+    check_warnings(
+        &quorum("expected_votes: 8"),
+        &[
+            "c: quorum.expected_votes (8) needs 5 votes, and the node list has 4: no partition is ever quorate",
+        ],
+    );
+    check_warnings(&quorum("expected_votes: 7"), &[]);
     check_warnings(&quorum("votes: 3"), &["c:18: quorum.votes: ignored"]);
 }
 
@@ -169,6 +176,7 @@ fn what_section_quorum_says_and_is_not_heeded_is_warned_about() {
     check_warnings(
         &quorum("expected_votes: 3\ndevice {\nmodel: net\n}"),
         &[
+            "c: quorum.expected_votes (3) needs 2 votes, and the node list has 1",
             "c:17: section `quorum.device` (model): not implemented yet",
             "c:18: quorum.device.votes is not set: corosync would not start",
         ],

@@ -125,7 +125,7 @@ pub(super) struct Living {
 /// A node's configuration in this scenario.
 pub(super) fn config(id: NodeId, scenario: &Scenario) -> Config {
     let mut config = Config::new(id);
-    config.cluster_name = Some("laboratory".to_owned());
+    config.cluster_name = Some("laboratory".into());
     if scenario.world.node_list {
         let member = |id: NodeId| Member {
             id,
