@@ -95,6 +95,11 @@ pub enum Notice {
         /// The peer.
         peer: NodeId,
     },
+    /// This node is alone, and a peer does not follow it: its ring number is too far above the peer's.
+    OwnRingNumber {
+        /// The peer.
+        peer: NodeId,
+    },
     /// Datagrams are rejected for this reason.
     Rejected {
         /// The node at the source address, if one is known there.
@@ -116,9 +121,8 @@ impl Notice {
             }
             Self::Unsent { node, .. } => *node,
             Self::Unstored => None,
-            Self::NamesUnlisted { peer, .. } | Self::LeavesOut { peer, .. } | Self::RingNumber { peer } => {
-                Some(*peer)
-            }
+            Self::NamesUnlisted { peer, .. } | Self::LeavesOut { peer, .. } => Some(*peer),
+            Self::RingNumber { peer } | Self::OwnRingNumber { peer } => Some(*peer),
             Self::Rejected { peer, .. } => *peer,
             Self::OtherCluster { .. }
             | Self::HearsNobody
@@ -148,6 +152,7 @@ impl Notice {
             Self::NamesUnlisted { .. } => (14, None),
             Self::LeavesOut { .. } => (15, None),
             Self::RingNumber { .. } => (16, None),
+            Self::OwnRingNumber { .. } => (17, None),
         }
     }
 }
@@ -230,8 +235,13 @@ impl fmt::Display for Notice {
             ),
             Self::RingNumber { peer } => write!(
                 f,
-                "node {peer} says a ring number that no ring can have come to; if that goes on, stop it and remove its \
-                 record"
+                "node {peer} says a ring number that no ring can have come to, and is not followed; if that goes on, stop \
+                 it, remove its record (quorate_{peer} in its state directory) and start it again"
+            ),
+            Self::OwnRingNumber { peer } => write!(
+                f,
+                "this node's ring number is so far above that of node {peer} that it is not followed; if that goes on, stop \
+                 this node, remove its record (quorate_ID in its state directory, ID being its id) and start it again"
             ),
             Self::Rejected { peer: Some(peer), reason } => {
                 write!(f, "datagrams of node {peer} are rejected ({reason}); {}", remedy(*reason))

@@ -108,6 +108,36 @@ fn strangers_without_number_cost_a_ring_now_and_then_at_most() {
     lab::scenarios::strangers_without_number_are_heard();
 }
 
+/// What the others do not follow, only the operator can undo: both sides say how.
+#[test]
+fn a_starting_node_that_is_led_astray_says_the_remedy() {
+    let mut lab = Lab::ring(3);
+    let seq = lab.regular(1).ring.seq;
+    lab.crash(3);
+    lab.until_ring(&[1, 2]);
+    lab.cut(&[1, 2], &[3]);
+    lab.start(3);
+    lab.until_ring(&[3]);
+    let said = Totem::MAX_RING_SEQ - (1 << 32);
+    let join =
+        Join { from: node(2), leave: false, ring_seq: said, proc: vec![node(2), node(3)], failed: vec![] };
+    lab.deliver_raw(3, Some(2), &bytes(&Message::Join(join)));
+    lab.until("led astray", |lab| lab.regular(3).ring.seq > said);
+    lab.calm();
+    let own = Notice::OwnRingNumber { peer: node(1) };
+    lab.until("told on both sides", |lab| {
+        lab.noted(3, own) && lab.noted(1, Notice::RingNumber { peer: node(3) })
+    });
+    lab.until_ring(&[1, 2]);
+
+    lab.crash(3);
+    lab.store(3, seq + 1000);
+    lab.start(3);
+    lab.until_ring(&[1, 2, 3]);
+    lab.run(ms(1000));
+    assert!(!lab.noted(3, own), "its number is as the others'");
+}
+
 /// A newcomer at a listed address uses the id of a member.
 #[test]
 fn a_stranger_that_speaks_for_a_member_costs_no_ring() {

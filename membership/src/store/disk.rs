@@ -334,7 +334,7 @@ fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 }
 
 const LOST: &str = "the stored record is lost; ring numbers continue from the wall clock, so that none is used twice, and \
-                    this node has no say in who acts until all votes are present, or a majority of votes with kept records";
+                    this node has no say in which node acts until all votes are present, or a majority of votes with kept records";
 
 fn from_wall_clock(lost: bool) -> Stored {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -212,6 +212,13 @@ impl Local {
         own.max(Self::PLAUSIBLE_RING_SEQ).saturating_add(Self::JUMP)
     }
 
+    /// Whether this node is alone, and a node that says this number in a JOIN does not follow it: see `limit`. This node was
+    /// led astray when it started, or its record is damaged.
+    pub(super) fn is_not_followed_by(&self, ring_seq: u64) -> bool {
+        let followed = ring_seq.max(Self::PLAUSIBLE_RING_SEQ).saturating_add(Self::JUMP);
+        !self.has_company() && self.attempted > followed
+    }
+
     /// A ring that was agreed on was not formed: its number may have been the reason.
     pub(super) fn catch_up(&mut self) {
         self.heard_before = self.heard;
@@ -243,8 +250,7 @@ impl Local {
 
     /// A ring was agreed on.
     pub(super) fn note_agreed(&mut self, lists: &Lists, now: Time) {
-        let left_out: Vec<_> =
-            lists.left_out().map(|node| self.is_known(node).then_some(node)).collect();
+        let left_out: Vec<_> = lists.left_out().map(|node| self.is_known(node).then_some(node)).collect();
         self.outcasts.note(&lists.candidates(), left_out.into_iter(), &self.ring.members, now);
     }
 

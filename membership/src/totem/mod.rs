@@ -406,6 +406,9 @@ impl Totem {
         if !followed {
             local.out.notice(Notice::RingNumber { peer: join.from });
         }
+        if local.is_not_followed_by(join.ring_seq) {
+            local.out.notice(Notice::OwnRingNumber { peer: join.from });
+        }
         local.note_join(join, whole && followed, now);
         if join.proc.contains(&local.me) {
             local.hearing.is_heard_by(join.from, now);
