@@ -30,7 +30,7 @@ enum DcCommand {
 #[command(after_help = "\
 Exit codes:
   0  another node is DC
-  1  this node is not DC, nobody else may be, or nobody has taken over
+  1  this node is not DC, no other member may be, or none has taken over
   2  wrong usage")]
 struct ReleaseArgs {
     #[command(flatten)]

@@ -32,7 +32,7 @@ pub(crate) struct ModelArgs {
     /// Datagrams that are overtaken by the next one
     #[arg(long, default_value_t = 0)]
     overtakings: u8,
-    /// Crashes; who crashed may start again
+    /// Crashes; a node that crashed may start again
     #[arg(long, default_value_t = 0)]
     crashes: u8,
     /// Rings that a node installs after the beginning, over all its lives

@@ -9,7 +9,7 @@ use crate::socket::address::Which;
 use crate::socket::client::{self, Status, ask_status};
 use crate::{Failure, node};
 
-/// Show who has how many votes, and whether they are enough, as corosync-quorumtool does
+/// Show how many votes each member has, and whether they are enough, as corosync-quorumtool does
 ///
 /// The layout is that of `corosync-quorumtool -s`. Why a partition is not quorate is said on stderr.
 #[derive(Debug, clap::Args)]

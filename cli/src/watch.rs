@@ -21,7 +21,7 @@ One line a change, after what holds at the start:
 With --json, the node's own lines, one object each: {\"event\":\"regular\",...}, {\"event\":\"transitional\",...},
 {\"event\":\"status\",...}, {\"event\":\"stalled\",\"ms\":750}.
 
-Exit codes: 0 nobody reads any more, 1 the node stopped or left the ring (one line on stderr says why), 2 wrong usage.";
+Exit codes: 0 its output was closed, 1 the node stopped or left the ring (one line on stderr says why), 2 wrong usage.";
 
 /// Print each change of the ring, quorum, DC and lease, with its cause, as it happens
 #[derive(Debug, clap::Args)]

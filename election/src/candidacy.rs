@@ -147,8 +147,8 @@ impl Candidacy {
         let claims = [
             (wire.version >= 1, "version 0"),
             (wire.version > Self::VERSION || wire.extension.is_empty(), "an extension of version 1"),
-            (wire.node == from.get(), "somebody else's candidacy"),
-            (tenure.is_none_or(|term| term.node == from), "somebody else's term of office"),
+            (wire.node == from.get(), "another node's candidacy"),
+            (tenure.is_none_or(|term| term.node == from), "another node's term of office"),
             (tenure <= known, "a tenure above the highest term known"),
             (Self::can_be_shown(&wire.name), "a name that cannot be shown"),
             (wire.idle <= wire.up, "a token from before its start"),

@@ -131,12 +131,12 @@ impl fmt::Display for Vacancy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Starting { next } => {
-                write!(f, "the cluster starts, and node {next} waits for those who are missing")
+                write!(f, "the cluster starts, and node {next} waits for the missing nodes")
             }
             Self::RecordsLost(nodes) => write!(
                 f,
-                "the records of {nodes:?} were lost: start the other nodes, so that a majority of those who kept theirs, \
-                 or everybody, is there"
+                "the records of {nodes:?} were lost: start the other nodes, so that a majority of the nodes that kept \
+                 theirs, or every node, is there"
             ),
             Self::NoCandidate => write!(f, "no member may be DC: give one a dc_priority above 0"),
         }

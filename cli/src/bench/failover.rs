@@ -26,7 +26,7 @@ pub(crate) struct FailoverArgs {
     /// What happens to the member
     #[arg(long, value_enum, default_value_t)]
     how: How,
-    /// How long a whole ring stands before the next loss, in seconds. A host says only about once a second that nobody listens
+    /// How long a whole ring stands before the next loss, in seconds. A host says only about once a second that no process listens
     /// (sysctl net.ipv4.icmp_ratelimit), after a few at once: lost more often, members are missed by timeouts
     #[arg(long, default_value_t = 2.0)]
     pause: f64,
@@ -43,7 +43,7 @@ pub(super) enum How {
     Kill,
     /// It is asked to leave
     Leave,
-    /// Its host is cut off: nothing comes from it any more, and nobody says why
+    /// Its host is cut off: nothing comes from it any more, and no host says why
     Cut,
 }
 

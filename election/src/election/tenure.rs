@@ -29,7 +29,8 @@ pub enum ReleaseError {
     NotDc,
     /// Nobody could take it.
     #[error(
-        "no other member may be DC: start one, or give one a dc_priority above 0; who hangs does not count"
+        "no other member may be DC: start one, or give one a dc_priority above 0; a member whose application hangs does \
+         not count"
     )]
     NoSuccessor,
     /// Nobody would hear it.

@@ -72,7 +72,7 @@ impl fmt::Display for Inquorate {
                 write!(f, "this node is in no ring: no token came for {} ms", after.as_millis())
             }
             Self::Unsettled => write!(f, "the members have not yet said what they are"),
-            Self::NoExpectedVotes => write!(f, "nobody has said how many votes to expect"),
+            Self::NoExpectedVotes => write!(f, "no member has said how many votes to expect"),
             Self::NoNodeInfo(nodes) => write!(f, "no node info came from {nodes:?}"),
             Self::OptionsDiffer { option, one, other } => {
                 write!(f, "nodes {one} and {other} differ in quorum.{option}; give all nodes the same")

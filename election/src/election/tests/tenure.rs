@@ -339,7 +339,7 @@ fn a_cluster_that_starts_waits_for_those_who_are_missing_and_no_longer_than_it_i
     assert_eq!((status.dc, status.term), (None, None));
     assert_eq!(
         status.vacant.unwrap().to_string(),
-        "the cluster starts, and node 1 waits for those who are missing"
+        "the cluster starts, and node 1 waits for the missing nodes"
     );
     assert_eq!(dc(&world.ring(&[1, 2, 3])), 1, "all are there");
 
