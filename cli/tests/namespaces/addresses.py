@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 import time
 
 from lab import PORT, Failed, address, corosync_conf, node_list, timeouts, token_timeout
@@ -214,6 +215,51 @@ def network_masks_that_differ_do_no_harm(lab, table):
         ip(lab, host, "address flush dev e0")
         ip(lab, host, f"address add {address(host)}/{mask} dev e0")
     table.time("formed", lab.start_ring(), timeouts(lab))
+    for node in lab.nodes.values():
+        node.terminate()
+        node.process.wait(timeout=10)
+    conf = lab.write("no-list.conf", corosync_conf())
+    started = time.monotonic()
+    for host in lab.hosts:
+        lab.start_node(host, conf, "--expected-votes", "3", name=f"no-list-{host}")
+    ids = [lab.address_id(host) for host in lab.hosts]
+    agreed = lab.agreement(lab.hosts, ids=ids, patience=3 * timeouts(lab))
+    table.time("formed without a node list", agreed - started, timeouts(lab))
+
+
+def a_member_whose_address_is_used_twice_is_back_afterwards(lab, table):
+    """First the fourth host has only the address of the second; then it runs that one's node as well."""
+    conf = lab.write("three.conf", corosync_conf(nodelist=node_list({host: host for host in (1, 2, 3)})))
+    for host in (1, 2, 3):
+        lab.start_node(host, conf)
+    lab.agreement((1, 2, 3), patience=10 * token_timeout(3))
+
+    def back(what):
+        ip(lab, 4, f"address del {address(2)}/24 dev e0")
+        for host in (1, 3):
+            ip(lab, host, "neighbour flush all")
+        time.sleep(0.3)
+        ended = time.monotonic()
+        lab.agreement((1, 2, 3), patience=6 * timeouts(lab))
+        table.time(f"{what}: one ring", time.monotonic() - ended, 3 * timeouts(lab))
+
+    ip(lab, 4, f"address add {address(2)}/24 dev e0")
+    script = (
+        "import socket, time\n"
+        f"s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(({address(2)!r}, 0))\n"
+        f"for _ in range(10): s.sendto(b'x', ({address(1)!r}, 9)); time.sleep(0.1)\n"
+    )
+    subprocess.run(lab.on(4, sys.executable, "-c", script), check=True)
+    back("address twice")
+    ip(lab, 4, f"address add {address(2)}/24 dev e0")
+    command = [lab.quorate, "node", "-c", conf, "--name", "n2", "--socket", lab.directory / "twin.sock"]
+    with open(lab.directory / "twin.log", "w") as log:
+        twin = lab.start(lab.on(4, *command, "--state-dir", lab.directory / "twin"), stdout=log, stderr=log)
+    time.sleep(3)
+    twin.terminate()
+    code = twin.wait(timeout=10)
+    table.row(f"its twin ended with {code}", "0 or 1", code in (0, 1))
+    back("address and node twice")
 
 
 def a_second_ring_needs_two_ports_of_its_own(lab, table):
@@ -275,6 +321,7 @@ SCENARIOS = [
     (a_listed_node_that_was_never_heard_is_named, 3),
     (a_node_that_is_not_heard_says_so, 3),
     (network_masks_that_differ_do_no_harm, 3),
+    (a_member_whose_address_is_used_twice_is_back_afterwards, 4),
     (a_second_ring_needs_two_ports_of_its_own, 2),
     (two_clusters_on_one_group_ignore_each_other, 4),
 ]

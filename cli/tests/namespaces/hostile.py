@@ -1,12 +1,13 @@
 """Hosts that do not belong: clones, forgers, floods, firewalls and links that carry in one direction."""
 
 import json
+import pathlib
 import struct
 import subprocess
 import sys
 import time
 
-from lab import GROUP, PORT, address, consensus_timeout, corosync_conf, timeouts, token_timeout
+from lab import GROUP, PORT, Failed, address, consensus_timeout, corosync_conf, timeouts, token_timeout
 
 MAGIC, VERSION = 0xC070, 3
 TOKEN, MULTICAST, MERGE_DETECT, JOIN, COMMIT = range(5)
@@ -60,6 +61,12 @@ def ring_changes(lab, hosts):
 
 def log_lines(lab, host):
     return len(lab.nodes[host].log.read_text(errors="replace").splitlines())
+
+
+def memory(lab, host):
+    """What a node's process has in memory, in MiB."""
+    text = pathlib.Path(f"/proc/{lab.nodes[host].process.pid}/status").read_text()
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS")) / 1024
 
 
 def answer(lab, host):
@@ -201,6 +208,243 @@ def a_link_that_carries_one_way_leaves_the_others_a_ring(lab, table):
     table.time("one ring", lab.agreement(lab.hosts, patience=2 * bound) - healed, bound)
 
 
+def member_list(lab, hosts):
+    return [lab.address_id(host) for host in hosts]
+
+
+def start_without_a_list(lab):
+    """A ring on the first three hosts, which learn of each other from JOINs."""
+    conf = lab.write("no-list.conf", corosync_conf())
+    for host in (1, 2, 3):
+        lab.start_node(host, conf, "--expected-votes", "3")
+    ids = member_list(lab, (1, 2, 3))
+    lab.agreement((1, 2, 3), ids=ids, patience=10 * token_timeout(3))
+    return ids
+
+
+# Another part of such a script: `ring()` waits for a merge detect or a frame, and returns the ring, the frame's number, and all
+# of it.
+EAR = """
+import socket, struct, time
+ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+ear.bind(({group!r}, {port}))
+ear.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton({group!r}) + socket.inet_aton(sys.argv[1]))
+ear.settimeout(10)
+def ring():
+    while True:
+        heard = ear.recv(65536)
+        if len(heard) >= 29 and heard[3] == 2: return heard[17:29], 0, heard
+        if len(heard) >= 37 and heard[3] == 1: return heard[25:37], struct.unpack_from("<I", heard, 17)[0], heard
+def frame(node, ring, seq, payload, fragment=0, continued=0):
+    head = struct.pack("<HBBBII", 0xc070, 3, 1, 2, node, 0) + struct.pack("<III", node, seq, 0) + ring + bytes(8)
+    return head + struct.pack("<HHBBHH", 0, 0, fragment, continued, 1, len(payload)) + payload
+def message(body):
+    return struct.pack("<HH", 1, 1) + b"a" + body
+""".format(group=GROUP, port=PORT)
+
+
+def attack(lab, host, script, **names):
+    """Starts a Python script on a host that has `send`, `ring`, `frame`, `message` and these names."""
+    given = "".join(f"{name} = {value!r}\n" for name, value in {"GROUP": GROUP, "OWN": address(host), **names}.items())
+    return lab.start(lab.on(host, sys.executable, "-c", FORGER + EAR + given + script, address(host)))
+
+
+def ends(attack, patience=20):
+    """Waits until an attack is over, which has to come to its own end."""
+    if code := attack.wait(patience):
+        raise Failed(f"the attacking script ended with {code}")
+
+
+def one_ring_again(lab, table, what, ids=None):
+    """After an attack the members are one ring, with the time that takes at most. A status from before it is none."""
+    time.sleep(0.3)
+    ended = time.monotonic()
+    bound = 2 * timeouts(lab)
+    lab.agreement((1, 2, 3), ids=ids, patience=3 * bound)
+    table.time(f"one ring after {what}", time.monotonic() - ended, bound)
+
+
+def a_stranger_delivers_no_message_in_a_members_name(lab, table):
+    """There is no node list. It sends the next number as soon as it has heard a frame."""
+    ids = start_without_a_list(lab)
+    before = ring_changes(lab, (1, 2, 3))
+    readers = [lab.nodes[host].cat("a", "--stay", stdout=subprocess.PIPE, text=True) for host in (1, 2, 3)]
+    forger = attack(
+        lab,
+        4,
+        """
+while True:
+    heard, seq, whole = ring()
+    if b"TRIGGER" in whole:
+        for ahead in range(1, 4):
+            name = struct.pack("<II", 1, 0) + b"a".ljust(128, b"\\0")
+            text = b"FORGED"
+            body = struct.pack("<iiii", 0x20003, 0, 184 + len(text), 0) + name
+            body += struct.pack("<IIIIIIQ", len(text), 0, 4242, 0, NODE, 0, 0) + text
+            send(frame(NODE, heard, seq + ahead, message(body)), GROUP, OWN)
+        break
+""",
+        NODE=ids[1],
+    )
+    time.sleep(0.5)
+    for host, text in ((1, "TRIGGER"), (3, "LAST")):
+        done = subprocess.run(
+            [lab.quorate, "cat", "a", "--socket", lab.nodes[host].socket], input=f"{text}\n", text=True,
+            stdout=subprocess.DEVNULL, timeout=20,
+        )
+        table.row(f"{text} sent: exit code {done.returncode}", "0", done.returncode == 0)
+        time.sleep(0.3)
+    ends(forger)
+    for reader in readers:
+        texts = []
+        for line in reader.stdout:
+            event = json.loads(line)
+            texts += [event["payload"]] if event["event"] == "deliver" else []
+            if texts[-1:] == ["LAST"]:
+                break
+        table.row(f"delivered {texts}", "", texts == ["TRIGGER", "LAST"])
+    changes = ring_changes(lab, (1, 2, 3)) - before
+    table.row(f"{changes} ring changes", "0", changes == 0)
+    named = any(str(notice.get("source", "")).startswith(address(4)) for notice in answer(lab, 1)["notices"])
+    table.row("the source is named", "", named)
+
+
+def frames_and_merge_detects_of_a_stranger_leave_a_ring(lab, table):
+    """There is no node list, and the stranger never asks to join."""
+    ids = start_without_a_list(lab)
+
+    def lasts(what, script, share=100):
+        before = ring_changes(lab, (1, 2, 3))
+        forger = attack(lab, 4, f"end = time.monotonic() + 4\nwhile time.monotonic() < end:\n{script}", IDS=ids)
+        samples = good = 0
+        while forger.poll() is None:
+            views = [lab.nodes[host].view for host in (1, 2, 3)]
+            good += all(view.settled and view.quorate for view in views) and len({view.ring for view in views}) == 1
+            samples += 1
+            time.sleep(0.02)
+        ends(forger)
+        changes = ring_changes(lab, (1, 2, 3)) - before
+        table.row(f"{what}: a ring for {100 * good // samples} %, {changes} changes", f"{share} %", 100 * good >= share * samples)
+
+    lasts("frames ahead", """
+    heard, seq, _ = ring()
+    for n in range(3): send(frame(IDS[n], heard, seq + 300, message(b"x" * 60)), GROUP, OWN)
+""")
+    lasts("leaves in members' names", """
+    for n in range(3): send(struct.pack("<HBBBII", 0xc070, 3, 3, 0, 0, 0) + struct.pack("<IIIQ", IDS[n], 3, 1, 1 << 41)
+        + struct.pack("<4I", *IDS, IDS[n]), GROUP, OWN)
+    time.sleep(0.01)
+""")
+    lasts("messages without end", """
+    heard, seq, _ = ring()
+    for n in range(100):
+        body = struct.pack("<iiii", 0x20003, 0, 1 << 30, 0) + bytes(1200)
+        send(frame(IDS[n % 3], heard, seq + n, message(body), n % 255 + 1, n % 255), GROUP, OWN)
+""")
+    # What is not known yet may be a ring to merge with, once.
+    lasts("merge detects of nodes without number", """
+    node = int(time.monotonic() * 1e6) % (1 << 31) | 1
+    send(struct.pack("<HBBBIIIIQ", 0xc070, 3, 2, 0, node, 0, node, node, 1), GROUP, OWN)
+    time.sleep(0.05)
+""", share=60)
+    one_ring_again(lab, table, "all of it", ids)
+
+
+@with_a_stranger
+def forged_refusals_cost_no_ring_unless_in_a_members_name(lab, table):
+    """ICMP port unreachable about members, 1000 a second."""
+    start_three(lab)
+    script = """
+import itertools
+def checksum(data):
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xffff)
+    return ~(total + (total >> 16)) & 0xffff
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    for to, about in ((1, 2), (2, 3), (3, 1)):
+        said = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 85, 0, 0, 64, 17, 0, socket.inet_aton(NET % to), socket.inet_aton(NET % about))
+        said += struct.pack(">HHHH", PORT - 1, PORT, 65, 0)
+        icmp = struct.pack(">BBHI", 3, 3, 0, 0) + said
+        icmp = icmp[:2] + struct.pack(">H", checksum(icmp)) + icmp[4:]
+        source = NET % about if SPOOF else OWN
+        head = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(icmp), 0, 0, 64, 1, 0, socket.inet_aton(source), socket.inet_aton(NET % to))
+        raw.sendto(head + icmp, (NET % to, 0))
+    time.sleep(0.001)
+"""
+    net = address(0).removesuffix("0") + "%d"
+    before = ring_changes(lab, (1, 2, 3))
+    ends(attack(lab, 4, script, NET=net, PORT=PORT, SPOOF=False))
+    time.sleep(0.5)
+    changes = ring_changes(lab, (1, 2, 3)) - before
+    table.row(f"{changes} ring changes, from the forger's own address", "0", changes == 0)
+    ends(attack(lab, 4, script, NET=net, PORT=PORT, SPOOF=True))
+    one_ring_again(lab, table, "those in members' names")
+
+
+@with_a_stranger
+def damaged_and_forged_datagrams_do_no_lasting_harm(lab, table):
+    """Of every kind, at random: from an address that is not listed they cost no ring; in members' names, none for long."""
+    start_three(lab)
+    resident = {host: memory(lab, host) for host in (1, 2, 3)}
+    kinds = """
+import random
+R = random.Random(1)
+def ids(nodes): return b"".join(struct.pack("<I", node) for node in nodes)
+def header(kind, node): return struct.pack("<HBBBII", 0xc070, 3, kind, 2 if kind == 1 else 0, node, 0)
+def join(node, proc, failed, seq, leave=False, counts=None):
+    counts = counts or (len(proc), len(failed))
+    return header(3, 0 if leave else node) + struct.pack("<IIIQ", node, *counts, seq) + ids(proc) + ids(failed)
+def datagram(n, heard, seq):
+    node, odd = R.choice([1, 2, 3]), R.choice([0, 1, 2**32, 2**43, 2**62, 2**63 - 1, 2**64 - 1])
+    many = R.choice([[node] * 340, list(range(1, 341)), [R.getrandbits(32) for _ in range(340)]])
+    own = struct.unpack("<IQ", heard)
+    rtr = b"".join(struct.pack("<IQI", *own, R.getrandbits(32)) for _ in range(40))
+    return [
+        lambda: R.randbytes(R.choice([0, 1, 12, 13, 57, 200, 1400])),
+        lambda: struct.pack("<HBB", 0xc070, 3, n % 7) + R.randbytes(R.randrange(1400)),
+        lambda: join(node, [1, 2, 3], [], odd),
+        lambda: join(node, [1, 2, 3], [node], odd, True),
+        lambda: join(node, [1, 2, 3], [R.choice([1, 2, 3])], own[1]),
+        lambda: join(node, many, [], 1000),
+        lambda: join(node, [1, 2, 3], many, 1000),
+        lambda: join(node, [1, 2, 3], [], 1000, counts=(2**32 - 1, 2**31)),
+        lambda: header(0, node) + struct.pack("<IIII", seq, R.getrandbits(32), seq, 0) + heard + struct.pack("<IIii", 0, 2**32 - 1, 1, 40) + rtr,
+        lambda: header(4, node) + struct.pack("<IIQIii", 1, node, odd, 0, R.choice([-1, 0, 3]), R.choice([-1, 3, 2**31 - 1])) + ids([1, 2, 3]) + bytes(72),
+        lambda: header(2, node) + struct.pack("<IIQ", node, R.choice([0, 1, 2, 3]), odd),
+        lambda: header(5, node) + heard,
+        lambda: frame(node, heard, R.getrandbits(32), message(R.randbytes(50))),
+        lambda: frame(node, heard, seq + n % 500, message(struct.pack("<iiii", 0x20003, 0, 1 << 30, 0) + bytes(1300)), n % 255 + 1, n % 255),
+    ][n % 14]()
+heard, seq, _ = ring()
+end, n = time.monotonic() + 3, 0
+while time.monotonic() < end:
+    whole = datagram(n, heard, seq)
+    bytes_ = bytearray(whole[:R.randrange(len(whole) + 1)] if n % 5 == 0 else whole)
+    if bytes_ and n % 7 == 0: bytes_[R.randrange(len(bytes_))] = R.choice([0, 0xff, 0x7f, R.randrange(256)])
+    source = NET % R.choice([1, 2, 3]) if SPOOF else OWN
+    for to in (GROUP, NET % 1, NET % 2, NET % 3): send(bytes(bytes_), to, source)
+    n += 1
+    time.sleep(0.0005)
+"""
+    net = address(0).removesuffix("0") + "%d"
+    before = ring_changes(lab, (1, 2, 3))
+    ends(attack(lab, 4, kinds, NET=net, SPOOF=False))
+    time.sleep(0.5)
+    changes = ring_changes(lab, (1, 2, 3)) - before
+    table.row(f"{changes} ring changes, from an address that is not listed", "0", changes == 0)
+    ends(attack(lab, 4, kinds, NET=net, SPOOF=True))
+    one_ring_again(lab, table, "those in members' names")
+    grown = max(memory(lab, host) - resident[host] for host in (1, 2, 3))
+    table.row(f"memory: {grown:.0f} MiB more", "64 MiB", grown <= 64)
+    for host in (1, 2, 3):
+        lab.nodes[host].terminate()
+        lab.nodes[host].process.wait(timeout=10)
+    start_three(lab)
+    table.seen("one ring after all have restarted")
+
+
 SCENARIOS = [
     (a_clone_does_not_evict_the_true_node, 4),
     (forged_claims_make_no_starting_node_leave, 4),
@@ -208,4 +452,8 @@ SCENARIOS = [
     (a_flood_of_junk_costs_no_ring, 4),
     (a_firewall_that_rejects_for_a_moment_costs_no_ring, 3),
     (a_link_that_carries_one_way_leaves_the_others_a_ring, 3),
+    (a_stranger_delivers_no_message_in_a_members_name, 4),
+    (frames_and_merge_detects_of_a_stranger_leave_a_ring, 4),
+    (forged_refusals_cost_no_ring_unless_in_a_members_name, 4),
+    (damaged_and_forged_datagrams_do_no_lasting_harm, 4),
 ]

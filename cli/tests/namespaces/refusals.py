@@ -44,6 +44,56 @@ def what_cannot_work_ends_in_one_line_that_says_what_to_do(lab, table):
     )
 
 
+def what_people_write_is_understood_or_named_with_its_line(lab, table):
+    """Spellings from public files. What is refused ends with 1; the rest is warned about, or counts as with corosync."""
+
+    def conf(name="lab", totem="", quorum="", behind="", nodes=""):
+        return (
+            f"totem {{\n  version: 2\n  transport: udp\n  cluster_name: {name}\n  crypto_cipher: none\n{totem}}}\n"
+            f"quorum {{\n  provider: corosync_votequorum\n{quorum}}}\n"
+            f"nodelist {{\n  node {{\n    ring0_addr: {address(1)}{behind}\n    nodeid: 1\n  }}\n{nodes}}}\n"
+        )
+
+    def node(lines):
+        return "  node {\n" + "".join(f"    {line}\n" for line in lines) + "  }\n"
+
+    def says(what, text, words, code=1):
+        path = lab.directory / "spelt.conf"
+        path.write_bytes(text.encode())
+        done = lab.run("config", "show", "--effective", "-c", path, host=1)
+        said = done.stdout + done.stderr
+        table.row(f"{what}: exit code {done.returncode}", f"{code}", done.returncode == code and bool(re.search(words, said)))
+        if not re.search(words, said):
+            table.note(said)
+
+    comment = "a comment needs a line of its own"
+    says("comment behind a name", conf("lab # x"), rf"spelt.conf:4: totem.cluster_name is `lab # x`: {comment}", 0)
+    says("comment behind a number", conf(totem="  token: 5000 # ms\n"), rf":6: totem.token is `5000 # ms`; {comment}")
+    says("comment behind an address", conf(behind=" # first"), rf":12: nodelist.node.ring0_addr is .*; {comment}")
+    says("no-break space behind it", conf(behind="\u00a0"), r":12: .*an invisible character; write the value again")
+    says("no-break space before a key", conf(totem="\u00a0 token: 1\n"), r":6: .*keys and their sections are made of")
+    says("byte order mark", "\ufeff" + conf(), r":1: .*byte order mark; save it as UTF-8 without one")
+    says("CR", conf(behind="\r"), rf"nodelist.node.0.ring0_addr +{address(1)} ", 0)
+    says("brace on the next line", "totem\n{\n  version: 2\n}\n", r":1: .*move the next line's `{` up")
+    for value in ("5s", "1e3", "-1"):
+        says(f"token: {value}", conf(totem=f"  token: {value}\n"), rf":6: .*a whole number from 0 .* not `{value}`")
+    says("key in capitals", conf(totem="  Token: 5000\n"), r":6: totem.Token: unknown, ignored; is it `token`\?", 0)
+    says("key twice", conf(totem="  token: 5000\n  token: 1000\n"), r":6: .*is set again at line 7, which counts", 0)
+    for key, value in (("two_node", "yes"), ("two_node", "true"), ("wait_for_all", "no")):
+        says(f"{key}: {value}", conf(quorum=f"  {key}: {value}\n"), r":9: .*must be 1 for yes or 0 for no")
+    says("no vote expected", conf(quorum="  expected_votes: 0\n"), r":9: .*a whole number from 1 ")
+    twice = node([f"ring0_addr: {address(1)}", "nodeid: 2"])
+    says("an address twice", conf(nodes=twice), rf":15: the address {address(1)} appears twice, first at .*:11; give")
+    zero = node(["ring0_addr: 10.77.0.02", "nodeid: 2"])
+    says("a leading zero", conf(nodes=zero), r":16: .*a leading 0 makes a number octal; write 10\.77\.0\.2", 0)
+    second = node([f"ring0_addr: {address(2)}", "ring1_addr: 10.0.0.2", "nodeid: 2"])
+    says("ring1_addr", conf(nodes=second), r":17: nodelist.node.ring1_addr: ignored: there is one ring", 0)
+    named = [node([f"ring0_addr: {address(host)}", f"nodeid: {host}", "name: n1"]) for host in (2, 3)]
+    says("a name twice", conf(nodes="".join(named)), r":20: the name `n1` appears twice, first at .*:15; give", 0)
+    hexadecimal = node([f"ring0_addr: {address(2)}", "nodeid: 0x2"])
+    says("nodeid: 0x2", conf(nodes=hexadecimal), r":17: nodelist.node.nodeid must be a whole number from 1")
+
+
 def a_newcomer_whose_listed_id_is_taken_stays_out(lab, table):
     """Its node list says that node 2 is on its own host; those of the ring, that it is on host 2. Neither list can be told
     to be wrong, so nobody leaves: the newcomer is in no ring with the others, and both sides name it."""
@@ -93,6 +143,7 @@ def ends_with_advice(lab, table, what, advice, conf, *flags, host=1, user=None):
 
 SCENARIOS = [
     (what_cannot_work_ends_in_one_line_that_says_what_to_do, 2),
+    (what_people_write_is_understood_or_named_with_its_line, 1),
     (a_newcomer_whose_listed_id_is_taken_stays_out, 3),
     (a_newcomer_whose_generated_id_is_taken_gives_up, 3),
 ]

@@ -1,6 +1,7 @@
 """How rings form, change and carry messages."""
 
 import re
+import subprocess
 import time
 import zlib
 
@@ -157,6 +158,45 @@ def the_last_man_stands_whichever_goes_first(lab, table):
             node.process.wait()
 
 
+def troubles_of_the_network_end_with_their_cause(lab, table):
+    lab.start_ring()
+
+    def switch(words):
+        subprocess.run(["ip", "-n", f"{lab.prefix}switch", *words.split()], check=True)
+
+    def on_all(words):
+        for host in lab.hosts:
+            subprocess.run(lab.on(host, "ip", *words.split()), check=True)
+
+    def trouble(what, begin, end, lasts, harmless=False):
+        rings = len(lab.nodes[1].rings)
+        begin()
+        lasts()
+        end()
+        # A status from before it is none.
+        time.sleep(0.3)
+        ended = time.monotonic()
+        lab.agreement(lab.hosts, patience=6 * timeouts(lab))
+        table.time(f"{what}: one ring", time.monotonic() - ended, 3 * timeouts(lab))
+        if harmless:
+            changes = len(lab.nodes[1].rings) - rings
+            table.row(f"{what}: {changes} ring changes", "0", changes == 0)
+
+    def lose():
+        for host in lab.hosts:
+            lab.netns("loss", host, 30)
+
+    trouble("30 % lost on all", lose, lambda: lab.netns("heal"), lambda: time.sleep(3))
+    alone = lambda: [lab.agreement([host], quorate=False, patience=3 * timeouts(lab)) for host in lab.hosts]
+    trouble("bridge down", lambda: switch("link set br0 down"), lambda: switch("link set br0 up"), alone)
+    exchange = lambda: messages.exchange(list(lab.nodes.values()), 100, patience=60)
+    small, large = (lambda: on_all("link set e0 mtu 576")), (lambda: on_all("link set e0 mtu 1500"))
+    trouble("MTU of 576", small, large, exchange, harmless=True)
+    snooping = "link set br0 type bridge mcast_snooping"
+    watches = lambda: switch(f"{snooping} 1 mcast_querier 0 mcast_membership_interval 200")
+    trouble("snooping without a querier", watches, lambda: switch(f"{snooping} 0"), lambda: time.sleep(4))
+
+
 def record(ring_seq):
     """A record with a valid checksum."""
     text = f"quorate state 1\nring_seq {ring_seq}\nboots 3\n"
@@ -189,6 +229,7 @@ SCENARIOS = [
     (what_was_cut_and_heals_is_one_ring_again, 8),
     (all_deliver_the_same_messages_though_one_loses_datagrams, 3),
     (a_capture_of_it_all_decodes, 3),
+    (troubles_of_the_network_end_with_their_cause, 3),
     (wall_clocks_that_step_cost_no_ring, 3),
     (the_last_man_stands_whichever_goes_first, 3),
     (absurd_ring_numbers_in_a_record_keep_no_node_out, 3),

@@ -107,6 +107,15 @@ def a_dc_that_stood_still_says_so_when_it_is_asked(lab, table):
         status = json.loads(answer)["status"]
         stale = status["lease"] == "held" or status["quorate"] and status["dc"] == dc
         table.row(f"DC {dc}, lease {status['lease']}, quorate {status['quorate']}", "", not stale)
+        held = polls = 0
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            polls += 1
+            held += said(lab, dc)["lease"] == "held"
+        table.row(f"it holds the lease in {held} of {polls} polls after it", "0", held == 0)
+        went_on = time.monotonic()
+        lab.agreement(lab.hosts, patience=3 * timeouts(lab))
+        table.time("one ring", time.monotonic() - went_on, timeouts(lab))
 
 
 def a_stalled_dc_that_a_peer_does_not_hear_holds_no_lease(lab, table):
