@@ -198,7 +198,7 @@ pub fn a_stranger_sends_frames_of_its_own_ring_in_a_members_name() {
 /// There is no node list, and a host that never asks to join says merge detects with another id each time.
 pub fn strangers_without_number_are_heard() {
     let mut lab = Lab::ring(3);
-    let mut share = |lab: &mut Lab, first: u32| {
+    let share = |lab: &mut Lab, first: u32| {
         let shares = (0..200).map(|n| {
             let from = node(first + n);
             let probe = MergeDetect { from, ring: RingId { representative: from, seq: 1 } };
