@@ -97,7 +97,7 @@ fn brief(what: &What) -> String {
         What::Accepted { message, guarantee, .. } => format!("takes {message} {guarantee}"),
         What::Delivered(Delivered { message, seq, ring, .. }) => match message {
             Some(message) => format!("gets {message} at {seq} of {ring}"),
-            None => format!("gets nobody's at {seq} of {ring}"),
+            None => format!("gets one of no node at {seq} of {ring}"),
         },
         What::Transitional(change) => format!("TRANS to {} {:?}", change.ring, change.members),
         What::Regular(regular) => format!("RING {} {:?}", regular.ring, regular.members),

@@ -314,9 +314,9 @@ def frames_and_merge_detects_of_a_stranger_leave_a_ring(lab, table):
     """There is no node list, and the stranger never asks to join."""
     ids = start_without_a_list(lab)
 
-    def lasts(what, script, share=100):
+    def lasts(what, script, share=100, seconds=2):
         before = ring_changes(lab, (1, 2, 3))
-        forger = attack(lab, 4, f"end = time.monotonic() + 4\nwhile time.monotonic() < end:\n{script}", IDS=ids)
+        forger = attack(lab, 4, f"end = time.monotonic() + {seconds}\nwhile time.monotonic() < end:\n{script}", IDS=ids)
         samples = good = 0
         while forger.poll() is None:
             views = [lab.nodes[host].view for host in (1, 2, 3)]
@@ -347,7 +347,7 @@ def frames_and_merge_detects_of_a_stranger_leave_a_ring(lab, table):
     node = int(time.monotonic() * 1e6) % (1 << 31) | 1
     send(struct.pack("<HBBBIIIIQ", 0xc070, 3, 2, 0, node, 0, node, node, 1), GROUP, OWN)
     time.sleep(0.05)
-""", share=60)
+""", share=60, seconds=4)
     one_ring_again(lab, table, "all of it", ids)
 
 

@@ -123,7 +123,7 @@ def wall_clocks_that_step_cost_no_ring(lab, table):
 
 def the_last_man_stands_whichever_goes_first(lab, table):
     """By a kill or a leave. Without a tie-breaker two of three stand, with it the lowest."""
-    window = 0.5
+    window = 0.3
     for how, order, tie_breaker in (
         ("kill", (2, 3, 1), 0),
         ("terminate", (3, 1, 2), 0),
@@ -194,7 +194,7 @@ def troubles_of_the_network_end_with_their_cause(lab, table):
     trouble("MTU of 576", small, large, exchange, harmless=True)
     snooping = "link set br0 type bridge mcast_snooping"
     watches = lambda: switch(f"{snooping} 1 mcast_querier 0 mcast_membership_interval 200")
-    trouble("snooping without a querier", watches, lambda: switch(f"{snooping} 0"), lambda: time.sleep(4))
+    trouble("snooping without a querier", watches, lambda: switch(f"{snooping} 0"), lambda: time.sleep(3))
 
 
 def record(ring_seq):

@@ -424,7 +424,7 @@ impl fmt::Display for What {
             Self::Delivered(Delivered { message, ring, seq, from, group, guarantee, content, .. }) => {
                 match message {
                     Some(message) => write!(f, "delivered {message}")?,
-                    None => write!(f, "delivered a message of nobody's")?,
+                    None => write!(f, "delivered a message of no node")?,
                 }
                 write!(f, " of {from} to {group} at {seq} of {ring}, {guarantee}, {content}")
             }

@@ -80,7 +80,7 @@ impl Online for AgreedDc {
     fn end(&mut self, _: Duration) -> Result<(), Violation> {
         match self.owed.pop_first() {
             Some((life, (at, ring))) => {
-                violated("D2", at, format!("{life} in {ring} is settled and names nobody"))
+                violated("D2", at, format!("{life} in {ring} is settled and names no DC"))
             }
             None => Ok(()),
         }
@@ -132,7 +132,7 @@ mod tests {
         story.is_right(AgreedDc::default());
         let mut story = Story::ring(2);
         story.record(2, What::Synced(ring("1.4")));
-        story.is_wrong(AgreedDc::default(), "2#1 in 1.4 is settled and names nobody");
+        story.is_wrong(AgreedDc::default(), "2#1 in 1.4 is settled and names no DC");
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Online for ElectionsEnd {
                 };
                 if regular.joined.is_empty() && status.dc != Some(previous) {
                     let what =
-                        format!("elects {:?}, though {previous} is there and nobody is new", status.dc);
+                        format!("elects {:?}, though {previous} is there and no member is new", status.dc);
                     return wrong(what);
                 }
             }
@@ -122,7 +122,7 @@ mod tests {
         second(&[1, 2, 3], &[1, 2], 3).is_right(ElectionsEnd::default());
         second(&[1, 2], &[1, 2], 1).is_wrong(
             ElectionsEnd::default(),
-            "1#1 in 1.8: elects Some(1), though 2 is there and nobody is new",
+            "1#1 in 1.8: elects Some(1), though 2 is there and no member is new",
         );
     }
 

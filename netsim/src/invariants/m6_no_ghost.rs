@@ -12,7 +12,7 @@ impl Online for NoGhost {
         let Some(ring) = cluster.ring(regular.ring) else { return Ok(()) };
         match regular.members.difference(&ring.took_part).next() {
             Some(ghost) => {
-                let what = format!("{life} installs {} with {ghost}, who took no part in it", regular.ring);
+                let what = format!("{life} installs {} with {ghost}, which took no part in it", regular.ring);
                 violated("M6", record.at, what)
             }
             None => Ok(()),
@@ -39,6 +39,6 @@ mod tests {
         let mut story = Story::new(2);
         story.commit(1, "1.8", &[1, 2], 1);
         story.install(1, "1.8", &[1, 2], &[]);
-        story.is_wrong(NoGhost, "1#1 installs 1.8 with 2, who took no part in it");
+        story.is_wrong(NoGhost, "1#1 installs 1.8 with 2, which took no part in it");
     }
 }

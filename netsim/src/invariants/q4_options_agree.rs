@@ -47,7 +47,7 @@ mod tests {
         ring(differ()).is_right(OptionsAgree);
         ring(None).is_wrong(OptionsAgree, "1#1 in 1.4: quorate with {1, 2, 3}, whose options differ");
         ring(Some(Inquorate::NoExpectedVotes))
-            .is_wrong(OptionsAgree, "differ, and it is told: nobody has said");
+            .is_wrong(OptionsAgree, "differ, and it is told: no member has said");
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl fmt::Display for Sequence {
         write!(f, "{} messages", self.length)?;
         match self.last {
             Some((Some(message), seq)) => write!(f, ", the last one {message} at {seq}"),
-            Some((None, seq)) => write!(f, ", the last one nobody's at {seq}"),
+            Some((None, seq)) => write!(f, ", the last one of no node at {seq}"),
             None => Ok(()),
         }
     }
