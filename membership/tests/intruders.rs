@@ -7,7 +7,9 @@ mod lab;
 use lab::{Lab, ids, ms, node};
 use quorate_membership::Guarantee::Agreed;
 use quorate_membership::wire::packing::Packet;
-use quorate_membership::wire::{self, CommitEntry, CommitToken, Join, Message, Multicast, Order, Token};
+use quorate_membership::wire::{
+    self, CommitEntry, CommitToken, Join, MergeDetect, Message, Multicast, Order, Token,
+};
 use quorate_membership::{Cause, Event, Notice, Origin, Refusal, RingId, Seq, Totem};
 use rand::Rng;
 
@@ -100,6 +102,19 @@ fn a_listed_node_stays_whoever_claims_its_id() {
 #[test]
 fn without_a_list_frames_of_a_ring_are_taken_from_its_members_alone() {
     lab::scenarios::a_stranger_sends_frames_of_a_ring();
+}
+
+#[test]
+fn a_merge_detect_of_an_impossible_ring_costs_none() {
+    let mut lab = Lab::ring(3);
+    let ring = lab.regular(1).ring;
+    for seq in [Totem::MAX_RING_SEQ + 1, 1 << 60, u64::MAX] {
+        let probe = MergeDetect { from: node(2), ring: RingId { representative: node(2), seq } };
+        lab.deliver_raw(1, Some(2), &bytes(&Message::MergeDetect(probe)));
+        lab.run(ms(100));
+    }
+    assert_eq!(lab.totem(1).stats().refused.get(&Refusal::RingNumber), Some(&3));
+    assert_eq!(lab.regular(1).ring, ring, "L2: the ring stands");
 }
 
 /// Each merge detect names a node that was never heard before.

@@ -379,6 +379,10 @@ impl Totem {
                     _ => None,
                 }
             }
+            Message::MergeDetect(probe) if probe.ring.seq > Self::MAX_RING_SEQ => {
+                local.out.refuse(Refusal::RingNumber);
+                None
+            }
             Message::MergeDetect(probe) => match &mut self.state {
                 State::Operational(operational) => {
                     operational.handle_stranger(probe.from, probe.ring, now, local)
