@@ -106,8 +106,13 @@ fn a_token_rests_as_soon_as_everybody_knows_that_everybody_has_everything() {
 }
 
 #[test]
-fn who_has_something_to_send_asks_only_the_representative_for_the_token_where_all_members_are_ours() {
-    for (mut ring, asked) in [(Lockstep::agreed(), vec![0]), (Lockstep::plain(), vec![0, 1])] {
+fn who_has_something_to_send_asks_the_holder_alone_if_all_are_ours() {
+    for (mut ring, last, asked) in [
+        (Lockstep::agreed(), 0, vec![0]),
+        (Lockstep::agreed(), 1, vec![1]),
+        (Lockstep::plain(), 1, vec![0, 1]),
+    ] {
+        ring.offer_to(last, Guarantee::Agreed, 64, 1);
         ring.until_rest();
         ring.offer_to(2, Guarantee::Agreed, 64, 1);
         assert_eq!(ring.receivers(), asked);
@@ -115,5 +120,38 @@ fn who_has_something_to_send_asks_only_the_representative_for_the_token_where_al
         assert!(asks.is_hold_cancel());
         ring.arrive(&asks);
         assert!(std::iter::from_fn(|| ring.next()).any(|datagram| datagram.is_token()), "it goes on at once");
+    }
+}
+
+#[test]
+fn a_token_rests_with_who_sent_last_if_all_members_are_ours() {
+    let holders = |ring: &Lockstep| -> Vec<bool> {
+        ring.cores.iter().map(|core| core.snapshot().holds_token).collect()
+    };
+    for sender in 0..3 {
+        for (mut ring, holder) in [(Lockstep::agreed(), sender), (Lockstep::plain(), 0)] {
+            ring.offer_to(sender, Guarantee::Safe, 64, 1);
+            ring.until_rest();
+            let expect: Vec<bool> = (0..3).map(|core| core == holder).collect();
+            assert_eq!(holders(&ring), expect, "member {sender} sent last");
+            for _ in 0..3 {
+                ring.step();
+                ring.until_rest();
+            }
+            assert_eq!(holders(&ring), expect, "an idle ring's token comes back there");
+        }
+    }
+}
+
+#[test]
+fn who_sent_last_sends_again_without_waiting_for_another() {
+    for sender in 0..3 {
+        let mut ring = Lockstep::agreed();
+        ring.offer_to(sender, Guarantee::Agreed, 64, 1);
+        ring.until_rest();
+        ring.offer_to(sender, Guarantee::Agreed, 64, 1);
+        let delivered = ring.delivered[sender];
+        assert_eq!(delivered, 2, "it has its place in the order, and nobody has heard of it");
+        assert!(std::iter::from_fn(|| ring.next()).any(|datagram| datagram.is_frame()));
     }
 }

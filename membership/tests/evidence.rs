@@ -21,7 +21,8 @@ fn a_process_that_is_gone_is_out_at_once() {
             }
             lab.crash(victim);
             let took = lab.until_ring(&others);
-            assert!(took < ms(95), "{n} nodes, node {victim}, load {load}: took {took:?}");
+            let due = if load { ms(0) } else { lab.config.hold };
+            assert!(took < due + ms(40), "{n} nodes, node {victim}, load {load}: took {took:?}");
             let stats = others.iter().map(|id| lab.totem_of(*id).stats());
             assert!(stats.map(|stats| stats.accusations).sum::<u64>() >= 1);
             let said = |id: &&u32| lab.regular(**id).causes.contains(&Cause::Refused { node: node(victim) });

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 
+use bytes::Bytes;
+
 use super::Transition;
 use super::gather::{Considered, Lists, cause_of};
 use super::local::Local;
@@ -239,18 +241,22 @@ impl Operational {
         }
     }
 
-    /// If there is something to send and the token is held, asks for it: the representative where all members are ours, so that
-    /// the others need not wake for what is not their business; everybody, as corosync does, elsewhere.
+    /// If there is something to send and the token is held, asks for it: its holder where all members are ours, so that the others
+    /// need not wake for what is not their business; everybody, as corosync does, elsewhere.
     pub(super) fn nudge(&mut self, local: &mut Local) {
         if !local.has_work() || !self.rotation.nudge(&mut local.out) {
             return;
         }
-        let cancel = HoldCancel { from: local.me, ring: local.ring.id };
-        let cancel = wire::encode(&Message::HoldCancel(cancel), Order::Little);
-        match local.ring.members.first() {
-            Some(&representative) if local.limits.ours => local.out.unicast(representative, cancel),
-            _ => local.out.multicast(cancel),
+        let cancel = Self::hold_cancel(local);
+        match local.limits.ours {
+            true => local.out.unicast(self.rotation.holder, cancel),
+            false => local.out.multicast(cancel),
         }
+    }
+
+    fn hold_cancel(local: &Local) -> Bytes {
+        let cancel = HoldCancel { from: local.me, ring: local.ring.id };
+        wire::encode(&Message::HoldCancel(cancel), Order::Little)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
@@ -259,6 +265,13 @@ impl Operational {
         }
         match self.rotation.handle_timeout(now, &local.config, &mut local.out) {
             Due::Nothing => None,
+            // A corosync daemon holds the token for as long as its own timeout allows, which is longer than a lease.
+            Due::Overdue if !local.limits.ours && local.ring.id.representative != local.me => {
+                let cancel = Self::hold_cancel(local);
+                local.out.unicast(local.ring.id.representative, cancel);
+                None
+            }
+            Due::Overdue => None,
             Due::Merge => {
                 local.detect_merge();
                 None

@@ -291,7 +291,7 @@ impl Recovery {
                 Some(Transition::Gather { lists: Lists::of(&self.ring.members), causes, agreeing: None })
             }
             // No probes for others before this ring stands.
-            Due::Merge | Due::Nothing => None,
+            Due::Merge | Due::Overdue | Due::Nothing => None,
         }
     }
 

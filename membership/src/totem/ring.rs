@@ -14,6 +14,8 @@ pub(super) struct Ring {
     /// Ascending, which is the order in which the token goes round. Empty before a node's first ring.
     pub(super) members: BTreeSet<NodeId>,
     pub(super) window: Window,
+    /// Who sent the highest frame that this node has received, if it has one.
+    pub(super) last_sender: Option<NodeId>,
     /// Delivered up to here.
     pub(super) delivered: Seq,
     /// Every member is known to have received everything up to here.
@@ -26,7 +28,8 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn new(id: RingId, members: BTreeSet<NodeId>, start: Seq) -> Self {
-        Self { id, members, window: Window::new(start), delivered: start, safe: start, owed: BTreeSet::new() }
+        let window = Window::new(start);
+        Self { id, members, window, last_sender: None, delivered: start, safe: start, owed: BTreeSet::new() }
     }
 
     /// Takes in a frame; `Ok(false)` if it is no news.
@@ -37,7 +40,12 @@ impl Ring {
         if !self.members.contains(&frame.from) {
             return Err(Refusal::Field);
         }
-        self.window.insert(frame)
+        let (sender, highest) = (frame.from, self.window.high().before(frame.seq));
+        let new = self.window.insert(frame)?;
+        if new && highest {
+            self.last_sender = Some(sender);
+        }
+        Ok(new)
     }
 
     /// Whether every member is known to have all that this one has sent.

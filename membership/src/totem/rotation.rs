@@ -42,8 +42,10 @@ pub(super) struct Rotation {
     flow: Flow,
     /// The token as it was last sent, or held: what is sent again if no sign of progress comes.
     last_sent: Bytes,
-    /// The token is held somewhere: here, if this node is the representative.
+    /// The token is held somewhere,
     held: bool,
+    /// and by this member.
+    pub(super) holder: NodeId,
     retransmit_at: Time,
     pub(super) loss_at: Time,
     merge_at: Option<Time>,
@@ -62,6 +64,8 @@ pub(super) enum Due {
     Nothing,
     /// The token is lost.
     Lost,
+    /// No sign of it, again, for longer than a ring of ours ever holds it.
+    Overdue,
     /// Time to probe for other rings.
     Merge,
 }
@@ -99,6 +103,7 @@ impl Rotation {
             flow: Flow::default(),
             last_sent: Bytes::new(),
             held: false,
+            holder: members.first().copied().unwrap_or(me),
             retransmit_at: now,
             loss_at: now,
             merge_at: None,
@@ -122,12 +127,15 @@ impl Rotation {
         self.retransmit_at = now + config.token_retransmit;
         self.loss_at = now + config.token;
         self.probe_back = false;
-        self.probe_later(now, config);
+        let due = if self.held { now + config.hold } else { now };
+        self.probe_after(due, config);
     }
 
-    fn probe_later(&mut self, now: Time, config: &TotemConfig) {
+    /// The token of a ring that is busy comes back at once, and a held one after the hold time: one that does not may have been
+    /// in a process that is gone.
+    fn probe_after(&mut self, due: Time, config: &TotemConfig) {
         let probes = config.failure_evidence && !config.probe.is_zero() && self.successor != self.me;
-        self.probe_at = probes.then(|| now + config.probe);
+        self.probe_at = probes.then(|| due + config.probe);
     }
 
     /// The ring's first token, sent by its representative. Its aru is one before everything, so that nobody lowers
@@ -194,8 +202,9 @@ impl Rotation {
         self.last_seq = token.seq;
         let quiet = self.unchanged > 0 && token.aru == token.seq && token.rtr.is_empty();
         self.quiet = if quiet { self.quiet.saturating_add(1) } else { 0 };
+        self.holder = limits.ours.then_some(ring.last_sender).flatten().unwrap_or(ring.id.representative);
         // One visit later than the others believe: between its visits they have seen what it saw.
-        let margin = u32::from(self.representative);
+        let margin = u32::from(self.holder == self.me);
         let rotations = config.seqno_unchanged_const.saturating_add(margin);
         self.held =
             self.unchanged >= rotations || limits.quiet().is_some_and(|quiet| self.quiet >= quiet + margin);
@@ -348,8 +357,8 @@ impl Rotation {
         stands
     }
 
-    /// Passes the token on, before the last `late` frames of its visit, or keeps it for a while if the ring is idle and this is
-    /// the representative.
+    /// Passes the token on, before the last `late` frames of its visit, or keeps it for a while if the ring is idle and this node
+    /// is to hold it.
     pub(super) fn forward(
         &mut self,
         mut token: Token,
@@ -362,7 +371,7 @@ impl Rotation {
         token.from = self.me;
         self.sent_at = Some(now);
         let token = wire::encode(&Message::Token(token), Order::Little);
-        if self.representative && self.held {
+        if self.held && self.holder == self.me {
             self.hold_at = Some(now + config.hold);
         } else {
             out.unicast_before(late, self.successor, token.clone());
@@ -393,13 +402,13 @@ impl Rotation {
         Some(token)
     }
 
-    /// There is something to send: makes a held token go on. Returns whether the representative has to be asked.
+    /// There is something to send: makes a held token go on. Returns whether its holder has to be asked.
     pub(super) fn nudge(&mut self, out: &mut Outputs) -> bool {
         if !self.held || Mutant::HoldNeverCancelled.is_active() {
             return false;
         }
         self.release(out);
-        !self.representative
+        self.holder != self.me
     }
 
     /// Somebody has something to send.
@@ -419,6 +428,7 @@ impl Rotation {
             self.hold_at = None;
             out.unicast(self.successor, self.last_sent.clone());
         }
+        let mut due = Due::Nothing;
         if now >= self.retransmit_at {
             self.retransmit_at = now + config.token_retransmit;
             if self.hold_at.is_none() && !Mutant::TokenNotRetransmitted.is_active() {
@@ -430,22 +440,25 @@ impl Rotation {
                 if Mutant::RetransmissionDefersLoss.is_active() {
                     self.loss_at = now + config.token;
                 }
+                if self.loss_at + 2 * config.hold <= now + config.token {
+                    due = Due::Overdue;
+                }
             }
         }
         if self.merge_at.is_some_and(|at| now >= at) {
             self.merge_at = None;
             if self.representative && !Mutant::MergeDetectNeverSent.is_active() {
-                return Due::Merge;
+                due = Due::Merge;
             }
         }
-        Due::Nothing
+        due
     }
 
     /// The neighbour to probe, if it is time to see whether it is there: the next member and the one before in turn. Who
     /// is probed by a member knows by that that it is there, too, whatever its host says.
     pub(super) fn due_for_a_probe(&mut self, now: Time, config: &TotemConfig) -> Option<NodeId> {
         self.probe_at.filter(|at| now >= *at)?;
-        self.probe_later(now, config);
+        self.probe_after(now, config);
         let back = self.probe_back;
         self.probe_back = !back;
         Some(if back && !Mutant::ProbesGoOneWay.is_active() { self.predecessor } else { self.successor })
@@ -466,11 +479,11 @@ impl Rotation {
     /// See [`super::Totem::fingerprint`].
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
         let Self { me: _, representative, predecessor, successor, token_seq, last_seq, last_aru, .. } = self;
-        let Self { aru_before, unchanged, quiet, stuck, still, flow, last_sent, held, .. } = self;
+        let Self { aru_before, unchanged, quiet, stuck, still, flow, last_sent, held, holder, .. } = self;
         let Self { retransmit_at, loss_at, merge_at, probe_at, probe_back, hold_at, .. } = self;
         (representative, predecessor, successor, token_seq, last_seq, last_aru).hash(state);
         (aru_before, unchanged, quiet.min(&(Limits::QUIET + 1)), stuck).hash(state);
-        (still.min(&Self::WEDGED), flow, last_sent, held, probe_back).hash(state);
+        (still.min(&Self::WEDGED), flow, last_sent, held, holder, probe_back).hash(state);
         (*retransmit_at - now, *loss_at - now).hash(state);
         [merge_at, probe_at, hold_at].map(|at| at.map(|at| at - now)).hash(state);
     }

@@ -31,15 +31,26 @@ impl Online for IdleCost {
         let Some(life) = record.life else { return Ok(()) };
         let token = match &record.what {
             // Somebody has something to say: its application, or it itself in the sync of a new ring.
-            What::Accepted { .. } | What::Regular(_) | What::Synced(_) | What::Inside(Inside::Woken) => {
+            What::Accepted { .. } | What::Regular(_) | What::Synced(_) => {
                 self.idle.remove(&life.node);
+                return Ok(());
+            }
+            // Any member may hold it, and be woken, or let it go on because of what is asked for.
+            What::Inside(Inside::Woken) => {
+                self.idle.clear();
+                return Ok(());
+            }
+            What::Inside(Inside::Token(token))
+                if cluster.totem.cancel_token_hold_on_retransmit && !token.rtr.is_empty() =>
+            {
+                self.idle.clear();
                 return Ok(());
             }
             What::Inside(Inside::Token(token)) if token.ring.representative == life.node => token,
             _ => return Ok(()),
         };
         let totem = &cluster.totem;
-        let busy = token.backlog > 0 || totem.cancel_token_hold_on_retransmit && !token.rtr.is_empty();
+        let busy = token.backlog > 0;
         let before = self
             .idle
             .get(&life.node)
