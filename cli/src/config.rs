@@ -179,7 +179,7 @@ mod tests {
             );
         };
         check(["totem.token", "1650 ms", "c:5"]);
-        check(["totem.hold", "303 ms", "derived from totem.token_retransmit"]);
+        check(["totem.hold", "60 ms", "derived from quorate.lease; corosync's is 303 ms"]);
         check(["totem.merge", "200 ms", "default"]);
         check(["quorum.expected_votes", "1 votes", "derived from the votes of the node list"]);
 

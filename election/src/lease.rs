@@ -153,10 +153,11 @@ mod tests {
     }
 
     #[test]
-    fn by_default_the_wait_is_the_token_timeout_and_the_lease_two_errors_shorter() {
-        let rule = LeaseRule::of(&Config::new(NodeId::new(1).unwrap()));
-        assert_eq!(rule.outlasted_by().as_millis(), 3000);
-        assert_eq!(rule.lasts().as_millis(), 2940);
+    fn by_default_the_wait_and_a_hold_time_are_below_400_ms() {
+        let config = Config::new(NodeId::new(1).unwrap());
+        let rule = LeaseRule::of(&config);
+        assert_eq!((rule.lasts().as_millis(), rule.outlasted_by().as_millis()), (297, 303));
+        assert_eq!((rule.outlasted_by() + config.totem.hold).as_millis(), 363);
     }
 
     #[test]

@@ -151,7 +151,8 @@ fn tenures(seed: u64, scenario: &mut Scenario) {
     let token = scenario.totem.token;
     // Longer than what a ring takes to do without a member: then the wait is all that keeps two from acting.
     if rng.random_ratio(1, 2) {
-        scenario.world.lease = token * rng.random_range(100..600) / 100;
+        let lease = token * rng.random_range(100..600) / 100;
+        scenario.world.lease = lease.max(5 * scenario.totem.hold);
     }
     scenario.world.rate_error = *[500, 10_000, 50_000, 50_000].choose(&mut rng).unwrap_or(&10_000);
     if rng.random_ratio(1, 5) {
@@ -313,7 +314,6 @@ impl Draw {
             totem.token_retransmit = self.ms(30, token / 2);
         }
         if self.one_in(4) {
-            // A lease outlives two of them, whatever the rate error.
             totem.hold = self.ms(14, ms(totem.token_retransmit).min(token * 2 / 5).max(15));
         }
         totem.consensus = match self.rng.random_range(0..20) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::{Config, ConfigError, Problem, TotemConfig, defaults};
+use super::{Config, ConfigError, MILLION, Problem, TotemConfig, defaults};
 
 impl Config {
     /// The most nodes that a list may have: corosync's tables hold no more.
@@ -68,8 +68,8 @@ impl Config {
         }
     }
 
-    /// The lease outlives two hold periods and a rotation, or the DC of an idle ring would lose it; how long a rotation takes
-    /// is not known here, but not nothing.
+    /// In an idle ring the lease is as old as two hold times when it is renewed. What is left is for a member that gets no processor
+    /// for a while: with less than two more, leases were lost as soon as all processors were busy.
     fn check_lease(&self, problems: &mut Problems) {
         const MOST: u32 = 200_000;
         if self.dc.rate_error > MOST {
@@ -77,18 +77,24 @@ impl Config {
             return problems.broken("quorate.rate_error", &self.dc.rate_error, rule);
         }
         let lease = self.dc.lease(&self.totem);
-        let counts = lease * (1_000_000 - self.dc.rate_error) / 1_000_000;
-        if counts <= 2 * self.totem.hold {
-            let least = self.totem.hold * 2_000_000 / (1_000_000 - self.dc.rate_error);
+        let least = self.totem.hold.saturating_mul(defaults::FEWEST_HOLDS);
+        if lease < least {
             let rule = format!(
-                "be more than {}, twice totem.hold ({}) and the rate error of {} millionths, or the DC of an idle ring \
-                 loses it",
+                "not be below {} with a totem.hold of {}, or the DC of a busy host loses it for no fault: write `lease: {}`, \
+                 or leave totem.hold out",
                 Millis(least),
                 Millis(self.totem.hold),
-                self.dc.rate_error
+                least.as_millis(),
             );
             problems.disagree("quorate.lease", &Millis(lease), rule, "totem.hold");
         }
+    }
+
+    /// The shortest lease, in whole milliseconds, of which so much is left when the rate error is taken off.
+    fn least_lease(&self, left: Duration) -> Duration {
+        let left = left.as_micros().saturating_mul(MILLION);
+        let micros = left.div_ceil(MILLION.saturating_sub(self.dc.rate_error.into()).max(1));
+        Duration::from_millis(u64::try_from(micros.div_ceil(1000)).unwrap_or(u64::MAX))
     }
 
     fn check_names(&self, problems: &mut Problems) {
@@ -137,13 +143,15 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.ring_warnings();
         let lease = self.dc.lease(&self.totem);
-        if lease < 2 * self.totem.hold + self.totem.token_retransmit {
+        let least = self.least_lease(2 * self.totem.hold + self.totem.token_retransmit);
+        if lease < least {
             warnings.push(format!(
-                "quorate.lease ({}) is below twice totem.hold ({}) and totem.token_retransmit ({}): a slow rotation of an \
-                 idle ring interrupts the DC; raise quorate.lease or totem.token",
+                "quorate.lease ({}) is too short to send a lost token again (totem.hold {}, totem.token_retransmit {}): one \
+                 lost datagram can interrupt the DC; write `lease: {}`, or leave totem.token_retransmit out",
                 Millis(lease),
                 Millis(self.totem.hold),
                 Millis(self.totem.token_retransmit),
+                least.as_millis(),
             ));
         }
         let listed = self.nodes.iter().fold(0u32, |sum, node| sum.saturating_add(node.votes));

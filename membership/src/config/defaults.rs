@@ -47,6 +47,13 @@ pub const DC_DEADTIME: u64 = 20_000;
 /// `quorate.rate_error`, in millionths: 1 %, ten times what a clock without discipline does.
 pub const RATE_ERROR: u32 = 10_000;
 
+/// `quorate.lease`, at most: another DC acts 0.4 s after one was killed, and a member may stand still for half of that.
+pub const LEASE: u64 = 300;
+/// So many hold times are a lease, if one follows from the other. Two go by until it is renewed.
+pub const HOLDS: u32 = 5;
+/// Under load on all processors, none that was as long as this was lost, and shorter ones were.
+pub const FEWEST_HOLDS: u32 = 4;
+
 /// No timeout may be shorter: corosync counts on a system timer of 100 Hz.
 pub const MIN_TIMEOUT: u64 = 30;
 /// The longest effective `totem.token`: `totem.consensus` follows from it as a signed number of 32 bits.
@@ -60,7 +67,7 @@ pub fn effective_token(token: u64, coefficient: u64, listed_nodes: usize) -> u64
     token.saturating_add(coefficient.saturating_mul(beyond_two))
 }
 
-/// `totem.token_retransmit`: as many as are wished for, and a bit of time for the answer to the last.
+/// corosync's `totem.token_retransmit`: as many as are wished for, and a bit of time for the answer to the last.
 pub fn token_retransmit(token: u64, retransmits_before_loss: u64) -> u64 {
     (token as f64 / (retransmits_before_loss as f64 + 0.2)) as u64
 }
@@ -72,9 +79,19 @@ pub fn least_token(retransmits_before_loss: u64) -> u64 {
     (about..).find(|&token| token_retransmit(token, retransmits_before_loss) >= MIN_TIMEOUT).unwrap_or(about)
 }
 
-/// `totem.hold`: a held token goes on before the member behind the holder sends it again.
+/// corosync's `totem.hold`: a held token goes on before the member behind the holder sends it again.
 pub fn hold(token_retransmit: u64) -> u64 {
     (token_retransmit as f64 * 0.8 - 10.0) as u64
+}
+
+/// `totem.hold`: as corosync has it, but so short that a DC renews this lease in time.
+pub fn hold_for(lease: u64, token_retransmit: u64) -> u64 {
+    hold(token_retransmit).min((lease / u64::from(HOLDS)).max(MIN_HOLD))
+}
+
+/// `totem.token_retransmit`: as corosync has it, but so short that a lost token does not cost the DC its lease.
+pub fn retransmit_after(hold: u64, token_retransmit: u64) -> u64 {
+    token_retransmit.min((hold + hold / 4).max(MIN_TIMEOUT))
 }
 
 /// `totem.consensus`.

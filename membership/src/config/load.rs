@@ -122,9 +122,11 @@ impl<'a> Reader<'a> {
         let (node, name) = self.identity(local, bind, clear_high_bit);
         let (cluster_name, named_group) = self.cluster_name();
         let network = self.network(interface, transport, bind, named_group);
-        let totem = self.totem(&listed, transport);
+        let lease = self.value("quorate.lease", |reader, entry| reader.number(entry, 1..=u32::MAX));
+        let totem = self.totem(&listed, transport, lease.map(|(lease, _)| lease.into()));
         let listed_votes = local.map(|listed| listed.member.votes);
-        let dc = self.dc(local.map_or(defaults::DC_PRIORITY, |listed| listed.dc_priority), &totem);
+        let priority = local.map_or(defaults::DC_PRIORITY, |listed| listed.dc_priority);
+        let dc = self.dc(priority, lease, &totem);
         let nodes: Vec<_> = listed.iter().map(|listed| listed.member.clone()).collect();
         let quorum = self.quorum(&nodes, listed_votes, transport);
         Config { node, name, cluster_name, nodes, totem, network, quorum, dc }
@@ -251,8 +253,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The timeouts and limits, for this node list.
-    fn totem(&mut self, listed: &[Listed], transport: TransportKind) -> TotemConfig {
+    /// The timeouts and limits, for this node list, and the lease in milliseconds if there is one in the file.
+    fn totem(&mut self, listed: &[Listed], transport: TransportKind, lease: Option<u64>) -> TotemConfig {
         const TIMEOUT: RangeInclusive<u32> = defaults::MIN_TIMEOUT as u32..=u32::MAX;
         const RETRANSMITS: &str = "totem.token_retransmits_before_loss_const";
         const RETRANSMIT: &str = "totem.token_retransmit";
@@ -260,15 +262,25 @@ impl<'a> Reader<'a> {
 
         let token = self.token(listed, transport);
         let retransmits = self.number_of(RETRANSMITS, "", defaults::TOKEN_RETRANSMITS_BEFORE_LOSS, default());
-        let token_retransmit = self.number_of(
-            RETRANSMIT,
-            "ms",
-            defaults::token_retransmit(token, retransmits),
-            Source::derived(format!("totem.token and {RETRANSMITS}")),
-        );
-        self.check_derived_retransmit(token, retransmits, token_retransmit);
-        let hold =
-            self.number_of("totem.hold", "ms", defaults::hold(token_retransmit), Source::derived(RETRANSMIT));
+        // Both are corosync's, or as short as a lease asks for, which no neighbour minds.
+        let slowest = defaults::token_retransmit(token, retransmits);
+        self.check_derived_retransmit(token, retransmits, slowest);
+        let (set, set_at) = self.take_number(RETRANSMIT, slowest, default());
+        let usual = defaults::hold(set);
+        let fitting = defaults::hold_for(lease.unwrap_or(defaults::LEASE), set);
+        let source = match fitting < usual {
+            true => format!("quorate.lease; corosync's is {usual} ms"),
+            false => RETRANSMIT.to_owned(),
+        };
+        let (hold, hold_at) = self.take_number("totem.hold", fitting, Source::derived(source));
+        let soon = defaults::retransmit_after(hold, slowest);
+        let (token_retransmit, source) = match set_at {
+            Source::File(_) => (set, set_at),
+            _ if soon < slowest => (soon, Source::derived(format!("totem.hold; corosync's is {slowest} ms"))),
+            _ => (slowest, Source::derived(format!("totem.token and {RETRANSMITS}"))),
+        };
+        self.show(RETRANSMIT, token_retransmit, "ms", source);
+        self.show("totem.hold", hold, "ms", hold_at);
         let join = self.number_of("totem.join", "ms", defaults::JOIN, default());
         let send_join = self.number_or_zero("totem.send_join", "ms", 0);
         let consensus = self.number_of(
@@ -414,24 +426,21 @@ impl<'a> Reader<'a> {
     }
 
     /// Who is to be DC and how long it may act; this node's priority is in the node list.
-    fn dc(&mut self, priority: u32, totem: &TotemConfig) -> DcConfig {
+    fn dc(&mut self, priority: u32, lease: Option<(u32, &Entry)>, totem: &TotemConfig) -> DcConfig {
         let ms = Duration::from_millis;
         let preempt = self.yes_no("quorate.preempt");
         let deadtime = self.number_or_zero("quorate.dc_deadtime", "ms", defaults::DC_DEADTIME);
         let rate_error = self.number_or_zero("quorate.rate_error", "millionths", defaults::RATE_ERROR.into());
         let rate_error = u32::try_from(rate_error).unwrap_or(u32::MAX);
-        let lease = self.value("quorate.lease", |reader, entry| reader.number(entry, 1..=u32::MAX));
-        let dc = DcConfig {
-            priority,
-            preempt,
-            deadtime: ms(deadtime),
-            rate_error,
-            lease: lease.map(|(lease, _)| ms(lease.into())),
-        };
-        let source = lease.map(|(_, entry)| self.line(entry));
-        let source =
-            source.unwrap_or_else(|| Source::derived("totem.token, totem.hold and quorate.rate_error"));
+        let in_file = lease.map(|(lease, _)| ms(lease.into()));
+        let dc = DcConfig { priority, preempt, deadtime: ms(deadtime), rate_error, lease: in_file };
         let counts = u64::try_from(dc.lease(totem).as_millis()).unwrap_or(u64::MAX);
+        let source = match lease {
+            Some((_, entry)) => self.line(entry),
+            None if counts > defaults::LEASE => Source::derived("totem.hold and totem.token_retransmit"),
+            None if counts < defaults::LEASE => Source::derived("totem.token and quorate.rate_error"),
+            None => Source::Default,
+        };
         self.show("quorate.lease", counts, "ms", source);
         dc
     }

@@ -84,9 +84,10 @@ pub struct TotemConfig {
     /// [`TotemConfig::default`]. It is zero in [`TotemConfig::for_token`] and in what is read from a file, where `token` is the
     /// effective value.
     pub token_coefficient: Duration,
-    /// How long until a token that brought no answer is sent again.
+    /// How long until a token that brought no answer is sent again: no longer than a DC's lease allows.
     pub token_retransmit: Duration,
-    /// How long the representative holds the token of an idle ring.
+    /// How long the token of an idle ring is held: by who sent last where all members are Quorate nodes, else by the
+    /// representative. No longer than a DC's lease allows.
     pub hold: Duration,
     /// How often a JOIN is repeated.
     pub join: Duration,
@@ -119,9 +120,9 @@ pub struct TotemConfig {
     /// Whether this node believes a host that says that a member's process is gone, and gives up silent nodes without waiting
     /// for the whole of `consensus` (`quorate.failure_evidence`; ours, not corosync's).
     pub failure_evidence: bool,
-    /// How often a neighbour in the ring is probed while no token goes on, the next member and the one before in turn; zero:
-    /// never (`quorate.probe`). A host is believed that a process is gone once it has said so for two and a half of these
-    /// and the member has said nothing.
+    /// How long after a token was due both neighbours in the ring are probed, so that their hosts can say that they are gone and
+    /// this one shows itself to them, and how often from then on; zero: never (`quorate.probe`). A host is believed that a
+    /// process is gone once it has said so for two and a half of these and the member has said nothing.
     pub probe: Duration,
     /// Bytes of events that the application may leave unread: with more for a whole token timeout this node leaves the ring.
     /// From half of it on the ring is slowed down to a frame a rotation (`quorate.unread_limit`; ours, not corosync's).
@@ -181,16 +182,17 @@ impl TotemConfig {
     }
 
     /// The defaults for this effective token timeout, with what corosync derives from it (4 retransmits before loss,
-    /// hold, consensus).
+    /// hold, consensus), and a hold and a retransmission that suit the default lease.
     pub fn for_token(token: Duration) -> Self {
         let ms = Duration::from_millis;
         let token_ms = u64::try_from(token.as_millis()).unwrap_or(u64::MAX);
-        let token_retransmit = defaults::token_retransmit(token_ms, defaults::TOKEN_RETRANSMITS_BEFORE_LOSS);
+        let slowest = defaults::token_retransmit(token_ms, defaults::TOKEN_RETRANSMITS_BEFORE_LOSS);
+        let hold = defaults::hold_for(defaults::LEASE, slowest);
         Self {
             token,
             token_coefficient: Duration::ZERO,
-            token_retransmit: ms(token_retransmit),
-            hold: ms(defaults::hold(token_retransmit)),
+            token_retransmit: ms(defaults::retransmit_after(hold, slowest)),
+            hold: ms(hold),
             join: ms(defaults::JOIN),
             send_join: Duration::ZERO,
             consensus: ms(defaults::consensus(token_ms)),
@@ -266,17 +268,21 @@ impl Default for DcConfig {
     }
 }
 
+const MILLION: u128 = 1_000_000;
+
 impl DcConfig {
-    /// The lease that counts in a ring with these timeouts. By default it is the token timeout less the rate error, but at
-    /// least what an idle ring needs to renew it: two hold times and a retransmission, whatever the clock's error.
+    /// The lease that counts in a ring with these timeouts. By default it is 300 ms, or the token timeout less the rate error if
+    /// that is shorter. It is at least five hold times, and at least what it takes to send a lost token again: two hold times
+    /// and a retransmission, whatever the clock's error.
     pub fn lease(&self, totem: &TotemConfig) -> Duration {
-        const MILLION: u128 = 1_000_000;
         let error = u128::from(self.rate_error);
         self.lease.unwrap_or_else(|| {
             let for_token = totem.token.as_micros().saturating_mul(MILLION) / (MILLION + error);
-            let renewal = (2 * totem.hold + totem.token_retransmit).as_micros();
-            let for_renewal = renewal.saturating_mul(MILLION).div_ceil(MILLION.saturating_sub(error).max(1));
-            Duration::from_micros(u64::try_from(for_token.max(for_renewal)).unwrap_or(u64::MAX))
+            let holds = totem.hold.saturating_mul(defaults::HOLDS);
+            let again = (2 * totem.hold + totem.token_retransmit).as_micros().saturating_mul(MILLION);
+            let for_renewal = again.div_ceil(MILLION.saturating_sub(error).max(1)).max(holds.as_micros());
+            let wished = for_token.min(Duration::from_millis(defaults::LEASE).as_micros());
+            Duration::from_micros(u64::try_from(wished.max(for_renewal)).unwrap_or(u64::MAX))
         })
     }
 }

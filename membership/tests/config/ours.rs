@@ -29,15 +29,19 @@ fn a_node_says_that_it_can_take_what_its_socket_holds_twice() {
 }
 
 #[test]
-fn the_lease_follows_from_the_token_timeout_and_the_rate_error_unless_it_is_set() {
+fn a_lease_that_is_not_set_is_no_longer_than_the_token_timeout() {
     check_settings(
         &quorate(""),
         &[
             ("quorate.preempt", "no, default"),
             ("quorate.dc_deadtime", "20000 ms, default"),
             ("quorate.rate_error", "10000 millionths, default"),
-            ("quorate.lease", "990 ms, derived from totem.token, totem.hold and quorate.rate_error"),
+            ("quorate.lease", "300 ms, default"),
         ],
+    );
+    check_settings(
+        &with_totem("token: 200"),
+        &[("quorate.lease", "198 ms, derived from totem.token and quorate.rate_error")],
     );
     let line = with_totem("token: 1000").lines().count() + 2;
     let set = format!("5000 ms, c:{line}");
@@ -45,11 +49,63 @@ fn the_lease_follows_from_the_token_timeout_and_the_rate_error_unless_it_is_set(
 }
 
 #[test]
-fn a_lease_that_an_idle_ring_cannot_renew_is_refused() {
+fn a_lease_that_is_not_set_follows_from_a_hold_that_is() {
+    check_settings(
+        &with_totem("token: 10000\nhold: 1600"),
+        &[("quorate.lease", "8000 ms, derived from totem.hold and totem.token_retransmit")],
+    );
+    check_settings(
+        &with_totem("token_retransmit: 500"),
+        &[("quorate.lease", "626 ms, derived from totem.hold and totem.token_retransmit")],
+    );
+    // A file of corosync's is not refused over a key that it does not have.
+    check_settings(
+        &with_totem("token_retransmits_before_loss_const: 1"),
+        &[
+            ("totem.hold", "60 ms, derived from quorate.lease; corosync's is 1990 ms"),
+            ("quorate.lease", "300 ms, default"),
+        ],
+    );
+}
+
+#[test]
+fn a_hold_that_is_not_set_follows_from_a_lease_that_is() {
+    check_settings(
+        &quorate("lease: 150"),
+        &[
+            ("totem.hold", "30 ms, derived from quorate.lease; corosync's is 180 ms"),
+            ("totem.token_retransmit", "37 ms, derived from totem.hold; corosync's is 238 ms"),
+        ],
+    );
+    check_settings(&quorate("lease: 5000"), &[("totem.hold", "180 ms, derived from totem.token_retransmit")]);
+}
+
+#[test]
+fn a_lease_that_a_busy_host_loses_is_refused_with_one_that_holds() {
     let line = with_totem("token: 1000").lines().count() + 2;
     check_error(
-        &quorate("lease: 300"),
-        &format!("c:{line}: quorate.lease (300 ms) must be more than 363 ms, twice totem.hold"),
+        &quorate("lease: 55"),
+        &format!(
+            "c:{line}: quorate.lease (55 ms) must not be below 56 ms with a totem.hold of 14 ms, or the DC of a busy host \
+             loses it for no fault: write `lease: 56`, or leave totem.hold out"
+        ),
     );
+    check_error(
+        &quorate("lease: 200").replace("token: 1000", "token: 1000\nhold: 60"),
+        &format!("c:{}: quorate.lease (200 ms) must not be below 240 ms", line + 1),
+    );
+    check_warnings(&quorate("lease: 240").replace("token: 1000", "token: 1000\nhold: 60"), &[]);
+    check_warnings(&quorate("lease: 59"), &[]);
     check_error(&quorate("rate_error: 200001"), &format!("c:{line}: quorate.rate_error"));
+}
+
+#[test]
+fn a_lease_that_one_lost_datagram_ends_is_warned_about() {
+    check_warnings(
+        &quorate("lease: 300").replace("token: 1000", "token: 3000\ntoken_retransmit: 500"),
+        &[
+            "c: quorate.lease (300 ms) is too short to send a lost token again (totem.hold 60 ms, totem.token_retransmit 500 \
+           ms): one lost datagram can interrupt the DC; write `lease: 627`, or leave totem.token_retransmit out",
+        ],
+    );
 }

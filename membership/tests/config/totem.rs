@@ -8,20 +8,24 @@ fn timeouts_are_derived_as_corosync_derives_them() {
         &with_totem("token: 1650"),
         &[
             ("totem.token", "1650 ms, c:5"),
-            (
-                "totem.token_retransmit",
-                "392 ms, derived from totem.token and totem.token_retransmits_before_loss_const",
-            ),
-            ("totem.hold", "303 ms, derived from totem.token_retransmit"),
+            ("totem.token_retransmit", "75 ms, derived from totem.hold; corosync's is 392 ms"),
+            ("totem.hold", "60 ms, derived from quorate.lease; corosync's is 303 ms"),
             ("totem.consensus", "1980 ms, derived from totem.token"),
             ("totem.join", "50 ms, default"),
+        ],
+    );
+    check_settings(
+        &with_totem("token: 200"),
+        &[
+            ("totem.token_retransmit", "33 ms, derived from totem.hold; corosync's is 47 ms"),
+            ("totem.hold", "27 ms, derived from totem.token_retransmit"),
         ],
     );
     check_settings(
         &with_totem("token: 1650\ntoken_retransmit: 200\nconsensus: 4000"),
         &[
             ("totem.token_retransmit", "200 ms, c:6"),
-            ("totem.hold", "150 ms, derived from totem.token_retransmit"),
+            ("totem.hold", "60 ms, derived from quorate.lease; corosync's is 150 ms"),
             ("totem.consensus", "4000 ms, c:7"),
         ],
     );
@@ -41,10 +45,7 @@ fn the_token_timeout_grows_with_the_node_list() {
                 "1650 ms, derived from 1000 ms (c:5) and totem.token_coefficient, for a list of 3 nodes",
             ),
             ("totem.token_coefficient", "650 ms, default"),
-            (
-                "totem.token_retransmit",
-                "392 ms, derived from totem.token and totem.token_retransmits_before_loss_const",
-            ),
+            ("totem.token_retransmit", "75 ms, derived from totem.hold; corosync's is 392 ms"),
         ],
     );
     check_settings(
@@ -59,7 +60,7 @@ fn zero_stands_for_the_default_but_where_it_makes_sense() {
         &with_totem("token: 0\nhold: 0\nwindow_size: 0\nsend_join: 0\ninterface {\nmcastport: 0\nttl: 0\n}"),
         &[
             ("totem.token", "3000 ms, default"),
-            ("totem.hold", "561 ms, derived from totem.token_retransmit"),
+            ("totem.hold", "60 ms, derived from quorate.lease; corosync's is 561 ms"),
             ("totem.window_size", "50 frames, default"),
             ("totem.send_join", "0 ms, c:8"),
             ("totem.interface.mcastport", "5405, default"),
