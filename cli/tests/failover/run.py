@@ -45,10 +45,10 @@ from lab import Failed, Lab, address, consensus_timeout, corosync_conf, node_lis
 NODES = (1, 2, 3)
 ADDRESS_HOST, ADDRESS_PORT = 4, 7007
 
-# What is derived from that, in seconds: as corosync derives the hold time, and the default lease and rate error.
-HOLD = (int(int(1000 * token_timeout(len(NODES)) / 4.2) * 0.8) - 10) / 1000
+# The defaults with these timeouts, in seconds; with a longer lease the hold time is corosync's, which is a bound for all.
 RATE_ERROR = 0.01
-DEFAULT_LEASE = token_timeout(len(NODES)) / (1 + RATE_ERROR)
+DEFAULT_LEASE, DEFAULT_HOLD = 0.3, 0.06
+LONGEST_HOLD = (int(int(1000 * token_timeout(len(NODES)) / 4.2) * 0.8) - 10) / 1000
 
 # What the formation of a ring and a busy machine may take beyond the protocol's timeouts, and beyond the lease.
 GRACE, LEASE_GRACE = 0.2, 0.05
@@ -74,6 +74,7 @@ class Failover(Lab):
         self.conf = self.write("corosync.conf", conf)
         self.flags = ["--careless"] if careless else []
         self.lease = lease or DEFAULT_LEASE
+        self.hold = LONGEST_HOLD if lease else DEFAULT_HOLD
         # How long a successor waits.
         self.wait = self.lease * (1 + RATE_ERROR)
         self.random = random.Random(1)
@@ -245,17 +246,17 @@ class Takeover:
     def bound(self):
         """How long after it was gone its successor has to act at the latest, by the timeouts and the lease rule."""
         timeouts = token_timeout(len(NODES)) + consensus_timeout(len(NODES))
-        return max(timeouts, self.lab.wait) + HOLD + GRACE
+        return max(timeouts, self.lab.wait) + self.lab.hold + GRACE
 
     def wrong(self):
         """What is not as it has to be."""
         if self.parts["total"] > self.bound:
             yield f"acts {1000 * (self.parts['total'] - self.bound):.0f} ms after the bound"
-        late = self.acts_at - max(self.elected_at, self.at + HOLD + self.lab.wait)
+        late = self.acts_at - max(self.elected_at, self.at + self.lab.hold + self.lab.wait)
         if late > LEASE_GRACE:
             yield f"acts {1000 * late:.0f} ms after the lease rule allows it"
         # Its lease ran from a token that it had sent up to two rotations before, each with a hold time in it.
-        early = self.at + self.lab.lease * (1 - RATE_ERROR) - 2 * HOLD - GRACE - self.acts_at
+        early = self.at + self.lab.lease * (1 - RATE_ERROR) - 2 * self.lab.hold - GRACE - self.acts_at
         if early > 0:
             yield f"acts {1000 * early:.0f} ms before the old lease can be over"
 

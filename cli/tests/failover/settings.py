@@ -1,0 +1,305 @@
+#!/usr/bin/env python3
+"""
+What settings of timeouts are worth, and what they cost: `docs/performance.md` has the table.
+
+    settings.py [--tries N] [--idle SECONDS] [--load SECONDS] [--settings WORD] [--measure WHAT,...] [--json FILE] NAME=DIR...
+
+DIR has the programs `quorate` and `singleton`, release builds. Several are measured in turn, a round each; so one run has what was
+before a change and what is after it. For each setting, on three hosts made of network namespaces, over real IP multicast:
+
+- kill:  from `kill -9` of the DC to the first claim of another at the address (example `singleton`), and to the new ring;
+- cut:   the same when the DC's host is cut off from all others;
+- idle:  processor time and datagrams of a node in a ring in which nothing is said, the ring's own and no others;
+- pause: how long a node, the DC or another, may stand still (SIGSTOP) in any of ten tries so that the DC keeps its lease;
+- load:  how often the DC lost its lease while members send, and twice as many programs want a processor as there are.
+
+Whatever else the machine does is in the figures. Needs root and iproute2; if it is not root, it says so and does nothing.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from run import NODES, Failover
+from lab import Failed, Lab, corosync_conf, node_list
+
+# Name, lines of section totem, lines of section quorate.
+SETTINGS = [
+    ("the defaults", "", ""),
+    ("token: 1000", "token: 1000", ""),
+    ("token: 300, token_coefficient: 0", "token: 300\n  token_coefficient: 0", ""),
+    ("the same, lease: 150", "token: 300\n  token_coefficient: 0", "lease: 150"),
+    ("token: 200, token_coefficient: 0, hold: 15, lease: 60", "token: 200\n  token_coefficient: 0\n  hold: 15", "lease: 60"),
+]
+ROUND = 5
+# Hundredths of a second at which pauses are tried.
+PAUSES = [2, 4, 6, 8, 10, 12, 15, 18, 21, 24, 27, 30, 40, 60, 90, 120, 150, 200]
+
+
+def conf(setting):
+    _, totem, quorate = setting
+    text = corosync_conf(nodelist=node_list({host: host for host in NODES}))
+    text = text.replace("  token: 1000\n", f"  {totem}\n" if totem else "")
+    return text.replace("quorate {\n", f"quorate {{\n  {quorate}\n" if quorate else "quorate {\n")
+
+
+class Claimed(Failover):
+    """Three members of `singleton`, with this setting."""
+
+    def __init__(self, program, directory, setting):
+        options = argparse.Namespace(singleton=program / "singleton")
+        super().__init__(options, directory)
+        self.conf = self.write("corosync.conf", conf(setting))
+
+
+class Ring(Lab):
+    """Three `quorate node`, with this setting."""
+
+    def __init__(self, program, directory, setting):
+        super().__init__(program / "quorate", len(NODES), directory, prefix="qs")
+        self.conf = self.write("corosync.conf", conf(setting))
+
+    def leases(self, host):
+        """What a node has said of its lease since it started."""
+        return re.findall(r"lease=(\w+)", (self.directory / f"node-{host}.log").read_text(errors="replace"))
+
+    def dc(self):
+        """Its DC, once it acts."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            for host in self.hosts:
+                if self.leases(host)[-1:] == ["Held"]:
+                    return host
+            time.sleep(0.02)
+        raise Failed("nobody acts as DC")
+
+    def revoked(self):
+        """How often what was held was lost."""
+        told = [self.leases(host) for host in self.hosts]
+        return sum(
+            before == "Held" != after for leases in told for before, after in zip(leases, leases[1:])
+        )
+
+
+def takeovers(program, setting, how, tries):
+    """In milliseconds: until another acted, until the ring without the DC stood."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="quorate-settings-") as directory:
+        with Claimed(program, directory, setting) as lab:
+            lab.start_all()
+            for _ in range(tries):
+                dc = lab.whole()
+                time.sleep(1 + lab.random.random())
+                if how == "kill":
+                    at = lab.nodes[dc].send(signal.SIGKILL)
+                else:
+                    at = plug(lab, dc, "down")
+                found.append(takeover(lab, dc, at))
+                if how == "kill":
+                    lab.start_node(dc)
+                else:
+                    time.sleep(0.5)
+                    plug(lab, dc, "up")
+                lab.whole()
+    return found
+
+
+def takeover(lab, dc, at):
+    """In milliseconds from `at`: until another acted, and until it was in a ring of the survivors."""
+    survivors = [host for host in NODES if host != dc]
+    lab.until(lambda: lab.address.first_by_another(dc, at), f"another node than {dc} acts")
+    claim = lab.address.first_by_another(dc, at)
+
+    def ring():
+        return next((then for then, members in lab.nodes[claim.node].rings if then >= at and members == survivors), None)
+
+    lab.until(ring, f"node {claim.node} tells of its ring")
+    return 1000 * (claim.at - at), 1000 * (ring() - at)
+
+
+def plug(lab, host, state):
+    """Takes a host's cable out of the switch, or puts it in again. When."""
+    command = lab.on("switch", "ip", "link", "set", f"v{host}", state)
+    before = time.monotonic()
+    subprocess.run(command, check=True)
+    return (before + time.monotonic()) / 2
+
+
+def idle(program, setting, seconds):
+    """Of a node: share of a processor in percent, datagrams and bytes sent a second."""
+    with tempfile.TemporaryDirectory(prefix="quorate-settings-") as directory:
+        with Ring(program, directory, setting) as lab:
+            lab.start_ring()
+            lab.dc()
+            for node in lab.nodes.values():
+                node.watcher.kill()
+            time.sleep(2)
+
+            def used():
+                ticks = packets = size = 0
+                for host in lab.hosts:
+                    fields = pathlib.Path(f"/proc/{pid(lab, host)}/stat").read_text().rpartition(")")[2].split()
+                    ticks += int(fields[11]) + int(fields[12])
+                    for name in ("packets", "bytes"):
+                        command = lab.on(host, "cat", f"/sys/class/net/e0/statistics/tx_{name}")
+                        number = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+                        if name == "packets":
+                            packets += number
+                        else:
+                            size += number
+                return time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), packets, size
+
+            before = used()
+            time.sleep(seconds)
+            took, cpu, packets, size = (now - then for now, then in zip(used(), before))
+            return 100 * cpu / took / 3, packets / took / 3, size / took / 3
+
+
+def pid(lab, host):
+    """Of the node's process: `ip netns exec` becomes it."""
+    return lab.nodes[host].process.pid
+
+
+def pause(program, setting):
+    """The longest pause, in seconds, which no try of ten cost the DC its lease."""
+    survived = 0
+    with tempfile.TemporaryDirectory(prefix="quorate-settings-") as directory:
+        with Ring(program, directory, setting) as lab:
+            lab.start_ring()
+            for hundredths in PAUSES:
+                for number in range(10):
+                    dc = lab.dc()
+                    before = lab.revoked()
+                    host = dc if number % 2 else dc % 3 + 1
+                    time.sleep(0.2 + 0.013 * number)
+                    lab.nodes[host].process.send_signal(signal.SIGSTOP)
+                    time.sleep(hundredths / 100)
+                    lab.nodes[host].process.send_signal(signal.SIGCONT)
+                    time.sleep(0.3)
+                    if lab.revoked() > before:
+                        return survived
+                survived = hundredths / 100
+    return survived
+
+
+def load(program, setting, seconds, busy, log):
+    """How often a lease was lost, and how often a ring."""
+    with tempfile.TemporaryDirectory(prefix="quorate-settings-") as directory:
+        with Ring(program, directory, setting) as lab:
+            lab.start_ring()
+            lab.dc()
+            rings = [len(node.rings) for node in lab.nodes.values()]
+            before, began = lab.revoked(), time.monotonic()
+            spin = ["sh", "-c", "while :; do :; done"]
+            for _ in range(busy):
+                lab.start(spin)
+            say = "while :; do for i in 1 2 3 4 5; do echo some words; done; sleep 0.01; done"
+            for host in lab.hosts:
+                speaker = lab.start(["sh", "-c", say], stdout=subprocess.PIPE)
+                lab.start(
+                    [lab.quorate, "cat", "load", "--socket", lab.nodes[host].socket],
+                    stdin=speaker.stdout,
+                    stdout=subprocess.DEVNULL,
+                )
+            while time.monotonic() < began + seconds:
+                time.sleep(min(60, max(0, began + seconds - time.monotonic())))
+                took = time.monotonic() - began
+                changed = sum(len(node.rings) - count for node, count in zip(lab.nodes.values(), rings))
+                log(
+                    f"    {setting[0]}: {took:.0f} s: {lab.revoked() - before} leases lost, {changed} rings, "
+                    f"load {os.getloadavg()[0]:.1f}"
+                )
+            return lab.revoked() - before, changed
+
+
+def show(values, digits=0):
+    if not values:
+        return "-"
+    return f"{statistics.median(values):.{digits}f} / {max(values):.{digits}f}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description="What settings of timeouts are worth, and what they cost.")
+    parser.add_argument("programs", nargs="+", metavar="NAME=DIR", help="where release builds are")
+    parser.add_argument("--tries", type=int, default=20, help="kills and cuts of each setting [20]")
+    parser.add_argument("--idle", type=float, default=30, metavar="SECONDS", help="how long to look at an idle ring [30]")
+    parser.add_argument("--load", type=float, default=300, metavar="SECONDS", help="how long the load lasts [300]")
+    parser.add_argument("--busy", type=int, default=2 * os.cpu_count(), metavar="N", help="programs beside the load [two a processor]")
+    parser.add_argument("--settings", default="", metavar="WORD", help="only settings whose name has this word")
+    parser.add_argument("--measure", default="kill,cut,idle,pause,load", metavar="WHAT,...", help="what [all]")
+    parser.add_argument("--json", metavar="FILE", help="write all that was measured to this file, too")
+    options = parser.parse_args()
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        print("skipped: needs root and iproute2")
+        return 0
+    # What becomes of leases is in the logs.
+    os.environ["RUST_LOG"] = "info"
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    programs = {name: pathlib.Path(path) for name, _, path in (word.partition("=") for word in options.programs)}
+    settings = [setting for setting in SETTINGS if options.settings in setting[0]]
+    wanted = options.measure.split(",")
+    found = {}
+
+    def log(text):
+        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+    def measure(what, setting, name, function, *arguments):
+        try:
+            value = function(programs[name], setting, *arguments)
+        except Failed as why:
+            log(f"    {name}, {setting[0]}, {what}: {why}")
+            return None
+        log(f"    {name}, {setting[0]}, {what}: {value}, load {os.getloadavg()[0]:.1f}")
+        return value
+
+    try:
+        for setting in settings:
+            for how in ("kill", "cut"):
+                for done in range(0, options.tries if how in wanted else 0, ROUND):
+                    for name in programs:
+                        tries = min(ROUND, options.tries - done)
+                        values = measure(how, setting, name, takeovers, how, tries)
+                        found.setdefault((setting[0], name, how), []).extend(values or [])
+            for name in programs:
+                if "idle" in wanted:
+                    found[setting[0], name, "idle"] = measure("idle", setting, name, idle, options.idle)
+                if "pause" in wanted:
+                    found[setting[0], name, "pause"] = measure("pause", setting, name, pause)
+                if "load" in wanted:
+                    found[setting[0], name, "load"] = measure("load", setting, name, load, options.load, options.busy, log)
+    except KeyboardInterrupt:
+        print("stopped")
+        return 130
+
+    print("\n| settings | program | kill -9: acts, ms | ring, ms | cut off: acts, ms | ring, ms |", end="")
+    print(f" idle, % | datagrams/s | B/s | pause, s | lost in {options.load:.0f} s |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for setting in settings:
+        for name in programs:
+            row = [setting[0], name]
+            for how in ("kill", "cut"):
+                values = found.get((setting[0], name, how), [])
+                row += [show([total for total, _ in values]), show([ring for _, ring in values])]
+            usage = found.get((setting[0], name, "idle"))
+            row += [f"{usage[0]:.2f}", f"{usage[1]:.1f}", f"{usage[2]:.0f}"] if usage else ["-"] * 3
+            rest, lost = found.get((setting[0], name, "pause")), found.get((setting[0], name, "load"))
+            row += ["-" if rest is None else f"{rest:.2f}", "-" if lost is None else str(lost[0])]
+            print(f"| {' | '.join(row)} |")
+    if options.json:
+        lines = [{"setting": key[0], "program": key[1], "what": key[2], "found": value} for key, value in found.items()]
+        pathlib.Path(options.json).write_text(json.dumps(lines, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
