@@ -188,6 +188,12 @@ mutants! {
     EvidenceOfAMoment = "-",
     /// Members probe the next one only.
     ProbesGoOneWay = "-",
+    /// A member that still waits for a held token has to show itself as soon as one that misses it.
+    TokenMissedAtOnce = "-",
+    /// A member that is asked whether it is there says nothing.
+    QuestionUnanswered = "-",
+    /// A corosync daemon holds the token for as long as it likes.
+    ForeignHoldAwaited = "-",
     /// Any ring number that is said in a JOIN or a commit token is believed.
     AnyRingSeqBelieved = "-",
 

@@ -268,7 +268,10 @@ impl Replay {
         let now = recording[0].at;
         let Ok(Message::Join(Join { ring_seq, .. })) = wire::decode(&recording[0].payload) else { panic!() };
         let mut config = Config::new(me);
-        config.totem = TotemConfig::for_token(Duration::from_millis(1650)).plain();
+        let ms = Duration::from_millis;
+        // The real daemon's timers, which follow from no lease.
+        let (token_retransmit, hold) = (ms(392), ms(303));
+        config.totem = TotemConfig { token_retransmit, hold, ..TotemConfig::for_token(ms(1650)).plain() };
         let address = |id| IpAddr::from([10, 77, 11, id]);
         let member = |id: u8| Member {
             id: node(id.into()),

@@ -4,11 +4,14 @@
 
 mod lab;
 
+use std::time::Duration;
+
 use lab::{Lab, ms, node};
 use quorate_membership::Cause;
 use quorate_membership::Guarantee::{Agreed, Safe};
 
-/// Idle or loaded, whoever it is: by its host's word, once that has lasted for two and a half probes.
+/// Whoever it is, by its host's word, once that has lasted for two and a half probes: from when a token comes to it, which is at
+/// once under load, and after the hold time in an idle ring; a probe later if it had the token.
 #[test]
 fn a_process_that_is_gone_is_out_at_once() {
     for (n, load) in [2, 3, 5, 8].into_iter().flat_map(|n| [(n, false), (n, true)]) {
@@ -18,11 +21,12 @@ fn a_process_that_is_gone_is_out_at_once() {
             let others: Vec<u32> = (1..=n).filter(|id| *id != victim).collect();
             for k in 0..if load { 200 } else { 0 } {
                 lab.send_numbered(k % n + 1, if k % 5 == 0 { Safe } else { Agreed }, 700);
+                lab.run(Duration::from_micros(100));
             }
             lab.crash(victim);
             let took = lab.until_ring(&others);
             let due = if load { ms(0) } else { lab.config.hold };
-            assert!(took < due + ms(40), "{n} nodes, node {victim}, load {load}: took {took:?}");
+            assert!(took < due + ms(36), "{n} nodes, node {victim}, load {load}: took {took:?}");
             let stats = others.iter().map(|id| lab.totem_of(*id).stats());
             assert!(stats.map(|stats| stats.accusations).sum::<u64>() >= 1);
             let said = |id: &&u32| lab.regular(**id).causes.contains(&Cause::Refused { node: node(victim) });
@@ -88,21 +92,10 @@ fn a_host_is_not_believed_before_it_was_asked_again() {
     lab::scenarios::a_host_is_asked_again_before_it_is_believed();
 }
 
-/// A member that lives probes its neighbours in turn, so what is said of it is not believed.
+/// A member that lives answers when it is asked, so what is said of it is not believed.
 #[test]
 fn a_false_accusation_costs_nothing() {
-    for (liar, accused) in [(1, 2), (1, 3), (3, 1), (2, 1)] {
-        let mut lab = Lab::with_evidence(3);
-        let ring = lab.regular(1).ring;
-        for _ in 0..40 {
-            lab.send_numbered(accused, Safe, 100);
-            lab.refuse(node(liar), node(accused));
-            lab.run(ms(9));
-        }
-        assert_eq!(lab.regular(liar).ring, ring);
-        assert_eq!(lab.totem_of(liar).stats().accusations, 0);
-        lab.check();
-    }
+    lab::scenarios::a_member_is_accused_falsely();
 }
 
 /// A firewall rejects what comes to a member, as while its rules are loaded. Nothing else is wrong.

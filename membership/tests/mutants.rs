@@ -157,7 +157,12 @@ const SCENARIOS: &[Scenario] = &[
     (&[Mutant::FramesFromAnybody], lab::scenarios::a_stranger_sends_frames_of_a_ring),
     (&[Mutant::StrangersDelayAgreement], lab::scenarios::strangers_without_number_are_heard),
     (&[Mutant::JoinRefusedWhole, Mutant::NoBackOff], lab::scenarios::one_node_has_an_old_list),
-    (&[Mutant::EvidenceOfAMoment, Mutant::ProbesGoOneWay], lab::scenarios::a_firewall_rejects_for_a_moment),
+    (
+        &[Mutant::EvidenceOfAMoment, Mutant::ProbesGoOneWay, Mutant::TokenMissedAtOnce],
+        lab::scenarios::a_firewall_rejects_for_a_moment,
+    ),
+    (&[Mutant::QuestionUnanswered], lab::scenarios::a_member_is_accused_falsely),
+    (&[Mutant::ForeignHoldAwaited], lab::scenarios::a_corosync_daemon_holds_the_token_for_long),
     (&[Mutant::AnyRingSeqBelieved], lab::scenarios::ring_numbers_are_forged),
     (&[Mutant::WidenedUnasked], lab::scenarios::one_member_says_nothing_of_its_window),
     (&[Mutant::NoSenderFilterBehindHole], a_cause_is_lost),

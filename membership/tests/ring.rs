@@ -510,3 +510,8 @@ fn seeds_of_the_environment() {
         }
     }
 }
+
+#[test]
+fn a_corosync_daemon_that_holds_the_token_is_asked_for_it() {
+    lab::scenarios::a_corosync_daemon_holds_the_token_for_long();
+}

@@ -122,6 +122,8 @@ impl LastJoin {
 impl Local {
     /// Ring sequence numbers are made durable this many at a time.
     const BLOCK: u64 = 1024;
+    /// What a firewall rejects for no longer than this is not taken for a death, whoever it is.
+    const BLIP: Duration = Duration::from_millis(60);
     /// A message of no more bytes is copied when it is accepted: that costs less than to put it together later.
     const SHORT: usize = 2048;
     /// What follows for a ring from the numbers that its members say.
@@ -637,25 +639,47 @@ impl Local {
 
     /// A wish about a ring that there never was. It says that this node is there, and nothing else.
     pub(super) fn nowhere(&self) -> Bytes {
-        let nowhere = RingId { representative: self.me, seq: 0 };
+        self.wish_of(self.me)
+    }
+
+    /// The same about a ring of the node that it goes to, which answers.
+    fn question(&mut self, node: NodeId) {
+        let question = self.wish_of(node);
+        self.out.unicast(node, question);
+    }
+
+    fn wish_of(&self, representative: NodeId) -> Bytes {
+        let nowhere = RingId { representative, seq: 0 };
         wire::encode(&Message::HoldCancel(HoldCancel { from: self.me, ring: nowhere }), Order::Little)
     }
 
-    /// The host of a node refuses what is sent to it; whether that has lasted, without a word of the node, and is believed.
-    pub(super) fn suspect(&mut self, node: NodeId, now: Time) -> bool {
-        // A node that lives shows itself within two probes, the other neighbour's turn included.
-        let lasts = if self.config.probe.is_zero() {
-            self.config.token_retransmit
-        } else {
-            self.config.probe * 5 / 2
-        };
-        let fresh = Suspicion { ask_at: now + lasts, asked: false };
+    /// Answers a node that asks whether this one is there.
+    pub(super) fn answer(&mut self, wish: &HoldCancel) {
+        let asks = wish.ring == RingId { representative: self.me, seq: 0 } && wish.from != self.me;
+        if asks && !Mutant::QuestionUnanswered.is_active() {
+            self.probe(wish.from);
+        }
+    }
+
+    /// How long a host has to refuse what is sent to a node that would `show` itself within two probes, whatever comes to it; or
+    /// to one that may not.
+    pub(super) fn evidence_lasts(&self, shows: bool) -> Duration {
+        if self.config.probe.is_zero() {
+            return self.config.token_retransmit;
+        }
+        let shown = self.config.probe * 5 / 2;
+        if shows { shown } else { shown.max(Self::BLIP) }
+    }
+
+    /// The host of a node refuses what is sent to it; whether it goes on to do so after `lasts_until`, without a word of the
+    /// node, and is believed.
+    pub(super) fn suspect(&mut self, node: NodeId, lasts_until: Time, now: Time) -> bool {
+        let fresh = Suspicion { ask_at: lasts_until, asked: false };
         let known = self.suspects.get(&node).copied();
         let Some(suspicion) = known.filter(|known| now <= known.ask_at + self.config.token_retransmit) else {
             self.suspects.insert(node, fresh);
-            if Mutant::EvidenceOfAMoment.is_active() {
-                self.probe(node);
-            }
+            // If it hears this, it says so.
+            self.question(node);
             return Mutant::HintNotChecked.is_active();
         };
         now >= suspicion.ask_at || Mutant::EvidenceOfAMoment.is_active()
@@ -668,7 +692,7 @@ impl Local {
             self.suspects.iter().filter(|(_, suspicion)| due(suspicion)).map(|(node, _)| *node).collect();
         for node in nodes {
             self.suspects.entry(node).and_modify(|suspicion| suspicion.asked = true);
-            self.probe(node);
+            self.question(node);
         }
     }
 

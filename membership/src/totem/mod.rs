@@ -391,6 +391,7 @@ impl Totem {
                 _ => None,
             },
             Message::HoldCancel(cancel) => {
+                local.answer(&cancel);
                 match &mut self.state {
                     State::Operational(operational) => operational.handle_hold_cancel(cancel.ring, local),
                     State::Recovery(recovery) => recovery.handle_hold_cancel(cancel.ring, local),
@@ -430,9 +431,11 @@ impl Totem {
     }
 
     /// A datagram for this node was refused by its host: no process listens there any more. Anybody on the way can say so, and a
-    /// firewall that is being changed does. So it is believed only if the node says nothing for two and a half probes,
-    /// and what is sent to it then is refused as well: a node that lives probes its neighbours in turn. Then a ring is formed
-    /// without it, by JOINs that call it failed, as those do that follow a timeout. If it lives, it will ask to join.
+    /// firewall that is being changed does. So it is believed only if it lasts for longer than a node that lives says nothing: it
+    /// answers when it is asked, and what comes to it may be rejected, but not what it sends. In a ring of ours, a member that
+    /// misses the token probes its neighbours, who therefore wait for two and a half probes from when it must have missed it;
+    /// elsewhere it takes 60 ms. Then a ring is formed without it, by JOINs that call it failed, as those do that follow a timeout.
+    /// If it lives, it will ask to join.
     ///
     /// Not heeded with [`failure_evidence`](crate::config::TotemConfig::failure_evidence) off.
     pub fn handle_refused(&mut self, now: Time, node: NodeId) {
@@ -449,7 +452,17 @@ impl Totem {
             return;
         }
         local.out.stats.hints += 1;
-        if !local.suspect(node, now) {
+        let lasts_until = match &self.state {
+            // Its neighbours will find out, to whom it shows itself if it lives.
+            State::Operational(operational) if !operational.rotation.is_neighbour(node) => return,
+            State::Operational(operational) => {
+                let missed_at = now.max(operational.rotation.missed_at);
+                let from = if Mutant::TokenMissedAtOnce.is_active() { now } else { missed_at };
+                from + local.evidence_lasts(local.limits.ours)
+            }
+            _ => now + local.evidence_lasts(false),
+        };
+        if !local.suspect(node, lasts_until, now) {
             return;
         }
         local.suspects.remove(&node);

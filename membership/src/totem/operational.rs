@@ -260,18 +260,14 @@ impl Operational {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
-        if let Some(neighbour) = self.rotation.due_for_a_probe(now, &local.config) {
-            local.probe(neighbour);
-        }
+        self.rotation.due_for_probes(now, &local.config).for_each(|neighbour| local.probe(neighbour));
         match self.rotation.handle_timeout(now, &local.config, &mut local.out) {
             Due::Nothing => None,
-            // A corosync daemon holds the token for as long as its own timeout allows, which is longer than a lease.
-            Due::Overdue if !local.limits.ours && local.ring.id.representative != local.me => {
+            Due::Wanted => {
                 let cancel = Self::hold_cancel(local);
                 local.out.unicast(local.ring.id.representative, cancel);
                 None
             }
-            Due::Overdue => None,
             Due::Merge => {
                 local.detect_merge();
                 None

@@ -275,9 +275,7 @@ impl Recovery {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
-        if let Some(neighbour) = self.rotation.due_for_a_probe(now, &local.config) {
-            local.probe(neighbour);
-        }
+        self.rotation.due_for_probes(now, &local.config).for_each(|neighbour| local.probe(neighbour));
         match self.rotation.handle_timeout(now, &local.config, &mut local.out) {
             Due::Lost => {
                 let mut causes = std::mem::take(&mut self.causes);
@@ -291,7 +289,7 @@ impl Recovery {
                 Some(Transition::Gather { lists: Lists::of(&self.ring.members), causes, agreeing: None })
             }
             // No probes for others before this ring stands.
-            Due::Merge | Due::Overdue | Due::Nothing => None,
+            Due::Merge | Due::Wanted | Due::Nothing => None,
         }
     }
 

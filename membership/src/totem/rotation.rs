@@ -44,14 +44,25 @@ pub(super) struct Rotation {
     last_sent: Bytes,
     /// The token is held somewhere,
     held: bool,
-    /// and by this member.
+    /// and by this member,
     pub(super) holder: NodeId,
+    /// which may be a corosync daemon, with a hold time of its own.
+    foreign: bool,
+    /// When the token was last passed on, or held,
+    kept_at: Time,
+    /// and how long it was on its way before, if that was less than a hold time.
+    turn: Duration,
+    /// When the token is due here.
+    due_at: Time,
+    /// When every member that has not had the token from here yet must have missed it.
+    pub(super) missed_at: Time,
     retransmit_at: Time,
     pub(super) loss_at: Time,
     merge_at: Option<Time>,
-    /// When a neighbour is probed, if it has got no token until then, and whether that is the one before.
+    /// When the neighbours are probed, if no token has come until then.
     probe_at: Option<Time>,
-    probe_back: bool,
+    /// When a corosync daemon is asked for the token that it holds.
+    ask_at: Option<Time>,
     pub(super) hold_at: Option<Time>,
     /// When the token that is under way was taken up to be passed on, which is before it was first sent.
     sent_at: Option<Time>,
@@ -64,8 +75,8 @@ pub(super) enum Due {
     Nothing,
     /// The token is lost.
     Lost,
-    /// No sign of it, again, for longer than a ring of ours ever holds it.
-    Overdue,
+    /// A corosync daemon holds it for longer than a lease of ours can wait.
+    Wanted,
     /// Time to probe for other rings.
     Merge,
 }
@@ -104,11 +115,16 @@ impl Rotation {
             last_sent: Bytes::new(),
             held: false,
             holder: members.first().copied().unwrap_or(me),
+            foreign: false,
+            kept_at: now,
+            turn: Duration::ZERO,
+            due_at: now,
+            missed_at: now,
             retransmit_at: now,
             loss_at: now,
             merge_at: None,
             probe_at: None,
-            probe_back: false,
+            ask_at: None,
             hold_at: None,
             sent_at: None,
             whole_since: None,
@@ -126,12 +142,23 @@ impl Rotation {
         self.last_sent = token;
         self.retransmit_at = now + config.token_retransmit;
         self.loss_at = now + config.token;
-        self.probe_back = false;
-        let due = if self.held { now + config.hold } else { now };
-        self.probe_after(due, config);
+        let turn = now - self.kept_at;
+        if turn < config.hold {
+            self.turn = turn;
+        }
+        self.kept_at = now;
+        self.missed_at = self.due_at;
+        let asked = self.held && self.foreign;
+        self.ask_at = asked.then(|| now + 2 * config.hold);
+        self.due_at = match self.held {
+            true if asked => now + 2 * config.hold,
+            true => now + config.hold,
+            false => now + self.turn,
+        };
+        self.probe_after(self.due_at, config);
     }
 
-    /// The token of a ring that is busy comes back at once, and a held one after the hold time: one that does not may have been
+    /// The token of a ring that is busy comes back soon, and a held one after the hold time: one that does not may have been
     /// in a process that is gone.
     fn probe_after(&mut self, due: Time, config: &TotemConfig) {
         let probes = config.failure_evidence && !config.probe.is_zero() && self.successor != self.me;
@@ -203,6 +230,7 @@ impl Rotation {
         let quiet = self.unchanged > 0 && token.aru == token.seq && token.rtr.is_empty();
         self.quiet = if quiet { self.quiet.saturating_add(1) } else { 0 };
         self.holder = limits.ours.then_some(ring.last_sender).flatten().unwrap_or(ring.id.representative);
+        self.foreign = !limits.ours && !self.representative && !Mutant::ForeignHoldAwaited.is_active();
         // One visit later than the others believe: between its visits they have seen what it saw.
         let margin = u32::from(self.holder == self.me);
         let rotations = config.seqno_unchanged_const.saturating_add(margin);
@@ -415,6 +443,8 @@ impl Rotation {
     pub(super) fn release(&mut self, out: &mut Outputs) {
         (self.unchanged, self.quiet) = (0, 0);
         self.held = false;
+        // The others may still wait for as long as it would have been held.
+        self.missed_at = self.due_at;
         if self.hold_at.take().is_some() {
             out.unicast(self.successor, self.last_sent.clone());
         }
@@ -428,7 +458,6 @@ impl Rotation {
             self.hold_at = None;
             out.unicast(self.successor, self.last_sent.clone());
         }
-        let mut due = Due::Nothing;
         if now >= self.retransmit_at {
             self.retransmit_at = now + config.token_retransmit;
             if self.hold_at.is_none() && !Mutant::TokenNotRetransmitted.is_active() {
@@ -440,28 +469,39 @@ impl Rotation {
                 if Mutant::RetransmissionDefersLoss.is_active() {
                     self.loss_at = now + config.token;
                 }
-                if self.loss_at + 2 * config.hold <= now + config.token {
-                    due = Due::Overdue;
-                }
             }
         }
         if self.merge_at.is_some_and(|at| now >= at) {
             self.merge_at = None;
             if self.representative && !Mutant::MergeDetectNeverSent.is_active() {
-                due = Due::Merge;
+                return Due::Merge;
             }
         }
-        due
+        if self.ask_at.is_some_and(|at| now >= at) {
+            self.ask_at = Some(now + config.hold);
+            return Due::Wanted;
+        }
+        Due::Nothing
     }
 
-    /// The neighbour to probe, if it is time to see whether it is there: the next member and the one before in turn. Who
-    /// is probed by a member knows by that that it is there, too, whatever its host says.
-    pub(super) fn due_for_a_probe(&mut self, now: Time, config: &TotemConfig) -> Option<NodeId> {
-        self.probe_at.filter(|at| now >= *at)?;
-        self.probe_after(now, config);
-        let back = self.probe_back;
-        self.probe_back = !back;
-        Some(if back && !Mutant::ProbesGoOneWay.is_active() { self.predecessor } else { self.successor })
+    /// The neighbours, if it is time to see whether they are there. Who is probed by a member knows by that that it is there,
+    /// too, whatever its host says.
+    pub(super) fn due_for_probes(
+        &mut self,
+        now: Time,
+        config: &TotemConfig,
+    ) -> impl Iterator<Item = NodeId> + use<> {
+        let due = self.probe_at.is_some_and(|at| now >= at);
+        if due {
+            self.probe_after(now, config);
+        }
+        let both = self.predecessor != self.successor && !Mutant::ProbesGoOneWay.is_active();
+        [due.then_some(self.successor), (due && both).then_some(self.predecessor)].into_iter().flatten()
+    }
+
+    /// Whether a member of this ring is next to this one, and misses the token if it does not come from here or goes from here.
+    pub(super) fn is_neighbour(&self, node: NodeId) -> bool {
+        [self.predecessor, self.successor].contains(&node)
     }
 
     /// A time after which every member has had this ring's token: that of just before the first transmission of the
@@ -471,7 +511,7 @@ impl Rotation {
     }
 
     pub(super) fn poll_timeout(&self) -> Time {
-        let optional = [self.hold_at, self.merge_at, self.probe_at].into_iter().flatten().min();
+        let optional = [self.hold_at, self.merge_at, self.probe_at, self.ask_at].into_iter().flatten().min();
         let fixed = self.loss_at.min(self.retransmit_at);
         optional.map_or(fixed, |at| at.min(fixed))
     }
@@ -480,12 +520,14 @@ impl Rotation {
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
         let Self { me: _, representative, predecessor, successor, token_seq, last_seq, last_aru, .. } = self;
         let Self { aru_before, unchanged, quiet, stuck, still, flow, last_sent, held, holder, .. } = self;
-        let Self { retransmit_at, loss_at, merge_at, probe_at, probe_back, hold_at, .. } = self;
+        let Self { foreign, kept_at, turn, due_at, missed_at, .. } = self;
+        let Self { retransmit_at, loss_at, merge_at, probe_at, ask_at, hold_at, .. } = self;
         (representative, predecessor, successor, token_seq, last_seq, last_aru).hash(state);
         (aru_before, unchanged, quiet.min(&(Limits::QUIET + 1)), stuck).hash(state);
-        (still.min(&Self::WEDGED), flow, last_sent, held, holder, probe_back).hash(state);
+        (still.min(&Self::WEDGED), flow, last_sent, held, holder, foreign, turn).hash(state);
+        (now - *kept_at, *due_at - now, *missed_at - now).hash(state);
         (*retransmit_at - now, *loss_at - now).hash(state);
-        [merge_at, probe_at, hold_at].map(|at| at.map(|at| at - now)).hash(state);
+        [merge_at, probe_at, ask_at, hold_at].map(|at| at.map(|at| at - now)).hash(state);
     }
 }
 

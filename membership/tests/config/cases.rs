@@ -119,8 +119,9 @@ const CASES: &[Case] = &[
     Case {
         file: "23-retransmits-1-lease",
         settings: &[
-            "totem.hold 1990 ms, derived from totem.token_retransmit",
-            "quorate.lease 6545 ms, derived from totem.token, totem.hold and quorate.rate_error",
+            "totem.token_retransmit 75 ms, derived from totem.hold; corosync's is 2500 ms",
+            "totem.hold 60 ms, derived from quorate.lease; corosync's is 1990 ms",
+            "quorate.lease 300 ms, default",
         ],
         ..OK
     },

@@ -167,7 +167,8 @@ impl Lab {
     pub fn with_evidence(n: u32) -> Self {
         let mut lab = Self::new(u64::from(n));
         lab.config.failure_evidence = true;
-        lab.config.probe = ms(20);
+        lab.config.probe = ms(8);
+        lab.config.largest_window = 400;
         for id in 1..=n {
             lab.start(id);
         }
