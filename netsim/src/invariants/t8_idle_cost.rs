@@ -12,12 +12,13 @@ use crate::history::{Inside, Record, What};
 
 #[derive(Default)]
 pub(super) struct IdleCost {
-    idle: BTreeMap<NodeId, Idle>,
+    /// The ring that each node has installed.
+    rings: BTreeMap<NodeId, RingId>,
+    idle: BTreeMap<RingId, Idle>,
 }
 
 /// The last token that came to a representative.
 struct Idle {
-    ring: RingId,
     seq: Seq,
     at: Duration,
     /// Tokens since somebody had something to say.
@@ -30,20 +31,24 @@ impl Online for IdleCost {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let Some(life) = record.life else { return Ok(()) };
         let token = match &record.what {
-            // Somebody has something to say: its application, or it itself in the sync of a new ring.
-            What::Accepted { .. } | What::Regular(_) | What::Synced(_) => {
-                self.idle.remove(&life.node);
+            What::Regular(regular) => {
+                let before = self.rings.insert(life.node, regular.ring);
+                for ring in before.into_iter().chain([regular.ring]) {
+                    self.idle.remove(&ring);
+                }
                 return Ok(());
             }
-            // Any member may hold it, and be woken, or let it go on because of what is asked for.
-            What::Inside(Inside::Woken) => {
-                self.idle.clear();
+            // Somebody has something to say: an application, or a member in the sync of a new ring. Any member may hold the token,
+            // and is asked for it.
+            What::Accepted { .. } | What::Synced(_) | What::Inside(Inside::Woken) => {
+                self.rings.get(&life.node).map(|ring| self.idle.remove(ring));
                 return Ok(());
             }
+            // Whoever holds it lets it go on at once because of what is asked for.
             What::Inside(Inside::Token(token))
                 if cluster.totem.cancel_token_hold_on_retransmit && !token.rtr.is_empty() =>
             {
-                self.idle.clear();
+                self.idle.remove(&token.ring);
                 return Ok(());
             }
             What::Inside(Inside::Token(token)) if token.ring.representative == life.node => token,
@@ -51,10 +56,7 @@ impl Online for IdleCost {
         };
         let totem = &cluster.totem;
         let busy = token.backlog > 0;
-        let before = self
-            .idle
-            .get(&life.node)
-            .filter(|before| !busy && (before.ring, before.seq) == (token.ring, token.seq));
+        let before = self.idle.get(&token.ring).filter(|before| !busy && before.seq == token.seq);
         let rotations = before.map_or(0, |before| before.rotations + 1);
         // A clock that is too fast makes it short.
         let least = totem.hold * 9 / 10;
@@ -69,8 +71,7 @@ impl Online for IdleCost {
             );
             return violated("T8", record.at, what);
         }
-        let (ring, seq) = (token.ring, token.seq);
-        self.idle.insert(life.node, Idle { ring, seq, at: record.at, rotations, early });
+        self.idle.insert(token.ring, Idle { seq: token.seq, at: record.at, rotations, early });
         Ok(())
     }
 }
@@ -119,6 +120,22 @@ mod tests {
         story.settle(1);
         rotations(&mut story, 30, Duration::ZERO);
         story.is_right(IdleCost::default());
+    }
+
+    #[test]
+    fn who_is_asked_for_the_token_may_be_any_member_of_the_ring() {
+        let woken = |node| {
+            let mut story = Story::new(3);
+            (1..=2).for_each(|node| story.install(node, "1.4", &[1, 2], &[]));
+            story.install(3, "3.4", &[3], &[]);
+            for _ in 0..2 * PATIENCE {
+                story.record(node, What::Inside(Inside::Woken));
+                rotations(&mut story, 1, Duration::ZERO);
+            }
+            story
+        };
+        woken(2).is_right(IdleCost::default());
+        woken(3).is_wrong(IdleCost::default(), "the token of 1.4 comes to 1#1 again after");
     }
 
     #[test]
