@@ -214,11 +214,40 @@ def one_of_ours_joins_and_leaves_again_and_again(lab, row, host, times):
     row.finish(load)
 
 
+def a_real_representative_costs_no_lease(lab, row):
+    """It holds the token of an idle ring for as long as its own timeouts allow, which is longer than our lease."""
+    lab.start_all()
+    dc = lab.nodes[lab.first_ours(lab.hosts)]
+    lab.wait(lambda: lease(dc) == "held", lambda: f"the lease of {dc.host} is {lease(dc)}", patience=10)
+    rings = len(dc.rings)
+    time.sleep(1)
+    view = dc.view
+    until = time.monotonic() + 15
+    while time.monotonic() < until:
+        if (now := lease(dc)) != "held":
+            raise Failed(f"the lease of the DC of an idle ring is {now}")
+        time.sleep(0.03)
+    # A node says each change of its lease.
+    if dc.view is not view or len(dc.rings) != rings:
+        raise Failed(f"an idle ring changes: {dc.view}")
+    # Another member's message wakes the token at the real one; then it is DC as before.
+    row.messages = exchange(lab, messages.sizes(60, random.Random(3)), patience=60)
+    lab.settle(lab.hosts, dc=dc.host)
+    if len(dc.rings) != rings:
+        raise Failed("messages cost the ring")
+
+
+def lease(node):
+    return json.loads(node.status("--json"))["status"]["lease"]
+
+
 SHORT = [
     (one_comes_leaves_comes_and_is_killed, "RRQ", 3),
     (one_comes_leaves_comes_and_is_killed, "QRR", 1),
     (one_comes_leaves_comes_and_is_killed, "QQR", 3),
     (one_comes_leaves_comes_and_is_killed, "RQQ", 1),
+    (a_real_representative_costs_no_lease, "RQQ"),
+    (a_real_representative_costs_no_lease, "RRQ"),
     (what_operators_do_to_a_real_node_does_not_upset_ours, "RQR"),
     (both_kinds_send_at_once, "RQRQ"),
     (one_of_each_kind_loses_datagrams, "RRQ"),
