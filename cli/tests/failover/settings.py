@@ -9,7 +9,8 @@ before a change and what is after it. For each setting, on three hosts made of n
 
 - kill:  from `kill -9` of the DC to the first claim of another at the address (example `singleton`), and to the new ring;
 - cut:   the same when the DC's host is cut off from all others;
-- idle:  processor time and datagrams of a node in a ring in which nothing is said, the ring's own and no others;
+- idle:  processor time and datagrams of a node in a ring in which nothing is said, the ring's own and no others; and once more with
+         `token: 1000` in rings of other sizes, beside corosync's, if it is there (`--sizes`);
 - pause: how long a node, the DC or another, may stand still (SIGSTOP) in any of ten tries so that the DC keeps its lease;
 - load:  how often the DC lost its lease while members send, and twice as many programs want a processor as there are.
 
@@ -32,6 +33,10 @@ import time
 from run import NODES, Failover
 from lab import Failed, Lab, corosync_conf, node_list
 
+sys.path.append(str(pathlib.Path(__file__).parent.parent / "perf"))
+
+import corosync
+
 # Name, lines of section totem, lines of section quorate.
 SETTINGS = [
     ("the defaults", "", ""),
@@ -45,9 +50,13 @@ ROUND = 5
 PAUSES = [2, 4, 6, 8, 10, 12, 15, 18, 21, 24, 27, 30, 40, 60, 90, 120, 150, 200]
 
 
-def conf(setting):
+# In rings of other sizes.
+USUAL = SETTINGS[1]
+
+
+def conf(setting, hosts):
     _, totem, quorate = setting
-    text = corosync_conf(nodelist=node_list({host: host for host in NODES}))
+    text = corosync_conf(nodelist=node_list({host: host for host in hosts}))
     text = text.replace("  token: 1000\n", f"  {totem}\n" if totem else "")
     return text.replace("quorate {\n", f"quorate {{\n  {quorate}\n" if quorate else "quorate {\n")
 
@@ -58,15 +67,15 @@ class Claimed(Failover):
     def __init__(self, program, directory, setting):
         options = argparse.Namespace(singleton=program / "singleton")
         super().__init__(options, directory)
-        self.conf = self.write("corosync.conf", conf(setting))
+        self.conf = self.write("corosync.conf", conf(setting, NODES))
 
 
 class Ring(Lab):
-    """Three `quorate node`, with this setting."""
+    """Three `quorate node`, or as many as are asked for, with this setting."""
 
-    def __init__(self, program, directory, setting):
-        super().__init__(program / "quorate", len(NODES), directory, prefix="qs")
-        self.conf = self.write("corosync.conf", conf(setting))
+    def __init__(self, program, directory, setting, nodes=len(NODES)):
+        super().__init__(program / "quorate", nodes, directory, prefix="qs")
+        self.conf = self.write("corosync.conf", conf(setting, self.hosts))
 
     def leases(self, host):
         """What a node has said of its lease since it started."""
@@ -134,34 +143,46 @@ def plug(lab, host, state):
     return (before + time.monotonic()) / 2
 
 
-def idle(program, setting, seconds):
-    """Of a node: share of a processor in percent, datagrams and bytes sent a second."""
+def idle(program, setting, nodes, seconds):
     with tempfile.TemporaryDirectory(prefix="quorate-settings-") as directory:
-        with Ring(program, directory, setting) as lab:
+        with Ring(program, directory, setting, nodes) as lab:
             lab.start_ring()
             lab.dc()
             for node in lab.nodes.values():
                 node.watcher.kill()
-            time.sleep(2)
+            return at_rest(lab, seconds)
 
-            def used():
-                ticks = packets = size = 0
-                for host in lab.hosts:
-                    fields = pathlib.Path(f"/proc/{pid(lab, host)}/stat").read_text().rpartition(")")[2].split()
-                    ticks += int(fields[11]) + int(fields[12])
-                    for name in ("packets", "bytes"):
-                        command = lab.on(host, "cat", f"/sys/class/net/e0/statistics/tx_{name}")
-                        number = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-                        if name == "packets":
-                            packets += number
-                        else:
-                            size += number
-                return time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), packets, size
 
-            before = used()
-            time.sleep(seconds)
-            took, cpu, packets, size = (now - then for now, then in zip(used(), before))
-            return 100 * cpu / took / 3, packets / took / 3, size / took / 3
+def idle_corosync(nodes, seconds):
+    with tempfile.TemporaryDirectory(prefix="quorate-settings-") as directory:
+        with corosync.Ring(corosync.Programs(directory), nodes, directory) as lab:
+            lab.start_all()
+            return at_rest(lab, seconds)
+
+
+def at_rest(lab, seconds):
+    """Of a node: share of a processor in percent, datagrams and bytes sent a second."""
+    time.sleep(2)
+
+    def used():
+        ticks = packets = size = 0
+        for host in lab.hosts:
+            fields = pathlib.Path(f"/proc/{pid(lab, host)}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+            for name in ("packets", "bytes"):
+                command = lab.on(host, "cat", f"/sys/class/net/e0/statistics/tx_{name}")
+                number = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+                if name == "packets":
+                    packets += number
+                else:
+                    size += number
+        return time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), packets, size
+
+    before = used()
+    time.sleep(seconds)
+    took, cpu, packets, size = (now - then for now, then in zip(used(), before))
+    nodes = len(lab.hosts)
+    return 100 * cpu / took / nodes, packets / took / nodes, size / took / nodes
 
 
 def pid(lab, host):
@@ -232,6 +253,7 @@ def main():
     parser.add_argument("programs", nargs="+", metavar="NAME=DIR", help="where release builds are")
     parser.add_argument("--tries", type=int, default=20, help="kills and cuts of each setting [20]")
     parser.add_argument("--idle", type=float, default=30, metavar="SECONDS", help="how long to look at an idle ring [30]")
+    parser.add_argument("--sizes", default="3,8", metavar="N,...", help="how many nodes idle beside corosync's [3,8]")
     parser.add_argument("--load", type=float, default=300, metavar="SECONDS", help="how long the load lasts [300]")
     parser.add_argument("--busy", type=int, default=2 * os.cpu_count(), metavar="N", help="programs beside the load [two a processor]")
     parser.add_argument("--settings", default="", metavar="WORD", help="only settings whose name has this word")
@@ -272,11 +294,19 @@ def main():
                         found.setdefault((setting[0], name, how), []).extend(values or [])
             for name in programs:
                 if "idle" in wanted:
-                    found[setting[0], name, "idle"] = measure("idle", setting, name, idle, options.idle)
+                    nodes = len(NODES)
+                    found[setting[0], name, "idle"] = measure("idle", setting, name, idle, nodes, options.idle)
                 if "pause" in wanted:
                     found[setting[0], name, "pause"] = measure("pause", setting, name, pause)
                 if "load" in wanted:
                     found[setting[0], name, "load"] = measure("load", setting, name, load, options.load, options.busy, log)
+        sizes = [int(size) for size in options.sizes.split(",") if size] if "idle" in wanted else []
+        for nodes in sizes:
+            for name in programs:
+                what = f"idle, {nodes} nodes"
+                found[USUAL[0], name, what] = measure(what, USUAL, name, idle, nodes, options.idle)
+            if shutil.which("corosync"):
+                found[USUAL[0], "corosync", f"idle, {nodes} nodes"] = idle_corosync(nodes, options.idle)
     except KeyboardInterrupt:
         print("stopped")
         return 130
@@ -295,6 +325,12 @@ def main():
             rest, lost = found.get((setting[0], name, "pause")), found.get((setting[0], name, "load"))
             row += ["-" if rest is None else f"{rest:.2f}", "-" if lost is None else str(lost[0])]
             print(f"| {' | '.join(row)} |")
+    print(f"\n| idle, {USUAL[0]} | program | processor, % | datagrams/s | B/s |")
+    print("|---:|---|---:|---:|---:|")
+    for nodes in sizes:
+        for name in [*programs, "corosync"]:
+            if usage := found.get((USUAL[0], name, f"idle, {nodes} nodes")):
+                print(f"| {nodes} | {name} | {usage[0]:.2f} | {usage[1]:.1f} | {usage[2]:.0f} |")
     if options.json:
         lines = [{"setting": key[0], "program": key[1], "what": key[2], "found": value} for key, value in found.items()]
         pathlib.Path(options.json).write_text(json.dumps(lines, indent=1))
