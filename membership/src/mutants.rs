@@ -80,6 +80,8 @@ mutants! {
     AruStopsAtLongGap = "B32",
     /// What nobody at hand can send again is struck off the retransmit list.
     RequestStruckUnserved = "-",
+    /// A member that answers a request answers it again each time, though the one who asks may not hear it.
+    SameOneAnswers = "-",
     /// When an entry of the retransmit list is served, those behind it are lost too.
     ServedRequestTakesTheRest = "B33",
     /// A message that is already asked for is asked for again.

@@ -165,6 +165,7 @@ const SCENARIOS: &[Scenario] = &[
     (&[Mutant::ForeignHoldAwaited], lab::scenarios::a_corosync_daemon_holds_the_token_for_long),
     (&[Mutant::AnyRingSeqBelieved], lab::scenarios::ring_numbers_are_forged),
     (&[Mutant::WidenedUnasked], lab::scenarios::one_member_says_nothing_of_its_window),
+    (&[Mutant::SameOneAnswers], lab::scenarios::a_member_never_hears_its_successor),
     (&[Mutant::NoSenderFilterBehindHole], a_cause_is_lost),
     (&[Mutant::AruStopsAtLongGap], a_frame_is_missing_for_long),
     (&[Mutant::RecoveryQueueTooShort], hundreds_of_frames_are_outstanding),

@@ -326,6 +326,11 @@ fn a_one_way_cut_costs_a_member_but_not_the_ring() {
 }
 
 #[test]
+fn what_a_member_does_not_hear_of_its_successor_another_sends_again() {
+    lab::scenarios::a_member_never_hears_its_successor();
+}
+
+#[test]
 fn a_member_that_receives_no_frames_is_put_out() {
     let mut lab = Lab::new(3);
     lab.config.fail_recv_const = 40;

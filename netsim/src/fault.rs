@@ -71,6 +71,30 @@ pub enum Fault {
     Replay(u32),
     /// Datagrams of another cluster, on the same group and port, come in.
     Foreign(u32),
+    /// What one node sends never reaches another again: no [`Fault::Heal`] and no calm mends that. What is promised then
+    /// is L7.
+    Deafen {
+        /// Who is not heard.
+        from: u32,
+        /// Who does not hear.
+        to: u32,
+    },
+    /// The firewall of a node's host rejects what comes in: it says that no process listens there.
+    Reject {
+        /// Whose.
+        node: u32,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A datagram that no node has sent comes to a node.
+    Forge {
+        /// Who gets it.
+        to: u32,
+        /// In whose name it is.
+        of: u32,
+        /// What it says.
+        says: Forged,
+    },
     /// A node is told, in the name of another one's host, that no process listens there. Where nodes believe such things
     /// ([`Scenario::by_evidence`](crate::Scenario::by_evidence)), hosts say so of nodes that have crashed; this one may lie.
     Lie {
@@ -165,6 +189,29 @@ pub enum Fault {
         /// What goes wrong.
         then: Box<Fault>,
     },
+}
+
+/// What a forged datagram says.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Forged {
+    /// A JOIN from an address that is in no node list: somebody else uses this id.
+    Claim,
+    /// A JOIN from the node's own address, with a ring sequence number that no ring comes to.
+    JoinNumber,
+    /// A commit token from the node's own address, with such a number.
+    CommitNumber,
+    /// The next frame of the receiver's ring, from an address that belongs to none of its members.
+    Frame,
+}
+
+impl Forged {
+    /// All of them, with their names.
+    pub(crate) const ALL: [(Self, &'static str); 4] = [
+        (Self::Claim, "claim to be"),
+        (Self::JoinNumber, "join with an absurd number of"),
+        (Self::CommitNumber, "commit token with an absurd number of"),
+        (Self::Frame, "frame of"),
+    ];
 }
 
 /// What can happen to a datagram on its way to one receiver.
@@ -328,6 +375,7 @@ impl Fault {
             | Self::LoseAddress(node)
             | Self::RegainAddress(node)
             | Self::FullDisk { node, .. }
+            | Self::Reject { node, .. }
             | Self::Hang { node, .. }
             | Self::Pause { node, .. }
             | Self::Freeze { node, .. }
@@ -340,6 +388,8 @@ impl Fault {
             Self::CutOneWay { from: a, to: b }
             | Self::Cut(a, b)
             | Self::Mend(a, b)
+            | Self::Deafen { from: a, to: b }
+            | Self::Forge { to: a, of: b, .. }
             | Self::Lie { to: a, of: b } => vec![*a, *b],
             Self::Disturb { from, to, .. } => from.iter().chain(to).copied().collect(),
             Self::When { node, then, .. } => [vec![*node], then.nodes()].concat(),
@@ -360,6 +410,7 @@ impl Fault {
             | Self::LoseAddress(node)
             | Self::RegainAddress(node)
             | Self::FullDisk { node, .. }
+            | Self::Reject { node, .. }
             | Self::Hang { node, .. }
             | Self::Pause { node, .. }
             | Self::Freeze { node, .. }
@@ -377,6 +428,8 @@ impl Fault {
             Self::CutOneWay { from: a, to: b }
             | Self::Cut(a, b)
             | Self::Mend(a, b)
+            | Self::Deafen { from: a, to: b }
+            | Self::Forge { to: a, of: b, .. }
             | Self::Lie { to: a, of: b } => {
                 (*a, *b) = (number(*a)?, number(*b)?);
             }
@@ -422,6 +475,9 @@ impl Fault {
             Self::Catch { .. } => "one datagram caught",
             Self::Replay(_) => "replay",
             Self::Foreign(_) => "foreign cluster",
+            Self::Deafen { .. } => "one-way cut for good",
+            Self::Reject { .. } => "rejecting firewall",
+            Self::Forge { .. } => "forged datagram",
             Self::Lie { .. } => "forged refusal",
             Self::Leave(_) => "leave",
             Self::LoseRecord(_) => "record lost",
@@ -474,6 +530,11 @@ impl fmt::Display for Fault {
             }
             Self::Replay(count) => write!(f, "{count} old datagrams come again"),
             Self::Foreign(count) => write!(f, "{count} datagrams of another cluster come in"),
+            Self::Deafen { from, to } => write!(f, "node {to} never hears node {from} again"),
+            Self::Reject { node, lasts } => {
+                write!(f, "the firewall of node {node} rejects what comes in for {lasts:?}")
+            }
+            Self::Forge { to, of, says } => write!(f, "node {to} gets a forged {says} node {of}"),
             Self::Lie { to, of } => write!(f, "node {to} is told that node {of} is gone"),
             Self::Leave(node) => write!(f, "node {node} leaves"),
             Self::LoseRecord(node) => write!(f, "node {node} loses its record"),
@@ -496,6 +557,12 @@ impl fmt::Display for Fault {
             }
             Self::When { node, point, then } => write!(f, "when node {node} {point}: {then}"),
         }
+    }
+}
+
+impl fmt::Display for Forged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Self::ALL.iter().filter(|(forged, _)| forged == self).try_for_each(|(_, name)| f.write_str(name))
     }
 }
 

@@ -342,7 +342,9 @@
 //!   [`Scenario::preempt`]), and has hung applications found ([`Scenario::heartbeat`], [`Fault::Hang`]). For whole nodes, the
 //!   laboratory gives the signs of life that a hang withholds, beside the service; the service itself does not hang. What acts
 //!   as DC do, and how a hung one goes on under its old guard, is simulated for bare members.
-//! - For bare members, hosts that say that a process is gone, and lies about that ([`Scenario::by_evidence`], [`Fault::Lie`]).
+//! - For bare members, hosts that say that a process is gone, and lies about that ([`Scenario::by_evidence`], [`Fault::Lie`]),
+//!   firewalls that reject for a moment ([`Fault::Reject`]), links that are never mended ([`Fault::Deafen`]), and datagrams that no
+//!   node has sent ([`Fault::Forge`]).
 //! - A load of messages of any length, agreed and safe: [`Load`].
 //! - The service's own connections, if it opens any with `turmoil::net`: a cut cuts them too.
 //!

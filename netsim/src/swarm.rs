@@ -13,7 +13,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::fault::Share;
+use crate::fault::{Forged, Share};
 use crate::{Electorate, Fault, Load, Scenario};
 
 impl Scenario {
@@ -53,6 +53,9 @@ impl Scenario {
         evidence(seed, &mut scenario);
         windows(seed, &mut scenario);
         views(seed, &mut scenario);
+        firewalls(seed, &mut scenario);
+        forgeries(seed, &mut scenario);
+        apart(seed, &mut scenario);
         scenario
     }
 
@@ -224,6 +227,66 @@ fn views(seed: u64, scenario: &mut Scenario) {
         }
     }
     scenario.timeline.retain(|(at, _)| *at < calm_at);
+    scenario.timeline.sort_by_key(|(at, _)| *at);
+}
+
+/// In every tenth scenario firewalls reject for a moment what comes in. Drawn apart.
+fn firewalls(seed: u64, scenario: &mut Scenario) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((1 << 63) + 12);
+    let Some(calm_at) = scenario.calm_at.filter(|_| rng.random_ratio(1, 10)) else { return };
+    for _ in 0..rng.random_range(1..=4) {
+        let at = calm_at * rng.random_range(1..95) / 100;
+        let lasts = Duration::from_millis(rng.random_range(5..400));
+        let node = rng.random_range(1..=scenario.nodes);
+        scenario.timeline.push((at, Fault::Reject { node, lasts }));
+    }
+    scenario.timeline.sort_by_key(|(at, _)| *at);
+}
+
+/// In every tenth scenario datagrams come in that no node has sent. Without a node list, an id is whose who says so first: then
+/// there are no claims. Drawn apart.
+fn forgeries(seed: u64, scenario: &mut Scenario) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((1 << 63) + 13);
+    let Some(calm_at) = scenario.calm_at.filter(|_| rng.random_ratio(1, 10)) else { return };
+    for _ in 0..rng.random_range(1..=20) {
+        let at = calm_at * rng.random_range(0..99) / 100;
+        let [to, of] = [0; 2].map(|_| rng.random_range(1..=scenario.nodes));
+        let (says, _) = *Forged::ALL.choose(&mut rng).unwrap_or(&Forged::ALL[0]);
+        if says != Forged::Claim || scenario.world.node_list {
+            scenario.timeline.push((at, Fault::Forge { to, of, says }));
+        }
+    }
+    // A number that was forged may be ahead of the wall clock, from which a lost record is made good.
+    scenario.timeline.retain(|(_, fault)| !matches!(fault, Fault::LoseRecord(_)));
+    scenario.timeline.sort_by_key(|(at, _)| *at);
+}
+
+/// In every twelfth scenario two nodes do not hear each other, or one node hears none of the others or is heard by none, one way
+/// or both, and that is never mended. (Where one node lacks some of several links, two halves may go on without each
+/// other: nothing is demanded of that.) Drawn apart.
+fn apart(seed: u64, scenario: &mut Scenario) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((1 << 63) + 14);
+    let nodes = scenario.nodes;
+    let Some(calm_at) = scenario.calm_at.filter(|_| nodes > 2 && rng.random_ratio(1, 12)) else { return };
+    let at = calm_at * rng.random_range(0..99) / 100;
+    let mut others: Vec<u32> = (1..=nodes).collect();
+    others.shuffle(&mut rng);
+    let one = others.pop().unwrap_or(1);
+    if rng.random_ratio(1, 2) {
+        others.truncate(1);
+    }
+    let ways = rng.random_range(1..=3);
+    for other in others {
+        if ways & 1 != 0 {
+            scenario.timeline.push((at, Fault::Deafen { from: one, to: other }));
+        }
+        if ways & 2 != 0 {
+            scenario.timeline.push((at, Fault::Deafen { from: other, to: one }));
+        }
+    }
     scenario.timeline.sort_by_key(|(at, _)| *at);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quorate_membership::Guarantee;
 
-use crate::fault::{Fate, Kind, Point, Share, Trouble};
+use crate::fault::{Fate, Forged, Kind, Point, Share, Trouble};
 use crate::scenario::{Load, Scenario};
 use crate::{Fault, scenario};
 
@@ -117,6 +117,13 @@ impl Value for Kind {
     }
 }
 
+impl Value for Forged {
+    const NAME: &'static str = "what is forged";
+    fn read(text: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, name)| text == *name).map(|(forged, _)| *forged)
+    }
+}
+
 impl Value for Trouble {
     const NAME: &'static str = "a trouble: lose, duplicate, delay, flip, or cut or pad datagrams";
     fn read(text: &str) -> Option<Self> {
@@ -200,6 +207,12 @@ fn fault(text: &str) -> Result<Fault, String> {
         Fault::Replay(value(count)?)
     } else if let Some([count]) = fill("{} datagrams of another cluster come in", text) {
         Fault::Foreign(value(count)?)
+    } else if let Some([to, from]) = fill("node {} never hears node {} again", text) {
+        Fault::Deafen { from: value(from)?, to: value(to)? }
+    } else if let Some([node, lasts]) = fill("the firewall of node {} rejects what comes in for {}", text) {
+        Fault::Reject { node: value(node)?, lasts: value(lasts)? }
+    } else if let Some([to, says, of]) = fill("node {} gets a forged {} node {}", text) {
+        Fault::Forge { to: value(to)?, of: value(of)?, says: value(says)? }
     } else if let Some([to, of]) = fill("node {} is told that node {} is gone", text) {
         Fault::Lie { to: value(to)?, of: value(of)? }
     } else if let Some([node]) = fill("node {} leaves", text) {
@@ -426,6 +439,8 @@ mod tests {
             Fault::Release(2),
             Fault::Replay(20),
             Fault::Foreign(7),
+            Fault::Deafen { from: 1, to: 2 },
+            Fault::Reject { node: 2, lasts: ms(50) },
             Fault::Lie { to: 1, of: 3 },
             Fault::Leave(3),
             Fault::LoseRecord(3),
@@ -441,6 +456,7 @@ mod tests {
             Fault::Drift { node: 2, ppm: -500 },
             Fault::Send { node: 1, count: 50, length: 0, guarantee: Guarantee::Safe },
         ]);
+        faults.extend(Forged::ALL.map(|(says, _)| Fault::Forge { to: 1, of: 2, says }));
         faults
     }
 

@@ -91,6 +91,7 @@ impl Commit {
             let mut causes = std::mem::take(&mut self.causes);
             note(&mut causes, Cause::CommitLost { after: local.config.token });
             local.catch_up();
+            local.disagreed_since.get_or_insert(now);
             if Mutant::FailedCommitOverwritesOldRing.is_active() {
                 local.ring.id = self.ring;
             }

@@ -20,8 +20,12 @@ const UNANSWERED: u32 = 4;
 const CROWD: usize = 16;
 /// How long after the last JOIN another one is sent in a crowd, with all that has changed meanwhile.
 const SPACING: Duration = Duration::from_millis(1);
-/// After so many consensus timeouts without agreement, who has not agreed is called failed whatever the reason.
-const ROUNDS: u32 = 8;
+/// After so many consensus timeouts without a ring, who has not agreed is called failed whatever the reason.
+const ROUNDS: u32 = 16;
+/// After so many consensus timeouts without a ring, a node says at once whom it has not heard for as long,
+pub(super) const DEAF: u32 = 2;
+/// and after so many goes on to call those failed that cannot be with the others.
+const APART: u32 = 6;
 
 /// What a node believes about a future ring.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,8 +36,8 @@ pub(super) struct Lists {
     pub(super) failed: BTreeSet<NodeId>,
     /// Those of them that have left, or whose process is gone: no reason to let them wait.
     excused: BTreeSet<NodeId>,
-    /// When the consensus timeout first ended without agreement.
-    overdue: Option<Time>,
+    /// A consensus timeout has ended without agreement.
+    overdue: bool,
 }
 
 /// What a JOIN does to one's lists.
@@ -53,7 +57,7 @@ impl Lists {
     /// formed is not in it, and not called failed again without new reason: two rings that meet while one of them is
     /// still being formed would otherwise put each other out for ever (B16, B17).
     pub(super) fn of(members: &BTreeSet<NodeId>) -> Self {
-        Self { proc: members.clone(), failed: BTreeSet::new(), excused: BTreeSet::new(), overdue: None }
+        Self { proc: members.clone(), failed: BTreeSet::new(), excused: BTreeSet::new(), overdue: false }
     }
 
     /// The nodes that would form the ring.
@@ -117,7 +121,7 @@ impl Lists {
             if Mutant::AccusationsAnswered.is_active() {
                 lists.failed.insert(join.from);
             }
-        } else if member && self.overdue.is_none() {
+        } else if member && !self.overdue {
             // Members of one's own ring are believed when they call others failed (B17),
             lists.failed.extend(failed);
         } else {
@@ -174,6 +178,7 @@ impl Gather {
         if !Mutant::BelievesItselfFailed.is_active() {
             lists.failed.remove(&local.me);
         }
+        lists.failed.extend(local.unheard_for_long(&lists.proc, now));
         let consensus = agreeing.into_iter().chain([local.me]).collect();
         let delay = local.random_delay(local.config.send_join).max(spacing(&lists, now, local));
         let mut gather = Self {
@@ -362,26 +367,37 @@ impl Gather {
     /// Not all agreed in time. This node goes back to what it knows at first hand: who was not heard has failed, and
     /// nobody else. What others said of them may have been true of another ring, and would be said round and round
     /// (B16, seeds 1102 and 1406 of the swarm; corosync calls all of them failed at once). All who are there do the
-    /// same. So who goes on to believe something else for longer than that does not hear what this node hears: it
-    /// cannot be in the same ring, and is called failed as well; in the end, whoever has not agreed.
+    /// same. So a node that goes on to believe something else for longer than that does not hear what this node hears: they
+    /// cannot all be in the same ring, and some are called failed as well; in the end, whoever has not agreed.
     fn accuse(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
         local.catch_up();
         let consensus = local.config.consensus;
-        let overdue = *self.lists.overdue.get_or_insert(now);
-        let last_call = now >= overdue + ROUNDS * consensus;
+        self.lists.overdue = true;
+        let since = *local.disagreed_since.get_or_insert(now);
+        let last_call = now >= since + ROUNDS * consensus;
         if last_call {
-            self.lists.overdue = Some(now);
+            local.disagreed_since = Some(now);
         }
         let unheard = self.unheard(now, consensus, local);
+        let heard = &self.lists.proc - &unheard;
         let is_firm = |node: &NodeId| match local.joins.get(node) {
             Some(last) if last.says(&self.lists.proc, &unheard) => false,
-            Some(last) => last_call || now >= last.since + consensus + two_joins(local),
+            Some(last) if last_call || now >= last.since + consensus + two_joins(local) => true,
+            // It still calls others failed that are heard here: to forget that would be to begin anew.
+            Some(last) => {
+                now >= since + APART * consensus
+                    && self.lists.failed.contains(node)
+                    && last.failed.iter().any(|other| heard.contains(other))
+            }
             None => true,
         };
         let differing = &(&self.lists.proc - &self.consensus) - &unheard;
         let failed = match Mutant::AllWhoDifferAccused.is_active() {
             true => &(&self.lists.failed | &unheard) | &differing,
-            false => &unheard | &differing.into_iter().filter(is_firm).collect(),
+            false => {
+                &unheard
+                    | &cannot_be_together(&differing.into_iter().filter(is_firm).collect(), &heard, local)
+            }
         };
         if failed == self.lists.failed {
             self.wait = Wait::Consensus(now + two_joins(local));
@@ -483,8 +499,8 @@ impl Lists {
     /// See [`super::Totem::fingerprint`].
     pub(super) fn fingerprint(&self, now: Time, local: &Local, state: &mut impl Hasher) {
         let Self { proc, failed, excused, overdue } = self;
-        let overdue = overdue.map(|at| (now - at).min(ROUNDS * local.config.consensus));
-        (proc, failed, excused, overdue).hash(state);
+        let disagreed = local.disagreed_since.map(|at| (now - at).min(ROUNDS * local.config.consensus));
+        (proc, failed, excused, overdue, disagreed).hash(state);
     }
 
     /// The sender of `join`, if it believes just this.
@@ -495,6 +511,28 @@ impl Lists {
             && self.failed.iter().eq(&join.failed.iter().copied().collect::<BTreeSet<_>>());
         same.then_some(join.from)
     }
+}
+
+/// Of nodes that go on to believe something else: those to leave out. Of two that are heard here and do not hear each other
+/// one has to go: first the one that has this with most, then the higher id, so that all who know the same choose the same.
+fn cannot_be_together(firm: &BTreeSet<NodeId>, heard: &BTreeSet<NodeId>, local: &Local) -> BTreeSet<NodeId> {
+    let mut apart: BTreeSet<(NodeId, NodeId)> = BTreeSet::new();
+    for &node in firm {
+        let others = local.joins.get(&node).into_iter().flat_map(|last| &last.failed);
+        apart.extend(others.filter(|other| heard.contains(other)).map(|&other| (node, other)));
+    }
+    let mut failed: BTreeSet<NodeId> =
+        firm.iter().copied().filter(|node| apart.iter().all(|(a, b)| node != a && node != b)).collect();
+    while !apart.is_empty() {
+        let links = |node: &NodeId| apart.iter().filter(|(a, b)| a == node || b == node).count();
+        let nodes = apart.iter().flat_map(|&(a, b)| [a, b]).filter(|node| *node != local.me);
+        let Some(worst) = nodes.max_by_key(|node| (links(node), *node)) else {
+            break;
+        };
+        failed.insert(worst);
+        apart.retain(|&(a, b)| a != worst && b != worst);
+    }
+    failed
 }
 
 /// The ring of these is over, since one of them is gone, as its host says.

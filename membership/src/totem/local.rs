@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::assembly::Assemblies;
 use super::clusters::Clusters;
 use super::flow::Limits;
-use super::gather::{Lists, note, two_joins};
+use super::gather::{DEAF, Lists, note, two_joins};
 use super::hearing::Hearing;
 use super::outbox::Outbox;
 use super::outcasts::Outcasts;
@@ -55,6 +55,9 @@ pub(super) struct Local {
     /// Members whose hosts have said that nobody listens there.
     pub(super) suspects: BTreeMap<NodeId, Suspicion>,
     pub(super) outcasts: Outcasts,
+    /// When a consensus timeout first ended without agreement, or an agreement came to nothing, since this node was in a ring
+    /// with another.
+    pub(super) disagreed_since: Option<Time>,
     pub(super) durable: Stored,
     pub(super) wanted: Stored,
     pub(super) outbox: Outbox,
@@ -98,7 +101,7 @@ pub(super) struct Suspicion {
 #[derive(Clone)]
 pub(super) struct LastJoin {
     proc: Vec<NodeId>,
-    failed: Vec<NodeId>,
+    pub(super) failed: Vec<NodeId>,
     /// It names nobody else for the ring than is listed here, and a number that is believed: then it may be in a ring with this
     /// node.
     whole: bool,
@@ -157,7 +160,8 @@ impl Local {
             joins: BTreeMap::new(),
             join_sent_at: None,
             suspects: BTreeMap::new(),
-            outcasts: Outcasts::new(config.totem.consensus),
+            outcasts: Outcasts::new(config.totem.consensus, now),
+            disagreed_since: None,
             durable: stored,
             wanted: Stored { boots: stored.boots.saturating_add(1), ..stored },
             outbox: Outbox::default(),
@@ -250,10 +254,24 @@ impl Local {
         self.joins.get(&node).is_none_or(|last| last.whole)
     }
 
+    /// Those of these nodes that were not heard since long before the last ring, though another has wanted them for as long:
+    /// it hears both sides, and would try to form a ring of them again and again.
+    pub(super) fn unheard_for_long(&self, nodes: &BTreeSet<NodeId>, now: Time) -> BTreeSet<NodeId> {
+        let long = DEAF * self.config.consensus;
+        if self.disagreed_since.is_none_or(|since| now < since + long) {
+            return BTreeSet::new();
+        }
+        let heard = |node: &NodeId| self.joins.get(node).is_some_and(|last| now < last.at + long);
+        let firm: Vec<&LastJoin> =
+            self.joins.values().filter(|last| now < last.at + long && now >= last.since + long).collect();
+        let named = |node: &NodeId| firm.iter().any(|last| last.names(*node) && !last.failed.contains(node));
+        nodes.iter().copied().filter(|node| *node != self.me && !heard(node) && named(node)).collect()
+    }
+
     /// A ring was agreed on.
     pub(super) fn note_agreed(&mut self, lists: &Lists, now: Time) {
         let left_out: Vec<_> = lists.left_out().map(|node| self.is_known(node).then_some(node)).collect();
-        self.outcasts.note(&lists.candidates(), left_out.into_iter(), &self.ring.members, now);
+        self.outcasts.leave_out(left_out.into_iter(), &self.ring.members, now);
     }
 
     /// Whether the sender of a JOIN was left out of a ring, and has to wait until it is let in. A node that is alone has nothing

@@ -562,6 +562,7 @@ impl Totem {
             if matches!(self.state, State::Operational(_)) {
                 // As what happened before this.
                 local.deliver_ready();
+                local.outcasts.lose_ring(now);
             }
             self.state = match transition {
                 Transition::Gather { lists, causes, agreeing } => {
@@ -581,7 +582,7 @@ impl Totem {
                 Transition::Operational(recovered) => {
                     let cause = Cause::Recovered { ring: recovered.ring.id };
                     tracing::debug!(%cause, members = ?recovered.ring.members, "operational");
-                    State::Operational(Operational::enter(*recovered, local))
+                    State::Operational(Operational::enter(*recovered, now, local))
                 }
                 Transition::Leave(cause) => {
                     tracing::debug!(%cause, "left");

@@ -24,7 +24,7 @@ pub(super) struct Operational {
 
 impl Operational {
     /// Ends the old ring, as extended virtual synchrony wants it, and installs the new one.
-    pub(super) fn enter(recovered: Recovered, local: &mut Local) -> Self {
+    pub(super) fn enter(recovered: Recovered, now: Time, local: &mut Local) -> Self {
         let Recovered { ring, rotation, transitional, high_delivered, causes } = recovered;
 
         // What a member of the old ring has delivered there was safe: so all that come along deliver it there.
@@ -54,6 +54,10 @@ impl Operational {
         let old_members = std::mem::replace(&mut local.ring, ring).members;
         let members = local.ring.members.clone();
         local.had_company |= members.len() > 1;
+        local.outcasts.install(&members, now);
+        if members.len() > 1 {
+            local.disagreed_since = None;
+        }
         local.out.stats.rings += 1;
         local.out.tell(Event::Regular(Regular {
             ring: local.ring.id,

@@ -3,7 +3,8 @@
 //! A node that does not agree to a ring costs the others theirs each time it is let in: a consensus timeout, for a node that
 //! is heard and hears nothing. So whenever a ring is formed without a node, its next attempt has to wait, and each time
 //! twice as long, until it has been in a ring for a while. A node that shows by its JOIN that it knows of all members waits
-//! a quarter of that, so that one which was deaf and is not any more is back soon.
+//! a quarter of that, so that one which was deaf and is not any more is back soon. No wait but the first is shorter than twice
+//! the time that the others had no ring for its sake: so they have one for more than half of the time (L7).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -20,8 +21,40 @@ struct Outcast {
     times: u32,
     /// When last.
     at: Time,
-    /// When a ring was agreed on that it is in.
+    /// For how long there had been no ring then.
+    cost: Duration,
+    /// Since when it is in the installed ring.
     back_at: Option<Time>,
+}
+
+impl Outcast {
+    /// How often the wait doubles at most,
+    const DOUBLINGS: u32 = 4;
+    /// and how many times as long as the shortest it is then.
+    const LONGEST: u32 = 2u32.pow(Self::DOUBLINGS);
+    /// It starts over once it has been in a ring for so many times as long as it had to wait: of two nodes that are left out in
+    /// turn, each is in the ring while the other waits.
+    const PROOF: u32 = 4;
+
+    /// How long it has to wait, if the shortest wait is `base`.
+    fn wait(&self, base: Duration, knows_all: bool) -> Duration {
+        let wait = self.doubled(base);
+        if wait.is_zero() {
+            return wait;
+        }
+        (2 * self.cost).min(base * Self::LONGEST).max(if knows_all { wait / 4 } else { wait })
+    }
+
+    fn doubled(&self, base: Duration) -> Duration {
+        self.times
+            .checked_sub(2)
+            .map_or(Duration::ZERO, |doublings| base * 2u32.pow(doublings.min(Self::DOUBLINGS)))
+    }
+
+    /// For how long it has to be in a ring to start over.
+    fn proof(&self, base: Duration) -> Duration {
+        base.max(Self::PROOF * self.doubled(base))
+    }
 }
 
 /// All nodes that were left out of late.
@@ -32,42 +65,50 @@ pub(super) struct Outcasts {
     /// By id; without one, nodes that never asked to join from an address of their own. Without a node list, their ids
     /// may be anything.
     nodes: BTreeMap<Option<NodeId>, Outcast>,
+    /// Since when no ring stands.
+    ringless_since: Time,
 }
 
 impl Outcasts {
-    /// How often the wait doubles at most.
-    const DOUBLINGS: u32 = 4;
-
-    pub(super) fn new(consensus: Duration) -> Self {
-        Self { base: 2 * consensus, nodes: BTreeMap::new() }
+    pub(super) fn new(consensus: Duration, now: Time) -> Self {
+        Self { base: 2 * consensus, nodes: BTreeMap::new(), ringless_since: now }
     }
 
-    /// A ring of these members was agreed on, without `left_out`; those of them who had been `mates` in the ring before may
-    /// try again at once, the first time.
-    pub(super) fn note(
+    /// A ring was agreed on without these; those who had been `mates` in the ring before may try again at once, the first
+    /// time.
+    pub(super) fn leave_out(
         &mut self,
-        members: &BTreeSet<NodeId>,
         left_out: impl Iterator<Item = Option<NodeId>>,
         mates: &BTreeSet<NodeId>,
         now: Time,
     ) {
-        for node in members {
-            if let Some(outcast) = self.nodes.get_mut(&Some(*node)) {
-                outcast.back_at = outcast.back_at.or(Some(now));
-            }
-        }
+        let cost = now - self.ringless_since;
         for node in left_out {
             if self.nodes.len() > Join::MAX_NODES && !self.nodes.contains_key(&node) {
                 continue;
             }
-            let proven = |outcast: &Outcast| outcast.back_at.is_some_and(|at| now - at >= self.base);
-            let before =
-                self.nodes.get(&node).filter(|outcast| !proven(outcast)).map_or(0, |outcast| outcast.times);
+            let before = self.nodes.get(&node).map_or(0, |outcast| outcast.times);
             let first = if node.is_some_and(|node| mates.contains(&node)) { 1 } else { 2 };
-            let times = (before + 1).max(first).min(2 + Self::DOUBLINGS);
-            self.nodes.insert(node, Outcast { times, at: now, back_at: None });
+            let times = (before + 1).max(first).min(2 + Outcast::DOUBLINGS);
+            self.nodes.insert(node, Outcast { times, at: now, cost, back_at: None });
         }
-        self.nodes.retain(|_, outcast| outcast.back_at.is_none_or(|at| now - at < self.base));
+    }
+
+    /// A ring of these was installed.
+    pub(super) fn install(&mut self, members: &BTreeSet<NodeId>, now: Time) {
+        for node in members {
+            if let Some(outcast) = self.nodes.get_mut(&Some(*node)) {
+                outcast.back_at = Some(now);
+            }
+        }
+    }
+
+    /// The installed ring is over.
+    pub(super) fn lose_ring(&mut self, now: Time) {
+        self.ringless_since = now;
+        let base = self.base;
+        self.nodes
+            .retain(|_, outcast| outcast.back_at.take().is_none_or(|at| now - at < outcast.proof(base)));
     }
 
     /// Whether a node that was heard has to wait. `knows_all`: it asked to join, and knows of all members of the ring.
@@ -75,28 +116,24 @@ impl Outcasts {
         let Some(outcast) = self.nodes.get(&node).filter(|_| !Mutant::NoBackOff.is_active()) else {
             return false;
         };
-        let delay = self.delay(outcast.times);
-        now < outcast.at + if knows_all { delay / 4 } else { delay }
-    }
-
-    fn delay(&self, times: u32) -> Duration {
-        match times.checked_sub(2) {
-            Some(doublings) => self.base * 2u32.pow(doublings.min(Self::DOUBLINGS)),
-            None => Duration::ZERO,
-        }
+        now < outcast.at + outcast.wait(self.base, knows_all)
     }
 
     /// How long it may take at most until all of them are let in, should they be left out once more.
     pub(super) fn longest_wait(&self) -> Duration {
-        self.nodes.values().map(|outcast| self.delay((outcast.times + 1).max(2))).max().unwrap_or_default()
+        let once_more = |outcast: &Outcast| Outcast { times: (outcast.times + 1).max(2), ..*outcast };
+        self.nodes.values().map(|outcast| once_more(outcast).wait(self.base, false)).max().unwrap_or_default()
     }
 
     /// See [`super::Totem::fingerprint`].
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
-        for (node, Outcast { times, at, back_at }) in &self.nodes {
-            let waited = (now - *at).min(self.delay(*times));
-            (node, times, waited, back_at.map(|at| (now - at).min(self.base))).hash(state);
+        for (node, outcast) in &self.nodes {
+            let Outcast { times, at, cost, back_at } = outcast;
+            let waited = (now - *at).min(outcast.wait(self.base, false));
+            let back = back_at.map(|at| (now - at).min(outcast.proof(self.base)));
+            (node, times, waited, cost, back).hash(state);
         }
+        (now - self.ringless_since).min(self.base * Outcast::LONGEST).hash(state);
     }
 }
 
@@ -114,52 +151,88 @@ mod tests {
         Time::default() + Duration::from_secs(seconds)
     }
 
-    /// Leaves node 3 out at these times; how long it then has to wait.
-    fn wait(times: &[u64], mates: &[u32], knows_all: bool) -> u64 {
-        let mut outcasts = Outcasts::new(BASE / 2);
-        for &time in times {
-            outcasts.note(&ids(&[1, 2]), [NodeId::new(3)].into_iter(), &ids(mates), at(time));
-        }
-        let last = times.last().copied().unwrap();
-        (0..).find(|&waited| !outcasts.has_to_wait(NodeId::new(3), knows_all, at(last + waited))).unwrap()
+    /// Node 1, which is in a ring with node 2.
+    fn outcasts() -> Outcasts {
+        Outcasts::new(BASE / 2, at(0))
+    }
+
+    /// Loses the ring, and forms one without node 3, at once.
+    fn leave_out(outcasts: &mut Outcasts, mates: &[u32], now: Time) {
+        outcasts.lose_ring(now);
+        outcasts.leave_out([NodeId::new(3)].into_iter(), &ids(mates), now);
+        outcasts.install(&ids(&[1, 2]), now);
+    }
+
+    /// How long node 3 has to wait, in seconds.
+    fn wait(outcasts: &Outcasts, knows_all: bool, now: Time) -> Option<u64> {
+        (0..100).find(|&waited| {
+            !outcasts.has_to_wait(NodeId::new(3), knows_all, now + Duration::from_secs(waited))
+        })
+    }
+
+    /// The same after it was left out at these times.
+    fn wait_after(times: &[u64], mates: &[u32], knows_all: bool) -> Option<u64> {
+        let mut outcasts = outcasts();
+        times.iter().for_each(|&time| leave_out(&mut outcasts, mates, at(time)));
+        wait(&outcasts, knows_all, at(*times.last().unwrap()))
     }
 
     #[test]
     fn the_wait_doubles_up_to_a_bound() {
-        let waits: Vec<u64> = (1..9).map(|times| wait(&(0..times).collect::<Vec<_>>(), &[], false)).collect();
-        assert_eq!(waits, [2, 4, 8, 16, 32, 32, 32, 32]);
+        let waits = (1..9).filter_map(|times| wait_after(&(0..times).collect::<Vec<_>>(), &[], false));
+        assert_eq!(waits.collect::<Vec<_>>(), [2, 4, 8, 16, 32, 32, 32, 32]);
     }
 
     #[test]
     fn a_member_that_is_lost_once_may_come_back_at_once() {
-        assert_eq!(wait(&[0], &[1, 2, 3], false), 0);
-        assert_eq!(wait(&[0, 1], &[1, 2, 3], false), 2);
+        assert_eq!(wait_after(&[0], &[1, 2, 3], false), Some(0));
+        assert_eq!(wait_after(&[0, 1], &[1, 2, 3], false), Some(2));
     }
 
     #[test]
     fn a_node_that_knows_of_all_members_waits_a_quarter() {
-        assert_eq!(wait(&[0, 1, 2, 3, 4], &[], true), 8);
+        assert_eq!(wait_after(&[0, 1, 2, 3, 4], &[], true), Some(8));
     }
 
     #[test]
-    fn a_node_that_has_been_in_a_ring_for_a_while_starts_over() {
-        for (stays, waits) in [(1, 8), (2, 2)] {
-            let mut outcasts = Outcasts::new(BASE / 2);
-            let three = NodeId::new(3);
-            for time in [0, 1] {
-                outcasts.note(&ids(&[1, 2]), [three].into_iter(), &ids(&[]), at(time));
-            }
-            outcasts.note(&ids(&[1, 2, 3]), [].into_iter(), &ids(&[]), at(10));
-            outcasts.note(&ids(&[1, 2]), [three].into_iter(), &ids(&[]), at(10 + stays));
-            let waited = (0..).find(|&waited| !outcasts.has_to_wait(three, false, at(10 + stays + waited)));
-            assert_eq!(waited, Some(waits), "after {stays} s in a ring");
+    fn the_wait_is_twice_as_long_as_the_others_had_no_ring() {
+        for (ringless, knows_all, waits) in [(1, false, 2), (7, false, 14), (7, true, 14), (60, false, 32)] {
+            let mut outcasts = outcasts();
+            outcasts.lose_ring(at(10));
+            outcasts.leave_out([NodeId::new(3)].into_iter(), &ids(&[]), at(10 + ringless));
+            assert_eq!(
+                wait(&outcasts, knows_all, at(10 + ringless)),
+                Some(waits),
+                "{ringless} s without a ring"
+            );
         }
     }
 
     #[test]
+    fn a_node_that_has_been_in_a_ring_for_a_while_starts_over() {
+        for (stays, waits) in [(15, 8), (16, 2)] {
+            let mut outcasts = outcasts();
+            [0, 1].iter().for_each(|&time| leave_out(&mut outcasts, &[], at(time)));
+            outcasts.install(&ids(&[1, 2, 3]), at(10));
+            leave_out(&mut outcasts, &[], at(10 + stays));
+            assert_eq!(wait(&outcasts, false, at(10 + stays)), Some(waits), "after {stays} s in a ring");
+        }
+    }
+
+    #[test]
+    fn a_ring_that_was_only_agreed_on_is_no_new_start() {
+        let mut outcasts = outcasts();
+        [0, 1].iter().for_each(|&time| leave_out(&mut outcasts, &[], at(time)));
+        outcasts.lose_ring(at(5));
+        outcasts.leave_out([].into_iter(), &ids(&[]), at(6));
+        leave_out(&mut outcasts, &[], at(20));
+        assert_eq!(wait(&outcasts, false, at(20)), Some(8));
+    }
+
+    #[test]
     fn made_up_names_fill_no_memory() {
-        let mut outcasts = Outcasts::new(BASE);
-        outcasts.note(&ids(&[1]), (1..10_000).map(NodeId::new), &ids(&[]), at(0));
+        let mut outcasts = outcasts();
+        outcasts.leave_out((1..10_000).map(NodeId::new), &ids(&[]), at(0));
         assert!(outcasts.nodes.len() <= Join::MAX_NODES + 1);
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Rotation {
     /// Rotations in which neither `seq` nor `aru` moved, and this node neither heard nor sent a frame.
     still: u32,
     flow: Flow,
+    /// The frames that were asked for when the token was here last, and that this node has sent again.
+    served: Vec<Served>,
     /// The token as it was last sent, or held: what is sent again if no sign of progress comes.
     last_sent: Bytes,
     /// The token is held somewhere,
@@ -112,6 +114,7 @@ impl Rotation {
             lacking: None,
             still: 0,
             flow: Flow::default(),
+            served: Vec::new(),
             last_sent: Bytes::new(),
             held: false,
             holder: members.first().copied().unwrap_or(me),
@@ -277,6 +280,11 @@ impl Rotation {
     ) -> u32 {
         let mut sent = 0;
         let wanted = !token.rtr.is_empty();
+        let served = std::mem::take(&mut self.served);
+        let others = match Mutant::SameOneAnswers.is_active() {
+            true => 0,
+            false => u32::try_from(ring.members.len()).unwrap_or(u32::MAX).saturating_sub(2),
+        };
         token.rtr.retain(|entry| {
             // What all have given up, all have: it came by itself, and nobody could take it off the list any more.
             if entry.ring != ring.id || entry.seq.at_or_before(ring.window.released()) {
@@ -288,6 +296,14 @@ impl Rotation {
             let Some(frame) = ring.window.get(entry.seq) else {
                 return !Mutant::RequestStruckUnserved.is_active();
             };
+            // A member that asks again may not hear this node: others are to answer, longer each time.
+            let before = served.iter().find(|served| served.seq == entry.seq);
+            if let Some(before) = before.filter(|before| before.rests > 0) {
+                self.served.push(Served { rests: before.rests - 1, ..*before });
+                return true;
+            }
+            let times = before.map_or(0, |before| before.times).saturating_add(1);
+            self.served.push(Served { seq: entry.seq, times, rests: times.min(others) });
             out.multicast(if Mutant::RetransmittedAsOwn.is_active() {
                 wire::encode(&Message::Multicast(Multicast { from: self.me, ..frame.clone() }), Order::Little)
             } else {
@@ -519,16 +535,28 @@ impl Rotation {
     /// See [`super::Totem::fingerprint`].
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
         let Self { me: _, representative, predecessor, successor, token_seq, last_seq, last_aru, .. } = self;
-        let Self { aru_before, unchanged, quiet, stuck, still, flow, last_sent, held, holder, .. } = self;
+        let Self {
+            aru_before, unchanged, quiet, stuck, still, flow, served, last_sent, held, holder, ..
+        } = self;
         let Self { foreign, kept_at, turn, due_at, missed_at, .. } = self;
         let Self { retransmit_at, loss_at, merge_at, probe_at, ask_at, hold_at, .. } = self;
         (representative, predecessor, successor, token_seq, last_seq, last_aru).hash(state);
         (aru_before, unchanged, quiet.min(&(Limits::QUIET + 1)), stuck).hash(state);
-        (still.min(&Self::WEDGED), flow, last_sent, held, holder, foreign, turn).hash(state);
+        (still.min(&Self::WEDGED), flow, served, last_sent, held, holder, foreign, turn).hash(state);
         (now - *kept_at, *due_at - now, *missed_at - now).hash(state);
         (*retransmit_at - now, *loss_at - now).hash(state);
         [merge_at, probe_at, ask_at, hold_at].map(|at| at.map(|at| at - now)).hash(state);
     }
+}
+
+/// A frame that was sent again, and may have to be once more.
+#[derive(Clone, Copy, Hash)]
+struct Served {
+    seq: Seq,
+    /// How often.
+    times: u32,
+    /// For how many visits of the token others are to send it.
+    rests: u32,
 }
 
 /// A member that does not receive a frame.

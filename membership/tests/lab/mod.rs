@@ -510,17 +510,22 @@ impl Lab {
 
     /// The share of this time in which these are members of one ring that stands, in percent.
     pub fn share_of_a_ring(&mut self, members: &[u32], length: Duration) -> u32 {
-        let wanted = ids(members);
-        let together = |lab: &Self| {
+        self.share_of_rings(&[members], length)
+    }
+
+    /// The share of this time in which any of these sets are members of one ring that stands, in percent.
+    pub fn share_of_rings(&mut self, sets: &[&[u32]], length: Duration) -> u32 {
+        let together = |lab: &Self, wanted: &BTreeSet<NodeId>| {
             let snapshots = || wanted.iter().map(|id| lab.hosts[id].totem.as_ref().unwrap().snapshot());
             let first = snapshots().next().unwrap().ring;
             snapshots().all(|snapshot| snapshot.phase == Phase::Operational && snapshot.ring.id == first.id)
                 && wanted.is_subset(first.members)
         };
+        let sets: Vec<_> = sets.iter().map(|members| ids(members)).collect();
         let steps = 1000;
         let good = (0..steps).filter(|_| {
             self.run(length / steps);
-            together(self)
+            sets.iter().any(|wanted| together(self, wanted))
         });
         u32::try_from(good.count()).unwrap() * 100 / steps
     }

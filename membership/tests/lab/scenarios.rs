@@ -361,3 +361,13 @@ pub fn ring_numbers_are_forged() {
         lab.until_ring(&[1, 2, 3]);
     }
 }
+
+/// A member does not hear another, which has the token next and could answer each of its requests in vain.
+pub fn a_member_never_hears_its_successor() {
+    let mut lab = Lab::ring(5);
+    let ring = lab.regular(1).ring;
+    lab.cut_one_way(4, 3);
+    lab.send(4, Guarantee::Safe, "of 4");
+    lab.until("T5: all is delivered", |lab| (1..=5).all(|id| lab.texts(id).len() == 1));
+    assert_eq!(lab.regular(1).ring, ring, "L2: a deaf ear costs the ring");
+}

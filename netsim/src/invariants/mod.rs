@@ -9,7 +9,7 @@
 //! | Q1 to Q7 | who has quorum, and for how long |
 //! | D1 to D8 | who is the DC, and who may act |
 //! | H1 to H3, H5 to H7 | no node panics, swells, toils, falls asleep, forgets, or goes on after its end |
-//! | L1 to L6 | what is reached once all is well: the core engine looks at that |
+//! | L1 to L7 | what is reached once all is well: the core engine looks at that |
 //!
 //! H4, that the same seed is the same run, is for whoever runs it twice.
 //!

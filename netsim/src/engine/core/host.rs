@@ -38,6 +38,8 @@ pub(super) struct Host {
     ppm: i32,
     /// How long it takes for a datagram, and until when.
     pub(super) slow: Option<(Micros, Micros)>,
+    /// Its firewall rejects what comes in before.
+    pub(super) rejects_until: Micros,
     pub(super) living: Option<Living>,
 }
 
@@ -164,6 +166,7 @@ impl Host {
             },
             ppm: 0,
             slow: None,
+            rejects_until: 0,
             living: None,
         }
     }

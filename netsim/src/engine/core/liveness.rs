@@ -7,9 +7,11 @@ use quorate_election::{Lease, Vacancy};
 use quorate_membership::{NodeId, Phase, RingId};
 
 use super::host::{Host, Living};
+use super::network::Network;
 use super::{Micros, micros};
+use crate::fault::Forged;
 use crate::invariants::Violation;
-use crate::{Electorate, Scenario};
+use crate::{Electorate, Fault, Scenario};
 
 /// How long it took after the calm began, and how long it may take at most.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -72,6 +74,8 @@ pub(super) struct Liveness {
     /// How long the last frames may still be sent again.
     echo: Micros,
     quiet: Option<Counters>,
+    /// Where some do not hear each other for good, all that counts is that the others get on (L7).
+    apart: Option<Apart>,
     /// When a member left then, and how long the others may take to form a ring without it (L3).
     left_at: Option<Micros>,
     leave_takes: Micros,
@@ -92,6 +96,34 @@ impl Counters {
     }
 }
 
+/// A cluster in which some links are cut for good, at least one way, but most nodes hear each other.
+struct Apart {
+    /// How many of those that are up are most.
+    most: usize,
+    from: Micros,
+    until: Micros,
+    /// Whether most were in one ring that stood when that was looked at last, when that was, and for how long since `from`.
+    together: bool,
+    looked_at: Micros,
+    good: Micros,
+}
+
+impl Apart {
+    fn look(&mut self, now: Micros, core: &[&Living]) {
+        if self.together && now > self.from {
+            self.good += now - self.looked_at.max(self.from);
+        }
+        self.looked_at = now;
+        let mut rings: BTreeMap<RingId, usize> = BTreeMap::new();
+        for snapshot in core.iter().map(|living| living.member.totem().snapshot()) {
+            if snapshot.phase == Phase::Operational {
+                *rings.entry(snapshot.ring.id).or_default() += 1;
+            }
+        }
+        self.together = rings.values().any(|members| *members >= self.most);
+    }
+}
+
 /// What the engine is to do after a look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Next {
@@ -104,7 +136,7 @@ pub(super) enum Next {
 }
 
 impl Liveness {
-    pub(super) fn begin(now: Micros, hosts: &[Host], scenario: &Scenario) -> Self {
+    pub(super) fn begin(now: Micros, hosts: &[Host], network: &Network, scenario: &Scenario) -> Self {
         let stays = |living: &Living| !living.leaves && phase(living) != Phase::Left;
         let up = |host: &&Host| host.living.as_ref().is_some_and(stays);
         let core: BTreeSet<NodeId> = hosts.iter().filter(up).map(|host| host.id).collect();
@@ -143,7 +175,13 @@ impl Liveness {
             true => 2 * rotation + micros(totem.hold),
             false => 0,
         };
-        let leave_takes = farewell + merge + 4 * join + disk + 12 * rotation + 2 * micros(totem.hold);
+        // Members that have not heard a forged number refuse the first commit token that has it.
+        let forged = scenario.timeline.iter().any(|(_, fault)| {
+            matches!(fault, Fault::Forge { says: Forged::JoinNumber | Forged::CommitNumber, .. })
+        });
+        let refused = if forged { token } else { 0 };
+        let leave_takes =
+            farewell + merge + 4 * join + refused + disk + 12 * rotation + 2 * micros(totem.hold);
         // A damaged token may have asked for frames that nobody has: a ring lives with that for as long as it is patient.
         let stuck = match scenario.is_damaged() {
             true => u64::from(totem.fail_recv_const) * (rotation + micros(totem.hold)),
@@ -157,6 +195,22 @@ impl Liveness {
             + 3 * rotation
             + 2 * micros(totem.hold)
             + (queued.div_ceil(frames(core.len() as u32)).max(longest.div_ceil(frames(1))) + 4) * rotation;
+        let up: Vec<usize> = core.iter().map(|node| node.get() as usize - 1).collect();
+        // Of an even number, two halves may go on without each other.
+        let most = up.len().div_ceil(2);
+        let apart = network.apart(&up).map(|together| {
+            // The waits of those that are left out have grown by then.
+            let from = now + token + 2 * form + 40 * micros(totem.consensus);
+            Apart {
+                // If no majority can be together, there is nothing to demand.
+                most: if together >= most { most } else { 1 },
+                from,
+                until: from + 120 * micros(totem.consensus),
+                together: false,
+                looked_at: now,
+                good: 0,
+            }
+        });
         let vacant = core.iter().all(|node| scenario.dc_of(*node).priority == 0);
         let lossy = scenario.world.loss > 0;
         let times = if lossy { 3 } else { 1 };
@@ -177,9 +231,39 @@ impl Liveness {
             patience: token + 2 * merge,
             echo: 2 * (rotation + micros(totem.hold)),
             quiet: None,
+            apart,
             left_at: None,
             leave_takes,
         }
+    }
+
+    /// Whether those who hear each other have been in a ring for half of the time (L7).
+    ///
+    /// # Errors
+    /// If not, when the time is over.
+    fn look_apart(&mut self, now: Micros, hosts: &[Host]) -> Option<Result<Next, Violation>> {
+        let apart = self.apart.as_mut()?;
+        let core: Vec<&Living> = hosts
+            .iter()
+            .filter(|host| self.core.contains(&host.id))
+            .filter_map(|host| host.living.as_ref())
+            .collect();
+        apart.look(now, &core);
+        if now < apart.until {
+            return Some(Ok(Next::GoOn));
+        }
+        let (good, of) = (apart.good, now - apart.from);
+        if 2 * good >= of || self.damaged {
+            return Some(Ok(Next::Over));
+        }
+        let [good, of] = [good, of].map(Duration::from_micros);
+        let what = format!(
+            "{} of {} nodes were in one ring for {good:?} of {of:?} only, and could always be; {}",
+            apart.most,
+            self.core.len(),
+            describe(hosts)
+        );
+        Some(Err(Violation { property: "L7", at: Duration::from_micros(now), what }))
     }
 
     /// Whether all is well and has been for a while.
@@ -189,6 +273,9 @@ impl Liveness {
     pub(super) fn look(&mut self, now: Micros, hosts: &[Host]) -> Result<Next, Violation> {
         if self.core.is_empty() {
             return Ok(Next::Over);
+        }
+        if let Some(next) = self.look_apart(now, hosts) {
+            return next;
         }
         let core: Vec<&Living> = hosts
             .iter()

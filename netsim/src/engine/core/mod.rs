@@ -35,7 +35,7 @@ pub(crate) use self::points::INPUTS;
 pub use self::points::POINTS;
 use self::points::Points;
 use super::{Micros, micros, noise, stream};
-use crate::fault::Point;
+use crate::fault::{Forged, Point};
 use crate::history::{Life, Record, What};
 use crate::invariants::Violation;
 use crate::journal::Journal;
@@ -352,7 +352,8 @@ impl<'a> Engine<'a> {
 
     fn arrive(&mut self, packet: &Rc<Packet>, receivers: HostSet) {
         for index in receivers & self.network.heard_by(packet) {
-            let Some(living) = &mut self.hosts[index].living else {
+            let rejects = self.now < self.hosts[index].rejects_until && packet.from != Some(index);
+            let Some(living) = self.hosts[index].living.as_mut().filter(|_| !rejects) else {
                 self.refuse(packet, index);
                 continue;
             };
@@ -367,7 +368,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// A host without a process refuses what was sent to it alone, if the way back is open.
+    /// A host without a process, or whose firewall rejects, refuses what was sent to it alone, if the way back is open.
     fn refuse(&mut self, packet: &Packet, index: usize) {
         if let Some(from) =
             packet.from.filter(|_| !packet.to_everyone && self.scenario.totem.failure_evidence)
@@ -404,6 +405,10 @@ impl<'a> Engine<'a> {
             }
             Fault::Hang { node, lasts } => counts = self.hang(index(node), lasts),
             Fault::Release(node) => counts = self.release(index(node)),
+            Fault::Reject { node, lasts } => {
+                self.hosts[index(node)].rejects_until = self.now + micros(lasts);
+            }
+            Fault::Forge { to, of, says } => counts = self.forge(index(to), index(of), says),
             Fault::Lie { to, of } => counts = self.tell_refused(index(to), self.hosts[index(of)].id),
             Fault::LoseRecord(node) => self.hosts[index(node)].disk.lose(),
             Fault::RollBackRecord(node) => counts = self.hosts[index(node)].disk.roll_back(),
@@ -455,6 +460,7 @@ impl<'a> Engine<'a> {
             }
             Fault::Partition(_)
             | Fault::CutOneWay { .. }
+            | Fault::Deafen { .. }
             | Fault::Cut(..)
             | Fault::Mend(..)
             | Fault::LoseAddress(_)
@@ -466,6 +472,15 @@ impl<'a> Engine<'a> {
         if counts {
             self.count(class);
         }
+    }
+
+    /// Whether the node lives that a forged datagram comes to.
+    fn forge(&mut self, to: usize, of: usize, says: Forged) -> bool {
+        let Some(living) = &self.hosts[to].living else { return false };
+        let ring = living.member.totem().snapshot().ring;
+        let packet = self.network.forged(says, self.hosts[of].id, ring.id, ring.high);
+        self.schedule(self.now, Happening::Arrive(Rc::new(packet), HostSet::only(to)));
+        true
     }
 
     /// A node got to a point: what waited for it happens now. Whether the node is still in the same life.
@@ -496,6 +511,7 @@ impl<'a> Engine<'a> {
             host.slow = None;
             host.disk.slow = None;
             host.disk.full_until = 0;
+            host.rejects_until = 0;
             if let Some(living) = &mut host.living {
                 living.clock.thaw(now);
                 living.busy_until = now;
@@ -511,7 +527,7 @@ impl<'a> Engine<'a> {
             .retain(|Reverse(entry)| !matches!(entry.happening, Happening::Arrive(..)) || entry.at <= latest);
         let at = self.at();
         self.journal.record(at, None, What::Network(Fault::Heal));
-        self.liveness = Some(Liveness::begin(self.now, &self.hosts, self.scenario));
+        self.liveness = Some(Liveness::begin(self.now, &self.hosts, &self.network, self.scenario));
     }
 
     /// The load of one life: a message, and when the next is due.
@@ -571,7 +587,14 @@ fn absent_at_start(entry: &(Micros, Fault)) -> Option<u32> {
 
 /// What waits for a point that may never be reached proves nothing by not happening, nor does what a node may refuse.
 fn has_to_happen(fault: &Fault) -> bool {
-    !matches!(fault, Fault::When { .. } | Fault::Catch { .. } | Fault::Release(_) | Fault::Lie { .. })
+    !matches!(
+        fault,
+        Fault::When { .. }
+            | Fault::Catch { .. }
+            | Fault::Release(_)
+            | Fault::Lie { .. }
+            | Fault::Forge { .. }
+    )
 }
 
 fn matches(waits_for: Point, point: Point) -> bool {

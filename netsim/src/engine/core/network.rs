@@ -8,16 +8,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_membership::mutants::Mutant;
 use quorate_membership::wire::{
-    self, ClusterTag, HoldCancel, Join, MergeDetect, Message, Multicast, Order, Token,
+    self, ClusterTag, CommitToken, HoldCancel, Join, MergeDetect, Message, Multicast, Order, Token,
 };
 use quorate_membership::{Guarantee, NodeId, Origin, RingId, Seq};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use super::host::address;
 use super::host_set::HostSet;
 use super::{Micros, micros, noise, stream};
 use crate::engine::disturb::{Copy, Disturbance};
-use crate::fault::{Fate, Kind, Share, Trouble};
+use crate::fault::{Fate, Forged, Kind, Share, Trouble};
 use crate::{Fault, Scenario};
 
 /// A datagram under way.
@@ -50,6 +51,8 @@ pub(super) struct Network {
     pub(super) everybody: HostSet,
     /// Who is heard by whom: for each host, those that hear it.
     hears: Vec<HostSet>,
+    /// The same, of what no calm mends.
+    hears_for_good: Vec<HostSet>,
     /// Those whose addresses are gone.
     without_address: HostSet,
     disturbances: Vec<Disturbance>,
@@ -78,6 +81,7 @@ impl Network {
             seed: scenario.seed,
             everybody: HostSet::before(nodes),
             hears: vec![HostSet::before(nodes); nodes],
+            hears_for_good: vec![HostSet::before(nodes); nodes],
             without_address: HostSet::default(),
             disturbances: Vec::new(),
             catches: Vec::new(),
@@ -99,7 +103,9 @@ impl Network {
 
     /// The hosts that a packet which is there now can reach.
     pub(super) fn heard_by(&self, packet: &Packet) -> HostSet {
-        let hears = packet.from.map_or(HostSet::EVERY, |from| self.hears[from].with(from));
+        let hears = packet
+            .from
+            .map_or(HostSet::EVERY, |from| (self.hears[from] & self.hears_for_good[from]).with(from));
         match packet.from {
             // What a node says to itself does not go through the network.
             Some(from) if self.without_address.contains(from) => HostSet::only(from),
@@ -110,7 +116,30 @@ impl Network {
     /// Whether what one host sends reaches another.
     pub(super) fn reaches(&self, from: usize, to: usize) -> bool {
         let without = self.without_address;
-        self.hears[from].contains(to) && !without.contains(from) && !without.contains(to)
+        (self.hears[from] & self.hears_for_good[from]).contains(to)
+            && !without.contains(from)
+            && !without.contains(to)
+    }
+
+    /// How many of these hosts can all hear each other, whatever is cut for good; `None` if nothing is cut between them.
+    pub(super) fn apart(&self, hosts: &[usize]) -> Option<usize> {
+        let apart =
+            |a: usize, b: usize| !self.hears_for_good[a].contains(b) || !self.hears_for_good[b].contains(a);
+        // Whoever has a link that is cut is in some sets; the others are in all.
+        let some: Vec<usize> = hosts
+            .iter()
+            .copied()
+            .filter(|&host| hosts.iter().any(|&other| other != host && apart(host, other)))
+            .collect();
+        let fits = |chosen: u32| {
+            let mut set = (0..some.len()).filter(|n| chosen & 1 << n != 0).map(|n| some[n]);
+            let all: Vec<usize> = set.clone().collect();
+            set.all(|a| all.iter().all(|&b| a == b || !apart(a, b)))
+        };
+        let largest =
+            (0..1_u32 << some.len().min(16)).filter(|chosen| fits(*chosen)).map(u32::count_ones).max();
+        let largest = largest.filter(|_| !some.is_empty())?;
+        Some(hosts.len() - some.len() + largest as usize)
     }
 
     /// Whether it changed anything by itself, that is, whether it is to be counted now.
@@ -134,6 +163,10 @@ impl Network {
                 let (a, b) = (index(a), index(b));
                 self.hears[a] = self.hears[a].with(b);
                 self.hears[b] = self.hears[b].with(a);
+            }
+            Fault::Deafen { from, to } => {
+                let from = index(from);
+                self.hears_for_good[from] = self.hears_for_good[from].without(index(to));
             }
             Fault::LoseAddress(node) => self.without_address = self.without_address.with(index(node)),
             Fault::RegainAddress(node) => self.without_address = self.without_address.without(index(node)),
@@ -299,6 +332,49 @@ impl Network {
             message: packet.message.clone(),
         };
         Some((Rc::new(again), to))
+    }
+
+    /// A datagram in the name of this node, for one that is in this ring and has heard of frames up to this one.
+    pub(super) fn forged(&self, says: Forged, of: NodeId, ring: RingId, high: Seq) -> Packet {
+        /// No ring comes to this number.
+        const ABSURD: u64 = 1 << 62;
+        let elsewhere = SocketAddr::from(([192, 168, 0, 66], 5404));
+        let its_own = Origin { source: Some(address(of).into()), ..Origin::of(Some(of)) };
+        let stranger = Origin { source: Some(elsewhere), outranks_us: true, ..Origin::of(None) };
+        let join = |ring_seq| {
+            Message::Join(Join { from: of, leave: false, ring_seq, proc: vec![of], failed: Vec::new() })
+        };
+        let (origin, message) = match says {
+            Forged::Claim => (stranger, join(ring.seq)),
+            Forged::JoinNumber => (its_own, join(ABSURD)),
+            Forged::CommitNumber => {
+                let members: Vec<NodeId> = (1..).map_while(NodeId::new).take(self.nodes).collect();
+                let ring = RingId { representative: *members.first().unwrap_or(&of), seq: ABSURD };
+                let token = CommitToken { from: of, token_seq: 0, ring, members, entries: Vec::new() };
+                (its_own, Message::Commit(token))
+            }
+            Forged::Frame => (
+                stranger,
+                Message::Multicast(Multicast {
+                    from: of,
+                    seq: high.next(),
+                    this_seqno: 0,
+                    ring,
+                    guarantee: Guarantee::Agreed,
+                    encapsulated: false,
+                    payload: Bytes::from_static(b"forged"),
+                    raw: Bytes::new(),
+                }),
+            ),
+        };
+        Packet {
+            from: None,
+            origin,
+            bytes: wire::encode(&message, Order::Little),
+            kind: Kind::of(&message),
+            to_everyone: false,
+            message: Some(message),
+        }
     }
 
     /// Something well-formed of another cluster on the same group and port. Its nodes have ids of their own, or, as is
