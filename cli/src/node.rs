@@ -393,13 +393,16 @@ impl Log {
             let needed =
                 status.quorum.map_or_else(|| "an unknown number".to_owned(), |votes| votes.to_string());
             let votes = format!("votes {}, needed {needed}", status.total_votes);
-            if status.quorate {
-                tracing::info!("this partition has quorum: {votes}");
-            } else {
-                tracing::warn!("this partition is WITHOUT quorum: {votes}");
+            match &status.inquorate {
+                None => tracing::info!("this partition has quorum: {votes}"),
+                Some(Inquorate::TooFewVotes { .. }) => {
+                    tracing::warn!("this partition is WITHOUT quorum: {votes}");
+                }
+                Some(why) => tracing::warn!("this partition is WITHOUT quorum: {votes}; {why}"),
             }
         }
-        if dc != status.dc || self.told.is_none() {
+        let has_term = self.told.as_ref().map(|told| told.term.is_some());
+        if dc != status.dc || has_term != Some(status.term.is_some()) {
             match status.dc {
                 Some(dc) => {
                     let term =

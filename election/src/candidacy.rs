@@ -101,7 +101,7 @@ impl Candidacy {
     /// The longest name, in bytes (corosync's `nodelist.node.name`).
     pub const MAX_NAME: usize = 255;
     /// The longest message, in bytes: room for later versions included.
-    pub const MAX: usize = 4096;
+    pub const MAX: usize = 32 << 10;
 
     const VERSION: u16 = 1;
 
@@ -208,8 +208,11 @@ mod tests {
     use proptest::prelude::*;
     use quorate_membership::config::{QuorumOptions, TieBreaker};
 
+    use quorate_membership::RingId;
+
     use super::*;
-    use crate::Tie;
+    use crate::quorum::Dated;
+    use crate::{Electorate, Tie};
 
     fn id(n: u32) -> NodeId {
         NodeId::new(n).unwrap()
@@ -298,12 +301,25 @@ mod tests {
             known: Some(term(8, 2)),
             name: "n2".into(),
             ballot: Ballot {
-                options: QuorumOptions {
-                    wait_for_all: true,
-                    last_man_standing: Some(Duration::from_millis(600)),
-                    auto_tie_breaker: Some(TieBreaker::List(vec![id(3)])),
-                    ..QuorumOptions::default()
+                file: Electorate {
+                    votes: [(id(1), 1), (id(2), 1), (id(3), 1)].into(),
+                    expected: 3,
+                    options: QuorumOptions {
+                        wait_for_all: true,
+                        last_man_standing: Some(Duration::from_millis(600)),
+                        auto_tie_breaker: Some(TieBreaker::List(vec![id(3)])),
+                        ..QuorumOptions::default()
+                    },
                 },
+                proposes: true,
+                agreed: Some(Dated {
+                    ring: RingId { seq: 6, representative: id(1) },
+                    founded: RingId { seq: 5, representative: id(2) },
+                    electorate: Electorate { expected: 2, ..Electorate::default() },
+                }),
+                pending: None,
+                majority_founds: true,
+                ordered: true,
                 tie: Some(Tie { ring_seq: 8, node: Some(id(1)) }),
                 lost: true,
             },
@@ -325,9 +341,19 @@ mod tests {
             4, 0, 0, 0, 0, 0, 0, 0, // since
             1, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, // known
             2, 0, 0, 0, 0, 0, 0, 0, b'n', b'2', // name
-            0x26, 1, // flags: wait_for_all, last_man_standing, a list, lost
+            15, 0, // flags: lost, proposes, a majority founds, ordered
+            1, // its file
+            0x26, 0, // flags: wait_for_all, last_man_standing, a list
+            3, 0, 0, 0, // expected
+            1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0,
+            0, // voters: three from node 1, one vote each
             0x58, 2, 0, 0, 0, 0, 0, 0, // window
             1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, // list
+            1, 6, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, // agreed in ring 1.6
+            5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, // of the cluster founded in ring 2.5
+            0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // flags, expected, no voters
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // window, no list
+            0, // nothing pending
             1, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, // tie
             1, // its record was lost
             1, // its application hangs
@@ -401,6 +427,8 @@ mod tests {
         fn what_is_said_is_what_is_heard(
             tenure in any::<Option<u64>>(), more in any::<u64>(), priority: u32, features: u32, since: u64,
             name in "[^\\p{C}]{1,60}", flags: u8, list in proptest::collection::vec(1_u32.., 0..384),
+            votes in proptest::collection::btree_map((1_u32..).prop_map(id), 0_u32..3, 0..384),
+            agreed: Option<u64>, pending: Option<u64>, marks: [bool; 3],
         ) {
             let tenure = tenure.map(|seq| term(seq, 2));
             let known = tenure.map(|own| term(own.ring_seq.saturating_add(more), 2)).or(Some(term(more, 9)));
@@ -418,7 +446,17 @@ mod tests {
                 expected_votes_tracking: flags & 64 != 0,
             };
             let tie = known.map(|term| Tie { ring_seq: term.ring_seq, node: NodeId::new(features) });
-            let ballot = Ballot { options, tie, lost: flags & 128 != 0 };
+            let file = Electorate { votes: votes.clone(), expected: features, options };
+            let dated = |seq: Option<u64>| Some(Dated {
+                ring: RingId { seq: seq?, representative: id(2) },
+                founded: RingId { seq: since, representative: id(3) },
+                electorate: Electorate { votes: votes.clone(), expected: priority, ..file.clone() },
+            });
+            let [proposes, majority_founds, ordered] = marks;
+            let agreed = if proposes { dated(agreed) } else { Some(Dated { electorate: file.clone(), ..dated(Some(since)).unwrap() }) };
+            let ballot = Ballot {
+                agreed, pending: dated(pending), file, proposes, majority_founds, ordered, tie, lost: flags & 128 != 0,
+            };
             let said = Candidacy {
                 tenure, priority, features: Reverse(features), since: Reverse(since), known, name, ballot, ..member(2)
             };

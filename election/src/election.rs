@@ -4,6 +4,7 @@ mod tenure;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ pub use self::tenure::ReleaseError;
 use self::tenure::Tenure;
 use crate::lease::{self, Office, Witness};
 use crate::message::Message;
-use crate::{Candidacy, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Status, Term, Verdict};
+use crate::{Candidacy, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Record, Status, Term, Verdict};
 
 /// One node's view of quorum and DC: a fold over its ring's events.
 ///
@@ -77,8 +78,10 @@ pub struct Election {
     /// This node's, if it is DC.
     office: Option<Office>,
     nodes: BTreeMap<NodeId, Known>,
-    /// Members of the last judged ring with another token timeout, or another wait for leases; the log has it.
-    differ: BTreeSet<(NodeId, Duration, Duration)>,
+    /// What members of the last judged ring have other timeouts than this node, a clause each; the log has it.
+    differ: Vec<String>,
+    /// What was last said of files that differ.
+    told: Vec<String>,
     /// As the ring was judged.
     judged: Status,
     /// As it is told: without quorum while the ring does not stand.
@@ -105,6 +108,8 @@ pub struct Outcome {
     pub send: Option<Bytes>,
     /// The loss of this node's record has been made good ([`Totem::recovered`](quorate_membership::Totem::recovered)).
     pub recovered: bool,
+    /// What is to be kept in this node's record from now on ([`Totem::keep`](quorate_membership::Totem::keep)).
+    pub keep: Option<String>,
     /// The new status, whose place in the order is right behind the event.
     pub status: Option<Status>,
 }
@@ -195,7 +200,8 @@ impl Election {
             settled: None,
             office: None,
             nodes,
-            differ: BTreeSet::new(),
+            differ: Vec::new(),
+            told: Vec::new(),
             judged: Status::default(),
             status: Status::default(),
         };
@@ -216,6 +222,37 @@ impl Election {
     pub fn with_record_lost(mut self, lost: bool) -> Self {
         self.lost = lost;
         self
+    }
+
+    /// The same node, with this in its record ([`Stored::kept`](quorate_membership::Stored::kept)). What is none of it counts as
+    /// lost.
+    #[must_use]
+    pub fn with_kept(mut self, kept: &str) -> Self {
+        match Record::read(kept) {
+            Some(record) => self.quorum = self.quorum.with_record(record),
+            None => {
+                warn!(kept, "the record says nothing that is understood of who has votes: it counts as lost");
+                self.lost = true;
+            }
+        }
+        self
+    }
+
+    /// Whether this node's record was lost, or says nothing that is understood.
+    pub(crate) fn has_lost_record(&self) -> bool {
+        self.lost
+    }
+
+    /// What is to be in this node's record, from the start.
+    pub fn kept(&self) -> String {
+        self.quorum.record().text()
+    }
+
+    /// The record with this in it is durable.
+    pub fn handle_stored(&mut self, now: Time, kept: &str) -> Outcome {
+        self.now = now;
+        let send = self.quorum.has_stored(kept).then(|| Message::Stored.encode());
+        Outcome { send, ..Outcome::default() }
     }
 
     /// The status as of the last input.
@@ -433,7 +470,10 @@ impl Election {
             Ok(Message::Elect) if judged => return self.elect(*from),
             Ok(Message::Release(release)) if judged => return self.hand_over(*from, release),
             Ok(Message::Answers) if judged => return self.hear_answer(*from),
-            Ok(Message::Elect | Message::Release(_) | Message::Answers) => return Outcome::default(),
+            Ok(Message::Stored) if judged => return self.hear_stored(*from),
+            Ok(Message::Elect | Message::Release(_) | Message::Answers | Message::Stored) => {
+                return Outcome::default();
+            }
             Err(error) => Err(error),
         };
         let hearing = self.hearing.as_mut().filter(|hearing| hearing.hears(*ring, *from));
@@ -453,9 +493,19 @@ impl Election {
             Body::Reconfigure(order) => self.quorum.reconfigure(order),
             _ => None,
         };
-        let Some(verdict) = verdict else { return Outcome::default() };
+        verdict.map_or_else(Outcome::default, |verdict| self.recount(&verdict))
+    }
+
+    /// A member has stored what the ring is to agree on; with that it may have.
+    fn hear_stored(&mut self, from: NodeId) -> Outcome {
+        let Some(verdict) = self.quorum.hear_stored(from) else { return Outcome::default() };
+        Outcome { keep: Some(self.kept()), ..self.recount(&verdict) }
+    }
+
+    /// Votes count differently than before.
+    fn recount(&mut self, verdict: &Verdict) -> Outcome {
         let before = self.judged.clone();
-        if !self.count(&verdict) {
+        if !self.count(verdict) {
             return Outcome::default();
         }
         let mut recovered = false;
@@ -475,21 +525,38 @@ impl Election {
         };
         let Hearing { members, entered_at, left, node_infos, candidacies, .. } = hearing;
         let ballots = candidacies.iter().map(|(&node, candidacy)| (node, &candidacy.ballot)).collect();
-        let verdict = self.quorum.judge(self.now, ring, &members, &node_infos, &ballots);
+        let lost = candidacies.iter().filter(|(_, said)| said.lost).map(|(&node, _)| node).collect();
+        let kept = self.kept();
+        let verdict = self.quorum.judge(self.now, ring, &members, &node_infos, &ballots, &lost);
 
-        let votes = |node: &NodeId| node_infos.get(node).map_or(0, |info| info.votes);
-        let witnesses: Vec<Witness> = candidacies
-            .iter()
-            .map(|(node, said)| Witness { votes: votes(node), idle: said.idle, up: said.up })
-            .collect();
+        // Each kind of votes by which rings of late may have been quorate, and how many were enough.
+        let counted: BTreeMap<NodeId, u32> = self.quorum.votes_present().collect();
+        let begun = self.quorum.resumed().map(|change| {
+            let votes = |(&node, info): (&NodeId, &NodeInfo)| (node, change.votes_of(node, info.votes));
+            (node_infos.iter().map(votes).collect(), change.majority())
+        });
+        let kinds: Vec<(BTreeMap<NodeId, u32>, u32)> =
+            iter::once((counted, verdict.quorum.unwrap_or(u32::MAX))).chain(begun).collect();
+        let witnesses = |votes: &BTreeMap<NodeId, u32>| -> Vec<Witness> {
+            let votes = |node: &NodeId| votes.get(node).copied().unwrap_or(0);
+            let witness = |(node, said): (&NodeId, &Candidacy)| Witness {
+                votes: votes(node),
+                idle: said.idle,
+                up: said.up,
+            };
+            candidacies.iter().map(witness).collect()
+        };
         let wait = candidacies.values().map(|said| said.wait).fold(self.rule.outlasted_by(), Duration::max);
-        let quorum = verdict.quorum.unwrap_or(u32::MAX);
         let known = candidacies.values().map(|candidacy| candidacy.known).chain([self.known]).max().flatten();
-        let mut clear_at = lease::clear_at(entered_at, self.now, wait, quorum, &witnesses);
+        let clear = |(votes, quorum): &(_, u32)| {
+            lease::clear_at(entered_at, self.now, wait, *quorum, &witnesses(votes))
+        };
+        let mut clear_at = kinds.iter().map(clear).max().unwrap_or(self.now + wait);
         if Mutant::RemovalCountsAsRelease.is_active() && known.is_some_and(|term| left.contains(&term.node)) {
             clear_at = self.now;
         }
-        let remembered = lease::remembered(wait, quorum, &witnesses);
+        let remembered =
+            kinds.iter().all(|(votes, quorum)| lease::remembered(wait, *quorum, &witnesses(votes)));
         let hung = candidacies.iter().filter(|(_, said)| said.hung).map(|(node, _)| *node).collect();
 
         self.compare(&candidacies);
@@ -523,36 +590,34 @@ impl Election {
             !self.hung && self.settled.as_ref().is_some_and(|settled| settled.hung.contains(&self.me));
         let send = self.yield_to_preferred().or_else(|| answers.then(|| Message::Answers.encode()));
         self.review();
-        Outcome { recovered, send, status: Some(self.judged.clone()), ..Outcome::default() }
+        let keep = Some(self.kept()).filter(|now| *now != kept);
+        Outcome { recovered, send, keep, status: Some(self.judged.clone()), ..Outcome::default() }
     }
 
     /// Says which members have other timeouts than this node, when that is news: they do the same.
     fn compare(&mut self, candidacies: &BTreeMap<NodeId, Candidacy>) {
-        let own = (self.patience, self.rule.outlasted_by());
-        let differ: BTreeSet<(NodeId, Duration, Duration)> = candidacies
-            .values()
-            .filter(|said| (said.token, said.wait) != own)
-            .map(|said| (said.node.0, said.token, said.wait))
-            .collect();
-        if differ == self.differ {
-            return;
-        }
-        for (node, token, wait) in &differ {
-            let (ours, ours_waits) = (self.patience.as_millis(), self.rule.outlasted_by().as_millis());
-            let (token, wait) = (token.as_millis(), wait.as_millis());
-            if token != ours {
-                warn!(
-                    "node {node} has a token timeout of {token} ms, and this node one of {ours} ms: leases are promised \
-                     for equal ones only; give all nodes the same totem.token and the same node list"
-                );
-            } else {
-                warn!(
-                    "node {node} waits {wait} ms for the lease of a DC, and this node {ours_waits} ms; give all nodes the \
-                     same quorate.lease and quorate.rate_error"
-                );
+        let (token, wait) = (self.patience.as_millis(), self.rule.outlasted_by().as_millis());
+        let clause = |(node, said): (&NodeId, &Candidacy)| {
+            if said.token != self.patience {
+                return Some(format!(
+                    "node {node} has a token timeout of {} ms, and this node one of {token} ms: leases are promised for equal \
+                     ones only; give all nodes the same totem.token and the same node list",
+                    said.token.as_millis()
+                ));
             }
+            (said.wait != self.rule.outlasted_by()).then(|| {
+                format!(
+                    "node {node} waits {} ms for the lease of a DC, and this node {wait} ms; give all nodes the same \
+                     quorate.lease and quorate.rate_error",
+                    said.wait.as_millis()
+                )
+            })
+        };
+        let differ: Vec<String> = candidacies.iter().filter_map(clause).collect();
+        if differ != self.differ {
+            differ.iter().for_each(|clause| warn!("{clause}"));
+            self.differ = differ;
         }
-        self.differ = differ;
     }
 
     /// Takes the verdict on the ring into the status; whether that has changed.
@@ -563,8 +628,13 @@ impl Election {
                 node.votes = votes;
             }
         }
-        let Verdict { total_votes, expected_votes, quorum, inquorate, flags } = verdict.clone();
+        let Verdict { total_votes, expected_votes, quorum, inquorate, differences, flags } = verdict.clone();
         let (ring, quorate) = (settled.ring, inquorate.is_none());
+        if differences != self.told {
+            differences.iter().for_each(|difference| warn!(%ring, "does not count: {difference}"));
+            self.told.clone_from(&differences);
+        }
+        let differences = differences.into_iter().chain(self.differ.iter().cloned()).collect();
         let status = Status {
             nodes: self.node_statuses(&settled.members),
             quorate,
@@ -572,6 +642,7 @@ impl Election {
             total_votes,
             expected_votes,
             quorum,
+            differences,
             flags,
             ..self.judged.clone()
         };

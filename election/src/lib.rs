@@ -64,12 +64,14 @@
 //! - A ring without quorum shows a DC, as operators are used to, but it has no term and must not act.
 //!
 //! # Not guaranteed
-//! With `two_node`, `last_man_standing`, `auto_tie_breaker` without `wait_for_all`, or fewer expected votes than there are,
+//! Which nodes have votes, members agree on, whatever their files say: [`two_parts`] has the argument. With `two_node`, `last_man_standing`, `auto_tie_breaker` without `wait_for_all`, or fewer expected votes than there are,
 //! two rings without a common member can be quorate: then neither terms nor leases are what they promise. The module
 //! [`quorum`] says what each option does. Nor is there a quorum device.
 
 #[doc = include_str!("../what-the-dc-may-assume.md")]
 pub mod assumptions {}
+#[doc = include_str!("../two-parts.md")]
+pub mod two_parts {}
 mod candidacy;
 mod codec;
 #[cfg(feature = "tokio")]
@@ -94,5 +96,5 @@ pub use election::{Election, Outcome, ReleaseError, Say};
 pub use lease::LeaseRule;
 #[cfg(feature = "tokio")]
 pub use member::{Event, Member};
-pub use quorum::{Ballot, Inquorate, Quorum, Tie, Verdict};
+pub use quorum::{Ballot, Dated, Electorate, Inquorate, NoElectorate, Quorum, Record, Tie, Verdict};
 pub use status::{Lease, NodeStatus, Status, Term, Vacancy};

@@ -59,8 +59,11 @@ impl Member {
     /// As [`Totem::new`].
     pub fn new(config: &Config, stored: Stored, entropy: [u8; 32], now: Time) -> Result<Self, ConfigError> {
         let config = config.effective()?;
-        let totem = Totem::new(&config, stored, entropy, now)?;
-        let election = Election::new(&config).with_record_lost(stored.lost);
+        let election = Election::new(&config).with_record_lost(stored.lost).with_kept(&stored.kept);
+        // A record that is not understood stays lost, over restarts too.
+        let stored = Stored { lost: election.has_lost_record(), ..stored };
+        let mut totem = Totem::new(&config, stored, entropy, now)?;
+        totem.keep(election.kept());
         let latest = watch::Sender::new(election.status().clone());
         let desk = Desk::new(config.totem.token);
         let mut member = Self {
@@ -235,7 +238,7 @@ impl Member {
     }
 
     /// Does what the fold wants.
-    fn follow(&mut self, Outcome { say, send, recovered, status }: Outcome) {
+    fn follow(&mut self, Outcome { say, send, recovered, keep, status }: Outcome) {
         if let Some(Say { node_info, candidacy }) = say {
             self.totem.set_sync_message(Service::Votequorum, Body::NodeInfo(node_info).encode());
             self.totem.set_sync_message(Service::Quorate, candidacy.encode());
@@ -243,6 +246,9 @@ impl Member {
         if let Some(message) = send {
             // If the ring is over, so is what it is about: this node has given up its role all the same.
             self.totem.say(Service::Quorate, &message);
+        }
+        if let Some(kept) = keep {
+            self.totem.keep(kept);
         }
         if recovered {
             self.totem.recovered();
@@ -302,7 +308,9 @@ impl Core for Member {
     }
     fn handle_stored(&mut self, now: Time, stored: Stored) {
         self.begin(now);
+        let outcome = self.election.handle_stored(now, &stored.kept);
         self.totem.handle_stored(now, stored);
+        self.follow(outcome);
         self.fold();
     }
     fn multicast(

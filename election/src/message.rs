@@ -18,6 +18,8 @@ pub(crate) enum Message {
     Release(Release),
     /// The sender's application, which hung, answers again.
     Answers,
+    /// The sender has stored what the ring is to agree on: whose votes count.
+    Stored,
 }
 
 /// The end of a tenure within its ring. Its sender has multicast this after its last act.
@@ -53,6 +55,7 @@ mod tests {
         assert_eq!(Message::Release(release).encode(), bytes.as_slice());
         assert!(matches!(Message::decode(&bytes), Ok(Message::Release(read)) if read == release));
         assert_eq!(Message::Answers.encode(), [3, 0, 0, 0].as_slice());
-        assert!(Message::decode(&[4, 0, 0, 0]).is_err(), "a later version's");
+        assert_eq!(Message::Stored.encode(), [4, 0, 0, 0].as_slice());
+        assert!(Message::decode(&[5, 0, 0, 0]).is_err(), "a later version's");
     }
 }

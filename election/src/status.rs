@@ -91,6 +91,10 @@ pub struct Status {
     pub expected_votes: Option<u32>,
     /// The votes needed; `None` until the ring is settled, and if nobody has said what to expect.
     pub quorum: Option<u32>,
+    /// What members have another way than this node has it, a clause each: what a member's file says of nodes, votes and options
+    /// that does not count, since it is not what the members have agreed on; and timeouts that are not this node's own, though
+    /// leases are promised for equal ones.
+    pub differences: Vec<String>,
     /// The quorum options in force, and `Quorate`, by corosync-quorumtool's words and in its order.
     pub flags: Vec<&'static str>,
     /// Why the ring last changed, as a sentence without a full stop.
@@ -203,7 +207,8 @@ impl Status {
     /// ```
     ///
     /// Without a DC, the line says `Current DC: NONE` and there is no `Version:`. A line is added where nobody has
-    /// said how many votes to expect: `unknown expected votes` can never be quorate.
+    /// said how many votes to expect: `unknown expected votes` can never be quorate; and one for each member whose file
+    /// differs from what the members have agreed on.
     pub fn text(&self, updated: &str, version: &str) -> String {
         const FRAME: &str = "============";
         let mut lines = vec![FRAME.to_owned(), format!("Last updated: {updated}")];
@@ -224,6 +229,7 @@ impl Status {
         if self.expected_votes.is_none() {
             lines.push("No quorum without expected votes: start with --expected-votes N".to_owned());
         }
+        lines.extend(self.differences.iter().map(|clause| format!("Differs: {clause}")));
         lines.extend([FRAME.to_owned(), String::new()]);
         lines.extend(self.list("Online", true));
         lines.extend(self.list("OFFLINE", false));
@@ -269,6 +275,7 @@ mod tests {
             total_votes: 2,
             expected_votes: Some(3),
             quorum: Some(2),
+            differences: Vec::new(),
             flags: vec!["Quorate", "WaitForAll"],
             cause: "node 3 left".into(),
         }
@@ -379,7 +386,7 @@ mod tests {
                 r#""term":{"ring_seq":8,"hand_over":0,"node":1,"fencing_token":"147573952589676412929"},"#,
                 r#""lease":"held","vacant":null,"#,
                 r#""quorate":true,"inquorate":null,"total_votes":2,"expected_votes":3,"quorum":2,"#,
-                r#""flags":["Quorate","WaitForAll"],"cause":"node 3 left"}"#,
+                r#""differences":[],"flags":["Quorate","WaitForAll"],"cause":"node 3 left"}"#,
             )
         );
         let inquorate =

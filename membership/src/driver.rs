@@ -696,7 +696,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
 /// ring that stands goes on.
 fn save(store: Store, stored: Stored) -> Saving {
     Box::pin(async move {
-        while let Err(error) = reporting_delays(store.save(stored)).await {
+        while let Err(error) = reporting_delays(store.save(&stored)).await {
             tracing::error!(%error, "the record cannot be stored; no new ring until it is");
             tokio::time::sleep(STORE_AGAIN).await;
         }

@@ -273,6 +273,10 @@ mutants! {
     TwoNodeOfMany = "-",
     /// Members with different options make one ring.
     OptionsNotCompared = "B52",
+    /// Votes count as members say, whatever was agreed on, and whoever has listed them.
+    ForeignVotesCount = "-",
+    /// What a ring proposes counts alone before members have stored it.
+    AgreedUnstored = "-",
     /// A ring counts as quorate until its members have spoken, if the one before it was.
     QuorumKeptInNewRing = "B57",
     /// A node that has lost its ring, and finds no other, goes on to say that it is quorate.

@@ -30,6 +30,8 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::FailedNotMerged,
     Mutant::AccusationsAnswered,
     Mutant::AllWhoDifferAccused,
+    Mutant::ForeignVotesCount,
+    Mutant::AgreedUnstored,
     Mutant::HalfIsQuorate,
     Mutant::ExpectedVotesFollowMembers,
     Mutant::ExpectedFromInquorate,
@@ -173,7 +175,10 @@ const SCENARIOS: &[Scenario] = &[
     (&[Mutant::LeaveSaidOnce], a_leave_is_lost),
     (&[Mutant::StallForgotten], a_member_stands_still_while_it_gathers),
     (&[Mutant::FramesTakenInCommit], a_frame_comes_at_any_moment),
-    (&[Mutant::WrapUnsafeInstall], both_sides_of_a_merge_have_something_to_recover),
+    (
+        &[Mutant::WrapUnsafeInstall, Mutant::WrapUnsafeRecovery],
+        both_sides_of_a_merge_have_something_to_recover,
+    ),
     (&[Mutant::RetransFlagMarkKept], members_have_received_different_parts),
     (&[Mutant::ObligationsForgotten, Mutant::ObligationsNotShared], recoveries_fail_at_any_hop),
 ];

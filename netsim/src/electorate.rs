@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use quorate_election::Record;
 use quorate_membership::config::{DcConfig, QuorumConfig, QuorumOptions, TieBreaker};
 use quorate_membership::{Config, NodeId};
 
@@ -23,6 +24,8 @@ pub struct Electorate {
     pub dissenter: Option<u32>,
     /// There is no node list; not printed, for a scenario says so elsewhere.
     pub(crate) unlisted: bool,
+    /// Nodes are given other files; not printed either.
+    pub(crate) refiled: bool,
 }
 
 impl Electorate {
@@ -43,7 +46,8 @@ impl Electorate {
             *list = list.iter().filter_map(|node| number(node.get()).and_then(NodeId::new)).collect();
         }
         let votes = self.votes.iter().filter_map(|(&node, &votes)| Some((number(node)?, votes))).collect();
-        Self { quorum, votes, dissenter: self.dissenter.and_then(number), unlisted: self.unlisted }
+        let dissenter = self.dissenter.and_then(number);
+        Self { quorum, votes, dissenter, ..self.clone() }
     }
 
     /// Gives a node of the cluster its part; its node list is complete.
@@ -92,9 +96,21 @@ impl Electorate {
         Some(config)
     }
 
+    /// What a node has on record in a cluster whose nodes have long agreed on what most of them have in their files; the file of
+    /// the one that differs was passed over.
+    pub(crate) fn record(&self, config: &Config) -> Record {
+        let mut common = config.clone();
+        let differs = self.dissenter == Some(config.node.get());
+        if differs {
+            common.quorum.wait_for_all = Some(self.quorum.wait_for_all.unwrap_or(self.quorum.two_node));
+        }
+        let passed_over = differs.then(|| quorate_election::Electorate::of(config));
+        Record { passed_over, ..Record::of_old(quorate_election::Electorate::of(&common)) }
+    }
+
     /// Whether no option is set: a majority of all votes, and nothing else, is quorate.
     pub fn is_plain(&self) -> bool {
-        self.quorum == QuorumConfig::default() && self.dissenter.is_none()
+        self.quorum == QuorumConfig::default() && self.dissenter.is_none() && !self.refiled
     }
 
     /// Whether any two quorate rings have a member in common. Not so with `two_node`, with `last_man_standing`, with fewer
@@ -110,7 +126,7 @@ impl Electorate {
 
 impl fmt::Display for Electorate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { quorum, votes, dissenter, unlisted: _ } = self;
+        let Self { quorum, votes, dissenter, unlisted: _, refiled: _ } = self;
         let mut words = Vec::new();
         let mut word = |on: bool, text: String| {
             if on {

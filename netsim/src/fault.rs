@@ -1,5 +1,6 @@
 //! What goes wrong, and when.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -111,6 +112,16 @@ pub enum Fault {
     /// A node's stored record becomes the one before it, as if put back from a backup. Nothing protects against that; what
     /// is promised of ring ids and terms is not promised then.
     RollBackRecord(u32),
+    /// A node is given another configuration file: it counts from its next start on. At time 0 the node has it from the
+    /// beginning, and those that have one then have long agreed on it; others have never been in a ring.
+    File {
+        /// Whose.
+        node: u32,
+        /// Whom it lists, with how many votes.
+        voters: BTreeMap<u32, u32>,
+        /// Whether it says `wait_for_all`.
+        waits: bool,
+    },
     /// A node stands still while its clock runs (SIGSTOP, starvation); what comes in waits in its receive buffer.
     Pause {
         /// Who.
@@ -376,6 +387,7 @@ impl Fault {
             | Self::RegainAddress(node)
             | Self::FullDisk { node, .. }
             | Self::Reject { node, .. }
+            | Self::File { node, .. }
             | Self::Hang { node, .. }
             | Self::Pause { node, .. }
             | Self::Freeze { node, .. }
@@ -419,6 +431,11 @@ impl Fault {
             | Self::Unread { node, .. }
             | Self::Drift { node, .. }
             | Self::Send { node, .. } => *node = number(*node)?,
+            Self::File { node, voters, .. } => {
+                *node = number(*node)?;
+                let kept = voters.iter().filter_map(|(&node, &votes)| Some((number(node)?, votes)));
+                *voters = kept.collect();
+            }
             Self::Partition(parts) => {
                 for part in &mut *parts {
                     *part = part.iter().filter_map(|node| number(*node)).collect();
@@ -482,6 +499,7 @@ impl Fault {
             Self::Leave(_) => "leave",
             Self::LoseRecord(_) => "record lost",
             Self::RollBackRecord(_) => "record rolled back",
+            Self::File { .. } => "other configuration file",
             Self::Pause { .. } => "pause",
             Self::Freeze { .. } => "freeze",
             Self::Slow { .. } => "slow node",
@@ -539,6 +557,16 @@ impl fmt::Display for Fault {
             Self::Leave(node) => write!(f, "node {node} leaves"),
             Self::LoseRecord(node) => write!(f, "node {node} loses its record"),
             Self::RollBackRecord(node) => write!(f, "node {node} gets back an older record"),
+            Self::File { node, voters, waits } => {
+                write!(f, "node {node} gets a file that lists")?;
+                for (node, votes) in voters {
+                    match votes {
+                        1 => write!(f, " {node}")?,
+                        _ => write!(f, " {node}:{votes}")?,
+                    }
+                }
+                if *waits { write!(f, " and waits for all") } else { Ok(()) }
+            }
             Self::Pause { node, lasts } => write!(f, "node {node} pauses for {lasts:?}"),
             Self::Freeze { node, lasts } => write!(f, "node {node} freezes for {lasts:?}"),
             Self::Slow { node, each, lasts } => {

@@ -72,6 +72,8 @@ pub(crate) struct World {
     pub(crate) receive_buffer: u32,
     /// Whether the nodes have a node list; else they learn of each other.
     pub(crate) node_list: bool,
+    /// Whether the nodes start for the first time, and have agreed on nothing yet; else they are a cluster of old.
+    pub(crate) fresh: bool,
     /// The ring sequence number that all nodes' records begin with.
     pub(crate) ring_seq: u64,
     /// How long a DC's lease is; zero: as long as follows from the token timeout.
@@ -96,6 +98,7 @@ impl Default for World {
             disk: Duration::ZERO,
             receive_buffer: 4096,
             node_list: true,
+            fresh: false,
             ring_seq: 0,
             lease: Duration::ZERO,
             rate_error: DcConfig::default().rate_error,
@@ -305,13 +308,14 @@ impl Scenario {
     }
 
     /// All that has a default, with its name in the text.
-    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 31] {
+    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 32] {
         let World {
             latency,
             loss,
             disk,
             receive_buffer,
             node_list,
+            fresh,
             ring_seq,
             lease,
             rate_error,
@@ -348,6 +352,7 @@ impl Scenario {
             ("disk", Setting::Time(disk)),
             ("receive_buffer", Setting::Count(receive_buffer)),
             ("node_list", Setting::Flag(node_list)),
+            ("fresh", Setting::Flag(fresh)),
             ("ring_seq", Setting::Number(ring_seq)),
             ("quorum", Setting::Electorate(&mut self.electorate)),
             ("lease", Setting::Time(lease)),
@@ -379,7 +384,8 @@ impl Scenario {
 
     /// The electorate, as a history has it.
     pub(crate) fn voters(&self) -> Electorate {
-        Electorate { unlisted: !self.world.node_list, ..self.electorate.clone() }
+        let refiled = self.timeline.iter().any(|(_, fault)| matches!(fault, Fault::File { .. }));
+        Electorate { unlisted: !self.world.node_list, refiled, ..self.electorate.clone() }
     }
 
     /// The same with only these of its nodes, which are numbered anew, and what happens to them.

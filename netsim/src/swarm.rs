@@ -5,6 +5,7 @@
 
 mod faults;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_membership::config::{TieBreaker, TotemConfig};
@@ -53,6 +54,7 @@ impl Scenario {
         evidence(seed, &mut scenario);
         windows(seed, &mut scenario);
         views(seed, &mut scenario);
+        files(seed, &mut scenario);
         firewalls(seed, &mut scenario);
         forgeries(seed, &mut scenario);
         apart(seed, &mut scenario);
@@ -270,7 +272,10 @@ fn apart(seed: u64, scenario: &mut Scenario) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((1 << 63) + 14);
     let nodes = scenario.nodes;
-    let Some(calm_at) = scenario.calm_at.filter(|_| nodes > 2 && rng.random_ratio(1, 12)) else { return };
+    let refiled = scenario.timeline.iter().any(|(_, fault)| matches!(fault, Fault::File { .. }));
+    let Some(calm_at) = scenario.calm_at.filter(|_| nodes > 2 && !refiled && rng.random_ratio(1, 12)) else {
+        return;
+    };
     let at = calm_at * rng.random_range(0..99) / 100;
     let mut others: Vec<u32> = (1..=nodes).collect();
     others.shuffle(&mut rng);
@@ -287,6 +292,60 @@ fn apart(seed: u64, scenario: &mut Scenario) {
             scenario.timeline.push((at, Fault::Deafen { from: other, to: one }));
         }
     }
+    scenario.timeline.sort_by_key(|(at, _)| *at);
+}
+
+/// In every eighth scenario nodes have files of their own: they begin with one that lists some of them, are given others, old
+/// and new, and in the end all are given the same, with all nodes in it. All list one that is there from the beginning: a node
+/// without a record that lists no node of a cluster is another cluster. Nor is anything promised of a voter that loses its record and is
+/// given another list at once. Every eighth scenario with plain quorum begins with nodes that were never started. Drawn apart.
+fn files(seed: u64, scenario: &mut Scenario) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((1 << 63) + 7);
+    let refiled = scenario.nodes > 2 && scenario.world.node_list && rng.random_ratio(1, 8);
+    scenario.world.fresh =
+        rng.random_ratio(1, 8) && (refiled || scenario.electorate == Electorate::default());
+    let Some(calm_at) = scenario.calm_at.filter(|_| refiled) else { return };
+    scenario.timeline.retain(|(_, fault)| !matches!(fault, Fault::LoseRecord(_)));
+    scenario.electorate = Electorate::default();
+    let nodes = scenario.nodes;
+    let always = rng.random_range(1..=nodes);
+    let draw = |rng: &mut ChaCha8Rng| {
+        let mut ids: Vec<u32> = (1..=nodes).collect();
+        ids.shuffle(rng);
+        ids.truncate(rng.random_range(1..=nodes as usize));
+        let votes = |rng: &mut ChaCha8Rng| if rng.random_ratio(1, 12) { 2 } else { 1 };
+        ids.retain(|node| *node != always);
+        ids.push(always);
+        let voters: BTreeMap<u32, u32> = ids.into_iter().map(|node| (node, votes(rng))).collect();
+        (voters, rng.random_ratio(1, 6))
+    };
+    let first = draw(&mut rng);
+    let mut old = vec![first.clone()];
+    let mut timeline = Vec::new();
+    let mut file = |at: Duration, node: u32, (mut voters, waits): (BTreeMap<u32, u32>, bool)| {
+        // With which no node would start.
+        voters.entry(node).or_insert(1);
+        timeline.push((at, Fault::File { node, voters, waits }));
+        if !at.is_zero() {
+            timeline.push((at, Fault::Restart(node)));
+        }
+    };
+    first.0.keys().for_each(|&node| file(Duration::ZERO, node, first.clone()));
+    for _ in 0..rng.random_range(1..=nodes) {
+        if rng.random_ratio(1, 2) {
+            old.push(draw(&mut rng));
+        }
+        let given = old.choose(&mut rng).cloned().unwrap_or_default();
+        file(calm_at * rng.random_range(5..70) / 100, rng.random_range(1..=nodes), given);
+    }
+    let all: BTreeMap<u32, u32> = (1..=nodes).map(|node| (node, 1)).collect();
+    for node in 1..=nodes {
+        file(calm_at * rng.random_range(70..98) / 100, node, (all.clone(), false));
+    }
+    let strangers = (1..=nodes).filter(|node| !first.0.contains_key(node));
+    timeline.extend(strangers.map(|node| (Duration::ZERO, Fault::Crash(node))));
+    scenario.timeline.extend(timeline);
     scenario.timeline.sort_by_key(|(at, _)| *at);
 }
 

@@ -1,5 +1,6 @@
 //! Faults and scenarios as text: what `Display` writes is read here.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -176,6 +177,17 @@ impl Value for Vec<Vec<u32>> {
     }
 }
 
+impl Value for BTreeMap<u32, u32> {
+    const NAME: &'static str = "a list of nodes, each with its votes if it has not one, such as 1 2:3";
+    fn read(text: &str) -> Option<Self> {
+        let voter = |item: &str| {
+            let (node, votes) = item.split_once(':').unwrap_or((item, "1"));
+            Some((node.parse().ok()?, votes.parse().ok()?))
+        };
+        text.split(' ').map(voter).collect()
+    }
+}
+
 fn fault(text: &str) -> Result<Fault, String> {
     Ok(if let Some([node]) = fill("node {} crashes", text) {
         Fault::Crash(value(node)?)
@@ -221,6 +233,12 @@ fn fault(text: &str) -> Result<Fault, String> {
         Fault::LoseRecord(value(node)?)
     } else if let Some([node]) = fill("node {} gets back an older record", text) {
         Fault::RollBackRecord(value(node)?)
+    } else if let Some([node, list]) = fill("node {} gets a file that lists {}", text) {
+        let (list, waits) = match list.strip_suffix(" and waits for all") {
+            Some(list) => (list, true),
+            None => (list, false),
+        };
+        Fault::File { node: value(node)?, voters: value(list)?, waits }
     } else if let Some([node, lasts]) = fill("node {} pauses for {}", text) {
         Fault::Pause { node: value(node)?, lasts: value(lasts)? }
     } else if let Some([node, lasts]) = fill("node {} freezes for {}", text) {
@@ -445,6 +463,8 @@ mod tests {
             Fault::Leave(3),
             Fault::LoseRecord(3),
             Fault::RollBackRecord(3),
+            Fault::File { node: 2, voters: [(1, 1), (3, 2)].into(), waits: false },
+            Fault::File { node: 2, voters: [(1, 0)].into(), waits: true },
             Fault::Pause { node: 1, lasts: ms(1250) },
             Fault::Freeze { node: 1, lasts: ms(1250) },
             Fault::Slow { node: 2, each: Duration::from_micros(700), lasts: ms(300) },

@@ -23,6 +23,9 @@ const RUNS: u64 = 1000;
 /// regressions (`tests/regress.rs`, `tests/leases.rs`): what they take is too rare here (quorum's options, long leases), or
 /// cannot happen (members with different windows, messages without a byte, a network with an MTU).
 const NOT_HERE: &[Mutant] = &[
+    // Found by `tests/electorates.rs` and by the tests of `quorate-election`: a second part takes a certain order of restarts.
+    Mutant::ForeignVotesCount,
+    Mutant::AgreedUnstored,
     // Found by `tests/clusters.rs` of `quorate-membership`: most worlds have a node list, and no stranger here answers.
     Mutant::OtherClusterHeard,
     Mutant::TokenFromAnybody,
@@ -38,6 +41,7 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::StrangersDelayAgreement,
     Mutant::JoinRefusedWhole,
     Mutant::NoBackOff,
+    Mutant::SameOneAnswers,
     Mutant::EvidenceOfAMoment,
     Mutant::ProbesGoOneWay,
     Mutant::TokenMissedAtOnce,

@@ -56,10 +56,11 @@ def node_list(ids):
     return f"nodelist {{\n{nodes}}}\n"
 
 
-def corosync_conf(*, totem="", quorum="", network="10.77.0.0", nodelist=""):
+def corosync_conf(*, totem="", quorum="  wait_for_all: 0\n", network="10.77.0.0", nodelist=""):
     """A corosync.conf with, if given, further lines for `totem` and `quorum`.
 
-    Who has quorum elects at once, though not all have come.
+    Unless there are other lines for `quorum`, a majority is enough for the first start, too; and who has quorum elects at once,
+    though not all have come.
     """
     return f"""\
 totem {{

@@ -21,6 +21,7 @@ import tempfile
 
 import addresses
 import daemon
+import electorates
 import hostile
 import refusals
 import rings
@@ -34,6 +35,7 @@ SCENARIOS = (
     + refusals.SCENARIOS
     + daemon.SCENARIOS
     + views.SCENARIOS
+    + electorates.SCENARIOS
     + hostile.SCENARIOS
 )
 

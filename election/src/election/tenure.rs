@@ -54,7 +54,8 @@ impl Election {
             .fold(0_u32, |sum, votes| sum.saturating_add(*votes));
         let has_memory = everybody
             || forgetful.is_empty()
-            || quorum.is_some_and(|quorum| total_votes.saturating_sub(forgotten) >= quorum);
+            || quorum.is_some_and(|quorum| total_votes.saturating_sub(forgotten) >= quorum)
+                && self.quorum.remembers_change(&forgetful);
         let recovered = self.lost && quorate && has_memory;
         self.lost &= !recovered;
 

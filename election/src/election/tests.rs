@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use quorate_membership::wire::body::{Reconfigure, VoteParameter};
 
 use super::*;
-use crate::Vacancy;
+use crate::{Electorate, Vacancy};
 
 fn id(n: u32) -> NodeId {
     NodeId::new(n).unwrap()
@@ -57,7 +57,7 @@ impl World {
             config.quorum.votes = Some(votes_of_one);
             config.dc.deadtime = Duration::ZERO;
             config.quorum.expected_votes = Some(votes.iter().sum());
-            let election = Election::new(&config);
+            let election = Election::new(&config).with_kept(&of_old(&config));
             let node =
                 Node { config, priority: 1, features: 1, corosync: false, election, ring: None, ring_seq: 0 };
             (id(n), node)
@@ -76,7 +76,8 @@ impl World {
 
     fn restart(&mut self, n: u32) {
         let node = self.node(n);
-        node.election = Election::new(&node.config).with_priority(node.priority);
+        let kept = of_old(&node.config);
+        node.election = Election::new(&node.config).with_priority(node.priority).with_kept(&kept);
         node.ring = None;
     }
 
@@ -236,6 +237,11 @@ impl World {
         }
         status
     }
+}
+
+/// The record of a node of a cluster that has long agreed on what its files say.
+fn of_old(config: &Config) -> String {
+    Record::of_old(Electorate::of(config)).text()
 }
 
 fn quorate_message(ring: RingId, from: NodeId, message: bytes::Bytes) -> Event {
@@ -624,7 +630,9 @@ fn members_with_other_timeouts_are_named_on_both_sides() {
     world.restart(3);
     world.ring(&[1, 2, 3]);
     let differ = |world: &mut World, n| {
-        world.node(n).election.differ.iter().map(|(node, ..)| node.get()).collect::<Vec<_>>()
+        let election = &world.node(n).election;
+        assert_eq!(election.status().differences, election.differ);
+        election.differ.iter().map(|clause| clause[5..6].parse().unwrap()).collect::<Vec<u32>>()
     };
     assert_eq!([1, 2, 3].map(|n| differ(&mut world, n)), [vec![2, 3], vec![1, 3], vec![1, 2]]);
     world.ring(&[1]);

@@ -3,24 +3,36 @@
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
-use quorate_membership::NodeId;
 use quorate_membership::config::{QuorumOptions, TieBreaker};
+use quorate_membership::wire::Join;
+use quorate_membership::{NodeId, RingId};
 
+use super::{Dated, Electorate};
 use crate::DecodeError;
 
 /// What a member adds to its node info, once a ring, so that all judge from the same. Members that are corosync daemons
-/// say nothing of it: their options are taken to be the others'.
+/// say nothing of it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Ballot {
-    /// Its options.
-    pub options: QuorumOptions,
+    /// What its file says of nodes, votes and options.
+    pub file: Electorate,
+    /// That is a proposal: it differs from what is agreed on, and was changed since.
+    pub proposes: bool,
+    /// What members agreed on, as far as it knows.
+    pub agreed: Option<Dated>,
+    /// What it has accepted since.
+    pub pending: Option<Dated>,
+    /// Its file says that a majority is enough the first time, too (`wait_for_all: 0`).
+    pub majority_founds: bool,
+    /// An operator has changed its votes: they are what it says in its node info.
+    pub ordered: bool,
     /// The last ring with a majority that it was in, and who breaks ties until there is another one.
     pub tie: Option<Tie>,
     /// It was quorate, and has lost company since, or had and no window has ended since (`last_man_standing`).
     pub lost: bool,
 }
 
-/// Who breaks ties after a ring that had a majority. Ordered by the age of the ring.
+/// The node that breaks ties after a ring that had a majority. Ordered by the age of the ring.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Tie {
     /// The ring's sequence number.
@@ -32,13 +44,33 @@ pub struct Tie {
 #[derive(Encode, Decode)]
 pub(crate) struct WireBallot {
     flags: u16,
-    /// In milliseconds.
-    window: u64,
-    /// Empty but for a list.
-    list: Vec<u32>,
+    /// `None`: as what is agreed on.
+    file: Option<WireElectorate>,
+    agreed: Option<WireDated>,
+    pending: Option<WireDated>,
     /// The ring's sequence number, and the node or 0.
     tie: Option<(u64, u32)>,
 }
+
+/// The sequence number and representative of the ring and of the founding one, and the electorate.
+type WireDated = (u64, u32, u64, u32, WireElectorate);
+
+#[derive(Encode, Decode)]
+struct WireElectorate {
+    flags: u16,
+    expected: u32,
+    /// Runs of nodes with the same votes: the first, how many, their votes.
+    voters: Vec<(u32, u32, u32)>,
+    /// In milliseconds.
+    window: u64,
+    /// Empty but for a list of tie-breakers.
+    list: Vec<u32>,
+}
+
+const LOST: u16 = 1;
+const PROPOSES: u16 = 2;
+const MAJORITY_FOUNDS: u16 = 4;
+const ORDERED: u16 = 8;
 
 const TWO_NODE: u16 = 1;
 const WAIT_FOR_ALL: u16 = 2;
@@ -48,34 +80,87 @@ const HIGHEST: u16 = 16;
 const LIST: u16 = 32;
 const ALLOW_DOWNSCALE: u16 = 64;
 const EXPECTED_VOTES_TRACKING: u16 = 128;
-const LOST: u16 = 256;
 
-impl From<&Ballot> for WireBallot {
-    fn from(ballot: &Ballot) -> Self {
-        let Ballot { options, tie, lost } = ballot;
+fn flags<const N: usize>(set: [(bool, u16); N]) -> u16 {
+    set.iter().fold(0, |flags, &(on, flag)| if on { flags | flag } else { flags })
+}
+
+impl From<&Electorate> for WireElectorate {
+    fn from(electorate: &Electorate) -> Self {
+        let options = &electorate.options;
         let tie_breaker = match &options.auto_tie_breaker {
             None => 0,
             Some(TieBreaker::Lowest) => LOWEST,
             Some(TieBreaker::Highest) => HIGHEST,
             Some(TieBreaker::List(_)) => LIST,
         };
+        let list = match &options.auto_tie_breaker {
+            Some(TieBreaker::List(nodes)) => nodes.iter().map(|node| node.get()).collect(),
+            _ => Vec::new(),
+        };
+        let window = options.last_man_standing.unwrap_or_default().as_millis();
         let set = [
             (options.two_node, TWO_NODE),
             (options.wait_for_all, WAIT_FOR_ALL),
             (options.last_man_standing.is_some(), LAST_MAN_STANDING),
             (options.allow_downscale, ALLOW_DOWNSCALE),
             (options.expected_votes_tracking, EXPECTED_VOTES_TRACKING),
-            (*lost, LOST),
         ];
-        let list = match &options.auto_tie_breaker {
-            Some(TieBreaker::List(nodes)) => nodes.iter().map(|node| node.get()).collect(),
-            _ => Vec::new(),
-        };
-        let window = options.last_man_standing.unwrap_or_default().as_millis();
         Self {
-            flags: set.iter().fold(tie_breaker, |flags, &(on, flag)| if on { flags | flag } else { flags }),
+            flags: flags(set) | tie_breaker,
+            expected: electorate.expected,
+            voters: electorate.runs(),
             window: u64::try_from(window).unwrap_or(u64::MAX),
             list,
+        }
+    }
+}
+
+impl TryFrom<WireElectorate> for Electorate {
+    type Error = DecodeError;
+
+    fn try_from(wire: WireElectorate) -> Result<Self, DecodeError> {
+        let is_set = |flag: u16| wire.flags & flag != 0;
+        let list: Option<Vec<NodeId>> = wire.list.iter().copied().map(NodeId::new).collect();
+        let list = list.ok_or(DecodeError::Impossible("node 0 as a tie-breaker"))?;
+        let auto_tie_breaker = match wire.flags & (LOWEST | HIGHEST | LIST) {
+            0 => None,
+            LOWEST => Some(TieBreaker::Lowest),
+            HIGHEST => Some(TieBreaker::Highest),
+            LIST if (1..=Join::MAX_NODES).contains(&list.len()) => Some(TieBreaker::List(list)),
+            LIST => return Err(DecodeError::Impossible("a list of tie-breakers that is none")),
+            _ => return Err(DecodeError::Impossible("several tie-breakers")),
+        };
+        let votes =
+            Self::of_runs(wire.voters).ok_or(DecodeError::Impossible("a list of voters that is none"))?;
+        let options = QuorumOptions {
+            two_node: is_set(TWO_NODE),
+            wait_for_all: is_set(WAIT_FOR_ALL),
+            last_man_standing: is_set(LAST_MAN_STANDING).then(|| Duration::from_millis(wire.window)),
+            auto_tie_breaker,
+            allow_downscale: is_set(ALLOW_DOWNSCALE),
+            expected_votes_tracking: is_set(EXPECTED_VOTES_TRACKING),
+        };
+        Ok(Self { votes, expected: wire.expected, options })
+    }
+}
+
+impl From<&Ballot> for WireBallot {
+    fn from(ballot: &Ballot) -> Self {
+        let Ballot { file, proposes, agreed, pending, majority_founds, ordered, tie, lost } = ballot;
+        let dated = |dated: &Dated| {
+            let Dated { ring, founded, electorate } = dated;
+            let nodes = (ring.representative.get(), founded.representative.get());
+            (ring.seq, nodes.0, founded.seq, nodes.1, WireElectorate::from(electorate))
+        };
+        let set =
+            [(*lost, LOST), (*proposes, PROPOSES), (*majority_founds, MAJORITY_FOUNDS), (*ordered, ORDERED)];
+        let differs = agreed.as_ref().is_none_or(|agreed| agreed.electorate != *file);
+        Self {
+            flags: flags(set),
+            file: differs.then(|| file.into()),
+            agreed: agreed.as_ref().map(dated),
+            pending: pending.as_ref().map(dated),
             tie: tie.map(|tie| (tie.ring_seq, tie.node.map_or(0, NodeId::get))),
         }
     }
@@ -86,24 +171,28 @@ impl TryFrom<WireBallot> for Ballot {
 
     fn try_from(wire: WireBallot) -> Result<Self, DecodeError> {
         let is_set = |flag: u16| wire.flags & flag != 0;
-        let list: Option<Vec<NodeId>> = wire.list.iter().copied().map(NodeId::new).collect();
-        let list = list.ok_or(DecodeError::Impossible("node 0 as a tie-breaker"))?;
-        let auto_tie_breaker = match wire.flags & (LOWEST | HIGHEST | LIST) {
-            0 => None,
-            LOWEST => Some(TieBreaker::Lowest),
-            HIGHEST => Some(TieBreaker::Highest),
-            LIST => Some(TieBreaker::List(list)),
-            _ => return Err(DecodeError::Impossible("several tie-breakers")),
+        let (lost, proposes) = (is_set(LOST), is_set(PROPOSES));
+        let (majority_founds, ordered) = (is_set(MAJORITY_FOUNDS), is_set(ORDERED));
+        let ring = |seq, representative| {
+            let representative = NodeId::new(representative);
+            let representative = representative.ok_or(DecodeError::Impossible("a ring of node 0"))?;
+            Ok::<_, DecodeError>(RingId { seq, representative })
         };
-        let options = QuorumOptions {
-            two_node: is_set(TWO_NODE),
-            wait_for_all: is_set(WAIT_FOR_ALL),
-            last_man_standing: is_set(LAST_MAN_STANDING).then(|| Duration::from_millis(wire.window)),
-            auto_tie_breaker,
-            allow_downscale: is_set(ALLOW_DOWNSCALE),
-            expected_votes_tracking: is_set(EXPECTED_VOTES_TRACKING),
+        let dated = |(seq, node, founded_seq, founder, electorate): WireDated| {
+            Ok::<_, DecodeError>(Dated {
+                ring: ring(seq, node)?,
+                founded: ring(founded_seq, founder)?,
+                electorate: electorate.try_into()?,
+            })
+        };
+        let agreed = wire.agreed.map(dated).transpose()?;
+        let pending = wire.pending.map(dated).transpose()?;
+        let file = match (wire.file, &agreed) {
+            (Some(file), _) => file.try_into()?,
+            (None, Some(agreed)) => agreed.electorate.clone(),
+            (None, None) => return Err(DecodeError::Impossible("a file as agreed, and nothing is")),
         };
         let tie = wire.tie.map(|(ring_seq, node)| Tie { ring_seq, node: NodeId::new(node) });
-        Ok(Self { options, tie, lost: is_set(LOST) })
+        Ok(Self { file, proposes, agreed, pending, majority_founds, ordered, tie, lost })
     }
 }

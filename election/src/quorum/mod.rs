@@ -4,6 +4,9 @@
 //! ([`NodeInfo`]), and, unless it is a corosync daemon, which options it has ([`Ballot`]). A ring is judged when all of
 //! them have spoken, from what they said, so that all its members judge alike:
 //!
+//! - whose votes count, how many are expected at the start, and which options are on is what the members have *agreed on*: they
+//!   keep it on record, and a file that says something else is a proposal ([`two_parts`](crate::two_parts)). Votes of a node
+//!   that is not listed there do not count, and a cluster that has never agreed on anything has to be complete once;
 //! - *total* is the sum of the members' votes;
 //! - *expected* is the highest number that a quorate member announced; if none was quorate, the highest that anybody
 //!   announced; at least *total*. A member is quorate in this sense if the last ring that it saw judged was;
@@ -34,7 +37,11 @@
 //! Each is on the safe side. In a ring with corosync daemons these go on judging by their own rules, and may be quorate
 //! where ours are not.
 //!
-//! - Members with different options make the ring inquorate, and the reason names the option. (corosync mixes them.)
+//! - Members with different node lists, votes or options go by those agreed on, and each file that differs is named
+//!   ([`Verdict::differences`]); where nothing is agreed on yet and options differ, the ring is not quorate. (corosync mixes
+//!   options, and counts the votes of whoever is there.)
+//! - A cluster that starts for the first time is not quorate before all of its voters are there, once, and have stored whose
+//!   votes count, unless `wait_for_all` is 0. (With corosync a majority is enough.)
 //! - Inquorate members with different settings count the highest of them, each for this ring only: the ring agrees on its
 //!   quorum. corosync lets each use its own, and members of one ring disagree; so with `last_man_standing` and
 //!   `wait_for_all`, when a member that is not quorate meets one that has started anew.
@@ -60,7 +67,9 @@
 //! # Not there yet
 //! Quorum devices.
 
+mod accord;
 mod ballot;
+mod electorate;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,8 +79,11 @@ use quorate_membership::mutants::Mutant;
 use quorate_membership::wire::body::{NodeInfo, Reconfigure, VoteParameter};
 use quorate_membership::{Config, NodeId, RingId, Time};
 
+use self::accord::Accord;
+pub use self::accord::{Dated, Record};
 pub(crate) use self::ballot::WireBallot;
 pub use self::ballot::{Ballot, Tie};
+pub use self::electorate::{Electorate, NoElectorate};
 pub use self::verdict::{Inquorate, Verdict};
 
 /// One node's account of votes. See the [module](self) for the rules.
@@ -79,6 +91,14 @@ pub use self::verdict::{Inquorate, Verdict};
 pub struct Quorum {
     me: NodeId,
     votes: u32,
+    /// What its file says.
+    file: Electorate,
+    /// See [`Ballot::majority_founds`].
+    majority_founds: bool,
+    /// See [`Ballot::ordered`].
+    ordered: bool,
+    /// What it keeps over restarts.
+    record: Record,
     options: QuorumOptions,
     /// What was configured, or ordered since: the measure of `two_node` and `allow_downscale`.
     configured: Option<u32>,
@@ -105,6 +125,10 @@ pub struct Quorum {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Sitting {
     ring: RingId,
+    /// What members agree on.
+    accord: Accord,
+    /// What their files say.
+    files: BTreeMap<NodeId, Electorate>,
     votes: BTreeMap<NodeId, u32>,
     expected: Option<u32>,
     /// A quorate member, or an operator, said so: it holds whatever comes of the ring.
@@ -136,6 +160,10 @@ impl Quorum {
         Self {
             me: config.node,
             votes: config.votes(),
+            file: Electorate::of(config),
+            majority_founds: config.quorum.wait_for_all == Some(false),
+            ordered: false,
+            record: Record::default(),
             waits: options.wait_for_all && !Mutant::StartsWithoutAll.is_active(),
             options,
             configured: expected_votes,
@@ -150,6 +178,46 @@ impl Quorum {
         }
     }
 
+    /// The same node, with this on record: it counts, whatever its configuration says.
+    #[must_use]
+    pub fn with_record(mut self, record: Record) -> Self {
+        if Mutant::ForeignVotesCount.is_active() {
+            return self;
+        }
+        self.record = record;
+        if let Some(agreed) = self.record.agreed.clone() {
+            self.record.passed_over.take_if(|_| agreed.electorate == self.file);
+            self.follow(&agreed.electorate);
+            self.waits = self.options.wait_for_all && !Mutant::StartsWithoutAll.is_active();
+        }
+        self
+    }
+
+    /// What this node keeps over restarts. It has to be durable before [`Quorum::has_stored`] says anything.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Whether this is the record by which this node has accepted what is proposed in its ring, so that the others are to be
+    /// told that it is durable.
+    pub fn has_stored(&self, kept: &str) -> bool {
+        let ring = self.sitting.as_ref().map(|sitting| sitting.ring);
+        self.record.pending.as_ref().is_some_and(|pending| Some(pending.ring) == ring)
+            && self.record.text() == kept
+    }
+
+    /// From now on, this is agreed on.
+    fn follow(&mut self, electorate: &Electorate) {
+        if !Mutant::OptionsNotCompared.is_active() {
+            self.options = electorate.options.clone();
+        }
+        self.configured = Some(electorate.expected).filter(|&votes| votes > 0);
+        self.expected_votes = self.configured;
+        if !self.ordered {
+            self.votes = electorate.votes_of(self.me, self.votes);
+        }
+    }
+
     /// The votes this node expects in all; `None`: not known.
     pub fn expected_votes(&self) -> Option<u32> {
         self.expected_votes
@@ -161,7 +229,17 @@ impl Quorum {
         self.falls_at = None;
         self.first &= members.len() == 1;
         self.lost |= self.quorate && !self.company.is_subset(members);
-        let ballot = Ballot { options: self.options.clone(), tie: self.tie, lost: self.lost };
+        let Record { agreed, pending, .. } = self.record.clone();
+        let ballot = Ballot {
+            file: self.file.clone(),
+            proposes: self.record.is_news(&self.file),
+            agreed,
+            pending,
+            majority_founds: self.majority_founds,
+            ordered: self.ordered,
+            tie: self.tie,
+            lost: self.lost,
+        };
         (self.node_info(), ballot)
     }
 
@@ -184,7 +262,8 @@ impl Quorum {
         self.options.allow_downscale.then_some(NodeInfo { flags: info.flags | NodeInfo::LEAVING, ..info })
     }
 
-    /// Judges a ring by what its members said; entries of nodes that are no members are not looked at.
+    /// Judges a ring by what its members said; entries of nodes that are no members are not looked at. `forgetful` are those
+    /// whose record was lost.
     pub fn judge(
         &mut self,
         now: Time,
@@ -192,14 +271,49 @@ impl Quorum {
         members: &BTreeSet<NodeId>,
         said: &BTreeMap<NodeId, NodeInfo>,
         ballots: &BTreeMap<NodeId, &Ballot>,
+        forgetful: &BTreeSet<NodeId>,
     ) -> Verdict {
         let infos = || members.iter().filter_map(|member| said.get(member));
-        let ballots = || members.iter().filter_map(|&member| Some((member, *ballots.get(&member)?)));
-        let was_quorate = |info: &&NodeInfo| info.flags & NodeInfo::QUORATE != 0 && info.expected_votes > 0;
+        let said_of = |ballot: (&NodeId, &&Ballot)| members.contains(ballot.0) && said.contains_key(ballot.0);
+        let ballots: BTreeMap<NodeId, &Ballot> =
+            ballots.iter().filter(|&ballot| said_of(ballot)).map(|(&node, &ballot)| (node, ballot)).collect();
+        let votes = infos().filter_map(|info| Some((info.node?, info.votes))).collect();
+        let accord = Accord::of(votes, &ballots, forgetful);
+        if let Some(agreed) = &accord.agreed
+            && self.record.learn(agreed, &self.file)
+        {
+            self.follow(&agreed.electorate);
+        }
+        let law = accord.agreed.as_ref().map(|agreed| &agreed.electorate);
+        // What a member expects that knows of an earlier agreement only is of no interest, and corosync's do not know of any.
+        let expects = |info: &NodeInfo| {
+            let ballot = info.node.and_then(|node| ballots.get(&node));
+            match (law, ballot) {
+                (None, _) => Some(info.expected_votes),
+                (Some(law), None) => Some(info.expected_votes.max(law.expected)),
+                (Some(law), Some(ballot)) => {
+                    let knows = ballot.agreed.as_ref().is_some_and(|agreed| agreed.electorate == *law);
+                    knows.then_some(info.expected_votes)
+                }
+            }
+        };
+        let all_ballots = &ballots;
+        let ballots = || all_ballots.iter().map(|(&node, &ballot)| (node, ballot));
+        // That a member was quorate in another cluster means nothing here.
+        let is_stranger = |info: &NodeInfo| {
+            let own = info.node.and_then(|node| all_ballots.get(&node)?.agreed.as_ref());
+            own.zip(accord.agreed.as_ref()).is_some_and(|(own, agreed)| own.founded != agreed.founded)
+        };
+        let was_quorate = |info: &&NodeInfo| {
+            info.flags & NodeInfo::QUORATE != 0
+                && info.expected_votes > 0
+                && accord.apart.is_none()
+                && !is_stranger(info)
+        };
         let waits = |info: &NodeInfo| info.flags & NodeInfo::WAIT_FOR_ALL != 0;
 
-        let in_force = infos().filter(was_quorate).map(|info| info.expected_votes).max();
-        let announced = infos().map(|info| info.expected_votes).max().filter(|&expected| expected > 0);
+        let in_force = infos().filter(was_quorate).filter_map(expects).max();
+        let announced = infos().filter_map(expects).max().filter(|&expected| expected > 0);
         let counts_all = self.options.expected_votes_tracking || Mutant::ExpectedFromInquorate.is_active();
         let released = infos().filter(was_quorate).any(|info| !waits(info));
         let latest =
@@ -210,18 +324,69 @@ impl Quorum {
             .any(|(member, ballot)| ballot.lost && said.get(&member).is_some_and(|i| was_quorate(&i)));
         self.sitting = Some(Sitting {
             ring,
-            votes: infos().filter_map(|info| Some((info.node?, info.votes))).collect(),
+            votes: infos()
+                .filter_map(|info| {
+                    let node = info.node?;
+                    let ordered = all_ballots.get(&node).is_some_and(|ballot| ballot.ordered);
+                    Some((node, accord.votes_of(node, info.votes, ordered)))
+                })
+                .collect(),
+            files: ballots().map(|(node, ballot)| (node, ballot.file.clone())).collect(),
             expected: if counts_all { announced } else { in_force.or(announced) },
             in_force: in_force.is_some(),
             waits: self.options.wait_for_all && !released && infos().any(waits),
             tie: latest.filter(|_| all_remember),
-            objection: objection(members, said, ballots()),
+            objection: (accord.apart.clone())
+                .or_else(|| objection(members, said, ballots().filter(|_| accord.agreed.is_none()))),
+            accord,
         });
         self.company = members.clone();
         let verdict = self.weigh();
+        if self.quorate || verdict.inquorate == Some(Inquorate::Founding) {
+            self.propose(all_ballots, forgetful);
+        }
         self.falls_at = self.falls_at(now, &verdict).filter(|_| lost);
         self.lost = self.falls_at.is_some();
         verdict
+    }
+
+    /// The ring is quorate: what is to be agreed on in it, if anything is. What was begun elsewhere and can never be agreed on
+    /// is forgotten.
+    fn propose(&mut self, ballots: &BTreeMap<NodeId, &Ballot>, lost: &BTreeSet<NodeId>) {
+        let Some(Sitting { accord, ring, .. }) = &mut self.sitting else { return };
+        if let Some(electorate) = accord.proposal(ballots, lost) {
+            self.record.pending = Some(accord.propose(*ring, electorate));
+        } else if accord.pending.is_none() {
+            self.record.pending = None;
+        }
+    }
+
+    /// A member has stored what is proposed in the ring. `None`: nothing follows yet.
+    pub fn hear_stored(&mut self, from: NodeId) -> Option<Verdict> {
+        let sitting = self.sitting.as_mut()?;
+        let resumed = sitting.accord.resumed;
+        let agreed = sitting.accord.hear_stored(from)?;
+        let Sitting { accord, votes, .. } = sitting;
+        for (node, votes) in votes.iter_mut() {
+            *votes = accord.said.get(node).map_or(0, |&said| accord.votes_of(*node, said, false));
+        }
+        (sitting.expected, sitting.in_force) = (Some(agreed.electorate.expected), true);
+        self.ordered = false;
+        self.record.agree(&agreed, &self.file, resumed);
+        self.follow(&agreed.electorate);
+        Some(self.weigh())
+    }
+
+    /// A change that was begun in another ring and is to be finished in this one, so that there may be rings that are quorate
+    /// by it alone.
+    pub(crate) fn resumed(&self) -> Option<&Electorate> {
+        let accord = &self.sitting.as_ref()?.accord;
+        accord.pending.as_ref().filter(|_| accord.resumed).map(|pending| &pending.electorate)
+    }
+
+    /// Whether members that kept their records are enough by such a change, too.
+    pub(crate) fn remembers_change(&self, lost: &BTreeSet<NodeId>) -> bool {
+        self.sitting.as_ref().is_none_or(|sitting| sitting.accord.remembers_pending(lost))
     }
 
     /// When the expected votes may fall to those present, if they may.
@@ -249,7 +414,11 @@ impl Quorum {
             let present = u32::try_from(sitting.votes.len()).unwrap_or(u32::MAX);
             sitting.expected = sitting.expected.map(|_| present);
         } else {
-            sitting.votes.insert(from, info.votes);
+            // Of ours, votes change by what all hear.
+            let accord = &sitting.accord;
+            if accord.agreed.is_none() || !accord.ours.contains(&from) {
+                sitting.votes.insert(from, accord.votes_of(from, info.votes, false));
+            }
             if info.flags & NodeInfo::QUORATE != 0 || self.options.expected_votes_tracking {
                 let announced = Some(info.expected_votes).filter(|&expected| expected > 0);
                 sitting.expected = sitting.expected.max(announced);
@@ -276,10 +445,10 @@ impl Quorum {
                 self.configured = Some(votes);
             }
             VoteParameter::Votes => {
-                let node = NodeId::new(order.node)?;
+                let node = NodeId::new(order.node).filter(|node| sitting.accord.lists(*node))?;
                 *sitting.votes.get_mut(&node)? = order.value;
                 if node == self.me {
-                    self.votes = order.value;
+                    (self.votes, self.ordered) = (order.value, true);
                 }
             }
             VoteParameter::CancelWaitForAll => {
@@ -333,13 +502,15 @@ impl Quorum {
             };
         let has_majority = quorum.is_some_and(|quorum| total >= quorum);
         let waits = sitting.waits && expected.is_some_and(|expected| total < expected);
-        let inquorate = match (&sitting.objection, quorum, expected) {
+        let unfounded = sitting.accord.unfounded();
+        let takes_all = unfounded.as_ref().filter(|_| !sitting.accord.majority_founds);
+        let inquorate = match (sitting.objection.as_ref().or(takes_all), quorum, expected) {
             (Some(objection), ..) => Some(objection.clone()),
             (None, Some(_), Some(expected)) if waits => Some(Inquorate::WaitsForAll { total, expected }),
             (None, Some(quorum), _) if !has_majority && !breaks_tie => {
                 Some(Inquorate::TooFewVotes { total, quorum })
             }
-            (None, Some(_), _) => None,
+            (None, Some(_), _) => unfounded.or_else(|| sitting.accord.unfinished()),
             (None, None, _) => Some(Inquorate::NoExpectedVotes),
         };
 
@@ -376,8 +547,9 @@ impl Quorum {
         if !self.quorate {
             self.falls_at = None;
         }
-        let flags = self.flags();
-        Verdict { total_votes: total, expected_votes: expected, quorum, inquorate, flags }
+        let differences = self.sitting.as_ref().map(|sitting| sitting.accord.differences(&sitting.files));
+        let (differences, flags) = (differences.unwrap_or_default(), self.flags());
+        Verdict { total_votes: total, expected_votes: expected, quorum, inquorate, differences, flags }
     }
 
     /// The verdict as long as there is no ring to judge.
@@ -388,6 +560,7 @@ impl Quorum {
             expected_votes: self.expected_votes,
             quorum: None,
             inquorate: Some(Inquorate::Unsettled),
+            differences: Vec::new(),
             flags,
         }
     }
@@ -420,8 +593,9 @@ fn objection<'a>(
         return Some(Inquorate::NoNodeInfo(silent));
     }
     let (one, first) = ballots.next()?;
-    let differs =
-        |(other, ballot): (NodeId, &Ballot)| Some((other, first.options.difference(&ballot.options)?));
+    let differs = |(other, ballot): (NodeId, &Ballot)| {
+        Some((other, first.file.options.difference(&ballot.file.options)?))
+    };
     let (other, option) = ballots.find_map(differs).filter(|_| !Mutant::OptionsNotCompared.is_active())?;
     Some(Inquorate::OptionsDiffer { option, one, other })
 }

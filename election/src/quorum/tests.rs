@@ -1,5 +1,7 @@
 //! Nodes in rings: what each says, and what all make of it.
 
+mod parts;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -48,8 +50,17 @@ impl World {
             (member.id, config)
         };
         let configs: BTreeMap<NodeId, Config> = listed.iter().map(config).collect();
-        let nodes = configs.iter().map(|(&id, config)| (id, Quorum::new(config))).collect();
+        let node = |(&id, config): (&NodeId, &Config)| {
+            (id, Quorum::new(config).with_record(Record::of_old(Electorate::of(config))))
+        };
+        let nodes = configs.iter().map(node).collect();
         Self { configs, nodes, ring_seq: 0, now: Time::default() }
+    }
+
+    /// The same nodes, which have never been in a ring.
+    fn fresh(mut self) -> Self {
+        self.nodes = self.configs.iter().map(|(&id, config)| (id, Quorum::new(config))).collect();
+        self
     }
 
     fn new(nodes: u32, options: impl Fn(&mut Config)) -> Self {
@@ -67,7 +78,8 @@ impl World {
 
     fn restart(&mut self, nodes: &[u32]) {
         for node in ids(nodes) {
-            self.nodes.insert(node, Quorum::new(&self.configs[&node]));
+            let record = self.nodes[&node].record().clone();
+            self.nodes.insert(node, Quorum::new(&self.configs[&node]).with_record(record));
         }
     }
 
@@ -91,9 +103,21 @@ impl World {
             ballots.insert(member, ballot);
         }
         change(&mut said, &mut ballots);
-        let ballots = ballots.iter().map(|(&node, ballot)| (node, ballot)).collect();
+        let ballots: BTreeMap<NodeId, &Ballot> =
+            ballots.iter().map(|(&node, ballot)| (node, ballot)).collect();
         let now = self.now;
-        self.all(nodes, |quorum| Some(quorum.judge(now, ring, &members, &said, &ballots))).unwrap()
+        let judged = self
+            .all(nodes, |quorum| Some(quorum.judge(now, ring, &members, &said, &ballots, &BTreeSet::new())))
+            .unwrap();
+        // What is proposed is stored at once, by all.
+        let mut agreed = None;
+        for &member in &members {
+            let quorum = &self.nodes[&member];
+            if ballots.contains_key(&member) && quorum.has_stored(&quorum.record().text()) {
+                agreed = self.all(nodes, |quorum| quorum.hear_stored(member)).or(agreed);
+            }
+        }
+        agreed.unwrap_or(judged)
     }
 
     /// What all of these make of the same, alike.
@@ -213,7 +237,7 @@ fn an_inquorate_node_adopts_what_a_quorate_one_expects() {
 
 #[test]
 fn the_highest_of_several_settings_counts_at_the_start_and_leaves_no_trace_if_it_is_not_reached() {
-    let mut world = World::plain(3);
+    let mut world = World::new(3, |config| config.quorum.wait_for_all = Some(false)).fresh();
     world.configure(3, |config| config.quorum.expected_votes = Some(1000));
     let verdict = world.ring(&[1, 2, 3]);
     assert_eq!(verdict.inquorate, Some(Inquorate::TooFewVotes { total: 3, quorum: 501 }));
@@ -276,7 +300,7 @@ fn two_node_is_off_with_three() {
         config.quorum.two_node = true;
     });
     world.ring(&[1, 2]);
-    assert_eq!(counted(&world.ring(&[1, 2, 3])), (3, 3, 2));
+    assert_eq!(counted(&world.ring(&[1, 2, 3])), (2, 2, 2), "its votes do not count");
     assert!(is_quorate(&world.ring(&[1, 2])) && !is_quorate(&world.ring(&[3])));
 }
 
@@ -548,15 +572,286 @@ fn with_tracking_the_most_that_anybody_expects_counts() {
 }
 
 #[test]
-fn members_with_different_options_are_not_quorate_and_the_reason_names_the_option() {
-    let mut world = World::new(3, wait_for_all);
-    assert!(is_quorate(&world.ring(&[1, 2, 3])));
-    world.configure(2, |config| config.quorum.wait_for_all = Some(false));
+fn members_that_never_agreed_and_have_other_options_are_not_quorate() {
+    let mut world = World::new(3, wait_for_all).fresh();
+    world.configure(2, |config| config.quorum.wait_for_all = None);
     let verdict = world.ring(&[1, 2, 3]);
     let inquorate = Inquorate::OptionsDiffer { option: "wait_for_all", one: id(1), other: id(2) };
     assert_eq!(verdict.inquorate, Some(inquorate.clone()));
     assert_eq!(inquorate.to_string(), "nodes 1 and 2 differ in quorum.wait_for_all; give all nodes the same");
-    assert!(is_quorate(&world.ring(&[1, 3])), "without it, two of three are: they have nobody to wait for");
+}
+
+#[test]
+fn the_options_agreed_on_count_until_all_can_have_the_new_ones() {
+    let mut world = World::plain(3);
+    world.ring(&[1, 2, 3]);
+    world.configure(2, wait_for_all);
+    let verdict = world.ring(&[1, 2, 3]);
+    assert!(is_quorate(&verdict));
+    assert_eq!(
+        verdict.flags,
+        ["Quorate", "WaitForAll"],
+        "a voter's change, by which no fewer may fail, is agreed on"
+    );
+    assert_eq!(
+        verdict.differences,
+        [
+            "the file of node 1 has another quorum.wait_for_all",
+            "the file of node 3 has another quorum.wait_for_all"
+        ]
+    );
+    world.restart(&[1, 3]);
+    assert_eq!(world.ring(&[1, 2, 3]).flags, ["Quorate", "WaitForAll"], "the old files are no proposal");
+}
+
+/// The node list of these, in a node's file.
+fn list_of(nodes: &[u32]) -> impl Fn(&mut Config) {
+    let nodes = nodes.to_vec();
+    move |config| {
+        let member = |&n: &u32| Member {
+            id: id(n),
+            name: None,
+            address: [10, 0, 0, n as u8].into(),
+            host: None,
+            port: None,
+            votes: 1,
+        };
+        config.nodes = nodes.iter().map(member).collect();
+        config.quorum.expected_votes = Some(nodes.len() as u32);
+    }
+}
+
+#[test]
+fn the_first_time_all_voters_have_to_be_there() {
+    let mut world = World::plain(3).fresh();
+    let verdict = world.ring(&[1, 2]);
+    let inquorate = Inquorate::NeverAgreed { missing: ids(&[3]), total: 2, expected: 3 };
+    assert_eq!(verdict.inquorate, Some(inquorate.clone()));
+    assert_eq!(
+        inquorate.to_string(),
+        "the cluster starts for the first time, which takes all of its voters once: start node 3, or take it out of the node \
+         lists"
+    );
+    assert!(is_quorate(&world.ring(&[1, 2, 3])));
+    assert!(is_quorate(&world.ring(&[1, 2])));
+    world.restart(&[1, 2]);
+    assert!(is_quorate(&world.ring(&[1, 2])), "once");
+
+    let mut hasty = World::new(3, |config| config.quorum.wait_for_all = Some(false)).fresh();
+    assert!(is_quorate(&hasty.ring(&[1, 2])), "unless the operator wants no waiting at all");
+
+    let mut unlisted = World::new(3, |config| config.nodes.clear()).fresh();
+    let verdict = unlisted.ring(&[1, 2]);
+    let text = verdict.inquorate.unwrap().to_string();
+    assert_eq!(
+        text,
+        "the cluster starts for the first time, which takes all of its voters once: 2 of 3 votes are present"
+    );
+    assert!(is_quorate(&unlisted.ring(&[1, 2, 3])));
+}
+
+/// The report `old-list-two-quorate-parts`: 5 becomes 3, and a removed node comes back with an old file, as does node 3.
+#[test]
+fn an_old_list_and_votes_of_strangers_make_no_second_part() {
+    let mut world = World::plain(5);
+    (1..=3).for_each(|n| world.configure(n, list_of(&[1, 2, 3])));
+    assert_eq!(counted(&world.ring(&[1, 2, 3])), (3, 3, 2));
+    world.configure(3, list_of(&[1, 2, 3, 4, 5]));
+    let verdict = world.ring(&[3, 5]);
+    assert_eq!(verdict.inquorate, Some(Inquorate::TooFewVotes { total: 1, quorum: 2 }));
+    assert!(is_quorate(&world.ring(&[1, 2])));
+}
+
+#[test]
+fn votes_of_nodes_that_no_file_of_the_others_lists_do_not_count() {
+    let mut world = World::plain(5);
+    for n in 1..=5 {
+        world.configure(n, list_of(&[1, 2, 3]));
+    }
+    assert!(is_quorate(&world.ring(&[1, 2, 3])));
+    let verdict = world.ring(&[3, 4, 5]);
+    assert_eq!(counted(&verdict), (1, 3, 2));
+    assert!(!is_quorate(&verdict));
+}
+
+#[test]
+fn a_stale_file_takes_nothing_from_the_others_and_is_named() {
+    let mut world = World::plain(4);
+    world.ring(&[1, 2, 4]);
+    world.configure(3, list_of(&[1, 2, 3]));
+    let verdict = world.ring(&[1, 2, 3, 4]);
+    assert_eq!((counted(&verdict), is_quorate(&verdict)), ((4, 4, 3), true));
+    assert_eq!(verdict.differences, ["the file of node 3 does not list 4"]);
+}
+
+#[test]
+fn new_nodes_do_not_make_themselves_voters() {
+    let mut world = World::plain(5);
+    (1..=3).for_each(|n| world.configure(n, list_of(&[1, 2, 3])));
+    world =
+        World { nodes: world.configs.iter().map(|(&n, config)| (n, Quorum::new(config))).collect(), ..world };
+    assert!(!is_quorate(&world.ring(&[4, 5])), "4 and 5 list all five");
+    for n in 1..=3 {
+        let record = Record::of_old(Electorate::of(&world.configs[&id(n)]));
+        world.nodes.insert(id(n), Quorum::new(&world.configs[&id(n)]).with_record(record));
+    }
+    let verdict = world.ring(&[1, 2, 3, 4, 5]);
+    assert_eq!(counted(&verdict), (3, 3, 2));
+    assert!(!is_quorate(&world.ring(&[3, 4, 5])));
+}
+
+/// Nodes with these files that have never been in a ring.
+fn new_nodes(world: &mut World, nodes: &[u32], file: &[u32]) {
+    for &n in nodes {
+        list_of(file)(world.configs.get_mut(&id(n)).unwrap());
+        world.nodes.insert(id(n), Quorum::new(&world.configs[&id(n)]));
+    }
+}
+
+#[test]
+fn a_machine_that_was_tried_out_alone_does_not_outvote_a_cluster() {
+    let mut world = World::plain(4);
+    new_nodes(&mut world, &[1, 2, 3], &[1, 2, 3]);
+    assert!(is_quorate(&world.ring(&[1, 2, 3])));
+    new_nodes(&mut world, &[4], &[4]);
+    assert!(is_quorate(&world.ring(&[4])), "a cluster by itself");
+    (1..=4).for_each(|n| world.configure(n, list_of(&[1, 2, 3, 4])));
+    let verdict = world.ring(&[1, 4]);
+    assert_eq!(verdict.inquorate, Some(Inquorate::TooFewVotes { total: 1, quorum: 2 }));
+    assert!(is_quorate(&world.ring(&[2, 3])));
+    assert_eq!(counted(&world.ring(&[1, 2, 3, 4])), (4, 4, 3), "its list ends, and the change is made");
+}
+
+#[test]
+fn parts_of_two_clusters_do_not_make_one() {
+    let mut world = World::plain(6);
+    new_nodes(&mut world, &[1, 2, 3], &[1, 2, 3]);
+    new_nodes(&mut world, &[4, 5, 6], &[4, 5, 6]);
+    assert!(is_quorate(&world.ring(&[1, 2, 3])) && is_quorate(&world.ring(&[4, 5, 6])));
+    let verdict = world.ring(&[1, 2, 4, 5]);
+    assert_eq!(verdict.inquorate, Some(Inquorate::Apart { one: id(1), other: id(4) }));
+    // What it meant to each of them stays as it was.
+    assert!(is_quorate(&world.ring(&[1, 2])) && is_quorate(&world.ring(&[4, 5])));
+    let verdict = world.ring(&[1, 2, 4, 5, 6]);
+    assert_eq!(counted(&verdict), (2, 3, 2), "the second one is complete, and ends");
+    assert!(is_quorate(&verdict));
+}
+
+#[test]
+fn a_cluster_is_not_quorate_before_all_have_stored_that_it_is_one() {
+    let mut world = World::plain(3).fresh();
+    let members = ids(&[1, 2, 3]);
+    let ring = RingId { seq: 4, representative: id(1) };
+    let opened: Vec<(NodeInfo, Ballot)> =
+        members.iter().map(|node| world.nodes.get_mut(node).unwrap().open(&members)).collect();
+    let said = members.iter().copied().zip(opened.iter().map(|(info, _)| *info)).collect();
+    let ballots = members.iter().copied().zip(opened.iter().map(|(_, ballot)| ballot)).collect();
+    let node = world.nodes.get_mut(&id(1)).unwrap();
+    let judged = node.judge(Time::default(), ring, &members, &said, &ballots, &BTreeSet::new());
+    assert_eq!(judged.inquorate, Some(Inquorate::Founding));
+    assert!(node.has_stored(&node.record().text()));
+    assert_eq!((node.hear_stored(id(1)), node.hear_stored(id(3))), (None, None));
+    assert!(is_quorate(&node.hear_stored(id(2)).unwrap()));
+}
+
+/// A node that lost its record has no say in what its file would change.
+#[test]
+fn a_file_of_a_node_without_a_record_is_no_proposal() {
+    let mut world = World::plain(3);
+    wait_for_all(world.configs.get_mut(&id(3)).unwrap());
+    world.nodes.insert(id(3), Quorum::new(&world.configs[&id(3)]));
+    let verdict = world.ring(&[1, 2, 3]);
+    assert_eq!((is_quorate(&verdict), verdict.flags), (true, vec!["Quorate"]));
+    assert_eq!(verdict.differences, ["the file of node 3 has another quorum.wait_for_all"]);
+}
+
+/// A step of an operator who changes the size of a cluster, node by node.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Node with the new file, which was up or not.
+    Restart(u32),
+    Stop(u32),
+}
+
+/// All orders of these.
+fn orders(steps: &[Step]) -> Vec<Vec<Step>> {
+    if steps.is_empty() {
+        return vec![Vec::new()];
+    }
+    let first = |n: usize| {
+        let mut rest = steps.to_vec();
+        let step = rest.remove(n);
+        orders(&rest).into_iter().map(move |rest| [vec![step], rest].concat())
+    };
+    (0..steps.len()).flat_map(first).collect()
+}
+
+/// Whether there was quorum after each ring of such an order.
+fn quorum_in(order: &[Step], before: u32, list: &[u32]) -> Vec<(Vec<u32>, bool)> {
+    let mut world = World::plain(5);
+    let old: Vec<u32> = (1..=before).collect();
+    (1..=5).for_each(|n| world.configure(n, list_of(&old)));
+    for n in 1..=5 {
+        let config = &world.configs[&id(n)];
+        let record = if n <= before { Record::of_old(Electorate::of(config)) } else { Record::default() };
+        world.nodes.insert(id(n), Quorum::new(config).with_record(record));
+    }
+    let mut up: BTreeSet<u32> = (1..=before).collect();
+    let mut seen = Vec::new();
+    let mut ring = |world: &mut World, up: &BTreeSet<u32>| {
+        let up: Vec<u32> = up.iter().copied().collect();
+        seen.push((up.clone(), is_quorate(&world.ring(&up))));
+    };
+    ring(&mut world, &up);
+    for step in order {
+        let (Step::Restart(node) | Step::Stop(node)) = *step;
+        if up.remove(&node) {
+            ring(&mut world, &up);
+        }
+        if let Step::Restart(node) = *step {
+            world.configure(node, list_of(list));
+            up.insert(node);
+            ring(&mut world, &up);
+        }
+    }
+    let agreed = world.nodes[&id(1)].record().agreed.clone().unwrap().electorate;
+    assert_eq!(agreed.votes.len(), list.len(), "after {order:?} all know the new list");
+    seen
+}
+
+#[test]
+fn a_cluster_that_grows_keeps_quorum_in_every_order_of_restarts() {
+    let all = [1, 2, 3, 4, 5];
+    for order in orders(&all.map(Step::Restart)) {
+        for (up, quorate) in quorum_in(&order, 3, &all) {
+            assert!(quorate, "{up:?}, {order:?}");
+        }
+    }
+}
+
+#[test]
+fn a_cluster_that_shrinks_keeps_quorum_in_every_order_of_restarts() {
+    let steps = [Step::Restart(1), Step::Restart(2), Step::Restart(3), Step::Stop(4), Step::Stop(5)];
+    for order in orders(&steps) {
+        // Where both go before anybody knows that they are not to come back, a third that is down is one too many.
+        let unannounced = order[..2].iter().all(|step| matches!(step, Step::Stop(_)));
+        for (up, quorate) in quorum_in(&order, 5, &[1, 2, 3]) {
+            assert!(quorate || unannounced && up.len() < 3, "{up:?}, {order:?}");
+        }
+    }
+}
+
+#[test]
+fn two_nodes_become_three_in_every_order_of_restarts() {
+    let all = [1, 2, 3];
+    for order in orders(&all.map(Step::Restart)) {
+        let seen = quorum_in(&order, 2, &all);
+        let last = seen.last().unwrap();
+        assert!(last.1, "{seen:?}");
+        // Of two, both have to be up.
+        let both = |up: &[u32]| up.contains(&1) && up.contains(&2);
+        assert!(seen.iter().all(|(up, quorate)| *quorate || !both(up)), "{seen:?}, {order:?}");
+    }
 }
 
 #[test]
@@ -585,7 +880,7 @@ proptest! {
             let mut config = Config::new(id(1));
             config.quorum.expected_votes = expected;
             let mut quorum = Quorum::new(&config);
-            let verdict = quorum.judge(Time::default(), ring, &members, &said, &BTreeMap::new());
+            let verdict = quorum.judge(Time::default(), ring, &members, &said, &BTreeMap::new(), &BTreeSet::new());
             (quorum, verdict)
         };
         let ((judge, verdict), (_, others)) = (judge(Some(3)), judge(None));

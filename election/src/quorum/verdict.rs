@@ -18,6 +18,8 @@ pub struct Verdict {
     pub quorum: Option<u32>,
     /// Why the votes present are not enough; `None`: the ring is quorate.
     pub inquorate: Option<Inquorate>,
+    /// What members' files say of nodes, votes and options that does not count, a clause each.
+    pub differences: Vec<String>,
     /// The options in force, and whether the ring is quorate, by corosync-quorumtool's words and in its order.
     pub flags: Vec<&'static str>,
 }
@@ -55,6 +57,34 @@ pub enum Inquorate {
         /// The votes expected.
         expected: u32,
     },
+    /// All voters are there for the first time, and not all have stored yet who they are.
+    Founding,
+    /// Two members come from clusters that were founded apart, and neither of these is complete here.
+    Apart {
+        /// Of the one.
+        one: NodeId,
+        /// Of the other.
+        other: NodeId,
+    },
+    /// The members have never agreed on who has votes: the first time, all voters have to be there.
+    NeverAgreed {
+        /// Those that are not.
+        missing: BTreeSet<NodeId>,
+        /// The votes present.
+        total: u32,
+        /// The votes expected.
+        expected: u32,
+    },
+    /// The records of these members were lost. They may have accepted a change of whose votes count, by which other nodes are
+    /// quorate, and without them the others are too few.
+    RecordsLost(BTreeSet<NodeId>),
+    /// Whose votes count may have been changed since, and by the change there are too few.
+    ChangeUnfinished {
+        /// The votes present.
+        total: u32,
+        /// The votes needed.
+        quorum: u32,
+    },
     /// There are too few.
     TooFewVotes {
         /// The votes present.
@@ -80,6 +110,31 @@ impl fmt::Display for Inquorate {
             Self::WaitsForAll { total, expected } => {
                 write!(f, "waiting for all: {total} of {expected} votes expected are present")
             }
+            Self::Founding => {
+                write!(f, "the cluster starts for the first time, and its members are storing who has votes")
+            }
+            Self::Apart { one, other } => write!(
+                f,
+                "nodes {one} and {other} come from clusters that were founded apart; stop one of the two, remove its state \
+                 directory, and start it again"
+            ),
+            Self::NeverAgreed { missing, total, expected } => {
+                write!(f, "the cluster starts for the first time, which takes all of its voters once: ")?;
+                if missing.is_empty() {
+                    return write!(f, "{total} of {expected} votes are present");
+                }
+                let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+                write!(f, "start node {}, or take it out of the node lists", missing.join(", node "))
+            }
+            Self::RecordsLost(nodes) => write!(
+                f,
+                "the records of {nodes:?} were lost, and without them the others are no majority: start the other nodes"
+            ),
+            Self::ChangeUnfinished { total, quorum } => write!(
+                f,
+                "a change of who has votes may have been agreed on elsewhere, and of the {quorum} votes that it needs \
+                 {total} are present: start more of its nodes"
+            ),
             Self::TooFewVotes { total, quorum } => write!(f, "{total} of {quorum} votes needed are present"),
         }
     }

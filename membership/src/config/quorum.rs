@@ -20,7 +20,10 @@ pub struct QuorumConfig {
     pub votes: Option<u32>,
     /// `two_node`: each of two nodes is quorate alone once they have been together.
     pub two_node: bool,
-    /// `wait_for_all`: nobody is quorate before all are there; `None`: as `two_node`.
+    /// `wait_for_all`: no node is quorate before all are there, at each start; `None`: as `two_node`. When a cluster starts for
+    /// the first time, all voters have to be there once in either case: whose votes count is agreed on then, and stored. An
+    /// explicit `Some(false)` waives that, and with it a promise: a majority of what the files of those present say is enough
+    /// then, so two parts whose files differ can both start, and be two clusters from then on.
     pub wait_for_all: Option<bool>,
     /// `last_man_standing`: the expected votes fall to those present after a while.
     pub last_man_standing: bool,

@@ -74,7 +74,10 @@ impl Core for Fake {
                 }
                 "due" => self.due = Some(now + Duration::from_millis(number())),
                 "again" => self.again = Some(Duration::from_micros(number())),
-                "store" => self.to_store = Some(Stored { ring_seq: number(), boots: 1, lost: false }),
+                "store" => {
+                    self.to_store =
+                        Some(Stored { ring_seq: number(), boots: 1, lost: false, ..Stored::default() });
+                }
                 "unread" => self.unread = value == "on",
                 "sent" => self.queued = 0,
                 "rest" => self.rests = true,
@@ -143,7 +146,7 @@ impl Core for Fake {
         self.events.push_back(LAST.to_owned());
     }
     fn must_store(&self) -> Option<Stored> {
-        self.to_store
+        self.to_store.clone()
     }
     fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
@@ -584,7 +587,7 @@ async fn a_slow_disk_delays_nothing() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(bed.log.lines().last().unwrap(), "stored 7");
     assert!(!waits().await);
-    assert_eq!(bed.disk.get(), Some(Stored { ring_seq: 7, boots: 1, lost: false }));
+    assert_eq!(bed.disk.get(), Some(Stored { ring_seq: 7, boots: 1, lost: false, ..Stored::default() }));
 }
 
 #[tokio::test(start_paused = true)]

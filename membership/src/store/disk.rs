@@ -7,6 +7,7 @@
 //! ring_seq 1024
 //! boots 3
 //! lost yes                      (only if so: an earlier record was lost)
+//! ...                           (what the layer above the ring keeps; then the first line says `quorate state 2`)
 //! crc32 0d1c2b3a
 //! ```
 //!
@@ -100,7 +101,7 @@ impl Store {
     /// something was.
     pub fn in_memory(memory: &Memory) -> (Self, Stored) {
         let disk = memory.disk();
-        let stored = disk.stored.unwrap_or(Stored { lost: disk.written, ..Stored::default() });
+        let stored = disk.stored.clone().unwrap_or(Stored { lost: disk.written, ..Stored::default() });
         drop(disk);
         (Self(Medium::Memory(memory.clone())), stored)
     }
@@ -109,12 +110,12 @@ impl Store {
     ///
     /// # Errors
     /// If it may not be durable. The message names the path.
-    pub async fn save(&self, stored: Stored) -> io::Result<()> {
+    pub async fn save(&self, stored: &Stored) -> io::Result<()> {
         match &self.0 {
-            Medium::Memory(memory) => memory.save(stored).await,
+            Medium::Memory(memory) => memory.save(stored.clone()).await,
             Medium::File(record) => {
                 let (done, written) = oneshot::channel();
-                let write = Write { record: Arc::clone(record), stored, done };
+                let write = Write { record: Arc::clone(record), stored: stored.clone(), done };
                 record
                     .writes
                     .send(write)
@@ -141,7 +142,7 @@ struct Disk {
 impl Memory {
     /// What is stored.
     pub fn get(&self) -> Option<Stored> {
-        self.disk().stored
+        self.disk().stored.clone()
     }
 
     /// Replaces what is stored: by an older record, or by nothing, as a lost disk does.
@@ -203,7 +204,7 @@ struct Write {
 /// Writes what is asked for, until the store is gone.
 fn write_all(pending: &Receiver<Write>) {
     while let Ok(Write { record, stored, done }) = pending.recv() {
-        let written = record.write(stored);
+        let written = record.write(&stored);
         drop(record);
         // The node may have ended.
         let _ = done.send(written);
@@ -266,7 +267,7 @@ impl Record {
         }
     }
 
-    fn write(&self, stored: Stored) -> io::Result<()> {
+    fn write(&self, stored: &Stored) -> io::Result<()> {
         let draft = self.path.with_extension("new");
         let replace = || {
             // Whatever is there was left over; to open it could take forever, if it is a pipe.
@@ -334,19 +335,27 @@ fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 }
 
 const LOST: &str = "the stored record is lost; ring numbers continue from the wall clock, so that none is used twice, and \
-                    this node has no say in which node acts until all votes are present, or a majority of votes with kept records";
+                    this node counts for no quorum until all votes are present, or a majority of votes with kept records";
 
 fn from_wall_clock(lost: bool) -> Stored {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Stored { ring_seq: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX), boots: 0, lost }
+    Stored {
+        ring_seq: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
+        boots: 0,
+        lost,
+        ..Stored::default()
+    }
 }
 
 const HEADING: &str = "quorate state ";
-const VERSION: u32 = 1;
+/// The latest version that is read. Records in which the layer above keeps nothing are of the first.
+const VERSION: u32 = 2;
 
-fn print(stored: Stored) -> String {
-    let lost = if stored.lost { "lost yes\n" } else { "" };
-    let body = format!("{HEADING}{VERSION}\nring_seq {}\nboots {}\n{lost}", stored.ring_seq, stored.boots);
+fn print(stored: &Stored) -> String {
+    let Stored { ring_seq, boots, lost, kept } = stored;
+    let version = if kept.is_empty() { 1 } else { VERSION };
+    let lost = if *lost { "lost yes\n" } else { "" };
+    let body = format!("{HEADING}{version}\nring_seq {ring_seq}\nboots {boots}\n{lost}{kept}");
     let crc = crc32(body.as_bytes());
     format!("{body}crc32 {crc:08x}\n")
 }
@@ -366,15 +375,19 @@ fn parse(bytes: &[u8]) -> Result<Stored, Unusable> {
         if u32::from_str_radix(crc.strip_suffix('\n')?, 16).ok()? != crc32(body.as_bytes()) {
             return None;
         }
-        let mut lines = body.lines();
-        let version: u32 = lines.next()?.strip_prefix(HEADING)?.parse().ok()?;
+        let (version, body) = body.strip_prefix(HEADING)?.split_once('\n')?;
+        let version: u32 = version.parse().ok()?;
         if version > VERSION {
             return Some(Err(Unusable::Later));
         }
+        let (ring_seq, body) = body.strip_prefix("ring_seq ")?.split_once('\n')?;
+        let (boots, body) = body.strip_prefix("boots ")?.split_once('\n')?;
+        let rest = body.strip_prefix("lost yes\n");
         let stored = Stored {
-            ring_seq: lines.next()?.strip_prefix("ring_seq ")?.parse().ok()?,
-            boots: lines.next()?.strip_prefix("boots ")?.parse().ok()?,
-            lost: lines.next() == Some("lost yes"),
+            ring_seq: ring_seq.parse().ok()?,
+            boots: boots.parse().ok()?,
+            lost: rest.is_some(),
+            kept: rest.unwrap_or(body).to_owned(),
         };
         Some(if stored.ring_seq > Totem::MAX_RING_SEQ {
             Err(Unusable::Absurd(stored.ring_seq))
@@ -415,9 +428,9 @@ mod tests {
     #[tokio::test]
     async fn a_saved_record_is_there_after_a_restart_and_for_the_owner_only() {
         let state = tempfile::tempdir().unwrap();
-        let stored = Stored { ring_seq: 1024, boots: 7, lost: false };
+        let stored = Stored { ring_seq: 1024, boots: 7, lost: false, ..Stored::default() };
         let (store, _) = Store::open(state.path(), node(3)).unwrap();
-        store.save(stored).await.unwrap();
+        store.save(&stored).await.unwrap();
         drop(store);
 
         assert_eq!(Store::open(state.path(), node(3)).unwrap().1, stored);
@@ -455,7 +468,7 @@ mod tests {
         let draft = state.path().join("quorate_1.new");
         mknodat(CWD, &draft, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let (store, stored) = Store::open_beside(state.path(), node(1)).await.unwrap();
-        store.save(Stored { boots: 4, ..stored }).await.unwrap();
+        store.save(&Stored { boots: 4, ..stored }).await.unwrap();
         drop(store);
         assert_eq!(Store::open(state.path(), node(1)).unwrap().1.boots, 4);
     }
@@ -464,9 +477,9 @@ mod tests {
     fn a_record_with_an_absurd_ring_number_counts_as_lost() {
         for ring_seq in [Totem::MAX_RING_SEQ + 1, 1 << 62, 1 << 63, u64::MAX] {
             let state = tempfile::tempdir().unwrap();
-            let record = Stored { ring_seq, boots: 3, lost: false };
-            assert_eq!(parse(print(record).as_bytes()), Err(Unusable::Absurd(ring_seq)));
-            fs::write(state.path().join("quorate_1"), print(record)).unwrap();
+            let record = Stored { ring_seq, boots: 3, lost: false, ..Stored::default() };
+            assert_eq!(parse(print(&record).as_bytes()), Err(Unusable::Absurd(ring_seq)));
+            fs::write(state.path().join("quorate_1"), print(&record)).unwrap();
             let (_store, stored) = Store::open(state.path(), node(1)).unwrap();
             assert!(stored.lost && stored.ring_seq < Totem::MAX_RING_SEQ, "{stored:?}");
         }
@@ -477,7 +490,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("quorate_1");
         // Sparse: to read it whole would take a terabyte.
-        fs::write(&path, print(Stored { ring_seq: 5, boots: 1, lost: false })).unwrap();
+        fs::write(&path, print(&Stored { ring_seq: 5, boots: 1, lost: false, ..Stored::default() })).unwrap();
         OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
         let (_store, stored) = Store::open(state.path(), node(1)).unwrap();
         assert!(stored.lost && stored.ring_seq > 5, "{stored:?}");
@@ -494,7 +507,7 @@ mod tests {
     #[test]
     fn a_torn_record_counts_as_lost() {
         let state = tempfile::tempdir().unwrap();
-        let whole = print(Stored { ring_seq: 5, boots: 1, lost: false });
+        let whole = print(&Stored { ring_seq: 5, boots: 1, lost: false, ..Stored::default() });
         for length in 0..whole.len() {
             fs::write(state.path().join("quorate_1"), &whole[..length]).unwrap();
             let (_store, stored) = Store::open(state.path(), node(1)).unwrap();
@@ -508,11 +521,11 @@ mod tests {
         let open = || Store::open(state.path(), node(1)).unwrap().1;
         assert!(!open().lost, "the first start");
         assert!(open().lost, "it was there, and nothing was stored");
-        let kept = Stored { ring_seq: 5, boots: 1, lost: false };
-        fs::write(state.path().join("quorate_1"), print(kept)).unwrap();
+        let kept = Stored { ring_seq: 5, boots: 1, lost: false, ..Stored::default() };
+        fs::write(state.path().join("quorate_1"), print(&kept)).unwrap();
         assert_eq!(open(), kept);
-        let known = Stored { lost: true, ..kept };
-        fs::write(state.path().join("quorate_1"), print(known)).unwrap();
+        let known = Stored { lost: true, ..kept.clone() };
+        fs::write(state.path().join("quorate_1"), print(&known)).unwrap();
         assert_eq!(open(), known, "and that is not forgotten");
         fs::remove_file(state.path().join("quorate_1")).unwrap();
         assert!(open().lost);
@@ -522,12 +535,21 @@ mod tests {
     fn a_record_of_a_later_version_is_left_alone() {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("quorate_1");
-        let body = "quorate state 2\nsomething else\n";
+        let body = "quorate state 3\nsomething else\n";
         let text = format!("{body}crc32 {:08x}\n", crc32(body.as_bytes()));
         fs::write(&path, &text).unwrap();
         let error = Store::open(state.path(), node(1)).unwrap_err().to_string();
         assert!(error.contains("quorate_1: written by a later version"), "{error}");
         assert_eq!(fs::read_to_string(path).unwrap(), text);
+    }
+
+    #[test]
+    fn a_record_of_the_first_version_is_read() {
+        let body = "quorate state 1\nring_seq 5\nboots 1\nlost yes\n";
+        let text = format!("{body}crc32 {:08x}\n", crc32(body.as_bytes()));
+        let stored = Stored { ring_seq: 5, boots: 1, lost: true, ..Stored::default() };
+        assert_eq!(parse(text.as_bytes()).ok(), Some(stored.clone()));
+        assert_eq!(print(&stored), text, "and written, as long as there is nothing more to keep");
     }
 
     #[test]
@@ -552,13 +574,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_simulated_disk_outlives_the_node_and_fails_when_told() {
         let memory = Memory::default();
-        let stored = Stored { ring_seq: 9, boots: 2, lost: false };
+        let stored = Stored { ring_seq: 9, boots: 2, lost: false, ..Stored::default() };
         let (store, fresh) = Store::in_memory(&memory);
         assert_eq!(fresh, Stored::default());
         memory.set_latency(Duration::from_secs(5));
-        store.save(stored).await.unwrap();
+        store.save(&stored).await.unwrap();
         memory.set_failing(true);
-        store.save(Stored::default()).await.unwrap_err();
+        store.save(&Stored::default()).await.unwrap_err();
         assert_eq!(Store::in_memory(&memory).1, stored);
     }
 
@@ -569,9 +591,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_parses(ring_seq in ..=Totem::MAX_RING_SEQ, boots: u64, lost: bool) {
-            let stored = Stored { ring_seq, boots, lost };
-            prop_assert_eq!(parse(print(stored).as_bytes()).ok(), Some(stored));
+        fn what_is_printed_parses(
+            ring_seq in ..=Totem::MAX_RING_SEQ, boots: u64, lost: bool, kept in "([a-z][a-z0-9 ]{0,20}\n){0,3}",
+        ) {
+            let stored = Stored { ring_seq, boots, lost, kept };
+            prop_assert_eq!(parse(print(&stored).as_bytes()).ok(), Some(stored));
         }
 
         #[test]

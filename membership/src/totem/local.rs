@@ -162,8 +162,8 @@ impl Local {
             suspects: BTreeMap::new(),
             outcasts: Outcasts::new(config.totem.consensus, now),
             disagreed_since: None,
+            wanted: Stored { boots: stored.boots.saturating_add(1), ..stored.clone() },
             durable: stored,
-            wanted: Stored { boots: stored.boots.saturating_add(1), ..stored },
             outbox: Outbox::default(),
             assemblies: Assemblies::default(),
             complete: Vec::new(),
@@ -242,7 +242,8 @@ impl Local {
             self.joins.remove(&join.from);
         } else if self.joins.len() < Join::MAX_NODES || self.joins.contains_key(&join.from) {
             let (proc, failed) = (join.proc.clone(), join.failed.clone());
-            let last = self.joins.get(&join.from);
+            // What it said of a ring long ago, it has not said ever since.
+            let last = self.joins.get(&join.from).filter(|last| now < last.at + DEAF * self.config.consensus);
             let same = last.filter(|last| (&last.proc, &last.failed) == (&proc, &failed));
             let since = same.map_or(now, |last| last.since);
             self.joins.insert(join.from, LastJoin { proc, failed, whole, since, at: now });

@@ -546,6 +546,12 @@ impl Totem {
         self.local.wanted.lost = false;
     }
 
+    /// Keeps this in the record, in place of what is there ([`Stored::kept`]). It is durable when
+    /// [`Totem::handle_stored`] says so; nothing waits for that.
+    pub fn keep(&mut self, kept: String) {
+        self.local.wanted.kept = kept;
+    }
+
     /// The record is durable.
     pub fn handle_stored(&mut self, _now: Time, stored: Stored) {
         self.local.durable = stored;
@@ -619,7 +625,7 @@ impl Totem {
 
     /// A record that has to be written; what it covers is not sent before [`Totem::handle_stored`].
     pub fn must_store(&self) -> Option<Stored> {
-        (self.local.wanted != self.local.durable).then_some(self.local.wanted)
+        (self.local.wanted != self.local.durable).then(|| self.local.wanted.clone())
     }
 
     /// The next datagram to send.

@@ -3,8 +3,8 @@
 //! A node that does not agree to a ring costs the others theirs each time it is let in: a consensus timeout, for a node that
 //! is heard and hears nothing. So whenever a ring is formed without a node, its next attempt has to wait, and each time
 //! twice as long, until it has been in a ring for a while. A node that shows by its JOIN that it knows of all members waits
-//! a quarter of that, so that one which was deaf and is not any more is back soon. No wait but the first is shorter than twice
-//! the time that the others had no ring for its sake: so they have one for more than half of the time (L7).
+//! a quarter of that, so that one which was deaf and is not any more is back soon. But it waits at least twice as long as the
+//! others had no ring for its sake, except at first: so they have one for more than half of the time (L7).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -39,10 +39,9 @@ impl Outcast {
     /// How long it has to wait, if the shortest wait is `base`.
     fn wait(&self, base: Duration, knows_all: bool) -> Duration {
         let wait = self.doubled(base);
-        if wait.is_zero() {
-            return wait;
-        }
-        (2 * self.cost).min(base * Self::LONGEST).max(if knows_all { wait / 4 } else { wait })
+        // Once it may not have been its fault.
+        let cost = if self.times > 2 { 2 * self.cost } else { Duration::ZERO };
+        cost.min(base * Self::LONGEST).max(if knows_all { wait / 4 } else { wait })
     }
 
     fn doubled(&self, base: Duration) -> Duration {
@@ -196,8 +195,9 @@ mod tests {
 
     #[test]
     fn the_wait_is_twice_as_long_as_the_others_had_no_ring() {
-        for (ringless, knows_all, waits) in [(1, false, 2), (7, false, 14), (7, true, 14), (60, false, 32)] {
+        for (ringless, knows_all, waits) in [(1, false, 4), (7, false, 14), (7, true, 14), (60, false, 32)] {
             let mut outcasts = outcasts();
+            leave_out(&mut outcasts, &[], at(0));
             outcasts.lose_ring(at(10));
             outcasts.leave_out([NodeId::new(3)].into_iter(), &ids(&[]), at(10 + ringless));
             assert_eq!(

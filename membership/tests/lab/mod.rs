@@ -228,7 +228,7 @@ impl Lab {
         config.nodes = lists.into_iter().flatten().map(|id| listed(*id)).collect();
         let host = self.hosts.entry(id).or_default();
         assert!(host.totem.is_none(), "node {id} runs already");
-        let mut totem = Totem::new(&config, host.stored, [0; 32], self.now).unwrap();
+        let mut totem = Totem::new(&config, host.stored.clone(), [0; 32], self.now).unwrap();
         totem.set_sync_message(Service::Quorate, format!("candidacy of {id}").into());
         host.watch = Watch::of(&totem, config.totem);
         host.totem = Some(totem);
@@ -382,11 +382,11 @@ impl Lab {
         {
             host.writing = Some((self.now + self.disk, stored));
         }
-        if let Some((at, stored)) = host.writing
+        if let Some((at, stored)) = host.writing.clone()
             && at <= self.now
         {
             host.writing = None;
-            host.stored = stored;
+            host.stored = stored.clone();
             totem.handle_stored(self.now, stored);
             return self.drain(id);
         }
@@ -458,7 +458,7 @@ impl Lab {
             .iter()
             .filter_map(|(&id, host)| {
                 let due = host.totem.as_ref()?.poll_timeout().map(|due| due + host.late);
-                let due = [due, host.writing.map(|(at, _)| at)].into_iter().flatten().min()?;
+                let due = [due, host.writing.as_ref().map(|(at, _)| *at)].into_iter().flatten().min()?;
                 Some((due.max(host.still_until), id))
             })
             .min();

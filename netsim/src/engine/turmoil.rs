@@ -26,7 +26,7 @@ use bytes::Bytes;
 use quorate_election::{Dc, Member as ElectionMember};
 use quorate_membership::config::Member;
 use quorate_membership::driver::{self, Clock, Node};
-use quorate_membership::{Config, Group, Guarantee, Memory, NodeId, Store};
+use quorate_membership::{Config, Group, Guarantee, Memory, NodeId, Store, Stored};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::mpsc;
@@ -147,13 +147,19 @@ impl Network {
         let lives = Lives::default();
         let service = Rc::new(service);
         for (&id, &address) in &addresses {
+            let config = config(scenario, id, &addresses);
+            let disk = Memory::default();
+            if !scenario.world.fresh {
+                let kept = scenario.electorate.record(&config).text();
+                disk.set(Some(Stored { kept, ..Stored::default() }));
+            }
             let home = Home {
-                config: config(scenario, id, &addresses),
+                config,
                 seed: scenario.seed,
                 load: scenario.load.clone(),
                 heartbeat: scenario.world.heartbeat,
                 hosts: hosts.clone(),
-                disk: Memory::default(),
+                disk,
                 lives: Rc::clone(&lives),
                 log: log.clone(),
             };

@@ -47,7 +47,15 @@ mod tests {
     fn what_is_named_is_stored() {
         let mut story = Story::new(2);
         let store = |story: &mut Story, ring_seq| {
-            story.record(1, What::Inside(Inside::Persisted(Stored { ring_seq, boots: 1, lost: false })));
+            story.record(
+                1,
+                What::Inside(Inside::Persisted(Stored {
+                    ring_seq,
+                    boots: 1,
+                    lost: false,
+                    ..Stored::default()
+                })),
+            );
         };
         store(&mut story, 8);
         story.commit(1, "1.8", &[1, 2], 1);
@@ -59,7 +67,15 @@ mod tests {
     #[test]
     fn a_new_life_stores_anew() {
         let mut story = Story::new(1);
-        story.record(1, What::Inside(Inside::Persisted(Stored { ring_seq: 100, boots: 1, lost: false })));
+        story.record(
+            1,
+            What::Inside(Inside::Persisted(Stored {
+                ring_seq: 100,
+                boots: 1,
+                lost: false,
+                ..Stored::default()
+            })),
+        );
         story.crash(1);
         story.start(1);
         story.commit(1, "1.8", &[1], 1);

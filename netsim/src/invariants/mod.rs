@@ -6,7 +6,7 @@
 //! | G1 | who is in which process group |
 //! | T1 to T8 | the token |
 //! | M1 to M9 | who is a member of what |
-//! | Q1 to Q7 | who has quorum, and for how long |
+//! | Q1 to Q8 | who has quorum, and for how long |
 //! | D1 to D8 | who is the DC, and who may act |
 //! | H1 to H3, H5 to H7 | no node panics, swells, toils, falls asleep, forgets, or goes on after its end |
 //! | L1 to L7 | what is reached once all is well: the core engine looks at that |
@@ -49,6 +49,7 @@ mod q4_options_agree;
 mod q5_order_of_notices;
 mod q6_options_kept;
 mod q7_quorum_ends;
+mod q8_one_part;
 mod s10_causality;
 mod s11_agreed_order;
 mod s12_total_order;
@@ -162,6 +163,7 @@ fn outside() -> Vec<Box<dyn Online>> {
         Box::new(q3_expected_votes::ExpectedVotes::default()),
         Box::new(q4_options_agree::OptionsAgree),
         Box::new(q6_options_kept::OptionsKept::default()),
+        Box::new(q8_one_part::OnePart::default()),
         Box::new(q1_quorate_rings_meet::QuorateRingsMeet::default()),
         Box::new(d1_one_dc::OneDc::default()),
         Box::new(d2_agreed_dc::AgreedDc::default()),

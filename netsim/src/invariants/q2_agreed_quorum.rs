@@ -2,9 +2,10 @@
 //! count the same votes, which are those that there are. What changes while the ring stands changes for all in the same
 //! order, but for what follows from their clocks (`last_man_standing`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_membership::RingId;
+use quorate_election::Inquorate;
+use quorate_membership::{NodeId, RingId};
 
 use super::cluster::{Cluster, Recent};
 use super::{Online, Violation, violated};
@@ -71,7 +72,15 @@ impl Online for AgreedQuorum {
         *n += 1;
         let (votes, all) = (electorate.sum(&regular.members), electorate.sum(&cluster.nodes));
         let quorum = all / 2 + 1;
-        let right = (votes, Some(all), Some(quorum), votes >= quorum);
+        // A cluster that starts for the first time takes all of its voters, and all have to store that. Members whose records were
+        // lost do not help the others to a majority.
+        let kept = |lost: &BTreeSet<NodeId>| electorate.sum(&(&regular.members - lost));
+        let forgotten = match &status.inquorate {
+            Some(Inquorate::Founding | Inquorate::NeverAgreed { .. }) => true,
+            Some(Inquorate::RecordsLost(lost)) => kept(lost) < quorum,
+            _ => false,
+        };
+        let right = (votes, Some(all), Some(quorum), votes >= quorum && !forgotten);
         if electorate.is_plain() && counted != right {
             return wrong(format!("{counted:?}, not {right:?}:"));
         }
@@ -146,7 +155,6 @@ mod tests {
 
     #[test]
     fn who_left_is_in_no_ring() {
-        use quorate_election::Inquorate;
         use quorate_membership::Cause;
         let mut story = settled(|_| {});
         story.record(3, What::Left(Cause::LeaveRequested));

@@ -21,7 +21,8 @@ impl Online for ExpectedVotes {
             return wrong(format!("{} are present", status.total_votes));
         }
         let options = &cluster.options;
-        let falls = options.last_man_standing.is_some() || options.allow_downscale;
+        let refiled = cluster.electorate.refiled;
+        let falls = options.last_man_standing.is_some() || options.allow_downscale || refiled;
         let majority = expected / 2 + 1;
         let two = options.two_node && status.quorum == Some(1);
         let more = options.allow_downscale && status.quorum > Some(majority);

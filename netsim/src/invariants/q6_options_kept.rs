@@ -65,7 +65,10 @@ impl Online for OptionsKept {
         if let What::Network(Fault::Leave(node)) = record.what {
             self.leavers.extend(NodeId::new(node));
         }
-        let Some(life) = record.life.filter(|_| *electorate != Electorate::default()) else { return Ok(()) };
+        let Some(life) = record.life.filter(|_| !electorate.refiled && *electorate != Electorate::default())
+        else {
+            return Ok(());
+        };
         match &record.what {
             What::Started => drop(self.leavers.remove(&life.node)),
             What::Regular(regular) => {
@@ -124,7 +127,9 @@ impl Rules<'_> {
         // Who has heard of other options remembers whether it waited.
         let waits = self.options.wait_for_all && !self.dissent;
         if status.quorate && waits && total < expected && !from_quorate {
-            return Some(format!("quorate with {total} of {expected} votes, and nobody was quorate before"));
+            return Some(format!(
+                "quorate with {total} of {expected} votes, and no member was quorate before"
+            ));
         }
         if status.quorate && total < quorum {
             let majorities = self.arrivals.iter().filter_map(|memory| memory.majority.as_ref());
@@ -224,7 +229,7 @@ mod tests {
         story.settle(1);
         story.is_wrong(
             OptionsKept::default(),
-            "1#1 in 1.4: quorate with 2 of 3 votes, and nobody was quorate before",
+            "1#1 in 1.4: quorate with 2 of 3 votes, and no member was quorate before",
         );
     }
 
@@ -238,7 +243,7 @@ mod tests {
         story.settle(1);
         story.is_wrong(
             OptionsKept::default(),
-            "1#1 in 1.c: quorate with 2 of 3 votes, and nobody was quorate before",
+            "1#1 in 1.c: quorate with 2 of 3 votes, and no member was quorate before",
         );
     }
 

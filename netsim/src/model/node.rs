@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_election::{Election, Event as ElectionEvent, Outcome, Say};
+use quorate_election::{Election, Electorate, Event as ElectionEvent, Outcome, Record, Say};
 use quorate_membership::config::{Member, TotemConfig};
 use quorate_membership::wire::body::Body;
 use quorate_membership::wire::{self, Message, Token};
@@ -100,12 +100,14 @@ impl Node {
         config.quorum.expected_votes = Some(nodes);
         // Leases are not looked at here; the token is held for longer than a lease of its timeout allows.
         config.dc.lease = Some(Duration::from_secs(1));
+        // The nodes have long agreed on who has votes.
+        let kept = Record::of_old(Electorate::of(&config)).text();
         Self {
             config,
             starts: 0,
             core: None,
             now: Time::default(),
-            disk: Stored::default(),
+            disk: Stored { kept, ..Stored::default() },
             accepted: 0,
             rings: 0,
             log: Vec::new(),
@@ -191,10 +193,12 @@ impl Node {
         self.starts += 1;
         self.accepted = 0;
         self.now = Time::default();
-        let totem = Totem::new(&self.config, self.disk, [0; 32], self.now);
+        let totem = Totem::new(&self.config, self.disk.clone(), [0; 32], self.now);
         // The configuration is the model's own.
-        let totem = totem.unwrap_or_else(|error| panic!("{error}"));
-        self.core = Some((totem, Election::new(&self.config)));
+        let mut totem = totem.unwrap_or_else(|error| panic!("{error}"));
+        let election = Election::new(&self.config).with_kept(&self.disk.kept);
+        totem.keep(election.kept());
+        self.core = Some((totem, election));
         self.tell(What::Started, output);
     }
 
@@ -247,10 +251,14 @@ impl Node {
         loop {
             let now = self.now;
             let me = self.id();
-            let Some((totem, _)) = &mut self.core else { return };
+            let Some((totem, election)) = &mut self.core else { return };
             if let Some(stored) = totem.must_store() {
-                self.disk = stored;
+                self.disk = stored.clone();
+                let outcome = election.handle_stored(Time::default(), &stored.kept);
                 totem.handle_stored(now, stored);
+                if let Some(message) = outcome.send {
+                    totem.say(Service::Quorate, &message);
+                }
             }
             let mut own = Vec::new();
             while let Some(transmit) = totem.poll_transmit() {
@@ -280,13 +288,16 @@ impl Node {
             totem.consumed(now, event.cost());
             // As `quorate_election::Member` does, less the watchers. What the ring's causes were is told to nobody: a
             // state is the same however it was come to.
-            let Outcome { say, send, recovered, status } =
+            let Outcome { say, send, recovered, keep, status } =
                 election.handle(Time::default(), &without_causes(&event));
             if let Some(message) = send {
                 totem.say(Service::Quorate, &message);
             }
             if recovered {
                 totem.recovered();
+            }
+            if let Some(kept) = keep {
+                totem.keep(kept);
             }
             if let Some(Say { node_info, candidacy }) = say {
                 totem.set_sync_message(Service::Votequorum, Body::NodeInfo(node_info).encode());

@@ -1,13 +1,13 @@
 //! A host and the member that lives on it, as the driver and an application would treat it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_election::{Event, Member as ElectionMember, Status, Term};
-use quorate_membership::config::Member;
+use quorate_election::{Electorate, Event, Member as ElectionMember, Record, Status, Term};
+use quorate_membership::config::{Member, QuorumConfig};
 use quorate_membership::driver::Core;
 use quorate_membership::wire::{self, Message};
 use quorate_membership::{
@@ -24,7 +24,7 @@ use super::network::Packet;
 use super::seen::Seen;
 use super::{Engine, Happening, Micros, micros, stream};
 use crate::Scenario;
-use crate::fault::{Kind, Point};
+use crate::fault::{Fault, Kind, Point};
 use crate::history::{Content, Inside, Life, MessageId, What};
 use crate::observed;
 
@@ -60,7 +60,7 @@ impl Disk {
     }
 
     fn save(&mut self, stored: Stored) {
-        self.before = self.stored;
+        self.before = self.stored.take();
         self.stored = Some(stored);
     }
 
@@ -72,7 +72,7 @@ impl Disk {
     /// Whether there was an older record.
     pub(super) fn roll_back(&mut self) -> bool {
         if self.before.is_some() {
-            self.stored = self.before;
+            self.stored = self.before.clone();
         }
         self.before.is_some()
     }
@@ -80,7 +80,12 @@ impl Disk {
     /// As a real store has it: who has no record goes on from the wall clock.
     fn load(&self, now: Micros) -> Stored {
         const EPOCH_MS: u64 = 1_700_000_000_000;
-        self.stored.unwrap_or(Stored { ring_seq: EPOCH_MS + now / 1000, boots: 0, lost: true })
+        self.stored.clone().unwrap_or(Stored {
+            ring_seq: EPOCH_MS + now / 1000,
+            boots: 0,
+            lost: true,
+            ..Stored::default()
+        })
     }
 }
 
@@ -129,15 +134,7 @@ pub(super) fn config(id: NodeId, scenario: &Scenario) -> Config {
     let mut config = Config::new(id);
     config.cluster_name = Some("laboratory".into());
     if scenario.world.node_list {
-        let member = |id: NodeId| Member {
-            id,
-            name: Some(format!("node{id}")),
-            address: (*address(id).ip()).into(),
-            host: None,
-            port: None,
-            votes: 1,
-        };
-        config.nodes = (1..=scenario.nodes).filter_map(NodeId::new).map(member).collect();
+        config.nodes = (1..=scenario.nodes).filter_map(NodeId::new).map(|id| listed(id, 1)).collect();
     }
     config.totem = scenario.totem();
     config.dc = scenario.dc_of(id);
@@ -150,12 +147,51 @@ pub(super) fn address(id: NodeId) -> SocketAddrV4 {
     SocketAddrV4::new([10, 0, (id.get() >> 8) as u8, id.get() as u8].into(), 5404)
 }
 
+/// Writes these into a node's file.
+fn refile(config: &mut Config, voters: &BTreeMap<u32, u32>, waits: bool) {
+    let listed = |(&node, &votes): (&u32, &u32)| Some(listed(NodeId::new(node)?, votes));
+    config.nodes = voters.iter().filter_map(listed).collect();
+    config.quorum = QuorumConfig { wait_for_all: waits.then_some(true), ..QuorumConfig::default() };
+    config.quorum.expected_votes = Some(voters.values().sum());
+}
+
+/// A node of a list.
+fn listed(id: NodeId, votes: u32) -> Member {
+    Member {
+        id,
+        name: Some(format!("node{id}")),
+        address: (*address(id).ip()).into(),
+        host: None,
+        port: None,
+        votes,
+    }
+}
+
 impl Host {
+    pub(super) fn refile(&mut self, voters: &BTreeMap<u32, u32>, waits: bool) {
+        refile(&mut self.config, voters, waits);
+    }
+
     pub(super) fn new(id: NodeId, scenario: &Scenario) -> Self {
-        let stored = Stored { ring_seq: scenario.world.ring_seq, ..Stored::default() };
+        let mut config = config(id, scenario);
+        let mut record = scenario.electorate.record(&config);
+        let first = || {
+            scenario.timeline.iter().filter(|(at, _)| at.is_zero()).filter_map(|(_, fault)| match fault {
+                Fault::File { node, voters, waits } => Some((*node, voters, *waits)),
+                _ => None,
+            })
+        };
+        if let Some((_, voters, waits)) = first().find(|(node, ..)| *node == id.get()) {
+            refile(&mut config, voters, waits);
+            record = Record::of_old(Electorate::of(&config));
+        } else if first().next().is_some() {
+            record = Record::default();
+        }
+        let kept = if scenario.world.fresh { String::new() } else { record.text() };
+        let stored = Stored { ring_seq: scenario.world.ring_seq, kept, ..Stored::default() };
         Self {
             id,
-            config: config(id, scenario),
+            config,
             starts: 0,
             disk: Disk {
                 stored: Some(stored),
@@ -476,9 +512,9 @@ impl Engine<'_> {
         if living.life.start != start {
             return;
         }
-        host.disk.save(stored);
+        host.disk.save(stored.clone());
         let life = living.life;
-        living.member.handle_stored(living.show(now), stored);
+        living.member.handle_stored(living.show(now), stored.clone());
         self.record(life, What::Inside(Inside::Persisted(stored)));
         if self.reach(index, Point::HasStored) {
             self.after(index, None);
@@ -588,9 +624,9 @@ impl Engine<'_> {
                 return true;
             };
             let life = living.life;
-            living.writing = Some(stored);
+            living.writing = Some(stored.clone());
             let latency = host.disk.latency(now);
-            self.record(life, What::Inside(Inside::Persist(stored)));
+            self.record(life, What::Inside(Inside::Persist(stored.clone())));
             if !self.reach(index, Point::Stores) {
                 return false;
             }
@@ -601,8 +637,8 @@ impl Engine<'_> {
             let host = &mut self.hosts[index];
             let Some(living) = &mut host.living else { return false };
             living.writing = None;
-            host.disk.save(stored);
-            living.member.handle_stored(living.clock.show(now), stored);
+            host.disk.save(stored.clone());
+            living.member.handle_stored(living.clock.show(now), stored.clone());
             self.record(life, What::Inside(Inside::Persisted(stored)));
             if !self.reach(index, Point::HasStored) {
                 return false;

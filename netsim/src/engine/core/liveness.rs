@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use quorate_election::{Lease, Vacancy};
+use quorate_election::{Inquorate, Lease, Vacancy};
 use quorate_membership::{NodeId, Phase, RingId};
 
 use super::host::{Host, Living};
@@ -217,7 +217,10 @@ impl Liveness {
         Self {
             since: now,
             core,
-            cluster: (scenario.electorate == Electorate::default()).then_some(hosts.len()),
+            cluster: (scenario.electorate == Electorate::default()
+                && !scenario.voters().refiled
+                && (!scenario.world.fresh || n as usize == hosts.len()))
+            .then_some(hosts.len()),
             vacant,
             ring: None,
             reached: Reached {
@@ -373,8 +376,10 @@ impl Liveness {
 
     fn one_dc(&self, core: &[&Living]) -> bool {
         let Some(first) = core.first().and_then(|living| living.status.as_ref()) else { return false };
-        let quorate = self.cluster.map_or(first.quorate, |cluster| self.core.len() > cluster / 2);
-        // Where too many records were lost, nobody may be DC until more nodes are there.
+        // Where too many records were lost, a majority is not enough: more nodes have to be there.
+        let forgotten = matches!(first.inquorate, Some(Inquorate::RecordsLost(_)));
+        let quorate =
+            self.cluster.map_or(first.quorate, |cluster| self.core.len() > cluster / 2 && !forgotten);
         let vacant = match first.vacant {
             Some(Vacancy::RecordsLost(_)) => true,
             Some(Vacancy::NoCandidate) => self.vacant,

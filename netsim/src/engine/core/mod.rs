@@ -274,7 +274,7 @@ impl<'a> Engine<'a> {
     fn run(&mut self) -> Result<(), Violation> {
         let calm_at = self.scenario.calm_at.map_or(Micros::MAX, micros);
         // Who crashes at the very start has not been started.
-        let absent: Vec<u32> = self.timeline.iter().filter(|(at, _)| *at == 0).map_while(absent).collect();
+        let absent: Vec<u32> = self.timeline.iter().filter_map(absent_at_start).collect();
         for index in 0..self.hosts.len() {
             if !absent.contains(&self.hosts[index].id.get()) {
                 self.start(index);
@@ -411,6 +411,7 @@ impl<'a> Engine<'a> {
             Fault::Forge { to, of, says } => counts = self.forge(index(to), index(of), says),
             Fault::Lie { to, of } => counts = self.tell_refused(index(to), self.hosts[index(of)].id),
             Fault::LoseRecord(node) => self.hosts[index(node)].disk.lose(),
+            Fault::File { node, voters, waits } => self.hosts[index(node)].refile(&voters, waits),
             Fault::RollBackRecord(node) => counts = self.hosts[index(node)].disk.roll_back(),
             Fault::Pause { node, lasts } => counts = self.pause(index(node), lasts, false),
             Fault::Freeze { node, lasts } => {
@@ -574,15 +575,11 @@ impl<'a> Engine<'a> {
     }
 }
 
-fn absent((_, fault): &(Micros, Fault)) -> Option<u32> {
-    match fault {
-        Fault::Crash(node) => Some(*node),
+fn absent_at_start(entry: &(Micros, Fault)) -> Option<u32> {
+    match *entry {
+        (0, Fault::Crash(node)) => Some(node),
         _ => None,
     }
-}
-
-fn absent_at_start(entry: &(Micros, Fault)) -> Option<u32> {
-    absent(entry).filter(|_| entry.0 == 0)
 }
 
 /// What waits for a point that may never be reached proves nothing by not happening, nor does what a node may refuse.

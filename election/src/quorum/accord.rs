@@ -1,0 +1,480 @@
+//! What the members of a ring have agreed on: whose votes count, over restarts and whatever their files say.
+//!
+//! `two-parts.md` says why two parts of a cluster cannot both be quorate by this.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use quorate_membership::mutants::Mutant;
+use quorate_membership::{NodeId, RingId};
+
+use super::{Ballot, Electorate, Inquorate};
+
+/// An electorate, and the ring in which it was proposed last. Of several of one cluster, that of the latest ring counts.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Dated {
+    /// The ring.
+    pub ring: RingId,
+    /// The ring in which the first of the cluster's electorates was proposed: it tells clusters apart.
+    pub founded: RingId,
+    /// Whose votes count.
+    pub electorate: Electorate,
+}
+
+/// What a node keeps of it over restarts, in the ring's record ([`Stored::kept`](quorate_membership::Stored::kept)).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Record {
+    /// What is agreed on, as far as this node knows; `None`: it was never in a ring that agreed on anything.
+    pub agreed: Option<Dated>,
+    /// What it has accepted since, of which it does not know whether it was agreed on.
+    pub pending: Option<Dated>,
+    /// What its file said when something else was agreed on: it is no proposal any more.
+    pub passed_over: Option<Electorate>,
+}
+
+impl Record {
+    /// Of a node of a cluster whose nodes agreed on this in a ring before all others that matter.
+    pub fn of_old(electorate: Electorate) -> Self {
+        let agreed = NodeId::new(1)
+            .map(|representative| RingId { seq: 0, representative })
+            .map(|ring| Dated { ring, founded: ring, electorate });
+        Self { agreed, ..Self::default() }
+    }
+
+    /// As lines.
+    pub fn text(&self) -> String {
+        let Self { agreed, pending, passed_over } = self;
+        let mut text = String::new();
+        for (word, dated) in [("agreed", agreed), ("pending", pending)] {
+            if let Some(Dated { ring, founded, electorate }) = dated {
+                // Writing to a string does not fail.
+                let _ = writeln!(text, "{word} {ring} {founded} {electorate}");
+            }
+        }
+        if let Some(electorate) = passed_over {
+            let _ = writeln!(text, "passed_over {electorate}");
+        }
+        text
+    }
+
+    /// From such lines; `None`: they are none.
+    pub fn read(text: &str) -> Option<Self> {
+        let dated = |text: &str| {
+            let (ring, rest) = text.split_once(' ')?;
+            let (founded, electorate) = rest.split_once(' ')?;
+            let (ring, founded) = (ring.parse().ok()?, founded.parse().ok()?);
+            Some(Dated { ring, founded, electorate: electorate.parse().ok()? })
+        };
+        let mut record = Self::default();
+        for line in text.lines() {
+            match line.split_once(' ')? {
+                ("agreed", rest) => record.agreed = Some(dated(rest)?),
+                ("pending", rest) => record.pending = Some(dated(rest)?),
+                ("passed_over", rest) => record.passed_over = Some(rest.parse().ok()?),
+                _ => return None,
+            }
+        }
+        Some(record)
+    }
+
+    /// Whether this file is a proposal: it says something else than what is agreed on, and was changed since that was. A node
+    /// without a record cannot know (seed 2820 of the swarm).
+    pub(super) fn is_news(&self, file: &Electorate) -> bool {
+        self.agreed.as_ref().is_some_and(|agreed| agreed.electorate != *file)
+            && Some(file) != self.passed_over.as_ref()
+    }
+
+    /// Others agreed on this; whether that is news. A node that was not there and has not changed its file since has an old one.
+    pub(super) fn learn(&mut self, latest: &Dated, file: &Electorate) -> bool {
+        let knows = |own: &Dated| own.founded == latest.founded && own.ring >= latest.ring;
+        if self.agreed.as_ref().is_some_and(knows) {
+            return false;
+        }
+        let before = self.agreed.as_ref().map_or(file, |before| &before.electorate).clone();
+        self.passed_over.get_or_insert(before);
+        self.replace(latest, file);
+        true
+    }
+
+    /// The members of a ring agree on this. If it was begun in it, their files have had their say.
+    pub(super) fn agree(&mut self, on: &Dated, file: &Electorate, resumed: bool) {
+        if self.agreed.is_some() && !self.is_news(file) || self.agreed.is_none() && !resumed {
+            self.passed_over = Some(file.clone());
+        }
+        self.replace(on, file);
+    }
+
+    fn replace(&mut self, latest: &Dated, file: &Electorate) {
+        self.agreed = Some(latest.clone());
+        self.pending.take_if(|pending| pending.founded != latest.founded || pending.ring <= latest.ring);
+        self.passed_over.take_if(|_| latest.electorate == *file);
+    }
+}
+
+/// What the members of one ring have agreed on, and are about to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Accord {
+    /// The latest that a member knows to be agreed on.
+    pub(super) agreed: Option<Dated>,
+    /// If there is nothing: what the members' files say, each once.
+    files: BTreeSet<Electorate>,
+    /// Of these, a majority is enough; else all voters have to be there.
+    pub(super) majority_founds: bool,
+    /// Members come from clusters that do not fit together, or too many have forgotten what they accepted: nothing can be agreed
+    /// on.
+    pub(super) apart: Option<Inquorate>,
+    /// What may have been agreed on since, elsewhere or in this ring.
+    pub(super) pending: Option<Dated>,
+    /// Those that have stored it since it was proposed in this ring; `None`: it was not.
+    stored: Option<BTreeMap<NodeId, u32>>,
+    /// It was begun in another ring: the files of this one's members have had no say in it.
+    pub(super) resumed: bool,
+    /// The members, and the votes that each says it has.
+    pub(super) said: BTreeMap<NodeId, u32>,
+    /// Of these, those that speak for themselves.
+    pub(super) ours: BTreeSet<NodeId>,
+}
+
+impl Accord {
+    /// By what the members have on record. Those that are no Quorate nodes have said nothing of it, and those that are `lost`
+    /// have forgotten it.
+    pub(super) fn of(
+        said: BTreeMap<NodeId, u32>,
+        ballots: &BTreeMap<NodeId, &Ballot>,
+        lost: &BTreeSet<NodeId>,
+    ) -> Self {
+        if Mutant::ForeignVotesCount.is_active() {
+            return Self { said, ..Self::default() };
+        }
+        let ours: BTreeSet<NodeId> = ballots.keys().copied().collect();
+        let (agreed, apart) = match agreed_of(&said, ballots) {
+            Ok(agreed) => (agreed, None),
+            Err(apart) => (None, Some(apart)),
+        };
+        let known = |file: &&Electorate| agreed.is_none() && file.expected > 0;
+        let files = ballots.values().map(|ballot| &ballot.file).filter(known).cloned().collect();
+        let mixed = ours.len() < said.len();
+        let majority_founds =
+            mixed || lost.is_empty() && ballots.values().all(|ballot| ballot.majority_founds);
+        let mut accord = Self { agreed, apart, files, majority_founds, said, ours, ..Self::default() };
+        accord.pending = accord.pending_of(ballots, lost);
+        if accord.apart.is_none() {
+            accord.apart = accord.forgotten(lost);
+        }
+        accord
+    }
+
+    /// What may have been agreed on since. Whoever has accepted something later than `agreed` may know of what the others do
+    /// not; but what has not reached members enough to agree on it never will be: they are in this ring now. Where nothing is
+    /// agreed on, it is not known whom it would have had to reach.
+    fn pending_of(&self, ballots: &BTreeMap<NodeId, &Ballot>, lost: &BTreeSet<NodeId>) -> Option<Dated> {
+        let agreed = self.agreed.as_ref();
+        let later = |ballot: &Ballot| {
+            let follows = |pending: &Dated| {
+                agreed.is_none_or(|agreed| {
+                    agreed.founded == pending.founded
+                        && agreed.ring < pending.ring
+                        && agreed.electorate != pending.electorate
+                })
+            };
+            ballot.pending.clone().filter(follows)
+        };
+        let mut accepted: Vec<(Option<Dated>, NodeId)> =
+            ballots.iter().map(|(&node, ballot)| (later(ballot), node)).collect();
+        accepted.sort();
+        let mut reached = BTreeMap::new();
+        for (pending, node) in &accepted {
+            // One that has forgotten may have accepted it, even where all are there.
+            if !lost.contains(node) {
+                reached.insert(*node, self.said.get(node).copied().unwrap_or(0));
+            }
+            if self.agreed.is_some() && self.can_agree(&reached) {
+                return pending.clone();
+            }
+        }
+        accepted.pop().and_then(|(pending, _)| pending)
+    }
+
+    /// Members whose records were lost may have accepted what others agreed on since. Without them the rest has to be a majority,
+    /// unless all voters are there.
+    fn forgotten(&self, lost: &BTreeSet<NodeId>) -> Option<Inquorate> {
+        let forgetful: BTreeSet<NodeId> =
+            self.said.keys().filter(|node| self.forgetful(lost).contains(node)).copied().collect();
+        let remembering = self.remembering(lost);
+        (self.agreed.is_some() && !forgetful.is_empty() && !self.can_agree(&remembering))
+            .then_some(Inquorate::RecordsLost(forgetful))
+    }
+
+    /// The members whose records count.
+    fn remembering(&self, lost: &BTreeSet<NodeId>) -> BTreeMap<NodeId, u32> {
+        let forgetful = self.forgetful(lost);
+        self.said
+            .iter()
+            .filter(|(node, _)| !forgetful.contains(node))
+            .map(|(&node, &votes)| (node, votes))
+            .collect()
+    }
+
+    /// Members whose record was lost count as those that remember only if all are there.
+    fn forgetful<'a>(&self, lost: &'a BTreeSet<NodeId>) -> &'a BTreeSet<NodeId> {
+        static NONE: BTreeSet<NodeId> = BTreeSet::new();
+        let whole = match &self.agreed {
+            Some(agreed) => agreed.electorate.is_whole(&self.said),
+            None => self.files.iter().all(|file| file.is_whole(&self.said)),
+        };
+        if whole { &NONE } else { lost }
+    }
+
+    /// Whether these have a majority of what is agreed on; where nothing is, they have to be all that any file names.
+    fn can_agree(&self, present: &BTreeMap<NodeId, u32>) -> bool {
+        match &self.agreed {
+            Some(agreed) => agreed.electorate.has_majority(present),
+            None if self.majority_founds => self.files.iter().all(|file| file.tolerates(present).is_some()),
+            None => self.files.iter().all(|file| file.is_whole(present)),
+        }
+    }
+
+    /// The votes of a member that says that it has these: of one that is not a Quorate node, or whose votes an operator has
+    /// changed, they count if it is listed.
+    pub(super) fn votes_of(&self, node: NodeId, said: u32, ordered: bool) -> u32 {
+        match &self.agreed {
+            None => said,
+            Some(agreed) => {
+                let listed = agreed.electorate.votes_of(node, said);
+                let speaks = ordered || !self.ours.contains(&node);
+                if listed > 0 && speaks { said } else { listed }
+            }
+        }
+    }
+
+    /// Whether votes of this node can count.
+    pub(super) fn lists(&self, node: NodeId) -> bool {
+        self.agreed
+            .as_ref()
+            .is_none_or(|agreed| agreed.electorate.is_open() || agreed.electorate.votes.contains_key(&node))
+    }
+
+    /// Whether these have a majority of what is proposed. Where a majority may found, it may be the one of two nodes, too.
+    fn can_take(&self, proposed: &Electorate, present: &BTreeMap<NodeId, u32>) -> bool {
+        match self.agreed {
+            None if self.majority_founds => proposed.tolerates(present).is_some(),
+            _ => proposed.has_majority(present),
+        }
+    }
+
+    /// Why members of a cluster that is not founded yet are not quorate, however many they are. If no member knows how many votes
+    /// to expect, as with corosync's daemons it may be, there is nothing to found.
+    pub(super) fn unfounded(&self) -> Option<Inquorate> {
+        let most = self.files.iter().max_by_key(|file| file.expected).filter(|_| self.agreed.is_none())?;
+        if self.can_agree(&self.said) {
+            // A file may expect more votes than it lists.
+            return self
+                .files
+                .iter()
+                .any(|file| self.can_take(file, &self.said))
+                .then_some(Inquorate::Founding);
+        }
+        let missing = self.files.iter().flat_map(|file| file.missing(&self.said)).collect();
+        Some(Inquorate::NeverAgreed { missing, total: most.count(&self.said), expected: most.expected })
+    }
+
+    /// Why the members are not quorate, though they have votes enough by what is agreed on.
+    pub(super) fn unfinished(&self) -> Option<Inquorate> {
+        let pending = &self.pending.as_ref().filter(|_| self.agreed.is_some())?.electorate;
+        let (total, quorum) = (pending.count(&self.said), pending.majority());
+        (!pending.has_majority(&self.said)).then_some(Inquorate::ChangeUnfinished { total, quorum })
+    }
+
+    /// Whether the change that may have been agreed on has its majority among those that are left without `lost`.
+    pub(super) fn remembers_pending(&self, lost: &BTreeSet<NodeId>) -> bool {
+        let mut kept = self.said.clone();
+        kept.retain(|node, _| !lost.contains(node));
+        self.pending
+            .as_ref()
+            .map(|pending| &pending.electorate)
+            .is_none_or(|pending| pending.has_majority(&kept) || pending.is_whole(&self.said))
+    }
+
+    /// What is proposed in a ring that is quorate: what was begun and not finished, else what the files say.
+    pub(super) fn proposal(
+        &self,
+        ballots: &BTreeMap<NodeId, &Ballot>,
+        lost: &BTreeSet<NodeId>,
+    ) -> Option<Electorate> {
+        if Mutant::ForeignVotesCount.is_active() {
+            return None;
+        }
+        let remembering = self.remembering(lost);
+        if !self.can_agree(&remembering) {
+            return None;
+        }
+        if let Some(pending) = &self.pending {
+            return Some(pending.electorate.clone());
+        }
+        let proposed = match &self.agreed {
+            Some(agreed) => self.change_proposed(&agreed.electorate, ballots)?,
+            None => most_frequent(ballots.values().map(|ballot| &ballot.file))?,
+        };
+        self.can_take(&proposed, &remembering).then_some(proposed)
+    }
+
+    /// A file that was changed since something was agreed on is a proposal, if it is a voter's; of several, none counts until
+    /// they are the same. It is taken up once no fewer members may fail with it than without, or all files say the same, those are
+    /// there to whom it gives
+    /// votes, and those that it takes them from are gone, or say so themselves.
+    fn change_proposed(
+        &self,
+        agreed: &Electorate,
+        ballots: &BTreeMap<NodeId, &Ballot>,
+    ) -> Option<Electorate> {
+        let proposals: BTreeSet<&Electorate> = ballots
+            .iter()
+            .filter(|(node, ballot)| {
+                let said = self.said.get(node).copied().unwrap_or(0);
+                ballot.proposes && ballot.file.expected > 0 && agreed.votes_of(**node, said) > 0
+            })
+            .map(|(_, ballot)| &ballot.file)
+            .filter(|file| *file != agreed)
+            .collect();
+        let mut proposals = proposals.into_iter();
+        let (only, None) = (proposals.next()?, proposals.next()) else { return None };
+        let tolerated = only.tolerates(&self.said);
+        let robust = tolerated >= agreed.tolerates(&self.said);
+        // What makes a cluster less robust is meant, if all files that are there say so.
+        let meant = tolerated.is_some() && ballots.values().all(|ballot| ballot.file == *only);
+        let drops = |node: &NodeId| only.votes_of(*node, 1) == 0 && agreed.votes_of(*node, 1) > 0;
+        let unasked = self
+            .said
+            .keys()
+            .filter(|node| drops(node))
+            .any(|node| ballots.get(node).is_none_or(|ballot| ballot.file != *only));
+        ((robust || meant) && !unasked && self.has_new_voters(only, &self.said)).then(|| only.clone())
+    }
+
+    /// Whether all are among these that had no votes before. So whoever has votes has been in a ring that agreed on them, and
+    /// has that on record.
+    fn has_new_voters(&self, electorate: &Electorate, present: &BTreeMap<NodeId, u32>) -> bool {
+        let had_votes = |node: &NodeId| {
+            self.agreed.as_ref().is_some_and(|agreed| agreed.electorate.votes_of(*node, 0) > 0)
+        };
+        electorate.missing(present).iter().all(had_votes) || self.agreed.is_none() && self.majority_founds
+    }
+
+    /// This is proposed, in this ring: what its members accept by that. Those that are not Quorate nodes need not store it.
+    pub(super) fn propose(&mut self, ring: RingId, electorate: Electorate) -> Dated {
+        let mut stored = self.said.clone();
+        stored.retain(|node, _| !self.ours.contains(node));
+        self.resumed = self.pending.is_some();
+        let before = self.agreed.as_ref().or(self.pending.as_ref());
+        let proposed = Dated { ring, founded: before.map_or(ring, |before| before.founded), electorate };
+        (self.pending, self.stored) = (Some(proposed.clone()), Some(stored));
+        proposed
+    }
+
+    /// A member has stored what was proposed. What is agreed on by that, once those who have it are enough.
+    pub(super) fn hear_stored(&mut self, from: NodeId) -> Option<Dated> {
+        let said = *self.said.get(&from)?;
+        let mut stored = self.stored.take()?;
+        stored.insert(from, said);
+        let pending = &self.pending.as_ref()?.electorate;
+        let is_enough = self.can_agree(&stored)
+            && self.can_take(pending, &stored)
+            && self.has_new_voters(pending, &stored);
+        if !is_enough && !Mutant::AgreedUnstored.is_active() {
+            self.stored = Some(stored);
+            return None;
+        }
+        let agreed = self.pending.take()?;
+        self.agreed = Some(agreed.clone());
+        Some(agreed)
+    }
+
+    /// What members' files say differently, a sentence for each member without its full stop.
+    pub(super) fn differences(&self, files: &BTreeMap<NodeId, Electorate>) -> Vec<String> {
+        let most = most_frequent(files.values());
+        let Some(counts) = self.agreed.as_ref().map(|agreed| &agreed.electorate).or(most.as_ref()) else {
+            return Vec::new();
+        };
+        let clause = |(node, file): (&NodeId, &Electorate)| {
+            let what = counts.difference(file)?;
+            Some(format!("the file of node {node} {what}"))
+        };
+        files.iter().filter_map(clause).collect()
+    }
+}
+
+/// The latest that members know to be agreed on. They may come from several clusters, as a machine does that was one by itself
+/// before it was given the file of the others: a cluster whose voters are all there ends, and its nodes join the other one. Of
+/// several that are whole, that with most voters goes on. Of several that are not, no member can know whether another part
+/// of them is quorate.
+fn agreed_of(
+    said: &BTreeMap<NodeId, u32>,
+    ballots: &BTreeMap<NodeId, &Ballot>,
+) -> Result<Option<Dated>, Inquorate> {
+    let mut latest: BTreeMap<RingId, (&Dated, NodeId)> = BTreeMap::new();
+    for (&node, ballot) in ballots {
+        let Some(agreed) = &ballot.agreed else { continue };
+        let known = latest.entry(agreed.founded).or_insert((agreed, node));
+        if known.0 < agreed {
+            *known = (agreed, node);
+        }
+    }
+    let is_whole = |agreed: &Dated| {
+        let begun = ballots.values().filter_map(|ballot| ballot.pending.as_ref());
+        let mut all = begun.filter(|pending| pending.founded == agreed.founded).chain([agreed]);
+        all.all(|dated| dated.electorate.is_whole(said))
+    };
+    let mut parts = latest.values().filter(|(agreed, _)| !is_whole(agreed));
+    match (parts.next(), parts.next()) {
+        (Some((_, one)), Some((_, other))) => Err(Inquorate::Apart { one: *one, other: *other }),
+        (Some((only, _)), None) => Ok(Some((*only).clone())),
+        (None, _) => {
+            let voters = |agreed: &Dated| (agreed.electorate.votes.len(), Reverse(agreed.founded));
+            Ok(latest.values().map(|(agreed, _)| *agreed).max_by_key(|agreed| voters(agreed)).cloned())
+        }
+    }
+}
+
+/// The one that most have; of several, the greatest.
+fn most_frequent<'a>(files: impl Iterator<Item = &'a Electorate>) -> Option<Electorate> {
+    let mut counts: BTreeMap<&Electorate, usize> = BTreeMap::new();
+    files.filter(|file| file.expected > 0).for_each(|file| *counts.entry(file).or_default() += 1);
+    counts.into_iter().max_by_key(|(file, count)| (*count, *file)).map(|(file, _)| file.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_is_written() {
+        let founded = "1.4".parse().unwrap();
+        let dated = |ring: &str, text: &str| Dated {
+            ring: ring.parse().unwrap(),
+            founded,
+            electorate: text.parse().unwrap(),
+        };
+        let record = Record {
+            agreed: Some(dated("1.4", "expected 3, votes 1-3:1")),
+            pending: Some(dated("1.8", "expected 5, votes 1-5:1, wait_for_all")),
+            passed_over: Some("expected 2".parse().unwrap()),
+        };
+        assert_eq!(
+            record.text(),
+            "agreed 1.4 1.4 expected 3, votes 1-3:1\npending 1.8 1.4 expected 5, votes 1-5:1, wait_for_all\n\
+             passed_over expected 2\n"
+        );
+        assert_eq!(Record::read(&record.text()), Some(record));
+        assert_eq!(Record::read(""), Some(Record::default()));
+        for text in [
+            "agreed",
+            "agreed 1.4 1.4",
+            "agreed 1.4 expected 3",
+            "agreed 1.4 1.4 expected x",
+            "other 1.4 1.4 expected 3",
+        ] {
+            assert_eq!(Record::read(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Whether two parts can be quorate, whatever files nodes have and wherever they stop: everything that can happen to a few
+//! nodes within bounds, and much of what can happen to more.
+//!
+//! A ring is formed of any nodes. Each of its members gets as far as it gets: it hears that the others have spoken, or not; what
+//! it accepts by that becomes durable, or not; it hears that enough have it, or not. Then there is another ring, of any nodes,
+//! some of which may have stopped and started again with another file in between. A part is a ring whose members are all still
+//! in it.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A node, with what is on its disk.
+#[derive(Clone)]
+struct Node {
+    quorum: Quorum,
+    disk: Record,
+    /// Its record was lost.
+    lost: bool,
+    ring: Option<(RingId, BTreeSet<NodeId>)>,
+    seq: u64,
+}
+
+/// How far a member gets in a ring.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Progress {
+    /// It does not hear that all have spoken.
+    Entered,
+    /// What it accepted is not durable.
+    Judged,
+    /// It is, and the others hear it.
+    Stored,
+    /// It hears from all others that have stored it.
+    Heard,
+}
+
+const PROGRESS: [Progress; 4] = [Progress::Entered, Progress::Judged, Progress::Stored, Progress::Heard];
+
+#[derive(Clone)]
+struct Parts {
+    nodes: BTreeMap<NodeId, Node>,
+}
+
+/// A file: the voters with one vote each, and perhaps an option.
+fn file(voters: &[u32], waits: bool) -> Electorate {
+    let votes: BTreeMap<NodeId, u32> = voters.iter().map(|&node| (id(node), 1)).collect();
+    let options = QuorumOptions { wait_for_all: waits, ..QuorumOptions::default() };
+    Electorate { expected: votes.len() as u32, votes, options }
+}
+
+fn start(node: NodeId, file: &Electorate, record: Record) -> Quorum {
+    let mut config = Config::new(node);
+    config.nodes = file
+        .votes
+        .iter()
+        .map(|(&id, &votes)| Member {
+            id,
+            name: None,
+            address: [10, 0, 0, 1].into(),
+            host: None,
+            port: None,
+            votes,
+        })
+        .collect();
+    config.quorum.expected_votes = Some(file.expected);
+    config.quorum.wait_for_all = file.options.wait_for_all.then_some(true);
+    Quorum::new(&config).with_record(record)
+}
+
+impl Parts {
+    fn new(nodes: u32, files: impl Fn(u32) -> Electorate, record: impl Fn(u32) -> Record) -> Self {
+        let node = |n| {
+            let quorum = start(id(n), &files(n), record(n));
+            (id(n), Node { quorum, disk: record(n), lost: false, ring: None, seq: 0 })
+        };
+        Self { nodes: (1..=nodes).map(node).collect() }
+    }
+
+    fn restart(&mut self, node: NodeId, file: &Electorate) {
+        let known = self.nodes.get_mut(&node).unwrap();
+        known.quorum = start(node, file, known.disk.clone());
+        known.ring = None;
+    }
+
+    /// Starts again without its record, and knows that.
+    fn lose(&mut self, node: NodeId) {
+        let known = self.nodes.get_mut(&node).unwrap();
+        let file = known.quorum.file.clone();
+        (known.disk, known.lost) = (Record::default(), true);
+        self.restart(node, &file);
+    }
+
+    /// Whether a node's file says what it knows to be agreed on.
+    fn is_up_to_date(&self, node: NodeId) -> bool {
+        let node = &self.nodes[&node];
+        node.disk.agreed.as_ref().is_some_and(|agreed| agreed.electorate == node.quorum.file)
+    }
+
+    /// A ring of these; whether anything was proposed in it, so that it matters how far they get.
+    fn ring(&mut self, progress: &BTreeMap<NodeId, Progress>) -> bool {
+        let members: BTreeSet<NodeId> = progress.keys().copied().collect();
+        let seq = members.iter().map(|member| self.nodes[member].seq).max().unwrap() + 4;
+        let ring = RingId { seq, representative: *members.first().unwrap() };
+        let (mut said, mut ballots) = (BTreeMap::new(), BTreeMap::new());
+        for member in &members {
+            let node = self.nodes.get_mut(member).unwrap();
+            (node.ring, node.seq) = (Some((ring, members.clone())), seq);
+            let (node_info, ballot) = node.quorum.open(&members);
+            said.insert(*member, node_info);
+            ballots.insert(*member, ballot);
+        }
+        let ballots = ballots.iter().map(|(&node, ballot)| (node, ballot)).collect();
+        let lost: BTreeSet<NodeId> =
+            members.iter().copied().filter(|member| self.nodes[member].lost).collect();
+        let of = |least: Progress| -> Vec<NodeId> {
+            progress.iter().filter(|(_, progress)| **progress >= least).map(|(node, _)| *node).collect()
+        };
+        for member in of(Progress::Judged) {
+            let node = self.nodes.get_mut(&member).unwrap();
+            node.quorum.judge(Time::default(), ring, &members, &said, &ballots, &lost);
+        }
+        let proposed = |node: &Node| node.quorum.record().pending.as_ref().is_some_and(|p| p.ring == ring);
+        let matters = of(Progress::Judged).iter().any(|member| proposed(&self.nodes[member]));
+        let stored = of(Progress::Stored);
+        for member in &stored {
+            let node = self.nodes.get_mut(member).unwrap();
+            node.disk = node.quorum.record().clone();
+            node.lost &= !node.quorum.quorate;
+        }
+        let accepted: Vec<NodeId> = stored.into_iter().filter(|from| proposed(&self.nodes[from])).collect();
+        for member in of(Progress::Heard) {
+            let node = self.nodes.get_mut(&member).unwrap();
+            accepted.iter().for_each(|from| drop(node.quorum.hear_stored(*from)));
+        }
+        matters
+    }
+
+    /// The rings whose members are all in them, and which are quorate to one of them.
+    fn quorate(&self) -> Vec<(RingId, BTreeSet<NodeId>)> {
+        let rings: BTreeSet<&(RingId, BTreeSet<NodeId>)> =
+            self.nodes.values().filter_map(|node| node.ring.as_ref()).collect();
+        let stands = |ring: &&&(RingId, BTreeSet<NodeId>)| {
+            ring.1.iter().all(|member| self.nodes[member].ring.as_ref() == Some(**ring))
+        };
+        let is_quorate = |ring: &&&(RingId, BTreeSet<NodeId>)| {
+            ring.1.iter().any(|member| {
+                self.nodes[member].quorum.sitting.is_some() && self.nodes[member].quorum.quorate
+            })
+        };
+        rings.iter().filter(stands).filter(is_quorate).map(|ring| (**ring).clone()).collect()
+    }
+
+    /// The parts that are quorate, and those that would be if they formed a ring now: two of them without a common node, if
+    /// there are any.
+    fn two_parts(&self) -> Option<[BTreeSet<NodeId>; 2]> {
+        let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let standing = self.quorate().into_iter().map(|(_, members)| members);
+        let formed = (1..1_u32 << nodes.len()).filter_map(|set| {
+            let members = chosen(&nodes, set);
+            let mut next = self.clone();
+            next.ring(&members.iter().map(|&member| (member, Progress::Judged)).collect());
+            let first = next.nodes.get(members.first()?)?;
+            first.quorum.quorate.then_some(members)
+        });
+        let parts: Vec<BTreeSet<NodeId>> = standing.chain(formed).collect();
+        let second = |one: &BTreeSet<NodeId>| parts.iter().find(|other| one.is_disjoint(other)).cloned();
+        parts.iter().find_map(|one| Some([one.clone(), second(one)?]))
+    }
+
+    /// What tells it apart from others.
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for node in self.nodes.values() {
+            format!("{:?} {:?} {:?} {:?}", node.quorum, node.disk, node.ring, node.lost).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+fn chosen(nodes: &[NodeId], set: u32) -> BTreeSet<NodeId> {
+    nodes.iter().enumerate().filter(|(n, _)| set >> n & 1 == 1).map(|(_, node)| *node).collect()
+}
+
+/// Everything within bounds: so many rings, in between so many restarts, each with any of these files, and then any two parts.
+/// How many states there were.
+fn explore(start: &Parts, files: &[Electorate], rings: u32, restarts: u32) -> usize {
+    let nodes: Vec<NodeId> = start.nodes.keys().copied().collect();
+    let mut seen = BTreeSet::new();
+    let mut checked = BTreeSet::new();
+    let mut open = vec![(start.clone(), rings, restarts, String::new())];
+    while let Some((parts, rings, restarts, way)) = open.pop() {
+        let fingerprint = parts.fingerprint();
+        if !seen.insert((fingerprint, rings, restarts)) {
+            continue;
+        }
+        if checked.insert(fingerprint)
+            && let Some(two) = parts.two_parts()
+        {
+            panic!("two parts are quorate, {two:?}, after {way}");
+        }
+        if restarts > 0 {
+            for &node in &nodes {
+                for (n, file) in files.iter().enumerate() {
+                    let mut next = parts.clone();
+                    next.restart(node, file);
+                    open.push((next, rings, restarts - 1, format!("{way}; {node} restarts with file {n}")));
+                }
+            }
+        }
+        if rings == 0 {
+            continue;
+        }
+        for set in 1..1_u32 << nodes.len() {
+            let members = chosen(&nodes, set);
+            let all_judged = members.iter().map(|&member| (member, Progress::Judged)).collect();
+            let mut next = parts.clone();
+            let matters = next.ring(&all_judged);
+            open.push((next, rings - 1, restarts, format!("{way}; {members:?}")));
+            if !matters {
+                continue;
+            }
+            for choice in 0..4_usize.pow(members.len() as u32) {
+                let of = |n: usize| PROGRESS[choice / 4_usize.pow(n as u32) % 4];
+                let progress = members.iter().enumerate().map(|(n, &member)| (member, of(n))).collect();
+                let mut next = parts.clone();
+                next.ring(&progress);
+                open.push((next, rings - 1, restarts, format!("{way}; {progress:?}")));
+            }
+        }
+    }
+    checked.len()
+}
+
+/// Nodes that have long agreed on the first file, except those that it does not list.
+fn of_old(nodes: u32, agreed: &Electorate, files: impl Fn(u32) -> Electorate) -> Parts {
+    let record = |node| match agreed.votes.contains_key(&id(node)) {
+        true => Record::of_old(agreed.clone()),
+        false => Record::default(),
+    };
+    Parts::new(nodes, files, record)
+}
+
+fn replaced(rings: u32, restarts: u32) -> usize {
+    let (old, new) = (file(&[1, 2], false), file(&[2, 3, 4], false));
+    let start = of_old(4, &old, |node| if node == 1 { old.clone() } else { new.clone() });
+    explore(&start, &[old, new], rings, restarts)
+}
+
+fn never_met(rings: u32, restarts: u32) -> usize {
+    let files = [file(&[1, 2, 3], false), file(&[3, 4], false)];
+    let start = Parts::new(4, |node| files[usize::from(node > 2)].clone(), |_| Record::default());
+    explore(&start, &files, rings, restarts)
+}
+
+#[test]
+fn a_list_replaced_by_another_makes_no_two_parts() {
+    let states = replaced(1, 1);
+    assert!(states > 300, "{states}");
+}
+
+#[test]
+fn nodes_that_never_met_are_not_quorate_in_two_parts() {
+    let states = never_met(1, 1);
+    assert!(states > 100, "{states}");
+}
+
+/// `cargo test --release -p quorate-election --lib -- --ignored --nocapture within_larger_bounds`
+#[test]
+#[ignore = "takes minutes"]
+fn no_two_parts_are_quorate_within_larger_bounds() {
+    println!("a list replaced by another, two rings and a restart: {} states", replaced(2, 1));
+    println!("nodes that never met, two rings and two restarts: {} states", never_met(2, 2));
+}
+
+/// One of the old voters has stored a change, and forgotten it. The last one was not there.
+#[test]
+fn a_lost_record_makes_no_second_part() {
+    for (voters, last) in [(5, Progress::Heard), (7, Progress::Stored)] {
+        let [old, new] = [3, voters].map(|last| file(&(1..=last).collect::<Vec<_>>(), false));
+        let mut parts = of_old(voters, &old, |_| new.clone());
+        let mut progress: BTreeMap<NodeId, Progress> =
+            (2..=voters).map(|node| (id(node), Progress::Heard)).collect();
+        progress.insert(id(3), last);
+        parts.ring(&progress);
+        parts.lose(id(2));
+        assert_eq!(parts.two_parts(), None, "{voters} voters");
+    }
+}
+
+#[cfg(feature = "mutants")]
+mod mutants {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "two parts are quorate")]
+    fn counting_foreign_votes_is_found() {
+        let _active = Mutant::ForeignVotesCount.activate();
+        replaced(1, 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "two parts are quorate")]
+    fn counting_by_what_is_not_stored_is_found() {
+        let _active = Mutant::AgreedUnstored.activate();
+        replaced(1, 1);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Longer ways, more nodes, more files.
+    #[test]
+    fn no_way_leads_to_two_quorate_parts(
+        files in proptest::collection::vec((proptest::collection::btree_set(1_u32..=6, 1..=6), any::<bool>()), 2..4),
+        first in any::<prop::sample::Index>(),
+        fresh: bool,
+        loses in (0_usize..30, 1_u32..=6),
+        steps in proptest::collection::vec(
+            (proptest::collection::vec((any::<bool>(), 0_usize..10, 0_u8..6), 6), any::<prop::sample::Index>()),
+            1..30,
+        ),
+    ) {
+        let files: Vec<Electorate> =
+            files.iter().map(|(voters, waits)| file(&voters.iter().copied().chain([1]).collect::<Vec<_>>(), *waits)).collect();
+        let first = first.get(&files).clone();
+        let mut parts = if fresh {
+            Parts::new(6, |node| files[node as usize % files.len()].clone(), |_| Record::default())
+        } else {
+            of_old(6, &first, |_| first.clone())
+        };
+        for (step, (members, file)) in steps.into_iter().enumerate() {
+            if step == loses.0 && parts.is_up_to_date(id(loses.1)) {
+                parts.lose(id(loses.1));
+            }
+            let mut progress = BTreeMap::new();
+            for (n, (comes, level, restarts)) in (1..).zip(members) {
+                if restarts == 0 {
+                    parts.restart(id(n), file.get(&files));
+                }
+                if comes {
+                    // Most get to the end.
+                    progress.insert(id(n), PROGRESS[level.min(3)]);
+                }
+            }
+            if !progress.is_empty() {
+                parts.ring(&progress);
+            }
+            prop_assert_eq!(parts.two_parts(), None);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Whose votes count while nodes have different files.
+
+#![allow(clippy::unwrap_used, reason = "tests panic")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_netsim::history::What;
+use quorate_netsim::{Fault, History, Scenario};
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// The report `old-list-two-quorate-parts`: a cluster has become one of three; a node that was removed comes back with its old
+/// file, and so does one that was not. Then these two are cut off.
+const OLD_LIST: &str = "\
+5 nodes for 14s, token timeout 200ms, seed 1
+at 0ns node 1 gets a file that lists 1 2 3
+at 0ns node 2 gets a file that lists 1 2 3
+at 0ns node 3 gets a file that lists 1 2 3
+at 0ns node 4 crashes
+at 0ns node 5 crashes
+at 2s node 3 gets a file that lists 1 2 3 4 5
+at 2s node 3 starts again
+at 4s node 5 gets a file that lists 1 2 3 4 5
+at 4s node 5 starts again
+at 7s partition [1, 2] | [3, 4, 5]
+at 10s the network heals
+";
+
+#[test]
+fn an_old_list_does_not_make_a_second_quorate_part() {
+    let scenario: Scenario = OLD_LIST.parse().unwrap();
+    let (result, history) = scenario.run_core_traced();
+    result.unwrap();
+    let at = |node: u32, secs| history.status(node, Duration::from_secs(secs)).unwrap().clone();
+    assert!(at(1, 9).quorate && !at(3, 9).quorate && !at(5, 9).quorate, "{:?}", at(3, 9));
+    let last = |node: u32| at(node, 13);
+    assert!(last(1).quorate && last(2).quorate, "{:?}", last(1));
+    assert_eq!(last(1).expected_votes, Some(3));
+    assert!(!last(5).quorate || last(5).ring == last(1).ring, "{:?}", last(5));
+}
+
+/// What an operator does to one node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    /// Stops it, gives it the new file, and starts it.
+    Restart(u32),
+    /// Starts it for the first time, with the new file.
+    Add(u32),
+    /// Stops it for good.
+    Remove(u32),
+}
+
+fn orders(steps: &[Step]) -> Vec<Vec<Step>> {
+    if steps.is_empty() {
+        return vec![Vec::new()];
+    }
+    let first = |n: usize| {
+        let mut rest = steps.to_vec();
+        let step = rest.remove(n);
+        orders(&rest).into_iter().map(move |rest| [vec![step], rest].concat())
+    };
+    (0..steps.len()).flat_map(first).collect()
+}
+
+const EACH: Duration = ms(3000);
+const DOWN: Duration = ms(400);
+/// 32 consensus timeouts: how long a node may have to wait that rings were formed without.
+const LONGEST_WAIT: Duration = ms(32 * 240);
+
+/// Nodes 1 to `before` list each other; step by step the file that lists 1 to `after` comes to all.
+fn changed(order: &[Step], before: u32, after: u32) -> History {
+    let list = |nodes: u32| (1..=nodes).map(|node| (node, 1)).collect::<BTreeMap<u32, u32>>();
+    let file = |node, nodes| Fault::File { node, voters: list(nodes), waits: false };
+    let mut scenario = Scenario::new(before.max(after), EACH * (order.len() as u32 + 1) + LONGEST_WAIT)
+        .token(ms(200))
+        .seed(1);
+    for node in 1..=before {
+        scenario = scenario.at(Duration::ZERO, file(node, before));
+    }
+    for node in before + 1..=after {
+        scenario = scenario.at(Duration::ZERO, Fault::Crash(node));
+    }
+    for (n, step) in (1..).zip(order) {
+        let at = EACH * n;
+        scenario = match *step {
+            Step::Remove(node) => scenario.at(at, Fault::Leave(node)),
+            Step::Add(node) => scenario.at(at, file(node, after)).at(at, Fault::Restart(node)),
+            Step::Restart(node) => scenario
+                .at(at, Fault::Leave(node))
+                .at(at + DOWN, file(node, after))
+                .at(at + DOWN, Fault::Restart(node)),
+        };
+    }
+    let (result, history) = scenario.run_core_traced();
+    result.unwrap_or_else(|failure| panic!("{order:?}: {failure}"));
+    let last = history.status(1, history.ended_at()).unwrap();
+    assert!(last.quorate && last.expected_votes == Some(after), "{order:?}: {last:?}");
+    history
+}
+
+/// How long at a time, at most, no node was quorate, after the first was, and from when on.
+fn without_quorum(history: &History) -> (Duration, Duration) {
+    let mut quorate: BTreeMap<u32, bool> = BTreeMap::new();
+    let (mut longest, mut since) = ((Duration::ZERO, Duration::ZERO), None);
+    let mut begun = false;
+    for record in history.records() {
+        let Some(life) = record.life else { continue };
+        let is_quorate = match &record.what {
+            What::Status(status) => status.quorate,
+            What::Crashed | What::Left(_) => false,
+            _ => continue,
+        };
+        quorate.insert(life.node.get(), is_quorate);
+        match (quorate.values().any(|quorate| *quorate), since) {
+            (true, Some(from)) => {
+                longest = longest.max((record.at.saturating_sub(from), from));
+                since = None;
+            }
+            (false, None) if begun => since = Some(record.at),
+            _ => {}
+        }
+        begun |= is_quorate;
+    }
+    since.map_or(longest, |from| longest.max((history.ended_at().saturating_sub(from), from)))
+}
+
+/// As long as a ring takes to change when a member leaves in order or comes. Where lists differ, some members have to find out
+/// that they cannot be in one ring, which takes consensus timeouts.
+const RING_CHANGE: Duration = ms(1000);
+
+/// A node that some members list and others do not keeps them from having one ring for a while. (Where members are taken off the
+/// lists while others restart, until the next one restarts.)
+const WHERE_LISTS_DIFFER: Duration = ms(2500);
+
+#[test]
+fn a_growing_cluster_is_quorate_soon_after_each_step_in_every_order() {
+    let steps = [Step::Restart(1), Step::Restart(2), Step::Restart(3), Step::Add(4), Step::Add(5)];
+    for order in orders(&steps) {
+        let (lost, at) = without_quorum(&changed(&order, 3, 5));
+        let listed_by_all = order[3..].iter().all(|step| matches!(step, Step::Add(_)));
+        let most = if listed_by_all { RING_CHANGE } else { WHERE_LISTS_DIFFER };
+        assert!(lost < most, "{order:?}: no quorum for {lost:?} from {at:?} on");
+    }
+}
+
+#[test]
+fn a_shrinking_cluster_is_quorate_soon_after_each_step_in_every_order() {
+    let steps = [Step::Restart(1), Step::Restart(2), Step::Restart(3), Step::Remove(4), Step::Remove(5)];
+    for order in orders(&steps) {
+        let (lost, at) = without_quorum(&changed(&order, 5, 3));
+        // As above, and where both go before any file says so, a third that is down is one too many, as long as it is down.
+        let gone = |step: &Step| matches!(step, Step::Remove(_));
+        let (first, last) = (order[..2].iter().all(gone), order[3..].iter().all(gone));
+        let most = match (first, last) {
+            (true, _) => DOWN + RING_CHANGE,
+            (false, true) => RING_CHANGE,
+            (false, false) => EACH + RING_CHANGE,
+        };
+        assert!(lost < most, "{order:?}: no quorum for {lost:?} from {at:?} on");
+    }
+}
+
+/// A DC that is killed as soon as it is quorate does not leave the others without quorum: all have stored what they agreed on.
+#[test]
+fn a_new_cluster_survives_its_first_dc() {
+    let fresh = "\
+3 nodes for 3s, token timeout 200ms, seed 1
+with disk 5ms
+with fresh yes
+";
+    let (result, history) = fresh.parse::<Scenario>().unwrap().run_core_traced();
+    result.unwrap();
+    let dc_at = history.statuses().iter().find(|stated| stated.status.quorate).unwrap().at;
+    for after in [0, 1, 100, 1000, 5000, 20_000] {
+        let at = dc_at + Duration::from_micros(after);
+        let text = format!("{fresh}at {at:?} node 1 crashes\n");
+        let (result, history) = text.parse::<Scenario>().unwrap().run_core_traced();
+        result.unwrap();
+        let last = history.status(2, history.ended_at()).unwrap();
+        assert!(last.quorate, "crash after {after} us: {last:?}");
+    }
+}
+
+#[cfg(feature = "mutants")]
+mod mutants {
+    use quorate_netsim::mutants::Mutant;
+
+    use super::*;
+
+    #[test]
+    fn foreign_votes_make_a_second_quorate_part() {
+        let _active = Mutant::ForeignVotesCount.activate();
+        let scenario: Scenario = OLD_LIST.parse().unwrap();
+        let failure = scenario.run_core().unwrap_err();
+        assert!(failure.to_string().contains("Q8"), "{failure}");
+    }
+}
