@@ -5,7 +5,7 @@ The program over real sockets: nodes in network namespaces that find each other 
     run.py [--messages N] [--repeat N] [--only WORD] QUORATE
 
 QUORATE is the program. Prints what was measured and what it may be; the exit code is 1 if anything was not as it
-has to be. Needs root, iproute2, nftables and tcpdump; if it is not root, it says so and does nothing.
+has to be. Needs root, iproute2, nftables, tcpdump and a C compiler; if it is not root, it says so and does nothing.
 
 SECOND_DECODER in the environment names a Python script that is to decode the captures, too.
 """
