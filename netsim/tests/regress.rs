@@ -131,10 +131,11 @@ mod mutants {
     use super::{BTreeSet, DIRECTORY, SCENARIOS};
 
     /// Bugs of the list which no scenario here shows; what does is in the table.
-    const ELSEWHERE: [Mutant; 5] = [
+    const ELSEWHERE: [Mutant; 6] = [
         Mutant::StaleCommitTokenAccepted,
         Mutant::RetransFlagMarkKept,
         Mutant::StaleJoinEndsRing,
+        Mutant::AccusationsAnswered,
         Mutant::QuotaOffByOne,
         Mutant::EmptyMessageLost,
     ];
