@@ -131,6 +131,8 @@ struct Hearing {
     left: BTreeSet<NodeId>,
     node_infos: BTreeMap<NodeId, NodeInfo>,
     candidacies: BTreeMap<NodeId, Candidacy>,
+    /// Members whose candidacies were not understood: they are no corosync daemons, and their node info alone says too little.
+    unread: BTreeSet<NodeId>,
 }
 
 #[derive(Clone, Debug)]
@@ -409,6 +411,7 @@ impl Election {
             left: left.clone(),
             node_infos: BTreeMap::new(),
             candidacies: BTreeMap::new(),
+            unread: BTreeSet::new(),
         });
         let (node_info, ballot) = self.quorum.open(members);
         let up = self.now - Time::default();
@@ -479,8 +482,13 @@ impl Election {
         let hearing = self.hearing.as_mut().filter(|hearing| hearing.hears(*ring, *from));
         match (hearing, candidacy) {
             (Some(hearing), Ok(candidacy)) => hearing.hear_candidacy(*from, candidacy),
-            (_, Err(error)) => warn!(%from, %error, "unreadable message of a quorate node"),
             (None, Ok(_)) => {}
+            (hearing, Err(error)) => {
+                warn!(%from, %error, "unreadable message of a quorate node");
+                if let Some(hearing) = hearing {
+                    hearing.unread.insert(*from);
+                }
+            }
         }
         Outcome::default()
     }
@@ -523,7 +531,8 @@ impl Election {
         let Some(hearing) = self.hearing.take_if(|hearing| hearing.ring == ring) else {
             return Outcome::default();
         };
-        let Hearing { members, entered_at, left, node_infos, candidacies, .. } = hearing;
+        let Hearing { members, entered_at, left, mut node_infos, candidacies, unread, .. } = hearing;
+        node_infos.retain(|node, _| candidacies.contains_key(node) || !unread.contains(node));
         let ballots = candidacies.iter().map(|(&node, candidacy)| (node, &candidacy.ballot)).collect();
         let lost = candidacies.iter().filter(|(_, said)| said.lost).map(|(&node, _)| node).collect();
         let kept = self.kept();
@@ -690,12 +699,12 @@ impl Hearing {
         }
     }
 
-    fn hear_candidacy(&mut self, from: NodeId, candidacy: Candidacy) {
+    fn hear_candidacy(&mut self, from: NodeId, mut candidacy: Candidacy) {
         // Terms are made of the rings that a node was in, and a new ring's number is above all its members' earlier
-        // ones: who knows of a later term did not learn it on a ring.
+        // ones: a node that knows of a later term did not learn it on a ring.
         if candidacy.known.is_some_and(|term| term.ring_seq >= self.ring.seq) {
-            warn!(%from, known = ?candidacy.known, ring = %self.ring, "a candidacy from the future is not counted");
-            return;
+            warn!(%from, known = ?candidacy.known, ring = %self.ring, "a candidate from the future is a voter only");
+            (candidacy.known, candidacy.tenure, candidacy.priority) = (None, None, 0);
         }
         self.candidacies.entry(from).or_insert(candidacy);
     }

@@ -254,6 +254,9 @@ impl Member {
             self.totem.recovered();
         }
         if let Some(status) = status {
+            if status.settled {
+                self.totem.set_quorate(status.quorate);
+            }
             // Whoever sees the new ring has to see until when it stands.
             self.desk.tell(self.election.lease(), self.election.stands_until());
             self.latest.send_replace(status.clone());

@@ -181,7 +181,7 @@ pub enum Cause {
         /// The member.
         node: NodeId,
     },
-    /// These nodes cannot be in one ring with all members: one of them, or a member, leaves the other out.
+    /// These nodes cannot be in one ring with all others that were heard: they leave some of them out, or are left out by them.
     Misfit {
         /// The nodes that are left out.
         nodes: BTreeSet<NodeId>,
@@ -293,7 +293,7 @@ impl fmt::Display for Cause {
                 name(f, nodes)?;
                 write!(
                     f,
-                    " and a member leave each other out: node lists differ, or they do not hear each other"
+                    " and others leave each other out: node lists differ, or they do not hear each other"
                 )
             }
             Self::JoinFrom { node } => write!(f, "node {node} asked to join"),

@@ -496,6 +496,27 @@ fn a_candidate_that_claims_a_term_of_the_future_is_a_voter_only() {
     assert_eq!(dc(&status), 2);
 }
 
+/// By its node info alone it would be a corosync daemon, whose votes count as it says.
+#[test]
+fn a_member_whose_candidacy_cannot_be_read_counts_no_votes() {
+    let mut world = World::new(3);
+    let opened = world.open(&[1, 2, 3]);
+    let unread = bytes::Bytes::from_static(b"candidate");
+    for (from, say) in &opened.said {
+        match *from == id(3) {
+            true => {
+                let info = votequorum_message(opened.ring, id(3), &Body::NodeInfo(say.node_info));
+                let election = &mut world.node(1).election;
+                election.handle(Time::default(), &info);
+                election.handle(Time::default(), &quorate_message(opened.ring, id(3), unread.clone()));
+            }
+            false => world.hear(id(1), opened.ring, *from, say),
+        }
+    }
+    let status = world.sync(id(1), opened.ring);
+    assert_eq!(status.inquorate, Some(Inquorate::NoNodeInfo([id(3)].into())));
+}
+
 #[test]
 fn the_end_of_another_rings_exchange_settles_nothing() {
     let mut world = World::new(3);

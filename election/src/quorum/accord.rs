@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use quorate_membership::mutants::Mutant;
 use quorate_membership::{NodeId, RingId};
 
+use super::verdict::listed;
 use super::{Ballot, Electorate, Inquorate};
 
 /// An electorate, and the ring in which it was proposed last. Of several of one cluster, that of the latest ring counts.
@@ -267,6 +268,11 @@ impl Accord {
     /// to expect, as with corosync's daemons it may be, there is nothing to found.
     pub(super) fn unfounded(&self) -> Option<Inquorate> {
         let most = self.files.iter().max_by_key(|file| file.expected).filter(|_| self.agreed.is_none())?;
+        let begun = self.pending.as_ref().filter(|_| !self.majority_founds);
+        let missing = begun.map(|pending| pending.electorate.missing(&self.said)).unwrap_or_default();
+        if !missing.is_empty() {
+            return Some(Inquorate::NeverFinished { missing });
+        }
         if self.can_agree(&self.said) {
             // A file may expect more votes than it lists.
             return self
@@ -390,7 +396,14 @@ impl Accord {
         Some(agreed)
     }
 
-    /// What members' files say differently, a sentence for each member without its full stop.
+    /// New voters without whom a change that was begun is not agreed on.
+    fn awaited(&self) -> BTreeSet<NodeId> {
+        let (Some(agreed), Some(pending)) = (&self.agreed, &self.pending) else { return BTreeSet::new() };
+        let had_votes = |node: &NodeId| agreed.electorate.votes_of(*node, 0) > 0;
+        pending.electorate.missing(&self.said).into_iter().filter(|node| !had_votes(node)).collect()
+    }
+
+    /// What does not count, a clause each: what members' files say differently, and a change that was begun and waits for nodes.
     pub(super) fn differences(&self, files: &BTreeMap<NodeId, Electorate>) -> Vec<String> {
         let most = most_frequent(files.values());
         let Some(counts) = self.agreed.as_ref().map(|agreed| &agreed.electorate).or(most.as_ref()) else {
@@ -400,7 +413,15 @@ impl Accord {
             let what = counts.difference(file)?;
             Some(format!("the file of node {node} {what}"))
         };
-        files.iter().filter_map(clause).collect()
+        let awaited = self.awaited();
+        let unfinished = self.pending.as_ref().filter(|_| !awaited.is_empty()).map(|pending| {
+            format!(
+                "the change to \"{}\" was begun, and waits for node {}",
+                pending.electorate,
+                listed(&awaited)
+            )
+        });
+        files.iter().filter_map(clause).chain(unfinished).collect()
     }
 }
 
@@ -446,6 +467,45 @@ fn most_frequent<'a>(files: impl Iterator<Item = &'a Electorate>) -> Option<Elec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn dated(ring: &str, electorate: &str) -> Dated {
+        let founded = "1.4".parse().unwrap();
+        Dated { ring: ring.parse().unwrap(), founded, electorate: electorate.parse().unwrap() }
+    }
+
+    fn present(nodes: &[u32]) -> BTreeMap<NodeId, u32> {
+        nodes.iter().map(|&node| (NodeId::new(node).unwrap(), 1)).collect()
+    }
+
+    /// Node 3 died between the proposal and its own record, and the others' files do not list it any more.
+    #[test]
+    fn a_first_start_that_waits_for_a_voter_names_it() {
+        let accord = Accord {
+            pending: Some(dated("1.4", "expected 3, votes 1-3:1")),
+            files: ["expected 2, votes 1-2:1".parse().unwrap()].into(),
+            said: present(&[1, 2]),
+            ..Accord::default()
+        };
+        let missing = [NodeId::new(3).unwrap()].into();
+        assert_eq!(accord.unfounded(), Some(Inquorate::NeverFinished { missing }));
+    }
+
+    /// Node 4 died between the proposal and its own record.
+    #[test]
+    fn a_change_that_waits_for_a_new_voter_is_named() {
+        let mut accord = Accord {
+            agreed: Some(dated("1.4", "expected 3, votes 1-3:1")),
+            pending: Some(dated("1.8", "expected 4, votes 1-4:1")),
+            said: present(&[1, 2, 3]),
+            ..Accord::default()
+        };
+        assert_eq!(
+            accord.differences(&BTreeMap::new()),
+            ["the change to \"expected 4, votes 1-4:1\" was begun, and waits for node 4"]
+        );
+        accord.said = present(&[1, 2, 4]);
+        assert!(accord.differences(&BTreeMap::new()).is_empty(), "an old voter need not be there");
+    }
 
     #[test]
     fn a_record_is_read_as_it_is_written() {

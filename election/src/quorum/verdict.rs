@@ -75,6 +75,11 @@ pub enum Inquorate {
         /// The votes expected.
         expected: u32,
     },
+    /// A first start was begun with these, which are not there any more, and it may have been finished with them.
+    NeverFinished {
+        /// The voters that are missing.
+        missing: BTreeSet<NodeId>,
+    },
     /// The records of these members were lost. They may have accepted a change of whose votes count, by which other nodes are
     /// quorate, and without them the others are too few.
     RecordsLost(BTreeSet<NodeId>),
@@ -118,13 +123,17 @@ impl fmt::Display for Inquorate {
                 "nodes {one} and {other} come from clusters that were founded apart; stop one of the two, remove its state \
                  directory, and start it again"
             ),
+            Self::NeverFinished { missing } => write!(
+                f,
+                "a first start was begun with node {}, and is not finished without: start it, or another node under its id",
+                listed(missing)
+            ),
             Self::NeverAgreed { missing, total, expected } => {
                 write!(f, "the cluster starts for the first time, which takes all of its voters once: ")?;
                 if missing.is_empty() {
                     return write!(f, "{total} of {expected} votes are present");
                 }
-                let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
-                write!(f, "start node {}, or take it out of the node lists", missing.join(", node "))
+                write!(f, "start node {}, or take it out of the node lists", listed(missing))
             }
             Self::RecordsLost(nodes) => write!(
                 f,
@@ -138,6 +147,12 @@ impl fmt::Display for Inquorate {
             Self::TooFewVotes { total, quorum } => write!(f, "{total} of {quorum} votes needed are present"),
         }
     }
+}
+
+/// What follows the word "node".
+pub(super) fn listed(nodes: &BTreeSet<NodeId>) -> String {
+    let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+    nodes.join(", node ")
 }
 
 impl Serialize for Inquorate {

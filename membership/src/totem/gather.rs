@@ -8,7 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::Transition;
-use super::local::Local;
+use super::local::{LastJoin, Local};
 use crate::mutants::Mutant;
 use crate::wire::{CommitToken, Join, Multicast};
 use crate::{Cause, NodeId, Notice, Refusal, RingId, Time};
@@ -395,8 +395,8 @@ impl Gather {
         let failed = match Mutant::AllWhoDifferAccused.is_active() {
             true => &(&self.lists.failed | &unheard) | &differing,
             false => {
-                &unheard
-                    | &cannot_be_together(&differing.into_iter().filter(is_firm).collect(), &heard, local)
+                let firm: BTreeSet<NodeId> = differing.into_iter().filter(is_firm).collect();
+                &unheard | &misfits_of(&firm, &heard, local)
             }
         };
         if failed == self.lists.failed {
@@ -429,31 +429,25 @@ impl Gather {
         Some(self.again(Cause::Silent { nodes: missing, after }, None))
     }
 
-    /// Nodes that cannot be in one ring with those of this node's: a member has left them out for several JOINs, or they have
-    /// left out a member, though they know of this node, and so of all that it says. Their node lists differ, or one of them
-    /// hears this node only. The members keep together; that is settled long before the consensus timeout.
+    /// Some that are heard here have left each other out for several JOINs, though they know of this node, and so of all that it
+    /// says: their node lists differ, or there is no way from one to the other. They cannot all be in one ring; that is settled
+    /// long before the consensus timeout. The most keep together, and where that is as broad as it is long, the members do.
     fn give_up_misfits(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
-        let members = &local.ring.members;
         let candidates = self.lists.candidates();
-        let mut misfits = BTreeSet::new();
-        for node in &candidates {
-            let Some(last) = local.joins.get(node).filter(|last| last.names(local.me)) else { continue };
-            if now < last.since.max(self.since) + patience(local) || last.at < self.since {
-                continue;
-            }
-            let left_out = || candidates.iter().filter(|other| !last.names(**other));
-            if members.contains(node) {
-                misfits.extend(left_out().filter(|other| !members.contains(other)));
-            } else if left_out().any(|other| members.contains(other)) {
-                misfits.insert(*node);
-            } else {
-                continue;
-            }
-            for other in left_out() {
-                local.out.stats.notices.note(now, Notice::LeavesOut { peer: *node, node: *other }, None);
+        let (me, patience) = (local.me, patience(local));
+        let is_steady = |last: &&LastJoin| {
+            last.names(me) && last.at >= self.since && now >= last.since.max(self.since) + patience
+        };
+        let mut apart = BTreeSet::new();
+        for &node in &candidates {
+            let Some(last) = local.joins.get(&node).filter(is_steady) else { continue };
+            for &other in candidates.iter().filter(|other| !last.names(**other)) {
+                apart.insert((node.min(other), node.max(other)));
+                local.out.stats.notices.note(now, Notice::LeavesOut { peer: node, node: other }, None);
             }
         }
-        misfits.remove(&local.me);
+        let is_member = |node: &NodeId| local.ring.members.contains(node);
+        let misfits = cannot_be_together(apart, me, |node| !is_member(node));
         if misfits.is_empty() {
             return None;
         }
@@ -513,26 +507,37 @@ impl Lists {
     }
 }
 
-/// Of nodes that go on to believe something else: those to leave out. Of two that are heard here and do not hear each other
-/// one has to go: first the one that has this with most, then the higher id, so that all who know the same choose the same.
-fn cannot_be_together(firm: &BTreeSet<NodeId>, heard: &BTreeSet<NodeId>, local: &Local) -> BTreeSet<NodeId> {
+/// Of nodes that go on to believe something else: those to leave out. Where two that are heard here do not hear each other one
+/// has to go, else all of them.
+fn misfits_of(firm: &BTreeSet<NodeId>, heard: &BTreeSet<NodeId>, local: &Local) -> BTreeSet<NodeId> {
     let mut apart: BTreeSet<(NodeId, NodeId)> = BTreeSet::new();
     for &node in firm {
         let others = local.joins.get(&node).into_iter().flat_map(|last| &last.failed);
         apart.extend(others.filter(|other| heard.contains(other)).map(|&other| (node, other)));
     }
-    let mut failed: BTreeSet<NodeId> =
-        firm.iter().copied().filter(|node| apart.iter().all(|(a, b)| node != a && node != b)).collect();
-    while !apart.is_empty() {
+    let is_apart = |node: &NodeId| apart.iter().any(|(a, b)| node == a || node == b);
+    let mut misfits: BTreeSet<NodeId> = firm.iter().copied().filter(|node| !is_apart(node)).collect();
+    misfits.extend(cannot_be_together(apart, local.me, |_| false));
+    misfits
+}
+
+/// Of each two of these that cannot be in one ring, one to leave out: first the one that has this with most, then one that
+/// `goes_first`, then the higher id, so that all who know the same choose the same.
+fn cannot_be_together(
+    mut apart: BTreeSet<(NodeId, NodeId)>,
+    me: NodeId,
+    goes_first: impl Fn(&NodeId) -> bool,
+) -> BTreeSet<NodeId> {
+    let mut left_out = BTreeSet::new();
+    loop {
         let links = |node: &NodeId| apart.iter().filter(|(a, b)| a == node || b == node).count();
-        let nodes = apart.iter().flat_map(|&(a, b)| [a, b]).filter(|node| *node != local.me);
-        let Some(worst) = nodes.max_by_key(|node| (links(node), *node)) else {
-            break;
+        let nodes = apart.iter().flat_map(|&(a, b)| [a, b]).filter(|node| *node != me);
+        let Some(worst) = nodes.max_by_key(|node| (links(node), goes_first(node), *node)) else {
+            return left_out;
         };
-        failed.insert(worst);
+        left_out.insert(worst);
         apart.retain(|&(a, b)| a != worst && b != worst);
     }
-    failed
 }
 
 /// The ring of these is over, since one of them is gone, as its host says.

@@ -55,6 +55,8 @@ pub(super) struct Local {
     /// Members whose hosts have said that nobody listens there.
     pub(super) suspects: BTreeMap<NodeId, Suspicion>,
     pub(super) outcasts: Outcasts,
+    /// See [`super::Totem::set_quorate`].
+    pub(super) quorate: bool,
     /// When a consensus timeout first ended without agreement, or an agreement came to nothing, since this node was in a ring
     /// with another.
     pub(super) disagreed_since: Option<Time>,
@@ -161,6 +163,7 @@ impl Local {
             join_sent_at: None,
             suspects: BTreeMap::new(),
             outcasts: Outcasts::new(config.totem.consensus, now),
+            quorate: true,
             disagreed_since: None,
             wanted: Stored { boots: stored.boots.saturating_add(1), ..stored.clone() },
             durable: stored,
@@ -280,12 +283,15 @@ impl Local {
     pub(super) fn has_to_wait(&self, join: &Join, now: Time) -> bool {
         let names = |node: &NodeId| join.proc.contains(node) && !join.failed.contains(node);
         let knows_all = names(&self.me) && self.ring.members.iter().all(names);
-        !join.leave && self.has_company() && self.outcasts.has_to_wait(Some(join.from), knows_all, now)
+        !join.leave
+            && self.has_company()
+            && self.outcasts.has_to_wait(Some(join.from), knows_all, self.quorate, now)
     }
 
     /// The same of a node that was heard otherwise.
     pub(super) fn stranger_has_to_wait(&self, node: NodeId, now: Time) -> bool {
-        self.has_company() && self.outcasts.has_to_wait(self.is_known(node).then_some(node), false, now)
+        let node = self.is_known(node).then_some(node);
+        self.has_company() && self.outcasts.has_to_wait(node, false, self.quorate, now)
     }
 
     /// Whether a node that may be heard is listed, or has sent a JOIN.
@@ -766,7 +772,7 @@ impl Local {
         let Outputs { transmits, events, unread, stats: _, input: _ } = out;
         (me, ring, attempted, heard, heard_before, had_company, durable, wanted).hash(state);
         (outbox, assemblies, partials, groups, sync, sync_messages, drawn).hash(state);
-        (capacities, limits).hash(state);
+        (capacities, limits, self.quorate).hash(state);
         (leaving.as_ref().map(|(at, _)| *at - now), killed.is_some()).hash(state);
         (transmits, events.len(), unread, overdue.map(|at| now - at)).hash(state);
         // Older than this is all the same to GATHER.

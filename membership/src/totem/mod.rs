@@ -546,6 +546,12 @@ impl Totem {
         self.local.wanted.lost = false;
     }
 
+    /// The installed ring is quorate, or not, by the votes that are counted above it. One that is not has little to lose, and
+    /// lets nodes that it was formed without try again sooner. Until something is said, it counts as quorate.
+    pub fn set_quorate(&mut self, quorate: bool) {
+        self.local.quorate = quorate;
+    }
+
     /// Keeps this in the record, in place of what is there ([`Stored::kept`]). It is durable when
     /// [`Totem::handle_stored`] says so; nothing waits for that.
     pub fn keep(&mut self, kept: String) {

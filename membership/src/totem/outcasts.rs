@@ -4,7 +4,8 @@
 //! is heard and hears nothing. So whenever a ring is formed without a node, its next attempt has to wait, and each time
 //! twice as long, until it has been in a ring for a while. A node that shows by its JOIN that it knows of all members waits
 //! a quarter of that, so that one which was deaf and is not any more is back soon. But it waits at least twice as long as the
-//! others had no ring for its sake, except at first: so they have one for more than half of the time (L7).
+//! others had no ring for its sake, except at first: so they have one for more than half of the time (L7). A ring that is not
+//! quorate waits with all of that a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -32,28 +33,34 @@ impl Outcast {
     const DOUBLINGS: u32 = 4;
     /// and how many times as long as the shortest it is then.
     const LONGEST: u32 = 2u32.pow(Self::DOUBLINGS);
+    /// A ring that is not quorate lets it try so many times more before it has to wait: two parts that differ about a third one have
+    /// to look for a ring at the same time. More of them, and it has its own ring for less than half of the time (seed 902 of the
+    /// swarm).
+    const EAGER: u32 = 3;
     /// It starts over once it has been in a ring for so many times as long as it had to wait: of two nodes that are left out in
     /// turn, each is in the ring while the other waits.
     const PROOF: u32 = 4;
 
-    /// How long it has to wait, if the shortest wait is `base`.
-    fn wait(&self, base: Duration, knows_all: bool) -> Duration {
-        let wait = self.doubled(base);
+    /// How long it has to wait, if the shortest wait is `base`. A ring that is not `quorate` has little to lose.
+    fn wait(&self, base: Duration, knows_all: bool, quorate: bool) -> Duration {
+        let times = if quorate { self.times } else { self.times.saturating_sub(Self::EAGER) };
+        let wait = doubled(base, times);
         // Once it may not have been its fault.
-        let cost = if self.times > 2 { 2 * self.cost } else { Duration::ZERO };
+        let cost = if times > 2 { 2 * self.cost } else { Duration::ZERO };
         cost.min(base * Self::LONGEST).max(if knows_all { wait / 4 } else { wait })
-    }
-
-    fn doubled(&self, base: Duration) -> Duration {
-        self.times
-            .checked_sub(2)
-            .map_or(Duration::ZERO, |doublings| base * 2u32.pow(doublings.min(Self::DOUBLINGS)))
     }
 
     /// For how long it has to be in a ring to start over.
     fn proof(&self, base: Duration) -> Duration {
-        base.max(Self::PROOF * self.doubled(base))
+        base.max(Self::PROOF * doubled(base, self.times))
     }
+}
+
+/// How long a node has to wait that was left out so often in a row.
+fn doubled(base: Duration, times: u32) -> Duration {
+    times
+        .checked_sub(2)
+        .map_or(Duration::ZERO, |doublings| base * 2u32.pow(doublings.min(Outcast::DOUBLINGS)))
 }
 
 /// All nodes that were left out of late.
@@ -110,25 +117,36 @@ impl Outcasts {
             .retain(|_, outcast| outcast.back_at.take().is_none_or(|at| now - at < outcast.proof(base)));
     }
 
-    /// Whether a node that was heard has to wait. `knows_all`: it asked to join, and knows of all members of the ring.
-    pub(super) fn has_to_wait(&self, node: Option<NodeId>, knows_all: bool, now: Time) -> bool {
+    /// Whether a node that was heard has to wait. `knows_all`: it asked to join, and knows of all members of the ring; `quorate`: so
+    /// is the ring.
+    pub(super) fn has_to_wait(
+        &self,
+        node: Option<NodeId>,
+        knows_all: bool,
+        quorate: bool,
+        now: Time,
+    ) -> bool {
         let Some(outcast) = self.nodes.get(&node).filter(|_| !Mutant::NoBackOff.is_active()) else {
             return false;
         };
-        now < outcast.at + outcast.wait(self.base, knows_all)
+        now < outcast.at + outcast.wait(self.base, knows_all, quorate)
     }
 
     /// How long it may take at most until all of them are let in, should they be left out once more.
     pub(super) fn longest_wait(&self) -> Duration {
         let once_more = |outcast: &Outcast| Outcast { times: (outcast.times + 1).max(2), ..*outcast };
-        self.nodes.values().map(|outcast| once_more(outcast).wait(self.base, false)).max().unwrap_or_default()
+        self.nodes
+            .values()
+            .map(|outcast| once_more(outcast).wait(self.base, false, true))
+            .max()
+            .unwrap_or_default()
     }
 
     /// See [`super::Totem::fingerprint`].
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
         for (node, outcast) in &self.nodes {
             let Outcast { times, at, cost, back_at } = outcast;
-            let waited = (now - *at).min(outcast.wait(self.base, false));
+            let waited = (now - *at).min(outcast.wait(self.base, false, true));
             let back = back_at.map(|at| (now - at).min(outcast.proof(self.base)));
             (node, times, waited, cost, back).hash(state);
         }
@@ -164,8 +182,12 @@ mod tests {
 
     /// How long node 3 has to wait, in seconds.
     fn wait(outcasts: &Outcasts, knows_all: bool, now: Time) -> Option<u64> {
+        wait_of(outcasts, knows_all, true, now)
+    }
+
+    fn wait_of(outcasts: &Outcasts, knows_all: bool, quorate: bool, now: Time) -> Option<u64> {
         (0..100).find(|&waited| {
-            !outcasts.has_to_wait(NodeId::new(3), knows_all, now + Duration::from_secs(waited))
+            !outcasts.has_to_wait(NodeId::new(3), knows_all, quorate, now + Duration::from_secs(waited))
         })
     }
 
@@ -186,6 +208,16 @@ mod tests {
     fn a_member_that_is_lost_once_may_come_back_at_once() {
         assert_eq!(wait_after(&[0], &[1, 2, 3], false), Some(0));
         assert_eq!(wait_after(&[0, 1], &[1, 2, 3], false), Some(2));
+    }
+
+    #[test]
+    fn a_ring_without_quorum_lets_it_try_more_often() {
+        let mut outcasts = outcasts();
+        let waits = (0..6).map(|time| {
+            leave_out(&mut outcasts, &[], at(time));
+            wait_of(&outcasts, false, false, at(time)).unwrap()
+        });
+        assert_eq!(waits.collect::<Vec<_>>(), [0, 0, 0, 2, 4, 4]);
     }
 
     #[test]

@@ -76,7 +76,9 @@ impl Online for AgreedQuorum {
         // lost do not help the others to a majority.
         let kept = |lost: &BTreeSet<NodeId>| electorate.sum(&(&regular.members - lost));
         let forgotten = match &status.inquorate {
-            Some(Inquorate::Founding | Inquorate::NeverAgreed { .. }) => true,
+            Some(Inquorate::Founding | Inquorate::NeverAgreed { .. } | Inquorate::NeverFinished { .. }) => {
+                true
+            }
             Some(Inquorate::RecordsLost(lost)) => kept(lost) < quorum,
             _ => false,
         };

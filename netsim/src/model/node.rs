@@ -303,6 +303,9 @@ impl Node {
                 totem.set_sync_message(Service::Votequorum, Body::NodeInfo(node_info).encode());
                 totem.set_sync_message(Service::Quorate, candidacy.encode());
             }
+            if let Some(status) = status.as_ref().filter(|status| status.settled) {
+                totem.set_quorate(status.quorate);
+            }
             if let Some(what) = observed::what(&mut ElectionEvent::Ring(event)).0 {
                 self.tell(what, output);
             }
