@@ -9,7 +9,7 @@ use quorate_netsim::cases::{Case, Cases};
 
 use crate::{Failure, print};
 
-/// Runs all cases of a file, and prints what is not as it says.
+/// Runs all cases of a file, and prints the differences from the recordings.
 pub(crate) fn run(file: &Path) -> Result<ExitCode, Failure> {
     let text =
         if file.as_os_str() == "-" { io::read_to_string(io::stdin()) } else { fs::read_to_string(file) };

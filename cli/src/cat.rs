@@ -32,24 +32,30 @@ behind together. Events are never skipped.
 Exit codes: 0 all sent and delivered, 1 failed (one line on stderr says why), 2 wrong usage. It has failed, too, if stdout was
 closed while there was input left.";
 
-/// Send lines to a group of processes, and print what the group sees, in order.
+/// Send lines to a process group, and print the group's events in order.
 ///
-/// It joins GROUP. Each line on stdin, of any bytes, up to 1 MiB, is multicast to it, without its newline. The last one may
-/// lack its newline; if this process is killed in the middle of a line, that line is not sent. What the group sees comes out as JSON, one object a line, in the one order that all members share. It ends at the end of stdin, once
-/// all it sent was delivered here, and leaves. On nodes that run corosync, programs that use libcpg can be in the same
-/// group.
+/// The process joins GROUP and multicasts each line of stdin to it, without the newline. A line may
+/// contain any bytes, up to 1 MiB. The last line needs no newline. If this process is killed in the
+/// middle of a line, that line is not sent.
+///
+/// The group's events are printed as JSON, one object per line, in the one order that all members
+/// share. At the end of stdin, once all sent lines were delivered here, the process leaves the
+/// group and ends.
+///
+/// On nodes that run corosync, programs that use libcpg can be in the same group.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = OUTPUT)]
 pub(crate) struct CatArgs {
-    /// The group's name, at most 128 bytes
+    /// Name of the group, at most 128 bytes
     group: Group,
-    /// Deliver each line only once every member of the ring has it (safe instead of agreed)
+    /// Deliver each line only once every member of the ring has it (safe delivery instead of
+    /// agreed)
     #[arg(long)]
     safe: bool,
-    /// Go on listening after the end of stdin
+    /// Stay in the group and print its events after the end of stdin
     #[arg(long)]
     stay: bool,
-    /// Print changes of quorum and DC, too
+    /// Also print changes of quorum and DC
     #[arg(long)]
     status: bool,
     #[command(flatten)]
@@ -67,7 +73,8 @@ pub(crate) fn run(args: &CatArgs) -> Result<ExitCode, Failure> {
     )?;
     let broken = |error| Failure::new(format!("the connection to the node broke: {error}"));
 
-    // Two directions, two threads. That of stdin may wait forever in a read: the process does not wait for it.
+    // One thread per direction. The thread of stdin may block forever in a read, so the process
+    // does not wait for it.
     let to_node = node.try_clone().map_err(broken)?;
     let input = Arc::new(OnceLock::new());
     let (stay, ended) = (args.stay, input.clone());
@@ -81,11 +88,11 @@ pub(crate) fn run(args: &CatArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Gives the node all there is to send, and sets `ended` when there is no more. That the node takes no more is for [`show`] to
-/// tell, with the node's reason.
+/// Sends the whole input to the node, and sets `ended` at its end. If the node stops accepting
+/// data, [`show`] reports the node's reason.
 ///
-/// Only this process knows whether its input has ended in order: a last line without a newline gets one then. Otherwise the
-/// node discards what has no end.
+/// Only this process knows whether its input has ended in order. A last line without a newline gets
+/// one in that case. Otherwise the node discards the incomplete line.
 fn send(mut lines: impl Read, mut node: &UnixStream, stay: bool, ended: &OnceLock<io::Result<()>>) {
     let mut buffer = vec![0; 256 << 10];
     let mut whole = true;
@@ -107,13 +114,15 @@ fn send(mut lines: impl Read, mut node: &UnixStream, stay: bool, ended: &OnceLoc
     }
     let _ = ended.set(end);
     if !stay {
-        // Fails if the node has hung up already, which `show` sees as well.
+        // This fails if the node has already hung up. `show` notices that as well.
         let _ = node.shutdown(Shutdown::Write);
     }
 }
 
-/// Prints what the node says until it says that this is all. If nothing reads it any more, this is the end of it where there
-/// is no input left: at once with `stay`, and else once all that was sent has been delivered.
+/// Prints the node's lines up to its end line.
+///
+/// A closed stdout is an error while there is input left. After the end of the input, it makes the
+/// function return: at once with `stay`, otherwise once all sent lines were delivered.
 fn show(
     node: impl Read,
     out: impl Write,
@@ -131,7 +140,7 @@ fn show(
             Ok(_) if line.starts_with(json::ERROR) => json::error_message(&line),
             Ok(_) if line.ends_with(b"\n") => {
                 let Some(reader) = &mut out else { continue };
-                // A reader must not wait for lines that are not yet sent.
+                // A reader must not wait for lines that are not sent yet.
                 let flush = node.buffer().is_empty();
                 if written(
                     reader.write_all(&line).and_then(|()| if flush { reader.flush() } else { Ok(()) }),

@@ -9,15 +9,17 @@ use crate::{Cli, Failure};
 
 /// Print the completion script of a shell.
 ///
-/// For bash, put it where the shell looks: `quorate completions bash > /etc/bash_completion.d/quorate`.
+/// For bash, write it to a directory that the shell searches: `quorate completions bash >
+/// /etc/bash_completion.d/quorate`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompletionsArgs {
-    /// The shell
+    /// Shell to complete for
     shell: Shell,
 }
 
 pub(crate) fn run(args: &CompletionsArgs) -> Result<ExitCode, Failure> {
-    // Into memory first: a reader that closes early is no reason to panic.
+    // The script is built in memory first, because a reader that closes early must not cause a
+    // panic.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "quorate", &mut script);
     crate::print(&String::from_utf8_lossy(&script))?;

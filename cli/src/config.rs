@@ -1,4 +1,4 @@
-//! `quorate config`: what a configuration says, and what it comes to.
+//! `quorate config`: the content of a configuration, and the values that result from it.
 
 mod check;
 
@@ -12,26 +12,27 @@ use serde::Serialize;
 
 use crate::{Failure, print};
 
-/// The configuration, and what the command line says instead of it.
+/// The configuration, and the command-line options that override it.
 #[derive(Args, Debug)]
 pub(crate) struct Source {
-    /// The configuration.
+    /// Configuration file
     #[arg(short, long, value_name = "FILE", default_value = "/etc/corosync/corosync.conf")]
     pub(crate) config: PathBuf,
-    /// Which node of the node list this is: its name, address or id. Without a node list: what it is called.
+    /// Which node this is: its name, address or id in the node list. Without a node list, the name
+    /// of this node
     #[arg(long, value_name = "NODE")]
     name: Option<String>,
-    /// How many votes there are when all nodes are there, instead of what the configuration says.
+    /// Number of votes when all nodes are present. Overrides the configuration
     #[arg(long, value_name = "VOTES", value_parser = clap::value_parser!(u32).range(1..))]
     expected_votes: Option<u32>,
-    /// Speak clear text, as `secauth: off` says in the configuration.
+    /// Send and accept clear text, as `secauth: off` does in the configuration
     #[arg(long)]
     clear_text: bool,
 }
 
 impl Source {
-    /// Reads and checks it for this host. The warnings are for the caller to show; those of a file that is refused are
-    /// printed.
+    /// Reads and checks the configuration for this host. The caller shows the warnings, except
+    /// those of a rejected file, which are printed here.
     pub(crate) fn load(&self) -> Result<Loaded, Box<dyn Error>> {
         let overrides = Overrides {
             name: self.name.clone(),
@@ -52,12 +53,14 @@ pub(crate) struct ConfigArgs {
 
 #[derive(Subcommand, Debug)]
 enum ConfigCommand {
-    /// Print a configuration: each value, its unit, and where it comes from
+    /// Print a configuration: each value, its unit, and its origin
     Show(ShowArgs),
-    /// Check configurations: all problems of each, and what differs between those of several nodes
+    /// Check one configuration, or compare those of several nodes.
     ///
-    /// Exits with 0 if all can be used and agree, else with 1; warnings do not count. One file is checked for this host if it
-    /// is one of its nodes; several are compared, for hosts of which nothing is known.
+    /// All errors and warnings of each file are printed, and the differences between the files. The
+    /// exit code is 0 if all files can be used and agree, and 1 otherwise. Warnings do not count. A
+    /// single file is checked for this host if this host is one of its nodes. Several files are
+    /// compared without knowledge of their hosts.
     Check(check::CheckArgs),
 }
 
@@ -65,7 +68,8 @@ enum ConfigCommand {
 struct ShowArgs {
     #[command(flatten)]
     source: Source,
-    /// Print every value that counts, set or not; without it, what the file says
+    /// Print every effective value, set or not. By default, only the values set in the file are
+    /// printed
     #[arg(long)]
     effective: bool,
     /// Print JSON
@@ -98,7 +102,7 @@ fn warn(warnings: &[Warning]) {
     }
 }
 
-/// The outcome of `--effective --json`.
+/// The output of `--effective --json`.
 #[derive(Serialize)]
 struct Effective<'a> {
     settings: &'a [config::Setting],
@@ -111,7 +115,7 @@ impl<'a> Effective<'a> {
     }
 }
 
-/// A key as the file has it.
+/// A key as it stands in the file.
 #[derive(Serialize)]
 struct Said {
     key: String,
@@ -138,7 +142,7 @@ fn said_rows(said: &[Said]) -> Vec<[String; 3]> {
     said.iter().map(|said| [said.key.clone(), said.value.clone(), said.source.to_string()]).collect()
 }
 
-/// The rows, with what stands below one another aligned.
+/// Formats the rows in aligned columns.
 fn columns(rows: &[[String; 3]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let (first, second) = (width(0), width(1));
@@ -191,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn without_effective_only_the_file_speaks() {
+    fn without_effective_only_values_of_the_file_are_shown() {
         let (directory, source) = source("foo {\nkey: a b\n}\n");
         let file = directory.path().join("corosync.conf").display().to_string();
         let text = columns(&said_rows(&said(&source).unwrap())).replace(&file, "c");

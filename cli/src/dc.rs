@@ -21,11 +21,12 @@ enum DcCommand {
     Release(ReleaseArgs),
 }
 
-/// Have the local node give up the role of DC
+/// Make the local node give up the role of DC.
 ///
-/// The node acts no more, says so in the ring's order, and the best of the other members acts at once: by dc_priority, then the
-/// oldest features, then the longest membership, then the lowest id. That one stays DC; this node is not barred from
-/// becoming it again. To bar it, set its dc_priority to 0.
+/// The node stops acting as DC and announces this in the ring's order. The best of the other
+/// members takes over at once: the one with the highest dc_priority, then the oldest features, then
+/// the longest membership, then the lowest id. It stays DC, but this node may become DC again
+/// later. To prevent that, set its dc_priority to 0.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exit codes:
@@ -35,7 +36,7 @@ Exit codes:
 struct ReleaseArgs {
     #[command(flatten)]
     which: Which,
-    /// Print one JSON object: version, and dc, the id of the node that is DC now
+    /// Print one JSON object with the fields version and dc (the id of the new DC)
     #[arg(long)]
     json: bool,
 }

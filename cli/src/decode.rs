@@ -1,4 +1,4 @@
-//! `quorate decode`: what the members of a ring said, from a capture.
+//! `quorate decode`: shows the messages of a ring from a capture.
 
 mod assembly;
 mod fields;
@@ -43,34 +43,36 @@ added; those here stay.
 
 Exit status: 0 if all could be read, 1 if something was refused or incomplete.";
 
-/// Show what the members of a ring said, from a capture
+/// Show the messages of a ring from a capture.
 ///
-/// Every datagram is a line: seconds since the first, from, to, what it is, its fields, the messages packed in it; then
-/// follow counts by kind and of refusals by reason.
+/// Each datagram is printed on one line: seconds since the first datagram, source, destination,
+/// kind, fields, and the messages packed in it. At the end come counts by kind, and of rejected
+/// datagrams by reason.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = JSON)]
 pub(crate) struct DecodeArgs {
-    /// A pcap file, or - for a stream from standard input (`tcpdump -U -w -`)
+    /// A pcap file, or `-` for a stream from standard input (`tcpdump -U -w -`)
     file: PathBuf,
     #[command(flatten)]
     show: Show,
 }
 
-/// What to show of a capture.
+/// The options for the output.
 #[derive(clap::Args, Debug, Default)]
 struct Show {
-    /// Every datagram to or from this port is Totem's; by default, those are that begin like it
+    /// Treat every datagram to or from this port as a Totem message. Other datagrams are recognized
+    /// by their header
     #[arg(long)]
     port: Option<u16>,
-    /// One JSON object per line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
-    /// Show the counts only
+    /// Print only the counts
     #[arg(long, short)]
     summary: bool,
 }
 
-/// Why a capture cannot be decoded.
+/// The reason why a capture cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DecodeError {
     #[error("{}: {error}", file.display())]
@@ -79,7 +81,7 @@ pub(crate) enum DecodeError {
     Output(io::Error),
 }
 
-/// Decodes a capture onto standard output.
+/// Decodes a capture to standard output.
 pub(crate) fn run(args: DecodeArgs) -> Result<ExitCode, DecodeError> {
     let DecodeArgs { file, show } = args;
     let live = file == Path::new("-");
@@ -91,27 +93,29 @@ pub(crate) fn run(args: DecodeArgs) -> Result<ExitCode, DecodeError> {
     let stdout = io::stdout().lock();
     let decoded = input.map_err(|error| Stopped::Capture(error.into())).and_then(|input| {
         let input = BufReader::new(input);
-        // A reader of a live capture wants each line at once; standard output does that of itself.
+        // A reader of a live capture needs each line at once. Standard output is line-buffered by
+        // itself.
         if live { decode(input, stdout, &show) } else { decode(input, BufWriter::new(stdout), &show) }
     });
     match decoded {
         Ok(true) => Ok(ExitCode::SUCCESS),
         Ok(false) => Ok(ExitCode::FAILURE),
-        // Who closes the pipe (`| head`) has seen enough.
+        // A reader that closes the pipe (`| head`) needs no more output.
         Err(Stopped::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(Stopped::Output(error)) => Err(DecodeError::Output(error)),
         Err(Stopped::Capture(error)) => Err(DecodeError::Capture { file, error }),
     }
 }
 
-/// Why decoding ended before the capture did.
+/// The reason why decoding ended before the capture did.
 #[derive(Debug)]
 enum Stopped {
     Capture(CaptureError),
     Output(io::Error),
 }
 
-/// Writes what is in a capture, and at its end, however it ends, the counts. Whether all could be read.
+/// Writes the messages of a capture, and the counts at its end, even after an error. Returns `true`
+/// if everything could be read.
 fn decode(input: impl Read, mut output: impl Write, show: &Show) -> Result<bool, Stopped> {
     let mut capture = Capture::new(input).map_err(Stopped::Capture)?;
     let mut decoder = Decoder { port: show.port, ..Decoder::default() };
@@ -146,7 +150,7 @@ fn write_json(output: &mut impl Write, fields: &Fields) -> io::Result<()> {
     writeln!(output)
 }
 
-/// A datagram, decoded.
+/// A decoded datagram.
 struct Line {
     /// Nanoseconds since 1970.
     time: i128,
@@ -158,7 +162,7 @@ struct Line {
 
 impl Line {
     fn json(&self) -> Fields {
-        // A pcap has 32 bits of seconds: no time in it is out of range.
+        // A pcap has 32 bits of seconds, so every time in it is in range.
         let time = Timestamp::from_nanosecond(self.time).unwrap_or(Timestamp::UNIX_EPOCH);
         Fields::default()
             .with("time", time.to_string())
@@ -177,8 +181,10 @@ impl std::fmt::Display for Line {
     }
 }
 
-/// The datagrams that a packet was, or was to become: where the sender's kernel leaves it to its network card to cut them
-/// (UDP segmentation offload), a capture on that host has them in one, all of one length but the last.
+/// Splits a packet into the datagrams that the network card would send.
+///
+/// With UDP segmentation offload, the sender's kernel leaves the split to the card. A capture on
+/// that host then has several datagrams in one packet, all of one length except the last.
 fn taken_apart(payload: &Bytes) -> Vec<Bytes> {
     const HEADER: usize = 20;
     const MAGIC: usize = 4;
@@ -194,7 +200,7 @@ fn taken_apart(payload: &Bytes) -> Vec<Bytes> {
     length.map_or_else(|| vec![payload.clone()], |length| parts(length).collect())
 }
 
-/// Whether this is a message, and nothing behind it.
+/// Returns `true` if this is one message, with nothing behind it.
 fn is_whole(datagram: &Bytes) -> bool {
     match wire::decode(datagram) {
         Ok(Message::Multicast(frame)) if frame.encapsulated => {
@@ -206,7 +212,7 @@ fn is_whole(datagram: &Bytes) -> bool {
     }
 }
 
-/// What the decoder remembers from packet to packet.
+/// The state of the decoder between packets.
 #[derive(Default)]
 struct Decoder {
     port: Option<u16>,
@@ -217,7 +223,8 @@ struct Decoder {
 }
 
 impl Decoder {
-    /// Decodes a packet of the capture: a datagram of Totem's, or several; none if it is not, or not yet, such a one.
+    /// Decodes a packet of the capture. Returns its Totem datagrams; none if it has no such
+    /// datagram, or is an incomplete fragment.
     fn packet(&mut self, time: i128, ip: Option<&[u8]>) -> Vec<Line> {
         let datagram = match ip.map_or(Found::Other, |ip| self.fragments.find(ip)) {
             Found::Datagram(datagram) if self.is_totem(&datagram) => datagram,
@@ -264,7 +271,7 @@ impl Decoder {
         }
     }
 
-    /// What a frame carries.
+    /// Returns the content of a frame.
     fn content(&mut self, frame: &Multicast) -> Fields {
         let again = !self.assembly.is_new(frame);
         let fields = Fields::default().with("again", again);
@@ -311,7 +318,7 @@ const CONTINUED: &str = "continued";
 const HEADLESS: &str = "headless";
 const FOREIGN: &str = "foreign";
 
-/// What is said in a piece of a frame, and of which kind that is.
+/// Returns the content of a piece of a frame, and its kind.
 fn message(piece: &Piece, order: Order) -> Result<(&'static str, Fields), Refusal> {
     let message = match piece {
         Piece::Whole(message) => Addressed::decode_in(message, order)?,
@@ -327,7 +334,7 @@ fn message(piece: &Piece, order: Order) -> Result<(&'static str, Fields), Refusa
     Ok((fields::kind_of(&body), fields::of_body(&body)))
 }
 
-/// What there was in a capture.
+/// The counts of a capture.
 #[derive(Default)]
 struct Counts {
     datagrams: BTreeMap<&'static str, u64>,
@@ -398,7 +405,7 @@ mod tests {
         "/../membership/tests/captures/11-recovery-encapsulated.pcap"
     ));
 
-    /// xorshift: enough to damage files with.
+    /// xorshift, random enough to damage files.
     fn random(state: &mut u64) -> usize {
         *state ^= *state << 13;
         *state ^= *state >> 7;
@@ -429,9 +436,9 @@ mod tests {
         assert!(read > 0 && refused > 0 && damaged > 0, "{read} {refused} {damaged}");
     }
 
-    /// Frames of a real ring, put together as a kernel does.
+    /// Frames of a real ring, joined as a kernel joins them.
     #[test]
-    fn what_a_card_was_to_cut_is_taken_apart() {
+    fn segmentation_offload_is_undone() {
         let mut capture = Capture::new(CAPTURE).unwrap();
         let mut fragments = Fragments::default();
         let mut frames: Vec<Bytes> = Vec::new();

@@ -23,25 +23,27 @@ use crate::socket::client::ask_status;
 use crate::socket::{Cat, GuaranteeName, Request, Wish};
 use crate::{Failure, print};
 
-/// How long the whole may take.
+/// The time limit for the whole demo.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How often to look for what nobody tells us: a socket that is not there yet, a process that ended.
+/// The interval between checks for a new socket or an ended process.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Watch three nodes on this host form a ring, elect a DC, lose it, elect another, and take the lost one back.
+/// Watch three nodes on this host form a ring, elect a DC, lose it, elect another, and take the
+/// lost one back.
 ///
-/// Three processes of `quorate node` talk by real IP multicast over the loopback interface; no root is needed, and nothing
-/// outside of a temporary directory is written. It takes some seconds.
+/// Three processes of `quorate node` communicate by real IP multicast over the loopback interface.
+/// The demo needs no root, takes some seconds, and writes only to a temporary directory.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 all of it was seen, 1 it was not (the reason is on stderr), 2 wrong usage."
 )]
 pub(crate) struct DemoArgs {
-    /// How long without a token until it counts as lost, in milliseconds: most of the time that a new DC takes
+    /// Token timeout in milliseconds: how long without a token until it counts as lost. It makes up
+    /// most of the time until a new DC is elected
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(150..=5000))]
     token: u32,
-    /// Keep the temporary directory with the configuration and the logs, and say where it is
+    /// Keep the temporary directory with the configuration and the logs, and print its path
     #[arg(long)]
     keep: bool,
 }
@@ -52,7 +54,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
     let directory =
         tempfile::Builder::new().prefix("quorate-demo-").tempdir().map_err(cannot("make a directory"))?;
     let seen = runtime.block_on(async {
-        // Dropping the play kills what is left of its processes.
+        // Dropping the play kills its remaining processes.
         tokio::select! {
             biased;
             seen = play(args, directory.path()) => seen,
@@ -69,7 +71,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
     seen.map(|()| ExitCode::SUCCESS)
 }
 
-/// Ready when the user has had enough.
+/// Returns when the user interrupts the demo.
 async fn stopped() -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot("listen to signals"))?;
     tokio::select! {
@@ -84,7 +86,7 @@ fn cannot(what: &'static str) -> impl Fn(io::Error) -> Failure {
     move |error| Failure::new(format!("cannot {what}: {error}"))
 }
 
-/// The four acts, and what was seen in each.
+/// Plays the four acts, and prints the result of each.
 async fn play(args: &DemoArgs, directory: &Path) -> Result<(), Failure> {
     let network = Network::find()?;
     fs::write(directory.join("corosync.conf"), network.corosync_conf(args.token))
@@ -152,7 +154,7 @@ struct Network {
 
 impl Network {
     fn find() -> Result<Self, Failure> {
-        // Linux has all of 127/8; elsewhere there is one address, and each node has a port of its own.
+        // Linux has all of 127/8. Elsewhere there is one address, and each node has its own port.
         let several = [1, 2, 3].map(|last| Ipv4Addr::new(127, 0, 0, last));
         let has_all = several.iter().all(|address| UdpSocket::bind((*address, 0)).is_ok());
         let addresses = if has_all { several } else { [Ipv4Addr::LOCALHOST; 3] };
@@ -168,13 +170,13 @@ impl Network {
         ))
     }
 
-    /// A group for this run alone: the port is only ours.
+    /// Returns a group for this run alone, derived from the port, which is free on this host.
     fn group(&self) -> Ipv4Addr {
         let [high, low] = self.port.to_be_bytes();
         Ipv4Addr::new(239, 255, high, low)
     }
 
-    /// Id, address and port of each node.
+    /// Returns the id, address and port of each node.
     fn members(&self) -> impl Iterator<Item = (u32, Ipv4Addr, u16)> + '_ {
         let shared = self.addresses[0] != self.addresses[1];
         (1..).zip(0..).zip(self.addresses).map(move |((id, place), address): ((u32, u16), _)| {
@@ -213,13 +215,14 @@ impl Network {
     }
 }
 
-/// Whether the ports that the nodes may use are: each node's own, and the one below, from which it sends.
+/// Returns `true` if the ports for the nodes are free. Each node uses its own port, and sends from
+/// the one below.
 fn is_free(addresses: &[Ipv4Addr], port: u16) -> bool {
     let ports = port - 1..=port + 4;
     addresses.iter().all(|address| ports.clone().all(|port| UdpSocket::bind((*address, port)).is_ok()))
 }
 
-/// The nodes, and what they have said.
+/// The nodes, and the channel of their events.
 struct Stage {
     directory: PathBuf,
     nodes: Vec<Actor>,
@@ -232,14 +235,14 @@ struct Stage {
 /// A running node.
 struct Actor {
     id: u32,
-    /// Words of an earlier run of the same node may still come in.
+    /// The number of this run. Events of an earlier run of the same node may still arrive.
     run: u64,
     process: Child,
     log: PathBuf,
     view: View,
 }
 
-/// What a node says over its socket (`quorate cat --status`).
+/// An event that a node sends over its socket (`quorate cat --status`).
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 enum Word {
@@ -278,7 +281,7 @@ impl View {
     }
 }
 
-/// The DC, if these nodes, and no others, are in one quorate ring and name the same DC.
+/// Returns the DC if exactly these nodes are in one quorate ring and name the same DC.
 fn agreed(views: &[&View], members: &BTreeSet<u32>) -> Option<u32> {
     let first = views.first()?;
     let complete = |view: &&View| {
@@ -337,7 +340,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until these nodes have one ring, quorum and one DC: this one.
+    /// Waits until these nodes have one ring, quorum and one DC, and returns the DC.
     async fn agreement_of(&mut self, members: &BTreeSet<u32>) -> Result<u32, Failure> {
         loop {
             let views: Vec<&View> = self.nodes.iter().map(|node| &node.view).collect();
@@ -376,7 +379,7 @@ impl Stage {
         self.say(&format!("node{id}"), &said)
     }
 
-    /// An error if a process has ended by itself, with its own last words.
+    /// Returns an error with the last log line if a process has ended by itself.
     fn check_on_all(&mut self) -> Result<(), Failure> {
         for node in &mut self.nodes {
             if let Some(exit) = node.process.try_wait().map_err(cannot("look after a node"))? {
@@ -415,7 +418,7 @@ impl Stage {
         Ok(())
     }
 
-    /// What `quorate status` prints on that node.
+    /// Prints the output of `quorate status` on that node.
     async fn show_status(&self, id: u32) -> Result<(), Failure> {
         let which = Which { socket: Some(self.socket(id)), node: None };
         let asked = tokio::task::spawn_blocking(move || ask_status(&which)).await;
@@ -430,7 +433,7 @@ impl Stage {
     }
 }
 
-/// Passes on what a node says, from the moment that its socket is there, to the end of its process.
+/// Forwards a node's events, from the creation of its socket to the end of its process.
 async fn listen(socket: PathBuf, id: u32, run: u64, speaker: mpsc::Sender<(u32, u64, Word)>) {
     let mut stream = loop {
         match UnixStream::connect(&socket).await {
@@ -474,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_a_node_are_understood() {
+    fn events_of_a_node_are_understood() {
         let regular =
             word(r#"{"event":"regular","ring":"1.4","members":[1,2],"joined":[],"left":[],"cause":"so"}"#);
         let members = [1, 2].into_iter().filter_map(NodeId::new).collect();
@@ -490,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_agree_when_all_see_the_same_ring_and_dc_and_no_others() {
+    fn nodes_agree_if_all_see_the_same_ring_and_dc() {
         let (one, two) = (view("1.4", 2, &[1, 2]), view("1.4", 2, &[1, 2]));
         let members = BTreeSet::from([1, 2]);
         assert_eq!(agreed(&[&one, &two], &members), Some(2));

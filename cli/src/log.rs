@@ -1,8 +1,9 @@
-//! Stderr: the log of a node, and the last word of every command.
+//! Stderr: the log of a node, and the final message of every command.
 //!
-//! Nobody has to read it. Lines of the log go to a bounded buffer, and a thread of its own writes them, so that a pipe that
-//! is full holds up only that thread. A line that finds no room, or cannot be written (nobody reads any more, the disk is full,
-//! the terminal is gone), is lost and counted. The log says how many were lost as soon as it can be written again.
+//! Writing to the log never blocks. Its lines go to a bounded buffer, and a separate thread writes
+//! them, so a full pipe blocks only that thread. A line is lost and counted if it finds no room or
+//! cannot be written, because the reader has gone, the disk is full or the terminal has gone. Once
+//! the log can be written again, it reports the number of lost lines.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -14,25 +15,26 @@ use tracing_subscriber::EnvFilter;
 
 use crate::Failure;
 
-/// What is logged without RUST_LOG. What the election says of each ring, the log here says of each change.
+/// The filter without RUST_LOG. The log here reports each change, so it leaves out the election's
+/// lines for each ring.
 const DEFAULT: &str = "info,quorate_election=warn";
 
-/// How much may wait to be written, in bytes.
+/// The size of the buffer, in bytes.
 const ROOM: usize = 1 << 20;
 
-/// How long until a write that failed is tried again, if nothing new is logged.
+/// The time until a failed write is retried if nothing new is logged.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// How long until a pipe that does not block is tried again when it is full.
+/// The time until a full non-blocking pipe is tried again.
 const FULL: Duration = Duration::from_millis(50);
 
-/// How long a process that ends waits for its last lines to be written.
+/// The time that an ending process waits for its last lines to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The log of this process.
 static LOG: Log = Log::new();
 
-/// Starts the log; RUST_LOG says what is in it.
+/// Starts the log, filtered by RUST_LOG.
 pub(crate) fn start() -> Result<(), Failure> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) => EnvFilter::try_new(filter)
@@ -48,7 +50,7 @@ pub(crate) fn start() -> Result<(), Failure> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Line)
-        // They would be printed, by a macro that panics if that fails, too.
+        // A macro that panics on failure would print them.
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false);
@@ -60,22 +62,23 @@ pub(crate) fn start() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The journal has its own.
+/// Returns `true` if lines need a time. The journal adds its own.
 fn has_times() -> bool {
     std::env::var_os("JOURNAL_STREAM").is_none()
 }
 
-/// Lines of the log that were lost since the process started.
+/// Returns the number of log lines lost since the process started.
 pub(crate) fn lost() -> u64 {
     LOG.lock().lost
 }
 
-/// Writes a line to stderr, after what was logged. If nobody reads it, it is lost: macros of std would panic.
+/// Writes a line to stderr, after the logged ones. An unread line is lost, where the macros of std
+/// would panic.
 pub(crate) fn say(line: impl fmt::Display) {
     show(format_args!("{line}\n"));
 }
 
-/// As [`say`], without a newline: for progress in place.
+/// Writes text like [`say`], without a newline, for progress in place.
 pub(crate) fn show(text: impl fmt::Display) {
     let text = text.to_string();
     if LOG.lock().started {
@@ -85,12 +88,12 @@ pub(crate) fn show(text: impl fmt::Display) {
     }
 }
 
-/// Waits until all is written, but not long: it may never be.
+/// Waits until everything is written, for a limited time, because that may never happen.
 pub(crate) fn flush() {
     LOG.flush(LAST_WORDS);
 }
 
-/// Where a line of the log is written to.
+/// The writer of one log line.
 struct Line;
 
 impl Write for Line {
@@ -113,11 +116,11 @@ struct State {
     started: bool,
     /// Lines to be written.
     waiting: Vec<u8>,
-    /// Lines that found no room behind those.
+    /// The number of lines that found no room behind `waiting`.
     dropped: u64,
-    /// The thread has taken lines and not written them yet.
+    /// Whether the thread has taken lines and not written them yet.
     writing: bool,
-    /// All lines that were lost.
+    /// The number of all lost lines.
     lost: u64,
 }
 
@@ -131,10 +134,10 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a line, newline included, if there is room; never waits.
+    /// Adds a line, including its newline, if there is room. Never blocks.
     fn push(&self, line: &[u8]) {
         let mut state = self.lock();
-        // Once one was dropped, so are the next: the gap is in one place.
+        // Once a line is dropped, the next ones are dropped too, so that the gap is in one place.
         if state.dropped > 0 || state.waiting.len() + line.len() > ROOM {
             state.dropped += 1;
             state.lost += 1;
@@ -144,7 +147,8 @@ impl Log {
         self.changed.notify_all();
     }
 
-    /// Takes the lines that wait, and how many were dropped behind them. Waits for some, `at_most` so long.
+    /// Takes the waiting lines, and the number of lines dropped behind them. Waits for lines for up
+    /// to `at_most`.
     fn take(&self, at_most: Option<Duration>) -> (Vec<u8>, u64) {
         let mut state = self.lock();
         state.writing = false;
@@ -169,7 +173,7 @@ impl Log {
         let _ = self.changed.wait_timeout_while(self.lock(), at_most, unwritten);
     }
 
-    /// Writes what is logged, forever.
+    /// Writes logged lines, forever.
     fn write_to(&self, mut out: impl Write) {
         let mut gap = Gap::default();
         loop {
@@ -185,17 +189,17 @@ impl Log {
     }
 }
 
-/// Lines that were lost, of which the reader does not know yet.
+/// Lost lines that the log has not reported yet.
 #[derive(Default)]
 struct Gap {
     lines: u64,
     why: String,
-    /// The last line was written in part.
+    /// Whether the last line was written only in part.
     torn: bool,
 }
 
 impl Gap {
-    /// Says how many lines were lost, if it can be said now.
+    /// Reports the number of lost lines, if that is possible now.
     fn close(&mut self, out: &mut impl Write) {
         if self.lines == 0 {
             return;
@@ -210,7 +214,7 @@ impl Gap {
         }
     }
 
-    /// Writes these lines; returns how many of them are lost.
+    /// Writes these lines. Returns the number of lost ones.
     fn write(&mut self, out: &mut impl Write, lines: &[u8]) -> u64 {
         if lines.is_empty() {
             return 0;
@@ -232,7 +236,7 @@ impl Gap {
     }
 }
 
-/// Writes all of it, however long that takes. An error comes with how much was written.
+/// Writes all bytes, however long that takes. An error includes the number of bytes written.
 fn put(out: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
     let mut written = 0;
     while written < bytes.len() {
@@ -253,7 +257,8 @@ mod tests {
 
     use super::*;
 
-    /// What a reader got, and what the next writes do: an error, or at most so many bytes.
+    /// The bytes that a reader received, and the results of the next writes: an error, or the most
+    /// bytes accepted.
     #[derive(Clone, Default)]
     struct Pipe(Arc<Mutex<(Vec<u8>, Answers)>>);
 
@@ -268,7 +273,7 @@ mod tests {
             String::from_utf8(std::mem::take(&mut self.0.lock().unwrap().0)).unwrap()
         }
 
-        /// Waits until the reader has got this.
+        /// Waits until the reader has received `words`.
         fn wait_for(&self, words: &str) -> String {
             let mut all = String::new();
             let start = Instant::now();
@@ -315,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_without_room_are_counted_and_told_behind_the_others() {
+    fn lines_without_room_are_counted_and_reported_last() {
         let pipe = Pipe::default();
         let log: &'static Log = Box::leak(Box::new(Log::new()));
         let line = [&[b'x'; 1023][..], b"\n"].concat();
@@ -336,13 +341,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_cannot_be_written_are_counted_and_told_later() {
+    fn lines_that_cannot_be_written_are_reported_later() {
         for error in [ErrorKind::BrokenPipe, ErrorKind::StorageFull, ErrorKind::PermissionDenied] {
             let pipe = Pipe::default();
             pipe.then(&[Err(error)]);
             let log = log_to(&pipe);
             log.push(b"one\n");
-            // Nothing more is logged, and the next try comes all the same.
+            // Nothing more is logged, and the write is still retried.
             let read = pipe.wait_for("\n");
             let why = io::Error::from(error);
             assert!(read.ends_with(&format!(" WARN 1 line of this log lost: {why}\n")), "{read}");
@@ -363,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_written_in_part_does_not_run_into_the_next() {
+    fn a_partial_line_does_not_run_into_the_next() {
         let mut gap = Gap::default();
         let mut pipe = Pipe::default();
         pipe.then(&[Ok(6), Err(ErrorKind::StorageFull), Err(ErrorKind::StorageFull)]);
@@ -378,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_never_ends_holds_up_neither_lines_nor_the_end() {
+    fn a_stuck_write_blocks_neither_lines_nor_the_end() {
         struct Stuck;
         impl Write for Stuck {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {

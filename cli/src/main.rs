@@ -1,5 +1,5 @@
 //! `quorate`: group membership, quorum and DC election, the daemon and its tools.
-// They panic if nobody reads; `log` and `print` do not.
+// These macros panic if their output is not read. `log` and `print` do not.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod bench;
@@ -33,8 +33,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Group membership, totally ordered multicast, quorum and DC election.
 ///
-/// The nodes of a group form a Totem ring, wire-compatible with corosync 3.1, on which all messages have one order. They
-/// agree on who is a member, whether the members are a quorum, and which of them is the designated controller (DC).
+/// The nodes of a group form a Totem ring, wire-compatible with corosync 3.1, which gives all
+/// messages one order. They agree on the members, on whether the members have quorum, and on which
+/// of them is the designated controller (DC).
 #[derive(Debug, Parser)]
 #[command(name = "quorate", version, max_term_width = 100)]
 #[command(after_help = "\
@@ -55,10 +56,10 @@ enum Command {
     Quorum(quorum::QuorumArgs),
     Watch(watch::WatchArgs),
     Cat(cat::CatArgs),
-    /// Tell the designated controller what to do
+    /// Control the designated controller
     Dc(dc::DcArgs),
     Demo(demo::DemoArgs),
-    /// Look at a configuration
+    /// Show or check a configuration
     Config(config::ConfigArgs),
     Decode(decode::DecodeArgs),
     Sim(sim::SimArgs),
@@ -66,7 +67,7 @@ enum Command {
     Completions(completions::CompletionsArgs),
 }
 
-/// Why a command did not do what was asked: one line, which says what to do about it.
+/// The failure of a command: one line with the cause and the remedy.
 #[derive(Debug)]
 struct Failure(String);
 
@@ -88,13 +89,14 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Prints a text on stdout.
+/// Prints text to stdout.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     written(out.write_all(text.as_bytes()).and_then(|()| out.flush())).map(|_| ())
 }
 
-/// Whether somebody still reads what we write: that nobody does, as in `quorate cat g | head -1`, is no failure.
+/// Returns `true` if stdout is still open. A closed reader is not a failure, as in
+/// `quorate cat g | head -1`.
 fn written(result: io::Result<()>) -> Result<bool, Failure> {
     match result {
         Ok(()) => Ok(true),
@@ -115,7 +117,7 @@ fn main() -> ExitCode {
         Command::Config(args) => config::run(args),
         Command::Decode(args) => match decode::run(args) {
             Ok(code) => Ok(code),
-            // 1 says that something in the capture was refused.
+            // Exit code 1 means that something in the capture was rejected.
             Err(error) => {
                 log::say(format_args!("quorate: {error}"));
                 Ok(ExitCode::from(2))
@@ -126,7 +128,7 @@ fn main() -> ExitCode {
         Command::Completions(args) => completions::run(&args),
     };
     let code = done.unwrap_or_else(|failure| {
-        // A configuration can have several problems, a line each.
+        // A configuration can have several problems, one per line.
         for line in failure.to_string().lines() {
             log::say(format_args!("quorate: {line}"));
         }
@@ -141,12 +143,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_contradicts_itself_nowhere() {
+    fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 
-    /// `--help` of each command is an error to clap, of a kind that it prints on stdout and ends with 0.
+    /// To clap, `--help` of a command is an error of a kind that is printed to stdout and ends with
+    /// exit code 0.
     #[test]
     fn help_goes_to_stdout_and_is_no_failure() {
         use clap::CommandFactory;

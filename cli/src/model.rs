@@ -8,49 +8,49 @@ use quorate_netsim::model::{self, Bounds};
 
 use crate::{Failure, print};
 
-/// How far to go. Within these bounds, everything is looked at.
+/// The bounds of the search. Everything within them is explored.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// Nodes
+    /// Number of nodes
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=4))]
     nodes: u8,
-    /// What they are at first
+    /// State of the nodes at the beginning
     #[arg(long, value_enum, default_value_t = Begin::Ring)]
     begin: Begin,
-    /// Messages sent, by whomever and whenever
+    /// Messages sent, by any node at any time
     #[arg(long, default_value_t = 1)]
     messages: u8,
-    /// Timers that fire, of whichever node and whenever
+    /// Timers that fire, of any node at any time
     #[arg(long, default_value_t = 2)]
     timers: u8,
     /// Datagrams that are lost
     #[arg(long, default_value_t = 1)]
     losses: u8,
-    /// Datagrams that come twice
+    /// Datagrams that are duplicated
     #[arg(long, default_value_t = 0)]
     duplicates: u8,
     /// Datagrams that are overtaken by the next one
     #[arg(long, default_value_t = 0)]
     overtakings: u8,
-    /// Crashes; a node that crashed may start again
+    /// Crashes. A crashed node may start again
     #[arg(long, default_value_t = 0)]
     crashes: u8,
     /// Rings that a node installs after the beginning, over all its lives
     #[arg(long, default_value_t = 2)]
     rings: u8,
-    /// Steps of the longest way [default: as many as it takes]
+    /// Steps of the longest path [default: unlimited]
     #[arg(long)]
     depth: Option<u32>,
-    /// Stop after about so many states [default: when there are no more]
+    /// Stop after about this number of states [default: unlimited]
     #[arg(long)]
     states: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Begin {
-    /// All have just started
+    /// All nodes have just started
     Apart,
-    /// They are in one ring, which is idle
+    /// All nodes are in one idle ring
     Ring,
 }
 

@@ -29,39 +29,44 @@ use crate::socket::json;
 use crate::socket::server::{self, Asked, Front, Outgoing, Places, Question, What};
 use crate::{Failure, log};
 
-/// Messages of clients between the socket and the ring. Few, since each may have a mebibyte: what finds no place here
-/// waits in the client's socket.
+/// The capacity of the channel of clients' messages to the ring. It is small because a message may
+/// have a mebibyte. Further messages wait in the client's socket.
 const OUTGOING: usize = 16;
 
-/// How long a hand-over may take: a rotation or two, where a ring stands.
+/// The time limit of a hand-over, which takes a rotation or two on a ring that stands.
 const HAND_OVER: Duration = Duration::from_secs(5);
 
-/// How long a node that has left waits for clients to read the reason.
+/// The time that a node which has left waits for clients to read the reason.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// How long until something is tried again that the ring is about to allow.
+/// The time before a retry that the ring is about to allow.
 const SOON: Duration = Duration::from_millis(1);
 
-/// Descriptors that are not for clients: sockets of the ring, the record, what the libraries open.
+/// Descriptors reserved for the node: sockets of the ring, the record, and files that libraries
+/// open.
 const OWN_DESCRIPTORS: u64 = 32;
 
 /// Run a node in the foreground, until SIGTERM, SIGINT or SIGQUIT.
 ///
-/// Each of these makes it leave the ring, which the others see at once, without a timeout; a second one ends it on the
-/// spot. SIGHUP says that the configuration is read at the start only; other signals do nothing. It logs to stderr: each
-/// ring with the cause of the change, each change of quorum and DC; RUST_LOG says how much (`RUST_LOG=debug`). Lines that
-/// cannot be written are counted and reported later; they never hold up the node. Under systemd, `Type=notify` works: the
-/// node is ready when its socket is up.
+/// The first of these signals makes the node leave the ring, which the others notice at once,
+/// without a timeout. A second one ends the process immediately. SIGHUP logs that the configuration
+/// is read only at the start. Other signals do nothing.
+///
+/// The node logs to stderr: each ring with the cause of the change, and each change of quorum and
+/// DC. RUST_LOG sets the level (`RUST_LOG=debug`). Lines that cannot be written are counted and
+/// reported later. They never block the node.
+///
+/// Under systemd, `Type=notify` works: the node is ready when its socket is up.
 #[derive(Debug, clap::Args)]
 pub(crate) struct NodeArgs {
     #[command(flatten)]
     source: Source,
-    /// Where the node keeps its record over restarts [default: /var/lib/quorate for root, else
-    /// $XDG_STATE_HOME/quorate or ~/.local/state/quorate]
+    /// Directory for the record that the node keeps over restarts [default: /var/lib/quorate for
+    /// root, else $XDG_STATE_HOME/quorate or ~/.local/state/quorate]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// The socket for `quorate status` and `quorate cat` [default: /run/quorate/NODE.sock for root, else
-    /// $XDG_RUNTIME_DIR/quorate/NODE.sock]
+    /// Socket for `quorate status`, `quorate cat` and other clients [default:
+    /// /run/quorate/NODE.sock for root, else $XDG_RUNTIME_DIR/quorate/NODE.sock]
     #[arg(long, value_name = "PATH", env = "QUORATE_SOCKET")]
     socket: Option<PathBuf>,
     /// Die when the process that started this one does
@@ -77,15 +82,16 @@ pub(crate) fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
     let loaded = args.source.load()?;
     let runtime = runtime()?;
     let ended = runtime.block_on(live(args, loaded));
-    // A thread in a write to a stuck disk is no reason to stay.
+    // A thread that is stuck in a disk write must not keep the process alive.
     runtime.shutdown_background();
     ended
 }
 
-/// Threads of a node besides those of the runtime: two for the record while it is opened.
+/// Threads of a node in addition to those of the runtime: two for the record while it is opened.
 const OTHER_THREADS: usize = 2;
 
-/// A runtime on all processors. tokio panics if it gets no descriptors for it, and hangs if it gets some of its threads.
+/// Builds a runtime on all processors. The threads are tried first, because tokio panics if it gets
+/// no descriptors, and hangs if it gets only some of its threads.
 fn runtime() -> Result<Runtime, Failure> {
     let workers = thread::available_parallelism().map_or(1, usize::from);
     try_threads(workers + OTHER_THREADS).map_err(|error| {
@@ -107,7 +113,7 @@ fn runtime() -> Result<Runtime, Failure> {
     )))
 }
 
-/// Starts this many threads at once, which do nothing and end.
+/// Starts `count` threads at once, which do nothing and end.
 fn try_threads(count: usize) -> io::Result<()> {
     let all_there = Arc::new(Barrier::new(count + 1));
     let threads: Vec<_> = (0..count)
@@ -125,7 +131,7 @@ fn try_threads(count: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Descriptors that clients can have.
+/// Returns the number of descriptors available to clients.
 fn descriptors_for_clients() -> u64 {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let open =
@@ -133,7 +139,7 @@ fn descriptors_for_clients() -> u64 {
     limit.saturating_sub(open).saturating_sub(OWN_DESCRIPTORS)
 }
 
-/// From the first socket to the last word.
+/// Runs the node, from its socket to its last log line.
 async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
     let Loaded { config, warnings, .. } = loaded;
     let mut signals = signals()?;
@@ -153,7 +159,7 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
         }
     };
 
-    // What does not concern a line of the file, the node has logged itself.
+    // The node has already logged warnings that do not concern a line of the file.
     for warning in warnings.iter().filter(|warning| !config.warnings().contains(&warning.text)) {
         tracing::warn!("{warning}");
     }
@@ -207,7 +213,7 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
     }
 }
 
-/// The transport of the configuration, and a ring over it.
+/// Starts a node over the transport of the configuration.
 async fn start(
     config: Config,
     state_dir: &Path,
@@ -216,7 +222,8 @@ async fn start(
     spawn(config, transport, state_dir).await.map_err(|error| Failure::new(error.to_string()))
 }
 
-/// Gives what clients do to the ring, in one order. A process is in a group for as long as one of its connections is.
+/// Passes clients' actions to the ring, in one order. A process is in a group as long as one of its
+/// connections is.
 async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoing>) {
     let mut seats: BTreeMap<ClientId, (Group, u32)> = BTreeMap::new();
     while let Some(Outgoing { client, pid, group, what }) = outgoing.recv().await {
@@ -235,7 +242,7 @@ async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoi
             }
             What::Message { guarantee, payload } => {
                 front.clients.sending(client);
-                // `watch_ring` takes the events whatever happens here: it is only a moment behind.
+                // `watch_ring` takes the events in any case, and is only a moment behind.
                 while let Err(error) = node.multicast(&group, guarantee, payload.clone()).await {
                     if error != MulticastError::EventsUnread {
                         return front.clients.close(&format!("cannot send: {error}"));
@@ -246,7 +253,7 @@ async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoi
             What::Leave(parting) => {
                 let seat = seats.remove(&client);
                 if seat.is_some_and(|seat| seats.values().all(|other| *other != seat)) {
-                    // If it is no member, the node itself has left.
+                    // If it is not a member, the node itself has left.
                     let _ = node.leave_group(&group, parting).await;
                 }
             }
@@ -254,7 +261,7 @@ async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoi
     }
 }
 
-/// Joins, if need be once the process's last leave has gone round.
+/// Joins a group, after waiting for the process's last leave to be delivered.
 async fn join(node: &Node, group: &Group) -> Result<(), GroupError> {
     loop {
         match node.join(group).await {
@@ -264,7 +271,7 @@ async fn join(node: &Node, group: &Group) -> Result<(), GroupError> {
     }
 }
 
-/// Hands events to the clients and to the log, until the last; why the node left.
+/// Passes events to the clients and the log until the last one. Returns why the node left.
 async fn watch_ring(mut events: Events<quorate_election::Event>, front: Arc<Front>) -> Option<Cause> {
     let mut log = Log::default();
     let mut cause = None;
@@ -326,12 +333,12 @@ async fn released(dc: &Dc, me: NodeId) -> Vec<u8> {
     json::release_answer(successor)
 }
 
-/// As `ctime` writes it.
+/// Returns the current time in the format of `ctime`.
 pub(crate) fn now() -> String {
     jiff::Zoned::now().strftime("%a %b %e %H:%M:%S %Y").to_string()
 }
 
-/// Why the node is out though nobody asked it to leave, and what to do.
+/// Returns the reason why the node left without being asked to, and what to do.
 fn left_alone(cause: &Cause) -> String {
     let advice = match cause {
         Cause::DuplicateId { .. } => "give each node an id of its own, and start this one again",
@@ -342,7 +349,7 @@ fn left_alone(cause: &Cause) -> String {
     format!("the node has left the ring: {cause}: {advice}")
 }
 
-/// What the log has told of quorum and DC.
+/// The state of quorum and DC that was last logged.
 #[derive(Default)]
 struct Log {
     told: Option<Status>,
@@ -379,7 +386,8 @@ impl Log {
         }
     }
 
-    /// While a new ring is formed, what counts is what that will say; unless that takes longer than the token timeout.
+    /// Logs changes of a status. While a ring is being formed, its final status is logged, unless
+    /// that takes longer than the token timeout.
     fn status(&mut self, status: &Status) {
         if let Some(why @ Inquorate::RingLost { .. }) = &status.inquorate {
             tracing::warn!("no quorum: {why}");
@@ -416,7 +424,7 @@ impl Log {
     }
 }
 
-/// The signals that would end a process which does not listen to them, besides the real-time signals.
+/// The signals that end a process by default, without the real-time signals.
 const SIGNALS: [(&str, Signal); 14] = [
     ("SIGTERM", Signal::TERM),
     ("SIGINT", Signal::INT),
@@ -434,10 +442,11 @@ const SIGNALS: [(&str, Signal); 14] = [
     ("SIGXFSZ", Signal::XFSZ),
 ];
 
-/// Real-time signals. Those that the C library keeps for itself cannot be listened to; they differ from one to the other.
+/// Real-time signals. The C library keeps some for itself, which cannot be handled, and the choice
+/// differs between libraries.
 const REAL_TIME: RangeInclusive<i32> = 32..=64;
 
-/// A signal that came.
+/// A received signal.
 #[derive(Clone)]
 struct Raised {
     name: String,
@@ -445,7 +454,8 @@ struct Raised {
 }
 
 impl Raised {
-    /// Whether it asks the node to leave; if not, the log says what it does.
+    /// Returns `true` if the signal asks the node to leave. Otherwise it logs the effect of the
+    /// signal.
     fn asks_to_leave(&self) -> bool {
         let Self { name, number } = self;
         if [Signal::TERM, Signal::INT, Signal::QUIT].iter().any(|signal| signal.as_raw() == *number) {
@@ -462,7 +472,8 @@ impl Raised {
     }
 }
 
-/// Listens to all signals that can be listened to: from its return on, none ends the process by itself.
+/// Handles all signals that can be handled. After it returns, none of them ends the process by
+/// default.
 fn signals() -> Result<mpsc::UnboundedReceiver<Raised>, Failure> {
     let (sender, signals) = mpsc::unbounded_channel();
     let named = SIGNALS.map(|(name, signal)| Raised { name: name.to_owned(), number: signal.as_raw() });
@@ -494,7 +505,7 @@ fn default_state_dir() -> Result<PathBuf, Failure> {
         })
 }
 
-/// Tells systemd (sd_notify(3)), if it is there.
+/// Notifies systemd (sd_notify(3)), if it runs the node.
 fn notify_systemd(state: &str) {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(error) = notify(Path::new(&name), state) {
@@ -530,7 +541,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn systemd_is_told_at_a_path_and_in_the_abstract_namespace() {
+    fn systemd_is_notified_at_a_path_and_an_abstract_name() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let systemd = UnixDatagram::bind(&path).unwrap();
@@ -551,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn a_systemd_that_is_not_there_is_an_error_and_no_more() {
+    fn a_missing_systemd_is_only_an_error() {
         assert!(notify(Path::new("/nonexistent/notify"), "READY=1").is_err());
     }
 

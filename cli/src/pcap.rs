@@ -14,7 +14,7 @@
 //! |   0 |    4 | seconds since 1970 |
 //! |   4 |    4 | micro- or nanoseconds |
 //! |   8 |    4 | bytes captured |
-//! |  12 |    4 | bytes there were |
+//! |  12 |    4 | bytes of the whole packet |
 //! |  16 |   .. | the bytes captured |
 
 mod ip;
@@ -23,7 +23,7 @@ use std::io::{self, Read};
 
 pub(crate) use ip::{Datagram, Found, Fragments};
 
-/// No capture program makes longer packets (libpcap's `MAXIMUM_SNAPLEN`).
+/// The longest packet that a capture program writes (libpcap's `MAXIMUM_SNAPLEN`).
 const MAX_PACKET: u32 = 262_144;
 
 /// A capture being read, packet by packet.
@@ -34,7 +34,7 @@ pub(crate) struct Capture<R> {
     link: Link,
 }
 
-/// What is around an IP packet.
+/// The link layer around an IP packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Link {
     Ethernet,
@@ -43,18 +43,18 @@ enum Link {
     Cooked2,
     /// A protocol family, in 4 bytes.
     Loopback,
-    /// Nothing.
+    /// No link layer.
     Raw,
 }
 
 /// A captured packet.
 pub(crate) struct Packet {
-    /// When, in nanoseconds since 1970.
+    /// The time of the capture, in nanoseconds since 1970.
     pub(crate) time: i128,
     bytes: Vec<u8>,
 }
 
-/// Why a capture cannot be read, or not to its end.
+/// The reason why a capture cannot be read, or not to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CaptureError {
     #[error("this is a pcapng file; convert it with `tshark -F pcap -r FILE -w FILE.pcap`")]
@@ -91,7 +91,7 @@ impl<R: Read> Capture<R> {
             return Err(CaptureError::Cut);
         }
         let [.., a, b, c, d] = rest;
-        // The upper half has flags.
+        // The upper half contains flags.
         let link = match number(big_endian, [a, b, c, d]) & 0xffff {
             0 | 108 => Link::Loopback,
             1 => Link::Ethernet,
@@ -103,7 +103,7 @@ impl<R: Read> Capture<R> {
         Ok(Self { input, big_endian, nanoseconds, link })
     }
 
-    /// The next packet; `None` at the end.
+    /// Returns the next packet; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Packet>, CaptureError> {
         let mut header = [0; 16];
         match fill(&mut self.input, &mut header)? {
@@ -127,7 +127,7 @@ impl<R: Read> Capture<R> {
         Ok(Some(Packet { time, bytes }))
     }
 
-    /// The IP packet within; `None` if there is another protocol's.
+    /// Returns the IP packet within; `None` if the packet has another protocol.
     pub(crate) fn ip<'a>(&self, packet: &'a Packet) -> Option<&'a [u8]> {
         const IP: [u16; 2] = [0x0800, 0x86dd];
         const VLAN: [u16; 3] = [0x8100, 0x88a8, 0x9100];
@@ -155,7 +155,7 @@ fn number(big_endian: bool, bytes: [u8; 4]) -> u32 {
     if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
 }
 
-/// Reads until the buffer is full or the input ends; how much there was.
+/// Reads until the buffer is full or the input ends. Returns the number of bytes read.
 fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {

@@ -9,9 +9,10 @@ use crate::socket::address::Which;
 use crate::socket::client::{self, Status, ask_status};
 use crate::{Failure, node};
 
-/// Show how many votes each member has, and whether they are enough, as corosync-quorumtool does
+/// Show the votes of each member, and whether they are a quorum, as corosync-quorumtool does.
 ///
-/// The layout is that of `corosync-quorumtool -s`. Why a partition is not quorate is said on stderr.
+/// The layout is that of `corosync-quorumtool -s`. If the partition is not quorate, the reason is
+/// printed to stderr.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exit codes, as corosync-quorumtool's:
@@ -21,7 +22,7 @@ Exit codes, as corosync-quorumtool's:
 pub(crate) struct QuorumArgs {
     #[command(flatten)]
     which: Which,
-    /// Print one JSON object: version, node, name, and quorum
+    /// Print one JSON object with the fields version, node, name and quorum
     #[arg(long)]
     json: bool,
 }
@@ -51,7 +52,8 @@ struct Printed<'a> {
     quorum: &'a Quorum<'a>,
 }
 
-/// What there is to say of it. All members expect the same, so the highest expected is what is expected.
+/// The quorum of a node's partition. All members expect the same votes, so the highest expected
+/// votes are the expected ones.
 #[derive(Serialize)]
 struct Quorum<'a> {
     ring: Option<&'a str>,
@@ -88,7 +90,7 @@ impl<'a> Quorum<'a> {
         }
     }
 
-    /// As corosync-quorumtool prints it, to the last blank.
+    /// Formats the quorum as corosync-quorumtool does, to the last blank.
     fn text(&self, me: u32, date: &str) -> String {
         let votes =
             |votes: Option<u32>| votes.map_or_else(|| "unknown".to_owned(), |votes| votes.to_string());
@@ -125,7 +127,7 @@ impl<'a> Quorum<'a> {
         );
         for Member { id, votes, name } in &self.members {
             let local = if *id == me { " (local)" } else { "" };
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "{id:>10} {votes:>10} {name}{local}");
         }
         text
@@ -137,7 +139,7 @@ mod tests {
     use super::*;
     use crate::socket::client::tests::{inquorate, quorate};
 
-    /// What corosync-quorumtool printed on a ring of two of three nodes.
+    /// The expected text is the output of corosync-quorumtool on a ring of two of three nodes.
     #[test]
     fn a_quorate_ring_looks_as_in_corosync_quorumtool() {
         assert_eq!(
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inquorate_one_is_blocked() {
+    fn an_inquorate_ring_is_blocked() {
         let mut answer = inquorate();
         answer.status.flags = vec!["WaitForAll".into()];
         let text = Quorum::of(&answer.status).text(3, "now");

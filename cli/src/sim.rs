@@ -20,9 +20,10 @@ use serde_json::json;
 
 use crate::{Failure, cases, model, print, stop};
 
-/// Run simulated clusters under every kind of trouble, and check them
+/// Run simulated clusters under every kind of fault, and check them.
 ///
-/// A seed draws a cluster, its load and its trouble; the same seed is the same run, to the last byte.
+/// A seed determines a cluster, its load and its faults. The same seed gives the same run, to the
+/// last byte.
 #[derive(Debug, Args)]
 pub(crate) struct SimArgs {
     #[command(subcommand)]
@@ -31,89 +32,90 @@ pub(crate) struct SimArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run many seeds
+    /// Run many seeds.
     ///
-    /// The last line is the summary. Ctrl-C ends the run and prints it too.
+    /// The last line is the summary. Ctrl-C ends the run and prints the summary too.
     Run {
-        /// How many
+        /// Number of seeds
         #[arg(long, default_value_t = 1000)]
         seeds: u64,
-        /// The first one
+        /// First seed
         #[arg(long, default_value_t = 0, value_parser = seed)]
         start: u64,
-        /// How many to run at the same time [default: one for each processor]
+        /// Number of seeds to run at the same time [default: one per processor]
         #[arg(long)]
         jobs: Option<usize>,
-        /// Run each seed twice and compare
+        /// Run each seed twice, and compare the trace hashes
         #[arg(long)]
         trace_hash: bool,
-        /// What runs them: bare members, or whole nodes with driver and runtime, which takes a hundred times as long
+        /// Simulation engine: bare members, or whole nodes with driver and runtime, which take a
+        /// hundred times as long
         #[arg(long, value_enum, default_value_t = Engine::Core)]
         engine: Engine,
-        /// Print the summary as one JSON object; failures go to stderr
+        /// Print the summary as one JSON object, and failures to stderr
         #[arg(long)]
         json: bool,
     },
-    /// Run one seed again, and show what it was
+    /// Run one seed again, and show its scenario and result
     Replay {
-        /// The seed
+        /// Seed to run
         #[arg(value_parser = seed)]
         seed: u64,
-        /// What runs it
+        /// Simulation engine
         #[arg(long, value_enum, default_value_t = Engine::Core)]
         engine: Engine,
-        /// Print every line of what happened, not only the end of a failure
+        /// Print every recorded event, not only the last ones before a failure
         #[arg(long)]
         trace: bool,
     },
     /// Run a scenario from a file
     Scenario {
-        /// The file, `-` for stdin
+        /// Scenario file, or `-` for stdin
         file: PathBuf,
-        /// What runs it
+        /// Simulation engine
         #[arg(long, value_enum, default_value_t = Engine::Core)]
         engine: Engine,
-        /// Print every line of what happened, not only the end of a failure
+        /// Print every recorded event, not only the last ones before a failure
         #[arg(long)]
         trace: bool,
     },
-    /// Make a failing seed, or a failing scenario from a file, as small as possible
+    /// Make a failing seed, or a failing scenario from a file, as small as possible.
     ///
-    /// What comes out is a scenario that fails in the same way: read it, and keep it as a test. Ctrl-C ends the search and
-    /// prints the smallest so far.
+    /// The result is a scenario that fails in the same way: read it, and keep it as a test. Ctrl-C
+    /// ends the search and prints the smallest scenario so far.
     Shrink {
-        /// The seed
+        /// Seed to shrink
         #[arg(required_unless_present = "file", value_parser = seed)]
         seed: Option<u64>,
-        /// A scenario from this file instead, `-` for stdin
+        /// Shrink the scenario from this file instead, or from stdin if it is `-`
         #[arg(long, conflicts_with = "seed")]
         file: Option<PathBuf>,
-        /// Write it to this file, not to stdout
+        /// Write the scenario to this file instead of stdout
         #[arg(short, long)]
         output: Option<PathBuf>,
-        /// Try at most so many smaller ones
+        /// Maximum number of smaller scenarios to run
         #[arg(long, default_value_t = 5000)]
         runs: u64,
-        /// Search at most for so many seconds
+        /// Time limit of the search, in seconds
         #[arg(long, default_value_t = 300)]
         seconds: u64,
     },
-    /// Go through all that can happen to a few nodes, within bounds
+    /// Explore everything that can happen to a few nodes, within bounds.
     ///
-    /// Prints the shortest way to a broken promise, if there is one.
+    /// If a property is violated, the shortest path to the violation is printed.
     Model(model::ModelArgs),
-    /// Run recorded cases of quorum, and print what our nodes say otherwise
+    /// Run recorded cases of quorum, and print the steps in which our nodes differ.
     ///
-    /// Each step that differs comes with what was recorded and what was got; those that differ on purpose say why. Exits
-    /// with 1 if there are others.
+    /// Each such step is printed with the recorded and the actual result. Intended differences come
+    /// with their reason. The exit code is 1 if there are other differences.
     Quorum {
-        /// The file, in JSON, `-` for stdin
+        /// File of cases in JSON, or `-` for stdin
         file: PathBuf,
     },
     Scale(scale::ScaleArgs),
-    /// Measure the simulator itself
+    /// Measure the speed of the simulator itself
     Bench {
-        /// Simulated seconds
+        /// Simulated time, in seconds
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
@@ -125,10 +127,10 @@ fn seed(text: &str) -> Result<u64, String> {
     })
 }
 
-/// What runs a scenario.
+/// The engine that runs a scenario.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Engine {
-    /// Bare members in a loop of events
+    /// Bare members in an event loop
     Core,
     /// Whole nodes on turmoil
     Turmoil,
@@ -149,7 +151,7 @@ impl Engine {
         }
     }
 
-    /// How a command is told to use it.
+    /// Returns the command-line option that selects the engine.
     fn option(self) -> &'static str {
         match self {
             Self::Core => "",
@@ -183,7 +185,7 @@ pub(crate) fn run(args: &SimArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-/// A scenario from a file.
+/// Reads a scenario from a file.
 fn read(file: &Path) -> Result<Scenario, Failure> {
     let text =
         if file.as_os_str() == "-" { io::read_to_string(io::stdin()) } else { fs::read_to_string(file) };
@@ -234,7 +236,7 @@ fn shrink(
 ) -> Result<ExitCode, Failure> {
     static STOPPED: AtomicBool = AtomicBool::new(false);
     stop::when_asked(&STOPPED);
-    // A panic is a way to fail here, and is wanted again and again.
+    // A panic counts as a failure here, and occurs again and again.
     panic::set_hook(Box::new(|_| {}));
     let began = Instant::now();
     let mut progress = Progress::new();
@@ -275,7 +277,7 @@ fn shrink(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Many seeds.
+/// A run of many seeds.
 struct Swarm {
     seeds: Range<u64>,
     jobs: Option<usize>,
@@ -292,7 +294,7 @@ struct Failed {
 }
 
 impl Swarm {
-    /// So many failures are printed whole.
+    /// The number of failures that are printed in full.
     const WHOLE: usize = 3;
 
     fn run(&self) -> Result<ExitCode, Failure> {
@@ -415,7 +417,7 @@ impl Swarm {
     }
 }
 
-/// A line on a terminal that is written over.
+/// A terminal line that is overwritten.
 struct Progress {
     shown_at: Option<Instant>,
     terminal: bool,
@@ -442,7 +444,7 @@ impl Progress {
     }
 }
 
-/// Five nodes, a millisecond apart, all invariants on, one core.
+/// Runs five nodes with a latency of 1 ms, with all invariants checked, on one core.
 fn bench(length: Duration) -> Result<ExitCode, Failure> {
     let ms = Duration::from_millis;
     let loaded = |per_second: u32| {

@@ -1,4 +1,4 @@
-//! An end that somebody asks for.
+//! Graceful shutdown on SIGINT and SIGTERM for commands that take long.
 
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,8 @@ use std::thread;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// From its return on, the first SIGINT or SIGTERM asks for an end, and the next one is obeyed at once.
+/// Handles SIGINT and SIGTERM from its return on. The first signal sets `stopped`, and the next one
+/// ends the process at once.
 pub(crate) fn when_asked(stopped: &'static AtomicBool) {
     let (listens, listening) = channel::<()>();
     thread::spawn(move || {
@@ -29,6 +30,6 @@ pub(crate) fn when_asked(stopped: &'static AtomicBool) {
             }
         });
     });
-    // The channel closes once the signals are listened to, or cannot be.
+    // The channel closes once the signals are handled, or if they cannot be.
     let _ = listening.recv();
 }

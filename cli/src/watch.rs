@@ -29,7 +29,7 @@ Exit codes: 0 its output was closed, 1 the node stopped or left the ring (one li
 pub(crate) struct WatchArgs {
     #[command(flatten)]
     which: Which,
-    /// Print JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
@@ -85,14 +85,14 @@ enum Word {
     New,
 }
 
-/// What has been printed of the status.
+/// The status that has been printed.
 #[derive(Default)]
 struct Told {
     status: Option<Box<Status>>,
 }
 
 impl Told {
-    /// What is new, a sentence each.
+    /// Returns the changes, one sentence each.
     fn news(&mut self, word: Word) -> Vec<String> {
         match word {
             Word::Regular { ring, members, joined, left, cause } => {
@@ -117,7 +117,8 @@ impl Told {
                 news.extend(sentence);
             }
         };
-        // Without a ring there is none; while a new one is formed, nobody knows yet.
+        // A node without a ring has no quorum. While a new ring is being formed, its quorum and DC
+        // are not known yet.
         let known = status.settled || status.ring.is_none();
         if known {
             tell(quorum);
@@ -175,7 +176,7 @@ mod tests {
     use crate::socket::client::tests::{inquorate, quorate};
 
     #[test]
-    fn what_is_printed_is_what_changed() {
+    fn only_changes_are_printed() {
         let mut told = Told::default();
         let mut news = |status: Status| told.news(Word::Status(Box::new(status)));
         let first = quorate().status;
@@ -186,7 +187,7 @@ mod tests {
         ];
         assert_eq!(news(first.clone()), whole);
         assert!(news(first.clone()).is_empty());
-        // On its way to the next ring, nothing is known but that it may not act.
+        // On the way to the next ring, the only known fact is that the node may not act.
         let between = Status { settled: false, dc: None, term: None, lease: "none".into(), ..first.clone() };
         assert_eq!(news(between), ["lease: none"]);
         let alone = [
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn rings_come_with_their_cause_and_what_is_not_known_is_passed_over() {
+    fn rings_have_their_cause_and_unknown_events_are_skipped() {
         let mut told = Told::default();
         let mut news = |line: &str| told.news(serde_json::from_str(line).unwrap());
         let ring = r#"{"event":"regular","ring":"1.8","members":[1,2],"joined":[2],"left":[],"cause":"node 2 asked to join"}"#;

@@ -1,4 +1,4 @@
-//! `quorate bench`, over the loopback interface. That it measures, not what.
+//! Tests `quorate bench` over the loopback interface. They check that it measures, not the results.
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
 mod common;
@@ -20,7 +20,7 @@ fn measure(what: &str, arguments: &[&str]) -> Value {
 }
 
 #[test]
-fn all_members_deliver_what_all_send_in_one_order() {
+fn all_members_deliver_all_messages_in_one_order() {
     for size in ["24", "1350", "70000"] {
         let measured = measure("throughput", &["--size", size, "--seconds", "0.2", "--runs", "1"]);
         assert_eq!(measured["order_ok"], true);
@@ -40,7 +40,7 @@ fn messages_come_back_one_by_one() {
 }
 
 #[test]
-fn the_others_go_on_when_one_is_lost() {
+fn the_other_members_continue_when_one_is_lost() {
     for how in ["kill", "leave"] {
         let measured = measure("failover", &["--tries", "1", "--pause", "0.1", "--how", how]);
         assert!(measured["p50_ms"].as_f64().unwrap() > 0.0, "{measured}");
@@ -61,7 +61,7 @@ fn rings_of_each_size_form_work_and_lose_members() {
 }
 
 #[test]
-fn who_is_stopped_leaves_nothing_behind() {
+fn a_stopped_bench_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let files = || fs::read_dir(directory.path()).unwrap().count();
     let mut bench = quorate()
@@ -83,7 +83,7 @@ fn who_is_stopped_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_said() {
+fn impossible_measurements_are_rejected() {
     let output = run(quorate().args(["bench", "throughput", "--loopback", "--nodes", "2", "--senders", "3"]));
     assert_eq!(common::failure(&output), "only 2 members can send: see --nodes");
     let output = run(quorate().args(["bench", "failover", "--loopback", "--how", "cut"]));

@@ -1,4 +1,4 @@
-//! `quorate cat` on real rings.
+//! Tests `quorate cat` on real rings.
 
 mod common;
 
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 #[test]
-fn a_node_alone_hears_itself_and_cat_ends_when_all_was_delivered() {
+fn cat_on_a_single_node_ends_when_all_was_delivered() {
     let ring = Ring::of(1);
     let nodes = ring.start_all();
     let output = nodes[0].send(&[], b"one\n\n{\"three\":3}\nfour, without a newline");
@@ -31,7 +31,7 @@ fn a_node_alone_hears_itself_and_cat_ends_when_all_was_delivered() {
 }
 
 #[test]
-fn without_lines_cat_prints_the_configuration_and_the_group_and_ends() {
+fn cat_without_input_prints_configuration_and_group() {
     let ring = Ring::of(1);
     let nodes = ring.start_all();
     let output = nodes[0].send(&[], b"");
@@ -67,7 +67,7 @@ fn any_bytes_pass_up_to_a_mebibyte_a_line() {
 }
 
 #[test]
-fn with_status_a_client_hears_of_quorum_and_dc() {
+fn with_status_a_client_gets_quorum_and_dc() {
     let ring = Ring::of(1);
     let nodes = ring.start_all();
     let output = nodes[0].send(&["--status"], b"");
@@ -79,12 +79,12 @@ fn with_status_a_client_hears_of_quorum_and_dc() {
 }
 
 #[test]
-fn three_nodes_at_once_see_one_order_with_nothing_lost_and_nothing_twice() {
+fn three_nodes_see_one_order_without_loss_or_duplicates() {
     const LINES: usize = 1000;
     let ring = Ring::of(3);
     let nodes = ring.start_all();
     let mut listeners: Vec<Child> = nodes.iter().map(|node| node.cat(&["g", "--stay"])).collect();
-    // Nothing is sent before all listen: each listener prints that it has joined.
+    // Sending starts only after all listeners run. Each prints that it has joined.
     let mut outputs = Vec::new();
     for listener in &mut listeners {
         let mut output = BufReader::new(listener.stdout.take().unwrap());
@@ -134,7 +134,7 @@ fn three_nodes_at_once_see_one_order_with_nothing_lost_and_nothing_twice() {
 }
 
 #[test]
-fn clients_of_one_node_are_told_apart() {
+fn messages_of_a_nodes_clients_are_counted_separately() {
     let ring = Ring::of(1);
     let nodes = ring.start_all();
     let node = &nodes[0];
@@ -144,7 +144,7 @@ fn clients_of_one_node_are_told_apart() {
                 let lines: String = (0..200).map(|line| format!("{client} {line}\n")).collect();
                 let output = node.send(&[], lines.as_bytes());
                 assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-                // Whatever the others sent in between, it ended neither too early nor never.
+                // The client ended neither too early nor never, regardless of the other senders.
                 let own = payloads(&events(&output.stdout));
                 let own = own.iter().filter(|payload| payload.starts_with(&format!("{client} "))).count();
                 assert_eq!(own, 200);
@@ -154,7 +154,7 @@ fn clients_of_one_node_are_told_apart() {
 }
 
 #[test]
-fn a_cat_that_is_killed_is_told_from_one_that_ends() {
+fn a_killed_cat_leaves_with_another_reason() {
     let ring = Ring::of(1);
     let nodes = ring.start_all();
     let mut listener = nodes[0].cat(&["g", "--stay"]);
@@ -182,7 +182,7 @@ fn a_cat_that_is_killed_is_told_from_one_that_ends() {
 }
 
 #[test]
-fn a_client_that_never_reads_is_cut_off_with_a_reason_and_holds_up_nobody() {
+fn a_client_that_never_reads_is_cut_off_with_a_reason() {
     let ring = Ring::of(1);
     let nodes = ring.start_all();
     let mut sleeper = UnixStream::connect(&nodes[0].socket).unwrap();
@@ -208,7 +208,7 @@ fn a_client_that_never_reads_is_cut_off_with_a_reason_and_holds_up_nobody() {
 }
 
 #[test]
-fn a_client_learns_why_the_ring_changed_and_why_its_node_ended() {
+fn a_client_gets_the_causes_of_ring_change_and_node_end() {
     let ring = Ring::of(3);
     let mut nodes = ring.start_all();
     let mut listener = nodes[0].cat(&["g", "--stay"]);
@@ -235,14 +235,14 @@ fn a_client_learns_why_the_ring_changed_and_why_its_node_ended() {
 }
 
 #[test]
-fn who_stays_hears_what_others_send_later() {
+fn a_staying_cat_receives_later_messages() {
     let ring = Ring::of(1);
     let nodes = ring.start_all();
     let mut listener = nodes[0].cat(&["g", "--stay"]);
     let mut stdin = listener.stdin.take().unwrap();
     stdin.write_all(b"mine\n").unwrap();
     drop(stdin);
-    // Before its own line was seen, it may not yet listen.
+    // It may not listen yet before its own line comes back.
     let mut stdout = BufReader::new(listener.stdout.take().unwrap());
     let mut line = String::new();
     while !line.contains("mine") {
@@ -253,7 +253,7 @@ fn who_stays_hears_what_others_send_later() {
     line.clear();
     stdout.read_line(&mut line).unwrap();
     while line.contains("\"group\"") {
-        // Another comes before it speaks.
+        // Another process joins before it sends.
         line.clear();
         stdout.read_line(&mut line).unwrap();
     }
@@ -270,13 +270,13 @@ fn stdout_closed_with_input_left_is_not_success() {
     let mut first = String::new();
     BufReader::new(cat.stdout.take().unwrap()).read_line(&mut first).unwrap();
     assert!(first.contains("regular"), "{first}");
-    // Nothing reads any more; the next line to print shows it.
+    // Nothing reads any more, which the next printed line reveals.
     let mut stdin = cat.stdin.take().unwrap();
     stdin.write_all(b"one\n").unwrap();
     let output = cat.wait_with_output().unwrap();
     assert!(failure(&output).starts_with("stdout was closed while there was input left"));
 
-    // All its input was sent and delivered, and it stays only to print.
+    // All input was sent and delivered, and the process stays only to print.
     let mut cat = nodes[0].cat(&["g", "--stay"]);
     cat.stdin.take().unwrap().write_all(b"two").unwrap();
     let mut seen = BufReader::new(cat.stdout.take().unwrap());
@@ -308,7 +308,7 @@ fn a_cat_killed_within_a_line_sends_no_half() {
         line.clear();
         assert!(seen.read_line(&mut line).unwrap() > 0);
     }
-    // The half came with it, or comes while this process sleeps.
+    // The half line came with it, or comes while this process sleeps.
     thread::sleep(std::time::Duration::from_millis(200));
     killed.kill().unwrap();
     killed.wait().unwrap();
@@ -324,7 +324,7 @@ fn a_cat_killed_within_a_line_sends_no_half() {
 }
 
 #[test]
-fn clients_that_are_turned_away_read_the_reason() {
+fn rejected_clients_can_read_the_reason() {
     let ring = Ring::of(1);
     let nodes = ring.start_all();
     let mut kept: Vec<Child> = (0..64).map(|_| nodes[0].cat(&["g", "--stay"])).collect();
@@ -333,7 +333,7 @@ fn clients_that_are_turned_away_read_the_reason() {
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
         assert!(first.contains("regular"), "{first}");
     }
-    // Their input comes at once, so each is in the middle of a write when it is refused.
+    // Their input comes at once, so each is in the middle of a write when it is rejected.
     let input = vec![b'\n'; 1 << 20];
     let refused: Vec<_> = (0..16).map(|_| nodes[0].cat(&["g"])).collect();
     for mut child in refused {

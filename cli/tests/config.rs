@@ -1,4 +1,4 @@
-//! `quorate config`: how people spell files, and whether the files of several nodes agree.
+//! Tests `quorate config`: how people spell files, and whether the files of several nodes agree.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -14,7 +14,7 @@ struct Spelling {
     name: &'static str,
     totem: &'static str,
     quorum: &'static str,
-    /// What stands behind the node's address.
+    /// Text behind the node's address.
     behind: &'static str,
     nodes: &'static str,
 }
@@ -48,7 +48,8 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// The file's errors and warnings are these, each by how it begins; with errors the exit code is 1.
+/// Checks that the file has exactly these errors and warnings, each given by its beginning. With
+/// errors the exit code is 1.
 fn spelled(spelling: &Spelling, expect: &[&str]) {
     let output = check(&[&spelling.text()], &[]);
     let text = stdout(&output);
@@ -61,7 +62,7 @@ fn spelled(spelling: &Spelling, expect: &[&str]) {
 }
 
 #[test]
-fn comments_behind_values_are_named_as_such() {
+fn comments_behind_values_are_reported() {
     spelled(
         &Spelling { name: "lab # production", ..PLAIN },
         &["warning: a:4: totem.cluster_name is `lab # production`: a comment needs a line of its own"],
@@ -131,7 +132,7 @@ fn numbers_and_switches_are_those_of_corosync() {
 }
 
 #[test]
-fn nodes_with_one_address_or_name_are_named_with_both_lines() {
+fn duplicate_addresses_and_names_are_reported_with_both_lines() {
     spelled(
         &Spelling { nodes: "  node {\n    ring0_addr: 10.77.62.1\n    nodeid: 2\n  }\n", ..PLAIN },
         &[
@@ -155,7 +156,7 @@ fn nodes_with_one_address_or_name_are_named_with_both_lines() {
 }
 
 #[test]
-fn all_problems_of_a_file_are_told_at_once() {
+fn all_problems_of_a_file_are_reported_at_once() {
     let text =
         Spelling { totem: "  token: x\n  join = 5\n  tokn: 1\n", quorum: "  two_node: yes\n", ..PLAIN }
             .text();
@@ -172,7 +173,7 @@ fn all_problems_of_a_file_are_told_at_once() {
 }
 
 #[test]
-fn a_refused_configuration_is_told_with_its_warnings() {
+fn a_rejected_configuration_is_shown_with_its_warnings() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("c");
     fs::write(&file, Spelling { totem: "  token: x\n  hold: y\n  tokn: 1\n", ..PLAIN }.text()).unwrap();

@@ -1,6 +1,6 @@
-//! `quorate decode`, as its user meets it.
+//! Tests `quorate decode` as a user runs it.
 
-#![allow(clippy::unwrap_used)] // also in what the tests share, which clippy does not count as tests
+#![allow(clippy::unwrap_used)] // also in shared helpers, which clippy does not count as tests
 
 use std::fs;
 use std::io::Write;
@@ -24,7 +24,7 @@ fn capture(name: &str) -> PathBuf {
     captures().into_iter().find(|path| path.to_string_lossy().contains(name)).unwrap()
 }
 
-/// Runs `quorate decode` on a capture that comes from standard input.
+/// Runs `quorate decode` on a capture from standard input.
 fn decode(bytes: &[u8], options: &[&str]) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_quorate"))
         .args(["decode", "-"])
@@ -37,7 +37,7 @@ fn decode(bytes: &[u8], options: &[&str]) -> Output {
     let mut stdin = child.stdin.take().unwrap();
     let bytes = bytes.to_vec();
     let writer = std::thread::spawn(move || {
-        // A decoder that has seen enough does not read on.
+        // A decoder that has stopped does not read on.
         let _ = stdin.write_all(&bytes);
     });
     let output = child.wait_with_output().unwrap();
@@ -53,7 +53,8 @@ fn lines(output: &Output) -> Vec<Value> {
     text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// A big-endian pcap file with nanoseconds, of raw IP packets: each holds one UDP datagram to port 5405.
+/// Returns a big-endian pcap file with nanoseconds and raw IP packets. Each packet holds one UDP
+/// datagram to port 5405.
 fn raw_capture(datagrams: &[&[u8]]) -> Vec<u8> {
     let mut file = vec![0xa1, 0xb2, 0x3c, 0x4d, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 101];
     for (i, datagram) in datagrams.iter().enumerate() {
@@ -135,7 +136,7 @@ fn a_message_of_many_frames_is_shown_where_it_ends() {
 }
 
 #[test]
-fn what_is_refused_is_shown_counted_and_told_by_the_exit_status() {
+fn rejected_datagrams_are_shown_and_set_the_exit_status() {
     let mut version = MERGE_DETECT;
     version[2] = 4;
     let output = decode(&raw_capture(&[&MERGE_DETECT, &MERGE_DETECT[..20], &version]), &["--json"]);
@@ -162,7 +163,7 @@ fn other_traffic_is_ignored_unless_its_port_is_named() {
 }
 
 #[test]
-fn a_capture_that_ends_within_a_packet_is_shown_as_far_as_it_goes() {
+fn a_truncated_capture_is_shown_up_to_its_end() {
     let whole = raw_capture(&[&MERGE_DETECT, &MERGE_DETECT]);
     let output = decode(&whole[..whole.len() - 1], &[]);
     assert!(text(&output.stdout).contains("\ndatagrams                      1\n"));
@@ -171,7 +172,7 @@ fn a_capture_that_ends_within_a_packet_is_shown_as_far_as_it_goes() {
 }
 
 #[test]
-fn a_datagram_that_was_captured_in_part_is_not_called_malformed() {
+fn a_partly_captured_datagram_is_not_malformed() {
     let mut file = raw_capture(&[&MERGE_DETECT]);
     file.truncate(file.len() - 9);
     file[24 + 11] -= 9;
@@ -185,14 +186,14 @@ fn a_datagram_that_was_captured_in_part_is_not_called_malformed() {
 }
 
 #[test]
-fn a_pcapng_file_is_told_how_to_become_a_pcap_file() {
+fn a_pcapng_file_is_rejected_with_the_way_to_convert_it() {
     let output = decode(&[0x0a, 0x0d, 0x0d, 0x0a, 0x1c, 0, 0, 0], &[]);
     assert!(!output.status.success());
     assert!(text(&output.stderr).contains("tshark -F pcap"), "{}", text(&output.stderr));
 }
 
 #[test]
-fn anything_else_is_no_capture() {
+fn anything_else_is_not_a_capture() {
     for bytes in [&b""[..], b"\xd4\xc3", b"hello, world"] {
         let output = decode(bytes, &[]);
         assert!(!output.status.success());

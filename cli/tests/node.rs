@@ -1,4 +1,4 @@
-//! `quorate node`, `status` and `demo`, with real processes.
+//! Tests `quorate node`, `status` and `demo` with real processes.
 
 mod common;
 
@@ -18,7 +18,7 @@ fn stdout(output: &Output) -> String {
 }
 
 #[test]
-fn three_nodes_form_a_ring_and_show_it_as_operators_know_it() {
+fn three_nodes_form_a_ring_and_show_the_known_layouts() {
     let ring = Ring::of(3);
     let nodes = ring.start_all();
     let dc = agreement(&nodes.iter().collect::<Vec<_>>());
@@ -64,7 +64,7 @@ fn three_nodes_form_a_ring_and_show_it_as_operators_know_it() {
 }
 
 #[test]
-fn a_released_role_goes_to_another_and_whoever_watches_sees_it_move() {
+fn a_released_role_moves_and_watchers_see_it() {
     let ring = Ring::of(3);
     let nodes = ring.start_all();
     let dc = agreement(&nodes.iter().collect::<Vec<_>>());
@@ -106,13 +106,13 @@ fn a_killed_dc_is_replaced_and_comes_back() {
     let text = stdout(&run(&mut nodes[0].command("status")));
     assert!(text.contains(&format!("OFFLINE: [ node{dc} ]")), "{text}");
 
-    // Its socket file is still there, its process is not.
+    // Its socket file still exists, its process does not.
     nodes.push(ring.start(u8::try_from(dc).unwrap()));
     agreement(&nodes.iter().collect::<Vec<_>>());
 }
 
 #[test]
-fn a_node_that_starts_a_cluster_alone_says_whom_it_needs() {
+fn a_node_that_starts_alone_names_the_missing_nodes() {
     let ring = Ring::of(3);
     let node = ring.start(1);
     eventually("a settled ring of one", || (node.status()["settled"] == true).then_some(()));
@@ -130,7 +130,7 @@ fn a_node_that_starts_a_cluster_alone_says_whom_it_needs() {
 }
 
 #[test]
-fn a_node_without_quorum_says_how_many_votes_are_needed() {
+fn a_node_without_quorum_reports_the_needed_votes() {
     let ring = Ring::of(3);
     let mut nodes = ring.start_all();
     nodes.truncate(1);
@@ -154,7 +154,7 @@ fn a_node_without_quorum_says_how_many_votes_are_needed() {
 }
 
 #[test]
-fn a_node_asked_to_leave_ends_well_and_the_others_need_no_timeout() {
+fn a_leaving_node_ends_well_without_a_timeout() {
     let ring = Ring::of(3);
     let mut nodes = ring.start_all();
     let mut leaver = nodes.remove(2);
@@ -279,7 +279,7 @@ fn the_version_and_completions_are_printed() {
 }
 
 #[test]
-fn the_demo_shows_all_it_promises() {
+fn the_demo_shows_all_four_acts() {
     let output = run(quorate().arg("demo"));
     let text = stdout(&output);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -289,7 +289,7 @@ fn the_demo_shows_all_it_promises() {
     }
 }
 
-/// Writes until nothing more fits.
+/// Writes until the pipe is full.
 #[allow(clippy::unwrap_used, reason = "tests panic")]
 fn fill(mut pipe: &PipeWriter) {
     let flags = rustix::fs::fcntl_getfl(pipe).unwrap();
@@ -301,7 +301,7 @@ fn fill(mut pipe: &PipeWriter) {
 }
 
 #[test]
-fn a_log_that_nobody_reads_ends_no_node() {
+fn an_unread_log_does_not_end_the_node() {
     let ring = Ring::of(1);
     let (reader, writer) = pipe().unwrap();
     let mut node = ring.start_logging_to(1, writer);
@@ -316,19 +316,20 @@ fn a_log_that_nobody_reads_ends_no_node() {
 }
 
 #[test]
-fn a_log_whose_reader_is_stuck_holds_up_nothing() {
+fn a_stuck_log_reader_does_not_block_the_node() {
     let ring = Ring::of(1);
     let (mut reader, writer) = pipe().unwrap();
     let ours = writer.try_clone().unwrap();
     let mut node = ring.start_logging_to(1, writer);
     eventually("a settled ring of one", || (node.status()["settled"] == true).then_some(()));
     fill(&ours);
-    // Signals coalesce, and a client that says nothing useful is logged at debug level only: what fills the buffer takes long.
+    // Signals coalesce, and a malformed request is logged only at debug level, so filling the log's
+    // buffer takes long.
     node.signal(Signal::HUP);
     assert!(node.send(&[], b"still here\n").status.success());
     assert_eq!(node.status()["settled"], true);
 
-    // Once it reads again, nothing is missing: the buffer had room.
+    // Once it is read again, nothing is missing, because the buffer had room.
     let mut read = [0; 1 << 16];
     let mut text = String::new();
     while !text.contains("SIGHUP") {
@@ -343,8 +344,8 @@ fn a_log_whose_reader_is_stuck_holds_up_nothing() {
 }
 
 #[test]
-fn a_full_disk_under_the_log_is_told_when_there_is_space() {
-    // `/dev/full` has no space ever; what a node says of lines it lost is tested with the log.
+fn log_lines_lost_on_a_full_disk_are_counted() {
+    // `/dev/full` never has space. The unit tests of the log check how it reports lost lines.
     let ring = Ring::of(1);
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let node = ring.start_logging_to(1, full);
@@ -386,7 +387,7 @@ fn a_removed_socket_is_made_again_and_a_second_start_refused() {
         if lock {
             fs::remove_file(node.socket.with_extension("sock.lock")).unwrap();
         }
-        // By the socket, if it is there again, and else by the node's port.
+        // The socket, if it exists again, or else the node's port rejects the second start.
         ring.refusal(1);
         eventually("the node answers", || run(&mut node.command("status")).status.success().then_some(()));
     }
@@ -394,7 +395,7 @@ fn a_removed_socket_is_made_again_and_a_second_start_refused() {
 }
 
 #[test]
-fn idle_clients_do_not_shut_out_the_operator() {
+fn idle_clients_do_not_exclude_the_operator() {
     let ring = Ring::of(1);
     let mut command = Command::new("prlimit");
     let node = ring.command(1);
@@ -460,7 +461,7 @@ fn starts_short_of_descriptors_end_with_one_line() {
 #[test]
 fn starts_short_of_threads_end_with_one_line() {
     if !rustix::process::geteuid().is_root() {
-        // The limit counts all threads of a user: one that has no others is needed.
+        // The limit counts all threads of a user, so the test needs a user without others.
         return;
     }
     let ring = Ring::of(1);

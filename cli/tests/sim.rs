@@ -1,6 +1,6 @@
-//! `quorate sim`, as its user meets it.
+//! Tests `quorate sim` as a user runs it.
 
-#![allow(clippy::unwrap_used)] // also in what the tests share, which clippy does not count as tests
+#![allow(clippy::unwrap_used)] // also in shared helpers, which clippy does not count as tests
 
 use std::fs;
 use std::path::Path;
@@ -16,8 +16,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Nothing protects against a record that is put back from a backup, and so this fails: rings that were there are formed
-/// again.
+/// A scenario that fails, because there is no protection against a record restored from a backup:
+/// earlier ring ids are used again.
 const FAILS: &str = "\
 3 nodes for 6s, token timeout 200ms, seed 7
 each sends every 5ms until 4s, up to 2000 bytes, 30 % safe
@@ -68,7 +68,7 @@ fn a_growing_ring_is_measured_member_by_member() {
 }
 
 #[test]
-fn recorded_cases_of_quorum_are_met_but_for_what_is_decided() {
+fn recorded_quorum_cases_differ_only_by_decision() {
     let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/../netsim/tests/data/quorum-cases.json");
     let output = sim(&["quorum", recorded]);
     let printed = text(&output.stdout);
@@ -96,7 +96,7 @@ fn recorded_cases_of_quorum_are_met_but_for_what_is_decided() {
 }
 
 #[test]
-fn the_summary_is_there_for_machines_too() {
+fn the_summary_is_available_as_json() {
     let output = sim(&["run", "--seeds", "6", "--json"]);
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(summary["failed"], Value::Array(Vec::new()));
@@ -108,7 +108,7 @@ fn the_summary_is_there_for_machines_too() {
 }
 
 #[test]
-fn whole_nodes_run_random_scenarios_too_and_the_same_each_time() {
+fn whole_nodes_run_random_scenarios_deterministically() {
     let output = sim(&["run", "--engine", "turmoil", "--seeds", "4", "--trace-hash"]);
     let all = text(&output.stdout);
     assert!(output.status.success(), "{all}");
@@ -120,7 +120,7 @@ fn whole_nodes_run_random_scenarios_too_and_the_same_each_time() {
 }
 
 #[test]
-fn a_failure_shows_the_scenario_the_violation_and_the_last_events_in_columns() {
+fn a_failure_shows_scenario_violation_and_last_events() {
     let directory = tempfile::tempdir().unwrap();
     let output = sim(&["scenario", &file(directory.path(), FAILS)]);
     let text = text(&output.stdout);
@@ -154,7 +154,7 @@ fn a_failing_scenario_shrinks_to_one_that_fails_in_the_same_way() {
 }
 
 #[test]
-fn what_does_not_fail_is_not_shrunk_and_that_is_said() {
+fn a_seed_that_does_not_fail_is_not_shrunk() {
     let output = sim(&["shrink", "3"]);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
     let why = "quorate: seed 3 does not fail: there is nothing to make smaller\n";

@@ -1,4 +1,4 @@
-//! What a member says of itself, and who of them is elected.
+//! Candidacies: how members describe themselves, and which of them is elected.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -12,59 +12,66 @@ use crate::message::Message;
 use crate::quorum::WireBallot;
 use crate::{Ballot, Term};
 
-/// What a member says of itself, once a ring, in the sync stage. The greatest is elected.
+/// The description that a member sends of itself, once per ring, in the sync stage. The greatest
+/// candidacy is elected.
 ///
-/// The order of candidacies is the election's policy and there is none besides: it is derived, so the fields from the
-/// top down to the id are the rules, the first that differs decides. Ids are unique, so what stands below the id
-/// never decides.
+/// The order of candidacies is the election's entire policy. It is derived, so the fields from the
+/// top down to the id are the rules, and the first field that differs decides. Ids are unique, so
+/// fields below the id never decide.
 ///
-/// Of several protocol versions in a ring, the lowest decides: a later version may only append, and has to elect by
-/// these rules as long as a member of the ring knows no others.
+/// If a ring has several protocol versions, the lowest decides. A later version may only append
+/// fields, and must elect by these rules while any member of the ring knows no others.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Candidacy {
-    /// The term under which it was DC when it was last DC of a quorate ring, unless it has since been in a settled
-    /// ring with another DC. Of several such incumbents, which a healed partition brings together, the latest one
-    /// stays in office: an earlier one was superseded behind its back.
-    pub tenure: Option<Term>,
-    /// How much the operator wants it; the higher wins, 0 is never elected.
-    pub priority: u32,
-    /// What it can do as a DC ([`Candidacy::FEATURES`] of its build); the lower wins, so that every member
-    /// understands the DC while a cluster is upgraded node by node.
-    pub features: Reverse<u32>,
-    /// The sequence number of the ring in which this process joined the DC's group, or founded its own; the longer
-    /// membership, i.e. the lower number, wins.
+    /// The term under which the member was last DC of a quorate ring. It is `None` if the member
+    /// has since been in a settled ring with another DC.
     ///
-    /// A member starts with its first ring's number; whenever it settles in a ring whose DC did not come along with
-    /// it from the last ring it had settled in, it takes that ring's number. Numbers of groups that never met are
-    /// comparable, if not by age.
+    /// A healed partition can bring several incumbents together. The latest one stays in office,
+    /// because an earlier one was superseded without noticing.
+    pub tenure: Option<Term>,
+    /// The operator's preference. The higher value wins, and 0 is never elected.
+    pub priority: u32,
+    /// The member's features as a DC ([`Candidacy::FEATURES`] of its build). The lower value wins,
+    /// so that every member understands the DC while a cluster is upgraded node by node.
+    pub features: Reverse<u32>,
+    /// The sequence number of the ring in which this process joined the DC's group, or founded its
+    /// own. The lower number, which means the longer membership, wins.
+    ///
+    /// A member starts with its first ring's number. Whenever it settles in a ring whose DC did not
+    /// come along with it from the last ring it had settled in, it takes that ring's number.
+    /// Numbers of groups that never met can be compared, but the comparison says nothing about age.
     pub since: Reverse<u64>,
-    /// Who it is; the lower id wins.
+    /// The member's id. The lower id wins.
     pub node: Reverse<NodeId>,
-    /// The highest term it has heard of.
+    /// The highest term that the member knows of.
     pub known: Option<Term>,
-    /// Its name, as it is shown to operators.
+    /// The member's name, as it is shown to operators.
     pub name: String,
-    /// What it adds to its node info.
+    /// The member's additions to its node info.
     pub ballot: Ballot,
-    /// Its record was lost, and with it what it may have had a part in: it has no say in a tenure
+    /// Whether the member's record was lost, and with it the knowledge of what it may have taken
+    /// part in. Such a member has no say in a tenure
     /// ([`Stored::lost`](quorate_membership::Stored::lost)).
     pub lost: bool,
-    /// Its application does not answer: it is elected only where nobody else may be.
+    /// Whether the member's application hangs. Such a member is elected only if no other member may
+    /// be.
     pub hung: bool,
-    /// How long it had been up when it said this: it remembers that much.
+    /// How long the member had been up when it sent this. Its memory reaches back this far.
     pub up: Duration,
-    /// How long before that it had last had a token of an earlier ring, in this life or another.
+    /// The time between the member's last token of an earlier ring, in this life or another, and
+    /// this candidacy.
     pub idle: Duration,
-    /// How long a DC of another ring has to wait for the lease of one with its configuration
+    /// How long a DC of another ring must wait for a lease that follows this member's configuration
     /// ([`LeaseRule::outlasted_by`](crate::LeaseRule::outlasted_by)).
     pub wait: Duration,
-    /// Its token timeout: what is promised of leases rests on it, and on `wait`, being the same for all.
+    /// The member's token timeout. The guarantees about leases require that this and `wait` are the
+    /// same for all members.
     pub token: Duration,
-    /// How long a cluster that starts is to wait for those who are missing, if this member is the one to be elected.
+    /// How long a starting cluster waits for missing nodes if this member is the one to be elected.
     pub patience: Duration,
 }
 
-/// As bytes.
+/// The encoded form of a [`Candidacy`].
 #[derive(Encode, Decode)]
 pub(crate) struct Wire {
     version: u16,
@@ -78,13 +85,13 @@ pub(crate) struct Wire {
     ballot: WireBallot,
     lost: bool,
     hung: bool,
-    /// Lengths of time are in microseconds.
+    /// The member's uptime. All durations are in microseconds.
     up: u64,
     idle: u64,
     wait: u64,
     token: u64,
     patience: u64,
-    /// What later versions have to say; empty in version 1.
+    /// Fields of later versions; empty in version 1.
     extension: Vec<u8>,
 }
 
@@ -96,16 +103,16 @@ pub(crate) struct WireTerm {
 }
 
 impl Candidacy {
-    /// What this build can do as a DC. Raised when a DC's duties change.
+    /// The feature version of this build. It is raised when a DC's duties change.
     pub const FEATURES: u32 = 1;
     /// The longest name, in bytes (corosync's `nodelist.node.name`).
     pub const MAX_NAME: usize = 255;
-    /// The longest message, in bytes: room for later versions included.
+    /// The longest message, in bytes, including room for later versions.
     pub const MAX: usize = 32 << 10;
 
     const VERSION: u16 = 1;
 
-    /// As the bytes of a [`quorate_membership::Service::Quorate`] message.
+    /// Encodes this as a [`quorate_membership::Service::Quorate`] message.
     pub fn encode(&self) -> Bytes {
         codec::encode(&Message::Candidacy(Box::new(Wire {
             version: Self::VERSION,
@@ -128,11 +135,11 @@ impl Candidacy {
         })))
     }
 
-    /// Reads what `from` said.
+    /// Decodes a candidacy that `from` sent.
     ///
     /// # Errors
-    /// If it is malformed, or says what cannot be true: that it is somebody else, that it held another's office, that
-    /// it does not know its own term, or a name that cannot be shown.
+    /// If it is malformed or cannot be true: it describes another node, claims another node's
+    /// tenure, lacks the term of its own tenure, or has a name that cannot be shown.
     pub fn decode(from: NodeId, bytes: &[u8]) -> Result<Self, DecodeError> {
         match Message::decode(bytes)? {
             Message::Candidacy(wire) => Self::read(from, *wire),
@@ -140,7 +147,7 @@ impl Candidacy {
         }
     }
 
-    /// See [`Candidacy::decode`].
+    /// Checks a decoded candidacy. See [`Candidacy::decode`].
     pub(crate) fn read(from: NodeId, wire: Wire) -> Result<Self, DecodeError> {
         let tenure = wire.tenure.map(Term::try_from).transpose()?;
         let known = wire.known.map(Term::try_from).transpose()?;
@@ -175,8 +182,8 @@ impl Candidacy {
         })
     }
 
-    /// Whether this can be a node's name: 1 to [`Candidacy::MAX_NAME`] bytes, and nothing that would confuse a
-    /// terminal.
+    /// Returns `true` if this can be a node's name: 1 to [`Candidacy::MAX_NAME`] bytes, without
+    /// characters that would confuse a terminal.
     pub(crate) fn can_be_shown(name: &str) -> bool {
         !name.is_empty() && name.len() <= Self::MAX_NAME && !name.chars().any(char::is_control)
     }
@@ -257,13 +264,13 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_feature_version_is_elected_before_the_longest_in_the_ring() {
+    fn the_lowest_features_are_elected_before_the_longest_member() {
         let upgraded = Candidacy { features: Reverse(2), since: Reverse(1), ..member(1) };
         assert_eq!(elected(&[&upgraded, &member(2)]), 2);
     }
 
     #[test]
-    fn the_operators_choice_is_elected_before_the_lowest_feature_version() {
+    fn the_operators_choice_is_elected_before_the_lowest_features() {
         let chosen = Candidacy { priority: 1, features: Reverse(2), ..member(2) };
         assert_eq!(elected(&[&member(1), &chosen]), 2);
     }
@@ -283,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_and_what_a_member_knows_decide_nothing() {
+    fn a_name_and_the_known_term_decide_nothing() {
         let knowing = Candidacy { known: Some(term(400, 3)), name: "zzz".into(), ..member(2) };
         assert_eq!(elected(&[&member(1), &knowing]), 1);
         let equal = Candidacy { node: Reverse(id(1)), ..knowing };
@@ -369,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_read_as_far_as_it_is_understood() {
+    fn the_extension_of_a_later_version_is_ignored() {
         let mut bytes = member(2).encode().to_vec();
         let length = bytes.len();
         bytes[length - 8] = 3;
@@ -380,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_true_is_refused() {
+    fn impossible_claims_are_refused() {
         let refused = |candidacy: Candidacy| {
             let read = Candidacy::decode(id(2), &candidacy.encode());
             assert!(matches!(read, Err(DecodeError::Impossible(_))), "{read:?}");
@@ -394,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_candidacy_and_one_with_more_behind_it_are_refused() {
+    fn truncated_and_overlong_candidacies_are_refused() {
         let bytes = member(2).encode();
         for length in 0..bytes.len() {
             assert!(Candidacy::decode(id(2), &bytes[..length]).is_err(), "{length} bytes");
@@ -410,7 +417,7 @@ mod tests {
         }
 
         #[test]
-        fn a_candidacy_with_random_bytes_in_it_is_read_or_refused(
+        fn a_damaged_candidacy_is_read_or_refused(
             damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
         ) {
             let mut bytes = member(2).encode().to_vec();
@@ -424,7 +431,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_said_is_what_is_heard(
+        fn candidacies_round_trip(
             tenure in any::<Option<u64>>(), more in any::<u64>(), priority: u32, features: u32, since: u64,
             name in "[^\\p{C}]{1,60}", flags: u8, list in proptest::collection::vec(1_u32.., 0..384),
             votes in proptest::collection::btree_map((1_u32..).prop_map(id), 0_u32..3, 0..384),

@@ -1,29 +1,29 @@
-//! Our own messages as bytes: bincode 2, little endian, integers of fixed size.
+//! Encoding of our own messages: bincode 2, little endian, integers of fixed size.
 //!
-//! The only place that knows of bincode. Reading is bounded by the type's limit before anything is allocated, and
-//! refuses what is left over. A list must not have items that take no bytes, and no type may contain itself: the
-//! limit covers neither.
+//! No other module uses bincode. Decoding checks the type's size limit before anything is
+//! allocated, and rejects trailing bytes. A list must not have items that take no bytes, and no
+//! type may contain itself: the limit covers neither.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 
-/// Why a message from a peer is not used.
+/// Why a message from a peer is rejected.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// It is longer than any of its kind.
+    /// The message is longer than any message of its kind.
     #[error("longer than {max} bytes")]
     TooLong {
-        /// The limit of its kind.
+        /// The limit for messages of its kind.
         max: usize,
     },
-    /// It is no message of this kind.
+    /// The bytes are not a message of this kind.
     #[error("malformed: {0}")]
     Malformed(String),
-    /// It goes on after its end.
+    /// Bytes follow the end of the message.
     #[error("{0} bytes left over")]
     TrailingBytes(usize),
-    /// It says what cannot be true.
+    /// The message makes a claim that cannot be true.
     #[error("impossible: {0}")]
     Impossible(&'static str),
 }
@@ -32,14 +32,14 @@ fn layout<const MAX: usize>() -> Configuration<LittleEndian, Fixint, Limit<MAX>>
     bincode::config::standard().with_fixed_int_encoding().with_limit::<MAX>()
 }
 
-/// Writes a message.
+/// Encodes a message.
 pub(crate) fn encode(message: &impl Encode) -> Bytes {
     let layout = bincode::config::standard().with_fixed_int_encoding();
-    // Writing to memory fails for types only that bincode cannot express, and ours are plain.
+    // Encoding to memory fails only for types that bincode cannot express, and ours are plain.
     bincode::encode_to_vec(message, layout).expect("a plain message").into()
 }
 
-/// Reads a message of at most `MAX` bytes.
+/// Decodes a message of at most `MAX` bytes.
 pub(crate) fn decode<T: Decode<()>, const MAX: usize>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() > MAX {
         return Err(DecodeError::TooLong { max: MAX });

@@ -1,4 +1,4 @@
-//! What an application needs to do something only as DC.
+//! The role of DC, for an application that acts only while its node holds it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,21 +12,23 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{Lease, ReleaseError, Status, Term};
 
-/// The role of DC, as an application on this node sees it. Cheap to clone; it does not keep the node running.
+/// The role of DC, as an application on this node sees it. Cheap to clone. It does not keep the
+/// node running.
 ///
-/// To do something only as DC takes three lines, whatever happens to rings meanwhile:
+/// Three lines suffice to act only as DC, whatever happens to rings meanwhile:
 /// ```
 /// # async fn act(_: u128) {}
 /// # async fn serve(dc: quorate_election::Dc) -> Result<(), quorate_election::Revoked> {
 /// let guard = dc.guard().await?; // until this node may act as DC
 /// while let Ok(term) = guard.check() {
-///     act(term.as_u128()).await; // hand it to whatever is acted on, which refuses lower ones
+///     act(term.as_u128()).await; // hand it to the resource, which rejects lower terms
 /// }
 /// # Ok(())
 /// # }
 /// ```
-/// No check is one with the act that follows it: a process can stand still between the two for as long as it likes. Only
-/// whatever is acted on can make that harmless, by refusing lower terms than the highest it has seen.
+///
+/// Checking and acting are two steps, and a process can pause between them for any length of time.
+/// Only the resource can make this harmless, by rejecting terms lower than the highest it has seen.
 #[derive(Clone)]
 pub struct Dc {
     clock: Clock,
@@ -39,20 +41,20 @@ pub struct Dc {
     beaten_at: Arc<AtomicU64>,
 }
 
-/// The right to act under one term, which may have ended: [`Guard::check`] says so.
+/// The right to act under one term. It may have ended; [`Guard::check`] tells.
 #[derive(Clone, Debug)]
 pub struct Guard {
     dc: Dc,
     term: Term,
 }
 
-/// This node may not act, or not any more, under the term that it held.
+/// This node may not act, or may no longer act, under the term that it held.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Revoked {
-    /// It is no longer DC under that term, or its lease was not renewed.
+    /// The node is no longer DC under that term, or its lease was not renewed.
     #[error("this node may no longer act as DC under term {0}")]
     Lost(Term),
-    /// It has left the ring for good.
+    /// The node has left the ring for good.
     #[error("this node has left")]
     Left,
 }
@@ -70,15 +72,20 @@ impl Dc {
         }
     }
 
-    /// The status, by a clock that is read now: a node that has just stood still has not noticed yet that its ring went on
-    /// without it, and this says so all the same.
+    /// Returns the status as of now.
+    ///
+    /// This reads the clock. If the process has just been paused and has not noticed yet that the
+    /// ring continued without it, the returned status shows it all the same.
     pub fn status(&self) -> Status {
         let latest = self.latest.borrow().clone();
         self.as_of_now(latest)
     }
 
-    /// What a status that this node gave earlier comes to now: no quorum if no token has come for the token timeout, and no
-    /// lease that is over. Of a ring that another has followed since, the node gives a newer status.
+    /// Returns an earlier status of this node, updated to the current time.
+    ///
+    /// If no token has come for the token timeout, the result has no quorum. A lease that has ended
+    /// is removed. If another ring has followed the one in `status`, the node publishes a newer
+    /// status.
     pub fn as_of_now(&self, status: Status) -> Status {
         let now = self.clock.now();
         let until = Time::from_micros(self.stands_until.load(Ordering::Relaxed));
@@ -95,8 +102,10 @@ impl Dc {
         }
     }
 
-    /// Each status as it comes, for those who wait for a change. What it says may no longer be true when it is read, after
-    /// the process stood still for instance: [`Dc::status`] looks at the clock, too.
+    /// Returns a receiver of each new status, for applications that wait for a change.
+    ///
+    /// The received value may be out of date when it is read, for instance after the process was
+    /// paused. [`Dc::status`] also looks at the clock.
     pub fn watch(&self) -> watch::Receiver<Status> {
         self.latest.clone()
     }
@@ -104,7 +113,7 @@ impl Dc {
     /// Waits until this node may act as DC. Cancel safe.
     ///
     /// # Errors
-    /// [`Revoked::Left`] if it never will.
+    /// [`Revoked::Left`] if the node has left and therefore never will.
     pub async fn guard(&self) -> Result<Guard, Revoked> {
         let mut held = self.held.clone();
         loop {
@@ -115,43 +124,47 @@ impl Dc {
         }
     }
 
-    /// The right to act, if this node has it now.
+    /// Returns the right to act, if this node has it now.
     pub fn try_guard(&self) -> Option<Guard> {
-        // To ask is to be alive, whatever the answer.
+        // Asking is a sign of life, whatever the answer.
         self.beat();
         let Held { term, until } = (*self.held.borrow())?;
         (self.clock.now() < until).then(|| Guard { dc: self.clone(), term })
     }
 
-    /// Gives up the role to another member, which acts at once. Takes a tenth of a second at most to begin.
+    /// Gives up the role to another member, which acts at once. Takes at most a tenth of a second
+    /// to begin.
     ///
-    /// If the ring changes before the others hear of it, who is DC of the next one is elected anew, this node among the
-    /// candidates.
+    /// If the ring changes before the other members receive the release, the next ring elects its
+    /// DC as usual, and this node is among the candidates.
     ///
     /// # Errors
-    /// If this node is not DC of a quorate ring, nobody else may be, or the ring is being formed anew. Nothing is given up then.
+    /// If this node is not DC of a quorate ring, if no other member may be DC, or if a new ring is
+    /// being formed. Nothing is given up then.
     pub async fn release(&self) -> Result<(), ReleaseError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Release(reply));
         answer.await.unwrap_or(Err(ReleaseError::NotDc))
     }
 
-    /// From now on, the application has to show that it is alive while this node may act: by a [`Guard::check`], by asking for
-    /// a guard or by a [`Dc::beat`], at least this often. If it does not, this node acts no more and another member becomes DC,
-    /// as after a crash; where no other may be, none does until the application, or another one, is alive again. `None` (so
-    /// it is at first): nobody looks.
+    /// Sets how often the application must show that it is alive while this node may act.
+    ///
+    /// A [`Guard::check`], a request for a guard, and a [`Dc::beat`] each count as a sign of life.
+    /// If none comes within `every`, this node stops acting and another member becomes DC, as after
+    /// a crash. If no other member may be DC, none acts until this application, or that of another
+    /// member, is alive again. `None`, the default, disables the check.
     pub fn set_heartbeat(&self, every: Option<Duration>) {
         self.beat();
         self.ask(Request::Heartbeat(every));
     }
 
-    /// The application is alive.
+    /// Reports that the application is alive.
     pub fn beat(&self) {
         self.beaten_at.fetch_max(self.clock.now().micros(), Ordering::Relaxed);
     }
 
     fn ask(&self, request: Request) {
-        // That nobody hears it means that the node has left.
+        // Sending fails only when the node has left.
         let _ = self.requests.send(request);
     }
 }
@@ -163,11 +176,12 @@ impl fmt::Debug for Dc {
 }
 
 impl Guard {
-    /// Whether this node may still act, by a clock that is read now: to be called just before each act. Also renews the
-    /// heartbeat.
+    /// Returns the term if this node may still act under it, by a clock that is read now. Call it
+    /// just before each act. It also counts as a heartbeat.
     ///
     /// # Errors
-    /// If it may not. It never will again with this guard if another term has begun; ask [`Dc::guard`] for the next.
+    /// If this node may not act. If another term has begun, this guard never succeeds again; ask
+    /// [`Dc::guard`] for a new one.
     pub fn check(&self) -> Result<Term, Revoked> {
         self.dc.beat();
         let held = *self.dc.held.borrow();
@@ -179,13 +193,16 @@ impl Guard {
         }
     }
 
-    /// The term to act under. Whether it still holds, only [`Guard::check`] says.
+    /// Returns the term to act under. Only [`Guard::check`] tells whether it still holds.
     pub fn term(&self) -> Term {
         self.term
     }
 
-    /// Waits until the right to act is lost, to stop what goes on by itself. It may be told late, by a process that stood
-    /// still: it is no substitute for [`Guard::check`]. Cancel safe.
+    /// Waits until the right to act is lost, so that an application can stop background work.
+    /// Cancel safe.
+    ///
+    /// A process that was paused may learn of the loss late, so this is no substitute for
+    /// [`Guard::check`].
     pub async fn revoked(&self) {
         let mut held = self.dc.held.clone();
         let term = self.term;
@@ -202,28 +219,28 @@ pub(crate) struct Held {
     until: Time,
 }
 
-/// What an application wants.
+/// A request from an application.
 #[derive(Debug)]
 pub(crate) enum Request {
     Heartbeat(Option<Duration>),
     Release(oneshot::Sender<Result<(), ReleaseError>>),
 }
 
-/// The member's end.
+/// The member's end of the channels to its [`Dc`] handles.
 pub(crate) struct Desk {
     held: watch::Sender<Option<Held>>,
     sender: mpsc::UnboundedSender<Request>,
     requests: mpsc::UnboundedReceiver<Request>,
-    /// Until when the ring stands, in microseconds of the member's clock.
+    /// The time until which the ring counts as standing, in microseconds of the member's clock.
     stands_until: Arc<AtomicU64>,
     /// The token timeout.
     patience: Duration,
     /// The application's last sign of life, in microseconds of the member's clock.
     beaten_at: Arc<AtomicU64>,
     pub(crate) heartbeat: Option<Duration>,
-    /// Since when the member may act.
+    /// The time since when the member may act.
     holds_since: Option<Time>,
-    /// When the application was found to hang.
+    /// The time at which the application was found to hang.
     hung_at: Option<Time>,
 }
 
@@ -248,7 +265,8 @@ impl Desk {
         self.requests.try_recv().ok()
     }
 
-    /// Tells the application what it may do, and until when the ring stands.
+    /// Publishes the lease, if this node holds one, and the time until which the ring counts as
+    /// standing.
     pub(crate) fn tell(&self, lease: Option<(Term, Time)>, stands_until: Option<Time>) {
         let until = stands_until.map_or(0, Time::micros);
         self.stands_until.store(until, Ordering::Relaxed);
@@ -264,16 +282,18 @@ impl Desk {
         Time::from_micros(self.beaten_at.load(Ordering::Relaxed))
     }
 
-    /// When the application counts as hung if it does not beat.
+    /// The time at which the application counts as hung unless it beats.
     fn hangs_at(&self) -> Option<Time> {
         let since = self.holds_since.filter(|_| self.hung_at.is_none())?;
         Some(self.beaten_at().max(since) + self.heartbeat?)
     }
 
-    /// Whether the application hangs, if that has changed; `holds`: the member may act now.
+    /// Returns whether the application hangs if that has changed. `holds` is `true` if the member
+    /// may act now.
     pub(crate) fn hangs(&mut self, holds: bool, now: Time) -> Option<bool> {
         if let Some(hung_at) = self.hung_at {
-            // A sign of life of that very moment came after it: it would not have been found to hang.
+            // A sign of life at exactly that moment came after the check: otherwise the application
+            // would not have been found to hang.
             let lives = self.beaten_at() >= hung_at || self.heartbeat.is_none();
             return lives.then(|| {
                 self.hung_at = None;
@@ -309,7 +329,7 @@ mod tests {
         Time::from_micros(ms * 1000)
     }
 
-    /// A desk, and an application at it whose clock shows this many microseconds.
+    /// Returns a desk, its `Dc`, and the application's clock in microseconds.
     fn desk() -> (Desk, Dc, Arc<AtomicU64>) {
         let (desk, clock) = (Desk::new(Duration::from_millis(20)), Arc::new(AtomicU64::new(0)));
         let shown = Arc::clone(&clock);
@@ -319,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn an_application_hangs_that_gives_no_sign_of_life_while_its_node_may_act() {
+    fn a_silent_application_hangs_only_while_its_node_may_act() {
         let (mut desk, dc, clock) = desk();
         desk.heartbeat = Some(Duration::from_millis(100));
         assert_eq!(desk.hangs(false, at(500)), None, "its node may not act");
@@ -333,12 +353,12 @@ mod tests {
     }
 
     #[test]
-    fn to_ask_for_a_guard_is_a_sign_of_life_whatever_the_answer() {
+    fn asking_for_a_guard_is_a_sign_of_life() {
         let (mut desk, dc, clock) = desk();
         desk.heartbeat = Some(Duration::from_millis(100));
         desk.hangs(true, at(600));
         assert_eq!(desk.hangs(true, at(700)), Some(true));
-        // In the very moment in which it was found to hang.
+        // The request comes at the very moment at which the application was found to hang.
         clock.store(700_000, Ordering::Relaxed);
         assert!(dc.try_guard().is_none());
         assert_eq!(desk.hangs(false, at(700)), Some(false));
@@ -361,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_says_what_holds_when_it_is_asked() {
+    fn a_status_is_current_when_it_is_asked_for() {
         let (desk, clock) = (Desk::new(Duration::from_millis(20)), Arc::new(AtomicU64::new(0)));
         let shown = Arc::clone(&clock);
         let now = move || Time::from_micros(shown.load(Ordering::Relaxed));
@@ -388,13 +408,13 @@ mod tests {
         assert_eq!((lost.ring, lost.settled, lost.quorate, lost.dc), (None, false, false, None));
         assert_eq!(lost.cause, "no token came for 20 ms");
         assert!(dc.watch().borrow().quorate, "what it was told last");
-        // A node that has no ring keeps its reason.
+        // A status without a ring keeps its cause.
         let left = Status { cause: "this node was asked to leave".into(), ..Status::default() };
         assert_eq!(dc.as_of_now(left.clone()), left);
     }
 
     #[test]
-    fn who_asks_a_node_that_has_left_to_release_is_answered_at_once() {
+    fn release_fails_at_once_after_the_node_left() {
         let (desk, dc, _) = desk();
         let mut asked = pin!(dc.release());
         let mut context = Context::from_waker(Waker::noop());

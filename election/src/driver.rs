@@ -9,17 +9,23 @@ use tracing::warn;
 
 use crate::{Dc, Event, Member};
 
-/// Starts a member that takes part in the election: the record in `state_dir`, the boot-time clock, the system's
-/// randomness. As [`quorate_membership::driver::spawn`], with statuses in the stream of events; and with the role of DC, for
-/// those who act in it or want no more than the latest status, which is kept up to date whether or not the events are taken.
+/// Starts a member that takes part in the election, with its record in `state_dir`, the boot-time
+/// clock and the system's randomness.
 ///
-/// Logs what of the configuration works but not well ([`Config::warnings`]), such as that nobody says how many votes to expect.
+/// It works like [`quorate_membership::driver::spawn`], with statuses added to the stream of
+/// events. It also returns the role of DC, for applications that act as DC or need only the latest
+/// status. [`Dc`] stays up to date whether or not the events are taken.
 ///
-/// Has to be called within a tokio runtime with time enabled. Events that are not taken slow the ring down; who does
-/// not want them drops [`Events`], which leaves the node running as long as there is a [`Node`].
+/// Logs the parts of the configuration that work but not well ([`Config::warnings`]), for instance
+/// a missing number of expected votes.
+///
+/// Must be called within a tokio runtime with time enabled. Events that are not taken slow the ring
+/// down. An application that does not want them drops [`Events`], and the node keeps running while
+/// a [`Node`] exists.
 ///
 /// # Errors
-/// If the configuration contradicts itself or the record cannot be used; the message says what to do.
+/// If the configuration contradicts itself or the record cannot be used. The message says what to
+/// do.
 pub async fn spawn(
     mut config: Config,
     transport: impl Transport,

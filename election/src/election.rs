@@ -1,4 +1,4 @@
-//! The fold: from the ring's events to the status.
+//! The fold from the ring's events to the status.
 
 mod tenure;
 
@@ -22,25 +22,29 @@ use crate::{Candidacy, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Record, 
 
 /// One node's view of quorum and DC: a fold over its ring's events.
 ///
-/// A new ring ([`Event::Regular`]) ends all that was: until its members have spoken there is neither quorum nor DC.
-/// Each member says once how many votes it has and what it is. When all have ([`Event::Synced`]), the ring is judged
-/// from exactly that, so that its members, who saw the same messages, come to the same result at the same point of
-/// the order. Nothing is elected between rings' judgements, but by an ordered message: a DC gives up its role, or the one
-/// that a starting cluster will elect has waited for long enough.
+/// A new ring ([`Event::Regular`]) ends the previous quorum and DC, and there is neither until its
+/// members have exchanged messages. Each member announces its votes and its candidacy once. When
+/// all have done so ([`Event::Synced`]), the ring is judged from exactly these messages. Its
+/// members, which saw the same messages, reach the same result at the same point of the order.
+/// Between judgements of rings, the DC changes only by an ordered message: a DC gives up its role,
+/// or the node that a starting cluster will elect has waited long enough.
 ///
-/// Quorum ends with its ring: at the latest a token timeout after the last token ([`Election::poll_timeout`]), whatever
-/// becomes of the node until it has another ring.
+/// Quorum ends with its ring: at the latest a token timeout after the last token
+/// ([`Election::poll_timeout`]), whatever happens to the node until it has another ring.
 ///
-/// - Several messages of one member in one ring: the first candidacy counts, and the last node info before the
-///   judgement, as with corosync. What comes after the judgement does not count.
-/// - A member that says nothing of itself, or what cannot be true, is a voter and never a candidate. One that does not
-///   say its votes makes the ring inquorate.
-/// - The elected DC's term is the ring's: `(ring seq, hand-overs, DC)`. An incumbent's term rises too, since a ring in
-///   between, which only nodes now silent saw settled, might have had another DC. Ring sequence numbers are durable
-///   before they are used, so terms are as well and need no record of their own.
-/// - What a member has promised by being in a ring does not depend on its record, but on its silence: who has just started
-///   counts for as long as it has been up. Only a lost record, which may let ring sequence numbers fall, takes away its say
-///   until it has been in a ring with a quorum of those who kept theirs, or with everybody.
+/// - If a member sends several messages in one ring, the first candidacy counts, and the last node
+///   info before the judgement, as with corosync. Anything after the judgement does not count.
+/// - A member that sends no candidacy, or one that cannot be true, is a voter and never a
+///   candidate. A member that does not announce its votes makes the ring inquorate.
+/// - The elected DC's term is the ring's: `(ring seq, hand-overs, DC)`. An incumbent's term rises
+///   too, because a ring in between, which only nodes now silent saw settled, might have had
+///   another DC. Ring sequence numbers are durable before they are used, so terms are durable as
+///   well and need no record of their own.
+/// - The promise that a member makes by being in a ring depends on its silence and not on its
+///   record, so a member that has just started counts for as long as it has been up. Only a lost
+///   record, which may let ring sequence numbers fall, takes away the member's say. It regains its
+///   say once it has been in a ring with a quorum of the members that kept their records, or with
+///   all voters.
 #[derive(Clone, Debug)]
 pub struct Election {
     me: NodeId,
@@ -50,76 +54,82 @@ pub struct Election {
     quorum: Quorum,
     /// The time of the last input.
     now: Time,
-    /// When this node last had a token of a ring that it had installed.
+    /// The time of this node's last token of a ring that it had installed.
     token_at: Option<Time>,
-    /// How long the ring counts as standing after that, or after it was installed.
+    /// How long the ring counts as standing after its last token, or after it was installed.
     patience: Duration,
-    /// When it no longer does, unless a token comes; `None`: there is no ring.
+    /// The time from which the ring no longer counts as standing, unless a token comes. `None` if
+    /// there is no ring.
     stands_until: Option<Time>,
     standing: Standing,
     /// See [`Candidacy::lost`].
     lost: bool,
-    /// Its application does not answer.
+    /// Whether this node's application hangs.
     hung: bool,
-    /// It is about to leave for good.
+    /// Whether this node is about to leave for good.
     retired: bool,
     /// See [`Candidacy::tenure`].
     tenure: Option<Tenure>,
     /// See [`Candidacy::known`].
     known: Option<Term>,
-    /// See [`Candidacy::since`]; `None` before the first ring.
+    /// See [`Candidacy::since`]. `None` before the first ring.
     since: Option<u64>,
-    /// Who has been in all rings with this node since the last one that settled, that one's included.
+    /// The nodes that have been in all rings with this node since the last one that settled,
+    /// including that ring.
     company: BTreeSet<NodeId>,
-    /// What the members of the new ring have said so far; `None` while there is nothing to be said.
+    /// The messages of the new ring's members so far. `None` unless an exchange is under way.
     hearing: Option<Hearing>,
     /// The ring that has been judged.
     settled: Option<Settled>,
-    /// This node's, if it is DC.
+    /// This node's right to act, if it is DC.
     office: Option<Office>,
     nodes: BTreeMap<NodeId, Known>,
-    /// What members of the last judged ring have other timeouts than this node, a clause each; the log has it.
+    /// The timeouts of members of the last judged ring that differ from this node's, one clause
+    /// each, as last logged.
     differ: Vec<String>,
-    /// What was last said of files that differ.
+    /// The differences between files, as last logged.
     told: Vec<String>,
-    /// As the ring was judged.
+    /// The status as of the judgement.
     judged: Status,
-    /// As it is told: without quorum while the ring does not stand.
+    /// The status as published, which has no quorum while the ring does not stand.
     status: Status,
 }
 
-/// What becomes of a ring.
+/// Whether the ring stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Standing {
     Stands,
-    /// It is over, and the next one is about to be installed: its transitional configuration.
+    /// The ring is over, and the next one is about to be installed: its transitional configuration.
     Ends,
     /// No token has come for the token timeout.
     Lost,
 }
 
-/// What follows from an input.
+/// The consequences of an input.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Outcome {
-    /// What this node has to say in the sync stages of the ring that the event installed.
+    /// The messages that this node must send in the sync stages of the ring that the event
+    /// installed.
     pub say: Option<Say>,
-    /// What it has to say at its place in the order of the ring that stands
+    /// A message that this node must send in the order of the current ring
     /// ([`Totem::say`](quorate_membership::Totem::say)).
     pub send: Option<Bytes>,
-    /// The loss of this node's record has been made good ([`Totem::recovered`](quorate_membership::Totem::recovered)).
+    /// Whether the loss of this node's record has been made good
+    /// ([`Totem::recovered`](quorate_membership::Totem::recovered)).
     pub recovered: bool,
-    /// What is to be kept in this node's record from now on ([`Totem::keep`](quorate_membership::Totem::keep)).
+    /// The text to keep in this node's record from now on
+    /// ([`Totem::keep`](quorate_membership::Totem::keep)).
     pub keep: Option<String>,
-    /// The new status, whose place in the order is right behind the event.
+    /// The new status, whose place in the order is directly after the event.
     pub status: Option<Status>,
 }
 
-/// What a member says of itself.
+/// The messages with which a member describes itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Say {
-    /// In the stage of [`Service::Votequorum`].
+    /// The message for the stage of [`Service::Votequorum`].
     pub node_info: NodeInfo,
-    /// In the stage of [`Service::Quorate`].
+    /// The message for the stage of [`Service::Quorate`].
     pub candidacy: Candidacy,
 }
 
@@ -131,7 +141,8 @@ struct Hearing {
     left: BTreeSet<NodeId>,
     node_infos: BTreeMap<NodeId, NodeInfo>,
     candidacies: BTreeMap<NodeId, Candidacy>,
-    /// Members whose candidacies were not understood: they are no corosync daemons, and their node info alone says too little.
+    /// The members whose candidacies could not be decoded. They are not corosync daemons, so their
+    /// node info alone is not enough.
     unread: BTreeSet<NodeId>,
 }
 
@@ -140,32 +151,33 @@ struct Settled {
     ring: RingId,
     members: BTreeSet<NodeId>,
     candidacies: BTreeMap<NodeId, Candidacy>,
-    /// Those whose applications hang.
+    /// The members whose applications hang.
     hung: BTreeSet<NodeId>,
-    /// How long a lease is waited for.
+    /// How long a DC waits for a lease to end.
     wait: Duration,
-    /// When it was judged first.
+    /// The time of the first judgement.
     at: Time,
-    /// All leases of earlier rings are over.
+    /// The time at which all leases of earlier rings are over.
     clear_at: Time,
-    /// Members whose votes are quorate remember all of them ([`lease::remembered`]).
+    /// Whether members with a quorum of votes remember all of these leases ([`lease::remembered`]).
     remembered: bool,
-    /// The latest of this ring, which counts while there is quorum.
+    /// The latest term of this ring, which counts while there is quorum.
     term: Option<Term>,
-    /// When this node elects itself.
+    /// The time at which this node elects itself.
     elects_at: Option<Time>,
 }
 
 #[derive(Clone, Debug)]
 struct Known {
     name: String,
-    /// The name is the operator's, which the node's own word does not change.
+    /// Whether the name was set by the operator. The name that the node announces does not change
+    /// it.
     named: bool,
     votes: u32,
 }
 
 impl Election {
-    /// A node that has just started.
+    /// Returns the election of a node that has just started.
     pub fn new(config: &Config) -> Self {
         let name = if Candidacy::can_be_shown(&config.name) {
             config.name.clone()
@@ -212,21 +224,23 @@ impl Election {
         election
     }
 
-    /// The same node, with this priority as a candidate ([`Candidacy::priority`]) instead of the configuration's.
+    /// Returns the same node with this priority as a candidate ([`Candidacy::priority`]) instead of
+    /// the configured one.
     #[must_use]
     pub fn with_priority(mut self, priority: u32) -> Self {
         self.config.priority = priority;
         self
     }
 
-    /// The same node, whose record was lost or not ([`Candidacy::lost`]).
+    /// Returns the same node with its record marked as lost or not ([`Candidacy::lost`]).
     #[must_use]
     pub fn with_record_lost(mut self, lost: bool) -> Self {
         self.lost = lost;
         self
     }
 
-    /// The same node, with this in its record ([`Stored::kept`](quorate_membership::Stored::kept)). What is none of it counts as
+    /// Returns the same node with this text in its record
+    /// ([`Stored::kept`](quorate_membership::Stored::kept)). A text that cannot be read counts as
     /// lost.
     #[must_use]
     pub fn with_kept(mut self, kept: &str) -> Self {
@@ -240,41 +254,45 @@ impl Election {
         self
     }
 
-    /// Whether this node's record was lost, or says nothing that is understood.
+    /// Returns `true` if this node's record was lost or cannot be read.
     pub(crate) fn has_lost_record(&self) -> bool {
         self.lost
     }
 
-    /// What is to be in this node's record, from the start.
+    /// Returns the text that this node's record must contain, from the start.
     pub fn kept(&self) -> String {
         self.quorum.record().text()
     }
 
-    /// The record with this in it is durable.
+    /// Reports that the record with `kept` in it is durable.
     pub fn handle_stored(&mut self, now: Time, kept: &str) -> Outcome {
         self.now = now;
         let send = self.quorum.has_stored(kept).then(|| Message::Stored.encode());
         Outcome { send, ..Outcome::default() }
     }
 
-    /// The status as of the last input.
+    /// Returns the status as of the last input.
     pub fn status(&self) -> &Status {
         &self.status
     }
 
-    /// Until when the ring of the status counts as standing if no token comes; `None`: there is no ring.
+    /// Returns the time until which the status's ring counts as standing if no token comes. `None`
+    /// if there is no ring.
     pub fn stands_until(&self) -> Option<Time> {
         self.stands_until
     }
 
-    /// Under which term this node may act as DC, and until when, if nothing more is heard of the ring; `None`: it may not.
-    /// Whoever acts asks just before, with a clock that has just been read: later than that moment it may not either.
+    /// Returns the term under which this node may act as DC, and until when, if nothing more is
+    /// received from the ring. `None` if it may not act.
+    ///
+    /// The application must check just before it acts, with a clock that has just been read: after
+    /// the returned time this node may not act either.
     pub fn lease(&self) -> Option<(Term, Time)> {
         let office = self.office.filter(|_| self.judged.lease == Lease::Held)?;
         Some((office.term, office.until.min(self.stands_until?)))
     }
 
-    /// Takes the next event of the ring. `now` is the time of the input that brought it.
+    /// Handles the next event of the ring. `now` is the time of the input that brought it.
     pub fn handle(&mut self, now: Time, event: &Event) -> Outcome {
         self.now = now;
         let before = self.standing;
@@ -302,21 +320,25 @@ impl Election {
                 Outcome::default()
             }
         };
-        // Time has passed, as [`Event::Stalled`] says of much of it: a lease that ended meanwhile is over.
+        // Time has passed, at times a lot, as after [`Event::Stalled`]. A lease that ended
+        // meanwhile is over.
         let reviewed = self.review();
         outcome.status = reviewed.status.or(outcome.status);
         self.tell(before, outcome)
     }
 
-    /// This node accepted a token of the installed ring; `whole_since` is
-    /// [`Totem::whole_since`](quorate_membership::Totem::whole_since) after that. This is what renews a lease.
+    /// Handles a token of the installed ring that this node has accepted. `whole_since` is
+    /// [`Totem::whole_since`](quorate_membership::Totem::whole_since) after that. Only this renews
+    /// a lease.
     pub fn handle_token(&mut self, now: Time, whole_since: Option<Time>) -> Outcome {
         self.now = now;
         let before = self.standing;
         self.token_at = Some(now);
-        // A node that has left may take one more token: it is in no ring that could be lost (seed 667 of the swarm).
+        // A node that has left may take one more token. It is in no ring that could be lost (seed
+        // 667 of the swarm).
         self.stands_until = self.stands_until.map(|_| now + self.patience);
-        // It was late, but the ring has lasted: this node stood still, and with it perhaps all others.
+        // The token was late, but the ring has lasted: this node was paused, and perhaps all others
+        // with it.
         if self.standing == Standing::Lost {
             self.standing = Standing::Stands;
         }
@@ -327,7 +349,7 @@ impl Election {
         self.tell(before, outcome)
     }
 
-    /// When [`Election::handle_timeout`] wants to be called; `None`: nothing waits for a time.
+    /// Returns when [`Election::handle_timeout`] must be called. `None` if no timer runs.
     pub fn poll_timeout(&self) -> Option<Time> {
         let lease = self.office.filter(|_| !self.hung).and_then(|office| office.changes_at(self.now));
         let stands = self.standing != Standing::Lost;
@@ -337,7 +359,7 @@ impl Election {
         [lease, elects, ends, falls].into_iter().flatten().min()
     }
 
-    /// The time that [`Election::poll_timeout`] gave has come. Harmless at any other time.
+    /// Handles the time that [`Election::poll_timeout`] returned. Harmless at any other time.
     pub fn handle_timeout(&mut self, now: Time) -> Outcome {
         self.now = now;
         let before = self.standing;
@@ -345,8 +367,8 @@ impl Election {
         if is_lost && !Mutant::StaleView.is_active() {
             self.standing = Standing::Lost;
         }
-        // Each member's window ends by its own clock: who is DC does not follow from that. A ring that is lost has no quorum
-        // by which what is expected could fall (seed 110 of the swarm).
+        // Each member's window ends by its own clock, so the DC must not depend on it. A ring that
+        // is lost has no quorum by which the expected votes could fall (seed 110 of the swarm).
         let verdict = match self.standing {
             Standing::Stands => self.quorum.handle_timeout(now),
             Standing::Ends | Standing::Lost => None,
@@ -364,11 +386,11 @@ impl Election {
         self.tell(before, Outcome { send, status, ..outcome })
     }
 
-    /// What follows, with the status as it is told; `before` is what the ring was before the input.
+    /// Adds the status to publish to `outcome`. `before` is the ring's standing before the input.
     fn tell(&mut self, before: Standing, outcome: Outcome) -> Outcome {
         let stays = self.standing == before;
         if stays && (outcome.status.is_none() || before != Standing::Stands) {
-            // While the ring does not stand, nothing that is judged of it is told.
+            // While the ring does not stand, its judgements are not published.
             return Outcome { status: None, ..outcome };
         }
         let status = self.judged.clone();
@@ -386,12 +408,13 @@ impl Election {
         Outcome { status: news.then(|| self.status.clone()), ..outcome }
     }
 
-    /// What this node says in the ring's order before it leaves it; `None`: nothing.
+    /// Returns the message that this node sends in the ring's order before it leaves. `None` if it
+    /// sends none.
     pub fn farewell(&self) -> Option<NodeInfo> {
         self.quorum.farewell()
     }
 
-    /// A new ring: the old one's quorum and DC are no more, and its members are asked again.
+    /// Opens a new ring: the old ring's quorum and DC end, and the members exchange messages again.
     fn open(&mut self, regular: &Regular) -> (Say, Status) {
         let Regular { ring, members, joined, left, .. } = regular;
         (self.settled, self.office) = (None, None);
@@ -446,7 +469,7 @@ impl Election {
         (say, status)
     }
 
-    /// A member speaks.
+    /// Handles a message of a member.
     fn hear(&mut self, message: &ServiceMessage) -> Outcome {
         let ServiceMessage { ring, from, service, message } = message;
         let judged = self.settled.as_ref().is_some_and(|settled| settled.ring == *ring);
@@ -493,8 +516,8 @@ impl Election {
         Outcome::default()
     }
 
-    /// Votes change when the ring has been judged. Its DC stays, under the same term, as long as there is quorum and when
-    /// there is again; if there was none, there may be one now.
+    /// Handles a change of votes after the ring has been judged. Its DC stays, under the same term,
+    /// while there is quorum and when quorum returns. If there was no DC, there may be one now.
     fn hear_of_votes(&mut self, from: NodeId, said: &Body) -> Outcome {
         let verdict = match said {
             Body::NodeInfo(info) => self.quorum.hear(from, info),
@@ -504,13 +527,13 @@ impl Election {
         verdict.map_or_else(Outcome::default, |verdict| self.recount(&verdict))
     }
 
-    /// A member has stored what the ring is to agree on; with that it may have.
+    /// Handles a member's report that it has stored the proposal, which may complete the agreement.
     fn hear_stored(&mut self, from: NodeId) -> Outcome {
         let Some(verdict) = self.quorum.hear_stored(from) else { return Outcome::default() };
         Outcome { keep: Some(self.kept()), ..self.recount(&verdict) }
     }
 
-    /// Votes count differently than before.
+    /// Applies a verdict that counts votes differently than before.
     fn recount(&mut self, verdict: &Verdict) -> Outcome {
         let before = self.judged.clone();
         if !self.count(verdict) {
@@ -526,7 +549,7 @@ impl Election {
         Outcome { recovered, status: Some(self.judged.clone()), ..Outcome::default() }
     }
 
-    /// All have spoken: the ring is judged.
+    /// Judges the ring once all members have sent their messages.
     fn settle(&mut self, ring: RingId) -> Outcome {
         let Some(hearing) = self.hearing.take_if(|hearing| hearing.ring == ring) else {
             return Outcome::default();
@@ -538,7 +561,8 @@ impl Election {
         let kept = self.kept();
         let verdict = self.quorum.judge(self.now, ring, &members, &node_infos, &ballots, &lost);
 
-        // Each kind of votes by which rings of late may have been quorate, and how many were enough.
+        // Each kind of votes by which recent rings may have been quorate, with the number that was
+        // enough.
         let counted: BTreeMap<NodeId, u32> = self.quorum.votes_present().collect();
         let begun = self.quorum.resumed().map(|change| {
             let votes = |(&node, info): (&NodeId, &NodeInfo)| (node, change.votes_of(node, info.votes));
@@ -594,7 +618,7 @@ impl Election {
             self.since = Some(ring.seq);
         }
         self.company = members;
-        // Its application has come back to life since it said otherwise.
+        // This node's application has recovered since its candidacy reported otherwise.
         let answers =
             !self.hung && self.settled.as_ref().is_some_and(|settled| settled.hung.contains(&self.me));
         let send = self.yield_to_preferred().or_else(|| answers.then(|| Message::Answers.encode()));
@@ -603,7 +627,8 @@ impl Election {
         Outcome { recovered, send, keep, status: Some(self.judged.clone()), ..Outcome::default() }
     }
 
-    /// Says which members have other timeouts than this node, when that is news: they do the same.
+    /// Reports members with timeouts that differ from this node's, if the list has changed. These
+    /// members do the same.
     fn compare(&mut self, candidacies: &BTreeMap<NodeId, Candidacy>) {
         let (token, wait) = (self.patience.as_millis(), self.rule.outlasted_by().as_millis());
         let clause = |(node, said): (&NodeId, &Candidacy)| {
@@ -629,7 +654,7 @@ impl Election {
         }
     }
 
-    /// Takes the verdict on the ring into the status; whether that has changed.
+    /// Applies the verdict on the ring to the status. Returns `true` if the status has changed.
     fn count(&mut self, verdict: &Verdict) -> bool {
         let Some(settled) = &self.settled else { return false };
         for (id, votes) in self.quorum.votes_present() {
@@ -663,7 +688,7 @@ impl Election {
         true
     }
 
-    /// The status while nothing is known but who is there.
+    /// Returns the status while only the members are known.
     fn unsettled(&self, ring: Option<RingId>, members: &BTreeSet<NodeId>, cause: String) -> Status {
         Status {
             ring,
@@ -693,15 +718,16 @@ impl Hearing {
     }
 
     fn hear_node_info(&mut self, from: NodeId, node_info: NodeInfo) {
-        // Members also speak for a quorum device, as node 0, even when there is none.
+        // Members also report the votes of a quorum device, as node 0, even if there is none.
         if node_info.node == Some(from) {
             self.node_infos.insert(from, node_info);
         }
     }
 
     fn hear_candidacy(&mut self, from: NodeId, mut candidacy: Candidacy) {
-        // Terms are made of the rings that a node was in, and a new ring's number is above all its members' earlier
-        // ones: a node that knows of a later term did not learn it on a ring.
+        // Terms are made from rings that a node was in, and a new ring's number is above all
+        // numbers of its members' earlier rings. A node that knows of a later term did not learn it
+        // on a ring.
         if candidacy.known.is_some_and(|term| term.ring_seq >= self.ring.seq) {
             warn!(%from, known = ?candidacy.known, ring = %self.ring, "a candidate from the future is a voter only");
             (candidacy.known, candidacy.tenure, candidacy.priority) = (None, None, 0);

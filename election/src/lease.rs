@@ -1,15 +1,17 @@
-//! How long a DC may act, and how long the next one has to wait: arithmetic over the times of one node's own clock.
+//! How long a DC may act, and how long the next one must wait: arithmetic over the times of one
+//! node's own clock.
 //!
-//! Clocks of different nodes are never compared, only lengths of time, and those may be wrong by the rate error, which is
-//! called ρ here; L is the [lease's length](LeaseRule::length).
+//! Clocks of different nodes are never compared. Only lengths of time are, and these may be wrong
+//! by the rate error, called ρ here. L is the [lease's length](LeaseRule::length).
 //!
-//! - The lease runs for `L(1-ρ)` by the DC's clock, which is at most L in truth, from a moment after which every member of
-//!   its ring still had the ring's token ([`Totem::whole_since`](quorate_membership::Totem::whole_since)).
-//! - Another DC waits for `L(1+ρ)` by its own clock, which is at least L in truth, from a moment at which every member of its
-//!   own ring had left all earlier ones.
+//! - The lease runs for `L(1-ρ)` by the DC's clock, which is at most L in real time. It starts at a
+//!   moment after which every member of its ring still had the ring's token
+//!   ([`Totem::whole_since`](quorate_membership::Totem::whole_since)).
+//! - Another DC waits for `L(1+ρ)` by its own clock, which is at least L in real time. The wait
+//!   starts at a moment at which every member of its own ring had left all earlier rings.
 //!
-//! Two rings with quorum share a member. It had the old ring's token after the old lease began, and had left that ring before
-//! the wait began: so the wait ends after the lease.
+//! Two rings with quorum share a member. This member had the old ring's token after the old lease
+//! began, and left that ring before the wait began. The wait therefore ends after the lease.
 
 use std::time::Duration;
 
@@ -18,11 +20,11 @@ use quorate_membership::{Config, Time};
 
 use crate::Term;
 
-/// How long leases are, as this node is configured. All nodes have to be alike in it; where they are not, the longest wait
-/// that a member of the ring announces counts.
+/// The length of leases, as this node is configured. All nodes must agree on it. If they differ,
+/// the longest wait that a member of the ring announces counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LeaseRule {
-    /// L: how long a DC may act after a token that all members had, if its clock were right.
+    /// L: how long a DC may act after a token that all members had, by an exact clock.
     pub length: Duration,
     /// ρ: how much faster or slower than real time any clock may run, in millionths.
     pub rate_error: u32,
@@ -31,12 +33,12 @@ pub struct LeaseRule {
 const MILLION: u128 = 1_000_000;
 
 impl LeaseRule {
-    /// That of a configuration.
+    /// Returns the rule of a configuration.
     pub fn of(config: &Config) -> Self {
         Self { length: config.dc.lease(&config.totem), rate_error: config.dc.rate_error }
     }
 
-    /// `L(1-ρ)`, rounded down: how long the DC trusts its lease.
+    /// Returns how long the DC trusts its lease: `L(1-ρ)`, rounded down.
     pub fn lasts(&self) -> Duration {
         let length = self.length.as_micros();
         if Mutant::LeaseWithoutRateError.is_active() {
@@ -45,7 +47,7 @@ impl LeaseRule {
         micros(length - (length * u128::from(self.rate_error)).div_ceil(MILLION).min(length))
     }
 
-    /// `L(1+ρ)`, rounded up: how long others wait until it is over.
+    /// Returns how long other nodes wait for a lease to end: `L(1+ρ)`, rounded up.
     pub fn outlasted_by(&self) -> Duration {
         let length = self.length.as_micros();
         if Mutant::LeaseWithoutRateError.is_active() {
@@ -59,19 +61,23 @@ fn micros(micros: u128) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
-/// What there is to know of the members when a ring is settled, for whoever becomes its DC.
+/// The facts about one member that a ring's future DC needs when the ring is settled.
 #[derive(Clone, Debug)]
 pub(crate) struct Witness {
-    /// Its votes.
+    /// The member's votes.
     pub(crate) votes: u32,
-    /// How long before it spoke, at least, it had last had a token of any earlier ring, in this life or another.
+    /// The time between the member's last token of any earlier ring, in this life or another, and
+    /// its candidacy: a lower bound.
     pub(crate) idle: Duration,
-    /// How long it had been up when it spoke.
+    /// How long the member had been up when it sent its candidacy.
     pub(crate) up: Duration,
 }
 
-/// When every lease of earlier rings is over, by this node's clock: `wait` after it entered this ring, since all members had
-/// left theirs by then; or earlier, if members whose votes are quorate say that they have been idle for a part of it.
+/// Returns when every lease of earlier rings is over, by this node's clock.
+///
+/// This is `wait` after the node entered this ring, because all members had left their earlier
+/// rings by then. It is earlier if members with a quorum of votes report that they have been idle
+/// for a part of it.
 pub(crate) fn clear_at(
     entered_at: Time,
     settled_at: Time,
@@ -93,8 +99,8 @@ pub(crate) fn clear_at(
     (entered_at + wait).min(settled_at + rest)
 }
 
-/// Whether members whose votes are quorate remember every tenure whose lease may still run: whoever has been up for longer
-/// than that has forgotten none.
+/// Returns `true` if members with a quorum of votes remember every tenure whose lease may still
+/// run: a member that has been up for at least `wait` has forgotten none.
 pub(crate) fn remembered(wait: Duration, quorum: u32, witnesses: &[Witness]) -> bool {
     let remembering = witnesses.iter().filter(|witness| witness.up >= wait);
     remembering.fold(0_u32, |sum, witness| sum.saturating_add(witness.votes)) >= quorum
@@ -104,9 +110,9 @@ pub(crate) fn remembered(wait: Duration, quorum: u32, witnesses: &[Witness]) -> 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Office {
     pub(crate) term: Term,
-    /// Earlier leases are over.
+    /// The time at which earlier leases are over.
     pub(crate) acts_at: Time,
-    /// The lease's end, as far as it has been renewed.
+    /// The end of the lease, as last renewed.
     pub(crate) until: Time,
 }
 
@@ -115,7 +121,7 @@ impl Office {
         Self { term, acts_at, until: Time::default() }
     }
 
-    /// Every member was in the ring after this moment.
+    /// Renews the lease: every member was in the ring after `whole_since`.
     pub(crate) fn renew(&mut self, whole_since: Time, rule: LeaseRule) {
         self.until = self.until.max(whole_since + rule.lasts());
     }
@@ -124,7 +130,7 @@ impl Office {
         self.acts_at <= now && now < self.until
     }
 
-    /// When that changes by itself.
+    /// Returns when the result of [`Office::holds`] next changes without an input.
     pub(crate) fn changes_at(&self, now: Time) -> Option<Time> {
         if self.until <= now {
             return None;
@@ -161,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_whose_members_were_with_others_until_now_waits_from_its_entry() {
+    fn a_ring_of_busy_members_waits_from_its_entry() {
         let busy = [idle(1, 0), idle(1, 0), idle(1, 0)];
         assert_eq!(clear_at(at(10), at(14), ms(100), 2, &busy), at(110));
     }
@@ -176,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_just_started_remembers_nothing() {
+    fn a_member_that_has_just_started_remembers_nothing() {
         let up = |votes, up| Witness { votes, idle: ms(0), up: ms(up) };
         assert!(remembered(ms(100), 2, &[up(1, 100), up(1, 500), up(1, 3)]));
         assert!(!remembered(ms(100), 2, &[up(1, 99), up(1, 500), up(1, 3)]));
@@ -184,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_on_between_its_beginning_and_its_end() {
+    fn a_lease_holds_between_its_beginning_and_its_end() {
         let term = Term { ring_seq: 4, hand_over: 0, node: NodeId::new(1).unwrap() };
         let mut office = Office::new(term, at(50));
         assert_eq!((office.holds(at(60)), office.changes_at(at(60))), (false, None), "never renewed");
@@ -197,8 +203,8 @@ mod tests {
     }
 
     proptest! {
-        /// The argument of the module's text, with real numbers: whatever the clocks do within the rate error, the wait is
-        /// over after the lease.
+        /// Checks the argument of the module's documentation with real numbers: on any clocks
+        /// within the rate error, the wait ends after the lease.
         #[test]
         fn a_wait_outlasts_a_lease_on_clocks_within_the_rate_error(
             length in 1_u64..100_000_000,
@@ -213,15 +219,17 @@ mod tests {
             prop_assert!(lease <= wait + 1e-6, "{lease} {wait}");
         }
 
-        /// A lease of an earlier ring, from the last token of a member that is in both: wherever it was before, it is over.
+        /// A lease of an earlier ring runs from the last token of a member that both rings share.
+        /// Whichever ring that was, its lease is over.
         #[test]
         fn a_ring_is_clear_only_when_every_earlier_lease_is_over(
             ages in proptest::collection::vec((0_u64..300, 0_u64..50), 3..6),
             entry in 0_u64..20,
         ) {
             let rule = LeaseRule { length: ms(100), rate_error: 0 };
-            // Clocks that run alike; real time is counted from 1000 ms. Each member had its last token some time before it
-            // spoke, which was some time before all had spoken.
+            // All clocks run alike, and real time is counted from 1000 ms. Each member had its last
+            // token some time before it sent its candidacy, which was some time before all had sent
+            // theirs.
             let settled = 1000;
             let members: Vec<(u64, Witness)> = ages.iter()
                 .map(|&(age, since)| (settled - since - age, idle(1, age)))
@@ -232,7 +240,8 @@ mod tests {
             let quorum = ages.len() as u32 / 2 + 1;
             let clear = clear_at(at(entered), at(settled), rule.outlasted_by(), quorum, &witnesses);
             if left_before_entry {
-                // Any earlier ring with quorum had all but a minority of those who are idle for longest.
+                // Any earlier ring with quorum had all but a minority of the members that have been
+                // idle longest.
                 let mut tokens: Vec<u64> = members.iter().map(|(token, _)| *token).collect();
                 tokens.sort_unstable();
                 let shared = tokens[quorum as usize - 1];

@@ -1,31 +1,43 @@
-//! Quorum and the election of a DC, as folds over the ring's ordered events.
+//! Quorum and DC election, as folds over the ring's ordered events.
 //!
-//! The ring ([`quorate_membership`]) gives all its members the same events in the same order. So an election is not a
-//! conversation: whenever a ring is formed, each member says once how many votes it has ([`Quorum`]) and what it is
-//! ([`Candidacy`]); when all have spoken, each looks at the same list and finds the same DC, the designated controller,
-//! which acts for all. No timer decides, no vote is counted, and a ring with quorum has its DC at once. [`Election`] is
-//! that fold, without input or output of its own.
+//! The ring ([`quorate_membership`]) delivers the same events in the same order to all its members.
+//! An election therefore needs no negotiation. When a ring forms, each member sends one message
+//! with its votes ([`Quorum`]) and one that describes it as a candidate ([`Candidacy`]). Once all
+//! members have sent theirs, each member evaluates the same list and finds the same DC, the
+//! designated controller, which acts for all. No timer decides, no votes are cast for candidates,
+//! and a ring with quorum has its DC at once. [`Election`] is this fold; it does no I/O of its own.
 //!
-//! # Who is elected
-//! The derived order of [`Candidacy`] is the whole policy: the incumbent of the latest quorate ring; then the highest
-//! operator's priority; the lowest feature version; the longest in the ring; the lowest id. So a node that joins, comes
-//! back, or returns from the smaller side of a partition never deposes the DC; unless the operator wants that (`preempt`), and
-//! then the DC hands over to the node of higher priority. A corosync daemon in the ring has its votes and is never elected.
+//! # Election policy
+//! The derived order of [`Candidacy`] is the whole policy. It prefers, in this order:
 //!
-//! A cluster that starts elects as soon as all expected votes are there, and at the latest when the one that is to be DC has
-//! waited for the `dc_deadtime`.
+//! 1. the incumbent of the latest quorate ring,
+//! 2. the highest priority set by the operator,
+//! 3. the lowest feature version,
+//! 4. the longest membership in the ring,
+//! 5. the lowest id.
 //!
-//! # Who may act
-//! A DC acts under a lease, which ends before another's can begin. [`Dc::guard`] waits for it, [`Guard::check`] asks again just
-//! before each act. [`assumptions`] says what that rests on, and what is not promised.
+//! A node that joins, comes back, or returns from the smaller side of a partition therefore never
+//! deposes the DC. The exception is `preempt`: if the operator sets it, the DC hands over to a node
+//! of higher priority. A corosync daemon in the ring contributes its votes and is never elected.
 //!
-//! # What may be acknowledged
-//! A service that replicates a state makes every message, in its order, and acknowledges what was sent as safe and is
-//! delivered while the last [`Status`] is quorate. Where a ring broke, each side is delivered its last messages without
-//! quorum ([`Delivery::transitional`](quorate_membership::Delivery::transitional)): they are made, since the other side may
-//! have acknowledged them, and not acknowledged, since it may never see them. What a side without quorum has made is replaced
-//! by the state of the other one when they meet. Whether a message is made must not depend on the status: a withdrawal is of
-//! this node's clock, and other members may not see it at that place.
+//! A cluster that starts elects as soon as all expected votes are present, and at the latest when
+//! the DC-to-be has waited for the `dc_deadtime`.
+//!
+//! # Acting as DC
+//! A DC acts under a lease, which ends before another DC's lease can begin. [`Dc::guard`] waits for
+//! the lease, and [`Guard::check`] checks it again just before each act. [`assumptions`] explains
+//! what this rests on and what is not promised.
+//!
+//! # Acknowledging messages
+//! A service that replicates state applies every message, in order. It acknowledges a message only
+//! if the message was sent as safe and is delivered while the last [`Status`] is quorate. When a
+//! ring breaks, each side delivers its last messages without quorum
+//! ([`Delivery::transitional`](quorate_membership::Delivery::transitional)). A service applies
+//! these messages, because the other side may have acknowledged them, but does not acknowledge
+//! them, because the other side may never see them. When the sides meet, the state of the quorate
+//! side replaces everything that a side without quorum has applied. The decision to apply a message
+//! must not depend on the status: a withdrawal of quorum follows this node's clock, and other
+//! members may not see it at that place in the order.
 //!
 //! # Embedding
 //! ```
@@ -37,7 +49,7 @@
 //! use quorate_membership::{Config, transport::Transport};
 //!
 //! async fn serve(config: Config, transport: impl Transport) -> Result<(), Box<dyn Error>> {
-//!     // Who wants to see more than who may act takes the events.
+//!     // Keep the second value, the event stream, to see more than the role of DC.
 //!     let (_node, _, dc) = spawn(config, transport, "/var/lib/my-service").await?;
 //!     loop {
 //!         let guard = dc.guard().await?;
@@ -50,23 +62,27 @@
 //! ```
 //!
 //! # Guarantees
-//! - At any point of a ring's order there is at most one DC; it is a member; all members name the same one, with the
-//!   same term, and agree on the quorum and on why there is none.
-//! - When the ring is over, quorum and DC are withdrawn ([`Status::settled`]) before its last messages are delivered, those of
-//!   the transitional configuration, and come back, if they do, before any application's message in the new ring.
-//! - When no token comes for the token timeout, they are withdrawn at that moment, wherever that is in the order, and come
-//!   back with the token or with another ring. [`Dc::status`] says so even while the process has not noticed yet.
-//! - Only a quorate ring has a [`Term`]. Terms rise strictly, all over the cluster and over restarts, as long as any two
-//!   quorate rings share a member (a static set of votes, all nodes expecting their sum) and every voter keeps its stored
-//!   record.
-//! - No two nodes may act at one time ([`Status::lease`]), as long as clocks are no more wrong than the rate error and go on while
-//!   a node stands still.
-//! - A ring without quorum shows a DC, as operators are used to, but it has no term and must not act.
+//! - At any point of a ring's order there is at most one DC, and it is a member. All members name
+//!   the same DC with the same term, and agree on the quorum and on the reason if there is none.
+//! - When the ring ends, quorum and DC are withdrawn ([`Status::settled`]) before its last messages
+//!   are delivered, those of the transitional configuration. If they return, they do so before any
+//!   application message of the new ring.
+//! - When no token arrives for the token timeout, quorum and DC are withdrawn at that moment,
+//!   wherever that is in the order. They return with the token or with another ring. [`Dc::status`]
+//!   reports this even before the process has noticed.
+//! - Only a quorate ring has a [`Term`]. Terms rise strictly, across the whole cluster and across
+//!   restarts, provided that any two quorate rings share a member (a static set of votes, and all
+//!   nodes expect their sum) and every voter keeps its stored record.
+//! - No two nodes may act at the same time ([`Status::lease`]), provided that clocks stay within
+//!   the rate error and keep running while a node is paused.
+//! - A ring without quorum shows a DC, as operators are used to. It has no term and must not act.
 //!
 //! # Not guaranteed
-//! Which nodes have votes, members agree on, whatever their files say: [`two_parts`] has the argument. With `two_node`, `last_man_standing`, `auto_tie_breaker` without `wait_for_all`, or fewer expected votes than there are,
-//! two rings without a common member can be quorate: then neither terms nor leases are what they promise. The module
-//! [`quorum`] says what each option does. Nor is there a quorum device.
+//! The members agree on which nodes have votes, whatever their files say; [`two_parts`] has the
+//! argument. With `two_node`, `last_man_standing`, `auto_tie_breaker` without `wait_for_all`, or
+//! fewer expected votes than there are, two rings without a common member can both be quorate.
+//! Terms and leases then lose their guarantees. The module [`quorum`] describes each option. Quorum
+//! devices are not supported.
 
 #[doc = include_str!("../what-the-dc-may-assume.md")]
 pub mod assumptions {}

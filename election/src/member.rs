@@ -17,46 +17,49 @@ use tokio::sync::watch;
 use crate::dc::{Dc, Desk, Request};
 use crate::{Election, Lease, Outcome, ReleaseError, Say, Status, Term};
 
-/// What a member is told, in the ring's order.
+/// An event that a member delivers, in the ring's order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// What happened on the ring. What members say of themselves in the sync stages ([`RingEvent::Service`]) is not
-    /// among it: the election keeps that to itself.
+    /// An event of the ring. The messages that members exchange in the sync stages
+    /// ([`RingEvent::Service`]) are left out, because the election consumes them.
     Ring(RingEvent),
-    /// The new status. It follows the event that brought it: the end of a ring, a new one, the end of its sync or a
-    /// hand-over; only [`RingEvent::Left`], the last event of all, comes after its status. Two things change with time, so a
-    /// status of them comes where it happens to come: whether this node may act as DC ([`Status::lease`]), and that no token has
-    /// come for the token timeout, so that there is no quorum until there is a ring again.
+    /// The new status.
+    ///
+    /// It follows the event that caused it: the end of a ring, a new ring, the end of its sync, or
+    /// a hand-over. Only [`RingEvent::Left`], the very last event, comes after its status.
+    ///
+    /// Two changes depend on time and not on an event, so their status may come at any place in the
+    /// order. One is whether this node may act as DC ([`Status::lease`]). The other is that no
+    /// token has come for the token timeout, so that there is no quorum until there is a ring
+    /// again.
     Status(Box<Status>),
 }
 
-/// The ring's core with the election folded over its events. Its contract is [`Totem`]'s.
+/// The ring's core with the election folded over its events. Its contract is that of [`Totem`].
 pub struct Member {
     me: NodeId,
     totem: Totem,
     election: Election,
-    /// The time of the last input: that of the events that follow from it.
+    /// The time of the last input, and thus of the events that follow from it.
     now: Time,
-    /// It is about to leave: once another is DC and it has heard itself say farewell, but no later than this.
+    /// The deadline for leaving. The member leaves earlier if another member is DC and its own
+    /// farewell has been delivered back to it. `None` unless it is about to leave.
     leaves_at: Option<Time>,
-    /// It has said that it leaves, and not heard it yet.
+    /// Whether the member has sent its farewell and not yet received it.
     says_farewell: bool,
-    /// How long that may take: a token timeout.
+    /// The token timeout, which bounds how long leaving may take.
     patience: Duration,
     latest: watch::Sender<Status>,
-    /// What the application that acts as DC is told and tells.
+    /// The channels to the application that acts as DC.
     desk: Desk,
     /// Events that have not been polled.
     events: VecDeque<Event>,
-    /// The cost of events that end here, which the ring has not yet been told are taken.
+    /// The cost of events consumed here that has not yet been reported to the ring.
     taken: usize,
 }
 
 impl Member {
-    /// See [`Totem::new`].
-    ///
-    /// # Errors
-    /// As [`Totem::new`].
+    /// Creates a member. See [`Totem::new`].
     pub fn new(config: &Config, stored: Stored, entropy: [u8; 32], now: Time) -> Result<Self, ConfigError> {
         let config = config.effective()?;
         let election = Election::new(&config).with_record_lost(stored.lost).with_kept(&stored.kept);
@@ -83,8 +86,8 @@ impl Member {
         Ok(member)
     }
 
-    /// The same member, with this priority as a candidate ([`Election::with_priority`]). To be called before the first
-    /// ring.
+    /// Returns the same member with this priority as a candidate ([`Election::with_priority`]).
+    /// Must be called before the first ring.
     #[must_use]
     pub fn with_priority(mut self, priority: u32) -> Self {
         self.election = self.election.with_priority(priority);
@@ -96,18 +99,19 @@ impl Member {
         self.events.pop_front()
     }
 
-    /// Each status as it comes, whether or not anybody takes the events. What it says may no longer be true when it is read:
-    /// [`Dc::status`] looks at the clock, too.
+    /// Returns a receiver of each new status, which is updated whether or not the events are taken.
+    /// The received value may be out of date when it is read. [`Dc::status`] also looks at the
+    /// clock.
     pub fn watch(&self) -> watch::Receiver<Status> {
         self.latest.subscribe()
     }
 
-    /// The ring's core, to look at.
+    /// Returns the ring's core for inspection.
     pub fn totem(&self) -> &Totem {
         &self.totem
     }
 
-    /// Under which term this node may act as DC, and until when ([`Election::lease`]).
+    /// Returns the term under which this node may act as DC, and until when ([`Election::lease`]).
     pub fn lease(&self) -> Option<(Term, Time)> {
         self.election.lease()
     }
@@ -115,7 +119,8 @@ impl Member {
     /// Gives up the role of DC ([`Election::release`]).
     ///
     /// # Errors
-    /// As [`Election::release`]; and if the ring is being formed anew, so that nobody would hear it. Nothing is given up then.
+    /// As [`Election::release`], and if a new ring is being formed, because then no member would
+    /// receive the release. Nothing is given up then.
     pub fn release(&mut self, now: Time) -> Result<(), ReleaseError> {
         self.begin(now);
         let released = self.hand_over();
@@ -123,7 +128,7 @@ impl Member {
         released
     }
 
-    /// Gives up the role of DC, if the ring carries the word of it.
+    /// Gives up the role of DC, if the ring can carry the release.
     fn hand_over(&mut self) -> Result<(), ReleaseError> {
         let stands = self.totem.snapshot().phase == Phase::Operational;
         if !stands && self.election.has_office() {
@@ -134,17 +139,19 @@ impl Member {
         Ok(())
     }
 
-    /// Whether the application that acts as DC was found to hang ([`Dc::set_heartbeat`]).
+    /// Returns `true` if the application that acts as DC was found to hang ([`Dc::set_heartbeat`]).
     pub fn is_hung(&self) -> bool {
         self.desk.is_hung()
     }
 
-    /// What an application needs to act as DC; `clock` is the one whose times this member is given.
+    /// Returns the handle that an application needs to act as DC. `clock` is the clock whose times
+    /// this member is given.
     pub fn dc(&self, clock: Clock) -> Dc {
         Dc::new(self.watch(), &self.desk, clock)
     }
 
-    /// Whether this event shows that the others heard that this node leaves, or will not hear it any more.
+    /// Returns `true` if this event shows that the other members have received this node's
+    /// farewell, or will never receive it.
     fn is_farewell(&self, event: &RingEvent) -> bool {
         match event {
             RingEvent::Service(said) => match Body::decode(SERVICES, &said.message) {
@@ -160,7 +167,7 @@ impl Member {
         }
     }
 
-    /// Before an input.
+    /// Prepares for an input.
     fn begin(&mut self, now: Time) {
         self.now = now;
         if self.taken > 0 {
@@ -168,7 +175,8 @@ impl Member {
         }
     }
 
-    /// After an input: folds what happened on the ring, then what the token proved, then the timers that are due since.
+    /// Completes an input: folds the ring's events, then what the token proved, then the timers
+    /// that have become due.
     fn fold(&mut self) {
         loop {
             while let Some(event) = self.totem.poll_urgent_event() {
@@ -195,9 +203,9 @@ impl Member {
         self.desk.tell(self.election.lease(), self.election.stands_until());
     }
 
-    /// What an event of the ring means for the election.
+    /// Passes an event of the ring to the election.
     fn take(&mut self, event: RingEvent) {
-        // Of messages, which are many, nothing follows.
+        // Messages are frequent, and the election ignores them.
         if let RingEvent::Deliver(_) = event {
             return self.events.push_back(Event::Ring(event));
         }
@@ -219,13 +227,13 @@ impl Member {
         }
     }
 
-    /// What the application that acts as DC wants, and whether it is still there.
+    /// Serves the requests of the application that acts as DC, and checks that it is still alive.
     fn hear_application(&mut self) {
         while let Some(request) = self.desk.next_request() {
             match request {
                 Request::Heartbeat(every) => self.desk.heartbeat = every,
                 Request::Release(reply) => {
-                    // Whoever asked may have gone.
+                    // The caller may have gone.
                     let _ = reply.send(self.hand_over());
                 }
             }
@@ -237,14 +245,15 @@ impl Member {
         }
     }
 
-    /// Does what the fold wants.
+    /// Carries out what the fold asks for.
     fn follow(&mut self, Outcome { say, send, recovered, keep, status }: Outcome) {
         if let Some(Say { node_info, candidacy }) = say {
             self.totem.set_sync_message(Service::Votequorum, Body::NodeInfo(node_info).encode());
             self.totem.set_sync_message(Service::Quorate, candidacy.encode());
         }
         if let Some(message) = send {
-            // If the ring is over, so is what it is about: this node has given up its role all the same.
+            // If the ring is over, so is the tenure or the change that the message is about. This
+            // node has given up its role all the same.
             self.totem.say(Service::Quorate, &message);
         }
         if let Some(kept) = keep {
@@ -257,7 +266,7 @@ impl Member {
             if status.settled {
                 self.totem.set_quorate(status.quorate);
             }
-            // Whoever sees the new ring has to see until when it stands.
+            // A consumer of the new status also needs the time until which the ring stands.
             self.desk.tell(self.election.lease(), self.election.stands_until());
             self.latest.send_replace(status.clone());
             self.events.push_back(Event::Status(Box::new(status)));
@@ -347,11 +356,12 @@ impl Core for Member {
         self.fold();
         left
     }
-    /// A DC hands over first, so that its successor need not wait.
+    /// Leaves the ring. A DC hands over first, so that its successor need not wait.
     fn leave(&mut self, now: Time) {
         self.begin(now);
         if self.leaves_at.is_none() {
-            // If there is nothing to hand over, or nobody to take it, the others find that out by themselves.
+            // If there is nothing to hand over, or no member to take it, the other members find
+            // that out by themselves.
             let released = self.hand_over().is_ok();
             let retired = self.election.retire(now);
             self.follow(retired);
@@ -387,7 +397,7 @@ impl Core for Member {
     fn stats(&self) -> &Stats {
         self.totem.stats()
     }
-    /// A status costs nothing: few come with each ring, whose own event is paid for.
+    /// A status costs nothing: each ring brings only a few, and the ring's own event is charged.
     fn cost(event: &Event) -> usize {
         match event {
             Event::Ring(event) => event.cost(),

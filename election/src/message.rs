@@ -1,4 +1,4 @@
-//! What quorate nodes say to each other, in the ring's order.
+//! The messages that Quorate nodes send to each other, in the ring's order.
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
@@ -7,29 +7,30 @@ use crate::Candidacy;
 use crate::candidacy::Wire;
 use crate::codec::{self, DecodeError};
 
-/// A message. The variants' order is their number on the wire.
+/// A message. The order of the variants is their number on the wire.
 #[derive(Encode, Decode)]
 pub(crate) enum Message {
-    /// In a ring's sync: what its sender is.
+    /// The sender's candidacy, sent in the ring's sync.
     Candidacy(Box<Wire>),
-    /// The one that is to be DC of a cluster that starts has waited for long enough.
+    /// The node that is to be DC of a starting cluster has waited long enough.
     Elect,
     /// The DC gives up its role.
     Release(Release),
-    /// The sender's application, which hung, answers again.
+    /// The sender's application, which hung, responds again.
     Answers,
-    /// The sender has stored what the ring is to agree on: whose votes count.
+    /// The sender has stored the electorate that the ring is to agree on.
     Stored,
 }
 
 /// The end of a tenure within its ring. Its sender has multicast this after its last act.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 pub(crate) struct Release {
-    /// Of which tenure of the ring ([`Term::hand_over`](crate::Term::hand_over)).
+    /// The tenure of the ring that ends ([`Term::hand_over`](crate::Term::hand_over)).
     pub(crate) hand_over: u32,
-    /// The leases of earlier rings were over, so that the next DC need not wait for them either.
+    /// The leases of earlier rings are over, so that the next DC need not wait for them either.
     pub(crate) clear: bool,
-    /// Its application hangs, and may be in the middle of an act: the next DC waits as after a crash.
+    /// The sender's application hangs and may be in the middle of an act, so that the next DC waits
+    /// as after a crash.
     pub(crate) hung: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the election says, at its place in the ring's order.
+//! The status that the election publishes, at its place in the ring's order.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,32 +11,34 @@ use serde::{Serialize, Serializer};
 use crate::Inquorate;
 use crate::quorum::QUORATE;
 
-/// A DC's term of office in one ring: the fencing token. Compared field by field, in this order.
+/// A DC's term of office in one ring, which is also the fencing token. Compared field by field, in
+/// this order.
 ///
-/// A new ring has a new term, the same DC's or another's, and so has a hand-over within a ring; so the term rises with every
-/// change of the membership and of the DC. A resource that remembers the highest term it has seen and refuses lower
-/// ones is never used by two DCs at cross purposes; see the crate's front page for what this rests on.
+/// A new ring has a new term, whether its DC is the same or another, and so does a hand-over within
+/// a ring. The term therefore rises with every change of the membership and of the DC. A resource
+/// that remembers the highest term it has seen, and rejects lower ones, is never used by two DCs at
+/// cross purposes. The crate's front page describes what this rests on.
 ///
-/// Serialised with one field more, `fencing_token`: the term as one integer ([`Term::as_u128`]), as a decimal string,
-/// since numbers in JSON do not hold it.
+/// Serialised with one additional field, `fencing_token`: the term as one integer
+/// ([`Term::as_u128`]), written as a decimal string, because numbers in JSON cannot hold it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Term {
     /// The sequence number of the ring that elected the DC.
     pub ring_seq: u64,
-    /// Hand-overs within that ring.
+    /// The number of hand-overs within that ring.
     pub hand_over: u32,
     /// The DC.
     pub node: NodeId,
 }
 
 impl Term {
-    /// As one integer, which orders as the term does.
+    /// Returns the term as one integer, which orders as the term does.
     pub fn as_u128(self) -> u128 {
         u128::from(self.ring_seq) << 64 | u128::from(self.hand_over) << 32 | u128::from(self.node.get())
     }
 }
 
-/// As one integer, decimal.
+/// Prints the term as one decimal integer.
 impl fmt::Display for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.as_u128(), f)
@@ -56,76 +58,82 @@ impl Serialize for Term {
 
 /// The state of the group as this node sees it.
 ///
-/// A service acknowledges nothing that is delivered while the last status is not quorate, and makes it all the same (see the
-/// crate's front page).
+/// While the last status is not quorate, a service applies the messages that are delivered but
+/// acknowledges none of them (see the crate's front page).
 ///
-/// Quorum ends with the ring that it was judged in. When that ring is over, or no token of it has come for the token timeout,
-/// the node is neither settled nor quorate until a ring has been judged again, or the token comes after all.
+/// Quorum ends with the ring that it was judged in. When that ring is over, or no token of it has
+/// come for the token timeout, the node is neither settled nor quorate until a new ring has been
+/// judged, or the token arrives after all.
 ///
-/// Serialised with these field names, which are stable; new ones may be added.
+/// Serialised with these field names, which are stable. New ones may be added.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Status {
-    /// The ring; `None` before the first, after this node left, and while no token comes: then this node cannot tell who is
-    /// there, and all nodes count as offline.
+    /// The ring. `None` before the first ring, after this node left, and while no token comes: then
+    /// this node cannot tell which members are present, and all nodes count as offline.
     pub ring: Option<RingId>,
-    /// Whether this ring's members have exchanged what they say of themselves. Until then there is no DC and no
-    /// quorum.
+    /// Whether this ring's members have exchanged their votes and candidacies. Until then there is
+    /// no DC and no quorum.
     pub settled: bool,
-    /// All nodes known: those of the node list and those that were ever a member, ascending by id.
+    /// All known nodes, ascending by id: those of the node list and those that were ever a member.
     pub nodes: Vec<NodeStatus>,
-    /// The DC. A ring that is not quorate has one as well, as operators know it, but without a term.
+    /// The DC. A ring without quorum has one as well, as operators are used to, but without a term.
     pub dc: Option<NodeId>,
-    /// The DC's term; only a quorate ring has one. A DC without a term must not act.
+    /// The DC's term, which only a quorate ring has. A DC without a term must not act.
     pub term: Option<Term>,
-    /// Whether this very node may act as DC. With a term alone it may not.
+    /// Whether this node itself may act as DC. A term alone does not permit it.
     pub lease: Lease,
-    /// Why a quorate ring has no DC; `None` if it has one, or is not quorate.
+    /// Why a quorate ring has no DC. `None` if it has one, or is not quorate.
     pub vacant: Option<Vacancy>,
     /// Whether the votes present are enough.
     pub quorate: bool,
-    /// Why they are not; `None` if they are.
+    /// Why the votes present are not enough. `None` if they are.
     pub inquorate: Option<Inquorate>,
     /// The votes present; 0 until the ring is settled.
     pub total_votes: u32,
-    /// The votes expected in all; `None`: nobody has said.
+    /// The votes expected in total. `None` if no member has announced a number.
     pub expected_votes: Option<u32>,
-    /// The votes needed; `None` until the ring is settled, and if nobody has said what to expect.
+    /// The votes needed. `None` until the ring is settled, and if no member has announced how many
+    /// votes to expect.
     pub quorum: Option<u32>,
-    /// What members have another way than this node has it, a clause each: what a member's file says of nodes, votes and options
-    /// that does not count, since it is not what the members have agreed on; and timeouts that are not this node's own, though
-    /// leases are promised for equal ones.
+    /// The differences between members, one clause each.
+    ///
+    /// Two kinds are listed. The first is the part of a member's file (nodes, votes, options) that
+    /// does not count, because it differs from what the members have agreed on. The second is a
+    /// timeout that differs from this node's own, because leases are guaranteed for equal timeouts
+    /// only.
     pub differences: Vec<String>,
-    /// The quorum options in force, and `Quorate`, by corosync-quorumtool's words and in its order.
+    /// The quorum options in force, and `Quorate`, in corosync-quorumtool's words and order.
     pub flags: Vec<&'static str>,
     /// Why the ring last changed, as a sentence without a full stop.
     pub cause: String,
 }
 
-/// Whether this node may act as DC, at the time of the status: whoever acts asks just before ([`Dc`](crate::Dc)).
+/// Whether this node may act as DC, at the time of the status. An application must check just
+/// before it acts ([`Dc`](crate::Dc)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lease {
-    /// It is not DC of a quorate ring.
+    /// The node is not DC of a quorate ring.
     #[default]
     None,
-    /// It is, and does not act: leases of earlier rings may not be over yet, or its own is not renewed, because the token does
-    /// not come or its application hangs.
+    /// The node is DC but does not act. Leases of earlier rings may still run, or its own lease is
+    /// not renewed because the token does not come or its application hangs.
     Waiting,
-    /// It may act.
+    /// The node may act.
     Held,
 }
 
-/// Why a quorate ring has no DC. Prints as a clause, and serialises as that.
+/// Why a quorate ring has no DC. Prints and serialises as a clause.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Vacancy {
-    /// The cluster starts, and those who are missing are waited for a while
+    /// The cluster is starting and waits a while for missing nodes
     /// ([`deadtime`](quorate_membership::config::DcConfig::deadtime)).
     Starting {
-        /// Who will be DC if they do not come.
+        /// The node that becomes DC if they do not come.
         next: NodeId,
     },
-    /// Without the votes of these members, whose records were lost, there is no quorum of those who know what they may
-    /// have had a part in.
+    /// The records of these members were lost. Without their votes, the members that remember what
+    /// they may have taken part in have no quorum.
     RecordsLost(BTreeSet<NodeId>),
     /// No member may be DC.
     NoCandidate,
@@ -156,25 +164,26 @@ impl Serialize for Vacancy {
 /// A node as this node sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct NodeStatus {
-    /// Its id.
+    /// The node's id.
     pub id: NodeId,
-    /// Its name: the node list's, else its own word, else made of its id.
+    /// The node's name: the one in the node list, else the one that the node announced, else one
+    /// made from its id.
     pub name: String,
-    /// Whether it is a member of the ring.
+    /// Whether the node is a member of the ring.
     pub online: bool,
-    /// Its votes, as last heard; the node list's before that.
+    /// The node's votes, as last announced. Before that, those in the node list.
     pub votes: u32,
 }
 
 impl Status {
-    /// The same when no token has come for the token timeout `after`.
+    /// Returns this status as it is when no token has come for the token timeout `after`.
     pub(crate) fn without_ring(mut self, after: Duration) -> Self {
         self.nodes.iter_mut().for_each(|node| node.online = false);
         let cause = Cause::TokenLost { after }.to_string();
         Self { ring: None, cause, ..self.without_quorum(Inquorate::RingLost { after }) }
     }
 
-    /// The same without what a judged ring has.
+    /// Returns this status without the results of a judged ring.
     pub(crate) fn without_quorum(mut self, why: Inquorate) -> Self {
         self.flags.retain(|flag| *flag != QUORATE);
         Self {
@@ -188,8 +197,8 @@ impl Status {
         }
     }
 
-    /// As `crm status` printed it in the time of Pacemaker 1.0 and 1.1, less the resources: `updated` is the date as
-    /// `ctime` writes it, `version` this program's.
+    /// Formats the status as `crm status` did in Pacemaker 1.0 and 1.1, without the resources.
+    /// `updated` is the date in `ctime`'s format, and `version` is this program's.
     ///
     /// ```text
     /// ============
@@ -206,9 +215,10 @@ impl Status {
     ///
     /// ```
     ///
-    /// Without a DC, the line says `Current DC: NONE` and there is no `Version:`. A line is added where nobody has
-    /// said how many votes to expect: `unknown expected votes` can never be quorate; and one for each member whose file
-    /// differs from what the members have agreed on.
+    /// Without a DC, the line reads `Current DC: NONE` and there is no `Version:`. If no member has
+    /// announced how many votes to expect, a line is added, because `unknown expected votes` can
+    /// never be quorate. Another line is added for each member whose file differs from what the
+    /// members have agreed on.
     pub fn text(&self, updated: &str, version: &str) -> String {
         const FRAME: &str = "============";
         let mut lines = vec![FRAME.to_owned(), format!("Last updated: {updated}")];
@@ -301,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_without_quorum_shows_its_dc_all_the_same() {
+    fn a_partition_without_quorum_still_shows_its_dc() {
         let status = Status {
             nodes: vec![node(1, true), node(2, false)],
             term: None,
@@ -375,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_get_these_fields() {
+    fn the_json_fields_are_stable() {
         assert_eq!(
             serde_json::to_string(&quorate()).unwrap(),
             concat!(

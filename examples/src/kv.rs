@@ -1,19 +1,25 @@
-//! A replicated key-value store in memory: every member has all of it, and all make the same writes in the same order.
+//! A replicated key-value store in memory. Every member holds all of it and makes the same writes
+//! in the same order.
 //!
-//! What the ring gives is one order of messages, and who is in it. What a store needs beside is three rules. Each is a
-//! line or two below, and each has a [`Mistake`] that breaks it, for a laboratory to find:
+//! The ring delivers messages in one order and announces its members. A store needs three more
+//! rules. Each is a line or two below, and each has a [`Mistake`] that breaks it, so that tests can
+//! check that the break is found:
 //!
-//! 1. **A write is a safe message, and is acknowledged where it is delivered in its ring.** Then every member of the ring
-//!    has received it, and whoever is left makes it too. Where it is delivered after the ring broke, in the transitional
-//!    configuration, it is made as well, but nobody can say what those on the other side do: its outcome is unknown.
-//! 2. **A ring takes writes once as many of its members remember as a quorum takes.** Who has started again remembers
-//!    nothing. Two such rings, one after the other, have a member in common that remembers what the first acknowledged.
-//! 3. **Each ring begins with a snapshot of who remembers most.** It consists of messages like the writes and comes before the
-//!    first of them, so everybody has it in time; what a smaller side had made of its own is gone with it. A message holds
-//!    a mebibyte, so a state of any size comes in parts, and counts when the last one is there.
+//! 1. **A write is a safe message, and is acknowledged when it is delivered in its ring.** Every
+//!    member of the ring has then received it, so all survivors make it too. A write that is
+//!    delivered after the ring broke, in the transitional configuration, is made as well, but its
+//!    outcome is unknown: no member can tell what the other side does with it.
+//! 2. **A ring takes writes once a quorum of its members remembers an earlier state.** A member
+//!    that has restarted remembers nothing. Of two such rings, one after the other, at least one
+//!    member is in both and remembers what the first acknowledged.
+//! 3. **Each ring begins with a snapshot from the member that remembers most.** It is sent as
+//!    messages like the writes and comes before the first of them, so every member has it in time.
+//!    Writes that only a smaller side has made are discarded with it. A message holds a mebibyte,
+//!    so a state of any size is sent in parts and counts when the last part has arrived.
 //!
-//! A write that comes before its ring's snapshot is void, everywhere. The first snapshot, an empty one, is taken
-//! when all nodes are there; and if ever a majority has forgotten, the store stays closed rather than to lose a write.
+//! A write that is delivered before its ring's snapshot is void at every member. The first snapshot
+//! is empty and is taken when all nodes are present. If a majority has ever forgotten its state,
+//! the store stays closed rather than lose a write.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,91 +34,97 @@ use quorate_membership::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What is stored.
+/// The entries of a store.
 pub type Entries = BTreeMap<String, String>;
 
-/// A rule that a store can be made to break ([`Store::open_wrong`]), to see whether somebody notices.
+/// A rule that a store can be made to break ([`Store::open_wrong`]), to check that a test notices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mistake {
-    /// Rule 1: writes are agreed messages, which are delivered before others have received them.
+    /// Breaks rule 1: writes are agreed messages, which are delivered before others have received
+    /// them.
     AgreedIsEnough,
-    /// Rule 1: a write that is delivered after the ring broke is acknowledged as any other.
+    /// Breaks rule 1: a write that is delivered after the ring broke is acknowledged like any
+    /// other.
     TransitionIsForOthers,
-    /// Rule 2: any ring takes writes.
+    /// Breaks rule 2: any ring takes writes.
     QuorumIsForOthers,
-    /// Rule 3: the members keep what they have, and a joiner begins with nothing.
+    /// Breaks rule 3: members keep the entries that they have, and a joiner begins with none.
     SnapshotsAreForOthers,
 }
 
-/// Why a write was not acknowledged.
+/// The reason why a write was not acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PutError {
-    /// It was not made, and never will be: its ring takes no writes, or not yet.
+    /// The write was not made and never will be: its ring does not take writes, or not yet.
     Closed,
-    /// The ring broke while it was under way: perhaps it is made, perhaps not.
+    /// The ring broke while the write was under way: it may or may not have been made.
     Unknown,
-    /// It was not made: with its key, the value is longer than a message can be.
+    /// The write was not made: key and value together do not fit into a message.
     TooLong,
     /// This member has left.
     Left,
 }
 
-/// What members say to each other.
+/// A message between members.
 #[derive(Debug, Serialize, Deserialize)]
 enum Message {
-    /// The sender's first word in this ring: what it remembers.
+    /// The sender's first message in this ring: the state that it remembers.
     Remembers { ring: RingId, version: Option<Version> },
-    /// A part of what this ring begins with.
+    /// A part of the snapshot with which this ring begins.
     Snapshot { ring: RingId, entries: Entries, is_last: bool },
-    /// A write; the sender numbers them, to know its own again.
+    /// A write. The sender numbers its writes so that it recognises them when they are delivered.
     Put { number: u64, key: String, value: String },
 }
 
-/// How old a state is. Rings that take writes follow one another, so the later one counts; then, the more writes.
+/// The age of a state. Rings that take writes follow one another, so the later ring is newer;
+/// within a ring, the state with more writes is newer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 struct Version {
     ring: RingId,
     writes: u64,
 }
 
-/// About as long is a part of a snapshot, in bytes: short enough that no write waits for long.
+/// The approximate length of a part of a snapshot, in bytes. Short enough that no write waits for
+/// long.
 const PART: usize = 128 << 10;
 
-/// How long until a message is tried again that the ring is about to take.
+/// The delay before a message is sent again when the ring had no room for it.
 const SOON: Duration = Duration::from_millis(1);
 
-/// As it is sent.
+/// Serialises a value for sending.
 fn written(value: &impl Serialize) -> Vec<u8> {
-    // Neither fails: the writer is memory, and all keys are text.
+    // Serialising cannot fail: the writer is memory, and all keys are text.
     serde_json::to_vec(value).unwrap_or_default()
 }
 
-/// What is to be done after an event.
+/// An action that follows an event.
 enum Then {
     Say(Vec<Message>),
     Answer(u64, Result<(), PutError>),
 }
 
-/// One member's copy: a fold over the events of its ring. It knows neither the network nor the clock.
+/// One member's copy, a fold over the events of its ring. It uses neither the network nor the
+/// clock.
 #[derive(Debug)]
 struct Replica {
     me: NodeId,
     mistake: Option<Mistake>,
     entries: Entries,
-    /// How old they are; `None`: this member has started and seen no snapshot yet.
+    /// The age of `entries`; `None` if this member has seen no snapshot since it started.
     version: Option<Version>,
 
     // The ring.
     ring: Option<RingId>,
     members: BTreeSet<NodeId>,
-    /// The parts of its snapshot that have come.
+    /// The parts of the ring's snapshot that have been received.
     incoming: Entries,
-    /// What its members remember, of those who have said it.
+    /// The state that each member remembers, for the members that have announced it.
     remembered: BTreeMap<NodeId, Option<Version>>,
-    /// How many it takes, and how many there are in all.
+    /// The number of members in a quorum.
     quorum: Option<u32>,
+    /// The number of nodes in the cluster.
     nodes: Option<u32>,
-    /// Its snapshot has come: it takes writes.
+    /// Whether the ring's snapshot is complete, so that the ring takes writes.
     is_open: bool,
 }
 
@@ -149,8 +161,9 @@ impl Replica {
             Event::Ring(RingEvent::Synced(ring)) => {
                 return Some(Then::Say(vec![Message::Remembers { ring: *ring, version: self.version }]));
             }
-            // In its place in the order, before the first word of any member. One that is not settled takes quorum back, which
-            // is of this moment and not of the order: what the ring takes does not depend on it.
+            // A settled status has its place in the order, before the first message of any member.
+            // One that is not settled withdraws quorum at a moment that differs between members, so
+            // the ring's writes must not depend on it.
             Event::Status(status) if status.settled => {
                 (self.quorum, self.nodes) = (status.quorum, status.expected_votes);
             }
@@ -183,7 +196,7 @@ impl Replica {
                 self.is_open = true;
                 None
             }
-            // Said in an earlier ring.
+            // Sent in an earlier ring.
             Message::Remembers { .. } | Message::Snapshot { .. } => None,
             Message::Put { number, key, value } => {
                 let outcome = self.put(key, value, delivery.transitional);
@@ -192,7 +205,7 @@ impl Replica {
         }
     }
 
-    /// All that this member has, in parts that fit into messages.
+    /// Returns all entries of this member, in parts that fit into messages.
     fn snapshot(&self, ring: RingId) -> Vec<Message> {
         let mut parts = Vec::new();
         let (mut entries, mut length) = (Entries::new(), 0);
@@ -209,7 +222,8 @@ impl Replica {
         parts
     }
 
-    /// `is_over`: the ring is, so what is delivered is for some of its members only.
+    /// Makes a write. `is_over` means that the ring has ended, so the write reaches only some of
+    /// its members.
     fn put(&mut self, key: String, value: String, is_over: bool) -> Result<(), PutError> {
         let Some(version) = self.version.as_mut().filter(|_| self.is_open) else {
             return Err(PutError::Closed);
@@ -219,7 +233,8 @@ impl Replica {
         if is_over && !self.makes(Mistake::TransitionIsForOthers) { Err(PutError::Unknown) } else { Ok(()) }
     }
 
-    /// All members have spoken, and all of them find the same here.
+    /// Returns `true` if this ring may take writes. Called when all members have announced their
+    /// states; the result is the same at each of them.
     fn may_open(&self) -> bool {
         let remember = self.remembered.values().flatten().count() as u32;
         let nobody_is_missing = self.nodes == Some(self.members.len() as u32);
@@ -234,14 +249,15 @@ impl Replica {
     }
 }
 
-/// A member's handle to the store. Cheap to clone; when the last is dropped, the member stops.
+/// A member's handle to the store. It is cheap to clone. The member stops when the last clone is
+/// dropped.
 #[derive(Clone, Debug)]
 pub struct Store {
     puts: mpsc::Sender<Request>,
     replica: watch::Receiver<Replica>,
 }
 
-/// Whether a write, and an entry as a part of a snapshot, fit into a message.
+/// Returns `true` if the entry fits into a message, both as a write and as part of a snapshot.
 fn fits(key: &str, value: &str) -> bool {
     const BESIDE: usize = 256;
     written(&(key, value)).len() + BESIDE <= Totem::MAX_PAYLOAD
@@ -255,12 +271,12 @@ struct Request {
 }
 
 impl Store {
-    /// Stores what the members of this node's ring store. Has to be called within a tokio runtime.
+    /// Opens this member's copy of the store. Must be called within a tokio runtime.
     pub fn open(me: NodeId, node: Node, events: Events<Event>) -> Self {
         Self::with(me, node, events, None)
     }
 
-    /// The same with a rule broken, for tests of tests.
+    /// Like [`Store::open`], but breaks a rule. For tests of tests.
     pub fn open_wrong(me: NodeId, node: Node, events: Events<Event>, mistake: Mistake) -> Self {
         Self::with(me, node, events, Some(mistake))
     }
@@ -278,10 +294,10 @@ impl Store {
         Self { puts, replica }
     }
 
-    /// Writes; ready when every member has the write, or when it is clear that it cannot be said.
+    /// Writes a value, and returns `Ok` once every member has the write.
     ///
     /// # Errors
-    /// If it is not known that the write was made. It may be tried again.
+    /// If the write was not made, or if its outcome is unknown. It may be tried again.
     pub async fn put(&self, key: impl Into<String>, value: impl Into<String>) -> Result<(), PutError> {
         let (answer, outcome) = oneshot::channel();
         let request = Request { key: key.into(), value: value.into(), answer };
@@ -292,26 +308,23 @@ impl Store {
         outcome.await.unwrap_or(Err(PutError::Left))
     }
 
-    /// What this member has under a key. No member is asked, so it may be old: that a write is acknowledged somewhere
-    /// does not mean that it has been made here.
+    /// Returns this member's value for a key. No other member is asked, so the value may be old: a
+    /// write that has been acknowledged elsewhere may not have been made here yet.
     pub fn get(&self, key: &str) -> Option<String> {
         self.replica.borrow().entries.get(key).cloned()
     }
 
-    /// All that this member has.
+    /// Returns all entries of this member.
     pub fn entries(&self) -> Entries {
         self.replica.borrow().entries.clone()
     }
 
-    /// Whether writes are taken, as far as this member knows.
+    /// Returns `true` if the store takes writes, to this member's knowledge.
     pub fn is_open(&self) -> bool {
         self.replica.borrow().is_open
     }
 
-    /// Waits until they are, in a ring of so many members at least.
-    ///
-    /// # Errors
-    /// If this member has left.
+    /// Waits until the store takes writes in a ring of at least `members` members.
     pub async fn opened(&self, members: usize) -> Result<(), PutError> {
         let open = |replica: &Replica| replica.is_open && replica.members.len() >= members;
         let mut replica = self.replica.clone();
@@ -319,7 +332,7 @@ impl Store {
     }
 }
 
-/// Folds the ring's events into the replica, and does what follows.
+/// Folds the ring's events into the replica and performs the actions that follow.
 async fn serve(
     replica: watch::Sender<Replica>,
     mut events: Events<Event>,
@@ -329,7 +342,7 @@ async fn serve(
     let mut answers = BTreeMap::new();
     let mut number = 0;
     loop {
-        // Biased, for a run that is to be the same again must not roll dice.
+        // Biased because a reproducible run must not choose branches at random.
         let then = tokio::select! {
             biased;
             event = events.next() => {
@@ -352,7 +365,7 @@ async fn serve(
                 }
             }
             Some(Then::Answer(number, outcome)) => {
-                // Who asked may have gone.
+                // The caller may have dropped its future.
                 let _ = answers.remove(&number).map(|answer: oneshot::Sender<_>| answer.send(outcome));
             }
             None => {}
@@ -360,17 +373,18 @@ async fn serve(
     }
 }
 
-/// Sends, and waits for room where the ring has none: a task of its own, so that meanwhile events are taken.
+/// Sends messages, and waits while the ring has no room. This is a task of its own so that events
+/// are still taken meanwhile.
 async fn speak(node: Node, guarantee: Guarantee, mut words: mpsc::UnboundedReceiver<Message>) {
     let Ok(group) = Group::new("kv") else { return };
     while let Some(message) = words.recv().await {
         let bytes = Bytes::from(written(&message));
         while let Err(error) = node.multicast(&group, guarantee, bytes.clone()).await {
             match error {
-                // Events are taken whatever happens here: it is only a moment behind.
+                // Events are taken independently of this task, so the backlog is short.
                 MulticastError::Full | MulticastError::EventsUnread => tokio::time::sleep(SOON).await,
                 MulticastError::Left => return,
-                // Nothing is said that does not fit: see `fits` and `PART`.
+                // All messages fit: see `fits` and `PART`.
                 MulticastError::TooLong { .. } => break,
             }
         }

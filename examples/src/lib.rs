@@ -1,12 +1,13 @@
 //! Small programs that teach one thing each: `cargo run -p quorate-examples --bin NAME`.
 //!
-//! - `ordered`: three members send at once, all see one order.
-//! - `only_as_dc`: one member of the group works, the others stand by; when it goes, another takes over.
-//! - `replicated`: a key-value store on three members, which outlives each of them ([`kv`]). The test beside it runs it under
-//!   partitions and crashes, and finds what is wrong with it if something is.
-//! - `singleton`: a virtual address that exactly one of three processes holds, moved by killing, pausing and cutting off its
-//!   holder ([`singleton`]). The test beside it moves it in the laboratory. `singleton node` and `singleton address` do the same on
-//!   hosts of one's own.
+//! - `ordered`: three members send at once, and all deliver the messages in one order.
+//! - `only_as_dc`: one member of the group works and the others stand by. When it leaves, another
+//!   takes over.
+//! - `replicated`: a key-value store on three members that outlives each of them ([`kv`]). Its test
+//!   runs it under partitions and crashes, and shows that each broken rule is found.
+//! - `singleton`: a virtual address that exactly one of three processes holds ([`singleton`]). It
+//!   moves when its holder is killed, paused or cut off. Its test moves it on a simulated network.
+//!   `singleton node` and `singleton address` do the same on your own hosts.
 
 pub mod kv;
 pub mod singleton;
@@ -17,15 +18,14 @@ use std::io::Write;
 use std::time::Duration;
 use std::{fmt, io};
 
-/// Prints a line. `println!` would panic when its reader has seen enough (`| head -1`); the nodes here then go on to their end.
+/// Prints a line. `println!` would panic once its reader has closed the pipe (`| head -1`); the
+/// nodes here continue to the end instead.
 pub fn say(line: impl fmt::Display) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// A member of a group of three on this host: loopback addresses 127.0.0.1 to .3, no root needed.
-///
-/// # Panics
-/// If `id` is 0.
+/// Returns the configuration of a member of a group of three on this host. The members have the
+/// loopback addresses 127.0.0.1 to 127.0.0.3, so no root is needed.
 pub fn member_of_three(id: u8, port: u16) -> Config {
     let mut config = Config::new(NodeId::new(id.into()).expect("node ids begin with 1"));
     config.name = format!("system{id}");

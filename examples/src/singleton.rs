@@ -1,8 +1,9 @@
-//! A job that runs on exactly one node: a virtual address, held by whoever is DC.
+//! A job that runs on exactly one node: a virtual address, held by the DC.
 //!
-//! The holder claims the address again and again, as one announces an address to a network. The address remembers the highest
-//! term under which it was claimed, and refuses lower ones: so a holder that stood still and goes on, not knowing what happened
-//! meanwhile, cannot take it back.
+//! The holder claims the address again and again, as a host announces an address to a network. The
+//! address remembers the highest term under which it was claimed and refuses lower ones. A holder
+//! that was paused and then resumes without knowing what happened meanwhile therefore cannot take
+//! it back.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,13 +13,14 @@ use std::time::Duration;
 
 use quorate_election::{Dc, Revoked, Term};
 
-/// How often the holder claims the address.
+/// The interval between two claims by the holder.
 pub const EVERY: Duration = Duration::from_millis(50);
 
-/// Holds the address whenever this node may, by `claim`, for as long as it is a member. That is all that the job has to know
-/// of clusters.
+/// Holds the address by calling `claim` whenever this node may act as DC, for as long as it is a
+/// member. The job needs to know nothing more about clusters.
 pub async fn hold<F: Future<Output = ()>>(dc: Dc, mut claim: impl FnMut(Term) -> F) {
-    // A job that hangs is as bad as a node that is gone: another takes over.
+    // A job that hangs is as bad as a node that has failed. With a heartbeat, another node takes
+    // over.
     dc.set_heartbeat(Some(20 * EVERY));
     loop {
         let guard = match dc.guard().await {
@@ -32,10 +34,11 @@ pub async fn hold<F: Future<Output = ()>>(dc: Dc, mut claim: impl FnMut(Term) ->
     }
 }
 
-/// How not to do it: as [`hold`], but it asks whether it may once in a hundred claims, and shows nobody that it is alive.
+/// A careless variant of [`hold`], as an example of how not to do it. It checks the guard only once
+/// in a hundred claims and sends no heartbeat.
 ///
-/// It claims under terms that are over, for up to five seconds; only the address, which refuses lower terms, saves the day. It
-/// is here to show that it does.
+/// It claims under terms that have ended, for up to five seconds. Only the address prevents damage,
+/// because it refuses lower terms. This function exists to show that it does.
 pub async fn hold_carelessly<F: Future<Output = ()>>(dc: Dc, mut claim: impl FnMut(Term) -> F) {
     while let Ok(guard) = dc.guard().await {
         while let Ok(term) = guard.check() {
@@ -47,12 +50,12 @@ pub async fn hold_carelessly<F: Future<Output = ()>>(dc: Dc, mut claim: impl FnM
     }
 }
 
-/// A claim, as it is sent: the node and its term, in decimal, with a space between them.
+/// A claim. It is sent as the node and its term, in decimal, separated by a space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Claim {
-    /// Who claims.
+    /// The node that claims the address.
     pub node: u32,
-    /// Under which term.
+    /// The term under which the node claims it.
     pub term: u128,
 }
 
@@ -73,19 +76,19 @@ impl FromStr for Claim {
     }
 }
 
-/// The address: the thing that is to be held by one.
+/// The address: the resource that only one node may hold.
 ///
-/// It remembers in memory what one that outlives its own process has to store.
+/// It remembers the highest term in memory. An address that outlives its process has to store it.
 #[derive(Clone, Debug, Default)]
 pub struct Address {
-    /// The claim that was accepted last.
+    /// The last accepted claim.
     held: Option<Claim>,
-    /// How many claims under lower terms were refused, by term.
+    /// The number of refused claims under each lower term.
     refused: BTreeMap<u128, u64>,
 }
 
 impl Address {
-    /// A claim; whether it is accepted.
+    /// Handles a claim. Returns `true` if it is accepted.
     pub fn claim(&mut self, claim: Claim) -> bool {
         if self.held.is_some_and(|held| claim.term < held.term) {
             *self.refused.entry(claim.term).or_default() += 1;
@@ -95,22 +98,22 @@ impl Address {
         true
     }
 
-    /// By whom it is held, and under which term.
+    /// Returns the claim under which the address is held.
     pub fn held(&self) -> Option<Claim> {
         self.held
     }
 
-    /// Who holds it.
+    /// Returns the node that holds the address.
     pub fn holder(&self) -> Option<u32> {
         self.held.map(|held| held.node)
     }
 
-    /// How many claims came too late.
+    /// Returns the number of refused claims.
     pub fn refused(&self) -> u64 {
         self.refused.values().sum()
     }
 
-    /// How many claims under this term came too late.
+    /// Returns the number of refused claims under this term.
     pub fn refused_under(&self, term: u128) -> u64 {
         self.refused.get(&term).copied().unwrap_or_default()
     }
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_read_as_it_was_written() {
+    fn a_claim_survives_display_and_parse() {
         let claim = Claim { node: 3, term: u128::MAX };
         assert_eq!(claim.to_string().parse(), Ok(claim));
         for text in ["", "3", "3 ", " 3", "3 4 5", "-3 4", "3 4\n", "4294967296 4"] {

@@ -1,10 +1,10 @@
-//! What the small programs do when nobody reads on.
+//! The example programs when their output is closed.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
 
 #[test]
-fn a_closed_output_ends_no_example_with_a_panic() {
+fn no_example_panics_when_its_output_is_closed() {
     for program in
         [env!("CARGO_BIN_EXE_ordered"), env!("CARGO_BIN_EXE_only_as_dc"), env!("CARGO_BIN_EXE_replicated")]
     {

@@ -1,5 +1,5 @@
-//! The key-value store in the laboratory: five replicas, partitions and crashes, and clients that keep account of what
-//! was acknowledged to them.
+//! The key-value store on a simulated network: five replicas, partitions and crashes, and clients
+//! that record which writes were acknowledged.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -18,16 +18,17 @@ fn ms(ms: u64) -> Duration {
 }
 
 const NODES: u32 = 5;
-/// Trouble from then on,
+/// The time of the first fault, in milliseconds.
 const BEGINS: u64 = 1500;
-/// until then;
+/// The time when the network is healed.
 const HEALED: u64 = 4000;
-/// clients write until then, which is long enough for one ring of all,
+/// The time when clients stop writing. Late enough for a single ring of all nodes to take writes.
 const WRITTEN: u64 = 6500;
-/// and what they wrote arrives.
+/// The end of the run, when the last writes have arrived.
 const LENGTH: u64 = 6700;
 
-/// Cuts and crashes. Two of the five crash, again and again; a majority remembers at any time.
+/// Returns a scenario with partitions and crashes. Only two of the five nodes crash, repeatedly, so
+/// a majority remembers at any time.
 fn trouble(seed: u64) -> Scenario {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut nodes: Vec<u32> = (1..=NODES).collect();
@@ -50,7 +51,7 @@ fn trouble(seed: u64) -> Scenario {
         scenario = scenario.at(ms(at), fault);
         at += rng.random_range(20..900);
     }
-    // Who is down starts again; for who is not, it is one crash more.
+    // A node that is down starts again; one that is up crashes once more.
     let [one, other] = mortal;
     scenario
         .at(ms(HEALED), Fault::Heal)
@@ -58,16 +59,17 @@ fn trouble(seed: u64) -> Scenario {
         .at(ms(HEALED), Fault::Restart(other))
 }
 
-/// What clients and stores leave behind. No crash takes that away.
+/// The records of clients and stores, which survive crashes.
 #[derive(Default)]
 struct Account {
     acknowledged: Vec<String>,
     unacknowledged: usize,
-    /// Of the latest lives.
+    /// The stores of the latest run of each node.
     stores: BTreeMap<u32, Store>,
 }
 
-/// The service under test with its client. It writes to keys of its own, each once, and to one that all share.
+/// The service under test with its client. It writes each of its own keys once, and one key that
+/// all clients share.
 async fn write(
     host: Host,
     mistake: Option<Mistake>,
@@ -88,13 +90,14 @@ async fn write(
             Ok(()) => account.borrow_mut().acknowledged.push(key.clone()),
             Err(_) => account.borrow_mut().unacknowledged += 1,
         }
-        // Whether this one is acknowledged does not matter; that all have the same there in the end does.
+        // This write may fail. In the end all members must have the same value for this key.
         let _ = store.put("the latest", key).await;
         tokio::time::sleep(ms(5)).await;
     }
 }
 
-/// Runs the store in this scenario: what it promised in vain, if anything, and what was acknowledged.
+/// Runs the store in this scenario. Returns the promise that it broke, if any, and the record of
+/// its clients.
 fn promises(scenario: &Scenario, mistake: Option<Mistake>) -> Result<(Result<(), String>, Account), Failure> {
     let account = Rc::new(RefCell::new(Account::default()));
     let of_nodes = Rc::clone(&account);
@@ -120,7 +123,7 @@ fn kept(account: &Account) -> Result<(), String> {
 }
 
 #[test]
-fn no_acknowledged_write_is_lost_and_all_replicas_are_the_same_in_the_end() {
+fn no_acknowledged_write_is_lost_and_replicas_agree_in_the_end() {
     let (mut acknowledged, mut unacknowledged) = (0, 0);
     for seed in 0..25 {
         let scenario = trouble(seed);
@@ -134,8 +137,8 @@ fn no_acknowledged_write_is_lost_and_all_replicas_are_the_same_in_the_end() {
     assert!(acknowledged > 10_000 && unacknowledged > 500, "{acknowledged}, {unacknowledged} not");
 }
 
-/// The first seed in which a store with this mistake breaks a promise, and which. The scenario is printed: it is all
-/// that it takes to see the same again.
+/// Returns the first scenario in which a store with this mistake breaks a promise, and that
+/// promise. The scenario is printed, since it is all that is needed to reproduce the run.
 fn found(mistake: Mistake) -> (Scenario, String) {
     let broken = (0..40).find_map(|seed| {
         let scenario = trouble(seed);
@@ -148,18 +151,18 @@ fn found(mistake: Mistake) -> (Scenario, String) {
 }
 
 #[test]
-fn writes_that_are_acknowledged_before_all_have_them_get_lost() {
+fn writes_acknowledged_before_all_have_them_get_lost() {
     let (_, broken) = found(Mistake::AgreedIsEnough);
     assert!(broken.contains("acknowledged"), "{broken}");
 }
 
 #[test]
-fn writes_that_are_acknowledged_after_the_ring_broke_get_lost() {
+fn writes_acknowledged_after_the_ring_broke_get_lost() {
     let (_, broken) = found(Mistake::TransitionIsForOthers);
     assert!(broken.contains("acknowledged"), "{broken}");
 }
 
-/// Writes large values at node 1, until `size` bytes are acknowledged.
+/// Writes large values at node 1 until `size` bytes are acknowledged.
 async fn write_much(
     host: Host,
     size: usize,
@@ -182,7 +185,8 @@ async fn write_much(
     Ok(())
 }
 
-/// A node that restarts gets a state of this size; its nodes may leave this much unread.
+/// Checks that a node that restarts gets a state of `size` bytes. Each node may leave
+/// `unread_limit` bytes of events unread.
 fn large_snapshot(size: usize, unread_limit: usize) {
     let stores = Rc::default();
     let of_nodes = Rc::clone(&stores);
@@ -201,12 +205,12 @@ fn large_snapshot(size: usize, unread_limit: usize) {
 }
 
 #[test]
-fn a_snapshot_longer_than_a_message_reaches_who_restarts() {
+fn a_snapshot_longer_than_a_message_reaches_a_restarted_node() {
     large_snapshot(2_400_000, 4 << 20);
 }
 
 #[test]
-fn a_store_goes_on_after_it_was_told_to_read_first() {
+fn a_store_continues_after_events_unread() {
     large_snapshot(6_000_000, 200 << 10);
 }
 
@@ -217,12 +221,12 @@ fn writes_without_a_quorum_get_lost() {
 }
 
 #[test]
-fn a_joiner_without_a_snapshot_lacks_what_was_written_before() {
+fn a_joiner_without_a_snapshot_lacks_earlier_writes() {
     found(Mistake::SnapshotsAreForOthers);
 }
 
 #[test]
-fn what_was_found_is_found_again_by_the_scenario_as_text() {
+fn a_printed_scenario_reproduces_the_broken_promise() {
     let (scenario, broken) = found(Mistake::QuorumIsForOthers);
     let replayed: Scenario = scenario.to_string().parse().unwrap_or_else(|error| panic!("{error}"));
     let (again, _) = promises(&replayed, Some(Mistake::QuorumIsForOthers)).unwrap();

@@ -1,4 +1,5 @@
-//! The job in the laboratory: its holder crashes and is cut off, and nobody else ever holds the address meanwhile.
+//! The job on a simulated network. Its holder crashes or is cut off, and no other node holds the
+//! address meanwhile.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,14 +12,15 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Who claimed the address, and when each stretch of claims began.
+/// The address, and the nodes that claimed it, each with the start of its series of claims.
 #[derive(Default)]
 struct Log {
     address: Address,
     holders: Vec<(Duration, u32)>,
 }
 
-/// Runs the job on three nodes; with faults that need to know the holder, who is then node 1: the lowest id.
+/// Runs the job on three nodes. The first holder is node 1, which has the lowest id, so faults can
+/// target the holder.
 fn run(scenario: &Scenario) -> Result<Log, Failure> {
     let log = Rc::new(RefCell::new(Log::default()));
     let claims = log.clone();
@@ -48,7 +50,7 @@ fn holders(log: &Log) -> Vec<u32> {
 }
 
 #[test]
-fn the_address_moves_when_its_holder_crashes_and_stays_when_it_comes_back() {
+fn the_address_moves_at_a_crash_and_does_not_return() {
     let scenario = Scenario::new(3, ms(8000)).at(ms(2000), Fault::Crash(1)).at(ms(5000), Fault::Restart(1));
     let log = run(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(holders(&log), [1, 2], "{:?}", log.holders);
@@ -56,7 +58,7 @@ fn the_address_moves_when_its_holder_crashes_and_stays_when_it_comes_back() {
 }
 
 #[test]
-fn the_address_moves_when_its_holder_is_cut_off_and_stays_when_it_is_back() {
+fn the_address_moves_at_a_cut_and_does_not_return() {
     let cut = Fault::Partition(vec![vec![1], vec![2, 3]]);
     let scenario = Scenario::new(3, ms(8000)).at(ms(2000), cut).at(ms(5000), Fault::Heal);
     let log = run(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
@@ -64,7 +66,7 @@ fn the_address_moves_when_its_holder_is_cut_off_and_stays_when_it_is_back() {
 }
 
 #[test]
-fn without_quorum_nobody_holds_the_address() {
+fn no_node_holds_the_address_without_quorum() {
     let parts = Fault::Partition(vec![vec![1], vec![2], vec![3]]);
     let scenario = Scenario::new(3, ms(6000)).at(ms(2000), parts).at(ms(4000), Fault::Heal);
     let log = run(&scenario).unwrap_or_else(|failure| panic!("{failure}"));

@@ -1,4 +1,4 @@
-//! Bytes into messages, and messages into bytes.
+//! Benchmarks of decoding and encoding messages.
 
 #[path = "../tests/lockstep/mod.rs"]
 mod lockstep;
@@ -48,7 +48,7 @@ fn token(criterion: &mut Criterion, missing: usize) {
     group.finish();
 }
 
-/// A frame with so many messages of this size in it.
+/// Returns a frame with `messages` messages of `size` bytes.
 fn frame_of(messages: u64, size: usize) -> Bytes {
     let mut ring = Lockstep::ring();
     ring.offer(size, messages);

@@ -1,4 +1,5 @@
-//! What a message costs a bare core: its acceptance, the token's visit at which it is packed and sent, its receipt.
+//! Benchmarks of a message's cost in a bare core: accepting it, packing and sending it at the
+//! token's visit, and receiving it.
 
 #[path = "../tests/lockstep/mod.rs"]
 mod lockstep;
@@ -63,7 +64,7 @@ fn messages(criterion: &mut Criterion, size: usize) {
     group.finish();
 }
 
-/// Datagrams come to a core, and what follows from them is taken from it. How many messages were delivered.
+/// Passes datagrams to a core and drains its outputs. Returns the number of delivered messages.
 fn take(core: &mut Totem, now: Time, datagrams: &[Datagram]) -> u64 {
     let mut delivered = 0;
     for Datagram { from, bytes, .. } in datagrams {

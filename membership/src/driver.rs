@@ -1,18 +1,22 @@
-//! The core on tokio: one task owns it; channels reach it.
+//! The core on tokio. One task owns the core, and channels connect the application to it.
 //!
-//! The task is one loop. A turn of it waits for whatever comes first, then gives everybody a turn, so that no flood of
-//! one kind keeps the others out:
+//! The task is one loop. Each turn waits for the first input of any kind, then serves every kind,
+//! so a flood of one kind cannot starve the others:
 //!
-//! 1. the datagrams of one batch, and what this node has sent to itself: that does not go through the network, or a node
-//!    that has lost its address could not even be alone,
-//! 2. what the application took of its events, and its commands, up to a bound; if nothing was heard, what these let this node
-//!    deliver is handed over before they are sent,
-//! 3. the timers, if one is due; but a timer that is late may be so because this process stood still, and then its
-//!    answer waits in the socket. So all that waits there is heard first,
-//! 4. events, up to a bound: last, so that a token is on its way before what came with it is delivered.
+//! 1. The datagrams of one batch, and those that this node has sent to itself. The latter bypass
+//!    the network. Otherwise a node that has lost its address could not even form a ring alone.
+//! 2. The events that the application has taken, and its commands, up to a bound. If no datagram
+//!    arrived, the events that these commands let this node deliver are handed over before anything
+//!    is sent.
+//! 3. The timer, if it is due. A late timer may mean that this process was paused, and then the
+//!    awaited datagram may already be in the socket. All datagrams waiting in the socket are
+//!    therefore processed first.
+//! 4. Events, up to a bound. They come last, so that a token is sent on before the messages that
+//!    came with it are delivered.
 //!
-//! After each input the core's other outputs are polled until each is empty. Nothing here blocks: the record is written
-//! beside the loop, and what may not be sent before it is durable is held back by the core.
+//! After each input the core's other outputs are polled until each is empty. Nothing here blocks.
+//! The record is written concurrently with the loop, and the core holds back everything that must
+//! not be sent before the record is durable.
 
 mod node;
 
@@ -42,34 +46,41 @@ use crate::{
     Origin, Parting, Stats, Store, Stored, Time, Totem, Transmit,
 };
 
-/// Requests that may wait in their channel, and the most that one turn of the loop takes.
+/// Capacity of the request channel, and the most requests that one turn of the loop takes.
 const REQUESTS: usize = 64;
 /// The most commands that one turn of the loop takes.
 const COMMANDS: usize = 256;
-/// Events are handed over, and as a rule in one turn of the loop, until so many bytes are reached.
+/// Byte budget for the events handed over in one turn of the loop (see [`TURNS`]).
 const EVENTS: usize = 64 << 10;
-/// Turns after which all events are handed over: what comes in must not outrun what goes out.
+/// Turns with events left over, after which all events are handed over, so that input cannot outrun
+/// output.
 const TURNS: u32 = 8;
-/// Batches heard before a due timer runs, at most: more than a socket buffer holds, less than a flood has.
+/// The most batches processed before a due timer runs. They hold more than a socket buffer does,
+/// and a flood exceeds them.
 const CATCH_UP: usize = 64;
-/// tokio's timers are no finer than this; a deadline nearer than this still sleeps, so that the loop never spins.
+/// Resolution of tokio's timers. A nearer deadline still sleeps this long, so that the loop never
+/// spins.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
-/// tokio's clock stands still while the machine is suspended, so a long sleep would end that much too late.
+/// Longest sleep of the loop. tokio's clock stops while the machine is suspended, so a longer sleep
+/// would end late by the length of a suspend.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
-/// How long until a write that failed is tried again.
+/// Time until a failed write is tried again.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
-/// How long a write may take until it is reported, and how often it is after that.
+/// Time after which a pending write is first reported.
 const STORE_SLOW: Duration = Duration::from_secs(1);
+/// Interval at which a pending write is reported again.
 const STORE_REMINDER: Duration = Duration::from_secs(60);
-/// Bytes of taken events at which the core is told even if more are unread.
+/// Bytes of taken events at which the driver is woken to report them, even if more are unread.
 const TAKEN: usize = 64 << 10;
 
-/// What the driver drives: the ring's core, or that core with a layer folded over its events (the election's
-/// `Member`). The contract is that of [`Totem`]: after each input, outputs are polled until each is empty, in the order
-/// `must_store`, `poll_transmit`, `poll_event`, `poll_timeout`; events may wait for later inputs, and those of commands may
-/// come first.
+/// The core that the driver runs: [`Totem`], or [`Totem`] with a layer folded over its events (the
+/// election's `Member`).
+///
+/// The contract is that of [`Totem`]. After each input, outputs are polled until each is empty, in
+/// the order `must_store`, `poll_transmit`, `poll_event`, `poll_timeout`. Events may wait for later
+/// inputs, and the events of commands may be polled first.
 pub trait Core: Send + 'static {
-    /// What it tells the application.
+    /// The events for the application.
     type Event: Send + 'static;
 
     /// See [`Totem::me`].
@@ -127,9 +138,9 @@ pub trait Core: Send + 'static {
     fn members(&self) -> &BTreeSet<NodeId>;
     /// See [`Totem::stats`].
     fn stats(&self) -> &Stats;
-    /// What an event costs of the bound on unread events, in bytes ([`Event::cost`]).
+    /// Returns the bytes that an event counts toward the bound on unread events ([`Event::cost`]).
     fn cost(event: &Self::Event) -> usize;
-    /// Whether this is the event after which nothing comes ([`Event::Left`]): the driver ends with it.
+    /// Returns `true` for the last event ([`Event::Left`]). The driver ends with it.
     fn is_last(event: &Self::Event) -> bool;
 }
 
@@ -214,13 +225,14 @@ impl Core for Totem {
     }
 }
 
-/// Starts a plain member of the ring: the record in `state_dir`, the boot-time clock, the system's randomness.
+/// Starts a plain member of the ring, with the record in `state_dir`, the boot-time clock and the
+/// system's randomness.
 ///
-/// Has to be called within a tokio runtime with time enabled, which `transport` needs too
-///.
+/// Must be called within a tokio runtime with time enabled. `transport` may need IO enabled, too.
 ///
 /// # Errors
-/// If the configuration contradicts itself or the record cannot be used; the message says what to do.
+/// If the configuration contradicts itself or the record cannot be used. The message says what to
+/// do.
 pub async fn spawn(
     mut config: Config,
     transport: impl Transport,
@@ -236,7 +248,7 @@ pub async fn spawn(
     Ok((node.of_process(std::process::id()), events))
 }
 
-/// Why a node did not start.
+/// The reason why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// The configuration contradicts itself.
@@ -245,31 +257,31 @@ pub enum SpawnError {
     /// The stored record cannot be used.
     #[error(transparent)]
     Store(io::Error),
-    /// The system gave no randomness.
+    /// The system returned no randomness.
     #[error("the system has no random numbers: {0}")]
     Entropy(io::Error),
 }
 
-/// Randomness from the system, for [`Totem::new`].
+/// Returns randomness from the system, for [`Totem::new`].
 ///
 /// # Errors
-/// If the system has none.
+/// If the system has no randomness.
 pub fn entropy() -> io::Result<[u8; 32]> {
     let mut bytes = [0; 32];
-    // Up to 256 bytes come whole, once the system has gathered enough to give any.
+    // Requests of up to 256 bytes are filled completely once the system's pool is initialized.
     rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
     Ok(bytes)
 }
 
-/// Spawns the task that drives `core`, and gives the ends of it that the application holds.
+/// Spawns the task that drives `core`, and returns the application's ends of it.
 ///
-/// The task ends when the core has left the ring: because [`Node::leave`] asked for it, because every [`Node`] and the
-/// [`Events`] were dropped, because the core itself gave up, or because the transport failed.
+/// The task ends when the core has left the ring. The cause is a call of [`Node::leave`], the drop
+/// of every [`Node`] and of the [`Events`], the core's own decision, or a failure of the transport.
 ///
-/// The [`Node`] speaks for no process ([`Node::of_process`]).
+/// The returned [`Node`] acts for no process (see [`Node::of_process`]).
 ///
 /// # Panics
-/// Outside of a tokio runtime.
+/// If called outside of a tokio runtime.
 pub fn run<C: Core>(
     core: C,
     transport: impl Transport,
@@ -309,18 +321,18 @@ pub fn run<C: Core>(
     (node, Events { receiver: event_receiver, ready: Vec::new().into_iter(), taken: 0, shared })
 }
 
-/// Where the core's `now` comes from: a plain function.
+/// A function that returns the core's `now`.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Time + Send + Sync>);
 
 impl Clock {
-    /// Any function that never goes back.
+    /// Creates a clock from any function that never goes back.
     pub fn new(now: impl Fn() -> Time + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    /// The time since this call by the clock that counts suspend too (`CLOCK_BOOTTIME`): for production, where a lease
-    /// must not outlive a closed lid.
+    /// Returns the time since this call by the clock that includes suspends (`CLOCK_BOOTTIME`). For
+    /// production, where a lease must not outlive a closed lid.
     pub fn boot_time() -> Self {
         let now = || {
             let now = rustix::time::clock_gettime(ClockId::Boottime);
@@ -330,13 +342,13 @@ impl Clock {
         Self::new(move || Time::default() + now().saturating_sub(start))
     }
 
-    /// The time since this call by tokio's clock: for simulators and tests that stop it.
+    /// Returns the time since this call by tokio's clock. For simulators and tests that pause it.
     pub fn tokio() -> Self {
         let start = Instant::now();
         Self::new(move || Time::default() + start.elapsed())
     }
 
-    /// The time.
+    /// Returns the current time.
     pub fn now(&self) -> Time {
         (self.0)()
     }
@@ -355,33 +367,33 @@ struct Driver<C: Core, T> {
     transport: T,
     store: Store,
     clock: Clock,
-    /// The write that is under way.
+    /// The write in progress.
     saving: Option<Saving>,
-    /// When it began.
+    /// The time at which the write in progress began.
     saving_since: Option<Time>,
     commands: mpsc::UnboundedReceiver<Command>,
-    /// What is to be tried next; for a multicast the core had no room.
+    /// The command to try next. A multicast waits here while the core has no room for it.
     waiting: Option<Command>,
-    /// The room that multicasts have which the core has accepted and may not have sent yet.
+    /// Bytes of send-queue capacity held by multicasts that the core has accepted but not sent.
     promised: usize,
     requests: mpsc::Receiver<Request>,
     events: mpsc::UnboundedSender<Vec<(C::Event, usize)>>,
-    /// Events that the application is to be told of, and their costs.
+    /// Events for the application that have not been handed over yet, with their costs.
     telling: Vec<(C::Event, usize)>,
-    /// Turns after which there may have been more.
+    /// Consecutive turns that may have left events behind.
     untold: u32,
     shared: Arc<Shared>,
     received: Vec<(Origin, Bytes)>,
-    /// What this node has sent to itself.
+    /// Datagrams that this node has sent to itself.
     own: VecDeque<Bytes>,
     outgoing: VecDeque<Transmit>,
-    /// Rings that the core had installed when the transport was last told who is in it.
+    /// The core's count of installed rings when the transport last got the members.
     rings: u64,
     /// Every [`Node`] has been dropped.
     nodes_gone: bool,
-    /// So have the [`Events`], and the core has been told to leave.
+    /// The [`Events`] and every [`Node`] have been dropped, and the core has been told to leave.
     abandoned: bool,
-    /// The last event is out.
+    /// The last event has been polled.
     left: bool,
 }
 
@@ -390,14 +402,14 @@ impl<C: Core, T: Transport> Driver<C, T> {
         if let Err(error) = self.turn_until_left().await {
             tracing::error!(%error, "the transport has failed; this node leaves");
             self.core.leave(self.clock.now());
-            // Nothing goes out any more, so nothing is waited for.
+            // Nothing is sent any more, so leave a second time, without waiting.
             self.core.leave(self.clock.now());
             while self.take_event().is_some() {}
             self.hand_over();
         }
         let _ = self.shared.last_stats.set(self.core.stats().clone());
         self.shared.room.close();
-        // Whoever still waits learns from the dropped channels that the node has left.
+        // Waiting callers see from the dropped channels that the node has left.
     }
 
     async fn turn_until_left(&mut self) -> io::Result<()> {
@@ -433,16 +445,18 @@ impl<C: Core, T: Transport> Driver<C, T> {
             self.tell().await?;
             self.make_room();
             if self.untold > 0 {
-                // Who takes the events is to keep up.
+                // Let the consumer of the events keep up.
                 tokio::task::yield_now().await;
             }
-            // A transport that always has something never waits, and then neither would this task.
+            // A transport that always has data never waits, and then this task would not yield
+            // either.
             tokio::task::coop::consume_budget().await;
         }
         Ok(())
     }
 
-    /// When to look at the timers at the latest. Those that were due have run.
+    /// Returns the latest time at which the loop wakes to check the timers. Called when no timer is
+    /// due.
     fn wake_at(&self) -> Instant {
         let sleep = match self.core.poll_timeout() {
             Some(due) => (due - self.clock.now()).clamp(SLEEP_MIN, SLEEP_MAX),
@@ -451,10 +465,11 @@ impl<C: Core, T: Transport> Driver<C, T> {
         Instant::now() + sleep
     }
 
-    /// Hands the received datagrams to the core, and then what hosts refused.
+    /// Passes the received datagrams to the core, and then the refusals of hosts.
     async fn hear(&mut self) -> io::Result<()> {
         let mut received = std::mem::take(&mut self.received);
-        // All of them had come by now, and what is sent in answer goes later: a lease that counts from here is none too long.
+        // All datagrams had arrived by now, and answers are sent later. A lease counted from here
+        // is therefore not too long.
         let now = self.clock.now();
         for (origin, datagram) in received.drain(..) {
             if self.left {
@@ -476,7 +491,8 @@ impl<C: Core, T: Transport> Driver<C, T> {
         Ok(())
     }
 
-    /// Hands what this node has sent to itself to the core: what there is, for each may be followed by another.
+    /// Passes the datagrams that this node has sent to itself to the core. Only those queued now
+    /// are taken, because each may lead to another.
     async fn hear_itself(&mut self) -> io::Result<()> {
         for _ in 0..self.own.len() {
             let Some(datagram) = self.own.pop_front().filter(|_| !self.left) else { break };
@@ -487,7 +503,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
         Ok(())
     }
 
-    /// Tells the core what the application took and what it wants.
+    /// Passes the application's taken events, requests and commands to the core.
     async fn serve(&mut self, heard: bool) -> io::Result<()> {
         let taken = self.shared.taken.swap(0, Ordering::Relaxed);
         if taken > 0 && !self.left {
@@ -531,7 +547,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
         Ok(())
     }
 
-    /// Whether there was room for it; if not, it waits.
+    /// Executes a command. Returns `false` if the core had no room for it; the command then waits.
     fn obey(&mut self, now: Time, command: Command) -> bool {
         match command {
             Command::Multicast(multicast) => {
@@ -543,7 +559,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
                         return false;
                     }
                     Ok(()) => self.promised += room,
-                    // It leaves, which its caller was told of as a thing that may happen.
+                    // The core is leaving. The caller knows that this may happen.
                     Err(_) => self.shared.room.add_permits(room),
                 }
             }
@@ -558,7 +574,8 @@ impl<C: Core, T: Transport> Driver<C, T> {
         true
     }
 
-    /// Lets in as much more as has gone out, and those know who wait that nothing will while events are not taken.
+    /// Returns permits for what the core has sent. If the application has stopped reading, wakes
+    /// blocked senders so that they fail with `EventsUnread`.
     fn make_room(&mut self) {
         let queued = self.core.queued();
         if self.promised > queued {
@@ -585,7 +602,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
         self.settle().await
     }
 
-    /// Runs the timer that is due, if one is, once all that waited in the socket has been heard.
+    /// Runs the timer if it is due, after all datagrams waiting in the socket have been processed.
     async fn run_timers(&mut self) -> io::Result<()> {
         for _ in 0..CATCH_UP {
             if !self.is_due() {
@@ -612,7 +629,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
         !self.left && self.core.poll_timeout().is_some_and(|due| due <= self.clock.now())
     }
 
-    /// Stores and sends what the core wants stored and sent.
+    /// Starts the write that the core needs, and sends its datagrams.
     async fn settle(&mut self) -> io::Result<()> {
         if self.saving.is_none() {
             let store = &self.store;
@@ -633,8 +650,8 @@ impl<C: Core, T: Transport> Driver<C, T> {
         if self.outgoing.is_empty() { Ok(()) } else { self.transport.send(&mut self.outgoing).await }
     }
 
-    /// Hands over the events there are: some, so that a token which has come meanwhile need not wait for all of them, but all
-    /// if that has been so for some turns.
+    /// Hands over events within a budget, so that a token that has arrived meanwhile does not wait
+    /// for all of them. After several turns with events left, hands over all.
     async fn tell(&mut self) -> io::Result<()> {
         let all = self.untold >= TURNS;
         self.untold += 1;
@@ -654,13 +671,14 @@ impl<C: Core, T: Transport> Driver<C, T> {
                 break;
             }
         }
-        // A core that folds them may have more to send.
+        // A core with a layer folded over its events may have more to send.
         self.settle().await
     }
 
-    /// Hands over what commands have let this node deliver, as they do if the token rests here: to send takes many times as
-    /// long as to deliver, and nobody waits for a token that rests. Whoever takes the events has his turn, and the others get
-    /// the message that much later.
+    /// Hands over the events of commands before their datagrams are sent. A command causes events
+    /// at once if the token rests here. Sending takes many times as long as delivering, and no
+    /// other member waits for a resting token. The consumer of the events runs first, which delays
+    /// the message to the other members by that time.
     async fn tell_at_once(&mut self) {
         if self.take_event().is_some() {
             while self.take_event().is_some() {}
@@ -669,7 +687,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
         }
     }
 
-    /// Takes the next event, if there is one, to be handed over. Returns what it costs.
+    /// Moves the next event, if any, into the batch for the application. Returns its cost.
     fn take_event(&mut self) -> Option<usize> {
         let event = if self.left { None } else { self.core.poll_event() }?;
         self.left = C::is_last(&event);
@@ -678,12 +696,12 @@ impl<C: Core, T: Transport> Driver<C, T> {
         Some(cost)
     }
 
-    /// Many events at once cost as much as one.
+    /// Hands over the batch of events. A batch costs as much as a single event.
     fn hand_over(&mut self) {
         if self.telling.is_empty() {
             return;
         }
-        // There will be about as many the next time.
+        // The next batch will be about as large.
         let next = Vec::with_capacity(self.telling.len());
         if let Err(SendError(untold)) = self.events.send(std::mem::replace(&mut self.telling, next)) {
             let costs = untold.iter().map(|(_, cost)| cost).sum();
@@ -692,8 +710,8 @@ impl<C: Core, T: Transport> Driver<C, T> {
     }
 }
 
-/// Writes the record, again and again if need be: until it is durable, the core holds back what depends on it, and the
-/// ring that stands goes on.
+/// Writes the record, and retries until it succeeds. Until the record is durable, the core holds
+/// back everything that depends on it. The current ring continues.
 fn save(store: Store, stored: Stored) -> Saving {
     Box::pin(async move {
         while let Err(error) = reporting_delays(store.save(&stored)).await {
@@ -704,7 +722,7 @@ fn save(store: Store, stored: Stored) -> Saving {
     })
 }
 
-/// Waits for a write, and says so in the log if it takes long.
+/// Waits for a write, and logs a warning if it takes long.
 async fn reporting_delays<T>(write: impl Future<Output = T>) -> T {
     let mut write = pin!(write);
     let started = Instant::now();
@@ -722,7 +740,7 @@ async fn reporting_delays<T>(write: impl Future<Output = T>) -> T {
     }
 }
 
-/// Waits for the write that is under way, for ever if there is none. Cancel safe.
+/// Waits for the write in progress, or forever if there is none. Cancel safe.
 async fn saved(saving: &mut Option<Saving>) -> Stored {
     let Some(write) = saving else { return pending().await };
     let stored = write.await;

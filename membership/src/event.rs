@@ -1,4 +1,4 @@
-//! What a node is told by its ring, in the ring's order.
+//! Events that a ring delivers to a node, in the ring's order.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,13 +8,13 @@ use bytes::Bytes;
 
 use crate::{Group, GroupChange, NodeId, Process, RingId, Seq};
 
-/// How sure delivery has to be (Totem, TOCS 1995, section 2).
+/// The guarantee that a message is delivered under (Totem, TOCS 1995, section 2).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Guarantee {
-    /// Delivered in the one order of the ring, as soon as everything before it has been delivered.
+    /// Delivered in the single order of the ring, as soon as all earlier messages have been.
     Agreed,
-    /// As agreed, and only once every member of the ring is known to have received it. Later messages, agreed ones
-    /// too, wait behind it.
+    /// Delivered like [`Agreed`](Self::Agreed), but only once every member of the ring is known to
+    /// have received the message. Later messages, including agreed ones, wait behind it.
     Safe,
 }
 
@@ -27,48 +27,52 @@ impl fmt::Display for Guarantee {
     }
 }
 
-/// What happened on the ring. All members of a ring see the same events in the same order, each member's own
-/// [`Event::Stalled`] and [`Event::Left`] excepted.
+/// An event on the ring. All members of a ring see the same events in the same order, except for
+/// [`Event::Stalled`] and [`Event::Left`], which concern one member only.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// The old ring is over. Its last messages follow, which only the members named are known to deliver
-    /// ([`Delivery::transitional`]): make what they say, and acknowledge none of it.
+    /// The old ring is over. Its last messages follow, which only the members named here are known
+    /// to deliver ([`Delivery::transitional`]). Apply these messages, but acknowledge none of them.
     Transitional(Transitional),
-    /// A new ring is installed: from here on, its members.
+    /// A new ring with its members is installed.
     Regular(Regular),
-    /// A message of a layer that lives on the ring: node info, candidacies.
+    /// A message of a layer that runs on the ring, such as node info or a candidacy.
     Service(ServiceMessage),
-    /// All members of this ring have exchanged what they had to say of themselves; application messages follow.
+    /// All members of this ring have exchanged their state. Application messages follow.
     Synced(RingId),
-    /// Processes joined a group or left it.
+    /// Processes joined or left a group.
     GroupChange(GroupChange),
     /// A message to a process group, whether or not a process of this node is in it.
     Deliver(Delivery),
-    /// This node itself stood still this long (a paused machine, a starved process): it tells nobody else dead for it.
+    /// This node itself was paused for this long (a suspended machine, a starved process). It does
+    /// not declare other nodes failed because of the pause.
     Stalled(Duration),
-    /// This node is out, for this reason; the last event.
+    /// This node is out of the ring, for this reason. No event follows.
     Left(Cause),
 }
 
 /// The transitional configuration between two rings (extended virtual synchrony).
 ///
-/// What is delivered in it could not be shown to have reached the whole old ring. Members of the old ring that do not come
-/// along may have delivered it, perhaps before their ring broke, and may just as well never see it. A service that
-/// replicates a state has three cases:
+/// A message that is delivered in it could not be shown to have reached the whole old ring. Members
+/// of the old ring that do not move along may have delivered the message, perhaps before their ring
+/// broke, or may never see it. A service that replicates a state has three cases:
 ///
-/// - A message that is delivered in a ring with quorum is made and acknowledged (as a safe one: every member has it).
-/// - One that comes in a transitional configuration is made and **not acknowledged**: its outcome is unknown. Not to make
-///   it would be wrong as well, since another member may have acknowledged it in the ring.
-/// - What a side without quorum has made is replaced by the state of the side with quorum when they meet.
+/// - A safe message that is delivered in a ring with quorum is applied and acknowledged, since
+///   every member has it.
+/// - A message in a transitional configuration is applied and **not acknowledged**, since its
+///   outcome is unknown. Skipping it would be wrong as well, because another member may have
+///   acknowledged it in the ring.
+/// - Messages that a side without quorum has applied are replaced by the state of the side with
+///   quorum when the two meet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Transitional {
-    /// The ring that is coming; its [`Regular`] event follows.
+    /// The next ring, whose [`Regular`] event follows.
     pub ring: RingId,
     /// The ring that is over.
     pub previous: RingId,
-    /// The members of the old ring that come along to the new one, ascending.
+    /// The members of the old ring that move along to the new one, ascending.
     pub members: BTreeSet<NodeId>,
-    /// The members of the old ring that do not.
+    /// The members of the old ring that do not move along.
     pub left: BTreeSet<NodeId>,
 }
 
@@ -77,19 +81,21 @@ pub struct Transitional {
 pub struct Regular {
     /// The ring.
     pub ring: RingId,
-    /// Its members, ascending.
+    /// The members of the ring, ascending.
     pub members: BTreeSet<NodeId>,
-    /// Those that were not in this node's transitional configuration; on the first ring, all.
+    /// The members that were not in this node's transitional configuration. On the first ring, all
+    /// members.
     pub joined: BTreeSet<NodeId>,
-    /// Those of the previous ring that were not in the transitional configuration. A member that restarted is both
-    /// here and in `joined`.
+    /// The members of the previous ring that were not in the transitional configuration. A member
+    /// that restarted is both here and in `joined`.
     pub left: BTreeSet<NodeId>,
-    /// Why the previous ring ended and what happened until this one stood, in order; never empty.
+    /// The reasons why the previous ring ended and what happened until this one was installed, in
+    /// order. Never empty.
     pub causes: Vec<Cause>,
 }
 
 impl Regular {
-    /// Why the ring changed, as one sentence without a full stop.
+    /// Returns the causes of the ring change as one sentence without a full stop.
     pub fn why(&self) -> String {
         let causes: Vec<String> = self.causes.iter().map(ToString::to_string).collect();
         causes.join("; then ")
@@ -99,22 +105,24 @@ impl Regular {
 /// A message of a [`Service`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServiceMessage {
-    /// The ring it was delivered on.
+    /// The ring on which the message was delivered.
     pub ring: RingId,
-    /// Its sender.
+    /// The sender.
     pub from: NodeId,
-    /// The layer it belongs to.
+    /// The layer that the message belongs to.
     pub service: Service,
-    /// Its bytes: for [`Service::Votequorum`] the whole C struct, for [`Service::Quorate`] what we made it.
+    /// The bytes of the message. For [`Service::Votequorum`] they are the whole C struct, and for
+    /// [`Service::Quorate`] a format of our own.
     pub message: Bytes,
 }
 
-/// The layers that speak in the sync stages of a new ring, for which this crate is the carrier only.
+/// A layer that exchanges messages in the sync stages of a new ring. This crate only carries them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Service {
-    /// corosync's votequorum: node info, and what an operator changes.
+    /// corosync's votequorum: node info, and changes by an operator.
     Votequorum,
-    /// Messages between quorate nodes alone (totempg group `quorate`, which corosync ignores): candidacies.
+    /// Messages among Quorate nodes only: candidacies. They go to the totempg group `quorate`,
+    /// which corosync ignores.
     Quorate,
 }
 
@@ -123,27 +131,28 @@ pub enum Service {
 pub struct Delivery {
     /// The ring on which it was ordered.
     pub ring: RingId,
-    /// Its place in the ring's order. Small messages share a frame and then also its number; they are delivered in
-    /// the order in which they were sent.
+    /// The message's place in the ring's order. Small messages that share a frame also share its
+    /// number. They are delivered in the order in which they were sent.
     pub seq: Seq,
-    /// Its sender.
+    /// The sender.
     pub from: NodeId,
-    /// The sending process there, as it says itself; 0 is the node itself.
+    /// The sending process, as its node states it. 0 stands for the node itself.
     pub pid: u32,
-    /// The group it was sent to.
+    /// The group that the message was sent to.
     pub group: Group,
-    /// The guarantee it was sent with, and delivered under.
+    /// The guarantee that the message was sent with and delivered under.
     pub guarantee: Guarantee,
-    /// Whether the ring is over: the message comes between [`Event::Transitional`] and [`Event::Regular`], and is known to
-    /// reach only the members that come along. The others may deliver it too, or never. So it has to be made, for those who
-    /// come along make it and the others may have, but it must not be acknowledged.
+    /// Whether the ring is over. The message then comes between [`Event::Transitional`] and
+    /// [`Event::Regular`], and only the members that move along are known to receive it. It must be
+    /// applied, because the members that move along apply it and the others may have. It must not
+    /// be acknowledged, because the others may never deliver it.
     pub transitional: bool,
-    /// What was sent.
+    /// The content of the message.
     pub payload: Bytes,
 }
 
 impl Event {
-    /// How much of the bound on unread events this event uses, in bytes.
+    /// Returns the bytes that this event takes of the bound on unread events.
     pub fn cost(&self) -> usize {
         const ENVELOPE: usize = 128;
         ENVELOPE
@@ -159,29 +168,31 @@ impl Event {
     }
 }
 
-/// Why something about the ring changed. Prints as a clause: "node 3 left".
+/// The reason for a change of the ring. Prints as a clause: "node 3 left".
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Cause {
     /// This node has just started.
     Started,
-    /// No token came round for the token timeout.
+    /// No token arrived for the token timeout.
     TokenLost {
         /// The token timeout.
         after: Duration,
     },
-    /// These members did not agree to a new ring within the consensus timeout.
+    /// Members did not agree to a new ring within the consensus timeout.
     Silent {
-        /// The members in question.
+        /// The members.
         nodes: BTreeSet<NodeId>,
         /// The consensus timeout.
         after: Duration,
     },
-    /// Twice, the host of a member said that nobody listens there: its process is gone.
+    /// The host of a member reported twice that no process listens there, so the member's process
+    /// is gone.
     Refused {
         /// The member.
         node: NodeId,
     },
-    /// These nodes cannot be in one ring with all others that were heard: they leave some of them out, or are left out by them.
+    /// Nodes cannot be in one ring with all others that were heard: they leave some of them out, or
+    /// are left out by them.
     Misfit {
         /// The nodes that are left out.
         nodes: BTreeSet<NodeId>,
@@ -191,65 +202,66 @@ pub enum Cause {
         /// The node.
         node: NodeId,
     },
-    /// A member of the ring gave it up and looks for a new one.
+    /// A member of the ring gave it up and is looking for a new one.
     GivenUpBy {
         /// The member.
         node: NodeId,
     },
-    /// A member asked to form a ring as one that does not know this node: it has started again.
+    /// A member asked to form a ring and did not know this node, so it has restarted.
     Restarted {
         /// The member.
         node: NodeId,
     },
-    /// A node that is no member of this ring was heard.
+    /// A node that is not a member of this ring was heard.
     Heard {
         /// The node.
         node: NodeId,
     },
-    /// A member said that it leaves.
+    /// A member announced that it leaves.
     LeaveFrom {
         /// The member.
         node: NodeId,
     },
     /// A member declared others failed.
     FailedBy {
-        /// Who said so.
+        /// The member that declared the others failed.
         node: NodeId,
-        /// Of whom.
+        /// The nodes that it declared failed.
         failed: BTreeSet<NodeId>,
     },
-    /// A member did not receive what the others did, for `fail_recv_const` rotations of the token.
+    /// A member did not receive frames that the others received, for `fail_recv_const` rotations of
+    /// the token.
     FailedToReceive {
         /// The member.
         node: NodeId,
     },
-    /// The members agreed, but no commit token came round within the token timeout.
+    /// The members agreed, but the commit token did not arrive within the token timeout.
     CommitLost {
         /// The token timeout.
         after: Duration,
     },
-    /// The token of the new ring was lost before the ring stood.
+    /// The token of the new ring was lost before the ring was installed.
     RecoveryLost {
         /// The token timeout.
         after: Duration,
     },
-    /// All nodes in question agree on who is in.
+    /// All nodes concerned agree on the members.
     Consensus,
-    /// The commit token came.
+    /// The commit token arrived.
     CommitToken {
-        /// The ring it is for.
+        /// The ring that the commit token is for.
         ring: RingId,
     },
-    /// Everything of the old rings has been recovered.
+    /// All frames of the old rings have been recovered.
     Recovered {
-        /// The ring that now stands.
+        /// The ring that is now installed.
         ring: RingId,
     },
     /// This node was asked to leave.
     LeaveRequested,
-    /// This node's application did not take its events, past the configured bound.
+    /// This node's application left more events unread than the configured bound.
     EventsUnread {
-        /// How much was unread.
+        /// The size of the unread events.
         bytes: usize,
     },
     /// Another process uses this node's id.
@@ -257,16 +269,16 @@ pub enum Cause {
         /// The id.
         node: NodeId,
     },
-    /// An operator told this node to go, by way of another (`corosync-cfgtool -k`).
+    /// An operator killed this node from another one (`corosync-cfgtool -k`).
     Killed {
-        /// Where he did so.
+        /// The node where the operator ran the command.
         by: NodeId,
-        /// What he gave as the reason.
+        /// The reason that the operator gave.
         reason: String,
     },
 }
 
-/// Members as an operator reads them: "node 3", "nodes 3 and 4".
+/// Writes node ids for an operator to read: "node 3", "nodes 3 and 4".
 fn name(f: &mut fmt::Formatter<'_>, nodes: &BTreeSet<NodeId>) -> fmt::Result {
     f.write_str(if nodes.len() == 1 { "node " } else { "nodes " })?;
     for (i, node) in nodes.iter().enumerate() {

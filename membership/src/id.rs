@@ -1,4 +1,4 @@
-//! Names of things: members, rings, groups.
+//! Identifiers of members, rings and groups.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -7,10 +7,10 @@ use std::str::FromStr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// The id of a member: any `u32` but 0, unique in the cluster.
+/// The id of a member: any `u32` except 0, unique in the cluster.
 ///
-/// Ids order the ring (ascending) and the lowest id of a ring is its representative. On the wire, 0 stands for
-/// "nobody"; here that is `Option::<NodeId>::None`.
+/// The members of a ring are ordered by ascending id, and the lowest id is the representative. On
+/// the wire, 0 stands for "no node", which is `Option::<NodeId>::None` here.
 ///
 /// ```
 /// use quorate_membership::NodeId;
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub struct NodeId(NonZeroU32);
 
 impl NodeId {
-    /// The id with this number; `None` for 0.
+    /// Returns the id with this number, or `None` for 0.
     pub const fn new(id: u32) -> Option<Self> {
         match NonZeroU32::new(id) {
             Some(id) => Some(Self(id)),
@@ -31,7 +31,7 @@ impl NodeId {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn get(self) -> u32 {
         self.0.get()
     }
@@ -49,7 +49,7 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// A text that is not a node id or ring id.
+/// The error for a text that is not a node id or ring id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a {expected}")]
 pub struct ParseIdError {
@@ -68,11 +68,11 @@ impl FromStr for NodeId {
     }
 }
 
-/// The identity of one ring, i.e. of one regular configuration: unique for ever, as long as every node keeps its
-/// stored record.
+/// The identity of a ring, i.e. of a regular configuration. It is unique forever if every node
+/// keeps its stored record.
 ///
-/// Ordered by age: a later ring of the same nodes has the higher sequence number. Printed as corosync does,
-/// `representative.sequence` with the sequence number in hexadecimal.
+/// Ring ids are ordered by age: a later ring of the same nodes has the higher sequence number. They
+/// print as in corosync, `representative.sequence` with the sequence number in hexadecimal.
 ///
 /// ```
 /// use quorate_membership::RingId;
@@ -82,9 +82,10 @@ impl FromStr for NodeId {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RingId {
-    /// The ring sequence number; a new ring's is 4 above the highest its representative has heard of.
+    /// The ring sequence number. A new ring's number is 4 above the highest that its representative
+    /// has heard of.
     pub seq: u64,
-    /// The member that created the ring: the one with the lowest id.
+    /// The member that created the ring, which is the one with the lowest id.
     pub representative: NodeId,
 }
 
@@ -133,7 +134,7 @@ impl Group {
     /// The longest name, in bytes (corosync's `CPG_MAX_NAME_LENGTH`).
     pub const MAX: usize = 128;
 
-    /// The group of this name.
+    /// Returns the group of this name.
     ///
     /// # Errors
     /// If the name is empty or longer than [`Group::MAX`] bytes.
@@ -145,7 +146,7 @@ impl Group {
         Ok(Self(name))
     }
 
-    /// The name's bytes.
+    /// Returns the name's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -171,7 +172,7 @@ impl fmt::Debug for Group {
     }
 }
 
-/// A group name that is empty or too long.
+/// The error for a group name that is empty or too long.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a group name has 1 to {} bytes, this one has {length}", Group::MAX)]
 pub struct GroupNameError {

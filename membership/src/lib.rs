@@ -1,44 +1,52 @@
-//! Group membership and totally ordered multicast: Totem's single ring, compatible on the wire with corosync 3.1.
+//! Group membership and totally ordered multicast, compatible on the wire with corosync 3.1
+//! (Totem's single ring).
 //!
-//! A few processes on a few hosts want to agree on who is in the group, and to see the same messages in the same
-//! order, while hosts crash, restart, stall, and lose sight of each other. Totem (Amir, Moser, Melliar-Smith, Agarwal,
-//! Ciarfella, ACM TOCS 1995) does it with a token that goes round a logical ring: who has it numbers its messages and
-//! multicasts them, says what it lacks, and passes it on. When the token is lost, or somebody new is heard, the
-//! members find a new ring, and bring along into it what some had received of the old one and others had not.
+//! A few processes on a few hosts want to agree on the members of their group and to see the same
+//! messages in the same order, while hosts crash, restart, stall, and lose contact with each other.
+//! Totem (Amir, Moser, Melliar-Smith, Agarwal, Ciarfella, ACM TOCS 1995) does this with a token
+//! that circulates on a logical ring. The member that has the token numbers and multicasts its
+//! messages, requests the ones it lacks, and passes the token on. When the token is lost or another
+//! node appears, the members form a new ring. They bring into it the messages of the old ring that
+//! only some of them received.
 //!
 //! # Guarantees
-//! What every member is told is a sequence of *configurations* and of messages in them (extended virtual synchrony;
-//! Moser, Amir, Melliar-Smith, Agarwal 1994):
+//! Every member sees a sequence of *configurations* and of the messages in them (extended virtual
+//! synchrony; Moser, Amir, Melliar-Smith, Agarwal 1994):
 //!
-//! - **One order.** Messages of a ring have one order. What a member delivers in the ring is a prefix of it, without a
-//!   gap; a message never moves to another ring.
-//! - **[Agreed](Guarantee::Agreed)** messages are delivered as soon as everything before them has been.
-//!   **[Safe](Guarantee::Safe)** ones only when every member of the ring has received them, so that no member can have
-//!   acted on one that the others will never see. (corosync's safe messages are agreed ones; among corosync members a
-//!   safe message waits for them too, but they deliver it as soon as it is agreed.)
-//! - **Virtual synchrony.** Members that go from one ring to the same next one have delivered the same messages in the
-//!   old, in the same order, and divided alike by its [transitional configuration](Event::Transitional): in it come
-//!   the messages that could not be shown to have reached all of the old ring, only those who come along.
-//! - **Self-delivery.** A member delivers its own messages, in order; what it could not send before a ring change goes
-//!   out in the next ring. A message is refused at once ([`MulticastError`]) or delivered at its sender, or the sender
-//!   is gone.
-//! - **Process groups.** Processes [join](Node::join) groups and leave them, and at the same point of a ring's order all
-//!   its members have the same [lists](GroupChange) of who is in which. The groups are those of corosync's libcpg. To
-//!   send to a group, or to be told what is sent, one need not join: every node has every group's messages, and the
-//!   application takes those it wants. But daemons of corosync pass on messages to their processes only from nodes
-//!   that have a process in the group.
-//! - **Ring ids are unique** and rise, over restarts too, as long as the node's [record](Stored) is kept.
-//! - **Every change has its [cause](Cause)**, and prints it as a sentence.
+//! - **One order.** The messages of a ring have a single order. Each member delivers a prefix of it
+//!   in the ring, without gaps. A message never moves to another ring.
+//! - **[Agreed](Guarantee::Agreed)** messages are delivered as soon as all earlier ones have been.
+//!   **[Safe](Guarantee::Safe)** messages are delivered only when every member of the ring has
+//!   received them, so no member can act on one that the others will never see. (corosync treats
+//!   safe messages as agreed. Our members wait for corosync members too, but those deliver a safe
+//!   message as soon as it is agreed.)
+//! - **Virtual synchrony.** Members that move together from one ring to the next have delivered the
+//!   same messages of the old ring, in the same order. The [transitional
+//!   configuration](Event::Transitional) divides these messages at the same point for all of them.
+//!   The messages behind that point could not be shown to have reached the whole old ring, only the
+//!   members that move together.
+//! - **Self-delivery.** A member delivers its own messages, in order. Messages that it could not
+//!   send before a ring change go out in the next ring. A message is either rejected at once
+//!   ([`MulticastError`]) or delivered at its sender, unless the sender is gone.
+//! - **Process groups.** Processes [join](Node::join) and leave groups. At the same point of a
+//!   ring's order all its members have the same [lists](GroupChange) of each group's processes. The
+//!   groups are those of corosync's libcpg. Sending to a group and receiving its messages does not
+//!   require joining it: every node has every group's messages, and the application picks the ones
+//!   it wants. However, corosync daemons pass messages on to their processes only from nodes that
+//!   have a process in the group.
+//! - **Ring ids are unique** and increase, over restarts too, provided that the node's
+//!   [record](Stored) is kept.
+//! - **Every change has its [cause](Cause)**, which prints as a sentence.
 //!
 //! # Not guaranteed
-//! - A message above 1 MiB less 1 KiB goes in two parts, as libcpg sends it. Parts that a corosync process sent before a
-//!   node came are lost to that node, and the message with them.
-//! - Members are not told of a change at the same *time*. Two sides of a split each have a ring; which of them may act
-//!   is a matter of quorum (crate `quorate-election`).
-//! - A node that others hear but that does not hear them, or the reverse, costs its ring a change now and then.
-//! - Messages travel in clear text. Whoever can reach the port can read and disturb the ring; the network has to be a
-//!   trusted one. A key comes later.
-//! - A member that lies can stop or split the ring. Totem is not Byzantine.
+//! - A message above 1 MiB less 1 KiB is sent in two parts, as libcpg does. If a node joins after a
+//!   corosync process has sent the first part, the node loses the message.
+//! - Members do not learn of a change at the same *time*. Both sides of a split have a ring, and
+//!   quorum decides which of them may act (crate `quorate-election`).
+//! - A node whose link works in only one direction costs its ring a change now and then.
+//! - Messages travel in clear text. Any process that can reach the port can read and disturb the
+//!   ring, so the network must be trusted. Encryption with a key comes later.
+//! - A member that lies can stop or split the ring. Totem is not Byzantine fault tolerant.
 //!
 //! # States
 //! ```text
@@ -46,9 +54,9 @@
 //!      ┌──────────────────────────────────────────────────────┐
 //!      ▼                                                      │
 //!   GATHER ───────────────▶ COMMIT ───────────▶ RECOVERY ─────────────▶ OPERATIONAL
-//!   who is there?  all      who has   token     bring along   everybody  order messages
-//!      ▲           agree      what?   complete  what others   has all        │
-//!      │                       │                  │  lack                    │ leave
+//!   find nodes     all      collect   token     forward       recovery   order messages
+//!      ▲           agree    states    complete  missing       complete       │
+//!      │                       │                  │  frames                  │ leave
 //!      └───────────────────────┴──────────────────┘                          ▼
 //!        token lost · a JOIN of a member                                   LEFT
 //! ```
@@ -59,7 +67,8 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let config = Config::new(NodeId::new(1).ok_or("node ids begin with 1")?); // on this host; or config::load
+//! // A node without a node list, with defaults. See `config::load` for a file.
+//! let config = Config::new(NodeId::new(1).ok_or("node ids begin with 1")?);
 //! let transport = Udp::bind(&config)?;
 //! let (node, mut events) = spawn(config, transport, "/var/lib/my-service").await?;
 //!
@@ -77,13 +86,13 @@
 //! # Ok(())
 //! # }
 //! ```
-//! Events that are not taken slow the ring down, then end this node's part in it
-//! ([`unread_limit`](TotemConfig::unread_limit)): nothing is dropped silently.
+//! If the application does not take its events, the ring slows down first. Past
+//! [`unread_limit`](TotemConfig::unread_limit) this node leaves it. No event is dropped silently.
 //!
 //! # The core alone
-//! [`Totem`] is the protocol without input or output: time, datagrams and messages go in, datagrams, events and
-//! deadlines come out, and the same calls give the same results. It builds without tokio
-//! (`default-features = false`), and is what the simulators run.
+//! [`Totem`] is the protocol without input or output. Time, datagrams and messages go in;
+//! datagrams, events and deadlines come out. The same calls give the same results. The core builds
+//! without tokio (`default-features = false`), and the simulators run it.
 
 pub mod config;
 #[cfg(feature = "tokio")]

@@ -1,9 +1,9 @@
-//! Known bugs that can be put back, one at a time, to see whether the laboratory finds them.
+//! Known bugs that can be put back, one at a time, to test whether the laboratory finds them.
 //!
-//! Each [`Mutant`] stands for a mistake that an implementation of Totem has made, or nearly made. Where it would be
-//! made, the code asks [`Mutant::is_active`], which is the constant `false` unless the crate is built with the feature
-//! `mutants`; and with that feature it builds only as a debug build. So no bug can be switched on in a program that
-//! anybody runs.
+//! Each [`Mutant`] stands for a mistake that an implementation of Totem has made, or nearly made.
+//! The code calls [`Mutant::is_active`] where the mistake would be made. The function is the
+//! constant `false` unless the crate is built with the feature `mutants`, which compiles only in
+//! debug builds. So no bug can be switched on in a production program.
 
 #[cfg(all(feature = "mutants", not(debug_assertions)))]
 compile_error!("the feature `mutants` puts bugs back for tests: it is not for release builds");
@@ -11,7 +11,8 @@ compile_error!("the feature `mutants` puts bugs back for tests: it is not for re
 use std::fmt;
 use std::str::FromStr;
 
-/// Declares the mutants, each with the historical bug it stands for (corosync's history, B01 to B64) or `-`.
+/// Declares the mutants, each with the historical bug that it stands for (corosync's history, B01
+/// to B64) or `-`.
 macro_rules! mutants {
     ($($(#[doc = $doc:literal])+ $name:ident = $bug:literal,)+) => {
         /// A bug that can be put back.
@@ -21,16 +22,17 @@ macro_rules! mutants {
         }
 
         impl Mutant {
-            /// All of them.
+            /// All mutants.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            /// The number of the bug in corosync's history that it stands for, if there is one: `B31`.
+            /// Returns the number of the bug in corosync's history that the mutant stands for
+            /// (`B31`), if there is one.
             pub fn bug(self) -> Option<&'static str> {
                 let bug = match self { $(Self::$name => $bug),+ };
                 (bug != "-").then_some(bug)
             }
 
-            /// What it does wrong, in a sentence.
+            /// Returns a sentence that describes the bug.
             pub fn what(self) -> &'static str {
                 match self { $(Self::$name => concat!($($doc),+).trim_ascii()),+ }
             }
@@ -46,113 +48,117 @@ mutants! {
     // The token.
     /// A copy of the last token is taken for a new one.
     CopyOfTokenAccepted = "-",
-    /// A token that was for another member is accepted.
+    /// A token that was meant for another member is accepted.
     TokenFromAnybody = "-",
-    /// A copy of a token counts as a rotation: it confirms the aru that it says.
+    /// A copy of a token counts as a rotation and confirms the aru that it carries.
     CopyOfTokenConfirms = "B28",
-    /// Sending the token again puts off the moment at which it is lost.
+    /// Retransmitting the token defers the moment at which it counts as lost.
     RetransmissionDefersLoss = "B30",
-    /// A commit token that comes twice makes the representative send the ring's first token twice.
+    /// A commit token that arrives twice makes the representative send the ring's first token
+    /// twice.
     SecondFirstToken = "B13",
     /// A gathering node passes on the token of the ring that it has given up.
     GatherPassesTokenOn = "-",
-    /// A lost token is not sent again.
+    /// A lost token is not retransmitted.
     TokenNotRetransmitted = "-",
-    /// The token goes round at full speed when there is nothing to do.
+    /// The token circulates at full speed when there is nothing to do.
     TokenNeverHeld = "B36",
-    /// A held token waits out its time though there is something to send.
+    /// A held token waits for its full time although there is something to send.
     HoldNeverCancelled = "B37",
-    /// Who has something to send goes on with a visit of the token that is over.
+    /// A member with something to send continues a token visit that is over.
     SentTokenTakenUp = "-",
 
-    // What the token says.
-    /// One token's aru is enough to call a message safe.
+    // The fields of the token.
+    /// A single token's aru is enough for a message to count as safe.
     SafeAfterOneRotation = "-",
-    /// A member that lacks messages leaves the token's aru as it is.
+    /// A member that lacks messages does not lower the token's aru.
     AruNotLowered = "-",
     /// A member that did not lower aru raises it.
     AruRaisedByAnybody = "-",
-    /// Messages are given up once this node has them.
+    /// Messages are released as soon as this node has them.
     ReleasedAtOwnAru = "B08",
     /// A member asks only for what is missing below the highest number it has received.
     GapsUpToHighestReceived = "B31",
     /// aru stops for good at a gap with more than 1024 numbers behind it.
     AruStopsAtLongGap = "B32",
-    /// What nobody at hand can send again is struck off the retransmit list.
+    /// Requests that no reachable member can serve are removed from the retransmit list.
     RequestStruckUnserved = "-",
-    /// A member that answers a request answers it again each time, though the one who asks may not hear it.
+    /// A member that answers a request answers it again each time, although the requester may not
+    /// hear this member.
     SameOneAnswers = "-",
-    /// When an entry of the retransmit list is served, those behind it are lost too.
+    /// When an entry of the retransmit list is served, the entries behind it are lost too.
     ServedRequestTakesTheRest = "B33",
-    /// A message that is already asked for is asked for again.
+    /// A message that has already been requested is requested again.
     RequestedTwice = "-",
-    /// A visit retransmits one frame more than it may.
+    /// A visit retransmits one frame more than its quota.
     QuotaOffByOne = "B34",
-    /// A visit sends more than the window leaves.
+    /// A visit sends more frames than the window has room for.
     WindowOffByOne = "-",
-    /// A window that is more than full counts as empty.
+    /// A window that is overfull counts as empty.
     WindowUnderflow = "-",
-    /// What this member sent in the last rotation stays in the token's count.
+    /// The frames that this member sent in the last rotation stay in the token's count.
     FccNotTakenBack = "-",
-    /// Two members that can take more frames a rotation do not wait for what the others say.
+    /// Two members that can take more frames per rotation do not wait for the other members'
+    /// announcements.
     WidenedUnasked = "-",
-    /// A ring in which nothing has moved for long goes on believing that its window is full.
+    /// A ring in which nothing has moved for long still takes its window for full.
     FullWindowBelieved = "-",
-    /// A recovery goes on for as long as the flag is up that says that somebody has something left.
+    /// A recovery continues while its flag is raised, even if no member has frames left.
     FlagBelieved = "-",
-    /// A host is believed at once that says that a member's process is gone.
+    /// A host's report that a member's process is gone is believed at once.
     HintNotChecked = "-",
-    /// Strangers are given up as soon as members of the ring that was lost.
+    /// Strangers are given up as soon as members of the lost ring are.
     StrangersGivenUpSoon = "-",
-    /// A frame that is sent again says that it comes from who sends it again.
+    /// A retransmitted frame names the retransmitting member as its sender.
     RetransmittedAsOwn = "B27",
 
     // Numbers that wrap.
-    /// The highest number received is found without regard to the wrap.
+    /// The highest number received is determined without regard to the wrap.
     WrapUnsafeHigh = "-",
     /// Whether a message is safe is judged without regard to the wrap.
     WrapUnsafeSafe = "-",
-    /// Where the recovered messages begin is found without regard to the wrap.
+    /// The beginning of the recovered messages is determined without regard to the wrap.
     WrapUnsafeRecovery = "-",
-    /// Where the recovered messages end is judged without regard to the wrap.
+    /// The end of the recovered messages is determined without regard to the wrap.
     WrapUnsafeInstall = "B15",
 
     // Delivery.
-    /// A message is delivered in the ring though one before it is missing.
+    /// A message is delivered in the ring although one before it is missing.
     DeliveredPastHole = "-",
     /// Safe messages are delivered as agreed ones.
     SafeAsAgreed = "-",
-    /// When the ring ends, what is not known to be safe is delivered in it.
+    /// When the ring ends, messages that are not known to be safe are delivered in it.
     UnsafeDeliveredBeforeTransitional = "B07",
-    /// What others have delivered of the ring is not taken for safe when it ends.
+    /// Messages that other members have delivered in the ring are not taken for safe when it ends.
     HighDeliveredForgotten = "-",
-    /// Behind a hole, everything that is there is delivered in the transitional configuration.
+    /// All messages behind a hole are delivered in the transitional configuration.
     NoSenderFilterBehindHole = "B07",
-    /// What lies behind a hole is discarded when the ring ends, whoever sent it.
+    /// Messages behind a hole are discarded when the ring ends, whatever their sender.
     DiscardedBehindHole = "B07",
-    /// What a failed recovery promised to deliver is forgotten.
+    /// The messages that a failed recovery promised to deliver are forgotten.
     ObligationsForgotten = "-",
-    /// Nobody is told what a failed recovery promised to deliver.
+    /// The messages that a failed recovery promised to deliver are not announced.
     ObligationsNotShared = "-",
 
     // Recovery.
-    /// Whoever was in the old ring comes along from it, though it restarted in between.
+    /// A member of the old ring moves along from it although it restarted in between.
     TransitionalByIdOnly = "B06",
-    /// A member brings along only what lies behind its own gap, not what others lack.
+    /// A member recovers only the messages behind its own gap, not those that others lack.
     RecoveredFromOwnAru = "-",
-    /// Members that received all they know of count as having all, though others know of more.
+    /// Members that received all messages they know of count as complete, although others know of
+    /// more.
     ReceivedFlagKept = "-",
-    /// The mark "it was me who set the flag" survives its use, and clears other members' flags.
+    /// The mark for "this member set the flag" survives its use, and clears other members' flags.
     RetransFlagMarkKept = "B09",
-    /// The ring stands as soon as this member has everything.
+    /// The ring is installed as soon as this member has everything.
     InstalledBeforeEverybodyHasAll = "-",
-    /// Recovered frames are given up once this node has them.
+    /// Recovered frames are released as soon as this node has them.
     RecoveryReleasesAtOwnAru = "B08",
     /// At most 206 frames are recovered.
     RecoveryQueueTooShort = "B10",
-    /// A recovered frame is taken in with the header of the frame that carried it.
+    /// A recovered frame is inserted with the header of the frame that carried it.
     OuterLengthKept = "B11",
-    /// A recovered frame is taken for its carrier's.
+    /// A recovered frame is attributed to the sender of its carrier.
     CarrierTakenForSender = "B27",
     /// A frame leaves no room for a second header, so it does not fit when it is recovered.
     NoRoomForSecondHeader = "B12",
@@ -160,9 +166,9 @@ mutants! {
     FailedRecoveryKeepsRingId = "B02",
     /// A failed recovery leaves a zero ring id behind.
     FailedRecoveryZeroesRingId = "B05",
-    /// A commit that came to nothing overwrites the old ring's id.
+    /// A failed commit overwrites the old ring's id.
     FailedCommitOverwritesOldRing = "B04",
-    /// Frames of the old ring are taken in after the commit token was told what is there.
+    /// Frames of the old ring are inserted after its state was written into the commit token.
     FramesTakenInCommit = "-",
 
     // Ring ids.
@@ -170,84 +176,88 @@ mutants! {
     RecordNotRead = "B01",
     /// A ring is named to others before its number is durable.
     SentBeforeStored = "-",
-    /// The ring sequence numbers of others are not learnt.
+    /// The ring sequence numbers of other nodes are not learnt.
     RingSeqNotLearnt = "-",
     /// A commit token of an earlier ring is accepted.
     StaleCommitTokenAccepted = "B02",
 
-    // Who is who.
-    /// A node that has just started leaves when its id is claimed at another address, whatever the node list says.
+    // Identity.
+    /// A node that has just started leaves when its id is claimed at another address, whatever the
+    /// node list says.
     YouthDecides = "-",
-    /// A frame of a ring is taken from an address that belongs to none of its members.
+    /// A frame of a ring is accepted from an address of a non-member.
     FramesFromAnybody = "-",
-    /// A node that gathers adds each stranger that it hears, which may be another one each time.
+    /// A gathering node adds each stranger that it hears, and each time it may be a different one.
     StrangersDelayAgreement = "-",
-    /// A JOIN is refused whole if it names one node that is not listed.
+    /// A JOIN is refused as a whole if it names a node that is not listed.
     JoinRefusedWhole = "-",
-    /// A node that a ring was formed without is let in again at once, each time.
+    /// A node that a ring was formed without is always readmitted at once.
     NoBackOff = "-",
-    /// A member whose host refuses twice what is sent to it is gone, however short that lasts.
+    /// A member whose host refuses datagrams twice is taken for gone, however short the refusals
+    /// last.
     EvidenceOfAMoment = "-",
-    /// Members probe the next one only.
+    /// Members probe only the next member.
     ProbesGoOneWay = "-",
-    /// A member that still waits for a held token has to show itself as soon as one that misses it.
+    /// A member that still waits for a held token has to show itself as early as a member that
+    /// misses it.
     TokenMissedAtOnce = "-",
-    /// A member that is asked whether it is there says nothing.
+    /// A member that is asked for a sign of life does not answer.
     QuestionUnanswered = "-",
-    /// A corosync daemon holds the token for as long as it likes.
+    /// A corosync daemon may hold the token without limit.
     ForeignHoldAwaited = "-",
-    /// Any ring number that is said in a JOIN or a commit token is believed.
+    /// Any ring number in a JOIN or a commit token is believed.
     AnyRingSeqBelieved = "-",
 
     // Gathering.
-    /// No two lists of nodes are ever equal.
+    /// Lists of nodes are never equal.
     ListsNeverEqual = "B18",
     /// A list that shares one node with another counts as contained in it.
     SubsetAfterFirstHit = "B20",
-    /// Whom members call failed is not taken over.
+    /// The nodes that members call failed are not adopted.
     FailedNotMerged = "-",
     /// A node that is called failed calls its accuser failed.
     AccusationsAnswered = "B16",
-    /// Whoever believes something else when the consensus timeout ends is called failed, heard or not.
+    /// Every node that disagrees when the consensus timeout ends is called failed, whether heard or
+    /// not.
     AllWhoDifferAccused = "B16",
     /// A node that is called failed believes it.
     BelievesItselfFailed = "B25",
     /// A node that leaves is not called failed.
     LeaverNotFailed = "B19",
-    /// LEAVE is said once.
+    /// LEAVE is sent only once.
     LeaveSaidOnce = "-",
     /// A JOIN from before the ring ends it.
     StaleJoinEndsRing = "B24",
-    /// A node that stood still takes the others for silent.
+    /// A node that was paused takes the others for silent.
     StallForgotten = "B24",
-    /// Nobody looks for other rings.
+    /// No member looks for other rings.
     MergeDetectNeverSent = "-",
     /// A ring is formed before all agree.
     CommitBeforeConsensus = "-",
 
-    /// Who announces another cluster is heard all the same.
+    /// A node that announces another cluster is heard nevertheless.
     OtherClusterHeard = "-",
 
     // Messages and frames.
-    /// The last fragment of a message says that it goes on.
+    /// The last fragment of a message is marked as continued.
     FragmentEndMissing = "B41",
     /// Each fragment after the first begins where the first ended.
     FragmentOffsetForgotten = "B42",
-    /// A message that was cut by a ring change goes on in the next ring.
+    /// A message that was cut by a ring change continues in the next ring.
     CutMessageGoesOn = "B40",
-    /// What a member says first after a restart is appended to what it left unfinished.
+    /// The first message of a member after a restart is appended to its unfinished one.
     AppendedToUnfinished = "B45",
-    /// A fragment of one sender throws away the unfinished messages of all others.
+    /// A fragment from one sender discards the unfinished messages of all others.
     ThrowAwayForAll = "B44",
     /// A message without content is accepted and lost.
     EmptyMessageLost = "B47",
 
-    // The new ring's first words.
-    /// Applications speak before the sync is done.
+    // Synchronisation of a new ring.
+    /// Applications send before the sync is done.
     SentBeforeSynced = "B39",
-    /// A barrier counts for all stages to come.
+    /// A barrier counts for all later stages.
     BarriersKept = "-",
-    /// Who was in both rings did neither leave nor join, though it restarted in between.
+    /// A member of both rings neither left nor joined, although it restarted in between.
     JoinedByDifference = "B60",
 
     // Quorum and election.
@@ -255,7 +265,7 @@ mutants! {
     HalfIsQuorate = "B51",
     /// As many votes are expected as are present.
     ExpectedVotesFollowMembers = "B55",
-    /// What an inquorate member expects counts in a quorate ring.
+    /// The expected votes of an inquorate member count in a quorate ring.
     ExpectedFromInquorate = "B50",
     /// Half of an odd number of votes, rounded down, is a tie.
     TieBreakOdd = "-",
@@ -265,27 +275,27 @@ mutants! {
     StartsWithoutAll = "-",
     /// A node that lost quorum does not wait for all again.
     WaitNotRearmed = "-",
-    /// Those who left are no longer expected at once.
+    /// Votes of members that left stop being expected at once.
     LastManFallsAtOnce = "-",
-    /// A ring without quorum no longer expects those who left.
+    /// A ring without quorum stops expecting the members that left.
     LastManFallsInquorate = "-",
-    /// Any two of many nodes are quorate.
+    /// Any two nodes of a larger cluster are quorate.
     TwoNodeOfMany = "-",
     /// Members with different options make one ring.
     OptionsNotCompared = "B52",
-    /// Votes count as members say, whatever was agreed on, and whoever has listed them.
+    /// Votes count as members state them, regardless of the agreed votes and of the lists.
     ForeignVotesCount = "-",
-    /// What a ring proposes counts alone before members have stored it.
+    /// A ring's proposal alone counts before members have stored it.
     AgreedUnstored = "-",
-    /// A ring counts as quorate until its members have spoken, if the one before it was.
+    /// A ring counts as quorate until its members have reported, if the previous ring was quorate.
     QuorumKeptInNewRing = "B57",
-    /// A node that has lost its ring, and finds no other, goes on to say that it is quorate.
+    /// A node that has lost its ring and finds no other still reports that it is quorate.
     StaleView = "-",
-    /// Quorum is told of in a transitional configuration, too.
+    /// Quorum is also reported in a transitional configuration.
     QuorumKeptInTransition = "-",
-    /// The DC of the old ring is that of the new one until its members have spoken.
+    /// The old ring's DC remains DC in the new ring until its members have reported.
     DcKeptInNewRing = "-",
-    /// The status names the ring before.
+    /// The status names the previous ring.
     StatusOfOldRing = "B57",
     /// Each member elects itself.
     EachElectsItself = "-",
@@ -295,23 +305,23 @@ mutants! {
     TermKeptByIncumbent = "-",
 
     // The lease.
-    /// The lease runs from the receipt of the token that has gone round.
+    /// The lease runs from the receipt of the token that has completed a rotation.
     LeaseFromReceipt = "-",
-    /// The lease runs from the token's last transmission, though it was sent again.
+    /// The lease runs from the token's last transmission, although it was a retransmission.
     LeaseFromResend = "-",
-    /// Clocks are taken to run alike.
+    /// Clocks are assumed to run at the same rate.
     LeaseWithoutRateError = "-",
     /// A new DC does not wait until the leases of earlier rings are over.
     NoWaitInNewRing = "-",
-    /// An incumbent goes on under its lease, whoever else has been DC meanwhile.
+    /// An incumbent keeps its lease, whichever nodes have been DC meanwhile.
     LeaseKeptUnasked = "-",
-    /// A DC that was removed counts as one that has handed over.
+    /// A DC that was removed counts as a DC that has handed over.
     RemovalCountsAsRelease = "-",
-    /// Terms are counted in memory.
+    /// Terms are counted in memory only.
     TermNotPersisted = "-",
-    /// A DC goes on in a ring without quorum.
+    /// A DC continues in a ring without quorum.
     DcKeptWithoutQuorum = "-",
-    /// A DC that has given up its role acts until its lease is over.
+    /// A DC that has given up its role acts until its lease expires.
     ReleasedDcGoesOn = "-",
     /// A DC whose application hangs keeps the role.
     HungKeepsRole = "-",
@@ -323,7 +333,7 @@ impl fmt::Display for Mutant {
     }
 }
 
-/// There is no mutant of this name.
+/// The error for an unknown mutant name.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("there is no mutant {0:?}")]
 pub struct UnknownMutant(String);
@@ -339,7 +349,7 @@ impl FromStr for Mutant {
 
 #[cfg(not(feature = "mutants"))]
 impl Mutant {
-    /// Whether this bug is to be made. It is not: the feature `mutants` is off.
+    /// Returns `false`, because the feature `mutants` is off.
     #[inline(always)]
     pub const fn is_active(self) -> bool {
         false
@@ -360,20 +370,20 @@ mod switch {
     }
 
     impl Mutant {
-        /// Whether this bug is to be made, on this thread.
+        /// Returns `true` if this bug is active on this thread.
         #[inline]
         pub fn is_active(self) -> bool {
             ACTIVE.get() == Some(self)
         }
 
-        /// Puts the bug back, for all nodes that run on this thread, until the guard is dropped.
+        /// Puts the bug back for all nodes that run on this thread, until the guard is dropped.
         #[must_use = "the bug is gone again when this is dropped"]
         pub fn activate(self) -> Active {
             Active { before: ACTIVE.replace(Some(self)) }
         }
     }
 
-    /// While it lives, so does the mutant.
+    /// The guard of an active mutant.
     #[derive(Debug)]
     pub struct Active {
         before: Option<Mutant>,

@@ -1,8 +1,9 @@
-//! What keeps a peer out of the ring, as an operator needs to know it.
+//! Problems that keep a peer out of the ring, reported for an operator.
 //!
-//! A datagram that is rejected is only counted, and a counter tells an operator neither which peer it concerns nor what to
-//! do. A [`Notice`] does: peer, cause and remedy. Whatever meets such a case notes it in [`Notices`], which writes a line
-//! to the log now and then and keeps the recent ones for [`Stats::notices`](crate::Stats::notices).
+//! A rejected datagram is only counted, and a counter tells an operator neither which peer it
+//! concerns nor what to do. A [`Notice`] gives peer, cause and remedy. Code that detects such a
+//! problem records it in [`Notices`], which logs it at a limited rate and keeps the recent ones for
+//! [`Stats::notices`](crate::Stats::notices).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,16 +13,17 @@ use std::time::Duration;
 use crate::wire::ClusterTag;
 use crate::{NodeId, Refusal, Time};
 
-/// A case that an operator should know of. Prints as cause and remedy: "node 4 is not in this node's list; add it, ...".
+/// A problem that an operator should know of. Prints as cause and remedy: "node 4 is not in this
+/// node's list; give all nodes the same list, ...".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[non_exhaustive]
 pub enum Notice {
-    /// A node takes part in this network that this node's list does not have.
+    /// A node on this network is not in this node's list.
     Unlisted {
         /// The id that the sender claims.
         node: NodeId,
     },
-    /// A node's id is used at another address than the one known.
+    /// A node's id is used at an address other than the known one.
     OtherAddress {
         /// The id.
         node: NodeId,
@@ -31,9 +33,9 @@ pub enum Notice {
         /// The id.
         node: NodeId,
     },
-    /// Another cluster uses this group and port.
+    /// Another cluster uses the same multicast group and port.
     OtherCluster {
-        /// What it announces.
+        /// The tag that the other cluster announces.
         cluster: ClusterTag,
     },
     /// A listed node has not been heard since this node started.
@@ -41,11 +43,11 @@ pub enum Notice {
         /// The node.
         node: NodeId,
     },
-    /// None of the other listed nodes is heard.
+    /// This node hears none of the other listed nodes.
     HearsNobody,
-    /// A node is heard, and shows that it does not hear this one.
+    /// This node hears a peer, and the peer's datagrams show that the peer does not hear this node.
     NotHeardBy {
-        /// The node.
+        /// The peer.
         node: NodeId,
     },
     /// A member asks for the same frame again and again.
@@ -62,45 +64,48 @@ pub enum Notice {
         /// The address.
         address: Ipv4Addr,
     },
-    /// Datagrams of this node come back from another source address.
+    /// Datagrams of this node come back with another source address.
     SourceRewritten {
-        /// The address that they were sent from.
+        /// The address from which they were sent.
         address: Ipv4Addr,
     },
-    /// The system does not send datagrams.
+    /// The operating system fails to send datagrams.
     Unsent {
-        /// The node that they are for; `None`: all.
+        /// The node that the datagrams are for. `None` stands for all nodes.
         node: Option<NodeId>,
-        /// The number of the system's error; `None`: the node's address is not known.
+        /// The operating system's error number. `None` means that the node's address is not known.
         errno: Option<i32>,
     },
-    /// The record cannot be stored, or the disk has not answered for more than a second: no new ring until it is stored.
+    /// The record cannot be stored, or the disk has not answered for more than a second. This node
+    /// joins no new ring until the record is stored.
     Unstored,
     /// A peer asks to form a ring with a node that this node's list does not have.
     NamesUnlisted {
         /// The peer.
         peer: NodeId,
-        /// One of the nodes that it names.
+        /// A node that the peer names.
         node: NodeId,
     },
-    /// A peer leaves out a node that asks to join: it does not list it, or does not hear it.
+    /// A peer leaves out a node that asks to join, because it does not list the node or does not
+    /// hear it.
     LeavesOut {
         /// The peer.
         peer: NodeId,
         /// The node.
         node: NodeId,
     },
-    /// A peer says a ring number that no cluster has come to by itself.
+    /// A peer states a ring number that no cluster can have reached by itself.
     RingNumber {
         /// The peer.
         peer: NodeId,
     },
-    /// This node is alone, and a peer does not follow it: its ring number is too far above the peer's.
+    /// This node is alone, and a peer does not follow it because this node's ring number is too far
+    /// above the peer's.
     OwnRingNumber {
         /// The peer.
         peer: NodeId,
     },
-    /// Datagrams are rejected for this reason.
+    /// Datagrams are rejected.
     Rejected {
         /// The node at the source address, if one is known there.
         peer: Option<NodeId>,
@@ -110,7 +115,7 @@ pub enum Notice {
 }
 
 impl Notice {
-    /// The peer that it concerns, if it is known.
+    /// Returns the peer that the notice concerns, if it is known.
     pub fn peer(&self) -> Option<NodeId> {
         match self {
             Self::Unlisted { node } | Self::OtherAddress { node } | Self::OwnIdElsewhere { node } => {
@@ -132,7 +137,8 @@ impl Notice {
         }
     }
 
-    /// Notices of one kind share a limit on log lines, whichever peers they name: a forger can name any.
+    /// Returns the kind of the notice. Notices of one kind share a limit on log lines whatever
+    /// peers they name, because forged datagrams can name any peer.
     fn kind(&self) -> (u8, Option<Refusal>) {
         match self {
             Self::Unlisted { .. } => (0, None),
@@ -262,36 +268,37 @@ fn remedy(reason: Refusal) -> &'static str {
     }
 }
 
-/// How often a case came up.
+/// The occurrences of a [`Notice`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sighting {
-    /// The source address of the latest datagram, if a datagram was the reason.
+    /// The source address of the latest datagram, if a datagram caused the notice.
     pub source: Option<SocketAddr>,
-    /// How often it came up since it was first noted.
+    /// The number of occurrences since the first one.
     pub count: u64,
-    /// When it last came up.
+    /// The time of the latest occurrence.
     pub last_at: Time,
-    /// When it was last written to the log, and the count then.
+    /// The time of the latest log line, and the count at that time.
     logged: Option<(Time, u64)>,
 }
 
-/// The cases of late.
+/// The recent notices.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Notices {
     seen: BTreeMap<Notice, Sighting>,
-    /// When a line was last written for a kind.
+    /// The time of the latest log line of each kind.
     logged: BTreeMap<(u8, Option<Refusal>), Time>,
 }
 
 impl Notices {
-    /// How long a case is listed after it last came up, and how long its next line in the log waits.
+    /// The time for which a notice stays listed after its latest occurrence, and the shortest time
+    /// between two of its log lines.
     pub const RECENT: Duration = Duration::from_secs(60);
-    /// The shortest time between two lines of one kind.
+    /// The shortest time between two log lines of one kind.
     const BETWEEN: Duration = Duration::from_secs(1);
-    /// The most cases that are kept: forged datagrams can name any node.
+    /// The largest number of notices kept, since forged datagrams can name any node.
     const MOST: usize = 64;
 
-    /// Notes that a case came up, and writes it to the log unless it has been written lately.
+    /// Records an occurrence, and logs it unless a line was logged lately.
     pub(crate) fn note(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>) {
         self.list(now, notice, source);
         let Some(seen) = self.seen.get_mut(&notice) else { return };
@@ -307,7 +314,7 @@ impl Notices {
         tracing::warn!(source, times, "{notice}");
     }
 
-    /// As [`Notices::note`], for what something else writes to the log.
+    /// Like [`Notices::note`], for a notice that other code logs.
     pub(crate) fn list(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>) {
         if self.seen.len() >= Self::MOST && !self.seen.contains_key(&notice) {
             self.forget_old(now);
@@ -321,12 +328,12 @@ impl Notices {
         (seen.source, seen.last_at) = (source.or(seen.source), now);
     }
 
-    /// Forgets the cases that last came up more than [`Notices::RECENT`] before `now`.
+    /// Removes the notices whose latest occurrence is more than [`Notices::RECENT`] before `now`.
     pub(crate) fn forget_old(&mut self, now: Time) {
         self.seen.retain(|_, seen| now - seen.last_at <= Self::RECENT);
     }
 
-    /// The cases, ordered by kind and peer.
+    /// Returns the notices, ordered by kind and peer.
     pub fn iter(&self) -> impl Iterator<Item = (&Notice, &Sighting)> {
         self.seen.iter()
     }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// The number of a message on its ring, or of a token's hop: a `u32` that wraps.
+/// The number of a frame on its ring, or of a token's hop: a `u32` that wraps.
 ///
-/// Numbers that are compared are at most a window (16384) apart, so "before" is a matter of the shorter way round.
-/// There is no `Ord`: a set of far-apart numbers has no order, and sorting them would be a bug.
+/// Numbers that are compared are at most a window (16384) apart, so the shorter way round decides
+/// which comes first. There is no `Ord`, because a set of numbers that are far apart has no order.
 ///
 /// ```
 /// use quorate_membership::Seq;
@@ -18,63 +18,63 @@ use std::fmt;
 pub struct Seq(u32);
 
 impl Seq {
-    /// The number `n`.
+    /// Returns the number `n`.
     pub const fn new(n: u32) -> Self {
         Self(n)
     }
 
-    /// As a plain integer, for the wire and for printing.
+    /// Returns the plain integer, for the wire and for printing.
     pub const fn get(self) -> u32 {
         self.0
     }
 
-    /// The number after this one.
+    /// Returns the number after this one.
     #[must_use]
     pub const fn next(self) -> Self {
         self.plus(1)
     }
 
-    /// The number before this one.
+    /// Returns the number before this one.
     #[must_use]
     pub const fn previous(self) -> Self {
         Self(self.0.wrapping_sub(1))
     }
 
-    /// The number `n` after this one.
+    /// Returns the number `n` after this one.
     #[must_use]
     pub const fn plus(self, n: u32) -> Self {
         Self(self.0.wrapping_add(n))
     }
 
-    /// Whether this number comes before `other`, the shorter way round.
+    /// Returns `true` if this number comes before `other`, the shorter way round.
     pub const fn before(self, other: Self) -> bool {
         let ahead = other.0.wrapping_sub(self.0);
         ahead != 0 && ahead < 1 << 31
     }
 
-    /// Whether this number is `other` or comes before it.
+    /// Returns `true` if this number is `other` or comes before it.
     pub const fn at_or_before(self, other: Self) -> bool {
         !other.before(self)
     }
 
-    /// How many steps lead from this number to `other`; 0 if `other` is not ahead.
+    /// Returns the number of steps from this number to `other`, or 0 if `other` is not ahead.
     pub const fn distance_to(self, other: Self) -> u32 {
         if self.before(other) { other.0.wrapping_sub(self.0) } else { 0 }
     }
 
-    /// The later of the two.
+    /// Returns the later of the two numbers.
     #[must_use]
     pub const fn max(self, other: Self) -> Self {
         if self.before(other) { other } else { self }
     }
 
-    /// The earlier of the two.
+    /// Returns the earlier of the two numbers.
     #[must_use]
     pub const fn min(self, other: Self) -> Self {
         if other.before(self) { other } else { self }
     }
 
-    /// The numbers after this one up to and including `last`.
+    /// Returns the numbers after this one up to and including `last`.
     pub fn up_to(self, last: Self) -> impl Iterator<Item = Self> {
         (1..=self.distance_to(last)).map(move |n| self.plus(n))
     }
@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn the_initial_aru_is_before_every_first_message() {
-        // The initial token carries aru 0xffffffff: one before 0, so that nobody lowers it on the first rotation.
+        // The initial token carries aru 0xffffffff, one before 0, so that no member lowers it on
+        // the first rotation.
         assert!(Seq::new(u32::MAX).before(Seq::new(0)));
     }
 }

@@ -1,57 +1,57 @@
-//! Counters of what the core saw and did.
+//! Counters of the core's input and actions.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::Notices;
 
-/// Why a datagram, or a message within one, was refused. Each is counted in [`Stats::refused`]; none is ever more
-/// than a counter: bytes from the network cannot stop a node.
+/// The reason why a datagram, or a message within one, was refused. Each refusal is counted in
+/// [`Stats::refused`] and has no other effect, so bytes from the network cannot stop a node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Refusal {
-    /// Shorter than its kind requires, or than its own counts claim.
+    /// The input is shorter than its kind requires, or than its own counts claim.
     Truncated,
-    /// Longer than its counts say.
+    /// The input is longer than its counts say.
     TrailingBytes,
-    /// Not a Totem message at all.
+    /// The input is not a Totem message.
     Magic,
     /// A corosync 2.x message.
     OldCorosync,
-    /// Another version of the protocol.
+    /// The input has another version of the protocol.
     Version,
-    /// A message type that does not exist.
+    /// The message type does not exist.
     Type,
-    /// More entries than the protocol allows.
+    /// The input has more entries than the protocol allows.
     TooMany,
-    /// A node id 0 where there must be a node.
+    /// A node id is 0 where a node is required.
     NoNode,
-    /// A field with a value that it cannot have.
+    /// A field has an impossible value.
     Field,
     /// The packed messages do not add up to the frame.
     Packing,
-    /// A fragment without its beginning, or with too long a message behind it.
+    /// A fragment lacks its beginning, or exceeds the longest message.
     Fragment,
-    /// A message of a layer above that is not well-formed.
+    /// A message of a layer above is malformed.
     Service,
     /// The sender is not in the node list.
     Unlisted,
     /// The sender's address belongs to another node id, or its id to another address.
     Impostor,
-    /// The sender is of another cluster on the same group and port.
+    /// The sender belongs to another cluster on the same group and port.
     OtherCluster,
-    /// A frame of a ring that its sender is not a member of.
+    /// The sender of the frame is not a member of the frame's ring.
     Outsider,
-    /// A sequence number further from ours than the window.
+    /// A sequence number is further from this node's than the window.
     OutOfWindow,
-    /// A ring sequence number that no ring can have come to.
+    /// A ring sequence number is higher than any ring can have reached.
     RingNumber,
-    /// A token or commit token that does not concern this node's ring.
+    /// A token or commit token does not concern this node's ring.
     OtherRing,
 }
 
 impl Refusal {
-    /// Whether a ring of well-behaved members gives no reason for it. Tokens of an earlier ring, late frames and messages
-    /// that began before this node joined do occur.
+    /// Returns `true` if the refusal does not occur among well-behaved members. Tokens of an
+    /// earlier ring, late frames, and messages that began before this node joined do occur.
     pub(crate) fn is_suspicious(self) -> bool {
         !matches!(self, Self::OtherRing | Self::OutOfWindow | Self::Fragment)
     }
@@ -90,9 +90,9 @@ pub struct Stats {
     pub refused: BTreeMap<Refusal, u64>,
     /// Tokens accepted.
     pub tokens: u64,
-    /// Tokens or commit tokens sent again because no sign of progress came.
+    /// Tokens and commit tokens that were sent again for lack of a sign of progress.
     pub token_retransmits: u64,
-    /// Frames sent again because a member asked for them.
+    /// Frames that were sent again because a member asked for them.
     pub retransmits: u64,
     /// Frames originated.
     pub originated: u64,
@@ -100,15 +100,15 @@ pub struct Stats {
     pub delivered: u64,
     /// Regular configurations installed.
     pub rings: u64,
-    /// Times a ring was given up for a new membership.
+    /// Times that a ring was given up for a new membership.
     pub gathers: u64,
-    /// Times this node stood still.
+    /// Times that this node was paused.
     pub stalls: u64,
-    /// Times a host said that a member's process is gone.
+    /// Times that a host reported that a member's process is gone.
     pub hints: u64,
-    /// Times this node called a member failed because of that.
+    /// Times that this node declared a member failed because of such a report.
     pub accusations: u64,
-    /// What keeps peers out: the cases of the last minute.
+    /// The problems of the last minute that keep peers out.
     pub notices: Notices,
 }
 

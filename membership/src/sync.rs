@@ -1,8 +1,9 @@
-//! Synchronisation of a new ring: the stages in which its members tell each other what they bring along, each closed
-//! by a barrier that all have to pass.
+//! Synchronisation of a new ring: stages in which its members exchange their state. A barrier that
+//! all members must pass closes each stage.
 //!
-//! A member that does not send a barrier hangs everybody's sync, for services it does not know too. A barrier names
-//! no service, so each must be sent once, and only after the stage before is complete.
+//! A member that does not send a barrier blocks the sync of all members, even for services that it
+//! does not know. A barrier does not name its service, so each must be sent once, and only after
+//! the previous stage is complete.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +15,10 @@ use crate::{NodeId, RingId};
 pub(crate) const CPG: u32 = 2;
 /// corosync's id of votequorum.
 pub(crate) const VOTEQUORUM: u32 = 5;
-/// What this node has to synchronise.
+/// The services that this node synchronises.
 const SERVICES: [u32; 2] = [CPG, VOTEQUORUM];
 
-/// One ring's sync.
+/// The sync of one ring.
 #[derive(Clone, Hash)]
 pub(crate) struct Sync {
     ring: RingId,
@@ -28,11 +29,11 @@ pub(crate) struct Sync {
 
 #[derive(Clone, Hash)]
 enum Stage {
-    /// Every member says which services it has.
+    /// Every member announces its services.
     Build {
         union: BTreeSet<u32>,
     },
-    /// Every member says what it has to say as this service, then sends its barrier.
+    /// Every member sends its state for this service, then its barrier.
     Service {
         id: u32,
         rest: BTreeSet<u32>,
@@ -40,40 +41,41 @@ enum Stage {
     Done,
 }
 
-/// What to do when a message has moved the sync on.
+/// The step to take after a delivered message.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Step {
-    /// Nothing yet.
+    /// Wait for further messages.
     Wait,
-    /// Say what there is to say as this service, then send the barrier. After the last barrier of the last stage,
-    /// applications speak. `closed` is the service whose stage is over: all have said what they had to say as that.
+    /// Send the state for `service`, then the barrier. With `last`, the stage is the last one:
+    /// applications may send after its barrier. `closed` is the service whose stage is over: all
+    /// members have sent their state for it.
     Stage { closed: Option<u32>, service: u32, last: bool },
-    /// All members have passed all barriers.
+    /// All members have passed all barriers. `closed` is the service of the last stage.
     Done { closed: Option<u32> },
 }
 
 impl Sync {
-    /// Begins the sync of a ring; send [`Sync::opening`].
+    /// Begins the sync of a ring. The caller sends [`Sync::opening`].
     pub(crate) fn new(ring: RingId, members: BTreeSet<NodeId>) -> Self {
         Self { ring, members, heard: BTreeSet::new(), stage: Stage::Build { union: BTreeSet::new() } }
     }
 
-    /// What every member says first.
+    /// Returns the message that every member sends first.
     pub(crate) fn opening(&self) -> Body {
         Body::ServiceBuild { ring: self.ring, services: SERVICES.to_vec() }
     }
 
-    /// What closes a stage.
+    /// Returns the message that closes a stage.
     pub(crate) fn barrier(&self) -> Body {
         Body::Barrier { ring: self.ring }
     }
 
-    /// Whether applications may speak.
+    /// Returns `true` if applications may send.
     pub(crate) fn is_done(&self) -> bool {
         matches!(self.stage, Stage::Done)
     }
 
-    /// A sync message was delivered.
+    /// Handles a delivered sync message, and returns the next step.
     pub(crate) fn handle(&mut self, from: NodeId, body: &Body) -> Step {
         match (&mut self.stage, body) {
             (Stage::Build { union }, Body::ServiceBuild { ring, services }) if *ring == self.ring => {
@@ -107,7 +109,7 @@ impl Sync {
         }
     }
 
-    /// The stage in words, for logs.
+    /// Returns the stage as text for logs.
     pub(crate) fn stage(&self) -> String {
         match &self.stage {
             Stage::Build { .. } => "services".to_owned(),
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn stages_are_the_union_of_what_the_members_have_in_order() {
+    fn stages_are_the_sorted_union_of_the_members_services() {
         let (mut sync, ring) = sync(2);
         let opening = sync.opening();
         assert_eq!(sync.handle(node(1), &opening), Step::Wait);

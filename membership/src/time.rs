@@ -1,4 +1,4 @@
-//! The core's notion of now.
+//! The core's representation of time.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -6,7 +6,8 @@ use std::time::Duration;
 
 /// Microseconds since the node started.
 ///
-/// The core never reads a clock: the driver makes this from the boot-time clock, a simulator from its own.
+/// The core never reads a clock. The driver takes the time from the boot-time clock, and a
+/// simulator from its own.
 ///
 /// ```
 /// use quorate_membership::Time;
@@ -21,12 +22,12 @@ use std::time::Duration;
 pub struct Time(u64);
 
 impl Time {
-    /// This many microseconds after the start.
+    /// Returns the time `micros` microseconds after the start.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the start.
+    /// Returns the microseconds since the start.
     pub const fn micros(self) -> u64 {
         self.0
     }
@@ -40,7 +41,7 @@ impl Add<Duration> for Time {
     }
 }
 
-/// The time from `earlier` to `self`, zero if `earlier` is the later one.
+/// Returns the time from `earlier` to `self`, or zero if `earlier` is the later one.
 impl Sub for Time {
     type Output = Duration;
 

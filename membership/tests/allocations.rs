@@ -1,18 +1,18 @@
-//! What a message costs in allocations, in a ring that stands.
+//! The number of allocations for each message in an established ring.
 
 mod lockstep;
 
 use allocation_counter::measure;
 use lockstep::Lockstep;
 
-/// Allocations, by message.
+/// The allocations for each message, by step.
 #[derive(Debug)]
 struct Cost {
-    /// When the sender's core takes it from its application.
+    /// At the sender, when its core takes the message from the application.
     accepted: f64,
-    /// When the token comes to the sender: packed, numbered, sent and delivered.
+    /// At the sender, when it has the token: the message is packed, numbered, sent and delivered.
     sent: f64,
-    /// At another member, when its frame arrives, and when it has the token.
+    /// At another member, when the frame arrives and when that member has the token.
     received: f64,
 }
 
@@ -45,7 +45,8 @@ fn cost(size: usize) -> Cost {
     }
 }
 
-/// That a message of this size costs no more than `bound`, which is little more than what was measured.
+/// Checks that a message of this size costs at most `bound`, which is slightly more than was
+/// measured.
 #[track_caller]
 fn check(size: usize, bound: &Cost) {
     let cost = cost(size);
@@ -61,6 +62,6 @@ fn a_message_that_shares_its_frame_costs_few_allocations() {
 }
 
 #[test]
-fn a_message_that_is_cut_in_two_costs_few_allocations() {
+fn a_message_split_in_two_costs_few_allocations() {
     check(1350, &Cost { accepted: 0.1, sent: 6.5, received: 2.1 });
 }

@@ -1,5 +1,5 @@
-//! Nodes that do not go together: their node lists differ, or they do not all hear each other. The others have a ring all the
-//! same, most of the time, and are told whom it is without.
+//! Nodes with different node lists, and nodes that do not all hear each other. The others still
+//! have a ring most of the time, and are told which nodes it lacks.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use lab::{Lab, ms};
 
-/// Long enough for all delays to have grown.
+/// Long enough for all delays to reach their maximum.
 const LONG: Duration = Duration::from_secs(60);
 
-/// L7: a node that hears nobody but is heard, or is not heard by one, or two that do not hear each other; whichever it is.
+/// L7: one node does not hear, or is not heard by, one or both of the others, or two nodes do not
+/// hear each other. Each node takes each part.
 #[test]
-fn those_who_hear_each_other_have_a_ring_most_of_the_time() {
+fn nodes_that_hear_each_other_have_a_ring_most_of_the_time() {
     let deaf: [&[(u32, u32)]; 5] =
         [&[(1, 3), (2, 3)], &[(3, 1)], &[(1, 3)], &[(3, 1), (3, 2)], &[(1, 3), (3, 1)]];
     for (renumbered, cuts) in [0, 1, 2].into_iter().flat_map(|by| deaf.map(|cuts| (by, cuts))) {
@@ -24,7 +25,7 @@ fn those_who_hear_each_other_have_a_ring_most_of_the_time() {
             for &(from, to) in cuts {
                 lab.cut_one_way(number(from), number(to));
             }
-            // Of two that do not hear each other, either may be left out.
+            // Of two nodes that do not hear each other, either may be left out.
             let [one, other] = [[1, 2], [2, 3]].map(|pair| pair.map(number));
             let pairs: &[&[u32]] = if cuts == [(1, 3), (3, 1)] { &[&one, &other] } else { &[&one] };
             lab.run(ms(2000));
@@ -40,21 +41,21 @@ fn those_who_hear_each_other_have_a_ring_most_of_the_time() {
     }
 }
 
-/// One forgotten file: node 3's list lacks node 4 (K1).
+/// K1: one file was forgotten, so node 3's list lacks node 4.
 #[test]
-fn a_node_with_an_old_list_does_not_cost_the_others_their_ring() {
+fn a_node_with_an_old_list_does_not_break_the_others_ring() {
     lab::scenarios::one_node_has_an_old_list();
 }
 
-/// A cluster grows by one node, and only one member's file has it yet.
+/// A cluster grows by one node, which so far is only in one member's file.
 #[test]
 fn a_new_node_does_not_pull_a_member_out_of_its_ring() {
     lab::scenarios::one_member_knows_of_a_new_node();
 }
 
-/// It says what it does not list, too: the rest of that counts.
+/// The unlisted name is ignored, and the rest of the JOIN counts.
 #[test]
-fn a_join_that_names_a_node_which_is_not_listed_is_heard() {
+fn a_join_that_names_an_unlisted_node_still_counts() {
     let mut lab = Lab::listing(1..=3);
     for id in [1, 4] {
         lab.list(id, 1..=4);

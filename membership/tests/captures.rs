@@ -1,6 +1,6 @@
-//! What real corosync members said to each other, read and written again byte for byte.
+//! Datagrams of real corosync members, decoded and encoded again byte for byte.
 
-#![allow(clippy::unwrap_used)] // also in what the tests share, which clippy does not count as tests
+#![allow(clippy::unwrap_used)] // also in shared code, which clippy does not count as tests
 
 mod pcap;
 
@@ -13,11 +13,11 @@ use quorate_membership::wire::packing::{Addressed, Packet, prefix};
 use quorate_membership::wire::{self, Message, Multicast, Order};
 use quorate_membership::{NodeId, Seq};
 
-/// The target id of the header, which corosync never sets.
+/// The target id in the header, which corosync never sets.
 const TARGET: Range<usize> = 9..13;
 
 #[test]
-fn every_captured_datagram_decodes_and_encodes_to_the_same_bytes() {
+fn every_captured_datagram_encodes_to_the_same_bytes() {
     for (capture, datagrams) in pcap::captures() {
         for (i, datagram) in datagrams.iter().enumerate() {
             let message = wire::decode(datagram).unwrap_or_else(|why| panic!("{capture} {i}: {why}"));
@@ -28,7 +28,7 @@ fn every_captured_datagram_decodes_and_encodes_to_the_same_bytes() {
 }
 
 #[test]
-fn the_counts_of_each_capture_are_those_of_an_independent_decoder() {
+fn capture_counts_match_an_independent_decoder() {
     let counted: BTreeMap<_, _> = pcap::captures()
         .into_iter()
         .map(|(capture, datagrams)| {
@@ -67,7 +67,7 @@ fn the_counts_of_each_capture_are_those_of_an_independent_decoder() {
 }
 
 #[test]
-fn every_packet_message_and_body_in_them_decodes_and_encodes_to_the_same_bytes() {
+fn every_captured_packet_and_body_encodes_to_the_same_bytes() {
     let mut bodies: BTreeMap<&str, u32> = BTreeMap::new();
     for (capture, datagrams) in pcap::captures() {
         let mut assembly = pcap::Assembly::default();
@@ -107,7 +107,7 @@ fn every_packet_message_and_body_in_them_decodes_and_encodes_to_the_same_bytes()
 }
 
 #[test]
-fn an_encapsulated_frame_holds_a_frame_of_the_old_ring_in_the_same_bytes() {
+fn an_encapsulated_frame_shares_bytes_with_its_old_ring_frame() {
     let mut found = 0;
     for (_, datagrams) in pcap::captures() {
         for datagram in &datagrams {
@@ -126,7 +126,7 @@ fn an_encapsulated_frame_holds_a_frame_of_the_old_ring_in_the_same_bytes() {
 }
 
 #[test]
-fn only_frames_do_not_tell_who_sent_them() {
+fn only_frames_do_not_name_the_node_that_sent_them() {
     for (capture, datagrams) in pcap::captures() {
         for datagram in &datagrams {
             let expected = match wire::decode(datagram).unwrap() {
@@ -142,7 +142,7 @@ fn only_frames_do_not_tell_who_sent_them() {
     }
 }
 
-// Single packets, field by field. The dumps are those of a packet analyser.
+// Single packets, field by field. The dumps come from a packet analyser.
 
 fn node(id: u32) -> NodeId {
     NodeId::new(id).unwrap()
@@ -164,7 +164,7 @@ fn decoded(hex: &str) -> Message {
 }
 
 #[test]
-fn a_join_names_those_considered() {
+fn a_join_names_the_nodes_considered() {
     let message = decoded(
         "70 c0 03 03 00 02 00 00 00 00 00 00 00 02 00 00 00 03 00 00 00 00 00 00 00 09 00 00 00 00 00 00
          00 01 00 00 00 02 00 00 00 03 00 00 00",
@@ -175,7 +175,7 @@ fn a_join_names_those_considered() {
 }
 
 #[test]
-fn a_leave_is_a_join_of_nobody_with_its_sender_failed() {
+fn a_leave_is_a_join_with_its_sender_failed() {
     let message = decoded(
         "70 c0 03 03 00 00 00 00 00 00 00 00 00 03 00 00 00 02 00 00 00 01 00 00 00 16 00 00 00 00 00 00
          00 01 00 00 00 02 00 00 00 03 00 00 00",
@@ -186,7 +186,7 @@ fn a_leave_is_a_join_of_nobody_with_its_sender_failed() {
 }
 
 #[test]
-fn a_commit_token_carries_the_entries_of_those_it_has_passed() {
+fn a_commit_token_has_the_entries_of_the_nodes_it_has_passed() {
     let message = decoded(
         "70 c0 03 04 00 02 00 00 00 00 00 00 00 02 00 00 00 01 00 00 00 09 00 00 00 00 00 00 00 00 00 00
          00 02 00 00 00 02 00 00 00 01 00 00 00 02 00 00 00 01 00 00 00 01 00 00 00 00 00 00 00 00 00 00
@@ -214,7 +214,7 @@ fn the_first_token_of_a_ring_has_its_aru_before_zero() {
 }
 
 #[test]
-fn a_token_asks_for_what_is_missing() {
+fn a_token_requests_missing_frames() {
     let message = decoded(
         "70 c0 03 00 00 02 00 00 00 00 00 00 01 4a 00 00 00 4b 01 00 00 17 00 00 00 02 00 00 00 01 00 00
          00 27 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 03 00 00 00 01 00 00 00 27 00 00
@@ -239,7 +239,7 @@ fn probes_name_a_ring() {
     assert_eq!((cancel.from, cancel.ring.to_string()), (node(2), "1.d".into()));
 }
 
-/// The only message of a frame that is not fragmented.
+/// Returns the body of the only message of a frame, which is not fragmented.
 fn only_body(hex: &str) -> Body {
     let Message::Multicast(frame) = decoded(hex) else { panic!("a frame") };
     assert_eq!((frame.from, frame.encapsulated, frame.order()), (node(2), false, Order::Little));
@@ -250,7 +250,7 @@ fn only_body(hex: &str) -> Body {
 }
 
 #[test]
-fn a_starting_node_says_its_votes() {
+fn a_starting_node_announces_its_votes() {
     let body = only_body(
         "70 c0 03 01 02 02 00 00 00 00 00 00 00 02 00 00 00 01 00 00 00 00 00 00 00 02 00 00 00 05 00 00
          00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 01 00 25 00 01 00 01 00 61 00 00 05 00
@@ -288,9 +288,9 @@ fn a_process_that_joins_names_its_group_before_the_garbage() {
     assert_eq!(process.reason, wire::body::CpgProcess::JOIN);
 }
 
-// What the tests above need.
+// Helpers for the tests above.
 
-/// The body as it goes out, payload included.
+/// Returns the body as it is sent, payload included.
 fn written(body: &Body) -> Vec<u8> {
     let mut bytes = body.encode().to_vec();
     match body {
@@ -301,7 +301,8 @@ fn written(body: &Body) -> Vec<u8> {
     bytes
 }
 
-/// Where corosync leaves what was in its memory: padding, the rest of fixed-size texts, and handles of connections.
+/// Returns the places that corosync does not initialise: padding, the rest of fixed-size texts, and
+/// connection handles.
 #[allow(clippy::single_range_in_vec_init)] // lists of ranges, some with one
 fn garbage(body: &Body) -> Vec<Range<usize>> {
     let mut garbage = vec![4..8, 12..16];
@@ -350,7 +351,7 @@ fn name(body: &Body) -> &'static str {
     }
 }
 
-/// Compares, bar the places where anything may be.
+/// Compares the bytes, except in places that may hold anything.
 fn assert_same(captured: &[u8], written: &[u8], except: &[Range<usize>], place: &str) {
     assert_eq!(captured.len(), written.len(), "{place}");
     for (i, (captured, written)) in captured.iter().zip(written).enumerate() {

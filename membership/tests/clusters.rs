@@ -1,4 +1,4 @@
-//! Clusters of different names that share a group and port.
+//! Clusters with different names that share a group and a port.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
@@ -49,14 +49,14 @@ impl Here {
         here
     }
 
-    /// Lets the next timer run out, and delivers what the node sends to itself.
+    /// Fires the next timer and delivers the datagrams that the node sends to itself.
     fn step(&mut self) -> Vec<Bytes> {
         self.now = self.totem.poll_timeout().unwrap().max(self.now);
         self.totem.handle_timeout(self.now);
         self.drain()
     }
 
-    /// What it multicasts.
+    /// Returns the node's multicasts.
     fn drain(&mut self) -> Vec<Bytes> {
         let mut multicasts = Vec::new();
         loop {
@@ -77,7 +77,7 @@ impl Here {
         multicasts
     }
 
-    /// A datagram from a host of its own, which nobody knows unless `peer` says so.
+    /// Delivers a datagram from host `host`. The sender is unknown unless `peer` names it.
     fn hear(&mut self, host: u8, peer: Option<u32>, datagram: &Bytes) -> Vec<Bytes> {
         let source = Some(([10, 0, 0, host], 5404).into());
         let origin = Origin { source, outranks_us: true, ..Origin::of(peer.map(node)) };
@@ -112,7 +112,7 @@ fn joins_and_merge_detects_announce_the_cluster() {
 }
 
 #[test]
-fn a_node_announces_its_cluster_in_all_it_says_to_strangers() {
+fn a_node_announces_its_cluster_in_everything_for_strangers() {
     let mut here = Here::new(Some("here"));
     let mut said = Vec::new();
     while said.len() < 3 {
@@ -133,7 +133,7 @@ fn a_node_announces_its_cluster_in_all_it_says_to_strangers() {
 }
 
 #[test]
-fn another_cluster_is_ignored_and_told_of_this_one() {
+fn another_cluster_is_ignored_and_informed_of_this_one() {
     let mut here = Here::new(Some("here"));
     let ring = here.totem.ring();
     let there = tag("there");
@@ -143,7 +143,7 @@ fn another_cluster_is_ignored_and_told_of_this_one() {
     let is_probe = matches!(wire::decode(&answer[0]), Ok(Message::MergeDetect(_)));
     assert!(is_probe, "a JOIN would take it in");
     assert!(here.hear(2, Some(2), &there.announce(&bytes(&join(2)))).is_empty(), "one answer is enough");
-    // Known by its source from now on, whatever it sends.
+    // From now on, the other cluster is recognised by its source, whatever it sends.
     let frame = wire::encode(
         &Message::HoldCancel(wire::HoldCancel {
             from: node(2),
@@ -169,7 +169,7 @@ fn another_clusters_node_of_our_id_does_not_make_us_leave() {
 }
 
 #[test]
-fn corosync_daemons_announce_nothing_and_are_heard() {
+fn corosync_daemons_without_announcement_are_accepted() {
     for name in [Some("here"), None] {
         let mut here = Here::new(name);
         let answer = here.hear(2, Some(2), &bytes(&join(2)));
@@ -183,7 +183,7 @@ fn corosync_daemons_announce_nothing_and_are_heard() {
 #[cfg(feature = "mutants")]
 #[test]
 #[should_panic(expected = "a JOIN would take it in")]
-fn hearing_another_cluster_is_found() {
+fn a_node_that_accepts_another_cluster_is_caught() {
     let _active = quorate_membership::mutants::Mutant::OtherClusterHeard.activate();
-    another_cluster_is_ignored_and_told_of_this_one();
+    another_cluster_is_ignored_and_informed_of_this_one();
 }

@@ -1,6 +1,6 @@
-//! What the codec refuses, and that whatever it writes it reads again.
+//! The codec's rejections, and its round trips.
 
-#![allow(clippy::unwrap_used)] // also in what the tests share, which clippy does not count as tests
+#![allow(clippy::unwrap_used)] // also in shared code, which clippy does not count as tests
 
 mod pcap;
 
@@ -21,7 +21,7 @@ use quorate_membership::{Group, Guarantee, NodeId, Refusal, RingId, Seq};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-// Refusals, one by one.
+// Rejections, one by one.
 
 fn node(id: u32) -> NodeId {
     NodeId::new(id).unwrap()
@@ -80,14 +80,14 @@ fn assert_refused(datagram: impl Into<Bytes>, why: Refusal) {
     assert_eq!(wire::decode(&datagram.into()).unwrap_err(), why);
 }
 
-/// The same bytes with some of them replaced.
+/// Returns the datagram with `bytes` in place of those at `at`.
 fn with(mut datagram: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     datagram[at..at + bytes.len()].copy_from_slice(bytes);
     datagram
 }
 
 #[test]
-fn a_truncated_message_is_refused_at_every_length() {
+fn a_truncated_message_is_rejected_at_every_length() {
     for whole in [token(2), join(false, &[1, 3], &[2]), commit(&[1, 3], 1), encoded(&frame(false, ""))] {
         for length in 0..whole.len() {
             assert_refused(whole[..length].to_vec(), Refusal::Truncated);
@@ -96,7 +96,7 @@ fn a_truncated_message_is_refused_at_every_length() {
 }
 
 #[test]
-fn trailing_bytes_are_refused() {
+fn trailing_bytes_are_rejected() {
     for mut whole in [token(2), join(false, &[1, 3], &[2]), commit(&[1, 3], 1)] {
         whole.push(0);
         assert_refused(whole, Refusal::TrailingBytes);
@@ -104,7 +104,7 @@ fn trailing_bytes_are_refused() {
 }
 
 #[test]
-fn what_does_not_begin_as_totem_is_refused_by_what_it_is() {
+fn a_foreign_header_is_rejected_by_kind() {
     assert_refused(with(token(0), 0, b"GE"), Refusal::Magic);
     assert_refused(with(token(0), 0, &[0xff, 0xff]), Refusal::OldCorosync);
     assert_refused(with(token(0), 0, &[0xfe, 0xfe]), Refusal::OldCorosync);
@@ -129,7 +129,7 @@ fn counts_are_checked_before_they_are_used() {
 }
 
 #[test]
-fn longer_lists_than_a_peer_survives_are_cut_when_written() {
+fn lists_too_long_for_a_peer_are_truncated_when_written() {
     assert_eq!(token(31), token(30));
     let ids: Vec<u32> = (1..=400).collect();
     assert_eq!(join(false, &ids, &ids), join(false, &ids[..384], &ids[..384]));
@@ -137,7 +137,7 @@ fn longer_lists_than_a_peer_survives_are_cut_when_written() {
 }
 
 #[test]
-fn a_message_without_a_sender_is_refused() {
+fn a_message_without_a_sender_is_rejected() {
     assert_refused(with(token(0), 5, &[0; 4]), Refusal::NoNode);
     assert_refused(with(token(0), 29, &[0; 4]), Refusal::NoNode);
     assert_refused(with(commit(&[1], 0), 5, &[0; 4]), Refusal::NoNode);
@@ -146,25 +146,25 @@ fn a_message_without_a_sender_is_refused() {
 }
 
 #[test]
-fn a_sender_that_contradicts_itself_is_refused() {
+fn a_message_with_contradicting_senders_is_rejected() {
     assert_refused(with(join(false, &[3], &[]), 5, &[9]), Refusal::Field);
     assert_refused(with(encoded(&frame(false, "")), 13, &[9]), Refusal::Field);
 }
 
 #[test]
-fn a_leave_whose_sender_has_not_failed_is_refused() {
+fn a_leave_whose_sender_has_not_failed_is_rejected() {
     assert!(wire::decode(&join(true, &[1], &[3]).into()).is_ok());
     assert_refused(join(true, &[1], &[]), Refusal::Field);
     assert_refused(join(true, &[1], &[2]), Refusal::Field);
 }
 
 #[test]
-fn a_commit_token_that_is_no_ring_is_refused() {
+fn a_commit_token_without_a_valid_ring_is_rejected() {
     for members in [&[] as &[u32], &[2, 3], &[1, 3, 2], &[1, 2, 2]] {
         assert_refused(commit(members, 0), Refusal::Field);
     }
     assert_refused(with(commit(&[1, 2], 1), 33, &[3]), Refusal::Field);
-    // An entry that is not counted is there all the same.
+    // The uncounted entry is still there.
     assert_refused(with(commit(&[1, 2], 1), 33, &[0]), Refusal::Field);
     assert_refused(with(commit(&[1, 2], 1), 29, &[1]), Refusal::Field);
 }
@@ -192,7 +192,7 @@ fn frames_nest_once_and_hold_nothing_but_frames() {
 }
 
 #[test]
-fn a_packet_that_does_not_add_up_is_refused() {
+fn an_inconsistent_packet_is_rejected() {
     let packet = Packet { fragmented: 0, continuation: 0, pieces: vec!["ab".into(), "".into(), "c".into()] };
     let whole = packet.encode().to_vec();
     assert_eq!(Packet::decode(&whole.clone().into()).unwrap(), packet);
@@ -206,7 +206,7 @@ fn a_packet_that_does_not_add_up_is_refused() {
 }
 
 #[test]
-fn a_group_list_that_does_not_add_up_is_refused() {
+fn an_inconsistent_group_list_is_rejected() {
     let refused = |bytes: &'static [u8]| Addressed::decode(&Bytes::from_static(bytes)).unwrap_err();
     assert_eq!(refused(&[1]), Refusal::Truncated);
     assert_eq!(refused(&[1, 0, 1, 0]), Refusal::Truncated);
@@ -215,7 +215,7 @@ fn a_group_list_that_does_not_add_up_is_refused() {
 }
 
 #[test]
-fn bodies_are_refused_when_they_lie_about_their_size() {
+fn bodies_with_a_wrong_size_are_rejected() {
     for (group, body) in some_bodies() {
         let whole = written(&body);
         assert_eq!(Body::decode(group, &whole.clone().into()).unwrap(), body);
@@ -410,7 +410,7 @@ fn any_body() -> impl Strategy<Value = (&'static [u8], Body)> {
     ]
 }
 
-/// The body as it goes out, payload included.
+/// Returns the body as it is sent, payload included.
 fn written(body: &Body) -> Vec<u8> {
     let mut bytes = body.encode().to_vec();
     match body {
@@ -421,7 +421,7 @@ fn written(body: &Body) -> Vec<u8> {
     bytes
 }
 
-/// The same message as [`wire::decode`] would have made it of `datagram`.
+/// Returns the message as [`wire::decode`] would have made it from `datagram`.
 fn received_as(message: Message, datagram: &Bytes) -> Message {
     match message {
         Message::Multicast(frame) => Message::Multicast(Multicast { raw: datagram.clone(), ..frame }),
@@ -431,7 +431,7 @@ fn received_as(message: Message, datagram: &Bytes) -> Message {
 
 proptest! {
     #[test]
-    fn whatever_is_written_is_read_again_in_both_orders(message in any_message()) {
+    fn messages_round_trip_in_both_byte_orders(message in any_message()) {
         for order in [Order::Little, Order::Big] {
             let datagram = wire::encode(&message, order);
             prop_assert_eq!(wire::order_of(&datagram), Some(order));
@@ -440,25 +440,25 @@ proptest! {
     }
 
     #[test]
-    fn packets_are_read_again(fragmented: u8, continuation: u8, pieces in vec(any_bytes(50), 1..20)) {
+    fn packets_round_trip(fragmented: u8, continuation: u8, pieces in vec(any_bytes(50), 1..20)) {
         let packet = Packet { fragmented, continuation, pieces };
         prop_assert_eq!(Packet::decode(&packet.encode()), Ok(packet));
     }
 
     #[test]
-    fn addressed_messages_are_read_again(groups in vec(any_bytes(20), 0..=32), body in any_bytes(50)) {
+    fn addressed_messages_round_trip(groups in vec(any_bytes(20), 0..=32), body in any_bytes(50)) {
         let message = Addressed { groups, body };
         prop_assert_eq!(Addressed::decode(&message.encode()), Ok(message));
     }
 
     #[test]
-    fn bodies_are_read_again((group, body) in any_body()) {
+    fn bodies_round_trip((group, body) in any_body()) {
         prop_assert_eq!(Body::decode(group, &written(&body).into()), Ok(body));
     }
 }
 
 #[test]
-fn a_frame_of_a_big_endian_node_is_read_down_to_its_bodies() {
+fn a_big_endian_frame_is_decoded_down_to_its_bodies() {
     let mut body = Vec::new();
     for field in [0x50000u32, 0, 32, 0, 3, 1, 5, 8] {
         body.extend(field.to_be_bytes());
@@ -477,7 +477,7 @@ fn a_frame_of_a_big_endian_node_is_read_down_to_its_bodies() {
 
 // Hostile input.
 
-/// One of each kind.
+/// Returns one body of each kind.
 fn some_bodies() -> Vec<(&'static [u8], Body)> {
     let ring: RingId = "1.9".parse().unwrap();
     let group: Group = "orders".parse().unwrap();
@@ -521,7 +521,7 @@ fn some_bodies() -> Vec<(&'static [u8], Body)> {
     ]
 }
 
-/// What became of the inputs.
+/// The numbers of accepted and rejected inputs.
 #[derive(Default)]
 struct Tally {
     accepted: BTreeMap<&'static str, u64>,
@@ -542,7 +542,7 @@ impl Tally {
         }
     }
 
-    /// All the way down, as a node or the decoder of captures would go.
+    /// Decodes a datagram on all levels, as a node or the capture decoder would.
     fn datagram(&mut self, datagram: &Bytes) {
         wire::claimed_sender(datagram);
         let Some(message) = self.count("message", wire::decode(datagram)) else { return };
@@ -580,7 +580,7 @@ impl Tally {
     }
 }
 
-/// Bytes that break things: random ones, or good ones overwritten, cut, or prolonged.
+/// Produces hostile bytes: random ones, or valid ones overwritten, truncated or extended.
 fn mutate(rng: &mut ChaCha8Rng, good: &[u8], scratch: &mut Vec<u8>) {
     const NASTY: [u8; 8] = [0, 1, 2, 0x7f, 0x80, 0xc0, 0xfe, 0xff];
     scratch.clear();
@@ -593,12 +593,12 @@ fn mutate(rng: &mut ChaCha8Rng, good: &[u8], scratch: &mut Vec<u8>) {
         1 => scratch.truncate(rng.random_range(0..=good.len())),
         2 => scratch.resize(good.len() + rng.random_range(1..64), NASTY[rng.random_range(0..8)]),
         3 => {
-            // A true beginning, then anything.
+            // A valid beginning, then random bytes.
             let kept = rng.random_range(0..=good.len());
             rng.fill_bytes(&mut scratch[kept..]);
         }
         _ => {
-            // The fields that matter are at the beginning.
+            // The important fields are at the beginning.
             let reach = if rng.random() { good.len().min(64) } else { good.len() };
             for _ in 0..rng.random_range(1..4) {
                 let at = rng.random_range(0..reach);

@@ -1,4 +1,5 @@
-//! When messages are sent and delivered: as late as their order and the ring's progress allow.
+//! The times at which messages are sent and delivered: as late as their order and the ring's
+//! progress allow.
 
 mod lockstep;
 
@@ -18,7 +19,7 @@ fn all(core: &mut Totem) -> usize {
 }
 
 #[test]
-fn a_token_is_passed_on_before_what_came_with_it_is_delivered() {
+fn a_token_is_passed_on_before_its_frames_are_delivered() {
     let mut ring = Lockstep::under_load(64);
     ring.busy = Some(1);
     let before = ring.cores[1].stats().tokens;
@@ -30,7 +31,7 @@ fn a_token_is_passed_on_before_what_came_with_it_is_delivered() {
 }
 
 #[test]
-fn who_delivers_late_delivers_the_same() {
+fn late_delivery_gives_the_same_events() {
     let mut ring = Lockstep::under_load(64);
     ring.busy = Some(1);
     ring.until_token();
@@ -54,7 +55,7 @@ fn who_delivers_late_delivers_the_same() {
 }
 
 #[test]
-fn who_is_more_than_a_rotation_behind_delivers_before_the_token_goes_on() {
+fn frames_older_than_a_rotation_are_delivered_before_the_token() {
     let mut ring = Lockstep::under_load(64);
     ring.busy = Some(1);
     let mut told = 0;
@@ -68,7 +69,7 @@ fn who_is_more_than_a_rotation_behind_delivers_before_the_token_goes_on() {
     assert!(!ring.cores[1].members().is_empty());
 }
 
-/// How many of the frames that a visit sends leave before the token, and how many after it.
+/// Returns how many frames of a visit leave before the token, and how many after it.
 fn around_token(guarantee: Guarantee, messages: u64) -> (usize, usize) {
     let mut ring = Lockstep::agreed();
     ring.until_token();
@@ -81,14 +82,14 @@ fn around_token(guarantee: Guarantee, messages: u64) -> (usize, usize) {
 }
 
 #[test]
-fn a_token_goes_before_few_frames_but_not_before_many_and_not_before_what_is_to_be_safe() {
+fn a_token_goes_ahead_of_a_few_agreed_frames_only() {
     assert_eq!(around_token(Guarantee::Agreed, 3), (0, 3));
     assert_eq!(around_token(Guarantee::Agreed, 40), (17, 0));
     assert_eq!(around_token(Guarantee::Safe, 3), (3, 0));
 }
 
 #[test]
-fn a_token_rests_as_soon_as_everybody_knows_that_everybody_has_everything() {
+fn a_token_rests_once_all_know_that_all_have_every_frame() {
     for (guarantee, messages) in [(Guarantee::Agreed, 1), (Guarantee::Safe, 1), (Guarantee::Safe, 100)] {
         for sender in 0..3 {
             let mut ring = Lockstep::agreed();
@@ -106,7 +107,7 @@ fn a_token_rests_as_soon_as_everybody_knows_that_everybody_has_everything() {
 }
 
 #[test]
-fn who_has_something_to_send_asks_the_holder_alone_if_all_are_ours() {
+fn hold_cancel_goes_only_to_the_holder_if_all_members_are_ours() {
     for (mut ring, last, asked) in [
         (Lockstep::agreed(), 0, vec![0]),
         (Lockstep::agreed(), 1, vec![1]),
@@ -124,7 +125,7 @@ fn who_has_something_to_send_asks_the_holder_alone_if_all_are_ours() {
 }
 
 #[test]
-fn a_token_rests_with_who_sent_last_if_all_members_are_ours() {
+fn a_token_rests_with_the_last_sender_if_all_members_are_ours() {
     let holders = |ring: &Lockstep| -> Vec<bool> {
         ring.cores.iter().map(|core| core.snapshot().holds_token).collect()
     };
@@ -144,7 +145,7 @@ fn a_token_rests_with_who_sent_last_if_all_members_are_ours() {
 }
 
 #[test]
-fn who_sent_last_sends_again_without_waiting_for_another() {
+fn the_last_sender_sends_again_without_waiting() {
     for sender in 0..3 {
         let mut ring = Lockstep::agreed();
         ring.offer_to(sender, Guarantee::Agreed, 64, 1);

@@ -1,16 +1,18 @@
-//! A bare core in the place of a real corosync member: what it would have sent, beside what that member sent.
+//! Compares a bare core with a real corosync member: what the core would have sent in its place,
+//! and what the member sent.
 //!
-//! Captures that begin with a member's start are replayed to a core with that member's id and configuration: what came
-//! to it, at the recorded times. What the core sends has to be what the member sent, field by field. Where they differ
-//! on purpose, [`INTENDED`] says why.
+//! Captures that begin with a member's start are replayed to a core with that member's id and
+//! configuration, at the recorded times. The core has to send what the member sent, field by field.
+//! [`INTENDED`] lists the intended differences and their reasons.
 //!
-//! What is not sent has no number: the frames behind it move up, and tokens and commit tokens count them where they
-//! are then. [`Numbers`] keeps the two ways of counting apart.
+//! A frame that the core does not send has no number. The frames behind it move up, and tokens and
+//! commit tokens then count them at their new places. [`Numbers`] keeps the two numberings apart.
 //!
-//! Node 1 of 02 is not replayed: it found frames of node 2 in its socket before it had read its own first JOIN, and
-//! never was a ring of its own, so nobody said to it what a core would have to hear that is one from the start.
+//! Node 1 of capture 02 is not replayed. It found frames of node 2 in its socket before it had read
+//! its own first JOIN, so it never formed a ring of its own. A core forms one at the start, and the
+//! capture lacks the datagrams that it would need.
 
-#![allow(clippy::unwrap_used)] // also in what the tests share, which clippy does not count as tests
+#![allow(clippy::unwrap_used)] // also in shared code, which clippy does not count as tests
 
 mod pcap;
 
@@ -28,7 +30,7 @@ use quorate_membership::{Destination, Event, NodeId, Origin, RingId, Seq, Servic
 
 use pcap::Datagram;
 
-/// What the core does differently from a corosync member on purpose, and why it may.
+/// The intended differences between the core and a corosync member, each with its reason.
 const INTENDED: [(&str, &str); 9] = [
     (FIRST_INFO, "the sync's own says the same, where all members look at it"),
     (CMAP_VERSION, "there is no cmap, and a version that is not theirs makes real members exit"),
@@ -60,15 +62,15 @@ const BACKLOG_BEFORE: &str = "backlog as it was before sending";
 const STAGE_LATER: &str = "a stage of the sync is closed one visit of the token later";
 const TARGET_ID: &str = "a target id";
 
-/// How much later the member may have done something than the core: it had to run, to write its record to the disk,
-/// and see [`STAGE_LATER`]. The shortest timer has 50 ms.
+/// The maximum delay of the member behind the core. The member had to be scheduled and to write its
+/// record to disk; see also [`STAGE_LATER`]. The shortest timer is 50 ms.
 const HASTE: Duration = Duration::from_millis(10);
 
-/// How long a token to oneself takes.
+/// The time that a token takes from a node to itself.
 const LOOPBACK: Duration = Duration::from_micros(50);
 
 #[test]
-fn a_member_that_is_alone_says_what_a_real_one_said() {
+fn a_lone_member_sends_what_a_real_one_sent() {
     let mut recording = pcap::capture("01-one-node-start-e0");
     let end = recording.last().unwrap().at;
     recording.extend(pcap::capture("01-one-node-start-lo"));
@@ -76,30 +78,30 @@ fn a_member_that_is_alone_says_what_a_real_one_said() {
     recording.sort_by_key(|datagram| datagram.at);
     let said = compare(1, &recording);
     assert_eq!(said.rings(), ["1.5"]);
-    // Those of the recovery, 31 rotations without news, one each hold time.
+    // The tokens of the recovery, 31 rotations without news, and one per hold time.
     assert_eq!(said.tokens.len(), 5 + 31 + 6);
 }
 
 #[test]
-fn the_first_of_three_members_to_start_says_what_a_real_one_said() {
+fn the_first_of_three_members_sends_what_a_real_one_sent() {
     let said = compare(2, &pcap::capture("02-three-node-formation"));
     assert_eq!(said.rings(), ["2.5", "1.9", "1.d"]);
 }
 
 #[test]
-fn the_last_of_three_members_to_start_says_what_a_real_one_said() {
+fn the_last_of_three_members_sends_what_a_real_one_sent() {
     let said = compare(3, &pcap::capture("02-three-node-formation"));
     assert_eq!(said.rings(), ["3.5", "1.d"]);
 }
 
 #[test]
-fn a_member_that_comes_back_says_what_a_real_one_said() {
+fn a_returning_member_sends_what_a_real_one_sent() {
     let said = compare(3, &pcap::capture("07-node-rejoin"));
     assert_eq!(said.rings(), ["3.12", "1.16"]);
 }
 
 #[test]
-fn each_intended_difference_is_met() {
+fn each_intended_difference_occurs() {
     let mut found: BTreeSet<&str> = compare(3, &pcap::capture("07-node-rejoin")).differences;
     found.extend(compare(2, &pcap::capture("02-three-node-formation")).differences);
     let intended: BTreeSet<&str> = INTENDED.iter().map(|&(difference, _)| difference).collect();
@@ -110,7 +112,7 @@ fn node(id: u32) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
-/// Replays the recording to a core in the place of `me`. What both said.
+/// Replays the recording to a core in the place of `me`, and returns what the member sent.
 fn compare(me: u32, recording: &[Datagram]) -> Speech {
     let me = node(me);
     let start = recording.iter().position(|datagram| datagram.from == me).unwrap();
@@ -127,11 +129,11 @@ fn compare(me: u32, recording: &[Datagram]) -> Speech {
     let Replay { mut ours, mut theirs, totem, .. } = replay;
     let to_itself = |said: &Said| said.to == Destination::Member(me);
     if theirs.tokens.iter().any(to_itself) {
-        // A ring of one turns as often as it likes while it syncs.
+        // A ring of one node turns any number of times while it syncs.
         ours.forget_tokens_of_sync();
         theirs.forget_tokens_of_sync();
     } else {
-        // Its loopback is not recorded.
+        // The member's loopback traffic is not recorded.
         ours.tokens.retain(|said| !to_itself(said));
         ours.control.retain(|said| !to_itself(said));
     }
@@ -149,7 +151,7 @@ fn compare(me: u32, recording: &[Datagram]) -> Speech {
     theirs
 }
 
-/// Something a node sent, bar what it cannot help saying differently.
+/// A message that a node sent, without the differences that a node cannot avoid.
 #[derive(Clone, Debug)]
 struct Said {
     at: Time,
@@ -157,16 +159,17 @@ struct Said {
     message: Message,
 }
 
-/// All a node sent, each kind in its order.
+/// All messages that a node sent, each kind in order.
 #[derive(Default)]
 struct Speech {
     /// JOINs, commit tokens and probes.
     control: Vec<Said>,
-    /// Tokens: their aru as the distance to their seq, and without what the node itself added to their counts.
+    /// Tokens. Their aru is the distance to their seq, and their counts exclude the node's own
+    /// share.
     tokens: Vec<Said>,
-    /// Frames, numbered from 1 in each ring by what the node itself sent.
+    /// Frames, numbered from 1 in each ring. Only the node's own frames count.
     frames: Vec<Said>,
-    /// How many frames it sent in the ring so far.
+    /// The number of frames that the node has sent in each ring.
     numbers: BTreeMap<RingId, u32>,
     differences: BTreeSet<&'static str>,
 }
@@ -191,7 +194,7 @@ impl Speech {
         self.frames.push(Said { at, to, message: Message::Multicast(frame) });
     }
 
-    /// `mine`: what the node itself has added to the counts.
+    /// Records a token. `mine` is the node's own share of the counts.
     fn token(&mut self, at: Time, to: Destination, mut token: Token, mine: Counts) {
         token.aru = Seq::new(token.seq.get().wrapping_sub(token.aru.get()));
         token.seq = Seq::new(0);
@@ -200,7 +203,8 @@ impl Speech {
         self.tokens.push(Said { at, to, message: Message::Token(token) });
     }
 
-    /// Of a ring of one, forgets those tokens that were sent from its first frame to its last one, and counts the rest.
+    /// Forgets the tokens of a ring of one node that were sent from its first frame to its last
+    /// one, and renumbers the rest.
     fn forget_tokens_of_sync(&mut self) {
         let (first, last) = (self.frames.first().unwrap().at, self.frames.last().unwrap().at);
         let end = self.tokens.iter().position(|said| said.at >= last).unwrap();
@@ -216,28 +220,31 @@ impl Speech {
     }
 }
 
-/// What a node added to a token's `fcc` and `backlog` when it had it last.
+/// A node's share of a token's `fcc` and `backlog` at its last visit.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     fcc: u32,
     backlog: u32,
 }
 
-/// How one ring's frames are numbered: with the member's, as recorded, and with the core's.
+/// The numbering of one ring's frames, in two versions: the recorded one with the member, and the
+/// one with the core.
 #[derive(Default)]
 struct Numbers {
-    /// The highest number with the core by the recorded ones.
+    /// The highest number with the core, by recorded number.
     core: BTreeMap<u32, u32>,
     last: u32,
-    /// How many frames of this visit of the token, and what the last visit left in it: of the core,
+    /// The number of frames that the core has sent at this visit of the token.
     core_sent: u32,
+    /// The core's share of the counts, as its last visit left it in the token.
     core_counts: Counts,
-    /// and of the member.
+    /// The number of frames that the member has sent at this visit of the token.
     member_sent: u32,
+    /// The member's share of the counts, as its last visit left it in the token.
     member_counts: Counts,
-    /// Others than the member have sent frames.
+    /// Whether nodes other than the member have sent frames.
     in_company: bool,
-    /// The stages of its sync that the member has closed.
+    /// The number of sync stages that the member has closed.
     barriers: usize,
 }
 
@@ -247,14 +254,14 @@ impl Numbers {
     }
 }
 
-/// A core in a member's place.
+/// A replay with a core in a member's place.
 struct Replay {
     me: NodeId,
     now: Time,
     totem: Totem,
-    /// What the member said as votequorum in each ring: it is not the core's to say.
+    /// The member's votequorum message in each ring. The core does not produce it.
     node_info: BTreeMap<RingId, Bytes>,
-    /// Tokens of the core to itself that are under way.
+    /// Tokens in flight from the core to itself.
     loopback: VecDeque<(Time, Bytes)>,
     numbers: BTreeMap<RingId, Numbers>,
     assembly: pcap::Assembly,
@@ -263,13 +270,13 @@ struct Replay {
 }
 
 impl Replay {
-    /// The recording begins with the member's first JOIN.
+    /// Creates a replay. The recording must begin with the member's first JOIN.
     fn new(me: NodeId, recording: &[Datagram]) -> Self {
         let now = recording[0].at;
         let Ok(Message::Join(Join { ring_seq, .. })) = wire::decode(&recording[0].payload) else { panic!() };
         let mut config = Config::new(me);
         let ms = Duration::from_millis;
-        // The real daemon's timers, which follow from no lease.
+        // The real daemon's timers, which are not derived from a lease.
         let (token_retransmit, hold) = (ms(392), ms(303));
         config.totem = TotemConfig { token_retransmit, hold, ..TotemConfig::for_token(ms(1650)).plain() };
         let address = |id| IpAddr::from([10, 77, 11, id]);
@@ -282,7 +289,7 @@ impl Replay {
             votes: 1,
         };
         config.nodes = (1..=3).map(member).collect();
-        // A start is a step of its own.
+        // A start increments the number.
         let stored = Stored { ring_seq: ring_seq - 1, ..Stored::default() };
         let mut replay = Self {
             me,
@@ -299,7 +306,7 @@ impl Replay {
         replay
     }
 
-    /// Lets the time pass for the core, with its timers and its loopback.
+    /// Advances the core's time, with its timers and its loopback.
     fn run_until(&mut self, end: Time) {
         loop {
             let timer_at = self.totem.poll_timeout().unwrap();
@@ -320,7 +327,7 @@ impl Replay {
         self.now = end;
     }
 
-    /// What the core does by now.
+    /// Collects the core's output up to now.
     fn drain(&mut self) {
         if let Some(stored) = self.totem.must_store() {
             self.totem.handle_stored(self.now, stored);
@@ -338,7 +345,7 @@ impl Replay {
                 Message::Token(token) => {
                     let numbers = self.numbers.entry(token.ring).or_default();
                     assert_eq!(token.seq.get(), numbers.last);
-                    // It has never more to send than it may.
+                    // The core never has more to send than it may.
                     numbers.core_counts = Counts { fcc: mem::take(&mut numbers.core_sent), backlog: 0 };
                     self.ours.token(at, to, token, numbers.core_counts);
                 }
@@ -358,7 +365,8 @@ impl Replay {
         }
     }
 
-    /// Another member sent this, here with the numbers that it would have had with the core.
+    /// Delivers a datagram of another member, with the numbers that it would have had with the
+    /// core.
     fn deliver(&mut self, datagram: &Datagram) {
         let mut message = wire::decode(&datagram.payload).unwrap();
         match &mut message {
@@ -394,7 +402,7 @@ impl Replay {
         }
     }
 
-    /// The member sent this.
+    /// Records a datagram of the member.
     fn hear_member(&mut self, datagram: &Datagram) {
         let (at, to) = (datagram.at, datagram.to);
         if datagram.payload[9..13] != [0; 4] {
@@ -410,7 +418,7 @@ impl Replay {
                 if let Some(payload) = payload {
                     let this_seqno = self.theirs.frames.len() as u32;
                     let frame = Multicast { payload, this_seqno, ..frame.clone() };
-                    // The core has passed the token on since it said so.
+                    // The core has passed the token on since it sent this frame.
                     let ours = self.ours.frames.get(self.theirs.frames.len());
                     let passed = self
                         .ours
@@ -428,7 +436,7 @@ impl Replay {
             Message::Token(token) => {
                 let numbers = self.numbers.entry(token.ring).or_default();
                 let sent = mem::take(&mut numbers.member_sent);
-                // All that waited was sent.
+                // All waiting messages were sent.
                 numbers.member_counts = Counts { fcc: sent, backlog: sent };
                 if sent > 0 {
                     self.theirs.differences.insert(BACKLOG_BEFORE);
@@ -447,18 +455,18 @@ impl Replay {
         self.theirs.control.push(Said { at, to, message });
     }
 
-    /// What the core says of what the member says in this frame.
+    /// Returns the part of this frame that the core sends too.
     fn left_of(&mut self, frame: &Multicast) -> Option<Bytes> {
         let mut left = Vec::new();
         for message in self.assembly.take(frame) {
             let addressed = Addressed::decode(&message).unwrap();
             let body = Body::decode(&addressed.groups[0], &addressed.body).unwrap();
             if let Some(body) = self.left_of_body(body, frame.ring) {
-                // Written anew: padding holds what was in the member's memory.
+                // Encoded again, since the padding holds old contents of the member's memory.
                 left.push(Addressed { body: body.encode(), ..addressed }.encode());
             }
         }
-        // Of messages that are left, none is so long that it needs two frames.
+        // None of the remaining messages is so long that it needs two frames.
         let packet = Packet { fragmented: 0, continuation: 0, pieces: left };
         (!packet.pieces.is_empty()).then(|| packet.encode())
     }
@@ -494,7 +502,7 @@ impl Replay {
     }
 }
 
-/// What a member says as votequorum in the syncs of the recording.
+/// Returns the member's votequorum message in each sync of the recording.
 fn node_infos(me: NodeId, recording: &[Datagram]) -> BTreeMap<RingId, Bytes> {
     let mut assembly = pcap::Assembly::default();
     let mut infos = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! That a member is gone, as its host and its silence tell; and what a lie costs.
+//! How members detect that another is gone, by its host's report or by its silence, and the effect
+//! of false reports.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
@@ -10,10 +11,12 @@ use lab::{Lab, ms, node};
 use quorate_membership::Cause;
 use quorate_membership::Guarantee::{Agreed, Safe};
 
-/// Whoever it is, by its host's word, once that has lasted for two and a half probes: from when a token comes to it, which is at
-/// once under load, and after the hold time in an idle ring; a probe later if it had the token.
+/// Any member whose process is gone is removed on its host's report, once that has lasted for two
+/// and a half probes. The time counts from when a token is sent to that member. Under load that is
+/// at once, and in an idle ring after the hold time. It is a probe later if the member had the
+/// token.
 #[test]
-fn a_process_that_is_gone_is_out_at_once() {
+fn a_process_that_is_gone_is_removed_at_once() {
     for (n, load) in [2, 3, 5, 8].into_iter().flat_map(|n| [(n, false), (n, true)]) {
         for victim in 1..=n {
             let mut lab = Lab::with_evidence(n);
@@ -43,7 +46,7 @@ fn a_process_that_is_gone_is_out_at_once() {
 }
 
 #[test]
-fn several_processes_that_are_gone_at_once_are_out_at_once() {
+fn several_processes_that_are_gone_are_removed_at_once() {
     for victims in [[1, 2], [2, 3], [2, 4], [5, 1]] {
         let mut lab = Lab::with_evidence(5);
         lab.run(ms(500));
@@ -56,7 +59,7 @@ fn several_processes_that_are_gone_at_once_are_out_at_once() {
 }
 
 #[test]
-fn one_that_starts_again_before_its_host_was_asked_is_a_new_one() {
+fn a_process_that_restarts_before_its_host_is_asked_is_new() {
     for pause in [0, 1, 5, 15, 25, 60] {
         let mut lab = Lab::with_evidence(3);
         lab.run(ms(500));
@@ -69,9 +72,10 @@ fn one_that_starts_again_before_its_host_was_asked_is_a_new_one() {
     }
 }
 
-/// Nobody says that it is gone: the token timeout shows that something is, and a few JOINs what.
+/// No host reports that the member is gone. The token timeout shows that something is wrong, and a
+/// few JOINs show what.
 #[test]
-fn a_silent_host_is_out_after_the_token_timeout_and_a_few_joins() {
+fn a_silent_host_is_removed_after_the_token_timeout() {
     for victim in 1..=4 {
         let mut lab = Lab::with_evidence(4);
         lab.run(ms(500));
@@ -88,24 +92,25 @@ fn a_silent_host_is_out_after_the_token_timeout_and_a_few_joins() {
 }
 
 #[test]
-fn a_host_is_not_believed_before_it_was_asked_again() {
+fn a_single_refusal_does_not_break_the_ring() {
     lab::scenarios::a_host_is_asked_again_before_it_is_believed();
 }
 
-/// A member that lives answers when it is asked, so what is said of it is not believed.
+/// A live member answers when it is asked, so the accusation is not believed.
 #[test]
 fn a_false_accusation_costs_nothing() {
     lab::scenarios::a_member_is_accused_falsely();
 }
 
-/// A firewall rejects what comes to a member, as while its rules are loaded. Nothing else is wrong.
+/// A firewall rejects datagrams to a member for a moment, as while its rules are loaded. There is
+/// no other fault.
 #[test]
-fn a_firewall_that_rejects_for_less_than_the_token_timeout_costs_no_ring() {
+fn a_short_firewall_rejection_does_not_break_the_ring() {
     lab::scenarios::a_firewall_rejects_for_a_moment();
 }
 
 #[test]
-fn hosts_are_not_heard_where_timeouts_alone_count() {
+fn refusals_are_ignored_without_failure_evidence() {
     let mut lab = Lab::ring(3);
     let ring = lab.regular(1).ring;
     lab.refuse(node(1), node(3));

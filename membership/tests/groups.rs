@@ -17,7 +17,7 @@ use rand::Rng;
 
 use Guarantee::{Agreed, Safe};
 
-/// What a node was told of its groups: `group of ring: ..` without the ring.
+/// Returns the group changes at a node, in the form `group of ring: ..` but without the ring.
 fn changes(lab: &Lab, id: u32) -> Vec<String> {
     lab.changes(id)
         .iter()
@@ -25,7 +25,7 @@ fn changes(lab: &Lab, id: u32) -> Vec<String> {
         .collect()
 }
 
-/// Messages and changes in the order in which a node was told.
+/// Returns the messages and group changes at a node, in order.
 fn order(lab: &Lab, id: u32) -> Vec<String> {
     let told = lab.events(id).iter().filter_map(|event| match event {
         Event::Deliver(delivery) => Some(String::from_utf8(delivery.payload.to_vec()).unwrap()),
@@ -57,7 +57,7 @@ fn joins_messages_and_leaves_come_in_one_order_everywhere() {
 }
 
 #[test]
-fn several_processes_of_a_node_are_members_each_for_itself() {
+fn several_processes_of_a_node_are_separate_members() {
     let mut lab = Lab::ring(2);
     for pid in [7, 8] {
         lab.join(1, pid, "g").unwrap();
@@ -73,7 +73,7 @@ fn several_processes_of_a_node_are_members_each_for_itself() {
 }
 
 #[test]
-fn a_crashed_nodes_processes_are_gone_before_the_new_ring_is_synced() {
+fn a_crashed_nodes_processes_are_gone_before_the_next_sync() {
     let mut lab = Lab::ring(3);
     for id in 1..=3 {
         lab.join(id, 10 * id, "g").unwrap();
@@ -111,7 +111,7 @@ fn processes_stay_members_over_every_change_of_the_ring() {
 }
 
 #[test]
-fn two_halves_lose_each_others_processes_and_find_them_again() {
+fn two_halves_lose_and_regain_each_others_processes() {
     let mut lab = Lab::ring(4);
     for id in 1..=4 {
         lab.join(id, 10 * id, "g").unwrap();
@@ -131,7 +131,7 @@ fn two_halves_lose_each_others_processes_and_find_them_again() {
 }
 
 #[test]
-fn a_clean_leave_takes_the_processes_out_of_their_groups_first_and_needs_no_timeout() {
+fn a_clean_leave_first_leaves_groups_and_takes_no_timeout() {
     let mut lab = Lab::ring(3);
     lab.join(2, 20, "a").unwrap();
     lab.join(2, 20, "b").unwrap();
@@ -150,7 +150,7 @@ fn a_clean_leave_takes_the_processes_out_of_their_groups_first_and_needs_no_time
 }
 
 #[test]
-fn a_clean_leave_is_one_under_load_and_loss_too() {
+fn a_clean_leave_stays_clean_under_load_and_loss() {
     for seed in 0..40 {
         let mut lab = Lab::new(seed);
         for id in 1..=3 {
@@ -184,8 +184,9 @@ fn a_clean_leave_is_one_under_load_and_loss_too() {
 }
 
 #[test]
-fn a_node_does_not_go_before_the_others_have_what_it_said_last() {
-    // Delivered here is not received there: with the node gone, nobody could ask for it.
+fn a_node_leaves_after_the_others_have_its_last_message() {
+    // Delivery at this node does not mean that others have the message. Once the node is gone, they
+    // could not request it.
     for seed in 0..40 {
         let mut lab = Lab::new(seed);
         for id in 1..=3 {
@@ -211,7 +212,7 @@ fn a_node_does_not_go_before_the_others_have_what_it_said_last() {
 }
 
 #[test]
-fn a_node_whose_leave_from_its_groups_finds_no_way_leaves_after_a_token_timeout() {
+fn a_cut_off_node_leaves_after_a_token_timeout() {
     let mut lab = Lab::ring(2);
     lab.join(2, 20, "g").unwrap();
     lab.until("joined", |lab| changes(lab, 1).len() == 1);
@@ -236,7 +237,7 @@ fn a_second_leave_does_not_wait_for_the_first() {
 }
 
 #[test]
-fn a_message_is_delivered_to_those_who_never_joined() {
+fn a_message_is_delivered_to_nodes_outside_the_group() {
     let mut lab = Lab::ring(2);
     lab.join(1, 10, "test").unwrap();
     lab.send(2, Agreed, "from outside");
@@ -244,7 +245,7 @@ fn a_message_is_delivered_to_those_who_never_joined() {
     assert_eq!(lab.deliveries(1)[0].pid, 0);
 }
 
-/// Node 2 says this in the sync of a ring with a new node 3, as if it were its votequorum's.
+/// Makes node 2 send this body in the sync of a ring with a new node 3, as if from its votequorum.
 fn say(lab: &mut Lab, body: &Body) {
     lab.totem(2).set_sync_message(Service::Votequorum, body.encode());
     if lab.exists(3) {
@@ -254,7 +255,7 @@ fn say(lab: &mut Lab, body: &Body) {
 }
 
 #[test]
-fn what_a_node_says_is_what_corosync_members_can_take() {
+fn a_node_sends_only_messages_that_corosync_accepts() {
     let mut lab = Lab::new(0);
     let said = Rc::new(RefCell::new(Vec::new()));
     let heard = said.clone();
@@ -280,16 +281,17 @@ fn what_a_node_says_is_what_corosync_members_can_take() {
     lab.until_ring(&[1, 2]);
     let mut kinds = BTreeSet::new();
     for (from, packet) in said.borrow().iter() {
-        // Those that begin and end in this frame.
+        // Keep only the pieces that begin and end in this frame.
         let first = usize::from(packet.continuation != 0);
         let last = packet.pieces.len() - usize::from(packet.fragmented != 0);
         for piece in packet.pieces.get(first..last).unwrap_or_default() {
             let Addressed { groups, body } = Addressed::decode(piece).unwrap();
-            // Structs above Totem are padded to 8 bytes; an odd length would be read beyond its end.
+            // Structs above Totem are padded to 8 bytes. An odd length would be read beyond its
+            // end.
             let struct_like = groups.first().is_some_and(|group| group != "quorate");
             assert!(!struct_like || body.len().is_multiple_of(8), "{} bytes from {from}", body.len());
             kinds.extend(groups.iter().map(|group| match Body::decode(group, &body).unwrap() {
-                // A service that others do not have would be a stage of their sync as well.
+                // A service that others do not have would also be a stage of their sync.
                 Body::ServiceBuild { services, .. } => format!("{services:?}"),
                 Body::Barrier { .. } => "barrier".to_owned(),
                 Body::CpgJoin(_) => "join".to_owned(),
@@ -305,7 +307,7 @@ fn what_a_node_says_is_what_corosync_members_can_take() {
 }
 
 #[test]
-fn messages_about_corosyncs_own_affairs_do_no_harm() {
+fn messages_internal_to_corosync_are_harmless() {
     let mut lab = Lab::ring(2);
     let item = CmapItem { key: "totem.config_version".into(), kind: 8, value: vec![9; 8].into() };
     let source = Source { node: 2, connection: 1 << 40 };
@@ -332,7 +334,7 @@ fn messages_about_corosyncs_own_affairs_do_no_harm() {
 }
 
 #[test]
-fn a_node_that_an_operator_kills_leaves_and_says_who_did_it() {
+fn a_node_killed_by_an_operator_reports_the_node_that_sent_it() {
     let mut lab = Lab::ring(2);
     say(&mut lab, &Body::KillNode { node: node(1), reason: "maintenance\0".into() });
     lab.until_ring(&[2, 3]);
@@ -342,7 +344,7 @@ fn a_node_that_an_operator_kills_leaves_and_says_who_did_it() {
 }
 
 #[test]
-fn long_messages_arrive_whole_or_in_the_next_ring_whoever_comes_in_between() {
+fn long_messages_arrive_whole_across_a_ring_change() {
     for seed in 0..12 {
         let mut lab = Lab::new(seed);
         for id in 1..=2 {
@@ -363,7 +365,7 @@ fn long_messages_arrive_whole_or_in_the_next_ring_whoever_comes_in_between() {
 }
 
 #[test]
-fn groups_agree_whatever_happens() {
+fn groups_agree_under_random_faults() {
     for seed in 0..60 {
         whatever(seed);
     }
@@ -380,7 +382,7 @@ fn whatever(seed: u64) {
         let pid = lab.rng.random_range(1..=3);
         let group = if lab.rng.random_bool(0.5) { "a" } else { "b" };
         match lab.rng.random_range(0..12) {
-            // That a process cannot join twice, or leave what it is not in, is part of it.
+            // Joining twice, and leaving a group that the process is not in, are covered too.
             0..=3 if lab.is_up(id) => drop(lab.join(id, pid, group)),
             4..=5 if lab.is_up(id) => drop(lab.part(id, pid, group, Parting::Left)),
             6 if lab.is_up(id) => drop(lab.try_send(id, Agreed, format!("{id} in step {step}"))),

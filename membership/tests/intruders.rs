@@ -1,4 +1,5 @@
-//! What a ring withstands: garbage, strangers, tokens that are for others, numbers that nobody can have come to.
+//! Intrusions that a ring withstands: garbage, strangers, misdirected tokens, and impossible
+//! numbers.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
@@ -14,11 +15,11 @@ use quorate_membership::{Cause, Event, Notice, Origin, Refusal, RingId, Seq, Tot
 use rand::Rng;
 
 #[test]
-fn a_token_for_another_is_none() {
+fn a_token_for_another_member_is_ignored() {
     lab::scenarios::a_token_goes_astray();
 }
 
-/// A datagram that claims to come from node `id`, from an address that is not its own.
+/// Delivers a datagram to node `id` that claims to come from that node, but has another address.
 fn claim(lab: &mut Lab, id: u32, outranks_us: bool, message: &Message) {
     let origin = Origin { outranks_us, ..Origin::of(None) };
     lab.deliver_from(id, origin, &bytes(message));
@@ -33,7 +34,7 @@ fn has_left(lab: &Lab, id: u32) -> bool {
 }
 
 #[test]
-fn without_a_list_the_process_that_has_been_there_for_long_keeps_the_id() {
+fn without_a_list_the_longer_running_process_keeps_the_id() {
     let mut lab = Lab::ring(2);
     claim(&mut lab, 1, true, &start_of(1));
     assert_eq!(lab.totem(1).stats().refused.get(&Refusal::Impostor), Some(&1));
@@ -49,8 +50,8 @@ fn without_a_list_the_process_that_has_been_there_for_long_keeps_the_id() {
     assert_eq!(Cause::DuplicateId { node: node(1) }.to_string(), "another process uses node id 1");
 }
 
-/// Two processes with one id, at two addresses, hear each other: one of them leaves, whichever of their datagrams get lost, and
-/// however far apart they start.
+/// Two processes with one id, at two addresses, hear each other. One of them leaves, whichever of
+/// their datagrams are lost and however far apart they start.
 #[test]
 fn without_a_list_one_of_two_namesakes_stays() {
     for (apart, loss) in
@@ -92,20 +93,21 @@ fn without_a_list_one_of_two_namesakes_stays() {
     }
 }
 
-/// The list says at which address an id belongs, so a claim from another one is nothing to a node that starts.
+/// The list fixes the address of an id, so a node that starts ignores a claim from any other
+/// address.
 #[test]
-fn a_listed_node_stays_whoever_claims_its_id() {
+fn a_listed_node_stays_when_another_host_claims_its_id() {
     lab::scenarios::the_id_of_a_listed_node_is_claimed_elsewhere();
 }
 
-/// Whatever a host says that is in no ring, in the names of members, from an address of its own.
+/// Covers frames from a host outside the ring, in members' names, from an address of its own.
 #[test]
-fn without_a_list_frames_of_a_ring_are_taken_from_its_members_alone() {
+fn without_a_list_a_ring_accepts_frames_from_members_only() {
     lab::scenarios::a_stranger_sends_frames_of_a_ring();
 }
 
 #[test]
-fn a_merge_detect_of_an_impossible_ring_costs_none() {
+fn a_merge_detect_of_an_impossible_ring_does_not_break_a_ring() {
     let mut lab = Lab::ring(3);
     let ring = lab.regular(1).ring;
     for seq in [Totem::MAX_RING_SEQ + 1, 1 << 60, u64::MAX] {
@@ -117,15 +119,16 @@ fn a_merge_detect_of_an_impossible_ring_costs_none() {
     assert_eq!(lab.regular(1).ring, ring, "L2: the ring stands");
 }
 
-/// Each merge detect names a node that was never heard before.
+/// Each MERGE DETECT names a new node.
 #[test]
-fn strangers_without_number_cost_a_ring_now_and_then_at_most() {
+fn countless_strangers_rarely_break_a_ring() {
     lab::scenarios::strangers_without_number_are_heard();
 }
 
-/// What the others do not follow, only the operator can undo: both sides say how.
+/// The others do not follow the absurd number, and only the operator can undo it. Both sides report
+/// the remedy.
 #[test]
-fn a_starting_node_that_is_led_astray_says_the_remedy() {
+fn a_misled_starting_node_reports_the_remedy() {
     let mut lab = Lab::ring(3);
     let seq = lab.regular(1).ring.seq;
     lab.crash(3);
@@ -155,12 +158,12 @@ fn a_starting_node_that_is_led_astray_says_the_remedy() {
 
 /// A newcomer at a listed address uses the id of a member.
 #[test]
-fn a_stranger_that_speaks_for_a_member_costs_no_ring() {
+fn a_stranger_in_a_members_name_does_not_break_the_ring() {
     lab::scenarios::a_stranger_sends_frames_of_its_own_ring_in_a_members_name();
 }
 
 #[test]
-fn random_bytes_and_strangers_tokens_are_counted_and_change_nothing() {
+fn random_bytes_are_counted_and_change_nothing() {
     let mut lab = Lab::ring(3);
     let before = lab.regular(2).clone();
     for _ in 0..2000 {
@@ -194,7 +197,8 @@ fn a_rejected_sender_is_named_with_cause_and_remedy() {
     }
 }
 
-/// Node 1, which nobody has seen, asks node 2 to form a ring with it; returns a commit token for that.
+/// Makes node 1, which is new, ask node 2 to form a ring with it. Returns a commit token for that
+/// ring.
 fn invited_by_node_1(lab: &mut Lab, ring_seq: u64) -> CommitToken {
     let members = vec![node(1), node(2)];
     let join = Join { from: node(1), leave: false, ring_seq: 5, proc: members.clone(), failed: vec![] };
@@ -206,7 +210,7 @@ fn invited_by_node_1(lab: &mut Lab, ring_seq: u64) -> CommitToken {
 }
 
 #[test]
-fn a_commit_token_whose_number_no_join_has_said_is_refused() {
+fn a_commit_token_with_an_unannounced_number_is_rejected() {
     for ring_seq in [u64::MAX, 1 << 63, Totem::MAX_RING_SEQ, Totem::MAX_RING_SEQ / 2] {
         let mut lab = Lab::new(0);
         lab.start(2);
@@ -220,9 +224,9 @@ fn a_commit_token_whose_number_no_join_has_said_is_refused() {
     }
 }
 
-/// The clocks of first starts differ, by a century and more.
+/// The clocks at the first starts differ by more than a century.
 #[test]
-fn a_node_whose_clock_was_wrong_at_its_first_start_is_followed() {
+fn a_node_with_a_wrong_clock_at_first_start_is_followed() {
     let (now, later) = (1_800_000_000_000, 1_800_000_000_000 + 126 * 31_557_600_000);
     let mut lab = Lab::new(0);
     for (id, ring_seq) in [(1, now), (2, later), (3, 0)] {
@@ -233,14 +237,15 @@ fn a_node_whose_clock_was_wrong_at_its_first_start_is_followed() {
     assert!(lab.regular(1).ring.seq > later);
 }
 
-/// JOINs with absurd numbers, in a member's name; then a member comes whose disk is empty, and all start again.
+/// JOINs with absurd numbers arrive in a member's name. Then a member with an empty disk joins, and
+/// finally all members restart.
 #[test]
 fn forged_ring_numbers_do_no_lasting_harm() {
     lab::scenarios::ring_numbers_are_forged();
 }
 
 #[test]
-fn a_wild_number_in_a_commit_token_costs_no_time() {
+fn a_wild_number_in_a_commit_token_is_handled_quickly() {
     let mut lab = Lab::new(0);
     lab.start(2);
     lab.until_ring(&[2]);
@@ -255,7 +260,7 @@ fn a_wild_number_in_a_commit_token_costs_no_time() {
 }
 
 #[test]
-fn a_commit_token_that_comes_back_with_other_members_is_not_ours() {
+fn a_commit_token_returning_with_other_members_is_harmless() {
     let mut lab = Lab::new(0);
     lab.start(2);
     lab.until_ring(&[2]);
@@ -285,7 +290,7 @@ fn a_commit_token_that_comes_back_with_other_members_is_not_ours() {
 }
 
 #[test]
-fn made_up_names_do_not_pile_up() {
+fn made_up_node_ids_do_not_accumulate() {
     let mut lab = Lab::ring(2);
     for n in 0..100 {
         let proc: Vec<_> = (0..384).map(|k| node(1000 + n * 384 + k)).collect();
@@ -297,7 +302,7 @@ fn made_up_names_do_not_pile_up() {
 }
 
 #[test]
-fn a_frame_of_one_who_is_not_in_the_ring_is_refused() {
+fn a_frame_from_outside_the_ring_is_rejected() {
     let mut lab = Lab::ring(2);
     let ring = lab.regular(1).ring;
     let packet = Packet { fragmented: 1, continuation: 0, pieces: vec![bytes::Bytes::from(vec![0; 1000])] };

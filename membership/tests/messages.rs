@@ -1,4 +1,4 @@
-//! Messages on a ring that stands: their order, their guarantees, what is lost and sent again, and how many there may be.
+//! Messages on an established ring: their order, guarantees, retransmission and flow control.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
@@ -16,7 +16,7 @@ use rand::Rng;
 use Guarantee::{Agreed, Safe};
 
 #[test]
-fn messages_come_in_one_order_everywhere_the_senders_own_included() {
+fn all_members_including_the_sender_deliver_in_one_order() {
     let mut lab = Lab::ring(3);
     for round in 0..200 {
         for id in 1..=3 {
@@ -55,7 +55,7 @@ fn messages_of_any_length_up_to_a_mebibyte_arrive_whole() {
 #[test]
 fn a_safe_message_waits_until_every_member_has_it() {
     let mut lab = Lab::ring(3);
-    // Node 3 misses every frame: the others have the message but do not know that all have it.
+    // Node 3 misses every frame. The others have the message but do not know that all have it.
     lab.filter(|_, to, message, _| match message {
         Message::Multicast(_) if to == node(3) => Fate::Drop,
         _ => Fate::Deliver,
@@ -72,7 +72,7 @@ fn a_safe_message_waits_until_every_member_has_it() {
 }
 
 #[test]
-fn a_safe_message_that_not_all_acknowledged_is_delivered_in_the_transitional_configuration() {
+fn an_unacknowledged_safe_message_is_delivered_in_transition() {
     let mut lab = Lab::ring(3);
     lab.filter(|_, to, message, _| match message {
         Message::Multicast(_) if to == node(3) => Fate::Drop,
@@ -109,8 +109,8 @@ fn lost_frames_are_sent_again_until_all_have_them() {
 }
 
 #[test]
-fn the_last_frame_of_a_burst_is_asked_for_though_nothing_follows_it() {
-    // B31: the range of what is asked for ends at the token's number, not at the last frame received.
+fn the_lost_last_frame_of_a_burst_is_requested() {
+    // B31: requests cover all numbers up to the token's, not just up to the last frame received.
     let mut lab = Lab::ring(2);
     let lost = Rc::new(Cell::new(false));
     let once = lost.clone();
@@ -127,7 +127,7 @@ fn the_last_frame_of_a_burst_is_asked_for_though_nothing_follows_it() {
 }
 
 #[test]
-fn what_a_node_says_of_itself_does_not_cut_its_long_message() {
+fn a_service_message_does_not_split_a_long_message() {
     let mut lab = Lab::new(2);
     lab.config.max_messages = 1;
     (1..=2).for_each(|id| lab.start(id));
@@ -146,12 +146,12 @@ fn what_a_node_says_of_itself_does_not_cut_its_long_message() {
 }
 
 #[test]
-fn a_window_that_only_damage_has_filled_is_not_believed_for_ever() {
+fn a_window_filled_only_by_damage_is_reset() {
     lab::scenarios::a_bit_of_the_window_is_flipped();
 }
 
 #[test]
-fn a_full_queue_pushes_back_and_an_unread_event_queue_says_why() {
+fn a_full_send_queue_rejects_messages() {
     let mut lab = Lab::ring(2);
     lab.cut(&[1], &[2]);
     let mut accepted = 0;
@@ -166,7 +166,7 @@ fn a_full_queue_pushes_back_and_an_unread_event_queue_says_why() {
 }
 
 #[test]
-fn a_slow_consumer_slows_the_ring_and_past_the_bound_leaves_it() {
+fn a_consumer_past_the_unread_limit_leaves_the_ring() {
     let mut lab = Lab::new(4);
     lab.config.unread_limit = 400_000;
     for id in 1..=2 {
@@ -190,7 +190,7 @@ fn a_slow_consumer_slows_the_ring_and_past_the_bound_leaves_it() {
 }
 
 #[test]
-fn a_window_is_as_large_as_every_member_can_take() {
+fn a_window_is_the_smallest_that_a_member_announces() {
     let mut lab = Lab::new(4);
     for (id, frames) in [(1, 400), (2, 300), (3, 1000)] {
         lab.config.largest_window = frames;
@@ -198,7 +198,7 @@ fn a_window_is_as_large_as_every_member_can_take() {
     }
     lab.until_ring(&[1, 2, 3]);
     lab.until("the windows are agreed on", |lab| lab.windows(&[1, 2, 3]) == [300; 3]);
-    // A full queue goes in large steps once nothing was lost for a while.
+    // A full queue is sent in large steps once nothing has been lost for a while.
     let (mut most, mut sent) = (0, 0);
     for _ in 0..500 {
         while lab.try_send(1, Agreed, format!("{sent:>1200}")).is_ok() {
@@ -213,12 +213,12 @@ fn a_window_is_as_large_as_every_member_can_take() {
 }
 
 #[test]
-fn one_member_that_says_nothing_keeps_the_window_as_it_is_and_so_does_a_new_ring_until_all_have_spoken() {
+fn a_silent_member_keeps_the_configured_window() {
     lab::scenarios::one_member_says_nothing_of_its_window();
 }
 
 #[test]
-fn a_full_window_still_lets_a_missing_frame_be_sent_again() {
+fn a_full_window_still_allows_retransmission() {
     let mut lab = Lab::new(0);
     lab.config.window_size = 4096;
     lab.config.max_messages = 4096;
@@ -243,7 +243,7 @@ fn a_full_window_still_lets_a_missing_frame_be_sent_again() {
 }
 
 #[test]
-fn who_holds_the_token_need_not_wait_for_it_to_go_round() {
+fn a_member_that_holds_the_token_sends_at_once() {
     let mut lab = Lab::ring(3);
     lab.run(ms(1000));
     lab.send(1, Agreed, "first");
@@ -257,7 +257,7 @@ fn who_holds_the_token_need_not_wait_for_it_to_go_round() {
 #[test]
 fn a_visit_that_sends_does_not_end_with_the_token_held() {
     let mut lab = Lab::ring(3);
-    // Somewhere in between, the ring is found idle.
+    // One of these pauses ends just as the ring is found idle.
     for pause in (5_000..15_000).step_by(50).map(Duration::from_micros) {
         lab.send_numbered(1, Safe, 10);
         let sent = lab.texts(1).len();

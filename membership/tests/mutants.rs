@@ -1,7 +1,8 @@
-//! Known bugs, put back one at a time: the laboratory has to find each.
+//! Known bugs, put back one at a time. The laboratory has to find each of them.
 //!
-//! `cargo test -p quorate-membership --features mutants --test mutants -- --nocapture` prints which invariant finds
-//! which bug, and after how many random runs. `MUTANTS=A,B` runs these only.
+//! `cargo test -p quorate-membership --features mutants --test mutants -- --nocapture` prints for
+//! each bug which invariant finds it, and after how many random runs. `MUTANTS=A,B` runs only
+//! these.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
@@ -22,8 +23,9 @@ use rand::Rng;
 
 use Guarantee::{Agreed, Safe};
 
-/// What the swarm of `quorate-netsim` finds (its `tests/mutants.rs`). Elections are not held here; and rings are too small
-/// for it to matter that members do not believe each other.
+/// Mutants that the swarm of `quorate-netsim` finds instead (its `tests/mutants.rs`). This
+/// laboratory holds no elections, and its rings are too small for members' distrust of each other
+/// to matter.
 const NOT_HERE: &[Mutant] = &[
     // Needs two clusters: `tests/clusters.rs`.
     Mutant::OtherClusterHeard,
@@ -61,12 +63,12 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::DcKeptWithoutQuorum,
     Mutant::ReleasedDcGoesOn,
     Mutant::HungKeepsRole,
-    // Two rings that gave each other up soon went on doing so (seed 1913 of `tempest`). Now they wait longer each time, and none
-    // of 19 000 seeds shows it.
+    // Two rings that soon gave each other up kept doing so (seed 1913 of `tempest`). Now they wait
+    // longer each time, and none of 19 000 seeds shows it.
     Mutant::StrangersGivenUpSoon,
 ];
 
-/// No mutant lives longer than this many random runs.
+/// The number of random runs within which each mutant must be found.
 const SEEDS: u64 = 2000;
 
 #[test]
@@ -92,11 +94,11 @@ fn every_known_bug_is_found() {
     assert!(survivors.is_empty(), "{survivors:?} survive");
 }
 
-/// How a mutant was found.
+/// The way in which a mutant was found.
 struct Kill {
-    /// The invariant, and what was seen.
+    /// The violated invariant and the observation.
     why: String,
-    /// Random runs until then; `None`: by a scenario made for it.
+    /// The number of random runs until then; `None` if a scenario written for the mutant found it.
     seeds: Option<u64>,
     took: Duration,
 }
@@ -112,7 +114,7 @@ fn hunt(mutant: Mutant) -> Option<Kill> {
     (0..SEEDS).find_map(|seed| verdict(|| storm(seed)).map(|why| kill(why, Some(seed + 1))))
 }
 
-/// What is wrong with a run, if anything is.
+/// Returns the failure of a run, if it fails.
 fn verdict(run: impl Fn()) -> Option<String> {
     let panicked: Box<dyn Any + Send> = panic::catch_unwind(panic::AssertUnwindSafe(run)).err()?;
     let text = panicked.downcast_ref::<String>().cloned();
@@ -142,7 +144,7 @@ fn table(ends: &[(Mutant, Option<Kill>)]) -> String {
     out
 }
 
-/// For bugs that show only in a situation that random runs hardly come to.
+/// Returns the scenario for a bug that random runs rarely reach.
 fn scenario_for(mutant: Mutant) -> Option<fn()> {
     SCENARIOS.iter().find(|(mutants, _)| mutants.contains(&mutant)).map(|&(_, scenario)| scenario)
 }
@@ -183,7 +185,7 @@ const SCENARIOS: &[Scenario] = &[
     (&[Mutant::ObligationsForgotten, Mutant::ObligationsNotShared], recoveries_fail_at_any_hop),
 ];
 
-/// F29: a token that is lost costs time, not the ring.
+/// F29: a lost token costs time, not the ring.
 fn tokens_get_lost() {
     let mut lab = Lab::ring(3);
     let ring = lab.regular(1).ring;
@@ -198,7 +200,7 @@ fn tokens_get_lost() {
     assert_eq!(ring, lab.regular(1).ring, "L2: one lost token costs the ring");
 }
 
-/// B32.
+/// B32: a gap with more than 1024 numbers behind it must not stop aru for good.
 fn a_frame_is_missing_for_long() {
     let mut lab = Lab::new(3);
     lab.config.window_size = 600;
@@ -219,7 +221,8 @@ fn a_frame_is_missing_for_long() {
     lab.check();
 }
 
-/// What a sender that is gone had seen is lost: so is what it then said (S10).
+/// S10: a message that only a vanished sender had seen is lost. A message that this sender sent
+/// after seeing it must be lost too.
 fn a_cause_is_lost() {
     let mut lab = Lab::ring(4);
     lab.filter(|from, to, message, _| match message {
@@ -237,7 +240,7 @@ fn a_cause_is_lost() {
     lab.check();
 }
 
-/// B10.
+/// B10: the recovery queues must hold hundreds of outstanding frames.
 fn hundreds_of_frames_are_outstanding() {
     let mut lab = Lab::new(1);
     lab.config.window_size = 600;
@@ -257,7 +260,7 @@ fn hundreds_of_frames_are_outstanding() {
     lab.check();
 }
 
-/// B47.
+/// B47: an empty message is delivered like any other.
 fn an_empty_message_is_sent() {
     let mut lab = Lab::ring(2);
     lab.send(1, Agreed, "");
@@ -279,14 +282,15 @@ fn a_leave_is_lost() {
     assert!(took < ms(90), "L3: a ring without node 2 took {took:?}");
 }
 
-/// B24: who stood still while it gathered has the others' JOINs in its socket, and calls nobody silent.
+/// B24: a member that was paused while it gathered still has the others' JOINs in its socket. It
+/// must not call any of them silent.
 fn a_member_stands_still_while_it_gathers() {
     let mut lab = Lab::ring(3);
     lab.crash(3);
     let gathers = |lab: &Lab, id| lab.totem_of(id).snapshot().phase == Phase::Gather;
     lab.until("one gathers", |lab| gathers(lab, 1) || gathers(lab, 2));
     let first = if gathers(&lab, 1) { 1 } else { 2 };
-    // The timers first, as where a host's network wakes after its processes.
+    // The timers run first, as on a host whose network resumes after its processes.
     let late = lab.now + lab.config.consensus + ms(5);
     lab.totem(first).handle_timeout(late);
     lab.run(ms(1));
@@ -294,7 +298,8 @@ fn a_member_stands_still_while_it_gathers() {
     assert!(!alone, "L2: node {first} stood still and put out the others");
 }
 
-/// A frame comes late, at any point of a ring change, to one member only; its sender has started again.
+/// A frame arrives late, at any point of a ring change, and at one member only. Its sender has
+/// restarted.
 fn a_frame_comes_at_any_moment() {
     for delay in 0..120 {
         let mut lab = Lab::ring(3);
@@ -324,7 +329,7 @@ fn a_frame_comes_at_any_moment() {
     }
 }
 
-/// B15: two rings meet, and each has messages that not all its members have received.
+/// B15: two rings merge, and each has messages that some of its members have not received.
 fn both_sides_of_a_merge_have_something_to_recover() {
     for seed in 0..100 {
         let mut lab = Lab::new(seed);
@@ -355,7 +360,8 @@ fn both_sides_of_a_merge_have_something_to_recover() {
     }
 }
 
-/// B09: of one ring, a member brings along much and another little.
+/// B09: the members that come from one ring have received different parts of it, one a lot and
+/// another little.
 fn members_have_received_different_parts() {
     for seed in 0..20 {
         let mut lab = Lab::new(seed);
@@ -378,8 +384,8 @@ fn members_have_received_different_parts() {
     }
 }
 
-/// A recovery with a hole in the old ring is cut short for one member, at any point of it, and the next one for
-/// another: what some then deliver as safe, all deliver.
+/// A recovery with a hole in the old ring is cut short for one member, at any point, and the next
+/// recovery for another. All members must deliver a message that some of them deliver as safe.
 fn recoveries_fail_at_any_hop() {
     for (victim, hop) in (1..=4).flat_map(|victim| (6..20).map(move |hop| (victim, hop))) {
         for (second, next_hop) in [(1, 99), (2, 7), (2, 9), (3, 8), (3, 10), (3, 11), (4, 12), (4, 13)] {
@@ -414,7 +420,7 @@ fn recoveries_fail_at_any_hop() {
 }
 
 #[test]
-fn what_finds_the_bugs_finds_nothing_where_there_are_none() {
+fn scenarios_and_chaos_find_nothing_without_mutants() {
     SCENARIOS.iter().for_each(|(_, scenario)| scenario());
     (0..200).for_each(chaos);
 }

@@ -1,5 +1,5 @@
-//! How rings of bare cores form, change, idle and recover, without a network and without time. (Messages on a ring that stands
-//! are next door, in `messages.rs`.)
+//! How rings of bare cores form, change, idle and recover, without a network and in simulated time.
+//! `messages.rs` has the tests of messages on an established ring.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
@@ -40,7 +40,7 @@ fn nodes_that_start_together_form_one_ring() {
 }
 
 #[test]
-fn a_crowd_that_starts_within_a_moment_forms_a_ring_without_waiting_for_a_timeout() {
+fn many_nodes_that_start_together_form_a_ring_before_a_timeout() {
     for seed in 0..50 {
         let mut lab = Lab::new(seed);
         lab.filter(|_, _, _, rng| Fate::Delay(Duration::from_micros(rng.random_range(0..1000))));
@@ -56,7 +56,7 @@ fn a_crowd_that_starts_within_a_moment_forms_a_ring_without_waiting_for_a_timeou
 }
 
 #[test]
-fn a_crowd_does_not_answer_each_join_with_one() {
+fn many_nodes_do_not_answer_each_join_with_a_join() {
     const NODES: u32 = 50;
     let heard = Rc::new(Cell::new(0));
     let mut lab = Lab::new(0);
@@ -74,7 +74,7 @@ fn a_crowd_does_not_answer_each_join_with_one() {
 }
 
 #[test]
-fn who_has_not_had_the_time_to_answer_is_not_probed() {
+fn a_node_that_had_no_time_to_answer_is_not_probed() {
     let probes = Rc::new(Cell::new(0));
     let mut lab = Lab::new(0);
     (lab.config.failure_evidence, lab.config.probe) = (true, ms(20));
@@ -95,7 +95,7 @@ fn who_has_not_had_the_time_to_answer_is_not_probed() {
 }
 
 #[test]
-fn a_lost_token_is_sent_again_before_the_ring_is_given_up() {
+fn a_lost_token_is_retransmitted_before_the_ring_ends() {
     let mut lab = Lab::ring(3);
     let rings = lab.totem(1).stats().rings;
     lab.filter(|_, _, message, rng| match message {
@@ -120,7 +120,7 @@ fn a_crashed_node_is_out_after_token_and_consensus_timeout() {
         assert!(took <= lab.config.token + lab.config.consensus + ms(30), "{victim}: took {took:?}");
         let regular = lab.regular(rest[0]);
         assert_eq!(regular.left, ids(&[victim]));
-        // Whoever notices first says so; the others hear it from there.
+        // The member that notices first announces it, and the others learn it from there.
         let why = regular.why();
         assert!(why.starts_with("no token came for 300 ms") || why.contains("gave up the ring"), "{why}");
         let blamed =
@@ -146,7 +146,7 @@ fn a_node_that_leaves_needs_no_timeout() {
 }
 
 #[test]
-fn a_leave_that_is_lost_is_said_again() {
+fn a_lost_leave_is_sent_again() {
     let mut lab = Lab::ring(3);
     let lost = Rc::new(Cell::new(0));
     let count = lost.clone();
@@ -164,7 +164,7 @@ fn a_leave_that_is_lost_is_said_again() {
 }
 
 #[test]
-fn a_joiner_is_let_in_and_everybody_knows_who_joined() {
+fn a_joiner_is_admitted_and_reported_to_all_members() {
     let mut lab = Lab::ring(2);
     lab.start(3);
     lab.until_ring(&[1, 2, 3]);
@@ -206,8 +206,8 @@ fn rings_that_meet_while_one_is_under_load_merge() {
 }
 
 #[test]
-fn a_node_that_restarts_inside_the_token_timeout_is_a_new_one() {
-    // B01, B06: nobody missed it, and yet it left and joined.
+fn a_node_that_restarts_within_the_token_timeout_is_new() {
+    // B01, B06: no member missed the node, and yet it left and joined again.
     for victim in [1, 3] {
         let mut lab = Lab::ring(3);
         lab.send(2, Agreed, "before");
@@ -224,7 +224,7 @@ fn a_node_that_restarts_inside_the_token_timeout_is_a_new_one() {
 }
 
 #[test]
-fn what_one_survivor_lacks_the_others_bring_along() {
+fn survivors_recover_frames_that_one_of_them_lacks() {
     let mut lab = Lab::ring(3);
     lab.filter(|_, to, message, _| match message {
         Message::Multicast(_) if to == node(2) => Fate::Drop,
@@ -287,12 +287,12 @@ fn an_idle_ring_is_quiet_and_wakes_at_once() {
 }
 
 #[test]
-fn a_flag_that_only_damage_has_raised_is_not_believed_for_ever() {
+fn a_recovery_flag_raised_only_by_damage_is_cleared() {
     lab::scenarios::a_flag_is_flipped();
 }
 
 #[test]
-fn sequence_numbers_wrap_while_the_ring_runs_and_while_it_recovers() {
+fn sequence_numbers_wrap_in_operation_and_in_recovery() {
     let mut lab = Lab::new(2);
     lab.config.first_seq = Seq::new(u32::MAX - 40);
     for id in 1..=3 {
@@ -314,9 +314,9 @@ fn sequence_numbers_wrap_while_the_ring_runs_and_while_it_recovers() {
 }
 
 #[test]
-fn a_one_way_cut_costs_a_member_but_not_the_ring() {
+fn a_ring_of_all_forms_again_after_a_one_way_cut() {
     let mut lab = Lab::ring(3);
-    // Node 3 hears nobody, and everybody hears node 3.
+    // Node 3 receives from no other node, and all others receive from node 3.
     lab.cut_one_way(1, 3);
     lab.cut_one_way(2, 3);
     lab.run(ms(2000));
@@ -326,12 +326,12 @@ fn a_one_way_cut_costs_a_member_but_not_the_ring() {
 }
 
 #[test]
-fn what_a_member_does_not_hear_of_its_successor_another_sends_again() {
+fn another_member_retransmits_for_an_unheard_successor() {
     lab::scenarios::a_member_never_hears_its_successor();
 }
 
 #[test]
-fn a_member_that_receives_no_frames_is_put_out() {
+fn a_member_that_receives_no_frames_is_removed() {
     let mut lab = Lab::new(3);
     lab.config.fail_recv_const = 40;
     for id in 1..=3 {
@@ -354,7 +354,7 @@ fn a_member_that_receives_no_frames_is_put_out() {
 }
 
 #[test]
-fn a_node_that_stood_still_says_so_and_blames_nobody() {
+fn a_paused_node_reports_the_pause_and_blames_no_member() {
     let mut lab = Lab::ring(3);
     let now = lab.now + ms(200);
     let late = lab.totem(2).poll_timeout().unwrap() + ms(100);
@@ -366,7 +366,7 @@ fn a_node_that_stood_still_says_so_and_blames_nobody() {
 }
 
 #[test]
-fn sync_messages_are_delivered_from_every_member_before_applications_speak() {
+fn sync_messages_precede_application_messages() {
     let mut lab = Lab::new(6);
     for id in 1..=3 {
         lab.start(id);
@@ -399,10 +399,10 @@ fn sync_messages_are_delivered_from_every_member_before_applications_speak() {
 }
 
 #[test]
-fn what_one_delivered_as_safe_behind_a_hole_the_other_delivers_too_though_its_recovery_failed() {
+fn a_safe_message_behind_a_hole_survives_a_failed_recovery() {
     for alone in [true, false] {
         let mut lab = Lab::ring(4);
-        // Nobody hears what node 3 says; node 4 sleeps through the first change.
+        // No node receives the frames of node 3, and node 4 sleeps through the first change.
         lab.filter(|from, _, message, _| match message {
             Message::Multicast(_) if from == node(3) => Fate::Drop,
             _ => Fate::Deliver,
@@ -415,7 +415,7 @@ fn what_one_delivered_as_safe_behind_a_hole_the_other_delivers_too_though_its_re
         lab.stall(4, ms(5000));
         lab.until("node 1 goes on", |lab| lab.regular(1).members == ids(&[1, 2]));
         assert_eq!(lab.texts(1), ["behind it"]);
-        // Node 2 loses the token with which it would have followed.
+        // Node 2 loses the token that would have made it follow.
         lab.lose_all();
         assert_eq!(lab.regular(2).members.len(), 4);
         lab.calm();
@@ -437,7 +437,7 @@ fn what_one_delivered_as_safe_behind_a_hole_the_other_delivers_too_though_its_re
 }
 
 #[test]
-fn standing_still_once_is_told_once() {
+fn one_pause_is_reported_once() {
     let mut lab = Lab::ring(2);
     lab.now = lab.now + ms(200);
     for _ in 0..3 {
@@ -447,7 +447,7 @@ fn standing_still_once_is_told_once() {
 }
 
 #[test]
-fn a_node_whose_timers_are_always_late_still_finds_out_that_the_others_are_gone() {
+fn a_node_with_late_timers_notices_that_the_others_are_gone() {
     let mut lab = Lab::ring(2);
     lab.crash(1);
     lab.late(2, ms(90));
@@ -455,7 +455,7 @@ fn a_node_whose_timers_are_always_late_still_finds_out_that_the_others_are_gone(
 }
 
 #[test]
-fn a_token_that_is_held_when_the_ring_is_installed_is_let_go() {
+fn a_token_held_at_installation_is_released() {
     let mut lab = Lab::new(0);
     lab.config.seqno_unchanged_const = 3;
     for id in 1..=3 {
@@ -466,7 +466,7 @@ fn a_token_that_is_held_when_the_ring_is_installed_is_let_go() {
 }
 
 #[test]
-fn what_nobody_can_send_any_more_is_taken_off_the_retransmit_list() {
+fn requests_that_cannot_be_served_leave_the_retransmit_list() {
     let mut lab = Lab::ring(2);
     lab.send(1, Agreed, "all have it");
     lab.run(ms(100));
@@ -496,14 +496,15 @@ fn what_nobody_can_send_any_more_is_taken_off_the_retransmit_list() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(std::env::var("CASES").map_or(40, |n| n.parse().unwrap())))]
 
-    /// Loss, delay, duplication, cuts, crashes, restarts under load; then calm, and one ring.
+    /// Applies loss, delay, duplication, cuts, crashes and restarts under load. Calm follows, and
+    /// one ring must form.
     #[test]
-    fn whatever_happens_evs_holds_and_in_the_end_there_is_one_ring(seed in any::<u64>()) {
+    fn evs_holds_under_chaos_and_one_ring_forms_in_the_end(seed in any::<u64>()) {
         chaos(seed);
     }
 }
 
-/// `SEEDS=1..1000 cargo test --test ring seeds` runs many; one that fails names itself.
+/// Runs many seeds with `SEEDS=1..1000 cargo test --test ring seeds`. A failure names its seed.
 #[test]
 fn seeds_of_the_environment() {
     let seeds = std::env::var("SEEDS").unwrap_or_else(|_| "0..20".into());

@@ -1,5 +1,6 @@
-//! What every transport promises, checked on each: `local` on this host's loopback, `multicast` between network
-//! namespaces, which needs root; without it, that half says so and passes.
+//! Checks the promises of every transport. Tests in `local` run on this host's loopback. Tests in
+//! `multicast` run between network namespaces, which needs root; without root, they print that they
+//! were skipped and pass.
 #![cfg(feature = "tokio")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -19,7 +20,7 @@ use quorate_membership::wire::{self, Join, Message, Order};
 use quorate_membership::{Destination, NodeId, Origin, Transmit};
 use tokio::time::timeout;
 
-/// Three hosts, unless there are none.
+/// Creates three hosts in network namespaces, or skips the test.
 macro_rules! namespaces {
     () => {
         match Bed::namespaces() {
@@ -50,28 +51,28 @@ macro_rules! on_every_transport {
 }
 
 on_every_transport! {
-    everyone_hears_a_multicast_but_its_sender
-    a_unicast_reaches_its_member_and_nobody_else
-    a_node_hears_what_it_sends_to_itself
+    a_multicast_reaches_all_members_except_its_sender
+    a_unicast_reaches_only_its_member
+    a_node_receives_a_unicast_to_itself
     a_multicast_comes_before_a_unicast_sent_later
     datagrams_of_a_kind_keep_their_order
-    datagrams_that_go_together_arrive_as_they_were_sent
-    what_was_received_stays_as_it_is_while_more_comes
-    a_flood_of_multicasts_does_not_hold_a_unicast_back_for_ever
+    batched_datagrams_arrive_as_they_were_sent
+    received_datagrams_stay_unchanged_while_more_arrive
+    a_unicast_passes_a_flood_of_multicasts
     the_longest_datagram_arrives_and_a_longer_one_is_lost
-    an_empty_datagram_is_a_datagram
-    what_is_for_an_unknown_member_is_lost_and_the_rest_is_sent
-    a_host_where_nobody_listens_says_so_and_nothing_else_is_lost
-    a_dropped_recv_has_taken_nothing
-    a_dropped_send_leaves_what_it_has_not_sent
+    an_empty_datagram_arrives
+    only_the_datagram_for_an_unknown_member_is_lost
+    a_closed_port_is_reported_and_nothing_else_is_lost
+    a_dropped_recv_loses_no_datagram
+    a_dropped_send_leaves_unsent_datagrams_in_the_batch
     a_port_in_use_is_an_error_that_names_it
     an_address_of_no_interface_is_an_error_that_names_it
-    who_is_not_listed_is_nobody
+    an_unlisted_sender_is_not_a_peer
     without_a_list_peers_are_learnt_from_joins
-    one_id_at_two_addresses_is_nobody_at_the_second
+    an_id_at_a_second_address_is_not_a_peer
 }
 
-async fn everyone_hears_a_multicast_but_its_sender(bed: &Bed) {
+async fn a_multicast_reaches_all_members_except_its_sender(bed: &Bed) {
     let [mut a, mut b, mut c] = bed.listed();
     send(&mut a, [(Destination::Everyone, "x")]).await;
     assert_eq!(hear(&mut b, 1).await, [(Some(1), "x".into())]);
@@ -80,7 +81,7 @@ async fn everyone_hears_a_multicast_but_its_sender(bed: &Bed) {
     hear_nothing(&mut b).await;
 }
 
-async fn a_unicast_reaches_its_member_and_nobody_else(bed: &Bed) {
+async fn a_unicast_reaches_only_its_member(bed: &Bed) {
     let [mut a, mut b, mut c] = bed.listed();
     send(&mut a, [(to(2), "for b")]).await;
     assert_eq!(hear(&mut b, 1).await, [(Some(1), "for b".into())]);
@@ -88,7 +89,7 @@ async fn a_unicast_reaches_its_member_and_nobody_else(bed: &Bed) {
     hear_nothing(&mut a).await;
 }
 
-async fn a_node_hears_what_it_sends_to_itself(bed: &Bed) {
+async fn a_node_receives_a_unicast_to_itself(bed: &Bed) {
     let [mut a, ..] = bed.listed();
     send(&mut a, [(to(1), "for me")]).await;
     assert_eq!(hear(&mut a, 1).await, [(Some(1), "for me".into())]);
@@ -131,8 +132,9 @@ async fn datagrams_of_a_kind_keep_their_order(bed: &Bed) {
     }
 }
 
-/// Frames of one length, shorter last ones, lengths up and down, more than go in one call, frames that no link takes whole.
-async fn datagrams_that_go_together_arrive_as_they_were_sent(bed: &Bed) {
+/// Covers frames of one length, shorter last frames, rising and falling lengths, more frames than
+/// fit in one call, and frames longer than the MTU.
+async fn batched_datagrams_arrive_as_they_were_sent(bed: &Bed) {
     let [mut a, mut b, mut c] = bed.listed();
     let lengths: [&[usize]; 7] = [
         &[1400; 70],
@@ -159,8 +161,8 @@ async fn datagrams_that_go_together_arrive_as_they_were_sent(bed: &Bed) {
     assert_eq!(a.lost().unsent(), 0);
 }
 
-/// Buffers are filled again once nobody has a part of them, and not before.
-async fn what_was_received_stays_as_it_is_while_more_comes(bed: &Bed) {
+/// Buffers are reused only after every part of them has been dropped.
+async fn received_datagrams_stay_unchanged_while_more_arrive(bed: &Bed) {
     let [mut a, mut b, _c] = bed.listed();
     let mut kept = Vec::new();
     for round in 0..200_u32 {
@@ -174,11 +176,11 @@ async fn what_was_received_stays_as_it_is_while_more_comes(bed: &Bed) {
     assert!(kept.iter().all(|(sent, heard)| sent[..] == heard[..]));
 }
 
-async fn a_flood_of_multicasts_does_not_hold_a_unicast_back_for_ever(bed: &Bed) {
+async fn a_unicast_passes_a_flood_of_multicasts(bed: &Bed) {
     let [mut a, mut b, _c] = bed.listed();
     send(&mut a, [(to(2), "token")]).await;
     for _ in 0..200 {
-        // More than a batch, each time before the batch is taken.
+        // Sends more than a batch each time before the previous batch is received.
         send(&mut a, (0..80).map(|_| (Destination::Everyone, "noise"))).await;
         tokio::time::sleep(Duration::from_micros(100)).await;
         if hear(&mut b, 1).await.contains(&(Some(1), "token".into())) {
@@ -201,25 +203,25 @@ async fn the_longest_datagram_arrives_and_a_longer_one_is_lost(bed: &Bed) {
     }
 }
 
-async fn an_empty_datagram_is_a_datagram(bed: &Bed) {
+async fn an_empty_datagram_arrives(bed: &Bed) {
     let [mut a, mut b, _c] = bed.listed();
     send(&mut a, [(Destination::Everyone, ""), (to(2), "")]).await;
     assert_eq!(hear(&mut b, 2).await.len(), 2);
 }
 
-async fn what_is_for_an_unknown_member_is_lost_and_the_rest_is_sent(bed: &Bed) {
+async fn only_the_datagram_for_an_unknown_member_is_lost(bed: &Bed) {
     let [mut a, mut b, _c] = bed.listed();
     send(&mut a, [(to(9), "for nobody"), (to(2), "for b")]).await;
     assert_eq!(hear(&mut b, 1).await, [(Some(1), "for b".into())]);
     assert_eq!((a.lost().unknown(), a.lost().unsent()), (1, 0));
 }
 
-async fn a_host_where_nobody_listens_says_so_and_nothing_else_is_lost(bed: &Bed) {
+async fn a_closed_port_is_reported_and_nothing_else_is_lost(bed: &Bed) {
     let [mut a, b, mut c] = bed.listed();
     assert_eq!(a.refused(), None);
     drop(b);
-    // The hosts of a machine say so a thousand times a second, all together, and other tests make them say it, too: one word may
-    // be missing.
+    // The kernel sends at most a thousand of these reports a second for all hosts of a machine, and
+    // other tests cause some too, so a single report may be missing.
     for _ in 0..3 {
         let mut batch = Vec::new();
         let refused = async {
@@ -236,7 +238,7 @@ async fn a_host_where_nobody_listens_says_so_and_nothing_else_is_lost(bed: &Bed)
             assert_eq!(again, node(2));
         }
     }
-    // The kernel may say it in place of sending the next datagram, whoever that is for.
+    // The kernel may report it in place of sending the next datagram, whatever its destination.
     for round in ["1", "2", "3"] {
         send(&mut a, [(to(2), round), (Destination::Everyone, round), (to(3), round)]).await;
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -245,7 +247,7 @@ async fn a_host_where_nobody_listens_says_so_and_nothing_else_is_lost(bed: &Bed)
     assert_eq!(a.lost().unsent(), 0);
 }
 
-async fn a_dropped_recv_has_taken_nothing(bed: &Bed) {
+async fn a_dropped_recv_loses_no_datagram(bed: &Bed) {
     const EACH: usize = 300;
     let [mut a, mut b, _c] = bed.listed();
     let sending = tokio::spawn(async move {
@@ -271,11 +273,11 @@ async fn a_dropped_recv_has_taken_nothing(bed: &Bed) {
     hear_nothing(&mut b).await;
 }
 
-async fn a_dropped_send_leaves_what_it_has_not_sent(bed: &Bed) {
+async fn a_dropped_send_leaves_unsent_datagrams_in_the_batch(bed: &Bed) {
     let [mut a, mut b, _c] = bed.listed();
     let mut batch: VecDeque<_> = (0..100).map(|n| transmit(to(2), &n.to_string())).collect();
     while !batch.is_empty() {
-        // Whatever the future has done when it is dropped, the batch says how far it came.
+        // At any point where the future is dropped, the batch holds exactly the unsent datagrams.
         let _ = timeout(Duration::from_micros(20), a.send(&mut batch)).await;
     }
     let heard = hear(&mut b, 100).await;
@@ -297,7 +299,7 @@ async fn an_address_of_no_interface_is_an_error_that_names_it(bed: &Bed) {
     assert!(error.to_string().starts_with("no interface of this host has the address 240.0.0.1"), "{error}");
 }
 
-async fn who_is_not_listed_is_nobody(bed: &Bed) {
+async fn an_unlisted_sender_is_not_a_peer(bed: &Bed) {
     let mut a = bed.open(&bed.config(1, &[1, 2])).unwrap();
     let mut c = bed.open(&bed.config(3, &[1, 2, 3])).unwrap();
     send(&mut c, [(Destination::Everyone, join(3)), (to(1), "token".into())]).await;
@@ -316,7 +318,7 @@ async fn without_a_list_peers_are_learnt_from_joins(bed: &Bed) {
     assert_eq!(text_of(&hear(&mut b, 1).await[0].1), "for b");
 }
 
-async fn one_id_at_two_addresses_is_nobody_at_the_second(bed: &Bed) {
+async fn an_id_at_a_second_address_is_not_a_peer(bed: &Bed) {
     let mut a = bed.open(&bed.config(1, &[])).unwrap();
     let mut b = bed.open(&bed.config(2, &[])).unwrap();
     let mut c = bed.open(&bed.config(3, &[])).unwrap();
@@ -348,7 +350,7 @@ async fn nodes_at_one_address_are_told_apart_by_their_ports() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_local_ring_is_an_error_that_says_why() {
+async fn an_invalid_local_ring_is_an_error_with_a_reason() {
     let bed = Bed::loopback();
     let check = |change: fn(&mut Config), message: &str| {
         let mut config = bed.config(1, &[1, 2]);
@@ -367,14 +369,14 @@ async fn what_cannot_be_a_local_ring_is_an_error_that_says_why() {
 }
 
 #[tokio::test]
-async fn an_interface_that_goes_down_and_comes_back_costs_datagrams_and_no_more() {
+async fn an_interface_that_goes_down_loses_only_datagrams() {
     let bed = namespaces!();
     let [mut a, mut b, _c] = bed.listed();
     bed.ip_within(2, "link set eth0 down").unwrap();
     send(&mut b, [(Destination::Everyone, "lost"), (to(1), "lost")]).await;
     assert!(b.lost().unsent() > 0);
     bed.ip_within(2, "link set eth0 up").unwrap();
-    // The network takes its time to notice.
+    // The network takes a moment to notice.
     for _ in 0..100 {
         send(&mut b, [(Destination::Everyone, "back")]).await;
         if timeout(Duration::from_millis(100), hear(&mut a, 1)).await.is_ok() {
@@ -386,10 +388,10 @@ async fn an_interface_that_goes_down_and_comes_back_costs_datagrams_and_no_more(
 }
 
 #[tokio::test]
-async fn an_address_that_comes_late_is_waited_for() {
+async fn a_node_waits_for_a_late_address() {
     let bed = namespaces!();
     bed.ip_within(2, "addr del 10.77.0.2/24 dev eth0").unwrap();
-    // Of the same network, and not the one that is listed.
+    // In the same network, but not the listed address.
     bed.ip_within(2, "addr add 10.77.0.9/24 dev eth0").unwrap();
     let [mut a, mut b, _c] = bed.listed();
     send(&mut b, [(Destination::Everyone, "lost"), (to(1), "lost")]).await;
@@ -400,7 +402,7 @@ async fn an_address_that_comes_late_is_waited_for() {
 }
 
 #[tokio::test]
-async fn an_interface_made_again_is_joined_again() {
+async fn a_recreated_interface_is_joined_again() {
     let bed = namespaces!();
     let [mut a, mut b, _c] = bed.listed();
     hear_each_other(&mut a, &mut b).await;
@@ -411,7 +413,7 @@ async fn an_interface_made_again_is_joined_again() {
 }
 
 #[tokio::test]
-async fn an_interface_made_again_with_its_old_index_is_joined_again() {
+async fn an_interface_recreated_with_its_old_index_is_joined_again() {
     let bed = namespaces!();
     let [mut a, mut b, _c] = bed.listed();
     let index = bed.index_of(2, "eth0");
@@ -431,7 +433,7 @@ async fn an_address_that_moves_to_a_bridge_is_followed() {
         "link add br0 type bridge mcast_snooping 0",
         "link set eth0 master br0",
         "link set br0 up",
-        // For a moment both have it.
+        // For a moment both interfaces have the address.
         "addr add 10.77.0.2/24 dev br0",
         "addr del 10.77.0.2/24 dev eth0",
     ] {
@@ -440,7 +442,7 @@ async fn an_address_that_moves_to_a_bridge_is_followed() {
     hear_each_other(&mut a, &mut b).await;
 }
 
-/// Both ways, by multicast and by unicast, within seconds.
+/// Checks that both receive each other's multicasts and unicasts within seconds.
 async fn hear_each_other(a: &mut Udp, b: &mut Udp) {
     let mut batch = Vec::new();
     for round in 0..100 {
@@ -461,11 +463,11 @@ async fn hear_each_other(a: &mut Udp, b: &mut Udp) {
     panic!("they do not hear each other");
 }
 
-/// Where the nodes of a test are.
+/// The place where the nodes of a test run.
 enum Bed {
-    /// On loopback addresses that no other test uses.
+    /// Loopback addresses that no other test uses.
     Loopback { test: u32 },
-    /// Each in a network namespace, all on one bridge in another, `hub`.
+    /// A network namespace for each node, all on one bridge in another namespace, `hub`.
     Namespaces { prefix: String },
 }
 
@@ -490,7 +492,7 @@ impl Bed {
             bed.ip_within(id, "link set lo up")?;
             bed.plug(id, "eth0")?;
         }
-        // A bridge loses what comes before its ports have noticed that they are up.
+        // A bridge loses frames until its ports have noticed that they are up.
         for _ in 0..500 {
             let mut ready = ip(&format!("-n {hub} -d -o link show"))?.matches("state forwarding").count();
             for id in 1..=NODES {
@@ -504,7 +506,7 @@ impl Bed {
         Err("the bridge does not forward".to_owned())
     }
 
-    /// Gives host `id` an interface on the bridge, with the host's address.
+    /// Gives host `id` an interface on the bridge with the host's address.
     fn plug(&self, id: u32, name: &str) -> Result<(), String> {
         let Self::Namespaces { prefix } = self else { return Err("no namespaces here".to_owned()) };
         let hub = format!("{prefix}hub");
@@ -527,7 +529,7 @@ impl Bed {
         }
     }
 
-    /// The configuration of a node, with these others listed.
+    /// Returns the configuration of node `id`, with the nodes `listed` in its node list.
     fn config(&self, id: u32, listed: &[u32]) -> Config {
         let mut config = Config::new(node(id));
         config.network.bind = Some(self.address(id).into());
@@ -557,12 +559,13 @@ impl Bed {
         self.within(config.node.get(), || Udp::bind(config))
     }
 
-    /// Three nodes with a node list.
+    /// Opens three nodes with a node list.
     fn listed(&self) -> [Udp; NODES as usize] {
         [1, 2, 3].map(|id| self.open(&self.config(id, &[1, 2, 3])).unwrap())
     }
 
-    /// Runs `task` where node `id` is; sockets stay where they were made.
+    /// Runs `task` in the namespace of node `id`. Sockets stay in the namespace where they were
+    /// created.
     fn within<R: Send>(&self, id: u32, task: impl FnOnce() -> R + Send) -> R {
         let Self::Namespaces { prefix } = self else { return task() };
         let runtime = tokio::runtime::Handle::current();
@@ -595,7 +598,7 @@ impl Drop for Bed {
     }
 }
 
-/// What `ip` prints.
+/// Runs `ip` and returns its output.
 fn ip(arguments: &str) -> Result<String, String> {
     let output = Command::new("ip")
         .args(arguments.split_whitespace())
@@ -620,7 +623,7 @@ fn transmit(to: Destination, text: &str) -> Transmit {
     Transmit { to, datagram: Bytes::copy_from_slice(text.as_bytes()) }
 }
 
-/// A JOIN that claims to be from this node.
+/// Returns a JOIN that claims to be from this node.
 fn join(id: u32) -> Bytes {
     let message = Join { from: node(id), leave: false, ring_seq: 1, proc: vec![node(id)], failed: vec![] };
     wire::encode(&Message::Join(message), Order::Little)
@@ -634,7 +637,7 @@ async fn send<B: AsRef<[u8]>>(transport: &mut Udp, what: impl IntoIterator<Item 
     assert!(batch.is_empty());
 }
 
-/// At least so many datagrams, each with its peer.
+/// Receives at least `count` datagrams, each with its peer.
 async fn hear(transport: &mut Udp, count: usize) -> Vec<(Option<u32>, Bytes)> {
     let mut batch: Vec<(Origin, Bytes)> = Vec::new();
     while batch.len() < count {

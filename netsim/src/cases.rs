@@ -1,10 +1,15 @@
-//! Cases of quorum, as they were recorded: a cluster, what is done to it step by step, and what each node says of the votes
-//! after each step.
+//! Recorded quorum cases. Each has a cluster, steps that change it, and the votes that each node
+//! reports after each step.
 //!
-//! A case runs through the real core and election on the core engine. `down` is a crash, `leave` a leave in order, `up`
-//! a start from nothing; `split` and `join` move nodes between parts of the network; `wait` lets time go by. After each
-//! step there is time for rings to form. As in the recording, the window of `last_man_standing` is 5 s, whatever the case
-//! says, and a wait is as much longer.
+//! A case runs on the core engine with the real core and election:
+//! - `down` is a crash.
+//! - `leave` is a leave in order.
+//! - `up` is a start from nothing.
+//! - `split` and `join` move nodes between parts of the network.
+//! - `wait` lets time pass.
+//!
+//! After each step there is time for rings to form. As in the recording, the window of
+//! `last_man_standing` is 5 s, whatever the case says, and waits are stretched by the same factor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,16 +29,16 @@ pub struct Cases {
     pub cases: Vec<Case>,
 }
 
-/// One case.
+/// A recorded case.
 #[derive(Deserialize, Debug)]
 pub struct Case {
-    /// Its name.
+    /// The name.
     pub id: String,
     config: CaseConfig,
-    /// Where the record comes from.
+    /// The origin of the record.
     #[serde(default)]
     engine: String,
-    /// No node may start.
+    /// Whether no node is able to start.
     #[serde(default)]
     start_fails: bool,
     steps: Vec<Step>,
@@ -74,7 +79,7 @@ struct Partition {
     flags: Each<Vec<String>>,
 }
 
-/// The same for all members, or each member's.
+/// A value that is the same for all members, or a value for each member.
 #[derive(Deserialize, Debug)]
 #[serde(untagged)]
 enum Each<T> {
@@ -91,12 +96,12 @@ impl<T: Clone> Each<T> {
     }
 }
 
-/// What a node says of the votes.
+/// The votes as a node reports them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Count {
     /// The members of its ring.
     pub members: BTreeSet<u32>,
-    /// Whether they are quorate.
+    /// Whether the members are quorate.
     pub quorate: bool,
     /// The votes expected.
     pub expected_votes: u32,
@@ -144,29 +149,29 @@ impl Count {
     }
 }
 
-/// A step after which a node says something else than was recorded.
+/// A step after which a node reports something else than was recorded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
     /// The case.
     pub case: String,
     /// The step, from 1, which is the start.
     pub step: usize,
-    /// What was done.
+    /// The action of the step.
     pub action: String,
-    /// Who says it; `None`: it is of all.
+    /// The node that reports it. `None`: the difference concerns all nodes.
     pub node: Option<u32>,
-    /// What was recorded.
+    /// The recorded report.
     pub expected: String,
-    /// What the node says.
+    /// The node's report.
     pub got: String,
-    /// Why it is so on purpose; `None`: it is not.
+    /// The reason for a deliberate difference. `None`: the difference is not deliberate.
     pub decision: Option<&'static str>,
-    /// It was recorded by a simulator only, not by real daemons.
+    /// Whether it was recorded from a simulator only, and not from real daemons.
     pub simulated: bool,
 }
 
 impl Difference {
-    /// Whether it is neither decided nor recorded by a simulator only.
+    /// Returns `true` if the difference is not deliberate, and was recorded from real daemons.
     pub fn is_unexpected(&self) -> bool {
         self.decision.is_none() && !self.simulated
     }
@@ -186,7 +191,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Steps of the recorded cases after which our nodes say something else on purpose, and why.
+/// The steps of recorded cases after which our nodes deliberately report something else, and the
+/// reason.
 pub const DECISIONS: &[(&str, &[usize], &str)] = &[
     ("2node-3-listed", &[1, 2, 3], TWO_NODE),
     ("2node-3-listed-three-way", &[1, 2, 3, 4], TWO_NODE),
@@ -207,20 +213,21 @@ const TWO_NODE: &str = "two_node is off where more than two nodes are expected";
 const WINDOW: Duration = Duration::from_secs(5);
 
 impl Case {
-    /// How many steps it has.
+    /// Returns the number of steps.
     pub fn steps(&self) -> usize {
         self.steps.len()
     }
 
-    /// Whether it was recorded by a simulator only, so that it need not be met.
+    /// Returns `true` if it was recorded from a simulator only, so that our nodes need not match
+    /// it.
     pub fn is_simulated(&self) -> bool {
         self.engine.contains("simulator only")
     }
 
-    /// Runs it.
+    /// Runs the case.
     ///
     /// # Errors
-    /// If it is not understood, or an invariant is violated.
+    /// If the case cannot be parsed, or an invariant is violated.
     pub fn run(&self) -> Result<Vec<Difference>, String> {
         let wrong = |why: String| format!("{}: {why}", self.id);
         let (scenario, looks) = self.scenario().map_err(wrong)?;
@@ -271,7 +278,7 @@ impl Case {
         }
     }
 
-    /// The scenario, and when to look after each step.
+    /// Returns the scenario, and the times at which to compare after each step.
     fn scenario(&self) -> Result<(Scenario, Vec<Duration>), String> {
         let actions =
             self.steps.iter().map(|step| Action::read(&step.action)).collect::<Result<Vec<_>, _>>()?;
@@ -359,7 +366,7 @@ impl CaseConfig {
         Ok(Electorate { quorum, votes: self.quorum_votes.clone(), ..Electorate::default() })
     }
 
-    /// How long a wait is, when the window is the recorded one and not the case's.
+    /// Returns the length of a wait, scaled from the case's window to the recorded one.
     fn stretch(&self, wait: Duration) -> Duration {
         match self.number("last_man_standing_window") {
             Ok(Some(window)) if window > 0 => (wait * WINDOW.as_millis() as u32 / window).max(wait),
@@ -368,7 +375,7 @@ impl CaseConfig {
     }
 }
 
-/// What is done in a step.
+/// The action of a step.
 #[derive(Debug)]
 enum Action {
     Start,
@@ -385,7 +392,7 @@ impl Action {
         let no = || format!("`{text}` is nothing that can be done");
         let number = |word: &str| word.parse::<u32>().map_err(|_| no());
         let numbers = |word: &str| word.split(',').map(number).collect::<Result<Vec<u32>, String>>();
-        // PART:NODES, or NODES of part 0.
+        // Either `PART:NODES`, or nodes of part 0.
         let part = |word: &str| match word.split_once(':') {
             Some((part, nodes)) => Ok((number(part)?, numbers(nodes)?)),
             None => Ok((0, numbers(word)?)),
@@ -422,7 +429,7 @@ impl Action {
     }
 }
 
-/// Which part of the network each node is in, up or not.
+/// The part of the network that each node is in, whether it is up or not.
 struct World {
     part_of: BTreeMap<u32, u32>,
     listed: Vec<u32>,

@@ -1,4 +1,4 @@
-//! What happened, side by side: a column a node, time goes down.
+//! A history side by side: each node has a column, and time runs downwards.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,16 +8,16 @@ use quorate_membership::NodeId;
 
 use crate::history::{Delivered, Inside, Record, What};
 
-/// Records as columns. What happened in the same moment to several nodes is one line.
+/// Records as columns. Events at several nodes in the same moment share a line.
 pub(crate) struct Columns<'a>(pub(crate) &'a [Record]);
 
-/// A line: of each node, or across all of them.
+/// A line of the table.
 enum Line {
     Nodes(Duration, Vec<String>),
     Across(Duration, String),
 }
 
-/// Longer ones are cut.
+/// The widest cell. Longer text is cut.
 const WIDEST: usize = 38;
 
 impl Columns<'_> {
@@ -91,7 +91,7 @@ impl fmt::Display for Columns<'_> {
     }
 }
 
-/// In a few words; the whole line is in the history.
+/// Returns a record in a few words. The whole line is in the history.
 fn brief(what: &What) -> String {
     match what {
         What::Accepted { message, guarantee, .. } => format!("takes {message} {guarantee}"),
@@ -134,7 +134,7 @@ mod tests {
     use crate::history::Life;
 
     #[test]
-    fn each_node_has_its_column_and_what_happens_at_once_one_line() {
+    fn nodes_have_columns_and_simultaneous_events_share_a_line() {
         let record = |ms, node: Option<u32>, what| Record {
             at: Duration::from_millis(ms),
             life: node.and_then(NodeId::new).map(|node| Life { node, start: 1 }),

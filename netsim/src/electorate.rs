@@ -1,4 +1,5 @@
-//! Who of a cluster has how many votes, by which rules they count, and whom its operator wants as DC.
+//! The votes of a cluster, the rules by which they count, and the nodes that its operator prefers
+//! as DC.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,36 +11,38 @@ use quorate_membership::{Config, NodeId};
 
 use crate::text::Value;
 
-/// Votes and quorum options, the same on all nodes but one, if there is one that differs.
+/// The votes and quorum options. They are the same on all nodes except one at most, the dissenter.
 ///
-/// Prints as a list: `two_node, no wait_for_all, last_man_standing 600ms, auto_tie_breaker 3 1, allow_downscale,
-/// expected_votes_tracking, expected_votes 8, 3 votes of node 1, node 2 differs`.
+/// Prints as a list: `two_node, no wait_for_all, last_man_standing 600ms, auto_tie_breaker 3 1,
+/// allow_downscale, expected_votes_tracking, expected_votes 8, 3 votes of node 1, node 2 differs`.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Electorate {
-    /// The section `quorum` of all nodes; `expected_votes` only if it is not the sum of the votes.
+    /// The section `quorum` of all nodes. It has `expected_votes` only if that is not the sum of
+    /// the votes.
     pub quorum: QuorumConfig,
-    /// The votes of nodes that have not one vote.
+    /// The votes of the nodes that do not have exactly one.
     pub votes: BTreeMap<u32, u32>,
-    /// This node has `wait_for_all` the other way round.
+    /// The node that has the opposite setting of `wait_for_all`.
     pub dissenter: Option<u32>,
-    /// There is no node list; not printed, for a scenario says so elsewhere.
+    /// Whether there is no node list. This is not printed, because the scenario has a setting for
+    /// it.
     pub(crate) unlisted: bool,
-    /// Nodes are given other files; not printed either.
+    /// Whether nodes are given other files. This is not printed either.
     pub(crate) refiled: bool,
 }
 
 impl Electorate {
-    /// The votes of a node.
+    /// Returns the votes of a node.
     pub fn votes_of(&self, node: NodeId) -> u32 {
         self.votes.get(&node.get()).copied().unwrap_or(1)
     }
 
-    /// The votes of these nodes together.
+    /// Returns the sum of the votes of these nodes.
     pub fn sum<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeId>) -> u32 {
         nodes.into_iter().map(|&node| self.votes_of(node)).sum()
     }
 
-    /// The same with other numbers for the nodes; those without one are no more.
+    /// Returns a copy with the nodes renumbered. Nodes without a number are removed.
     pub(crate) fn renumbered(&self, number: &impl Fn(u32) -> Option<u32>) -> Self {
         let mut quorum = self.quorum.clone();
         if let Some(TieBreaker::List(list)) = &mut quorum.auto_tie_breaker {
@@ -50,7 +53,7 @@ impl Electorate {
         Self { quorum, votes, dissenter, ..self.clone() }
     }
 
-    /// Gives a node of the cluster its part; its node list is complete.
+    /// Configures a node of the cluster. The node list in `config` is already complete.
     pub fn configure(&self, config: &mut Config, cluster: u32) {
         for member in &mut config.nodes {
             member.votes = self.votes_of(member.id);
@@ -66,17 +69,17 @@ impl Electorate {
         }
     }
 
-    /// The options in force on all nodes but the dissenter.
+    /// Returns the options in force on all nodes except the dissenter.
     pub fn options(&self, cluster: &BTreeSet<NodeId>) -> QuorumOptions {
         self.config(cluster).and_then(|config| config.quorum_options().ok()).unwrap_or_default()
     }
 
-    /// The votes that a node expects which has just started.
+    /// Returns the votes that a node expects when it has just started.
     pub fn expected(&self, cluster: &BTreeSet<NodeId>) -> u32 {
         self.config(cluster).and_then(|config| config.expected_votes()).unwrap_or(0)
     }
 
-    /// The configuration of a node that does not differ, as far as it is of votes.
+    /// Returns the vote options of a node that is not the dissenter.
     fn config(&self, cluster: &BTreeSet<NodeId>) -> Option<Config> {
         let other = cluster.iter().find(|node| self.dissenter != Some(node.get()));
         let mut config = Config::new(*other.or(cluster.first())?);
@@ -96,8 +99,8 @@ impl Electorate {
         Some(config)
     }
 
-    /// What a node has on record in a cluster whose nodes have long agreed on what most of them have in their files; the file of
-    /// the one that differs was passed over.
+    /// Returns the record of a node in a cluster whose nodes have long agreed on what most of them
+    /// have in their files. The file of the dissenter was ignored.
     pub(crate) fn record(&self, config: &Config) -> Record {
         let mut common = config.clone();
         let differs = self.dissenter == Some(config.node.get());
@@ -108,13 +111,14 @@ impl Electorate {
         Record { passed_over, ..Record::of_old(quorate_election::Electorate::of(&common)) }
     }
 
-    /// Whether no option is set: a majority of all votes, and nothing else, is quorate.
+    /// Returns `true` if no option is set, so that exactly a majority of all votes is quorate.
     pub fn is_plain(&self) -> bool {
         self.quorum == QuorumConfig::default() && self.dissenter.is_none() && !self.refiled
     }
 
-    /// Whether any two quorate rings have a member in common. Not so with `two_node`, with `last_man_standing`, with fewer
-    /// expected votes than there are, and with ties that are broken by nodes that do not wait for all.
+    /// Returns `true` if any two quorate rings have a member in common. This is not the case with
+    /// `two_node`, with `last_man_standing`, with fewer expected votes than there are, and if a tie
+    /// can be broken by nodes that do not wait for all.
     pub fn is_strict(&self, cluster: &BTreeSet<NodeId>) -> bool {
         let options = self.options(cluster);
         !options.two_node
@@ -192,7 +196,8 @@ impl Value for Electorate {
     }
 }
 
-/// How much the operator wants each node to be DC (`dc_priority`), where that is not 1; 0: never.
+/// The preference of the operator for each node as DC (`dc_priority`), if it is not 1. A node with
+/// 0 is never the DC.
 ///
 /// Prints as a list: `2 of node 1, 0 of node 3`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -203,7 +208,7 @@ impl Priorities {
         self.0.get(&node.get()).copied().unwrap_or(DcConfig::default().priority)
     }
 
-    /// The same with other numbers for the nodes; those without one are no more.
+    /// Returns a copy with the nodes renumbered. Nodes without a number are removed.
     pub(crate) fn renumbered(&self, number: &impl Fn(u32) -> Option<u32>) -> Self {
         Self(self.0.iter().filter_map(|(&node, &priority)| Some((number(node)?, priority))).collect())
     }
@@ -242,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_read() {
+    fn printed_electorates_are_read_back() {
         for text in [
             "two_node, no wait_for_all, last_man_standing 600ms, auto_tie_breaker 3 1, allow_downscale, \
              expected_votes_tracking, expected_votes 8, 3 votes of node 1, node 2 differs",
@@ -281,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn strict_is_what_makes_rings_meet() {
+    fn strict_electorates_make_quorate_rings_meet() {
         let strict = |text: &str| read(text).is_strict(&cluster(4));
         assert!(Electorate::default().is_strict(&cluster(4)));
         for text in

@@ -1,4 +1,4 @@
-//! A run that went wrong, and how it is told.
+//! Failed runs, and how they are reported.
 
 use std::error::Error;
 use std::fmt;
@@ -7,7 +7,7 @@ use crate::columns::Columns;
 use crate::invariants::Violation;
 use crate::{History, Scenario};
 
-/// A run that went wrong. Prints why, in which scenario, and the end of what was seen.
+/// A run that failed. Prints the reason, the scenario, and the end of the history.
 pub struct Failure(Box<Wrong>);
 
 struct Wrong {
@@ -16,7 +16,7 @@ struct Wrong {
     history: History,
 }
 
-/// Why a run went wrong.
+/// The reason why a run failed.
 pub(crate) enum Reason {
     Impossible(String),
     Error(Box<dyn Error>),
@@ -24,14 +24,14 @@ pub(crate) enum Reason {
 }
 
 impl Failure {
-    /// How many of the last records are printed.
+    /// The number of records that are printed, from the end of the history.
     const TAIL: usize = 80;
 
     pub(crate) fn new(scenario: Scenario, reason: Reason, history: History) -> Self {
         Self(Box::new(Wrong { scenario, reason, history }))
     }
 
-    /// The invariant that was violated; `None` if it was something else.
+    /// Returns the invariant that was violated, or `None` if the run failed for another reason.
     pub fn violation(&self) -> Option<&Violation> {
         match &self.0.reason {
             Reason::Violation(violation) => Some(violation),
@@ -39,7 +39,7 @@ impl Failure {
         }
     }
 
-    /// All that was seen.
+    /// Returns the history of the run.
     pub fn history(&self) -> &History {
         &self.0.history
     }
@@ -67,7 +67,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// As text, for `unwrap` prints it.
+/// The same as `Display`, because `unwrap` prints this one.
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -1,4 +1,4 @@
-//! What goes wrong, and when.
+//! Faults: what goes wrong in a run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,215 +8,228 @@ use quorate_membership::wire::Message;
 use quorate_membership::{Guarantee, Phase};
 use serde::{Deserialize, Serialize};
 
-/// Something that happens to nodes or to the network between them. Nodes are named by their numbers, from 1.
+/// An event that happens to nodes or to the network between them. Nodes are named by their numbers,
+/// from 1.
 ///
-/// A cut loses what is under way on it, too. Each fault prints as a sentence, and is read from it again; see
-/// [`Scenario`](crate::Scenario) for the format. The turmoil engine knows those down to [`Fault::Release`]; the others it refuses.
+/// A cut also loses the datagrams that are under way on it. Each fault prints as a sentence and is
+/// parsed from it. See [`Scenario`](crate::Scenario) for the format. The turmoil engine knows the
+/// faults down to [`Fault::Release`], and rejects the others.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Fault {
-    /// A node stops dead. Its stored record survives, nothing else does. At time 0, it has not been started yet.
+    /// A node crashes. Only its stored record survives. At time 0, the node has not been started
+    /// yet.
     Crash(u32),
-    /// A node starts, with the record that its last life left; one that runs crashes first.
+    /// A node starts, with the record that its last life left. A running node crashes first.
     Restart(u32),
-    /// The network falls into these parts, whatever it was before; nodes that are not named are a part of their own.
+    /// The network falls into these parts, whatever it was before. The nodes that are not named
+    /// form another part.
     Partition(Vec<Vec<u32>>),
-    /// What one node sends no longer reaches another; the way back stays as it is.
+    /// Datagrams of one node no longer reach another. The way back stays as it is.
     CutOneWay {
-        /// Who is not heard.
+        /// The sender that is cut off.
         from: u32,
-        /// Who does not hear.
+        /// The receiver.
         to: u32,
     },
-    /// Everybody hears everybody again, and no datagram is disturbed any more.
+    /// All nodes reach each other again, and no datagram is disturbed any more.
     Heal,
 
-    /// Two nodes no longer hear each other.
+    /// Two nodes no longer reach each other.
     Cut(u32, u32),
-    /// Two nodes hear each other again.
+    /// Two nodes reach each other again.
     Mend(u32, u32),
-    /// For a while, something happens to single datagrams.
+    /// Single datagrams are disturbed for a while.
     Disturb {
-        /// For how long.
+        /// The duration.
         lasts: Duration,
-        /// What happens.
+        /// The kind of disturbance.
         trouble: Trouble,
-        /// To which datagrams.
+        /// The kind of datagrams that are affected.
         kind: Kind,
-        /// Of whom; `None`: of all.
+        /// The sender of the affected datagrams. `None`: every node.
         from: Option<u32>,
-        /// On the way to whom; `None`: to all.
+        /// The receiver of the affected datagrams. `None`: every node.
         to: Option<u32>,
     },
-    /// The application of a node hangs, between finding that it may act as DC and acting, if it may: it gives no sign of life
-    /// and does nothing, then goes on where it was. Its node, and what else it does, go on.
+    /// The application of a node hangs. If it acts as DC, it hangs between the check that it may
+    /// act and the act. It sends no heartbeat and does nothing, and later continues where it was.
+    /// The node itself and its other work continue meanwhile.
     Hang {
-        /// Whose.
+        /// The node.
         node: u32,
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
-    /// An operator asks a node to give up the role of DC. That it refuses, because it has none for instance, is no failure.
+    /// An operator asks a node to give up the role of DC. The node may refuse, for instance because
+    /// it does not have the role. That is not a failure.
     Release(u32),
 
-    /// One datagram meets its fate, wherever it goes.
+    /// A single datagram is caught, whatever its receiver.
     Catch {
-        /// Which kind of datagram.
+        /// The kind of datagram.
         kind: Kind,
-        /// How many of this kind pass before.
+        /// The number of datagrams of this kind that pass first.
         after: u32,
-        /// What becomes of it.
+        /// The fate of the datagram.
         fate: Fate,
     },
-    /// Datagrams that were sent in this run, now or in other lives and rings, come again.
+    /// Datagrams that were sent in this run, in the current or in other lives and rings, arrive
+    /// again.
     Replay(u32),
-    /// Datagrams of another cluster, on the same group and port, come in.
+    /// Datagrams of another cluster on the same group and port arrive.
     Foreign(u32),
-    /// What one node sends never reaches another again: no [`Fault::Heal`] and no calm mends that. What is promised then
-    /// is L7.
+    /// Datagrams of one node never reach another again. Neither [`Fault::Heal`] nor calm mends
+    /// that. The promise that remains is L7.
     Deafen {
-        /// Who is not heard.
+        /// The sender that is cut off.
         from: u32,
-        /// Who does not hear.
+        /// The receiver.
         to: u32,
     },
-    /// The firewall of a node's host rejects what comes in: it says that no process listens there.
+    /// The firewall of a node's host rejects incoming datagrams. It reports that no process listens
+    /// there.
     Reject {
-        /// Whose.
+        /// The node.
         node: u32,
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
-    /// A datagram that no node has sent comes to a node.
+    /// A node receives a datagram that no node has sent.
     Forge {
-        /// Who gets it.
+        /// The receiver.
         to: u32,
-        /// In whose name it is.
+        /// The claimed sender.
         of: u32,
-        /// What it says.
+        /// The content.
         says: Forged,
     },
-    /// A node is told, in the name of another one's host, that no process listens there. Where nodes believe such things
-    /// ([`Scenario::by_evidence`](crate::Scenario::by_evidence)), hosts say so of nodes that have crashed; this one may lie.
+    /// A node receives a report, in the name of another node's host, that no process listens there.
+    /// If nodes accept such reports ([`Scenario::by_evidence`](crate::Scenario::by_evidence)),
+    /// hosts send them about crashed nodes. This report may be false.
     Lie {
-        /// Who is told.
+        /// The receiver.
         to: u32,
-        /// Of whom.
+        /// The node that the report calls gone.
         of: u32,
     },
 
     /// A node leaves in order.
     Leave(u32),
-    /// A node's stored record is lost: what there is when it starts next is a new one, made from the wall clock.
+    /// A node's stored record is lost. The node makes a new one from the wall clock at its next
+    /// start.
     LoseRecord(u32),
-    /// A node's stored record becomes the one before it, as if put back from a backup. Nothing protects against that; what
-    /// is promised of ring ids and terms is not promised then.
+    /// A node's stored record becomes the one before it, as if restored from a backup. The protocol
+    /// has no protection against that, and its promises about ring ids and terms do not hold then.
     RollBackRecord(u32),
-    /// A node is given another configuration file: it counts from its next start on. At time 0 the node has it from the
-    /// beginning, and those that have one then have long agreed on it; others have never been in a ring.
+    /// A node gets another configuration file, which takes effect at its next start. At time 0, the
+    /// node has the file from the beginning. The nodes with a file have then long agreed on it, and
+    /// the others have never been in a ring.
     File {
-        /// Whose.
+        /// The node.
         node: u32,
-        /// Whom it lists, with how many votes.
+        /// The listed nodes and their votes.
         voters: BTreeMap<u32, u32>,
-        /// Whether it says `wait_for_all`.
+        /// Whether the file sets `wait_for_all`.
         waits: bool,
     },
-    /// A node stands still while its clock runs (SIGSTOP, starvation); what comes in waits in its receive buffer.
+    /// A node pauses while its clock runs (SIGSTOP, starvation). Incoming datagrams wait in its
+    /// receive buffer.
     Pause {
-        /// Who.
+        /// The node.
         node: u32,
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
-    /// A node stands still, and its clock too (a virtual machine that is suspended).
+    /// A node pauses together with its clock (a virtual machine that is suspended).
     Freeze {
-        /// Who.
+        /// The node.
         node: u32,
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
-    /// A node takes its time for each datagram; its timers run late.
+    /// A node is slow to handle each datagram. Its timers run late.
     Slow {
-        /// Who.
+        /// The node.
         node: u32,
-        /// How long a datagram takes.
+        /// The time that a datagram takes.
         each: Duration,
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
-    /// A node's disk takes its time for each write.
+    /// A node's disk is slow to complete each write.
     SlowDisk {
-        /// Whose.
+        /// The node.
         node: u32,
-        /// How long a write takes.
+        /// The time that a write takes.
         each: Duration,
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
-    /// A node's disk is full: its record is written when there is space again, and until then it takes part in no ring that the
-    /// last one does not cover.
+    /// A node's disk is full. Its record is written when there is space again. Until then, the node
+    /// enters no ring that the last record does not cover.
     FullDisk {
-        /// Whose.
+        /// The node.
         node: u32,
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
-    /// A node's address is gone from its interface: what it sends goes nowhere, not even to itself, and nothing comes in.
+    /// A node's address is gone from its interface. The node receives nothing from others, and what
+    /// it sends reaches no other node.
     LoseAddress(u32),
-    /// The address is back.
+    /// A node's address is back.
     RegainAddress(u32),
     /// A node's application takes no events.
     Unread {
-        /// Whose.
+        /// The node.
         node: u32,
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
-    /// From now on, a node's clock is this much too fast, in millionths.
+    /// A node's clock runs at a wrong rate from now on.
     Drift {
-        /// Whose.
+        /// The node.
         node: u32,
-        /// How much; negative: too slow.
+        /// The excess of the rate, in millionths. Negative: the clock is too slow.
         ppm: i32,
     },
     /// A node's application sends many messages at once.
     Send {
-        /// Who.
+        /// The node.
         node: u32,
-        /// How many.
+        /// The number of messages.
         count: u32,
-        /// Their length in bytes.
+        /// The length of each message in bytes.
         length: usize,
-        /// How.
+        /// The guarantee of the messages.
         guarantee: Guarantee,
     },
-    /// From now on, once: when a node gets to this point, something goes wrong.
+    /// A fault happens once, at the next moment when a node gets to a certain point.
     When {
-        /// Who has to get there.
+        /// The node that has to get there.
         node: u32,
-        /// To which point.
+        /// The point.
         point: Point,
-        /// What goes wrong.
+        /// The fault.
         then: Box<Fault>,
     },
 }
 
-/// What a forged datagram says.
+/// The content of a forged datagram.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Forged {
-    /// A JOIN from an address that is in no node list: somebody else uses this id.
+    /// A JOIN from an address that is in no node list: a stranger uses the id.
     Claim,
-    /// A JOIN from the node's own address, with a ring sequence number that no ring comes to.
+    /// A JOIN from the node's own address, with a ring sequence number that no ring ever reaches.
     JoinNumber,
-    /// A commit token from the node's own address, with such a number.
+    /// A commit token from the node's own address, with a number that no ring ever reaches.
     CommitNumber,
     /// The next frame of the receiver's ring, from an address that belongs to none of its members.
     Frame,
 }
 
 impl Forged {
-    /// All of them, with their names.
+    /// All contents, with their names.
     pub(crate) const ALL: [(Self, &'static str); 4] = [
         (Self::Claim, "claim to be"),
         (Self::JoinNumber, "join with an absurd number of"),
@@ -225,64 +238,65 @@ impl Forged {
     ];
 }
 
-/// What can happen to a datagram on its way to one receiver.
+/// A disturbance of a datagram on its way to one receiver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trouble {
-    /// It is lost, with this probability.
+    /// The datagram is lost, with this probability.
     Lose(Share),
-    /// It is lost while its link is bad: now and then, each link for itself, lengths drawn about these.
+    /// The datagram is lost while its link is bad. Each link turns bad now and then, independently
+    /// of the others. The lengths are drawn around the ones given here.
     LoseInBursts {
-        /// How long a link is bad.
+        /// The time that a link is bad.
         bad: Duration,
-        /// How long it is good.
+        /// The time that a link is good.
         good: Duration,
     },
-    /// It is lost if it is longer than this, in bytes: a smaller MTU on the way.
+    /// The datagram is lost if it is longer than this, in bytes, as on a path with a smaller MTU.
     LoseAbove(usize),
-    /// It comes twice, with this probability.
+    /// The datagram arrives twice.
     Duplicate {
-        /// How often.
+        /// The probability.
         share: Share,
-        /// The second copy comes this much later at most.
+        /// The longest delay of the second copy.
         within: Duration,
     },
-    /// It comes later, with this probability: others overtake it.
+    /// The datagram arrives late, so that others overtake it.
     Delay {
-        /// How often.
+        /// The probability.
         share: Share,
-        /// By this much at most.
+        /// The longest delay.
         by: Duration,
     },
-    /// Bits are flipped, as where nobody checks a checksum.
+    /// Bits of the datagram are flipped, as if no checksum were verified.
     Flip {
-        /// How often.
+        /// The probability.
         share: Share,
-        /// How many bits, at most.
+        /// The most bits that are flipped.
         bits: u32,
     },
-    /// It comes cut short, or with bytes behind it.
+    /// The datagram arrives truncated, or with bytes appended, with this probability.
     Resize(Share),
 }
 
-/// How often: parts of a million.
+/// A probability, in parts of a million.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Share(pub u32);
 
 impl Share {
-    /// So many of 100.
+    /// Returns the share of `percent` in 100.
     pub const fn percent(percent: u32) -> Self {
         Self(percent * 10_000)
     }
 }
 
-/// Kinds of datagrams.
+/// A kind of datagram.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kind {
-    /// All of them.
+    /// Every datagram.
     Any,
-    /// Those to everybody.
+    /// Datagrams to all nodes.
     Multicast,
-    /// Those to one node.
+    /// Datagrams to a single node.
     Unicast,
     /// Tokens.
     Token,
@@ -299,7 +313,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them, with their names, plural and singular.
+    /// All kinds, with their names, plural and singular.
     pub(crate) const ALL: [(Self, &'static str, &'static str); 9] = [
         (Self::Any, "datagrams", "datagram"),
         (Self::Multicast, "multicasts", "multicast"),
@@ -312,7 +326,7 @@ impl Kind {
         (Self::HoldCancel, "hold cancels", "hold cancel"),
     ];
 
-    /// What a message is.
+    /// Returns the kind of a message.
     pub(crate) fn of(message: &Message) -> Self {
         match message {
             Message::Token(_) => Self::Token,
@@ -324,7 +338,7 @@ impl Kind {
         }
     }
 
-    /// Whether a datagram is of this kind.
+    /// Returns `true` if this kind covers a datagram of kind `kind`.
     pub(crate) fn includes(self, kind: Self, to_everyone: bool) -> bool {
         match self {
             Self::Any => true,
@@ -342,14 +356,14 @@ impl Kind {
     }
 }
 
-/// What becomes of one datagram.
+/// The fate of one datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {
-    /// It is lost.
+    /// The datagram is lost.
     Lost,
-    /// It comes this much later.
+    /// The datagram arrives this much later.
     Late(Duration),
-    /// It comes, and once more this much later.
+    /// The datagram arrives, and a second copy this much later.
     Twice(Duration),
 }
 
@@ -358,11 +372,13 @@ pub enum Fate {
 pub enum Point {
     /// The protocol enters this state.
     Enters(Phase),
-    /// A datagram of this kind is about to be sent: if the node crashes at this point, it never is.
+    /// A datagram of this kind is about to be sent. If the node crashes at this point, the datagram
+    /// is never sent.
     Sends(Kind),
     /// A datagram of this kind has just been sent.
     HasSent(Kind),
-    /// The record is to be stored: if the node crashes at this point, it is not.
+    /// The record is about to be stored. If the node crashes at this point, the record is not
+    /// stored.
     Stores,
     /// The record has just been stored.
     HasStored,
@@ -374,7 +390,7 @@ impl Point {
 }
 
 impl Fault {
-    /// The nodes it names.
+    /// Returns the nodes that the fault names.
     pub(crate) fn nodes(&self) -> Vec<u32> {
         match self {
             Self::Crash(node)
@@ -409,7 +425,7 @@ impl Fault {
         }
     }
 
-    /// The same where nodes have other numbers; `None` if it names one that is not there any more.
+    /// Returns the same fault for renumbered nodes, or `None` if it names a node that is gone.
     pub(crate) fn renumbered(&self, number: &impl Fn(u32) -> Option<u32>) -> Option<Self> {
         let mut fault = self.clone();
         match &mut fault {
@@ -464,7 +480,7 @@ impl Fault {
         Some(fault)
     }
 
-    /// What kind of fault it is, for counting: a few words.
+    /// Returns the class of the fault in a few words, for counting.
     pub fn class(&self) -> &'static str {
         match self {
             Self::Crash(_) => "crash",
@@ -608,7 +624,7 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// In percent.
+/// Prints the share in percent.
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", f64::from(self.0) / 10_000.0)

@@ -1,4 +1,4 @@
-//! What each node saw, and when.
+//! The record of what each node saw, and when.
 
 mod fingerprint;
 mod line;
@@ -14,7 +14,7 @@ use self::fingerprint::Fingerprint;
 pub use self::line::{Content, Delivered, Frame, Holds, Inside, Life, MessageId, Record, Standing, What};
 use crate::Electorate;
 
-/// All that happened in a run, in the order of simulated time; prints as lines of text.
+/// Everything that happened in a run, in the order of simulated time. Prints as lines of text.
 #[derive(Clone, Default)]
 pub struct History {
     nodes: BTreeSet<NodeId>,
@@ -26,19 +26,19 @@ pub struct History {
 }
 
 impl History {
-    /// An empty history of these nodes, each with one vote.
+    /// Returns an empty history of these nodes, each with one vote.
     pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Self {
         Self { nodes: nodes.into_iter().collect(), ..Self::default() }
     }
 
-    /// The same of a cluster whose votes count so.
+    /// Sets the votes of the cluster, and how they count.
     #[must_use]
     pub fn of(mut self, electorate: Electorate) -> Self {
         *self.electorate = electorate;
         self
     }
 
-    /// Adds what happened at this time, which is not before the time of any other record.
+    /// Adds an event at this time, which must not be before the time of any other record.
     pub fn record(&mut self, at: Duration, life: impl Into<Option<Life>>, what: What) {
         let record = Record { at, life: life.into(), what };
         self.hash.record(&record);
@@ -57,7 +57,7 @@ impl History {
         self.records.push(record);
     }
 
-    /// Takes note of a datagram that was sent. It is counted in the [fingerprint](Self::fingerprint), and not kept.
+    /// Counts a datagram that was sent in the [fingerprint](Self::fingerprint) without keeping it.
     pub fn sent(&mut self, at: Duration, life: Life, transmit: &Transmit) {
         self.datagrams += 1;
         let to = match transmit.to {
@@ -69,42 +69,43 @@ impl History {
         self.hash.add(&transmit.datagram);
     }
 
-    /// The run went on until then.
+    /// Extends the run to this time.
     pub fn end(&mut self, at: Duration) {
         self.ended_at = self.ended_at.max(at);
     }
 
-    /// All nodes of the cluster, started or not.
+    /// Returns all nodes of the cluster, started or not.
     pub fn nodes(&self) -> &BTreeSet<NodeId> {
         &self.nodes
     }
 
-    /// The cluster's votes, and how they count.
+    /// Returns the cluster's votes, and how they count.
     pub fn electorate(&self) -> &Electorate {
         &self.electorate
     }
 
-    /// The records, ascending by time.
+    /// Returns the records, in ascending order of time.
     pub fn records(&self) -> &[Record] {
         &self.records
     }
 
-    /// When the run ended.
+    /// Returns the time at which the run ended.
     pub fn ended_at(&self) -> Duration {
         self.ended_at
     }
 
-    /// Datagrams that were sent, a multicast counted once.
+    /// Returns the number of datagrams that were sent. A multicast counts once.
     pub fn datagrams(&self) -> u64 {
         self.datagrams
     }
 
-    /// A hash of every line and of every byte that was sent, and when: equal for two runs only if they were the same.
+    /// Returns a hash of every line, of every byte that was sent, and of the times. Two runs have
+    /// the same hash only if they were the same.
     pub fn fingerprint(&self) -> u64 {
         self.hash.get()
     }
 
-    /// The records of each life.
+    /// Returns the records of each life.
     pub fn lives(&self) -> BTreeMap<Life, Vec<&Record>> {
         let mut lives: BTreeMap<Life, Vec<&Record>> = BTreeMap::new();
         for record in &self.records {
@@ -115,12 +116,13 @@ impl History {
         lives
     }
 
-    /// The stays in rings of each life, in order.
+    /// Returns the stays in rings of each life, in order.
     pub fn stays(&self) -> BTreeMap<Life, Vec<Stay<'_>>> {
         self.lives().into_iter().map(|(life, records)| (life, Stay::all(&records))).collect()
     }
 
-    /// The statuses of all lives, ascending by time, each with the regular configuration it was given in.
+    /// Returns the statuses of all lives, in ascending order of time, each with the regular
+    /// configuration in which it was reported.
     pub fn statuses(&self) -> Vec<Stated<'_>> {
         let mut rings: BTreeMap<Life, &Regular> = BTreeMap::new();
         let mut all = Vec::new();
@@ -138,7 +140,8 @@ impl History {
         all
     }
 
-    /// What a node's application knew at this time: the latest status; `None` if it was down or had none yet.
+    /// Returns the latest status that a node's application had at this time, or `None` if the node
+    /// was down or had no status yet.
     pub fn status(&self, node: u32, at: Duration) -> Option<&Status> {
         let until = self.records.partition_point(|record| record.at <= at);
         let records = self.records.iter().take(until).rev();
@@ -153,7 +156,7 @@ impl History {
         None
     }
 
-    /// The messages delivered to a node, in order, over all its lives.
+    /// Returns the messages delivered to a node, in order, over all its lives.
     pub fn delivered(&self, node: u32) -> Vec<&Delivered> {
         let of_node =
             self.records.iter().filter(|record| record.life.is_some_and(|life| life.node.get() == node));
@@ -172,45 +175,45 @@ impl fmt::Display for History {
     }
 }
 
-/// As text, for a failed test prints it.
+/// The same as `Display`, because a failed test prints this one.
 impl fmt::Debug for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// A node's stay in one ring: its regular configuration and the transitional one that ends it. A history that is not
-/// of this shape (S6) is read as far as it is.
+/// A node's stay in one ring, with its regular configuration and the transitional one that ends it.
+/// If a history does not have this shape (S6), the stays contain what fits.
 #[derive(Debug)]
 pub struct Stay<'a> {
-    /// When the ring was installed.
+    /// The time at which the ring was installed.
     pub since: Duration,
-    /// When the last thing happened in it.
+    /// The time of the last event in it.
     pub until: Duration,
     /// The ring.
     pub regular: &'a Regular,
-    /// When the members had exchanged what they say of themselves.
+    /// The time at which the members had exchanged their announcements.
     pub synced_at: Option<Duration>,
-    /// What was delivered in the regular configuration.
+    /// The messages delivered in the regular configuration.
     pub in_regular: Vec<&'a Delivered>,
-    /// How it ended, if it did.
+    /// The transitional configuration that ended the stay, if it ended.
     pub transitional: Option<&'a Transitional>,
-    /// What was delivered in the transitional configuration.
+    /// The messages delivered in the transitional configuration.
     pub in_transitional: Vec<&'a Delivered>,
     /// The ring that was installed next.
     pub next: Option<RingId>,
 }
 
-/// A status and where it was given.
+/// A status with the place and time at which it was reported.
 #[derive(Clone, Copy, Debug)]
 pub struct Stated<'a> {
-    /// When.
+    /// The time.
     pub at: Duration,
-    /// To whom.
+    /// The life whose application received it.
     pub life: Life,
-    /// The regular configuration at this point, if there was one.
+    /// The regular configuration at this point, if any.
     pub regular: Option<&'a Regular>,
-    /// What it said.
+    /// The status.
     pub status: &'a Status,
 }
 
@@ -277,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_is_of_every_line_and_every_byte_sent() {
+    fn the_fingerprint_covers_every_line_and_every_byte_sent() {
         let base = || {
             let mut history = History::new([life(1, 1).node]);
             history.record(ms(1), life(1, 1), What::Started);

@@ -1,4 +1,4 @@
-//! What the core engine writes down, and how much of it is kept.
+//! The record that the core engine makes, and how much of it is kept.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use crate::history::{Life, Record, What};
 use crate::invariants::{Checker, Violation};
 use crate::{Electorate, History};
 
-/// A run's record as it is made: each line goes to the checker at once, and those that are asked for are kept.
+/// The record of a run in progress. Each line goes to the checker at once, and lines are kept on
+/// request.
 pub(crate) struct Journal {
     history: History,
     keeps: Keeps,
@@ -16,22 +17,22 @@ pub(crate) struct Journal {
     violation: Option<Violation>,
 }
 
-/// How much of a run is kept.
+/// How much of a run's record is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Keeps {
-    /// Only what it comes to.
+    /// Only the fingerprint and the counts.
     Nothing,
     /// Every line.
     All,
 }
 
 impl Journal {
-    /// An empty one of these nodes.
+    /// Returns an empty journal of these nodes.
     pub(crate) fn new(nodes: impl IntoIterator<Item = NodeId>, checker: Checker, keeps: Keeps) -> Self {
         Self { history: History::new(nodes), keeps, checker, violation: None }
     }
 
-    /// The same of a cluster whose votes count so.
+    /// Sets the votes of the cluster, and how they count.
     pub(crate) fn of(mut self, electorate: Electorate) -> Self {
         self.history = self.history.of(electorate);
         self
@@ -54,7 +55,7 @@ impl Journal {
         self.history.sent(at, life, transmit);
     }
 
-    /// The first invariant that did not hold, if one did not.
+    /// Returns an error with the first invariant that was violated, if any.
     pub(crate) fn violation(&self) -> Result<(), Violation> {
         self.violation.clone().map_or(Ok(()), Err)
     }
@@ -63,7 +64,7 @@ impl Journal {
         self.history.end(at);
     }
 
-    /// The same, with what can only be said at the end.
+    /// Returns an error if an invariant was violated, including the checks at the end of the run.
     pub(crate) fn verdict(&mut self) -> Result<(), Violation> {
         self.violation()?;
         self.checker.end(self.history.ended_at())
@@ -77,7 +78,7 @@ impl Journal {
         self.history.datagrams()
     }
 
-    /// What was kept.
+    /// Returns the lines that were kept.
     pub(crate) fn into_history(self) -> History {
         self.history
     }

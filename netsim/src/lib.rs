@@ -1,14 +1,23 @@
-//! A laboratory for rings: complete nodes on a simulated network that is cut, healed, crashed and restarted on
-//! schedule, and a checker for what they promised.
+//! A deterministic simulator for rings. It runs complete nodes on a simulated network with a
+//! schedule of partitions, crashes and restarts, and checks the protocol's guarantees.
 //!
-//! It is how this project tests itself, and for those who build on the ring to test *their* service: the node and
-//! its events are those of production; only the network, the clock and the disk are simulated, so time passes ten times
-//! as fast or more, and the same seed gives the same run to the last byte.
+//! This project tests itself with it, and you can test a service of your own that builds on the
+//! ring. The node and its events are those of production. Only the network, the clock and the disk
+//! are simulated, so time passes at least ten times as fast as in reality, and the same seed gives
+//! the same run, byte for byte.
 //!
-//! This page is the guide: [write a service](#a-service), [cut it in two](#a-split), [write that down as
-//! text](#a-scenario-as-text), [look at what happened](#what-happened), [try many seeds](#many-seeds) and [see a failure
-//! again](#a-failure-again); then [what is checked](#what-is-checked) and [what is simulated](#what-is-simulated). Each block
-//! of code is whole: it compiles as it stands, and is run as a test of this page. A program that uses this crate has
+//! This page is the guide:
+//! - [Write a service](#a-service).
+//! - [Cut its cluster in two](#a-split).
+//! - [Write that down as text](#a-scenario-as-text).
+//! - [Look at the history](#a-history).
+//! - [Try many seeds](#many-seeds).
+//! - [Reproduce a failure](#reproducing-a-failure).
+//! - [Run bare members](#bare-members), which is much faster.
+//!
+//! The last two sections list [the checks](#checks) and [the limits of the
+//! simulation](#limits-of-the-simulation). Each code block compiles as it stands, and runs as a
+//! test of this page. A program that uses this crate has these dependencies:
 //!
 //! ```toml
 //! [dependencies]
@@ -20,30 +29,34 @@
 //! ```
 //!
 //! # A service
-//! A service is an async function that gets what `quorate_election::spawn` gives in production: the
-//! [node](quorate_membership::Node) to send with, and the [events](quorate_membership::Events) of ring and election. So the
-//! function that is tested is the one that is shipped. In the laboratory they come in a [`Host`], one for each start of
-//! a node.
+//! A service is an async function. It gets what `quorate_election::spawn` gives in production: the
+//! [node](quorate_membership::Node) to send with, and the [events](quorate_membership::Events) of
+//! the ring and the election. The function that you test is therefore the one that you ship. The
+//! simulator passes them in a [`Host`], one for each start of a node.
 //!
-//! Four things to get right in every service, and to test:
-//! - **Events come in one order,** the same for all members: messages, rings, what a ring was judged to be. What is decided by
-//!   folding over them is decided alike everywhere.
-//! - **Make every message, acknowledge what has quorum.** Whatever is delivered is made, in its order. It is acknowledged, to a
-//!   buyer or to whatever else is outside, only if it was sent as a [safe](quorate_membership::Guarantee::Safe) message and
-//!   the last [status](quorate_election::Status) says that there is quorum. When a ring breaks, each side of it is still
-//!   delivered the ring's last messages ([`Delivery::transitional`](quorate_membership::Delivery::transitional)), and
-//!   nobody can say whether the other side is: quorum is withdrawn before the first of them. A side that acknowledged them
-//!   would have promised what the other one never sees. A side that did not make them would lack what the other one has
-//!   acknowledged just before. What a side without quorum has made is replaced by the state of the other one when they
-//!   meet; the example `replicated` does that.
-//! - **`multicast` waits** while the ring has no room. Who sends a lot sends from a task of its own, and goes on taking
-//!   events.
-//! - **A delivery names its group.** Other services, and the laboratory's [`Load`], send to groups of theirs: look at
-//!   [`group`](quorate_membership::Delivery::group).
+//! Every service has to get four things right, and its tests should cover them:
+//! - **Events come in one order,** the same for all members. They are messages, rings, and the
+//!   verdict on each ring. Members that compute a decision by folding over these events reach the
+//!   same decision.
+//! - **Apply every message, but acknowledge only with quorum.** Apply each delivered message, in
+//!   order. Acknowledge it, to a buyer or to anything else outside the service, only if it was sent
+//!   as a [safe](quorate_membership::Guarantee::Safe) message and the last
+//!   [status](quorate_election::Status) says that there is quorum. When a ring breaks, each side
+//!   still delivers the ring's last messages
+//!   ([`Delivery::transitional`](quorate_membership::Delivery::transitional)), and no member can
+//!   tell whether the other side delivers them too. Quorum is therefore withdrawn before the first
+//!   of them. A side that acknowledged them would make promises that the other side never sees. A
+//!   side that did not apply them would lack messages that the other side acknowledged just before.
+//!   When the sides meet again, the side without quorum replaces its state by that of the other.
+//!   The example `replicated` does that.
+//! - **`multicast` waits** while the ring has no room. A service that sends a lot needs a separate
+//!   task for sending, so that it can keep taking events.
+//! - **A delivery names its group.** Other services, and the simulator's [`Load`], send to groups
+//!   of their own. Check [`group`](quorate_membership::Delivery::group).
 //!
 //! # A split
-//! A [`Scenario`] says how many nodes there are, for how long, and what goes wrong when. This one cuts two of five nodes
-//! off for two seconds, while all of them sell:
+//! A [`Scenario`] says how many nodes there are, how long the run is, and what goes wrong when.
+//! This one cuts two of five nodes off for two seconds, while all of them sell tickets:
 //!
 //! ```
 //! use std::cell::RefCell;
@@ -56,18 +69,18 @@
 //! use quorate_membership::{Event as RingEvent, Group, Guarantee, MulticastError, Node};
 //! use quorate_netsim::{Fault, Host, Scenario};
 //!
-//! /// What a node has sold, and of which sales it has told the buyer.
+//! /// The sales of a node, and those that it has confirmed to the buyer.
 //! #[derive(Default)]
 //! struct Shop {
 //!     sold: BTreeSet<String>,
 //!     confirmed: BTreeSet<String>,
 //! }
 //!
-//! /// All of them. It is the test's, not the nodes': no crash takes it away.
+//! /// The shops of all nodes. The test owns them, so they survive crashes.
 //! type Shops = Rc<RefCell<BTreeMap<u32, Shop>>>;
 //!
-//! /// The service under test: every node sells a ticket every few milliseconds. A sale is a safe message: it is made
-//! /// wherever it is delivered, and confirmed where that is with quorum.
+//! /// The service under test: every node sells a ticket every few milliseconds. A sale is a safe
+//! /// message. It is made wherever it is delivered, and confirmed if there is quorum just then.
 //! async fn sell(mut host: Host, shops: Shops) -> Result<(), Box<dyn Error>> {
 //!     let tickets: Group = "tickets".parse()?;
 //!     tokio::spawn(offer(host.node.clone(), host.id.get(), tickets.clone()));
@@ -91,7 +104,7 @@
 //! }
 //!
 //! async fn offer(node: Node, seller: u32, tickets: Group) {
-//!     // The last sale is long delivered everywhere when the run ends.
+//!     // Sales end long before the run does, so that the last one is delivered everywhere.
 //!     for number in 0..1500 {
 //!         let ticket = format!("ticket {number} of node {seller}");
 //!         match node.multicast(&tickets, Guarantee::Safe, ticket.into()).await {
@@ -112,41 +125,43 @@
 //!         .at(ms(4000), Fault::Heal);
 //!     let history = scenario.run_service(move |host| sell(host, Rc::clone(&of_nodes)))?;
 //!
-//!     // What the nodes knew while they were apart, and in the end:
+//!     // Only the majority had quorum during the cut; in the end, every node has it.
 //!     let quorate = |node, at| history.status(node, ms(at)).is_some_and(|status| status.quorate);
 //!     assert!([1, 2, 3].iter().all(|&node| quorate(node, 3900)));
 //!     assert!([4, 5].iter().all(|&node| !quorate(node, 3900)));
 //!     assert!([1, 2, 3, 4, 5].iter().all(|&node| quorate(node, 6000)));
 //!
-//!     // What the service did: the majority has every ticket of which the minority has told a buyer.
+//!     // The majority has every sale that the minority confirmed to a buyer.
 //!     let shops = shops.borrow();
 //!     assert!(shops[&4].confirmed.is_subset(&shops[&1].sold));
 //!     assert!(shops[&5].confirmed.is_subset(&shops[&1].sold));
-//!     // While they were apart, the minority has sold what the majority knows nothing of; no buyer was told.
+//!     // During the cut, the minority made sales that the majority lacks. It confirmed none.
 //!     assert!(!shops[&4].sold.is_subset(&shops[&1].sold));
 //!     assert!(shops[&4].confirmed.len() < shops[&1].confirmed.len());
 //!     Ok(())
 //! }
 //! ```
 //!
-//! [`Scenario::run_service`] returns when the time is over. What the service has to prove is asserted in it, or
-//! afterwards on what it left behind; a panic or an error in it fails the run. The run also fails if the ring itself
-//! broke one of its [invariants].
+//! [`Scenario::run_service`] returns when the simulated time is over. Assert in the service itself,
+//! or afterwards on what it left behind. A panic or an error in the service fails the run. The run
+//! also fails if the ring breaks one of its [invariants].
 //!
-//! Times have to leave room: after a start, a cut or a heal, the members need up to [`Scenario::settles_within`]
-//! (some two seconds with the usual timeouts) until they are one ring that knows its quorum. A crash drops the
-//! service's future; a [restart](Fault::Restart) calls it anew, with nothing but what the test itself has kept.
+//! Leave enough time. After a start, a cut or a heal, the members need up to
+//! [`Scenario::settles_within`] (about two seconds with the usual timeouts) until they are one ring
+//! that knows its quorum. A crash drops the service's future. A [restart](Fault::Restart) calls the
+//! service again, with only the state that the test itself has kept.
 //!
-//! Everything the service does has to be a function of what it is given, or a seed replays nothing: tokio's clock and
-//! channels, but no wall clock, threads or randomness of its own. [`Scenario::run_service`] lists what to keep away from;
-//! `turmoil::sim_elapsed()` is the time of the run.
+//! A seed reproduces a run only if everything that the service does depends on its inputs alone.
+//! Use tokio's clock and channels, but no wall clock, no threads and no randomness of your own.
+//! [`Scenario::run_service`] lists what to avoid. `turmoil::sim_elapsed()` is the time of the run.
 //!
-//! The example `replicated` is a whole service of this kind: a key-value store whose replicas take over each other's
-//! state, tested under random cuts and crashes, with mistakes that can be switched on to see that the test finds them.
+//! The example `replicated` is a complete service of this kind: a key-value store whose replicas
+//! transfer their state to each other. It is tested under random cuts and crashes, and has bugs
+//! that can be switched on to show that the test finds them.
 //!
 //! # A scenario as text
-//! A scenario prints as lines, and is read from them again. So a scenario can be a file, next to the test or sent by
-//! somebody; every [`Fault`] prints as the sentence that stands for it.
+//! A scenario prints as lines and is parsed from them, so it can be a file next to the test, or
+//! part of a bug report. Every [`Fault`] prints as one sentence.
 //!
 //! ```
 //! use std::error::Error;
@@ -163,18 +178,19 @@
 //! ";
 //!
 //! fn main() -> Result<(), Box<dyn Error>> {
-//!     let split: Scenario = SPLIT.parse()?; // or std::fs::read_to_string("split.scenario")?.parse()?
+//!     let split: Scenario = SPLIT.parse()?; // or fs::read_to_string("split.scenario")?.parse()?
 //!     split.run()?; // without a service: the load is enough to check the ring
 //!     Ok(())
 //! }
 //! ```
 //!
-//! The first line has to be there; the load (`each sends ...`), settings (`with window_size 4`) and faults are as one
-//! wants, `#` begins a comment. A line that is not understood is an error that says which and why.
+//! The first line is required. The load (`each sends ...`), settings (`with window_size 4`) and
+//! faults are optional, and `#` begins a comment. A line that cannot be parsed is an error that
+//! names the line and the reason.
 //!
-//! # What happened
-//! A [`History`] is what every node saw, and when. It prints as lines, one an event; functions pick out what one asks for
-//! most.
+//! # A history
+//! A [`History`] records what every node saw, and when. It prints as one line an event, and has
+//! functions for the most common questions.
 //!
 //! ```
 //! use std::error::Error;
@@ -190,20 +206,20 @@
 //!         .at(ms(2000), Fault::Crash(1))
 //!         .run()?;
 //!
-//!     // Who was DC before and after?
+//!     // Which node was the DC before the crash, and which one after it?
 //!     let dc = |at| history.status(3, ms(at)).and_then(|status| status.dc).map(|dc| dc.get());
 //!     assert_eq!((dc(1900), dc(4000)), (Some(1), Some(2)));
 //!
-//!     // Which messages did an application get?
+//!     // Which messages did the application of node 3 get?
 //!     assert!(history.delivered(3).len() > 100);
 //!
-//!     // In which rings was each node, and what was delivered in each?
+//!     // Which rings was each node in, and how many messages were delivered in each?
 //!     for (life, stays) in history.stays() {
 //!         let rings: Vec<_> = stays.iter().map(|stay| (stay.regular.ring, stay.in_regular.len())).collect();
 //!         println!("{life}: {rings:?}");
 //!     }
 //!
-//!     // Or all of it, line by line, as `println!("{history}")` prints it.
+//!     // The records are the lines that `println!("{history}")` prints.
 //!     let changes = history.records().iter().filter(|record| matches!(record.what, What::Regular(_)));
 //!     changes.for_each(|change| println!("{change}"));
 //!     Ok(())
@@ -211,8 +227,9 @@
 //! ```
 //!
 //! # Many seeds
-//! One seed is one order of things. With another, the nodes take their turns and send their messages otherwise; and it may
-//! as well decide what goes wrong when. This looks for the worst moment to cut a ring in two:
+//! One seed gives one interleaving. Another seed changes the order in which nodes run and the
+//! messages that they send, and a test can also use it to choose what goes wrong when. This one
+//! searches for the worst moment to cut a ring in two:
 //!
 //! ```
 //! use std::error::Error;
@@ -220,7 +237,7 @@
 //!
 //! use quorate_netsim::{Fault, Scenario};
 //!
-//! /// The parts and the moment depend on the seed, and on nothing else.
+//! /// Returns a scenario whose parts and whose moment depend only on the seed.
 //! fn split(seed: u64) -> Scenario {
 //!     let ms = Duration::from_millis;
 //!     let nodes: Vec<u32> = (0..5).map(|n| 1 + (n + seed as u32) % 5).collect();
@@ -234,7 +251,7 @@
 //! fn main() -> Result<(), Box<dyn Error>> {
 //!     for seed in 0..10 {
 //!         let scenario = split(seed);
-//!         // Here goes `scenario.run_service(...)`, and what your service has to prove.
+//!         // Call `scenario.run_service(...)` here, and assert what your service promises.
 //!         let history = scenario.run()?;
 //!         let all = |node| history.status(node, scenario.settles_within() + Duration::from_millis(2500));
 //!         assert!((1..=5).all(|node| all(node).is_some_and(|status| status.quorate)), "\n{scenario}");
@@ -243,9 +260,10 @@
 //! }
 //! ```
 //!
-//! # A failure again
-//! A [`Failure`] prints what was wrong, the scenario with its seed, and the last lines of the history. The scenario is all that
-//! it takes to see the same again: put it into a file, and the file into a test.
+//! # Reproducing a failure
+//! A [`Failure`] prints what was wrong, the scenario with its seed, and the last lines of the
+//! history. The scenario is all that you need to reproduce it. Put it into a file, and the file
+//! into a test.
 //!
 //! ```
 //! use std::error::Error;
@@ -277,7 +295,7 @@
 //!     let report = failure.to_string();
 //!     assert!(report.contains("quorum was lost: no token came for 200 ms"), "{report}");
 //!
-//!     // What stands in the report under `scenario`, pasted:
+//!     // Pasted from the part of the report that is headed `scenario`:
 //!     let again: Scenario = "
 //! 5 nodes for 6s, token timeout 200ms, seed 42
 //! at 2s partition [1, 2, 3] | [4, 5]
@@ -289,10 +307,11 @@
 //! ```
 //!
 //! # Bare members
-//! [`Scenario::run_core`] runs the ring and the election without driver, runtime and service: a hundred times as fast, on a
-//! clock of microseconds, with every fault there is. [`Scenario::random`] draws a cluster, its load and its trouble from a
-//! seed. A scenario with an end of its trouble (`calm from ...`) has to come to one ring with everything delivered, too,
-//! in the time that the timeouts promise.
+//! [`Scenario::run_core`] runs the ring and the election without the driver, the runtime and a
+//! service. It is a hundred times as fast, has a clock of microseconds, and knows every fault there
+//! is. [`Scenario::random`] draws a cluster, its load and its faults from a seed. If the faults of
+//! a scenario end (`calm from ...`), the members also have to form one ring and deliver everything
+//! within the time that the timeouts promise.
 //!
 //! ```
 //! use std::error::Error;
@@ -319,42 +338,52 @@
 //! }
 //! ```
 //!
-//! `quorate sim run` does that with thousands of seeds, `quorate sim replay SEED` shows one of them, `quorate sim scenario FILE`
-//! runs one from a file.
+//! The command `quorate sim run` does this with thousands of seeds. `quorate sim replay SEED` shows
+//! one of them, and `quorate sim scenario FILE` runs a scenario from a file.
 //!
-//! # What is checked
-//! Between the driver and the core sits an observer. It writes down what each node accepted, delivered and installed,
-//! when it did so, whether or not the service reads it; and it gives each message a mark of its own, 16 bytes inside
-//! the payload, taken off again before the service sees it, so that the checker need not believe the protocol's
-//! numbers. The [invariants] are functions of what was written down: that members see the same messages in the same
-//! order, that nobody sees a message twice or one that nobody sent, that two quorate rings share a member, that terms rise,
-//! that what is acknowledged by the rule above is not lost.
-//! They are checked in every run, whatever the service does.
+//! # Checks
+//! An observer between the driver and the core records what each node accepted, delivered and
+//! installed at the moment when it happens, whether or not the service reads it. The observer also
+//! adds a mark of 16 bytes to each payload, and removes it before the service sees the message. The
+//! checker identifies messages by their marks, so it does not depend on the protocol's own numbers.
 //!
-//! What the *service* promises only its own test can check.
+//! The [invariants] are functions of this record. Some of them:
+//! - Members deliver the same messages in the same order.
+//! - No member delivers a message twice, or one that was never sent.
+//! - Two quorate rings share a member.
+//! - Terms rise.
+//! - A message that is acknowledged by the rule above is not lost.
 //!
-//! # What is simulated
-//! - One network with IP multicast, on [turmoil]: a datagram takes a millisecond, a token goes one hop in
-//!   that time. Timeouts are scaled to it ([`Scenario::totem`]).
-//! - Crashes, restarts with the stored record, partitions into any parts, one-way cuts, and single datagrams that are
-//!   lost, come twice, late or damaged: [`Fault`].
-//! - An operator who asks a DC to give up its role ([`Fault::Release`]), prefers nodes ([`Scenario::dc_priority`],
-//!   [`Scenario::preempt`]), and has hung applications found ([`Scenario::heartbeat`], [`Fault::Hang`]). For whole nodes, the
-//!   laboratory gives the signs of life that a hang withholds, beside the service; the service itself does not hang. What acts
-//!   as DC do, and how a hung one goes on under its old guard, is simulated for bare members.
-//! - For bare members, hosts that say that a process is gone, and lies about that ([`Scenario::by_evidence`], [`Fault::Lie`]),
-//!   firewalls that reject for a moment ([`Fault::Reject`]), links that are never mended ([`Fault::Deafen`]), and datagrams that no
+//! They are checked in every run, whatever the service does. Only your own test can check what the
+//! *service* promises.
+//!
+//! # Limits of the simulation
+//! Simulated:
+//! - One network with IP multicast, on [turmoil]. A datagram takes a millisecond, and a token moves
+//!   one hop in that time. Timeouts are scaled to it ([`Scenario::totem`]).
+//! - Crashes, restarts with the stored record, partitions into any parts, one-way cuts, and single
+//!   datagrams that are lost, duplicated, delayed or damaged: [`Fault`].
+//! - An operator who asks a DC to give up its role ([`Fault::Release`]), prefers nodes as DC
+//!   ([`Scenario::dc_priority`], [`Scenario::preempt`]), and has the cluster detect hung
+//!   applications ([`Scenario::heartbeat`], [`Fault::Hang`]). For whole nodes, the simulator sends
+//!   the heartbeats in place of the service, and a hang withholds them; the service itself does not
+//!   hang. For bare members, the simulator also models what acts as the DC, and how a hung one
+//!   continues under its old guard.
+//! - For bare members: hosts that report that a process is gone, and false reports
+//!   ([`Scenario::by_evidence`], [`Fault::Lie`]), firewalls that reject for a moment
+//!   ([`Fault::Reject`]), links that are never mended ([`Fault::Deafen`]), and datagrams that no
 //!   node has sent ([`Fault::Forge`]).
 //! - A load of messages of any length, agreed and safe: [`Load`].
-//! - The service's own connections, if it opens any with `turmoil::net`: a cut cuts them too.
+//! - The service's own connections, if it opens any with `turmoil::net`. A cut cuts them too.
 //!
-//! Not simulated: operators who change votes or expected votes while nodes run; real time. A service takes no time to compute, however long it computes.
+//! Not simulated:
+//! - Operators who change votes or expected votes while nodes run.
+//! - Real time. A service takes no simulated time to compute, however long it computes.
+//! - For whole nodes: clocks that drift, paused hosts, and disks that are slow or lose what they
+//!   stored. For bare members these are simulated ([`Scenario::run_core`]).
 //!
-//! Not simulated for whole nodes: clocks that drift; paused hosts; disks that are slow or lose what they stored. For bare
-//! members they are ([`Scenario::run_core`]).
-//!
-//! Beside runs that draw what goes wrong there is a [model check](model), which follows every possibility, for a few nodes
-//! and within bounds.
+//! Besides these runs, whose faults are drawn at random or written down, a [model check](model)
+//! follows every possibility for a few nodes, within bounds.
 
 pub mod cases;
 mod columns;

@@ -1,9 +1,9 @@
-//! Known bugs, put back one at a time: does the checker find them?
+//! Known bugs, put back one at a time to see whether the checker finds them.
 //!
-//! Behind the feature `mutants`, which refuses to build without debug assertions.
+//! This module is behind the feature `mutants`, which does not build without debug assertions.
 //!
-//! `cargo test -p quorate-netsim --features mutants --test mutants -- --nocapture` prints which invariant finds which
-//! bug, and after how many seeds.
+//! `cargo test -p quorate-netsim --features mutants --test mutants -- --nocapture` prints which
+//! invariant finds which bug, and after how many seeds.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -12,21 +12,21 @@ pub use quorate_membership::mutants::Mutant;
 
 use crate::Scenario;
 
-/// What became of a bug that was put back.
+/// The result of the hunt for a bug that was put back.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hunt {
-    /// Which.
+    /// The bug.
     pub mutant: Mutant,
-    /// Scenarios run, the one that found it included.
+    /// Scenarios run, including the one that found it.
     pub seeds: u64,
-    /// The invariant that did not hold, and what was seen; `None`: it survives.
+    /// The invariant that was violated, and the details. `None`: the bug survives.
     pub killed_by: Option<(&'static str, String)>,
-    /// How long it took.
+    /// The time that the hunt took.
     pub took: Duration,
 }
 
-/// Puts a bug back and runs [random scenarios](Scenario::random) of bare members, from seed 0 on, until one fails, at most
-/// so many.
+/// Puts a bug back and runs [random scenarios](Scenario::random) of bare members, beginning with
+/// seed 0, until one fails or `seeds` of them have been run.
 pub fn hunt(mutant: Mutant, seeds: u64) -> Hunt {
     let began = Instant::now();
     let _active = mutant.activate();
@@ -40,11 +40,11 @@ pub fn hunt(mutant: Mutant, seeds: u64) -> Hunt {
 }
 
 impl Hunt {
-    /// What stands above a table of hunts.
+    /// The header of a table of hunts.
     pub const HEADER: &str = "mutant                              bug  seeds      s  found by";
 }
 
-/// As a line of a table.
+/// Prints a line of the table.
 impl fmt::Display for Hunt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { mutant, seeds, killed_by, took } = self;

@@ -1,4 +1,4 @@
-//! A member whose every act goes into the history.
+//! A member whose every act is recorded in the history.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use quorate_membership::{
 use crate::Electorate;
 use crate::history::{Content, Delivered, History, Life, MessageId, What};
 
-/// The one history of a run, which all its members write.
+/// The history of a run, which all members share and write to.
 #[derive(Clone)]
 pub(crate) struct Log(Arc<Mutex<History>>);
 
@@ -34,18 +34,18 @@ impl Log {
     }
 }
 
-/// What the driver drives in a simulation: the member itself, with an observer between the two. The observer sees what
-/// the core does when it does it, whatever the application reads; and it marks each message, within the payload, with
-/// an identity of its own.
+/// The core that the driver runs in a simulation: the member itself, with an observer in between.
+/// The observer sees what the core does at the moment when it happens, whatever the application
+/// reads. It also adds a mark to each payload, which identifies the message.
 pub(crate) struct Observed {
     member: Member,
     life: Life,
-    /// When the member's clock began, by the simulation's.
+    /// The simulated time at which the member's clock began.
     began_at: Duration,
     now: Time,
     accepted: u64,
     hung: bool,
-    /// Bytes of marks taken off, which the ring has not yet been told are taken.
+    /// Bytes of removed marks that have not been reported to the ring as taken yet.
     unmarked: usize,
     log: Log,
 }
@@ -63,7 +63,7 @@ impl Observed {
         self.log.write().record(self.at(), self.life, what);
     }
 
-    /// Takes the mark off a delivered message, and records the event.
+    /// Removes the mark from a delivered message, and records the event.
     fn observe(&mut self, event: &mut Event) {
         let (what, unmarked) = what(event);
         self.unmarked += unmarked;
@@ -73,7 +73,7 @@ impl Observed {
     }
 }
 
-/// What an event tells, and how long the mark was that is taken off the message.
+/// Returns the record of an event, and the length of the mark that was removed from its message.
 pub(crate) fn what(event: &mut Event) -> (Option<What>, usize) {
     let what = match event {
         Event::Status(status) => What::Status(status.clone()),
@@ -84,7 +84,7 @@ pub(crate) fn what(event: &mut Event) -> (Option<What>, usize) {
             RingEvent::Synced(ring) => What::Synced(*ring),
             RingEvent::Stalled(length) => What::Stalled(*length),
             RingEvent::Left(cause) => What::Left(cause.clone()),
-            // The election keeps these to itself.
+            // The election consumes these itself.
             RingEvent::Service(_) => return (None, 0),
             RingEvent::Deliver(delivery) => {
                 let marked = delivery.payload.len();
@@ -219,7 +219,7 @@ impl Core for Observed {
     }
 }
 
-/// A panic in the driver's task would else be seen by nobody.
+/// Without this, a panic in the driver's task would go unnoticed.
 impl Drop for Observed {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_comes_off_as_it_was_put_on() {
+    fn a_mark_is_removed_as_it_was_added() {
         let sender = Life { node: NodeId::new(7).unwrap(), start: 2 };
         let message = MessageId { sender, number: 1 << 40 };
         let mut payload = message.mark(&Bytes::from_static(b"hello"));

@@ -1,4 +1,4 @@
-//! What is to happen in a run.
+//! Scenarios: clusters, their load, and what goes wrong in a run.
 
 use std::error::Error;
 use std::fmt;
@@ -19,14 +19,16 @@ use crate::invariants::{Checker, Violation};
 use crate::journal::{Journal, Keeps};
 use crate::{Fault, History, engine, invariants};
 
-/// A cluster, its load, and what goes wrong, all at times since the start; with the seed, that is all there is to a
-/// run.
+/// A cluster, its load, and its faults, with times counted from the start. A scenario and its seed
+/// determine a run completely.
 ///
-/// The nodes are numbered from 1, have one vote each unless the scenario says otherwise, and start together.
+/// The nodes are numbered from 1, have one vote each unless the scenario says otherwise, and start
+/// together.
 ///
 /// # As text
-/// A scenario prints as lines, and is read from them again; so is it stored. Whatever a run needs is in the text: a
-/// failure that was found by chance becomes a file, and the file a test.
+/// A scenario prints as lines and is parsed from them, and it is stored in this form too. The text
+/// contains everything that a run needs, so a failure that was found by chance becomes a file, and
+/// the file a test.
 /// ```
 /// # use quorate_netsim::Scenario;
 /// let text = "\
@@ -49,44 +51,48 @@ pub struct Scenario {
     pub(crate) nodes: u32,
     pub(crate) length: Duration,
     pub(crate) seed: u64,
-    /// What follows from its token timeout, and what was changed of that.
+    /// The protocol's options. They follow from the token timeout, except for those that were
+    /// changed.
     pub(crate) totem: TotemConfig,
     pub(crate) world: World,
-    /// Its votes, and how they count.
+    /// The nodes' votes, and the rules by which they count.
     pub(crate) electorate: Electorate,
     pub(crate) load: Option<Load>,
     pub(crate) timeline: Vec<(Duration, Fault)>,
     pub(crate) calm_at: Option<Duration>,
 }
 
-/// What is around the nodes; the turmoil engine knows no slow disks, no records, and whole milliseconds only.
+/// The environment of the nodes. The turmoil engine has no slow disks and no records, and only
+/// whole milliseconds.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct World {
-    /// How long a datagram takes.
+    /// The time that a datagram takes.
     pub(crate) latency: Duration,
-    /// Of a million datagrams, so many are lost on each way, whatever else happens, and also when nothing does.
+    /// Datagrams per million that are lost on each way, on top of all faults and even without one.
     pub(crate) loss: u32,
-    /// How long a disk takes for a write.
+    /// The time that a disk takes for a write.
     pub(crate) disk: Duration,
-    /// How many datagrams wait at a node at most.
+    /// The most datagrams that can wait at a node.
     pub(crate) receive_buffer: u32,
-    /// Whether the nodes have a node list; else they learn of each other.
+    /// Whether the nodes have a node list. Without one, they learn of each other.
     pub(crate) node_list: bool,
-    /// Whether the nodes start for the first time, and have agreed on nothing yet; else they are a cluster of old.
+    /// Whether the nodes start for the first time and have agreed on nothing yet. Otherwise they
+    /// are an old cluster.
     pub(crate) fresh: bool,
     /// The ring sequence number that all nodes' records begin with.
     pub(crate) ring_seq: u64,
-    /// How long a DC's lease is; zero: as long as follows from the token timeout.
+    /// The length of a DC's lease. Zero derives it from the token timeout.
     pub(crate) lease: Duration,
-    /// How wrong clocks are taken to be, in millionths.
+    /// The assumed error of clocks, in millionths.
     pub(crate) rate_error: u32,
-    /// How long a cluster that starts waits for those who are missing.
+    /// The time that a starting cluster waits for missing nodes.
     pub(crate) dc_deadtime: Duration,
-    /// How often applications that act as DC have to show that they are alive; zero: nobody looks.
+    /// The interval at which applications that act as DC have to show that they are alive. Zero
+    /// turns the check off.
     pub(crate) heartbeat: Duration,
     /// Whether a DC hands over to a member of higher priority.
     pub(crate) preempt: bool,
-    /// Whom the operator wants as DC.
+    /// The nodes that the operator prefers as DC.
     pub(crate) priorities: Priorities,
 }
 
@@ -124,7 +130,7 @@ pub(crate) enum Setting<'a> {
 }
 
 impl Setting<'_> {
-    /// Takes over the value of the same setting of another scenario.
+    /// Copies the value of the same setting of another scenario.
     pub(crate) fn set(&mut self, other: &Self) {
         match (self, other) {
             (Self::Time(this), Self::Time(other)) => **this = **other,
@@ -135,7 +141,7 @@ impl Setting<'_> {
             (Self::Flag(this), Self::Flag(other)) => **this = **other,
             (Self::Electorate(this), Self::Electorate(other)) => (*this).clone_from(other),
             (Self::Priorities(this), Self::Priorities(other)) => (*this).clone_from(other),
-            // Another setting.
+            // The settings differ in kind.
             _ => {}
         }
     }
@@ -156,41 +162,45 @@ impl fmt::Display for Setting<'_> {
     }
 }
 
-/// Messages that every node sends, beside what its service does. Whoever starts late or again joins in.
+/// The messages that every node sends, in addition to those of its service. A node that starts late
+/// or again joins in.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Load {
-    /// A node sends a message after a pause of this length on average, and no sooner than the ring takes it.
+    /// The average pause between two messages of a node. A message that the ring has no room for
+    /// waits.
     pub every: Duration,
-    /// Until then.
+    /// The time at which the load ends.
     pub until: Duration,
-    /// Messages have any length up to this one, in bytes. A network packet holds about 1400; longer ones are
-    /// fragmented.
+    /// The length of the longest message, in bytes. A network packet holds about 1400, and longer
+    /// messages are fragmented.
     pub longest: usize,
-    /// How many of 100 messages are sent as safe ones.
+    /// The percentage of messages that are sent as safe.
     pub safe_percent: u32,
 }
 
-/// A simulated host, as a service under test gets it when its node starts. The node and its events are those of
-/// production: [`quorate_membership::driver`].
+/// A simulated host, passed to a service under test when its node starts. The node and its events
+/// are those of production: [`quorate_membership::driver`].
 #[derive(Debug)]
 pub struct Host {
-    /// Which node this is.
+    /// The id of the node.
     pub id: NodeId,
     /// The node.
     pub node: Node,
-    /// What it sees.
+    /// The events of the node.
     pub events: Events<Event>,
-    /// Whether it may act as DC; and the latest status, for those who only want that.
+    /// Whether the node may act as DC, and the latest status for services that need only that.
     pub dc: Dc,
 }
 
 impl Scenario {
-    /// The longest payload in a simulated ring, in bytes: each carries the checker's mark.
+    /// The longest payload in a simulated ring, in bytes. Each payload also carries the checker's
+    /// mark.
     pub const MAX_PAYLOAD: usize = Totem::MAX_PAYLOAD - crate::history::MessageId::MARK;
-    /// The most nodes, as many as a ring can have members; of complete ones 64 ([`Scenario::run`]).
+    /// The most nodes, which is the most members that a ring can have. For complete nodes the limit
+    /// is 64 ([`Scenario::run`]).
     pub const MAX_NODES: u32 = Config::MAX_NODES as u32;
 
-    /// A cluster of this many nodes to which nothing happens for this long, with seed 0.
+    /// Returns a cluster of `nodes` nodes that runs for `length` without faults, with seed 0.
     pub fn new(nodes: u32, length: Duration) -> Self {
         Self {
             nodes,
@@ -205,30 +215,31 @@ impl Scenario {
         }
     }
 
-    /// Draws everything that is random from this seed: who runs first in each millisecond, the delays of JOINs, when
-    /// the load sends what.
+    /// Sets the seed of everything that is random: which node runs first in each millisecond, the
+    /// delays of JOINs, and when the load sends which messages.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Sets the token timeout (corosync.conf: `token`), by default 200 ms: a token goes one hop a millisecond.
+    /// Sets the token timeout (corosync.conf: `token`), by default 200 ms. A token moves one hop in
+    /// a millisecond.
     #[must_use]
     pub fn token(mut self, token: Duration) -> Self {
         self.totem = totem(token);
         self
     }
 
-    /// Sets all that the protocol can be told, as in production where `totem` is made for it; by default it has nothing of
-    /// what is beyond Totem ([`TotemConfig::plain`]).
+    /// Sets all options of the protocol, as production does with `totem`. By default, the
+    /// extensions beyond Totem are off ([`TotemConfig::plain`]).
     #[must_use]
     pub fn protocol(mut self, totem: TotemConfig) -> Self {
         self.totem = totem;
         self
     }
 
-    /// Sets how long a datagram takes, by default 1 ms.
+    /// Sets the time that a datagram takes, by default 1 ms.
     #[must_use]
     pub fn latency(mut self, latency: Duration) -> Self {
         self.world.latency = latency;
@@ -242,37 +253,41 @@ impl Scenario {
         self
     }
 
-    /// Sets the votes of the nodes, and by which rules they count; by default a majority of one vote each.
+    /// Sets the votes of the nodes, and the rules by which they count. By default, each node has
+    /// one vote, and a majority is quorate.
     #[must_use]
     pub fn electorate(mut self, electorate: Electorate) -> Self {
         self.electorate = electorate;
         self
     }
 
-    /// Has applications that act as DC give signs of life: who gives none for this long loses the role. By default nobody
-    /// looks. On the turmoil engine, a task beside the service gives them for it.
+    /// Makes applications that act as DC send heartbeats. A DC whose application sends none for
+    /// `every` loses the role. By default, this is not checked. On the turmoil engine, a task next
+    /// to the service sends the heartbeats for it.
     #[must_use]
     pub fn heartbeat(mut self, every: Duration) -> Self {
         self.world.heartbeat = every;
         self
     }
 
-    /// Sets how much the operator wants a node to be DC (`dc_priority`), by default 1; 0: never.
+    /// Sets the preference of the operator for a node as DC (`dc_priority`), by default 1. A node
+    /// with 0 is never the DC.
     #[must_use]
     pub fn dc_priority(mut self, node: u32, priority: u32) -> Self {
         self.world.priorities.0.insert(node, priority);
         self
     }
 
-    /// Has a DC hand over to a member of higher priority that joins; by default it stays.
+    /// Makes a DC hand over to a member of higher priority that joins. By default, the DC stays.
     #[must_use]
     pub fn preempt(mut self) -> Self {
         self.world.preempt = true;
         self
     }
 
-    /// Has nodes believe hosts that say that a process is gone, and probe each other this often while no token goes round; zero:
-    /// no probes. By default, members are lost by timeouts alone. For bare members.
+    /// Makes nodes accept reports from hosts that a process is gone, and probe each other at this
+    /// interval while no token circulates. Zero turns probes off. By default, only timeouts detect
+    /// lost members. For bare members.
     #[must_use]
     pub fn by_evidence(mut self, probe: Duration) -> Self {
         self.totem.failure_evidence = true;
@@ -280,34 +295,37 @@ impl Scenario {
         self
     }
 
-    /// Lets something go wrong, or heal, at this time.
+    /// Schedules a fault, or its end, for this time.
     #[must_use]
     pub fn at(mut self, at: Duration, fault: Fault) -> Self {
         self.timeline.push((at, fault));
         self
     }
 
-    /// From then on nothing goes wrong any more: the network heals, who stands still goes on, no fault of the timeline
-    /// happens. Those that are up then have to form one ring, to deliver everything and to name their DC, each within a
-    /// bound that follows from the timeouts; [`Scenario::run_core`] and [`Scenario::run_nodes`] look at that. Then they have to
-    /// be quiet, and to do without one of them as soon as it leaves: only the core engine looks at that.
+    /// Ends all trouble at this time: the network heals, paused nodes continue, and later faults of
+    /// the timeline do not happen.
+    ///
+    /// The nodes that are up then have to form one ring, deliver everything and name their DC, each
+    /// within a bound that follows from the timeouts. [`Scenario::run_core`] and
+    /// [`Scenario::run_nodes`] check that. Afterwards they have to be quiet, and to form a ring
+    /// without one of them as soon as it leaves. Only the core engine checks that.
     #[must_use]
     pub fn calm(mut self, from: Duration) -> Self {
         self.calm_at = Some(from);
         self
     }
 
-    /// How many nodes there are.
+    /// Returns the number of nodes.
     pub fn nodes(&self) -> u32 {
         self.nodes
     }
 
-    /// How many faults the timeline has.
+    /// Returns the number of faults in the timeline.
     pub fn faults(&self) -> usize {
         self.timeline.len()
     }
 
-    /// All that has a default, with its name in the text.
+    /// Returns every setting that has a default, with its name in the text.
     pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 32] {
         let World {
             latency,
@@ -382,13 +400,14 @@ impl Scenario {
         ]
     }
 
-    /// The electorate, as a history has it.
+    /// Returns the votes and quorum options, in the form that a history needs.
     pub(crate) fn voters(&self) -> Electorate {
         let refiled = self.timeline.iter().any(|(_, fault)| matches!(fault, Fault::File { .. }));
         Electorate { unlisted: !self.world.node_list, refiled, ..self.electorate.clone() }
     }
 
-    /// The same with only these of its nodes, which are numbered anew, and what happens to them.
+    /// Returns the scenario with only these nodes and what happens to them. The nodes are
+    /// renumbered.
     pub(crate) fn of_nodes(&self, kept: &[u32]) -> Self {
         let mut kept = kept.to_vec();
         kept.sort_unstable();
@@ -403,9 +422,12 @@ impl Scenario {
         }
     }
 
-    /// How long after the last fault it takes at most until there is one ring of all who can hear each other, with its
-    /// DC: `T + 3 * (merge + consensus + token + 7 rotations)`, then three rotations to exchange what members say
-    /// of themselves, and until the DC may act: the longest lease of another, and the proof of its own.
+    /// Returns the most time after the last fault until all nodes that can reach each other are one
+    /// ring with a DC.
+    ///
+    /// Forming the ring takes `T + 3 * (merge + consensus + token + 7 rotations)`. Three rotations
+    /// follow in which members announce their options, and then the wait until the DC may act: the
+    /// longest lease of another node, and the proof of its own.
     pub fn settles_within(&self) -> Duration {
         let TotemConfig { token, consensus, merge, join, send_join, .. } = self.totem;
         let rotation = self.nodes * self.world.latency;
@@ -413,34 +435,35 @@ impl Scenario {
         token + 3 * form + 3 * rotation + self.lease_wait() + 4 * rotation + 3 * self.totem.hold
     }
 
-    /// Who is to be DC, and how long it may act.
+    /// Returns the options of the election: which node becomes DC, and how long it may act.
     pub(crate) fn dc(&self) -> DcConfig {
         let World { lease, rate_error, dc_deadtime, preempt, .. } = self.world;
         let lease = (!lease.is_zero()).then_some(lease);
         DcConfig { lease, rate_error, deadtime: dc_deadtime, preempt, ..DcConfig::default() }
     }
 
-    /// The same, of one node.
+    /// Returns the options of the election for one node.
     pub(crate) fn dc_of(&self, node: NodeId) -> DcConfig {
         DcConfig { priority: self.world.priorities.of(node), ..self.dc() }
     }
 
-    /// How long a DC waits for the leases of others: `L(1+rho)`.
+    /// Returns the time that a DC waits for the leases of others: `L(1+rho)`.
     pub(crate) fn lease_wait(&self) -> Duration {
         let dc = self.dc();
         dc.lease(&self.totem) * (1_000_000 + dc.rate_error) / 1_000_000 + Duration::from_micros(1)
     }
 
-    /// The protocol's timeouts in this scenario.
+    /// Returns the options of the protocol in this scenario.
     pub fn totem(&self) -> TotemConfig {
         self.totem.clone()
     }
 
-    /// Runs complete nodes, driver and election included, on a simulated network, and checks what they did against
-    /// the [invariants]. At most 64 nodes, for turmoil takes time.
+    /// Runs complete nodes, with driver and election, on a simulated network, and checks what they
+    /// did against the [invariants]. The limit is 64 nodes, because turmoil is slow.
     ///
     /// # Errors
-    /// If an invariant is violated, or the scenario is impossible. The error prints all that is needed to look into it.
+    /// If an invariant is violated, or the scenario is impossible. The error prints everything that
+    /// is needed to investigate it.
     pub fn run(&self) -> Result<History, Failure> {
         self.run_service(|mut host| async move {
             while host.events.next().await.is_some() {}
@@ -448,15 +471,17 @@ impl Scenario {
         })
     }
 
-    /// As [`Scenario::run`], with a service of your own on each node, which is called whenever the node starts. A crash
-    /// drops its future. When it returns `Ok`, the node remains a member without it.
+    /// Runs a service of your own on each node, otherwise like [`Scenario::run`]. The service is
+    /// called whenever its node starts. A crash drops its future. When it returns `Ok`, the node
+    /// remains a member without it.
     ///
-    /// The service runs on turmoil: it may use `turmoil::net` (hosts are called `node1`, `node2`, ...) and tokio's time
-    /// and channels. What is not the same in each run must not decide what it does, or a seed replays nothing: no
-    /// system time, threads or randomness, no iteration over a `HashMap`, no `tokio::select!` without `biased`.
+    /// The service runs on turmoil. It may use `turmoil::net` (hosts are called `node1`, `node2`,
+    /// ...) and tokio's time and channels. A seed reproduces a run only if nothing that varies from
+    /// run to run decides what the service does. Use no system time, no threads, no randomness, no
+    /// iteration over a `HashMap`, and no `tokio::select!` without `biased`.
     ///
     /// # Errors
-    /// As [`Scenario::run`]; also if the service returns an error or panics.
+    /// Like [`Scenario::run`]; also if the service returns an error or panics.
     pub fn run_service<S, F>(&self, service: S) -> Result<History, Failure>
     where
         S: Fn(Host) -> F + 'static,
@@ -467,7 +492,7 @@ impl Scenario {
         }
         match engine::turmoil::run(self, service) {
             Err((error, history)) => Err(self.fail(Reason::Error(error), history)),
-            // As on the core engine: where bytes are changed, nothing is promised but that nobody panics.
+            // As on the core engine, changed bytes leave only one promise: no node panics.
             Ok(history) if self.is_damaged() => Ok(history),
             Ok(history) => match invariants::check(&history) {
                 Err(violation) => Err(self.fail(Reason::Violation(violation), history)),
@@ -476,16 +501,16 @@ impl Scenario {
         }
     }
 
-    /// As [`Scenario::run`], and looks at what came of it once there was [calm](Scenario::calm): one ring of all that are
-    /// up, and one DC, each within [`Scenario::settles_within`].
+    /// Runs complete nodes like [`Scenario::run`], and checks that [calm](Scenario::calm) led to
+    /// one ring of all nodes that are up, and to one DC, each within [`Scenario::settles_within`].
     ///
     /// # Errors
-    /// As [`Scenario::run`]; also if that was not reached.
+    /// Like [`Scenario::run`]; also if that was not reached.
     pub fn run_nodes(&self) -> Result<Summary, Failure> {
         self.run_nodes_traced().0
     }
 
-    /// As [`Scenario::run_nodes`], with every line of what happened.
+    /// Runs like [`Scenario::run_nodes`], and also returns every line of the history.
     pub fn run_nodes_traced(&self) -> (Result<Summary, Failure>, History) {
         let history = match self.run() {
             Ok(history) => history,
@@ -501,26 +526,24 @@ impl Scenario {
         (summary, history)
     }
 
-    /// Runs bare members, without driver and runtime, on the core engine, which knows every fault and is a hundred times
-    /// as fast; and checks what they did against the [invariants], and what came of it once there was
-    /// [calm](Scenario::calm).
+    /// Runs bare members, without driver and runtime, on the core engine, which knows every fault
+    /// and is a hundred times as fast. Checks what they did against the [invariants], and what they
+    /// reached after [calm](Scenario::calm).
     ///
     /// # Errors
-    /// If an invariant is violated, something that has to be reached after the trouble is not, a node panics, or the
-    /// scenario is impossible. The error prints all that is needed to look into it.
+    /// If an invariant is violated, a goal is not reached after the faults end, a node panics, or
+    /// the scenario is impossible. The error prints everything that is needed to investigate it.
     pub fn run_core(&self) -> Result<Summary, Failure> {
         self.check_core().map_err(|why| self.fail(Reason::Impossible(why), History::default()))?;
         let (summary, result, _) = self.run_kept(Keeps::Nothing);
         let Err(violation) = result else { return Ok(summary) };
-        // The same again, and now every line is wanted.
+        // Run again, and keep every line this time.
         let (_, _, history) = self.run_kept(Keeps::All);
         Err(self.fail(Reason::Violation(violation), history))
     }
 
-    /// As [`Scenario::run_core`] without a look at the invariants: for measuring what members cost.
-    ///
-    /// # Errors
-    /// If a node panics, or the scenario is impossible.
+    /// Runs like [`Scenario::run_core`] without checking the invariants, to measure the cost of
+    /// members.
     pub fn run_core_unchecked(&self) -> Result<Summary, Failure> {
         let fail = |reason| self.fail(reason, History::default());
         self.check_core().map_err(|why| fail(Reason::Impossible(why)))?;
@@ -528,14 +551,14 @@ impl Scenario {
         result.map(|()| summary).map_err(|violation| fail(Reason::Violation(violation)))
     }
 
-    /// How the scenario fails on the core engine, if it does.
+    /// Returns the first failure of the scenario on the core engine, if there is one.
     pub(crate) fn first_violation(&self) -> Option<Violation> {
         self.check_core().ok()?;
         let (_, result, _) = self.run_kept(Keeps::Nothing);
         result.err()
     }
 
-    /// As [`Scenario::run_core`], with every line of what happened.
+    /// Runs like [`Scenario::run_core`], and also returns every line of the history.
     pub fn run_core_traced(&self) -> (Result<Summary, Failure>, History) {
         if let Err(why) = self.check_core() {
             return (Err(self.fail(Reason::Impossible(why), History::default())), History::default());
@@ -573,8 +596,8 @@ impl Scenario {
         (run.summary, run.result, run.journal.into_history())
     }
 
-    /// Whether bytes are changed on the way: nothing is promised then but that nobody panics, as long as nothing is
-    /// authenticated.
+    /// Returns `true` if bytes are changed on the way. While nothing is authenticated, the only
+    /// promise in that case is that no node panics.
     pub(crate) fn is_damaged(&self) -> bool {
         self.timeline.iter().any(|(_, fault)| {
             matches!(fault, Fault::Disturb { trouble: Trouble::Flip { .. } | Trouble::Resize(_), .. })
@@ -602,7 +625,8 @@ impl Scenario {
     }
 }
 
-/// The timeouts of a simulated cluster, where a token goes a hop in about a millisecond.
+/// Returns the options of a simulated cluster, in which a token moves one hop in about a
+/// millisecond.
 fn totem(token: Duration) -> TotemConfig {
     TotemConfig {
         join: Duration::from_millis(30),
@@ -652,7 +676,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scenario_is_the_same_after_it_was_stored() {
+    fn a_stored_scenario_is_read_back() {
         let json = serde_json::to_string(&scenario()).unwrap();
         assert_eq!(serde_json::from_str::<Scenario>(&json).unwrap(), scenario());
     }

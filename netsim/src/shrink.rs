@@ -1,8 +1,9 @@
-//! A failing scenario made small: something to read, and then the regression test.
+//! Shrinks a failing scenario until it is short enough to read and to become a regression test.
 //!
-//! Piece by piece something is taken away or made plainer, and stays away if the same invariant still fails. What is
-//! taken away first saves most: the time after the failure, faults, nodes, the load, changed settings; then what is left
-//! is moved together and rounded.
+//! The search removes or simplifies one piece after the other, and keeps the change if the same
+//! invariant still fails. It begins with the pieces that save most: the time after the failure,
+//! faults, nodes, the load, and changed settings. Finally it closes gaps in time and rounds
+//! numbers.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,26 +15,27 @@ use crate::fault::{Fate, Kind, Share, Trouble};
 use crate::invariants::Violation;
 use crate::{Fault, Load, Scenario};
 
-/// A scenario that was made smaller, and fails as it did. Prints as the text of the scenario, below comments that say how
-/// it fails and where it comes from.
+/// A shrunk scenario that still fails in the same way. Prints as the text of the scenario, below
+/// comments that describe the failure and the origin.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Shrunk {
-    /// The smallest that was found.
+    /// The smallest scenario that was found.
     pub scenario: Scenario,
-    /// How it fails.
+    /// The failure.
     pub violation: Violation,
-    /// What it was made of.
+    /// The scenario before shrinking.
     pub original: Scenario,
-    /// How many scenarios were run for it.
+    /// The number of scenarios that were run.
     pub runs: u64,
-    /// Nothing of it can be taken away any more; else the search was ended before.
+    /// Whether nothing more can be removed. Otherwise the search ended early.
     pub finished: bool,
 }
 
-/// Makes a scenario smaller as long as `run` says that the same invariant fails, in at most so many runs. `watch` is shown
-/// the smallest so far after each run, and may end the search. `None`: the scenario does not fail.
+/// Shrinks a scenario as long as `run` reports that the same invariant fails, in at most
+/// `most_runs` runs. `watch` receives the smallest scenario so far after each run, and may end the
+/// search. Returns `None` if the scenario does not fail.
 ///
-/// The same scenario gives the same result, if `run` and `watch` always say the same.
+/// The result is deterministic if `run` and `watch` are.
 pub fn shrink(
     scenario: &Scenario,
     most_runs: u64,
@@ -59,7 +61,8 @@ pub fn shrink(
 }
 
 impl Scenario {
-    /// Makes a scenario that fails on the core engine smaller, in at most so many runs; see [`shrink`].
+    /// Shrinks a scenario that fails on the core engine, in at most `most_runs` runs; see
+    /// [`shrink`].
     pub fn shrink(&self, most_runs: u64, watch: impl FnMut(&Shrunk) -> ControlFlow<()>) -> Option<Shrunk> {
         shrink(self, most_runs, Self::first_violation, watch)
     }
@@ -86,7 +89,7 @@ struct Search<'a> {
     watch: &'a mut dyn FnMut(&Shrunk) -> ControlFlow<()>,
     best: Shrunk,
     most_runs: u64,
-    /// With how many other seeds a candidate is tried that does not fail with its own.
+    /// The number of other seeds to try with a candidate that does not fail with its own.
     seeds: u64,
     tried: BTreeSet<String>,
     stopped: bool,
@@ -94,7 +97,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn go(&mut self) {
-        // Where it takes luck, other seeds are tried, as soon as the runs are short.
+        // Some failures depend on chance. Other seeds are tried for them once the runs are short.
         for seeds in [0, 4, 24] {
             self.seeds = seeds;
             loop {
@@ -118,7 +121,7 @@ impl Search<'_> {
         self.stopped || self.best.runs >= self.most_runs
     }
 
-    /// Whether the candidate fails as well; then it is the best.
+    /// Runs a candidate. If it fails as well, it becomes the best one, and the result is `true`.
     fn try_out(&mut self, candidate: &Scenario) -> bool {
         let own = candidate.seed;
         for seed in iter::once(own).chain((0..self.seeds).filter(|seed| *seed != own)) {
@@ -153,7 +156,7 @@ impl Search<'_> {
         self.try_out(&candidate)
     }
 
-    /// Takes items away, many at once first.
+    /// Removes items, in large groups first.
     fn fewer<T: Clone>(&mut self, mut items: Vec<T>, with: impl Fn(&Scenario, &[T]) -> Scenario) {
         let mut size = items.len();
         while size > 0 && !self.is_over() {
@@ -172,7 +175,7 @@ impl Search<'_> {
         }
     }
 
-    /// What happens after the failure.
+    /// Removes what happens after the failure.
     fn end(&mut self) {
         let at = self.best.violation.at;
         let until = |scenario: &mut Scenario| {
@@ -187,7 +190,7 @@ impl Search<'_> {
             self.try_with(until);
         }
         if let Some(calm_at) = self.best.scenario.calm_at {
-            // It ends when all is well.
+            // The run ends once all goals are reached.
             self.try_with(|scenario| scenario.length = calm_at);
         }
     }
@@ -199,7 +202,7 @@ impl Search<'_> {
 
     fn nodes(&mut self) {
         let nodes = self.best.scenario.nodes;
-        // All nodes are named as in the scenario before, and the highest go first.
+        // All nodes are named as in the scenario before. The highest ones are removed first.
         let before = self.best.scenario.clone();
         self.fewer((1..=nodes).rev().collect(), |now, kept| {
             let all_kept = Scenario { seed: now.seed, ..before.clone() };
@@ -245,7 +248,7 @@ impl Search<'_> {
         }
     }
 
-    /// All that has a default.
+    /// Resets everything that has a default.
     fn settings(&mut self) {
         let usual =
             |scenario: &Scenario| Scenario::new(scenario.nodes, scenario.length).token(scenario.totem.token);
@@ -284,7 +287,7 @@ impl Search<'_> {
         }
     }
 
-    /// Times at which nothing happens.
+    /// Removes times at which nothing happens.
     fn gaps(&mut self) {
         let faults = self.best.scenario.timeline.len();
         for n in 0..=faults {
@@ -301,7 +304,7 @@ impl Search<'_> {
         }
     }
 
-    /// Numbers that can be read.
+    /// Rounds numbers to make them readable.
     fn round(&mut self) {
         const GRAINS: [u64; 6] = [1_000_000, 100_000, 50_000, 10_000, 1000, 100];
         let rounded = |time: Duration, grain: u64| {
@@ -329,14 +332,14 @@ impl Search<'_> {
     }
 }
 
-/// All that can be rounded.
+/// Returns everything that can be rounded.
 fn times(scenario: &mut Scenario) -> Vec<&mut Duration> {
     let Scenario { length, load, timeline, calm_at, .. } = scenario;
     let mut times = vec![length];
     times.extend(calm_at);
     times.extend(load.iter_mut().flat_map(|load| [&mut load.every, &mut load.until]));
     for (at, fault) in timeline {
-        // A crash at 0 is an absence.
+        // A crash at time 0 means that the node is absent.
         times.extend(Some(at).filter(|at| !at.is_zero()));
         times.extend(times_of(fault));
     }
@@ -362,7 +365,7 @@ fn times_of(fault: &mut Fault) -> Vec<&mut Duration> {
     }
 }
 
-/// Lets all from fault `n` on happen so much earlier.
+/// Makes fault `n` and everything after it happen earlier by `by`.
 fn earlier(scenario: &mut Scenario, n: usize, by: Duration) {
     let Scenario { length, load, timeline, calm_at, .. } = scenario;
     timeline.iter_mut().skip(n).for_each(|(at, _)| *at = at.saturating_sub(by));
@@ -371,7 +374,7 @@ fn earlier(scenario: &mut Scenario, n: usize, by: Duration) {
     load.iter_mut().for_each(|load| load.until = load.until.saturating_sub(by));
 }
 
-/// What could stand in the place of a fault: easier to understand, or less of it.
+/// Returns replacements for a fault that are easier to understand, or milder.
 fn plainer(fault: &Fault) -> Vec<Fault> {
     let half = |time: Duration| Some(time / 2).filter(|half| *half >= Duration::from_millis(1));
     match fault.clone() {
@@ -441,7 +444,7 @@ fn plainer(fault: &Fault) -> Vec<Fault> {
     }
 }
 
-/// The same trouble without chance.
+/// Returns the same disturbance without randomness.
 fn certain(trouble: Trouble) -> Option<Trouble> {
     let all = Share::percent(100);
     match trouble {
@@ -473,7 +476,8 @@ mod tests {
         ControlFlow::Continue(())
     }
 
-    /// Fails if node 3 (or who has its place) crashes while there are three nodes and a load.
+    /// Fails if node 3 (or the node renumbered to it) crashes while there are three nodes and a
+    /// load.
     fn fails(scenario: &Scenario) -> Option<Violation> {
         let crash = scenario.timeline.iter().any(|(_, fault)| matches!(fault, Fault::Crash(3)));
         let fails = crash && scenario.nodes >= 3 && scenario.load.is_some();
@@ -481,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_failure_needs_is_left() {
+    fn shrinking_keeps_only_what_the_failure_needs() {
         let seed = (0..).find(|seed| fails(&Scenario::random(*seed)).is_some()).unwrap();
         let shrunk = shrink(&Scenario::random(seed), 2000, fails, go_on).unwrap();
         let scenario = &shrunk.scenario;
@@ -496,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_in_another_way_does_not_count() {
+    fn other_failures_do_not_count() {
         let either = |scenario: &Scenario| {
             if scenario.timeline.len() >= 4 { violation("S8") } else { violation("S1") }
         };
@@ -507,12 +511,12 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fail_cannot_be_shrunk() {
+    fn a_passing_scenario_cannot_be_shrunk() {
         assert_eq!(shrink(&Scenario::random(1), 100, |_| None, go_on), None);
     }
 
     #[test]
-    fn the_search_ends_when_it_has_to_and_keeps_what_it_has() {
+    fn a_search_that_is_cut_short_keeps_its_best_scenario() {
         let seed = (0..).find(|seed| fails(&Scenario::random(*seed)).is_some()).unwrap();
         let few = shrink(&Scenario::random(seed), 7, fails, go_on).unwrap();
         assert_eq!((few.runs, few.finished), (7, false));

@@ -1,7 +1,8 @@
 //! Scenarios drawn from a seed.
 //!
-//! A seed draws which classes of faults there are, so that each meets the others and the lack of them; then how often and
-//! how badly. Small windows, buffers and limits make rare branches common.
+//! A seed first draws the classes of faults, so that each class occurs both with and without each
+//! of the others. It then draws how often they happen and how severe they are. Small windows,
+//! buffers and limits make rare branches common.
 
 mod faults;
 
@@ -18,8 +19,9 @@ use crate::fault::{Forged, Share};
 use crate::{Electorate, Fault, Load, Scenario};
 
 impl Scenario {
-    /// The scenario of this seed: a cluster of one to seven nodes, now and then sixteen, its timeouts and limits, its load
-    /// and its trouble, and then calm.
+    /// Returns the scenario of this seed for bare members ([`Scenario::run_core`]). It draws a
+    /// cluster of one to seven nodes, or occasionally sixteen, its timeouts and limits, its load
+    /// and its faults, and a calm at the end.
     pub fn random(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(1 << 63);
@@ -35,17 +37,20 @@ impl Scenario {
         draw.trouble();
         let mut timeline = draw.timeline;
         timeline.sort_by_key(|(at, _)| *at);
-        // A lost record is made good by the wall clock, as long as that is ahead of every ring.
+        // A lost record is replaced from the wall clock, which works only while the clock is ahead
+        // of every ring.
         if scenario.world.ring_seq > 1 << 40 {
             timeline.retain(|(_, fault)| !matches!(fault, Fault::LoseRecord(_)));
         }
-        // A message that is longer than what may be unread ends its receiver's part in the ring, trouble or not.
+        // A message that is longer than the limit for unread events makes its receiver leave the
+        // ring, with or without faults.
         if scenario.totem.unread_limit < Draw::MOST_UNREAD {
             timeline.retain(|(_, fault)| !matches!(fault, Fault::Send { length: Draw::MEGABYTE, .. }));
         }
         scenario.timeline = timeline;
         scenario.world.loss = always_lost(seed, nodes, &scenario.totem);
-        // Which options make sense, a node tells by the votes in its list.
+        // Nodes check quorum options against the votes in their list, so without a list there are
+        // no options.
         if scenario.world.node_list {
             scenario.electorate = electorate(seed, nodes, token);
         }
@@ -61,8 +66,8 @@ impl Scenario {
         scenario
     }
 
-    /// The scenario of this seed for complete nodes ([`Scenario::run_nodes`]): a smaller and shorter one, with the trouble
-    /// that turmoil and what is above it can make.
+    /// Returns the scenario of this seed for complete nodes ([`Scenario::run_nodes`]). It is
+    /// smaller and shorter, with the faults that turmoil and the layers above it can produce.
     pub fn random_nodes(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream((1 << 63) + 1);
@@ -92,9 +97,10 @@ impl Scenario {
     }
 }
 
-/// In a few scenarios some datagrams are lost all the time: of a million, so many. At most 5 %, and less where the token has
-/// many hops, or its timeout leaves no time to send it again three times: it would be lost again and again, which is no
-/// fault of anybody's. Drawn apart, so that the other scenarios do not depend on it.
+/// Draws the share of datagrams, in a million, that are lost all the time in a few scenarios. It is
+/// at most 5 %, and less if the token has many hops or its timeout is too short to send it three
+/// more times. Otherwise the token would be lost again and again without any bug. Drawn from a
+/// separate stream, so that the other scenarios do not depend on it.
 fn always_lost(seed: u64, nodes: u32, totem: &TotemConfig) -> u32 {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((1 << 63) + 1);
@@ -103,7 +109,8 @@ fn always_lost(seed: u64, nodes: u32, totem: &TotemConfig) -> u32 {
     if rng.random_ratio(1, 15) { share.min(in_a_rotation / nodes) } else { 0 }
 }
 
-/// In every third scenario votes count by other rules than a majority of one each. Drawn apart, as what is always lost.
+/// Draws the votes. In every third scenario they count by other rules than a majority of one each.
+/// Drawn from a separate stream.
 fn electorate(seed: u64, nodes: u32, token: Duration) -> Electorate {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((1 << 63) + 2);
@@ -141,7 +148,7 @@ fn electorate(seed: u64, nodes: u32, token: Duration) -> Electorate {
     if rng.random_ratio(1, 10) {
         electorate.dissenter = Some(rng.random_range(1..=nodes));
     }
-    // With which no node would start.
+    // No node would start with these options.
     if electorate.quorum.auto_tie_breaker.is_some() && electorate.quorum.last_man_standing {
         electorate.quorum.wait_for_all = Some(true);
         electorate.dissenter = None;
@@ -149,12 +156,14 @@ fn electorate(seed: u64, nodes: u32, token: Duration) -> Electorate {
     electorate
 }
 
-/// How long leases are, what is believed of clocks, and how long a start waits. Drawn apart too.
+/// Draws the length of leases, the assumed error of clocks, and the wait at a start. Drawn from a
+/// separate stream.
 fn tenures(seed: u64, scenario: &mut Scenario) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((1 << 63) + 3);
     let token = scenario.totem.token;
-    // Longer than what a ring takes to do without a member: then the wait is all that keeps two from acting.
+    // These leases are longer than a ring takes to exclude a member, so that only the wait keeps
+    // two nodes from acting at once.
     if rng.random_ratio(1, 2) {
         let lease = token * rng.random_range(100..600) / 100;
         scenario.world.lease = lease.max(5 * scenario.totem.hold);
@@ -165,11 +174,12 @@ fn tenures(seed: u64, scenario: &mut Scenario) {
     }
 }
 
-/// How soon an application counts as hung, and whom the operator wants as DC. Drawn apart too.
+/// Draws when an application counts as hung, and the nodes that the operator prefers as DC. Drawn
+/// from a separate stream.
 fn preferences(seed: u64, scenario: &mut Scenario) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((1 << 63) + 4);
-    // An application that acts shows itself four times in a token timeout, or more often.
+    // An acting application sends at least four heartbeats in a token timeout.
     if rng.random_ratio(1, 2) {
         scenario.world.heartbeat = scenario.totem.token * rng.random_range(50..300) / 100;
     }
@@ -182,7 +192,7 @@ fn preferences(seed: u64, scenario: &mut Scenario) {
             }
         }
     }
-    // Who is preferred is DC from the start, and has to come late to be handed the role.
+    // A preferred node would be the DC from the start. It has to start late to be handed the role.
     let preferred = scenario.world.priorities.0.iter().max_by_key(|(_, priority)| **priority);
     if let Some((&node, 2..)) = preferred.filter(|_| scenario.world.preempt)
         && let Some(calm_at) = scenario.calm_at
@@ -194,7 +204,8 @@ fn preferences(seed: u64, scenario: &mut Scenario) {
     }
 }
 
-/// In half of the scenarios members agree on larger windows, if those are larger than the configured ones. Drawn apart.
+/// In half of the scenarios, members agree on larger windows, if these exceed the configured ones.
+/// Drawn from a separate stream.
 fn windows(seed: u64, scenario: &mut Scenario) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((1 << 63) + 6);
@@ -203,8 +214,9 @@ fn windows(seed: u64, scenario: &mut Scenario) {
     }
 }
 
-/// In every fourth scenario something keeps a node out of every ring, and lets it hear what it likes: its disk is full while
-/// others restart, so that ring sequence numbers outrun its record, or its address is gone. Drawn apart.
+/// In every fourth scenario, a node is kept out of every ring but hears some of the traffic. Either
+/// its disk is full while others restart, so that ring sequence numbers outrun its record, or its
+/// address is gone. Drawn from a separate stream.
 fn views(seed: u64, scenario: &mut Scenario) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((1 << 63) + 11);
@@ -232,7 +244,8 @@ fn views(seed: u64, scenario: &mut Scenario) {
     scenario.timeline.sort_by_key(|(at, _)| *at);
 }
 
-/// In every tenth scenario firewalls reject for a moment what comes in. Drawn apart.
+/// In every tenth scenario, firewalls reject incoming datagrams for a moment. Drawn from a separate
+/// stream.
 fn firewalls(seed: u64, scenario: &mut Scenario) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((1 << 63) + 12);
@@ -246,8 +259,9 @@ fn firewalls(seed: u64, scenario: &mut Scenario) {
     scenario.timeline.sort_by_key(|(at, _)| *at);
 }
 
-/// In every tenth scenario datagrams come in that no node has sent. Without a node list, an id is whose who says so first: then
-/// there are no claims. Drawn apart.
+/// In every tenth scenario, datagrams arrive that no node has sent. Without a node list, an id
+/// belongs to the first node that claims it, so there are no forged claims then. Drawn from a
+/// separate stream.
 fn forgeries(seed: u64, scenario: &mut Scenario) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((1 << 63) + 13);
@@ -260,14 +274,15 @@ fn forgeries(seed: u64, scenario: &mut Scenario) {
             scenario.timeline.push((at, Fault::Forge { to, of, says }));
         }
     }
-    // A number that was forged may be ahead of the wall clock, from which a lost record is made good.
+    // A forged number may be ahead of the wall clock, from which a lost record is replaced.
     scenario.timeline.retain(|(_, fault)| !matches!(fault, Fault::LoseRecord(_)));
     scenario.timeline.sort_by_key(|(at, _)| *at);
 }
 
-/// In every twelfth scenario two nodes do not hear each other, or one node hears none of the others or is heard by none, one way
-/// or both, and that is never mended. (Where one node lacks some of several links, two halves may go on without each
-/// other: nothing is demanded of that.) Drawn apart.
+/// In every twelfth scenario, some links are cut for good. Either two nodes do not reach each
+/// other, or one node is cut off from all others, in one direction or both. If one node lacked only
+/// some of several links, two halves could continue without each other, and nothing is required of
+/// that case. Drawn from a separate stream.
 fn apart(seed: u64, scenario: &mut Scenario) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((1 << 63) + 14);
@@ -295,10 +310,16 @@ fn apart(seed: u64, scenario: &mut Scenario) {
     scenario.timeline.sort_by_key(|(at, _)| *at);
 }
 
-/// In every eighth scenario nodes have files of their own: they begin with one that lists some of them, are given others, old
-/// and new, and in the end all are given the same, with all nodes in it. All list one that is there from the beginning: a node
-/// without a record that lists no node of a cluster is another cluster. Nor is anything promised of a voter that loses its record and is
-/// given another list at once. Every eighth scenario with plain quorum begins with nodes that were never started. Drawn apart.
+/// In every eighth scenario, nodes have configuration files of their own. They begin with a file
+/// that lists some of them, are given other files, old and new, and in the end all get the same
+/// file with all nodes in it.
+///
+/// Every file lists a node that is there from the beginning, because a node without a record that
+/// lists no node of a cluster is another cluster. Another case without any promise is a voter that
+/// loses its record and is given another list at once.
+///
+/// Every eighth scenario with plain quorum begins with nodes that were never started. Drawn from a
+/// separate stream.
 fn files(seed: u64, scenario: &mut Scenario) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((1 << 63) + 7);
@@ -324,7 +345,7 @@ fn files(seed: u64, scenario: &mut Scenario) {
     let mut old = vec![first.clone()];
     let mut timeline = Vec::new();
     let mut file = |at: Duration, node: u32, (mut voters, waits): (BTreeMap<u32, u32>, bool)| {
-        // With which no node would start.
+        // No node would start with a file that does not list it.
         voters.entry(node).or_insert(1);
         timeline.push((at, Fault::File { node, voters, waits }));
         if !at.is_zero() {
@@ -349,8 +370,8 @@ fn files(seed: u64, scenario: &mut Scenario) {
     scenario.timeline.sort_by_key(|(at, _)| *at);
 }
 
-/// In every second scenario nodes believe hosts that say that a process is gone, probe each other, and are lied to. Drawn
-/// apart too.
+/// In every second scenario, nodes accept reports that a process is gone, probe each other, and
+/// receive false reports. Drawn from a separate stream.
 fn evidence(seed: u64, scenario: &mut Scenario) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((1 << 63) + 5);
@@ -365,7 +386,7 @@ fn evidence(seed: u64, scenario: &mut Scenario) {
     for _ in 0..rng.random_range(1..=6) {
         let mut at = calm_at * rng.random_range(1..99) / 100;
         let [to, of] = [0; 2].map(|_| rng.random_range(1..=scenario.nodes));
-        // One is checked, and two are believed.
+        // A single report is verified, and two are believed.
         for _ in 0..rng.random_range(1..=3) {
             scenario.timeline.push((at, Fault::Lie { to, of }));
             at += Duration::from_micros(rng.random_range(1..20_000));
@@ -392,7 +413,7 @@ impl Draw {
         Duration::from_millis(self.rng.random_range(least..=most))
     }
 
-    /// A time span about so many token timeouts.
+    /// Draws a time span between `least` and `most` token timeouts.
     fn tokens(&mut self, least: f64, most: f64) -> Duration {
         let times = self.rng.random_range(least..most);
         Duration::from_micros((self.token.as_micros() as f64 * times) as u64)
@@ -413,12 +434,12 @@ impl Draw {
         Share((percent * 10_000.0) as u32)
     }
 
-    /// A time before the calm.
+    /// Draws a time before the calm.
     fn when(&mut self) -> Duration {
         Duration::from_micros(self.rng.random_range(1000..self.calm_at.as_micros() as u64))
     }
 
-    /// How often.
+    /// Draws a number of repetitions, from 1 to `most`.
     fn times(&mut self, most: u32) -> u32 {
         self.rng.random_range(1..=most)
     }
@@ -490,7 +511,8 @@ impl Draw {
         }
     }
 
-    /// At most half of what the ring can carry, or there would be no end of it.
+    /// Draws the load. It is at most half of what the ring can carry, or it would never be
+    /// delivered.
     fn load(&mut self, scenario: &mut Scenario) {
         let totem = &scenario.totem;
         let longest = *[50, 300, 1400, 1400, 5000, 20_000].choose(&mut self.rng).unwrap_or(&300);

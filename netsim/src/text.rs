@@ -1,4 +1,4 @@
-//! Faults and scenarios as text: what `Display` writes is read here.
+//! Parses faults and scenarios from the text that `Display` writes.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -10,12 +10,12 @@ use crate::fault::{Fate, Forged, Kind, Point, Share, Trouble};
 use crate::scenario::{Load, Scenario};
 use crate::{Fault, scenario};
 
-/// Text that is no [`Fault`] or no [`Scenario`].
+/// An error for text that is not a [`Fault`] or a [`Scenario`].
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub struct ParseScenarioError {
-    /// The line, from 1; `None` if there is but one.
+    /// The line, from 1. `None` if the text is a single line.
     pub line: Option<usize>,
-    /// What is wrong with it.
+    /// The problem.
     pub what: String,
 }
 
@@ -26,7 +26,8 @@ impl std::fmt::Display for ParseScenarioError {
     }
 }
 
-/// The pieces of `text` that stand for each `{}` of `template`, if it is of that form.
+/// Returns the pieces of `text` in place of each `{}` in `template`, or `None` if `text` does not
+/// match.
 fn fill<'a, const N: usize>(template: &str, text: &'a str) -> Option<[&'a str; N]> {
     let mut words = template.split("{}");
     let mut rest = text.strip_prefix(words.next()?)?;
@@ -39,7 +40,7 @@ fn fill<'a, const N: usize>(template: &str, text: &'a str) -> Option<[&'a str; N
     rest.is_empty().then_some(pieces)
 }
 
-/// A value in a text.
+/// A value that can be parsed from text.
 pub(crate) trait Value: Sized {
     const NAME: &'static str;
     fn read(text: &str) -> Option<Self>;
@@ -73,7 +74,7 @@ impl Value for bool {
     }
 }
 
-/// As Rust prints it: `1.5s`, `200ms`, `50µs`; `us` is understood too.
+/// Parses the format that Rust prints: `1.5s`, `200ms`, `50µs`. `us` is accepted too.
 impl Value for Duration {
     const NAME: &'static str = "a length of time, such as 1.5s, 200ms, 50us";
     fn read(text: &str) -> Option<Self> {
@@ -318,7 +319,7 @@ impl From<Fault> for String {
     }
 }
 
-/// Empty lines and what follows a `#` are passed over.
+/// Ignores empty lines, and comments that begin with `#`.
 impl FromStr for Scenario {
     type Err = ParseScenarioError;
 
@@ -410,7 +411,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// One of each.
+    /// Returns a fault of each kind.
     fn all() -> Vec<Fault> {
         let troubles = [
             Trouble::Lose(Share(1234)),
@@ -481,14 +482,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_fault_prints_is_read_as_that_fault() {
+    fn printed_faults_are_read_back() {
         for fault in all() {
             assert_eq!(fault.to_string().parse(), Ok(fault));
         }
     }
 
     #[test]
-    fn what_a_scenario_prints_is_read_as_that_scenario() {
+    fn printed_scenarios_are_read_back() {
         let mut scenario = Scenario::new(3, ms(20_000))
             .seed(u64::MAX)
             .token(ms(350))
@@ -522,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_line_and_what_is_wrong_with_it() {
+    fn a_parse_error_names_the_line_and_the_problem() {
         let error = |text: &str| text.parse::<Scenario>().unwrap_err().to_string();
         let start = "# a comment\n\n2 nodes for 1s, token timeout 200ms, seed 1 # another\n";
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What many runs came to.
+//! Totals of many runs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,15 +9,16 @@ use serde::{Serialize, Serializer};
 use crate::engine::core::INPUTS;
 use crate::{Goal, POINTS, Reached, Summary};
 
-/// The columns of the table of what came in.
+/// The columns of the table of inputs by phase.
 const PHASES: [&str; 4] = ["gather", "commit", "recovery", "operational"];
 
-/// The sum of many runs. Prints as tables and a last line; serialized, times are in seconds.
+/// The sum of many runs. Prints as tables and a last line. Serialized times are in seconds.
 #[derive(Clone, Default, Debug, Serialize)]
 pub struct Totals {
     /// Runs that count.
     pub runs: u64,
-    /// Runs in which next to nothing happened, by what was missing. Nothing else of them is counted.
+    /// Runs in which next to nothing happened, by what was missing. They are excluded from all
+    /// other counts.
     pub vacuous: BTreeMap<&'static str, u64>,
     /// Simulated time.
     #[serde(serialize_with = "seconds")]
@@ -34,25 +35,26 @@ pub struct Totals {
     pub deliveries: u64,
     /// Acts of DCs.
     pub acts: u64,
-    /// Those of them that came too late and were refused.
+    /// Acts that came too late and were refused.
     pub refused_acts: u64,
-    /// How often two nodes could act at one time; never, where clocks keep to what is promised of them.
+    /// The number of times that two nodes could act at once. It is 0 if clocks keep within the
+    /// promised error.
     pub overlaps: u64,
-    /// How often each class of faults did something.
+    /// Effective faults, by class.
     pub faults: BTreeMap<&'static str, Count>,
-    /// How often each named situation ([`POINTS`]) came about.
+    /// Occurrences of each named situation ([`POINTS`]).
     pub points: BTreeMap<&'static str, Count>,
     until_one_ring: Times,
     until_one_dc: Times,
     until_all_delivered: Times,
 }
 
-/// How often there was something.
+/// A number of occurrences.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
 pub struct Count {
-    /// So often.
+    /// The number of occurrences.
     pub times: u64,
-    /// In so many runs.
+    /// The number of runs that had at least one.
     pub runs: u64,
 }
 
@@ -60,16 +62,17 @@ fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Er
     serializer.serialize_f64(time.as_secs_f64())
 }
 
-/// How long something took, run by run.
+/// The time that something took, run by run.
 #[derive(Clone, Default, Debug)]
 struct Times {
     took: Vec<Duration>,
     bounds: Vec<Duration>,
-    /// In thousandths of the bound.
+    /// The times, in thousandths of the bound.
     of_bound: Vec<u32>,
 }
 
-/// As what 50 and 99 of 100 runs do not exceed, and the most: in seconds, and as a part of the bound.
+/// Serializes the median, the 99th percentile and the maximum, in seconds and as a part of the
+/// bound.
 impl Serialize for Times {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let took = percentiles(&self.took).map(|time| time.as_secs_f64());
@@ -90,7 +93,7 @@ impl Times {
     }
 }
 
-/// What 50 and 99 of 100 do not exceed, and the most.
+/// Returns the median, the 99th percentile and the maximum.
 fn percentiles<T: Ord + Copy + Default>(values: &[T]) -> [T; 3] {
     let mut values = values.to_vec();
     values.sort_unstable();
@@ -130,12 +133,12 @@ impl Totals {
         }
     }
 
-    /// How often faults did something.
+    /// Returns the number of effective faults.
     pub fn faults(&self) -> u64 {
         self.faults.values().map(|count| count.times).sum()
     }
 
-    /// The named situations that never came about.
+    /// Returns the named situations that never occurred.
     pub fn missed(&self) -> Vec<&'static str> {
         POINTS.iter().copied().filter(|point| !self.points.contains_key(point)).collect()
     }
@@ -148,7 +151,7 @@ impl fmt::Display for Totals {
             writeln!(f, "{times:>12} {runs:>8}  {class}")?;
         }
         let (named, inputs) = POINTS.split_at(POINTS.len() - PHASES.len() * INPUTS.len());
-        // Only the core engine sees what goes on in members.
+        // Only the core engine sees what happens inside members.
         let all_seen = inputs.iter().any(|point| self.points.contains_key(point));
         let missed = named.iter().filter(|point| !self.points.contains_key(*point)).count();
         write!(f, "\n{:>12} {:>8}  situations, {}", "times", "in runs", named.len() - missed)?;

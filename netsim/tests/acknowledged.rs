@@ -1,4 +1,5 @@
-//! The guide's ticket shop, over many seeds: what the side without quorum has confirmed, the other one has sold.
+//! The guide's ticket shop, over many seeds. Every sale that the side without quorum has confirmed
+//! has also been made by the other side.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
@@ -24,14 +25,14 @@ struct Shop {
 
 type Shops = Rc<RefCell<BTreeMap<u32, Shop>>>;
 
-/// When a sale is confirmed.
+/// The condition under which a sale is confirmed.
 #[derive(Clone, Copy)]
 enum Rule {
-    /// With the quorum of the last status.
+    /// The last status has quorum.
     Quorate,
-    /// With the quorum of the ring that it came in, over or not.
+    /// The ring in which the sale was delivered has quorum, even if the ring is over.
     QuorumOfItsRing,
-    /// The same, and only quorate sales are made.
+    /// The last status has quorum. Without it, the sale is not even made.
     MadeWithQuorum,
 }
 
@@ -81,8 +82,8 @@ async fn offer(node: Node, seller: u32, tickets: Group) {
     }
 }
 
-/// Cuts off nodes 4 and 5 at a moment that depends on the seed. Of what they have confirmed, what the others have not sold;
-/// and how much they have confirmed.
+/// Cuts off nodes 4 and 5 at a moment that depends on the seed. Returns the sales that they have
+/// confirmed and the others have not made, and the number of sales that they have confirmed.
 fn split(seed: u64, rule: Rule) -> (Vec<String>, usize) {
     let shops = Shops::default();
     let of_nodes = Rc::clone(&shops);

@@ -1,4 +1,4 @@
-//! Random clusters under random trouble, on the core engine. `quorate sim run` runs many more.
+//! Random clusters under random faults, on the core engine. `quorate sim run` runs many more.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use quorate_netsim::Scenario;
 
 #[test]
-fn random_scenarios_keep_every_promise_and_are_one_ring_in_the_end() {
+fn random_scenarios_keep_every_promise_and_end_in_one_ring() {
     let mut vacuous = 0;
     for seed in 0..150 {
         match Scenario::random(seed).run_core() {
@@ -19,9 +19,10 @@ fn random_scenarios_keep_every_promise_and_are_one_ring_in_the_end() {
     assert!(vacuous < 30, "{vacuous} of 150 runs prove nothing");
 }
 
-/// The files are what seeds of earlier swarms drew; their numbers are other scenarios by now.
+/// The files are scenarios that seeds of earlier swarms drew. The same seeds draw other scenarios
+/// by now.
 #[test]
-fn what_a_swarm_once_found_stays_mended() {
+fn failures_of_earlier_swarms_stay_fixed() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seeds");
     let mut ran = 0;
     for entry in fs::read_dir(directory).unwrap() {
@@ -34,7 +35,7 @@ fn what_a_swarm_once_found_stays_mended() {
 }
 
 #[test]
-fn the_same_seed_is_the_same_run_to_the_last_byte_and_another_is_another() {
+fn each_seed_gives_one_run_and_other_seeds_give_others() {
     let run = |seed| Scenario::random(seed).run_core().map(|summary| summary.fingerprint);
     let prints: std::collections::BTreeSet<u64> = (0..20)
         .map(|seed| match (run(seed), run(seed)) {
@@ -49,7 +50,7 @@ fn the_same_seed_is_the_same_run_to_the_last_byte_and_another_is_another() {
 }
 
 #[test]
-fn loss_that_never_ends_is_lived_with() {
+fn the_cluster_works_under_permanent_loss() {
     for seed in 0..10 {
         let text = format!(
             "5 nodes for 3s, token timeout 200ms, seed {seed}\n\

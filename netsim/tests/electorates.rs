@@ -1,4 +1,4 @@
-//! Whose votes count while nodes have different files.
+//! Votes while nodes have different configuration files.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
@@ -12,8 +12,9 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// The report `old-list-two-quorate-parts`: a cluster has become one of three; a node that was removed comes back with its old
-/// file, and so does one that was not. Then these two are cut off.
+/// The report `old-list-two-quorate-parts`. A cluster has become one of three nodes. A node that
+/// was removed comes back with its old file, and so does one that was not removed. Then these two
+/// are cut off.
 const OLD_LIST: &str = "\
 5 nodes for 14s, token timeout 200ms, seed 1
 at 0ns node 1 gets a file that lists 1 2 3
@@ -42,14 +43,14 @@ fn an_old_list_does_not_make_a_second_quorate_part() {
     assert!(!last(5).quorate || last(5).ring == last(1).ring, "{:?}", last(5));
 }
 
-/// What an operator does to one node.
+/// An operator's action on one node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
-    /// Stops it, gives it the new file, and starts it.
+    /// Stops the node, gives it the new file, and starts it.
     Restart(u32),
-    /// Starts it for the first time, with the new file.
+    /// Starts the node for the first time, with the new file.
     Add(u32),
-    /// Stops it for good.
+    /// Stops the node for good.
     Remove(u32),
 }
 
@@ -67,10 +68,11 @@ fn orders(steps: &[Step]) -> Vec<Vec<Step>> {
 
 const EACH: Duration = ms(3000);
 const DOWN: Duration = ms(400);
-/// 32 consensus timeouts: how long a node may have to wait that rings were formed without.
+/// The longest wait of a node that was left out of rings: 32 consensus timeouts.
 const LONGEST_WAIT: Duration = ms(32 * 240);
 
-/// Nodes 1 to `before` list each other; step by step the file that lists 1 to `after` comes to all.
+/// Runs a change of the node list. Nodes 1 to `before` list each other. Step by step, all nodes get
+/// the file that lists nodes 1 to `after`.
 fn changed(order: &[Step], before: u32, after: u32) -> History {
     let list = |nodes: u32| (1..=nodes).map(|node| (node, 1)).collect::<BTreeMap<u32, u32>>();
     let file = |node, nodes| Fault::File { node, voters: list(nodes), waits: false };
@@ -101,7 +103,8 @@ fn changed(order: &[Step], before: u32, after: u32) -> History {
     history
 }
 
-/// How long at a time, at most, no node was quorate, after the first was, and from when on.
+/// Returns the longest time without a quorate node, after the first node was quorate, and its
+/// beginning.
 fn without_quorum(history: &History) -> (Duration, Duration) {
     let mut quorate: BTreeMap<u32, bool> = BTreeMap::new();
     let (mut longest, mut since) = ((Duration::ZERO, Duration::ZERO), None);
@@ -127,12 +130,13 @@ fn without_quorum(history: &History) -> (Duration, Duration) {
     since.map_or(longest, |from| longest.max((history.ended_at().saturating_sub(from), from)))
 }
 
-/// How long a step may cost, with the time for which a node is down: seven consensus timeouts. Nodes that list another and nodes
-/// that do not cannot all be in one ring, and have to find out which of them can.
+/// The longest time without quorum that a step may cause, including the time that a node is down:
+/// seven consensus timeouts. Nodes that list another node cannot all be in one ring with nodes that
+/// do not, and have to find out which of them can.
 const STEP: Duration = ms(7 * 240);
 
 #[test]
-fn a_growing_cluster_is_quorate_soon_after_each_step_in_every_order() {
+fn a_growing_cluster_is_soon_quorate_in_every_order_of_steps() {
     let steps = [Step::Restart(1), Step::Restart(2), Step::Restart(3), Step::Add(4), Step::Add(5)];
     for order in orders(&steps) {
         let (lost, at) = without_quorum(&changed(&order, 3, 5));
@@ -141,7 +145,7 @@ fn a_growing_cluster_is_quorate_soon_after_each_step_in_every_order() {
 }
 
 #[test]
-fn a_shrinking_cluster_is_quorate_soon_after_each_step_in_every_order() {
+fn a_shrinking_cluster_is_soon_quorate_in_every_order_of_steps() {
     let steps = [Step::Restart(1), Step::Restart(2), Step::Restart(3), Step::Remove(4), Step::Remove(5)];
     for order in orders(&steps) {
         let (lost, at) = without_quorum(&changed(&order, 5, 3));
@@ -149,7 +153,8 @@ fn a_shrinking_cluster_is_quorate_soon_after_each_step_in_every_order() {
     }
 }
 
-/// A DC that is killed as soon as it is quorate does not leave the others without quorum: all have stored what they agreed on.
+/// A DC that is killed as soon as it is quorate does not leave the others without quorum, because
+/// all of them have stored what they agreed on.
 #[test]
 fn a_new_cluster_survives_its_first_dc() {
     let fresh = "\

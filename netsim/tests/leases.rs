@@ -1,5 +1,5 @@
-//! What a lease must not be, each as the scenario in which two nodes could act at one time if it were; what a scenario's file
-//! says stands in `scenarios/mod.rs`.
+//! Mistakes that a lease must not make. Each is a scenario in which two nodes could act at the same
+//! time with that mistake. `scenarios/mod.rs` describes the format of the scenario files.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
@@ -34,7 +34,7 @@ fn every_scenario_in_the_directory_is_run() {
 
 #[cfg(feature = "mutants")]
 #[test]
-fn every_scenario_shows_the_bug_that_it_is_about_when_that_is_put_back() {
+fn every_scenario_fails_with_its_mutant() {
     use quorate_netsim::mutants::Mutant;
     use scenarios::{Regression, Wrong};
 

@@ -1,5 +1,5 @@
-//! The model check, within bounds that are small enough for every change; and known bugs, which it has to find within
-//! them.
+//! The model check, within bounds that are small enough to run on every change, and known bugs that
+//! it has to find within them.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
@@ -30,22 +30,23 @@ fn two_nodes_that_lose_a_datagram_break_no_promise() {
 }
 
 #[test]
-fn two_nodes_that_get_a_datagram_twice_and_another_late_break_no_promise() {
+fn two_nodes_with_duplicates_and_overtakings_break_no_promise() {
     check(&Bounds { duplicates: 1, overtakings: 1, messages: 1, ..ring() });
 }
 
 #[test]
-fn two_nodes_of_which_one_crashes_and_starts_again_break_no_promise() {
+fn two_nodes_with_a_crash_break_no_promise() {
     check(&Bounds { crashes: 1, messages: 1, ..ring() });
 }
 
-/// One consensus timeout ends too early, nothing is lost; each then has an accusation of the other under way (B16).
+/// Bounds in which one consensus timeout ends too early and nothing is lost. Each node then has an
+/// accusation of the other under way (B16).
 fn early() -> Bounds {
     Bounds { begin: Begin::Apart, messages: 0, timers: 1, losses: 0, rings: 30, ..Bounds::default() }
 }
 
 #[test]
-fn two_nodes_that_accuse_each_other_do_not_form_rings_for_ever() {
+fn two_nodes_that_accuse_each_other_stop_forming_rings() {
     assert_eq!(check(&early()).cut, 0);
 }
 
@@ -63,7 +64,8 @@ mod mutants {
 
     use super::*;
 
-    /// Puts the bug back, and wants it found: the property that it breaks, and a line of the way there.
+    /// Puts the bug back, and asserts that the check finds a violation of `property` on a path that
+    /// contains `step`.
     #[track_caller]
     fn is_found(mutant: Mutant, bounds: &Bounds, property: &str, step: &str) {
         let _active = mutant.activate();
@@ -110,12 +112,12 @@ mod mutants {
     }
 
     #[test]
-    fn what_was_safe_to_another_and_is_forgotten_is_found() {
+    fn a_forgotten_safe_message_is_found() {
         is_found(Mutant::HighDeliveredForgotten, &lossy(), "S8", "gather to commit");
     }
 
     #[test]
-    fn a_member_that_did_not_come_along_and_is_said_to_is_found() {
+    fn a_false_transitional_member_is_found() {
         is_found(Mutant::TransitionalByIdOnly, &patient(), "M4", "transitional");
     }
 
@@ -126,7 +128,7 @@ mod mutants {
     }
 
     #[test]
-    fn accusations_that_are_answered_in_kind_go_on_for_ever() {
+    fn answered_accusations_continue_forever() {
         let _active = Mutant::AccusationsAnswered.activate();
         assert!(check(&early()).cut > 0);
     }

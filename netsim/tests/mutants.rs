@@ -1,6 +1,6 @@
-//! Known bugs, put back one at a time: the swarm has to find each.
+//! Known bugs, put back one at a time. The swarm has to find each of them.
 //!
-//! `MUTANTS=A,B` hunts these only, `SEEDS=n` for so long.
+//! `MUTANTS=A,B` hunts only these, and `SEEDS=n` sets the number of seeds.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
@@ -13,20 +13,23 @@ use std::time::Instant;
 use quorate_netsim::Scenario;
 use quorate_netsim::mutants::{Hunt, Mutant, hunt};
 
-/// No mutant lives longer than this many seeds.
+/// The most seeds that a mutant may survive.
 const SEEDS: u64 = 300;
 
-/// A scenario is shrunk in at most so many runs.
+/// The most runs for shrinking a scenario.
 const RUNS: u64 = 1000;
 
-/// Those that are found in scenarios made for them, by the lab of `quorate-membership` (its `tests/mutants.rs`) or by the
-/// regressions (`tests/regress.rs`, `tests/leases.rs`): what they take is too rare here (quorum's options, long leases), or
-/// cannot happen (members with different windows, messages without a byte, a network with an MTU).
+/// Mutants that are found only in scenarios made for them, by the lab of `quorate-membership` (its
+/// `tests/mutants.rs`) or by the regressions (`tests/regress.rs`, `tests/leases.rs`). Their
+/// conditions are too rare here (quorum options, long leases) or impossible (members with different
+/// windows, messages without a byte, a network with an MTU).
 const NOT_HERE: &[Mutant] = &[
-    // Found by `tests/electorates.rs` and by the tests of `quorate-election`: a second part takes a certain order of restarts.
+    // Found by `tests/electorates.rs` and by the tests of `quorate-election`. A second part takes a
+    // certain order of restarts.
     Mutant::ForeignVotesCount,
     Mutant::AgreedUnstored,
-    // Found by `tests/clusters.rs` of `quorate-membership`: most worlds have a node list, and no stranger here answers.
+    // Found by `tests/clusters.rs` of `quorate-membership`. Here, most worlds have a node list, and
+    // no stranger answers.
     Mutant::OtherClusterHeard,
     Mutant::TokenFromAnybody,
     Mutant::HoldNeverCancelled,
@@ -106,7 +109,7 @@ fn every_known_bug_is_found() {
     assert!(survivors.is_empty(), "{survivors:?} survive");
 }
 
-/// A few that are found soon, by T1, S14 and L1. `MUTANTS=A,B` shrinks these instead.
+/// A few mutants that are found soon, by T1, S14 and L1. `MUTANTS=A,B` shrinks these instead.
 const SHRUNK: [Mutant; 4] = [
     Mutant::CopyOfTokenAccepted,
     Mutant::CopyOfTokenConfirms,
@@ -115,7 +118,7 @@ const SHRUNK: [Mutant; 4] = [
 ];
 
 #[test]
-fn what_finds_a_bug_shrinks_to_a_few_lines_that_find_it_as_well() {
+fn a_scenario_that_finds_a_bug_shrinks_and_still_finds_it() {
     let chosen: Vec<Mutant> = match std::env::var("MUTANTS") {
         Ok(names) => names.split(',').map(|name| name.parse().unwrap()).collect(),
         Err(_) => SHRUNK.to_vec(),
@@ -148,7 +151,7 @@ fn what_finds_a_bug_shrinks_to_a_few_lines_that_find_it_as_well() {
 }
 
 #[test]
-fn what_finds_the_bugs_finds_nothing_where_there_are_none() {
+fn random_scenarios_pass_without_a_mutant() {
     for seed in 0..50 {
         if let Err(failure) = Scenario::random(seed).run_core() {
             panic!("seed {seed}: {failure}");

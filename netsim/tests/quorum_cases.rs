@@ -11,7 +11,7 @@ fn recorded() -> Cases {
 }
 
 #[test]
-fn all_that_real_daemons_showed_is_so_but_for_what_is_decided() {
+fn recorded_cases_match_except_for_decided_differences() {
     let cases = recorded().cases;
     assert_eq!((cases.len(), cases.iter().map(Case::steps).sum::<usize>()), (69, 314));
     let differences: Vec<Difference> = cases.iter().flat_map(|case| case.run().unwrap()).collect();
@@ -19,7 +19,7 @@ fn all_that_real_daemons_showed_is_so_but_for_what_is_decided() {
     let text: Vec<String> = unexpected.iter().map(ToString::to_string).collect();
     assert!(text.is_empty(), "{}", text.join("\n"));
 
-    // What is listed as decided is so, each step of it.
+    // Every step that is listed as decided does differ.
     let differ: BTreeSet<(&str, usize)> = differences.iter().map(|d| (d.case.as_str(), d.step)).collect();
     for (case, steps, why) in DECISIONS {
         for step in *steps {
@@ -29,7 +29,7 @@ fn all_that_real_daemons_showed_is_so_but_for_what_is_decided() {
 }
 
 #[test]
-fn a_case_that_is_not_met_is_told_step_by_step() {
+fn differences_are_reported_step_by_step() {
     let cases = |steps: &str| -> Cases {
         let config = r#"{"nodes": [1, 2, 3], "quorum": {"wait_for_all": 1}}"#;
         serde_json::from_str(&format!(

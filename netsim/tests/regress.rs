@@ -1,6 +1,8 @@
-//! Bugs that implementations of Totem had, by number (B01 to B64), each as the scenario in which it showed.
+//! Bugs that implementations of Totem had, by number (B01 to B64). Each is the scenario in which it
+//! showed.
 //!
-//! `regress/README.md` says what each was and where it is tested; what a scenario's file says stands in `scenarios/mod.rs`.
+//! `regress/README.md` describes each bug and says where it is tested. `scenarios/mod.rs` describes
+//! the format of the scenario files.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
@@ -82,7 +84,8 @@ fn every_scenario_in_the_directory_is_run() {
     assert_eq!(scenarios::files(DIRECTORY), SCENARIOS.iter().map(ToString::to_string).collect());
 }
 
-/// The rows of the table in `regress/README.md`: number, and where the bug is tested.
+/// Returns the rows of the table in `regress/README.md`, each with the number of the bug and the
+/// place where it is tested.
 fn table() -> Vec<(u32, String)> {
     let text = fs::read_to_string(scenarios::path(DIRECTORY).join("README.md")).unwrap();
     let rows = text.lines().filter_map(|line| line.strip_prefix("| B")).map(|row| {
@@ -101,11 +104,11 @@ fn the_table_has_every_bug_once() {
 }
 
 #[test]
-fn what_the_table_mentions_is_there_and_every_scenario_is_mentioned() {
+fn the_table_mentions_every_scenario_and_only_existing_tests() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut mentioned = BTreeMap::new();
     for (number, tested) in table() {
-        // Every other piece is in backticks: a scenario's name, or `path::test`.
+        // Every other piece is in backticks: the name of a scenario, or `path::test`.
         for name in tested.split('`').skip(1).step_by(2) {
             match name.split_once("::") {
                 Some((file, test)) => {
@@ -130,7 +133,7 @@ mod mutants {
     use super::scenarios::{Regression, Wrong};
     use super::{BTreeSet, DIRECTORY, SCENARIOS};
 
-    /// Bugs of the list which no scenario here shows; what does is in the table.
+    /// Bugs of the list that no scenario here shows. The table names the tests that show them.
     const ELSEWHERE: [Mutant; 6] = [
         Mutant::StaleCommitTokenAccepted,
         Mutant::RetransFlagMarkKept,
@@ -141,7 +144,7 @@ mod mutants {
     ];
 
     #[test]
-    fn every_scenario_shows_the_bug_that_it_is_about_when_that_is_put_back() {
+    fn every_scenario_fails_with_its_mutant() {
         let mut survivors = Vec::new();
         let mut shown: BTreeSet<Mutant> = ELSEWHERE.into();
         for name in SCENARIOS {

@@ -1,5 +1,6 @@
-//! Complete nodes, driver and election included, on a simulated network: what goes wrong, and what must come of it.
-//! Every run is checked against all invariants (`Scenario::run`); the tests add what each scenario must lead to.
+//! Complete nodes, including driver and election, on a simulated network with faults. Every run is
+//! checked against all invariants (`Scenario::run`). The tests also check the outcome of each
+//! scenario.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ fn ids(nodes: &[u32]) -> Vec<NodeId> {
     nodes.iter().filter_map(|&node| NodeId::new(node)).collect()
 }
 
-/// Long enough for any cluster here to settle.
+/// A time that is long enough for any cluster here to settle.
 const SETTLED: Duration = Duration::from_millis(2500);
 
 #[track_caller]
@@ -28,7 +29,7 @@ fn status(history: &History, node: u32, at: Duration) -> &Status {
     history.status(node, at).unwrap_or_else(|| panic!("node {node} knows nothing at {at:?}\n{history}"))
 }
 
-/// These nodes are a ring of their own, settled, and name the same DC, which is returned.
+/// Asserts that exactly these nodes form a settled ring and name the same DC, and returns the DC.
 #[track_caller]
 fn one_ring(history: &History, at: Duration, members: &[u32], quorate: bool) -> u32 {
     let first = status(history, members[0], at);
@@ -48,7 +49,7 @@ fn one_ring(history: &History, at: Duration, members: &[u32], quorate: bool) -> 
     first.dc.unwrap_or_else(|| panic!("no dc at {at:?}\n{history}")).get()
 }
 
-/// When the last of these nodes knew a DC that is another than this one.
+/// Returns the time at which the last of these nodes first had a DC other than `than`.
 fn last_to_know_another_dc(history: &History, nodes: &[u32], than: u32, after: Duration) -> Duration {
     let first = |node: u32| {
         let mut statuses = history.statuses().into_iter().filter(|stated| stated.life.node.get() == node);
@@ -76,7 +77,7 @@ fn any_number_of_nodes_forms_one_ring_with_one_dc() {
 
 #[test]
 fn when_the_dc_dies_another_one_is_elected_in_time() {
-    // Node 1 comes late: it represents the ring, and node 2 stays in office.
+    // Node 1 starts late. It represents the ring, and node 2 stays the DC.
     let scenario = Scenario::new(5, ms(6500))
         .at(ms(0), Fault::Crash(1))
         .at(SETTLED, Fault::Restart(1))
@@ -96,7 +97,7 @@ fn when_the_dc_dies_another_one_is_elected_in_time() {
 }
 
 #[test]
-fn a_dc_that_hangs_or_is_asked_to_gives_up_the_role_in_its_ring() {
+fn a_dc_that_hangs_or_is_released_gives_up_the_role() {
     let scenario = Scenario::new(3, ms(8000))
         .heartbeat(ms(300))
         .at(ms(3000), Fault::Hang { node: 1, lasts: ms(1500) })
@@ -144,7 +145,7 @@ fn when_the_representative_dies_the_dc_stays_in_office() {
 }
 
 #[test]
-fn a_split_leaves_quorum_to_the_majority_and_heals_to_one_ring_under_its_dc() {
+fn the_majority_of_a_split_keeps_quorum_and_its_dc() {
     for (seed, majority, minority) in [(1, [1, 2, 3], [4, 5]), (2, [3, 4, 5], [1, 2])] {
         let scenario = Scenario::new(5, 3 * SETTLED)
             .seed(seed)
@@ -161,7 +162,7 @@ fn a_split_leaves_quorum_to_the_majority_and_heals_to_one_ring_under_its_dc() {
 }
 
 #[test]
-fn a_split_without_a_majority_leaves_nobody_quorate() {
+fn a_split_without_a_majority_leaves_no_part_quorate() {
     let scenario = Scenario::new(5, 3 * SETTLED)
         .at(SETTLED, Fault::Partition(vec![vec![1, 2], vec![3, 4], vec![5]]))
         .at(2 * SETTLED, Fault::Heal);
@@ -188,7 +189,7 @@ fn cut_one_way(from: u32, to: u32) -> (History, bool) {
 
 #[test]
 fn a_one_way_cut_on_the_tokens_path_breaks_no_promise_and_heals() {
-    // Nobody can promise one ring while it lasts: the two sides do not see the same.
+    // The two sides see different rings during the cut, so one ring is not promised then.
     for (from, to) in [(1, 2), (2, 3), (3, 1)] {
         let (history, noticed) = cut_one_way(from, to);
         assert!(noticed, "the token cannot go from {from} to {to}\n{history}");
@@ -196,7 +197,7 @@ fn a_one_way_cut_on_the_tokens_path_breaks_no_promise_and_heals() {
 }
 
 #[test]
-fn a_one_way_cut_off_the_tokens_path_costs_nothing_but_retransmissions() {
+fn a_one_way_cut_off_the_tokens_path_costs_only_resends() {
     for (from, to) in [(1, 3), (2, 1), (3, 2)] {
         let (history, noticed) = cut_one_way(from, to);
         assert!(!noticed, "the ring goes on\n{history}");
@@ -206,7 +207,7 @@ fn a_one_way_cut_off_the_tokens_path_costs_nothing_but_retransmissions() {
 }
 
 #[test]
-fn a_restart_within_the_token_timeout_is_a_change_of_the_ring_all_the_same() {
+fn a_restart_within_the_token_timeout_changes_the_ring() {
     for node in 1..=3 {
         let scenario = Scenario::new(3, 2 * SETTLED)
             .seed(u64::from(node))
@@ -216,7 +217,7 @@ fn a_restart_within_the_token_timeout_is_a_change_of_the_ring_all_the_same() {
         let history = run(&scenario);
         let dc = one_ring(&history, 2 * SETTLED, &[1, 2, 3], true);
         assert_eq!(dc, if node == 1 { 2 } else { 1 }, "who started again is no incumbent");
-        // M4: nobody who saw the restart was told that the node came along.
+        // M4: no node that saw the restart was told that the restarted node came along.
         let other = if node == 1 { 2 } else { 1 };
         let told = history.records().iter().rev().find_map(|record| match &record.what {
             What::Transitional(change) if record.life.is_some_and(|life| life.node.get() == other) => {
@@ -229,8 +230,9 @@ fn a_restart_within_the_token_timeout_is_a_change_of_the_ring_all_the_same() {
 }
 
 #[test]
-fn messages_survive_whatever_happens_to_the_ring() {
-    // Short ones, many to a frame; and long ones, many frames each, of which a change always breaks one in the middle.
+fn messages_survive_crashes_cuts_and_restarts() {
+    // Short messages share a frame. Long ones take many frames each, so a change always breaks one
+    // in the middle.
     for (seed, every, longest) in
         [(1, ms(8), 2000), (2, ms(8), 2000), (3, ms(30), 60_000), (4, ms(30), 60_000)]
     {
@@ -280,13 +282,13 @@ fn another_seed_gives_another_run() {
     let (one, other) = (run(&eventful(7)), run(&eventful(8)));
     assert_ne!(one.to_string(), other.to_string());
     assert_ne!(one.fingerprint(), other.fingerprint());
-    // Even without a load, for the nodes' turns and delays are drawn as well.
+    // Seeds differ even without a load, because the nodes' turns and delays are drawn as well.
     let idle = |seed| run(&Scenario::new(3, ms(1000)).seed(seed)).fingerprint();
     assert_ne!(idle(1), idle(2));
 }
 
 #[test]
-fn a_service_that_fails_fails_the_run_and_says_where() {
+fn a_failing_service_fails_the_run_and_names_the_node() {
     let scenario = Scenario::new(2, ms(100));
     let failed = scenario.run_service(async |host| match host.id.get() {
         2 => Err("out of tickets".into()),
@@ -299,13 +301,13 @@ fn a_service_that_fails_fails_the_run_and_says_where() {
 }
 
 #[test]
-fn a_node_goes_on_when_its_service_has_returned() {
+fn a_node_stays_a_member_when_its_service_returns() {
     let scenario = Scenario::new(3, SETTLED);
     let history = scenario.run_service(async |_| Ok(())).unwrap();
     one_ring(&history, SETTLED, &[1, 2, 3], true);
 }
 
-/// Half of everything for a while: late, twice, or never.
+/// Runs a scenario with one disturbance of single datagrams.
 fn disturbed(trouble: &str) -> History {
     let fault = |text: &str| text.parse().expect("a fault");
     let scenario = Scenario::new(3, 2 * SETTLED)
@@ -334,7 +336,7 @@ fn single_datagrams_can_be_lost_doubled_and_late() {
 }
 
 #[test]
-fn random_scenarios_keep_every_promise_and_are_one_ring_in_the_end() {
+fn random_scenarios_keep_every_promise_and_end_in_one_ring() {
     let mut vacuous = 0;
     for seed in 0..20 {
         match Scenario::random_nodes(seed).run_nodes() {
@@ -346,14 +348,15 @@ fn random_scenarios_keep_every_promise_and_are_one_ring_in_the_end() {
 }
 
 #[test]
-fn the_calm_heals_the_network_and_waits_for_nobody_who_is_down() {
+fn the_calm_heals_the_network_but_starts_no_node() {
     let scenario = Scenario::new(3, 2 * SETTLED).calm(ms(1)).at(ms(0), Fault::Crash(1));
     assert!(scenario.run_nodes().is_ok());
     let cut = Fault::Partition(vec![vec![1], vec![2, 3]]);
     assert!(Scenario::new(3, 2 * SETTLED).at(ms(0), cut).calm(ms(500)).run_nodes().is_ok());
 }
 
-/// Its process joins a group when it starts, and goes out and in again with each second ring.
+/// A process that joins a group when it starts, and leaves and rejoins the group with alternate
+/// rings.
 async fn come_and_go(mut host: Host) -> Result<(), Box<dyn std::error::Error>> {
     let node = host.node.of_process(1000 + host.id.get());
     let group: Group = "comers and goers".parse()?;
@@ -365,7 +368,8 @@ async fn come_and_go(mut host: Host) -> Result<(), Box<dyn std::error::Error>> {
             if rings % 2 == 0 {
                 node.leave_group(&group, Parting::Left).await?;
             } else if rings > 1 {
-                // That it has not yet been seen to leave is no reason to give up the node.
+                // The join fails if the earlier leave has not been seen yet. The node continues all
+                // the same.
                 let _ = node.join(&group).await;
             }
         }

@@ -1,4 +1,4 @@
-//! The measured members, as the bench speaks to them.
+//! The bench's side of the measured members.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -15,19 +15,19 @@ use super::ground::{Ground, Options};
 use super::member::{Done, Load, Order, Report, now};
 use crate::Failure;
 
-/// Somebody wants the bench to end: its hosts and files go with it.
+/// Whether the bench was asked to stop. Its hosts and files are removed then.
 pub(crate) static STOPPED: AtomicBool = AtomicBool::new(false);
-/// How often to look whether it is so.
+/// The interval between checks of `STOPPED`.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Members that run, and what they say.
+/// The running members, and the channel of their reports.
 pub(crate) struct Crew {
     ground: Ground,
     directory: TempDir,
     members: BTreeMap<u32, Running>,
     reports: Receiver<(u32, u64, Report)>,
     reporter: Sender<(u32, u64, Report)>,
-    /// How often a member was started.
+    /// The number of members started so far.
     starts: u64,
 }
 
@@ -35,7 +35,7 @@ struct Running {
     start: u64,
     process: Child,
     orders: ChildStdin,
-    /// How many members its ring has, if that is settled.
+    /// The size of the member's ring, once that is settled.
     settled: Option<usize>,
 }
 
@@ -96,7 +96,7 @@ impl Crew {
         Ok(())
     }
 
-    /// Starts all that are to be there, and waits for one ring. How long that took.
+    /// Starts members 1 to `nodes`, waits for one ring, and returns how long that took.
     pub(crate) fn start_all(&mut self, nodes: u32, patience: Duration) -> Result<Duration, Failure> {
         let began = Instant::now();
         for node in 1..=nodes {
@@ -106,7 +106,7 @@ impl Crew {
         Ok(began.elapsed())
     }
 
-    /// Waits until all are in one ring that is settled.
+    /// Waits until all members are in one settled ring.
     pub(crate) fn settle(&mut self, patience: Duration) -> Result<(), Failure> {
         let deadline = Instant::now() + patience;
         let all = Some(self.members.len());
@@ -116,13 +116,13 @@ impl Crew {
         Ok(())
     }
 
-    /// The next report of a member that runs.
+    /// Returns the next report of a running member.
     pub(crate) fn next(&mut self, deadline: Instant) -> Result<(u32, Report), Failure> {
         let report = self.next_until(deadline)?;
         report.ok_or_else(|| Failure::new(format!("too slow: {}", self.last_words())))
     }
 
-    /// The same, if there is one in time.
+    /// Returns the next report of a running member, or `None` at the deadline.
     pub(crate) fn next_until(&mut self, deadline: Instant) -> Result<Option<(u32, Report)>, Failure> {
         loop {
             let patience = deadline.saturating_duration_since(Instant::now());
@@ -151,7 +151,7 @@ impl Crew {
         }
     }
 
-    /// Has all members begin with a load. Returns when it begins.
+    /// Starts a load on all members. Returns when it begins.
     pub(crate) fn begin(&mut self, load: &Load) -> Result<(), Failure> {
         for node in self.nodes() {
             self.order(node, &Order::Load(load.clone()))?;
@@ -160,7 +160,7 @@ impl Crew {
         Ok(())
     }
 
-    /// Waits until all have delivered the whole load.
+    /// Waits until all members have delivered the whole load.
     pub(crate) fn done(&mut self, deadline: Instant) -> Result<BTreeMap<u32, Done>, Failure> {
         let mut done = BTreeMap::new();
         while done.len() < self.members.len() {
@@ -177,7 +177,7 @@ impl Crew {
         Ok(done)
     }
 
-    /// Tells a member what to do.
+    /// Sends an order to a member.
     pub(crate) fn order(&mut self, node: u32, order: &Order) -> Result<(), Failure> {
         let mut line = serde_json::to_vec(order).map_err(|error| Failure::new(error.to_string()))?;
         line.push(b'\n');
@@ -188,7 +188,7 @@ impl Crew {
             .ok_or_else(|| Failure::new(format!("member {node} hears nothing")))
     }
 
-    /// Ends a member on the spot. When.
+    /// Kills a member, and returns the time.
     pub(crate) fn kill(&mut self, node: u32) -> Result<u64, Failure> {
         let mut running = self.take(node)?;
         let at = now();
@@ -197,7 +197,7 @@ impl Crew {
         Ok(at)
     }
 
-    /// Has a member leave. When it was told.
+    /// Asks a member to leave. Returns the time, and a function that waits for its end.
     pub(crate) fn leave(&mut self, node: u32) -> Result<(u64, impl FnOnce() + use<>), Failure> {
         let Running { mut process, orders, .. } = self.take(node)?;
         let at = now();
@@ -209,7 +209,7 @@ impl Crew {
         self.members.remove(&node).ok_or_else(|| Failure::new(format!("there is no member {node}")))
     }
 
-    /// The last line of each log, for those who look for the reason.
+    /// Returns the last line of each member's log, as a hint to the cause of a failure.
     fn last_words(&self) -> String {
         let word = |node: &u32| {
             let log =

@@ -11,26 +11,28 @@ use super::member::{Order, Report, now};
 use super::{Common, PATIENCE, quantile, spread};
 use crate::Failure;
 
-/// Lose a member again and again, and take how long it takes until all others have a ring without it, and once it is back, all one
-/// with it
+/// Measure how long the other members take to form a ring after one is lost, and how long the lost
+/// one takes to rejoin
 #[derive(Debug, clap::Args)]
 pub(crate) struct FailoverArgs {
     #[command(flatten)]
     common: Common,
-    /// How many members
+    /// Number of members
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(3..=250))]
     nodes: u32,
-    /// How many times
+    /// Number of losses to measure
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     tries: u32,
-    /// What happens to the member
+    /// How the member is lost
     #[arg(long, value_enum, default_value_t)]
     how: How,
-    /// How long a whole ring stands before the next loss, in seconds. A host says only about once a second that no process listens
-    /// (sysctl net.ipv4.icmp_ratelimit), after a few at once: lost more often, members are missed by timeouts
+    /// Seconds between a complete ring and the next loss. A host reports closed ports about once a
+    /// second, after a short burst (sysctl net.ipv4.icmp_ratelimit). With a shorter pause, timeouts
+    /// detect the loss instead
     #[arg(long, default_value_t = 2.0)]
     pause: f64,
-    /// How many messages all members together send a second meanwhile, of 1350 bytes
+    /// Background load: messages of 1350 bytes per second, sent by all members together. By default
+    /// there is none
     #[arg(long, default_value_t = 0.0)]
     load: f64,
 }
@@ -38,16 +40,16 @@ pub(crate) struct FailoverArgs {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum How {
-    /// Its process is killed, as by kill -9
+    /// Kill its process, as kill -9 does
     #[default]
     Kill,
-    /// It is asked to leave
+    /// Ask it to leave
     Leave,
-    /// Its host is cut off: nothing comes from it any more, and no host says why
+    /// Cut its host off the network. Nothing arrives from it any more, and no host reports why
     Cut,
 }
 
-/// How long a member stays cut off once the others have a ring without it.
+/// The time that a cut-off member stays alone after the others have formed a ring without it.
 const ALONE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Serialize)]
@@ -61,10 +63,11 @@ struct Measured {
     p50_ms: f64,
     p90_ms: f64,
     max_ms: f64,
-    /// From the start of the lost member, or the end of the cut, to one ring of all; 0 under load, where all start anew.
+    /// The time from the start of the lost member, or from the end of the cut, to one ring of all
+    /// members. It is 0 under load, where all members are restarted.
     back_p50_ms: f64,
     back_max_ms: f64,
-    /// From the start of all members at once to one ring.
+    /// The time from the simultaneous start of all members to one ring.
     formed_ms: f64,
 }
 
@@ -88,7 +91,7 @@ pub(super) fn run(args: &FailoverArgs) -> Result<ExitCode, Failure> {
         let node = attempt % n + 1;
         took.push(lose(&mut crew, node, args.how)?);
         if args.load > 0.0 {
-            // Those that send go on to: all start anew.
+            // Senders never stop by themselves, so all members are restarted.
             for node in crew.nodes() {
                 crew.kill(node)?;
             }
@@ -133,7 +136,8 @@ pub(super) fn run(args: &FailoverArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Loses a member. How long it took until the last of the others was in a ring of the others, in milliseconds.
+/// Loses a member. Returns the milliseconds until the last of the other members was in a ring of
+/// the others.
 pub(super) fn lose(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure> {
     let (at, left): (u64, Option<Box<dyn FnOnce()>>) = match how {
         How::Kill => (crew.kill(node)?, None),
@@ -155,10 +159,10 @@ pub(super) fn lose(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure>
     Ok(took)
 }
 
-/// Brings it back. How long it took until the last of all was in a ring of all, in milliseconds.
+/// Brings a lost member back. Returns the milliseconds until the last member was in a ring of all.
 fn bring_back(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure> {
     if how == How::Cut {
-        // It has a ring of its own by then, and two rings meet.
+        // The member has a ring of its own by then, and two rings merge.
         std::thread::sleep(ALONE);
     }
     let at = now();
@@ -172,7 +176,8 @@ fn bring_back(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure> {
     Ok(took)
 }
 
-/// Until each of these is in a ring of them alone: how long after `since` the last was, in milliseconds.
+/// Waits until each of these members is in a ring of exactly them. Returns the milliseconds from
+/// `since` until the last one was.
 fn wait_for(crew: &mut Crew, wanted: &BTreeSet<u32>, since: u64) -> Result<f64, Failure> {
     let (mut there, mut last) = (BTreeSet::new(), since);
     let deadline = Instant::now() + PATIENCE;

@@ -1,4 +1,4 @@
-//! Where measured members run: hosts of their own, or this one.
+//! The hosts of measured members: network namespaces, or this host.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,19 +9,20 @@ use std::process::{Command, Stdio};
 
 use crate::Failure;
 
-/// Hosts for members, gone when this is dropped.
+/// Hosts for members, removed on drop.
 pub(crate) struct Ground {
-    /// The prefix of the hosts' names; `None`: all run on this host, over its loopback interface.
+    /// The prefix of the hosts' names; `None` if all members run on this host, over its loopback
+    /// interface.
     namespaces: Option<String>,
     nodes: u32,
     port: u16,
 }
 
-/// What a totem section says besides the least, `key: value` each.
+/// Lines of the totem section beyond the required ones, each as `key: value`.
 pub(crate) type Options = [String];
 
 impl Ground {
-    /// This host: no root needed, and no network between members but the loopback interface.
+    /// Uses this host. This needs no root, and members communicate over the loopback interface.
     pub(crate) fn loopback(nodes: u32) -> Result<Self, Failure> {
         let port = (0..100).find_map(|_| {
             let any = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
@@ -35,13 +36,13 @@ impl Ground {
         Ok(Self { namespaces: None, nodes, port })
     }
 
-    /// Network namespaces on a bridge, a member each. Needs root and iproute2.
+    /// Makes a network namespace for each member, on one bridge. This needs root and iproute2.
     pub(crate) fn namespaces(nodes: u32) -> Result<Self, Failure> {
         if !rustix::process::geteuid().is_root() {
             return Err(Failure::new("hosts of their own need root: run it as root, or with --loopback"));
         }
         let prefix = format!("qb-{}-", std::process::id());
-        // From here on, whatever has been made is taken away again.
+        // From here on, dropping `ground` removes everything made.
         let ground = Self { namespaces: Some(prefix), nodes, port: 5405 };
         let switch = ground.host("switch");
         ip(&["netns", "add", &switch])?;
@@ -63,8 +64,11 @@ impl Ground {
         Ok(ground)
     }
 
-    /// Tells a host the hardware addresses of all others. All hosts on this machine share one table of those that were asked
-    /// for (sysctl net.ipv4.neigh.default.gc_thresh3: 1024 as a rule), which forty hosts fill; what is sent is refused then.
+    /// Gives a host the hardware addresses of all others.
+    ///
+    /// Otherwise the hosts resolve them. All hosts on this machine share one neighbour table
+    /// (sysctl net.ipv4.neigh.default.gc_thresh3, usually 1024), which forty hosts fill. Sending
+    /// fails once it is full.
     fn introduce(&self, node: u32) -> Result<(), Failure> {
         let others = (1..=self.nodes).filter(|&other| other != node);
         let lines = others.map(|other| {
@@ -78,13 +82,13 @@ impl Ground {
         if self.namespaces.is_some() { "namespaces" } else { "loopback" }
     }
 
-    /// Nothing passes between this host and the others any more, or does again.
+    /// Connects a host to the others, or cuts it off.
     pub(crate) fn plug(&self, node: u32, up: bool) -> Result<(), Failure> {
         let state = if up { "up" } else { "down" };
         ip(&["-n", &self.host("switch"), "link", "set", &format!("v{node}"), state])
     }
 
-    /// A command on the host of this node.
+    /// Returns a command that runs on the host of this node.
     pub(crate) fn command(&self, node: u32, program: &Path) -> Command {
         match self.namespaces {
             None => Command::new(program),
@@ -96,7 +100,7 @@ impl Ground {
         }
     }
 
-    /// What all members read.
+    /// Returns the configuration that all members read.
     pub(crate) fn corosync_conf(&self, totem: &Options) -> String {
         let [high, low] = self.port.to_be_bytes();
         let transport = if self.namespaces.is_some() { "udp" } else { "local" };
@@ -107,7 +111,7 @@ impl Ground {
             self.port
         );
         for node in 1..=self.nodes {
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(
                 conf,
                 "\tnode {{\n\t\tnodeid: {node}\n\t\tname: n{node}\n\t\tring0_addr: {}\n\t}}",
@@ -146,7 +150,7 @@ impl Drop for Ground {
     }
 }
 
-/// In the range that is for whoever likes.
+/// Returns a locally administered hardware address.
 fn hardware_address(node: u32) -> String {
     let [a, b, c, d] = node.to_be_bytes();
     format!("02:4d:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
@@ -156,13 +160,14 @@ fn ip(arguments: &[&str]) -> Result<(), Failure> {
     ip_all(arguments, "")
 }
 
-/// The same with lines to read.
+/// Runs `ip` with `lines` as its input.
 fn ip_all(arguments: &[&str], lines: &str) -> Result<(), Failure> {
     let run = || {
         let mut command = Command::new("ip");
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn()?;
-        // All of it is read before anything is said, but for errors; who ends early says why.
+        // `ip` reads its whole input before it prints anything except errors. If it ends early, its
+        // output has the reason.
         let _ = process.stdin.take().map(|mut stdin| stdin.write_all(lines.as_bytes()));
         process.wait_with_output()
     };

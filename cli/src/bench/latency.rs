@@ -9,35 +9,37 @@ use super::member::{MIN_SIZE, Order, Report};
 use super::{Common, PATIENCE, quantile, spread};
 use crate::Failure;
 
-/// Send one message at a time, and take how long it takes to come back to its sender
+/// Measure how long a message takes to come back to its sender, one message at a time
 #[derive(Debug, clap::Args)]
 pub(crate) struct LatencyArgs {
     #[command(flatten)]
     common: Common,
-    /// How many members
+    /// Number of members
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=250))]
     nodes: u32,
-    /// The size of a message, in bytes
+    /// Size of a message, in bytes
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(MIN_SIZE as u64..=1 << 20))]
     size: u64,
-    /// How many
+    /// Number of messages
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
-    /// How long to wait between two, in milliseconds: the token rests meanwhile
+    /// Pause between two messages, in milliseconds. The token is held meanwhile. By default there
+    /// is no pause
     #[arg(long, default_value_t = 0.0)]
     pause: f64,
-    /// Which member sends them: the first holds the token while it rests
+    /// The member that sends. Member 1 holds the token of an idle ring
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     from: u32,
-    /// How many messages all other members together send a second meanwhile, of 1350 bytes
+    /// Background load: messages of 1350 bytes per second, sent by all other members together. By
+    /// default there is none
     #[arg(long, default_value_t = 0.0)]
     load: f64,
-    /// Ask for safe delivery instead of agreed
+    /// Use safe delivery instead of agreed delivery
     #[arg(long)]
     safe: bool,
 }
 
-/// In microseconds.
+/// The measured latencies, in microseconds.
 #[derive(Debug, Serialize)]
 struct Measured {
     program: &'static str,
@@ -48,7 +50,7 @@ struct Measured {
     count: usize,
     safe: bool,
     load_msgs_s: f64,
-    /// Rests counted in.
+    /// The mean time of a rotation, including times when the token is held.
     rotation_us: f64,
     lat_p50_us: f64,
     lat_p90_us: f64,

@@ -1,5 +1,5 @@
-//! A member that is measured: a process of its own, which does what it is told on stdin and reports on stdout, an object of
-//! JSON a line each.
+//! A measured member, which is a process of its own. It reads orders from stdin and writes reports
+//! to stdout, one JSON object per line.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -17,9 +17,9 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use crate::config::Source;
 use crate::{Failure, log};
 
-/// The smallest message: what it says of itself.
+/// The size of the smallest message, which is its header.
 pub(crate) const MIN_SIZE: usize = 24;
-/// What messages are written into is allocated in pieces of this.
+/// The unit in which message buffers are allocated.
 const BUFFER: usize = 1 << 16;
 
 #[derive(Debug, clap::Args)]
@@ -30,70 +30,71 @@ pub(crate) struct MemberArgs {
     state_dir: PathBuf,
 }
 
-/// What a member is to do.
+/// An order for a member.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "lowercase")]
 pub(crate) enum Order {
-    /// To take part in a run: to count what is delivered, and to send if it is among the senders.
+    /// Take part in a run. The member counts deliveries, and sends if it is among the senders.
     Load(Load),
-    /// To send messages one at a time, each when the last has come back.
+    /// Send messages one at a time, each when the last has come back.
     Ping { size: usize, count: usize, pause_us: u64, safe: bool },
-    /// To send so many messages a second, until told otherwise.
+    /// Send `rate` messages per second until the process ends.
     Pace { size: usize, rate: f64 },
-    /// To say what it has used so far.
+    /// Report the resources used so far.
     Usage,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Load {
-    /// Which run it is.
+    /// The number of the run.
     pub(crate) run: u32,
-    /// When it begins, by [`now`].
+    /// The start of the run, on the clock of [`now`].
     pub(crate) at: u64,
     pub(crate) senders: BTreeSet<u32>,
     pub(crate) size: usize,
     pub(crate) seconds: f64,
-    /// How many messages a sender sends a second; `None`: as many as the ring takes.
+    /// Messages per second and sender; `None` to send as fast as the ring accepts them.
     pub(crate) rate: Option<f64>,
     pub(crate) safe: bool,
 }
 
-/// What a member has to say. Times are of [`now`].
+/// A report of a member. Its times are on the clock of [`now`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "lowercase")]
 pub(crate) enum Report {
-    /// It is in a ring.
+    /// The member is in a ring.
     Ring {
         at: u64,
         members: BTreeSet<u32>,
     },
-    /// Its ring has found out what there is to know of quorum and DC.
+    /// The member's ring is settled, with its quorum and DC known.
     Settled {
         members: usize,
     },
     /// The run is over.
     Done(Done),
-    /// What each message took to come back, in nanoseconds, and what the token took to come round meanwhile.
+    /// The time that each message took to come back, and the mean time of a rotation meanwhile, in
+    /// nanoseconds.
     Pings {
         took: Vec<u64>,
         rotation: u64,
     },
     Usage(Usage),
-    /// It cannot go on.
+    /// The member cannot continue.
     Failed {
         why: String,
     },
 }
 
-/// What a member has used since it started.
+/// The resources that a member has used since it started.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Usage {
     pub(crate) at: u64,
     /// Processor time, in seconds.
     pub(crate) cpu: f64,
-    /// Times that the token came by.
+    /// The number of visits of the token.
     pub(crate) tokens: u64,
-    /// Memory that it has now, in KiB; 0 where the system does not say.
+    /// Current resident memory, in KiB; 0 if the system does not report it.
     pub(crate) resident: u64,
 }
 
@@ -101,24 +102,26 @@ pub(crate) struct Usage {
 pub(crate) struct Done {
     pub(crate) delivered: u64,
     pub(crate) bytes: u64,
-    /// When the last was delivered.
+    /// The time of the last delivery.
     pub(crate) last: u64,
-    /// Of senders and numbers, in the order of delivery.
+    /// A hash of senders and message numbers, in the order of delivery.
     pub(crate) hash: u64,
     /// Processor time, in seconds.
     pub(crate) cpu: f64,
-    /// What had to be sent again.
+    /// The number of frames sent again.
     pub(crate) retransmits: u64,
-    /// Times that the token came by.
+    /// The number of visits of the token.
     pub(crate) tokens: u64,
-    /// Times that this member called another failed, and that it gave up its ring.
+    /// The number of times that this member called another one failed.
     pub(crate) accusations: u64,
+    /// The number of times that this member gave up its ring.
     pub(crate) gathers: u64,
-    /// If it was sent at a rate: from the sending of each message to its delivery here, in nanoseconds.
+    /// The nanoseconds from the sending of each message to its delivery here, for a load with a
+    /// rate.
     pub(crate) took: Vec<u64>,
 }
 
-/// Nanoseconds of the clock that all processes of this host share.
+/// Returns the nanoseconds on the monotonic clock, which all processes of this host share.
 pub(crate) fn now() -> u64 {
     nanoseconds(ClockId::Monotonic)
 }
@@ -146,7 +149,7 @@ pub(crate) fn run(args: MemberArgs) -> Result<ExitCode, Failure> {
         let (node, events, _) = spawned.map_err(|error| Failure::new(error.to_string()))?;
         let group = Group::new("bench").map_err(|error| Failure::new(error.to_string()))?;
         let member = Member { me, node, group, run: None, pinging: None };
-        // A task of its own: tokio wakes what it was started with through the kernel, each time.
+        // A separate task: tokio wakes the task of `block_on` through the kernel each time.
         let life = tokio::spawn(member.live(events));
         life.await.unwrap_or_else(|error| Err(Failure::new(error.to_string())))
     })?;
@@ -158,7 +161,7 @@ struct Member {
     node: Node,
     group: Group,
     run: Option<Run>,
-    /// Who waits for its own message to come back.
+    /// The task that waits for its own message to come back.
     pinging: Option<tokio::sync::mpsc::UnboundedSender<u64>>,
 }
 
@@ -171,7 +174,7 @@ struct Run {
 }
 
 impl Member {
-    /// Until there are no more orders.
+    /// Runs until there are no more orders.
     async fn live(mut self, mut events: Events<Event>) -> Result<(), Failure> {
         let mut orders = BufReader::new(tokio::io::stdin()).lines();
         loop {
@@ -239,7 +242,8 @@ impl Member {
                         while back.recv().await.is_some_and(|number| number != n) {}
                         took.push(now() - began);
                         if pause_us > 0 {
-                            // Not tokio's clock: it strikes when the token wakes this process, just too late for it.
+                            // Not tokio's timer: it fires when the token wakes this process, just
+                            // too late for that visit.
                             let pause = move || std::thread::sleep(Duration::from_micros(pause_us));
                             let _ = tokio::task::spawn_blocking(pause).await;
                         }
@@ -258,7 +262,7 @@ impl Member {
         }
     }
 
-    /// Counts a message. Returns whether the run is over with it.
+    /// Counts a message. Returns `true` if it completes the run.
     fn take(&mut self, delivery: &Delivery) -> bool {
         let Some(Message { run, kind, number, sent_at }) = Message::read(&delivery.payload) else {
             return false;
@@ -281,7 +285,7 @@ impl Member {
             done.hash = fold(done.hash, u64::from(from) << 40 ^ number);
             return false;
         }
-        // Its messages come before its end.
+        // A sender's messages come before its end marker.
         done.last = now();
         current.ended.insert(from);
         current.ended == current.load.senders
@@ -299,7 +303,7 @@ impl Member {
     }
 }
 
-/// Reports what has become of the ring.
+/// Reports a change of the ring.
 fn report_ring(event: &Event) -> Result<(), Failure> {
     match event {
         Event::Ring(RingEvent::Regular(regular)) => {
@@ -314,7 +318,8 @@ fn report_ring(event: &Event) -> Result<(), Failure> {
     }
 }
 
-/// A hash of what came before, and of this (FNV-1a, a word at a time): no more than the load generator on corosync does.
+/// Adds a word to a hash (FNV-1a, a word at a time). The load generator on corosync does the same
+/// work.
 fn fold(hash: u64, word: u64) -> u64 {
     (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3)
 }
@@ -334,7 +339,8 @@ fn guarantee(safe: bool) -> Guarantee {
     if safe { Guarantee::Safe } else { Guarantee::Agreed }
 }
 
-/// Multicasts; `false`, and a report, if that cannot be. While its own events are unread, which another task takes, it waits.
+/// Multicasts a message. Returns `false`, after a report, if that fails. It waits while the node's
+/// events are unread, because another task takes them.
 async fn say(node: &Node, group: &Group, guarantee: Guarantee, payload: Bytes) -> bool {
     loop {
         match node.multicast(group, guarantee, payload.clone()).await {
@@ -348,7 +354,7 @@ async fn say(node: &Node, group: &Group, guarantee: Guarantee, payload: Bytes) -
     }
 }
 
-/// Sends as fast as the ring takes it, or at the rate of the load.
+/// Sends as fast as the ring accepts messages, or at the rate of the load.
 async fn send(node: Node, group: Group, load: Load) {
     let Load { run, at, size, seconds, rate, safe, .. } = load;
     sleep_until(at).await;
@@ -370,7 +376,7 @@ async fn send(node: Node, group: Group, load: Load) {
     say(&node, &group, guarantee, message.payload(MIN_SIZE, &mut buffer)).await;
 }
 
-/// Sends so many a second.
+/// Sends `rate` messages per second.
 async fn pace(node: Node, group: Group, size: usize, rate: f64) {
     let (began, mut buffer) = (now(), BytesMut::new());
     for number in 0.. {
@@ -385,12 +391,12 @@ async fn pace(node: Node, group: Group, size: usize, rate: f64) {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Load = 0,
-    /// The sender has sent all.
+    /// The end marker: the sender has sent everything.
     End = 1,
     Ping = 2,
 }
 
-/// What a message says of itself, at its beginning.
+/// The header of a message.
 #[derive(Clone, Copy, Debug)]
 struct Message {
     run: u32,
@@ -400,7 +406,7 @@ struct Message {
 }
 
 impl Message {
-    /// Writes it into a buffer that messages share.
+    /// Writes the message into a buffer that messages share.
     fn payload(self, size: usize, buffer: &mut BytesMut) -> Bytes {
         let size = size.max(MIN_SIZE);
         if buffer.capacity() < size {

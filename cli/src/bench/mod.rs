@@ -18,13 +18,14 @@ use self::crew::Crew;
 use self::ground::Ground;
 use crate::{Failure, stop};
 
-/// How long members may take to become one ring.
+/// The longest time that members may take to form one ring.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Measure throughput, latency, failover, and what becomes of rings that grow, on this machine
+/// Measure throughput, latency, failover, and growing rings on this machine.
 ///
-/// Each member is a process of its own, with the ring in it. As root, members run on hosts of their own (network namespaces
-/// on a bridge, which are gone afterwards); else, and with --loopback, over the loopback interface.
+/// Each member is a process that embeds the ring. As root, members run on hosts of their own:
+/// network namespaces on a bridge, which are removed afterwards. Without root, or with --loopback,
+/// they run over the loopback interface.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 measured, 1 failed (one line on stderr says why), 2 wrong usage.")]
 pub(crate) struct BenchArgs {
@@ -38,18 +39,18 @@ enum What {
     Latency(latency::LatencyArgs),
     Failover(failover::FailoverArgs),
     Scale(scale::ScaleArgs),
-    /// A member that is measured; run by the others
+    /// Run one measured member, for the other commands
     #[command(hide = true)]
     Member(member::MemberArgs),
 }
 
-/// What all of them can be told.
+/// The options that all benches share.
 #[derive(Debug, Args)]
 struct Common {
-    /// Over the loopback interface, even if hosts of their own could be had
+    /// Use the loopback interface even as root, instead of network namespaces
     #[arg(long)]
     loopback: bool,
-    /// An option of section totem for all members; may be given several times
+    /// An option for the totem section of all members. May be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = option)]
     totem: Vec<String>,
     /// Print one JSON object
@@ -57,7 +58,7 @@ struct Common {
     json: bool,
 }
 
-/// `key=value` as a line of corosync.conf.
+/// Parses `key=value` into a line of corosync.conf.
 fn option(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() && !text.contains(['{', '}', '\n']) => {
@@ -68,7 +69,7 @@ fn option(text: &str) -> Result<String, String> {
 }
 
 impl Common {
-    /// Where so many members can be started.
+    /// Prepares the hosts for `nodes` members.
     fn crew(&self, nodes: u32) -> Result<Crew, Failure> {
         let root = rustix::process::geteuid().is_root();
         let ground =
@@ -80,7 +81,7 @@ impl Common {
         Crew::new(ground, &totem)
     }
 
-    /// All members, in one ring; and how long that took from a start at once.
+    /// Starts all members at once. Returns them in one ring, and how long that took.
     fn ring(&self, nodes: u32) -> Result<(Crew, Duration), Failure> {
         let mut crew = self.crew(nodes)?;
         let took = crew.start_all(nodes, PATIENCE)?;
@@ -111,13 +112,13 @@ pub(crate) fn run(args: BenchArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-/// What of sorted values `part` in a thousand do not exceed.
+/// Returns the `part`/1000 quantile of `sorted`.
 fn quantile(sorted: &[f64], part: usize) -> f64 {
     let place = (sorted.len() * part).div_ceil(1000).saturating_sub(1);
     sorted.get(place).copied().unwrap_or_default()
 }
 
-/// Sorted values as text: what so many in a thousand do not exceed, the greatest, and all of them as a histogram.
+/// Formats sorted values: the quantiles `parts` (in thousandths), the maximum, and a histogram.
 fn spread(sorted: &[f64], parts: &[usize], unit: &str) -> String {
     let quantiles: String = parts
         .iter()
@@ -127,7 +128,7 @@ fn spread(sorted: &[f64], parts: &[usize], unit: &str) -> String {
     format!("{unit}: {quantiles}at most {most:.1}\n\n{}", histogram(sorted, unit))
 }
 
-/// How values are spread, a line each step, with bars.
+/// Formats a histogram of sorted values, with one line and bar per step.
 fn histogram(sorted: &[f64], unit: &str) -> String {
     const STEPS: usize = 12;
     const WIDTH: usize = 50;
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quantile_is_a_value_that_so_many_do_not_exceed() {
+    fn a_quantile_bounds_its_share_of_the_values() {
         let values: Vec<f64> = (1..=100).map(f64::from).collect();
         assert_eq!([1, 500, 990, 1000].map(|part| quantile(&values, part)), [1.0, 50.0, 99.0, 100.0]);
         assert_eq!(quantile(&[], 500), 0.0);

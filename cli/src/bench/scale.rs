@@ -14,37 +14,38 @@ use super::throughput::{OUT_OF_ORDER, in_one_order};
 use super::{Common, PATIENCE, quantile};
 use crate::Failure;
 
-/// Members that are started at once and have not become one ring by then do not count as having done so.
+/// The time within which members that start at once must form one ring to be counted.
 const BOUND: Duration = Duration::from_secs(10);
-/// How long a ring that idles is given until the token rests.
+/// The time that an idle ring gets before its token is held.
 const REST: Duration = Duration::from_secs(1);
-/// How long a ring stands before a member is killed: hosts say only once in a while that nobody listens, see `failover`.
+/// The time that a ring stands before a member is killed. Hosts limit their reports of closed
+/// ports, see `failover`.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// See how rings of growing size start, idle, work under a load, and lose members
+/// Measure how rings of growing size form, idle, work under a load, and lose members
 #[derive(Debug, clap::Args)]
 pub(crate) struct ScaleArgs {
     #[command(flatten)]
     common: Common,
-    /// How many members, one size after another
+    /// Numbers of members, measured one after another
     #[arg(long, default_values_t = [3, 8, 16, 32], value_delimiter = ',', value_parser = clap::value_parser!(u32).range(3..=250))]
     nodes: Vec<u32>,
-    /// How many times one is killed, and one leaves, and all are started at once
+    /// How often all members are started at once, one is killed, and one leaves
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     tries: u32,
-    /// How many times all are started at once, if not as often
+    /// How often all members are started at once [default: the value of --tries]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     starts: Option<u32>,
-    /// How many messages all members together send a second under load
+    /// Load: messages per second, sent by all members together
     #[arg(long, default_value_t = 1000.0)]
     rate: f64,
-    /// The size of a message, in bytes
+    /// Size of a message, in bytes
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(MIN_SIZE as u64..=1 << 20))]
     size: u64,
-    /// How long they idle, in seconds, if not as long as they send
+    /// Seconds to watch the idle ring [default: the value of --seconds]
     #[arg(long)]
     idle: Option<f64>,
-    /// How long they send, in seconds
+    /// Seconds of load
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
 }
@@ -61,25 +62,26 @@ struct Measured {
     rings: Vec<Ring>,
 }
 
-/// A ring of one size. Processors are of a member, the mean of all.
+/// The measurements of a ring of one size. Processor times are means over all members.
 #[derive(Debug, Serialize)]
 struct Ring {
     n: u32,
-    /// How many of the starts at once ended in one ring in time, and what those took.
+    /// The number of simultaneous starts that ended in one ring in time.
     formed: usize,
+    /// The time that those starts took.
     form_p50_ms: f64,
     form_max_ms: f64,
     idle_cpu: f64,
     idle_rotations_s: f64,
-    /// The mean of all members.
+    /// The mean over all members.
     resident_mib: f64,
-    /// From the sending of a message to its delivery at each member.
+    /// The time from the sending of a message to its delivery at each member.
     load_p50_us: f64,
     load_p99_us: f64,
     load_cpu: f64,
     load_rotations_s: f64,
     order_ok: bool,
-    /// Times that a member gave up its ring under load.
+    /// The number of times that a member gave up its ring under load.
     gathers: u64,
     kill_p50_ms: f64,
     kill_max_ms: f64,
@@ -203,8 +205,8 @@ fn measure(crew: &mut Crew, n: u32, starts: u32, args: &ScaleArgs) -> Result<Rin
     })
 }
 
-/// Starts all members at once. How long it took until the last of them was in one ring of all, in milliseconds, if that was
-/// in time; members stay in it or not.
+/// Starts all members at once. Returns the milliseconds until the last of them was in one ring of
+/// all; `None` if that took too long.
 fn start_at_once(crew: &mut Crew, n: u32) -> Result<Option<f64>, Failure> {
     let (began, deadline) = (now(), Instant::now() + BOUND);
     for node in 1..=n {
@@ -231,7 +233,7 @@ fn stop(crew: &mut Crew) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What each member has used so far.
+/// Returns the resources that each member has used so far.
 fn usage(crew: &mut Crew) -> Result<BTreeMap<u32, Usage>, Failure> {
     for node in crew.nodes() {
         crew.order(node, &Order::Usage)?;
@@ -279,7 +281,7 @@ fn table(measured: &Measured) -> String {
     );
     let pair = |one: f64, other: f64| format!("{one:.1}/{other:.1}");
     for ring in &measured.rings {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "{:>7} {:>8} {:>13} {:>6.3} {:>8.1} {:>5.1} {:>15} {:>6.3} {:>13} {:>13} {:>6} {:>7}",

@@ -13,27 +13,27 @@ use super::member::{Done, Load, MIN_SIZE, now};
 use super::{Common, PATIENCE};
 use crate::Failure;
 
-/// Send as fast as the ring takes it, and count what every member delivers
+/// Send as fast as the ring accepts messages, and measure what every member delivers
 #[derive(Debug, clap::Args)]
 pub(crate) struct ThroughputArgs {
     #[command(flatten)]
     common: Common,
-    /// How many members
+    /// Number of members
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=250))]
     nodes: u32,
-    /// The size of a message, in bytes
+    /// Size of a message, in bytes
     #[arg(long, default_value_t = 1350, value_parser = clap::value_parser!(u64).range(MIN_SIZE as u64..=1 << 20))]
     size: u64,
-    /// How many members send: a number, or `all`
+    /// Number of members that send, or `all`
     #[arg(long, default_value = "all")]
     senders: Senders,
-    /// How long they send, in seconds
+    /// Seconds of sending in each run
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// How many times; printed is the one in the middle
+    /// Number of runs. The median is printed
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Ask for safe delivery instead of agreed
+    /// Use safe delivery instead of agreed delivery
     #[arg(long)]
     safe: bool,
 }
@@ -58,7 +58,8 @@ impl std::str::FromStr for Senders {
 
 pub(super) const OUT_OF_ORDER: &str = "members delivered different messages, or in a different order: a bug";
 
-/// What was measured; rates are of the slowest receiver, from the first message sent to the last delivered.
+/// The measurements of a run. Rates are those of the slowest receiver, from the first message sent
+/// to the last one delivered.
 #[derive(Clone, Debug, Serialize)]
 struct Measured {
     program: &'static str,
@@ -71,20 +72,20 @@ struct Measured {
     msgs_s: f64,
     #[serde(rename = "MB_s")]
     mb_s: f64,
-    /// All members delivered the same messages in the same order.
+    /// Whether all members delivered the same messages in the same order.
     order_ok: bool,
     messages: u64,
-    /// Processor time of a member a second.
+    /// Processors used by one member, on average.
     cpu_per_node: f64,
-    /// Processor time that the whole machine spent, for each message at each member, in microseconds.
+    /// Processor time of the whole machine for each message at each member, in microseconds.
     machine_us_per_delivery: f64,
     /// Processors of this machine that were busy.
     machine_busy_cores: f64,
     rotations_s: f64,
     retransmits: u64,
-    /// Times that a member called another failed: none of them was.
+    /// The number of false failure reports. Every member stays up during a run.
     accusations: u64,
-    /// Times that a member gave up its ring.
+    /// The number of times that a member gave up its ring.
     gathers: u64,
 }
 
@@ -157,14 +158,14 @@ fn measure(crew: &mut Crew, args: &ThroughputArgs, load: &Load) -> Result<Measur
     })
 }
 
-/// Whether all members delivered the same messages in the same order.
+/// Returns `true` if all members delivered the same messages in the same order.
 pub(super) fn in_one_order(done: &BTreeMap<u32, Done>) -> bool {
     let mut orders = done.values().map(|done| (done.delivered, done.hash));
     let first = orders.next();
     first.is_some() && orders.all(|order| Some(order) == first)
 }
 
-/// What the machine has been busy with, in seconds of one processor.
+/// The machine's busy time, in seconds of one processor.
 struct Busy(f64);
 
 impl Busy {
@@ -187,7 +188,7 @@ fn table(measured: &Measured) -> String {
     let mut text =
         format!("{n} members ({ground}), {senders} sending, {size} bytes a message, {kind} delivery\n");
     let mut line = |value: String, what: &str| {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "{value:>12}  {what}");
     };
     line(format!("{:.0}", measured.msgs_s), "messages/s at the slowest receiver");

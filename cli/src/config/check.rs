@@ -1,4 +1,4 @@
-//! `quorate config check`: whether files can be used, and whether the nodes that have them agree.
+//! `quorate config check`: whether files can be used, and whether their nodes agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
@@ -16,7 +16,7 @@ use crate::{Failure, print};
 
 #[derive(Args, Debug)]
 pub(super) struct CheckArgs {
-    /// A configuration, or those of several nodes, which are compared
+    /// Configuration file, or the files of several nodes to compare
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Print JSON
@@ -24,11 +24,11 @@ pub(super) struct CheckArgs {
     json: bool,
 }
 
-/// Checks the files, each by itself and all together. Exits with 1 if there is anything to mend.
+/// Checks each file, and all files together. The exit code is 1 if there is anything to fix.
 pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let this = Host::local()
         .map_err(|error| Failure::new(format!("this host's interfaces cannot be listed: {error}")))?;
-    // The files of several nodes are read for none of them.
+    // The files of several nodes are not checked for a particular host.
     let host = if args.files.len() == 1 { &this } else { &Host::unknown() };
     let (checked, loaded): (Vec<Checked>, Vec<_>) = args.files.iter().map(|file| check(file, host)).unzip();
     let named = checked.iter().zip(&loaded);
@@ -52,7 +52,7 @@ struct Report {
 #[derive(Serialize)]
 struct Checked {
     file: String,
-    /// Whether this host is one of its nodes, so that interfaces were looked at.
+    /// Whether this host is one of the file's nodes, so that its interfaces were checked.
     for_this_host: bool,
     errors: Vec<Finding>,
     warnings: Vec<Warning>,
@@ -64,7 +64,7 @@ struct Finding {
     text: String,
 }
 
-/// A value that is not the same in all files.
+/// A value that differs between files.
 #[derive(Serialize)]
 struct Difference {
     key: String,
@@ -74,7 +74,7 @@ struct Difference {
 #[derive(Serialize)]
 struct ValueOf {
     file: String,
-    /// With its unit; `None` if the file has none.
+    /// The value with its unit; `None` if the file has no such value.
     value: Option<String>,
     source: Option<Source>,
 }
@@ -95,7 +95,7 @@ fn check(file: &std::path::Path, host: &Host) -> (Checked, Option<Loaded>) {
     (Checked { file: file.display().to_string(), for_this_host, errors, warnings }, loaded)
 }
 
-/// Whether the file would do on another host, as far as is known.
+/// Returns `true` if the file may be valid on another host, as far as is known.
 fn is_for_another_host(rejected: &Rejected) -> bool {
     rejected.errors.iter().any(|error| {
         matches!(
@@ -105,10 +105,10 @@ fn is_for_another_host(rejected: &Rejected) -> bool {
     })
 }
 
-/// How the keys of a listed node begin, in front of its id.
+/// The prefix of a listed node's keys, in front of its id.
 const NODE: &str = "nodelist.node ";
 
-/// What differs between files that are to be used in one ring. A node's own address and buffers are its own matter.
+/// Returns the differences between files for one ring. A node's own address and buffers may differ.
 fn differences(files: &[(&str, &Loaded)]) -> Vec<Difference> {
     let tables: Vec<_> = files.iter().map(|(_, loaded)| comparable(loaded)).collect();
     let keys: BTreeSet<&String> = tables.iter().flat_map(BTreeMap::keys).collect();
@@ -130,7 +130,7 @@ fn differences(files: &[(&str, &Loaded)]) -> Vec<Difference> {
             })
             .collect(),
     };
-    // Of a node that is not in every list, its id says it.
+    // A node that is missing from a list differs in its id only.
     let is_of_all = |key: &&String| match key.strip_prefix(NODE).and_then(|rest| rest.split_once('.')) {
         Some((_, "nodeid")) | None => true,
         Some((id, _)) => tables.iter().all(|table| table.contains_key(&format!("{NODE}{id}.nodeid"))),
@@ -138,7 +138,8 @@ fn differences(files: &[(&str, &Loaded)]) -> Vec<Difference> {
     keys.into_iter().filter(is_of_all).filter(differs).map(of_key).collect()
 }
 
-/// The settings by their keys, a listed node's by its id: lists may have different orders.
+/// Returns the settings by key. Keys of a listed node contain its id, because lists may have
+/// different orders.
 fn comparable(loaded: &Loaded) -> BTreeMap<String, &Setting> {
     const OF_ONE_NODE: &[&str] = &[
         "node.id",
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_mean_the_same_do_not_differ() {
+    fn equivalent_files_do_not_differ() {
         check(str::to_owned, &[]);
         let swapped =
             "node {\nring0_addr: 10.0.0.2\nnodeid: 2\n}\nnode {\nring0_addr: 10.0.0.1\nnodeid: 1\n}\n}\n";
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_ids_votes_and_timeouts_that_differ_are_named_with_their_lines() {
+    fn differences_are_reported_with_their_lines() {
         check(
             |text| text.replace("version: 2", "version: 2\ntoken: 9000"),
             &["totem.consensus: 10800 ms in b; 3600 ms in a", "totem.token: 3000 ms in a; 9000 ms in b:3"],

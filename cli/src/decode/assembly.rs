@@ -1,4 +1,4 @@
-//! Messages out of frames, as far as the capture has them.
+//! Reassembles messages from frames, as far as the capture has them.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -7,26 +7,26 @@ use quorate_membership::wire::Multicast;
 use quorate_membership::wire::packing::Packet;
 use quorate_membership::{NodeId, RingId};
 
-/// How many frames are remembered, to tell those sent again: four windows.
+/// The number of frames remembered to recognize repeated ones, which is four windows.
 const MAX_SEEN: usize = 65_536;
-/// How many senders may be in the middle of a message; beyond, the oldest is given up.
+/// The number of senders that may be in the middle of a message. Beyond it, the oldest is dropped.
 const MAX_BEGUN: usize = 64;
-/// No member accepts a longer message.
+/// The longest message that a member accepts.
 const MAX_MESSAGE: usize = 1024 * 1024 + 64 * 1024;
 
-/// A piece of a frame, seen as part of its message.
+/// A piece of a frame, as a part of its message.
 pub(crate) enum Piece {
     /// The message is complete.
     Whole(Bytes),
-    /// The message goes on in the sender's next frame.
+    /// The message continues in the sender's next frame.
     Continued,
     /// The message is longer than any member accepts.
     TooLong,
-    /// The message began before the capture did, or in a frame that it does not have.
+    /// The message began before the capture did, or in a frame that is not in it.
     Headless,
 }
 
-/// The pieces of a frame, as far as they can be told without any other frame.
+/// Returns the pieces of a frame, judged without any other frame.
 pub(crate) fn pieces_alone(packet: &Packet) -> Vec<Piece> {
     let last = packet.pieces.len().saturating_sub(1);
     let piece = |(i, piece): (usize, &Bytes)| {
@@ -41,10 +41,11 @@ pub(crate) fn pieces_alone(packet: &Packet) -> Vec<Piece> {
     packet.pieces.iter().enumerate().map(piece).collect()
 }
 
-/// What earlier frames have left unfinished.
+/// The messages that earlier frames left unfinished.
 ///
-/// A member that is between two rings may have the beginning of a message from the old ring waiting while it already
-/// sends others on the new one. So what is begun is kept by sender and ring, and a continuation looks on its own ring first.
+/// A member between two rings may have sent the beginning of a message on the old ring, while it
+/// already sends other messages on the new one. So beginnings are stored by sender and ring, and a
+/// continuation is looked up on its own ring first.
 #[derive(Default)]
 pub(crate) struct Assembly {
     begun: VecDeque<Begun>,
@@ -60,7 +61,7 @@ struct Begun {
 }
 
 impl Assembly {
-    /// Whether this frame is seen for the first time.
+    /// Returns `true` if this frame is seen for the first time.
     pub(crate) fn is_new(&mut self, frame: &Multicast) -> bool {
         let key = (frame.ring, frame.seq.get());
         if !self.seen.insert(key) {
@@ -75,7 +76,7 @@ impl Assembly {
         true
     }
 
-    /// The pieces of a new frame, in order.
+    /// Returns the pieces of a new frame, in order.
     pub(crate) fn pieces(&mut self, frame: &Multicast, packet: &Packet) -> Vec<Piece> {
         let mut begun = self.take(frame, packet.continuation);
         let count = packet.pieces.len();
@@ -102,7 +103,8 @@ impl Assembly {
         pieces
     }
 
-    /// What the frame's sender has begun under this number. What else it had begun on this ring is lost.
+    /// Removes and returns the message that the frame's sender has begun under this number. Any
+    /// other message that it had begun on this ring is lost.
     fn take(&mut self, frame: &Multicast, fragment: u8) -> Option<Vec<u8>> {
         let sender = |begun: &Begun| begun.from == frame.from;
         let here = self.begun.iter().position(|begun| sender(begun) && begun.ring == frame.ring);
@@ -111,7 +113,8 @@ impl Assembly {
         {
             return Some(begun.bytes);
         }
-        // The latest: an earlier life of the sender may have ended in the middle of a message.
+        // The latest one counts, because an earlier life of the sender may have ended in the middle
+        // of a message.
         let before = self
             .begun
             .iter()
@@ -134,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_goes_on_where_its_sender_left_off_in_its_latest_life() {
+    fn a_message_continues_from_the_senders_latest_life() {
         let mut assembly = Assembly::default();
         let mut pieces = |ring_seq: u64, continuation: u8, fragmented: u8, piece: &'static [u8]| {
             let from = NodeId::new(2).unwrap();

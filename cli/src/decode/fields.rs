@@ -1,4 +1,4 @@
-//! What is said of a message: names and values in a fixed order, as text or as JSON.
+//! The fields of a message: names and values in a fixed order, as text or as JSON.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -8,11 +8,12 @@ use quorate_membership::wire::{Message, Multicast};
 use quorate_membership::{NodeId, RingId};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// Named values. One called `kind` says what they are about; as text it stands without its name.
+/// Named values. The value named `kind` names their subject, and is printed without its name in
+/// text.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Fields(Vec<(Cow<'static, str>, Value)>);
 
-/// A value. In text, a flag is there or not, and what is unknown is left out.
+/// A value. In text, a flag is printed only if it is set, and unknown values are omitted.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Value {
     Unknown,
@@ -154,7 +155,7 @@ impl fmt::Display for Value {
             Self::Flag(flag) => write!(f, "{flag}"),
             Self::Number(number) => write!(f, "{number}"),
             Self::Seconds(seconds) => write!(f, "{seconds:.6}"),
-            // Names come from the network: nothing in them reaches a terminal unescaped.
+            // Names come from the network, so they are escaped before they reach a terminal.
             Self::Text(text) if text.is_empty() || !text.chars().all(plain) => write!(f, "{text:?}"),
             Self::Text(text) => f.write_str(text),
             Self::List(values) => {
@@ -173,7 +174,7 @@ fn plain(c: char) -> bool {
     c.is_ascii_graphic() && !"\"\\[]{}=".contains(c)
 }
 
-/// What kind of a message this is.
+/// Returns the kind of a message.
 pub(crate) fn kind_of_message(message: &Message) -> &'static str {
     match message {
         Message::Token(_) => "token",
@@ -186,7 +187,7 @@ pub(crate) fn kind_of_message(message: &Message) -> &'static str {
     }
 }
 
-/// A message of Totem's own; of a frame, what its header says.
+/// Returns the fields of a Totem message. For a frame, these are the fields of its header.
 pub(crate) fn of_message(message: &Message) -> Fields {
     let fields = Fields::kind(kind_of_message(message));
     match message {
@@ -238,7 +239,7 @@ pub(crate) fn of_message(message: &Message) -> Fields {
     }
 }
 
-/// What the header of a frame says.
+/// Returns the fields of a frame's header.
 pub(crate) fn of_frame(frame: &Multicast) -> Fields {
     Fields::kind("multicast")
         .with("node", frame.from)
@@ -248,7 +249,7 @@ pub(crate) fn of_frame(frame: &Multicast) -> Fields {
         .with("guarantee", frame.guarantee.to_string())
 }
 
-/// What kind of a body this is.
+/// Returns the kind of a body.
 pub(crate) fn kind_of(body: &Body) -> &'static str {
     match body {
         Body::ServiceBuild { .. } => "service-build",
@@ -276,7 +277,7 @@ pub(crate) fn kind_of(body: &Body) -> &'static str {
     }
 }
 
-/// A message of a layer above.
+/// Returns the fields of a message of a layer above.
 pub(crate) fn of_body(body: &Body) -> Fields {
     let fields = Fields::kind(kind_of(body));
     match body {

@@ -1,4 +1,4 @@
-//! UDP datagrams in IP packets, fragments put together.
+//! UDP datagrams in IP packets, with fragments reassembled.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,9 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bytes::Bytes;
 
 const UDP: u8 = 17;
-/// How many fragmented datagrams may be incomplete at a time; then the oldest is given up.
+/// The number of fragmented datagrams that may be incomplete at a time. Beyond it, the oldest is
+/// dropped.
 const MAX_INCOMPLETE: usize = 64;
-/// The most an IP packet can carry.
+/// The most bytes that an IP packet can carry.
 const MAX_LENGTH: usize = 65_535;
 
 /// A UDP datagram.
@@ -17,21 +18,21 @@ pub(crate) struct Datagram {
     pub(crate) from: SocketAddr,
     pub(crate) to: SocketAddr,
     pub(crate) payload: Bytes,
-    /// The capture does not have all of it.
+    /// Whether the capture has only a part of it.
     pub(crate) cut: bool,
 }
 
-/// What an IP packet was.
+/// The content of an IP packet.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Found {
     Datagram(Datagram),
-    /// A fragment; the others are still missing.
+    /// A fragment whose datagram is still incomplete.
     Fragment,
-    /// Not UDP, or not whole enough to tell.
+    /// Not UDP, or too short to tell.
     Other,
 }
 
-/// Fragmented packets whose fragments have not all been seen, oldest first.
+/// Fragmented packets with missing fragments, oldest first.
 #[derive(Default)]
 pub(crate) struct Fragments {
     incomplete: VecDeque<Incomplete>,
@@ -39,9 +40,9 @@ pub(crate) struct Fragments {
 
 struct Incomplete {
     key: (IpAddr, IpAddr, u32),
-    /// By offset.
+    /// The fragments by offset.
     pieces: BTreeMap<usize, Vec<u8>>,
-    /// Known once the last fragment is here.
+    /// The length of the whole, known once the last fragment is here.
     length: Option<usize>,
 }
 
@@ -61,7 +62,7 @@ struct Fragment {
 }
 
 impl Fragments {
-    /// Finds the datagram in an IP packet, or completed by it.
+    /// Finds the datagram in an IP packet, or the one that the packet completes.
     pub(crate) fn find(&mut self, packet: &[u8]) -> Found {
         let payload = match packet.first().map(|byte| byte >> 4) {
             Some(4) => ipv4(packet),
@@ -79,7 +80,7 @@ impl Fragments {
         datagram.map_or(Found::Other, Found::Datagram)
     }
 
-    /// The whole, once every piece is there.
+    /// Adds a fragment. Returns the whole once every piece is present.
     fn add(&mut self, payload: &Payload<'_>, fragment: &Fragment) -> Option<Vec<u8>> {
         let key = (payload.from, payload.to, fragment.id);
         let found = self.incomplete.iter().position(|incomplete| incomplete.key == key);
@@ -123,7 +124,7 @@ fn ipv4(packet: &[u8]) -> Option<Payload<'_>> {
     let (header, _) = packet.split_first_chunk::<20>()?;
     let [first, _, l0, l1, i0, i1, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
     let header_length = usize::from(first & 15) * 4;
-    // A packet that the network card was to segment says 0.
+    // The length is 0 in a packet that the network card was to segment.
     let length = match usize::from(u16::from_be_bytes([l0, l1])) {
         0 => packet.len(),
         length => length.min(packet.len()),
@@ -200,7 +201,7 @@ fn udp(from: IpAddr, to: IpAddr, bytes: &[u8]) -> Option<Datagram> {
 mod tests {
     use super::*;
 
-    /// An IPv4 packet of a UDP datagram's bytes from `offset` on.
+    /// Returns an IPv4 packet with a UDP datagram's bytes from `offset` on.
     fn packet(id: u8, offset: u16, more: bool, bytes: &[u8]) -> Vec<u8> {
         let length = 20 + bytes.len() as u16;
         let flags = (offset / 8) | if more { 0x2000 } else { 0 };
@@ -211,7 +212,7 @@ mod tests {
         packet
     }
 
-    /// A UDP datagram of so many bytes.
+    /// Returns a UDP datagram of `length` bytes.
     fn datagram(length: u16) -> Vec<u8> {
         let [l0, l1] = (length + 8).to_be_bytes();
         let mut bytes = vec![0x15, 0x1c, 0x15, 0x1d, l0, l1, 0, 0];
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_that_was_captured_in_part_says_so() {
+    fn a_partly_captured_datagram_is_marked_as_cut() {
         let whole = packet(1, 0, false, &datagram(30));
         let Found::Datagram(found) = Fragments::default().find(&whole[..40]) else { panic!("a datagram") };
         assert_eq!((found.payload.len(), found.cut), (12, true));

@@ -14,30 +14,35 @@ use serde::Serialize;
 
 use crate::{Failure, print};
 
-/// How long members have to form a ring.
+/// The time that members have to form a ring.
 const START: Duration = Duration::from_secs(5);
-/// How long a ring is given until it idles,
+/// The time that a ring gets until it is idle.
 const REST: Duration = Duration::from_secs(2);
-/// and how long it is watched then.
+/// The time for which the idle ring is measured.
 const IDLE: Duration = Duration::from_secs(10);
-/// How often each is run, all alike; what else the machine does only adds to it, so the least counts.
+/// The number of identical runs. Other load on the machine only adds to the processor time, so the
+/// lowest value counts.
 const RUNS: usize = 3;
-/// How long the others have to be a ring without the lost one.
+/// The time that the others have to form a ring without the lost member.
 const LOSS: Duration = Duration::from_secs(2);
 
-/// See what rings of up to 384 members cost, member by member
+/// Measure the cost of rings of up to 384 members, for each member.
 ///
-/// Bare members in simulated time, with the timeouts that so many listed nodes have by default: how long until one ring of
-/// all stands after all have started at once, how long the token takes to go round, how long until the others are a ring when a
-/// process is killed; and what that costs each member in datagrams and in this machine's processor time, the simulator's
-/// included. Processes, sockets and processors that members share are not in it: `quorate bench scale` has those.
+/// Runs bare members in simulated time, with the default timeouts for that number of listed nodes.
+/// It measures how long all members take to form one ring after a simultaneous start, how long a
+/// rotation of the token takes, and how long the others take to form a ring after a process is
+/// killed.
+///
+/// Costs are datagrams and processor time of this machine for each member, including the
+/// simulator's. Processes, sockets and shared processors are not simulated. `quorate bench scale`
+/// measures those.
 #[derive(Debug, clap::Args)]
 pub(super) struct ScaleArgs {
-    /// How many members, one size after another
+    /// Numbers of members, measured one after another
     #[arg(long, default_values_t = [2, 4, 8, 16, 32, 64, 128, 256, 384], value_delimiter = ',',
         value_parser = clap::value_parser!(u32).range(2..=i64::from(Scenario::MAX_NODES)))]
     nodes: Vec<u32>,
-    /// How long a datagram takes, in microseconds
+    /// Time that a datagram takes, in microseconds
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     latency: u64,
     /// Print one JSON object
@@ -51,7 +56,7 @@ struct Measured {
     rings: Vec<Ring>,
 }
 
-/// A ring of one size. What it costs is of a member, the mean of all.
+/// The measurements of a ring of one size. Costs are means over all members.
 #[derive(Debug, Serialize)]
 struct Ring {
     n: u32,
@@ -59,7 +64,7 @@ struct Ring {
     form_ms: f64,
     form: Cost,
     rotation_ms: f64,
-    /// In a second.
+    /// The cost of one second.
     idle: Cost,
     kill_ms: f64,
     kill: Cost,
@@ -140,7 +145,7 @@ impl Size {
         kill.into_iter().fold(scenario, |scenario, (at, node)| scenario.at(at, Fault::Crash(node)))
     }
 
-    /// What everything until then costs each.
+    /// Returns the cost of everything until then, for each member.
     fn cost(&self, until: Duration, kill: Option<(Duration, u32)>) -> Result<Cost, Failure> {
         let scenario = self.scenario(until, kill);
         let mut cost = Cost { datagrams: 0.0, cpu_us: f64::INFINITY };
@@ -157,7 +162,7 @@ impl Size {
 }
 
 impl Cost {
-    /// What came after `before`, so much each.
+    /// Returns the cost in excess of `before`, divided by `times`.
     fn beyond(self, before: Self, times: f64) -> Self {
         Self {
             datagrams: (self.datagrams - before.datagrams) / times,
@@ -166,7 +171,7 @@ impl Cost {
     }
 }
 
-/// Of this thread, which does all of it, in seconds.
+/// Returns the processor time of this thread, which does all the work, in seconds.
 fn processor_time() -> f64 {
     let time = rustix::time::clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
@@ -177,7 +182,7 @@ fn traced(scenario: &Scenario) -> Result<(Summary, History), Failure> {
     Ok((summary.map_err(|failure| Failure::new(failure.to_string()))?, history))
 }
 
-/// When the last of these had a ring of all of them, from `after` on.
+/// Returns when the last of these members had a ring of exactly them, from `after` on.
 fn installed(history: &History, members: &BTreeSet<NodeId>, after: Duration) -> Option<Duration> {
     let mut since = BTreeMap::new();
     for Record { at, life, what } in history.records() {
@@ -194,7 +199,7 @@ fn installed(history: &History, members: &BTreeSet<NodeId>, after: Duration) -> 
     since.into_values().max()
 }
 
-/// How long the token took to go round, the shortest time.
+/// Returns the shortest time of a rotation.
 fn rotation(history: &History, after: Duration) -> Option<Duration> {
     let visits: Vec<Duration> = history
         .records()
@@ -236,7 +241,7 @@ fn table(measured: &Measured) -> String {
         "cpu us",
     );
     for Ring { n, token_ms, form_ms, form, rotation_ms, idle, kill_ms, kill } in &measured.rings {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "{n:>7} {token_ms:>9} {form_ms:>9.2} {:>9.1} {:>9.0} {rotation_ms:>9.2} {:>9.1} {:>9.0} {kill_ms:>9.2} {:>9.1} {:>9.0}",

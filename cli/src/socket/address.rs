@@ -1,4 +1,4 @@
-//! Where the sockets of nodes are: how a node claims its own, how a client finds one.
+//! The paths of nodes' sockets: how a node claims its own, and how a client finds one.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
@@ -13,19 +13,19 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::Failure;
 
-/// Which node to talk to.
+/// The node to connect to.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Which {
-    /// The socket of the node to ask [default: the only node found on this host]
+    /// Socket of the node to ask [default: the only node found on this host]
     #[arg(long, value_name = "PATH", env = "QUORATE_SOCKET", conflicts_with = "node")]
     pub(crate) socket: Option<PathBuf>,
-    /// The id of the node to ask, where several run on this host
+    /// Id of the node to ask, if several run on this host
     #[arg(long, value_name = "ID")]
     pub(crate) node: Option<NodeId>,
 }
 
 impl Which {
-    /// Connects to the node meant.
+    /// Connects to the selected node.
     pub(crate) fn connect(&self) -> Result<UnixStream, Failure> {
         match (&self.socket, self.node) {
             (Some(path), _) => connect(path),
@@ -38,7 +38,7 @@ impl Which {
     }
 }
 
-/// Where a node's socket is unless `--socket` says otherwise: `/run/quorate/NODE.sock` for root,
+/// Returns the default path of a node's socket: `/run/quorate/NODE.sock` for root,
 /// `$XDG_RUNTIME_DIR/quorate/NODE.sock` for others.
 pub(crate) fn of_node(node: NodeId) -> Result<PathBuf, Failure> {
     match directories().into_iter().next() {
@@ -49,10 +49,10 @@ pub(crate) fn of_node(node: NodeId) -> Result<PathBuf, Failure> {
     }
 }
 
-/// The directory of the nodes that root runs.
+/// The directory for nodes that root runs.
 const OF_ROOT: &str = "/run/quorate";
 
-/// Where to look for sockets; in the first, an own one is made.
+/// Returns the directories to search for sockets. A node creates its own in the first.
 fn directories() -> Vec<PathBuf> {
     if rustix::process::geteuid().is_root() {
         return vec![PathBuf::from(OF_ROOT)];
@@ -65,9 +65,9 @@ fn directories() -> Vec<PathBuf> {
 #[derive(Default)]
 struct Found {
     searched: Vec<PathBuf>,
-    /// Sockets that a process listens to.
+    /// Sockets with a listening process.
     live: Vec<PathBuf>,
-    /// Root has nodes here, which this user may not ask.
+    /// Whether root has nodes here, which this user may not ask.
     of_root: bool,
 }
 
@@ -87,7 +87,7 @@ impl Found {
         Self { searched, live, of_root: false }
     }
 
-    /// The path of the only node here.
+    /// Returns the path of the only node here.
     fn only(&self) -> Result<&Path, Failure> {
         match self.live.as_slice() {
             [only] => Ok(only),
@@ -116,7 +116,7 @@ impl Found {
     }
 }
 
-/// That a node has no socket, and which nodes have.
+/// Returns the error that a node has no socket, with the nodes that have one.
 fn not_here(node: NodeId, path: &Path, found: &Found) -> Failure {
     let ids: Vec<String> =
         found.live.iter().filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect();
@@ -130,7 +130,7 @@ fn not_here(node: NodeId, path: &Path, found: &Found) -> Failure {
     ))
 }
 
-/// How long a node may take to accept a client.
+/// The time that a node may take to accept a client.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn connect(path: &Path) -> Result<UnixStream, Failure> {
@@ -155,7 +155,8 @@ fn connect(path: &Path) -> Result<UnixStream, Failure> {
     })
 }
 
-/// Connects within a time: a listener whose queue is full would keep the caller waiting. The error is `WouldBlock` then.
+/// Connects within a time limit, because a listener with a full queue would block the caller. The
+/// error is `WouldBlock` in that case.
 fn dial(path: &Path, within: Duration) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_write_timeout(Some(within))?;
@@ -164,7 +165,7 @@ fn dial(path: &Path, within: Duration) -> io::Result<UnixStream> {
     Ok(socket.into())
 }
 
-/// Whether a process listens at this socket.
+/// Returns `true` if a process listens at this socket.
 fn is_served(path: &Path) -> bool {
     match dial(path, Duration::from_millis(1)) {
         Ok(_) => true,
@@ -172,36 +173,37 @@ fn is_served(path: &Path) -> bool {
     }
 }
 
-/// The socket of a running node. Its file goes with it.
+/// The socket of a running node. Its file is removed on drop.
 #[derive(Debug)]
 pub(crate) struct Claim {
     path: PathBuf,
-    /// Where clients arrive.
+    /// The listener for clients.
     listener: UnixListener,
-    /// The socket's file.
+    /// The identity of the socket's file.
     file: Identity,
-    /// Locked for as long as the node runs: of two that start at once, one wins.
+    /// The lock file, locked as long as the node runs. Of two nodes that start at once, one wins.
     lock: File,
 }
 
-/// What tells a file from another of the same name: its device and its number.
+/// The device and inode of a file, which distinguish it from another file of the same name.
 type Identity = (u64, u64);
 
 impl Claim {
-    /// Listens at `path`, which may be left over from a dead process, but not in use by a live one. The directory is
-    /// made if it is the default one; whoever names another has made it.
+    /// Listens at `path`. A socket left over from a dead process is replaced, and one in use by a
+    /// live process is an error. The default directory is created if it does not exist. Any other
+    /// directory must exist.
     pub(crate) fn new(path: &Path) -> Result<Self, Failure> {
         let lock = lock(path)?;
         let (listener, file) = listen(path)?;
         Ok(Self { path: path.to_owned(), listener, file, lock })
     }
 
-    /// The listener, for the runtime, too.
+    /// Returns the listener for the runtime.
     pub(crate) fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
     }
 
-    /// Listens again if the socket's file was removed; whether it was.
+    /// Listens again if the socket's file was removed. Returns `true` if it was.
     pub(crate) fn restore(&mut self) -> Result<bool, Failure> {
         let lock_is_there =
             self.lock.metadata().is_ok_and(|ours| identity(&lock_path(&self.path)) == Some(id(&ours)));
@@ -218,7 +220,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // The lock file stays: to remove it would let two processes lock two files of the same name.
+        // The lock file stays. Removing it would let two processes lock two files of the same name.
         if identity(&self.path) == Some(self.file) {
             let _ = fs::remove_file(&self.path);
         }
@@ -248,7 +250,7 @@ fn listen(path: &Path) -> Result<(UnixListener, Identity), Failure> {
     }
     let listen = || {
         let listener = UnixListener::bind(path)?;
-        // Until here, the check of each peer's user (`server`) is what keeps others out.
+        // Until here, only the check of each peer's user (`server`) keeps others out.
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         Ok((listener, id(&fs::symlink_metadata(path)?)))
@@ -258,7 +260,7 @@ fn listen(path: &Path) -> Result<(UnixListener, Identity), Failure> {
 
 fn private_directory(directory: &Path) -> Result<(), Failure> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    // It may be there from elsewhere, more open than ours.
+    // An existing directory may have more permissions than ours.
     made.and_then(|()| fs::set_permissions(directory, Permissions::from_mode(0o700)))
         .map_err(|error| cannot("make the directory", directory, &error))
 }
@@ -283,7 +285,7 @@ fn lock(path: &Path) -> Result<File, Failure> {
         }
     }
     let name = lock_path(path);
-    // A pipe in its place that is opened for both directions does not wait for the other end.
+    // A named pipe in its place does not block when it is opened for both directions.
     let mut options = OpenOptions::new();
     options.create(true).read(true).write(true).truncate(false).mode(0o600);
     options.custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default());
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_for_its_owner_only_and_goes_with_the_node() {
+    fn a_socket_is_private_and_removed_with_its_node() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("1.sock");
         let claim = Claim::new(&path).unwrap();
@@ -356,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_socket_is_not_removed() {
+    fn a_file_that_is_not_a_socket_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("precious.txt");
         fs::write(&path, "data").unwrap();
@@ -436,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_another_took_is_neither_replaced_nor_removed() {
+    fn a_socket_taken_over_is_neither_replaced_nor_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("1.sock");
         let mut claim = Claim::new(&path).unwrap();
@@ -449,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_whose_queue_is_full_keeps_no_one_waiting() {
+    fn a_listener_with_a_full_queue_does_not_block() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("1.sock");
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();

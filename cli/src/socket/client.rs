@@ -1,4 +1,4 @@
-//! A client's side: questions to a node, and what its answers say.
+//! A client's side of the socket: requests to a node, and their answers.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -11,24 +11,25 @@ use super::address::Which;
 use super::{Request, Wish, json};
 use crate::Failure;
 
-/// How long the node may take to answer. Even while it re-forms its ring, it answers at once; a hand-over has to be over
-/// before.
+/// The time that a node may take to answer. A node answers at once even while it forms a new ring.
+/// A hand-over must be complete within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The answer to a status request, as far as commands look into it; and all of it, for machines.
+/// The answer to a status request: the fields that commands use, and the whole answer for JSON
+/// output.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) version: u32,
     pub(crate) node: u32,
     pub(crate) name: String,
-    /// What `quorate status` prints.
+    /// The output of `quorate status`.
     pub(crate) text: String,
     pub(crate) status: Status,
-    /// Without the text.
+    /// The whole answer without the text.
     pub(crate) whole: Value,
 }
 
-/// A node's status, as [`quorate_election::Status`] has it.
+/// A node's status, with the fields of [`quorate_election::Status`].
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub(crate) struct Status {
     pub(crate) ring: Option<String>,
@@ -61,25 +62,25 @@ pub(crate) struct Term {
 }
 
 impl Status {
-    /// A node's name.
+    /// Returns a node's name.
     pub(crate) fn name(&self, id: u32) -> String {
         let known = self.nodes.iter().find(|node| node.id == id);
         known.map_or_else(|| format!("node{id}"), |node| node.name.clone())
     }
 }
 
-/// Tells a node what is wanted of it.
+/// Connects to a node and sends a request.
 pub(crate) fn open(which: &Which, wish: Wish) -> Result<UnixStream, Failure> {
     let mut stream = which.connect()?;
     match stream.write_all(&Request::new(wish).line()) {
-        // It has hung up already: why is still to be read.
+        // It has already hung up. Its reason can still be read.
         Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
         sent => sent.map_err(|error| Failure::new(format!("the connection to the node broke: {error}")))?,
     }
     Ok(stream)
 }
 
-/// Asks a node for what it answers in one line.
+/// Sends a request that is answered in one line.
 pub(crate) fn ask(which: &Which, wish: Wish) -> Result<Vec<u8>, Failure> {
     let stream = open(which, wish)?;
     let broken = |error: io::Error| {
@@ -102,7 +103,7 @@ pub(crate) fn ask_status(which: &Which) -> Result<Answer, Failure> {
     read_status(&ask(which, Wish::Status)?)
 }
 
-/// A line that is an answer, and no error.
+/// Returns the line if it is an answer and not an error.
 fn checked(line: Vec<u8>) -> Result<Vec<u8>, Failure> {
     match json::error_message(&line) {
         Some(message) => Err(Failure::new(message)),
@@ -126,7 +127,7 @@ fn read_status(line: &[u8]) -> Result<Answer, Failure> {
     Ok(Answer { version, node, name, text, status, whole })
 }
 
-/// Reads a line of a node.
+/// Parses a line of a node.
 pub(crate) fn read<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, Failure> {
     serde_json::from_slice(line).map_err(|error| not_understood(&error))
 }
@@ -141,7 +142,7 @@ fn not_understood(error: &serde_json::Error) -> Failure {
 pub(crate) mod tests {
     use super::*;
 
-    /// Two of three nodes are there, and have quorum.
+    /// Two of three nodes are present, and have quorum.
     pub(crate) fn quorate() -> Answer {
         let line = br#"{"version":1,"node":1,"name":"n1","text":"Current DC: n1\n","status":{"ring":"1.d","settled":true,
             "nodes":[{"id":1,"name":"n1","online":true,"votes":1},{"id":2,"name":"n2","online":false,"votes":1},
@@ -151,7 +152,7 @@ pub(crate) mod tests {
         read_status(line).unwrap()
     }
 
-    /// The first node alone.
+    /// Only the first node is present.
     pub(crate) fn inquorate() -> Answer {
         let mut answer = quorate();
         let alone = Status {
@@ -169,7 +170,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_text_is_apart_from_what_machines_get() {
+    fn the_text_is_separate_from_the_json() {
         let answer = quorate();
         assert_eq!((answer.text.as_str(), answer.node), ("Current DC: n1\n", 1));
         assert!(answer.whole.get("text").is_none() && answer.whole["stats"]["tokens"] == 1);
@@ -177,7 +178,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_none_is_a_failure() {
+    fn an_error_or_malformed_answer_is_a_failure() {
         let failure = |line: &[u8]| {
             let read = checked(line.to_vec()).and_then(|line| read_status(&line));
             read.err().map(|failure| failure.to_string()).unwrap_or_default()

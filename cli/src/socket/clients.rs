@@ -1,4 +1,5 @@
-//! The clients of a node that stay: who sees what, and whose messages came back.
+//! The long-lived clients of a node: the events that each receives, and the messages of each that
+//! came back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,35 +15,36 @@ use super::outbox::{self, Outbox};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct ClientId(u64);
 
-/// All `cat` and `watch` clients. Events go in, lines go to the clients' outboxes; nothing here ever waits for a client.
+/// All `cat` and `watch` clients. Events come in, and lines go to the clients' outboxes. No
+/// function here waits for a client.
 pub(crate) struct Clients {
     /// This node.
     node: NodeId,
-    /// What a status that came earlier comes to now.
+    /// Updates an earlier status to the present time.
     as_of_now: Box<dyn Fn(Status) -> Status + Send + Sync>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The lines that a new client must see first: the regular configuration, and the transitional one if its ring is
-    /// on its way out.
+    /// The lines that a new client must receive first: the regular configuration, and the
+    /// transitional one if its ring is ending.
     configuration: Vec<u8>,
     status: Status,
-    /// The ring whose configuration that is.
+    /// The ring of `configuration`.
     ring: Option<RingId>,
-    /// Who is in which group.
+    /// The members of each group.
     groups: BTreeMap<Group, BTreeSet<Process>>,
     clients: BTreeMap<ClientId, Client>,
-    /// Those and the ones that have ended, until they have read all.
+    /// The outboxes of all clients, including those that have ended but not read everything.
     outboxes: BTreeMap<ClientId, Arc<Outbox>>,
-    /// The bytes in all of these.
+    /// The bytes in all outboxes.
     unread: Arc<AtomicUsize>,
     next_id: u64,
-    /// Whose messages this node has given to the ring and not yet seen delivered, in that order, which is also the
-    /// order in which they come back.
+    /// The senders of the messages that this node has given to the ring and not yet seen delivered.
+    /// Messages come back in this order.
     sent: VecDeque<ClientId>,
-    /// Why no client is served any more.
+    /// The reason why clients are no longer served.
     closed: Option<String>,
     line: Vec<u8>,
 }
@@ -51,7 +53,7 @@ struct Client {
     wants_status: bool,
     outbox: Arc<Outbox>,
     greeted: bool,
-    /// `None`: it only watches the ring.
+    /// The client's place in a group; `None` if it only watches the ring.
     seat: Option<Seat>,
 }
 
@@ -59,28 +61,28 @@ struct Client {
 struct Seat {
     group: Group,
     process: Process,
-    /// Its process is in the group: it sees what the group sees.
+    /// Whether its process is in the group, so that it receives the group's events.
     joined: bool,
-    /// Of its messages, those delivered here.
+    /// The number of its messages that were delivered here.
     delivered: u64,
-    /// How many it sent, once it has said that there will be no more.
+    /// The number of messages that it sent, once it has announced the end.
     sent: Option<u64>,
 }
 
 impl Clients {
-    /// No clients yet.
+    /// Creates an empty set of clients.
     pub(crate) fn new(node: NodeId, as_of_now: impl Fn(Status) -> Status + Send + Sync + 'static) -> Self {
         Self { node, as_of_now: Box::new(as_of_now), state: Mutex::default() }
     }
 
-    /// Adds a client of this group, whose process will be in it. If there is a configuration, it is the first thing in
-    /// the client's outbox.
+    /// Adds a client that joins a group with its process. If there is a configuration, it is the
+    /// first line in the client's outbox.
     pub(crate) fn join(&self, group: Group, pid: u32, wants_status: bool) -> (ClientId, Arc<Outbox>) {
         let process = Process { node: self.node, pid };
         self.add(Some(Seat { group, process, joined: false, delivered: 0, sent: None }), wants_status)
     }
 
-    /// Adds a client that sees rings and status.
+    /// Adds a client that receives rings and status.
     pub(crate) fn watch(&self) -> (ClientId, Arc<Outbox>) {
         self.add(None, true)
     }
@@ -103,21 +105,21 @@ impl Clients {
         (id, outbox)
     }
 
-    /// The client is gone.
+    /// Removes a client that has gone.
     pub(crate) fn remove(&self, id: ClientId) {
         let mut state = self.lock();
         state.clients.remove(&id);
         state.outboxes.remove(&id);
     }
 
-    /// The client did what cannot be: it is told, and is gone.
+    /// Removes a client whose action failed, after sending it the error.
     pub(crate) fn fail(&self, id: ClientId, why: &str) {
         if let Some(client) = self.lock().clients.remove(&id) {
             client.outbox.end(&json::error(why));
         }
     }
 
-    /// The client will send no more, and has sent this many.
+    /// Records that the client has sent its last message, and the number of messages.
     pub(crate) fn finish(&self, id: ClientId, sent: u64) {
         let mut state = self.lock();
         let Some(client) = state.clients.get_mut(&id) else { return };
@@ -129,12 +131,13 @@ impl Clients {
         }
     }
 
-    /// A message of this client is about to be given to the ring. Calls come in the order of the messages.
+    /// Records that a message of this client is about to be given to the ring. Calls must come in
+    /// the order of the messages.
     pub(crate) fn sending(&self, id: ClientId) {
         self.lock().sent.push_back(id);
     }
 
-    /// Something happened on the ring.
+    /// Passes an event of the ring to the clients.
     pub(crate) fn handle_event(&self, event: &Event) {
         let mut state = self.lock();
         match event {
@@ -166,7 +169,7 @@ impl Clients {
         state.relieve();
     }
 
-    /// The status changed.
+    /// Passes a change of the status to the clients.
     pub(crate) fn handle_status(&self, status: &Status) {
         let mut state = self.lock();
         let line = json::status_event(status);
@@ -175,7 +178,7 @@ impl Clients {
         state.relieve();
     }
 
-    /// No more events: all clients are told why, later ones too.
+    /// Ends all clients, including later ones, with the reason.
     pub(crate) fn close(&self, why: &str) {
         self.lock().close(why);
     }
@@ -196,7 +199,7 @@ impl State {
         self.clients.retain(|_, client| {
             let Some(seat) = client.seat_in(&change.group) else { return true };
             let seen = seat.joined || change.joined.contains(&seat.process);
-            // Who leaves sees itself go.
+            // A process that leaves receives its own leave.
             seat.joined = change.members.contains(&seat.process);
             (!seen || client.push(&line)) && !client.ended()
         });
@@ -227,7 +230,7 @@ impl State {
         }
     }
 
-    /// While all clients together leave too much unread, cuts off the one that leaves most.
+    /// Disconnects the client with the most unread bytes while all clients together have too many.
     fn relieve(&mut self) {
         while self.unread.load(Ordering::Relaxed) > outbox::TOTAL {
             let most = self.outboxes.iter().max_by_key(|(_, outbox)| outbox.length());
@@ -253,9 +256,9 @@ impl State {
     }
 }
 
-// Each returns whether the client stays.
+// `greet`, `find_itself` and `push` return `true` if the client stays.
 impl Client {
-    /// Says what is, if there is a ring yet.
+    /// Sends the current configuration and status, if there is a ring yet.
     fn greet(&mut self, configuration: &[u8], status: impl FnOnce() -> Status) -> bool {
         if configuration.is_empty() {
             return true;
@@ -264,7 +267,7 @@ impl Client {
         self.push(configuration) && (!self.wants_status || self.push(&json::status_event(&status())))
     }
 
-    /// Another connection of the same process is in the group already: so is this one.
+    /// Joins a client at once if another connection of its process is already in the group.
     fn find_itself(&mut self, state: &State) -> bool {
         let Some(seat) = &mut self.seat else { return true };
         let Some((ring, members)) = state.ring.zip(state.groups.get(&seat.group)) else { return true };
@@ -284,8 +287,9 @@ impl Client {
         taken
     }
 
-    /// Ends it, if it will send no more and all it sent was delivered. Not before it has joined: what the group is, even
-    /// a client without a message came for.
+    /// Ends the client if it has sent its last message and all of its messages were delivered. A
+    /// client must have joined first, because even one without messages wants to see the group.
+    /// Returns `true` if it has ended.
     fn ended(&self) -> bool {
         let Some(seat) = &self.seat else { return false };
         let ended = seat.joined && seat.sent == Some(seat.delivered);
@@ -356,10 +360,10 @@ mod tests {
         clients.join(group.parse().unwrap(), PID, false)
     }
 
-    /// The process of most clients here.
+    /// The process of most clients in these tests.
     const PID: u32 = 7;
 
-    /// Processes of this node join a group, or leave it.
+    /// Returns an event in which processes of this node join a group, or leave it.
     fn change(group: &str, reason: GroupReason, pids: &[u32], members: &[u32]) -> Event {
         let processes = |pids: &[u32]| pids.iter().map(|&pid| Process { node: node(1), pid }).collect();
         let joins = reason == GroupReason::Join;
@@ -378,14 +382,14 @@ mod tests {
         change(group, GroupReason::Join, &[PID], &[PID])
     }
 
-    /// A node on a ring whose process is in group `g`.
+    /// Returns the clients of a node on a ring whose process is in group `g`.
     fn clients_in_a_group() -> Clients {
         let clients = clients_on_a_ring();
         clients.handle_event(&joined("g"));
         clients
     }
 
-    /// What is in the outbox now, in short: the event, and of a message its payload.
+    /// Returns the lines in the outbox, shortened to the event, or to the payload of a message.
     async fn read(outbox: &Outbox) -> Vec<String> {
         let mut text = Vec::new();
         while let Ok(Some(chunk)) = tokio::time::timeout(std::time::Duration::ZERO, outbox.next()).await {
@@ -400,7 +404,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_configuration_comes_first_whenever_the_client_came() {
+    async fn the_configuration_comes_first_for_every_client() {
         let clients = Clients::new(node(1), |status| status);
         let (_, early) = join(&clients, "g");
         clients.handle_event(&deliver(2, "g", "before the first ring"));
@@ -411,7 +415,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_comes_between_two_rings_learns_of_both_configurations() {
+    async fn a_client_between_two_rings_gets_both_configurations() {
         let clients = clients_on_a_ring();
         clients.handle_event(&transitional("1.8", "1.4"));
         let (_, outbox) = join(&clients, "g");
@@ -433,7 +437,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_sees_what_its_group_sees_from_its_join_to_its_leave() {
+    async fn a_client_sees_its_group_from_its_join_to_its_leave() {
         let clients = clients_on_a_ring();
         let (_, outbox) = join(&clients, "g");
         clients.handle_event(&change("g", GroupReason::Join, &[1], &[1]));
@@ -457,7 +461,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn status_is_for_those_who_asked_and_starts_with_what_is() {
+    async fn only_clients_that_asked_get_the_current_status() {
         let clients = clients_on_a_ring();
         clients.handle_status(&Status::default());
         let (_, plain) = join(&clients, "g");
@@ -468,7 +472,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_is_greeted_with_what_holds_when_it_comes() {
+    async fn a_new_client_gets_the_status_as_of_now() {
         let lost = |status| Status { quorate: false, ..status };
         let clients = Clients::new(node(1), lost);
         clients.handle_event(&regular("1.4"));
@@ -498,7 +502,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_ends_once_its_own_messages_were_delivered_and_not_by_those_of_others() {
+    async fn a_client_ends_once_its_own_messages_were_delivered() {
         let clients = clients_in_a_group();
         let (first, first_outbox) = join(&clients, "g");
         let (second, second_outbox) = join(&clients, "g");
@@ -516,7 +520,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_went_away_does_not_put_the_others_out_of_count() {
+    async fn messages_of_a_removed_client_are_still_counted() {
         let clients = clients_in_a_group();
         let (gone, _) = join(&clients, "g");
         let (stays, outbox) = join(&clients, "g");
@@ -542,7 +546,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_does_not_read_is_cut_off_and_the_others_go_on() {
+    async fn a_client_that_does_not_read_is_cut_off_alone() {
         let clients = clients_in_a_group();
         let (_, slow) = join(&clients, "g");
         let (_, quick) = join(&clients, "g");
@@ -556,11 +560,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_all_leave_unread_together_is_bounded() {
+    async fn unread_bytes_of_all_clients_are_bounded() {
         let clients = clients_in_a_group();
         let outboxes: Vec<_> = (0..64).map(|_| join(&clients, "g")).collect();
         let unread = || clients.lock().unread.load(Ordering::Relaxed);
-        // One has ended, and does not read either.
+        // One client has ended, and does not read either.
         clients.finish(outboxes[0].0, 0);
         for _ in 0..40 {
             clients.handle_event(&deliver(2, "g", vec![b'x'; 1 << 20]));
@@ -587,7 +591,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn when_the_node_leaves_clients_are_told_why_and_so_are_later_ones() {
+    async fn clients_get_the_reason_why_the_node_left() {
         let clients = clients_on_a_ring();
         let (_, outbox) = join(&clients, "g");
         clients.handle_event(&Event::Left(Cause::LeaveRequested));

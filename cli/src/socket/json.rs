@@ -1,4 +1,4 @@
-//! What a node says, as JSON objects of one line each.
+//! A node's lines as JSON objects, one per line.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,13 +15,14 @@ use quorate_membership::{
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-/// How the line begins that ends a `cat` in good order.
+/// The beginning of the line that ends a `cat` in order.
 pub(crate) const END: &[u8] = br#"{"event":"end""#;
 
-/// How the line begins that ends any answer with an error.
+/// The beginning of the line that ends any answer with an error.
 pub(crate) const ERROR: &[u8] = br#"{"event":"error""#;
 
-/// Ring ids print as corosync prints them, and read back as such.
+/// Serializes a value by its `Display` form. Ring ids have corosync's form, and can be parsed
+/// again.
 fn printed<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
@@ -104,7 +105,8 @@ fn members(processes: &BTreeSet<Process>) -> Vec<Member> {
     processes.iter().map(|&Process { node, pid }| Member { node, pid }).collect()
 }
 
-/// [`Status`] as it serialises itself, but for the ring, which prints here as everywhere.
+/// The fields of [`Status`] as it serializes them, except for the ring, which has the same form as
+/// everywhere.
 #[derive(Serialize)]
 struct StatusFields {
     ring: Option<String>,
@@ -123,7 +125,7 @@ impl From<&Status> for StatusFields {
     }
 }
 
-/// The answer to a DC's release: who is DC now.
+/// Returns the answer to a release request, with the new DC.
 pub(crate) fn release_answer(dc: Option<NodeId>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Answer {
@@ -133,7 +135,7 @@ pub(crate) fn release_answer(dc: Option<NodeId>) -> Vec<u8> {
     line(&Answer { version: super::VERSION, dc })
 }
 
-/// The value as one line, newline included.
+/// Serializes a value as one line, including the newline.
 pub(crate) fn line(value: &impl Serialize) -> Vec<u8> {
     let mut line = Vec::new();
     append(&mut line, value);
@@ -141,13 +143,13 @@ pub(crate) fn line(value: &impl Serialize) -> Vec<u8> {
 }
 
 fn append(to: &mut Vec<u8>, value: &impl Serialize) {
-    // Neither can fail: the writer is memory, and all our keys are text.
+    // Neither can fail: the writer is memory, and all our keys are strings.
     let written = serde_json::to_writer(&mut *to, value);
     debug_assert!(written.is_ok(), "{written:?}");
     to.push(b'\n');
 }
 
-/// The line of a regular configuration.
+/// Returns the line of a regular configuration.
 pub(crate) fn regular(regular: &Regular) -> Vec<u8> {
     line(&Line::Regular {
         ring: regular.ring,
@@ -158,7 +160,7 @@ pub(crate) fn regular(regular: &Regular) -> Vec<u8> {
     })
 }
 
-/// The line of a transitional configuration.
+/// Returns the line of a transitional configuration.
 pub(crate) fn transitional(transitional: &Transitional) -> Vec<u8> {
     line(&Line::Transitional {
         ring: transitional.ring,
@@ -168,7 +170,7 @@ pub(crate) fn transitional(transitional: &Transitional) -> Vec<u8> {
     })
 }
 
-/// The line of a change of a group.
+/// Returns the line of a change of a group.
 pub(crate) fn group_change(change: &GroupChange) -> Vec<u8> {
     line(&Line::Group {
         ring: change.ring,
@@ -180,7 +182,7 @@ pub(crate) fn group_change(change: &GroupChange) -> Vec<u8> {
     })
 }
 
-/// The line for one who finds itself in a group already.
+/// Returns the line for a process that is already in a group.
 pub(crate) fn group(ring: RingId, group: &Group, processes: &BTreeSet<Process>) -> Vec<u8> {
     let members = members(processes);
     line(&Line::Group { ring, group, members, joined: Vec::new(), left: Vec::new(), reason: None })
@@ -204,27 +206,27 @@ pub(crate) fn append_delivery(to: &mut Vec<u8>, delivery: &Delivery) {
     );
 }
 
-/// The line of a status.
+/// Returns the line of a status.
 pub(crate) fn status_event(status: &Status) -> Vec<u8> {
     line(&Line::Status(status.into()))
 }
 
-/// The line of a process that stood still.
+/// Returns the line of a pause of the node's process.
 pub(crate) fn stalled(length: Duration) -> Vec<u8> {
     line(&Line::Stalled { ms: u64::try_from(length.as_millis()).unwrap_or(u64::MAX) })
 }
 
-/// The line that ends a `cat` in good order.
+/// Returns the line that ends a `cat` in order.
 pub(crate) fn end(sent: u64) -> Vec<u8> {
     line(&Line::End { sent })
 }
 
-/// The line that ends any answer with an error.
+/// Returns the line that ends any answer with an error.
 pub(crate) fn error(message: &str) -> Vec<u8> {
     line(&Line::Error { message: message.into() })
 }
 
-/// The message of an error line, `None` if the line is no such.
+/// Returns the message of an error line; `None` if the line is something else.
 pub(crate) fn error_message(line: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Error {
@@ -236,7 +238,7 @@ pub(crate) fn error_message(line: &[u8]) -> Option<String> {
     serde_json::from_slice(line).ok().map(|Error { message }| message)
 }
 
-/// The answer to a status request.
+/// Returns the answer to a status request.
 pub(crate) fn status_answer(
     node: NodeId,
     name: &str,
@@ -269,7 +271,7 @@ pub(crate) fn status_answer(
     })
 }
 
-/// [`Stats`], refusals by their name.
+/// The fields of [`Stats`], with refusals by name.
 #[derive(Serialize)]
 struct StatsFields {
     tokens: u64,
@@ -285,7 +287,7 @@ struct StatsFields {
     accusations: u64,
 }
 
-/// What keeps a peer out, as of the last minute.
+/// A problem that kept a peer out during the last minute.
 #[derive(Serialize)]
 struct NoticeFields {
     node: Option<NodeId>,
@@ -353,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_regular_configuration_says_who_and_why() {
+    fn a_regular_configuration_names_members_and_cause() {
         let line = regular(&Regular {
             ring: "1.2a".parse().unwrap(),
             members: nodes(&[1, 2, 3]),
@@ -382,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_a_group_names_who_and_why_and_who_is_in_it_now() {
+    fn a_group_change_names_the_change_and_the_members() {
         let process = |node, pid| Process { node: NodeId::new(node).unwrap(), pid };
         let change = GroupChange {
             ring: "1.2a".parse().unwrap(),
@@ -413,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_is_no_text_is_base64() {
+    fn a_payload_that_is_not_text_is_base64() {
         assert!(delivery(b"\xff\x00\x01").ends_with(r#""guarantee":"agreed","payload_base64":"/wAB"}"#));
     }
 
@@ -427,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn status_prints_the_ring_as_events_do_and_all_else_as_it_is() {
+    fn a_status_prints_the_ring_as_events_do() {
         let dc = NodeId::new(1).unwrap();
         let status = Status {
             ring: Some("1.2a".parse().unwrap()),

@@ -1,65 +1,79 @@
-//! The local socket of a node, by which `quorate status`, `quorate cat` and anything else on the host talk to it.
+//! The local socket of a node, by which `quorate status`, `quorate cat` and other programs on the
+//! host communicate with it.
 //!
-//! A Unix stream socket, open to processes of the same user and of root. The client sends one line, its request: a JSON
-//! object of at most 4096 bytes. What comes back are JSON objects, one a line; a line that starts with
-//! `{"event":"error"` is the last one and says what went wrong in its `message`.
+//! It is a Unix stream socket, open to processes of the same user and of root. The client sends a
+//! request, which is one line with a JSON object of at most 4096 bytes. The node answers with JSON
+//! objects, one per line. A line that starts with `{"event":"error"` is the last one, and its
+//! `message` is the error.
 //!
-//! **Status**, once; `text` is what `quorate status` prints, the rest what it prints with `--json`:
+//! **Status** is answered once. The field `text` is the output of `quorate status`, and the other
+//! fields are those of `quorate status --json`:
 //! ```text
 //! > {"version":1,"request":"status"}
-//! < {"version":1,"node":1,"name":"system1","text":"...","status":{...},"stats":{...},"notices":[...],"log_lines_lost":0}
+//! < {"version":1,"node":1,"name":"system1","text":"...","status":{...},"stats":{...},
+//!    "notices":[...],"log_lines_lost":0}
 //! ```
+//! (All on one line.)
 //!
-//! **Release**, once: the node gives up the role of DC, and answers when another has it, or says why not:
+//! **Release** is answered once. The node gives up the role of DC, and answers when another node
+//! has it, or with the reason why not:
 //! ```text
 //! > {"version":1,"request":"release"}
 //! < {"version":1,"dc":2}
 //! ```
 //!
-//! **Watch**, until the client hangs up: the regular configuration that holds, the status, and each change of them; and when
-//! the node's process stood still:
+//! **Watch** is answered until the client hangs up. The answer starts with the current regular
+//! configuration and the status. Each change of them follows, and each pause of the node's process:
 //! ```text
 //! > {"version":1,"request":"watch"}
-//! < {"event":"regular","ring":"1.8","members":[1,2,3],"joined":[3],"left":[],"cause":"node 3 asked to join"}
+//! < {"event":"regular","ring":"1.8","members":[1,2,3],"joined":[3],"left":[],"cause":"..."}
 //! < {"event":"status","ring":"1.8","settled":true,"dc":1,...}
 //! < {"event":"transitional","ring":"1.c","previous":"1.8","members":[1,2],"left":[3]}
 //! < {"event":"stalled","ms":750}
 //! ```
 //!
-//! **Cat**, until either side ends it. After the request, the client's side is no longer JSON: each line is the payload
-//! of a message, any bytes but the newline that ends it, at most 1 MiB. The first line of the answer is the regular
-//! configuration that holds when the request is taken (with `"status":true`, followed by the status). The client's
-//! process joins the group, and from there on it gets what the group sees, in the ring's order:
+//! **Cat** is answered until either side ends it. After the request, the client no longer sends
+//! JSON. Each line is the payload of a message, of any bytes except the newline that ends it, and
+//! at most 1 MiB. The first line of the answer is the regular configuration at the time of the
+//! request. With `"status":true`, the status follows. The client's process joins the group, and
+//! receives the group's events in the ring's order from then on:
 //! ```text
 //! > {"version":1,"request":"cat","group":"orders","guarantee":"safe","status":false}
 //! > first payload
-//! < {"event":"regular","ring":"1.8","members":[1,2,3],"joined":[3],"left":[],"cause":"node 3 asked to join"}
-//! < {"event":"group","ring":"1.8","group":"orders","members":[{"node":1,"pid":99}],"joined":[{"node":1,"pid":99}],"left":[],"reason":"join"}
-//! < {"event":"deliver","ring":"1.8","seq":7,"from":1,"pid":99,"guarantee":"safe","payload":"first payload"}
+//! < {"event":"regular","ring":"1.8","members":[1,2,3],"joined":[3],"left":[],"cause":"..."}
+//! < {"event":"group","ring":"1.8","group":"orders","members":[{"node":1,"pid":99}],
+//!    "joined":[{"node":1,"pid":99}],"left":[],"reason":"join"}
+//! < {"event":"deliver","ring":"1.8","seq":7,"from":1,"pid":99,"guarantee":"safe",
+//!    "payload":"first payload"}
 //! ```
-//! A message that comes between the lines `transitional` and `regular` has `"transitional":true`: the ring is over, and
-//! members that do not come along may never get it. It has to be made, and must not be acknowledged.
+//! (Each object is on one line.) A message between the lines `transitional` and `regular` has
+//! `"transitional":true`. The ring is over, and members that do not come along may never receive
+//! it. Clients must apply the message, and must not acknowledge it.
 //!
-//! The process leaves the group when its last connection to it ends: with reason `leave` if all was written to it, with
-//! `procdown` if the connection broke. A second connection of a process that is in the group already gets the group as
-//! it is, a line without a reason.
+//! The process leaves the group when its last connection to the node ends. The reason is `leave` if
+//! everything was written to it, and `procdown` if the connection broke. A second connection of a
+//! process that is already in the group receives the group's members in a line without a reason.
 //!
-//! When the client shuts down its sending side, the answer goes on until all it sent was delivered here, and ends with
-//! `{"event":"end","sent":1}`. A connection that closes without that line or an error has been cut.
+//! When the client shuts down its sending side, the answer continues until all of its messages were
+//! delivered here, and ends with `{"event":"end","sent":1}`. A connection that closes without that
+//! line or an error has been cut.
 //!
-//! Each line ends with a newline. What follows the last one is discarded, as a client that was killed in the middle of a line
-//! leaves it; a client that still reads gets an error.
+//! Each line ends with a newline. Bytes behind the last newline are discarded, because a client may
+//! have been killed in the middle of a line. A client that still reads receives an error.
 //!
-//! Pressure goes back both ways and is bounded: the node takes a client's lines no faster than the ring takes them, and
-//! none while the client leaves much unread; a client that leaves [`outbox::LIMIT`] unread gets an error as its next
-//! line, and no more. So does the one that leaves most, once all clients together leave [`outbox::TOTAL`] unread.
+//! Backpressure works in both directions, and buffers are bounded. The node reads a client's lines
+//! only as fast as the ring accepts them, and pauses while the client has many unread bytes. A
+//! client with [`outbox::LIMIT`] unread bytes is disconnected with an error as its next line. If
+//! all clients together have [`outbox::TOTAL`] unread bytes, the client with the most is
+//! disconnected in the same way.
 //!
-//! `cat` and `watch` clients have a limited number of places each. Questions and connections that have not said what they want
-//! share others, and the longest silent connection makes way. A client that finds no place gets an error; it may find the
-//! connection closed to its writes before it has read that.
+//! `cat` and `watch` clients each have a limited number of places. One-line requests and
+//! connections without a request share other places, and the longest silent connection is closed
+//! first. A client that finds no place receives an error. Its writes may already fail before it has
+//! read that.
 //!
-//! A node that does not know a request, or its version, answers with an error; fields may be added to any object, so a
-//! client ignores those that it does not know.
+//! A node answers an unknown request or version with an error. Fields may be added to any object,
+//! so a client must ignore unknown ones.
 
 pub(crate) mod address;
 pub(crate) mod client;
@@ -73,7 +87,7 @@ use serde::{Deserialize, Serialize};
 /// The version of the protocol.
 pub(crate) const VERSION: u32 = 1;
 
-/// The longest request, its newline not counted, in bytes.
+/// The longest request in bytes, without its newline.
 pub(crate) const MAX_REQUEST: usize = 4096;
 
 /// The first line that a client sends.
@@ -84,29 +98,29 @@ pub(crate) struct Request {
     pub(crate) wish: Wish,
 }
 
-/// What a client wants.
+/// The request of a client.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "lowercase")]
 pub(crate) enum Wish {
-    /// The node's state, once.
+    /// Returns the node's state, once.
     Status,
-    /// That the node gives up the role of DC.
+    /// Makes the node give up the role of DC.
     Release,
-    /// To see each ring and each change of the status.
+    /// Streams each ring and each change of the status.
     Watch,
-    /// To send to a group, and to see what it sees.
+    /// Sends messages to a group, and streams the group's events.
     Cat(Cat),
 }
 
-/// What a `cat` request says.
+/// The parameters of a `cat` request.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Cat {
     /// The group's name.
     pub(crate) group: String,
-    /// The guarantee for what the client sends.
+    /// The guarantee for the client's messages.
     #[serde(default)]
     pub(crate) guarantee: GuaranteeName,
-    /// Whether to tell of status changes, too.
+    /// Whether to include changes of the status.
     #[serde(default)]
     pub(crate) status: bool,
 }
@@ -130,19 +144,19 @@ impl From<GuaranteeName> for quorate_membership::Guarantee {
 }
 
 impl Request {
-    /// A request of this version.
+    /// Creates a request of this version.
     pub(crate) fn new(wish: Wish) -> Self {
         Self { version: VERSION, wish }
     }
 
-    /// As it is sent, newline included.
+    /// Serializes the request, including its newline.
     pub(crate) fn line(&self) -> Vec<u8> {
         json::line(self)
     }
 
-    /// Reads a request; an error is a sentence for the client.
+    /// Parses a request. An error is a sentence for the client.
     pub(crate) fn parse(line: &[u8]) -> Result<Self, String> {
-        /// The version is judged before the rest: a later version may say things that this one cannot read.
+        /// The version, checked before the rest, which may have unknown content in a later version.
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,
@@ -174,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_request_leaves_out_has_a_default() {
+    fn omitted_fields_of_a_request_have_defaults() {
         let cat = Cat { group: "g".into(), guarantee: GuaranteeName::Agreed, status: false };
         assert_eq!(parse(r#"{"version":1,"request":"cat","group":"g"}"#), Ok(Wish::Cat(cat)));
     }
@@ -185,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_told_what_is_spoken_here() {
+    fn a_later_version_is_rejected_with_the_supported_one() {
         let error = parse(r#"{"version":2,"request":"levitate"}"#).unwrap_err();
         assert_eq!(error, "this node speaks version 1 of the socket protocol, not 2");
     }

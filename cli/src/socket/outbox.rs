@@ -1,4 +1,4 @@
-//! What a client has yet to read: lines in, chunks out, bounded.
+//! A bounded buffer for a client's unread data. Lines go in, and chunks come out.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,16 +6,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// How much a client may leave unread until it is cut off, in bytes. From half of it on, its own lines are not taken.
+/// The unread bytes at which a client is disconnected. From half of that on, the node does not read
+/// the client's own lines.
 pub(crate) const LIMIT: usize = 64 << 20;
 
-/// How much all clients of a node may leave unread together, in bytes. Past it, the one with the most is cut off.
+/// The limit of unread bytes of all clients of a node together. Past it, the client with the most
+/// is disconnected.
 pub(crate) const TOTAL: usize = 256 << 20;
 
-/// A chunk is closed at this size: one system call writes many lines, and memory is freed as the client reads.
+/// The size at which a chunk is closed. One system call then writes many lines, and memory is freed
+/// as the client reads.
 const CHUNK: usize = 128 << 10;
 
-/// The lines on their way to one client. Filled without ever waiting, so that no client holds up the ring.
+/// The lines on their way to one client. Adding a line never waits, so no client blocks the ring.
 #[derive(Default)]
 pub(crate) struct Outbox {
     unread: Mutex<Unread>,
@@ -27,7 +30,7 @@ pub(crate) struct Outbox {
 
 #[derive(Default)]
 struct Unread {
-    /// Whole lines each.
+    /// Chunks of whole lines.
     chunks: VecDeque<Vec<u8>>,
     /// The bytes in `chunks` and in the chunk that is being written.
     length: usize,
@@ -35,23 +38,24 @@ struct Unread {
 }
 
 impl Outbox {
-    /// An empty one, which counts in `total`.
+    /// Creates an empty outbox that counts in `total`.
     pub(crate) fn counted_in(total: Arc<AtomicUsize>) -> Self {
         let mut outbox = Self::default();
         outbox.total = total;
         outbox
     }
 
-    /// The bytes in it.
+    /// Returns the number of unread bytes.
     pub(crate) fn length(&self) -> usize {
         self.lock().length
     }
 
-    /// Adds a line, newline included; whether there was room for it.
+    /// Adds a line, including its newline. Returns `true` if there was room for it.
     #[must_use]
     pub(crate) fn push(&self, line: &[u8]) -> bool {
         let mut unread = self.lock();
-        // An empty outbox takes any line: even one of a mebibyte of escapes must pass.
+        // An empty outbox accepts any line, because even a mebibyte of escaped characters must
+        // pass.
         if unread.length > 0 && unread.length + line.len() > LIMIT {
             return false;
         }
@@ -66,7 +70,8 @@ impl Outbox {
         unread.ended = true;
     }
 
-    /// Forgets what was not yet written, so that this line comes next, and is the last. Returns how many bytes it forgot.
+    /// Discards the unwritten chunks, and makes `line` the next and last line. Returns the number
+    /// of discarded bytes.
     pub(crate) fn cut(&self, line: &[u8]) -> usize {
         let mut unread = self.lock();
         let forgotten: usize = unread.chunks.iter().map(Vec::len).sum();
@@ -95,7 +100,8 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// Waits for the next lines; `None` after the last. What it gave counts as unread until [`Outbox::written`].
+    /// Waits for the next chunk; `None` after the last. The chunk counts as unread until
+    /// [`Outbox::written`].
     pub(crate) async fn next(&self) -> Option<Vec<u8>> {
         loop {
             {
@@ -111,14 +117,14 @@ impl Outbox {
         }
     }
 
-    /// The client has taken this many bytes.
+    /// Records that the client has read `length` bytes.
     pub(crate) fn written(&self, length: usize) {
         self.lock().length -= length;
         self.total.fetch_sub(length, Ordering::Relaxed);
         self.drained.notify_one();
     }
 
-    /// Waits until the client has read up enough for more of its own lines to be taken.
+    /// Waits until the client has read enough for more of its own lines to be accepted.
     pub(crate) async fn room(&self) {
         while self.lock().length > LIMIT / 2 {
             self.drained.notified().await;
@@ -162,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_who_falls_behind_is_told_instead_of_served_in_part() {
+    async fn a_slow_reader_gets_an_error_and_no_partial_output() {
         let outbox = Outbox::default();
         let line = vec![b'x'; 1 << 20];
         let taken = (0..).take_while(|_| outbox.push(&line)).count();
@@ -173,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_total_counts_what_is_unread_anywhere() {
+    async fn the_total_counts_unread_bytes_of_all_outboxes() {
         let total = Arc::new(AtomicUsize::new(0));
         let now = || total.load(Ordering::Relaxed);
         let (read, cut, gone) = [(); 3].map(|()| Outbox::counted_in(total.clone())).into();

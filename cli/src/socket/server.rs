@@ -20,22 +20,23 @@ use super::outbox::Outbox;
 use super::{Cat, MAX_REQUEST, Request, Wish, json};
 use crate::Failure;
 
-/// How many clients of a kind a node serves at once: `cat` ones, `watch` ones, and those that ask or have not said what they want.
+/// The number of clients of each kind that a node serves at once. The kinds are `cat`, `watch`, and
+/// connections with a one-line request or none yet.
 const MAX_CLIENTS: usize = 64;
 
-/// What a client is told of a node that takes nothing more.
+/// The error for clients of a stopping node.
 const STOPPING: &str = "the node is stopping";
 
-/// How long a client may take to say what it wants, or to read one line.
+/// The time that a client may take to send its request, or to read one line.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often the node looks whether its socket is still there.
+/// The interval between checks that the socket still exists.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often the log says that something goes on.
+/// The interval between log lines about a continuing problem.
 const REMIND: Duration = Duration::from_secs(60);
 
-/// What is on its way from a client to the ring.
+/// An action of a client on its way to the ring.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) client: ClientId,
@@ -45,47 +46,48 @@ pub(crate) struct Outgoing {
     pub(crate) what: What,
 }
 
-/// What a client does.
+/// An action of a client.
 #[derive(Debug)]
 pub(crate) enum What {
-    /// It comes, before all else.
+    /// The client joins, before everything else.
     Join,
-    /// It sends a message.
+    /// The client sends a message.
     Message { guarantee: Guarantee, payload: Bytes },
-    /// It goes, after all else.
+    /// The client leaves, after everything else.
     Leave(Parting),
 }
 
-/// A client waits for one line of its node.
+/// A request that waits for one line from the node.
 #[derive(Debug)]
 pub(crate) struct Question {
     pub(crate) wish: Asked,
     pub(crate) reply: oneshot::Sender<Vec<u8>>,
 }
 
-/// What it asked for.
+/// The kind of a one-line request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Asked {
-    /// [`json::status_answer`].
+    /// A request for [`json::status_answer`].
     Status,
-    /// [`json::release_answer`].
+    /// A request for [`json::release_answer`].
     Release,
 }
 
-/// What a connection needs of its node.
+/// The parts of a node that a connection uses.
 pub(crate) struct Front {
     pub(crate) clients: Clients,
-    /// All clients' messages, in the order in which the ring gets them. Short: a full ring is felt by the clients.
+    /// All clients' messages, in the order in which the ring gets them. The channel is short, so
+    /// that a full ring slows the clients down.
     pub(crate) outgoing: mpsc::Sender<Outgoing>,
-    /// What is answered by one line of the node's.
+    /// Requests that the node answers with one line.
     pub(crate) questions: mpsc::Sender<Question>,
     places: Places,
-    /// Each client that is served has a receiver.
+    /// A sender to which each served client has a receiver.
     served: watch::Sender<()>,
 }
 
-/// Places for clients. Each kind has its own, so that none shuts out another; idle connections have those of questions, and
-/// make way.
+/// Places for clients. Each kind has its own, so that none can exclude another. Idle connections
+/// use the places of requests, and are closed when those are needed.
 #[derive(Debug)]
 pub(crate) struct Places {
     each: usize,
@@ -95,7 +97,7 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// As many as fit into this many file descriptors.
+    /// Returns the places that fit into `descriptors` file descriptors.
     pub(crate) fn within(descriptors: u64) -> Result<Self, Failure> {
         let each = usize::try_from(descriptors / 3).unwrap_or(usize::MAX).min(MAX_CLIENTS);
         if each == 0 {
@@ -107,7 +109,7 @@ impl Places {
         Ok(Self { each, cat: semaphore(), watch: semaphore(), door: Arc::new(Door::new(each)) })
     }
 
-    /// A place of this kind, or why there is none.
+    /// Takes a place of this kind. The error is the reason why none is free.
     fn take(&self, places: &Arc<Semaphore>, kind: &str) -> Result<OwnedSemaphorePermit, String> {
         let each = self.each;
         places.clone().try_acquire_owned().map_err(|_| {
@@ -117,23 +119,24 @@ impl Places {
     }
 }
 
-/// Connections that have said nothing yet, and those that wait for an answer of one line.
+/// The connections that have not sent a request yet, or wait for a one-line answer.
 #[derive(Debug)]
 struct Door {
     room: usize,
     state: Mutex<AtDoor>,
-    /// One has gone.
+    /// Notified when a connection has gone.
     gone: Notify,
 }
 
 #[derive(Debug, Default)]
 struct AtDoor {
-    /// All of them.
+    /// The number of all connections.
     guests: usize,
     next: u64,
-    /// The ones that have said nothing yet, in the order of arrival. One whose sender is dropped has to go.
+    /// The connections without a request, in the order of arrival. Dropping a sender dismisses its
+    /// connection.
     silent: BTreeMap<u64, oneshot::Sender<Infallible>>,
-    /// The ones that wait for an answer.
+    /// The number of connections that wait for an answer.
     asking: usize,
 }
 
@@ -142,7 +145,8 @@ impl Door {
         Self { room, state: Mutex::default(), gone: Notify::new() }
     }
 
-    /// Lets a connection in. If there is no room, the one that has been silent for longest goes first; `None` if all ask.
+    /// Admits a connection. If there is no room, the longest silent connection is dismissed first.
+    /// Returns `None` if all connections wait for an answer.
     async fn enter(self: &Arc<Self>) -> Option<Guest> {
         loop {
             {
@@ -173,7 +177,7 @@ impl Door {
     }
 }
 
-/// One of them.
+/// A connection at the [`Door`].
 struct Guest {
     door: Arc<Door>,
     number: u64,
@@ -182,13 +186,13 @@ struct Guest {
 }
 
 impl Guest {
-    /// Waits until it has to go.
+    /// Waits until the connection is dismissed.
     async fn dismissed(&mut self) {
-        // Nothing can be sent.
+        // Nothing can be sent on this channel.
         let _ = (&mut self.dismissed).await;
     }
 
-    /// It is not silent any more; whether it may stay.
+    /// Marks the connection as waiting for an answer. Returns `true` if it may stay.
     fn asks(&mut self) -> bool {
         let mut state = self.door.lock();
         self.asks = state.silent.remove(&self.number).is_some();
@@ -223,7 +227,7 @@ impl Front {
     }
 }
 
-/// Serves clients forever, at a socket that is made again when its file is removed.
+/// Serves clients forever, at a socket that is created again when its file is removed.
 pub(crate) async fn serve(claim: &mut Claim, front: Arc<Front>) -> Infallible {
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -256,7 +260,7 @@ pub(crate) async fn serve(claim: &mut Claim, front: Arc<Front>) -> Infallible {
             match accepted {
                 Ok((stream, _)) => receive(stream, front.clone()).await,
                 Err(error) => {
-                    // Out of file descriptors, as a rule: clients that end will free some.
+                    // Usually out of file descriptors. Clients that end will free some.
                     trouble.warn(&format!("cannot accept a client: {error}"));
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -265,7 +269,7 @@ pub(crate) async fn serve(claim: &mut Claim, front: Arc<Front>) -> Infallible {
     }
 }
 
-/// Says in the log that something goes on, but not all the time.
+/// Logs a continuing problem at intervals.
 #[derive(Default)]
 struct Reminder {
     said: Option<(Instant, String)>,
@@ -281,7 +285,7 @@ impl Reminder {
     }
 }
 
-/// Serves a client beside others, once there is room for it at the door.
+/// Serves a client in its own task, once there is room at the door.
 async fn receive(stream: UnixStream, front: Arc<Front>) {
     let guest = front.places.door.enter().await;
     tokio::spawn(async move {
@@ -303,7 +307,7 @@ async fn converse(stream: UnixStream, mut guest: Guest, front: &Front) -> io::Re
     if peer.uid() != 0 && peer.uid() != rustix::process::geteuid().as_raw() {
         return refuse(stream, "this node belongs to another user: ask as that user, or as root").await;
     }
-    // One that this node's host does not see speaks for the node.
+    // A process that is invisible to the node's host counts as the node itself.
     let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
     let (read, mut write) = stream.into_split();
     let mut lines = Lines::new(BufReader::with_capacity(256 << 10, read));
@@ -322,7 +326,7 @@ async fn converse(stream: UnixStream, mut guest: Guest, front: &Front) -> io::Re
     let answer = match request.map(|request| request.wish) {
         Ok(wish @ (Wish::Status | Wish::Release)) => {
             let asked = if wish == Wish::Release { Asked::Release } else { Asked::Status };
-            // If it has been asked to go meanwhile, there were too many.
+            // If it was dismissed meanwhile, there were too many connections.
             if guest.asks() {
                 ask(front, asked).await
             } else {
@@ -350,7 +354,7 @@ async fn converse(stream: UnixStream, mut guest: Guest, front: &Front) -> io::Re
         }
         Err(message) => json::error(&message),
     };
-    // Who does not read an answer of one line does not keep its place with that.
+    // A client that does not read its one-line answer must not keep its place.
     tokio::time::timeout(PATIENCE, write.write_all(&answer)).await?
 }
 
@@ -367,7 +371,7 @@ async fn ask(front: &Front, wish: Asked) -> Vec<u8> {
     }
 }
 
-/// Until the client goes, or says anything more.
+/// Serves a client until it goes, or sends anything more.
 async fn watch(
     front: &Front,
     mut lines: Lines<BufReader<OwnedReadHalf>>,
@@ -401,7 +405,7 @@ async fn cat(
         } else {
             front.clients.fail(client, STOPPING);
         }
-        // The answer goes on: it is over when all is written.
+        // The answer continues until everything is written.
         std::future::pending::<Infallible>().await
     };
     let written = tokio::select! {
@@ -411,12 +415,12 @@ async fn cat(
     };
     front.clients.remove(client);
     let parting = if written.is_ok() { Parting::Left } else { Parting::Died };
-    // That nobody takes it any more means that the node is stopping, and its processes leave with it.
+    // If nothing receives this any more, the node is stopping, and its processes leave with it.
     let _ = front.outgoing.send(outgoing(What::Leave(parting))).await;
     written
 }
 
-/// Takes the client's messages, until it has no more.
+/// Reads the client's messages until the last.
 async fn take_lines(
     front: &Front,
     client: ClientId,
@@ -456,7 +460,7 @@ async fn take_lines(
     }
 }
 
-/// Writes what comes for the client, until its last line.
+/// Writes lines to the client, until its last one.
 async fn write_lines(outbox: &Outbox, mut write: OwnedWriteHalf) -> io::Result<()> {
     while let Some(chunk) = outbox.next().await {
         write.write_all(&chunk).await?;
@@ -465,7 +469,8 @@ async fn write_lines(outbox: &Outbox, mut write: OwnedWriteHalf) -> io::Result<(
     write.shutdown().await
 }
 
-/// Lines of bounded length, newlines taken off. Half a line is not a line: its writer may have been killed in the middle of it.
+/// Lines of bounded length, without their newlines. Half a line does not count, because its writer
+/// may have been killed in the middle of it.
 struct Lines<R> {
     from: R,
 }
@@ -474,7 +479,7 @@ struct Lines<R> {
 enum Line {
     Whole(Bytes),
     TooLong,
-    /// The end, within a line.
+    /// The end of the input, within a line.
     Part,
     End,
 }
@@ -519,7 +524,8 @@ mod tests {
 
     use super::*;
     use crate::socket::GuaranteeName;
-    /// A node's socket without a ring: what clients send comes out of `outgoing`, and the test is the ring.
+    /// A node's socket without a ring. Clients' messages come out of `outgoing`, and the test plays
+    /// the ring.
     struct Node {
         front: Arc<Front>,
         outgoing: mpsc::Receiver<Outgoing>,
@@ -533,7 +539,7 @@ mod tests {
             Self::with_places(64)
         }
 
-        /// With so many places for each kind of client.
+        /// Starts a node with `each` places for each kind of client.
         fn with_places(each: u64) -> Self {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("1.sock");
@@ -566,14 +572,14 @@ mod tests {
             self.connect(&Request::new(Wish::Cat(cat)).line()).await
         }
 
-        /// Sends this and the end, and reads the whole answer.
+        /// Sends a request and the end of the input, and reads the whole answer.
         async fn ask(&self, request: &[u8]) -> String {
             let mut stream = self.connect(request).await;
             stream.shutdown().await.unwrap();
             rest(stream).await
         }
 
-        /// Orders the next message, and what comes before it; returns what it says.
+        /// Orders the next message and everything before it, and returns the message.
         async fn deliver_next(&mut self) -> (Group, Guarantee, Bytes) {
             loop {
                 if let Some(message) = self.order_next().await {
@@ -582,7 +588,7 @@ mod tests {
             }
         }
 
-        /// Orders what a client did next; if that was to send a message, returns what it says.
+        /// Orders a client's next action. If that is a message, returns it.
         async fn order_next(&mut self) -> Option<(Group, Guarantee, Bytes)> {
             let (ring, from) = ("1.4".parse().unwrap(), NodeId::new(1).unwrap());
             let Outgoing { client, pid, group, what } = self.outgoing.recv().await.unwrap();
@@ -624,7 +630,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_go_to_the_ring_and_come_back_and_then_it_ends() {
+    async fn lines_go_to_the_ring_and_back_until_the_end() {
         let mut node = Node::start();
         let mut stream = node.cat(GuaranteeName::Safe).await;
         stream.write_all(b"one\n\nthree\n").await.unwrap();
@@ -645,7 +651,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_lines_at_all_still_tell_the_configuration_and_the_group() {
+    async fn an_empty_input_still_gets_configuration_and_group() {
         let mut node = Node::start();
         let mut stream = node.cat(GuaranteeName::Agreed).await;
         stream.shutdown().await.unwrap();
@@ -665,12 +671,12 @@ mod tests {
             line.push(b'\n');
             write.write_all(&line).await.unwrap();
             line.insert(0, b'x');
-            // The node hangs up in the middle of it.
+            // The node hangs up in the middle of the line.
             let _ = write.write_all(&line).await;
         });
         assert_eq!(node.deliver_next().await.2.len(), Totem::MAX_PAYLOAD);
         let mut answer = Vec::new();
-        // Closed with bytes unread, the socket may end with a reset once everything was read.
+        // A socket that is closed with unread bytes may end with a reset once everything was read.
         let _ = read.read_to_end(&mut answer).await;
         client.await.unwrap();
         let answer = String::from_utf8(answer).unwrap();
@@ -699,7 +705,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_request_is_answered_with_an_error() {
+    async fn a_malformed_request_is_answered_with_an_error() {
         let node = Node::start();
         assert!(error(&node.ask(b"hello\n").await).starts_with("the request is not understood"));
         let long = vec![b' '; MAX_REQUEST + 1];
@@ -712,7 +718,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_a_message_is_none() {
+    async fn half_a_message_is_discarded() {
         let mut node = Node::start();
         let mut stream = node.cat(GuaranteeName::Agreed).await;
         stream.write_all(b"whole\nhal").await.unwrap();
@@ -732,7 +738,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_too_many_is_told_so_and_a_place_becomes_free() {
+    async fn a_client_too_many_gets_an_error_until_a_place_is_free() {
         let mut node = Node::with_places(2);
         let mut held = Vec::new();
         for _ in 0..2 {
@@ -760,7 +766,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_kind_of_client_shuts_out_another() {
+    async fn clients_of_one_kind_do_not_exclude_another() {
         let mut node = Node::with_places(2);
         let mut held = Vec::new();
         for _ in 0..2 {
@@ -770,7 +776,7 @@ mod tests {
         for stream in &mut held {
             stream.read_u8().await.unwrap();
         }
-        // These say nothing at all.
+        // These connections send nothing at all.
         let mut idle = Vec::new();
         for _ in 0..10 {
             idle.push(UnixStream::connect(&node.path).await.unwrap());
@@ -807,7 +813,7 @@ mod tests {
     }
 
     #[test]
-    fn places_fit_into_the_descriptors_there_are() {
+    fn places_fit_into_the_available_descriptors() {
         assert!(Places::within(2).unwrap_err().to_string().contains("too few open files"));
         assert_eq!(Places::within(3).unwrap().each, 1);
         assert_eq!(Places::within(u64::MAX).unwrap().each, MAX_CLIENTS);
@@ -832,12 +838,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_ring_holds_up_the_client_and_not_the_memory() {
+    async fn a_full_ring_slows_the_client_and_bounds_the_memory() {
         let node = Node::start();
         let mut stream = node.cat(GuaranteeName::Agreed).await;
         let line = [&[b'x'; 64 << 10][..], b"\n"].concat();
         let mut written = 0usize;
-        // Nothing takes the messages: writing stops after the queue and the socket's buffers are full.
+        // Nothing takes the messages, so writing stops when the queue and the socket's buffers are
+        // full.
         while tokio::time::timeout(Duration::from_millis(200), stream.write_all(&line)).await.is_ok() {
             written += line.len();
             assert!(written < 32 << 20, "the node took {written} bytes that nobody wanted");
@@ -845,7 +852,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_words_of_a_stopping_node_reach_its_clients() {
+    async fn the_reason_of_a_stopping_node_reaches_its_clients() {
         let node = Node::start();
         let mut stream = node.cat(GuaranteeName::Agreed).await;
         stream.read_u8().await.unwrap();

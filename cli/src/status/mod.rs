@@ -11,8 +11,8 @@ use crate::{Failure, node};
 
 /// Show the state of the group, as the local node sees it now.
 ///
-/// The text is what cluster operators know, from live state: who is DC, whether this partition has quorum, who is online,
-/// and why the ring last changed.
+/// The text shows the DC, whether this partition has quorum, the online nodes, and the cause of the
+/// last change of the ring, in the layout that cluster operators know.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exit codes:
@@ -23,12 +23,12 @@ Exit codes:
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     which: Which,
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Print one JSON object: version, node, name, status, stats (counters since the node started), notices,
-    /// and log_lines_lost (of the node's log, which nothing read or which could not be written)
-    /// (what kept peers out in the last minute)
+    /// Print one JSON object with the fields version, node, name, status, stats (counters since the
+    /// node started), notices (problems that kept peers out in the last minute), and log_lines_lost
+    /// (lines of the node's log that could not be written)
     #[arg(long, conflicts_with = "format")]
     json: bool,
     /// Exit with 1 if the node's partition has no quorum
@@ -38,12 +38,12 @@ pub(crate) struct StatusArgs {
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
 enum Format {
-    /// As `crm status` printed it in the time of Pacemaker 1.0 and 1.1
+    /// The layout of `crm status` in Pacemaker 1.0 and 1.1
     #[default]
     Classic,
-    /// As `crm_mon -1` of Pacemaker 2.1 does
+    /// The layout of `crm_mon -1` in Pacemaker 2.1
     Modern,
-    /// As `crm_mon --output-as=xml` does
+    /// The XML of `crm_mon --output-as=xml`
     Xml,
 }
 
@@ -68,7 +68,8 @@ pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
     Ok(if args.quorate && !answer.status.quorate { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What kept peers out in the last minute, as a section of its own; empty if nothing did.
+/// Formats the problems that kept peers out in the last minute as a section; empty if there are
+/// none.
 fn notices(answer: &Answer) -> String {
     let mut section = String::new();
     for notice in answer.whole["notices"].as_array().into_iter().flatten() {
@@ -79,7 +80,8 @@ fn notices(answer: &Answer) -> String {
     if section.is_empty() { section } else { format!("\nNotices:\n{section}") }
 }
 
-/// Those who are online, or are not, as lists have them.
+/// Formats the nodes that are online, or those that are offline, as a list; `None` if there are
+/// none.
 fn list(answer: &Answer, online: bool) -> Option<String> {
     let nodes = answer.status.nodes.iter().filter(|node| node.online == online);
     let names: Vec<&str> = nodes.map(|node| node.name.as_str()).collect();

@@ -3,7 +3,8 @@
 use super::list;
 use crate::socket::client::Answer;
 
-/// As `crm_mon -1` prints it, less the resources: there are none here. Nodes come in the order of their ids.
+/// Formats the status as `crm_mon -1` does, without resources, which do not exist here. Nodes are
+/// in the order of their ids.
 pub(super) fn text(answer: &Answer, updated: &str) -> String {
     let status = &answer.status;
     let dc = status.dc.map_or_else(
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn without_quorum_or_dc_it_says_so() {
+    fn a_missing_quorum_or_dc_is_shown() {
         let mut answer = inquorate();
         let text_now = |answer: &Answer| text(answer, "now");
         assert!(text_now(&answer).contains(" - partition WITHOUT quorum\n"));

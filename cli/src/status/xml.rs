@@ -1,4 +1,4 @@
-//! What of crm_mon's XML applies here: who is DC, with quorum or without, and the nodes.
+//! The part of crm_mon's XML that applies here: the DC, its quorum, and the nodes.
 
 use std::io;
 
@@ -7,13 +7,13 @@ use quick_xml::Writer;
 use crate::Failure;
 use crate::socket::client::Answer;
 
-/// The schema whose elements and attributes these are (Pacemaker 2.1.5).
+/// The version of the schema for these elements and attributes (Pacemaker 2.1.5).
 const SCHEMA: &str = "2.25";
 
 type Document = Writer<Vec<u8>>;
 
-/// The status as `crm_mon -1 --output-as=xml` prints it. What this program has no notion of (standby, maintenance, fencing,
-/// resources) is what it is on a cluster that uses none of it.
+/// Formats the status as `crm_mon -1 --output-as=xml` does. Features that do not exist here
+/// (standby, maintenance, fencing, resources) have the values of a cluster that uses none of them.
 pub(super) fn document(answer: &Answer, updated: &str) -> Result<String, Failure> {
     result(|xml| {
         xml.create_element("summary").write_inner_content(|xml| summary(xml, answer, updated))?;
@@ -23,7 +23,7 @@ pub(super) fn document(answer: &Answer, updated: &str) -> Result<String, Failure
     })
 }
 
-/// What crm_mon prints where no cluster runs.
+/// Returns the output of crm_mon where no cluster runs.
 pub(super) fn not_connected(why: &str) -> Result<String, Failure> {
     result(|xml| {
         status(xml, "102", "Not connected").write_inner_content(|xml| {

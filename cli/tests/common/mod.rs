@@ -1,4 +1,4 @@
-//! Real `quorate node` processes on the loopback interface, for tests of the program as its users see it.
+//! Real `quorate node` processes on the loopback interface, for tests of the whole program.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// Far more than anything takes on a busy machine: a test that waits this long has failed.
+/// Far longer than anything takes on a busy machine. A test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn quorate() -> Command {
@@ -44,12 +44,12 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// A ring of this many nodes, configured but not started.
+    /// Configures a ring of `size` nodes without starting them.
     pub fn of(size: u8) -> Self {
         static TAKEN: AtomicU32 = AtomicU32::new(0);
         let pid = std::process::id();
         let taken = TAKEN.fetch_add(8, Ordering::Relaxed);
-        // Few processes of tests are alive at a time, and none has so many tests.
+        // Few test processes are alive at a time, and none has that number of tests.
         let network = [1 + (pid / 250 % 250) as u8, (pid % 250) as u8];
         let first = u8::try_from(taken).expect("fewer tests in a file");
         let ring = Self { directory: tempfile::tempdir().unwrap(), network, first, size };
@@ -70,10 +70,10 @@ impl Ring {
         format!("127.{a}.{b}.{}", self.first + id)
     }
 
-    /// The configuration, with these lines added to section totem.
+    /// Returns the configuration, with `totem` added to section totem.
     pub fn corosync_conf(&self, totem: &str) -> String {
         let [a, b] = self.network;
-        // Groups are told apart by three bytes: the range for one organisation has enough.
+        // Groups are distinguished by three bytes. The range for one organisation has enough.
         let group = format!("239.{}.{b}.{}", 192 + a % 64, self.first);
         let mut conf = format!(
             "totem {{\n version: 2\n cluster_name: test\n transport: local\n secauth: off\n token: 1000\n \
@@ -92,7 +92,7 @@ impl Ring {
         self.path().join(format!("{id}.sock"))
     }
 
-    /// The command that runs node `id`.
+    /// Returns the command that runs node `id`.
     pub fn command(&self, id: u8) -> Command {
         let mut command = quorate();
         command
@@ -105,7 +105,7 @@ impl Ring {
         command
     }
 
-    /// Starts node `id` and waits until it says that it is ready.
+    /// Starts node `id` and waits until it reports that it is ready.
     pub fn start(&self, id: u8) -> Node {
         let notify = self.path().join(format!("{id}.notify"));
         let _ = fs::remove_file(&notify);
@@ -125,7 +125,7 @@ impl Ring {
         node
     }
 
-    /// Starts node `id` with this as its stderr, and waits until it answers.
+    /// Starts node `id` with this stderr, and waits until it answers.
     pub fn start_logging_to(&self, id: u8, stderr: impl Into<Stdio>) -> Node {
         let process = self.command(id).stderr(stderr).spawn().unwrap();
         let node = Node { process, socket: self.socket(id), log: self.path().join(format!("{id}.log")) };
@@ -140,7 +140,7 @@ impl Ring {
         nodes
     }
 
-    /// What starting node `id` fails with, which is one line.
+    /// Starts node `id`, which must fail, and returns the one line of the error.
     pub fn refusal(&self, id: u8) -> String {
         failure(&run(&mut self.command(id)))
     }
@@ -153,13 +153,14 @@ pub fn run(command: &mut Command) -> Output {
     let (sender, ended) = mpsc::channel();
     thread::spawn(move || sender.send(process.wait_with_output()));
     ended.recv_timeout(PATIENCE).map(Result::unwrap).unwrap_or_else(|_| {
-        // It has not been waited for, so the id is still its own.
+        // The process has not been waited for, so the id is still its own.
         kill_process(Pid::from_raw(id).unwrap(), Signal::KILL).unwrap();
         panic!("did not end: {:?}", ended.recv());
     })
 }
 
-/// The one line of an error, less its `quorate: `; warnings about a configuration may stand before it.
+/// Returns the single error line without its `quorate: `. Warnings about a configuration may
+/// precede it.
 pub fn failure(output: &Output) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
@@ -171,7 +172,7 @@ pub fn failure(output: &Output) -> String {
     line.to_owned()
 }
 
-/// A running node; killed with the test.
+/// A running node, killed at the end of the test.
 pub struct Node {
     pub process: Child,
     pub socket: PathBuf,
@@ -183,21 +184,21 @@ impl Node {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// A `quorate` command that asks this node.
+    /// Returns a `quorate` command that asks this node.
     pub fn command(&self, command: &str) -> Command {
         let mut process = quorate();
         process.arg(command).arg("--socket").arg(&self.socket);
         process
     }
 
-    /// What `quorate status --json` prints.
+    /// Returns the output of `quorate status --json`.
     pub fn answer(&self) -> Value {
         let output = run(self.command("status").arg("--json"));
         assert!(output.status.success(), "{output:?}\n{}", self.log());
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// The field `status` of it.
+    /// Returns the field `status` of [`Self::answer`].
     pub fn status(&self) -> Value {
         self.answer()["status"].clone()
     }
@@ -209,12 +210,12 @@ impl Node {
         command.spawn().unwrap()
     }
 
-    /// Sends this to the group `g`, to the end.
+    /// Sends the whole input to the group `g`.
     pub fn send(&self, arguments: &[&str], input: &[u8]) -> Output {
         let mut cat = self.cat(&[&["g"], arguments].concat());
         let mut stdin = cat.stdin.take().unwrap();
         let input = input.to_vec();
-        // The node may hang up before it has taken all.
+        // The node may hang up before it has read everything.
         let writer = thread::spawn(move || stdin.write_all(&input));
         let output = cat.wait_with_output().unwrap();
         let _ = writer.join().unwrap();
@@ -237,7 +238,8 @@ impl Drop for Node {
     }
 }
 
-/// Waits until these nodes, and no others, are in one ring with quorum and the same DC: its id.
+/// Waits until exactly these nodes are in one ring with quorum and the same DC, and returns the
+/// DC's id.
 pub fn agreement(nodes: &[&Node]) -> u64 {
     eventually("all nodes in one ring with quorum and the same DC", || {
         let views: Vec<Value> = nodes.iter().map(|node| node.status()).collect();
@@ -256,7 +258,7 @@ pub fn agreement(nodes: &[&Node]) -> u64 {
     })
 }
 
-/// What `quorate cat` printed.
+/// Parses the output of `quorate cat`.
 pub fn events(output: &[u8]) -> Vec<Value> {
     let text = std::str::from_utf8(output).unwrap();
     text.lines()
@@ -264,7 +266,7 @@ pub fn events(output: &[u8]) -> Vec<Value> {
         .collect()
 }
 
-/// The payloads among them, in order.
+/// Returns the payloads of the delivered messages, in order.
 pub fn payloads(events: &[Value]) -> Vec<String> {
     let delivered = events.iter().filter(|event| event["event"] == "deliver");
     delivered.map(|event| event["payload"].as_str().unwrap_or("(no text)").to_owned()).collect()

@@ -1,4 +1,5 @@
-//! A tenure: how a ring gets its DC, and how a DC loses its role, by its own will, its operator's, or since its application hangs.
+//! Tenures: how a ring gets its DC, and how a DC loses its role, by its own decision, by the
+//! operator's, or because its application hangs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,34 +14,34 @@ use crate::lease::Office;
 use crate::message::{Message, Release};
 use crate::{Lease, Status, Term, Vacancy};
 
-/// When this node was DC last.
+/// This node's most recent tenure as DC.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tenure {
     pub(super) term: Term,
-    /// Earlier leases were over then.
+    /// The time from which earlier leases are over.
     acts_at: Time,
 }
 
 /// Why a DC does not give up its role.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ReleaseError {
-    /// It has none.
+    /// This node does not have the role.
     #[error("this node is not DC of a quorate ring: ask the one that is")]
     NotDc,
-    /// Nobody could take it.
+    /// No other member could take over.
     #[error(
         "no other member may be DC: start one, or give one a dc_priority above 0; a member whose application hangs does \
          not count"
     )]
     NoSuccessor,
-    /// Nobody would hear it.
+    /// A new ring is being formed, so no member would receive the release.
     #[error("the ring is being formed anew: ask again when it stands")]
     RingChanges,
 }
 
 impl Election {
-    /// Says who is DC of the judged ring, which has had none, by the votes in the status; whether this node's record is as
-    /// good as the others' again.
+    /// Chooses the DC of the judged ring, which has had none, by the votes in the status. Returns
+    /// `true` if this node's record is again as good as those of the others.
     pub(super) fn fill(&mut self) -> bool {
         let Some(settled) = &mut self.settled else { return false };
         let Status { quorate, total_votes, expected_votes, quorum, .. } = self.judged;
@@ -89,7 +90,7 @@ impl Election {
         let new = dc.map(|dc| Term { ring_seq, hand_over: 0, node: dc });
         let term = kept.or(new).filter(|_| has_term);
 
-        // The same process goes on where it was, if nobody can have been DC meanwhile.
+        // The same process continues where it was, if no other node can have been DC meanwhile.
         let undisputed = own.filter(|tenure| {
             Mutant::LeaseKeptUnasked.is_active() || self.known == Some(tenure.term) && settled.remembered
         });
@@ -112,7 +113,7 @@ impl Election {
         recovered
     }
 
-    /// The ring has had a DC, under this term: it goes on under it, if there is quorum.
+    /// Resumes the term of a DC that the ring has already had, if there is quorum.
     pub(super) fn resume(&mut self, term: Term) {
         let quorate = self.judged.quorate;
         if self.judged.dc.is_none() {
@@ -120,13 +121,15 @@ impl Election {
             return;
         }
         let wait = self.settled.as_ref().map_or(Duration::MAX, |settled| settled.wait);
-        // One that has given it up meanwhile, and was not heard as there was no quorum, begins anew.
+        // A DC may have given up the term without effect, because there was no quorum. It starts
+        // again with a full wait.
         let own = self.tenure.filter(|tenure| tenure.term == term);
         let acts_at = own.map_or(self.now + wait, |tenure| tenure.acts_at);
         self.appoint(self.judged.dc, Some(term).filter(|_| quorate), acts_at);
     }
 
-    /// From this point of the order on, `dc` is DC; if it is this node, it may act from `acts_at` on.
+    /// Appoints `dc` from this point of the order on. If it is this node, it may act from `acts_at`
+    /// on.
     pub(super) fn appoint(&mut self, dc: Option<NodeId>, term: Option<Term>, acts_at: Time) {
         (self.judged.dc, self.judged.term) = (dc, term);
         self.known = self.known.max(term);
@@ -144,7 +147,7 @@ impl Election {
         };
     }
 
-    /// A starting cluster has waited for long enough.
+    /// Elects the node that has waited long enough in a starting cluster.
     pub(super) fn elect(&mut self, from: NodeId) -> Outcome {
         let Some(settled) = &self.settled else { return Outcome::default() };
         if self.judged.vacant != Some(Vacancy::Starting { next: from }) {
@@ -158,11 +161,13 @@ impl Election {
         Outcome { status: Some(self.judged.clone()), ..Outcome::default() }
     }
 
-    /// Gives up the role of DC to the best of the other members, at once and in order: this node does not act any more, and
-    /// the other one need not wait. A DC that leaves does the same.
+    /// Gives up the role of DC to the best of the other members. This node stops acting at once,
+    /// and the successor need not wait, because the release is ordered. A DC that leaves does the
+    /// same.
     ///
     /// # Errors
-    /// If there is nothing to give up, or nobody to take it. Whether the ring still carries what is to be said, its core knows
+    /// If this node does not have the role, or no member could take it. Whether the ring can still
+    /// carry the release is known only to its core
     /// ([`Totem::say`](quorate_membership::Totem::say)).
     pub fn release(&mut self, now: Time) -> Result<Outcome, ReleaseError> {
         self.now = now;
@@ -173,7 +178,8 @@ impl Election {
         Ok(self.tell(self.standing, outcome))
     }
 
-    /// This node is about to leave, whoever takes over: it acts no more, and is no candidate in the rings that it may still see.
+    /// Prepares this node for leaving, whether or not another takes over. It stops acting, and is
+    /// no candidate in the rings that it may still see.
     pub fn retire(&mut self, now: Time) -> Outcome {
         self.now = now;
         self.retired = true;
@@ -182,8 +188,10 @@ impl Election {
         self.tell(self.standing, outcome)
     }
 
-    /// The application that acts as DC does not answer, or answers again; said when that changes. While it does not, this node
-    /// does not act, and is elected only where nobody else may be; as soon as another member can be DC, it is declared so.
+    /// Records whether the application that acts as DC hangs. Called when that changes.
+    ///
+    /// While the application hangs, this node does not act and is elected only if no other member
+    /// may be. As soon as another member can be DC, that member becomes DC.
     pub fn set_hung(&mut self, now: Time, hung: bool) -> Outcome {
         self.now = now;
         self.hung = hung && !Mutant::HungKeepsRole.is_active();
@@ -193,7 +201,7 @@ impl Election {
         self.tell(self.standing, outcome)
     }
 
-    /// A DC whose application hangs gives way to a member whose application does not.
+    /// Gives way to a member whose application does not hang, if this DC's does.
     fn yield_hung(&mut self) -> Option<Bytes> {
         let office = self.office.filter(|_| self.hung)?;
         self.successor()?;
@@ -201,7 +209,8 @@ impl Election {
         Some(self.resign(office, true))
     }
 
-    /// A member's application answers again. If that of the DC does not, and there was nobody to take its place, now there is.
+    /// Handles a member's report that its application responds again. If the DC's application hangs
+    /// and no member could replace it, now one can.
     pub(super) fn hear_answer(&mut self, from: NodeId) -> Outcome {
         if let Some(settled) = &mut self.settled {
             settled.hung.remove(&from);
@@ -210,7 +219,7 @@ impl Election {
         Outcome { send, ..self.review() }
     }
 
-    /// An incumbent gives way to a member that the operator prefers, if it is to (`preempt`).
+    /// Gives way to a member that the operator prefers, if `preempt` is set.
     pub(super) fn yield_to_preferred(&mut self) -> Option<Bytes> {
         let office = self.office.filter(|_| self.config.preempt)?;
         let successor = self.successor()?;
@@ -218,7 +227,7 @@ impl Election {
         preferred.then(|| self.resign(office, false))
     }
 
-    /// Acts no more, and says so.
+    /// Stops acting, and returns the message that announces it.
     fn resign(&mut self, office: Office, hung: bool) -> Bytes {
         if !Mutant::ReleasedDcGoesOn.is_active() {
             (self.office, self.tenure) = (None, None);
@@ -227,7 +236,7 @@ impl Election {
         Message::Release(Release { hand_over: office.term.hand_over, clear, hung }).encode()
     }
 
-    /// A DC has given up its role.
+    /// Handles a DC's release of its role.
     pub(super) fn hand_over(&mut self, from: NodeId, release: Release) -> Outcome {
         let Release { hand_over, clear, hung } = release;
         let of_now = |term: &Term| term.node == from && term.hand_over == hand_over;
@@ -251,19 +260,20 @@ impl Election {
         Outcome { status: Some(self.judged.clone()), ..Outcome::default() }
     }
 
-    /// Who is DC if the present one gives it up.
+    /// Returns the member that becomes DC if the present one gives up the role.
     fn successor(&self) -> Option<NodeId> {
         let settled = self.settled.as_ref()?;
         let others = settled.candidacies.values().filter(|candidacy| {
             let node = candidacy.node.0;
             candidacy.priority > 0 && Some(node) != self.judged.dc && !settled.hung.contains(&node)
         });
-        // Whoever was DC in other rings has no claim here: the present one was preferred, and its choice is in order.
+        // A tenure in other rings gives no claim here. The present DC was preferred, and its
+        // release is ordered.
         let best = others.max_by_key(|c| (c.priority, c.features, c.since, c.node))?;
         Some(best.node.0)
     }
 
-    /// Whether this node is DC of its ring, whether or not that stands.
+    /// Returns `true` if this node is DC of its ring, whether or not that ring stands.
     pub(crate) fn has_office(&self) -> bool {
         self.office.is_some()
     }
@@ -273,7 +283,7 @@ impl Election {
         stands && office.holds(self.now) && !self.hung && !self.retired
     }
 
-    /// Whether this node may act now; a status if that has changed.
+    /// Updates whether this node may act now. The outcome has a status if that has changed.
     pub(super) fn review(&mut self) -> Outcome {
         let lease = match self.office {
             None => Lease::None,

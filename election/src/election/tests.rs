@@ -1,4 +1,5 @@
-//! Elections in a world of rings: nodes, and which of them form the next ring.
+//! Elections in a simulated world of nodes, where the test chooses which of them form the next
+//! ring.
 
 mod tenure;
 
@@ -23,30 +24,30 @@ struct Node {
     config: Config,
     priority: u32,
     features: u32,
-    /// A corosync daemon: says its votes and is no candidate.
+    /// Whether this is a corosync daemon, which announces its votes and is not a candidate.
     corosync: bool,
     election: Election,
     ring: Option<(RingId, BTreeSet<NodeId>)>,
-    /// Outlives a restart.
+    /// The ring sequence number, which survives a restart.
     ring_seq: u64,
 }
 
 struct World {
     nodes: BTreeMap<NodeId, Node>,
-    /// Of all terms there ever were.
+    /// The highest term of any ring so far.
     highest: Option<Term>,
-    /// By everybody's clock.
+    /// The time by every node's clock.
     now: Time,
 }
 
-/// A ring whose members have not yet heard each other.
+/// A ring whose members have not yet received each other's messages.
 struct Opened {
     ring: RingId,
     said: Vec<(NodeId, Say)>,
 }
 
 impl World {
-    /// Nodes 1 to `n` with one vote each, which expect `n` votes.
+    /// Creates nodes 1 to `n` with one vote each, which expect `n` votes.
     fn new(n: u32) -> Self {
         Self::with_votes(&vec![1; n as usize])
     }
@@ -81,7 +82,8 @@ impl World {
         node.ring = None;
     }
 
-    /// Installs a ring of these nodes, with the configurations that extended virtual synchrony gives each of them.
+    /// Installs a ring of these nodes, with the configurations that extended virtual synchrony
+    /// gives each of them.
     fn open(&mut self, nodes: &[u32]) -> Opened {
         let members = ids(nodes);
         let seq = members.iter().map(|member| self.nodes[member].ring_seq).max().unwrap() + 4;
@@ -132,7 +134,7 @@ impl World {
         }
     }
 
-    /// Tells this member that all have spoken; checks what holds of any status.
+    /// Ends the sync for this member, and checks properties that hold for any status.
     fn sync(&mut self, member: NodeId, ring: RingId) -> Status {
         let now = self.now;
         let node = self.nodes.get_mut(&member).unwrap();
@@ -154,7 +156,7 @@ impl World {
         status
     }
 
-    /// A ring whose members all hear each other, in the given order of speakers.
+    /// Lets all members of a ring receive each other's messages, in the given order of senders.
     fn settle(&mut self, opened: &Opened) -> Status {
         let everyone: Vec<NodeId> = opened.said.iter().map(|(member, _)| *member).collect();
         for &listener in &everyone {
@@ -170,7 +172,7 @@ impl World {
         self.now = self.now + Duration::from_millis(ms);
     }
 
-    /// Changes the configuration of all, who start again.
+    /// Changes the configuration of all nodes and restarts them.
     fn configure(&mut self, change: impl Fn(&mut Config)) {
         for n in 1..=self.nodes.len() as u32 {
             change(&mut self.node(n).config);
@@ -178,7 +180,7 @@ impl World {
         }
     }
 
-    /// The token goes all the way round: whether these may act then.
+    /// Passes the token once round the ring. Returns each node's lease after that.
     fn turn(&mut self, nodes: &[u32]) -> Vec<Lease> {
         let now = self.now;
         let turn = |n: &u32| {
@@ -191,7 +193,7 @@ impl World {
         nodes.iter().map(turn).collect()
     }
 
-    /// What a member says in the order of its ring, to all its members.
+    /// Delivers a member's message to all members of its ring.
     fn say(&mut self, from: u32, message: &bytes::Bytes) -> Status {
         let now = self.now;
         let (ring, members) = self.node(from).ring.clone().unwrap();
@@ -203,7 +205,8 @@ impl World {
         self.agreed(statuses)
     }
 
-    /// A member's application, which hung, answers again: what the members, by number, then have to say.
+    /// Lets a member's application, which hung, respond again. Returns the messages that members
+    /// then send, with their ids.
     fn answers(&mut self, node: u32) -> Vec<(u32, bytes::Bytes)> {
         let now = self.now;
         let (ring, members) = self.node(node).ring.clone().unwrap();
@@ -221,8 +224,8 @@ impl World {
         self.settle(&opened)
     }
 
-    /// All settled members of a ring say the same, and a quorate ring's term is above all there ever were: two
-    /// quorate rings share a member, whose ring sequence number only rises.
+    /// Checks that all settled members of a ring agree, and that a quorate ring's term is above all
+    /// earlier terms. Two quorate rings share a member, whose ring sequence number only rises.
     fn agreed(&mut self, statuses: Vec<Status>) -> Status {
         for status in &statuses {
             let said = |s: &Status| {
@@ -239,7 +242,7 @@ impl World {
     }
 }
 
-/// The record of a node of a cluster that has long agreed on what its files say.
+/// Returns the record of a node whose cluster agreed on its files' content long ago.
 fn of_old(config: &Config) -> String {
     Record::of_old(Electorate::of(config)).text()
 }
@@ -280,7 +283,7 @@ fn a_ring_without_quorum_names_a_dc_without_a_term() {
 }
 
 #[test]
-fn the_incumbent_keeps_office_when_nodes_join_but_its_term_rises() {
+fn the_incumbent_stays_when_nodes_join_and_its_term_rises() {
     let mut world = World::new(4);
     world.prefer(1, 9);
     let elected = world.ring(&[2, 3, 4]);
@@ -299,7 +302,7 @@ fn the_incumbent_keeps_office_when_others_leave() {
 }
 
 #[test]
-fn when_the_dc_is_gone_another_is_elected_under_a_higher_term() {
+fn the_successor_of_a_lost_dc_has_a_higher_term() {
     let mut world = World::new(3);
     let first = world.ring(&[1, 2, 3]);
     let second = world.ring(&[2, 3]);
@@ -312,7 +315,8 @@ fn a_restarted_dc_does_not_return_to_office() {
     let mut world = World::new(3);
     assert_eq!(dc(&world.ring(&[1, 2, 3])), 1);
     world.restart(1);
-    // Inside the token timeout: the others never were in a ring without it.
+    // The restart is shorter than the token timeout: the others never were in a ring without node
+    // 1.
     assert_eq!(dc(&world.ring(&[1, 2, 3])), 2);
 }
 
@@ -326,7 +330,7 @@ fn the_operators_priority_decides_when_there_is_no_incumbent() {
 }
 
 #[test]
-fn the_node_with_the_oldest_features_is_elected_before_older_members() {
+fn the_oldest_features_are_elected_before_older_members() {
     let mut world = World::new(4);
     world.node(1).features = 2;
     world.node(2).features = 2;
@@ -343,7 +347,7 @@ fn the_longest_in_the_ring_is_elected_before_a_lower_id() {
 }
 
 #[test]
-fn a_ring_that_never_settled_does_not_make_anybody_younger() {
+fn a_ring_that_never_settled_changes_no_members_age() {
     let mut world = World::new(4);
     world.ring(&[2, 3, 4]);
     world.open(&[2, 3, 4]);
@@ -368,7 +372,7 @@ fn the_quorate_sides_dc_stays_when_a_partition_heals() {
 }
 
 #[test]
-fn the_latest_dc_stays_when_the_superseded_one_never_noticed() {
+fn the_latest_dc_stays_if_the_superseded_one_never_noticed() {
     let mut world = World::new(3);
     world.prefer(1, 9);
     world.ring(&[1, 2, 3]);
@@ -378,7 +382,7 @@ fn the_latest_dc_stays_when_the_superseded_one_never_noticed() {
 }
 
 #[test]
-fn two_halves_without_quorum_show_a_dc_each_and_heal_under_the_last_quorate_one() {
+fn inquorate_halves_heal_under_the_last_quorate_dc() {
     let mut world = World::new(4);
     world.prefer(3, 2);
     assert_eq!(dc(&world.ring(&[1, 2, 4])), 1);
@@ -450,7 +454,7 @@ fn a_member_counts_its_own_votes_only_and_the_last_it_names() {
 }
 
 #[test]
-fn votes_that_an_operator_changes_are_those_that_are_shown() {
+fn the_status_shows_votes_that_an_operator_changed() {
     let mut world = World::new(3);
     let ring = world.ring(&[1, 2, 3]).ring.unwrap();
     let order = Reconfigure { node: 1, value: 2, parameter: VoteParameter::Votes };
@@ -462,7 +466,7 @@ fn votes_that_an_operator_changes_are_those_that_are_shown() {
 }
 
 #[test]
-fn only_members_are_heard_and_only_on_their_ring_and_only_once() {
+fn only_the_first_candidacy_of_a_member_on_its_ring_counts() {
     let mut world = World::new(4);
     let opened = world.open(&[2, 3]);
     let stranger = Candidacy { priority: 9, node: Reverse(id(1)), ..opened.said[0].1.candidacy.clone() };
@@ -496,7 +500,8 @@ fn a_candidate_that_claims_a_term_of_the_future_is_a_voter_only() {
     assert_eq!(dc(&status), 2);
 }
 
-/// By its node info alone it would be a corosync daemon, whose votes count as it says.
+/// Judged by its node info alone, node 3 would be a corosync daemon, whose votes count as
+/// announced.
 #[test]
 fn a_member_whose_candidacy_cannot_be_read_counts_no_votes() {
     let mut world = World::new(3);
@@ -530,7 +535,7 @@ fn the_end_of_another_rings_exchange_settles_nothing() {
 }
 
 #[test]
-fn what_comes_after_the_judgement_changes_nothing() {
+fn messages_after_the_judgement_change_nothing() {
     let mut world = World::new(3);
     let opened = world.open(&[1, 2, 3]);
     let settled = world.settle(&opened);
@@ -556,7 +561,7 @@ fn a_node_that_left_has_no_ring_no_quorum_and_no_dc() {
     assert_eq!(status.cause, "this node was asked to leave");
 }
 
-/// Nothing is left of what was judged.
+/// Asserts that nothing of the judgement remains.
 fn assert_withdrawn(status: &Status) {
     assert_eq!((status.settled, status.quorate, status.total_votes), (false, false, 0));
     assert_eq!((status.dc, status.term, status.lease), (None, None, Lease::None));
@@ -587,7 +592,7 @@ fn quorum_ends_a_token_timeout_after_the_last_token() {
 }
 
 #[test]
-fn a_ring_that_stands_has_quorum_until_a_token_timeout_after_its_entry() {
+fn a_new_ring_without_a_token_is_lost_after_the_token_timeout() {
     let mut world = World::new(3);
     world.wait(50_000);
     let opened = world.open(&[1, 2, 3]);
@@ -597,7 +602,8 @@ fn a_ring_that_stands_has_quorum_until_a_token_timeout_after_its_entry() {
     assert_eq!(election.stands_until(), Some(entered + token));
     let lost = election.handle_timeout(entered + token).status.unwrap();
     assert_eq!((lost.ring, lost.inquorate), (None, Some(Inquorate::RingLost { after: token })));
-    // Its sync ends in the frames that came before: nothing is told of a ring that is lost.
+    // The ring's sync ends in frames that arrived earlier. Nothing is published about a ring that
+    // is lost.
     for (from, say) in &opened.said {
         world.hear(id(1), opened.ring, *from, say);
     }
@@ -635,7 +641,7 @@ fn quorum_is_withdrawn_in_a_transitional_configuration() {
     let ends = election.handle(now, &over).status.unwrap();
     assert_withdrawn(&ends);
     assert_eq!((ends.ring, ends.inquorate), (settled.ring, Some(Inquorate::Unsettled)));
-    // A ring that was lost before is not in the status again.
+    // A ring that was lost before does not reappear in the status.
     let election = &mut world.node(2).election;
     let lost = election.handle_timeout(now + token).status.unwrap();
     assert_eq!((lost.ring, election.handle(now + token, &over).status), (None, None));
@@ -661,7 +667,7 @@ fn members_with_other_timeouts_are_named_on_both_sides() {
 }
 
 #[test]
-fn names_are_the_operators_else_the_nodes_own_else_made_of_ids() {
+fn an_operators_name_precedes_the_nodes_own_and_its_id() {
     let mut world = World::new(3);
     let address = std::net::IpAddr::from([127, 0, 0, 1]);
     let listed = |n, name: Option<&str>| quorate_membership::config::Member {
@@ -702,7 +708,8 @@ fn an_own_name_that_cannot_be_shown_is_replaced() {
 #[derive(Clone, Debug)]
 enum Step {
     Restart(u32),
-    /// Which nodes form a ring; in which order they speak; how much of it each hears, where the ring ends early.
+    /// Forms a ring: `members` is a bit mask, `order` determines the order of senders, and `heard`
+    /// is the number of messages each member receives if the ring ends early.
     Ring {
         members: u32,
         order: u64,
@@ -723,10 +730,10 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Nodes with different votes, priorities and features, some of them corosync's, in any sequence of rings, some
-    /// of which end before all members have heard all.
+    /// Runs nodes with different votes, priorities and features, some of them corosync daemons,
+    /// through any sequence of rings. Some rings end before all members have received all messages.
     #[test]
-    fn members_of_a_ring_agree_and_terms_rise_over_all_quorate_rings(
+    fn ring_members_agree_and_terms_rise_over_all_quorate_rings(
         votes in proptest::collection::vec(0..4_u32, 1..7),
         priorities in proptest::collection::vec(0..3_u32, 6),
         features in proptest::collection::vec(1..3_u32, 6),

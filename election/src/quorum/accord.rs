@@ -1,6 +1,7 @@
-//! What the members of a ring have agreed on: whose votes count, over restarts and whatever their files say.
+//! The agreement of a ring's members on which votes count, over restarts and regardless of their
+//! files.
 //!
-//! `two-parts.md` says why two parts of a cluster cannot both be quorate by this.
+//! `two-parts.md` explains why two parts of a cluster cannot both be quorate under this agreement.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,30 +13,36 @@ use quorate_membership::{NodeId, RingId};
 use super::verdict::listed;
 use super::{Ballot, Electorate, Inquorate};
 
-/// An electorate, and the ring in which it was proposed last. Of several of one cluster, that of the latest ring counts.
+/// An electorate, and the ring in which it was last proposed. Of several in one cluster, the one of
+/// the latest ring counts.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Dated {
     /// The ring.
     pub ring: RingId,
-    /// The ring in which the first of the cluster's electorates was proposed: it tells clusters apart.
+    /// The ring in which the first of the cluster's electorates was proposed. It tells clusters
+    /// apart.
     pub founded: RingId,
-    /// Whose votes count.
+    /// The voters and their votes.
     pub electorate: Electorate,
 }
 
-/// What a node keeps of it over restarts, in the ring's record ([`Stored::kept`](quorate_membership::Stored::kept)).
+/// The part of the agreement that a node keeps over restarts, in the ring's record
+/// ([`Stored::kept`](quorate_membership::Stored::kept)).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Record {
-    /// What is agreed on, as far as this node knows; `None`: it was never in a ring that agreed on anything.
+    /// The latest agreement that this node knows of. `None` if it was never in a ring that agreed
+    /// on anything.
     pub agreed: Option<Dated>,
-    /// What it has accepted since, of which it does not know whether it was agreed on.
+    /// An electorate that the node has accepted since, without knowing whether it was agreed on.
     pub pending: Option<Dated>,
-    /// What its file said when something else was agreed on: it is no proposal any more.
+    /// The content of the node's file when another electorate was agreed on. It is no longer a
+    /// proposal.
     pub passed_over: Option<Electorate>,
 }
 
 impl Record {
-    /// Of a node of a cluster whose nodes agreed on this in a ring before all others that matter.
+    /// Returns the record of a node whose cluster agreed on `electorate` in a ring before all
+    /// others that matter.
     pub fn of_old(electorate: Electorate) -> Self {
         let agreed = NodeId::new(1)
             .map(|representative| RingId { seq: 0, representative })
@@ -43,7 +50,7 @@ impl Record {
         Self { agreed, ..Self::default() }
     }
 
-    /// As lines.
+    /// Formats the record as lines.
     pub fn text(&self) -> String {
         let Self { agreed, pending, passed_over } = self;
         let mut text = String::new();
@@ -59,7 +66,7 @@ impl Record {
         text
     }
 
-    /// From such lines; `None`: they are none.
+    /// Parses such lines. `None` if they are malformed.
     pub fn read(text: &str) -> Option<Self> {
         let dated = |text: &str| {
             let (ring, rest) = text.split_once(' ')?;
@@ -79,14 +86,16 @@ impl Record {
         Some(record)
     }
 
-    /// Whether this file is a proposal: it says something else than what is agreed on, and was changed since that was. A node
-    /// without a record cannot know (seed 2820 of the swarm).
+    /// Returns `true` if this file is a proposal: it differs from the agreement, and was changed
+    /// after it. A node without a record cannot know this (seed 2820 of the swarm).
     pub(super) fn is_news(&self, file: &Electorate) -> bool {
         self.agreed.as_ref().is_some_and(|agreed| agreed.electorate != *file)
             && Some(file) != self.passed_over.as_ref()
     }
 
-    /// Others agreed on this; whether that is news. A node that was not there and has not changed its file since has an old one.
+    /// Learns an agreement of other members. Returns `true` if it is news.
+    ///
+    /// A node that was not present then and has not changed its file since has an outdated file.
     pub(super) fn learn(&mut self, latest: &Dated, file: &Electorate) -> bool {
         let knows = |own: &Dated| own.founded == latest.founded && own.ring >= latest.ring;
         if self.agreed.as_ref().is_some_and(knows) {
@@ -98,7 +107,8 @@ impl Record {
         true
     }
 
-    /// The members of a ring agree on this. If it was begun in it, their files have had their say.
+    /// Records an agreement of this ring's members. If the proposal was begun in this ring, their
+    /// files have been considered.
     pub(super) fn agree(&mut self, on: &Dated, file: &Electorate, resumed: bool) {
         if self.agreed.is_some() && !self.is_news(file) || self.agreed.is_none() && !resumed {
             self.passed_over = Some(file.clone());
@@ -113,33 +123,36 @@ impl Record {
     }
 }
 
-/// What the members of one ring have agreed on, and are about to.
+/// The electorate that the members of one ring have agreed on, and the one they are about to agree
+/// on.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Accord {
-    /// The latest that a member knows to be agreed on.
+    /// The latest agreement that a member knows of.
     pub(super) agreed: Option<Dated>,
-    /// If there is nothing: what the members' files say, each once.
+    /// The distinct electorates in the members' files, if nothing is agreed on.
     files: BTreeSet<Electorate>,
-    /// Of these, a majority is enough; else all voters have to be there.
+    /// Whether a majority of these is enough. Otherwise all voters must be present.
     pub(super) majority_founds: bool,
-    /// Members come from clusters that do not fit together, or too many have forgotten what they accepted: nothing can be agreed
-    /// on.
+    /// Why nothing can be agreed on. Either the members come from clusters that do not fit
+    /// together, or too many have forgotten what they accepted.
     pub(super) apart: Option<Inquorate>,
-    /// What may have been agreed on since, elsewhere or in this ring.
+    /// A proposal that may have been agreed on since, elsewhere or in this ring.
     pub(super) pending: Option<Dated>,
-    /// Those that have stored it since it was proposed in this ring; `None`: it was not.
+    /// The members that have stored the proposal since it was proposed in this ring. `None` if it
+    /// was not proposed here.
     stored: Option<BTreeMap<NodeId, u32>>,
-    /// It was begun in another ring: the files of this one's members have had no say in it.
+    /// Whether the proposal was begun in another ring, so that this ring's files have not been
+    /// considered.
     pub(super) resumed: bool,
-    /// The members, and the votes that each says it has.
+    /// The members, each with the votes it announces.
     pub(super) said: BTreeMap<NodeId, u32>,
-    /// Of these, those that speak for themselves.
+    /// The members that are Quorate nodes.
     pub(super) ours: BTreeSet<NodeId>,
 }
 
 impl Accord {
-    /// By what the members have on record. Those that are no Quorate nodes have said nothing of it, and those that are `lost`
-    /// have forgotten it.
+    /// Derives the accord from the members' records. Members that are not Quorate nodes have
+    /// announced none, and members in `lost` have forgotten theirs.
     pub(super) fn of(
         said: BTreeMap<NodeId, u32>,
         ballots: &BTreeMap<NodeId, &Ballot>,
@@ -166,9 +179,12 @@ impl Accord {
         accord
     }
 
-    /// What may have been agreed on since. Whoever has accepted something later than `agreed` may know of what the others do
-    /// not; but what has not reached members enough to agree on it never will be: they are in this ring now. Where nothing is
-    /// agreed on, it is not known whom it would have had to reach.
+    /// Returns the proposal that may have been agreed on since.
+    ///
+    /// A member that has accepted something later than `agreed` may know of an agreement that the
+    /// others do not. A proposal that has not reached enough members to be agreed on never will be,
+    /// because these members are in this ring now. If nothing is agreed on, it is not known which
+    /// members it would have had to reach.
     fn pending_of(&self, ballots: &BTreeMap<NodeId, &Ballot>, lost: &BTreeSet<NodeId>) -> Option<Dated> {
         let agreed = self.agreed.as_ref();
         let later = |ballot: &Ballot| {
@@ -186,7 +202,8 @@ impl Accord {
         accepted.sort();
         let mut reached = BTreeMap::new();
         for (pending, node) in &accepted {
-            // One that has forgotten may have accepted it, even where all are there.
+            // A member that lost its record may have accepted the proposal, even if all are
+            // present.
             if !lost.contains(node) {
                 reached.insert(*node, self.said.get(node).copied().unwrap_or(0));
             }
@@ -197,8 +214,9 @@ impl Accord {
         accepted.pop().and_then(|(pending, _)| pending)
     }
 
-    /// Members whose records were lost may have accepted what others agreed on since. Without them the rest has to be a majority,
-    /// unless all voters are there.
+    /// Returns an objection if members whose records were lost may have accepted something that
+    /// others agreed on since. Without them the remaining members must be a majority, unless all
+    /// voters are present.
     fn forgotten(&self, lost: &BTreeSet<NodeId>) -> Option<Inquorate> {
         let forgetful: BTreeSet<NodeId> =
             self.said.keys().filter(|node| self.forgetful(lost).contains(node)).copied().collect();
@@ -207,7 +225,7 @@ impl Accord {
             .then_some(Inquorate::RecordsLost(forgetful))
     }
 
-    /// The members whose records count.
+    /// Returns the members whose records count.
     fn remembering(&self, lost: &BTreeSet<NodeId>) -> BTreeMap<NodeId, u32> {
         let forgetful = self.forgetful(lost);
         self.said
@@ -217,7 +235,7 @@ impl Accord {
             .collect()
     }
 
-    /// Members whose record was lost count as those that remember only if all are there.
+    /// Returns the members whose lost records matter. If all voters are present, none do.
     fn forgetful<'a>(&self, lost: &'a BTreeSet<NodeId>) -> &'a BTreeSet<NodeId> {
         static NONE: BTreeSet<NodeId> = BTreeSet::new();
         let whole = match &self.agreed {
@@ -227,7 +245,8 @@ impl Accord {
         if whole { &NONE } else { lost }
     }
 
-    /// Whether these have a majority of what is agreed on; where nothing is, they have to be all that any file names.
+    /// Returns `true` if these nodes have a majority of the agreement. If nothing is agreed on,
+    /// they must be all nodes that any file names.
     fn can_agree(&self, present: &BTreeMap<NodeId, u32>) -> bool {
         match &self.agreed {
             Some(agreed) => agreed.electorate.has_majority(present),
@@ -236,8 +255,9 @@ impl Accord {
         }
     }
 
-    /// The votes of a member that says that it has these: of one that is not a Quorate node, or whose votes an operator has
-    /// changed, they count if it is listed.
+    /// Returns the votes of a member that announces `said`. The announced number counts if the
+    /// member is listed and either is not a Quorate node or has had its votes changed by an
+    /// operator.
     pub(super) fn votes_of(&self, node: NodeId, said: u32, ordered: bool) -> u32 {
         match &self.agreed {
             None => said,
@@ -249,14 +269,15 @@ impl Accord {
         }
     }
 
-    /// Whether votes of this node can count.
+    /// Returns `true` if votes of this node can count.
     pub(super) fn lists(&self, node: NodeId) -> bool {
         self.agreed
             .as_ref()
             .is_none_or(|agreed| agreed.electorate.is_open() || agreed.electorate.votes.contains_key(&node))
     }
 
-    /// Whether these have a majority of what is proposed. Where a majority may found, it may be the one of two nodes, too.
+    /// Returns `true` if these nodes have a majority of the proposal. If a majority may found the
+    /// cluster, `two_node` applies to this majority, too.
     fn can_take(&self, proposed: &Electorate, present: &BTreeMap<NodeId, u32>) -> bool {
         match self.agreed {
             None if self.majority_founds => proposed.tolerates(present).is_some(),
@@ -264,8 +285,9 @@ impl Accord {
         }
     }
 
-    /// Why members of a cluster that is not founded yet are not quorate, however many they are. If no member knows how many votes
-    /// to expect, as with corosync's daemons it may be, there is nothing to found.
+    /// Returns why members of a cluster that is not founded yet are not quorate, regardless of
+    /// their number. If no member knows how many votes to expect, as is possible with corosync
+    /// daemons, there is nothing to found.
     pub(super) fn unfounded(&self) -> Option<Inquorate> {
         let most = self.files.iter().max_by_key(|file| file.expected).filter(|_| self.agreed.is_none())?;
         let begun = self.pending.as_ref().filter(|_| !self.majority_founds);
@@ -285,14 +307,15 @@ impl Accord {
         Some(Inquorate::NeverAgreed { missing, total: most.count(&self.said), expected: most.expected })
     }
 
-    /// Why the members are not quorate, though they have votes enough by what is agreed on.
+    /// Returns why the members are not quorate even though they have enough votes by the agreement.
     pub(super) fn unfinished(&self) -> Option<Inquorate> {
         let pending = &self.pending.as_ref().filter(|_| self.agreed.is_some())?.electorate;
         let (total, quorum) = (pending.count(&self.said), pending.majority());
         (!pending.has_majority(&self.said)).then_some(Inquorate::ChangeUnfinished { total, quorum })
     }
 
-    /// Whether the change that may have been agreed on has its majority among those that are left without `lost`.
+    /// Returns `true` if the change that may have been agreed on has its majority without the
+    /// members in `lost`.
     pub(super) fn remembers_pending(&self, lost: &BTreeSet<NodeId>) -> bool {
         let mut kept = self.said.clone();
         kept.retain(|node, _| !lost.contains(node));
@@ -302,7 +325,8 @@ impl Accord {
             .is_none_or(|pending| pending.has_majority(&kept) || pending.is_whole(&self.said))
     }
 
-    /// What is proposed in a ring that is quorate: what was begun and not finished, else what the files say.
+    /// Returns the proposal of a quorate ring: a change that was begun and not finished, else one
+    /// from the files.
     pub(super) fn proposal(
         &self,
         ballots: &BTreeMap<NodeId, &Ballot>,
@@ -325,10 +349,14 @@ impl Accord {
         self.can_take(&proposed, &remembering).then_some(proposed)
     }
 
-    /// A file that was changed since something was agreed on is a proposal, if it is a voter's; of several, none counts until
-    /// they are the same. It is taken up once no fewer members may fail with it than without, or all files say the same, those are
-    /// there to whom it gives
-    /// votes, and those that it takes them from are gone, or say so themselves.
+    /// Returns the change that the files propose, if there is one.
+    ///
+    /// A voter's file that was changed after the last agreement is a proposal. Of several different
+    /// ones, none counts until they are the same. A proposal is taken up once all of these hold:
+    ///
+    /// - At least as many members may fail with it as without it, or all files say the same.
+    /// - The nodes to which it gives votes are present.
+    /// - The nodes from which it takes votes are gone, or their own files propose the same.
     fn change_proposed(
         &self,
         agreed: &Electorate,
@@ -347,7 +375,7 @@ impl Accord {
         let (only, None) = (proposals.next()?, proposals.next()) else { return None };
         let tolerated = only.tolerates(&self.said);
         let robust = tolerated >= agreed.tolerates(&self.said);
-        // What makes a cluster less robust is meant, if all files that are there say so.
+        // A change that makes a cluster less robust is intended if all files present agree on it.
         let meant = tolerated.is_some() && ballots.values().all(|ballot| ballot.file == *only);
         let drops = |node: &NodeId| only.votes_of(*node, 1) == 0 && agreed.votes_of(*node, 1) > 0;
         let unasked = self
@@ -358,8 +386,8 @@ impl Accord {
         ((robust || meant) && !unasked && self.has_new_voters(only, &self.said)).then(|| only.clone())
     }
 
-    /// Whether all are among these that had no votes before. So whoever has votes has been in a ring that agreed on them, and
-    /// has that on record.
+    /// Returns `true` if all nodes without earlier votes are among these. A node that has votes has
+    /// therefore been in a ring that agreed on them, and has that on record.
     fn has_new_voters(&self, electorate: &Electorate, present: &BTreeMap<NodeId, u32>) -> bool {
         let had_votes = |node: &NodeId| {
             self.agreed.as_ref().is_some_and(|agreed| agreed.electorate.votes_of(*node, 0) > 0)
@@ -367,7 +395,8 @@ impl Accord {
         electorate.missing(present).iter().all(had_votes) || self.agreed.is_none() && self.majority_founds
     }
 
-    /// This is proposed, in this ring: what its members accept by that. Those that are not Quorate nodes need not store it.
+    /// Proposes an electorate in this ring. Returns what its members accept. Members that are not
+    /// Quorate nodes need not store it.
     pub(super) fn propose(&mut self, ring: RingId, electorate: Electorate) -> Dated {
         let mut stored = self.said.clone();
         stored.retain(|node, _| !self.ours.contains(node));
@@ -378,7 +407,8 @@ impl Accord {
         proposed
     }
 
-    /// A member has stored what was proposed. What is agreed on by that, once those who have it are enough.
+    /// Handles a member's report that it has stored the proposal. Returns the agreement once enough
+    /// members have stored it.
     pub(super) fn hear_stored(&mut self, from: NodeId) -> Option<Dated> {
         let said = *self.said.get(&from)?;
         let mut stored = self.stored.take()?;
@@ -396,14 +426,15 @@ impl Accord {
         Some(agreed)
     }
 
-    /// New voters without whom a change that was begun is not agreed on.
+    /// Returns the new voters without which a change that was begun is not agreed on.
     fn awaited(&self) -> BTreeSet<NodeId> {
         let (Some(agreed), Some(pending)) = (&self.agreed, &self.pending) else { return BTreeSet::new() };
         let had_votes = |node: &NodeId| agreed.electorate.votes_of(*node, 0) > 0;
         pending.electorate.missing(&self.said).into_iter().filter(|node| !had_votes(node)).collect()
     }
 
-    /// What does not count, a clause each: what members' files say differently, and a change that was begun and waits for nodes.
+    /// Returns what does not count, one clause each: differences in members' files, and a change
+    /// that was begun and waits for nodes.
     pub(super) fn differences(&self, files: &BTreeMap<NodeId, Electorate>) -> Vec<String> {
         let most = most_frequent(files.values());
         let Some(counts) = self.agreed.as_ref().map(|agreed| &agreed.electorate).or(most.as_ref()) else {
@@ -425,10 +456,12 @@ impl Accord {
     }
 }
 
-/// The latest that members know to be agreed on. They may come from several clusters, as a machine does that was one by itself
-/// before it was given the file of the others: a cluster whose voters are all there ends, and its nodes join the other one. Of
-/// several that are whole, that with most voters goes on. Of several that are not, no member can know whether another part
-/// of them is quorate.
+/// Returns the latest agreement that members know of.
+///
+/// The members may come from several clusters. This happens when a machine was a cluster by itself
+/// before it was given the others' file. A cluster whose voters are all present ends, and its nodes
+/// join the other one. Of several complete clusters, the one with most voters continues. Of several
+/// incomplete ones, no member can know whether another part of them is quorate.
 fn agreed_of(
     said: &BTreeMap<NodeId, u32>,
     ballots: &BTreeMap<NodeId, &Ballot>,
@@ -457,7 +490,7 @@ fn agreed_of(
     }
 }
 
-/// The one that most have; of several, the greatest.
+/// Returns the most frequent electorate; of several, the greatest.
 fn most_frequent<'a>(files: impl Iterator<Item = &'a Electorate>) -> Option<Electorate> {
     let mut counts: BTreeMap<&Electorate, usize> = BTreeMap::new();
     files.filter(|file| file.expected > 0).for_each(|file| *counts.entry(file).or_default() += 1);
@@ -477,7 +510,8 @@ mod tests {
         nodes.iter().map(|&node| (NodeId::new(node).unwrap(), 1)).collect()
     }
 
-    /// Node 3 died between the proposal and its own record, and the others' files do not list it any more.
+    /// Node 3 died between the proposal and its own record, and the others' files no longer list
+    /// it.
     #[test]
     fn a_first_start_that_waits_for_a_voter_names_it() {
         let accord = Accord {

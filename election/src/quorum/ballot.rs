@@ -1,4 +1,5 @@
-//! What quorate nodes tell each other of their quorum, which corosync's node info has no room for.
+//! The messages about quorum that Quorate nodes exchange because corosync's node info has no room
+//! for them.
 
 use std::time::Duration;
 
@@ -10,25 +11,27 @@ use quorate_membership::{NodeId, RingId};
 use super::{Dated, Electorate};
 use crate::DecodeError;
 
-/// What a member adds to its node info, once a ring, so that all judge from the same. Members that are corosync daemons
-/// say nothing of it.
+/// A member's additions to its node info, sent once per ring, so that all members judge from the
+/// same data. Members that are corosync daemons send none.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Ballot {
-    /// What its file says of nodes, votes and options.
+    /// The nodes, votes and options in the member's file.
     pub file: Electorate,
-    /// That is a proposal: it differs from what is agreed on, and was changed since.
+    /// Whether the file is a proposal: it differs from the agreement, and was changed after it.
     pub proposes: bool,
-    /// What members agreed on, as far as it knows.
+    /// The latest agreement that the member knows of.
     pub agreed: Option<Dated>,
-    /// What it has accepted since.
+    /// An electorate that the member has accepted since.
     pub pending: Option<Dated>,
-    /// Its file says that a majority is enough the first time, too (`wait_for_all: 0`).
+    /// Whether the member's file lets a majority be enough the first time, too (`wait_for_all: 0`).
     pub majority_founds: bool,
-    /// An operator has changed its votes: they are what it says in its node info.
+    /// Whether an operator has changed the member's votes, so that those in its node info count.
     pub ordered: bool,
-    /// The last ring with a majority that it was in, and who breaks ties until there is another one.
+    /// The last ring with a majority that the member was in, and the node that breaks ties until
+    /// there is another such ring.
     pub tie: Option<Tie>,
-    /// It was quorate, and has lost company since, or had and no window has ended since (`last_man_standing`).
+    /// Whether the member was quorate and has lost other members since (`last_man_standing`). It
+    /// stays set until a window has ended.
     pub lost: bool,
 }
 
@@ -37,14 +40,14 @@ pub struct Ballot {
 pub struct Tie {
     /// The ring's sequence number.
     pub ring_seq: u64,
-    /// The node; `None`: none of the list was in that ring.
+    /// The node. `None` if no node of the list was in that ring.
     pub node: Option<NodeId>,
 }
 
 #[derive(Encode, Decode)]
 pub(crate) struct WireBallot {
     flags: u16,
-    /// `None`: as what is agreed on.
+    /// The electorate in the file. `None` if it equals `agreed`.
     file: Option<WireElectorate>,
     agreed: Option<WireDated>,
     pending: Option<WireDated>,
@@ -52,18 +55,19 @@ pub(crate) struct WireBallot {
     tie: Option<(u64, u32)>,
 }
 
-/// The sequence number and representative of the ring and of the founding one, and the electorate.
+/// The sequence number and representative of the ring, those of the founding ring, and the
+/// electorate.
 type WireDated = (u64, u32, u64, u32, WireElectorate);
 
 #[derive(Encode, Decode)]
 struct WireElectorate {
     flags: u16,
     expected: u32,
-    /// Runs of nodes with the same votes: the first, how many, their votes.
+    /// Runs of nodes with the same votes: the first id, the number of nodes, and their votes.
     voters: Vec<(u32, u32, u32)>,
-    /// In milliseconds.
+    /// The window of `last_man_standing`, in milliseconds.
     window: u64,
-    /// Empty but for a list of tie-breakers.
+    /// The list of tie-breakers. Empty with any other tie-breaker.
     list: Vec<u32>,
 }
 

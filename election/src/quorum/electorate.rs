@@ -1,4 +1,5 @@
-//! Which nodes have how many votes, and by which rules they count: what members agree on before they count.
+//! Electorates: the votes of each node and the rules by which they count. Members agree on an
+//! electorate before it counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,20 +11,20 @@ use quorate_membership::{Config, NodeId};
 
 /// The voters, their votes, and the rules by which these count.
 ///
-/// Prints as a list, `expected 3, votes 1-2:1 7:3, wait_for_all`, and is read from it again.
+/// Prints as a list, `expected 3, votes 1-2:1 7:3, wait_for_all`, and parses from it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Electorate {
-    /// The votes of each listed node, ascending by id. Empty: there is no node list, and every member has the votes that it
-    /// says it has.
+    /// The votes of each listed node, ascending by id. Empty if there is no node list. Then every
+    /// member has the votes that it announces.
     pub votes: BTreeMap<NodeId, u32>,
-    /// The votes expected in all; 0: no member has said.
+    /// The votes expected in total; 0 if no member has announced a number.
     pub expected: u32,
-    /// The options of quorum.
+    /// The quorum options.
     pub options: QuorumOptions,
 }
 
 impl Electorate {
-    /// What a node's configuration says.
+    /// Returns the electorate of a node's configuration.
     pub fn of(config: &Config) -> Self {
         Self {
             votes: config.nodes.iter().map(|member| (member.id, member.votes)).collect(),
@@ -32,12 +33,12 @@ impl Electorate {
         }
     }
 
-    /// A node's votes, of which it says itself that they are `said`. A node that is not in the list has none.
+    /// Returns the votes of a node that announces `said`. A node that is not in the list has none.
     pub fn votes_of(&self, node: NodeId, said: u32) -> u32 {
         if self.is_open() { said } else { self.votes.get(&node).copied().unwrap_or(0) }
     }
 
-    /// Whether there is no node list.
+    /// Returns `true` if there is no node list.
     pub fn is_open(&self) -> bool {
         self.votes.is_empty()
     }
@@ -46,28 +47,28 @@ impl Electorate {
         present.iter().map(|(&node, &said)| u64::from(self.votes_of(node, said))).sum()
     }
 
-    /// The votes of these nodes, each with what it says of its own.
+    /// Returns the votes of these nodes, each with the number it announces.
     pub fn count(&self, present: &BTreeMap<NodeId, u32>) -> u32 {
         u32::try_from(self.sum(present)).unwrap_or(u32::MAX)
     }
 
-    /// The votes that are more than half of those expected.
+    /// Returns the number of votes that is more than half of those expected.
     pub fn majority(&self) -> u32 {
         (self.expected / 2).saturating_add(1)
     }
 
-    /// Whether these nodes have more than half of the votes expected.
+    /// Returns `true` if these nodes have more than half of the expected votes.
     pub fn has_majority(&self, present: &BTreeMap<NodeId, u32>) -> bool {
         self.expected > 0 && self.count(present) >= self.majority()
     }
 
-    /// The voters that are not among these nodes.
+    /// Returns the voters that are not among these nodes.
     pub fn missing(&self, present: &BTreeMap<NodeId, u32>) -> BTreeSet<NodeId> {
         let absent = |(node, votes): &(&NodeId, &u32)| **votes > 0 && !present.contains_key(node);
         self.votes.iter().filter(absent).map(|(node, _)| *node).collect()
     }
 
-    /// Whether all voters are among these nodes.
+    /// Returns `true` if all voters are among these nodes.
     pub fn is_whole(&self, present: &BTreeMap<NodeId, u32>) -> bool {
         if self.is_open() {
             self.sum(present) >= u64::from(self.expected)
@@ -76,8 +77,8 @@ impl Electorate {
         }
     }
 
-    /// How many of these nodes can fail, whichever they are, so that the others still are enough; `None`: they are not
-    /// enough themselves.
+    /// Returns how many of these nodes can fail, whichever they are, so that the remaining ones are
+    /// still enough. `None` if they are not enough themselves.
     pub fn tolerates(&self, present: &BTreeMap<NodeId, u32>) -> Option<usize> {
         let needed = u64::from(if self.options.two_node { 1 } else { self.majority() });
         let mut heaviest: Vec<u32> = present.iter().map(|(&node, &said)| self.votes_of(node, said)).collect();
@@ -93,7 +94,8 @@ impl Electorate {
         Some(heaviest.iter().take_while(|votes| survives(votes)).count())
     }
 
-    /// What a file with `other` in it says differently, as clauses about that file; `None`: nothing.
+    /// Describes how a file with `other` in it differs, as clauses about that file. `None` if it
+    /// does not.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let mut clauses = Vec::new();
         match (self.is_open(), other.is_open()) {
@@ -134,7 +136,8 @@ impl Electorate {
         (!clauses.is_empty()).then(|| clauses.join(", "))
     }
 
-    /// Runs of consecutive ids with the same votes: the first id, how many, their votes.
+    /// Returns runs of consecutive ids with the same votes: the first id, the number of nodes, and
+    /// their votes.
     pub(super) fn runs(&self) -> Vec<(u32, u32, u32)> {
         let mut runs: Vec<(u32, u32, u32)> = Vec::new();
         for (node, &votes) in &self.votes {
@@ -150,7 +153,8 @@ impl Electorate {
         runs
     }
 
-    /// The votes from such runs; `None` if they are not ascending, or more than a list can hold.
+    /// Returns the votes from such runs. `None` if they are not ascending, or are more than a list
+    /// can hold.
     pub(super) fn of_runs(runs: impl IntoIterator<Item = (u32, u32, u32)>) -> Option<BTreeMap<NodeId, u32>> {
         let mut votes = BTreeMap::new();
         for (first, count, each) in runs {
@@ -206,7 +210,7 @@ impl fmt::Display for Electorate {
     }
 }
 
-/// It is no electorate.
+/// The error of a text that is not an electorate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("not an electorate: that looks like `expected 3, votes 1-3:1`")]
 pub struct NoElectorate;
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_read() {
+    fn a_printed_electorate_parses_to_the_same() {
         for text in [
             "expected 3, votes 1-3:1",
             "expected 9, votes 1-2:1 4:1 7-8:3 9:0, two_node, wait_for_all, last_man_standing 600, auto_tie_breaker 3 1, \
@@ -314,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn how_many_may_fail_depends_on_the_heaviest() {
+    fn the_heaviest_nodes_decide_how_many_may_fail() {
         let tolerates = |text: &str, nodes: &[u32]| read(text).tolerates(&present(nodes));
         assert_eq!(tolerates("expected 3, votes 1-3:1", &[1, 2, 3]), Some(1));
         assert_eq!(tolerates("expected 5, votes 1-5:1", &[1, 2, 3]), Some(0));
@@ -324,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_is_named() {
+    fn differences_are_named() {
         let agreed = read("expected 3, votes 1-3:1");
         let differs = |text: &str| agreed.difference(&read(text)).unwrap_or_default();
         assert_eq!(differs("expected 3, votes 1-3:1"), "");

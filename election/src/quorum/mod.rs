@@ -1,70 +1,85 @@
-//! How many votes are enough: votequorum, with its options.
+//! The number of votes that are enough: votequorum, with its options.
 //!
-//! Each member says once a ring, in the sync stage, how many votes it has and how many it expects in all
-//! ([`NodeInfo`]), and, unless it is a corosync daemon, which options it has ([`Ballot`]). A ring is judged when all of
-//! them have spoken, from what they said, so that all its members judge alike:
+//! Once per ring, in the sync stage, each member announces how many votes it has and how many it
+//! expects in total ([`NodeInfo`]). Members other than corosync daemons also announce their options
+//! ([`Ballot`]). The ring is judged once all members have done so. All members judge from the same
+//! messages and therefore judge alike:
 //!
-//! - whose votes count, how many are expected at the start, and which options are on is what the members have *agreed on*: they
-//!   keep it on record, and a file that says something else is a proposal ([`two_parts`](crate::two_parts)). Votes of a node
-//!   that is not listed there do not count, and a cluster that has never agreed on anything has to be complete once;
-//! - *total* is the sum of the members' votes;
-//! - *expected* is the highest number that a quorate member announced; if none was quorate, the highest that anybody
-//!   announced; at least *total*. A member is quorate in this sense if the last ring that it saw judged was;
-//! - *quorum* is a majority of *expected*: corosync's `max((expected + 2) / 2, (total + 2) / 2)`;
-//! - the ring is quorate if *total* reaches *quorum*.
+//! - The members have *agreed on* which nodes' votes count, how many votes are expected at the
+//!   start, and which options are on. They keep this on record, and a file that differs from it is
+//!   a proposal ([`two_parts`](crate::two_parts)). Votes of a node that is not listed there do not
+//!   count. A cluster that has never agreed on anything must be complete once.
+//! - *total* is the sum of the members' votes.
+//! - *expected* is the highest number that a quorate member announced. If none was quorate, it is
+//!   the highest that any member announced. It is at least *total*. A member is quorate in this
+//!   sense if the last ring that it saw judged was.
+//! - *quorum* is a majority of *expected*: corosync's `max((expected + 2) / 2, (total + 2) / 2)`.
+//! - The ring is quorate if *total* reaches *quorum*.
 //!
-//! What a node expects changes only so: it takes over *expected* of a ring that is quorate, or in which a member was.
-//! Hence it grows when more votes are present than were expected, and the quorum never falls, with four exceptions: a
-//! node that was not quorate adopts the lower number of one that was; `last_man_standing`; `allow_downscale`; and an
-//! operator's order, which comes as a message in the ring's order ([`Reconfigure`]).
+//! A node changes the number of votes it expects in one way only: it takes over *expected* of a
+//! ring that is quorate, or in which a member was. The number therefore grows when more votes are
+//! present than were expected, and the quorum never falls. There are four exceptions: a node that
+//! was not quorate adopts the lower number of one that was, `last_man_standing`, `allow_downscale`,
+//! and an operator's command, which arrives as a message in the ring's order ([`Reconfigure`]).
 //!
 //! # Options
-//! By their names in corosync.conf; what they come to together is
-//! [`Config::quorum_options`](quorate_membership::Config::quorum_options).
+//! The options have their names from corosync.conf.
+//! [`Config::quorum_options`](quorate_membership::Config::quorum_options) combines them.
 //!
 //! - `two_node`: in a ring of one or two members, one vote is enough.
-//! - `wait_for_all`: a node that starts, or has lost quorum, waits: a ring in which somebody waits is not quorate before
-//!   all votes expected are present, unless a member comes from a quorate ring.
-//! - `auto_tie_breaker`: half of the votes expected are enough with the node that breaks ties: the one with the lowest
-//!   or highest id, or the first in the list, of the last ring that had a majority.
-//! - `last_man_standing`: if a quorate ring has lost members, and stands for the window, only those present are expected.
-//!   Each member's window ends by its own clock; nothing but the numbers of expected and needed votes changes by it.
-//! - `allow_downscale`: who leaves in order is no longer expected. The quorum does not fall below that of the votes
-//!   configured.
+//! - `wait_for_all`: a node that starts, or has lost quorum, waits. A ring in which a member waits
+//!   is not quorate before all expected votes are present, unless a member comes from a quorate
+//!   ring.
+//! - `auto_tie_breaker`: half of the expected votes are enough together with the node that breaks
+//!   ties. This is the node with the lowest or highest id, or the first in the list, of the last
+//!   ring that had a majority.
+//! - `last_man_standing`: if a quorate ring has lost members, and stands for the window, only the
+//!   votes present are expected. Each member's window ends by its own clock. It changes nothing but
+//!   the numbers of expected and needed votes.
+//! - `allow_downscale`: a node that leaves in order is no longer expected. The quorum does not fall
+//!   below that of the configured votes.
 //! - `expected_votes_tracking`: numbers announced by inquorate members count too.
 //!
 //! # Decided differently from corosync
-//! Each is on the safe side. In a ring with corosync daemons these go on judging by their own rules, and may be quorate
-//! where ours are not.
+//! Each decision is on the safe side. In a ring with corosync daemons, the daemons still judge by
+//! their own rules and may be quorate where our members are not.
 //!
-//! - Members with different node lists, votes or options go by those agreed on, and each file that differs is named
-//!   ([`Verdict::differences`]); where nothing is agreed on yet and options differ, the ring is not quorate. (corosync mixes
-//!   options, and counts the votes of whoever is there.)
-//! - A cluster that starts for the first time is not quorate before all of its voters are there, once, and have stored whose
-//!   votes count, unless `wait_for_all` is 0. (With corosync a majority is enough.)
-//! - Inquorate members with different settings count the highest of them, each for this ring only: the ring agrees on its
-//!   quorum. corosync lets each use its own, and members of one ring disagree; so with `last_man_standing` and
-//!   `wait_for_all`, when a member that is not quorate meets one that has started anew.
-//! - `two_node` is off where more than two nodes are expected. (With corosync any two of three nodes, and each alone, are
-//!   quorate.)
-//! - A tie is exactly half. (corosync rounds half of an odd number down, so that 1 of 3 can be quorate beside 2 of 3.)
-//! - A tie is broken by who was there last, for a list too: not when a cluster starts. (With corosync two halves, each with
-//!   a node of the list, are both quorate then.) Of several members' memories the latest counts, for all, and a ring
-//!   with a member that has none, since it started anew, breaks no tie.
-//! - The window of `last_man_standing` begins with the last change of the ring. (With corosync a member that joins does
-//!   not put it off.)
-//! - With `allow_downscale`, a leave counts in a quorate ring only. (With corosync it makes a minority smaller, until it is
-//!   none.)
-//! - A member without node info makes the ring inquorate. (corosync counts no votes for it; but it may be the one
-//!   that knows of more expected votes.)
-//! - Without `expected_votes` and without a node list, corosync does not start; a node of ours starts, and is not
-//!   quorate until somebody in its ring knows.
+//! - Members with different node lists, votes or options use those agreed on, and each file that
+//!   differs is named ([`Verdict::differences`]). If nothing is agreed on yet and options differ,
+//!   the ring is not quorate. (corosync mixes options, and counts the votes of every node present.)
+//! - A cluster that starts for the first time is not quorate until all of its voters have been
+//!   present once and have stored the agreement on the votes that count, unless `wait_for_all` is
+//!   0. (With corosync a majority is enough.)
+//! - Inquorate members with different settings use the highest of them, each for this ring only, so
+//!   that the ring agrees on its quorum. (corosync lets each member use its own, so members of one
+//!   ring disagree. The same happens with `last_man_standing` and `wait_for_all`, when a member
+//!   that is not quorate meets one that has restarted.)
+//! - `two_node` is off if more than two nodes are expected. (With corosync any two of three nodes,
+//!   and each alone, are quorate.)
+//! - A tie is exactly half. (corosync rounds half of an odd number down, so that 1 of 3 can be
+//!   quorate at the same time as 2 of 3.)
+//! - The node that breaks a tie is chosen from the last ring with a majority, for a list too, so no
+//!   tie is broken when a cluster starts. (With corosync two halves, each with a node of the list,
+//!   are both quorate then.) If several members remember such a ring, the latest counts for all. A
+//!   ring with a member that remembers none, because it has restarted, breaks no tie.
+//! - The window of `last_man_standing` begins with the last change of the ring. (With corosync a
+//!   member that joins does not put it off.)
+//! - With `allow_downscale`, a leave counts in a quorate ring only. (With corosync it shrinks what
+//!   a minority expects, until the minority is quorate.)
+//! - A member without node info makes the ring inquorate. (corosync counts no votes for it,
+//!   although it may be the only one that knows of more expected votes.)
+//! - Without `expected_votes` and without a node list, corosync does not start. A Quorate node
+//!   starts, and is not quorate until a member of its ring knows the number.
 //!
-//! Decided as corosync has it, though it surprises: `expected_votes_tracking` keeps nothing over a restart of all
-//! nodes; with a node list it, and `allow_downscale`, override `expected_votes`; losing quorum makes a node wait for all
-//! again; without `wait_for_all`, `last_man_standing` does not keep nodes that start elsewhere from being quorate too.
+//! Some decisions follow corosync even though they surprise:
 //!
-//! # Not there yet
+//! - `expected_votes_tracking` keeps nothing over a restart of all nodes.
+//! - With a node list, `expected_votes_tracking` and `allow_downscale` override `expected_votes`.
+//! - Losing quorum makes a node wait for all again.
+//! - Without `wait_for_all`, `last_man_standing` does not keep nodes that start elsewhere from
+//!   being quorate too.
+//!
+//! # Not supported yet
 //! Quorum devices.
 
 mod accord;
@@ -91,23 +106,24 @@ pub use self::verdict::{Inquorate, Verdict};
 pub struct Quorum {
     me: NodeId,
     votes: u32,
-    /// What its file says.
+    /// The electorate in this node's file.
     file: Electorate,
     /// See [`Ballot::majority_founds`].
     majority_founds: bool,
     /// See [`Ballot::ordered`].
     ordered: bool,
-    /// What it keeps over restarts.
+    /// The record that survives restarts.
     record: Record,
     options: QuorumOptions,
-    /// What was configured, or ordered since: the measure of `two_node` and `allow_downscale`.
+    /// The expected votes that were configured, or set by an operator since. `two_node` and
+    /// `allow_downscale` are measured against them.
     configured: Option<u32>,
     expected_votes: Option<u32>,
-    /// By the last judgement.
+    /// Whether the last judgement was quorate.
     quorate: bool,
-    /// It waits for all.
+    /// Whether this node waits for all.
     waits: bool,
-    /// It has had no company since it started.
+    /// Whether this node has been alone since it started.
     first: bool,
     /// The members of the ring judged last.
     company: BTreeSet<NodeId>,
@@ -115,29 +131,30 @@ pub struct Quorum {
     tie: Option<Tie>,
     /// See [`Ballot::lost`].
     lost: bool,
-    /// When the expected votes fall to those present.
+    /// The time at which the expected votes fall to those present.
     falls_at: Option<Time>,
-    /// The ring that was judged, while it stands.
+    /// The judged ring, while it stands.
     sitting: Option<Sitting>,
 }
 
-/// A ring's case: what its members said, and what has been heard since.
+/// The case of a ring: its members' messages, and what has arrived since.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Sitting {
     ring: RingId,
-    /// What members agree on.
+    /// The agreement of the members.
     accord: Accord,
-    /// What their files say.
+    /// The electorates in the members' files.
     files: BTreeMap<NodeId, Electorate>,
     votes: BTreeMap<NodeId, u32>,
     expected: Option<u32>,
-    /// A quorate member, or an operator, said so: it holds whatever comes of the ring.
+    /// Whether a quorate member or an operator set `expected`, so that it holds even if the ring is
+    /// not quorate.
     in_force: bool,
-    /// All have to be there.
+    /// Whether all expected votes must be present.
     waits: bool,
-    /// The latest of its members' memories, if each has one.
+    /// The latest tie that a member remembers, if every member remembers one.
     tie: Option<Tie>,
-    /// Why the ring is not quorate, whatever its votes.
+    /// Why the ring is not quorate regardless of its votes.
     objection: Option<Inquorate>,
 }
 
@@ -152,8 +169,9 @@ impl Sitting {
 }
 
 impl Quorum {
-    /// A node that has just started (corosync.conf: section `quorum`, and the node list's `quorum_votes`). Options that
-    /// exclude each other are all off: [`Config::check`] refuses them.
+    /// Returns the account of a node that has just started (corosync.conf: section `quorum`, and
+    /// the node list's `quorum_votes`). Options that exclude each other are all off:
+    /// [`Config::check`] rejects them.
     pub fn new(config: &Config) -> Self {
         let options = config.quorum_options().unwrap_or_default();
         let expected_votes = config.expected_votes();
@@ -178,7 +196,7 @@ impl Quorum {
         }
     }
 
-    /// The same node, with this on record: it counts, whatever its configuration says.
+    /// Returns the same node with this record. The record takes precedence over its configuration.
     #[must_use]
     pub fn with_record(mut self, record: Record) -> Self {
         if Mutant::ForeignVotesCount.is_active() {
@@ -193,20 +211,21 @@ impl Quorum {
         self
     }
 
-    /// What this node keeps over restarts. It has to be durable before [`Quorum::has_stored`] says anything.
+    /// Returns the record that this node keeps over restarts. It must be durable before it is
+    /// passed to [`Quorum::has_stored`].
     pub fn record(&self) -> &Record {
         &self.record
     }
 
-    /// Whether this is the record by which this node has accepted what is proposed in its ring, so that the others are to be
-    /// told that it is durable.
+    /// Returns `true` if `kept` is the record by which this node has accepted the proposal of its
+    /// ring. The other members must then be told that it is durable.
     pub fn has_stored(&self, kept: &str) -> bool {
         let ring = self.sitting.as_ref().map(|sitting| sitting.ring);
         self.record.pending.as_ref().is_some_and(|pending| Some(pending.ring) == ring)
             && self.record.text() == kept
     }
 
-    /// From now on, this is agreed on.
+    /// Adopts an electorate that has been agreed on.
     fn follow(&mut self, electorate: &Electorate) {
         if !Mutant::OptionsNotCompared.is_active() {
             self.options = electorate.options.clone();
@@ -218,12 +237,12 @@ impl Quorum {
         }
     }
 
-    /// The votes this node expects in all; `None`: not known.
+    /// Returns the votes this node expects in total. `None` if the number is not known.
     pub fn expected_votes(&self) -> Option<u32> {
         self.expected_votes
     }
 
-    /// A new ring with these members: what this node says of itself in its sync.
+    /// Opens a new ring with these members. Returns the messages that this node sends in its sync.
     pub fn open(&mut self, members: &BTreeSet<NodeId>) -> (NodeInfo, Ballot) {
         self.sitting = None;
         self.falls_at = None;
@@ -243,7 +262,7 @@ impl Quorum {
         (self.node_info(), ballot)
     }
 
-    /// What this node says of itself.
+    /// Returns this node's announcement of its votes.
     pub fn node_info(&self) -> NodeInfo {
         let flag = |set: bool, flag: u32| if set { flag } else { 0 };
         NodeInfo {
@@ -256,14 +275,15 @@ impl Quorum {
         }
     }
 
-    /// What this node says before it leaves in order, so that it is no longer expected; `None`: nobody would heed it.
+    /// Returns the message with which this node leaves in order, so that it is no longer expected.
+    /// `None` if it would have no effect.
     pub fn farewell(&self) -> Option<NodeInfo> {
         let info = self.node_info();
         self.options.allow_downscale.then_some(NodeInfo { flags: info.flags | NodeInfo::LEAVING, ..info })
     }
 
-    /// Judges a ring by what its members said; entries of nodes that are no members are not looked at. `forgetful` are those
-    /// whose record was lost.
+    /// Judges a ring by its members' messages. Entries of nodes that are not members are ignored.
+    /// `forgetful` are the members whose records were lost.
     pub fn judge(
         &mut self,
         now: Time,
@@ -285,7 +305,8 @@ impl Quorum {
             self.follow(&agreed.electorate);
         }
         let law = accord.agreed.as_ref().map(|agreed| &agreed.electorate);
-        // What a member expects that knows of an earlier agreement only is of no interest, and corosync's do not know of any.
+        // A number expected by a member that only knows of an earlier agreement is ignored.
+        // corosync daemons know of no agreement.
         let expects = |info: &NodeInfo| {
             let ballot = info.node.and_then(|node| ballots.get(&node));
             match (law, ballot) {
@@ -299,7 +320,7 @@ impl Quorum {
         };
         let all_ballots = &ballots;
         let ballots = || all_ballots.iter().map(|(&node, &ballot)| (node, ballot));
-        // That a member was quorate in another cluster means nothing here.
+        // Quorum in another cluster does not count here.
         let is_stranger = |info: &NodeInfo| {
             let own = info.node.and_then(|node| all_ballots.get(&node)?.agreed.as_ref());
             own.zip(accord.agreed.as_ref()).is_some_and(|(own, agreed)| own.founded != agreed.founded)
@@ -318,7 +339,8 @@ impl Quorum {
         let released = infos().filter(was_quorate).any(|info| !waits(info));
         let latest =
             ballots().filter_map(|(_, ballot)| ballot.tie).filter(|tie| tie.ring_seq < ring.seq).max();
-        // One that has started anew may have forgotten a later majority, which only the other half remembers.
+        // A member that has restarted may have forgotten a later majority, which only the other
+        // half remembers.
         let all_remember = ballots().all(|(_, ballot)| ballot.tie.is_some());
         let lost = ballots()
             .any(|(member, ballot)| ballot.lost && said.get(&member).is_some_and(|i| was_quorate(&i)));
@@ -350,8 +372,8 @@ impl Quorum {
         verdict
     }
 
-    /// The ring is quorate: what is to be agreed on in it, if anything is. What was begun elsewhere and can never be agreed on
-    /// is forgotten.
+    /// Proposes, in a quorate ring, what is to be agreed on in it, if anything. A proposal that was
+    /// begun elsewhere and can never be agreed on is forgotten.
     fn propose(&mut self, ballots: &BTreeMap<NodeId, &Ballot>, lost: &BTreeSet<NodeId>) {
         let Some(Sitting { accord, ring, .. }) = &mut self.sitting else { return };
         if let Some(electorate) = accord.proposal(ballots, lost) {
@@ -361,7 +383,8 @@ impl Quorum {
         }
     }
 
-    /// A member has stored what is proposed in the ring. `None`: nothing follows yet.
+    /// Handles a member's report that it has stored the ring's proposal. `None` if nothing follows
+    /// yet.
     pub fn hear_stored(&mut self, from: NodeId) -> Option<Verdict> {
         let sitting = self.sitting.as_mut()?;
         let resumed = sitting.accord.resumed;
@@ -377,19 +400,19 @@ impl Quorum {
         Some(self.weigh())
     }
 
-    /// A change that was begun in another ring and is to be finished in this one, so that there may be rings that are quorate
-    /// by it alone.
+    /// Returns a change that was begun in another ring and is to be finished in this one. There may
+    /// be rings that are quorate by this change alone.
     pub(crate) fn resumed(&self) -> Option<&Electorate> {
         let accord = &self.sitting.as_ref()?.accord;
         accord.pending.as_ref().filter(|_| accord.resumed).map(|pending| &pending.electorate)
     }
 
-    /// Whether members that kept their records are enough by such a change, too.
+    /// Returns `true` if members that kept their records are enough by such a change, too.
     pub(crate) fn remembers_change(&self, lost: &BTreeSet<NodeId>) -> bool {
         self.sitting.as_ref().is_none_or(|sitting| sitting.accord.remembers_pending(lost))
     }
 
-    /// When the expected votes may fall to those present, if they may.
+    /// Returns when the expected votes may fall to those present, if they may.
     fn falls_at(&self, now: Time, verdict: &Verdict) -> Option<Time> {
         let window = self.options.last_man_standing?;
         let may = (self.quorate || Mutant::LastManFallsInquorate.is_active())
@@ -399,7 +422,8 @@ impl Quorum {
         may.then_some(at)
     }
 
-    /// A member spoke when the ring had been judged: its votes were changed, or it leaves. `None`: nothing follows.
+    /// Handles a member's node info after the ring has been judged: its votes have changed, or it
+    /// leaves. `None` if nothing follows.
     pub fn hear(&mut self, from: NodeId, info: &NodeInfo) -> Option<Verdict> {
         let quorate = self.quorate;
         let sitting = self.sitting.as_mut()?;
@@ -414,7 +438,7 @@ impl Quorum {
             let present = u32::try_from(sitting.votes.len()).unwrap_or(u32::MAX);
             sitting.expected = sitting.expected.map(|_| present);
         } else {
-            // Of ours, votes change by what all hear.
+            // Votes of Quorate nodes change only by messages that all members receive.
             let accord = &sitting.accord;
             if accord.agreed.is_none() || !accord.ours.contains(&from) {
                 sitting.votes.insert(from, accord.votes_of(from, info.votes, false));
@@ -427,18 +451,19 @@ impl Quorum {
         Some(self.weigh())
     }
 
-    /// The votes of each member of the ring that was judged, as they are now.
+    /// Returns the current votes of each member of the judged ring.
     pub fn votes_present(&self) -> impl Iterator<Item = (NodeId, u32)> {
         self.sitting.iter().flat_map(|sitting| sitting.votes.iter().map(|(&node, &votes)| (node, votes)))
     }
 
-    /// An operator's order, at its place in the order of the ring that was judged. `None`: nothing follows.
+    /// Handles an operator's command, at its place in the order of the judged ring. `None` if
+    /// nothing follows.
     pub fn reconfigure(&mut self, order: &Reconfigure) -> Option<Verdict> {
         let sitting = self.sitting.as_mut()?;
         match order.parameter {
             VoteParameter::ExpectedVotes => {
                 let votes = Some(order.value).filter(|&votes| votes > 0)?;
-                // What is tracked does not fall.
+                // A tracked number does not fall.
                 let tracked = sitting.expected.filter(|_| self.options.expected_votes_tracking);
                 sitting.expected = Some(votes).max(tracked);
                 sitting.in_force = true;
@@ -459,12 +484,12 @@ impl Quorum {
         Some(self.weigh())
     }
 
-    /// When [`Quorum::handle_timeout`] wants to be called.
+    /// Returns when [`Quorum::handle_timeout`] must be called.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.falls_at
     }
 
-    /// The window of `last_man_standing` may have ended. `None`: nothing follows.
+    /// Handles the possible end of the window of `last_man_standing`. `None` if nothing follows.
     pub fn handle_timeout(&mut self, now: Time) -> Option<Verdict> {
         self.falls_at.take_if(|at| *at <= now)?;
         self.lost = false;
@@ -473,7 +498,7 @@ impl Quorum {
         Some(self.weigh())
     }
 
-    /// Judges the ring as its case stands, and learns from it.
+    /// Judges the ring from its current case, and updates this node's account by the verdict.
     fn weigh(&mut self) -> Verdict {
         let Some(sitting) = &mut self.sitting else { return self.unsettled() };
         let options = &self.options;
@@ -515,8 +540,8 @@ impl Quorum {
         };
 
         self.quorate = inquorate.is_none();
-        // An inquorate ring without a word from a quorate node leaves nothing behind: one member with a wrong
-        // setting would block the others for good.
+        // An inquorate ring leaves nothing behind unless a quorate node announced its number.
+        // Otherwise one member with a wrong setting would block the others permanently.
         if self.quorate || sitting.in_force {
             sitting.expected = expected;
             self.expected_votes = expected;
@@ -526,7 +551,8 @@ impl Quorum {
             Some(Inquorate::WaitsForAll { .. } | Inquorate::TooFewVotes { .. }) => {
                 self.waits = options.wait_for_all && !Mutant::WaitNotRearmed.is_active();
             }
-            // Not for want of votes: who waited goes on waiting, and nobody else begins to.
+            // The ring does not lack votes, so waiting members continue to wait, and no other
+            // member starts to.
             Some(_) => {}
         }
         if self.quorate {
@@ -552,7 +578,7 @@ impl Quorum {
         Verdict { total_votes: total, expected_votes: expected, quorum, inquorate, differences, flags }
     }
 
-    /// The verdict as long as there is no ring to judge.
+    /// Returns the verdict while there is no ring to judge.
     pub fn unsettled(&self) -> Verdict {
         let flags = self.flags().into_iter().filter(|flag| *flag != QUORATE).collect();
         Verdict {
@@ -582,7 +608,7 @@ impl Quorum {
 
 pub(crate) const QUORATE: &str = "Quorate";
 
-/// Why a ring is not quorate, whatever its votes.
+/// Returns why a ring is not quorate regardless of its votes.
 fn objection<'a>(
     members: &BTreeSet<NodeId>,
     said: &BTreeMap<NodeId, NodeInfo>,

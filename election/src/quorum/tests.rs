@@ -1,4 +1,5 @@
-//! Nodes in rings: what each says, and what all make of it.
+//! Tests of rings of nodes: the messages that each node sends, and the verdict that all derive from
+//! them.
 
 mod parts;
 
@@ -19,7 +20,8 @@ fn ids(nodes: &[u32]) -> BTreeSet<NodeId> {
     nodes.iter().copied().map(id).collect()
 }
 
-/// Nodes from 1 on, and rings that they form. All members judge alike, or the test fails.
+/// Nodes with ids from 1 on, and the rings that they form. A test fails unless all members judge
+/// alike.
 struct World {
     configs: BTreeMap<NodeId, Config>,
     nodes: BTreeMap<NodeId, Quorum>,
@@ -28,7 +30,7 @@ struct World {
 }
 
 impl World {
-    /// Listed nodes with these votes, and these options.
+    /// Creates listed nodes with these votes and options.
     fn with_votes(votes: &[u32], options: impl Fn(&mut Config)) -> Self {
         let listed: Vec<Member> = (1..)
             .zip(votes)
@@ -57,7 +59,7 @@ impl World {
         Self { configs, nodes, ring_seq: 0, now: Time::default() }
     }
 
-    /// The same nodes, which have never been in a ring.
+    /// Returns the same nodes without a record: they have never been in a ring.
     fn fresh(mut self) -> Self {
         self.nodes = self.configs.iter().map(|(&id, config)| (id, Quorum::new(config))).collect();
         self
@@ -87,7 +89,7 @@ impl World {
         self.ring_with(nodes, |_, _| {})
     }
 
-    /// The same, with something else said.
+    /// Forms a ring whose messages `change` alters first.
     fn ring_with(
         &mut self,
         nodes: &[u32],
@@ -109,7 +111,7 @@ impl World {
         let judged = self
             .all(nodes, |quorum| Some(quorum.judge(now, ring, &members, &said, &ballots, &BTreeSet::new())))
             .unwrap();
-        // What is proposed is stored at once, by all.
+        // All members store the proposal at once.
         let mut agreed = None;
         for &member in &members {
             let quorum = &self.nodes[&member];
@@ -120,7 +122,8 @@ impl World {
         agreed.unwrap_or(judged)
     }
 
-    /// What all of these make of the same, alike.
+    /// Returns the verdict that each of these nodes reaches on the same input, and checks that they
+    /// agree.
     fn all(
         &mut self,
         nodes: &[u32],
@@ -134,7 +137,7 @@ impl World {
         verdicts.into_iter().next().unwrap()
     }
 
-    /// Time goes by until something is due, if it is within this.
+    /// Lets time pass. Returns the verdict if a timer was due.
     fn wait(&mut self, nodes: &[u32], time: Duration) -> Option<Verdict> {
         self.now = self.now + time;
         let now = self.now;
@@ -146,7 +149,7 @@ fn is_quorate(verdict: &Verdict) -> bool {
     verdict.inquorate.is_none()
 }
 
-/// Votes present, expected and needed.
+/// Returns the votes present, expected and needed.
 fn counted(verdict: &Verdict) -> (u32, u32, u32) {
     (verdict.total_votes, verdict.expected_votes.unwrap(), verdict.quorum.unwrap())
 }
@@ -178,7 +181,7 @@ fn downscale(config: &mut Config) {
 }
 
 #[test]
-fn a_majority_of_the_expected_votes_is_quorate_and_a_half_is_not() {
+fn a_majority_is_quorate_and_a_half_is_not() {
     for (expected, quorum) in [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (8, 5)] {
         for present in 1..=expected {
             let nodes: Vec<u32> = (1..=present).collect();
@@ -197,7 +200,7 @@ fn votes_count_and_not_nodes() {
 }
 
 #[test]
-fn without_expected_votes_nobody_is_quorate() {
+fn without_expected_votes_no_node_is_quorate() {
     let mut world = World::new(3, |config| {
         config.nodes.clear();
         config.quorum.expected_votes = None;
@@ -208,7 +211,7 @@ fn without_expected_votes_nobody_is_quorate() {
 }
 
 #[test]
-fn one_member_that_knows_the_expected_votes_tells_the_others() {
+fn members_adopt_expected_votes_from_one_that_knows_them() {
     let mut world = World::plain(3);
     world.configure(1, |config| config.quorum.expected_votes = None);
     assert!(is_quorate(&world.ring(&[1, 2])));
@@ -236,7 +239,7 @@ fn an_inquorate_node_adopts_what_a_quorate_one_expects() {
 }
 
 #[test]
-fn the_highest_of_several_settings_counts_at_the_start_and_leaves_no_trace_if_it_is_not_reached() {
+fn an_unreached_highest_setting_leaves_no_trace() {
     let mut world = World::new(3, |config| config.quorum.wait_for_all = Some(false)).fresh();
     world.configure(3, |config| config.quorum.expected_votes = Some(1000));
     let verdict = world.ring(&[1, 2, 3]);
@@ -253,7 +256,7 @@ fn a_member_without_node_info_makes_the_ring_inquorate() {
 }
 
 #[test]
-fn what_strangers_say_does_not_count() {
+fn messages_of_outsiders_do_not_count() {
     let mut world = World::plain(3);
     let stranger = NodeInfo { node: Some(id(2)), votes: 5, expected_votes: 1, flags: NodeInfo::QUORATE };
     let verdict = world.ring_with(&[1], |said, ballots| {
@@ -264,7 +267,7 @@ fn what_strangers_say_does_not_count() {
 }
 
 #[test]
-fn a_node_says_first_until_it_has_had_company() {
+fn a_node_sends_the_first_flag_until_it_has_had_company() {
     let mut world = World::plain(3);
     let node = world.nodes.get_mut(&id(1)).unwrap();
     assert_eq!(node.open(&ids(&[1])).0.flags, NodeInfo::FIRST);
@@ -273,7 +276,7 @@ fn a_node_says_first_until_it_has_had_company() {
 }
 
 #[test]
-fn of_two_nodes_each_is_quorate_alone_once_they_were_together() {
+fn two_nodes_are_each_quorate_alone_once_they_have_met() {
     let mut world = World::new(2, two_node);
     assert_eq!(world.ring(&[1]).inquorate, Some(Inquorate::WaitsForAll { total: 1, expected: 2 }));
     let verdict = world.ring(&[1, 2]);
@@ -282,7 +285,7 @@ fn of_two_nodes_each_is_quorate_alone_once_they_were_together() {
 }
 
 #[test]
-fn two_node_without_waiting_needs_nobody() {
+fn two_node_without_waiting_is_quorate_alone() {
     let mut world =
         World::new(2, |config| (config.quorum.two_node, config.quorum.wait_for_all) = (true, Some(false)));
     assert!(is_quorate(&world.ring(&[1])) && is_quorate(&world.ring(&[2])));
@@ -293,7 +296,7 @@ fn two_node_is_off_with_three() {
     let mut world = World::new(3, two_node);
     assert_eq!(world.ring(&[1, 2, 3]).flags, ["Quorate", "WaitForAll"]);
     assert!(is_quorate(&world.ring(&[1, 2])) && !is_quorate(&world.ring(&[3])));
-    // Nor does it come back when a third was there that nobody had listed.
+    // It stays off when a third node is present that no file lists.
     let mut world = World::new(3, |config| {
         config.nodes.truncate(2);
         config.quorum.expected_votes = Some(2);
@@ -305,7 +308,7 @@ fn two_node_is_off_with_three() {
 }
 
 #[test]
-fn who_waits_for_all_waits_at_the_start_and_when_quorum_was_lost() {
+fn wait_for_all_waits_at_the_start_and_after_losing_quorum() {
     let mut world = World::new(3, wait_for_all);
     let verdict = world.ring(&[1, 2]);
     assert_eq!(verdict.inquorate, Some(Inquorate::WaitsForAll { total: 2, expected: 3 }));
@@ -329,7 +332,7 @@ fn a_quorate_member_ends_the_waiting() {
 }
 
 #[test]
-fn an_operator_ends_the_waiting_and_lowers_what_is_expected() {
+fn an_operator_ends_the_waiting_and_lowers_expected_votes() {
     let mut world = World::new(5, wait_for_all);
     world.ring(&[1, 2, 3]);
     let cancel = Reconfigure { node: 1, value: 0, parameter: VoteParameter::CancelWaitForAll };
@@ -382,19 +385,19 @@ fn half_is_enough_with_the_node_that_breaks_ties() {
 }
 
 #[test]
-fn who_breaks_ties_was_there_last() {
+fn ties_are_broken_by_the_last_ring_with_a_majority() {
     let mut world = World::new(4, tie_break(TieBreaker::Lowest));
     world.ring(&[1, 2, 3, 4]);
     world.ring(&[2, 3, 4]);
     assert!(!is_quorate(&world.ring(&[3, 4])) && !is_quorate(&world.ring(&[2])));
-    // Node 1 remembers itself as the lowest; the others know better.
+    // Node 1 remembers itself as the lowest. The others remember a later ring.
     world.ring(&[2, 3, 4]);
     assert!(!is_quorate(&world.ring(&[1, 3])));
     assert!(is_quorate(&world.ring(&[2, 4])));
 }
 
 #[test]
-fn who_was_there_last_is_known_to_all_that_were_quorate_since() {
+fn quorate_members_learn_which_node_breaks_ties() {
     let mut world = World::new(4, |config| {
         wait_for_all(config);
         tie_break(TieBreaker::Highest)(config);
@@ -402,14 +405,14 @@ fn who_was_there_last_is_known_to_all_that_were_quorate_since() {
     world.ring(&[1, 2, 3, 4]);
     assert!(is_quorate(&world.ring(&[1, 2, 3])) && !is_quorate(&world.ring(&[4])));
     world.restart(&[2]);
-    // Node 4 learns here that it breaks no ties any more.
+    // Node 4 learns here that it no longer breaks ties.
     assert!(is_quorate(&world.ring(&[3, 4])));
     assert!(is_quorate(&world.ring(&[1, 3])));
     assert!(!is_quorate(&world.ring(&[2, 4])));
 }
 
 #[test]
-fn no_tie_is_broken_with_a_member_that_may_have_forgotten_a_later_majority() {
+fn a_forgetful_member_breaks_no_tie() {
     let mut world = World::new(4, |config| {
         wait_for_all(config);
         tie_break(TieBreaker::Highest)(config);
@@ -443,7 +446,7 @@ fn a_tie_is_exactly_half() {
 }
 
 #[test]
-fn of_a_list_the_first_that_was_there_decides() {
+fn the_first_node_of_the_list_that_was_present_breaks_ties() {
     let mut world = World::new(4, tie_break(list(&[4, 2])));
     world.ring(&[1, 2, 3, 4]);
     world.ring(&[1, 2, 3]);
@@ -480,7 +483,7 @@ fn two_losses_within_a_window_are_one() {
 }
 
 #[test]
-fn a_window_goes_on_over_a_ring_without_a_loss_and_ends_without_quorum() {
+fn a_window_survives_a_ring_without_a_loss_until_quorum_is_lost() {
     let mut world = World::new(5, last_man);
     world.ring(&[1, 2, 3, 4, 5]);
     world.ring(&[1, 2, 3]);
@@ -493,7 +496,7 @@ fn a_window_goes_on_over_a_ring_without_a_loss_and_ends_without_quorum() {
 }
 
 #[test]
-fn nobody_who_was_never_there_is_given_up() {
+fn a_node_that_was_never_present_stays_expected() {
     let mut world = World::new(5, |config| {
         last_man(config);
         config.quorum.wait_for_all = Some(false);
@@ -503,7 +506,7 @@ fn nobody_who_was_never_there_is_given_up() {
 }
 
 #[test]
-fn the_last_man_and_one_that_starts_agree_that_there_is_no_quorum() {
+fn the_last_man_and_a_restarted_node_are_not_quorate() {
     let mut world = World::new(4, last_man);
     world.ring(&[1, 2, 3, 4]);
     world.ring(&[1, 2, 3]);
@@ -538,7 +541,7 @@ fn leaves(world: &mut World, leaver: u32, members: &[u32]) -> Option<Verdict> {
 }
 
 #[test]
-fn who_leaves_in_order_is_no_longer_expected_down_to_what_is_configured() {
+fn a_leave_lowers_expected_votes_but_not_the_quorum() {
     let mut world = World::new(5, downscale);
     world.ring(&[1, 2, 3, 4, 5]);
     assert_eq!(counted(&world.ring(&[1, 2, 3, 4])), (4, 5, 3), "a crash lowers nothing");
@@ -561,18 +564,18 @@ fn a_leave_lowers_nothing_without_the_option() {
 }
 
 #[test]
-fn with_tracking_the_most_that_anybody_expects_counts() {
+fn tracking_counts_the_highest_number_any_member_expects() {
     let mut world = World::new(3, |config| config.quorum.expected_votes_tracking = true);
     world.ring(&[1, 2]);
     let verdict = world.ring_with(&[1, 2, 3], |said, _| said.get_mut(&id(3)).unwrap().expected_votes = 6);
     assert_eq!(verdict.inquorate, Some(Inquorate::TooFewVotes { total: 3, quorum: 4 }));
-    // As with corosync, nothing of it outlives a restart of all.
+    // As with corosync, none of it survives a restart of all nodes.
     world.restart(&[1, 2, 3]);
     assert_eq!(counted(&world.ring(&[1, 2, 3])), (3, 3, 2));
 }
 
 #[test]
-fn members_that_never_agreed_and_have_other_options_are_not_quorate() {
+fn options_that_differ_before_an_agreement_prevent_quorum() {
     let mut world = World::new(3, wait_for_all).fresh();
     world.configure(2, |config| config.quorum.wait_for_all = None);
     let verdict = world.ring(&[1, 2, 3]);
@@ -582,7 +585,7 @@ fn members_that_never_agreed_and_have_other_options_are_not_quorate() {
 }
 
 #[test]
-fn the_options_agreed_on_count_until_all_can_have_the_new_ones() {
+fn new_options_are_agreed_on_when_a_voters_file_changes() {
     let mut world = World::plain(3);
     world.ring(&[1, 2, 3]);
     world.configure(2, wait_for_all);
@@ -604,7 +607,7 @@ fn the_options_agreed_on_count_until_all_can_have_the_new_ones() {
     assert_eq!(world.ring(&[1, 2, 3]).flags, ["Quorate", "WaitForAll"], "the old files are no proposal");
 }
 
-/// The node list of these, in a node's file.
+/// Puts a list of these nodes into a node's file.
 fn list_of(nodes: &[u32]) -> impl Fn(&mut Config) {
     let nodes = nodes.to_vec();
     move |config| {
@@ -622,7 +625,7 @@ fn list_of(nodes: &[u32]) -> impl Fn(&mut Config) {
 }
 
 #[test]
-fn the_first_time_all_voters_have_to_be_there() {
+fn the_first_time_all_voters_must_be_present() {
     let mut world = World::plain(3).fresh();
     let verdict = world.ring(&[1, 2]);
     let inquorate = Inquorate::NeverAgreed { missing: ids(&[3]), total: 2, expected: 3 };
@@ -650,9 +653,10 @@ fn the_first_time_all_voters_have_to_be_there() {
     assert!(is_quorate(&unlisted.ring(&[1, 2, 3])));
 }
 
-/// The report `old-list-two-quorate-parts`: 5 becomes 3, and a removed node comes back with an old file, as does node 3.
+/// The report `old-list-two-quorate-parts`: a cluster of 5 becomes one of 3, and a removed node
+/// comes back with an old file, as does node 3.
 #[test]
-fn an_old_list_and_votes_of_strangers_make_no_second_part() {
+fn an_old_list_and_unlisted_votes_make_no_second_part() {
     let mut world = World::plain(5);
     (1..=3).for_each(|n| world.configure(n, list_of(&[1, 2, 3])));
     assert_eq!(counted(&world.ring(&[1, 2, 3])), (3, 3, 2));
@@ -663,7 +667,7 @@ fn an_old_list_and_votes_of_strangers_make_no_second_part() {
 }
 
 #[test]
-fn votes_of_nodes_that_no_file_of_the_others_lists_do_not_count() {
+fn votes_of_unlisted_members_do_not_count() {
     let mut world = World::plain(5);
     for n in 1..=5 {
         world.configure(n, list_of(&[1, 2, 3]));
@@ -675,7 +679,7 @@ fn votes_of_nodes_that_no_file_of_the_others_lists_do_not_count() {
 }
 
 #[test]
-fn a_stale_file_takes_nothing_from_the_others_and_is_named() {
+fn a_stale_file_takes_no_votes_and_is_named() {
     let mut world = World::plain(4);
     world.ring(&[1, 2, 4]);
     world.configure(3, list_of(&[1, 2, 3]));
@@ -700,7 +704,7 @@ fn new_nodes_do_not_make_themselves_voters() {
     assert!(!is_quorate(&world.ring(&[3, 4, 5])));
 }
 
-/// Nodes with these files that have never been in a ring.
+/// Replaces these nodes by ones with this file that have never been in a ring.
 fn new_nodes(world: &mut World, nodes: &[u32], file: &[u32]) {
     for &n in nodes {
         list_of(file)(world.configs.get_mut(&id(n)).unwrap());
@@ -709,7 +713,7 @@ fn new_nodes(world: &mut World, nodes: &[u32], file: &[u32]) {
 }
 
 #[test]
-fn a_machine_that_was_tried_out_alone_does_not_outvote_a_cluster() {
+fn a_cluster_of_one_does_not_outvote_a_cluster() {
     let mut world = World::plain(4);
     new_nodes(&mut world, &[1, 2, 3], &[1, 2, 3]);
     assert!(is_quorate(&world.ring(&[1, 2, 3])));
@@ -730,7 +734,7 @@ fn parts_of_two_clusters_do_not_make_one() {
     assert!(is_quorate(&world.ring(&[1, 2, 3])) && is_quorate(&world.ring(&[4, 5, 6])));
     let verdict = world.ring(&[1, 2, 4, 5]);
     assert_eq!(verdict.inquorate, Some(Inquorate::Apart { one: id(1), other: id(4) }));
-    // What it meant to each of them stays as it was.
+    // Each cluster keeps its own agreement.
     assert!(is_quorate(&world.ring(&[1, 2])) && is_quorate(&world.ring(&[4, 5])));
     let verdict = world.ring(&[1, 2, 4, 5, 6]);
     assert_eq!(counted(&verdict), (2, 3, 2), "the second one is complete, and ends");
@@ -738,7 +742,7 @@ fn parts_of_two_clusters_do_not_make_one() {
 }
 
 #[test]
-fn a_cluster_is_not_quorate_before_all_have_stored_that_it_is_one() {
+fn a_cluster_is_quorate_once_all_have_stored_the_agreement() {
     let mut world = World::plain(3).fresh();
     let members = ids(&[1, 2, 3]);
     let ring = RingId { seq: 4, representative: id(1) };
@@ -754,7 +758,7 @@ fn a_cluster_is_not_quorate_before_all_have_stored_that_it_is_one() {
     assert!(is_quorate(&node.hear_stored(id(2)).unwrap()));
 }
 
-/// A node that lost its record has no say in what its file would change.
+/// A node that lost its record has no say in a change that its file would make.
 #[test]
 fn a_file_of_a_node_without_a_record_is_no_proposal() {
     let mut world = World::plain(3);
@@ -765,15 +769,15 @@ fn a_file_of_a_node_without_a_record_is_no_proposal() {
     assert_eq!(verdict.differences, ["the file of node 3 has another quorum.wait_for_all"]);
 }
 
-/// A step of an operator who changes the size of a cluster, node by node.
+/// A step of an operator that changes the size of a cluster, node by node.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// Node with the new file, which was up or not.
+    /// Restarts a node with the new file, whether or not it was up.
     Restart(u32),
     Stop(u32),
 }
 
-/// All orders of these.
+/// Returns all orders of these steps.
 fn orders(steps: &[Step]) -> Vec<Vec<Step>> {
     if steps.is_empty() {
         return vec![Vec::new()];
@@ -786,7 +790,7 @@ fn orders(steps: &[Step]) -> Vec<Vec<Step>> {
     (0..steps.len()).flat_map(first).collect()
 }
 
-/// Whether there was quorum after each ring of such an order.
+/// Returns the nodes that are up in each ring of such an order, and whether that ring had quorum.
 fn quorum_in(order: &[Step], before: u32, list: &[u32]) -> Vec<(Vec<u32>, bool)> {
     let mut world = World::plain(5);
     let old: Vec<u32> = (1..=before).collect();
@@ -820,7 +824,7 @@ fn quorum_in(order: &[Step], before: u32, list: &[u32]) -> Vec<(Vec<u32>, bool)>
 }
 
 #[test]
-fn a_cluster_that_grows_keeps_quorum_in_every_order_of_restarts() {
+fn a_growing_cluster_keeps_quorum_in_every_restart_order() {
     let all = [1, 2, 3, 4, 5];
     for order in orders(&all.map(Step::Restart)) {
         for (up, quorate) in quorum_in(&order, 3, &all) {
@@ -830,10 +834,11 @@ fn a_cluster_that_grows_keeps_quorum_in_every_order_of_restarts() {
 }
 
 #[test]
-fn a_cluster_that_shrinks_keeps_quorum_in_every_order_of_restarts() {
+fn a_shrinking_cluster_keeps_quorum_in_every_restart_order() {
     let steps = [Step::Restart(1), Step::Restart(2), Step::Restart(3), Step::Stop(4), Step::Stop(5)];
     for order in orders(&steps) {
-        // Where both go before anybody knows that they are not to come back, a third that is down is one too many.
+        // If both nodes are stopped before any node knows that they will not come back, a third
+        // node that is down is one too many.
         let unannounced = order[..2].iter().all(|step| matches!(step, Step::Stop(_)));
         for (up, quorate) in quorum_in(&order, 5, &[1, 2, 3]) {
             assert!(quorate || unannounced && up.len() < 3, "{up:?}, {order:?}");
@@ -842,13 +847,13 @@ fn a_cluster_that_shrinks_keeps_quorum_in_every_order_of_restarts() {
 }
 
 #[test]
-fn two_nodes_become_three_in_every_order_of_restarts() {
+fn two_nodes_become_three_in_every_restart_order() {
     let all = [1, 2, 3];
     for order in orders(&all.map(Step::Restart)) {
         let seen = quorum_in(&order, 2, &all);
         let last = seen.last().unwrap();
         assert!(last.1, "{seen:?}");
-        // Of two, both have to be up.
+        // With two nodes, both must be up.
         let both = |up: &[u32]| up.contains(&1) && up.contains(&2);
         assert!(seen.iter().all(|(up, quorate)| *quorate || !both(up)), "{seen:?}, {order:?}");
     }
@@ -862,7 +867,7 @@ fn a_corosync_member_has_the_options_of_the_others() {
 }
 
 proptest! {
-    /// Any claims at all, hostile ones included.
+    /// Any claims, including hostile ones.
     #[test]
     fn the_rules_hold_for_any_claims(
         claims in proptest::collection::vec((any::<u32>(), any::<u32>(), 0_u32..16), 1..8),
@@ -895,8 +900,8 @@ proptest! {
         }
     }
 
-    /// Whatever rings there are, with strict options no two of them without a common member are quorate in turn. A node
-    /// in part 3 has not noticed yet that its ring is over.
+    /// With strict options, no two rings without a common member are quorate in turn, whichever
+    /// rings form. A node in part 3 has not noticed yet that its ring is over.
     #[test]
     fn with_strict_options_two_quorate_rings_meet(
         rings in proptest::collection::vec((proptest::collection::vec(0_u8..4, 4), 0_u32..9), 1..20),

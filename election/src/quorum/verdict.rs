@@ -1,4 +1,4 @@
-//! What a ring was judged to be.
+//! The verdict on a ring.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,19 +12,21 @@ use serde::{Serialize, Serializer};
 pub struct Verdict {
     /// The votes present.
     pub total_votes: u32,
-    /// The votes expected in all; `None`: nobody has said.
+    /// The votes expected in total. `None` if no member has announced a number.
     pub expected_votes: Option<u32>,
-    /// The votes needed; `None` if not known.
+    /// The votes needed. `None` if not known.
     pub quorum: Option<u32>,
-    /// Why the votes present are not enough; `None`: the ring is quorate.
+    /// Why the votes present are not enough. `None` if the ring is quorate.
     pub inquorate: Option<Inquorate>,
-    /// What members' files say of nodes, votes and options that does not count, a clause each.
+    /// The differences in members' files (nodes, votes, options) that do not count, one clause
+    /// each.
     pub differences: Vec<String>,
-    /// The options in force, and whether the ring is quorate, by corosync-quorumtool's words and in its order.
+    /// The options in force, and whether the ring is quorate, in corosync-quorumtool's words and
+    /// order.
     pub flags: Vec<&'static str>,
 }
 
-/// Why a node is not quorate. Prints as a clause, and serialises as that.
+/// Why a node is not quorate. Prints and serialises as a clause.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Inquorate {
     /// This node is in no ring: it has just started, or has left.
@@ -34,12 +36,12 @@ pub enum Inquorate {
         /// The token timeout.
         after: Duration,
     },
-    /// The members of the new ring have not yet said what they are, or the old one is over and the new one about to be
-    /// installed.
+    /// The members of the new ring have not yet exchanged messages, or the old ring is over and the
+    /// new one is about to be installed.
     Unsettled,
-    /// Nobody has said how many votes to expect.
+    /// No member has announced how many votes to expect.
     NoExpectedVotes,
-    /// These members did not say how many votes they have.
+    /// These members did not announce their votes.
     NoNodeInfo(BTreeSet<NodeId>),
     /// Two members have different quorum options.
     OptionsDiffer {
@@ -47,50 +49,52 @@ pub enum Inquorate {
         option: &'static str,
         /// The member with the lowest id.
         one: NodeId,
-        /// The first that has another setting.
+        /// The first member with another setting.
         other: NodeId,
     },
-    /// Not all are there, and some member waits for all.
+    /// Not all expected votes are present, and a member waits for all.
     WaitsForAll {
         /// The votes present.
         total: u32,
         /// The votes expected.
         expected: u32,
     },
-    /// All voters are there for the first time, and not all have stored yet who they are.
+    /// All voters are present for the first time, but not all have stored the agreement yet.
     Founding,
-    /// Two members come from clusters that were founded apart, and neither of these is complete here.
+    /// Two members come from clusters that were founded apart, and neither of these is complete
+    /// here.
     Apart {
-        /// Of the one.
+        /// A member of the one cluster.
         one: NodeId,
-        /// Of the other.
+        /// A member of the other cluster.
         other: NodeId,
     },
-    /// The members have never agreed on who has votes: the first time, all voters have to be there.
+    /// The members have never agreed on the voters. The first time, all voters must be present.
     NeverAgreed {
-        /// Those that are not.
+        /// The voters that are not present.
         missing: BTreeSet<NodeId>,
         /// The votes present.
         total: u32,
         /// The votes expected.
         expected: u32,
     },
-    /// A first start was begun with these, which are not there any more, and it may have been finished with them.
+    /// A first start was begun with these nodes, which are not present any more, and it may have
+    /// been finished with them.
     NeverFinished {
         /// The voters that are missing.
         missing: BTreeSet<NodeId>,
     },
-    /// The records of these members were lost. They may have accepted a change of whose votes count, by which other nodes are
-    /// quorate, and without them the others are too few.
+    /// The records of these members were lost. They may have accepted a change of the votes, by
+    /// which other nodes are quorate. Without them the remaining members are too few.
     RecordsLost(BTreeSet<NodeId>),
-    /// Whose votes count may have been changed since, and by the change there are too few.
+    /// The votes that count may have been changed since, and too few are present by that change.
     ChangeUnfinished {
         /// The votes present.
         total: u32,
         /// The votes needed.
         quorum: u32,
     },
-    /// There are too few.
+    /// Too few votes are present.
     TooFewVotes {
         /// The votes present.
         total: u32,
@@ -149,7 +153,7 @@ impl fmt::Display for Inquorate {
     }
 }
 
-/// What follows the word "node".
+/// Formats the ids as they follow the word "node".
 pub(super) fn listed(nodes: &BTreeSet<NodeId>) -> String {
     let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
     nodes.join(", node ")

@@ -1,4 +1,4 @@
-//! One member of the group works, the others stand by; when it goes, another takes over.
+//! One member of the group works and the others stand by. When it leaves, another takes over.
 
 use std::error::Error;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use quorate_examples::{member_of_three, say};
 use quorate_membership::transport::Udp;
 use tokio::time::{sleep, timeout};
 
-/// Works while this node may, for as long as it is a member.
+/// Works whenever this node may act as DC, for as long as it is a member.
 async fn work(id: u8, dc: Dc) -> Revoked {
     loop {
         let guard = match dc.guard().await {
             Ok(guard) => guard,
             Err(left) => return left,
         };
-        // Asked again before each act; the resource gets the term, and refuses lower ones.
+        // Check the guard before each act. A real resource gets the term and refuses lower ones.
         while let Ok(term) = guard.check() {
             say(format_args!("{id} works under term {term}"));
             sleep(Duration::from_millis(100)).await;
@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for id in 1..=3 {
         let config = member_of_three(id, 5425);
         let transport = Udp::bind(&config)?;
-        // Who only wants to act as DC drops the events.
+        // An application that only wants to act as DC drops the events.
         let (node, _, dc) = spawn(config, transport, state.path()).await?;
         tokio::spawn(work(id, dc.clone()));
         workers.push((id, node, dc));

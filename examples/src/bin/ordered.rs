@@ -1,4 +1,4 @@
-//! Three members send at once; all see one order.
+//! Three members send at once, and all deliver the messages in one order.
 
 use std::error::Error;
 
@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                         say(format_args!("{id}: {:?}, because {}", regular.members, regular.why()));
                         company = regular.members.len();
                     }
-                    // Each speaks once all three are in and have told each other what they are.
+                    // Each member sends once all three are in the ring and have synchronised.
                     Event::Synced(_) if company == 3 => {
                         for n in 1..=3 {
                             let text = format!("{n} from {id}");

@@ -1,4 +1,4 @@
-//! A key-value store on three members, which outlives each of them.
+//! A key-value store on three members that outlives each of them.
 
 use std::error::Error;
 use std::path::Path;
@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     third.leave().await;
     say("3 leaves");
     let put = async |value| loop {
-        // Until the ring of two is open; a write may be tried again.
+        // Repeat until the ring of two takes writes. A failed write may be tried again.
         match two.put("colour", value).await {
             Ok(()) => return,
             Err(why) => say(format_args!("not yet: {why:?}")),

@@ -1,4 +1,4 @@
-//! What has to hold between a configuration's values, wherever they came from.
+//! Checks of a configuration's values against each other, wherever they came from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,18 +7,20 @@ use std::time::Duration;
 use super::{Config, ConfigError, MILLION, Problem, TotemConfig, defaults};
 
 impl Config {
-    /// The most nodes that a list may have: corosync's tables hold no more.
+    /// The most nodes in a list, which is the size of corosync's tables.
     pub const MAX_NODES: usize = 384;
 
-    /// Checks what the protocol relies on. A node checks the [effective](Self::effective) configuration when it starts.
+    /// Checks the conditions that the protocol relies on. A node checks the
+    /// [effective](Self::effective) configuration when it starts.
     ///
     /// # Errors
-    /// Naming the value that is out of bounds, or the two values that disagree.
+    /// If the configuration breaks a rule. The error names the value that is out of bounds, or the
+    /// two values that disagree.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.problems().into_iter().next().map_or(Ok(()), |problem| Err(problem.into()))
     }
 
-    /// Everything that [`Config::check`] refuses.
+    /// Returns all problems for which [`Config::check`] rejects the configuration.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Problems::default();
         self.totem.check(&mut problems);
@@ -68,8 +70,9 @@ impl Config {
         }
     }
 
-    /// In an idle ring the lease is as old as two hold times when it is renewed. What is left is for a member that gets no processor
-    /// for a while: with less than two more, leases were lost as soon as all processors were busy.
+    /// Checks the lease. In an idle ring it is two hold times old when it is renewed. The rest
+    /// allows for a member that gets no processor for a while. With less than two more hold times,
+    /// leases were lost as soon as all processors were busy.
     fn check_lease(&self, problems: &mut Problems) {
         const MOST: u32 = 200_000;
         if self.dc.rate_error > MOST {
@@ -90,7 +93,8 @@ impl Config {
         }
     }
 
-    /// The shortest lease, in whole milliseconds, of which so much is left when the rate error is taken off.
+    /// Returns the shortest lease, in whole milliseconds, that is at least `left` after the rate
+    /// error is taken off.
     fn least_lease(&self, left: Duration) -> Duration {
         let left = left.as_micros().saturating_mul(MILLION);
         let micros = left.div_ceil(MILLION.saturating_sub(self.dc.rate_error.into()).max(1));
@@ -138,8 +142,8 @@ impl Config {
         }
     }
 
-    /// What works, but not well. `spawn` logs it: of a plain member, what concerns the ring; of one that takes part in the
-    /// election, all of it.
+    /// Returns warnings about values that work, but not well. `spawn` logs them. For a plain member
+    /// it logs only the warnings that concern the ring.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.ring_warnings();
         let lease = self.dc.lease(&self.totem);
@@ -179,7 +183,7 @@ impl Config {
     pub(crate) fn ring_warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let TotemConfig { token, consensus, token_retransmit, .. } = self.totem;
-        // Rounded as the default is, which must not be warned about.
+        // Rounded like the default, which must not cause a warning.
         let least = defaults::consensus(u64::try_from(token.as_millis()).unwrap_or(u64::MAX));
         if consensus < Duration::from_millis(least) {
             warnings.push(format!(
@@ -202,10 +206,10 @@ impl Config {
 }
 
 impl TotemConfig {
-    /// A member's `max_messages`, cut to the window, and the window together are at most the 16384 frames that a corosync can
-    /// keep: it aborts beyond.
+    /// The largest window. A member's `max_messages`, capped by the window, and the window together
+    /// are at most the 16384 frames that corosync can keep. Beyond that it aborts.
     pub(crate) const MAX_WINDOW: u32 = 8192;
-    /// Room for two frame headers, a packet and a piece of a message.
+    /// The smallest `netmtu`, with room for two frame headers, a packet and a piece of a message.
     const MIN_NETMTU: u32 = 128;
     /// The longest datagram that UDP over IPv4 carries.
     const MAX_NETMTU: u32 = 65_507;
@@ -256,7 +260,7 @@ impl TotemConfig {
     }
 }
 
-/// What is wrong, in the order in which it is found.
+/// The problems, in the order in which they are found.
 #[derive(Default)]
 struct Problems(Vec<Problem>);
 

@@ -1,4 +1,5 @@
-//! corosync 3.1's defaults, and how it derives one value from others. Lengths of time are in milliseconds.
+//! corosync 3.1's defaults, and its derivations of one value from others. Times are in
+//! milliseconds.
 
 use std::net::Ipv4Addr;
 
@@ -18,9 +19,9 @@ pub const MERGE: u64 = 200;
 pub const FAIL_RECV: u32 = 2500;
 /// `totem.seqno_unchanged_const`, in rotations.
 pub const SEQNO_UNCHANGED: u32 = 30;
-/// `totem.window_size`, in frames a rotation.
+/// `totem.window_size`, in frames per rotation.
 pub const WINDOW_SIZE: u32 = 50;
-/// `totem.max_messages`, in frames a visit.
+/// `totem.max_messages`, in frames per visit.
 pub const MAX_MESSAGES: u32 = 17;
 /// `totem.miss_count_const`, in visits.
 pub const MISS_COUNT: u32 = 5;
@@ -28,15 +29,17 @@ pub const MISS_COUNT: u32 = 5;
 pub const NETMTU: u32 = 1500;
 /// `totem.interface.mcastport` of link 0.
 pub const PORT: u16 = 5405;
-/// The multicast group of a program that neither gives one nor names its cluster; corosync has no such default.
+/// The multicast group of a program that neither sets one nor names its cluster. corosync has no
+/// such default.
 pub const GROUP: Ipv4Addr = Ipv4Addr::new(239, 192, 0, 1);
 /// `totem.interface.ttl`.
 pub const TTL: u8 = 1;
 /// `quorum.last_man_standing_window`, in milliseconds.
 pub const LAST_MAN_STANDING_WINDOW: u64 = 10_000;
-/// `quorate.window_size`, in frames a rotation.
+/// `quorate.window_size`, in frames per rotation.
 pub const LARGEST_WINDOW: u32 = 1024;
-/// `quorate.probe`: two and a half of them are 20 ms, in which a member that lives has shown itself twice.
+/// `quorate.probe`. Two and a half intervals are 20 ms, and a live member shows itself twice in
+/// that time.
 pub const PROBE: u64 = 8;
 /// `quorate.unread_limit`, in bytes.
 pub const UNREAD_LIMIT: u32 = 64 << 20;
@@ -44,84 +47,92 @@ pub const UNREAD_LIMIT: u32 = 64 << 20;
 pub const DC_PRIORITY: u32 = 1;
 /// `quorate.dc_deadtime`: Pacemaker's `dc-deadtime`.
 pub const DC_DEADTIME: u64 = 20_000;
-/// `quorate.rate_error`, in millionths: 1 %, ten times what a clock without discipline does.
+/// `quorate.rate_error`, in millionths. 1 % is ten times the error of an undisciplined clock.
 pub const RATE_ERROR: u32 = 10_000;
 
-/// `quorate.lease`, at most: another DC acts 0.4 s after one was killed, and a member may stand still for half of that.
+/// `quorate.lease`, at most. Another DC acts 0.4 s after one was killed, and a member may be paused
+/// for half of that.
 pub const LEASE: u64 = 300;
-/// So many hold times are a lease, if one follows from the other. Two go by until it is renewed.
+/// Hold times in a lease, if one is derived from the other. The lease is renewed after two.
 pub const HOLDS: u32 = 5;
-/// Under load on all processors, none that was as long as this was lost, and shorter ones were.
+/// The fewest hold times in a lease. With all processors under load, no lease of this length was
+/// lost, and shorter ones were.
 pub const FEWEST_HOLDS: u32 = 4;
 
-/// No timeout may be shorter: corosync counts on a system timer of 100 Hz.
+/// The shortest timeout. corosync counts on a system timer of 100 Hz.
 pub const MIN_TIMEOUT: u64 = 30;
-/// The longest effective `totem.token`: `totem.consensus` follows from it as a signed number of 32 bits.
+/// The longest effective `totem.token`. `totem.consensus` is derived from it as a signed number of
+/// 32 bits.
 pub const MAX_TOKEN: u64 = 1_789_569_600;
 /// The shortest `totem.hold`.
 pub const MIN_HOLD: u64 = 14;
 
-/// The token timeout that counts: every listed node beyond the second adds the coefficient.
+/// Returns the effective token timeout. Every listed node beyond the second adds the coefficient.
 pub fn effective_token(token: u64, coefficient: u64, listed_nodes: usize) -> u64 {
     let beyond_two = u64::try_from(listed_nodes).unwrap_or(u64::MAX).saturating_sub(2);
     token.saturating_add(coefficient.saturating_mul(beyond_two))
 }
 
-/// corosync's `totem.token_retransmit`: as many as are wished for, and a bit of time for the answer to the last.
+/// Returns corosync's `totem.token_retransmit`. It leaves time for the requested number of
+/// retransmissions and for the answer to the last.
 pub fn token_retransmit(token: u64, retransmits_before_loss: u64) -> u64 {
     (token as f64 / (retransmits_before_loss as f64 + 0.2)) as u64
 }
 
-/// The least token timeout with which [`token_retransmit`] is not below [`MIN_TIMEOUT`].
+/// Returns the shortest token timeout with which [`token_retransmit`] is not below [`MIN_TIMEOUT`].
 pub fn least_token(retransmits_before_loss: u64) -> u64 {
-    // Rounded down, for the division may be rounded either way.
+    // Rounded down, because the division may be rounded either way.
     let about = (MIN_TIMEOUT as f64 * (retransmits_before_loss as f64 + 0.2)) as u64;
     (about..).find(|&token| token_retransmit(token, retransmits_before_loss) >= MIN_TIMEOUT).unwrap_or(about)
 }
 
-/// corosync's `totem.hold`: a held token goes on before the member behind the holder sends it again.
+/// Returns corosync's `totem.hold`. A held token is passed on before the holder's predecessor sends
+/// it again.
 pub fn hold(token_retransmit: u64) -> u64 {
     (token_retransmit as f64 * 0.8 - 10.0) as u64
 }
 
-/// `totem.hold`: as corosync has it, but so short that a DC renews this lease in time.
+/// Returns `totem.hold` as in corosync, but short enough for a DC to renew this lease in time.
 pub fn hold_for(lease: u64, token_retransmit: u64) -> u64 {
     hold(token_retransmit).min((lease / u64::from(HOLDS)).max(MIN_HOLD))
 }
 
-/// `totem.token_retransmit`: as corosync has it, but so short that a lost token does not cost the DC its lease.
+/// Returns `totem.token_retransmit` as in corosync, but short enough that a lost token does not
+/// cost the DC its lease.
 pub fn retransmit_after(hold: u64, token_retransmit: u64) -> u64 {
     token_retransmit.min((hold + hold / 4).max(MIN_TIMEOUT))
 }
 
-/// `totem.consensus`.
+/// Returns `totem.consensus`.
 pub fn consensus(token: u64) -> u64 {
-    // corosync rounds to single precision in between: every node must come to the same figure.
+    // corosync rounds to single precision in between, and every node must compute the same value.
     (1.2 * token as f64) as f32 as u64
 }
 
-/// `totem.interface.mcastaddr` of link 0, from the name of the cluster.
+/// Returns `totem.interface.mcastaddr` of link 0, derived from the cluster's name.
 pub fn group(cluster_name: &[u8]) -> Ipv4Addr {
-    // corosync adds plain C chars, which are signed where it usually runs.
+    // corosync adds plain C chars, which are signed on its usual platforms.
     let sum =
         cluster_name.iter().fold(0i32, |sum, &byte| sum.wrapping_mul(2).wrapping_add(i32::from(byte as i8)));
     let id = (sum & 0xffff) as u16;
-    // The remainder by 255, a slip for the lower byte, is what every corosync does.
+    // Every corosync computes the remainder by 255 here, a slip for the lower byte.
     Ipv4Addr::new(239, 192, (id >> 8) as u8, (id % 255) as u8)
 }
 
-/// The port of a cluster that is named in code and given no port: odd, for the port below it is used too, and outside the
-/// system's range for outgoing connections. It is independent of the group, so that two names rarely share both.
+/// Returns the port of a cluster that is named in code without a port. It is odd, because the port
+/// below it is used too, and outside the system's range for outgoing connections. It is independent
+/// of the group, so two names rarely share both.
 pub fn port(cluster_name: &[u8]) -> u16 {
     const PORTS: u32 = 11_000;
-    // FNV-1a, of which the upper half is the better one.
+    // FNV-1a, whose upper half is the better one.
     let hash = cluster_name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     10_001 + 2 * ((hash >> 32) as u32 % PORTS) as u16
 }
 
-/// A node's id from its address, as a 31-bit number with `totem.clear_node_high_bit`; `None` if that makes 0.
+/// Returns a node's id derived from its address, as a 31-bit number with
+/// `totem.clear_node_high_bit`. Returns `None` if that is 0.
 pub fn node_id(address: Ipv4Addr, clear_high_bit: bool) -> Option<NodeId> {
     let id = u32::from(address);
     NodeId::new(if clear_high_bit { id & 0x7fff_ffff } else { id })
@@ -132,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn derived_timeouts_are_those_that_a_real_corosync_logged() {
+    fn derived_timeouts_match_a_real_corosync() {
         let token = effective_token(1000, TOKEN_COEFFICIENT, 3);
         assert_eq!(token, 1650);
         assert_eq!(token_retransmit(token, TOKEN_RETRANSMITS_BEFORE_LOSS), 392);

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, in one line that says where, what, and what to do.
+//! Problems of a configuration, each printed in one line with its place, the problem and a remedy.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -26,23 +26,23 @@ impl fmt::Display for Place {
     }
 }
 
-/// Everything that is wrong with a file, in the order of its lines. Prints a line each.
+/// All problems of a file, in the order of its lines. Prints one line each.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Rejected {
-    /// What has to be mended; one at least.
+    /// The errors, at least one.
     pub errors: Vec<ConfigError>,
-    /// What the user should know besides.
+    /// The warnings about the file.
     pub warnings: Vec<Warning>,
 }
 
-/// What is wrong with a configuration; prints as one line.
+/// A problem of a configuration and its place. Prints as one line.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{}{problem}", place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
 pub struct ConfigError {
-    /// Where, if it came from a file.
+    /// The place, if the configuration came from a file.
     pub place: Option<Place>,
-    /// What.
+    /// The problem.
     pub problem: Problem,
 }
 
@@ -52,7 +52,7 @@ impl From<Problem> for ConfigError {
     }
 }
 
-/// What is wrong with a configuration, wherever it came from.
+/// A problem of a configuration, wherever it came from.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Problem {
     /// The file cannot be read.
@@ -61,37 +61,37 @@ pub enum Problem {
     /// A line breaks the grammar.
     #[error("{0}")]
     Syntax(SyntaxProblem),
-    /// A value is not a number, or one out of range.
+    /// A value is not a number, or is out of range.
     #[error("{key} must be a whole number from {min} to {max}, not `{}`", shown(value))]
     Number {
         /// The key.
         key: String,
-        /// What the file says.
+        /// The value in the file.
         value: String,
-        /// The lowest that may be.
+        /// The lowest allowed value.
         min: u64,
-        /// The highest that may be.
+        /// The highest allowed value.
         max: u64,
     },
-    /// A value is none of those that the key may have.
+    /// A value is not among those that the key allows.
     #[error("{key} must be {expected}, not `{}`", shown(value))]
     Choice {
         /// The key.
         key: String,
-        /// What the file says.
+        /// The value in the file.
         value: String,
-        /// What it may say, as a clause.
+        /// The allowed values, as a clause.
         expected: &'static str,
     },
-    /// A key that has to be there is not.
+    /// A required key is missing.
     #[error("{key} is missing; {advice}")]
     Missing {
         /// The key.
         key: &'static str,
-        /// What to write.
+        /// The text to write.
         advice: &'static str,
     },
-    /// A value is empty, or has what does not belong to it.
+    /// A value is empty, or contains characters that do not belong to it.
     #[error(
         "{key} is {}; {advice}",
         if value.is_empty() { "empty".to_owned() } else { format!("`{}`", shown(value)) }
@@ -99,40 +99,40 @@ pub enum Problem {
     Flawed {
         /// The key.
         key: String,
-        /// What the file says.
+        /// The value in the file.
         value: String,
-        /// What is wrong, and what to do.
+        /// The flaw and the remedy.
         advice: String,
     },
-    /// A section or a key stands where it does not count.
+    /// A section or a key stands in a place where it has no effect.
     #[error("{what}; {advice}")]
     Misplaced {
-        /// What stands where, as a clause.
+        /// The section or key and its place, as a clause.
         what: String,
-        /// What to do.
+        /// The remedy.
         advice: String,
     },
-    /// Good for corosync, not for this program.
+    /// A value that corosync supports and this program does not.
     #[error("{key}: {} is not supported; {advice}", shown(value))]
     Unsupported {
         /// The key.
         key: String,
-        /// What the file says.
+        /// The value in the file.
         value: String,
-        /// What to write instead.
+        /// The value to write instead.
         advice: &'static str,
     },
     /// No interface of this host has this address or network.
     #[error("no interface of this host is in the network of {wanted} ({key}); there are {}", list(present))]
     NoInterface {
-        /// The key that names it.
+        /// The key that names the address or network.
         key: &'static str,
         /// The address or network.
         wanted: IpAddr,
-        /// The interfaces there are.
+        /// The interfaces of this host.
         present: Vec<Interface>,
     },
-    /// A host's name that has no IPv4 address.
+    /// A host name has no IPv4 address.
     #[error(
         "`{}` ({key}) has no IPv4 address; write the address, or make the name resolvable on this host",
         shown(name)
@@ -143,15 +143,15 @@ pub enum Problem {
         /// The name.
         name: String,
     },
-    /// Two nodes have one address.
+    /// Two nodes have the same address.
     #[error("the address {address} appears twice, first at {first}; give each node an address of its own")]
     DuplicateAddress {
         /// The address.
         address: IpAddr,
-        /// Where it appears first.
+        /// The place where it appears first.
         first: Place,
     },
-    /// Two nodes have one id.
+    /// Two nodes have the same id.
     #[error(
         "node id {id} appears twice{}; give each node a nodeid of its own",
         first.as_ref().map(|place| format!(", first at {place}")).unwrap_or_default()
@@ -159,22 +159,22 @@ pub enum Problem {
     DuplicateNode {
         /// The id.
         id: NodeId,
-        /// Where the id appears first.
+        /// The place where it appears first, if known.
         first: Option<Place>,
     },
-    /// A second section where one is expected, and corosync would mix the two.
+    /// A section appears twice, and corosync would merge the two.
     #[error(
         "a second section `{path}`{which}, the first is at {first}; corosync would mix the two: make them one"
     )]
     DuplicateSection {
         /// The section's path.
         path: &'static str,
-        /// Which of several sections of this path, as a continuation; perhaps empty.
+        /// The section's number among several of this path, as a continuation. May be empty.
         which: String,
-        /// Where the first one is.
+        /// The place of the first section.
         first: Place,
     },
-    /// None of the listed nodes is this host.
+    /// This host is not among the listed nodes.
     #[error(
         "this host ({host}) is not in the node list ({listed}); add a node with its name or address, or choose one \
          with --name"
@@ -193,7 +193,7 @@ pub enum Problem {
         /// The nodes.
         listed: String,
     },
-    /// With the local transport, several listed nodes could be this process.
+    /// Several listed nodes could be this process. Only with the local transport.
     #[error("several listed nodes live on this host; choose one with --name: {listed}")]
     SeveralLocal {
         /// The nodes.
@@ -204,11 +204,11 @@ pub enum Problem {
     Broken {
         /// The key.
         key: &'static str,
-        /// Its value, with its unit.
+        /// The key's value, with its unit.
         value: String,
-        /// What it must do, with the value that it disagrees with.
+        /// The rule, as a continuation of "must", with the value that it disagrees with.
         rule: String,
-        /// The key that it disagrees with.
+        /// The key of the other value, if any.
         other: Option<&'static str>,
     },
 }

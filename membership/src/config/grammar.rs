@@ -1,16 +1,20 @@
-//! The grammar of corosync.conf: lines, sections, keys; no meanings.
+//! The grammar of corosync.conf: lines, sections and keys, without their meanings.
 //!
-//! A line opens a section (`name {`), closes one (`}`), sets a key (`key: value`), or is empty or a comment (first
-//! non-blank `#`). There is no quoting, no continuation and no comment behind a value. The rules, their order and their
-//! limits are those of corosync 3.1, so that a file means here what it means there; where corosync's development
-//! branch has become stricter (empty names), so is this. A line that breaks a rule is reported, and reading goes on as it was
-//! probably meant, so that one run finds all of them.
+//! A line opens a section (`name {`), closes one (`}`), sets a key (`key: value`), or is empty or a
+//! comment (first non-blank `#`). There is no quoting, no continuation and no comment behind a
+//! value.
+//!
+//! The rules, their order and their limits are those of corosync 3.1, so a file has the same
+//! meaning in both. Empty names are rejected, as in corosync's development branch. A line that
+//! breaks a rule is reported, and reading continues with its probable meaning, so one run finds all
+//! such lines.
 
 use std::fmt;
 
 use super::spelling::shown;
 
-/// The longest text that is read, in bytes. corosync has no such limit; a real file has a few thousand.
+/// The longest text that is read, in bytes. corosync has no such limit. A real file has a few
+/// thousand bytes.
 pub const MAX_TEXT: usize = 256 * 1024;
 /// The longest line, in bytes without its newline.
 pub const MAX_LINE: usize = 510;
@@ -18,62 +22,62 @@ pub const MAX_LINE: usize = 510;
 pub const MAX_PATH: usize = 254;
 /// The shortest dotted path of a key, in bytes.
 pub const MIN_PATH: usize = 3;
-/// The most errors that are reported: a text with more is another kind of file.
+/// The most errors that are reported. A text with more is probably not a corosync.conf.
 pub const MAX_ERRORS: usize = 20;
 
-/// What was understood of a file, in the order of its lines.
+/// The parsed contents of a file, in the order of its lines.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Document {
-    /// Every section, repeated ones as often as they were opened.
+    /// All sections. A repeated section has an entry for each opening line.
     pub sections: Vec<Section>,
-    /// Every key, repeated ones as often as they were set.
+    /// All keys. A repeated key has an entry for each line that sets it.
     pub entries: Vec<Entry>,
 }
 
-/// An opening line.
+/// A section, as opened by a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Section {
-    /// Its dotted path, such as `totem.interface`.
+    /// The section's dotted path, such as `totem.interface`.
     pub path: String,
-    /// The line that opens it, from 1.
+    /// The line that opens the section, from 1.
     pub line: u32,
-    /// The section around it, as an index into [`Document::sections`].
+    /// The enclosing section, as an index into [`Document::sections`].
     pub parent: Option<usize>,
 }
 
 /// A line that sets a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
-    /// Its dotted path, such as `totem.interface.mcastport`.
+    /// The key's dotted path, such as `totem.interface.mcastport`.
     pub path: String,
-    /// The value, perhaps empty; bytes that are not UTF-8 are replaced.
+    /// The value, which may be empty. Bytes that are not UTF-8 are replaced.
     pub value: String,
     /// The bytes of the value.
     pub bytes: Vec<u8>,
-    /// Its line, from 1.
+    /// The key's line, from 1.
     pub line: u32,
-    /// The section it is in, as an index into [`Document::sections`].
+    /// The section that contains the key, as an index into [`Document::sections`].
     pub section: Option<usize>,
 }
 
 impl Document {
-    /// Whether `section` is `outer` or lies within it.
+    /// Returns `true` if `section` is `outer` or lies within it.
     pub fn is_within(&self, section: Option<usize>, outer: usize) -> bool {
         self.around(section).any(|index| index == outer)
     }
 
-    /// A section and those around it, from the inside.
+    /// Returns a section and its enclosing sections, innermost first.
     pub(super) fn around(&self, section: Option<usize>) -> impl Iterator<Item = usize> {
         std::iter::successors(section, |&index| self.sections[index].parent)
     }
 
-    /// The name of a section as its line has it.
+    /// Returns the name of a section as written on its line.
     pub(super) fn name(&self, section: usize) -> &str {
         let Section { path, parent, .. } = &self.sections[section];
         self.within(path, *parent)
     }
 
-    /// The name of a key as its line has it.
+    /// Returns the name of a key as written on its line.
     pub(super) fn key<'a>(&'a self, entry: &'a Entry) -> &'a str {
         self.within(&entry.path, entry.section)
     }
@@ -90,16 +94,16 @@ impl Document {
 pub struct SyntaxError {
     /// The line, from 1.
     pub line: u32,
-    /// What is wrong with it.
+    /// The problem with the line.
     pub problem: SyntaxProblem,
 }
 
-/// What is wrong with a line.
+/// A problem with a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SyntaxProblem {
     /// The text has more than [`MAX_TEXT`] bytes.
     TextTooLong,
-    /// The text begins with the mark that some editors put before UTF-8.
+    /// The text begins with the byte order mark that some editors write before UTF-8.
     ByteOrderMark,
     /// The lines of the text end in carriage returns alone.
     CarriageReturns,
@@ -107,22 +111,22 @@ pub enum SyntaxProblem {
     TooManyErrors,
     /// The line has more than [`MAX_LINE`] bytes.
     LineTooLong,
-    /// A byte 0.
+    /// The line contains a zero byte.
     Nul,
-    /// `{` with no name before it.
+    /// `{` has no name before it.
     NamelessSection,
-    /// The name of a section with its `{` on the next line.
+    /// The name of a section has its `{` on the next line.
     BraceApart {
         /// The name.
         name: String,
     },
-    /// Something behind `{`.
+    /// Text follows `{`.
     TextAfterOpening,
-    /// Something behind `{` that looks like a template's variable.
+    /// Text that looks like a template's variable follows `{`.
     Template,
-    /// Something before or behind `}`.
+    /// Text precedes or follows `}`.
     TextAroundClosing,
-    /// `}` with no section open.
+    /// `}` has no open section.
     NothingToClose,
     /// The text ends within a section.
     Unclosed {
@@ -131,12 +135,12 @@ pub enum SyntaxProblem {
         /// The line that opened it.
         line: u32,
     },
-    /// Neither `{`, `}` nor `:`.
+    /// The line has neither `{`, `}` nor `:`.
     Unrecognised {
         /// The line.
         text: String,
     },
-    /// `:` with no key before it.
+    /// `:` has no key before it.
     NamelessKey,
     /// The path of a section or key is longer than [`MAX_PATH`].
     PathTooLong,
@@ -145,7 +149,7 @@ pub enum SyntaxProblem {
         /// The path.
         path: String,
     },
-    /// The path of a section or key has a character that none may have.
+    /// The path of a section or key has a character that is not allowed.
     PathCharacter {
         /// The path.
         path: String,
@@ -155,7 +159,8 @@ pub enum SyntaxProblem {
 }
 
 impl SyntaxProblem {
-    /// Whether a brace is missing, or there is one too many: which one is seen only where the text ends.
+    /// Returns `true` if a brace is missing or surplus. The difference shows only at the end of the
+    /// text.
     pub(super) fn is_about_balance(&self) -> bool {
         matches!(self, Self::NothingToClose | Self::Unclosed { .. })
     }
@@ -236,7 +241,7 @@ impl fmt::Display for SyntaxProblem {
     }
 }
 
-/// Reads a text as far as it is understood, and reports every line that breaks the grammar, in their order.
+/// Parses a text, and reports every line that breaks the grammar, in their order.
 pub fn parse(text: &[u8]) -> (Document, Vec<SyntaxError>) {
     const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
     let mut parser = Parser::default();
@@ -288,18 +293,19 @@ pub fn parse(text: &[u8]) -> (Document, Vec<SyntaxError>) {
     (parser.document, parser.errors)
 }
 
-/// What has been read so far.
+/// The state of parsing a text.
 #[derive(Default)]
 struct Parser {
     document: Document,
     errors: Vec<SyntaxError>,
-    /// The line, from 1.
+    /// The number of the current line, from 1.
     number: u32,
     /// The innermost open section.
     open: Option<usize>,
-    /// Whether a `{` was not understood: which `}` belongs to which is not known any more.
+    /// Whether a `{` was not understood, so that braces can no longer be matched.
     unbalanced: bool,
-    /// The line before, if it was a lone word: perhaps the name of a section whose `{` stands on this one.
+    /// The previous line, if it was a single word. It may be the name of a section whose `{` stands
+    /// on this line.
     word: Option<String>,
 }
 
@@ -322,7 +328,8 @@ impl Parser {
         }
         let word = self.word.take();
         let text = String::from_utf8_lossy(line).into_owned();
-        // The order of these tests is corosync's: `key: {` opens a section, `key: }` sets a key.
+        // The order of these checks is corosync's. `key: {` opens a section, and `key: }` sets a
+        // key.
         if let Some((name, rest)) = text.split_once('{') {
             let name = name.trim_end_matches([' ', '\t', ':']);
             self.opening(name, rest, word).inspect_err(|_| self.unbalanced = true)
@@ -363,7 +370,7 @@ impl Parser {
             return Err(SyntaxProblem::Template);
         }
         if !rest.is_empty() {
-            // A section on one line closes there.
+            // A section on a single line closes on that line.
             if !rest.contains('}') {
                 self.section(name)?;
             }
@@ -427,7 +434,7 @@ fn split_at_colon(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&line[..colon], &line[colon + 1..]))
 }
 
-/// Checks a path and the characters of its last name: those before it have been checked.
+/// Checks a path and the characters of its last name. The names before it have been checked.
 fn check_path(path: &str, name: &str) -> Result<(), SyntaxProblem> {
     if path.len() > MAX_PATH {
         return Err(SyntaxProblem::PathTooLong);
@@ -447,7 +454,7 @@ mod tests {
 
     use super::*;
 
-    /// The text's keys as `path=value@line`, or its only problem as `line: problem`.
+    /// Checks the text's keys as `path=value@line`, or its only problem as `line: problem`.
     fn check(text: &str, expect: Result<&[&str], &str>) {
         let (document, errors) = parse(text.as_bytes());
         let errors: Vec<_> = errors.iter().map(|e| format!("{}: {}", e.line, e.problem)).collect();
@@ -555,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_not_utf8_is_kept_readable_and_as_it_is() {
+    fn a_value_that_is_not_utf8_is_kept_as_text_and_bytes() {
         let (document, _) = parse(b"foo:  a\xffb \n");
         assert_eq!(document.entries[0].value, "a\u{fffd}b");
         assert_eq!(document.entries[0].bytes, b"a\xffb");
@@ -573,19 +580,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(text in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        fn arbitrary_bytes_do_not_panic(text in proptest::collection::vec(any::<u8>(), 0..2000)) {
             let _ = parse(&text);
         }
 
         #[test]
-        fn no_mixture_of_its_tokens_makes_it_panic(
+        fn arbitrary_token_mixtures_do_not_panic(
             tokens in proptest::collection::vec(
                 prop::sample::select(vec!["{", "}", ":", "\n", "\r", "#", " ", "\t", "totem", "ab", "\0", "\u{e4}"]),
                 0..400,
             )
         ) {
             let (document, _) = parse(tokens.concat().as_bytes());
-            // What is understood is consistent: each key lies under its section's path.
+            // The parsed part must be consistent: each key lies under its section's path.
             for entry in &document.entries {
                 if let Some(section) = entry.section {
                     prop_assert!(entry.path.starts_with(&document.sections[section].path));

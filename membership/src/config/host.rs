@@ -1,34 +1,34 @@
-//! What a configuration needs to know of the host it is read on.
+//! The properties of a host on which its configuration depends.
 
 use std::fmt;
 use std::net::IpAddr;
 
-/// A host: its name, its addresses, and how it finds the addresses of others.
+/// A host: its name, its addresses, and a resolver for the names of other hosts.
 ///
-/// A value and not a look around, so that a file can be read for another host, and by tests.
+/// This is a value, so that tests can read a file for any host.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// Its name, perhaps with its domain.
+    /// The host's name, which may include its domain.
     pub name: String,
-    /// Its interfaces, one entry an address, in the system's order.
+    /// The host's interfaces, with one entry per address, in the system's order.
     pub interfaces: Vec<Interface>,
-    /// The addresses of another host's name; empty if there are none.
+    /// Resolves the name of another host. Returns an empty list if it has no addresses.
     pub resolve: fn(&str) -> Vec<IpAddr>,
 }
 
-/// An address of an interface; prints as `eth0 10.0.0.1/24`.
+/// An address of an interface. Prints as `eth0 10.0.0.1/24`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {
     /// The interface's name.
     pub name: String,
     /// The address.
     pub address: IpAddr,
-    /// The bits of the address that name its network.
+    /// The number of address bits that identify the network.
     pub prefix: u8,
 }
 
 impl Host {
-    /// This host, as it is now.
+    /// Returns this host in its current state.
     ///
     /// # Errors
     /// If the system does not list its interfaces.
@@ -52,42 +52,44 @@ impl Host {
         })
     }
 
-    /// A host of which nothing is known: a configuration for it can be checked as far as it does not depend on the host. Names
-    /// lead where they lead on this one.
+    /// Returns an unknown host. A configuration for it is checked except where it depends on the
+    /// host. Names are resolved as on this host.
     #[cfg(feature = "tokio")]
     pub fn unknown() -> Self {
         Self { name: "unknown".to_owned(), interfaces: Vec::new(), resolve }
     }
 
-    /// Whether this is the [unknown](Self::unknown) host: any other has an interface.
+    /// Returns `true` if this is the [unknown](Self::unknown) host. Any other host has an
+    /// interface.
     pub fn is_unknown(&self) -> bool {
         self.interfaces.is_empty()
     }
 
-    /// The interface that has this address.
+    /// Returns the interface that has this address.
     pub fn at(&self, address: IpAddr) -> Option<&Interface> {
         self.interfaces.iter().find(|interface| interface.address == address)
     }
 
-    /// The interface that `bindnetaddr` stands for: the one with this very address, else the first whose network it
-    /// lies in. The kernel lists an interface's primary address in a network before its secondary ones.
+    /// Returns the interface that `bindnetaddr` refers to: the one with this exact address, else
+    /// the first whose network contains it. The kernel lists an interface's primary address in a
+    /// network before its secondary ones.
     pub fn interface(&self, wanted: IpAddr) -> Option<&Interface> {
         self.at(wanted).or_else(|| self.in_network_of(wanted).next())
     }
 
-    /// The interfaces whose network this address lies in.
+    /// Returns the interfaces whose networks contain this address.
     pub fn in_network_of(&self, wanted: IpAddr) -> impl Iterator<Item = &Interface> {
         self.interfaces.iter().filter(move |interface| interface.is_in_network_of(wanted))
     }
 
-    /// Whether one of its interfaces has this address.
+    /// Returns `true` if an interface has this address.
     pub fn has(&self, address: IpAddr) -> bool {
         self.interfaces.iter().any(|interface| interface.address == address)
     }
 }
 
 impl Interface {
-    /// Whether this address names the network as such: its host part is 0.
+    /// Returns `true` if this address is the network's own, with a host part of 0.
     pub fn is_network(&self, address: IpAddr) -> bool {
         let host_bits = |bits: u8| u32::from(bits.saturating_sub(self.prefix));
         match address {
@@ -107,14 +109,14 @@ impl Interface {
     }
 }
 
-/// The addresses that the system finds for a name.
+/// Resolves a name with the system's resolver.
 #[cfg(feature = "tokio")]
 fn resolve(name: &str) -> Vec<IpAddr> {
     use std::net::ToSocketAddrs;
     (name, 0).to_socket_addrs().map_or_else(|_| Vec::new(), |found| found.map(|a| a.ip()).collect())
 }
 
-/// Whether two addresses of this many bits agree in the first `prefix`.
+/// Returns `true` if two addresses of this many bits agree in the first `prefix` bits.
 fn same_prefix(one: u128, other: u128, bits: u32, prefix: u8) -> bool {
     let host_bits = bits.saturating_sub(prefix.into());
     (one ^ other).checked_shr(host_bits).unwrap_or(0) == 0

@@ -1,4 +1,4 @@
-//! From the keys of corosync.conf to a [`Config`]: what each means, and what it is when it is not set.
+//! Conversion of corosync.conf's keys to a [`Config`], with their meanings and defaults.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -12,25 +12,26 @@ use super::{
 };
 use crate::Seq;
 
-/// What the command line says against, or in addition to, the file.
+/// Command line options that replace or supplement the file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Overrides {
-    /// `--name`: which of the listed nodes this is (its name, address or id); without a node list, what it is called.
+    /// `--name`: selects this node in the node list by name, address or id. Without a node list it
+    /// is the node's name.
     pub name: Option<String>,
-    /// `--expected-votes`, instead of `quorum.expected_votes` and of the node list's sum.
+    /// `--expected-votes`: replaces `quorum.expected_votes` and the node list's sum.
     pub expected_votes: Option<u32>,
-    /// `--clear-text`: the wish to speak clear text, as `secauth: off` expresses it.
+    /// `--clear-text`: accepts clear text, as `secauth: off` does.
     pub clear_text: bool,
 }
 
 /// A configuration that has been read and checked.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Loaded {
-    /// What the node is to do.
+    /// The configuration.
     pub config: Config,
-    /// Every effective value, with where it comes from.
+    /// Every effective value, with its source.
     pub settings: Vec<Setting>,
-    /// What the user should know: first of the file as a whole, then of its lines.
+    /// The warnings, first those about the whole file, then those about its lines.
     pub warnings: Vec<Warning>,
 }
 
@@ -43,7 +44,7 @@ pub fn load(path: &std::path::Path, overrides: &Overrides, host: &Host) -> Resul
     parse(&path.display().to_string(), &read(path)?, overrides, host)
 }
 
-/// Reads a file's text, and hardly more of it than the grammar allows.
+/// Reads a file's text, and at most one byte more than the grammar allows.
 ///
 /// # Errors
 /// If the file cannot be read.
@@ -61,12 +62,12 @@ pub fn read(path: &std::path::Path) -> Result<Vec<u8>, Rejected> {
     })
 }
 
-/// Reads a text for a host; `file` is what errors and warnings call it. For a host [of which nothing is
-/// known](Host::unknown) the configuration is the one of the first listed node.
+/// Reads a text for a host. Errors and warnings refer to the text as `file`. For an
+/// [unknown](Host::unknown) host, the configuration is that of the first listed node.
 ///
 /// # Errors
-/// If corosync would refuse it, if it asks for what cannot be done here, or if it contradicts itself: everything that is
-/// wrong with it, and the warnings besides.
+/// If corosync would refuse the text, if it requires an unsupported feature, or if it contradicts
+/// itself. The error has all problems and warnings.
 pub fn parse(file: &str, text: &[u8], overrides: &Overrides, host: &Host) -> Result<Loaded, Rejected> {
     let (document, syntax) = grammar::parse(text);
     let mut reader = Reader::new(file, &document, overrides, host);
@@ -88,10 +89,10 @@ pub fn parse(file: &str, text: &[u8], overrides: &Overrides, host: &Host) -> Res
     Err(Rejected { errors, warnings })
 }
 
-/// Reads a text as far as the grammar goes.
+/// Parses a text by the grammar alone.
 ///
 /// # Errors
-/// With every line that breaks it.
+/// With every line that breaks the grammar.
 pub fn parse_document(file: &str, text: &[u8]) -> Result<grammar::Document, Rejected> {
     let (document, syntax) = grammar::parse(text);
     if syntax.is_empty() {
@@ -104,11 +105,12 @@ pub fn parse_document(file: &str, text: &[u8]) -> Result<grammar::Document, Reje
     Err(Rejected { errors: syntax.into_iter().map(error).collect(), warnings: Vec::new() })
 }
 
-/// What a number of corosync.conf may be, unless something narrower is said.
+/// The range of a number in corosync.conf, unless a key has a narrower one.
 pub(super) const ANY: RangeInclusive<u32> = 0..=u32::MAX;
 
 impl<'a> Reader<'a> {
-    /// Everything that the file says. Where a value is refused, its default stands for it, so that the rest is read, too.
+    /// Reads the whole configuration. A rejected value is replaced by its default, so that the rest
+    /// is read, too.
     fn config(&mut self) -> Config {
         self.version();
         let transport = self.transport();
@@ -187,7 +189,7 @@ impl<'a> Reader<'a> {
         transport
     }
 
-    /// Encryption is refused; clear text should be asked for.
+    /// Rejects encryption. Clear text should be requested explicitly.
     fn clear_text(&mut self) {
         const ADVICE: &str = "transport udp has clear text only: write `secauth: off`, on all nodes, and set \
                               crypto_cipher and crypto_hash to none or remove them";
@@ -206,11 +208,12 @@ impl<'a> Reader<'a> {
         let hashes = &["none", "md5", "sha1", "sha256", "sha384", "sha512"];
         let hash = self.value("totem.crypto_hash", one_of(hashes, "none: the ring speaks clear text"));
         let (cipher, hash) = (cipher.map(|(_, entry)| entry), hash.map(|(_, entry)| entry));
-        // A user who writes `secauth: yes` believes that it does something.
+        // A user who writes `secauth: yes` expects that it has an effect.
         if let Some(entry) = secauth.filter(|entry| !matches!(entry.value.as_str(), "on" | "off")) {
             self.not_one_of(entry, "off");
         }
-        // `secauth: on` stands for a cipher and a hash; each that is set by itself counts instead.
+        // `secauth: on` implies a cipher and a hash, and each that is set by itself takes
+        // precedence.
         let implied = secauth.filter(|entry| entry.value == "on");
         let by_secauth =
             implied.filter(|_| !(self.is_given("totem.crypto_cipher") && self.is_given("totem.crypto_hash")));
@@ -253,7 +256,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The timeouts and limits, for this node list, and the lease in milliseconds if there is one in the file.
+    /// Returns the timeouts and limits for this node list. `lease` is in milliseconds, if the file
+    /// sets it.
     fn totem(&mut self, listed: &[Listed], transport: TransportKind, lease: Option<u64>) -> TotemConfig {
         const TIMEOUT: RangeInclusive<u32> = defaults::MIN_TIMEOUT as u32..=u32::MAX;
         const RETRANSMITS: &str = "totem.token_retransmits_before_loss_const";
@@ -262,7 +266,8 @@ impl<'a> Reader<'a> {
 
         let token = self.token(listed, transport);
         let retransmits = self.number_of(RETRANSMITS, "", defaults::TOKEN_RETRANSMITS_BEFORE_LOSS, default());
-        // Both are corosync's, or as short as a lease asks for, which no neighbour minds.
+        // Both are corosync's values, or shorter as a lease requires. Shorter values do not disturb
+        // other members.
         let slowest = defaults::token_retransmit(token, retransmits);
         self.check_derived_retransmit(token, retransmits, slowest);
         let (set, set_at) = self.take_number(RETRANSMIT, slowest, default());
@@ -323,13 +328,13 @@ impl<'a> Reader<'a> {
         totem
     }
 
-    /// The token timeout that counts, coefficient included.
+    /// Returns the effective token timeout, coefficient included.
     fn token(&mut self, listed: &[Listed], transport: TransportKind) -> u64 {
         let (token, source) = self.take_number("totem.token", defaults::TOKEN, Source::Default);
         let coefficient = self.number_or_zero("totem.token_coefficient", "ms", defaults::TOKEN_COEFFICIENT);
         let effective = defaults::effective_token(token, coefficient, listed.len());
-        // corosync adds the id that it makes of an address to the list while it walks through it, and takes the node a second
-        // time if the address was its only key.
+        // While corosync iterates over the list, it adds the id that it derives from an address. If
+        // the address is the node's only key, it then counts the node twice.
         let twice = listed.iter().filter(|listed| listed.has_address_only).count();
         let of_corosync = defaults::effective_token(token, coefficient, listed.len() + twice);
         if of_corosync != effective && transport == TransportKind::Multicast {
@@ -351,11 +356,12 @@ impl<'a> Reader<'a> {
         effective
     }
 
-    /// A derived retransmission that comes too soon is the fault of a value in the file.
+    /// Reports a derived retransmission timeout that is too short, at the value in the file that
+    /// causes it.
     fn check_derived_retransmit(&mut self, token: u64, retransmits: u64, token_retransmit: u64) {
         const TOKEN: &str = "totem.token";
         const RETRANSMITS: &str = "totem.token_retransmits_before_loss_const";
-        // A token timeout below the least is reported by itself.
+        // A token timeout below the minimum is reported separately.
         if self.is_given("totem.token_retransmit")
             || token_retransmit >= defaults::MIN_TIMEOUT
             || token < defaults::MIN_TIMEOUT
@@ -375,7 +381,7 @@ impl<'a> Reader<'a> {
         self.doubt("totem.token_retransmit");
     }
 
-    /// A number for which 0 stands for the default.
+    /// Reads a number for which 0 selects the default.
     fn take_number(&mut self, path: &str, otherwise: u64, source: Source) -> (u64, Source) {
         match self.value(path, |reader, entry| reader.number(entry, ANY)) {
             Some((number, entry)) if number != 0 => (number.into(), self.line(entry)),
@@ -383,14 +389,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The same, shown.
+    /// Reads and shows a number for which 0 selects the default.
     fn number_of(&mut self, path: &str, unit: &'static str, otherwise: u64, source: Source) -> u64 {
         let (number, source) = self.take_number(path, otherwise, source);
         self.show(path, number, unit, source);
         number
     }
 
-    /// A number for which 0 stands for itself.
+    /// Reads and shows a number for which 0 is an ordinary value.
     pub(super) fn number_or_zero(&mut self, path: &str, unit: &'static str, otherwise: u64) -> u64 {
         let (number, source) = match self.value(path, |reader, entry| reader.number(entry, ANY)) {
             Some((number, entry)) => (number.into(), self.line(entry)),
@@ -405,7 +411,8 @@ impl<'a> Reader<'a> {
         u32::try_from(number).unwrap_or(u32::MAX)
     }
 
-    /// A number that corosync heeds and this program does not; 0 stands for the default, or for off.
+    /// Warns about a number that corosync uses and this program does not. 0 selects the default, or
+    /// off.
     fn without_effect(&mut self, path: &str, range: RangeInclusive<u32>) {
         let number = self.value(path, |reader, entry| {
             reader.number(entry, ANY).filter(|&number| {
@@ -417,7 +424,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A file that sets corosync's windows means them, whichever the members are.
+    /// Returns the largest window. A file that sets corosync's windows keeps them, whatever the
+    /// members are.
     fn largest_window(&mut self) -> u32 {
         let set = ["totem.window_size", "totem.max_messages"].into_iter().any(|path| self.is_given(path));
         let otherwise = if set { 0 } else { defaults::LARGEST_WINDOW };
@@ -425,7 +433,8 @@ impl<'a> Reader<'a> {
         u32::try_from(frames).unwrap_or(u32::MAX)
     }
 
-    /// Who is to be DC and how long it may act; this node's priority is in the node list.
+    /// Returns the settings of the DC election and of the lease. This node's priority comes from
+    /// the node list.
     fn dc(&mut self, priority: u32, lease: Option<(u32, &Entry)>, totem: &TotemConfig) -> DcConfig {
         let ms = Duration::from_millis;
         let preempt = self.yes_no("quorate.preempt");

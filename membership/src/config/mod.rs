@@ -1,7 +1,8 @@
-//! What a node is told before it starts: corosync.conf, read as corosync reads it, and checked once.
+//! The configuration of a node: `corosync.conf`, read as corosync reads it, and checked once.
 //!
-//! [`load`] reads a file, [`parse`] a text; both give the [`Config`], every effective value with where it comes from,
-//! and what the user should be warned about. A [`Config`] can as well be made by hand, for embedding and for tests.
+//! [`load`] reads a file and [`parse`] a text. Both return the [`Config`], the origin of every
+//! effective value, and warnings for the user. Embedding programs and tests can also build a
+//! [`Config`] by hand.
 
 mod check;
 pub mod defaults;
@@ -32,107 +33,119 @@ pub use reader::{Setting, Source, Value, Warning};
 use crate::wire::ClusterTag;
 use crate::{NodeId, Seq};
 
-/// A node's configuration: what a `corosync.conf` says, or what a program sets.
+/// A node's configuration, read from a `corosync.conf` or set by a program.
 ///
-/// Fields that follow from others when they are not set are derived when the node starts ([`Config::effective`]), so a node
-/// list in code counts as one in a file does.
+/// Unset fields that follow from other fields are derived when the node starts
+/// ([`Config::effective`]). A node list set in code therefore has the same effect as one in a file.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// This node's id.
     pub node: NodeId,
-    /// This node's name as status shows it (`nodelist.node.name`, or the host's).
+    /// The node's name in status output (`nodelist.node.name`, or the host's name).
     pub name: String,
-    /// The cluster's name (`totem.cluster_name`), if it has one. The multicast group follows from it, and in code the port,
-    /// too ([`NetworkConfig`]). Its bytes count as they stand in the file, also where they are not UTF-8.
+    /// The cluster's name (`totem.cluster_name`), if any. The multicast group is derived from it,
+    /// and in code also the port ([`NetworkConfig`]). The name consists of bytes as they stand in
+    /// the file, which need not be UTF-8.
     pub cluster_name: Option<OsString>,
-    /// The node list, this node included. Empty: peers are learnt from their JOINs.
+    /// The node list, including this node. If it is empty, peers are learnt from their JOINs.
     pub nodes: Vec<Member>,
     /// The protocol's timeouts and limits.
     pub totem: TotemConfig,
-    /// Where its datagrams go.
+    /// The addresses and ports that datagrams use.
     pub network: NetworkConfig,
-    /// Who decides how many votes are enough.
+    /// The settings that decide how many votes make a quorum.
     pub quorum: QuorumConfig,
-    /// Who is to be DC, and how long it may act.
+    /// The settings of the DC election and of the DC's lease.
     pub dc: DcConfig,
 }
 
 /// An entry of the node list (`nodelist.node`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Member {
-    /// Its id.
+    /// The node's id.
     pub id: NodeId,
-    /// Its name, if it was given one.
+    /// The node's name, if any.
     pub name: Option<String>,
-    /// Its address (`ring0_addr`).
+    /// The node's address (`ring0_addr`).
     pub address: IpAddr,
-    /// The host name that led to the address, if it was not given as an address: [`Udp`](crate::transport::Udp) resolves
-    /// it again when the node is heard from elsewhere.
+    /// The host name that the address was resolved from, if it was not given as an address.
+    /// [`Udp`](crate::transport::Udp) resolves it again when the node's datagrams come from another
+    /// address.
     pub host: Option<String>,
-    /// Its port, if it differs from the interface's: several nodes on one host (ours, not corosync's).
+    /// The node's port, if it differs from the interface's. Allows several nodes on one host (our
+    /// extension).
     pub port: Option<u16>,
-    /// Its votes (`quorum_votes`), 1 by default.
+    /// The node's votes (`quorum_votes`), 1 by default.
     pub votes: u32,
 }
 
-/// Totem's timeouts and limits; the fields are named for corosync.conf's keys in section `totem`.
+/// Totem's timeouts and limits. The fields are named after the keys of section `totem` in
+/// corosync.conf.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TotemConfig {
-    /// How long without a token until it counts as lost, for a list of up to two nodes.
+    /// Time without a token after which the token is lost, for a list of up to two nodes.
     pub token: Duration,
-    /// The time that every listed node beyond the second adds to `token` when the node starts. It is 650 ms in
-    /// [`TotemConfig::default`]. It is zero in [`TotemConfig::for_token`] and in what is read from a file, where `token` is the
-    /// effective value.
+    /// The time that every listed node beyond the second adds to `token` when the node starts. It
+    /// is 650 ms in [`TotemConfig::default`]. It is zero in [`TotemConfig::for_token`] and in
+    /// configurations read from a file, where `token` is the effective value.
     pub token_coefficient: Duration,
-    /// How long until a token that brought no answer is sent again: no longer than a DC's lease allows.
+    /// Time after which an unanswered token is sent again. At most the time that a DC's lease
+    /// allows.
     pub token_retransmit: Duration,
-    /// How long the token of an idle ring is held: by who sent last where all members are Quorate nodes, else by the
-    /// representative. No longer than a DC's lease allows.
+    /// Time for which the token of an idle ring is held. If all members are Quorate nodes, the last
+    /// sender holds it, otherwise the representative. At most the time that a DC's lease allows.
     pub hold: Duration,
-    /// How often a JOIN is repeated.
+    /// Interval at which a JOIN is repeated.
     pub join: Duration,
-    /// Upper bound of a random delay before each JOIN.
+    /// Upper bound of the random delay before each JOIN.
     pub send_join: Duration,
-    /// How long consensus may take until the silent ones count as failed.
+    /// Time without consensus after which the silent nodes are declared failed.
     pub consensus: Duration,
-    /// How long after a token without news the representative probes for other rings.
+    /// Time after an idle token until the representative probes for other rings.
     pub merge: Duration,
-    /// Rotations without progress at one member until it counts as failed to receive.
+    /// Rotations without progress after which a member has failed to receive.
     pub fail_recv_const: u32,
-    /// Rotations without news until the token is held. Where all members are Quorate nodes, three are enough in which nobody
-    /// lacked anything.
+    /// Idle rotations after which the token is held. If all members are Quorate nodes, three
+    /// rotations suffice in which no member lacked a frame.
     pub seqno_unchanged_const: u32,
-    /// Frames that all members together may send in a rotation.
+    /// The most frames that all members together may send in a rotation.
     pub window_size: u32,
-    /// Frames that a member may send at a visit of the token.
+    /// The most frames that a member may send at a visit of the token.
     pub max_messages: u32,
-    /// Frames that this node can take in a rotation. Where every member has said so much, in the ring and in its order, the
-    /// least of it counts instead of `window_size`, and as large a part of it as before instead of `max_messages`; real
-    /// corosync daemons say nothing of the kind. 0, or no more than `window_size`: what is above counts always
-    /// (`quorate.window_size`; ours, not corosync's).
+    /// Largest window this node accepts, in frames per rotation (`quorate.window_size`; ours, not
+    /// corosync's). Once every member has announced its own, by a message in the ring's order, the
+    /// ring uses the minimum in place of `window_size`, and scales `max_messages` by the same
+    /// factor. corosync daemons announce none. With 0, or a value up to `window_size`, the
+    /// configured window always applies.
     pub largest_window: u32,
-    /// Visits for which a frame must be missing before it is asked for.
+    /// Visits during which a frame must be missing before it is requested.
     pub miss_count_const: u32,
-    /// The size of a network packet (`netmtu`), from which a frame's payload is derived as corosync does.
+    /// The size of a network packet (`netmtu`). A frame's payload size is derived from it as in
+    /// corosync.
     pub netmtu: u32,
-    /// Whether a held token goes on at once if something is to be retransmitted.
+    /// Whether a held token is passed on at once if a frame has to be retransmitted.
     pub cancel_token_hold_on_retransmit: bool,
-    /// Whether this node believes a host that says that a member's process is gone, and gives up silent nodes without waiting
-    /// for the whole of `consensus` (`quorate.failure_evidence`; ours, not corosync's).
+    /// Whether this node trusts a host's report that a member's process is gone, and gives up
+    /// silent nodes without waiting for all of `consensus` (`quorate.failure_evidence`; ours, not
+    /// corosync's).
     pub failure_evidence: bool,
-    /// How long after a token was due both neighbours in the ring are probed, so that their hosts can say that they are gone and
-    /// this one shows itself to them, and how often from then on; zero: never (`quorate.probe`). A host is believed that a
-    /// process is gone once it has said so for two and a half of these and the member has said nothing.
+    /// Time after an overdue token until both neighbours in the ring are probed, and the interval
+    /// of further probes (`quorate.probe`). A probe makes the neighbour's host report a process
+    /// that is gone, and shows the neighbour that this node is alive. The report is trusted once it
+    /// has been repeated for two and a half intervals without a sign of life from the member. Zero
+    /// disables probes.
     pub probe: Duration,
-    /// Bytes of events that the application may leave unread: with more for a whole token timeout this node leaves the ring.
-    /// From half of it on the ring is slowed down to a frame a rotation (`quorate.unread_limit`; ours, not corosync's).
+    /// Bytes of events that the application may leave unread (`quorate.unread_limit`; ours, not
+    /// corosync's). If more are unread for a whole token timeout, this node leaves the ring. From
+    /// half of the limit, the ring is slowed down to one frame per rotation.
     pub unread_limit: usize,
-    /// The number before the first frame of each ring: 0, as with corosync, but for tests of the wrap.
+    /// The sequence number before the first frame of each ring. It is 0, as with corosync, except
+    /// in tests of the wrap.
     pub first_seq: Seq,
 }
 
 impl Default for TotemConfig {
-    /// corosync 3.1's defaults, for a node list of any length.
+    /// Returns corosync 3.1's defaults, for a node list of any length.
     fn default() -> Self {
         Self {
             token_coefficient: Duration::from_millis(defaults::TOKEN_COEFFICIENT),
@@ -142,25 +155,29 @@ impl Default for TotemConfig {
 }
 
 impl TotemConfig {
-    /// The same without what this protocol has beyond Totem: members are lost by timeouts alone, and windows stay as they are.
+    /// Returns this configuration without our extensions of Totem. Members are then lost by
+    /// timeouts alone, and windows stay as configured.
     #[must_use]
     pub fn plain(self) -> Self {
         Self { failure_evidence: false, probe: Duration::ZERO, largest_window: 0, ..self }
     }
 
-    /// The same for a node whose transport has so much room for what it has not received yet
+    /// Returns this configuration, with the window limited to the frames that fit into the
+    /// transport's receive buffer
     /// ([`Transport::receive_buffer`](crate::transport::Transport::receive_buffer)).
     #[must_use]
     pub fn fitting(self, receive_buffer: Option<usize>) -> Self {
-        // The system counts its own data on a datagram, about so much, and a rotation's frames may come while those of the one
-        // before wait.
+        // The system adds its own data to each datagram, about 800 bytes. Half of the buffer must
+        // hold a rotation's frames, because they may arrive while those of the previous rotation
+        // still wait.
         let frame = self.netmtu as usize + 800;
         let fits = receive_buffer.and_then(|bytes| u32::try_from(bytes / frame / 2).ok());
         Self { largest_window: self.largest_window.min(fits.unwrap_or(u32::MAX)), ..self }
     }
 
-    /// The timeouts that count with a node list of this length: `token` with its coefficient, and what was derived from `token`
-    /// derived again. Values that differ from the derived ones stay as they are.
+    /// Returns the effective timeouts for a node list of this length. Applies the coefficient to
+    /// `token`, and derives again every value that was derived from `token`. Values that differ
+    /// from the derived ones are kept.
     #[must_use]
     pub fn for_list(self, listed_nodes: usize) -> Self {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -181,8 +198,9 @@ impl TotemConfig {
         }
     }
 
-    /// The defaults for this effective token timeout, with what corosync derives from it (4 retransmits before loss,
-    /// hold, consensus), and a hold and a retransmission that suit the default lease.
+    /// Returns the defaults for this effective token timeout. Other timeouts are derived as in
+    /// corosync (4 retransmits before loss, hold, consensus), except that hold and retransmission
+    /// are short enough for the default lease.
     pub fn for_token(token: Duration) -> Self {
         let ms = Duration::from_millis;
         let token_ms = u64::try_from(token.as_millis()).unwrap_or(u64::MAX);
@@ -213,20 +231,22 @@ impl TotemConfig {
     }
 }
 
-/// Where datagrams go.
+/// The addresses and ports that datagrams use.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NetworkConfig {
-    /// How.
+    /// The transport.
     pub transport: TransportKind,
-    /// The node's own address (`bindnetaddr`). `None`: the one of its entry in the node list, else 127.0.0.1
-    /// ([`Config::bind`]).
+    /// The node's own address (`bindnetaddr`). By default the address of its entry in the node
+    /// list, or 127.0.0.1 without one ([`Config::bind`]).
     pub bind: Option<IpAddr>,
-    /// The multicast group (`mcastaddr`). `None`: it follows from the cluster's name, as with corosync ([`Config::group`]).
+    /// The multicast group (`mcastaddr`). By default it is derived from the cluster's name, as with
+    /// corosync ([`Config::group`]).
     pub group: Option<IpAddr>,
-    /// The port of the group and of tokens (`mcastport`); the port below it is the source of all sends. `None`: it follows from
-    /// the cluster's name ([`Config::port`]). A file always gives one, 5405 by default.
+    /// The port of the group and of tokens (`mcastport`). The port below it is the source of all
+    /// sends. By default it is derived from the cluster's name ([`Config::port`]). A file always
+    /// sets it, to 5405 by default.
     pub port: Option<u16>,
-    /// Time to live of multicasts.
+    /// The time to live of multicasts.
     pub ttl: u8,
 }
 
@@ -235,24 +255,27 @@ pub struct NetworkConfig {
 pub enum TransportKind {
     /// `udp`: IP multicast between hosts.
     Multicast,
-    /// `local`: several nodes on one host, ours only.
+    /// `local`: several nodes on one host. Ours, not corosync's.
     Local,
 }
 
-/// Who is to be DC and how long it may act: the node list's `dc_priority` and section `quorate`, which are ours, not
-/// corosync's.
+/// Settings of the DC election and of the DC's lease: the node list's `dc_priority` and section
+/// `quorate`. Ours, not corosync's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DcConfig {
-    /// How much the operator wants this node to be DC (`dc_priority`); the higher wins, 0: never.
+    /// The operator's preference for this node as DC (`dc_priority`). The highest wins, and 0
+    /// excludes the node.
     pub priority: u32,
     /// Whether a DC hands over to a member of higher priority (`preempt`).
     pub preempt: bool,
-    /// How long a cluster that starts waits for all expected votes until those present elect (`dc_deadtime`).
+    /// Time for which a starting cluster waits for all expected votes before the nodes present
+    /// elect a DC (`dc_deadtime`).
     pub deadtime: Duration,
-    /// How much faster or slower than real time any node's clock may run, in millionths (`rate_error`).
+    /// The most by which any node's clock may run faster or slower than real time, in millionths
+    /// (`rate_error`).
     pub rate_error: u32,
-    /// How long a DC may act after a token that all members had (`lease`), the same on all nodes. `None`: it follows from
-    /// the timeouts ([`DcConfig::lease`]).
+    /// Time for which a DC may act after a token that all members had (`lease`). It is the same on
+    /// all nodes. By default it is derived from the timeouts ([`DcConfig::lease`]).
     pub lease: Option<Duration>,
 }
 
@@ -271,9 +294,10 @@ impl Default for DcConfig {
 const MILLION: u128 = 1_000_000;
 
 impl DcConfig {
-    /// The lease that counts in a ring with these timeouts. By default it is 300 ms, or the token timeout less the rate error if
-    /// that is shorter. It is at least five hold times, and at least what it takes to send a lost token again: two hold times
-    /// and a retransmission, whatever the clock's error.
+    /// Returns the effective lease in a ring with these timeouts. The default is 300 ms, or the
+    /// token timeout less the rate error if that is shorter. It is at least five hold times. It is
+    /// also at least the time that resending a lost token takes (two hold times and a
+    /// retransmission), whatever the clock's error.
     pub fn lease(&self, totem: &TotemConfig) -> Duration {
         let error = u128::from(self.rate_error);
         self.lease.unwrap_or_else(|| {
@@ -288,15 +312,17 @@ impl DcConfig {
 }
 
 impl Config {
-    /// What tells this cluster from others on the same group and port; `None` without a `cluster_name`.
+    /// Returns the tag that distinguishes this cluster from others on the same group and port.
+    /// Returns `None` without a `cluster_name`.
     pub fn cluster_tag(&self) -> Option<ClusterTag> {
         self.cluster_name.as_ref().map(|name| ClusterTag::of(name.as_encoded_bytes()))
     }
 
-    /// A node with this id, no node list, and defaults: for embedding and for tests.
+    /// Creates the configuration of a node with this id, without a node list and with defaults. For
+    /// embedding and for tests.
     ///
-    /// Give it a [`cluster_name`](Self::cluster_name). All programs on a network that leave it out share group 239.192.0.1
-    /// and port 5405: two such services form one ring.
+    /// Set a [`cluster_name`](Self::cluster_name). All programs on a network that leave it out
+    /// share group 239.192.0.1 and port 5405, so two such services form one ring.
     pub fn new(node: NodeId) -> Self {
         Self {
             node,
@@ -316,36 +342,40 @@ impl Config {
         }
     }
 
-    /// The multicast group that counts: the given one, else the one that corosync derives from the cluster's name, else
-    /// 239.192.0.1.
+    /// Returns the effective multicast group. It is the configured one, else the one that corosync
+    /// derives from the cluster's name, else 239.192.0.1.
     pub fn group(&self) -> IpAddr {
         let named = || self.cluster_name.as_ref().map(|name| defaults::group(name.as_encoded_bytes()));
         self.network.group.unwrap_or_else(|| named().unwrap_or(defaults::GROUP).into())
     }
 
-    /// The port that counts: the given one, else one from 10001 to 31999 that follows from the cluster's name, else 5405.
+    /// Returns the effective port. It is the configured one, else one from 10001 to 31999 that is
+    /// derived from the cluster's name, else 5405.
     pub fn port(&self) -> u16 {
         let named = || self.cluster_name.as_ref().map(|name| defaults::port(name.as_encoded_bytes()));
         self.network.port.unwrap_or_else(|| named().unwrap_or(defaults::PORT))
     }
 
-    /// The node's own address that counts: the given one, else the one of its entry in the node list, else 127.0.0.1.
+    /// Returns the node's effective address. It is the configured one, else that of its entry in
+    /// the node list, else 127.0.0.1.
     pub fn bind(&self) -> IpAddr {
         let listed = || self.listed().map(|member| member.address);
         self.network.bind.or_else(listed).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 
-    /// The node's own votes that count: the given ones, else those of its entry in the node list, else 1.
+    /// Returns the node's effective votes. They are the configured ones, else those of its entry in
+    /// the node list, else 1.
     pub fn votes(&self) -> u32 {
         self.quorum.votes.or_else(|| self.listed().map(|member| member.votes)).unwrap_or(1)
     }
 
-    /// This node's entry in the node list.
+    /// Returns this node's entry in the node list.
     fn listed(&self) -> Option<&Member> {
         self.nodes.iter().find(|member| member.id == self.node)
     }
 
-    /// The configuration that a node runs with: checked, and with the timeouts that count for its node list.
+    /// Returns the configuration that a node runs with: checked, and with the effective timeouts
+    /// for its node list.
     ///
     /// # Errors
     /// As [`Config::check`].

@@ -1,4 +1,4 @@
-//! The ring's interface: its section, this node's address on it, the group and the port.
+//! The ring's interface section, this node's address on it, the group and the port.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,8 +12,9 @@ use super::{Interface, NetworkConfig, Problem, Source, TransportKind, defaults};
 const BINDNETADDR: &str = "totem.interface.bindnetaddr";
 
 impl<'a> Reader<'a> {
-    /// The section of the ring's interface. There is one ring: a second one is left aside with a warning. corosync 3
-    /// takes any `interface` without `linknumber` for link 0, the last one winning: a file with two rings means something else.
+    /// Returns the section of the ring's interface. Only one ring is supported, and further ones
+    /// are ignored with a warning. corosync 3 takes every `interface` without `linknumber` for link
+    /// 0, and the last one wins, so a file with two rings has another meaning there.
     pub(super) fn interface_section(&mut self) -> Option<usize> {
         const PATH: &str = "totem.interface";
         let document = self.document;
@@ -47,7 +48,7 @@ impl<'a> Reader<'a> {
                 self.error(Some(second), Problem::DuplicateSection { path: PATH, which, first });
             }
         }
-        // To corosync 3 the sections are one, whose later keys count.
+        // corosync 3 merges the sections, and the last value of each key counts.
         let counting = |path: &str| document.entries.iter().rfind(|entry| entry.path == path);
         let differs = |path: &&str| {
             rings.first().is_some_and(|&(_, ring)| counting(path).is_some_and(|e| e.section != Some(ring)))
@@ -73,8 +74,8 @@ impl<'a> Reader<'a> {
         rings.first().map(|&(_, index)| index)
     }
 
-    /// This node's own address: the node list's, else the one on the interface that `bindnetaddr` stands for. `None` if that is
-    /// not known.
+    /// Returns this node's own address: that of the node list, else the one on the interface that
+    /// `bindnetaddr` refers to. Returns `None` if the address is not known.
     pub(super) fn bind(
         &mut self,
         interface: Option<usize>,
@@ -129,8 +130,8 @@ impl<'a> Reader<'a> {
         Some(address)
     }
 
-    /// Warns if `bindnetaddr` could mean another address of this host, or means one that this host does not have: the
-    /// node's id follows from it.
+    /// Warns if `bindnetaddr` could refer to another address of this host, or refers to one that
+    /// this host does not have. The node's id is derived from the address.
     fn warn_of_choice(&mut self, wanted: IpAddr, address: Ipv4Addr, line: u32) {
         let chosen = IpAddr::V4(address);
         let Some(interface) = self.host.at(chosen).filter(|_| chosen != wanted) else { return };
@@ -153,7 +154,7 @@ impl<'a> Reader<'a> {
         );
     }
 
-    /// The address, and the name of the interface, that `wanted` stands for on this host.
+    /// Returns the address that `wanted` refers to on this host, and the name of its interface.
     fn own_address(
         &mut self,
         key: &'static str,
@@ -162,7 +163,8 @@ impl<'a> Reader<'a> {
         transport: TransportKind,
     ) -> Option<(Ipv4Addr, String)> {
         if let IpAddr::V4(address) = wanted {
-            // Nodes on one host have a loopback address each, and none but the first is on an interface's list.
+            // Each node on one host has a loopback address. Only the first of these is in an
+            // interface's list.
             let is_network = address.octets() == [127, 0, 0, 0];
             if transport == TransportKind::Local && address.is_loopback() && !is_network {
                 return Some((address, "lo".to_owned()));
@@ -189,7 +191,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// The cluster's name, and the group that follows from its bytes.
+    /// Returns the cluster's name, and the group that is derived from its bytes.
     pub(super) fn cluster_name(&mut self) -> (Option<OsString>, Option<Ipv4Addr>) {
         const KEY: &str = "totem.cluster_name";
         let Some(entry) = self.take(KEY) else { return (None, None) };
@@ -197,14 +199,14 @@ impl<'a> Reader<'a> {
         if shown.as_bytes() != entry.bytes {
             let text = format!("{KEY} is not UTF-8: its bytes count for the group, as with corosync");
             self.warn(Some(entry.line), text);
-            // Two names that differ look different.
+            // Names that differ must look different.
             shown = entry.bytes.escape_ascii().to_string();
         }
         self.show(KEY, shown.as_str(), "", self.line(entry));
         (Some(OsString::from_vec(entry.bytes.to_vec())), Some(defaults::group(&entry.bytes)))
     }
 
-    /// Where datagrams go.
+    /// Returns the addresses and ports that datagrams use.
     pub(super) fn network(
         &mut self,
         interface: Option<usize>,
@@ -245,7 +247,7 @@ impl<'a> Reader<'a> {
             }
         };
 
-        // As with the timeouts, 0 stands for the default.
+        // As with the timeouts, 0 selects the default.
         let port =
             self.interface_number(interface, MCASTPORT, |reader, entry| reader.number(entry, 0..=u16::MAX));
         let (port, source) = match port {

@@ -1,4 +1,4 @@
-//! The node list, and which of its nodes this one is.
+//! The node list, and this node's entry in it.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -16,30 +16,30 @@ const FIRST: NodeId = match NodeId::new(1) {
     None => unreachable!(),
 };
 
-/// A listed node as the file has it.
+/// A listed node, as written in the file.
 pub(super) struct Listed {
     pub(super) member: Member,
-    /// How much the operator wants it to be DC.
+    /// The operator's preference for this node as DC.
     pub(super) dc_priority: u32,
-    /// Where its section starts.
+    /// The line where the node's section starts.
     pub(super) line: u32,
-    /// `ring0_addr` as written, perhaps a name.
+    /// `ring0_addr` as written, which may be a name.
     pub(super) ring0_addr: String,
-    /// The address that `ring0_addr` leads to.
+    /// The address that `ring0_addr` is or resolves to.
     pub(super) address: Ipv4Addr,
-    /// Whether its section has no other key.
+    /// Whether `ring0_addr` is the only key of the node's section.
     pub(super) has_address_only: bool,
 }
 
 impl Listed {
-    /// What the user may call it.
+    /// Returns the name that the user probably uses for the node.
     fn label(&self) -> &str {
         self.member.name.as_deref().unwrap_or(&self.ring0_addr)
     }
 }
 
 impl Reader<'_> {
-    /// The node list, in the order of the file.
+    /// Returns the node list, in the order of the file.
     pub(super) fn nodes(&mut self, transport: TransportKind, clear_high_bit: bool) -> Vec<Listed> {
         let document = self.document;
         let sections =
@@ -49,7 +49,7 @@ impl Reader<'_> {
             let problem = Problem::DuplicateSection { path: "nodelist", which: String::new(), first };
             self.error(Some(second.line), problem);
         }
-        // Before each of them is compared with each other.
+        // Checked first, because each node is compared with all others below.
         if let Some((_, section)) = sections("nodelist.node").nth(Config::MAX_NODES) {
             let rule = format!("have at most {}", Config::MAX_NODES);
             let value = format!("{} nodes", sections("nodelist.node").count());
@@ -97,7 +97,7 @@ impl Reader<'_> {
         nodes
     }
 
-    /// A loopback address leads nobody else here.
+    /// Rejects loopback addresses, at which other hosts cannot reach a node.
     fn refuse_loopback(&mut self, nodes: &[Listed]) {
         let all = nodes.iter().all(|listed| listed.address.is_loopback());
         for listed in nodes.iter().filter(|listed| listed.address.is_loopback() && nodes.len() > 1) {
@@ -119,7 +119,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The node of this section, `position` counting from 0.
+    /// Returns the node of this section. `position` counts from 0.
     fn node(
         &mut self,
         position: usize,
@@ -168,7 +168,7 @@ impl Reader<'_> {
                 self.show(key("name"), name.as_str(), "", self.line(entry));
                 Some(name)
             }
-            // As Pacemaker has it: a node without a name is called by its address if that is a name.
+            // As in Pacemaker, a node without a name is called by its address if that is a name.
             None => ring0_addr
                 .map(|entry| &entry.value)
                 .filter(|address| address.parse::<IpAddr>().is_err())
@@ -229,7 +229,7 @@ impl Reader<'_> {
         })
     }
 
-    /// The IPv4 address that `ring0_addr` is or leads to.
+    /// Returns the IPv4 address that `ring0_addr` is or resolves to.
     fn address(&mut self, entry: &Entry, key: &str) -> Option<Ipv4Addr> {
         let (address, source) = match entry.value.parse() {
             Ok(IpAddr::V4(address)) => (address, self.line(entry)),
@@ -262,7 +262,8 @@ impl Reader<'_> {
         Some(address)
     }
 
-    /// Which of the listed nodes this one is; `None` without a list, or if it cannot be told.
+    /// Returns this node's entry in the list. Returns `None` without a list, or if the entry cannot
+    /// be determined.
     pub(super) fn local<'n>(&mut self, nodes: &'n [Listed], transport: TransportKind) -> Option<&'n Listed> {
         let first = nodes.first()?;
         match self.find_local(first, nodes, transport) {
@@ -306,7 +307,7 @@ impl Reader<'_> {
             }
             [listed, ..] => return Ok(listed),
         }
-        // What corosync tries last: a node whose name leads to an address of this host.
+        // corosync's last attempt: a node whose name resolves to an address of this host.
         let leads_here = |listed: &&Listed| {
             let name = listed.member.name.as_deref().unwrap_or_default();
             !name.is_empty() && (host.resolve)(name).into_iter().any(|address| host.has(address))
@@ -319,7 +320,7 @@ impl Reader<'_> {
         })
     }
 
-    /// This node's id and name.
+    /// Returns this node's id and name.
     pub(super) fn identity(
         &mut self,
         local: Option<&Listed>,
@@ -345,7 +346,7 @@ impl Reader<'_> {
                 (None, _) => (self.host.name.clone(), Source::derived("the host's name")),
             };
         let Some((id, id_source)) = id else {
-            // Errors have been reported: any will do for the rest of the checks.
+            // Errors have been reported, so any id serves for the remaining checks.
             self.doubt("this node's id");
             return (FIRST, name);
         };
@@ -355,8 +356,9 @@ impl Reader<'_> {
     }
 }
 
-/// The listed node with this host's name, by corosync's steps: the whole name, then without the last part of its
-/// domain, and so on, then both without any domain. Only names are cut, never addresses.
+/// Returns the listed node with this host's name. As in corosync, the host's whole name is tried
+/// first, then without the last part of its domain, and so on, and at last both names without any
+/// domain. Only names are shortened, never addresses.
 fn find_by_name<'n>(nodes: &'n [Listed], host: &str) -> Option<&'n Listed> {
     let names = |listed: &'n Listed| {
         listed.member.name.iter().map(String::as_str).chain([listed.ring0_addr.as_str()])

@@ -1,5 +1,5 @@
-//! corosync.conf's section `quorum`: votequorum's options, what they come to together, and which of them exclude each
-//! other.
+//! corosync.conf's section `quorum`: votequorum's options, their combined effect, and their
+//! conflicts.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,28 +10,34 @@ use super::reader::Reader;
 use super::{Config, ConfigError, Member, Problem, Source, TransportKind, defaults};
 use crate::NodeId;
 
-/// corosync.conf's section `quorum`, as it is written. What counts of it is [`Config::quorum_options`] and
-/// [`Config::expected_votes`].
+/// corosync.conf's section `quorum`, as written. [`Config::quorum_options`] and
+/// [`Config::expected_votes`] return the effective values.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QuorumConfig {
-    /// `expected_votes`. `None`: the sum of the node list's votes; without a list the node never becomes quorate.
+    /// The votes expected in total (`expected_votes`). The default is the sum of the node list's
+    /// votes. Without a list the node then never becomes quorate.
     pub expected_votes: Option<u32>,
-    /// This node's votes (`votes`). `None`: those of its entry in the node list, else 1 ([`Config::votes`]).
+    /// This node's votes (`votes`). The default is the votes of its entry in the node list, else 1
+    /// ([`Config::votes`]).
     pub votes: Option<u32>,
-    /// `two_node`: each of two nodes is quorate alone once they have been together.
+    /// `two_node`: each of two nodes is quorate alone after they have been together.
     pub two_node: bool,
-    /// `wait_for_all`: no node is quorate before all are there, at each start; `None`: as `two_node`. When a cluster starts for
-    /// the first time, all voters have to be there once in either case: whose votes count is agreed on then, and stored. An
-    /// explicit `Some(false)` waives that, and with it a promise: a majority of what the files of those present say is enough
-    /// then, so two parts whose files differ can both start, and be two clusters from then on.
+    /// `wait_for_all`: at each start, no node is quorate before all are present. The default is the
+    /// value of `two_node`.
+    ///
+    /// When a cluster starts for the first time, all voters must be present once in either case, to
+    /// agree on the votes and store them. An explicit `Some(false)` waives this. A majority by the
+    /// configuration files of the nodes present then suffices, so two parts whose files differ can
+    /// both start and become two clusters.
     pub wait_for_all: Option<bool>,
-    /// `last_man_standing`: the expected votes fall to those present after a while.
+    /// `last_man_standing`: the expected votes are lowered to those present after a while.
     pub last_man_standing: bool,
-    /// `last_man_standing_window`: after how long, 10 s unless said otherwise.
+    /// `last_man_standing_window`: time until the expected votes are lowered, 10 s by default.
     pub last_man_standing_window: Duration,
-    /// `auto_tie_breaker` and `auto_tie_breaker_node`: half of the votes are enough with this node.
+    /// `auto_tie_breaker` and `auto_tie_breaker_node`: half of the votes suffice with this node
+    /// among them.
     pub auto_tie_breaker: Option<TieBreaker>,
-    /// `allow_downscale`: a node that leaves in order is no longer expected.
+    /// `allow_downscale`: a node that leaves in an orderly way is no longer expected.
     pub allow_downscale: bool,
     /// `expected_votes_tracking`: the most votes ever expected are remembered.
     pub expected_votes_tracking: bool,
@@ -53,15 +59,15 @@ impl Default for QuorumConfig {
     }
 }
 
-/// Which node decides between two halves (`auto_tie_breaker_node`).
+/// The node that decides between two halves (`auto_tie_breaker_node`).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum TieBreaker {
-    /// The one with the lowest id of those that were quorate last.
+    /// The node with the lowest id among those that were last quorate.
     #[default]
     Lowest,
-    /// The one with the highest id of those.
+    /// The node with the highest id among those that were last quorate.
     Highest,
-    /// The first in this list that was among those.
+    /// The first node of this list that was among those that were last quorate.
     List(Vec<NodeId>),
 }
 
@@ -78,26 +84,27 @@ impl fmt::Display for TieBreaker {
     }
 }
 
-/// The options that count, once those that exclude each other are resolved. They have to be the same on all members of
-/// a ring.
+/// The effective options, with conflicts resolved. They must be the same on all members of a ring.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct QuorumOptions {
-    /// See [`QuorumConfig::two_node`]; off where more than two nodes are expected, or with a tie-breaker.
+    /// See [`QuorumConfig::two_node`]. Off with a tie-breaker, or if more than two nodes are
+    /// expected.
     pub two_node: bool,
     /// See [`QuorumConfig::wait_for_all`].
     pub wait_for_all: bool,
-    /// The window of [`QuorumConfig::last_man_standing`]; off where a node has more than one vote.
+    /// The window of [`QuorumConfig::last_man_standing`]. Off if a node has more than one vote.
     pub last_man_standing: Option<Duration>,
-    /// See [`QuorumConfig::auto_tie_breaker`]; off for an odd number of votes without `wait_for_all`.
+    /// See [`QuorumConfig::auto_tie_breaker`]. Off for an odd number of votes without
+    /// `wait_for_all`.
     pub auto_tie_breaker: Option<TieBreaker>,
     /// See [`QuorumConfig::allow_downscale`].
     pub allow_downscale: bool,
-    /// See [`QuorumConfig::expected_votes_tracking`]; on with `allow_downscale`.
+    /// See [`QuorumConfig::expected_votes_tracking`]. On with `allow_downscale`.
     pub expected_votes_tracking: bool,
 }
 
 impl QuorumOptions {
-    /// The first option by which two nodes differ, by its name in corosync.conf.
+    /// Returns the first option in which two nodes differ, by its name in corosync.conf.
     pub fn difference(&self, other: &Self) -> Option<&'static str> {
         let same = [
             (self.two_node == other.two_node, "two_node"),
@@ -114,13 +121,20 @@ impl QuorumOptions {
 }
 
 impl Config {
-    /// The quorum options that count. As with corosync: `wait_for_all` follows `two_node`; `two_node` is off with
-    /// `auto_tie_breaker`; `auto_tie_breaker` is off for a node list with an odd number of votes without `wait_for_all`;
-    /// `last_man_standing` is off where a node has more than one vote; `allow_downscale` switches
-    /// `expected_votes_tracking` on. Other than with corosync, `two_node` is off where more than two nodes are expected.
+    /// Returns the effective quorum options. As with corosync:
+    ///
+    /// - `wait_for_all` defaults to `two_node`.
+    /// - `two_node` is off with `auto_tie_breaker`.
+    /// - `auto_tie_breaker` is off for a node list with an odd number of votes without
+    ///   `wait_for_all`.
+    /// - `last_man_standing` is off if a node has more than one vote.
+    /// - `allow_downscale` switches `expected_votes_tracking` on.
+    ///
+    /// Unlike with corosync, `two_node` is off if more than two nodes are expected.
     ///
     /// # Errors
-    /// For `auto_tie_breaker` with `last_man_standing` and an odd number of votes without `wait_for_all`.
+    /// For `auto_tie_breaker` with `last_man_standing` and an odd number of votes without
+    /// `wait_for_all`.
     pub fn quorum_options(&self) -> Result<QuorumOptions, ConfigError> {
         let quorum = &self.quorum;
         let wait_for_all = quorum.wait_for_all.unwrap_or(quorum.two_node);
@@ -147,8 +161,9 @@ impl Config {
         })
     }
 
-    /// The votes that are expected in total when the node starts: the given ones, else the node list's sum. As with corosync, `expected_votes_tracking`, and with it
-    /// `allow_downscale`, takes the node list's sum, whatever `expected_votes` says.
+    /// Returns the votes expected in total when the node starts: the configured ones, else the node
+    /// list's sum. As with corosync, `expected_votes_tracking` and `allow_downscale` take the node
+    /// list's sum, whatever `expected_votes` is.
     pub fn expected_votes(&self) -> Option<u32> {
         let tracks = self.quorum.expected_votes_tracking || self.quorum.allow_downscale;
         let listed = (!self.nodes.is_empty()).then(|| self.listed_votes());
@@ -170,7 +185,7 @@ impl Config {
         self.votes() > 1 || self.nodes.iter().any(|node| node.votes > 1)
     }
 
-    /// What is switched off, or not what it seems.
+    /// Returns warnings about options that are switched off or misleading.
     pub(super) fn quorum_warnings(&self) -> Vec<String> {
         let (quorum, mut warnings) = (&self.quorum, Vec::new());
         let Ok(options) = self.quorum_options() else { return warnings };
@@ -261,7 +276,8 @@ impl Reader<'_> {
         quorum
     }
 
-    /// Votes are counted whether or not a provider is given; another one than votequorum is a mistake in writing.
+    /// Checks the provider. Votes are counted with or without one, and any other than votequorum is
+    /// a mistake.
     fn provider(&mut self, transport: TransportKind) {
         const PROVIDER: &str = "corosync_votequorum";
         match self.take("quorum.provider") {
@@ -323,7 +339,7 @@ impl Reader<'_> {
         votes
     }
 
-    /// A switch of section quorum: a number, as corosync has it, of which only 0 is off.
+    /// Reads a switch of section quorum. As in corosync it is a number, and only 0 is off.
     fn switch(&mut self, path: &str, otherwise: (bool, Source)) -> bool {
         let (on, source) = match self.value(path, Self::switch_at) {
             Some((on, entry)) => (on, self.line(entry)),
@@ -389,7 +405,8 @@ impl Reader<'_> {
         Some(tie_breaker)
     }
 
-    /// There is no quorum device, and what corosync refuses to combine with one is refused.
+    /// Rejects the options that corosync does not allow together with a quorum device. Devices are
+    /// not supported.
     fn device(&mut self, quorum: &QuorumConfig, nodes: &[Member]) {
         let find = |path: &str| self.document.entries.iter().rfind(|entry| entry.path == path);
         let Some(device) = find("quorum.device.model").filter(|entry| !entry.value.is_empty()) else {
@@ -424,7 +441,7 @@ impl Reader<'_> {
         self.warn(Some(device.line), text);
     }
 
-    /// Shows what the options come to in place of what is written, where they differ.
+    /// Shows the effective options in place of the written ones where they differ.
     pub(super) fn show_what_counts(&mut self, config: &Config) {
         let Ok(options) = config.quorum_options() else { return };
         if let Some(expected) = config.expected_votes() {
@@ -467,8 +484,8 @@ impl Reader<'_> {
     }
 }
 
-/// The node ids at the start of a list, and the rest of it. As corosync reads it: numbers with white space between, up to
-/// whatever is none.
+/// Returns the node ids at the start of a list, and the rest of the list. As in corosync, the ids
+/// are separated by white space, and anything else ends them.
 fn leading_ids(list: &str) -> Result<(Vec<NodeId>, &str), std::num::ParseIntError> {
     const WHITE_SPACE: [char; 6] = [' ', '\t', '\n', '\u{b}', '\u{c}', '\r'];
     let (mut nodes, mut rest) = (Vec::new(), list);
@@ -493,7 +510,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tie_breaker_list_counts_up_to_what_is_no_number() {
+    fn a_tie_breaker_list_ends_at_the_first_non_number() {
         let check = |list: &str, expect: &[u32]| {
             let nodes = leading_ids(list).map(|(nodes, _)| nodes.into_iter().map(NodeId::get).collect());
             assert_eq!(nodes, Ok(expect.to_vec()), "{list}");

@@ -1,5 +1,5 @@
-//! Reading a document's keys so that none is lost: each is either taken for a value or warned about, and each value
-//! remembers where it came from.
+//! Reads a document's keys without losing any. Each key is either taken for a value or warned
+//! about, and each value remembers its source.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,27 +15,28 @@ use super::{Config, ConfigError, Host, Overrides, Place, Problem, remarks};
 /// An effective value.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Setting {
-    /// Its name: corosync.conf's path of keys, nodes numbered from 0 (`nodelist.node.0.name`).
+    /// The setting's name: corosync.conf's path of keys, with nodes numbered from 0
+    /// (`nodelist.node.0.name`).
     pub key: String,
-    /// What it is.
+    /// The effective value.
     pub value: Value,
-    /// What a number counts (`ms`, `votes`, ...); empty if nothing.
+    /// The unit of a number (`ms`, `votes`, ...), or an empty string.
     pub unit: &'static str,
-    /// Where it comes from.
+    /// The source of the value.
     pub source: Source,
 }
 
-/// A value, as JSON has it.
+/// A value, as represented in JSON.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Value {
     /// A number.
     Number(u64),
-    /// Anything else.
+    /// Any other value.
     Text(String),
 }
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Source {
@@ -43,21 +44,21 @@ pub enum Source {
     File(Place),
     /// Other values, or the host.
     Derived {
-        /// From what.
+        /// A description of the values it is derived from.
         from: String,
     },
-    /// Nothing else was said.
+    /// The default, because the value is not set.
     Default,
     /// An option of the command line.
     CommandLine,
 }
 
-/// What a user should know, though it keeps no node from starting. Prints as one line.
+/// A warning to the user that does not keep a node from starting. Prints as one line.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Warning {
-    /// Where it is about.
+    /// The place that the warning is about.
     pub place: Place,
-    /// What it says.
+    /// The message.
     pub text: String,
 }
 
@@ -117,20 +118,21 @@ impl Source {
     }
 }
 
-/// A document with a tick at each key that has been taken, and everything found out about it.
+/// A document with the state of reading it: the keys taken so far, and the results.
 pub(super) struct Reader<'a> {
     file: &'a str,
     pub(super) document: &'a Document,
     pub(super) overrides: &'a Overrides,
     pub(super) host: &'a Host,
     taken: Vec<bool>,
-    /// The sections that have been told of as a whole.
+    /// The sections that have been reported as a whole.
     passed: Vec<usize>,
-    /// The paths that were looked for: those that mean something.
+    /// The paths that were looked for, which are those with a meaning.
     asked: BTreeSet<String>,
-    /// The keys whose values were refused: what follows from them is not known.
+    /// The keys whose values were rejected. Values derived from them are not known.
     refused: BTreeSet<String>,
-    /// Whether every line is where it counts; if not, what seems to be missing may be there.
+    /// Whether every line is understood and in its place. If not, a key that seems to be missing
+    /// may be present.
     pub(super) whole: bool,
     pub(super) settings: Vec<Setting>,
     pub(super) warnings: Vec<Warning>,
@@ -160,8 +162,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value at this path, in whichever sections of one path it stands: they are one to corosync. If it is set several
-    /// times, each has to be right, and the last one counts.
+    /// Returns the value at this path, in any section of that path, because corosync merges
+    /// sections of the same path. If the key is set several times, every value must be valid, and
+    /// the last one counts.
     pub(super) fn value<T>(
         &mut self,
         path: &str,
@@ -171,7 +174,7 @@ impl<'a> Reader<'a> {
         self.last(|entry| entry.path == path, read)
     }
 
-    /// The same in this one of several sections.
+    /// Returns the value at this path in this section only.
     pub(super) fn value_within<T>(
         &mut self,
         section: usize,
@@ -182,12 +185,12 @@ impl<'a> Reader<'a> {
         self.last(|entry| entry.section == Some(section) && entry.path == path, read)
     }
 
-    /// The key at this path, whatever its value.
+    /// Returns the key at this path, whatever its value.
     pub(super) fn take(&mut self, path: &str) -> Option<&'a Entry> {
         self.value(path, |_, entry| Some(entry)).map(|(entry, _)| entry)
     }
 
-    /// The same in this one of several sections.
+    /// Returns the key at this path in this section only.
     pub(super) fn take_within(&mut self, section: usize, path: &str) -> Option<&'a Entry> {
         self.value_within(section, path, |_, entry| Some(entry)).map(|(entry, _)| entry)
     }
@@ -212,12 +215,13 @@ impl<'a> Reader<'a> {
         value
     }
 
-    /// Whether there is a key at this path.
+    /// Returns `true` if there is a key at this path.
     pub(super) fn is_given(&self, path: &str) -> bool {
         self.document.entries.iter().any(|entry| entry.path == path)
     }
 
-    /// Ticks a section and all that is in it, for which one message has been given.
+    /// Marks a section and its contents as handled, because one message has been given for all of
+    /// them.
     pub(super) fn pass_over(&mut self, section: usize) {
         self.passed.push(section);
         for (entry, taken) in self.document.entries.iter().zip(&mut self.taken) {
@@ -239,7 +243,7 @@ impl<'a> Reader<'a> {
             self.misplaced(entry.line, what, format!("move it into `{section} {{ }}`"));
             return None;
         }
-        // As strtoll has it: white space and a sign may go before the digits.
+        // As in strtoll, white space and a sign may precede the digits.
         let digits = entry.value.trim_start_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']);
         let number = digits.parse::<i64>().ok().and_then(|number| T::try_from(number).ok());
         let number = number.filter(|number| range.contains(number));
@@ -251,12 +255,12 @@ impl<'a> Reader<'a> {
         number
     }
 
-    /// A switch, off unless the file says `yes`.
+    /// Reads a switch that is off unless the file says `yes`.
     pub(super) fn yes_no(&mut self, path: &str) -> bool {
         self.yes_no_else(path, false)
     }
 
-    /// A switch with this default.
+    /// Reads a switch with this default.
     pub(super) fn yes_no_else(&mut self, path: &str, otherwise: bool) -> bool {
         let Some(entry) = self.take(path) else {
             self.show(path, if otherwise { "yes" } else { "no" }, "", Source::Default);
@@ -275,7 +279,7 @@ impl<'a> Reader<'a> {
         on
     }
 
-    /// A free text, taken as it is; what is odd in it is warned about.
+    /// Returns a free text as it is, and warns about oddities in it.
     pub(super) fn text(&mut self, entry: &Entry) -> String {
         if let Some(oddity) = oddity(&entry.value) {
             let text = format!("{} is `{}`: {oddity}", entry.path, shown(&entry.value));
@@ -294,7 +298,7 @@ impl<'a> Reader<'a> {
         self.settings.push(Setting { key: key.into(), value: value.into(), unit, source });
     }
 
-    /// Replaces what was shown for a key by what counts, if that is another value.
+    /// Replaces the value shown for a key by the effective one, if they differ.
     pub(super) fn correct(&mut self, key: &str, counts: impl Into<Value>, why: &str) {
         let counts = counts.into();
         let shown = self.settings.iter_mut().find(|setting| setting.key == key);
@@ -313,7 +317,7 @@ impl<'a> Reader<'a> {
         self.warnings.push(Warning { place: self.place(line), text: text.into() });
     }
 
-    /// Warns about what is not in the file, unless it may be there, in lines that were not understood.
+    /// Warns about a missing part of the file, unless it may be in lines that were not understood.
     pub(super) fn warn_of_lack(&mut self, text: impl Into<String>) {
         if self.whole {
             self.warn(None, text);
@@ -324,7 +328,7 @@ impl<'a> Reader<'a> {
         self.errors.push(ConfigError { place: Some(self.place(line)), problem });
     }
 
-    /// Reports that something is missing in a section, unless it may be there, in lines that were not understood.
+    /// Reports a missing part of a section, unless it may be in lines that were not understood.
     pub(super) fn lack(&mut self, section: &str, line: Option<u32>, problem: Problem) {
         if self.whole && !self.is_doubtful(section) {
             self.error(line, problem);
@@ -332,18 +336,18 @@ impl<'a> Reader<'a> {
         self.doubt(section);
     }
 
-    /// Marks a key of which no more is said.
+    /// Marks a key as doubtful, so that no more problems with it are reported.
     pub(super) fn doubt(&mut self, key: &str) {
         self.refused.insert(key.to_owned());
     }
 
-    /// Refuses a section or a key for its place.
+    /// Rejects a section or a key because of its place.
     pub(super) fn misplaced(&mut self, line: u32, what: String, advice: impl Into<String>) {
         self.whole = false;
         self.error(Some(line), Problem::Misplaced { what, advice: advice.into() });
     }
 
-    /// Refuses a value, for what is wrong with the word if there is, else for this problem.
+    /// Rejects a value. A flaw of the word itself is reported in place of this problem.
     pub(super) fn refuse(&mut self, entry: &Entry, problem: Problem) {
         let problem = match flaw(&entry.value) {
             Some(advice) => {
@@ -371,8 +375,8 @@ impl<'a> Reader<'a> {
         self.refuse(entry, Problem::Flawed { key, value, advice: advice.into() });
     }
 
-    /// Reports what [`Config::check`] would, at the lines that set the values, but for what may follow from a value that has
-    /// been refused.
+    /// Reports the problems of [`Config::check`] at the lines that set the values. Leaves out
+    /// problems that a rejected value may have caused.
     pub(super) fn check(&mut self, config: &Config) {
         for problem in config.problems() {
             let Problem::Broken { key, mut value, rule, other } = problem else { continue };
@@ -383,7 +387,7 @@ impl<'a> Reader<'a> {
                 _ => None,
             };
             let stands_alone = other.is_none() && line(key).is_some() && !self.refused.contains(key);
-            // Which node this is follows from the list.
+            // This node's id is determined by the list.
             if key == "this node's id" && self.is_doubtful("nodelist") {
                 continue;
             }
@@ -400,7 +404,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether something of the same outermost section has been refused.
+    /// Returns `true` if a value in the same outermost section has been rejected.
     fn is_doubtful(&self, path: &str) -> bool {
         let section = |path: &str| path.split('.').next().map(str::to_owned);
         self.refused.iter().any(|refused| section(refused) == section(path))
@@ -414,8 +418,8 @@ impl<'a> Reader<'a> {
         Source::File(self.place(Some(entry.line)))
     }
 
-    /// Warns about everything that nothing took: a section that means nothing here once, with its keys; a key in a section
-    /// that does mean something by itself.
+    /// Warns about everything that was not taken. A section without meaning is reported once, with
+    /// its keys. A key without meaning in a known section is reported by itself.
     pub(super) fn warn_about_the_rest(&mut self) {
         let document = self.document;
         for (index, section) in document.sections.iter().enumerate() {
@@ -449,7 +453,8 @@ impl<'a> Reader<'a> {
         self.warnings.sort_by_key(|warning| warning.place.line);
     }
 
-    /// What became of a key or section that has no effect; if nobody knows it, what it may be a misspelling of.
+    /// Returns the remark on a key or section without effect. If it is unknown, suggests the name
+    /// that was probably meant.
     fn remark(&self, path: &str) -> String {
         if let Some(remark) = remarks::on(path) {
             return remark.to_owned();

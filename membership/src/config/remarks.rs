@@ -1,16 +1,18 @@
-//! What became of the keys that corosync knows, or knew, and that have no effect here.
+//! Remarks on the keys that corosync knows, or knew, and that have no effect here.
 
-/// The sections whose keys are read.
+/// Returns `true` for the sections whose keys are read.
 pub(super) fn is_known_section(path: &str) -> bool {
     matches!(path, "totem" | "totem.interface" | "nodelist" | "nodelist.node" | "quorum" | "quorate")
 }
 
-/// What to tell the user about a key or section that has no effect; `None` if corosync never knew it.
+/// Returns the remark on a key or section that has no effect. Returns `None` if corosync never knew
+/// it.
 pub(super) fn on(path: &str) -> Option<&'static str> {
     REMARKS.iter().find(|(pattern, _)| fits(pattern, path)).map(|(_, remark)| *remark)
 }
 
-/// What corosync 3.1 wants a value to be that has no effect here, as a clause; `None` if it takes this one.
+/// Returns the values that corosync 3.1 requires for a key that has no effect here, as a clause.
+/// Returns `None` if it accepts this one.
 pub(super) fn refusal(path: &str, value: &str) -> Option<String> {
     let (_, wanted) = WANTED.iter().find(|(pattern, _)| fits(pattern, path))?;
     match wanted {
@@ -26,7 +28,7 @@ pub(super) fn refusal(path: &str, value: &str) -> Option<String> {
     }
 }
 
-/// `*` at the end of a pattern stands for anything.
+/// Matches a path. `*` at the end of a pattern matches anything.
 fn fits(pattern: &str, path: &str) -> bool {
     pattern.strip_suffix('*').map_or(path == pattern, |prefix| path.starts_with(prefix))
 }
@@ -34,14 +36,15 @@ fn fits(pattern: &str, path: &str) -> bool {
 enum Wanted {
     Number,
     OneOf(&'static [&'static str]),
-    /// No value will do.
+    /// Rejects every value.
     Nothing(&'static str),
 }
 
 const YES_NO: Wanted = Wanted::OneOf(&["yes", "no"]);
 const ON_OFF: Wanted = Wanted::OneOf(&["on", "off"]);
 
-/// Values for which a real corosync 3.1.7 refused to start, by its own messages. The first pattern that fits counts.
+/// Values for which a real corosync 3.1.7 refused to start, by its own messages. The first pattern
+/// that matches counts.
 const WANTED: &[(&str, Wanted)] = &[
     ("totem.threads", Wanted::Number),
     ("totem.nodeid", Wanted::Number),
@@ -81,7 +84,7 @@ const WANTED: &[(&str, Wanted)] = &[
     ("logging.blackbox", ON_OFF),
 ];
 
-/// The first pattern that fits counts.
+/// The remarks by path. The first pattern that matches counts.
 const REMARKS: &[(&str, &str)] = &[
     ("compatibility", "obsolete (corosync 1), ignored: there is one wire format, that of corosync 3"),
     ("aisexec", "obsolete (corosync 1), ignored: the node runs as the user who starts it"),
@@ -125,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn obsolete_keys_say_what_became_of_them() {
+    fn obsolete_keys_are_explained() {
         let check = |path: &str, expect: &str| {
             let remark = on(path).unwrap_or_default();
             assert!(remark.contains(expect), "{path}: {remark}");
@@ -140,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn values_with_which_corosync_does_not_start_are_known() {
+    fn values_that_corosync_rejects_are_known() {
         for (path, right, wrong) in [
             ("totem.threads", "0", "many"),
             ("totem.knet_mtu", " 1200", "big"),

@@ -1,8 +1,9 @@
-//! How values and names are misspelt, and how they are shown so that the mistake can be seen.
+//! Common misspellings of values and names, and a way to print them so that the mistake is visible.
 
 use std::fmt::Write as _;
 
-/// A text of the file for a message: invisible characters, and spaces other than the plain one, as `\u{a0}`.
+/// Returns a text of the file for a message. Invisible characters, and spaces other than the plain
+/// one, are shown as `\u{a0}`.
 pub(super) fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -21,7 +22,8 @@ fn is_invisible(character: char) -> bool {
     has_no_width || (character != ' ' && (character.is_whitespace() || character.is_control()))
 }
 
-/// What is wrong with a value that belongs to no free text, as advice; `None` if it looks like a word.
+/// Returns the flaw of a value that is not free text, as advice. Returns `None` if it looks like a
+/// word.
 pub(super) fn flaw(value: &str) -> Option<&'static str> {
     if value.is_empty() {
         Some("write a value, or remove the line")
@@ -38,7 +40,7 @@ pub(super) fn flaw(value: &str) -> Option<&'static str> {
     }
 }
 
-/// What is odd in a free text, such as a name, which is taken as it is.
+/// Returns the oddity of a free text, such as a name. The text is accepted as it is.
 pub(super) fn oddity(text: &str) -> Option<&'static str> {
     let flaw = flaw(text)?;
     let is_quoted = text.starts_with(['"', '\'']);
@@ -55,8 +57,8 @@ fn has_comment(value: &str) -> bool {
     })
 }
 
-/// The candidate that is misspelt as `name`: in another case, or with at most two letters wrong of at least five, one of
-/// fewer.
+/// Returns the candidate of which `name` is a misspelling. They may differ in case, in up to two
+/// letters if there are at least five, and in one letter if there are fewer.
 pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
     let distance = |candidate: &&str| distance(&name, &candidate.to_lowercase());
@@ -65,7 +67,7 @@ pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
     (distance(&nearest) <= if letters < 5 { 1 } else { 2 }).then_some(nearest)
 }
 
-/// The letters that have to be added, removed or replaced (Levenshtein).
+/// Returns the number of letters that must be added, removed or replaced (Levenshtein).
 fn distance(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.chars().count()).collect();
     for (i, letter) in one.chars().enumerate() {

@@ -1,14 +1,14 @@
-//! Sections and keys that stand where they count for nothing, or for another node: refused, for nobody means them.
+//! Rejects sections and keys in places where they have no effect, or apply to another node.
 //!
-//! corosync takes most of them in silence. A node of the list that is left out in this way is no longer expected, and the ones
-//! that are left can be quorate without it.
+//! corosync accepts most of them silently. A node that is left out of the list in this way is no
+//! longer expected, and the remaining nodes can be quorate without it.
 
 use super::grammar::{Entry, Section, SyntaxError};
 use super::reader::Reader;
 use super::spelling::{nearest, shown};
 use super::{Problem, remarks};
 
-/// The sections that mean something, with the one around them.
+/// The sections that have a meaning, each with its enclosing section.
 const HOMES: &[(&str, &str)] = &[
     ("totem", ""),
     ("nodelist", ""),
@@ -20,10 +20,10 @@ const HOMES: &[(&str, &str)] = &[
 ];
 
 impl Reader<'_> {
-    /// Reports the lines that break the grammar, and what stands in the wrong place.
+    /// Reports the lines that break the grammar, and misplaced sections and keys.
     pub(super) fn structure(&mut self, syntax: Vec<SyntaxError>) {
         self.whole = syntax.is_empty();
-        // Sections that are not closed where they should be, and ones that are refused with all that is in them.
+        // Sections that lack their `}`, and sections that are rejected with all their contents.
         let (mut unclosed, mut refused): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
         let document = self.document;
         for (index, section) in document.sections.iter().enumerate() {
@@ -32,7 +32,7 @@ impl Reader<'_> {
                 continue;
             }
             let Some(Misplacement { what, advice, within }) = self.misplacement(index) else { continue };
-            // One `}` that is missing leaves all the ones around it open, too.
+            // A missing `}` leaves all enclosing sections open, too. Report it only once.
             let follows = |within| unclosed.iter().any(|&inner| document.is_within(Some(inner), within));
             if !within.is_some_and(follows) {
                 self.misplaced(section.line, what, advice);
@@ -49,14 +49,14 @@ impl Reader<'_> {
             }
         }
         for SyntaxError { line, problem } in syntax {
-            // Where a section was not closed is known better.
+            // The place of the missing `}` is known better by now.
             if unclosed.is_empty() || !problem.is_about_balance() {
                 self.error(Some(line), Problem::Syntax(problem));
             }
         }
     }
 
-    /// Why a section cannot stand where it does.
+    /// Returns the reason why a section cannot stand where it does.
     fn misplacement(&self, index: usize) -> Option<Misplacement> {
         let document = self.document;
         let path = |section: usize| document.sections[section].path.as_str();
@@ -67,7 +67,7 @@ impl Reader<'_> {
             if outer == *home {
                 return None;
             }
-            // Were the ones around it closed up to its home, it would be in its place.
+            // Closing the enclosing sections up to its home would put the section in its place.
             let around: Vec<usize> =
                 document.around(parent).take_while(|&section| path(section) != *home).collect();
             let is_in_home = home.is_empty() || document.around(parent).any(|section| path(section) == *home);
@@ -110,16 +110,16 @@ impl Reader<'_> {
     }
 }
 
-/// A section where it counts for nothing, or for something else.
+/// A section in a place where it has no effect, or another one.
 struct Misplacement {
-    /// What stands where, as a clause.
+    /// The section and its place, as a clause.
     what: String,
     advice: String,
-    /// The section around it that was probably meant to be closed before it.
+    /// The enclosing section that was probably meant to be closed before this one.
     within: Option<usize>,
 }
 
-/// Whether it is a key that only nodes have, outside of a node.
+/// Returns `true` for a key of nodes that stands outside of a node.
 fn is_of_a_node(entry: &Entry) -> bool {
     let (section, key) = entry.path.rsplit_once('.').unwrap_or(("", &entry.path));
     let is_address = key

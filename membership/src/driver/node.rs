@@ -1,4 +1,4 @@
-//! What an application holds of a running node: [`Node`] to speak, [`Events`] to hear.
+//! The application's ends of a running node: [`Node`] to send, [`Events`] to receive.
 
 use std::mem;
 use std::pin::{Pin, pin};
@@ -14,10 +14,10 @@ use tokio::task::coop::consume_budget;
 use super::TAKEN;
 use crate::{Group, GroupError, Guarantee, MulticastError, Parting, Stats, Totem};
 
-/// A running node, as the application speaks to it. Cheap to clone; all clones are the same node.
+/// The application's handle to a running node. Cheap to clone; all clones refer to the same node.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// The process that this one speaks for.
+    /// The process that this handle acts for.
     pub(super) pid: u32,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) requests: mpsc::Sender<Request>,
@@ -25,18 +25,21 @@ pub struct Node {
 }
 
 impl Node {
-    /// The same node, speaking for a process of this id: that is what joins groups, leaves them, and sends. Ids have to
-    /// be unique on this node, as process ids are. [`spawn`](super::spawn) gives a node that speaks for this very process.
+    /// Returns a handle to the same node that acts for the process with this id. Joins, leaves and
+    /// multicasts are made on behalf of the process. Ids must be unique on this node, as process
+    /// ids are. The handle that [`spawn`](super::spawn) returns acts for the current process.
     #[must_use]
     pub fn of_process(&self, pid: u32) -> Self {
         Self { pid, ..self.clone() }
     }
 
-    /// Makes the process a member of a group, which is so once [`Event::GroupChange`](crate::Event::GroupChange) says it; see
-    /// [`Totem::join_group`]. What is multicast from now on, by any clone of this node, is sent as a member's.
+    /// Makes the process a member of a group. The process is a member once
+    /// [`Event::GroupChange`](crate::Event::GroupChange) reports it; see [`Totem::join_group`].
+    /// Later multicasts, by any clone of this node, are sent as a member's.
     ///
-    /// Whether or not it is one, [`Events`] has the messages of all groups: take those that are wanted. Joining makes
-    /// the process known to the others, and real corosync daemons hand its messages to their processes only then.
+    /// [`Events`] has the messages of all groups, joined or not, and the application picks the ones
+    /// it wants. Joining makes the process known to the other members. Real corosync daemons pass
+    /// its messages on to their processes only after that.
     ///
     /// Cancel safe, as [`Node::multicast`].
     ///
@@ -47,8 +50,8 @@ impl Node {
         self.command(|reply| Command::Join { pid, group, reply }).await.unwrap_or(Err(GroupError::Left))
     }
 
-    /// Takes the process out of a group, behind what it has multicast so far. [`Node::leave`] does so for all of this
-    /// node's processes and groups.
+    /// Takes the process out of a group, after the messages that it has multicast so far.
+    /// [`Node::leave`] does so for all of this node's processes and groups.
     ///
     /// Cancel safe, as [`Node::multicast`].
     ///
@@ -60,17 +63,21 @@ impl Node {
         self.command(command).await.unwrap_or(Err(GroupError::Left))
     }
 
-    /// Sends a message to a group, and waits until there is room for it: that is the back-pressure. Once it has
-    /// returned `Ok`, this node sends the message unless it leaves first, in the order of the calls on this node.
+    /// Sends a message to a group, and waits until there is room for it (back-pressure). After
+    /// `Ok`, this node sends the message unless it leaves first. Messages are sent in the order of
+    /// the calls on this node.
     ///
-    /// That an agreed message is delivered here does not say that it has been sent: a node that holds the ring's resting token
-    /// knows the message's place at once. Who ends his process then waits for [`Node::leave`], or asks for [`Guarantee::Safe`].
+    /// Delivery at this node does not imply that an agreed message has left it: while a node holds
+    /// the ring's resting token, it knows the message's place in the order at once. Call
+    /// [`Node::leave`], or use [`Guarantee::Safe`], before ending the process.
     ///
-    /// Cancel safe: if the future is dropped before it is ready, nothing of the message was accepted.
+    /// Cancel safe: if the future is dropped before it is ready, no part of the message has been
+    /// accepted.
     ///
     /// # Errors
-    /// Never [`MulticastError::Full`]. The others are returned at once, [`MulticastError::EventsUnread`] among them, if there
-    /// is no room: who waited here without taking events would wait for himself.
+    /// Never [`MulticastError::Full`]. The other errors are returned at once.
+    /// [`MulticastError::EventsUnread`] is returned if there is no room, because a task that also
+    /// owns the event stream would otherwise deadlock.
     pub async fn multicast(
         &self,
         group: &Group,
@@ -86,22 +93,22 @@ impl Node {
         self.commands.send(Command::Multicast(multicast)).map_err(|_| MulticastError::Left)
     }
 
-    /// Gives the driver a command, and waits for the answer; `None` if the node has left.
+    /// Sends a command to the driver and waits for the answer. Returns `None` if the node has left.
     async fn command<A>(&self, command: impl FnOnce(oneshot::Sender<A>) -> Command) -> Option<A> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).ok()?;
         answer.await.ok()
     }
 
-    /// Leaves the ring; ready when the last event is on its way to [`Events`]. Dropping the future takes nothing back
-    /// once it has been polled.
+    /// Leaves the ring. The future is ready when the last event is on its way to [`Events`]. Once
+    /// it has been polled, dropping it does not cancel the leave.
     pub async fn leave(&self) {
-        // That nobody receives it means that the node has left.
+        // An error means that the node has left already.
         let _ = self.requests.send(Request::Leave).await;
         self.requests.closed().await;
     }
 
-    /// The counters; after the end, as they were then.
+    /// Returns the counters. After the node has left, these are the final counters.
     pub async fn stats(&self) -> Stats {
         let (reply, answer) = oneshot::channel();
         let _ = self.requests.send(Request::Stats(reply)).await;
@@ -112,35 +119,39 @@ impl Node {
     }
 }
 
-/// A running node's events, in the ring's order. Ends with the event that says why the node left.
+/// The events of a running node, in the ring's order. The last event says why the node left.
 ///
-/// Events that are not taken slow the ring down and in the end make this node leave
-/// ([`unread_limit`](crate::config::TotemConfig::unread_limit)). Dropping this takes all events, those to come too.
+/// Events that are not taken slow the ring down, and eventually make this node leave
+/// ([`unread_limit`](crate::config::TotemConfig::unread_limit)). Dropping this value counts all
+/// events as taken, including later ones.
 ///
-/// Take them in a task (`tokio::spawn`) if their rate or latency matters: the future that a single-threaded runtime was started
-/// with (`block_on`, `#[tokio::main]`) is woken by a system call each time.
+/// If the rate or the latency of events matters, take them in a task (`tokio::spawn`). The future
+/// that a single-threaded runtime was started with (`block_on`, `#[tokio::main]`) costs a system
+/// call per wakeup.
 #[derive(Debug)]
 pub struct Events<E> {
     pub(super) receiver: mpsc::UnboundedReceiver<Vec<(E, usize)>>,
-    /// Those handed over that have not been taken.
+    /// Events that were handed over but not taken.
     pub(super) ready: vec::IntoIter<(E, usize)>,
-    /// The cost of those that have been, and that the driver cannot know of.
+    /// The cost of taken events that has not been reported to the driver.
     pub(super) taken: usize,
     pub(super) shared: Arc<Shared>,
 }
 
 impl<E> Events<E> {
-    /// Events that count as one for tokio, which lets a task do 128 things before others have their turn; and after which
-    /// the driver may know that they are taken.
+    /// Events that count as one operation in tokio's budget of 128 per turn of a task. Taken events
+    /// are also reported to the driver in groups of this size.
     const SHARE: usize = 8;
 
-    /// The next event, `None` after the last. Cancel safe: a dropped future has taken nothing.
+    /// Returns the next event, or `None` after the last. Cancel safe: a dropped future has taken no
+    /// event.
     pub async fn next(&mut self) -> Option<E> {
         std::future::poll_fn(|context| self.poll_recv(context)).await
     }
 
     fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<E>> {
-        // Who takes them without end must not keep the driver from its turn, but is to keep up with what it hands over.
+        // Yield regularly, so that a busy consumer cannot starve the driver. Only every `SHARE`
+        // events count, so that the consumer keeps up with the events handed over.
         if self.ready.len().is_multiple_of(Self::SHARE) {
             ready_or_return!(pin!(consume_budget()).poll(context));
         }
@@ -158,8 +169,8 @@ impl<E> Events<E> {
         if left.is_multiple_of(Self::SHARE) || self.taken >= TAKEN {
             let taken = mem::take(&mut self.taken);
             let before = self.shared.taken.fetch_add(taken, Ordering::Relaxed);
-            // Waking the driver costs more than the events did, and it asks by itself in each of its turns: it is woken if that
-            // much is taken, or if the core waits for it.
+            // Waking the driver costs more than the events did, and it checks by itself in each of
+            // its turns. It is woken only after `TAKEN` bytes, or if the core waits for reads.
             let much = before < TAKEN && before + taken >= TAKEN;
             if much || left == 0 && *self.shared.slow.borrow() {
                 self.shared.taken_more.notify_one();
@@ -193,15 +204,16 @@ impl<E> Drop for Events<E> {
     }
 }
 
-/// What both ends look at.
+/// State shared by the driver and the application's ends.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Room for messages that the core has not sent yet, in bytes. Taken by who multicasts, given back by the driver: so nobody
-    /// has to be asked as long as there is some. Closed when the node has left.
+    /// Send-queue capacity left for multicasts, in bytes. Senders take permits, and the driver
+    /// returns them, so a multicast needs no answer from the driver while permits are left. Closed
+    /// when the node has left.
     pub(super) room: Semaphore,
-    /// The core says that the application falls behind.
+    /// Whether the core reports that the application has fallen behind.
     pub(super) slow: watch::Sender<bool>,
-    /// The cost of events taken that the core has not been told of.
+    /// The cost of taken events that has not been reported to the core.
     pub(super) taken: AtomicUsize,
     pub(super) taken_more: Notify,
     pub(super) last_stats: OnceLock<Stats>,
@@ -220,7 +232,7 @@ impl Default for Shared {
 }
 
 impl Shared {
-    /// Waits for room, unless there will be none.
+    /// Waits for room, unless the application has fallen behind or the node has left.
     async fn enter(&self, room: usize) -> Result<(), MulticastError> {
         let room = u32::try_from(room).unwrap_or(u32::MAX);
         let entered = match self.room.try_acquire_many(room) {
@@ -240,7 +252,7 @@ impl Shared {
     }
 }
 
-/// What is done in the order in which it was asked for.
+/// Commands, executed in the order in which they were sent.
 #[derive(Debug)]
 pub(super) enum Command {
     Multicast(Multicast),
@@ -257,14 +269,14 @@ pub(super) struct Multicast {
 }
 
 impl Multicast {
-    /// How much room it takes: about what it will be in the core's queue.
+    /// Returns the send-queue capacity that the message takes, about its size in the core's queue.
     pub(super) fn room(&self) -> usize {
         const BESIDE: usize = 320;
         self.payload.len() + BESIDE
     }
 }
 
-/// What has not to wait behind multicasts that find no room.
+/// Requests that bypass the multicast queue.
 #[derive(Debug)]
 pub(super) enum Request {
     Leave,

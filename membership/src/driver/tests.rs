@@ -1,4 +1,4 @@
-//! The driver against a core that does what it is told, over a transport of channels, in tokio's paused time.
+//! The driver against a scripted core, over a transport of channels, in tokio's paused time.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
@@ -10,15 +10,16 @@ use tokio::time::timeout;
 use super::*;
 use crate::{Destination, Memory};
 
-/// A core whose datagrams are commands: `room 2`, `tell x`, `send x`, `due 50`, `store 7`, `unread on`, `sent`, `rest`, `ring 12`. It notes
-/// every input and every output, but for long messages.
+/// A core whose datagrams are commands: `room 2`, `tell x`, `send x`, `pass x`, `due 50`,
+/// `again 10`, `store 7`, `unread on`, `sent`, `rest`, `ring 12`. It logs every input and every
+/// output except long messages.
 #[derive(Default)]
 struct Fake {
     log: Log,
     room: usize,
     unread: bool,
     queued: usize,
-    /// The token rests here: what is multicast is sent and delivered.
+    /// The token rests here, so multicasts are sent and delivered at once.
     rests: bool,
     transmits: VecDeque<Transmit>,
     events: VecDeque<String>,
@@ -48,7 +49,7 @@ impl Log {
 
 const LAST: &str = "left";
 const COST: usize = 100;
-/// Of such messages there is no note, and for them always room.
+/// Length from which messages are not logged and always find room in the core.
 const LONG: usize = 1000;
 
 impl Core for Fake {
@@ -183,7 +184,8 @@ fn transmit(text: &str) -> Transmit {
     Transmit { to: Destination::Everyone, datagram: Bytes::copy_from_slice(text.as_bytes()) }
 }
 
-/// What comes is what the test sends into the channel, one datagram a batch; what goes is noted.
+/// A transport that receives what the test sends into the channel, one datagram per batch. Sent
+/// datagrams are logged.
 struct Wire {
     log: Log,
     incoming: UnboundedReceiver<&'static str>,
@@ -239,13 +241,13 @@ impl Bed {
         Self { node, events, network, log, disk }
     }
 
-    /// One datagram arrives and is handled.
+    /// Lets one datagram arrive, and waits until it has been handled.
     async fn hear(&self, text: &'static str) {
         self.network.send(text).unwrap();
         settle().await;
     }
 
-    /// Long messages, until there is no room for more.
+    /// Sends long messages until there is no room for more.
     async fn fill(&self) {
         let group = "orders".parse().unwrap();
         let long = || self.node.multicast(&group, Guarantee::Agreed, vec![0; Totem::MAX_PAYLOAD / 2].into());
@@ -254,7 +256,8 @@ impl Bed {
         while timeout(Duration::from_millis(1), short()).await.is_ok() {}
     }
 
-    /// A task that multicasts; it has reached the driver, or waits for room, when this returns.
+    /// Spawns a task that multicasts. When this returns, the multicast has reached the driver or
+    /// waits for room.
     async fn multicasting(&self, text: &'static str) -> Sending {
         let node = self.node.clone();
         let task = tokio::spawn(async move { multicast(&node, text).await });
@@ -274,7 +277,7 @@ async fn multicast(node: &Node, text: &'static str) -> Result<(), MulticastError
     node.multicast(&group, Guarantee::Agreed, Bytes::from_static(text.as_bytes())).await
 }
 
-/// Until every task waits for something.
+/// Waits until every task waits.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
@@ -294,7 +297,7 @@ async fn the_transport_knows_the_members_of_each_ring() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_need_not_wait_until_all_long_events_are_handed_over() {
+async fn datagrams_do_not_wait_until_all_long_events_are_handed_over() {
     let bed = Bed::new();
     bed.network.send("tell x;tell long a;tell long b").unwrap();
     bed.hear("send token").await;
@@ -305,7 +308,7 @@ async fn what_comes_need_not_wait_until_all_long_events_are_handed_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_holds_a_resting_token_is_told_of_his_message_before_it_is_sent() {
+async fn the_holder_of_a_resting_token_delivers_its_message_first() {
     let Bed { node, mut events, network, log, .. } = Bed::new();
     let taken = log.clone();
     tokio::spawn(async move {
@@ -319,7 +322,7 @@ async fn who_holds_a_resting_token_is_told_of_his_message_before_it_is_sent() {
     settle().await;
     assert_eq!(log.lines()[1..], ["multicast a", "told a", "taken a", "sent a"]);
 
-    // What has come may be a token that others wait for.
+    // The datagram that has arrived may be a token that other members wait for.
     network.send("send token").unwrap();
     assert_eq!(multicast(&node, "b").await, Ok(()));
     settle().await;
@@ -342,7 +345,7 @@ async fn a_multicast_waits_until_there_is_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_core_has_no_room_for_yet_is_accepted_and_sent_when_it_has() {
+async fn a_multicast_that_the_core_has_no_room_for_is_sent_later() {
     let bed = Bed::new();
     assert_eq!(multicast(&bed.node, "a").await, Ok(()));
     bed.hear("room 1").await;
@@ -357,7 +360,7 @@ async fn a_node_hears_itself_without_the_network() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_host_refuses_comes_after_what_was_heard() {
+async fn refusals_of_hosts_come_after_received_datagrams() {
     let bed = Bed::new();
     bed.network.send("room 1").unwrap();
     bed.hear("refused").await;
@@ -386,7 +389,7 @@ async fn hundreds_of_multicasts_all_arrive() {
     assert_eq!(bed.log.count("multicast x"), 500);
 }
 
-/// Polls all to their ends, in order.
+/// Polls all futures to completion, in order.
 async fn futures_of_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut waiting: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(move |context| {
@@ -406,7 +409,7 @@ async fn futures_of_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::O
 }
 
 #[tokio::test(start_paused = true)]
-async fn groups_are_joined_and_left_in_the_order_of_the_calls_by_the_process_that_the_node_speaks_for() {
+async fn group_calls_take_effect_in_order_for_the_nodes_process() {
     let bed = Bed::new();
     let group: Group = "orders".parse().unwrap();
     assert_eq!(multicast(&bed.node, "before").await, Ok(()));
@@ -431,7 +434,7 @@ async fn groups_are_joined_and_left_in_the_order_of_the_calls_by_the_process_tha
 }
 
 #[tokio::test(start_paused = true)]
-async fn unread_events_are_an_error_at_once_and_reading_them_mends_it() {
+async fn unread_events_fail_a_multicast_until_they_are_read() {
     let mut bed = Bed::new();
     bed.fill().await;
     bed.hear("tell x;unread on").await;
@@ -444,7 +447,7 @@ async fn unread_events_are_an_error_at_once_and_reading_them_mends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_multicast_that_waits_learns_that_events_are_unread() {
+async fn a_waiting_multicast_fails_when_events_are_unread() {
     let bed = Bed::new();
     bed.fill().await;
     let mut sending = bed.multicasting_long().await;
@@ -454,7 +457,7 @@ async fn a_multicast_that_waits_learns_that_events_are_unread() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_long_a_message_is_refused_at_once_even_behind_one_that_waits() {
+async fn a_too_long_message_fails_at_once_behind_a_waiting_one() {
     let bed = Bed::new();
     bed.fill().await;
     let _waiting = bed.multicasting_long().await;
@@ -473,7 +476,7 @@ async fn a_dropped_multicast_future_leaves_nothing_behind() {
     let third = bed.multicasting("c").await;
     waiting.into_iter().for_each(|waiting| waiting.abort());
     settle().await;
-    // What room there was, the first of them had been given.
+    // The first waiting multicast had been given all the room that was left.
     assert_eq!(third.await.unwrap(), Ok(()));
     assert_eq!(bed.log.lines(), ["heard room 5", "multicast c"]);
 }
@@ -514,7 +517,7 @@ async fn leave_is_ready_when_the_last_event_is_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_nobody_holds_leaves() {
+async fn a_node_with_all_handles_dropped_leaves() {
     let bed = Bed::new();
     drop(bed.node);
     settle().await;
@@ -525,7 +528,7 @@ async fn a_node_that_nobody_holds_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_dropped_the_events_still_sends_and_all_events_count_as_taken() {
+async fn a_node_without_event_stream_still_sends() {
     let bed = Bed::new();
     bed.hear("tell x;tell y;room 1").await;
     drop(bed.events);
@@ -541,7 +544,7 @@ async fn who_dropped_the_events_still_sends_and_all_events_count_as_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn taking_events_is_told_to_the_core_that_waits_for_it() {
+async fn taken_events_are_reported_at_once_to_a_slow_core() {
     let mut bed = Bed::new();
     bed.hear("unread on;tell x;tell y").await;
     bed.events.next().await.unwrap();
@@ -551,7 +554,7 @@ async fn taking_events_is_told_to_the_core_that_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn taking_events_wakes_nobody_who_does_not_wait_and_is_told_with_the_next_input() {
+async fn taken_events_are_reported_to_the_core_with_the_next_input() {
     let mut bed = Bed::new();
     bed.hear("tell x").await;
     bed.events.next().await.unwrap();
@@ -562,7 +565,7 @@ async fn taking_events_wakes_nobody_who_does_not_wait_and_is_told_with_the_next_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_taken_counts_before_all_is_that_was_handed_over_with_it() {
+async fn taken_events_are_reported_before_a_batch_is_finished() {
     let mut bed = Bed::new();
     bed.hear("tell a;tell b;tell c;tell d;tell e;tell f;tell g;tell h;tell i;tell j;tell k;tell l").await;
     for _ in 0..10 {
@@ -621,7 +624,8 @@ async fn a_late_timer_first_hears_what_waits_in_the_socket() {
     };
     let bed = Bed::with_clock(clock);
     bed.hear("due 1000").await;
-    // The process stands still for ten seconds; the token's sign of life is the last of what came meanwhile.
+    // The process is paused for ten seconds. The token's sign of life is the last of the datagrams
+    // that arrived meanwhile.
     late.store(10_000, Ordering::Relaxed);
     bed.network.send("stale").unwrap();
     bed.network.send("stale").unwrap();
@@ -663,7 +667,7 @@ async fn a_core_whose_timer_is_always_due_does_not_spin() {
     assert!((400..=1002).contains(&timeouts), "{timeouts} in a second");
 }
 
-/// A network on which there is always something.
+/// A network that always has a datagram.
 struct Flood;
 
 impl Transport for Flood {
@@ -679,7 +683,7 @@ impl Transport for Flood {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_keeps_neither_timers_nor_commands_nor_other_tasks_out() {
+async fn a_flood_does_not_starve_timers_commands_or_other_tasks() {
     let reads = AtomicU64::new(0);
     let clock = Clock::new(move || Time::from_micros(reads.fetch_add(1, Ordering::Relaxed)));
     let log = Log::default();
@@ -706,7 +710,7 @@ async fn a_transport_that_fails_ends_the_node_with_its_last_event() {
 }
 
 #[tokio::test]
-async fn both_clocks_start_at_zero_and_go_on() {
+async fn both_clocks_start_at_zero_and_advance() {
     for clock in [Clock::boot_time(), Clock::tokio()] {
         let early = clock.now();
         assert!(early < Time::from_micros(1_000_000), "{early:?}");

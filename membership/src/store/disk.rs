@@ -1,4 +1,4 @@
-//! Where the record lives: a file, or for simulators a memory that restarts survive.
+//! The record's medium: a file, or for simulators a memory that survives restarts.
 //!
 //! The file is `quorate_NODE` in the state directory, text, mode 0600:
 //!
@@ -6,24 +6,29 @@
 //! quorate state 1
 //! ring_seq 1024
 //! boots 3
-//! lost yes                      (only if so: an earlier record was lost)
-//! ...                           (what the layer above the ring keeps; then the first line says `quorate state 2`)
+//! lost yes                      (only if an earlier record was lost)
+//! ...                           (data of the layer above the ring; the first line then says
+//!                                `quorate state 2`)
 //! crc32 0d1c2b3a
 //! ```
 //!
-//! It is replaced as a whole (temporary file, fsync, rename, fsync of the directory), so a crash leaves the old record
-//! or the new one. Beside it, `quorate_NODE.lock` is locked for as long as a process uses the record. Only regular files are
-//! opened, and at most [`MAX_RECORD`] bytes are read: a pipe or a device in their place must not keep the node from starting or
-//! ending.
+//! The file is replaced as a whole (temporary file, fsync, rename, fsync of the directory), so a
+//! crash leaves either the old or the new record. `quorate_NODE.lock` is locked while a process
+//! uses the record. Only regular files are opened, and at most [`MAX_RECORD`] bytes are read. A
+//! pipe or a device in their place can therefore not keep the node from starting or ending.
 //!
-//! All writes are made by one thread that starts with the store. A runtime's pool of threads could lack one when the host has
-//! no more of them, and a write would wait forever.
+//! A single thread, which starts with the store, makes all writes. A runtime's pool could lack a
+//! thread if the host has reached its limit, and a write would then wait forever.
 //!
-//! A record that is missing or damaged, or has a ring number that no ring can have come to, has a rule, not an assertion: the node goes on from the wall clock in
-//! milliseconds since 1970. A ring sequence number rises by 4 with each ring, the clock by 1000 a second, so the clock
-//! is ahead of every ring that the lost record could have named, unless it was set back by more than the cluster's
-//! age. It also says that it was lost (`Stored::lost`), unless there is no trace of an earlier life: then this is the
-//! node's first. A state directory that is gone as a whole looks like that too. A record that was put back from a backup cannot be told from a good one: remove it instead.
+//! A record may be missing or damaged, or have a ring number that no ring can have reached. The
+//! node then continues from the wall clock, in milliseconds since 1970. A ring sequence number
+//! rises by 4 with each ring, and the clock by 1000 per second. The clock is therefore ahead of
+//! every ring that the lost record could have named, unless it was set back by more than the
+//! cluster's age.
+//!
+//! The node also reports the loss (`Stored::lost`), unless there is no trace of an earlier life and
+//! this is the node's first. A state directory that is gone as a whole looks the same. A record
+//! restored from a backup cannot be distinguished from a good one, so remove it instead.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write as _};
@@ -40,10 +45,10 @@ use tokio::sync::oneshot;
 use super::Stored;
 use crate::{NodeId, Totem};
 
-/// The most that is read of a record, in bytes. Records are far shorter.
+/// The most bytes of a record that are read. Records are far shorter.
 const MAX_RECORD: u64 = 64 << 10;
 
-/// Where a node's record is written. One process at a time has the store of a node.
+/// The store of a node's record. Only one process at a time can have a node's store.
 #[derive(Clone, Debug)]
 pub struct Store(Medium);
 
@@ -54,15 +59,15 @@ enum Medium {
 }
 
 impl Store {
-    /// Opens the record of `node` in `state_dir`, which is made if it does not exist, and reads it. Without a usable
-    /// record, `ring_seq` starts from the wall clock and `boots` from 0.
+    /// Opens the record of `node` in `state_dir` and reads it. Creates the directory if it does not
+    /// exist. Without a usable record, `ring_seq` starts from the wall clock and `boots` from 0.
     ///
-    /// Blocks for as long as the disk does.
+    /// Blocks while the disk does.
     ///
     /// # Errors
-    /// If the directory cannot be used, something other than a regular file is in the record's place, another process of this
-    /// node runs, the record was written by a later version, or the host has no thread left for the writes. The message names
-    /// the path and says what to do.
+    /// If the directory cannot be used, something other than a regular file is in the record's
+    /// place, another process of this node runs, the record was written by a later version, or the
+    /// host has no thread left for the writes. The message names the path and says what to do.
     pub fn open(state_dir: impl AsRef<Path>, node: NodeId) -> io::Result<(Self, Stored)> {
         let directory = state_dir.as_ref().to_owned();
         let name = format!("quorate_{node}");
@@ -83,7 +88,8 @@ impl Store {
         Ok((Self(Medium::File(Arc::new(record))), stored))
     }
 
-    /// As [`Store::open`], on a thread of its own: the caller waits, its thread does not.
+    /// Opens the record as [`Store::open`] does, on a separate thread, without blocking the
+    /// caller's thread.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -97,8 +103,8 @@ impl Store {
         opened.await.map_err(io::Error::other)?
     }
 
-    /// A store in `memory`, for simulators, and what is in it: the default record if nothing is, and that one lost if
-    /// something was.
+    /// Returns a store in `memory`, for simulators, and the record in it. If there is none, returns
+    /// the default record, which counts as lost if a record was stored before.
     pub fn in_memory(memory: &Memory) -> (Self, Stored) {
         let disk = memory.disk();
         let stored = disk.stored.clone().unwrap_or(Stored { lost: disk.written, ..Stored::default() });
@@ -106,7 +112,8 @@ impl Store {
         (Self(Medium::Memory(memory.clone())), stored)
     }
 
-    /// Makes the record durable. A file is written on the store's thread: the caller waits, its own thread does not.
+    /// Makes the record durable. A file is written on the store's thread, without blocking the
+    /// caller's thread.
     ///
     /// # Errors
     /// If it may not be durable. The message names the path.
@@ -126,36 +133,37 @@ impl Store {
     }
 }
 
-/// A disk for simulators: clones share it, so what a node wrote is there when it restarts.
+/// A disk for simulators. Clones share it, so the record that a node wrote is there when the node
+/// restarts.
 #[derive(Clone, Debug, Default)]
 pub struct Memory(Arc<Mutex<Disk>>);
 
 #[derive(Debug, Default)]
 struct Disk {
     stored: Option<Stored>,
-    /// Something was stored once.
+    /// Whether a record has ever been stored.
     written: bool,
     latency: Duration,
     failing: bool,
 }
 
 impl Memory {
-    /// What is stored.
+    /// Returns the stored record.
     pub fn get(&self) -> Option<Stored> {
         self.disk().stored.clone()
     }
 
-    /// Replaces what is stored: by an older record, or by nothing, as a lost disk does.
+    /// Replaces the stored record by an older one, or by none, as a lost disk does.
     pub fn set(&self, stored: Option<Stored>) {
         self.disk().stored = stored;
     }
 
-    /// How long a write takes from now on; at first, no time.
+    /// Sets the time that a write takes from now on. Initially zero.
     pub fn set_latency(&self, latency: Duration) {
         self.disk().latency = latency;
     }
 
-    /// Whether writes fail from now on.
+    /// Sets whether writes fail from now on.
     pub fn set_failing(&self, failing: bool) {
         self.disk().failing = failing;
     }
@@ -179,21 +187,21 @@ impl Memory {
     }
 }
 
-/// The file.
+/// The record's file.
 #[derive(Debug)]
 struct Record {
     directory: PathBuf,
     path: PathBuf,
-    /// A process of this node has used this directory before.
+    /// Whether a process of this node has used this directory before.
     lived_before: bool,
-    /// Held, not used: the lock goes with it.
+    /// Only held, because dropping it releases the lock.
     #[expect(dead_code)]
     lock: File,
-    /// To the thread that writes.
+    /// The channel to the thread that writes.
     writes: Sender<Write>,
 }
 
-/// A record to be written. It keeps the lock until it is.
+/// A pending write. It keeps the lock until it is done.
 #[derive(Debug)]
 struct Write {
     record: Arc<Record>,
@@ -201,7 +209,7 @@ struct Write {
     done: oneshot::Sender<io::Result<()>>,
 }
 
-/// Writes what is asked for, until the store is gone.
+/// Makes the pending writes until the store is gone.
 fn write_all(pending: &Receiver<Write>) {
     while let Ok(Write { record, stored, done }) = pending.recv() {
         let written = record.write(&stored);
@@ -270,7 +278,7 @@ impl Record {
     fn write(&self, stored: &Stored) -> io::Result<()> {
         let draft = self.path.with_extension("new");
         let replace = || {
-            // Whatever is there was left over; to open it could take forever, if it is a pipe.
+            // A leftover draft is removed, because opening it could block forever if it is a pipe.
             match fs::remove_file(&draft) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -291,9 +299,9 @@ impl Record {
     }
 }
 
-/// Takes the lock that says a process of this node runs.
+/// Takes the lock that shows that a process of this node runs.
 fn lock(path: &Path, node: NodeId) -> io::Result<File> {
-    // A pipe that is opened for both directions does not wait for the other end.
+    // Opening a pipe in both directions does not wait for the other end.
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file = open_regular(path, &mut options).map_err(|error| match error.kind() {
@@ -316,10 +324,10 @@ fn lock(path: &Path, node: NodeId) -> io::Result<File> {
     }
 }
 
-/// Opens a regular file, and nothing that could keep the caller waiting.
+/// Opens a regular file, and nothing that could block the caller.
 ///
 /// # Errors
-/// Of the kind `InvalidInput`, with the path and what to do, if it is anything else.
+/// Of kind `InvalidInput`, with the path and a remedy, if it is not a regular file.
 fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let not_regular = || {
         let text =
@@ -348,7 +356,7 @@ fn from_wall_clock(lost: bool) -> Stored {
 }
 
 const HEADING: &str = "quorate state ";
-/// The latest version that is read. Records in which the layer above keeps nothing are of the first.
+/// The latest version that is read. A record without data of the layer above has version 1.
 const VERSION: u32 = 2;
 
 fn print(stored: &Stored) -> String {
@@ -363,7 +371,7 @@ fn print(stored: &Stored) -> String {
 #[derive(PartialEq, Eq, Debug)]
 enum Unusable {
     Later,
-    /// Its ring number would keep the node out of every ring.
+    /// The ring number is so high that the node could join no ring.
     Absurd(u64),
     Damaged,
 }
@@ -405,7 +413,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 fn explain(error: &io::Error, path: &Path, advice: &str) -> io::Error {
-    // The advice of each place is for owners, modes and space.
+    // The callers' advice concerns owners, modes and space.
     let advice = match error.kind() {
         io::ErrorKind::ReadOnlyFilesystem => "cannot be written: mount its file system for writing",
         _ => advice,
@@ -426,7 +434,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_saved_record_is_there_after_a_restart_and_for_the_owner_only() {
+    async fn a_saved_record_survives_a_restart_with_owner_only_mode() {
         let state = tempfile::tempdir().unwrap();
         let stored = Stored { ring_seq: 1024, boots: 7, lost: false, ..Stored::default() };
         let (store, _) = Store::open(state.path(), node(3)).unwrap();
@@ -489,7 +497,7 @@ mod tests {
     fn a_huge_record_counts_as_damaged_and_is_not_read_whole() {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("quorate_1");
-        // Sparse: to read it whole would take a terabyte.
+        // A sparse file of a terabyte, which would take long to read whole.
         fs::write(&path, print(&Stored { ring_seq: 5, boots: 1, lost: false, ..Stored::default() })).unwrap();
         OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
         let (_store, stored) = Store::open(state.path(), node(1)).unwrap();
@@ -497,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_record_the_wall_clock_is_ahead_of_every_ring_that_can_have_been() {
+    fn without_a_record_ring_numbers_start_at_the_wall_clock() {
         let state = tempfile::tempdir().unwrap();
         let (_store, stored) = Store::open(state.path().join("made/when/needed"), node(1)).unwrap();
         let year_2025 = 1_735_689_600_000;
@@ -516,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_was_there_and_is_gone_is_lost_and_one_that_never_was_is_not() {
+    fn only_a_record_that_existed_before_counts_as_lost() {
         let state = tempfile::tempdir().unwrap();
         let open = || Store::open(state.path(), node(1)).unwrap().1;
         assert!(!open().lost, "the first start");
@@ -565,14 +573,14 @@ mod tests {
     }
 
     #[test]
-    fn a_state_directory_that_is_none_is_named_in_the_error() {
+    fn a_state_path_that_is_a_file_is_named_in_the_error() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = Store::open(file.path(), node(1)).unwrap_err().to_string();
         assert!(error.contains(file.path().to_str().unwrap()) && error.contains("choose another"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_simulated_disk_outlives_the_node_and_fails_when_told() {
+    async fn a_simulated_disk_outlives_the_node_and_can_fail() {
         let memory = Memory::default();
         let stored = Stored { ring_seq: 9, boots: 2, lost: false, ..Stored::default() };
         let (store, fresh) = Store::in_memory(&memory);
@@ -591,7 +599,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_parses(
+        fn printed_records_parse(
             ring_seq in ..=Totem::MAX_RING_SEQ, boots: u64, lost: bool, kept in "([a-z][a-z0-9 ]{0,20}\n){0,3}",
         ) {
             let stored = Stored { ring_seq, boots, lost, kept };
@@ -599,7 +607,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_parser_panic(bytes: Vec<u8>) {
+        fn arbitrary_bytes_do_not_panic_the_record_parser(bytes: Vec<u8>) {
             let _ = parse(&bytes);
         }
     }

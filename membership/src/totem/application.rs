@@ -1,4 +1,5 @@
-//! What the application wants of its node: to say something, to be in groups, to leave; and how far it has listened.
+//! Requests of the application (send a message, join or leave groups, leave the ring), and its
+//! progress in taking events.
 
 use bytes::Bytes;
 
@@ -6,19 +7,20 @@ use super::{State, Totem, Transition};
 use crate::mutants::Mutant;
 use crate::{Cause, Group, GroupError, Guarantee, Parting, Service, Time};
 
-/// Why a message was not accepted for multicast. It is not sent, then or later.
+/// The reason why a message was not accepted for multicast. The message is not sent, neither now
+/// nor later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MulticastError {
-    /// The send queue is full; room comes with the next tokens.
+    /// The send queue is full. The next tokens make room.
     #[error("the send queue is full")]
     Full,
-    /// The caller must first take its own events: it would wait for itself.
+    /// The caller must first take its own events, since otherwise it would wait for itself.
     #[error("take the unread events first: they hold up the ring")]
     EventsUnread,
     /// The message is longer than the protocol can carry.
     #[error("a message has at most {max} bytes, this one has {length}", max = Totem::MAX_PAYLOAD)]
     TooLong {
-        /// Its length in bytes.
+        /// The length of the message in bytes.
         length: usize,
     },
     /// The node has left the ring.
@@ -27,12 +29,13 @@ pub enum MulticastError {
 }
 
 impl Totem {
-    /// Queues a message for all members, this node included, in the name of its process `pid`; 0 is the node itself.
-    /// The process need not be in the group, nor does anybody else; but corosync daemons hand the message to their
-    /// processes only if some process of this node is.
+    /// Queues a message from process `pid` of this node to all members, including this node. A
+    /// `pid` of 0 stands for the node itself. The group need not contain that process, or any
+    /// process at all. However, corosync daemons pass the message on to their processes only if a
+    /// process of this node is in the group.
     ///
     /// # Errors
-    /// If it was not accepted; nothing is kept of it.
+    /// If the message was not accepted. The node then keeps no part of it.
     pub fn multicast(
         &mut self,
         now: Time,
@@ -61,12 +64,14 @@ impl Totem {
         Ok(())
     }
 
-    /// Makes process `pid` of this node a member of a group. It is one when the [`Event::GroupChange`](crate::Event::GroupChange) that names it is
-    /// delivered: behind what this node has multicast so far, and before what it multicasts from now on. It stays a
-    /// member over all changes of the ring.
+    /// Makes process `pid` of this node a member of a group. The membership begins when the
+    /// [`Event::GroupChange`](crate::Event::GroupChange) that names the process is delivered, which
+    /// is after all earlier multicasts of this node and before all later ones. It persists over
+    /// ring changes.
     ///
     /// # Errors
-    /// If it is one already, or there are too many.
+    /// If the process is in the group already or still leaving it, if the group or this node has no
+    /// room for another member, or if this node has left.
     pub fn join_group(&mut self, now: Time, pid: u32, group: &Group) -> Result<(), GroupError> {
         self.notice_stall(now);
         if self.is_leaving() {
@@ -78,11 +83,11 @@ impl Totem {
         Ok(())
     }
 
-    /// Takes process `pid` of this node out of a group, behind what this node has multicast so far. Members are told
-    /// how it went.
+    /// Removes process `pid` of this node from a group, after all earlier multicasts of this node.
+    /// The members learn how the process left from `parting`.
     ///
     /// # Errors
-    /// If it is not a member, nor about to be one.
+    /// If the process is not a member and has not asked to join, or if this node has left.
     pub fn leave_group(
         &mut self,
         now: Time,
@@ -100,7 +105,7 @@ impl Totem {
         Ok(())
     }
 
-    /// There is something to send.
+    /// Sends what is queued.
     fn send(&mut self, now: Time) {
         if let State::Operational(operational) = &mut self.state {
             operational.send(now, &mut self.local);
@@ -111,8 +116,8 @@ impl Totem {
         self.local.leaving.is_some() || matches!(self.state, State::Left(_))
     }
 
-    /// Queues a message of `service` at its place in the order of the ring that stands; whether it was queued. No other ring
-    /// will carry it: a new one drops what was not sent.
+    /// Queues a message of `service` in the order of the installed ring. Returns `true` if it was
+    /// queued. Only this ring can carry the message: a new ring drops unsent ones.
     pub fn say(&mut self, service: Service, message: &Bytes) -> bool {
         match &mut self.state {
             State::Operational(operational) if self.local.synced() => {
@@ -124,33 +129,38 @@ impl Totem {
         }
     }
 
-    /// Sets what this node says in the stage of `service` of every sync from now on. Called while handling
-    /// [`Event::Regular`](crate::Event::Regular), it is what the sync of that ring carries.
+    /// Sets the message that this node sends in the stage of `service` of every later sync. If this
+    /// is called while [`Event::Regular`](crate::Event::Regular) is handled, the sync of that ring
+    /// carries the message.
     pub fn set_sync_message(&mut self, service: Service, message: Bytes) {
         self.local.sync_messages.insert(service, message);
     }
 
-    /// Bytes that wait to be sent of what was multicast; each message counts for some more than it has.
+    /// Returns the size of the multicasts that wait to be sent, in bytes. Each message counts for
+    /// somewhat more than its length.
     pub fn queued(&self) -> usize {
         self.local.outbox.application.bytes()
     }
 
-    /// Whether the application has left so many events unread that the ring is slowed down: half of
-    /// [`unread_limit`](crate::config::TotemConfig::unread_limit).
+    /// Returns `true` if the application leaves too many events unread, which slows the ring
+    /// down. The limit is half of [`unread_limit`](crate::config::TotemConfig::unread_limit).
     pub fn is_slow(&self) -> bool {
         self.local.is_slow()
     }
 
-    /// The application took events that cost this much ([`Event::cost`](crate::Event::cost)).
+    /// Records that the application took events with a total cost of `cost`
+    /// ([`Event::cost`](crate::Event::cost)).
     pub fn consumed(&mut self, now: Time, cost: usize) {
         self.local.out.unread = self.local.out.unread.saturating_sub(cost);
         self.local.note_unread(now);
     }
 
-    /// Leaves the ring: says so to the others, then ends with [`Event::Left`](crate::Event::Left).
+    /// Announces to the other members that this node leaves the ring, then ends with
+    /// [`Event::Left`](crate::Event::Left).
     ///
-    /// If processes of this node are in groups, they leave these first, behind what was multicast before: the node goes
-    /// on until all members have received that, for a token timeout at most. A second call does not wait for it.
+    /// Processes of this node that are in groups leave these first, after all earlier multicasts.
+    /// The node continues until all members have received that, for at most a token timeout. A
+    /// second call does not wait for it.
     pub fn leave(&mut self, now: Time) {
         if self.is_leaving() || !self.local.groups.ever_joined() {
             return self.apply(Some(Transition::Leave(Cause::LeaveRequested)), now);

@@ -1,4 +1,4 @@
-//! Frames back into messages.
+//! Assembly of messages from frames.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -11,9 +11,10 @@ use crate::{NodeId, Refusal};
 
 /// The unfinished messages of all senders.
 ///
-/// There are two sets. A corosync member that is cut short by a ring change goes on with its message after the sync,
-/// and packs what it says during the sync apart: so what arrives until the sync is done must not touch the
-/// unfinished messages from before (B39, B40). Our own members start over instead, which either set understands.
+/// There are two sets. A corosync member that is interrupted by a ring change continues its message
+/// after the sync, and packs its messages during the sync separately. So frames that arrive before
+/// the sync is done must not touch the unfinished messages from before (B39, B40). Quorate nodes
+/// start the message over instead, which either set understands.
 #[derive(Clone, Default)]
 pub(super) struct Assemblies {
     ordinary: BTreeMap<NodeId, Assembly>,
@@ -21,17 +22,17 @@ pub(super) struct Assemblies {
     syncing: bool,
 }
 
-/// A sender's messages.
+/// The unfinished message of a sender.
 #[derive(Clone, Hash, Default)]
 struct Assembly {
-    /// The beginning of a message,
+    /// The beginning of the message.
     buffer: BytesMut,
-    /// and the number of the fragment that must come next; 0: there is none.
+    /// The number of the fragment that must come next, or 0 if no message is unfinished.
     next: u8,
 }
 
 impl Hash for Assemblies {
-    /// Of whom nothing is unfinished is as if never heard.
+    /// Senders without an unfinished message hash like senders never seen.
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self { ordinary, during_sync, syncing } = self;
         syncing.hash(state);
@@ -43,7 +44,7 @@ impl Hash for Assemblies {
 }
 
 impl Assembly {
-    /// What has arrived of the message that this fragment continues.
+    /// Returns the beginning of the message that this fragment continues.
     fn take(&mut self, continuation: u8) -> Option<BytesMut> {
         let begun = std::mem::take(self);
         let fits = begun.next == continuation || Mutant::AppendedToUnfinished.is_active();
@@ -55,20 +56,22 @@ impl Assemblies {
     /// The longest message: a megabyte of payload, its headers, and corosync's own allowance.
     const LONGEST: usize = (1 << 20) + (1 << 16);
 
-    /// A new ring's sync begins; what these members had begun is lost with them.
+    /// Begins the sync of a new ring. Unfinished messages of the members in `left` are lost with
+    /// them.
     pub(super) fn sync_begins(&mut self, left: &BTreeSet<NodeId>) {
         self.syncing = true;
         self.during_sync.clear();
         self.ordinary.retain(|from, _| !left.contains(from) || Mutant::AppendedToUnfinished.is_active());
     }
 
-    /// The sync is done.
+    /// Ends the sync.
     pub(super) fn sync_done(&mut self) {
         self.syncing = false;
         self.during_sync.clear();
     }
 
-    /// Adds a packet; puts the messages that it completes into `complete`, and refuses a fragment that has no beginning.
+    /// Adds a packet. Appends the messages that it completes to `complete`, and rejects a fragment
+    /// without a beginning.
     pub(super) fn add(
         &mut self,
         from: NodeId,
@@ -86,7 +89,7 @@ impl Assemblies {
         for (n, piece) in packet.enumerate() {
             let continuation = if n == 0 { continuation } else { 0 };
             let goes_on = n == last && fragmented != 0;
-            // A sender that starts over leaves an unfinished message behind: that is no loss.
+            // A sender that starts over abandons its unfinished message, which is not a loss.
             let begun = assembly.take(continuation);
             if begun.is_none() && continuation != 0 {
                 refused = Err(Refusal::Fragment);
@@ -140,7 +143,7 @@ mod tests {
         (complete, refused)
     }
 
-    /// Adds packets of node 1 and returns what came out, `!` for a refusal.
+    /// Adds packets of node 1 and compares the resulting messages, with `!` for a rejection.
     fn check(packets: &[Packet], expect: &[&str]) {
         let mut assemblies = Assemblies::default();
         let mut seen = Vec::new();
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_corosync_makes_of_small_messages_is_understood() {
+    fn small_messages_packed_by_corosync_are_read() {
         check(
             &[packet(0, &["a", "b1"], 1), packet(1, &["b2", "c1"], 1), packet(1, &["c2"], 0)],
             &["a", "b1b2", "c1c2"],
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_during_the_sync_leaves_unfinished_messages_alone() {
+    fn messages_during_the_sync_keep_unfinished_ones_intact() {
         let mut assemblies = Assemblies::default();
         assert_eq!(add(&mut assemblies, node(1), &packet(0, &["ab"], 1)), (vec![], Ok(())));
         assert_eq!(add(&mut assemblies, node(2), &packet(0, &["xy"], 1)), (vec![], Ok(())));
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_end_is_given_up_at_the_longest_length() {
+    fn an_endless_message_is_discarded_at_the_longest_length() {
         let mut assemblies = Assemblies::default();
         let piece = Bytes::from(vec![0; 60_000]);
         let mut refused = false;

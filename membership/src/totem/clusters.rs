@@ -10,15 +10,16 @@ use crate::mutants::Mutant;
 use crate::wire::{Announced, ClusterTag, Join};
 use crate::{Config, Time};
 
-/// Which sources belong to other clusters.
+/// The sources that belong to other clusters.
 ///
-/// A node that has a `cluster_name` announces it in what it says to nodes that it may not know: JOINs, LEAVEs, merge
-/// detects. Its other datagrams are known by their source. A corosync daemon announces nothing and is heard.
+/// A node that has a `cluster_name` announces it in the messages that may reach unknown nodes:
+/// JOINs, LEAVEs and merge detects. Its other datagrams are recognized by their source. A corosync
+/// daemon announces nothing, and its datagrams are accepted.
 #[derive(Clone, Debug)]
 pub(super) struct Clusters {
     own: Option<ClusterTag>,
     others: BTreeMap<SocketAddr, ClusterTag>,
-    /// When this node last announced itself to another cluster.
+    /// The time at which this node last announced itself to another cluster.
     answered_at: Option<Time>,
 }
 
@@ -30,13 +31,13 @@ impl Clusters {
         Self { own: config.cluster_tag(), others: BTreeMap::new(), answered_at: None }
     }
 
-    /// The message as it is sent: with the cluster behind it, if this node has one.
+    /// Returns the message as it is sent, followed by this node's cluster tag if it has one.
     pub(super) fn announce(&self, message: &Bytes) -> Bytes {
         self.own.map_or_else(|| message.clone(), |own| own.announce(message))
     }
 
-    /// The other cluster that a datagram is of. `member`: its source is known as a member of the installed ring, and is
-    /// not remembered as another cluster's for what one datagram says.
+    /// Returns the other cluster that a datagram belongs to, if any. With `member`, the source is a
+    /// member of the installed ring, and a single datagram does not mark it as another cluster's.
     pub(super) fn other(
         &mut self,
         source: Option<SocketAddr>,
@@ -62,8 +63,8 @@ impl Clusters {
         }
     }
 
-    /// Whether to announce this node to another cluster, which forms a ring: it may have heard a frame of this node, and
-    /// would wait for it.
+    /// Returns `true` if this node may announce itself to another cluster that forms a ring. The
+    /// other cluster may have heard a frame of this node and would wait for it.
     pub(super) fn may_answer(&mut self, now: Time) -> bool {
         let may = self.answered_at.is_none_or(|at| now - at >= Self::BETWEEN);
         if may {
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_another_clusters_until_it_says_otherwise() {
+    fn a_source_belongs_to_a_cluster_until_it_announces_another() {
         let mut clusters = clusters(Some("here"));
         assert_eq!(clusters.other(source(2), false, Announced::Silent), None);
         for told_otherwise in [of("here"), Announced::Nothing] {
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_is_not_lost_for_what_one_datagram_says() {
+    fn a_member_is_not_lost_for_one_announcement() {
         let mut clusters = clusters(Some("here"));
         assert!(clusters.other(source(2), true, of("there")).is_some());
         assert_eq!(clusters.other(source(2), true, Announced::Silent), None);
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn forged_announcements_fill_no_memory() {
+    fn forged_announcements_use_bounded_memory() {
         let mut clusters = clusters(Some("here"));
         for host in 0..10_000_u32 {
             clusters.other(Some((host.to_be_bytes(), 5404).into()), false, of("there"));

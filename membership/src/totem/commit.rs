@@ -1,5 +1,5 @@
-//! COMMIT: the commit token goes round twice. In the first rotation each member writes in it which ring it comes
-//! from and what it has of its messages; in the second all read it.
+//! COMMIT: the commit token circulates twice. In the first rotation each member writes the ring it
+//! comes from and the messages it has of it. In the second rotation all members read these entries.
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -17,7 +17,7 @@ use crate::{Cause, NodeId, RingId, Seq, Time};
 /// The state of a node that has agreed to a ring.
 #[derive(Clone)]
 pub(super) struct Commit {
-    /// What all agreed on.
+    /// The lists that all members agreed on.
     agreed: Lists,
     pub(super) causes: Vec<Cause>,
     pub(super) ring: RingId,
@@ -56,16 +56,17 @@ impl Commit {
         local.out.unicast(successor(local.me, &self.members), self.last_sent.clone());
     }
 
-    /// The second rotation: the token of this very ring (B14: the whole id) and of the members that were agreed on,
-    /// complete.
+    /// Handles a commit token of the second rotation. It must be complete, and belong to exactly
+    /// this ring (B14: the whole id) with the agreed members.
     pub(super) fn handle_commit(&mut self, token: CommitToken) -> Option<Transition> {
         let ours = token.ring == self.ring && token.members.iter().eq(&self.members);
         (ours && token.entries.len() == token.members.len())
             .then(|| Transition::Recovery { causes: std::mem::take(&mut self.causes), token })
     }
 
-    /// A member that has given up this ring, or will refuse its token since it knows more than was agreed on, ends it
-    /// at once (corosync waits for the token timeout in the latter case). Any other JOIN was sent before.
+    /// Ends the ring at once after a JOIN from a member that has given up this ring, or that will
+    /// refuse its token because it knows more than was agreed on. In the latter case corosync waits
+    /// for the token timeout. Any other JOIN was sent earlier.
     pub(super) fn handle_join(&mut self, join: &Join, local: &Local) -> Option<Transition> {
         if !self.members.contains(&join.from) {
             return None;
@@ -121,7 +122,7 @@ impl Commit {
     }
 }
 
-/// A member of the ring to be formed gathers again: so does this node.
+/// Gives up the ring that is being formed, because one of its members gathers again.
 pub(super) fn give_up(
     members: &BTreeSet<NodeId>,
     causes: &mut Vec<Cause>,
@@ -139,8 +140,8 @@ pub(super) fn give_up(
     Transition::Gather { lists, causes, agreeing }
 }
 
-/// Writes what this node has of its last ring, and withdraws "received" from those of the same ring that have less
-/// than another.
+/// Writes the state of this node's last ring into the token. Clears the "received" flag of members
+/// of the same ring that have less than another member.
 fn add_entry(token: &mut CommitToken, local: &Local) {
     let window = &local.ring.window;
     token.entries.push(CommitEntry {
@@ -156,7 +157,7 @@ fn add_entry(token: &mut CommitToken, local: &Local) {
     }
 }
 
-/// The commit token as this node forwards it.
+/// Returns the commit token as this node forwards it.
 pub(super) fn pass_on(mut token: CommitToken, local: &Local) -> Bytes {
     token.token_seq = token.token_seq.wrapping_add(1);
     token.from = local.me;

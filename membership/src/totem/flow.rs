@@ -1,33 +1,37 @@
-//! Flow control: how many frames a member may send at a visit of the token (TOCS 1995, section 6; corosync's
-//! arithmetic).
+//! Flow control: the number of frames that a member may send per token visit (TOCS 1995, section 6;
+//! corosync's arithmetic).
 
 use super::rotation::Visited;
 use crate::config::TotemConfig;
 use crate::mutants::Mutant;
 use crate::wire::Token;
 
-/// How many frames there may be.
+/// Limits on the number of frames.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Limits {
-    /// In a rotation, all members' together.
+    /// The most frames per rotation, of all members together.
     pub(super) window: u32,
-    /// Of one member at one visit of the token, whatever has been lost.
+    /// The number of frames that a member may always send per token visit, even after losses.
     least: u32,
-    /// The same, when nothing has been lost for long.
+    /// The number of frames that a member may send per token visit when nothing has been lost for
+    /// long.
     pub(super) visit: u32,
-    /// All members are Quorate's, as each has said in the ring's order: nobody expects corosync's habits.
+    /// Whether all members are Quorate nodes, as each has announced in the ring's order, so that no
+    /// member expects corosync's behaviour.
     pub(super) ours: bool,
 }
 
 impl Limits {
-    /// The next member is woken by the token while these are written, all at once: they are with everybody long before the
-    /// token has been round so often that they are asked for (`miss_count_const`). To send more late gained nothing.
+    /// The most frames that may be sent after the token. They are written in one batch while the
+    /// token wakes the next member. All members have them long before the token has completed the
+    /// `miss_count_const` rotations after which they are requested. A larger number brought no
+    /// gain.
     const LATE: u32 = 16;
 
-    /// In two of them everybody learns that everything is with everybody.
+    /// Two quiet visits suffice: then every member knows that all members have all frames.
     pub(super) const QUIET: u32 = 2;
 
-    /// Those of a ring whose members may be anybody.
+    /// Returns the limits for a ring with any kind of members.
     pub(super) fn configured(config: &TotemConfig) -> Self {
         Self {
             window: config.window_size,
@@ -37,8 +41,8 @@ impl Limits {
         }
     }
 
-    /// Those of a ring whose members can all take so many frames in a rotation: one may send as large a part of them at a
-    /// visit as before.
+    /// Returns the limits for a ring whose members all accept `frames` per rotation. The share of
+    /// one visit stays the same.
     pub(super) fn agreed(config: &TotemConfig, frames: u32) -> Self {
         let window = frames.clamp(config.window_size, TotemConfig::MAX_WINDOW);
         let visit = u64::from(window) * u64::from(config.max_messages) / u64::from(config.window_size.max(1));
@@ -46,40 +50,43 @@ impl Limits {
         Self { window, least: config.max_messages, visit, ours: true }
     }
 
-    /// A visit that sends no more new frames than these sends them after the token (the accelerated ring of Babay and Amir,
-    /// ICDCS 2016).
+    /// Returns the largest number of new frames that a visit sends after the token (the accelerated
+    /// ring of Babay and Amir, ICDCS 2016). A visit with more new frames sends them before it.
     pub(super) fn late(self) -> u32 {
         if self.ours { Self::LATE } else { 0 }
     }
 
-    /// Visits in a row at which nothing is new and nobody lacks anything, after which the token is held.
+    /// Returns the number of consecutive quiet visits after which the token is held. A visit is
+    /// quiet if nothing is new and no member lacks anything.
     pub(super) fn quiet(self) -> Option<u32> {
         self.ours.then_some(Self::QUIET)
     }
 }
 
-/// What this member wrote into the token's counts at its last visit, to be taken back at the next; and its pace.
+/// This member's contributions to the token's counts at its last visit, which it takes back at the
+/// next, and its pace.
 #[derive(Clone, Hash, Default)]
 pub(super) struct Flow {
     sent: u32,
     backlog: u32,
     charge: u32,
-    /// How many frames more than the least a visit sends at most: that grows as long as nothing is lost, and halves when
-    /// something is.
+    /// The number of frames by which the most that a visit sends exceeds the least. It grows while
+    /// nothing is lost, and halves after a loss.
     extra: u32,
-    /// Visits for which what is asked for is no new loss: who misses a frame asks for it until it comes.
+    /// The number of visits for which requests do not count as a new loss. A member that lacks a
+    /// frame requests it until it arrives.
     patience: u32,
 }
 
 impl Flow {
     const PATIENCE: u32 = 8;
 
-    /// Whether the last visit sent any frames.
+    /// Returns `true` if the last visit sent any frames.
     pub(super) fn has_sent(&self) -> bool {
         self.sent > 0
     }
 
-    /// Takes note of whether anything is asked for.
+    /// Adapts the pace to whether frames are requested.
     pub(super) fn adapt(&mut self, token: &Token, limits: Limits) {
         self.patience = self.patience.saturating_sub(1);
         let pace = limits.least.saturating_add(self.extra);
@@ -94,7 +101,7 @@ impl Flow {
         self.extra = self.extra.min(limits.visit.saturating_sub(limits.least));
     }
 
-    /// How many frames, new ones and retransmissions together, this visit may send.
+    /// Returns the number of frames that this visit may send, including retransmissions.
     pub(super) fn allowance(&self, token: &Token, backlog: u32, limits: Limits) -> u32 {
         let free = if Mutant::WindowUnderflow.is_active() {
             limits.window.wrapping_sub(token.fcc)
@@ -102,7 +109,7 @@ impl Flow {
             limits.window.saturating_sub(token.fcc)
         };
         let mut allowed = limits.least.saturating_add(self.extra).min(free);
-        // A fair share of the window where the members together want more than it holds.
+        // If the members together want more than the window holds, each gets its share.
         let wanted = token.backlog.wrapping_add(backlog).wrapping_sub(self.backlog);
         if let Some(share) = (u64::from(limits.window) * u64::from(self.backlog)).checked_div(wanted.into())
             && share > 0
@@ -112,9 +119,10 @@ impl Flow {
         allowed
     }
 
-    /// Writes this visit into the token. A slow visit charges the window for a consumer that cannot keep up: to `fcc`
-    /// alone, since a false `backlog` would starve the others for ever, and never all of it, so that one frame a
-    /// rotation stays free for the protocol's own messages. In a `wedged` ring `fcc` starts over.
+    /// Writes this visit into the token. A slow visit fills the window for an application that
+    /// cannot keep up. It adds to `fcc` only, since a false `backlog` would starve the others
+    /// forever. It never fills the whole window, so that one frame per rotation stays free for the
+    /// protocol's own messages. In a `wedged` ring `fcc` starts over.
     pub(super) fn account(&mut self, token: &mut Token, visit: &Visited, wedged: bool, limits: Limits) {
         let &Visited { sent, backlog, slow } = visit;
         let sent_before = if Mutant::FccNotTakenBack.is_active() { 0 } else { self.sent };
@@ -155,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_sends_at_most_max_messages_and_what_the_window_leaves() {
+    fn a_visit_sends_at_most_max_messages_within_the_window() {
         let limits = Limits::configured(&TotemConfig::default());
         let flow = Flow::default();
         assert_eq!(flow.allowance(&token(0, 0), 0, limits), 17);
@@ -165,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_visit_adds_the_next_takes_back() {
+    fn a_visit_takes_back_what_the_previous_one_added() {
         let limits = Limits::configured(&TotemConfig::default());
         let mut flow = Flow::default();
         let mut token = token(10, 100);
@@ -197,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wedged_ring_counts_anew() {
+    fn a_wedged_ring_starts_counting_again() {
         let limits = Limits::configured(&TotemConfig::default());
         let mut flow = Flow::default();
         let mut token = token(1 << 20, 7);
@@ -206,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pace_grows_while_nothing_is_lost_and_halves_when_something_is_but_not_for_the_same_loss_again() {
+    fn a_pace_grows_without_loss_and_halves_once_per_loss() {
         let limits = Limits::agreed(&TotemConfig::default(), 1000);
         assert_eq!((limits.window, limits.visit), (1000, 340));
         let (mut flow, mut token) = (Flow::default(), token(0, 0));
@@ -226,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_sends_little_has_nothing_to_grow_for() {
+    fn a_member_that_sends_little_keeps_its_pace() {
         let limits = Limits::agreed(&TotemConfig::default(), 1000);
         let (mut flow, mut token) = (Flow::default(), token(0, 0));
         for _ in 0..100 {

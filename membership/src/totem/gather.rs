@@ -1,7 +1,8 @@
-//! GATHER: finding out who is there, until all of them agree.
+//! GATHER: finding the members of a new ring, until all of them agree.
 //!
-//! A node multicasts what it believes (JOIN: the nodes considered, and those of them that failed) and takes over what
-//! others believe, until everybody that is left says the same. Then the lowest id sends the commit token.
+//! A node multicasts its beliefs in JOINs: the nodes considered, and those of them that failed. It
+//! adopts the beliefs of others, until all remaining nodes believe the same. Then the lowest id
+//! sends the commit token.
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -13,70 +14,75 @@ use crate::mutants::Mutant;
 use crate::wire::{CommitToken, Join, Multicast};
 use crate::{Cause, NodeId, Notice, Refusal, RingId, Time};
 
-/// JOINs that a node may leave unanswered until it is called silent, if all others agree.
+/// JOINs that a node may leave unanswered before it is called silent, if all others agree.
 const UNANSWERED: u32 = 4;
-/// A node that knows of more nodes than these spaces its JOINs: where each answered each at once, n nodes that start would send n
-/// times n JOINs, and hear n times as many.
+/// The number of nodes above which a node spaces its JOINs. If each of n starting nodes answered
+/// each JOIN at once, they would send n * n JOINs and receive n times as many.
 const CROWD: usize = 16;
-/// How long after the last JOIN another one is sent in a crowd, with all that has changed meanwhile.
+/// The time from one JOIN to the next in a crowd. The next one carries all changes made meanwhile.
 const SPACING: Duration = Duration::from_millis(1);
-/// After so many consensus timeouts without a ring, who has not agreed is called failed whatever the reason.
+/// Consensus timeouts without a ring after which every node that still disagrees is called failed.
 const ROUNDS: u32 = 16;
-/// After so many consensus timeouts without a ring, a node says at once whom it has not heard for as long,
+/// Consensus timeouts without a ring after which a node immediately calls failed the nodes that it
+/// has not heard for as long.
 pub(super) const DEAF: u32 = 2;
-/// and after so many goes on to call those failed that cannot be with the others.
+/// Consensus timeouts without a ring after which a node keeps calling failed the nodes that cannot
+/// be with the others.
 const APART: u32 = 6;
 
-/// What a node believes about a future ring.
+/// The beliefs of a node about a future ring.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Lists {
     /// The nodes considered.
     pub(super) proc: BTreeSet<NodeId>,
-    /// Those of them that failed; never this node itself.
+    /// The considered nodes that failed. Never contains this node itself.
     pub(super) failed: BTreeSet<NodeId>,
-    /// Those of them that have left, or whose process is gone: no reason to let them wait.
+    /// The failed nodes that have left or whose process is gone. They need not wait to be
+    /// readmitted.
     excused: BTreeSet<NodeId>,
-    /// A consensus timeout has ended without agreement.
+    /// Whether a consensus timeout has ended without agreement.
     overdue: bool,
 }
 
-/// What a JOIN does to one's lists.
+/// The effect of a JOIN on this node's lists.
 pub(super) enum Considered {
-    /// It says the same: its sender agrees.
+    /// The JOIN has the same lists, so its sender agrees.
     Same,
-    /// Nothing new: its sender will take over ours.
+    /// The JOIN has nothing new. Its sender will adopt this node's lists.
     Nothing,
     /// The lists have changed.
     Changed(Cause),
-    /// With the nodes it names, the lists would be longer than a JOIN and a ring can be.
+    /// With the nodes that the JOIN names, the lists would exceed the size of a JOIN and a ring.
     TooMany,
 }
 
 impl Lists {
-    /// The members of a ring that is over or came to nothing, none of them failed. Who was called failed when it was
-    /// formed is not in it, and not called failed again without new reason: two rings that meet while one of them is
-    /// still being formed would otherwise put each other out for ever (B16, B17).
+    /// Returns lists with the members of a ring that is over or was not formed, none of them
+    /// failed. Nodes that were called failed when the ring was formed are not members, and are not
+    /// called failed again without a new reason. Otherwise two rings that meet while one of them is
+    /// being formed could exclude each other forever (B16, B17).
     pub(super) fn of(members: &BTreeSet<NodeId>) -> Self {
         Self { proc: members.clone(), failed: BTreeSet::new(), excused: BTreeSet::new(), overdue: false }
     }
 
-    /// The nodes that would form the ring.
+    /// Returns the nodes that would form the ring.
     pub(super) fn candidates(&self) -> BTreeSet<NodeId> {
         &self.proc - &self.failed
     }
 
-    /// A node is gone, and has every right to come back.
+    /// Calls a node failed that is gone, and may come back at any time.
     pub(super) fn excuse(&mut self, node: NodeId) {
         self.failed.insert(node);
         self.excused.insert(node);
     }
 
-    /// Those that are left out of the ring and may have to wait for another.
+    /// Returns the nodes that are left out of the ring and may have to wait before they try again.
     pub(super) fn left_out(&self) -> impl Iterator<Item = NodeId> {
         self.failed.iter().copied().filter(|node| !self.excused.contains(node))
     }
 
-    /// Whether the sender would form the same ring: it may not know, or not list, who is left out of it.
+    /// Returns `true` if the sender would form the same ring. The sender may not know or not list
+    /// the nodes that are left out.
     fn forms_the_same(&self, join: &Join) -> bool {
         let candidates = join.proc.iter().copied().filter(|node| !join.failed.contains(node));
         !join.leave
@@ -85,8 +91,8 @@ impl Lists {
             && candidates.collect::<BTreeSet<_>>() == self.candidates()
     }
 
-    /// Takes in what `join` says (TOCS 1995, section 5.2, with corosync's filters). `silent` are those whom this node
-    /// would have heard if they were there.
+    /// Adopts the beliefs in `join` (TOCS 1995, section 5.2, with corosync's filters). The nodes in
+    /// `silent` are those that this node would have heard if they were up.
     pub(super) fn consider(&mut self, join: &Join, silent: &BTreeSet<NodeId>, local: &Local) -> Considered {
         let proc: BTreeSet<NodeId> = join.proc.iter().copied().collect();
         let failed: BTreeSet<NodeId> = match join.leave && Mutant::LeaverNotFailed.is_active() {
@@ -111,21 +117,23 @@ impl Lists {
         lists.proc.extend(proc);
         let accuser = failed.contains(&local.me) && !Mutant::BelievesItselfFailed.is_active();
         if join.leave && !Mutant::LeaverNotFailed.is_active() {
-            // Who leaves is believed about itself, whatever ring it was in (B19).
+            // A leaving node is believed about itself, whichever ring it was in (B19).
             lists.excuse(join.from);
         }
         let member = local.ring.members.contains(&join.from) && !Mutant::FailedNotMerged.is_active();
         if accuser {
-            // Not answered in kind, as corosync does: two would go on for ever, each with the other's last word (B16).
-            // Nor believed about others.
+            // corosync returns the accusation, and two nodes can then continue forever, each
+            // answering the other's last JOIN (B16). Here it is not returned. The accuser's beliefs
+            // about other nodes are ignored too.
             if Mutant::AccusationsAnswered.is_active() {
                 lists.failed.insert(join.from);
             }
         } else if member && !self.overdue {
-            // Members of one's own ring are believed when they call others failed (B17),
+            // Members of this node's own ring are believed when they call others failed (B17).
             lists.failed.extend(failed);
         } else {
-            // and all others, or when that has led to nothing, about nodes that are silent here too.
+            // All other nodes are believed only about nodes that are silent here too. The same
+            // holds for members once that has not led to agreement.
             lists.failed.extend(&failed & silent);
         }
         if lists.proc.len().max(lists.failed.len()) > Join::MAX_NODES {
@@ -139,30 +147,30 @@ impl Lists {
     }
 }
 
-/// The state of a node that looks for others.
+/// The state of a node that is looking for others.
 #[derive(Clone)]
 pub(super) struct Gather {
     pub(super) lists: Lists,
-    /// Why, so far.
+    /// The causes so far.
     pub(super) causes: Vec<Cause>,
-    /// Those known to believe the same.
+    /// The nodes that are known to believe the same lists.
     pub(super) consensus: BTreeSet<NodeId>,
-    /// When the lists were made.
+    /// The time at which the lists were made.
     since: Time,
     join_at: Time,
-    /// Whether a JOIN has said so.
+    /// Whether a JOIN with these lists has been sent.
     said: bool,
-    /// When those who were never heard are given up, if all others agree.
+    /// The time at which silent nodes are given up, if all others agree.
     silent_at: Option<Time>,
     wait: Wait,
 }
 
-/// What a gathering node waits for.
+/// The event that a gathering node waits for.
 #[derive(Clone, Copy)]
 enum Wait {
-    /// For all to agree.
+    /// Agreement of all nodes, until the given time.
     Consensus(Time),
-    /// For the commit token, after all agreed.
+    /// The commit token after agreement, until the given time.
     Commit(Time),
 }
 
@@ -211,7 +219,7 @@ impl Gather {
         local.send_join(join);
     }
 
-    /// Asks the hosts of those who have not answered whether there is anybody.
+    /// Probes the nodes that have not answered, so that a host reports a process that is gone.
     fn probe_silent(&self, local: &mut Local) {
         if local.config.failure_evidence && !local.config.probe.is_zero() {
             for node in &self.lists.candidates() - &self.consensus {
@@ -227,7 +235,7 @@ impl Gather {
         enough || self.lists.candidates().is_subset(&self.consensus)
     }
 
-    /// If all agree and this node is the lowest of them, the ring can be formed.
+    /// Forms the ring if all agree and this node is the lowest of them.
     pub(super) fn commit(&mut self, local: &mut Local) -> Option<Transition> {
         let candidates = self.lists.candidates();
         if !self.agreed() || candidates.first() != Some(&local.me) {
@@ -248,7 +256,7 @@ impl Gather {
         Transition::Commit { cause, agreed: self.lists.clone(), causes, token }
     }
 
-    /// Starts over with what is believed now.
+    /// Starts over with the current beliefs.
     pub(super) fn again(&mut self, cause: Cause, agreeing: Option<NodeId>) -> Transition {
         let mut causes = std::mem::take(&mut self.causes);
         note(&mut causes, cause);
@@ -289,7 +297,8 @@ impl Gather {
         })
     }
 
-    /// A frame of the old ring may still fill a gap; one of another ring tells of a node.
+    /// Handles a frame. A frame of the old ring may still fill a gap, and one of another ring
+    /// reveals a node.
     pub(super) fn handle_multicast(
         &mut self,
         frame: Multicast,
@@ -303,8 +312,9 @@ impl Gather {
         self.hear(frame.from, now, local)
     }
 
-    /// A node was heard that may not be known yet. One that hears this node's JOINs answers them, so without a node list only
-    /// who has sent a JOIN comes in: ids that are made up could delay an agreement without end.
+    /// Considers a node that was heard and may not be known yet. A node that receives this node's
+    /// JOINs answers them. So without a node list only a node that has sent a JOIN is added, since
+    /// invented ids could delay an agreement forever.
     pub(super) fn hear(&mut self, node: NodeId, now: Time, local: &Local) -> Option<Transition> {
         if local.stranger_has_to_wait(node, now)
             || !local.is_known(node) && !Mutant::StrangersDelayAgreement.is_active()
@@ -350,13 +360,13 @@ impl Gather {
         }
     }
 
-    /// Those who have had the time to say two JOINs, and were not heard.
+    /// Returns the nodes that were not heard for the time of two JOINs.
     fn silent(&self, now: Time, local: &Local) -> BTreeSet<NodeId> {
         let two_joins = two_joins(local);
         if now < self.since + two_joins { BTreeSet::new() } else { self.unheard(now, two_joins, local) }
     }
 
-    /// Those who have said nothing for so long.
+    /// Returns the nodes that were not heard for the time `long`.
     fn unheard(&self, now: Time, long: Duration, local: &Local) -> BTreeSet<NodeId> {
         let heard = |node: &NodeId| {
             *node == local.me || local.joins.get(node).is_some_and(|last| now < last.at + long)
@@ -364,11 +374,16 @@ impl Gather {
         self.lists.proc.iter().copied().filter(|node| !heard(node)).collect()
     }
 
-    /// Not all agreed in time. This node goes back to what it knows at first hand: who was not heard has failed, and
-    /// nobody else. What others said of them may have been true of another ring, and would be said round and round
-    /// (B16, seeds 1102 and 1406 of the swarm; corosync calls all of them failed at once). All who are there do the
-    /// same. So a node that goes on to believe something else for longer than that does not hear what this node hears: they
-    /// cannot all be in the same ring, and some are called failed as well; in the end, whoever has not agreed.
+    /// Handles a consensus timeout that ends without agreement.
+    ///
+    /// This node returns to its first-hand knowledge: only nodes that it has not heard are called
+    /// failed. Accusations from others may have been true of another ring, and would circulate
+    /// forever (B16, seeds 1102 and 1406 of the swarm; corosync calls all of the nodes failed at
+    /// once). All nodes that are up do the same.
+    ///
+    /// A node that believes something else for longer than that does not hear the nodes that this
+    /// one hears. They cannot all be in the same ring, so some of them are called failed as well.
+    /// In the end, this applies to every node that has not agreed.
     fn accuse(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
         local.catch_up();
         let consensus = local.config.consensus;
@@ -383,8 +398,9 @@ impl Gather {
         let is_firm = |node: &NodeId| match local.joins.get(node) {
             Some(last) if last.says(&self.lists.proc, &unheard) => false,
             Some(last) if last_call || now >= last.since + consensus + two_joins(local) => true,
-            // It still calls others failed that are heard here: to forget that would be to begin anew. If these are most
-            // of them, it does not speak of links: such words of all keep each other alive (seed 20289 of the swarm).
+            // The node still calls failed some nodes that are heard here. Forgetting that would
+            // mean starting over. If it calls most of them failed, the cause is not a lost link, and
+            // such accusations would keep each other alive (seed 20289 of the swarm).
             Some(last) => {
                 let missed = last.failed.iter().filter(|other| heard.contains(other)).count();
                 now >= since + APART * consensus
@@ -414,9 +430,10 @@ impl Gather {
         Some(Transition::Gather { lists: self.lists.clone(), causes, agreeing: None })
     }
 
-    /// All who answer agree, and the others, who were in the ring that was lost, have left several JOINs unanswered: they are
-    /// not waited for until the consensus timeout. A stranger may be about to form a ring of its own, and would find this
-    /// one without it then, and so on in turn (seed 1913 of the lockstep lab).
+    /// Gives up nodes that have left several JOINs unanswered, without waiting for the consensus
+    /// timeout. This requires that all nodes that answer agree, and that the silent ones were
+    /// members of the lost ring. A stranger may be about to form a ring of its own. It would then
+    /// find this ring without it, and the two would alternate (seed 1913 of the lockstep lab).
     fn give_up_silent(&mut self, now: Time, local: &Local) -> Option<Transition> {
         let after = patience(local);
         let missing = &self.lists.candidates() - &self.consensus;
@@ -431,9 +448,13 @@ impl Gather {
         Some(self.again(Cause::Silent { nodes: missing, after }, None))
     }
 
-    /// Some that are heard here have left each other out for several JOINs, though they know of this node, and so of all that it
-    /// says: their node lists differ, or there is no way from one to the other. They cannot all be in one ring; that is settled
-    /// long before the consensus timeout. The most keep together, and where that is as broad as it is long, the members do.
+    /// Gives up nodes that cannot be in one ring with the others, long before the consensus
+    /// timeout.
+    ///
+    /// Such nodes are heard here and have left each other out in several JOINs, although they
+    /// receive this node's JOINs and so know its lists. Their node lists differ, or no path leads
+    /// from one to the other. The largest possible set stays together. In a tie, members of the
+    /// ring stay.
     fn give_up_misfits(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
         let candidates = self.lists.candidates();
         let (me, patience) = (local.me, patience(local));
@@ -457,13 +478,14 @@ impl Gather {
         Some(self.again(Cause::Misfit { nodes: misfits }, None))
     }
 
-    /// The process of a node is gone, as its host says.
+    /// Calls a node failed because its host reports that its process is gone.
     pub(super) fn accuse_refused(&mut self, node: NodeId) -> Transition {
         self.lists.excuse(node);
         self.again(Cause::Refused { node }, None)
     }
 
-    /// This node stood still: what it waited for may have come and gone meanwhile.
+    /// Extends the timeouts after a pause of this node, which may have missed the messages it
+    /// waited for.
     pub(super) fn forgive(&mut self, now: Time, local: &Local) {
         self.wait = match self.wait {
             Wait::Consensus(_) => Wait::Consensus(now + local.config.consensus),
@@ -499,7 +521,7 @@ impl Lists {
         (proc, failed, excused, overdue, disagreed).hash(state);
     }
 
-    /// The sender of `join`, if it believes just this.
+    /// Returns the sender of `join` if it has exactly these beliefs.
     pub(super) fn agrees(&self, join: &Join, local: &Local) -> Option<NodeId> {
         let same = !join.leave
             && local.is_whole(join.from)
@@ -509,8 +531,9 @@ impl Lists {
     }
 }
 
-/// Of nodes that go on to believe something else: those to leave out. Where two that are heard here do not hear each other one
-/// has to go, else all of them.
+/// Returns the nodes to leave out among the nodes in `firm`, which keep disagreeing. If some pairs
+/// of heard nodes do not hear each other, one node of each pair is left out. The `firm` nodes in no
+/// such pair are left out too.
 fn misfits_of(firm: &BTreeSet<NodeId>, heard: &BTreeSet<NodeId>, local: &Local) -> BTreeSet<NodeId> {
     let mut apart: BTreeSet<(NodeId, NodeId)> = BTreeSet::new();
     for &node in firm {
@@ -523,8 +546,9 @@ fn misfits_of(firm: &BTreeSet<NodeId>, heard: &BTreeSet<NodeId>, local: &Local) 
     misfits
 }
 
-/// Of each two of these that cannot be in one ring, one to leave out: first the one that has this with most, then one that
-/// `goes_first`, then the higher id, so that all who know the same choose the same.
+/// Returns one node to leave out of each pair that cannot be in one ring. The choice falls on the
+/// node in most pairs, then on one that `goes_first`, then on the higher id. All nodes that know
+/// the same pairs therefore choose the same.
 fn cannot_be_together(
     mut apart: BTreeSet<(NodeId, NodeId)>,
     me: NodeId,
@@ -542,7 +566,7 @@ fn cannot_be_together(
     }
 }
 
-/// The ring of these is over, since one of them is gone, as its host says.
+/// Gives up the ring of `members`, because a host reports that the process of `node` is gone.
 pub(super) fn without(node: NodeId, members: &BTreeSet<NodeId>, causes: &mut Vec<Cause>) -> Transition {
     let mut lists = Lists::of(members);
     lists.excuse(node);
@@ -551,7 +575,7 @@ pub(super) fn without(node: NodeId, members: &BTreeSet<NodeId>, causes: &mut Vec
     Transition::Gather { lists, causes, agreeing: None }
 }
 
-/// How long it is until another JOIN may be sent.
+/// Returns the time until another JOIN may be sent.
 fn spacing(lists: &Lists, now: Time, local: &Local) -> Duration {
     match local.join_sent_at {
         Some(last) if lists.proc.len() > CROWD => last + SPACING - now,
@@ -559,17 +583,17 @@ fn spacing(lists: &Lists, now: Time, local: &Local) -> Duration {
     }
 }
 
-/// How long all others wait for a node that does not answer.
+/// Returns the time for which all others wait for a node that does not answer.
 fn patience(local: &Local) -> Duration {
     UNANSWERED * (local.config.join + local.config.send_join)
 }
 
-/// How long it takes to hear a node, should one JOIN be lost.
+/// Returns the time in which a node is heard even if one of its JOINs is lost.
 pub(super) fn two_joins(local: &Local) -> Duration {
     2 * (local.config.join + local.config.send_join)
 }
 
-/// What a JOIN as such tells.
+/// Returns the cause that a JOIN amounts to by itself.
 pub(super) fn cause_of(join: &Join, local: &Local) -> Cause {
     let node = join.from;
     if join.leave {
@@ -583,7 +607,7 @@ pub(super) fn cause_of(join: &Join, local: &Local) -> Cause {
     }
 }
 
-/// Remembers a cause, once, and not without bound: the first ones tell the story.
+/// Records a cause once, up to a maximum number. The first causes matter most.
 pub(super) fn note(causes: &mut Vec<Cause>, cause: Cause) {
     const TOLD: usize = 6;
     if causes.len() < TOLD && !causes.contains(&cause) {

@@ -1,4 +1,5 @@
-//! Whom this node hears, and who hears it: what an operator is told of peers that stay away.
+//! Links between this node and others, for notices to an operator about peers that stay out of the
+//! ring.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use super::outputs::Outputs;
 use crate::{NodeId, Notice, Time};
 
-/// What is known of other nodes' links with this one. Nothing of the protocol depends on it.
+/// The state of the links with other nodes. The protocol does not depend on it.
 #[derive(Clone, Debug)]
 pub(super) struct Hearing {
     look_at: Time,
@@ -16,25 +17,26 @@ pub(super) struct Hearing {
 /// A node that was heard.
 #[derive(Clone, Debug)]
 struct Peer {
-    /// When it was heard last.
+    /// The time at which the node was last heard.
     at: Time,
-    /// Since when it is heard without a sign that it hears this node.
+    /// The time since which the node is heard without a sign that it hears this one.
     deaf_since: Time,
 }
 
 impl Hearing {
-    /// How long a link may be silent or one-way before an operator is told: longer than a ring takes to form.
+    /// The time for which a link may be silent or one-way before an operator is notified. It is
+    /// longer than a ring takes to form.
     const PATIENCE: Duration = Duration::from_secs(4);
-    /// The time between two looks.
+    /// The time between two checks.
     const EVERY: Duration = Duration::from_secs(1);
-    /// The most nodes that are remembered.
+    /// The largest number of nodes that are remembered.
     const MOST: usize = 512;
 
     pub(super) fn new(now: Time) -> Self {
         Self { look_at: now + Self::PATIENCE, peers: BTreeMap::new() }
     }
 
-    /// A datagram came from this node, which is not in this node's ring.
+    /// Records a datagram from a node outside this node's ring.
     pub(super) fn hear(&mut self, node: NodeId, now: Time) {
         if let Some(peer) = self.peers.get_mut(&node) {
             if now - peer.at > Self::PATIENCE {
@@ -46,15 +48,16 @@ impl Hearing {
         }
     }
 
-    /// This node has shown that it hears this one.
+    /// Records a sign that `node` hears this one.
     pub(super) fn is_heard_by(&mut self, node: NodeId, now: Time) {
         if self.peers.len() < Self::MOST || self.peers.contains_key(&node) {
             self.peers.insert(node, Peer { at: now, deaf_since: now });
         }
     }
 
-    /// Notes what keeps on being wrong, once in a while. `members`: those of the installed ring; `listed`: the node list;
-    /// `speaks`: nothing keeps this node from saying what others should hear.
+    /// Reports problems that persist, at a limited rate. `members` are the members of the installed
+    /// ring, and `listed` is the node list. `speaks` is `true` unless something keeps this node
+    /// from sending.
     pub(super) fn look(
         &mut self,
         now: Time,
@@ -111,7 +114,8 @@ mod tests {
         Time::default() + Duration::from_millis(ms)
     }
 
-    /// What node 1 of three says after ten seconds in a ring of these; `hears` is done each 100 ms.
+    /// Returns the notices of node 1 of three after ten seconds in a ring with these members. Calls
+    /// `hears` every 100 ms.
     fn after_ten_seconds(members: &[u32], hears: impl FnMut(&mut Hearing, Time)) -> Vec<Notice> {
         said(members, true, hears)
     }
@@ -128,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_complete_ring_has_nothing_to_say() {
+    fn a_complete_ring_has_no_notices() {
         assert_eq!(after_ten_seconds(&[1, 2, 3], |_, _| {}), []);
     }
 
@@ -138,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_hears_none_of_the_list_says_so() {
+    fn a_node_that_hears_none_of_the_list_reports_it() {
         assert_eq!(after_ten_seconds(&[1], |_, _| {}), [Notice::HearsNobody]);
         let once = |hearing: &mut Hearing, now: Time| {
             if now == at(0) {
@@ -155,9 +159,9 @@ mod tests {
         assert_eq!(after_ten_seconds(&[1, 2], hears), [Notice::NotHeardBy { node: node(3) }]);
     }
 
-    /// Its disk does not store what has to be durable before it says it.
+    /// The node's disk does not store the record that must be durable before the node may send.
     #[test]
-    fn a_node_that_cannot_speak_blames_nobody() {
+    fn a_node_that_cannot_send_reports_no_peer() {
         let hears = |hearing: &mut Hearing, now| hearing.hear(node(3), now);
         assert_eq!(said(&[1, 2], false, hears), []);
     }
@@ -184,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn forged_senders_fill_no_memory() {
+    fn forged_senders_use_bounded_memory() {
         let mut hearing = Hearing::new(at(0));
         for id in 1..10_000 {
             hearing.hear(node(id), at(0));

@@ -1,4 +1,4 @@
-//! After the ring: a node that leaves says so until somebody has heard it, and is no more.
+//! The LEFT state: a node that leaves repeats its LEAVE until a survivor shows that it received it.
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -9,15 +9,15 @@ use crate::mutants::Mutant;
 use crate::wire::Join;
 use crate::{Cause, Event, NodeId, Time};
 
-/// The state of a node that has left. A single LEAVE, as corosync sends it, may be lost, and then costs the others a
-/// token and a consensus timeout.
+/// The state of a node that has left. A single LEAVE, as corosync sends it, may be lost, which
+/// costs the others a token timeout and a consensus timeout.
 #[derive(Clone)]
 pub(super) struct Left {
     survivors: BTreeSet<NodeId>,
     leave: Join,
-    /// When to say it again, and how often still.
+    /// The time of the next LEAVE, and the number of repeats left.
     again: Option<(Time, u32)>,
-    /// The last thing to say to the application.
+    /// The cause for the last event.
     cause: Option<Cause>,
 }
 
@@ -36,7 +36,8 @@ impl Left {
         left
     }
 
-    /// A survivor's JOIN that names this node failed shows that the LEAVE was heard.
+    /// Stops repeating the LEAVE when a survivor's JOIN names this node as failed, which shows that
+    /// the LEAVE arrived.
     pub(super) fn handle_join(&mut self, join: &Join, local: &mut Local) {
         if self.survivors.contains(&join.from) && join.failed.contains(&local.me) {
             self.again = None;

@@ -1,4 +1,5 @@
-//! This node, whatever state it is in: the installed ring, its own messages, what it tells the application.
+//! State of this node that is independent of the protocol state: the installed ring, its own
+//! messages, and its output to the application.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -29,87 +30,90 @@ use crate::{
     ServiceMessage, Stored, Time,
 };
 
-/// What outlives every state.
+/// The data that outlives every protocol state.
 #[derive(Clone)]
 pub(super) struct Local {
     pub(super) me: NodeId,
     pub(super) config: TotemConfig,
     pub(super) clusters: Clusters,
     pub(super) hearing: Hearing,
-    /// The node list; `None`: whoever is heard.
+    /// The node list, or `None` if any node may join.
     pub(super) listed: Option<BTreeSet<NodeId>>,
-    /// The installed ring. Nothing but messages of its own is added to it until the next one is complete.
+    /// The installed ring. Only messages of its own are added to it until the next ring is
+    /// complete.
     pub(super) ring: Ring,
-    /// The highest ring sequence number this node has taken part in, installed or not.
+    /// The highest ring sequence number that this node has taken part in, installed or not.
     pub(super) attempted: u64,
-    /// The highest ring sequence number heard of, as far as it is believed.
+    /// The highest believed ring sequence number heard from other nodes.
     heard: u64,
-    /// What it was when a ring failed to be formed last.
+    /// The value of `heard` when forming a ring last failed.
     heard_before: u64,
     /// Whether this node has been in a ring with others since it started.
     pub(super) had_company: bool,
-    /// The last JOIN of each node,
+    /// The last JOIN of each node.
     pub(super) joins: BTreeMap<NodeId, LastJoin>,
-    /// and when this node sent its own.
+    /// The time at which this node sent its last JOIN.
     pub(super) join_sent_at: Option<Time>,
-    /// Members whose hosts have said that nobody listens there.
+    /// The members whose hosts have reported that no process listens there.
     pub(super) suspects: BTreeMap<NodeId, Suspicion>,
     pub(super) outcasts: Outcasts,
     /// See [`super::Totem::set_quorate`].
     pub(super) quorate: bool,
-    /// When a consensus timeout first ended without agreement, or an agreement came to nothing, since this node was in a ring
-    /// with another.
+    /// The time at which a consensus timeout first ended without agreement, or an agreement failed,
+    /// since this node was last in a ring with another node.
     pub(super) disagreed_since: Option<Time>,
     pub(super) durable: Stored,
     pub(super) wanted: Stored,
     pub(super) outbox: Outbox,
     assemblies: Assemblies,
-    /// Empty; kept for its memory.
+    /// An empty buffer, kept for its allocation.
     complete: Vec<Bytes>,
     partials: Partials,
     pub(super) groups: Groups,
     pub(super) sync: Option<Sync>,
-    /// When a token of an installed ring was accepted last.
+    /// The time at which a token of an installed ring was last accepted.
     pub(super) token_at: Option<Time>,
-    /// The frame that ended the sync.
+    /// The number of the frame that ended the sync.
     synced_by: Option<Seq>,
-    /// What is delivered comes in a transitional configuration.
+    /// Whether delivered messages belong to a transitional configuration.
     pub(super) transitional: bool,
     pub(super) sync_messages: BTreeMap<Service, Bytes>,
-    /// How many frames a rotation each member of the ring that stands has said it can take.
+    /// The announced capacity of each member of the installed ring, in frames per rotation.
     capacities: BTreeMap<NodeId, u32>,
-    /// What follows for the ring.
+    /// The limits that follow from the capacities for the ring.
     pub(super) limits: Limits,
     pub(super) out: Outputs,
-    /// Since when more events are unread than may be.
+    /// The time since which the size of unread events has exceeded the limit.
     overdue: Option<Time>,
-    /// This node is about to leave, then at the latest. Its processes leave their groups first.
+    /// The latest time at which this node leaves, and the cause. Its processes leave their groups
+    /// first.
     pub(super) leaving: Option<(Time, Cause)>,
-    /// An operator has told this node to go.
+    /// The cause, if an operator has killed this node.
     pub(super) killed: Option<Cause>,
     entropy: [u8; 32],
     drawn: usize,
 }
 
-/// What is known of a member whose host refuses what is sent to it. A firewall that rejects for a moment does the same.
+/// The state of a member whose host refuses datagrams to it. A firewall that rejects them for a
+/// moment has the same effect.
 #[derive(Clone, Copy, Hash)]
 pub(super) struct Suspicion {
-    /// When it is asked again; from then on, a refusal is believed.
+    /// The time at which the member is asked again. From then on, a refusal is believed.
     ask_at: Time,
     asked: bool,
 }
 
-/// What a node said last.
+/// The last JOIN of a node.
 #[derive(Clone)]
 pub(super) struct LastJoin {
     proc: Vec<NodeId>,
     pub(super) failed: Vec<NodeId>,
-    /// It names nobody else for the ring than is listed here, and a number that is believed: then it may be in a ring with this
-    /// node.
+    /// Whether the node may be in a ring with this one: its JOIN proposes only nodes that are
+    /// listed here, and a number that is believed.
     whole: bool,
-    /// Since when it says this.
+    /// The time of the first of the node's JOINs in a row with this content.
     pub(super) since: Time,
-    /// When it said so last.
+    /// The time of the latest JOIN.
     pub(super) at: Time,
 }
 
@@ -125,28 +129,32 @@ impl LastJoin {
 }
 
 impl Local {
-    /// Ring sequence numbers are made durable this many at a time.
+    /// The number of ring sequence numbers that are made durable at a time.
     const BLOCK: u64 = 1024;
-    /// What a firewall rejects for no longer than this is not taken for a death, whoever it is.
+    /// The time for which a firewall may reject datagrams to any node without the node being taken
+    /// for dead.
     const BLIP: Duration = Duration::from_millis(60);
-    /// A message of no more bytes is copied when it is accepted: that costs less than to put it together later.
+    /// Messages up to this size, in bytes, are copied when they are accepted. Copying costs less
+    /// than assembling them later.
     const SHORT: usize = 2048;
-    /// What follows for a ring from the numbers that its members say.
+    /// The increment from the highest number that members state to the number of their new ring.
     const STEP: u64 = 4;
-    /// A first start takes its number from the wall clock, in ms since 1970, and each ring adds a step: this is the year 2248.
+    /// Half of the highest number. A first start takes its number from the wall clock, in ms since
+    /// 1970, and each ring adds a step, so this is reached in the year 2248.
     const PLAUSIBLE_RING_SEQ: u64 = Totem::MAX_RING_SEQ / 2;
-    /// What a node follows that has no company yet; the rest is room for rings.
+    /// The highest number that a node without company follows. The rest is room for rings.
     const FOLLOWED_RING_SEQ: u64 = Totem::MAX_RING_SEQ - (1 << 32);
-    /// How far numbers that are not plausible in themselves may be ahead of a member's own.
+    /// The largest lead over a member's own number that an implausible number may have.
     const JUMP: u64 = 1 << 12;
-    /// How far the number of a ring may be ahead of what this node has heard in JOINs, of which it may have missed one: what
-    /// the clocks of two first starts may be apart, in ms, is 49 days.
+    /// The largest lead of a ring's number over the numbers that this node has heard in JOINs, of
+    /// which it may have missed one. It allows the clocks of two first starts, which give numbers
+    /// in ms, to be 49 days apart.
     const UNHEARD: u64 = 1 << 32;
 
     pub(super) fn new(config: &Config, stored: Stored, entropy: [u8; 32], now: Time) -> Self {
         let me = config.node;
         let stored = if Mutant::RecordNotRead.is_active() { Stored::default() } else { stored };
-        // A start is a step of its own, so that the ring id of this incarnation was never anybody's (B01).
+        // A start counts as a step of its own, so no earlier incarnation had this ring id (B01).
         let id = RingId { representative: me, seq: stored.ring_seq.saturating_add(1) };
         let mut local = Self {
             me,
@@ -190,7 +198,8 @@ impl Local {
         local
     }
 
-    /// A length of time below `bound`; spreads JOINs, which needs no better randomness.
+    /// Returns a random duration below `bound`. It spreads JOINs, for which this randomness is good
+    /// enough.
     pub(super) fn random_delay(&mut self, bound: Duration) -> Duration {
         if bound.is_zero() {
             return bound;
@@ -200,7 +209,8 @@ impl Local {
         bound * u32::from(byte) / 256
     }
 
-    /// This node takes part in forming a ring with this number: it must never name it again after a restart.
+    /// Records that this node takes part in forming a ring with this number. It must never name the
+    /// number again after a restart.
     pub(super) fn attempt(&mut self, ring_seq: u64) {
         self.attempted = self.attempted.max(ring_seq);
         self.hear_ring_seq(ring_seq);
@@ -209,10 +219,12 @@ impl Local {
         }
     }
 
-    /// The highest number of others that is believed. Whoever may send JOINs may say any number, and what a ring has taken
-    /// over is in the records of all its members. So a member takes over a number that no cluster has come to by itself in
-    /// small steps, one for each ring that is formed, or that could not be. A node that starts follows the others at once:
-    /// where it is led to harms nobody but itself.
+    /// Returns the highest number of other nodes that is believed.
+    ///
+    /// Any node that may send JOINs can state any number, and a number that a ring adopts is in the
+    /// records of all its members. So a member approaches an implausible number only in small
+    /// steps, one for each ring that is formed or fails to form. A node that has just started
+    /// follows the others at once, since a wrong number harms only this node.
     fn limit(&self) -> u64 {
         if !self.had_company {
             return Self::FOLLOWED_RING_SEQ;
@@ -221,31 +233,33 @@ impl Local {
         own.max(Self::PLAUSIBLE_RING_SEQ).saturating_add(Self::JUMP)
     }
 
-    /// Whether this node is alone, and a node that says this number in a JOIN does not follow it: see `limit`. This node was
-    /// led astray when it started, or its record is damaged.
+    /// Returns `true` if this node is alone and the sender of a JOIN with this number does not
+    /// follow it (see `limit`). Either this node adopted a wrong number when it started, or its
+    /// record is damaged.
     pub(super) fn is_not_followed_by(&self, ring_seq: u64) -> bool {
         let followed = ring_seq.max(Self::PLAUSIBLE_RING_SEQ).saturating_add(Self::JUMP);
         !self.has_company() && self.attempted > followed
     }
 
-    /// A ring that was agreed on was not formed: its number may have been the reason.
+    /// Raises the limit after a ring that was agreed on was not formed, since its number may have
+    /// been the reason.
     pub(super) fn catch_up(&mut self) {
         self.heard_before = self.heard;
     }
 
-    /// Whether a ring may have this number, by what its members have said in JOINs.
+    /// Returns `true` if a ring may have this number, judged by the JOINs of its members.
     pub(super) fn may_be_formed(&self, ring_seq: u64) -> bool {
         let unheard = if self.heard < Self::PLAUSIBLE_RING_SEQ { Self::UNHEARD } else { 4 * Self::JUMP };
         ring_seq <= self.heard.saturating_add(unheard) || Mutant::AnyRingSeqBelieved.is_active()
     }
 
-    /// Takes note of a JOIN; `whole`: it may be agreed with.
+    /// Records a JOIN. With `whole`, this node may agree with it.
     pub(super) fn note_join(&mut self, join: &Join, whole: bool, now: Time) {
         if join.leave {
             self.joins.remove(&join.from);
         } else if self.joins.len() < Join::MAX_NODES || self.joins.contains_key(&join.from) {
             let (proc, failed) = (join.proc.clone(), join.failed.clone());
-            // What it said of a ring long ago, it has not said ever since.
+            // An old JOIN does not show that the node has held the same lists ever since.
             let last = self.joins.get(&join.from).filter(|last| now < last.at + DEAF * self.config.consensus);
             let same = last.filter(|last| (&last.proc, &last.failed) == (&proc, &failed));
             let since = same.map_or(now, |last| last.since);
@@ -253,13 +267,15 @@ impl Local {
         }
     }
 
-    /// Whether a node would be in a ring of listed nodes alone, as far as its last JOIN says.
+    /// Returns `true` unless the node's last JOIN proposes an unlisted node or states a number that
+    /// is not believed.
     pub(super) fn is_whole(&self, node: NodeId) -> bool {
         self.joins.get(&node).is_none_or(|last| last.whole)
     }
 
-    /// Those of these nodes that were not heard since long before the last ring, though another has wanted them for as long:
-    /// it hears both sides, and would try to form a ring of them again and again.
+    /// Returns those of `nodes` that have not been heard for long, although another node has wanted
+    /// them for as long. The other node hears both sides, and would try to form a ring of them
+    /// again and again.
     pub(super) fn unheard_for_long(&self, nodes: &BTreeSet<NodeId>, now: Time) -> BTreeSet<NodeId> {
         let long = DEAF * self.config.consensus;
         if self.disagreed_since.is_none_or(|since| now < since + long) {
@@ -272,14 +288,14 @@ impl Local {
         nodes.iter().copied().filter(|node| *node != self.me && !heard(node) && named(node)).collect()
     }
 
-    /// A ring was agreed on.
+    /// Records that a ring was agreed on.
     pub(super) fn note_agreed(&mut self, lists: &Lists, now: Time) {
         let left_out: Vec<_> = lists.left_out().map(|node| self.is_known(node).then_some(node)).collect();
         self.outcasts.leave_out(left_out.into_iter(), &self.ring.members, now);
     }
 
-    /// Whether the sender of a JOIN was left out of a ring, and has to wait until it is let in. A node that is alone has nothing
-    /// to lose by letting it in.
+    /// Returns `true` if the sender of a JOIN was left out of a ring and has to wait until it is
+    /// readmitted. A node that is alone readmits it at once, because it has nothing to lose.
     pub(super) fn has_to_wait(&self, join: &Join, now: Time) -> bool {
         let names = |node: &NodeId| join.proc.contains(node) && !join.failed.contains(node);
         let knows_all = names(&self.me) && self.ring.members.iter().all(names);
@@ -288,13 +304,13 @@ impl Local {
             && self.outcasts.has_to_wait(Some(join.from), knows_all, self.quorate, now)
     }
 
-    /// The same of a node that was heard otherwise.
+    /// Like [`Local::has_to_wait`], for a node that was heard by other means than a JOIN.
     pub(super) fn stranger_has_to_wait(&self, node: NodeId, now: Time) -> bool {
         let node = self.is_known(node).then_some(node);
         self.has_company() && self.outcasts.has_to_wait(node, false, self.quorate, now)
     }
 
-    /// Whether a node that may be heard is listed, or has sent a JOIN.
+    /// Returns `true` if a node that may be heard is listed, or has sent a JOIN.
     pub(super) fn is_known(&self, node: NodeId) -> bool {
         self.listed.is_some() || self.joins.contains_key(&node)
     }
@@ -303,11 +319,11 @@ impl Local {
         self.ring.members.len() > 1
     }
 
-    /// Takes note of a number that another says; whether it is believed as it is.
+    /// Records a ring number of another node. Returns `true` if it is believed as it is.
     pub(super) fn hear_ring_seq(&mut self, ring_seq: u64) -> bool {
         let all = Mutant::AnyRingSeqBelieved.is_active();
         let followed = ring_seq <= self.limit() || all;
-        // Who says more is not followed, but what is plausible is left behind.
+        // A higher number is not followed, but the next ring's number exceeds the plausible ones.
         let believed = if followed { ring_seq } else { Self::PLAUSIBLE_RING_SEQ };
         if ring_seq <= self.attempted || !Mutant::RingSeqNotLearnt.is_active() {
             self.heard = self.heard.max(believed);
@@ -315,24 +331,24 @@ impl Local {
         followed
     }
 
-    /// The number of a ring that this node creates.
+    /// Returns the number of a ring that this node creates.
     pub(super) fn next_ring_seq(&self) -> u64 {
         self.heard.saturating_add(Self::STEP)
     }
 
-    /// Whether anything may be sent: what it names is durable.
+    /// Returns `true` if this node may send, which requires that the numbers it names are durable.
     pub(super) fn may_speak(&self) -> bool {
         self.attempted <= self.durable.ring_seq || Mutant::SentBeforeStored.is_active()
     }
 
-    /// Takes a frame into the installed ring's window.
+    /// Inserts a frame into the installed ring's window.
     pub(super) fn keep(&mut self, frame: Multicast) {
         if let Err(refusal) = self.ring.insert(frame) {
             self.out.refuse(refusal);
         }
     }
 
-    /// Delivers all that is in order.
+    /// Delivers all frames that are in order.
     pub(super) fn deliver_ready(&mut self) {
         while self.deliver_next() {}
     }
@@ -346,9 +362,9 @@ impl Local {
         frame.is_some()
     }
 
-    /// Delivers all that is in order, if that cannot wait until the application asks for it: the sync has to go on, a node
-    /// that leaves waits for its own farewells, and who is a rotation behind holds the others up (what is not delivered is
-    /// not released).
+    /// Delivers all frames that are in order, if that cannot wait until the application asks for
+    /// events. The sync has to continue, and a leaving node waits for its own farewells. A member
+    /// that is a rotation behind holds up the others, because undelivered frames are not released.
     pub(super) fn deliver_urgent(&mut self) {
         if !self.synced() || self.leaving.is_some() || self.ring.undelivered() > self.limits.window {
             self.deliver_ready();
@@ -383,7 +399,7 @@ impl Local {
         let body = Addressed::read(message, order, |group| {
             known = known.or_else(|| [SERVICES, SYNC, QUORATE].into_iter().find(|known| group == *known));
         })?;
-        // A message for groups that nobody here is in is none of our business.
+        // Ignore a message for groups that this node does not know.
         let Some(group) = known else { return Ok(()) };
         let service = |service, message| {
             Event::Service(ServiceMessage { ring: frame.ring, from: frame.from, service, message })
@@ -412,7 +428,7 @@ impl Local {
                 }
             }
             Body::KillNode { node, reason } if node == self.me => {
-                // corosync counts the C text's end in.
+                // corosync includes the terminating NUL in the length.
                 let reason = String::from_utf8_lossy(&reason).trim_end_matches('\0').to_owned();
                 self.killed.get_or_insert(Cause::Killed { by: frame.from, reason });
             }
@@ -423,14 +439,16 @@ impl Local {
                     "an operator asks all nodes to read their configuration again; this one has to be restarted for it"
                 );
             }
-            // The rest concerns real corosync daemons only: whose configuration is the newest, quorum devices, keys,
-            // who was seen to leave (each knows by itself), load for tests.
+            // The remaining messages concern only real corosync daemons: the newest configuration,
+            // quorum devices, keys, members that were seen to leave (each node knows by itself),
+            // and load for tests.
             _ => {}
         }
         Ok(())
     }
 
-    /// A member has said what it can take: once all have, the ring's limits are as large as that.
+    /// Records the capacity that a member announced. Once all members have announced theirs, the
+    /// ring's limits follow the smallest.
     fn widen(&mut self, frame: &Multicast, frames: u32) {
         if frame.ring != self.ring.id || !self.ring.members.contains(&frame.from) {
             return;
@@ -445,7 +463,7 @@ impl Local {
         }
     }
 
-    /// A process's message has its place in the order.
+    /// Delivers a message of a process.
     fn hand_over(&mut self, frame: &Multicast, pid: u32, group: Group, payload: Bytes) {
         self.out.stats.delivered += 1;
         self.out.tell(Event::Deliver(Delivery {
@@ -467,8 +485,9 @@ impl Local {
         }
     }
 
-    /// Whether every member knows that this node's processes are out of their groups. That it was delivered here does not
-    /// say so: who has not received it has nobody to ask once this node is gone.
+    /// Returns `true` if every member knows that this node's processes have left their groups.
+    /// Delivery at this node does not imply that. A member that lacks the messages has no node to
+    /// request them from once this node is gone.
     pub(super) fn has_parted(&self) -> bool {
         let said = !self.groups.any_local() && self.outbox.application.is_empty();
         said && self.ring.all_have_what_came_from(self.me)
@@ -503,12 +522,12 @@ impl Local {
         lane.push(head, last, guarantee);
     }
 
-    /// Queues that a process of this node joins a group or leaves one.
+    /// Queues the announcement that a process of this node joins or leaves a group.
     pub(super) fn say_of_process(&mut self, body: &Body) {
         self.outbox.application.push(packing::prefix(SERVICES), body.encode(), Guarantee::Agreed);
     }
 
-    /// Ends the installed ring's sync, if it was still going on, and begins that of `ring`.
+    /// Ends the installed ring's sync if it is still running, and begins the sync of `ring`.
     pub(super) fn begin_sync(&mut self, ring: RingId, members: BTreeSet<NodeId>, left: &BTreeSet<NodeId>) {
         self.assemblies.sync_begins(left);
         self.groups.begin_sync(left);
@@ -563,8 +582,9 @@ impl Local {
         }
     }
 
-    /// Queues a message of a service that is none of the sync. Quorate nodes say theirs as safe ones: nobody acts on it
-    /// before all have it, and whoever has it delivers it before any other ring.
+    /// Queues a message of a service outside the sync. Messages among Quorate nodes are sent as
+    /// safe: no member acts on one before all have it, and every member that has it delivers it
+    /// before any other ring.
     pub(super) fn say_as(&mut self, service: Service, message: &Bytes) {
         let (group, body, guarantee) = match service {
             Service::Votequorum => (SERVICES, message.clone(), Guarantee::Agreed),
@@ -578,7 +598,7 @@ impl Local {
         self.outbox.control.push(packing::prefix(group), body.clone(), Guarantee::Agreed);
     }
 
-    /// Whether every member is known to have received all of the sync.
+    /// Returns `true` if every member is known to have received the whole sync.
     pub(super) fn synced_everywhere(&self) -> bool {
         self.synced_by.is_some_and(|seq| seq.at_or_before(self.ring.safe))
     }
@@ -587,19 +607,21 @@ impl Local {
         self.sync.as_ref().is_some_and(Sync::is_done)
     }
 
-    /// The room for packets in a frame: corosync takes two frame headers off `netmtu`, so that a frame still fits
-    /// when it is carried in another.
+    /// Returns the room for packets in a frame. corosync subtracts two frame headers from `netmtu`,
+    /// so that a frame still fits when another one carries it.
     fn capacity(&self) -> usize {
         let headers = if Mutant::NoRoomForSecondHeader.is_active() { 1 } else { 2 };
         (self.config.netmtu as usize).saturating_sub(headers * Multicast::HEADER)
     }
 
-    /// The next frame this node may send: the sync's first, the application's once the sync is done.
+    /// Returns the next frame that this node may send: those of the sync first, those of the
+    /// application once the sync is done.
     pub(super) fn next_frame(&mut self) -> Option<Draft> {
         let capacity = self.capacity();
         let synced = self.synced() || Mutant::SentBeforeSynced.is_active();
-        // Receivers join the parts of a message by their place in the sender's sequence: nothing may come between them, not
-        // even what would otherwise go first (seed 1235 of the laboratory).
+        // Receivers join the parts of a message by their place in the sender's sequence. No frame
+        // may come between them, not even one that would otherwise go first (seed 1235 of the
+        // laboratory).
         let begun = synced && self.outbox.application.is_begun();
         let control = if begun { None } else { self.outbox.control.next_frame(capacity) };
         match control {
@@ -608,38 +630,40 @@ impl Local {
         }
     }
 
-    /// Frames waiting for the token.
+    /// Returns the number of frames that wait for the token.
     pub(super) fn backlog(&self) -> u32 {
         let capacity = self.capacity();
         let application = if self.synced() { self.outbox.application.frames(capacity) } else { 0 };
         self.outbox.control.frames(capacity).saturating_add(application)
     }
 
-    /// Whether there is anything to send.
+    /// Returns `true` if there is anything to send.
     pub(super) fn has_work(&self) -> bool {
         !self.outbox.control.is_empty() || self.synced() && !self.outbox.application.is_empty()
     }
 
-    /// Whether the application falls behind.
+    /// Returns `true` if the application falls behind.
     pub(super) fn is_slow(&self) -> bool {
         self.out.unread > self.config.unread_limit / 2
     }
 
-    /// Takes note of since when the application has had more unread than it may.
+    /// Updates the time since which the unread events have exceeded the limit.
     pub(super) fn note_unread(&mut self, now: Time) {
         let too_much = self.out.unread > self.config.unread_limit;
         self.overdue = too_much.then(|| self.overdue.unwrap_or(now));
     }
 
-    /// Whether that is a whole token timeout. What was held back is delivered at once when a hole is filled or a ring ends, and
-    /// who reads as fast as it can needs a moment for that (seed 39293).
+    /// Returns `true` if the unread events have exceeded the limit for a token timeout. When a hole
+    /// is filled or a ring ends, all messages held back are delivered at once, and even an
+    /// application that reads as fast as it can needs a moment for them (seed 39293).
     pub(super) fn is_overdue(&self, now: Time) -> bool {
         self.overdue.is_some_and(|since| now - since >= self.config.token)
     }
 
-    /// aru stood still for too long because of `node`. The others go on without it (TOCS 1995, section 5.1); a node
-    /// that finds itself the one to blame goes on without the others, which comes to the same, where corosync
-    /// declares itself failed and has to except itself everywhere (B25).
+    /// Gives up the ring because `node` kept aru from advancing for too long. The others continue
+    /// without it (TOCS 1995, section 5.1). If this node is the one to blame, it continues without
+    /// the others, which has the same effect. corosync instead declares itself failed, and then has
+    /// to make exceptions for itself everywhere (B25).
     pub(super) fn failed_to_receive(
         &self,
         node: NodeId,
@@ -656,18 +680,21 @@ impl Local {
         Transition::Gather { lists, causes, agreeing: None }
     }
 
-    /// Sends a node something that means nothing to it, nor to a corosync daemon. If its process is gone, its host will say so.
+    /// Sends a node a datagram that has no meaning to it or to a corosync daemon. If the node's
+    /// process is gone, its host will report that.
     pub(super) fn probe(&mut self, node: NodeId) {
         let nowhere = self.nowhere();
         self.out.unicast(node, nowhere);
     }
 
-    /// A wish about a ring that there never was. It says that this node is there, and nothing else.
+    /// Returns a HOLD CANCEL for a ring that never existed. It shows that this node is alive, and
+    /// has no other effect.
     pub(super) fn nowhere(&self) -> Bytes {
         self.wish_of(self.me)
     }
 
-    /// The same about a ring of the node that it goes to, which answers.
+    /// Asks a node for a sign of life, with a HOLD CANCEL for a ring of that node that never
+    /// existed.
     fn question(&mut self, node: NodeId) {
         let question = self.wish_of(node);
         self.out.unicast(node, question);
@@ -678,7 +705,7 @@ impl Local {
         wire::encode(&Message::HoldCancel(HoldCancel { from: self.me, ring: nowhere }), Order::Little)
     }
 
-    /// Answers a node that asks whether this one is there.
+    /// Answers a node that asks for a sign of life.
     pub(super) fn answer(&mut self, wish: &HoldCancel) {
         let asks = wish.ring == RingId { representative: self.me, seq: 0 } && wish.from != self.me;
         if asks && !Mutant::QuestionUnanswered.is_active() {
@@ -686,8 +713,9 @@ impl Local {
         }
     }
 
-    /// How long a host has to refuse what is sent to a node that would `show` itself within two probes, whatever comes to it; or
-    /// to one that may not.
+    /// Returns the time for which a host has to refuse datagrams to a node before the refusals are
+    /// believed. With `shows`, the node shows itself within two probes if it is up, whatever
+    /// datagrams reach it. Without, it may not.
     pub(super) fn evidence_lasts(&self, shows: bool) -> Duration {
         if self.config.probe.is_zero() {
             return self.config.token_retransmit;
@@ -696,21 +724,21 @@ impl Local {
         if shows { shown } else { shown.max(Self::BLIP) }
     }
 
-    /// The host of a node refuses what is sent to it; whether it goes on to do so after `lasts_until`, without a word of the
-    /// node, and is believed.
+    /// Records that a node's host refuses datagrams to it. Returns `true` if the host still does so
+    /// after `lasts_until` and the node has sent nothing, so that the refusals are believed.
     pub(super) fn suspect(&mut self, node: NodeId, lasts_until: Time, now: Time) -> bool {
         let fresh = Suspicion { ask_at: lasts_until, asked: false };
         let known = self.suspects.get(&node).copied();
         let Some(suspicion) = known.filter(|known| now <= known.ask_at + self.config.token_retransmit) else {
             self.suspects.insert(node, fresh);
-            // If it hears this, it says so.
+            // If the node receives this, it answers.
             self.question(node);
             return Mutant::HintNotChecked.is_active();
         };
         now >= suspicion.ask_at || Mutant::EvidenceOfAMoment.is_active()
     }
 
-    /// Asks those again whose hosts have refused what was sent to them, if it is time.
+    /// Repeats the question to nodes whose hosts have refused datagrams, when it is due.
     pub(super) fn ask_suspects(&mut self, now: Time) {
         let due = |suspicion: &Suspicion| !suspicion.asked && now >= suspicion.ask_at;
         let nodes: Vec<NodeId> =
@@ -721,7 +749,7 @@ impl Local {
         }
     }
 
-    /// When to ask next.
+    /// Returns the time of the next question.
     pub(super) fn next_question(&self) -> Option<Time> {
         self.suspects.values().filter(|suspicion| !suspicion.asked).map(|suspicion| suspicion.ask_at).min()
     }
@@ -732,14 +760,14 @@ impl Local {
         self.out.multicast(self.clusters.announce(&join));
     }
 
-    /// Multicasts the probe by which rings find each other.
+    /// Multicasts the probe with which rings find each other.
     pub(super) fn detect_merge(&mut self) {
         let probe = MergeDetect { from: self.me, ring: self.ring.id };
         let probe = wire::encode(&Message::MergeDetect(probe), Order::Little);
         self.out.multicast(self.clusters.announce(&probe));
     }
 
-    /// A LEAVE.
+    /// Returns the LEAVE of this node.
     pub(super) fn leave(&self) -> Join {
         let others = self.ring.members.iter().copied().filter(|&node| node != self.me);
         Join {
@@ -751,7 +779,8 @@ impl Local {
         }
     }
 
-    /// See [`super::Totem::fingerprint`]. Counters say how a state was come to, not which one it is.
+    /// See [`super::Totem::fingerprint`]. Counters are left out, because they depend on how a state
+    /// was reached.
     pub(super) fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
         let Self {
             me,
@@ -775,7 +804,7 @@ impl Local {
         (capacities, limits, self.quorate).hash(state);
         (leaving.as_ref().map(|(at, _)| *at - now), killed.is_some()).hash(state);
         (transmits, events.len(), unread, overdue.map(|at| now - at)).hash(state);
-        // Older than this is all the same to GATHER.
+        // GATHER makes no distinction between longer times.
         let old = self.config.consensus + two_joins(self);
         for (node, Suspicion { ask_at, asked }) in &self.suspects {
             (node, *ask_at - now, (now - *ask_at).min(old), asked).hash(state);

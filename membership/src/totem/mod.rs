@@ -5,16 +5,16 @@
 //!      ┌────────────────────────────────────────────────┐
 //!      ▼                                                │
 //!   GATHER ──────────▶ COMMIT ──────────▶ RECOVERY ──────────▶ OPERATIONAL
-//!      ▲   consensus,    │   commit token    │   everybody has
-//!      │   or the commit │   complete        │   everything
+//!      ▲   consensus,    │   commit token    │   all members have
+//!      │   or the commit │   complete        │   all frames
 //!      │   token         │                   │
 //!      └─────────────────┴───────────────────┘
 //!            token lost, JOIN of a member
 //! ```
 //!
-//! Each state is a file and owns its data; what outlives the states is in `local`. Handlers return the transition
-//! they want; [`Totem::apply`] makes it, and holds the only assignment to the state. What applications want is in
-//! `application`.
+//! Each state has its own file and owns its data. Data that outlives the states is in `local`.
+//! Handlers return the transition they request. [`Totem::apply`] performs it, and contains the only
+//! assignment to the state. Requests by applications are handled in `application`.
 
 mod application;
 mod assembly;
@@ -55,20 +55,22 @@ use crate::{
     Cause, Config, ConfigError, Event, Group, NodeId, Notice, Process, Refusal, RingId, Stats, Stored, Time,
 };
 
-/// Where a datagram came from.
+/// The origin of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Origin {
-    /// The node that the source address belongs to, as far as the transport knows.
+    /// The node that the source address belongs to, if the transport knows it.
     pub peer: Option<NodeId>,
-    /// The source address. It is named in a [`Notice`](crate::Notice), and tells clusters of different names apart that share a group.
+    /// The source address. It is named in a [`Notice`](crate::Notice), and distinguishes clusters
+    /// with different names that share a group.
     pub source: Option<SocketAddr>,
-    /// Whether that address comes before this node's own. Of two processes that start with one id, and no list to say whose
-    /// it is, the one at the lower address stays.
+    /// Whether the source address sorts before this node's own. If two processes start with the
+    /// same id and there is no node list to decide, the one at the lower address stays.
     pub outranks_us: bool,
 }
 
 impl Origin {
-    /// A datagram from the address of this node; `None`, from an address that belongs to no known node.
+    /// Returns the origin of a datagram from the address of `peer`. `None` stands for an address
+    /// that belongs to no known node.
     pub fn of(peer: Option<NodeId>) -> Self {
         Self { peer, ..Self::default() }
     }
@@ -77,44 +79,50 @@ impl Origin {
 /// A datagram to be sent.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Transmit {
-    /// To whom.
+    /// The destination.
     pub to: Destination,
-    /// Its bytes.
+    /// The bytes to send.
     pub datagram: Bytes,
 }
 
-/// Who gets a datagram.
+/// The destination of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Destination {
-    /// All nodes but this one, by multicast.
+    /// All nodes except this one, by multicast.
     Everyone,
-    /// One node, perhaps this one, by unicast.
+    /// A single node, perhaps this one, by unicast.
     Member(NodeId),
 }
 
-/// One node's protocol state.
+/// The protocol state of one node.
 ///
-/// Its methods are of four kinds. *Inputs* (`handle_*`, [`multicast`](Totem::multicast),
-/// [`join_group`](Totem::join_group), [`leave_group`](Totem::leave_group), [`consumed`](Totem::consumed),
-/// [`leave`](Totem::leave)) take the time and something that happened. *Outputs* are
-/// polled after each input, each until it is empty, in this order: [`must_store`](Totem::must_store),
-/// [`poll_transmit`](Totem::poll_transmit), [`poll_event`](Totem::poll_event),
-/// [`poll_timeout`](Totem::poll_timeout). Only events may wait for later inputs, which is how a token overtakes what has
-/// still to be delivered; and after [`multicast`](Totem::multicast) and the calls for groups they may be polled first, which is
-/// how the member that holds a resting token delivers its own message before it is sent.
-/// [`set_sync_message`](Totem::set_sync_message) is called while an event is
-/// handled. The rest are getters. The same calls give the same outputs: nothing else goes in.
+/// The methods are of four kinds:
 ///
-/// The caller hands over every multicast that had arrived before a token before that token, or the core asks for
-/// what is already in the socket.
+/// - *Inputs* take the time and something that happened: `handle_*`,
+///   [`multicast`](Totem::multicast), [`join_group`](Totem::join_group),
+///   [`leave_group`](Totem::leave_group), [`consumed`](Totem::consumed), and
+///   [`leave`](Totem::leave).
+/// - *Outputs* are polled after each input, each until it is empty, in this order:
+///   [`must_store`](Totem::must_store), [`poll_transmit`](Totem::poll_transmit),
+///   [`poll_event`](Totem::poll_event), [`poll_timeout`](Totem::poll_timeout). Only events may wait
+///   for later inputs, so a token can overtake messages that are still to be delivered. After
+///   [`multicast`](Totem::multicast) and the calls for groups, events may be polled first. A member
+///   that holds a resting token then delivers its own message before it is sent.
+/// - [`set_sync_message`](Totem::set_sync_message) is called while an event is handled.
+/// - The remaining methods are getters.
+///
+/// There are no other inputs, so the same calls give the same outputs.
+///
+/// The caller passes in every multicast that arrived before a token ahead of that token. Otherwise
+/// the core requests frames that are already in the socket.
 #[derive(Clone)]
 pub struct Totem {
     local: Local,
     state: State,
     started_at: Time,
-    /// When another process that uses this node's id was last told that this one stays.
+    /// The time at which another process with this node's id was last told that this one stays.
     answered_at: Option<Time>,
-    /// When it was last noticed that this node had stood still.
+    /// The time at which a pause of this node was last noticed.
     awake_at: Option<Time>,
 }
 
@@ -127,12 +135,12 @@ enum State {
     Left(Left),
 }
 
-/// What a handler wants to become of the state.
+/// The transition that a handler requests.
 enum Transition {
     Gather {
         lists: Lists,
         causes: Vec<Cause>,
-        /// A node that is known to believe what `lists` says.
+        /// A node that is known to believe `lists`.
         agreeing: Option<NodeId>,
     },
     Commit {
@@ -152,16 +160,19 @@ enum Transition {
 impl Totem {
     /// The longest payload of a message, in bytes.
     pub const MAX_PAYLOAD: usize = 1 << 20;
-    /// How much may wait to be sent ([`Totem::queued`]), in bytes, each message's overhead of about 300 bytes included.
+    /// The largest size of the messages that wait to be sent ([`Totem::queued`]), in bytes. It
+    /// includes each message's overhead of about 300 bytes.
     pub const QUEUE: usize = 4 << 20;
-    /// The highest ring sequence number that a stored record can have. A first start takes its number from the wall clock,
-    /// in ms since 1970, and each ring adds 4; from half of this number on, the year 2248, a ring takes over no number that
-    /// is more than a few thousand ahead. A record with a higher number is damaged, and its node would be alone.
+    /// The highest ring sequence number that a stored record can have.
+    ///
+    /// A first start takes its number from the wall clock, in ms since 1970, and each ring adds 4.
+    /// From half of this number on (the year 2248), a ring adopts no number that is more than a few
+    /// thousand ahead. A record with a higher number is damaged, and its node would be alone.
     pub const MAX_RING_SEQ: u64 = 1 << 44;
-    /// How many datagrams wait for the stored record to be durable.
+    /// The number of datagrams that may wait for the stored record to be durable.
     const WAITING: usize = 64;
 
-    /// A node that is about to start; it says nothing until its stored record is durable.
+    /// Creates a node that is about to start. It sends nothing until its stored record is durable.
     ///
     /// # Errors
     /// If the configuration contradicts itself.
@@ -177,7 +188,7 @@ impl Totem {
         Ok(totem)
     }
 
-    /// A datagram came. Whatever is wrong with it is counted in [`Stats::refused`].
+    /// Handles a received datagram. Every defect of it is counted in [`Stats::refused`].
     pub fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes) {
         self.notice_stall(now);
         self.local.out.input = (now, origin);
@@ -199,7 +210,7 @@ impl Totem {
             self.local.hearing.hear(peer, now);
         }
         if let Some(peer) = origin.peer {
-            // It lives, whatever its host says.
+            // The node is alive, whatever its host reports.
             self.local.suspects.remove(&peer);
         }
         let whole = match &mut message {
@@ -210,18 +221,19 @@ impl Totem {
         self.apply(transition, now);
     }
 
-    /// The transport has noticed what an operator should know of.
+    /// Records a problem that the transport has noticed and an operator should know of.
     pub fn handle_notice(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>) {
         self.local.out.stats.notices.note(now, notice, source);
     }
 
-    /// The other cluster that a datagram is of, if it is.
+    /// Returns the other cluster that a datagram belongs to, if any.
     fn other_cluster(&mut self, origin: Origin, datagram: &[u8]) -> Option<ClusterTag> {
         let member = origin.peer.is_some_and(|peer| self.local.ring.members.contains(&peer));
         self.local.clusters.other(origin.source, member, wire::announced(datagram))
     }
 
-    /// Ignores another cluster, which is to ignore this one as well.
+    /// Ignores a datagram of another cluster, and announces this cluster so that the other ignores
+    /// it too.
     fn reject_cluster(&mut self, now: Time, cluster: ClusterTag, message: &Message) {
         let local = &mut self.local;
         local.out.stats.refuse(Refusal::OtherCluster);
@@ -231,8 +243,9 @@ impl Totem {
         }
     }
 
-    /// A node may list others than this one does: those are none of this node's business, but what the rest says is. Whether
-    /// there is none for the ring.
+    /// Removes unlisted nodes from a JOIN, whose sender may have a longer list than this node. The
+    /// rest of the JOIN still counts. Returns `true` if the JOIN names no unlisted node for the
+    /// ring.
     fn pass_over_unlisted(&mut self, join: &mut Join) -> bool {
         let Some(listed) = &self.local.listed else { return true };
         let unlisted =
@@ -245,19 +258,20 @@ impl Totem {
         unlisted.is_none()
     }
 
-    /// Whether the sender is who it claims to be, and one of us.
+    /// Checks that the sender is the node it claims to be, and is in the node list.
     fn admit(&self, origin: Origin, message: &Message) -> Result<(), Refusal> {
         let listed = |node: &NodeId| self.local.listed.as_ref().is_none_or(|listed| listed.contains(node));
         let claimed = claimed(message);
         match (claimed, origin.peer) {
-            // A frame is sent on by others: who has it from whom says nothing.
+            // Any member may forward a frame, so its author need not be its sender.
             (None, Some(_)) => {}
             (Some(claimed), _) if !listed(&claimed) => return Err(Refusal::Unlisted),
             (Some(claimed), Some(peer)) if claimed == peer => {}
             (Some(_), Some(_)) => return Err(Refusal::Impostor),
-            // An address that belongs to nobody: rings that have never met find each other by frames and probes.
+            // The address belongs to no known node. Rings that have never met find each other by
+            // frames and probes.
             (_, None) if self.local.listed.is_some() => {
-                // What is claimed is listed, and so at another address.
+                // A claimed id is listed at this point, and therefore at another address.
                 return Err(if claimed.is_some() { Refusal::Impostor } else { Refusal::Unlisted });
             }
             (None, None) => {}
@@ -272,10 +286,10 @@ impl Totem {
         {
             let ours = &self.local.ring;
             let ring = match self.turning_ring(frame.ring) {
-                // Any member may send a frame again, and nobody else has one.
+                // Any member may send a frame again, and only members have it.
                 Some(ring) => Some(ring),
-                // A member that has left for another ring says so itself. A stranger that speaks for it uses its id, and
-                // would cost this ring a change with each frame.
+                // A member that has moved to another ring announces that itself. A stranger that
+                // sends frames under its id would cost this ring a change with each frame.
                 None if ours.members.contains(&frame.from) => Some(ours),
                 None => None,
             };
@@ -294,7 +308,7 @@ impl Totem {
         if all_listed { Ok(()) } else { Err(Refusal::Unlisted) }
     }
 
-    /// The installed ring, or the one that is being recovered, if it has this id.
+    /// Returns the installed ring, or the ring in recovery, if it has this id.
     fn turning_ring(&self, id: RingId) -> Option<&Ring> {
         let forming = match &self.state {
             State::Recovery(recovery) => Some(&recovery.ring),
@@ -303,9 +317,12 @@ impl Totem {
         [Some(&self.local.ring), forming].into_iter().flatten().find(|ring| ring.id == id)
     }
 
-    /// Another process uses this node's id. A node list says at which address its owner is, and a transport lets no node start
-    /// elsewhere: so this one stays. Without a list, a process that has company or has been there for long stays. One
-    /// that stays says so. Of two that start, the one at the lower address stays: one of them, whatever gets lost.
+    /// Handles a message from another process that uses this node's id.
+    ///
+    /// A node list fixes the owner's address, and transports let a node start only there, so this
+    /// process stays. Without a list, a process stays if it has company or has been up for long,
+    /// and announces that it stays. Of two processes that are starting, the one at the lower
+    /// address stays, so one of them does whichever messages are lost.
     fn handle_namesake(&mut self, now: Time, origin: Origin, message: &Message) {
         let node = self.local.me;
         let says_it_stays = matches!(message, Message::HoldCancel(_));
@@ -321,7 +338,8 @@ impl Totem {
         if !listed && starts && (says_it_stays || origin.outranks_us || Mutant::YouthDecides.is_active()) {
             return self.apply(Some(Transition::Leave(Cause::DuplicateId { node })), now);
         }
-        // Often enough that it reaches the other one while that is young.
+        // The interval is short enough for the announcement to reach the other process while that
+        // is young.
         if self.answered_at.is_none_or(|at| now - at >= self.local.config.consensus / 8) {
             self.answered_at = Some(now);
             let nowhere = self.local.nowhere();
@@ -356,7 +374,7 @@ impl Totem {
                     local.keep(frame);
                     None
                 }
-                // What this node has of the old ring is already written in the commit token.
+                // The commit token already states which frames of the old ring this node has.
                 State::Commit(_) | State::Left(_) => None,
             },
             Message::Commit(token) => {
@@ -430,14 +448,19 @@ impl Totem {
         }
     }
 
-    /// A datagram for this node was refused by its host: no process listens there any more. Anybody on the way can say so, and a
-    /// firewall that is being changed does. So it is believed only if it lasts for longer than a node that lives says nothing: it
-    /// answers when it is asked, and what comes to it may be rejected, but not what it sends. In a ring of ours, a member that
-    /// misses the token probes its neighbours, who therefore wait for two and a half probes from when it must have missed it;
-    /// elsewhere it takes 60 ms. Then a ring is formed without it, by JOINs that call it failed, as those do that follow a timeout.
-    /// If it lives, it will ask to join.
+    /// Handles a report by a node's host that no process listens there any more.
     ///
-    /// Not heeded with [`failure_evidence`](crate::config::TotemConfig::failure_evidence) off.
+    /// Any host on the path can send such a report, and a firewall does while its rules change. So
+    /// the report is believed only if the refusals last for longer than a live node stays silent. A
+    /// live node answers when it is asked: datagrams to it may be rejected, but the ones it sends
+    /// are not. In a ring of Quorate nodes, a member that misses the token probes its neighbours.
+    /// They therefore wait for two and a half probe intervals from the time at which it must have
+    /// missed the token. Elsewhere the wait is 60 ms.
+    ///
+    /// A ring is then formed without the node, by JOINs that call it failed, like the JOINs after a
+    /// timeout. If the node is alive, it will ask to join.
+    ///
+    /// Has no effect if [`failure_evidence`](crate::config::TotemConfig::failure_evidence) is off.
     pub fn handle_refused(&mut self, now: Time, node: NodeId) {
         self.notice_stall(now);
         let local = &mut self.local;
@@ -453,7 +476,7 @@ impl Totem {
         }
         local.out.stats.hints += 1;
         let lasts_until = match &self.state {
-            // Its neighbours will find out, to whom it shows itself if it lives.
+            // The neighbours of the node will decide, since a live node shows itself to them.
             State::Operational(operational) if !operational.rotation.is_neighbour(node) => return,
             State::Operational(operational) => {
                 let missed_at = now.max(operational.rotation.missed_at);
@@ -477,7 +500,8 @@ impl Totem {
         self.apply(Some(transition), now);
     }
 
-    /// The time that [`Totem::poll_timeout`] gave has come. Harmless at any other time.
+    /// Runs the timers that are due. The call is due at the time that [`Totem::poll_timeout`]
+    /// returned, and harmless at any other time.
     pub fn handle_timeout(&mut self, now: Time) {
         self.notice_stall(now);
         if self.leave_if_due(now) {
@@ -496,7 +520,8 @@ impl Totem {
             }
         };
         self.apply(transition, now);
-        // What was delivered since the last input may have been what a node waited for that leaves.
+        // The node may be leaving and may have waited for messages that were delivered since the
+        // last input.
         self.leave_if_due(now);
     }
 
@@ -507,14 +532,16 @@ impl Totem {
         true
     }
 
-    /// A timer that fires late shows that this node stood still. What the others said meanwhile is still in its
-    /// socket, so nobody is called silent for it: the timers that accuse start again. But not for ever: a node that is
-    /// always late has to find out as well that the others are gone.
+    /// Detects a pause of this node by a timer that fires late. Messages that arrived meanwhile are
+    /// still in the socket, so no node is called silent because of the pause: the timers that
+    /// accuse start again. This grace is limited, since a node that is always late must also find
+    /// out that the others are gone.
     fn notice_stall(&mut self, now: Time) {
         let Some(due) = self.poll_timeout() else { return };
         let late = now - due;
         let config = &self.local.config;
-        // What was due before that and has not run yet is late for the same reason.
+        // Timers that were due before the pause was noticed and have not run yet are late for the
+        // same reason.
         let known = self.awake_at.is_some_and(|at| due <= at);
         if late <= config.token / 4 || known || Mutant::StallForgotten.is_active() {
             return;
@@ -536,34 +563,37 @@ impl Totem {
         }
     }
 
-    /// Whether this node's record is not that of its earlier lives ([`Stored::lost`]), as far as is durable.
+    /// Returns `true` if the durable record does not continue that of this node's earlier runs
+    /// ([`Stored::lost`]).
     pub fn record_lost(&self) -> bool {
         self.local.durable.lost
     }
 
-    /// What a lost record held has been made good by others: from the next start on, nothing is known of the loss.
+    /// Records that other nodes have made up for the content of a lost record. The next start does
+    /// not know of the loss.
     pub fn recovered(&mut self) {
         self.local.wanted.lost = false;
     }
 
-    /// The installed ring is quorate, or not, by the votes that are counted above it. One that is not has little to lose, and
-    /// lets nodes that it was formed without try again sooner. Until something is said, it counts as quorate.
+    /// Sets whether the installed ring is quorate by the votes that are counted in the layer above.
+    /// A ring that is not quorate has little to lose, so it readmits sooner the nodes that it was
+    /// formed without. A ring counts as quorate until this is called.
     pub fn set_quorate(&mut self, quorate: bool) {
         self.local.quorate = quorate;
     }
 
-    /// Keeps this in the record, in place of what is there ([`Stored::kept`]). It is durable when
-    /// [`Totem::handle_stored`] says so; nothing waits for that.
+    /// Keeps this text in the record, in place of the previous one ([`Stored::kept`]). It is
+    /// durable when [`Totem::handle_stored`] reports it. Nothing waits for that.
     pub fn keep(&mut self, kept: String) {
         self.local.wanted.kept = kept;
     }
 
-    /// The record is durable.
+    /// Handles the report that the record is durable.
     pub fn handle_stored(&mut self, _now: Time, stored: Stored) {
         self.local.durable = stored;
     }
 
-    /// Makes a transition, and those that follow from it at once.
+    /// Performs a transition, and the ones that follow from it at once.
     fn apply(&mut self, transition: Option<Transition>, now: Time) {
         let mut next = transition;
         while let Some(transition) = next.take() {
@@ -572,7 +602,7 @@ impl Totem {
             }
             let local = &mut self.local;
             if matches!(self.state, State::Operational(_)) {
-                // As what happened before this.
+                // These messages precede the transition.
                 local.deliver_ready();
                 local.outcasts.lose_ring(now);
             }
@@ -609,7 +639,7 @@ impl Totem {
         self.settle(now);
     }
 
-    /// What has to be looked at after every input.
+    /// Performs the checks that are due after every input.
     fn settle(&mut self, now: Time) {
         self.local.note_unread(now);
         let speaks = self.local.may_speak();
@@ -619,7 +649,8 @@ impl Totem {
             let bytes = self.local.out.unread;
             return self.apply(Some(Transition::Leave(Cause::EventsUnread { bytes })), now);
         }
-        // What is delivered makes a node leave as its next input, when all has been said that this one gave to say.
+        // Act on a delivered kill order only at the next input, after this input's output has been
+        // polled.
         if let Some(cause) = self.local.killed.take() {
             self.local.leaving = Some((now, cause));
         }
@@ -629,26 +660,27 @@ impl Totem {
         }
     }
 
-    /// A record that has to be written; what it covers is not sent before [`Totem::handle_stored`].
+    /// Returns the record that must be written, if it has changed. Datagrams that it covers are not
+    /// sent before [`Totem::handle_stored`].
     pub fn must_store(&self) -> Option<Stored> {
         (self.local.wanted != self.local.durable).then(|| self.local.wanted.clone())
     }
 
-    /// The next datagram to send.
+    /// Returns the next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         if self.local.may_speak() {
             return self.local.out.transmits.pop_front();
         }
-        // A disk that takes its time must not make a queue of what is stale by then.
+        // While the disk is slow, drop datagrams that would be stale when it is done.
         let waiting = self.local.out.transmits.len();
         self.local.out.transmits.drain(..waiting.saturating_sub(Self::WAITING));
         None
     }
 
-    /// The next event for the application.
+    /// Returns the next event for the application.
     ///
-    /// Messages are delivered by this, as far as that can wait: a token that comes meanwhile is passed on first, and the
-    /// next member works while this one delivers.
+    /// Deferrable messages are delivered here rather than on receipt. A token that arrives in the
+    /// meantime is passed on first, so the next member works while this one delivers.
     pub fn poll_event(&mut self) -> Option<Event> {
         loop {
             let event = self.poll_urgent_event();
@@ -659,13 +691,14 @@ impl Totem {
         }
     }
 
-    /// The next event, if it does not wait for [`Totem::poll_event`] to be delivered. For a layer over this one, which has to
-    /// know of a new ring before anything else is put in.
+    /// Returns the next event that is already queued, without delivering further messages. Intended
+    /// for a layer above this one, which must learn of a new ring before any other input.
     pub fn poll_urgent_event(&mut self) -> Option<Event> {
         self.local.out.events.pop_front()
     }
 
-    /// When [`Totem::handle_timeout`] wants to be called; `None` once the node has left for good.
+    /// Returns the time at which [`Totem::handle_timeout`] is due, or `None` once the node has left
+    /// for good.
     pub fn poll_timeout(&self) -> Option<Time> {
         let timeout = match &self.state {
             State::Gather(gather) => gather.poll_timeout(),
@@ -678,41 +711,47 @@ impl Totem {
         [Some(timeout), leaving, self.local.next_question()].into_iter().flatten().min()
     }
 
-    /// This node's id.
+    /// Returns this node's id.
     pub fn me(&self) -> NodeId {
         self.local.me
     }
 
-    /// The installed ring, `None` before the first.
+    /// Returns the installed ring, or `None` before the first.
     pub fn ring(&self) -> Option<RingId> {
         (!self.local.ring.members.is_empty()).then_some(self.local.ring.id)
     }
 
-    /// The installed ring's members, ascending; none before the first.
+    /// Returns the members of the installed ring, ascending. The set is empty before the first
+    /// ring.
     pub fn members(&self) -> &BTreeSet<NodeId> {
         &self.local.ring.members
     }
 
-    /// The processes in a group, in order, as of the last event; none if there is no such group.
+    /// Returns the processes in a group, in order, as of the last event. A group that does not
+    /// exist has no processes.
     pub fn group(&self, group: &Group) -> impl Iterator<Item = Process> {
         self.local.groups.members(group).into_iter().flatten().copied()
     }
 
-    /// All groups that have members, and these, as of the last event.
+    /// Returns all groups that have members, with their members, as of the last event.
     pub fn groups(&self) -> impl Iterator<Item = (&Group, &BTreeSet<Process>)> {
         self.local.groups.iter()
     }
 
-    /// When this node last accepted a token of a ring that it had installed; `None`: never since it started. Until then, at
-    /// least, every other member of that ring could count on this node.
+    /// Returns the time at which this node last accepted a token of a ring that it had installed,
+    /// or `None` if it has not since it started. At least until that time, every other member of
+    /// that ring could count on this node.
     pub fn token_at(&self) -> Option<Time> {
         self.local.token_at
     }
 
-    /// A moment after which every member of the installed ring had its token, and so was in it: just before the first
-    /// transmission of the last token that has since gone all the way round. `None` while this node has no ring that
-    /// stands, or not every member is known to have received the whole of the sync. A lease begins here: neither a
-    /// token's receipt nor its retransmission says anything of the others.
+    /// Returns a time after which every member of the installed ring had its token, and so was in
+    /// the ring. The time is just before the first transmission of the last token that has since
+    /// completed a rotation.
+    ///
+    /// Returns `None` while this node has no installed ring, or while a member is not known to have
+    /// received the whole sync. A lease begins at this time, because neither a token's receipt nor
+    /// its retransmission says anything about the other members.
     pub fn whole_since(&self) -> Option<Time> {
         match &self.state {
             State::Operational(operational) if self.local.synced_everywhere() => {
@@ -722,13 +761,14 @@ impl Totem {
         }
     }
 
-    /// The counters.
+    /// Returns the counters.
     pub fn stats(&self) -> &Stats {
         &self.local.out.stats
     }
 }
 
-/// Who a message claims to come from directly; a frame may be sent again by anybody.
+/// Returns the node that a message claims as its direct sender. A frame claims none, since any
+/// member may send it again.
 fn claimed(message: &Message) -> Option<NodeId> {
     match message {
         Message::Token(token) => Some(token.from),

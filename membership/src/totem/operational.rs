@@ -1,4 +1,4 @@
-//! OPERATIONAL: the ring stands, the token goes round, messages are ordered.
+//! OPERATIONAL: the ring is installed, the token circulates, and messages are ordered.
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -14,20 +14,21 @@ use crate::mutants::Mutant;
 use crate::wire::{self, HoldCancel, Join, Message, Multicast, Order, Token};
 use crate::{Cause, Event, NodeId, Notice, Refusal, Regular, RingId, Time, Transitional};
 
-/// The state of a member of a ring that stands.
+/// The state of a member of an installed ring.
 #[derive(Clone)]
 pub(super) struct Operational {
     pub(super) rotation: Rotation,
-    /// When a node that has to wait was last told that this one is a member.
+    /// The time at which this node last showed a waiting node that it is a member.
     shown_at: Option<Time>,
 }
 
 impl Operational {
-    /// Ends the old ring, as extended virtual synchrony wants it, and installs the new one.
+    /// Ends the old ring as extended virtual synchrony requires, and installs the new one.
     pub(super) fn enter(recovered: Recovered, now: Time, local: &mut Local) -> Self {
         let Recovered { ring, rotation, transitional, high_delivered, causes } = recovered;
 
-        // What a member of the old ring has delivered there was safe: so all that come along deliver it there.
+        // A message that a member has delivered in the old ring was safe, so all members that move
+        // along deliver it there.
         if !Mutant::HighDeliveredForgotten.is_active() {
             local.ring.safe = local.ring.safe.max(high_delivered);
         }
@@ -72,7 +73,8 @@ impl Operational {
         }));
         local.begin_sync(local.ring.id, members, &left);
         local.deliver_ready();
-        // A recovery may wait for long enough that the token is held, and now there is something to say.
+        // A recovery may take long enough that the token is held, and now there is something to
+        // send.
         let mut operational = Self { rotation, shown_at: None };
         operational.nudge(local);
         operational
@@ -121,10 +123,11 @@ impl Operational {
         None
     }
 
-    /// What a visit of the token sends, and writes into it. Returns how many of the frames may leave after the token.
+    /// Sends the frames of a token visit, and writes the visit into the token. Returns the number
+    /// of frames that may leave after the token.
     ///
     /// # Errors
-    /// The member that has held back aru for too many rotations, if there is one.
+    /// The member that has held back aru for too many rotations.
     fn visit(&mut self, token: &mut Token, local: &mut Local) -> Result<usize, NodeId> {
         let limits = local.limits;
         let allowed = self.rotation.allowance(token, local.backlog(), limits);
@@ -143,7 +146,8 @@ impl Operational {
         if let Some(node) = self.rotation.account(token, &local.ring, &visit, limits, &local.config) {
             return Err(node);
         }
-        // Who has the token before its frames holds back aru, so what is safe would be a rotation later.
+        // A member that sees the token before its frames lowers aru, which would delay safe
+        // delivery by a rotation.
         let late = new <= limits.late() && !safe && !wanted;
         Ok(if late { new as usize } else { 0 })
     }
@@ -154,13 +158,13 @@ impl Operational {
         self.nudge(local);
     }
 
-    /// The application has something to send. If the token is held here, the visit goes on with it, so it need not go round
-    /// first.
+    /// Handles a message from the application. If the token is held here, the visit continues with
+    /// it, so the token need not complete a rotation first.
     pub(super) fn send(&mut self, now: Time, local: &mut Local) {
         if local.has_work()
             && let Some(mut token) = self.rotation.take_up()
         {
-            // Where all have everything, nobody holds anything back.
+            // If all members have everything, no member holds anything back.
             let late = self.visit(&mut token, local).unwrap_or(0);
             self.pass_on(token, late, now, local);
         } else {
@@ -184,7 +188,8 @@ impl Operational {
         None
     }
 
-    /// Somebody is heard on another ring. What a member of this ring sent on an earlier one is only late.
+    /// Handles a message of another ring. If a member of this ring sent it on an earlier one, it is
+    /// only late.
     pub(super) fn handle_stranger(
         &mut self,
         node: NodeId,
@@ -207,7 +212,7 @@ impl Operational {
     pub(super) fn handle_join(&mut self, join: &Join, now: Time, local: &mut Local) -> Option<Transition> {
         let member = local.ring.members.contains(&join.from);
         let stale = member && join.ring_seq < local.ring.id.seq;
-        // The LEAVE of a node that this ring is already without is a repetition.
+        // The LEAVE of a node that this ring has already lost is a repetition.
         let gone = join.leave && !member;
         let accused = join.failed.contains(&local.me);
         if stale && !Mutant::StaleJoinEndsRing.is_active() || gone || accused {
@@ -220,7 +225,7 @@ impl Operational {
         let mut lists = Lists::of(&local.ring.members);
         let cause = match lists.consider(join, &BTreeSet::new(), local) {
             Considered::Changed(cause) => cause,
-            // A member gathers: it has lost this ring, so the ring is over.
+            // A gathering member has lost this ring, so the ring is over.
             Considered::Same | Considered::Nothing => cause_of(join, local),
             Considered::TooMany => {
                 local.out.refuse(Refusal::TooMany);
@@ -231,7 +236,8 @@ impl Operational {
         Some(Transition::Gather { lists, causes: vec![cause], agreeing })
     }
 
-    /// A node has to wait until it is let in, and less long once it knows of all members: each of them lets it know.
+    /// Shows a waiting node that this one is a member. Once that node knows of all members, it is
+    /// readmitted sooner, so each member does this.
     fn show_itself(&mut self, now: Time, local: &mut Local) {
         if self.shown_at.is_none_or(|at| now - at >= local.config.merge) {
             self.shown_at = Some(now);
@@ -245,8 +251,9 @@ impl Operational {
         }
     }
 
-    /// If there is something to send and the token is held, asks for it: its holder where all members are ours, so that the others
-    /// need not wake for what is not their business; everybody, as corosync does, elsewhere.
+    /// Requests a held token if there is something to send. If all members are Quorate nodes, the
+    /// request goes only to the holder, so that the others need not wake up for it. Otherwise it is
+    /// multicast, as corosync does.
     pub(super) fn nudge(&mut self, local: &mut Local) {
         if !local.has_work() || !self.rotation.nudge(&mut local.out) {
             return;

@@ -1,7 +1,8 @@
-//! Messages that wait for the token, and how they are packed into frames when it comes.
+//! Queues of messages that wait for the token, and their packing into frames.
 //!
-//! Packing at the token, not when a message is accepted as corosync does, means that nothing is staged: a ring
-//! change finds whole messages only, and one that was cut in two starts over on the new ring (S4).
+//! Messages are packed when the token arrives, rather than when they are accepted as in corosync.
+//! So no frames are staged: a ring change finds only whole messages, and a message that was cut in
+//! two starts over on the new ring (S4).
 
 use std::collections::VecDeque;
 use std::mem;
@@ -16,28 +17,29 @@ use crate::wire::packing::{self, Packet};
 /// This node's unsent messages.
 #[derive(Clone, Hash, Default)]
 pub(super) struct Outbox {
-    /// The sync protocol's, which alone are sent until it is done.
+    /// The messages of the sync protocol. Until the sync is done, only these are sent.
     pub(super) control: Lane,
-    /// The application's.
+    /// The messages of the application.
     pub(super) application: Lane,
 }
 
-/// A queue of messages and how far the first of it is on the ring.
+/// A queue of messages, and the progress in sending the first of them.
 #[derive(Clone, Hash, Default)]
 pub(super) struct Lane {
     messages: VecDeque<Outgoing>,
-    /// The bytes of those that are short, in their order.
+    /// The bytes of the short messages, in order.
     short: VecDeque<u8>,
-    /// Bytes of the first message that are on the ring already.
+    /// The number of bytes of the first message that have been sent on the ring.
     started: usize,
-    /// The fragment number under which it goes on; 0 if nothing of it was sent.
+    /// The fragment number with which the first message continues, or 0 if none of it was sent.
     fragment: u8,
-    /// A ring change cut a message that receivers have the beginning of, and they have to be told.
+    /// Whether a ring change cut a message whose beginning receivers have. They must be notified.
     cut: bool,
-    /// A part that is on the ring whole while the rest of its message is not: on a new ring, it goes out again.
+    /// A part that was sent as a whole while the rest of its message was not. On a new ring it is
+    /// sent again.
     part: Option<Outgoing>,
     bytes: usize,
-    /// Empty; kept for its memory.
+    /// An empty buffer, kept for its allocation.
     head: Vec<u8>,
 }
 
@@ -45,16 +47,17 @@ pub(super) struct Lane {
 struct Outgoing {
     content: Content,
     guarantee: Guarantee,
-    /// The next message in the queue is another part of the same.
+    /// Whether the next message in the queue is another part of the same message.
     continued: bool,
 }
 
 #[derive(Clone, Hash)]
 enum Content {
-    /// So many bytes, the next ones of [`Lane::short`]: to copy them there costs less than to keep them where they are.
+    /// The length of the message, whose bytes are the next ones in [`Lane::short`]. Copying them
+    /// there costs less than keeping them where they are.
     Short(usize),
     Long {
-        /// Group prefix and header.
+        /// The group prefix and the header.
         head: Bytes,
         payload: Bytes,
     },
@@ -69,28 +72,29 @@ impl Outgoing {
     }
 }
 
-/// What goes into a frame.
+/// The contents of a frame.
 struct Plan {
-    /// How much of each message, from the first one on.
+    /// The length taken from each message, beginning with the first.
     lengths: Vec<usize>,
-    /// The last one goes on in the next frame.
+    /// Whether the last message continues in the next frame.
     cut: bool,
-    /// That of the messages that end in it: the frame carries it. If none does, it promises nothing.
+    /// The guarantee of the messages that end in this frame, which carries it. A frame in which no
+    /// message ends has no guarantee.
     guarantee: Guarantee,
 }
 
 impl Lane {
-    /// Below this, the rest of a frame is not worth a fragment. No more is left empty: frames of equal length go out in one
-    /// call.
+    /// Below this size, the rest of a frame is not worth a fragment. The value is small because
+    /// frames of equal length can be sent with a single call.
     const SMALLEST_FRAGMENT: usize = 64;
-    /// What a queued message costs beside its bytes.
+    /// The cost of a queued message in addition to its bytes.
     const OVERHEAD: usize = 64;
 
     pub(super) fn push(&mut self, head: Bytes, payload: Bytes, guarantee: Guarantee) {
         self.add(Outgoing { content: Content::Long { head, payload }, guarantee, continued: false });
     }
 
-    /// Adds a message of which `head` writes what goes before the payload.
+    /// Adds a message. `head` writes the bytes that precede the payload.
     pub(super) fn push_short(
         &mut self,
         payload: &[u8],
@@ -105,12 +109,13 @@ impl Lane {
         self.add(Outgoing { content: Content::Short(length), guarantee, continued: false });
     }
 
-    /// Whether part of the first message is on the ring, and part is not.
+    /// Returns `true` if only part of the first message has been sent on the ring.
     pub(super) fn is_begun(&self) -> bool {
         self.fragment != 0
     }
 
-    /// Adds the first part of a message, the second of which is added next. No message needs more.
+    /// Adds the first part of a message. The caller adds the second part next. A message has at
+    /// most two parts.
     pub(super) fn push_part(&mut self, head: Bytes, payload: Bytes, guarantee: Guarantee) {
         self.add(Outgoing { content: Content::Long { head, payload }, guarantee, continued: true });
     }
@@ -124,18 +129,18 @@ impl Lane {
         self.messages.is_empty()
     }
 
-    /// Bytes queued, overhead included.
+    /// Returns the number of bytes queued, including overhead.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// How many frames the queue would fill, about.
+    /// Returns the approximate number of frames that the queue would fill.
     pub(super) fn frames(&self, capacity: usize) -> u32 {
         u32::try_from((self.bytes - self.started.min(self.bytes)).div_ceil(capacity.max(1)))
             .unwrap_or(u32::MAX)
     }
 
-    /// A new ring: what was cut by the end of the last one starts over.
+    /// Starts over with the message that the end of the last ring cut.
     pub(super) fn start_over(&mut self) {
         self.cut |= self.fragment != 0;
         self.rewind();
@@ -145,7 +150,7 @@ impl Lane {
         }
     }
 
-    /// A new ring, on which none of this is to be said.
+    /// Discards all messages, for a new ring on which they are not to be sent.
     pub(super) fn clear(&mut self) {
         *self = Self { cut: self.cut || self.fragment != 0, ..Self::default() };
     }
@@ -155,10 +160,13 @@ impl Lane {
         self.fragment = 0;
     }
 
-    /// A frame that ends what receivers have begun to put together. Corosync members go on where the last frame left
-    /// off: a first frame that does not would be discarded with all that is in it, the start of a long message kept
-    /// and its second start put behind it, until that is too long for them and they abort. One that continues nothing
-    /// and is not continued empties their buffer; in it is a message to no group at all.
+    /// Returns a frame that ends the message that receivers have begun to assemble.
+    ///
+    /// corosync members expect the next frame to continue where the last one ended. They would
+    /// discard a first frame that does not, with all its messages. The start of a long message
+    /// would be kept, and its second start appended, until the message is too long and they abort.
+    /// A frame that neither continues a message nor is continued empties their buffer. This one
+    /// contains a message to no group.
     fn ending() -> Draft {
         let nobody = packing::to_nobody();
         let mut draft = Draft::packet(0, 0, &[nobody.len()], Guarantee::Agreed);
@@ -166,7 +174,7 @@ impl Lane {
         draft
     }
 
-    /// The next frame, whose payload has at most `capacity` bytes.
+    /// Returns the next frame, whose payload has at most `capacity` bytes.
     pub(super) fn next_frame(&mut self, capacity: usize) -> Option<Draft> {
         if self.cut && !self.messages.is_empty() {
             self.cut = false;
@@ -194,7 +202,7 @@ impl Lane {
         Some(draft)
     }
 
-    /// What the next frame has room for. The messages that end in it have one guarantee.
+    /// Plans the next frame. All messages that end in it have the same guarantee.
     fn plan(&self, capacity: usize) -> Option<Plan> {
         let mut room = capacity.saturating_sub(Packet::HEADER);
         let (mut lengths, mut cut, mut guarantee) = (Vec::new(), false, None);
@@ -224,7 +232,7 @@ impl Lane {
         (!lengths.is_empty()).then_some(Plan { lengths, cut, guarantee })
     }
 
-    /// Copies so many bytes of the first message, from where it goes on.
+    /// Copies `length` bytes of the first message, from the point where it continues.
     fn copy(&self, length: usize, into: &mut Draft) {
         let (one, other) = match self.messages.front().map(|message| &message.content) {
             Some(Content::Short(_)) => self.short.as_slices(),
@@ -237,7 +245,7 @@ impl Lane {
         into.push(&other[start.max(split) - split..end.max(split) - split]);
     }
 
-    /// The first message is on the ring.
+    /// Removes the first message, which has been sent on the ring.
     fn finish(&mut self) {
         let Some(message) = self.messages.pop_front() else { return };
         self.bytes -= message.len() + Self::OVERHEAD;
@@ -290,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_goes_in_numbered_fragments_and_its_end_is_shared() {
+    fn a_long_message_is_fragmented_and_shares_its_last_frame() {
         let mut lane = lane(&[(2996, Guarantee::Agreed), (6, Guarantee::Agreed)]);
         let shapes: Vec<_> =
             std::iter::from_fn(|| next(&mut lane, 1410)).map(|(packet, _)| shape(&packet)).collect();
@@ -298,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_has_one_guarantee_that_of_the_messages_that_end_in_it() {
+    fn a_frame_has_the_guarantee_of_the_messages_that_end_in_it() {
         let mut lane = lane(&[
             (6, Guarantee::Safe),
             (6, Guarantee::Agreed),
@@ -334,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_part_of_a_message_goes_out_again_if_the_second_does_not_come_along() {
+    fn a_first_part_is_sent_again_if_the_second_was_not_sent() {
         let part = |lane: &mut Lane, continued: bool, text: &'static [u8]| {
             let (head, text) = (Bytes::from_static(b"head"), Bytes::from_static(text));
             let push = if continued { Lane::push_part } else { Lane::push };
@@ -354,7 +362,7 @@ mod tests {
         assert_eq!(lane.bytes(), 0);
     }
 
-    /// What corosync 3.1 does with a member's frames.
+    /// The behaviour of corosync 3.1 on receiving a member's frames.
     #[derive(Default)]
     struct Corosync {
         buffer: usize,
@@ -395,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_corosync_member_loses_nothing_and_lives_when_a_message_is_cut_and_starts_over() {
+    fn corosync_delivers_a_message_that_was_cut_and_starts_over() {
         let mut lane = lane(&[(1 << 20, Guarantee::Agreed), (6, Guarantee::Agreed)]);
         let mut corosync = Corosync::default();
         for _ in 0..500 {
@@ -409,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_and_cleared_is_ended_before_anything_else_is_said() {
+    fn a_cut_and_cleared_message_is_ended_before_the_next() {
         let mut lane = lane(&[(2000, Guarantee::Agreed)]);
         let mut corosync = Corosync::default();
         corosync.receive(&next(&mut lane, 1410).unwrap().0);

@@ -1,11 +1,14 @@
-//! Nodes that a ring was formed without, and when they are let in again.
+//! Nodes that a ring was formed without, and the times at which they are readmitted.
 //!
-//! A node that does not agree to a ring costs the others theirs each time it is let in: a consensus timeout, for a node that
-//! is heard and hears nothing. So whenever a ring is formed without a node, its next attempt has to wait, and each time
-//! twice as long, until it has been in a ring for a while. A node that shows by its JOIN that it knows of all members waits
-//! a quarter of that, so that one which was deaf and is not any more is back soon. But it waits at least twice as long as the
-//! others had no ring for its sake, except at first: so they have one for more than half of the time (L7). A ring that is not
-//! quorate waits with all of that a while.
+//! A node that does not agree to a ring costs the others their ring each time it is readmitted. For
+//! a node that is heard but hears nothing, that is a consensus timeout. So whenever a ring is
+//! formed without a node, its next attempt has to wait, and the wait doubles each time until the
+//! node has been in a ring for a while. A node whose JOIN shows that it knows of all members waits
+//! a quarter of that, so that a node which was deaf and has recovered is soon back.
+//!
+//! Except at first, a node waits at least twice as long as the others had no ring because of it.
+//! The others therefore have a ring for more than half of the time (L7). A ring that is not quorate
+//! begins these waits later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -18,60 +21,62 @@ use crate::{NodeId, Time};
 /// A node that was left out.
 #[derive(Clone, Copy, Debug)]
 struct Outcast {
-    /// How often in a row.
+    /// The number of times in a row that the node was left out.
     times: u32,
-    /// When last.
+    /// The time at which it was last left out.
     at: Time,
-    /// For how long there had been no ring then.
+    /// The time for which there had been no ring then.
     cost: Duration,
-    /// Since when it is in the installed ring.
+    /// The time since which the node is in the installed ring.
     back_at: Option<Time>,
 }
 
 impl Outcast {
-    /// How often the wait doubles at most,
+    /// The largest number of times that the wait doubles.
     const DOUBLINGS: u32 = 4;
-    /// and how many times as long as the shortest it is then.
+    /// The longest wait, as a multiple of the shortest.
     const LONGEST: u32 = 2u32.pow(Self::DOUBLINGS);
-    /// A ring that is not quorate lets it try so many times more before it has to wait: two parts that differ about a third one have
-    /// to look for a ring at the same time. More of them, and it has its own ring for less than half of the time (seed 902 of the
-    /// swarm).
+    /// The number of additional attempts that a ring without quorum allows before the node has to
+    /// wait. Two parts that disagree about a third node need them to look for a ring at the same
+    /// time. With more attempts, a part would have its own ring for less than half of the time
+    /// (seed 902 of the swarm).
     const EAGER: u32 = 3;
-    /// It starts over once it has been in a ring for so many times as long as it had to wait: of two nodes that are left out in
-    /// turn, each is in the ring while the other waits.
+    /// The time in a ring after which the node starts over, as a multiple of its wait. If two nodes
+    /// are left out in turn, each is in the ring while the other waits.
     const PROOF: u32 = 4;
 
-    /// How long it has to wait, if the shortest wait is `base`. A ring that is not `quorate` has little to lose.
+    /// Returns the wait of this node, if the shortest wait is `base`. A ring that is not `quorate`
+    /// has little to lose.
     fn wait(&self, base: Duration, knows_all: bool, quorate: bool) -> Duration {
         let times = if quorate { self.times } else { self.times.saturating_sub(Self::EAGER) };
         let wait = doubled(base, times);
-        // Once it may not have been its fault.
+        // The first time may not have been the node's fault.
         let cost = if times > 2 { 2 * self.cost } else { Duration::ZERO };
         cost.min(base * Self::LONGEST).max(if knows_all { wait / 4 } else { wait })
     }
 
-    /// For how long it has to be in a ring to start over.
+    /// Returns the time for which the node has to be in a ring to start over.
     fn proof(&self, base: Duration) -> Duration {
         base.max(Self::PROOF * doubled(base, self.times))
     }
 }
 
-/// How long a node has to wait that was left out so often in a row.
+/// Returns the wait of a node that was left out `times` times in a row.
 fn doubled(base: Duration, times: u32) -> Duration {
     times
         .checked_sub(2)
         .map_or(Duration::ZERO, |doublings| base * 2u32.pow(doublings.min(Outcast::DOUBLINGS)))
 }
 
-/// All nodes that were left out of late.
+/// The nodes that were left out recently.
 #[derive(Clone, Debug)]
 pub(super) struct Outcasts {
-    /// The first wait, and how long it takes in a ring to be as good as new.
+    /// The first wait, and the shortest time in a ring after which a node starts over.
     base: Duration,
-    /// By id; without one, nodes that never asked to join from an address of their own. Without a node list, their ids
-    /// may be anything.
+    /// The nodes by id. `None` stands for all nodes that never asked to join from an address of
+    /// their own. Without a node list, their ids may be arbitrary.
     nodes: BTreeMap<Option<NodeId>, Outcast>,
-    /// Since when no ring stands.
+    /// The time since which no ring is installed.
     ringless_since: Time,
 }
 
@@ -80,8 +85,8 @@ impl Outcasts {
         Self { base: 2 * consensus, nodes: BTreeMap::new(), ringless_since: now }
     }
 
-    /// A ring was agreed on without these; those who had been `mates` in the ring before may try again at once, the first
-    /// time.
+    /// Records that a ring was agreed on without these nodes. A node that had been in the previous
+    /// ring (`mates`) may try again at once the first time.
     pub(super) fn leave_out(
         &mut self,
         left_out: impl Iterator<Item = Option<NodeId>>,
@@ -100,7 +105,7 @@ impl Outcasts {
         }
     }
 
-    /// A ring of these was installed.
+    /// Records that a ring with these members was installed.
     pub(super) fn install(&mut self, members: &BTreeSet<NodeId>, now: Time) {
         for node in members {
             if let Some(outcast) = self.nodes.get_mut(&Some(*node)) {
@@ -109,7 +114,7 @@ impl Outcasts {
         }
     }
 
-    /// The installed ring is over.
+    /// Records that the installed ring is over.
     pub(super) fn lose_ring(&mut self, now: Time) {
         self.ringless_since = now;
         let base = self.base;
@@ -117,8 +122,8 @@ impl Outcasts {
             .retain(|_, outcast| outcast.back_at.take().is_none_or(|at| now - at < outcast.proof(base)));
     }
 
-    /// Whether a node that was heard has to wait. `knows_all`: it asked to join, and knows of all members of the ring; `quorate`: so
-    /// is the ring.
+    /// Returns `true` if a node that was heard has to wait. With `knows_all`, it asked to join and
+    /// knows of all members of the ring. `quorate` states whether the ring is quorate.
     pub(super) fn has_to_wait(
         &self,
         node: Option<NodeId>,
@@ -132,7 +137,7 @@ impl Outcasts {
         now < outcast.at + outcast.wait(self.base, knows_all, quorate)
     }
 
-    /// How long it may take at most until all of them are let in, should they be left out once more.
+    /// Returns the longest time until all of them are readmitted, if they are left out once more.
     pub(super) fn longest_wait(&self) -> Duration {
         let once_more = |outcast: &Outcast| Outcast { times: (outcast.times + 1).max(2), ..*outcast };
         self.nodes
@@ -168,19 +173,19 @@ mod tests {
         Time::default() + Duration::from_secs(seconds)
     }
 
-    /// Node 1, which is in a ring with node 2.
+    /// Returns the outcasts of node 1, which is in a ring with node 2.
     fn outcasts() -> Outcasts {
         Outcasts::new(BASE / 2, at(0))
     }
 
-    /// Loses the ring, and forms one without node 3, at once.
+    /// Loses the ring, and forms one without node 3 at once.
     fn leave_out(outcasts: &mut Outcasts, mates: &[u32], now: Time) {
         outcasts.lose_ring(now);
         outcasts.leave_out([NodeId::new(3)].into_iter(), &ids(mates), now);
         outcasts.install(&ids(&[1, 2]), now);
     }
 
-    /// How long node 3 has to wait, in seconds.
+    /// Returns the time that node 3 has to wait, in seconds.
     fn wait(outcasts: &Outcasts, knows_all: bool, now: Time) -> Option<u64> {
         wait_of(outcasts, knows_all, true, now)
     }
@@ -191,7 +196,7 @@ mod tests {
         })
     }
 
-    /// The same after it was left out at these times.
+    /// Returns the wait of node 3 after it was left out at these times.
     fn wait_after(times: &[u64], mates: &[u32], knows_all: bool) -> Option<u64> {
         let mut outcasts = outcasts();
         times.iter().for_each(|&time| leave_out(&mut outcasts, mates, at(time)));
@@ -211,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_without_quorum_lets_it_try_more_often() {
+    fn a_ring_without_quorum_readmits_more_often() {
         let mut outcasts = outcasts();
         let waits = (0..6).map(|time| {
             leave_out(&mut outcasts, &[], at(time));
@@ -252,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_that_was_only_agreed_on_is_no_new_start() {
+    fn a_ring_that_was_only_agreed_on_does_not_reset_the_wait() {
         let mut outcasts = outcasts();
         [0, 1].iter().for_each(|&time| leave_out(&mut outcasts, &[], at(time)));
         outcasts.lose_ring(at(5));
@@ -262,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn made_up_names_fill_no_memory() {
+    fn invented_ids_use_bounded_memory() {
         let mut outcasts = outcasts();
         outcasts.leave_out((1..10_000).map(NodeId::new), &ids(&[]), at(0));
         assert!(outcasts.nodes.len() <= Join::MAX_NODES + 1);

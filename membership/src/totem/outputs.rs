@@ -1,4 +1,4 @@
-//! What the core wants done, in order.
+//! Outputs of the core, in order.
 
 use std::collections::VecDeque;
 
@@ -7,15 +7,15 @@ use bytes::Bytes;
 use super::{Destination, Origin, Transmit};
 use crate::{Event, NodeId, Notice, Refusal, Stats, Time};
 
-/// Datagrams to send, events to tell, counters.
+/// Datagrams to send, events to deliver, and counters.
 #[derive(Clone, Default)]
 pub(super) struct Outputs {
     pub(super) transmits: VecDeque<Transmit>,
     pub(super) events: VecDeque<Event>,
-    /// What the events cost that the application has not taken yet.
+    /// The total cost of the events that the application has not taken yet.
     pub(super) unread: usize,
     pub(super) stats: Stats,
-    /// When the last datagram came and where from, for what is to be said of it.
+    /// The time and origin of the last datagram, for notices about it.
     pub(super) input: (Time, Origin),
 }
 
@@ -28,7 +28,7 @@ impl Outputs {
         self.transmits.push_back(Transmit { to: Destination::Member(node), datagram });
     }
 
-    /// Sends it before the last so many of what waits to be sent.
+    /// Queues a unicast ahead of the last `late` queued datagrams.
     pub(super) fn unicast_before(&mut self, late: usize, node: NodeId, datagram: Bytes) {
         let at = self.transmits.len().saturating_sub(late);
         self.transmits.insert(at, Transmit { to: Destination::Member(node), datagram });
@@ -60,17 +60,17 @@ impl Outputs {
         });
     }
 
-    /// Notes what the last datagram gives reason to tell an operator.
+    /// Records a notice about the last datagram.
     pub(super) fn notice(&mut self, notice: Notice) {
         let (now, origin) = self.input;
         self.stats.notices.note(now, notice, origin.source);
     }
 
-    /// The running number of a frame of this node ("this_seqno").
+    /// Returns the running number of a frame of this node ("this_seqno").
     pub(super) fn frames_originated(&mut self) -> u32 {
         let number = self.stats.originated;
         self.stats.originated += 1;
-        // A counter that wraps by design: nobody reads more into it.
+        // The counter wraps by design.
         number as u32
     }
 }

@@ -1,5 +1,5 @@
-//! RECOVERY: the new ring turns, and carries what members of one old ring have and others lack. The old ring stays as
-//! it is, but for the messages it gains; if the new one comes to nothing, only the new one is dropped.
+//! RECOVERY: the new ring's token circulates, and members forward frames that others of their old
+//! ring lack. The old ring only gains messages. If the new ring fails, only the new one is dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -17,41 +17,44 @@ use crate::mutants::Mutant;
 use crate::wire::{CommitEntry, CommitToken, Draft, Join, Multicast, Token};
 use crate::{Cause, Guarantee, NodeId, RingId, Seq, Time};
 
-/// The state of a node whose new ring turns but does not stand yet.
+/// The state of a node whose new ring circulates a token but is not installed yet.
 #[derive(Clone)]
 pub(super) struct Recovery {
     pub(super) causes: Vec<Cause>,
     /// The new ring.
     pub(super) ring: Ring,
     pub(super) rotation: Rotation,
-    /// The members of the old ring that come along, this node included.
+    /// The members of the old ring that move along, including this node.
     pub(super) transitional: BTreeSet<NodeId>,
-    /// What some of them have delivered of the old ring: safe messages up to here are safe.
+    /// The highest number of the old ring that one of them has delivered. Safe messages up to it
+    /// are safe.
     high_delivered: Seq,
-    /// Frames of the old ring that this node brings along and nobody has sent yet, by their place in its window.
+    /// The frames of the old ring that this node forwards and no member has sent yet, by their
+    /// place in the old ring's window.
     pub(super) queue: BTreeMap<u32, Carried>,
-    /// The representative has sent the first token.
+    /// Whether this node, as representative, has sent the first token.
     originated: bool,
-    /// This node set the token's flag "somebody still has something to recover" (B09: per recovery).
+    /// Whether this node set the token's flag "a member still has frames to recover" (B09: per
+    /// recovery).
     raised_flag: bool,
-    /// Visits of the token without the flag.
+    /// Consecutive visits of the token without the flag.
     unflagged: u32,
-    /// Where the recovered messages end, once known.
+    /// The number at which the recovered messages end, once it is known.
     install_seq: Seq,
-    /// Rotations in which everybody had all of them.
+    /// Consecutive rotations in which all members had all recovered messages.
     complete: u32,
 }
 
-/// A frame of the old ring, to be carried over.
+/// A frame of the old ring that is carried over to the new one.
 #[derive(Clone, Hash)]
 pub(super) struct Carried {
     frame: Bytes,
-    /// It is to be delivered even behind a hole. The frame that carries it says so by its guarantee, which means
-    /// nothing else there and to corosync nothing at all.
+    /// Whether the frame must be delivered even behind a hole. The carrying frame indicates this by
+    /// its guarantee, which has no other meaning there, and none for corosync.
     owed: bool,
 }
 
-/// What becomes the installed ring.
+/// The data that becomes the installed ring.
 pub(super) struct Recovered {
     pub(super) ring: Ring,
     pub(super) rotation: Rotation,
@@ -64,7 +67,7 @@ impl Recovery {
     pub(super) fn enter(causes: Vec<Cause>, token: CommitToken, now: Time, local: &mut Local) -> Self {
         let members: BTreeSet<NodeId> = token.members.iter().copied().collect();
         let old = &local.ring;
-        // A member that restarted has our ring's member id, but not our ring (B06).
+        // A restarted member has a member id of this node's ring, but not the ring (B06).
         let same: Vec<(NodeId, CommitEntry)> = token
             .members
             .iter()
@@ -77,9 +80,10 @@ impl Recovery {
             .collect();
         let high_delivered = same.iter().map(|(_, entry)| entry.high_delivered).fold(old.delivered, Seq::max);
         let mut queue = BTreeMap::new();
-        // Who comes alone from its ring has nobody to bring anything.
+        // Without another survivor of the old ring there is no member to forward frames to.
         if same.len() > 1 && same.iter().any(|(_, entry)| !entry.received) {
-            // What has been given up, all have: a number before that is wrong, and might be any distance away.
+            // Every member has the released frames, so a lower number is wrong, and might be any
+            // distance away.
             let arus = same.iter().map(|(_, entry)| entry.aru);
             let low = match () {
                 () if Mutant::RecoveredFromOwnAru.is_active() => old.window.aru(),
@@ -116,7 +120,8 @@ impl Recovery {
         }
     }
 
-    /// The commit token is back for the third time: everybody has seen it complete. Once only (B13).
+    /// Sends the first token when the commit token arrives for the third time, which shows that all
+    /// members have seen it complete. This happens only once (B13).
     pub(super) fn handle_commit(&mut self, token: &CommitToken, now: Time, local: &mut Local) {
         let mine = token.ring == self.ring.id && token.ring.representative == local.me;
         let again = self.originated && !Mutant::SecondFirstToken.is_active();
@@ -128,7 +133,7 @@ impl Recovery {
         self.rotation.originate(&self.ring, self.raised_flag, now, &local.config, &mut local.out);
     }
 
-    /// A frame of the new ring; what it carries of the old one is taken in there.
+    /// Handles a frame of the new ring. A frame of the old ring that it carries is inserted there.
     pub(super) fn handle_multicast(&mut self, frame: Multicast, local: &mut Local) {
         if frame.ring != self.ring.id {
             return;
@@ -151,7 +156,8 @@ impl Recovery {
         }
         match inner {
             Some(Ok(inner)) if inner.ring == local.ring.id => {
-                // Somebody has sent it for all: so need not this node, unless it alone knows that it is owed.
+                // Another member has sent the frame for all, so this node need not send it, unless
+                // only this node knows that it is owed.
                 let place = local.ring.window.place(inner.seq);
                 if owed || self.queue.get(&place).is_some_and(|carried| !carried.owed) {
                     self.queue.remove(&place);
@@ -184,7 +190,8 @@ impl Recovery {
                 return None;
             }
         }
-        // Room for more than a window of recovered frames, from old rings that were both full.
+        // Make room for more than a window of recovered frames, which come from old rings that were
+        // both full.
         let stable = self.rotation.note_aru(&token);
         self.ring.skip_carriers();
         let unwanted =
@@ -227,8 +234,9 @@ impl Recovery {
         u32::try_from(self.queue.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether the ring stands: two rotations without anything left to send tell where the recovered messages end,
-    /// two more with everybody's aru there tell that everybody knows it.
+    /// Returns `true` if the ring can be installed. After two rotations without any frames left to
+    /// send, it is known where the recovered messages end. After two more in which every member's
+    /// aru has reached that point, every member knows it.
     fn progress(&mut self, token: &mut Token, local: &mut Local) -> bool {
         if !self.queue.is_empty() {
             if !token.retrans_flg {
@@ -260,13 +268,15 @@ impl Recovery {
         self.complete >= 2
     }
 
-    /// Who raised the flag lowers it. If nothing moves any more and it is up, nobody did: a bit of it was flipped on the way (F7).
-    /// Should somebody have something left after all, he raises it again, before anybody has seen it down twice in a row.
+    /// Returns `true` if the flag is up, nothing moves any more, and so no member is going to lower
+    /// it. Normally the member that raised the flag lowers it; here a bit was flipped in transit
+    /// (F7). If a member does have frames left, it raises the flag again before any member has seen
+    /// it down twice in a row.
     fn nobody_lowers_it(&mut self) -> bool {
         self.rotation.stands_still() && !Mutant::FlagBelieved.is_active()
     }
 
-    /// As in COMMIT.
+    /// Handles a JOIN as in COMMIT.
     pub(super) fn handle_join(&mut self, join: &Join, local: &Local) -> Option<Transition> {
         if !self.ring.members.contains(&join.from) || join.ring_seq < self.ring.id.seq {
             return None;
@@ -288,7 +298,7 @@ impl Recovery {
                 }
                 Some(Transition::Gather { lists: Lists::of(&self.ring.members), causes, agreeing: None })
             }
-            // No probes for others before this ring stands.
+            // Other rings are not probed before this one is installed.
             Due::Merge | Due::Wanted | Due::Nothing => None,
         }
     }

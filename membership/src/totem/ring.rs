@@ -1,4 +1,4 @@
-//! A ring as its messages see it: who is in, what has arrived, what has been delivered.
+//! A ring as its messages see it: its members, and the frames received and delivered.
 
 use std::collections::BTreeSet;
 
@@ -11,18 +11,20 @@ use crate::{Guarantee, NodeId, Refusal, RingId, Seq};
 #[derive(Clone, Hash)]
 pub(super) struct Ring {
     pub(super) id: RingId,
-    /// Ascending, which is the order in which the token goes round. Empty before a node's first ring.
+    /// The members, ascending, which is the order in which the token circulates. Empty before a
+    /// node's first ring.
     pub(super) members: BTreeSet<NodeId>,
     pub(super) window: Window,
-    /// Who sent the highest frame that this node has received, if it has one.
+    /// The sender of the highest frame that this node has received.
     pub(super) last_sender: Option<NodeId>,
-    /// Delivered up to here.
+    /// The highest number delivered.
     pub(super) delivered: Seq,
-    /// Every member is known to have received everything up to here.
+    /// The highest number up to which every member is known to have received all frames.
     pub(super) safe: Seq,
-    /// Frames that are delivered even behind a hole and without their senders: another member may have delivered them
-    /// as safe, in a transitional configuration that was not installed here or at somebody who comes along (TOCS
-    /// 1995, section 5, has an obligation set of senders; what is owed is not to depend on what comes in later).
+    /// The frames that are delivered even behind a hole and without their senders. Another member
+    /// may have delivered them as safe in a transitional configuration that was not installed here,
+    /// or not at a member that moves along. TOCS 1995, section 5, keeps an obligation set of
+    /// senders instead, but obligations must not depend on frames that arrive later.
     owed: BTreeSet<u32>,
 }
 
@@ -32,7 +34,7 @@ impl Ring {
         Self { id, members, window, last_sender: None, delivered: start, safe: start, owed: BTreeSet::new() }
     }
 
-    /// Takes in a frame; `Ok(false)` if it is no news.
+    /// Inserts a frame. Returns `Ok(false)` if it is already known.
     ///
     /// # Errors
     /// If its sender is not in this ring, or there is no room for it.
@@ -48,14 +50,15 @@ impl Ring {
         Ok(new)
     }
 
-    /// Whether every member is known to have all that this one has sent.
+    /// Returns `true` if every member is known to have received every frame from `node`.
     pub(super) fn all_have_what_came_from(&self, node: NodeId) -> bool {
         let mut unsure = self.safe.up_to(self.window.high()).filter_map(|seq| self.window.get(seq));
         unsure.all(|frame| frame.from != node)
     }
 
-    /// The next frame to deliver in this regular configuration: the next number, if it is there and its guarantee is
-    /// met. A safe frame that is not yet safe holds back what follows it.
+    /// Returns the next frame to deliver in this regular configuration. This is the frame with the
+    /// next number, if it is present and its guarantee is met. A safe frame that is not yet safe
+    /// holds back the frames behind it.
     pub(super) fn next_delivery(&mut self) -> Option<Multicast> {
         let mut next = self.delivered.next();
         if Mutant::DeliveredPastHole.is_active() && self.window.get(next).is_none() {
@@ -75,8 +78,8 @@ impl Ring {
         Some(frame)
     }
 
-    /// How many frames are in order and not delivered, as far as one can tell from the first of them: what is safe is not
-    /// counted before it is.
+    /// Returns the number of frames that are ready to deliver, judged by the first one: if it was
+    /// sent as safe, only the stable prefix counts.
     pub(super) fn undelivered(&self) -> u32 {
         let next = self.window.get(self.delivered.next());
         let safe = next.is_some_and(|frame| frame.guarantee == Guarantee::Safe);
@@ -84,22 +87,23 @@ impl Ring {
         self.delivered.distance_to(last)
     }
 
-    /// Passes over frames that carry others: what they carried was taken in when they came.
+    /// Skips frames that carry others. The carried frames were inserted when they arrived.
     pub(super) fn skip_carriers(&mut self) {
         while self.window.get(self.delivered.next()).is_some_and(|frame| frame.encapsulated) {
             self.delivered = self.delivered.next();
         }
     }
 
-    /// Everything that the members of a transitional configuration have is here: from now on one of them may install
-    /// the next ring, and deliver what they sent. That outlives a recovery which fails here after that.
+    /// Records obligations for the frames behind a hole that the transitional members sent. Once
+    /// all frames of these members are here, any of them may install the next ring and deliver what
+    /// they sent. The obligations outlive a recovery that fails here afterwards.
     pub(super) fn owe_to(&mut self, transitional: &BTreeSet<NodeId>) {
         let held = self.window.aru().up_to(self.window.high()).filter_map(|seq| self.window.get(seq));
         self.owed
             .extend(held.filter(|frame| transitional.contains(&frame.from)).map(|frame| frame.seq.get()));
     }
 
-    /// Somebody who comes along owes this frame, so this node does too.
+    /// Adopts an obligation of another member that moves along.
     pub(super) fn owe(&mut self, seq: Seq) {
         self.owed.insert(seq.get());
     }
@@ -108,8 +112,9 @@ impl Ring {
         self.owed.contains(&seq.get())
     }
 
-    /// The frames left for the transitional configuration, whose members are `transitional`: behind a hole, only
-    /// those of senders that come along, since what the hole held could have caused the others (S13), and those owed.
+    /// Returns the frames left for the transitional configuration with the members `transitional`.
+    /// Behind a hole these are only the obligations and the frames of senders that move along,
+    /// since the missing frames could have caused the others (S13).
     pub(super) fn remaining(&mut self, transitional: &BTreeSet<NodeId>) -> Vec<Multicast> {
         let mut hole = false;
         let mut frames = Vec::new();
@@ -156,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_safe_frames_to_be_safe_is_not_behind() {
+    fn a_member_that_waits_for_safe_frames_is_not_behind() {
         let from = NodeId::new(1).unwrap();
         let mut ring =
             Ring::new(RingId { seq: 4, representative: from }, BTreeSet::from([from]), Seq::new(0));

@@ -1,4 +1,5 @@
-//! The token's way round a ring, as one member sees it: what a visit does, and the timers between visits.
+//! The token's circulation on a ring, as seen by one member: the actions of a visit, and the timers
+//! between visits.
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -15,82 +16,89 @@ use crate::mutants::Mutant;
 use crate::wire::{self, Draft, Message, Multicast, Order, RtrEntry, Token};
 use crate::{NodeId, Refusal, Seq, Time};
 
-/// A turning ring.
+/// The rotation of a ring's token.
 #[derive(Clone)]
 pub(super) struct Rotation {
     me: NodeId,
     representative: bool,
-    /// Who had the token before this node, and who gets it next.
+    /// The member from which this node receives the token.
     predecessor: NodeId,
+    /// The member to which this node passes the token.
     successor: NodeId,
     /// The number of the last token accepted.
     pub(super) token_seq: Seq,
-    /// `seq` and `aru` of the last token, as received.
+    /// The `seq` of the last token, as received.
     last_seq: Seq,
+    /// The `aru` of the last token, as received.
     last_aru: Seq,
-    /// The one before it.
+    /// The `aru` of the token before the last.
     aru_before: Seq,
-    /// Rotations without news.
+    /// Consecutive rotations in which `seq` did not change.
     unchanged: u32,
-    /// Visits in a row at which nothing was new, nobody lacked anything, and nobody had asked for anything.
+    /// Consecutive visits at which nothing was new, no member lacked anything, and no frame was
+    /// requested.
     quiet: u32,
-    /// Rotations in which `aru` stood still, held back by one member.
+    /// Consecutive rotations in which a single member kept `aru` from advancing.
     stuck: u32,
     lacking: Option<Lacking>,
-    /// Rotations in which neither `seq` nor `aru` moved, and this node neither heard nor sent a frame.
+    /// Consecutive rotations in which neither `seq` nor `aru` moved, and this node neither received
+    /// nor sent a frame.
     still: u32,
     flow: Flow,
-    /// The frames that were asked for when the token was here last, and that this node has sent again.
+    /// The requested frames that this node sent again at the last visit.
     served: Vec<Served>,
-    /// The token as it was last sent, or held: what is sent again if no sign of progress comes.
+    /// The token as it was last sent or held. It is sent again for lack of a sign of progress.
     last_sent: Bytes,
-    /// The token is held somewhere,
+    /// Whether a member holds the token.
     held: bool,
-    /// and by this member,
+    /// The member that holds the token of an idle ring.
     pub(super) holder: NodeId,
-    /// which may be a corosync daemon, with a hold time of its own.
+    /// Whether the holder may be a corosync daemon, which has its own hold time.
     foreign: bool,
-    /// When the token was last passed on, or held,
+    /// The time at which this node last passed the token on, or held it.
     kept_at: Time,
-    /// and how long it was on its way before, if that was less than a hold time.
+    /// The duration of the last rotation that took less than a hold time.
     turn: Duration,
-    /// When the token is due here.
+    /// The time at which the token is due here.
     due_at: Time,
-    /// When every member that has not had the token from here yet must have missed it.
+    /// The time by which every member that has not had the token from here yet must have missed it.
     pub(super) missed_at: Time,
     retransmit_at: Time,
     pub(super) loss_at: Time,
     merge_at: Option<Time>,
-    /// When the neighbours are probed, if no token has come until then.
+    /// The time at which the neighbours are probed, if no token has arrived until then.
     probe_at: Option<Time>,
-    /// When a corosync daemon is asked for the token that it holds.
+    /// The time at which a corosync daemon is asked for the token that it holds.
     ask_at: Option<Time>,
     pub(super) hold_at: Option<Time>,
-    /// When the token that is under way was taken up to be passed on, which is before it was first sent.
+    /// The time at which the current token was taken up to be passed on, which is before its first
+    /// transmission.
     sent_at: Option<Time>,
-    /// The same of the last token that is known to have gone all the way round.
+    /// The value of `sent_at` for the last token that is known to have completed a rotation.
     whole_since: Option<Time>,
 }
 
-/// What became due.
+/// The result of checking the timers.
 pub(super) enum Due {
     Nothing,
     /// The token is lost.
     Lost,
-    /// A corosync daemon holds it for longer than a lease of ours can wait.
+    /// A corosync daemon holds the token for longer than a lease can wait.
     Wanted,
-    /// Time to probe for other rings.
+    /// It is time to probe for other rings.
     Merge,
 }
 
 impl Rotation {
-    /// After so many rotations in which nothing happened, a full window is not believed, nor a flag. Few enough that a held
-    /// token takes no longer than a lost one would; so many that a full window of retransmissions does not get lost each time.
+    /// Idle rotations after which a full window, or a raised recovery flag, is taken for damage.
+    /// The number is low enough that a held token takes no longer than a lost one would. It is high
+    /// enough that a full window of retransmissions does not get lost each time.
     const WEDGED: u32 = 16;
-    /// How long a member lacks a frame until an operator is told.
+    /// The time for which a member lacks a frame before an operator is notified.
     const LACKING: Duration = Duration::from_secs(2);
 
-    /// A rotation that begins with `token` (a commit token, or the first token of the ring), which is sent.
+    /// Begins a rotation by sending `token`, which is a commit token or the first token of the
+    /// ring.
     pub(super) fn begin(
         me: NodeId,
         members: &BTreeSet<NodeId>,
@@ -161,15 +169,15 @@ impl Rotation {
         self.probe_after(self.due_at, config);
     }
 
-    /// The token of a ring that is busy comes back soon, and a held one after the hold time: one that does not may have been
-    /// in a process that is gone.
+    /// Sets the time of the next probes. The token of a busy ring returns soon, and a held one
+    /// after the hold time. A token that does not may have been in a process that is gone.
     fn probe_after(&mut self, due: Time, config: &TotemConfig) {
         let probes = config.failure_evidence && !config.probe.is_zero() && self.successor != self.me;
         self.probe_at = probes.then(|| due + config.probe);
     }
 
-    /// The ring's first token, sent by its representative. Its aru is one before everything, so that nobody lowers
-    /// it before it has come back.
+    /// Sends the ring's first token, as its representative. Its aru is one before the first frame,
+    /// so that no member lowers it before it has returned.
     pub(super) fn originate(
         &mut self,
         ring: &Ring,
@@ -193,11 +201,10 @@ impl Rotation {
         self.send(wire::encode(&Message::Token(token), Order::Little), now, config, out);
     }
 
-    /// Whether this token is news: neither a copy, nor one that was for another member, nor one with numbers that this
-    /// ring cannot have come to.
+    /// Returns `true` if this token is new: neither a copy, nor a token meant for another member.
     ///
     /// # Errors
-    /// If its numbers are impossible.
+    /// If the token's numbers are impossible on this ring.
     pub(super) fn accept(
         &mut self,
         token: &Token,
@@ -216,7 +223,7 @@ impl Rotation {
         if ahead > Window::SLOTS || token.seq.before(ring.window.high()) || token.seq.before(token.aru) {
             return Err(Refusal::OutOfWindow);
         }
-        // Each member adds one: the token that this node sent last has gone all the way round.
+        // Each member adds one, so the token that this node sent last has completed a rotation.
         if self.token_seq.distance_to(token.token_seq) as usize == ring.members.len() {
             self.whole_since = if Mutant::LeaseFromReceipt.is_active() { Some(now) } else { self.sent_at };
         }
@@ -234,7 +241,8 @@ impl Rotation {
         self.quiet = if quiet { self.quiet.saturating_add(1) } else { 0 };
         self.holder = limits.ours.then_some(ring.last_sender).flatten().unwrap_or(ring.id.representative);
         self.foreign = !limits.ours && !self.representative && !Mutant::ForeignHoldAwaited.is_active();
-        // One visit later than the others believe: between its visits they have seen what it saw.
+        // The holder waits one visit longer than the other members expect, since between its visits
+        // they have seen what it saw.
         let margin = u32::from(self.holder == self.me);
         let rotations = config.seqno_unchanged_const.saturating_add(margin);
         self.held =
@@ -243,8 +251,9 @@ impl Rotation {
         Ok(true)
     }
 
-    /// Everything up to here has been received by all members: two successive tokens said so. One is not enough:
-    /// a member visited before the one that raised aru may have missed what was sent meanwhile.
+    /// Returns the number up to which all members have received everything, as two successive
+    /// tokens confirm. A single token is not enough: a member visited before the one that raised
+    /// aru may have missed frames that were sent meanwhile.
     pub(super) fn note_aru(&mut self, token: &Token) -> Seq {
         self.aru_before = self.last_aru;
         self.last_aru = token.aru;
@@ -255,21 +264,22 @@ impl Rotation {
         self.last_aru.min(confirmed)
     }
 
-    /// How many frames this visit may send, new ones and retransmissions together.
+    /// Returns the number of frames that this visit may send, including retransmissions.
     pub(super) fn allowance(&mut self, token: &Token, backlog: u32, limits: Limits) -> u32 {
         self.flow.adapt(token, limits);
         self.flow.allowance(token, backlog, limits) + u32::from(Mutant::WindowOffByOne.is_active())
     }
 
-    /// Whether another frame may be numbered: never one that would not fit into somebody's window. Retransmissions
-    /// do not ask, or a full window could never empty.
+    /// Returns `true` if another frame may be numbered, which requires that it fits into every
+    /// member's window. Retransmissions do not check this, since otherwise a full window could
+    /// never empty.
     pub(super) fn has_room(token: &Token, ring: &Ring, limits: Limits) -> bool {
         let span = ring.window.released().distance_to(token.seq);
         span.saturating_add(limits.window) < Window::SLOTS
     }
 
-    /// Sends again what the token asks for and this node has, at most `allowed` frames; asks for what this node
-    /// misses. Returns how many frames were sent.
+    /// Sends at most `allowed` of the requested frames that this node has, and requests the frames
+    /// that it lacks. Returns the number of frames sent.
     pub(super) fn retransmit(
         &mut self,
         token: &mut Token,
@@ -286,7 +296,8 @@ impl Rotation {
             false => u32::try_from(ring.members.len()).unwrap_or(u32::MAX).saturating_sub(2),
         };
         token.rtr.retain(|entry| {
-            // What all have given up, all have: it came by itself, and nobody could take it off the list any more.
+            // All members have the released frames. If one is requested, it has arrived in the
+            // meantime, and no member can serve the request any more.
             if entry.ring != ring.id || entry.seq.at_or_before(ring.window.released()) {
                 return false;
             }
@@ -296,7 +307,8 @@ impl Rotation {
             let Some(frame) = ring.window.get(entry.seq) else {
                 return !Mutant::RequestStruckUnserved.is_active();
             };
-            // A member that asks again may not hear this node: others are to answer, longer each time.
+            // A member that repeats its request may not hear this node, so other members must
+            // answer, for longer each time.
             let before = served.iter().find(|served| served.seq == entry.seq);
             if let Some(before) = before.filter(|before| before.rests > 0) {
                 self.served.push(Served { rests: before.rests - 1, ..*before });
@@ -332,19 +344,20 @@ impl Rotation {
         sent
     }
 
-    /// Gives a frame the next number, takes it into this node's own window and sends it.
+    /// Gives a frame the next number, inserts it into this node's own window, and sends it.
     pub(super) fn number(&mut self, token: &mut Token, ring: &mut Ring, draft: Draft, out: &mut Outputs) {
         let frame = draft.numbered(self.me, token.seq.next(), out.frames_originated(), ring.id);
         token.seq = frame.seq;
-        // The ring is not idle any more, and what is safe waits for the token. corosync holds it all the same.
+        // The ring is no longer idle, and safe messages wait for the token. corosync holds it
+        // nevertheless.
         self.held = false;
         out.multicast(frame.raw.clone());
-        // `accept` and `has_room` have seen to it that the number is within the window.
+        // `accept` and `has_room` have ensured that the number is within the window.
         let _ = ring.insert(frame);
     }
 
-    /// Writes into the token what this visit did and what this node has received. Returns the member that has held
-    /// back aru for too many rotations, if there is one.
+    /// Writes this visit and the frames received here into the token. Returns the member that has
+    /// held back aru for too many rotations, if there is one.
     pub(super) fn account(
         &mut self,
         token: &mut Token,
@@ -353,8 +366,9 @@ impl Rotation {
         limits: Limits,
         config: &TotemConfig,
     ) -> Option<NodeId> {
-        // Members fill the window by sending. Where nothing is heard by one who lacks nothing, nobody sent what `fcc` counts:
-        // a bit of it was flipped on the way (F7), and nobody would ever send again.
+        // Members fill the window by sending. If a member lacks nothing and receives no frames, no
+        // member sent what `fcc` counts: a bit was flipped in transit (F7). Uncorrected, it would
+        // keep all members from sending forever.
         if visit.sent > 0 {
             self.still = 0;
         }
@@ -373,7 +387,8 @@ impl Rotation {
         token.aru_addr.filter(|_| self.stuck > config.fail_recv_const)
     }
 
-    /// Returns the member that has lacked the same frame for long, and the frame's number, once in a while.
+    /// Returns a member that has lacked the same frame for long, and the frame's number. The result
+    /// is repeated at a limited rate.
     pub(super) fn lacks(&mut self, token: &Token, now: Time) -> Option<(NodeId, Seq)> {
         let Some(node) = token.aru_addr else {
             self.lacking = None;
@@ -385,14 +400,14 @@ impl Rotation {
             }
             _ => (now, 0),
         };
-        // A ring that stood still has lost time and no frame.
+        // A ring that paused has lost time rather than a frame.
         let long = now - since >= Self::LACKING && visits >= Self::WEDGED;
         let (since, visits) = if long { (now, 0) } else { (since, visits) };
         self.lacking = Some(Lacking { node, aru: token.aru, since, visits });
         long.then_some((node, token.aru.next()))
     }
 
-    /// Whether this is the representative, and nothing has happened for long: once in so many rotations, since it counts anew.
+    /// Returns `true` once every `WEDGED` idle rotations, on the representative only.
     pub(super) fn stands_still(&mut self) -> bool {
         let stands = self.representative && self.still >= Self::WEDGED;
         if stands {
@@ -401,8 +416,8 @@ impl Rotation {
         stands
     }
 
-    /// Passes the token on, before the last `late` frames of its visit, or keeps it for a while if the ring is idle and this node
-    /// is to hold it.
+    /// Passes the token on ahead of the last `late` frames of its visit. If the ring is idle and
+    /// this node is the holder, holds the token for a while instead.
     pub(super) fn forward(
         &mut self,
         mut token: Token,
@@ -423,13 +438,13 @@ impl Rotation {
         self.keep(token, now, config);
     }
 
-    /// A frame of the ring has come, new or not.
+    /// Handles a frame of the ring, new or not.
     pub(super) fn hear(&mut self) {
         self.still = 0;
     }
 
-    /// The token, if it is held here, all members have everything, and its visit sent nothing: then that may go on, since
-    /// nobody has seen what it wrote.
+    /// Takes back the token if it is held here, all members have everything, and its visit sent
+    /// nothing. The visit can then continue, since no member has seen what it wrote.
     pub(super) fn take_up(&mut self) -> Option<Token> {
         let here = self.hold_at.is_some() || Mutant::SentTokenTakenUp.is_active();
         if !here || Mutant::HoldNeverCancelled.is_active() {
@@ -446,7 +461,8 @@ impl Rotation {
         Some(token)
     }
 
-    /// There is something to send: makes a held token go on. Returns whether its holder has to be asked.
+    /// Releases a held token because this node has something to send. Returns `true` if its holder
+    /// must be asked.
     pub(super) fn nudge(&mut self, out: &mut Outputs) -> bool {
         if !self.held || Mutant::HoldNeverCancelled.is_active() {
             return false;
@@ -455,11 +471,11 @@ impl Rotation {
         self.holder != self.me
     }
 
-    /// Somebody has something to send.
+    /// Releases a held token because a member has something to send.
     pub(super) fn release(&mut self, out: &mut Outputs) {
         (self.unchanged, self.quiet) = (0, 0);
         self.held = false;
-        // The others may still wait for as long as it would have been held.
+        // The other members may still wait for as long as the token would have been held.
         self.missed_at = self.due_at;
         if self.hold_at.take().is_some() {
             out.unicast(self.successor, self.last_sent.clone());
@@ -500,8 +516,8 @@ impl Rotation {
         Due::Nothing
     }
 
-    /// The neighbours, if it is time to see whether they are there. Who is probed by a member knows by that that it is there,
-    /// too, whatever its host says.
+    /// Returns the neighbours that are due for a probe. A probed neighbour also learns that this
+    /// member is up, whatever its host reports.
     pub(super) fn due_for_probes(
         &mut self,
         now: Time,
@@ -515,13 +531,15 @@ impl Rotation {
         [due.then_some(self.successor), (due && both).then_some(self.predecessor)].into_iter().flatten()
     }
 
-    /// Whether a member of this ring is next to this one, and misses the token if it does not come from here or goes from here.
+    /// Returns `true` if a member is next to this one on the ring. Such a member probes this node
+    /// when it misses the token.
     pub(super) fn is_neighbour(&self, node: NodeId) -> bool {
         [self.predecessor, self.successor].contains(&node)
     }
 
-    /// A time after which every member has had this ring's token: that of just before the first transmission of the
-    /// last token whose whole way round this node has seen. Sending a token again proves nothing, nor does its receipt.
+    /// Returns a time after which every member has had this ring's token: just before the first
+    /// transmission of the last token whose whole rotation this node has seen. Neither its
+    /// retransmission nor its receipt would prove that.
     pub(super) fn whole_since(&self) -> Option<Time> {
         self.whole_since
     }
@@ -549,13 +567,13 @@ impl Rotation {
     }
 }
 
-/// A frame that was sent again, and may have to be once more.
+/// A frame that this node sent again, and may have to send once more.
 #[derive(Clone, Copy, Hash)]
 struct Served {
     seq: Seq,
-    /// How often.
+    /// The number of times that this node has sent the frame again.
     times: u32,
-    /// For how many visits of the token others are to send it.
+    /// The number of token visits at which this node leaves the frame to others.
     rests: u32,
 }
 
@@ -563,30 +581,30 @@ struct Served {
 #[derive(Clone, Copy)]
 struct Lacking {
     node: NodeId,
-    /// What it holds aru at.
+    /// The value at which the member holds aru.
     aru: Seq,
     since: Time,
-    /// Visits of the token since then.
+    /// The number of token visits since then.
     visits: u32,
 }
 
-/// What a visit of the token did.
+/// The actions of a token visit.
 pub(super) struct Visited {
-    /// Frames sent, new and again.
+    /// The number of frames sent, including retransmissions.
     pub(super) sent: u32,
-    /// Frames still waiting here.
+    /// The number of frames that still wait here.
     pub(super) backlog: u32,
-    /// The application does not keep up.
+    /// Whether the application does not keep up.
     pub(super) slow: bool,
 }
 
-/// The member after `me` on a ring.
+/// Returns the member after `me` on a ring.
 pub(super) fn successor(me: NodeId, members: &BTreeSet<NodeId>) -> NodeId {
     let after = (std::ops::Bound::Excluded(me), std::ops::Bound::Unbounded);
     members.range(after).next().or(members.first()).copied().unwrap_or(me)
 }
 
-/// The member before `me` on a ring.
+/// Returns the member before `me` on a ring.
 fn predecessor(me: NodeId, members: &BTreeSet<NodeId>) -> NodeId {
     members.range(..me).next_back().or(members.last()).copied().unwrap_or(me)
 }

@@ -1,4 +1,4 @@
-//! What a core has inside, for those who look on: simulators, checkers, status.
+//! Read-only views of a core, for simulators, checkers and status.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,16 +9,16 @@ use super::ring::Ring;
 use super::{State, Totem};
 use crate::{NodeId, RingId, Seq, Time};
 
-/// The state of the protocol, without what is in it.
+/// The name of a protocol state, without its data.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Phase {
-    /// Finding out who is there.
+    /// The node is looking for the members of a new ring.
     Gather,
-    /// The commit token goes round.
+    /// The commit token circulates.
     Commit,
-    /// The new ring turns and brings along what is left of the old ones.
+    /// The new ring's token circulates, and members forward frames of their old rings.
     Recovery,
-    /// The ring stands.
+    /// The ring is installed.
     Operational,
     /// The node has left.
     Left,
@@ -36,70 +36,73 @@ impl fmt::Display for Phase {
     }
 }
 
-/// A look into a core between two inputs: nothing is copied but numbers, so that it can be taken at every input. For
-/// looking on; nothing in the protocol depends on it.
+/// A view of a core between two inputs. It copies only numbers, so it can be taken at every input.
+/// The protocol does not depend on it.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot<'a> {
     /// The state.
     pub phase: Phase,
-    /// The installed ring. Before the first one it has no members.
+    /// The installed ring. It has no members before the first one.
     pub ring: RingView<'a>,
-    /// In [`Phase::Recovery`], the ring that is to be installed.
+    /// The ring that is being formed, in [`Phase::Recovery`].
     pub forming: Option<RingView<'a>>,
-    /// In [`Phase::Commit`] and [`Phase::Recovery`], the id of the ring that is to be installed.
+    /// The id of the ring that is being formed, in [`Phase::Commit`] and [`Phase::Recovery`].
     pub next: Option<RingId>,
-    /// In [`Phase::Gather`], the nodes considered.
+    /// The nodes considered for the ring, in [`Phase::Gather`].
     pub considered: Option<&'a BTreeSet<NodeId>>,
-    /// In [`Phase::Gather`], those of them called failed.
+    /// The considered nodes that are called failed, in [`Phase::Gather`].
     pub failed: Option<&'a BTreeSet<NodeId>>,
-    /// In [`Phase::Gather`], those known to believe the same.
+    /// The considered nodes that are known to believe the same lists, in [`Phase::Gather`].
     pub consensus: Option<&'a BTreeSet<NodeId>>,
-    /// In [`Phase::Recovery`], the members of the installed ring that come along.
+    /// The members of the installed ring that move along, in [`Phase::Recovery`].
     pub transitional: Option<&'a BTreeSet<NodeId>>,
-    /// In [`Phase::Recovery`], frames of the installed ring that this node still has to send.
+    /// The number of frames of the installed ring that this node still has to send, in
+    /// [`Phase::Recovery`].
     pub to_recover: usize,
-    /// How long it may take at most until the nodes are let in that a ring was formed without.
+    /// The longest time until nodes that a ring was formed without are readmitted.
     pub longest_wait: Duration,
     /// The highest ring sequence number that this node has taken part in.
     pub attempted: u64,
-    /// The number of the last token accepted, in [`Phase::Recovery`] and [`Phase::Operational`].
+    /// The number of the last accepted token, in [`Phase::Recovery`] and [`Phase::Operational`].
     pub token_seq: Option<Seq>,
-    /// This node holds the token of an idle ring back.
+    /// Whether this node holds back the token of an idle ring.
     pub holds_token: bool,
-    /// Whether the members have exchanged what they say of themselves, so that applications may speak.
+    /// Whether the members have exchanged their state, so that applications may send.
     pub synced: bool,
-    /// Frames that may come in a rotation of the installed ring.
+    /// The number of frames allowed per rotation of the installed ring.
     pub window: u32,
-    /// Frames that this node may send at a visit of its token, at the fastest pace.
+    /// The number of frames that this node may send per token visit, at the fastest pace.
     pub visit: u32,
-    /// Messages of the sync waiting to be sent, in bytes.
+    /// The size of the sync messages that wait to be sent, in bytes.
     pub queued_control: usize,
-    /// Messages of the application waiting to be sent, in bytes, overhead included.
+    /// The size of the application messages that wait to be sent, in bytes, including overhead.
     pub queued: usize,
-    /// How much the application has not taken of its events, in bytes.
+    /// The size of the events that the application has not taken, in bytes.
     pub unread: usize,
-    /// Datagrams not yet polled: they wait for the stored record to be durable.
+    /// The number of datagrams that have not been polled. They wait for the stored record to be
+    /// durable.
     pub unsent: usize,
 }
 
-/// A ring as one member has it.
+/// A ring as seen by one member.
 #[derive(Clone, Copy, Debug)]
 pub struct RingView<'a> {
-    /// Which.
+    /// The ring's id.
     pub id: RingId,
-    /// Its members, ascending.
+    /// The members of the ring, ascending.
     pub members: &'a BTreeSet<NodeId>,
-    /// Received up to here.
+    /// The highest number up to which this member has received all frames.
     pub aru: Seq,
     /// The highest number received.
     pub high: Seq,
-    /// Delivered up to here.
+    /// The highest number delivered.
     pub delivered: Seq,
-    /// Known to be received by all members up to here.
+    /// The highest number up to which all members are known to have received all frames.
     pub safe: Seq,
-    /// Given up to here: no member can ask for it any more.
+    /// The highest number released, which no member can request any more.
     pub released: Seq,
-    /// What the frames kept amount to, in bytes. Each frame has some, so this grows when one is taken in.
+    /// The total size of the kept frames, in bytes. No frame is empty, so this grows with each
+    /// frame inserted.
     pub held: usize,
 }
 
@@ -119,10 +122,11 @@ impl Ring {
 }
 
 impl Totem {
-    /// Hashes all that decides what this core does next: equal for two cores only if, at the times given, they will
-    /// answer the same to the same inputs. Times count by how far off they are, so states are the same whenever they
-    /// are reached; counters, what waits to be polled as an event, and the causes that a ring change will be told with
-    /// do not count. For model checkers.
+    /// Hashes the state that decides what this core does next. Two cores have equal hashes only if,
+    /// at the times given, they respond alike to the same inputs. Times are hashed relative to
+    /// `now`, so equal states match whenever they are reached. Counters, events that wait to be
+    /// polled, and the causes that a ring change will be reported with are left out. Intended for
+    /// model checkers.
     pub fn fingerprint(&self, now: Time, state: &mut impl Hasher) {
         let Self { local, state: phase, started_at: _, answered_at: _, awake_at } = self;
         local.fingerprint(now, state);
@@ -137,7 +141,7 @@ impl Totem {
         }
     }
 
-    /// A look inside.
+    /// Returns a view of this core.
     pub fn snapshot(&self) -> Snapshot<'_> {
         let local = &self.local;
         let mut snapshot = Snapshot {

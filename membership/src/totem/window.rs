@@ -1,4 +1,4 @@
-//! The frames of one ring that may still be wanted, by anybody.
+//! The frames of a ring that any member may still request.
 
 use std::collections::VecDeque;
 
@@ -6,14 +6,16 @@ use crate::mutants::Mutant;
 use crate::wire::Multicast;
 use crate::{Refusal, Seq};
 
-/// A sliding window over a ring's frames: from the oldest that has not been given up to the newest heard of.
+/// A sliding window over a ring's frames, from the oldest that has not been released to the newest
+/// known.
 #[derive(Clone, Hash)]
 pub(super) struct Window {
-    /// Every frame up to here has been given up: no member can ask for it any more.
+    /// The number up to which all frames have been released, so no member can request them any
+    /// more.
     released: Seq,
     /// The frames after `released`, in order.
     slots: VecDeque<Slot>,
-    /// All received up to here.
+    /// The number up to which all frames have been received.
     aru: Seq,
     /// The highest number received.
     high: Seq,
@@ -22,7 +24,7 @@ pub(super) struct Window {
 
 #[derive(Clone, Hash)]
 enum Slot {
-    /// Not received; the token has come by this often meanwhile.
+    /// Not received. `visits` counts the token visits meanwhile.
     Missing {
         visits: u32,
     },
@@ -30,13 +32,14 @@ enum Slot {
 }
 
 impl Window {
-    /// How many numbers a window spans, as in corosync: a token that is further ahead makes a real one abort.
+    /// The span of a window in numbers, as in corosync. A token that is further ahead makes a
+    /// corosync daemon abort.
     pub(super) const SLOTS: u32 = 16384;
-    /// How many bytes of frames it keeps. Ordinary frames cannot reach this; it bounds what a stranger can make us
-    /// hold.
+    /// The most bytes of frames that a window keeps. Ordinary frames cannot reach this limit. It
+    /// bounds the memory that a stranger can make this node use.
     const BYTES: usize = 64 << 20;
 
-    /// An empty window; the first frame has the number after `start`.
+    /// Creates an empty window, whose first frame has the number after `start`.
     pub(super) fn new(start: Seq) -> Self {
         Self { released: start, slots: VecDeque::new(), aru: start, high: start, bytes: 0 }
     }
@@ -53,7 +56,7 @@ impl Window {
         self.released
     }
 
-    /// What the frames kept amount to.
+    /// Returns the total size of the kept frames, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -63,7 +66,8 @@ impl Window {
         (1..=Self::SLOTS).contains(&distance).then(|| distance as usize - 1)
     }
 
-    /// How far `seq` is from what has been given up: orders the frames of one window.
+    /// Returns the distance of `seq` from the released frames, which orders the frames of one
+    /// window.
     pub(super) fn place(&self, seq: Seq) -> u32 {
         self.released.distance_to(seq)
     }
@@ -75,17 +79,17 @@ impl Window {
         }
     }
 
-    /// Takes in a frame; `Ok(false)` if it was there already or has been given up.
+    /// Inserts a frame. Returns `Ok(false)` if the frame is already present or released.
     ///
     /// # Errors
-    /// If it is too far ahead, or there is no room: to the protocol, a lost frame.
+    /// If the frame is too far ahead, or there is no room. The protocol treats it as a lost frame.
     pub(super) fn insert(&mut self, frame: Multicast) -> Result<bool, Refusal> {
         let seq = frame.seq;
         if seq.at_or_before(self.released) {
             return Ok(false);
         }
         let index = self.index(seq).ok_or(Refusal::OutOfWindow)?;
-        // The next frame in order always finds room, or a full window could never empty.
+        // The next frame in order always has room, since otherwise a full window could never empty.
         if self.bytes + frame.raw.len() > Self::BYTES && seq != self.aru.next() {
             return Err(Refusal::OutOfWindow);
         }
@@ -115,7 +119,7 @@ impl Window {
         }
     }
 
-    /// Gives up all frames up to `seq`, as far as they have been received.
+    /// Releases the received frames up to `seq`.
     pub(super) fn release(&mut self, seq: Seq) {
         while self.released.before(seq) && self.released.before(self.aru) {
             if let Some(Slot::Held(frame)) = self.slots.pop_front() {
@@ -125,8 +129,9 @@ impl Window {
         }
     }
 
-    /// Counts a visit of the token that knows of numbers up to `last`, and names those that have been missing for
-    /// `patience` visits: a multicast may well come after the token that was sent behind it.
+    /// Counts a visit of a token that knows of numbers up to `last`. Returns the numbers that have
+    /// been missing for `patience` visits, since a multicast may arrive after the token that was
+    /// sent behind it.
     pub(super) fn missing(&mut self, last: Seq, patience: u32) -> Vec<Seq> {
         let mut wanted = Vec::new();
         for seq in self.aru.up_to(last) {
@@ -182,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_released_frame_is_gone_and_its_late_copy_is_no_news() {
+    fn a_released_frame_is_gone_and_its_late_copy_is_known() {
         let mut window = Window::new(Seq::new(0));
         for seq in [1, 2, 4] {
             window.insert(frame(seq)).unwrap();
@@ -194,18 +199,18 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_asked_for_after_so_many_visits_up_to_the_tokens_number() {
+    fn a_gap_is_requested_after_n_visits_up_to_the_tokens_number() {
         let mut window = Window::new(Seq::new(0));
         window.insert(frame(2)).unwrap();
         for _ in 0..4 {
             assert!(window.missing(Seq::new(4), 5).is_empty());
         }
-        // 3 and 4 were never heard, but the token knows of them (B31).
+        // Frames 3 and 4 were never received, but the token knows of them (B31).
         assert_eq!(numbers(&window.missing(Seq::new(4), 5)), [1, 3, 4]);
     }
 
     #[test]
-    fn a_window_goes_round_the_wrap_and_ends_after_its_slots() {
+    fn a_window_wraps_and_ends_after_its_slots() {
         let start = u32::MAX - 2;
         let mut window = Window::new(Seq::new(start));
         for n in 1..=6 {

@@ -1,7 +1,8 @@
-//! Whether what this node sends has the source address that its peers expect.
+//! Checks that this node's datagrams have the source address that its peers expect.
 //!
-//! Now and then the node sends a datagram to its own port, with a number that no other host knows. Address translation on this
-//! host changes the source of that as of any other. Its peers cannot tell such datagrams from a stranger's.
+//! Every few seconds the node sends a datagram to its own port, with a number that no other host
+//! knows. Address translation on this host changes its source like that of any other datagram.
+//! Peers cannot distinguish datagrams with a changed source from a stranger's.
 
 use std::io;
 use std::net::SocketAddrV4;
@@ -11,11 +12,11 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
-/// The check.
+/// The check of the source address.
 #[derive(Debug)]
 pub(super) struct Echo {
     datagram: [u8; Self::LENGTH],
-    /// Where it is sent from, and to.
+    /// The expected source address.
     source: SocketAddrV4,
     home: SocketAddrV4,
     next_at: Instant,
@@ -36,7 +37,7 @@ impl Echo {
         Ok(Self { datagram, source, home, next_at: Instant::now() })
     }
 
-    /// Sends the datagram, if it is time. It may get lost.
+    /// Sends the datagram when it is due. It may get lost.
     pub(super) fn send(&mut self, outgoing: &UdpSocket, now: Instant) {
         if now >= self.next_at {
             self.next_at = now + Self::EVERY;
@@ -44,7 +45,8 @@ impl Echo {
         }
     }
 
-    /// Whether this is the datagram, and if so, whether it came from the right address.
+    /// Recognizes the datagram. Returns `Some(true)` if it came from the expected address,
+    /// `Some(false)` if not, and `None` for other datagrams.
     pub(super) fn take(&self, datagram: &[u8], source: SocketAddrV4) -> Option<bool> {
         (datagram == self.datagram).then_some(source == self.source)
     }

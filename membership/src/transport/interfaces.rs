@@ -1,4 +1,4 @@
-//! Which interface has this node's address, as the kernel reports it from the start on (rtnetlink(7)).
+//! Tracks the interface that has this node's address, as reported by the kernel (rtnetlink(7)).
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,31 +14,33 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{self, RecvFlags, SendFlags, SocketFlags, SocketType};
 use tokio::io::unix::AsyncFd;
 
-/// Changes of IPv4 addresses (`RTMGRP_IPV4_IFADDR`). An interface that is removed loses its addresses first.
+/// Changes of IPv4 addresses (`RTMGRP_IPV4_IFADDR`). An interface that is removed loses its
+/// addresses first.
 const ADDRESSES: u32 = 0x10;
 /// Netlink aligns messages to this many bytes.
 const ALIGNMENT: usize = 4;
 /// The kernel fills at most this many bytes in one call.
 const LONGEST: usize = 1 << 15;
 
-/// The interfaces that have one address: as a rule one or none, for a moment two while the address moves.
+/// The interfaces that have one address. Usually this is one or none, and briefly two while the
+/// address moves.
 #[derive(Debug)]
 pub(super) struct Interfaces {
     socket: AsyncFd<OwnedFd>,
     address: Ipv4Addr,
     having: BTreeSet<u32>,
-    /// Those that lost the address since they were last asked for.
+    /// Interfaces that lost the address since the last call of `has_lost`.
     lost: BTreeSet<u32>,
     buffer: Box<[u8]>,
 }
 
 impl Interfaces {
-    /// Asks the kernel which interface has `address`, and for notices from now on. The answer is about the network
-    /// namespace of the calling thread, and stays so.
+    /// Requests the interfaces that have `address`, and notices from now on. The answer refers to
+    /// the network namespace of the calling thread at this time.
     pub(super) fn with(address: Ipv4Addr) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = net::socket_with(net::AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-        // The process id 0 has the kernel choose one.
+        // With the process id 0, the kernel chooses one.
         net::bind(&socket, &SocketAddrNetlink::new(0, ADDRESSES))?;
         #[allow(deprecated, reason = "what replaces it is unsafe, and an `OwnedFd` keeps what that asks for")]
         let socket = AsyncFd::new(socket)?;
@@ -54,17 +56,18 @@ impl Interfaces {
         Ok(interfaces)
     }
 
-    /// The interface that has the address: `preferred`, if it does.
+    /// Returns the interface that has the address. Prefers `preferred` if it is one of several.
     pub(super) fn having(&self, preferred: Option<u32>) -> Option<u32> {
         preferred.filter(|index| self.having.contains(index)).or_else(|| self.having.first().copied())
     }
 
-    /// Whether this interface lost the address since this was last asked, even if it has it again.
+    /// Returns `true` if this interface lost the address since the last call, even if it has it
+    /// again. A call forgets the losses of all interfaces.
     pub(super) fn has_lost(&mut self, index: u32) -> bool {
         std::mem::take(&mut self.lost).contains(&index)
     }
 
-    /// The name of an interface.
+    /// Returns the name of an interface.
     pub(super) fn name(&self, index: u32) -> String {
         net::netdevice::index_to_name(self.socket.get_ref(), index).unwrap_or_else(|_| format!("{index}"))
     }
@@ -77,7 +80,7 @@ impl Interfaces {
         Poll::Ready(Ok(()))
     }
 
-    /// Asks for all addresses. The kernel answers at once.
+    /// Requests all addresses. The kernel answers at once.
     fn ask(&mut self) -> io::Result<()> {
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
@@ -91,21 +94,22 @@ impl Interfaces {
         Ok(())
     }
 
-    /// Takes all that the kernel has sent.
+    /// Reads all pending messages from the kernel.
     fn read(&mut self) -> io::Result<()> {
         loop {
             match net::recv(self.socket.get_ref(), &mut self.buffer[..], RecvFlags::DONTWAIT) {
                 Ok((_, length)) => self.take(length),
                 Err(Errno::WOULDBLOCK) => return Ok(()),
                 Err(Errno::INTR) => {}
-                // Notices were lost.
+                // Notices were lost, so request all addresses again.
                 Err(Errno::NOBUFS) => self.ask()?,
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Takes the messages in the first `length` bytes of the buffer. What is not understood is not about addresses.
+    /// Processes the messages in the first `length` bytes of the buffer. Messages that cannot be
+    /// parsed are not about addresses.
     fn take(&mut self, length: usize) {
         let mut rest = &self.buffer[..length.min(LONGEST)];
         while let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) {
@@ -132,7 +136,8 @@ impl Interfaces {
     }
 }
 
-/// Whether a message is about this address. The other end of a point-to-point link is not.
+/// Returns `true` if a message is about this address as the local end of a link. The other end of a
+/// point-to-point link does not count.
 fn is(message: &AddressMessage, address: Ipv4Addr) -> bool {
     message.attributes.contains(&AddressAttribute::Local(IpAddr::V4(address)))
 }

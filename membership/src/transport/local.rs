@@ -1,4 +1,4 @@
-//! `transport: local`: several nodes on one host, without root. Ours alone, not corosync's.
+//! `transport: local`: several nodes on one host, without root. Ours, not corosync's.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
@@ -8,18 +8,20 @@ use super::udp::{Addresses, BindError, Udp, v4};
 use crate::Config;
 
 impl Udp {
-    /// Multicast within this host.
+    /// Opens a transport with multicast within this host.
     ///
-    /// Nodes are told apart by loopback addresses (127.0.0.1, 127.0.0.2, ...: Linux has them all) or by ports
-    /// (`nodelist.node.port`, at least two apart, for a node sends from the port below its own). All share the group at
-    /// `mcastport`. This node's address is its entry's in the node list, else the one that `Config::bind` gives. As everywhere, a node
-    /// list says who there is; without one, peers are learnt from their JOINs, whose source port is one below the port
-    /// at which their sender receives tokens.
+    /// Nodes are distinguished by loopback addresses (127.0.0.1, 127.0.0.2, ..., all of which exist
+    /// on Linux) or by ports (`nodelist.node.port`). Ports must be at least two apart, because a
+    /// node sends from the port below its own. All nodes share the group at `mcastport`.
     ///
-    /// Has to be called within a tokio runtime with IO enabled.
+    /// This node's address is that of its entry in the node list, else the one that `Config::bind`
+    /// returns. A node list is complete. Without one, peers are learnt from their JOINs, whose
+    /// source port is one below the port at which their sender receives tokens.
+    ///
+    /// Must be called within a tokio runtime with IO enabled.
     ///
     /// # Errors
-    /// If a socket cannot be had; the message says what to do.
+    /// If a socket cannot be opened. The message says what to do.
     pub fn local(config: &Config) -> Result<Self, BindError> {
         let network = &config.network;
         let mut list = Vec::new();

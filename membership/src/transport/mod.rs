@@ -1,4 +1,4 @@
-//! The ways a datagram can go. A transport knows addresses, the core knows node ids.
+//! Transports for datagrams. A transport uses addresses, and the core uses node ids.
 
 mod echo;
 mod interfaces;
@@ -20,40 +20,41 @@ use bytes::Bytes;
 
 use crate::{NodeId, Notice, Origin, Transmit};
 
-/// Batches of datagrams, in and out.
+/// A transport that sends and receives batches of datagrams.
 pub trait Transport: Send + 'static {
-    /// Sends the batch in order, emptying it. A datagram that cannot be sent is lost, as on the network; an error is
-    /// for a transport that is beyond use.
+    /// Sends the batch in order, and empties it. A datagram that cannot be sent is lost, as on the
+    /// network. An error means that the transport is unusable.
     fn send(&mut self, batch: &mut VecDeque<Transmit>) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Waits for datagrams and appends all there are, up to a bound of the transport's choice. Of those that had
-    /// arrived, multicasts come before unicasts: a token must not overtake the frames sent before it. Own multicasts
-    /// never come back. What a node sends to itself is not sent by way of a transport.
+    /// Waits for datagrams and appends those that have arrived, up to a bound of the transport's
+    /// choice. Among these, multicasts come before unicasts, because a token must not overtake the
+    /// frames sent before it. Own multicasts never come back. Datagrams of a node to itself do not
+    /// use a transport.
     ///
-    /// Ready without any if a member's host has refused what was sent to it ([`Transport::refused`]).
+    /// Also ready, without a datagram, if a member's host has refused one ([`Transport::refused`]).
     ///
-    /// Cancel safe: a dropped future has taken nothing.
+    /// Cancel safe: a dropped future has taken no datagram.
     fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// A member whose host has said, since it was last asked for, that nobody listens there any more. A transport that is
-    /// not told such things has none.
+    /// Returns the next member whose host has reported that no socket receives there any more. A
+    /// transport without such reports returns `None`.
     fn refused(&mut self) -> Option<NodeId> {
         None
     }
 
-    /// The next case that an operator should know of, and the source address that it is about, if it is about one. The
-    /// driver asks for it several times a second.
+    /// Returns the next notice for the operator, and the source address that it is about, if any.
+    /// The driver calls this several times a second.
     fn notice(&mut self) -> Option<(Notice, Option<SocketAddr>)> {
         None
     }
 
-    /// The installed ring has these members now. Without a node list, their addresses stay as they are for as long as they
-    /// are in it.
+    /// Sets the members of the installed ring. Without a node list, the transport keeps their
+    /// addresses while they are members.
     fn set_members(&mut self, _members: &BTreeSet<NodeId>) {}
 
-    /// Bytes of multicasts that may wait to be received before any is lost, with what the system adds to each, if there is such
-    /// a bound: what a node can take in a rotation follows from it
-    /// ([`largest_window`](crate::config::TotemConfig::largest_window)).
+    /// Returns the receive buffer for multicasts in bytes, including the system's overhead per
+    /// datagram. Returns `None` if there is no such bound. The largest window of this node is
+    /// derived from it ([`largest_window`](crate::config::TotemConfig::largest_window)).
     fn receive_buffer(&self) -> Option<usize> {
         None
     }

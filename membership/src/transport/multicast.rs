@@ -11,20 +11,22 @@ use super::udp::{Addresses, BindError, Udp, v4};
 use crate::Config;
 
 impl Udp {
-    /// Multicast on the interface that has the address `interface` ([`Udp::bind`] finds it out).
+    /// Opens a transport with multicast on the interface that has the address `interface`
+    /// ([`Udp::bind`] determines it).
     ///
-    /// One node a host and group: the kernel's own loopback is off, as with corosync, so a second one on the same host
-    /// would not be heard. Peers are known by their address alone, whatever port they send from. With a node list,
-    /// those are all; without one, peers are learnt from their JOINs.
+    /// A host has one node per group. The kernel's own loopback is off, as with corosync, so a
+    /// second node on the same host would not be heard. Peers are identified by their address
+    /// alone, whatever port they send from. A node list is complete. Without one, peers are learnt
+    /// from their JOINs.
     ///
-    /// The transport follows the address: to an interface that is made again, or to another one. If this node is listed
-    /// at `interface` and no interface has that address yet, the transport waits for it, and sends and receives nothing
-    /// until then.
+    /// The transport follows the address to an interface that is created again, or to another one.
+    /// If this node is listed at `interface` and no interface has that address yet, the transport
+    /// waits for it, and sends and receives nothing until then.
     ///
-    /// Has to be called within a tokio runtime with IO enabled.
+    /// Must be called within a tokio runtime with IO enabled.
     ///
     /// # Errors
-    /// If a socket cannot be had; the message says what to do.
+    /// If a socket cannot be opened. The message says what to do.
     pub fn multicast(config: &Config, interface: Ipv4Addr) -> Result<Self, BindError> {
         let port = config.port();
         let home = SocketAddrV4::new(interface, port);
@@ -60,15 +62,16 @@ impl Udp {
     }
 }
 
-/// This node's address in the node list.
+/// Returns this node's address in the node list.
 fn listed_address(config: &Config) -> Option<IpAddr> {
     config.nodes.iter().find(|member| member.id == config.node).map(|member| member.address)
 }
 
-/// The address to bind: the listed one, whether or not an interface has it yet. Without a list, the one that
-/// `network.bind` names; if no interface has that very address, the first in whose network it lies.
+/// Returns the address to bind. This is the listed one, whether or not an interface has it yet.
+/// Without a list it is the one that `network.bind` names, or if no interface has that exact
+/// address, the first in whose network it lies.
 ///
-/// Of an interface's addresses in one network, the kernel lists the primary one first.
+/// The kernel lists an interface's primary address in a network before the others.
 pub(super) fn own_address(config: &Config) -> Result<Ipv4Addr, BindError> {
     if let Some(listed) = listed_address(config) {
         return v4(listed);
@@ -111,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_no_interface_is_an_error_that_says_so() {
+    fn a_network_without_interface_is_a_clear_error() {
         let mut config = Config::new(NodeId::new(1).unwrap());
         config.network.bind = Some([240, 0, 0, 1].into());
         let error = own_address(&config).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Host names of the node list, resolved again while the node runs.
+//! Resolves host names of the node list again while the node runs.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{Config, NodeId};
 
-/// The names, and what they are found to stand for.
+/// The names, and the look-ups in progress.
 #[derive(Debug)]
 pub(super) struct Names {
     hosts: BTreeMap<NodeId, String>,
@@ -42,15 +42,15 @@ impl Names {
         self.hosts.get(&node).map(String::as_str)
     }
 
-    /// Looks up the name of a node, if it has one and that was not done just now. A resolver may take minutes: it has a
-    /// thread of its own.
+    /// Looks up the name of a node, if it has one and the last look-up is not too recent. A
+    /// resolver may take minutes, so it runs in a thread of its own.
     pub(super) fn look_up(&mut self, node: NodeId) {
         let Some(host) = self.hosts.get(&node) else { return };
         let now = Instant::now();
         if self.asked_at.get(&node).is_some_and(|at| now - *at < Self::AGAIN) {
             return;
         }
-        // Room for one answer a node. A slower resolver is not asked again before it has answered.
+        // Each node has room for one answer. A resolver that has not answered is not asked again.
         let Ok(answer) = self.sender.clone().try_reserve_owned() else { return };
         self.asked_at.insert(node, now);
         let host = host.clone();
@@ -64,11 +64,11 @@ impl Names {
         });
     }
 
-    /// The next answer.
+    /// Waits for the next answer.
     pub(super) fn poll_found(&mut self, context: &mut Context<'_>) -> Poll<Found> {
         match self.found.poll_recv(context) {
             Poll::Ready(Some(found)) => Poll::Ready(found),
-            // A sender is kept, so there is always one more to wait for.
+            // The sender is kept, so the channel never closes.
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }

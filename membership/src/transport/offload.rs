@@ -1,8 +1,9 @@
-//! Many datagrams in one system call.
+//! Sends and receives many datagrams in one system call.
 //!
-//! Linux takes a buffer of datagrams of equal length (the last may be shorter), and carries it as one through most of its
-//! network stack (UDP segmentation offload); a receiver that asks for it gets such a buffer whole (receive offload). What is
-//! on the wire is the same. Where the kernel, or a network card, has neither, there is a datagram a call, or a buffer.
+//! Linux accepts a buffer of datagrams of equal length (the last may be shorter) and carries it as
+//! one through most of its network stack (UDP segmentation offload). A receiver that requests it
+//! gets such a buffer whole (receive offload). The datagrams on the wire are the same. If the
+//! kernel or a network card lacks one of these, each call or buffer has one datagram.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
@@ -14,17 +15,17 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 use tokio::net::UdpSocket;
 
-/// The longest that a UDP datagram, or a train of them, may be over IPv4.
+/// The longest UDP datagram, or train of datagrams, over IPv4.
 const LONGEST: usize = 65_507;
 /// Buffers that a call may fill.
 const BUFFERS: usize = 16;
 const BUFFER: usize = 1 << 16;
-/// A buffer with so much in it is handed on as it is; of one with less, a copy is, which keeps no more memory alive than it
-/// has bytes.
+/// Bytes from which a buffer is handed on as it is. The contents of a less filled buffer are
+/// copied, so that they keep only as much memory as they have bytes.
 const FULL: usize = BUFFER / 2;
-/// After so many errors in a row, a socket is beyond use.
+/// Consecutive errors after which a socket is unusable.
 pub(super) const FAILURES: u32 = 8;
-/// Buffers handed on that are looked after, to be filled again once nobody has a part of them.
+/// The most lent buffers that are tracked, to be reused once all parts of them have been dropped.
 const LENT: usize = 64;
 
 /// Reads datagrams, many at a time.
@@ -46,7 +47,8 @@ impl Receiver {
         })
     }
 
-    /// Hands over what is there, up to a bound; `false`: there may be more.
+    /// Passes the received datagrams to `into`, up to a bound. Returns `false` if there may be
+    /// more.
     pub(super) fn take(
         &mut self,
         socket: &UdpSocket,
@@ -58,7 +60,7 @@ impl Receiver {
             match self.state.recv(socket.into(), &mut slices, &mut self.metas) {
                 Ok(filled) => break filled,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-                // What had happened to the interface is told once, instead of a datagram.
+                // An error of the interface is reported once, in place of a datagram.
                 Err(_) if failures < FAILURES => failures += 1,
                 Err(error) => return Err(error),
             }
@@ -67,7 +69,7 @@ impl Receiver {
             let RecvMeta { addr: SocketAddr::V4(source), len, stride, .. } = self.metas[at] else { continue };
             let datagrams = self.filled(at, len);
             if len == 0 {
-                // A datagram all the same, which is refused where such things are counted.
+                // An empty datagram is passed on, too. It is refused, and counted, by the core.
                 into(source, datagrams);
                 continue;
             }
@@ -79,7 +81,7 @@ impl Receiver {
         Ok(filled < BUFFERS)
     }
 
-    /// What is in a buffer.
+    /// Returns the contents of a buffer.
     fn filled(&mut self, at: usize, length: usize) -> Bytes {
         if length < FULL {
             return Bytes::copy_from_slice(&self.buffers[at][..length]);
@@ -93,12 +95,12 @@ impl Receiver {
     }
 }
 
-/// An empty buffer: the one lent first, if it is back.
+/// Returns an empty buffer. Reuses the one that was lent first, if it is free again.
 fn spare(lent: &mut VecDeque<Bytes>) -> BytesMut {
     match lent.pop_front().map(Bytes::try_into_mut) {
         Some(Ok(buffer)) => buffer,
         Some(Err(still_lent)) => {
-            // The next one may be back by the next time.
+            // The next one may be free by the next time.
             lent.push_back(still_lent);
             BytesMut::zeroed(BUFFER)
         }
@@ -106,11 +108,11 @@ fn spare(lent: &mut VecDeque<Bytes>) -> BytesMut {
     }
 }
 
-/// What became of a datagram.
+/// The fate of a datagram.
 pub(super) enum News {
     /// The host at this address has no socket there.
     Refused(Ipv4Addr),
-    /// No route, too long, and the like.
+    /// Another error, such as no route, or a datagram that is too long.
     Other,
 }
 
@@ -119,22 +121,22 @@ pub(super) enum News {
 pub(super) struct Sender {
     state: UdpSocketState,
     train: Vec<u8>,
-    /// Trains have been refused: they are taken apart from now on.
+    /// Whether a train has been refused. Each datagram is then sent by itself.
     apart: bool,
 }
 
 impl Sender {
     pub(super) fn new(socket: &UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new(socket.into())?;
-        // The crate forbids fragments, for a protocol that looks for the largest datagram by itself. Ours are as long as
-        // `netmtu` says, whatever the path.
+        // The crate forbids fragments, for a protocol that discovers the largest datagram by
+        // itself. Ours are as long as `netmtu` allows, whatever the path.
         set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::WANT)?;
         state.enable_transport_errors(socket.into())?;
         Ok(Self { state, train: Vec::new(), apart: false })
     }
 
-    /// How many of these, from the first on, can go in one call: as many as are as long as the first, and one more that is
-    /// shorter.
+    /// Returns the number of datagrams, from the first on, that fit into one call. They have the
+    /// length of the first, and the last may be shorter.
     pub(super) fn train<'a>(&self, mut datagrams: impl Iterator<Item = &'a [u8]>) -> usize {
         let Some(length) = datagrams.next().map(<[u8]>::len) else { return 0 };
         let most = if self.apart { 1 } else { self.state.max_gso_segments() };
@@ -152,8 +154,9 @@ impl Sender {
         count
     }
 
-    /// What the network has said of an earlier datagram, if it has: for a port that no socket is bound to, the address. The
-    /// kernel may say it in place of sending another one.
+    /// Returns the network's report about an earlier datagram, if any. If no socket is bound to the
+    /// destination port, it has the host's address. The kernel may report it in place of sending
+    /// another datagram.
     pub(super) fn news(&self, socket: &UdpSocket) -> io::Result<Option<News>> {
         let error = self.state.recv_transport_error(socket.into())?;
         Ok(error.map(|error| match error.addr {
@@ -164,12 +167,12 @@ impl Sender {
         }))
     }
 
-    /// No more trains: one was refused.
+    /// Stops using trains, after one was refused.
     pub(super) fn take_apart(&mut self) {
         self.apart = true;
     }
 
-    /// Sends the datagrams of a train, or one, if there is room.
+    /// Sends a single datagram or a train, if there is room.
     pub(super) fn send<'a>(
         &mut self,
         socket: &UdpSocket,

@@ -1,4 +1,4 @@
-//! Who is where: node ids and the addresses they receive tokens at.
+//! The addresses of nodes: node ids, and where each node receives tokens.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -10,8 +10,9 @@ use super::BindError;
 use crate::wire::Join;
 use crate::{NodeId, Origin};
 
-/// The address book. A node's *home* is the address and port at which it receives unicasts; it sends from the port
-/// below, as corosync does, so the source of a datagram tells the home of its sender.
+/// The address book. A node's *home* is the address and port at which it receives unicasts. As in
+/// corosync, a node sends from the port below, so the source of a datagram identifies the home of
+/// its sender.
 ///
 /// One id has one home, and one home has one id.
 #[derive(Debug)]
@@ -21,33 +22,34 @@ pub(super) struct Peers {
     homes: BTreeMap<NodeId, SocketAddrV4>,
     ids: BTreeMap<SocketAddrV4, NodeId>,
     ports: Ports,
-    /// `None`: the node list is all there is.
+    /// The state of learning addresses. `None` if only the node list is used.
     learnt: Option<Learnt>,
 }
 
-/// What is remembered of addresses that were learnt.
+/// The state of learning addresses.
 #[derive(Debug, Default)]
 struct Learnt {
-    /// When a datagram last came from a home.
+    /// The time of the last datagram from each home.
     heard_at: BTreeMap<SocketAddrV4, Instant>,
-    /// The members of the installed ring: their addresses stay as they are.
+    /// The members of the installed ring, whose addresses are kept.
     members: BTreeSet<NodeId>,
 }
 
-/// What a source port says.
+/// The meaning of a source port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ports {
-    /// Nothing: a host has one node, at this port, and its address is enough to know it.
+    /// The port means nothing. A host has one node, at this port, and is identified by its address.
     Same(u16),
-    /// Which of a host's nodes it is: the one whose home port is one above.
+    /// The port identifies one of a host's nodes: the one whose home port is one above.
     PerNode,
 }
 
 impl Peers {
-    /// How long a node that is in no ring has to be silent until its id may be claimed at another address.
+    /// Time of silence after which the id of a node outside of the ring may be claimed at another
+    /// address.
     const AGE: Duration = Duration::from_secs(10);
 
-    /// Knows this node, and learns the others from their JOINs.
+    /// Creates an address book with this node, which learns the other nodes from their JOINs.
     pub(super) fn learning(own: NodeId, home: SocketAddrV4, ports: Ports) -> Self {
         Self {
             own,
@@ -59,11 +61,12 @@ impl Peers {
         }
     }
 
-    /// Knows this node and those listed, and learns nothing.
+    /// Creates an address book with this node and the listed ones, which learns no others.
     ///
     /// # Errors
-    /// If this node is listed at another address than `home`, or two nodes are listed at one. The list decides whose an id
-    /// is, so a node that is elsewhere must not start.
+    /// If this node is listed at another address than `home`, or if two nodes are listed at the
+    /// same address. The list decides which node owns an id, so a node at another address must not
+    /// start.
     pub(super) fn listed(
         own: NodeId,
         home: SocketAddrV4,
@@ -87,23 +90,24 @@ impl Peers {
         Ok(peers)
     }
 
-    /// Where to send what is for this node.
+    /// Returns the address for unicasts to this node.
     pub(super) fn home(&self, id: NodeId) -> Option<SocketAddrV4> {
         self.homes.get(&id).copied()
     }
 
-    /// Where this node receives unicasts.
+    /// Returns the address at which this node receives unicasts.
     pub(super) fn own_home(&self) -> SocketAddrV4 {
         self.own_home
     }
 
-    /// The only node at this address, if there is one.
+    /// Returns the node at this address, if there is exactly one.
     pub(super) fn at(&self, address: Ipv4Addr) -> Option<NodeId> {
         let mut there = self.homes.iter().filter(|(_, home)| *home.ip() == address);
         there.next().filter(|_| there.next().is_none()).map(|(id, _)| *id)
     }
 
-    /// A listed node is at this address now; where it was. `None` if another node is there, or it is there already.
+    /// Moves a listed node to this address. Returns its former home, or `None` if the node or
+    /// another one is already there.
     pub(super) fn move_to(&mut self, id: NodeId, address: Ipv4Addr) -> Option<SocketAddrV4> {
         let former = self.homes.get(&id).copied().filter(|_| id != self.own)?;
         let home = SocketAddrV4::new(address, former.port());
@@ -116,23 +120,25 @@ impl Peers {
         Some(former)
     }
 
-    /// Whether this node sent it.
+    /// Returns `true` if this node sent the datagram.
     pub(super) fn is_own(&self, source: SocketAddrV4) -> bool {
         self.home_of(source) == Some(self.own_home)
     }
 
-    /// The installed ring has these members now.
+    /// Sets the members of the installed ring.
     pub(super) fn set_members(&mut self, members: &BTreeSet<NodeId>) {
         if let Some(learnt) = &mut self.learnt {
             learnt.members.clone_from(members);
         }
     }
 
-    /// Who sent a datagram, given who it claims to be from ([`claimed_sender`](crate::wire::claimed_sender)).
+    /// Returns the sender of a datagram, given its claimed sender
+    /// ([`claimed_sender`](crate::wire::claimed_sender)).
     ///
-    /// Nobody, if another process than the one known claims an id, be it this node's own: the core reports that. If
-    /// there is no list, an id belongs to the address that claimed it first, for as long as it is in the ring or was heard
-    /// lately; but a new id at a known address replaces the old one there, for a port has one process at a time.
+    /// If the id is known at another address, the origin has no peer, and the core reports that.
+    /// This applies to this node's own id, too. Without a list, an id belongs to the address that
+    /// claimed it first, while that node is in the ring or has been heard recently. A new id at a
+    /// known address replaces the old one, because a port belongs to one process at a time.
     pub(super) fn origin(
         &mut self,
         source: SocketAddrV4,
@@ -160,7 +166,8 @@ impl Peers {
         of(peer)
     }
 
-    /// An id is claimed at `home`: if it is known elsewhere, but in no ring and silent for long, it is free.
+    /// Frees an id that is claimed at `home`, if it is known at another address, outside of the
+    /// ring, and silent for long.
     fn forget_silent(&mut self, id: NodeId, home: SocketAddrV4, now: Instant) {
         let Some(learnt) = &mut self.learnt else { return };
         let Some(known) = self.homes.get(&id).copied().filter(|known| *known != home) else { return };
@@ -178,7 +185,8 @@ impl Peers {
         if self.ids.get(&home) == Some(&self.own) {
             return;
         }
-        // The bound is on what forged JOINs can make us remember: the one that was silent longest has to go.
+        // The bound limits the memory that forged JOINs can take. The node that was silent longest
+        // is removed.
         if self.homes.len() >= Join::MAX_NODES && !self.ids.contains_key(&home) {
             let free = self.ids.iter().filter(|(_, id)| **id != self.own && !learnt.members.contains(id));
             let Some((&silent, &former)) = free.min_by_key(|(home, _)| learnt.heard_at.get(home)) else {
@@ -234,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_list_ids_are_learnt_from_joins_and_from_nothing_else() {
+    fn without_a_list_ids_are_learnt_from_joins_only() {
         let mut peers = learning();
         check(&mut peers, "127.0.0.2:5404", Some((2, false)), None);
         assert_eq!(peers.home(node(2)), None);
@@ -253,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_comes_back_under_another_id_is_known_by_that() {
+    fn a_node_that_returns_under_another_id_is_known_by_it() {
         let mut peers = learning();
         check(&mut peers, "127.0.0.2:5404", Some((2, JOINS)), Some(2));
         check(&mut peers, "127.0.0.2:5404", Some((3, JOINS)), Some(3));
@@ -261,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_is_silent_and_in_no_ring_may_be_claimed_elsewhere() {
+    fn a_silent_id_outside_the_ring_may_be_claimed_elsewhere() {
         let start = Instant::now();
         let join = Some((node(2), JOINS));
         for (after, in_ring, moves) in [(9, false, false), (10, false, true), (1000, true, false)] {
@@ -292,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_is_this_node() {
+    fn another_address_cannot_claim_this_nodes_id() {
         for mut peers in [learning(), listed(Ports::PerNode)] {
             let home = peers.home(node(1));
             for joins in [JOINS, false] {
@@ -303,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn this_nodes_own_address_is_nobody_elses() {
+    fn this_nodes_address_cannot_be_claimed_by_another_id() {
         let mut peers = learning();
         check(&mut peers, "127.0.0.1:5404", Some((7, JOINS)), Some(1));
         assert_eq!(peers.home(node(7)), None);
@@ -311,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_all_there_is() {
+    fn with_a_list_no_ids_are_learnt() {
         let mut peers = listed(Ports::PerNode);
         check(&mut peers, "10.0.0.2:5404", None, Some(2));
         check(&mut peers, "10.0.0.3:5404", Some((3, JOINS)), None);
@@ -320,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_host_has_one_node_the_source_port_says_nothing() {
+    fn the_source_port_is_ignored_with_one_node_per_host() {
         let mut peers = listed(Ports::Same(5405));
         check(&mut peers, "10.0.0.2:40000", None, Some(2));
         let mut peers = listed(Ports::PerNode);
@@ -329,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn forged_joins_fill_no_memory_and_keep_nobody_out() {
+    fn forged_joins_use_bounded_memory_and_evict_no_member() {
         let mut peers = learning();
         let start = Instant::now();
         let join = |peers: &mut Peers, id: u32| {

@@ -1,12 +1,12 @@
-//! What the transports over UDP share: corosync's sockets, and how they are used.
+//! The common part of the transports over UDP: corosync's sockets and their use.
 //!
-//! With `A` the node's address, `p` its port, `G:P` the group:
+//! `A` is the node's address, `p` its port, and `G:P` the group:
 //!
 //! | socket | bound to | for | address reuse |
 //! |---|---|---|---|
-//! | `multicasts` | `G:P` | receives what is for everyone | yes: a host's rings, or nodes, may share a group |
-//! | `unicasts` | `A:p` | receives tokens; nothing is sent from it | no: a second node here is an error |
-//! | `outgoing` | `A:(p-1)` | sends everything: its port tells which node it is | no |
+//! | `multicasts` | `G:P` | receives multicasts | yes: nodes of a host may share a group |
+//! | `unicasts` | `A:p` | receives tokens, sends nothing | no: a second node here is an error |
+//! | `outgoing` | `A:(p-1)` | sends everything; its port identifies the node | no |
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
@@ -38,32 +38,37 @@ use crate::config::TransportKind;
 use crate::wire::{Announced, ClusterTag, announced, claimed_sender};
 use crate::{Config, Destination, NodeId, Notice, Origin, Transmit};
 
-/// Multicasts after which it is enough.
+/// Multicasts after which a batch is complete.
 const BATCH: usize = 64;
-/// More multicasts than a receive buffer can hold: once so many have been read, none is left that was sent before a
-/// unicast that had arrived by then.
+/// More multicasts than a receive buffer can hold. Once this many have been read, none is left that
+/// was sent before a unicast that had arrived by then.
 const BACKLOG: usize = 4096;
 /// Longer than any UDP datagram.
 const LONGEST: usize = 1 << 16;
-/// What corosync asks for; the kernel gives what `net.core.rmem_max` and `wmem_max` allow.
+/// The buffer size that corosync requests. The kernel limits it to `net.core.rmem_max` and
+/// `wmem_max`.
 const BUFFER: usize = 1 << 20;
-/// For multicasts, of which a rotation may bring many. Who administers the network may have it whatever `rmem_max` says.
+/// The buffer size for multicasts, of which a rotation may bring many. With the privilege to
+/// administer the network it is granted beyond `rmem_max`.
 const MULTICAST_BUFFER: usize = 4 << 20;
-/// The highest priority (`SO_PRIORITY`) that needs no privilege: tokens pass everything else.
+/// The highest priority (`SO_PRIORITY`) that needs no privilege, so that tokens overtake all other
+/// traffic.
 const TOKEN_PRIORITY: u32 = 6;
-/// How long a full send buffer may hold up the ring before the rest of a batch counts as lost.
+/// Time for which a full send buffer may delay the ring before the rest of a batch counts as lost.
 const SEND_WAIT: Duration = Duration::from_millis(100);
 /// The shortest time between two notices of one kind.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
-/// How long until it is tried again to join the group.
+/// Time until another attempt to join the group.
 const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
 
 /// A transport over UDP and IPv4: [`Udp::multicast`] between hosts, [`Udp::local`] within one.
 ///
-/// A datagram that cannot be sent (no route, no buffer, a firewall, an interface that is down) is lost, counted in
-/// [`Lost`], and logged at most once a second. Sockets stay bound to the node's address whatever the interface does:
-/// a node whose network is gone is alone, it does not meet others elsewhere. When the address comes back, on the same
-/// interface or on another, [`Udp::multicast`] continues there.
+/// A datagram that cannot be sent (no route, no buffer, a firewall, an interface that is down) is
+/// lost, counted in [`Lost`], and logged at most once a second.
+///
+/// Sockets stay bound to the node's address, whatever happens to the interface. A node that has
+/// lost its network is therefore alone and does not meet other nodes elsewhere. When the address
+/// comes back, on the same interface or on another, [`Udp::multicast`] continues there.
 #[derive(Debug)]
 pub struct Udp {
     multicasts: UdpSocket,
@@ -72,26 +77,28 @@ pub struct Udp {
     outgoing: UdpSocket,
     sender: Sender,
     group: SocketAddrV4,
-    /// Where the node's address is; `None`: the system does not say, or the transport stays within the host.
+    /// The interface that has the node's address. `None` if the system does not report it, or if
+    /// the transport stays within the host.
     place: Option<Place>,
     peers: Peers,
     cluster: Option<ClusterTag>,
-    /// A unicast that was read, and waits until the multicasts sent before it have been read too.
+    /// A unicast that has been read, and waits until the multicasts sent before it have been read,
+    /// too.
     held: Option<(SocketAddrV4, Bytes)>,
-    /// Multicasts read while it waited.
+    /// Multicasts read while `held` waited.
     passed: usize,
-    /// Those whose hosts have refused what was sent to them.
+    /// Nodes whose hosts have refused a datagram.
     refused: VecDeque<NodeId>,
     buffer: Box<[u8]>,
     lost: Arc<Lost>,
     names: Names,
     echo: Option<Echo>,
     notices: VecDeque<(Notice, Option<SocketAddr>)>,
-    /// When a datagram that was not sent was last a notice.
+    /// The time of the last notice of an unsent datagram.
     noted_at: Option<Instant>,
 }
 
-/// Counters of datagrams that did not leave.
+/// Counters of datagrams that were not sent.
 #[derive(Debug, Default)]
 pub struct Lost {
     unsent: AtomicU64,
@@ -99,38 +106,39 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// Those that the system did not send.
+    /// Returns the number of datagrams that the system did not send.
     pub fn unsent(&self) -> u64 {
         self.unsent.load(Ordering::Relaxed)
     }
 
-    /// Those for a member whose address is not known.
+    /// Returns the number of datagrams for members without a known address.
     pub fn unknown(&self) -> u64 {
         self.unknown.load(Ordering::Relaxed)
     }
 }
 
-/// The interface that has the node's address, and what follows for the sockets.
+/// The interface that has the node's address, and its use by the sockets.
 #[derive(Debug)]
 struct Place {
     interfaces: Interfaces,
     /// The interface on which the group is joined.
     joined: Option<u32>,
-    /// The group could not be joined; when to try again.
+    /// The time of the next attempt, if the group could not be joined.
     again_at: Option<Instant>,
-    /// When it was last noted that there is no interface.
+    /// The time of the last notice that no interface has the address.
     noted_at: Option<Instant>,
 }
 
 impl Place {
-    /// Joins the group where the address is, and leaves it elsewhere. Without the address, joins it nowhere.
+    /// Joins the group on the interface that has the address, and leaves it on any other. If no
+    /// interface has the address, the group is joined on none.
     fn join(&mut self, multicasts: &UdpSocket, group: Ipv4Addr) -> io::Result<()> {
         let multicasts = SockRef::from(multicasts);
         let there = self.interfaces.having(self.joined);
         if let Some(index) = self.joined
             && (self.interfaces.has_lost(index) || there != Some(index))
         {
-            // Fails if the interface is gone, and the membership with it.
+            // Fails if the interface is gone. Its membership is gone, too, in this case.
             let _ = multicasts.leave_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(index));
             self.joined = None;
         }
@@ -142,26 +150,26 @@ impl Place {
     }
 }
 
-/// Where the sockets go.
+/// The addresses of the sockets.
 pub(super) struct Addresses {
-    /// `A:p`.
+    /// The node's address and port, `A:p`.
     pub(super) home: SocketAddrV4,
-    /// `G:P`.
+    /// The group's address and port, `G:P`.
     pub(super) group: SocketAddrV4,
     pub(super) ttl: u8,
-    /// Whether other processes of this host hear what is sent to the group.
+    /// Whether other processes of this host receive the node's multicasts.
     pub(super) loopback: bool,
-    /// The cluster whose JOINs tell addresses.
+    /// The cluster whose JOINs are used to learn addresses.
     pub(super) cluster: Option<ClusterTag>,
 }
 
 impl Udp {
-    /// The transport that the configuration names (`totem.transport`), at the address that it names.
+    /// Opens the configured transport (`totem.transport`) at the configured address.
     ///
-    /// Has to be called within a tokio runtime with IO enabled.
+    /// Must be called within a tokio runtime with IO enabled.
     ///
     /// # Errors
-    /// If a socket cannot be had; the message says what to do.
+    /// If a socket cannot be opened. The message says what to do.
     pub fn bind(config: &Config) -> Result<Self, BindError> {
         match config.network.transport {
             TransportKind::Multicast => Self::multicast(config, super::multicast::own_address(config)?),
@@ -169,12 +177,13 @@ impl Udp {
         }
     }
 
-    /// What is lost, from now on too.
+    /// Returns the counters of lost datagrams, which stay up to date.
     pub fn lost(&self) -> Arc<Lost> {
         Arc::clone(&self.lost)
     }
 
-    /// Opens the sockets; with `interfaces`, they follow the node's address, and need not find it yet.
+    /// Opens the sockets. With `interfaces` they follow the node's address, which no interface
+    /// needs to have yet.
     pub(super) fn open(
         addresses: &Addresses,
         interfaces: Option<Interfaces>,
@@ -190,11 +199,11 @@ impl Udp {
             return Err(BindError::NotAGroup { group: *group.ip() });
         }
 
-        // The one that tells whether a node runs here already comes first.
+        // Bound first, because it fails if a node already runs here.
         let unicasts = bound(home, |socket| {
             socket.set_freebind_v4(absent)?;
             socket.set_recv_buffer_size(BUFFER)?;
-            // Nice to have; some containers refuse it.
+            // Optional, because some containers refuse it.
             let _ = socket.set_priority(TOKEN_PRIORITY);
             Ok(())
         })?;
@@ -211,7 +220,7 @@ impl Udp {
             socket.set_recv_buffer_size(MULTICAST_BUFFER)?;
             let _ = set_socket_recv_buffer_size_force(socket, MULTICAST_BUFFER);
             socket.set_reuse_address(true)?;
-            // Not what others on this host have joined on other interfaces.
+            // Excludes groups that other processes of this host have joined on other interfaces.
             socket.set_multicast_all_v4(false)
         })?;
         let mut place =
@@ -223,7 +232,7 @@ impl Udp {
         .map_err(|source| BindError::Join { group: *group.ip(), interface: *home.ip(), source })?;
 
         let source = SocketAddrV4::new(*home.ip(), source_port);
-        // Within a host nothing is translated. Without random numbers there is no check.
+        // Addresses are not translated within a host. Without random numbers the check is left out.
         let echo = if loopback { None } else { Echo::new(source, home).ok() };
         let receiver = Receiver::new(&multicasts).map_err(|source| BindError::Socket { source })?;
         let sender = Sender::new(&outgoing).map_err(|source| BindError::Socket { source })?;
@@ -249,11 +258,12 @@ impl Udp {
         })
     }
 
-    /// Appends what there is, of unicasts one. It is read first and handed over last: a multicast that was sent before a token
-    /// then is in the multicast socket by the time that is read.
+    /// Appends the multicasts that have arrived, and at most one unicast. The unicast is read first
+    /// and appended last. By the time the multicast socket is read, it therefore has every
+    /// multicast that was sent before a token.
     ///
-    /// The sockets are read directly, whatever tokio believes of their readiness: it may have heard of a token and not
-    /// yet of the frame before it.
+    /// The sockets are read directly, whatever their readiness in tokio. tokio may have seen the
+    /// token and not yet the frame before it.
     fn take(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
         if self.held.is_none() {
             self.passed = 0;
@@ -265,7 +275,7 @@ impl Udp {
             let claim = claim(datagram, *cluster);
             let origin = peers.origin(source, claim, now);
             if let Some((node, _)) = claim.filter(|_| origin.peer.is_none()) {
-                // In the name of a listed node, from another address.
+                // The datagram names a listed node and comes from another address.
                 names.look_up(node);
             }
             origin
@@ -288,7 +298,8 @@ impl Udp {
         Ok(())
     }
 
-    /// The next unicast. What this node sends to find out its own source address is taken out.
+    /// Returns the next unicast, without the datagrams that this node sends to check its own source
+    /// address.
     fn next_unicast(&mut self) -> io::Result<Option<(SocketAddrV4, Bytes)>> {
         while let Some((source, datagram)) = read(&self.unicasts, &mut self.buffer)? {
             match self.echo.as_ref().and_then(|echo| echo.take(&datagram, source)) {
@@ -303,7 +314,8 @@ impl Udp {
         Ok(None)
     }
 
-    /// Sends the first datagrams of a batch, and takes them out of it: one, or as many as go in one call.
+    /// Sends the first datagrams of a batch and removes them from it. Sends as many as fit into one
+    /// call, at least one.
     async fn send_some(&mut self, deadline: &mut Option<Instant>, batch: &mut VecDeque<Transmit>) {
         let Some(&Transmit { to, .. }) = batch.front() else { return };
         let address = match to {
@@ -320,12 +332,12 @@ impl Udp {
         let count = self.sender.train(to_the_same(batch));
         let mut sent = self.send_train(deadline, address, batch, count).await;
         if sent.is_err() && self.hear_news() {
-            // What became of an earlier one may have been said in place of sending this one.
+            // The error may have been about an earlier datagram, and this one was not sent.
             sent = self.send_train(deadline, address, batch, count).await;
         }
         match sent {
             Ok(()) => {}
-            // Nothing of it has left: each is to go by itself.
+            // No datagram of the train was sent, so each is sent by itself.
             Err(error) if count > 1 && error.kind() != io::ErrorKind::TimedOut => {
                 return self.sender.take_apart();
             }
@@ -352,12 +364,13 @@ impl Udp {
         tokio::time::timeout_at(deadline, room).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
     }
 
-    /// Takes note of what hosts have said of earlier datagrams; whether there was anything.
+    /// Collects the reports of hosts about earlier datagrams. Returns `true` if there were any.
     fn hear_news(&mut self) -> bool {
         let mut any = false;
         while let Ok(Some(news)) = self.sender.news(&self.outgoing) {
             any = true;
-            // Few are sent to at a time, and the same one is told again.
+            // A bound suffices, because a node sends to few others at a time, and refusals are
+            // repeated.
             if let News::Refused(address) = news
                 && let Some(node) = self.peers.at(address).filter(|_| self.refused.len() < BATCH)
             {
@@ -367,7 +380,7 @@ impl Udp {
         any
     }
 
-    /// Follows the node's address to the interface where it is now.
+    /// Moves the group membership to the interface that has the node's address now.
     fn follow(&mut self) {
         let Some(place) = &mut self.place else { return };
         let before = place.joined;
@@ -387,8 +400,8 @@ impl Udp {
         }
     }
 
-    /// A name of the node list has been resolved again: a node that is where it leads is that node, and has left the place
-    /// where it was.
+    /// Handles a host name of the node list that has been resolved again. If its node has moved,
+    /// replaces its address.
     fn note_found(&mut self, Found { node, addresses }: Found) {
         let known = self.peers.home(node).map(|home| *home.ip());
         if known.is_some_and(|known| addresses.contains(&known)) {
@@ -408,13 +421,13 @@ impl Udp {
             Destination::Member(node) => Some(node),
             Destination::Everyone => None,
         };
-        // A timeout of ours has no number: the send buffer stayed full.
+        // Our own timeout has no error number. It means that the send buffer stayed full.
         let errno = why.raw_os_error().unwrap_or_else(|| Errno::NOBUFS.raw_os_error());
         self.note_unsent(node, Some(errno));
     }
 
     fn note_unsent(&mut self, node: Option<NodeId>, errno: Option<i32>) {
-        // Without an address nothing is sent, which is said already.
+        // Without an address nothing is sent, and another notice reports that.
         let absent = self.place.as_ref().is_some_and(|place| place.joined.is_none());
         let now = Instant::now();
         if !absent && self.noted_at.is_none_or(|at| now - at >= NOTE_EVERY) {
@@ -424,13 +437,13 @@ impl Udp {
     }
 
     fn note(&mut self, notice: Notice, source: Option<SocketAddr>) {
-        // Perhaps they are not asked for.
+        // Bounded, because notices may not be collected.
         if self.notices.len() < BATCH {
             self.notices.push_back((notice, source));
         }
     }
 
-    /// What is to be done now and then.
+    /// Does periodic work.
     fn look_after(&mut self) {
         if self.place.is_none() && self.echo.is_none() {
             return;
@@ -469,10 +482,11 @@ impl Transport for Udp {
                 return Ok(());
             }
             if self.held.is_some() {
-                // A whole batch of own copies was passed over, and more may follow.
+                // A whole batch consisted of own multicasts, and more may follow.
                 continue;
             }
-            // Readiness is cleared before the sockets are read again, never after, so no arrival is missed.
+            // Readiness is cleared before the sockets are read again, never after, so that no
+            // arrival is missed.
             let Self { multicasts, unicasts, outgoing, place, names, .. } = self;
             tokio::select! {
                 biased;
@@ -507,7 +521,8 @@ impl Transport for Udp {
     }
 }
 
-/// Who claims to have sent a datagram, unless it is of another cluster: ids are learnt within a cluster.
+/// Returns the claimed sender of a datagram. Datagrams of another cluster are left out, because ids
+/// are learnt within a cluster.
 fn claim(datagram: &[u8], cluster: Option<ClusterTag>) -> Option<(NodeId, bool)> {
     let claimed = claimed_sender(datagram)?;
     match (announced(datagram), cluster) {
@@ -516,13 +531,13 @@ fn claim(datagram: &[u8], cluster: Option<ClusterTag>) -> Option<(NodeId, bool)>
     }
 }
 
-/// The first datagrams that go where the very first goes.
+/// Returns the first datagrams of a batch that have the same destination.
 fn to_the_same(batch: &VecDeque<Transmit>) -> impl Iterator<Item = &[u8]> {
     let first = batch.front().map(|first| first.to);
     batch.iter().take_while(move |other| Some(other.to) == first).map(|other| &other.datagram[..])
 }
 
-/// Ready if one is readable; both are waited for anew then, since both are read.
+/// Ready if either socket is readable. Clears the readiness of both, because both are read then.
 fn poll_either(one: &UdpSocket, other: &UdpSocket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
     let mut any = Poll::Pending;
     for socket in [one, other] {
@@ -535,7 +550,8 @@ fn poll_either(one: &UdpSocket, other: &UdpSocket, context: &mut Context<'_>) ->
     any
 }
 
-/// Ready if an address of this host has changed, or with what a name stands for.
+/// Ready if an address of this host has changed, or if a name has been resolved. The latter returns
+/// the result.
 fn poll_news(
     place: &mut Option<Place>,
     names: &mut Names,
@@ -549,14 +565,14 @@ fn poll_news(
     names.poll_found(context).map(|found| Ok(Some(found)))
 }
 
-/// Makes tokio wait for the next arrival, or error, whatever it has seen so far.
+/// Makes tokio wait for the next arrival, or error, whatever it has seen before.
 fn clear(socket: &UdpSocket, interest: Interest) {
     let nothing = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
     let _ = socket.try_io(interest, nothing);
 }
 
-/// Reads a datagram if there is one. It is copied out of the buffer, so that it keeps no more memory than it has bytes
-/// for as long as the ring may need it.
+/// Reads a datagram, if there is one. It is copied out of the buffer, so that the ring keeps only
+/// as much memory as it has bytes.
 fn read(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(SocketAddrV4, Bytes)>> {
     let mut failures = 0;
     loop {
@@ -568,14 +584,14 @@ fn read(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(SocketAddrV
             }
             Ok((.., None)) => {}
             Err(Errno::WOULDBLOCK) => return Ok(None),
-            // What had happened to the interface is told once, instead of a datagram.
+            // An error of the interface is reported once, in place of a datagram.
             Err(_) if failures < FAILURES => failures += 1,
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// A socket with its options set and then bound.
+/// Opens a socket, sets its options and then binds it.
 fn bound(
     address: SocketAddrV4,
     set_options: impl FnOnce(&Socket) -> io::Result<()>,
@@ -596,10 +612,10 @@ fn bound(
     UdpSocket::from_std(socket.into()).map_err(|source| BindError::Socket { source })
 }
 
-/// Why a transport could not be had, and what to do about it.
+/// The reason why a transport could not be opened, with a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another process has a socket there, most likely a node.
+    /// Another process, most likely a node, has a socket with this address.
     #[error(
         "UDP port {port} of {ip} is in use: stop the other node or corosync there, \
          or set another mcastport (a node uses its port and the one below)",
@@ -615,7 +631,7 @@ pub enum BindError {
         /// The address.
         address: Ipv4Addr,
     },
-    /// `bindnetaddr` names the network of no interface.
+    /// No interface is in the network that `bindnetaddr` names.
     #[error(
         "no interface of this host is in the network of {address}: correct bindnetaddr or ring0_addr, \
          or bring the interface up"
@@ -624,13 +640,13 @@ pub enum BindError {
         /// The address in that network.
         address: Ipv4Addr,
     },
-    /// The port is for privileged users.
+    /// The port is reserved for privileged users.
     #[error("{address} may not be bound by this user: set mcastport to 1025 or more, or run as root")]
     NotAllowed {
         /// The address and port.
         address: SocketAddrV4,
     },
-    /// The interface takes no multicasts.
+    /// The interface does not support multicast.
     #[error(
         "group {group} cannot be joined on the interface of {interface}: bring it up, with multicast on \
          ({source})"
@@ -640,22 +656,22 @@ pub enum BindError {
         group: Ipv4Addr,
         /// The interface's address.
         interface: Ipv4Addr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// `mcastaddr` is an address for one host.
+    /// `mcastaddr` is not a multicast address.
     #[error("mcastaddr {group} is no multicast address: take one from 239.0.0.0/8")]
     NotAGroup {
         /// The address.
         group: Ipv4Addr,
     },
-    /// An address of another family.
+    /// The address belongs to another family.
     #[error("{address} is not an IPv4 address, and this transport has no IPv6: give the IPv4 address")]
     NotIpv4 {
         /// The address.
         address: IpAddr,
     },
-    /// An address of the network, for a transport that stays within the host.
+    /// The address is not a loopback address, and the transport stays within the host.
     #[error(
         "{address} is not a loopback address: transport `local` is for one host, at 127.0.0.1, 127.0.0.2, ..."
     )]
@@ -669,17 +685,17 @@ pub enum BindError {
         /// The port.
         port: u16,
     },
-    /// Two nodes of the list could not be told apart.
+    /// Two nodes of the list have the same address and port.
     #[error("nodes {first} and {second} are both at {address}: give them different addresses or ports")]
     SharedAddress {
-        /// One of them.
+        /// The first of the two nodes.
         first: NodeId,
-        /// The other.
+        /// The second of the two nodes.
         second: NodeId,
-        /// Where both are.
+        /// Their address and port.
         address: SocketAddrV4,
     },
-    /// The list says that this node is at another address, where perhaps another process is it.
+    /// The node list has this node at another address, where another process may run under its id.
     #[error(
         "node {node} is listed at {listed}, and would run at {home}: correct its ring0_addr, or give this process the id \
          of the node that is listed at its address"
@@ -687,26 +703,26 @@ pub enum BindError {
     ListedElsewhere {
         /// This node.
         node: NodeId,
-        /// Where it is listed.
+        /// The node's address in the list.
         listed: SocketAddrV4,
-        /// Where it would run.
+        /// The address at which it would run.
         home: SocketAddrV4,
     },
-    /// The system gave no socket, or refused an option.
+    /// The system did not open a socket, or refused an option.
     #[error("no socket can be had ({source}): is the limit of open files reached?")]
     Socket {
-        /// What it said.
+        /// The system's error.
         source: io::Error,
     },
     /// The system did not list its interfaces.
     #[error("the interfaces of this host cannot be listed ({source}): give ring0_addr as an exact address")]
     Interfaces {
-        /// What it said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// The address, if it is of the one family that is spoken here.
+/// Returns the address if it is an IPv4 address, the only supported family.
 pub(super) fn v4(address: IpAddr) -> Result<Ipv4Addr, BindError> {
     match address {
         IpAddr::V4(address) => Ok(address),

@@ -1,12 +1,14 @@
-//! The cluster that a JOIN, LEAVE or merge detect is of: 12 bytes behind the message, which are ours alone.
+//! The sender's cluster in a JOIN, LEAVE or merge detect: 12 bytes after the message, which are
+//! ours.
 //!
 //! | off | size | field |
 //! |----:|-----:|-------|
 //! |   0 |    4 | `QRC1` |
 //! |   4 |    8 | digest of the cluster's name, little-endian |
 //!
-//! corosync 3.1 reads the lists of a JOIN by their counts and a merge detect by its fields. It checks that a message is
-//! long enough, and neither looks at what follows nor logs it. A corosync daemon announces nothing.
+//! corosync 3.1 reads the lists of a JOIN by their counts, and a merge detect by its fields. It
+//! checks that a message is long enough, and neither reads nor logs anything that follows. A
+//! corosync daemon announces no cluster.
 
 use std::fmt;
 
@@ -25,7 +27,7 @@ const LENGTH: usize = 12;
 pub struct ClusterTag(u64);
 
 impl ClusterTag {
-    /// The tag of a name.
+    /// Returns the tag of a name.
     pub fn of(name: &[u8]) -> Self {
         const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
         const PRIME: u64 = 0x0100_0000_01b3;
@@ -48,24 +50,25 @@ impl ClusterTag {
 }
 
 impl fmt::Display for ClusterTag {
-    /// 16 hexadecimal digits.
+    /// Writes 16 hexadecimal digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
 }
 
-/// What a datagram says about its sender's cluster.
+/// The announcement of the sender's cluster in a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Announced {
-    /// It is of a kind that never says anything, or is not a Totem message.
+    /// The datagram is of a kind without announcements, or not a Totem message.
     Silent,
-    /// It could have, and did not: its sender is a corosync daemon, or a node without a `cluster_name`.
+    /// The announcement is absent. The sender is a corosync daemon, or a node without a
+    /// `cluster_name`.
     Nothing,
-    /// This cluster.
+    /// The sender belongs to this cluster.
     Cluster(ClusterTag),
 }
 
-/// Reads what a datagram announces.
+/// Reads the announcement in a datagram.
 pub fn announced(datagram: &[u8]) -> Announced {
     let Ok((header, body)) = Header::read(datagram) else { return Announced::Silent };
     let length = match header.kind {
@@ -78,7 +81,7 @@ pub fn announced(datagram: &[u8]) -> Announced {
 }
 
 impl Reader<'_> {
-    /// That exactly `n` bytes are left, or these and an announcement.
+    /// Checks that exactly `n` bytes are left, or `n` bytes and an announcement.
     pub(super) fn exactly_or_announced(&self, n: usize) -> Result<(), Refusal> {
         match self.rest().get(n..) {
             None => Err(Refusal::Truncated),

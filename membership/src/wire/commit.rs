@@ -6,10 +6,12 @@
 //! |  13 |    4 | token_seq |
 //! |  17 |   12 | ring id of the ring to be formed |
 //! |  29 |    4 | retrans_flg: always 0 |
-//! |  33 |    4 | memb_index: how many entries are filled |
+//! |  33 |    4 | memb_index: the number of filled entries |
 //! |  37 |    4 | number n of members, 1 to 384 |
 //! |  41 |  4 n | the members, ascending |
-//! |  .. | 24 n | their entries: old ring id (12), aru, high_delivered, received_flg (0 or 1); zero until filled |
+//! |  .. | 24 n | their entries: old ring id (12), aru, high_delivered, received_flg (0 or 1) |
+//!
+//! Entries are zero until they are filled.
 
 use bytes::Bytes;
 
@@ -21,18 +23,21 @@ const FIXED: usize = 41;
 const MEMBER: usize = 4;
 const ENTRY: usize = 24;
 
-/// The token that forms a ring: its first rotation collects the entries, its second shows them to all.
+/// The token that forms a ring. Its first rotation collects the entries, and its second shows them
+/// to all.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CommitToken {
-    /// Who forwarded it last.
+    /// The node that forwarded it last.
     pub from: NodeId,
-    /// The number of this hop; nobody checks it.
+    /// The number of this hop. It is not checked.
     pub token_seq: u32,
     /// The ring to be formed.
     pub ring: RingId,
-    /// Its members, ascending: the order of the ring. At least one and at most [`Join::MAX_NODES`].
+    /// The ring's members, ascending, which is the order of the ring. At least one, and at most
+    /// [`Join::MAX_NODES`].
     pub members: Vec<NodeId>,
-    /// What the first of them have said, in the same order; complete when it is as long as `members`.
+    /// The entries of the first members, in the same order. Complete when it is as long as
+    /// `members`.
     pub entries: Vec<CommitEntry>,
 }
 
@@ -84,16 +89,16 @@ impl CommitToken {
     }
 }
 
-/// What a member says of itself in the commit token.
+/// A member's state in the commit token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CommitEntry {
-    /// The last ring it installed.
+    /// The last ring that the member installed.
     pub ring: RingId,
-    /// It has received all of that ring's messages up to here.
+    /// The number up to which the member has received all of that ring's messages.
     pub aru: Seq,
-    /// It has delivered them up to here.
+    /// The number up to which the member has delivered them.
     pub high_delivered: Seq,
-    /// It misses none that it knows of.
+    /// Whether the member misses no message that it knows of.
     pub received: bool,
 }
 

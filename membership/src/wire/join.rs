@@ -8,9 +8,9 @@
 //! |  21 |    4 | length f of the failed list, at most 384 |
 //! |  25 |    8 | ring_seq |
 //! |  33 |  4 p | proc list: node ids in any order |
-//! |  .. |  4 f | failed list; in a LEAVE the sender is in it, by custom as the last |
+//! |  .. |  4 f | failed list; a LEAVE has the sender in it, by convention as the last |
 //!
-//! Behind it may be the sender's cluster ([`announced`](super::announced)).
+//! The sender's cluster may follow ([`announced`](super::announced)).
 
 use bytes::Bytes;
 
@@ -21,7 +21,7 @@ use crate::{NodeId, Refusal};
 const FIXED: usize = 33;
 const ENTRY: usize = 4;
 
-/// The length that a JOIN's counts give it, header included.
+/// Returns the length of a JOIN by its counts, header included.
 pub(super) fn length(mut body: Reader<'_>) -> Result<usize, Refusal> {
     body.node()?;
     let considered = body.count(Join::MAX_NODES)?;
@@ -32,20 +32,20 @@ pub(super) fn length(mut body: Reader<'_>) -> Result<usize, Refusal> {
 /// A JOIN, or a LEAVE.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Join {
-    /// Its sender.
+    /// The sender.
     pub from: NodeId,
-    /// Whether the sender leaves; `from` is then among `failed`, by custom the last of them.
+    /// Whether the sender leaves. `from` is then among `failed`, by convention as the last.
     pub leave: bool,
-    /// The highest ring sequence number the sender has taken part in.
+    /// The highest ring sequence number in which the sender has taken part.
     pub ring_seq: u64,
     /// The nodes considered for the new ring.
     pub proc: Vec<NodeId>,
-    /// Those of them considered failed.
+    /// The nodes among `proc` that are considered failed.
     pub failed: Vec<NodeId>,
 }
 
 impl Join {
-    /// The longest list of either kind; further nodes are not written.
+    /// The longest list of either kind. Further nodes are not written.
     pub const MAX_NODES: usize = 384;
 
     pub(super) fn read(header: Header, mut body: Reader<'_>) -> Result<Self, Refusal> {

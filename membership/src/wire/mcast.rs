@@ -1,15 +1,18 @@
-//! An ordered frame (corosync: "MCAST"), multicast, 45 bytes and what it carries.
+//! An ordered frame (corosync: "MCAST"), multicast, 45 bytes and the payload.
 //!
 //! | off | size | field |
 //! |----:|-----:|-------|
-//! |   0 |   13 | header, type 1; encapsulated: 1 a frame of an old ring, 2 a packet; node: the originator |
+//! |   0 |   13 | header, type 1; encapsulated: 1 old frame, 2 packet; node: the originator |
 //! |  13 |    4 | system_from: the originator again |
 //! |  17 |    4 | seq |
 //! |  21 |    4 | this_seqno |
 //! |  25 |   12 | ring id |
 //! |  37 |    4 | node_id: always 0 |
-//! |  41 |    4 | guarantee: 0 agreed, 1 safe; of a frame that carries another: 1 if its sender has to be delivered even behind a hole (our own; corosync ignores it) |
+//! |  41 |    4 | guarantee: 0 agreed, 1 safe |
 //! |  45 |   .. | a packet ([`super::packing`]), or a whole frame of an old ring |
+//!
+//! In a frame that carries an old frame, a guarantee of 1 means that the messages of the old
+//! frame's originator must be delivered even behind a hole. This is ours, and corosync ignores it.
 
 use bytes::Bytes;
 
@@ -20,24 +23,26 @@ use crate::{Guarantee, NodeId, Refusal, RingId, Seq};
 const OLD_FRAME: u8 = 1;
 const PACKET: u8 = 2;
 
-/// An ordered frame: a packet of packed messages or, while a ring is recovered, a whole frame of the old ring.
+/// An ordered frame: a packet of messages or, while a ring is recovered, a whole frame of the old
+/// ring.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Multicast {
     /// The originator, also in a retransmission.
     pub from: NodeId,
-    /// Its number on the ring.
+    /// The frame's number on the ring.
     pub seq: Seq,
-    /// How many frames its originator had sent before it since it started; informational.
+    /// The number of frames that the originator sent before this one since its start.
+    /// Informational.
     pub this_seqno: u32,
     /// The ring.
     pub ring: RingId,
-    /// The guarantee of the messages that end in it.
+    /// The guarantee of the messages that end in the frame.
     pub guarantee: Guarantee,
     /// Whether `payload` is a frame of an old ring.
     pub encapsulated: bool,
-    /// What it carries.
+    /// The packet or the old frame.
     pub payload: Bytes,
-    /// The whole datagram as it was received or sent: a retransmission sends these very bytes.
+    /// The whole datagram as it was received or sent. A retransmission sends exactly these bytes.
     pub raw: Bytes,
 }
 
@@ -45,11 +50,13 @@ impl Multicast {
     /// Length of the header before the payload.
     pub const HEADER: usize = 45;
 
-    /// The frame of an old ring that this frame carries, its bytes being those of this frame's payload.
+    /// Returns the frame of an old ring that this frame carries. Its bytes are those of this
+    /// frame's payload.
     ///
     /// # Errors
-    /// [`Refusal::Field`] if this frame is not encapsulated, or the one within is too: frames nest once.
-    /// [`Refusal::Type`] if what is within is no frame; else as [`super::decode`].
+    /// [`Refusal::Field`] if this frame is not encapsulated, or if the inner one is, too, because
+    /// frames nest only once. [`Refusal::Type`] if the payload is not a frame. Otherwise as
+    /// [`super::decode`].
     pub fn inner(&self) -> Result<Self, Refusal> {
         if !self.encapsulated {
             return Err(Refusal::Field);
@@ -61,7 +68,8 @@ impl Multicast {
         }
     }
 
-    /// The byte order of the originator, in which the packet and what is packed are written too.
+    /// Returns the byte order of the originator, which also applies to the packet and the messages
+    /// in it.
     pub fn order(&self) -> Order {
         super::order_of(&self.raw).unwrap_or(Order::Little)
     }
@@ -108,7 +116,8 @@ impl Multicast {
     }
 }
 
-/// A new frame that has no number yet: what it carries, behind room for its header, so that it is written once.
+/// A new frame without a number. Its payload follows space for the header, so that it is written
+/// only once.
 pub(crate) struct Draft {
     bytes: Vec<u8>,
     encapsulated: bool,
@@ -116,7 +125,7 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// A packet whose pieces have these lengths, and are to be [pushed](Draft::push).
+    /// Creates a packet with pieces of these lengths, which are then [pushed](Draft::push).
     pub(crate) fn packet(fragmented: u8, continuation: u8, lengths: &[usize], guarantee: Guarantee) -> Self {
         let length = packing::length(lengths).saturating_add(Multicast::HEADER);
         let mut writer = Writer::new(length, Order::Little);
@@ -125,7 +134,7 @@ impl Draft {
         Self { bytes: writer.into_vec(), encapsulated: false, guarantee }
     }
 
-    /// What carries a whole frame of an old ring.
+    /// Creates a frame that carries a whole frame of an old ring.
     pub(crate) fn around(frame: &[u8], guarantee: Guarantee) -> Self {
         let mut bytes = Vec::with_capacity(frame.len().saturating_add(Multicast::HEADER));
         bytes.resize(Multicast::HEADER, 0);
@@ -133,17 +142,17 @@ impl Draft {
         Self { bytes, encapsulated: true, guarantee }
     }
 
-    /// Adds bytes of the next piece.
+    /// Appends bytes of the next piece.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Whether it has to be with everybody before it is delivered.
+    /// Returns `true` if all members must have the frame before it is delivered.
     pub(crate) fn is_safe(&self) -> bool {
         self.guarantee == Guarantee::Safe
     }
 
-    /// The frame, now that it has a number.
+    /// Completes the frame with its number.
     pub(crate) fn numbered(self, from: NodeId, seq: Seq, this_seqno: u32, ring: RingId) -> Multicast {
         let Self { mut bytes, encapsulated, guarantee } = self;
         let (payload, raw) = (Bytes::new(), Bytes::new());
@@ -157,7 +166,7 @@ impl Draft {
         Multicast { payload: raw.slice(Multicast::HEADER..), raw, ..frame }
     }
 
-    /// What it carries.
+    /// Returns the payload and the guarantee.
     #[cfg(test)]
     pub(crate) fn payload(&self) -> (Bytes, Guarantee) {
         (Bytes::from(self.bytes.clone()).slice(Multicast::HEADER..), self.guarantee)

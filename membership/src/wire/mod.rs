@@ -1,8 +1,9 @@
 //! Totem's messages as bytes, compatible with corosync 3.1 over `transport: udp` without crypto.
 //!
-//! [`decode`] is total: any bytes give a value or a [`Refusal`], in time and memory bounded by the datagram. Both
-//! byte orders are read; the magic number tells which. What decodes encodes to the same bytes again, except for the
-//! target id of the header, which corosync never sets, and for what [`announced`] reads, which is ours.
+//! [`decode`] is total: any bytes give a value or a [`Refusal`], in time and memory bounded by the
+//! datagram. Both byte orders are read, and the magic number distinguishes them. Encoding a decoded
+//! message yields the original bytes. Exceptions are the target id of the header, which corosync
+//! never sets, and the data that [`announced`] reads, which is ours.
 //!
 //! Every message is packed, without padding, and begins with the same 13 bytes:
 //!
@@ -10,10 +11,13 @@
 //! |----:|-----:|-------|
 //! |   0 |    2 | magic 0xc070, in the sender's byte order |
 //! |   2 |    1 | version 3 |
-//! |   3 |    1 | type: 0 token, 1 multicast, 2 merge detect, 3 join or leave, 4 commit token, 5 hold cancel |
+//! |   3 |    1 | type: see below |
 //! |   4 |    1 | encapsulated: 1 or 2 in a multicast, else 0 |
-//! |   5 |    4 | node: the sender, of a multicast the originator; 0 in a LEAVE |
-//! |   9 |    4 | target id: never set by corosync, not looked at; 0 when we send |
+//! |   5 |    4 | node: the sender, in a multicast the originator, in a LEAVE 0 |
+//! |   9 |    4 | target id: never set by corosync, ignored, sent as 0 |
+//!
+//! The types are 0 token, 1 multicast, 2 merge detect, 3 join or leave, 4 commit token, 5 hold
+//! cancel.
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -50,7 +54,7 @@ use crate::{NodeId, Refusal};
 
 const MAGIC: u16 = 0xc070;
 const VERSION: u8 = 3;
-/// How datagrams of corosync 2.2 begin, and those of 2.3 and later.
+/// The first bytes of datagrams of corosync 2.2, and of those of 2.3 and later.
 const OLD_MAGIC: [[u8; 2]; 2] = [[0xff; 2], [0xfe; 2]];
 
 /// Message types.
@@ -63,27 +67,27 @@ mod kind {
     pub(super) const HOLD_CANCEL: u8 = 5;
 }
 
-/// One datagram's message.
+/// The message of a datagram.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
     /// The ring's token ("ORF token").
     Token(Token),
     /// An ordered frame.
     Multicast(Multicast),
-    /// The probe by which rings find each other.
+    /// The probe with which rings find each other.
     MergeDetect(MergeDetect),
-    /// The wish to form a ring, or to leave.
+    /// A request to form a ring, or to leave.
     Join(Join),
     /// The token that forms a ring.
     Commit(CommitToken),
-    /// The wish that the representative lets go of the token it holds.
+    /// A request to the representative to pass on the token that it holds.
     HoldCancel(HoldCancel),
 }
 
 /// Reads a datagram.
 ///
 /// # Errors
-/// The reason, if it is not a well-formed Totem message.
+/// The reason, if the datagram is not a well-formed Totem message.
 pub fn decode(datagram: &Bytes) -> Result<Message, Refusal> {
     let (header, body) = Header::read(datagram)?;
     match header.kind {
@@ -97,9 +101,10 @@ pub fn decode(datagram: &Bytes) -> Result<Message, Refusal> {
     }
 }
 
-/// Writes a message in the given byte order. Encoding a [`Multicast`] writes its fields, not its `raw` bytes.
+/// Writes a message in the given byte order. Encoding a [`Multicast`] writes its fields, not its
+/// `raw` bytes.
 ///
-/// Lists that are longer than a receiver accepts are cut to what it does.
+/// Lists are cut to the length that a receiver accepts.
 pub fn encode(message: &Message, order: Order) -> Bytes {
     match message {
         Message::Token(token) => token.write(order),
@@ -111,10 +116,12 @@ pub fn encode(message: &Message, order: Order) -> Bytes {
     }
 }
 
-/// Who claims to have sent this datagram itself, as far as its first bytes tell: the sender of a token, a commit
-/// token, a JOIN or LEAVE, a probe, a hold cancel; not of a frame, which others send again.
+/// Returns the claimed sender of a datagram, as far as its first bytes contain it. This is the
+/// sender of a token, a commit token, a JOIN or LEAVE, a probe, or a hold cancel. Frames have none,
+/// because other nodes retransmit them.
 ///
-/// For transports, which learn addresses from JOINs (`true`, also for a LEAVE) before anything is decoded in full.
+/// For transports, which learn addresses from JOINs (`true`, also for a LEAVE) before a datagram is
+/// decoded in full.
 pub fn claimed_sender(datagram: &[u8]) -> Option<(NodeId, bool)> {
     let (header, mut body) = Header::read(datagram).ok()?;
     match header.kind {
@@ -126,7 +133,8 @@ pub fn claimed_sender(datagram: &[u8]) -> Option<(NodeId, bool)> {
     }
 }
 
-/// The byte order of the machine that wrote this datagram; `None` if it does not begin as a Totem message does.
+/// Returns the byte order of the machine that wrote this datagram. Returns `None` if it does not
+/// begin like a Totem message.
 pub fn order_of(datagram: &[u8]) -> Option<Order> {
     let magic = *datagram.first_chunk()?;
     if magic == MAGIC.to_le_bytes() {
@@ -185,7 +193,7 @@ impl Header {
         NodeId::new(self.node).ok_or(Refusal::NoNode)
     }
 
-    /// That a message which names its sender twice names the same.
+    /// Checks that both sender fields agree.
     fn same_node(self, again: u32) -> Result<(), Refusal> {
         if self.node == again { Ok(()) } else { Err(Refusal::Field) }
     }

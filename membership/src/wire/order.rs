@@ -1,19 +1,19 @@
-//! Byte order: one reader and one writer for both, and nothing that can run past an end.
+//! Byte order: a bounds-checked reader and a writer for both orders.
 
 use bytes::Bytes;
 
 use crate::{NodeId, Refusal, RingId, Seq};
 
-/// The order of a message's bytes, which is that of its sender's machine.
+/// The byte order of a message, which is that of its sender's machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
-    /// What this crate sends, and every common machine.
+    /// The order in which this crate sends, and that of all common machines.
     Little,
-    /// Read as well.
+    /// Accepted in received messages.
     Big,
 }
 
-/// What has not been read yet of some bytes. Every method takes from the front or refuses.
+/// The unread rest of a byte slice. Every method takes bytes from the front, or returns a refusal.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -75,18 +75,18 @@ impl<'a> Reader<'a> {
         self.u32().map(Seq::new)
     }
 
-    /// A node id where there has to be a node.
+    /// Reads a node id where a node is required.
     pub(super) fn node(&mut self) -> Result<NodeId, Refusal> {
         NodeId::new(self.u32()?).ok_or(Refusal::NoNode)
     }
 
-    /// 12 bytes: representative, sequence number.
+    /// Reads a ring id of 12 bytes: representative, sequence number.
     pub(super) fn ring(&mut self) -> Result<RingId, Refusal> {
         let representative = self.node()?;
         Ok(RingId { representative, seq: self.u64()? })
     }
 
-    /// A `u32` that is 0 or 1.
+    /// Reads a `u32` that is 0 or 1.
     pub(super) fn flag(&mut self) -> Result<bool, Refusal> {
         match self.u32()? {
             0 => Ok(false),
@@ -95,7 +95,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A `u32` that says how many entries follow. Signed on corosync's side; a negative one is too many here.
+    /// Reads the number of the entries that follow, a `u32`. It is signed in corosync, and a
+    /// negative number is too many here.
     pub(super) fn count(&mut self, cap: usize) -> Result<usize, Refusal> {
         match usize::try_from(self.u32()?) {
             Ok(count) if count <= cap => Ok(count),
@@ -103,7 +104,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// That exactly `n` bytes are left.
+    /// Checks that exactly `n` bytes are left.
     pub(super) fn exactly(&self, n: usize) -> Result<(), Refusal> {
         match self.rest.len() {
             left if left < n => Err(Refusal::Truncated),
@@ -112,13 +113,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `count` items, each read by `item`; the caller has made sure that `count` is no more than there can be.
+    /// Reads `count` items with `item`. The caller has checked that `count` is within its limit.
     pub(super) fn list<T>(
         &mut self,
         count: usize,
         mut item: impl FnMut(&mut Self) -> Result<T, Refusal>,
     ) -> Result<Vec<T>, Refusal> {
-        // To collect results would not know how many there will be.
+        // `collect` into a `Result` cannot preallocate.
         let mut items = Vec::with_capacity(count);
         for _ in 0..count {
             items.push(item(self)?);
@@ -126,13 +127,14 @@ impl<'a> Reader<'a> {
         Ok(items)
     }
 
-    /// What is left, as a slice of `whole`, the bytes this reader was made of.
+    /// Returns the unread bytes as a slice of `whole`, the bytes that this reader was created from.
     pub(super) fn rest_of(self, whole: &Bytes) -> Bytes {
         whole.slice_ref(self.rest)
     }
 }
 
-/// Bytes being written; made as large as they will be, so that they are allocated once.
+/// A buffer for bytes being written. It is created with its final size, so that it is allocated
+/// once.
 pub(super) struct Writer {
     bytes: Vec<u8>,
     order: Order,
@@ -143,7 +145,7 @@ impl Writer {
         Self { bytes: Vec::with_capacity(capacity), order }
     }
 
-    /// What is written goes behind these bytes, and they are had back by [`Writer::into_vec`].
+    /// Creates a writer that appends to these bytes. [`Writer::into_vec`] returns the buffer.
     pub(super) fn behind(bytes: Vec<u8>, order: Order) -> Self {
         Self { bytes, order }
     }
@@ -194,12 +196,13 @@ impl Writer {
         self.u64(ring.seq);
     }
 
-    /// A number of entries. Lists are [`capped`] before they are counted, so it always fits.
+    /// Writes a number of entries. Lists are [`capped`] before they are counted, so it always fits.
     pub(super) fn count(&mut self, count: usize) {
         self.u32(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// As [`Writer::count`], for the two-byte counts and lengths of the packing layer.
+    /// Writes a number like [`Writer::count`], for the two-byte counts and lengths of the packing
+    /// layer.
     pub(super) fn short_count(&mut self, count: usize) {
         self.u16(u16::try_from(count).unwrap_or(u16::MAX));
     }
@@ -217,7 +220,7 @@ impl Writer {
     }
 }
 
-/// The first `cap` items: peers reject longer lists, corosync 3.1.7 overruns its stack.
+/// Returns at most `cap` items. Peers reject longer lists, and corosync 3.1.7 overruns its stack.
 pub(super) fn capped<T>(list: &[T], cap: usize) -> &[T] {
     list.get(..cap).unwrap_or(list)
 }

@@ -6,7 +6,7 @@
 //! |----:|-----:|-------|
 //! |   0 |    2 | version: 0 |
 //! |   2 |    2 | type: 0 |
-//! |   4 |    1 | fragmented: 0, or the number of the last piece if the sender's next frame continues it |
+//! |   4 |    1 | fragmented: 0, or the number of the last piece if the next frame continues it |
 //! |   5 |    1 | continuation: 0, or the number of the piece that the first one continues |
 //! |   6 |    2 | number n of pieces, at least 1 |
 //! |   8 |  2 n | their lengths |
@@ -27,30 +27,31 @@ use super::body::Body;
 use super::order::{Order, Reader, Writer, capped};
 use crate::Refusal;
 
-/// A frame's payload: pieces of messages, the first perhaps the rest of an earlier one, the last perhaps incomplete.
+/// A frame's payload: pieces of messages. The first may be the rest of an earlier message, and the
+/// last may be incomplete.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Packet {
-    /// 0, or the number under which the last piece is continued in this sender's next frame.
+    /// The number under which the last piece is continued in this sender's next frame, or 0.
     pub fragmented: u8,
-    /// 0, or the number of the piece that the first piece continues.
+    /// The number of the piece that the first piece continues, or 0.
     pub continuation: u8,
     /// The pieces, at least one.
     pub pieces: Vec<Bytes>,
 }
 
 impl Packet {
-    /// Bytes of a packet without its pieces and their lengths.
+    /// The length of a packet without its pieces and their lengths.
     pub const HEADER: usize = 8;
 
     /// Reads a frame's payload.
     ///
     /// # Errors
-    /// If it is not exactly as long as its counts say.
+    /// If the payload does not have exactly the length given by its counts.
     pub fn decode(payload: &Bytes) -> Result<Self, Refusal> {
         Self::decode_in(payload, Order::Little)
     }
 
-    /// As [`Packet::decode`], in the byte order of the frame.
+    /// Reads a frame's payload in the byte order of the frame.
     ///
     /// # Errors
     /// As [`Packet::decode`].
@@ -60,7 +61,7 @@ impl Packet {
         Ok(Self { fragmented, continuation, pieces: pieces.collect() })
     }
 
-    /// Writes it.
+    /// Writes the packet.
     pub fn encode(&self) -> Bytes {
         let pieces = capped(&self.pieces, usize::from(u16::MAX));
         let lengths: Vec<usize> = pieces.iter().map(Bytes::len).collect();
@@ -73,20 +74,20 @@ impl Packet {
     }
 }
 
-/// A packet that is read piece by piece. That it is as long as its counts say has been made sure of.
+/// A packet that is read piece by piece. Lengths were checked by `read`.
 pub(crate) struct Pieces {
     /// See [`Packet::fragmented`].
     pub(crate) fragmented: u8,
     /// See [`Packet::continuation`].
     pub(crate) continuation: u8,
-    /// The byte order of its frame.
+    /// The byte order of the frame.
     pub(crate) order: Order,
     lengths: Bytes,
     pieces: Bytes,
 }
 
 impl Pieces {
-    /// As [`Packet::decode_in`].
+    /// Reads a frame's payload as [`Packet::decode_in`] does.
     pub(crate) fn read(mut payload: Bytes, order: Order) -> Result<Self, Refusal> {
         let mut reader = Reader::new(&payload, order);
         if (reader.u16()?, reader.u16()?) != (0, 0) {
@@ -129,12 +130,12 @@ impl Iterator for Pieces {
 
 impl ExactSizeIterator for Pieces {}
 
-/// How long a packet is that has pieces of these lengths.
+/// Returns the length of a packet with pieces of these lengths.
 pub(super) fn length(pieces: &[usize]) -> usize {
     pieces.iter().fold(Packet::HEADER, |length, piece| length.saturating_add(2).saturating_add(*piece))
 }
 
-/// Writes what goes before the pieces of a packet, which have these lengths.
+/// Writes the part of a packet before its pieces, which have these lengths.
 pub(super) fn write_head(writer: &mut Writer, fragmented: u8, continuation: u8, lengths: &[usize]) {
     writer.u16(0);
     writer.u16(0);
@@ -146,17 +147,17 @@ pub(super) fn write_head(writer: &mut Writer, fragmented: u8, continuation: u8, 
     }
 }
 
-/// A complete message's groups and body.
+/// The groups and the body of a complete message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Addressed {
-    /// The totempg groups it is for, at most 32.
+    /// The totempg groups that the message is for, at most 32.
     pub groups: Vec<Bytes>,
     /// The message itself.
     pub body: Bytes,
 }
 
 impl Addressed {
-    /// The most groups one message can be for.
+    /// The most groups of a message.
     pub const MAX_GROUPS: usize = 32;
 
     /// Reads a complete message.
@@ -167,7 +168,7 @@ impl Addressed {
         Self::decode_in(message, Order::Little)
     }
 
-    /// As [`Addressed::decode`], in the byte order of the frame.
+    /// Reads a complete message in the byte order of the frame.
     ///
     /// # Errors
     /// As [`Addressed::decode`].
@@ -177,7 +178,7 @@ impl Addressed {
         Ok(Self { groups, body })
     }
 
-    /// Reads a complete message: hands over its groups, and returns its body.
+    /// Reads a complete message. Passes its groups to `group`, and returns its body.
     pub(crate) fn read(
         mut message: Bytes,
         order: Order,
@@ -198,28 +199,29 @@ impl Addressed {
         Ok(message)
     }
 
-    /// Writes it, body included.
+    /// Writes the message, body included.
     pub fn encode(&self) -> Bytes {
         let groups: Vec<&[u8]> = capped(&self.groups, Self::MAX_GROUPS).iter().map(AsRef::as_ref).collect();
         write(&groups, &self.body)
     }
 }
 
-/// The bytes that go before a body addressed to one group.
+/// Returns the bytes before a body addressed to one group.
 pub fn prefix(group: &[u8]) -> Bytes {
     let mut bytes = Vec::with_capacity(group.len().saturating_add(4));
     write_prefix(&mut bytes, group);
     bytes.into()
 }
 
-/// As [`prefix`], behind these bytes.
+/// Appends the [`prefix`] to these bytes.
 pub(crate) fn write_prefix(bytes: &mut Vec<u8>, group: &[u8]) {
     let mut writer = Writer::behind(std::mem::take(bytes), Order::Little);
     write_groups(&mut writer, &[group]);
     *bytes = writer.into_vec();
 }
 
-/// How long the message is that begins with these bytes, if they tell. It is the sender's word.
+/// Returns the length of the message that begins with these bytes, if they contain it. The length
+/// is not verified.
 pub(crate) fn whole_length(beginning: &[u8], order: Order) -> Option<usize> {
     let mut reader = Reader::new(beginning, order);
     let count = usize::from(reader.u16().ok()?);
@@ -231,8 +233,8 @@ pub(crate) fn whole_length(beginning: &[u8], order: Order) -> Option<usize> {
     Body::length(reader.rest(), order).map(|body| before.saturating_add(body))
 }
 
-/// A whole message to no group: every member takes it for what does not concern it. It has a body all the same, so that
-/// who reads along does not take it for a message that was cut.
+/// Returns a whole message to no group, which every member ignores. It has a body, so that a packet
+/// analyser does not take it for a truncated message.
 pub fn to_nobody() -> Bytes {
     write(&[], &Body::Quorate(Bytes::new()).encode())
 }

@@ -1,4 +1,5 @@
-//! The two small multicasts by which rings find each other and a held token is asked for.
+//! The two small multicasts: the probe with which rings find each other, and the request for a held
+//! token.
 //!
 //! Merge detect, 29 bytes:
 //!
@@ -8,7 +9,7 @@
 //! |  13 |    4 | system_from: the sender again |
 //! |  17 |   12 | ring id |
 //!
-//! Behind it may be the sender's cluster ([`announced`](super::announced)).
+//! The sender's cluster may follow ([`announced`](super::announced)).
 //!
 //! Hold cancel, 25 bytes:
 //!
@@ -26,10 +27,10 @@ use crate::{NodeId, Refusal, RingId};
 pub(super) const MERGE_DETECT: usize = 29;
 const HOLD_CANCEL: usize = 25;
 
-/// A probe.
+/// A probe for other rings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MergeDetect {
-    /// Its sender.
+    /// The sender.
     pub from: NodeId,
     /// The sender's ring.
     pub ring: RingId,
@@ -54,10 +55,10 @@ impl MergeDetect {
     }
 }
 
-/// The wish that a held token goes round.
+/// A request to pass on a held token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HoldCancel {
-    /// Its sender.
+    /// The sender.
     pub from: NodeId,
     /// The ring.
     pub ring: RingId,

@@ -6,7 +6,7 @@
 //! |  13 |    4 | seq |
 //! |  17 |    4 | token_seq |
 //! |  21 |    4 | aru |
-//! |  25 |    4 | aru_addr: a node id, 0 is nobody |
+//! |  25 |    4 | aru_addr: a node id, or 0 for none |
 //! |  29 |   12 | ring id |
 //! |  41 |    4 | backlog |
 //! |  45 |    4 | fcc |
@@ -26,30 +26,30 @@ const ENTRY: usize = 16;
 /// The ring's token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Token {
-    /// Who forwarded it last.
+    /// The node that forwarded it last.
     pub from: NodeId,
     /// The highest sequence number assigned on the ring.
     pub seq: Seq,
     /// The number of this hop.
     pub token_seq: Seq,
-    /// All received up to here, as far as the token knows.
+    /// The number up to which all members are known to have received all frames.
     pub aru: Seq,
-    /// Who lowered `aru`.
+    /// The node that lowered `aru`.
     pub aru_addr: Option<NodeId>,
     /// The ring.
     pub ring: RingId,
     /// The sum of the members' queued frames.
     pub backlog: u32,
-    /// Frames sent by all in the last rotation.
+    /// The number of frames sent by all members in the last rotation.
     pub fcc: u32,
-    /// Somebody still has messages to recover.
+    /// Whether a member still has messages to recover.
     pub retrans_flg: bool,
-    /// What members miss, at most [`Token::MAX_RTR`] entries; further ones are not written.
+    /// Frames that members miss, at most [`Token::MAX_RTR`] entries. Further ones are not written.
     pub rtr: Vec<RtrEntry>,
 }
 
 impl Token {
-    /// The longest retransmit list: longer ones corrupt memory in corosync 3.1.7.
+    /// The longest retransmit list. Longer ones corrupt memory in corosync 3.1.7.
     pub const MAX_RTR: usize = 30;
 
     pub(super) fn read(header: Header, mut body: Reader<'_>) -> Result<Self, Refusal> {
@@ -93,11 +93,11 @@ impl Token {
     }
 }
 
-/// A missing message.
+/// A missing frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RtrEntry {
-    /// The ring it belongs to.
+    /// The ring of the frame.
     pub ring: RingId,
-    /// Its number.
+    /// The number of the frame.
     pub seq: Seq,
 }

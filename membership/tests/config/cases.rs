@@ -1,14 +1,16 @@
-//! Mistakes that people make in public files, one a file in `cases/`: what each is told, or what counts.
+//! Mistakes from public files, one per file in `cases/`, each with the expected messages and
+//! settings.
 
 use super::*;
 
-/// What becomes of a file, each part in the order of its lines, texts by how they begin.
+/// The expected result of a file. Messages are in the order of its lines and given by their
+/// beginnings.
 #[derive(Default)]
 struct Case {
     file: &'static str,
     errors: &'static [&'static str],
     warnings: &'static [&'static str],
-    /// `key value unit, source`.
+    /// Settings in the form `key value unit, source`.
     settings: &'static [&'static str],
 }
 
@@ -288,13 +290,13 @@ const CASES: &[Case] = &[
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/config/cases");
 
-/// A warning or an error without the file's name.
+/// Returns a warning or an error without the file's name.
 fn line(text: &impl ToString) -> String {
     let text = text.to_string();
     text.strip_prefix("c:").map_or_else(|| text.clone(), |text| text.trim_start().to_owned())
 }
 
-/// What is not as expected of these texts.
+/// Describes how these messages differ from the expected ones, if they do.
 fn mismatch<T: ToString>(case: &Case, kind: &str, got: &[T], expect: &[&str]) -> Option<String> {
     let got: Vec<String> = got.iter().map(line).collect();
     let fits =
@@ -303,7 +305,7 @@ fn mismatch<T: ToString>(case: &Case, kind: &str, got: &[T], expect: &[&str]) ->
 }
 
 #[test]
-fn every_public_mistake_is_told_with_place_and_remedy() {
+fn every_public_mistake_is_reported_with_place_and_remedy() {
     let mut mismatches = Vec::new();
     for case in CASES {
         let text = std::fs::read(format!("{DIRECTORY}/{}.conf", case.file)).expect(case.file);
@@ -334,9 +336,9 @@ fn every_case_file_has_its_expectation() {
     assert_eq!(files, CASES.iter().map(|case| case.file).collect::<Vec<_>>());
 }
 
-/// The file in which every mistake is found at once: line for line, what is wrong.
+/// The file has many mistakes, and one run finds all of them, each at its line.
 #[test]
-fn one_run_tells_all_problems_of_a_file() {
+fn one_run_reports_all_problems_of_a_file() {
     let text = "totem {\nversion: 2\ncluster_name: t\ntransport: tcp\nsecauth: off\ntoken: 5000 # ms\nhold: x\n\
                 join = 50\nmerge: 1\ntokn: 3000\n}\nnodelist {\nnode {\nring0_addr: 10.77.11.1/24\nnodeid: 1\n}\n\
                 Node {\nring0_addr: 10.77.11.2\n}\n}\nquorum {\nprovider: votequorum\ntwo_node: true\n}\n";
@@ -350,13 +352,13 @@ fn one_run_tells_all_problems_of_a_file() {
 }
 
 #[test]
-fn consequences_of_a_mistake_are_not_told_beside_it() {
+fn consequences_of_a_mistake_are_not_reported() {
     let only = |text: &str, expect: &str| {
         let rejected = parse("c", text.as_bytes(), &Overrides::default(), &host()).expect_err(text);
         let errors: Vec<String> = rejected.errors.iter().map(line).collect();
         assert!(errors.len() == 1 && errors[0].starts_with(expect), "{errors:#?}");
     };
-    // Three nodes lie within the one that was not closed, and the quorum within the list.
+    // An unclosed section encloses the sections behind it: here two nodes, below the node list.
     let nodes = "node {\nring0_addr: 10.77.11.2\nnodeid: 2\n}\nnode {\nring0_addr: 10.77.11.3\nnodeid: 3\n}";
     only(
         &with_nodes(&format!("node {{\nring0_addr: 10.77.11.1\nnodeid: 1\n{nodes}")),
@@ -366,7 +368,7 @@ fn consequences_of_a_mistake_are_not_told_beside_it() {
         &with_totem("").replace("}\nnodelist", "nodelist"),
         "7: section `nodelist` stands inside section `totem` of line 1",
     );
-    // Were the token timeout known, it might be the one that the lease needs.
+    // If the token timeout were known, it might be long enough for the lease.
     only(&with_totem("token: x\nhold: 2000"), "5: totem.token must be a whole number");
     only(
         &with_nodes("node {\nring0_addr: nosuch\nnodeid: 2\n}"),
@@ -436,7 +438,8 @@ fn a_dotted_key_counts_where_corosync_counts_it() {
     );
 }
 
-/// Group, port and digest: two names that differ in a byte that is no UTF-8 are two clusters.
+/// Covers the group, the port and the digest. Two names that differ in one non-UTF-8 byte are two
+/// clusters.
 #[test]
 fn a_cluster_name_counts_byte_by_byte() {
     let named = |name: &[u8]| {

@@ -1,4 +1,4 @@
-//! corosync.conf, from its text to what the node does: values, where they come from, warnings, errors.
+//! Tests of how `corosync.conf` is read: values, their sources, warnings and errors.
 
 mod cases;
 mod nodes;
@@ -31,7 +31,7 @@ fn host() -> Host {
         resolve: |name| match name {
             "system1" => vec![V6, [10, 77, 11, 1].into()],
             "system2" => vec![[10, 77, 11, 2].into()],
-            // As Debian's /etc/hosts leads a host's own name, and as a leading 0 is read.
+            // As Debian's /etc/hosts resolves the host's own name, and as a leading 0 is read.
             "looped" => vec![[127, 0, 1, 1].into()],
             "10.77.11.010" => vec![[10, 77, 11, 8].into()],
             _ => Vec::new(),
@@ -47,7 +47,7 @@ fn load_with(text: &str, overrides: &Overrides) -> Result<Loaded, String> {
     parse("c", text.as_bytes(), overrides, &host()).map_err(|error| error.to_string())
 }
 
-/// A file of one node whose `totem` section has these lines too, from line 5 on.
+/// Returns a file with one node and these additional lines in section `totem`, from line 5 on.
 fn with_totem(lines: &str) -> String {
     format!("totem {{\nversion: 2\ntransport: udp\nsecauth: off\n{lines}\ncluster_name: t\n}}\n{}", nodes(1))
 }
@@ -63,7 +63,7 @@ fn with_nodes(nodelist: &str) -> String {
     )
 }
 
-/// What the settings say of these keys: `value unit, source`.
+/// Checks the settings of these keys, each in the form `value unit, source`.
 fn check_settings(text: &str, expect: &[(&str, &str)]) {
     let loaded = load(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     for (key, expect) in expect {
@@ -74,7 +74,7 @@ fn check_settings(text: &str, expect: &[(&str, &str)]) {
     }
 }
 
-/// One of the errors, by how it begins.
+/// Checks that one of the errors starts with `expect`.
 fn check_error(text: &str, expect: &str) {
     let errors = load(text).map(|loaded| loaded.config).expect_err(text);
     assert!(
@@ -84,7 +84,8 @@ fn check_error(text: &str, expect: &str) {
     assert!(!errors.contains("  "), "a line each: {errors:?}");
 }
 
-/// All warnings, each by how it begins, but for the one of files without a quorum provider, such as most of these.
+/// Checks how all warnings start. Ignores the warning about a missing quorum provider, since most
+/// of these files have none.
 fn check_warnings(text: &str, expect: &[&str]) {
     let loaded = load(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let mut warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
@@ -113,7 +114,7 @@ fn the_file_of_2011_loads_with_its_own_values() {
 }
 
 #[test]
-fn the_file_of_2011_is_warned_about_once_for_each_difference_and_each_obsolete_key() {
+fn the_file_of_2011_gives_one_warning_per_difference() {
     check_warnings(
         ONE_X,
         &[
@@ -159,7 +160,7 @@ fn nothing_in_a_file_is_dropped_silently() {
 }
 
 #[test]
-fn an_empty_file_is_told_to_begin_with_the_version() {
+fn an_empty_file_is_an_error_that_asks_for_the_version() {
     check_error("", "c: totem.version is missing; write `version: 2` into section totem");
     check_error("totem {\nversion: 1\n}", "c:2: totem.version must be 2, not `1`");
     check_error(
@@ -170,7 +171,7 @@ fn an_empty_file_is_told_to_begin_with_the_version() {
 
 #[cfg(feature = "tokio")]
 #[test]
-fn an_unreadable_file_is_told_by_its_name() {
+fn an_unreadable_file_is_an_error_with_its_name() {
     use quorate_membership::config;
     let check = |path: &str, expect: &str| {
         let error = config::load(path.as_ref(), &Overrides::default(), &host()).unwrap_err().to_string();
@@ -189,9 +190,9 @@ fn this_host_has_a_name_and_a_loopback_address() {
 }
 
 proptest! {
-    /// Lines that mean something, in any order and number.
+    /// Feeds lines with known keys and values, in any order and number.
     #[test]
-    fn no_file_makes_it_panic(
+    fn no_file_makes_the_parser_panic(
         lines in proptest::collection::vec(
             (
                 prop::sample::select(vec![

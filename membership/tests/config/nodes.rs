@@ -1,4 +1,4 @@
-//! The node list, and which node of it this one is.
+//! The node list, and how a node finds itself in it.
 
 use super::*;
 

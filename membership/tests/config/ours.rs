@@ -7,7 +7,7 @@ fn quorate(lines: &str) -> String {
 }
 
 #[test]
-fn who_sets_the_windows_of_corosync_means_them_whoever_the_members_are() {
+fn explicit_corosync_windows_disable_larger_ones() {
     let largest = |totem: &str, quorate: &str| {
         let text = format!("{}quorate {{\n{quorate}\n}}\n", with_totem(totem));
         load_with(&text, &Overrides::default()).unwrap().config.totem.largest_window
@@ -20,7 +20,7 @@ fn who_sets_the_windows_of_corosync_means_them_whoever_the_members_are() {
 }
 
 #[test]
-fn a_node_says_that_it_can_take_what_its_socket_holds_twice() {
+fn a_node_announces_half_of_what_its_socket_holds() {
     let largest = |room| quorate_membership::config::TotemConfig::default().fitting(room).largest_window;
     assert_eq!(largest(None), 1024);
     assert_eq!(largest(Some(8 << 20)), 1024);
@@ -29,7 +29,7 @@ fn a_node_says_that_it_can_take_what_its_socket_holds_twice() {
 }
 
 #[test]
-fn a_lease_that_is_not_set_is_no_longer_than_the_token_timeout() {
+fn a_derived_lease_does_not_exceed_the_token_timeout() {
     check_settings(
         &quorate(""),
         &[
@@ -49,7 +49,7 @@ fn a_lease_that_is_not_set_is_no_longer_than_the_token_timeout() {
 }
 
 #[test]
-fn a_lease_that_is_not_set_follows_from_a_hold_that_is() {
+fn a_lease_is_derived_from_an_explicit_hold() {
     check_settings(
         &with_totem("token: 10000\nhold: 1600"),
         &[("quorate.lease", "8000 ms, derived from totem.hold and totem.token_retransmit")],
@@ -58,7 +58,7 @@ fn a_lease_that_is_not_set_follows_from_a_hold_that_is() {
         &with_totem("token_retransmit: 500"),
         &[("quorate.lease", "626 ms, derived from totem.hold and totem.token_retransmit")],
     );
-    // A file of corosync's is not refused over a key that it does not have.
+    // A corosync file is not rejected over a key that corosync does not have.
     check_settings(
         &with_totem("token_retransmits_before_loss_const: 1"),
         &[
@@ -69,7 +69,7 @@ fn a_lease_that_is_not_set_follows_from_a_hold_that_is() {
 }
 
 #[test]
-fn a_hold_that_is_not_set_follows_from_a_lease_that_is() {
+fn a_hold_is_derived_from_an_explicit_lease() {
     check_settings(
         &quorate("lease: 150"),
         &[
@@ -81,7 +81,7 @@ fn a_hold_that_is_not_set_follows_from_a_lease_that_is() {
 }
 
 #[test]
-fn a_lease_that_a_busy_host_loses_is_refused_with_one_that_holds() {
+fn a_lease_too_short_for_a_busy_host_is_rejected() {
     let line = with_totem("token: 1000").lines().count() + 2;
     check_error(
         &quorate("lease: 55"),
@@ -100,7 +100,7 @@ fn a_lease_that_a_busy_host_loses_is_refused_with_one_that_holds() {
 }
 
 #[test]
-fn a_lease_that_one_lost_datagram_ends_is_warned_about() {
+fn a_lease_that_one_lost_datagram_ends_gives_a_warning() {
     check_warnings(
         &quorate("lease: 300").replace("token: 1000", "token: 3000\ntoken_retransmit: 500"),
         &[

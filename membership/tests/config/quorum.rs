@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn expected_votes_of_the_command_line_count() {
+fn expected_votes_on_the_command_line_override_the_file() {
     let overrides = Overrides { expected_votes: Some(2), ..Overrides::default() };
     let loaded = load_with(ONE_X, &overrides).unwrap();
     assert_eq!(loaded.config.expected_votes(), Some(2));
@@ -47,7 +47,8 @@ fn votes_are_summed_over_the_node_list() {
     check_warnings(&quorum("votes: 3"), &["c:18: quorum.votes: ignored"]);
 }
 
-/// A cluster of this many nodes with one vote each, and these lines in section quorum; the first is line 10 + 4 a node.
+/// Returns the file of a cluster of `count` nodes with one vote each and with these lines in
+/// section `quorum`. The first of these lines is line 10 + 4 * `count`.
 fn with_quorum(count: u32, lines: &str) -> String {
     let totem = "totem {\nversion: 2\ntransport: udp\nsecauth: off\ncluster_name: t\n}\n";
     format!("{totem}{}quorum {{\n{lines}\n}}\n", nodes(count))
@@ -91,7 +92,7 @@ fn quorum_options_are_read_as_corosync_reads_them() {
 }
 
 #[test]
-fn quorum_options_that_exclude_each_other_are_switched_off_and_said_so() {
+fn conflicting_quorum_options_are_disabled_with_a_warning() {
     let check = |nodes, lines: &str, expect: QuorumOptions, warning: &str| {
         let text = with_quorum(nodes, lines);
         assert_eq!(options(&text), expect, "{lines}");
@@ -137,7 +138,7 @@ fn quorum_options_that_exclude_each_other_are_switched_off_and_said_so() {
 }
 
 #[test]
-fn quorum_options_with_which_corosync_does_not_start_are_errors() {
+fn quorum_options_that_stop_corosync_are_errors() {
     check_error(
         &with_quorum(5, "auto_tie_breaker: 1\nlast_man_standing: 1"),
         "c:30: quorum.auto_tie_breaker (1) must not go with quorum.last_man_standing in a node list with an odd number of votes",
@@ -151,7 +152,7 @@ fn quorum_options_with_which_corosync_does_not_start_are_errors() {
 }
 
 #[test]
-fn with_tracking_or_downscale_the_node_list_is_expected() {
+fn tracking_or_downscale_expects_the_votes_of_the_node_list() {
     for option in ["expected_votes_tracking", "allow_downscale"] {
         let text = with_quorum(4, &format!("expected_votes: 3\n{option}: 1"));
         assert_eq!(load(&text).unwrap().config.expected_votes(), Some(4));
@@ -165,7 +166,7 @@ fn with_tracking_or_downscale_the_node_list_is_expected() {
 }
 
 #[test]
-fn what_section_quorum_says_and_is_not_heeded_is_warned_about() {
+fn ignored_keys_of_section_quorum_give_warnings() {
     let quorum =
         |lines: &str| format!("{}quorum {{\nprovider: corosync_votequorum\n{lines}\n}}\n", with_totem(""));
     check_warnings(&quorum("two_node: 0\nwait_for_all: 0\nlast_man_standing: 0"), &[]);

@@ -1,4 +1,4 @@
-//! Section `totem`: timeouts, numbers, the transport and where its group and interface come from.
+//! Section `totem`: timeouts, numbers, the transport, and the source of its group and interface.
 
 use super::*;
 
@@ -55,7 +55,7 @@ fn the_token_timeout_grows_with_the_node_list() {
 }
 
 #[test]
-fn zero_stands_for_the_default_but_where_it_makes_sense() {
+fn zero_means_the_default_unless_it_is_a_valid_value() {
     check_settings(
         &with_totem("token: 0\nhold: 0\nwindow_size: 0\nsend_join: 0\ninterface {\nmcastport: 0\nttl: 0\n}"),
         &[
@@ -89,7 +89,7 @@ fn numbers_are_read_as_strtoll_reads_them() {
 }
 
 #[test]
-fn a_value_out_of_bounds_is_found_at_its_line_or_at_its_origin() {
+fn an_out_of_bounds_value_is_reported_at_its_line_or_source() {
     check_error(&with_totem("token: 20"), "c:5: totem.token (20 ms) must not be below 30 ms");
     check_error(
         &with_totem("consensus: 1000\njoin: 2000"),
@@ -142,7 +142,7 @@ fn the_transport_is_udp_or_local() {
 }
 
 #[test]
-fn clear_text_has_to_be_asked_for_and_encryption_is_refused() {
+fn clear_text_must_be_requested_and_encryption_is_rejected() {
     let secauth = |value: &str| with_totem("").replace("secauth: off", value);
     check_warnings(&secauth("secauth: off"), &[]);
     check_warnings(&secauth("crypto_cipher: none"), &[]);
@@ -167,7 +167,7 @@ fn clear_text_has_to_be_asked_for_and_encryption_is_refused() {
 }
 
 #[test]
-fn the_group_comes_from_the_file_or_from_the_name_of_the_cluster() {
+fn the_group_comes_from_the_file_or_the_cluster_name() {
     let hacluster = with_totem("").replace("cluster_name: t", "cluster_name: hacluster");
     check_settings(
         &hacluster,

@@ -1,4 +1,5 @@
-//! Random runs: loss, delay, duplication, cuts, crashes, restarts, pauses under load; then calm, and one ring.
+//! Random runs: loss, delay, duplication, cuts, crashes, restarts and pauses under load. Calm
+//! follows, and one ring must form.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Fate, Lab, ms, node};
 
-/// One run. Panics with the name of what did not hold.
+/// Performs one run. Panics with the name of the violated property.
 pub fn chaos(seed: u64) {
     let mut lab = Lab::new(seed);
     let mut liar = lab.heeds_evidence(seed);
@@ -57,7 +58,8 @@ pub fn chaos(seed: u64) {
     lab.check();
 }
 
-/// Wilder than `chaos`: faults every few milliseconds, of one kind of datagram, nodes that stand still or leave.
+/// Performs a run that is wilder than `chaos`: faults every few milliseconds, faults that affect
+/// one kind of datagram, and nodes that pause or leave.
 pub fn tempest(seed: u64) {
     let mut lab = Lab::new(seed);
     let mut liar = lab.heeds_evidence(seed);
@@ -218,7 +220,7 @@ fn something_happens(lab: &mut Lab, n: u32) {
     }
 }
 
-/// A ring change while members have received different parts of what was sent.
+/// Starts a ring change while members have received different parts of what was sent.
 fn stumble(lab: &mut Lab, n: u32) {
     let (lost, late) = (lab.rng.random_range(0.0..0.5), lab.rng.random_range(0.0..0.5));
     let deaf = lab.rng.random_range(1..=n);
@@ -253,8 +255,9 @@ fn stumble(lab: &mut Lab, n: u32) {
 }
 
 impl Lab {
-    /// In half of the runs, nodes believe hosts that refuse; and then somebody makes such refusals up. What that draws, it
-    /// draws for itself: the other half is what it was before there was such a thing.
+    /// Makes nodes believe refusals in half of the runs, and returns the generator for false
+    /// refusals in those runs. It is separate, so that the other half of the runs draws the same
+    /// numbers as before this existed.
     fn heeds_evidence(&mut self, seed: u64) -> Option<ChaCha8Rng> {
         (seed % 2 == 1).then(|| {
             self.config.failure_evidence = true;
@@ -276,13 +279,13 @@ impl Lab {
         }
     }
 
-    /// All faults are over and these nodes run: they find one ring in time (L1), deliver what they accepted (L4), and
-    /// are quiet then (L2, T8).
+    /// Checks that these nodes recover once all faults are over. They form one ring in time (L1),
+    /// deliver what they accepted (L4), and are quiet after that (L2, T8).
     pub fn settles(&mut self, all: &[u32]) {
-        // What is under way for longer than a fault lasts would be one.
+        // A datagram that is in flight for longer than a fault lasts would itself be a fault.
         let until = self.now + ms(100);
         self.flying.retain(|&(at, _), _| at <= until);
-        // Who was left out may have to wait.
+        // A node that was left out may have to wait.
         let waits = all.iter().map(|id| self.totem_of(*id).snapshot().longest_wait);
         let bound = self.ring_within(all.len() as u32) + waits.max().unwrap_or_default();
         let took = self.until_ring(all);
@@ -317,7 +320,7 @@ impl Lab {
         );
     }
 
-    /// A held token does not wait out its time when there is something to send (L4, B37).
+    /// Checks that a held token moves on at once when there is something to send (L4, B37).
     fn wakes(&mut self, all: &[u32]) {
         for &id in all {
             self.send_numbered(id, Guarantee::Safe, 10);
@@ -333,8 +336,8 @@ impl Lab {
         }
     }
 
-    /// What a member said in the past changes nothing when it comes again (L2, F27). From a stranger it would: clear
-    /// text does not tell when it was said.
+    /// Checks that old datagrams of members change nothing when they arrive again (L2, F27). Old
+    /// datagrams of strangers would, since a clear-text datagram does not show when it was sent.
     fn forgets_the_past(&mut self, all: &[u32]) {
         let rings = |lab: &mut Self| all.iter().map(|&id| lab.totem(id).stats().gathers).collect::<Vec<_>>();
         let before = rings(self);
@@ -349,7 +352,7 @@ impl Lab {
         assert_eq!(before, rings(self), "L2: what a member said in the past ends the ring");
     }
 
-    /// Who leaves says so, and nobody waits for it (L3).
+    /// Checks that a leaving node announces it and that the others do not wait for it (L3).
     fn leaves(&mut self, all: &[u32]) {
         let Some((&leaver, rest)) = all.split_first() else { return };
         self.leave(leaver);
@@ -360,7 +363,8 @@ impl Lab {
         }
     }
 
-    /// `T + 3 * form` (spec: time to one ring, all messages of old rings recovered within a hundred rotations).
+    /// Returns the bound `T + 3 * form` (spec: time to one ring, with all messages of old rings
+    /// recovered within a hundred rotations).
     pub fn ring_within(&self, n: u32) -> Duration {
         let config = &self.config;
         let rotation = self.latency * n;

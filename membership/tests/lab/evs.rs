@@ -1,4 +1,5 @@
-//! What can be judged afterwards, by what the nodes were told: extended virtual synchrony, and who is in which group.
+//! Checks of a finished run, from the events at the nodes: extended virtual synchrony and group
+//! membership.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +8,8 @@ use quorate_membership::{Delivery, Event, Group, GroupChange, Guarantee, NodeId,
 use super::Lab;
 
 impl Lab {
-    /// Checks what extended virtual synchrony promises, on everything that happened so far
-    /// (numbers: the invariants of ARCHITECTURE.md).
+    /// Checks the properties of extended virtual synchrony on all events so far (numbers:
+    /// docs/invariants.md).
     pub fn check(&self) {
         self.check_rings();
         self.check_senders();
@@ -17,7 +18,8 @@ impl Lab {
         self.check_groups();
         // S11: the regular deliveries of a ring are prefixes of one sequence.
         let mut of_ring: BTreeMap<RingId, Vec<String>> = BTreeMap::new();
-        // S8: who goes from one ring to the same next one has delivered the same, at the same places.
+        // S8: members that go from one ring to the same next ring have delivered the same messages
+        // at the same places.
         let mut of_change: BTreeMap<(RingId, RingId), (NodeId, Vec<String>)> = BTreeMap::new();
         for (&id, host) in &self.hosts {
             for life in &host.lives {
@@ -83,7 +85,7 @@ impl Lab {
         }
     }
 
-    /// Every life, and whose it is.
+    /// Returns every life with its node.
     fn lives(&self) -> impl Iterator<Item = Life<'_>> {
         self.hosts.iter().flat_map(|(&id, host)| {
             host.lives.iter().enumerate().map(move |(n, events)| Life {
@@ -95,8 +97,8 @@ impl Lab {
         })
     }
 
-    /// G1: at the same point of a ring's order, its members have the same lists of group members. What they have before
-    /// its sync is their own affair.
+    /// Checks G1: at the same point of a ring's order, its members have the same lists of group
+    /// members. Before a member has synchronised, its lists may differ.
     fn check_groups(&self) {
         type Lists = BTreeMap<Group, BTreeSet<Process>>;
         let mut synced: BTreeMap<RingId, Lists> = BTreeMap::new();
@@ -141,10 +143,11 @@ impl Lab {
         }
     }
 
-    /// M3: a ring has one list of members; M4: who comes along is just who says that it came from the same ring.
+    /// Checks M3 and M4. M3: a ring has one list of members. M4: the transitional members are
+    /// exactly those that report the same previous ring.
     fn check_rings(&self) {
         let mut members: BTreeMap<RingId, &BTreeSet<NodeId>> = BTreeMap::new();
-        // Who went from which ring to which, and whom it took along.
+        // The node, its old ring, its new ring and its transitional members.
         let mut changes: Vec<(NodeId, RingId, RingId, &BTreeSet<NodeId>)> = Vec::new();
         let mut came_from: BTreeMap<(NodeId, RingId), Option<RingId>> = BTreeMap::new();
         for life in self.lives() {
@@ -179,8 +182,8 @@ impl Lab {
         }
     }
 
-    /// S9: what a sender's life sent comes in its order; S7, S16: a life that goes on delivers all that it sent, once
-    /// the ring is at rest.
+    /// Checks S9, S7 and S16. S9: messages of one life of a sender arrive in its order. S7, S16: a
+    /// life that continues delivers all its own messages once the ring is at rest.
     fn check_senders(&self) {
         for life in self.lives() {
             let mut last: BTreeMap<(NodeId, usize), u64> = BTreeMap::new();
@@ -203,7 +206,8 @@ impl Lab {
         }
     }
 
-    /// S14, S15: what is delivered as safe is delivered by all that go on from its configuration.
+    /// Checks S14 and S15: a message that is delivered as safe is delivered by all members that
+    /// continue from its configuration.
     fn check_safe(&self) {
         let mut delivered: BTreeMap<(NodeId, RingId), Story<'_>> = BTreeMap::new();
         for life in self.lives() {
@@ -257,7 +261,7 @@ impl Lab {
         }
     }
 
-    /// S12: the orders of all lives, over all configurations, fit into one.
+    /// Checks S12: the orders of all lives, over all configurations, fit into one order.
     fn check_one_order(&self) {
         let mut after: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>> = BTreeMap::new();
         let mut incoming: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
@@ -301,10 +305,11 @@ impl Lab {
     }
 }
 
-/// What a node delivered in a ring and the transitional configuration behind it, and whether it went on.
+/// A node's deliveries in a ring and in the following transitional configuration.
 #[derive(Default)]
 struct Story<'a> {
     messages: BTreeSet<&'a [u8]>,
+    /// Whether the node continued to a later configuration, or stays in this one at rest.
     went_on: bool,
 }
 
@@ -324,7 +329,8 @@ impl<'a> Life<'a> {
     }
 }
 
-/// Who sent this message of [`Lab::send_numbered`], in which life, and as which.
+/// Returns the sender of a message of [`Lab::send_numbered`], the sender's life, and the message's
+/// number.
 fn numbered(payload: &[u8]) -> Option<(NodeId, usize, u64)> {
     let text = std::str::from_utf8(payload).ok()?.trim_end_matches(char::is_alphabetic);
     let mut parts = text.split('/').map(str::parse::<u64>);

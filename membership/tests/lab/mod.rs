@@ -1,6 +1,7 @@
-//! A ring of bare cores in lockstep: a clock, a queue of datagrams, no sockets and no sleeping.
+//! A ring of bare cores in lockstep, with a clock and a queue of datagrams, but without sockets and
+//! sleeps.
 //!
-//! What is wrong panics with the name of the invariant first (`S8: ...`; ARCHITECTURE.md lists where they are from).
+//! A violated invariant panics with its name first (`S8: ...`; docs/invariants.md lists them).
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
@@ -42,7 +43,7 @@ pub fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// What the network does with a datagram.
+/// The network's treatment of a datagram.
 pub enum Fate {
     Deliver,
     Drop,
@@ -55,17 +56,17 @@ type Filter = Box<dyn FnMut(NodeId, NodeId, &Message, &mut ChaCha8Rng) -> Fate>;
 struct Host {
     totem: Option<Totem>,
     stored: Stored,
-    /// A record that is being written, and when that is done.
+    /// A record that is being written, with the time at which it will be on disk.
     writing: Option<(Time, Stored)>,
-    /// Which life this is, and the events of each.
+    /// The events of each life of the host. The last entry is the current life.
     lives: Vec<Vec<Event>>,
     reads_events: bool,
     sent: u64,
-    /// The numbers of the messages that this life's core accepted.
+    /// The numbers of the messages that the core of this life accepted.
     accepted: Vec<u64>,
-    /// Stands still until then: its timers run late, its datagrams wait in its socket.
+    /// The end of a pause. During a pause, timers do not run and datagrams wait in the socket.
     still_until: Time,
-    /// How late its timers run.
+    /// The delay with which its timers run.
     late: Duration,
     watch: Watch,
 }
@@ -92,32 +93,33 @@ pub struct Lab {
     pub config: TotemConfig,
     latency: Duration,
     hosts: BTreeMap<NodeId, Host>,
-    /// Datagrams under way, by arrival and order of sending.
+    /// Datagrams in flight, by arrival time and sending order.
     flying: BTreeMap<(Time, u64), (NodeId, NodeId, Bytes)>,
     sent: u64,
     cuts: BTreeSet<(NodeId, NodeId)>,
-    /// Those whose hosts reject what comes in.
+    /// Nodes whose hosts reject incoming datagrams.
     rejecting: BTreeSet<NodeId>,
     filter: Filter,
     pub rng: ChaCha8Rng,
-    /// Tokens seen on the network.
+    /// The number of tokens seen on the network.
     pub tokens: u64,
-    /// Nothing is under way any more: whatever was promised has to be there.
+    /// Whether nothing is in flight any more, so that all promises must have been kept.
     pub at_rest: bool,
-    /// How long a disk takes for a record.
+    /// The time that a disk takes to write a record.
     pub disk: Duration,
     seen: Seen,
-    /// The node list, and those of nodes that have another one. Without one, nodes take part that are heard.
+    /// The node list. Without one, any node that is heard takes part.
     list: Option<BTreeSet<NodeId>>,
+    /// The lists of nodes that have a different node list.
     lists: BTreeMap<NodeId, BTreeSet<NodeId>>,
     /// The multicasts sent since they were last taken, if they are kept.
     multicasts: Option<Vec<Bytes>>,
-    /// Some of the datagrams that were ever sent: from whom, to whom.
+    /// A sample of all datagrams sent, each with its sender and its receiver.
     sample: Vec<(NodeId, NodeId, Bytes)>,
 }
 
 impl Lab {
-    /// A network without nodes. The timers are short ones: token 300 ms.
+    /// Creates a network without nodes. Its timers are short (token 300 ms).
     pub fn new(seed: u64) -> Self {
         let mut config = TotemConfig::for_token(ms(300)).plain();
         config.join = ms(30);
@@ -144,17 +146,17 @@ impl Lab {
         }
     }
 
-    /// The same, with a node list.
+    /// Like [`Lab::new`], with a node list.
     pub fn listing(nodes: impl IntoIterator<Item = u32>) -> Self {
         Self { list: Some(nodes.into_iter().map(node).collect()), ..Self::new(0) }
     }
 
-    /// Gives a node a list of its own, from its next start on.
+    /// Gives a node its own node list from its next start on.
     pub fn list(&mut self, id: u32, nodes: impl IntoIterator<Item = u32>) {
         self.lists.insert(node(id), nodes.into_iter().map(node).collect());
     }
 
-    /// Keeps what is sent to everyone, to be taken.
+    /// Keeps all multicasts from now on, for [`Lab::take_sent`].
     pub fn keep_sent(&mut self) {
         self.multicasts = Some(Vec::new());
     }
@@ -163,7 +165,7 @@ impl Lab {
         self.multicasts.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// The same, with nodes that believe hosts which refuse, and probe each other.
+    /// Creates a ring of nodes 1 to `n` that probe each other and believe the refusals of hosts.
     pub fn with_evidence(n: u32) -> Self {
         let mut lab = Self::new(u64::from(n));
         lab.config.failure_evidence = true;
@@ -176,7 +178,7 @@ impl Lab {
         lab
     }
 
-    /// A ring of nodes 1 to `n` that stands.
+    /// Creates an established ring of nodes 1 to `n`.
     pub fn ring(n: u32) -> Self {
         let mut lab = Self::new(u64::from(n));
         for id in 1..=n {
@@ -198,7 +200,7 @@ impl Lab {
         self.cuts.clear();
     }
 
-    /// Has a host's firewall reject what comes in, or no longer.
+    /// Makes a host's firewall reject incoming datagrams, or stops that.
     pub fn reject(&mut self, id: u32, rejects: bool) {
         if rejects {
             self.rejecting.insert(node(id));
@@ -237,7 +239,7 @@ impl Lab {
         self.drain(id);
     }
 
-    /// Puts a record with this ring number on the disk of a node that does not run.
+    /// Puts a record with this ring number on the disk of a stopped node.
     pub fn store(&mut self, id: u32, ring_seq: u64) {
         self.hosts.entry(node(id)).or_default().stored.ring_seq = ring_seq;
     }
@@ -249,33 +251,33 @@ impl Lab {
         host.still_until = Time::default();
     }
 
-    /// Whether the node was ever started.
+    /// Returns `true` if the node was ever started.
     pub fn exists(&self, id: u32) -> bool {
         self.hosts.contains_key(&node(id))
     }
 
-    /// Whether the node runs and has not left.
+    /// Returns `true` if the node runs and has not left.
     pub fn is_up(&self, id: u32) -> bool {
         let totem = self.hosts.get(&node(id)).and_then(|host| host.totem.as_ref());
         totem.is_some_and(|totem| totem.snapshot().phase != Phase::Left)
     }
 
-    /// Loses all that is under way.
+    /// Loses all datagrams in flight.
     pub fn lose_all(&mut self) {
         self.flying.clear();
     }
 
-    /// Makes a node's timers run this late.
+    /// Delays a node's timers by `late`.
     pub fn late(&mut self, id: u32, late: Duration) {
         self.hosts.get_mut(&node(id)).unwrap().late = late;
     }
 
-    /// Makes a node stand still for this long.
+    /// Pauses a node for `length`.
     pub fn stall(&mut self, id: u32, length: Duration) {
         self.hosts.get_mut(&node(id)).unwrap().still_until = self.now + length;
     }
 
-    /// Stops taking a node's events, or goes on.
+    /// Starts or stops reading a node's events.
     pub fn read_events(&mut self, id: u32, reads: bool) {
         let host = self.hosts.get_mut(&node(id)).unwrap();
         host.reads_events = reads;
@@ -294,7 +296,7 @@ impl Lab {
         self.hosts.get_mut(&node(id)).unwrap().totem.as_mut().expect("the node runs")
     }
 
-    /// How many frames there may be in a rotation, by each of these.
+    /// Returns each member's window, in frames per rotation.
     pub fn windows(&self, members: &[u32]) -> Vec<u32> {
         members.iter().map(|&id| self.totem_of(id).snapshot().window).collect()
     }
@@ -303,7 +305,7 @@ impl Lab {
         self.hosts[&node(id)].totem.as_ref().expect("the node runs")
     }
 
-    /// Whether a node has noted this within the last minute, which may have been a while ago.
+    /// Returns `true` if a node has recorded this notice, which may have been a while ago.
     pub fn noted(&self, id: u32, notice: Notice) -> bool {
         self.totem_of(id).stats().notices.iter().any(|(noted, _)| *noted == notice)
     }
@@ -343,12 +345,12 @@ impl Lab {
         self.try_send(id, guarantee, payload.as_bytes().to_vec()).unwrap();
     }
 
-    /// Sends a message that nobody has sent before.
+    /// Sends a unique message.
     pub fn send_numbered(&mut self, id: u32, guarantee: Guarantee, length: usize) {
         let host = self.hosts.get_mut(&node(id)).unwrap();
         host.sent += 1;
         let mut text = format!("{id}/{}/{}", host.lives.len(), host.sent);
-        // No part of it looks like another.
+        // No two parts of it look alike.
         text.extend((text.len()..length).map(|n| char::from(b'a' + (n * n % 23) as u8)));
         self.send(id, guarantee, &text);
         let host = self.hosts.get_mut(&node(id)).unwrap();
@@ -365,7 +367,7 @@ impl Lab {
         self.drain(node(to));
     }
 
-    /// A node is told that the process of another one is gone.
+    /// Tells node `to` that the process of `node` is gone.
     pub fn refuse(&mut self, to: NodeId, node: NodeId) {
         let now = self.now;
         if let Some(totem) = &mut self.hosts.get_mut(&to).unwrap().totem {
@@ -406,7 +408,7 @@ impl Lab {
         let everyone: Vec<NodeId> = self.hosts.keys().copied().collect();
         for transmit in out {
             let message = wire::decode(&transmit.datagram).expect("what a core sends, it can read");
-            // As where fragments do not pass (F9).
+            // As on a network that drops fragments (F9).
             if transmit.datagram.len() > self.config.netmtu as usize {
                 continue;
             }
@@ -489,7 +491,7 @@ impl Lab {
         true
     }
 
-    /// What a host says of a port that nobody listens at: no datagram of a core is empty.
+    /// The reply of a host to a datagram for a closed port. No datagram of a core is empty.
     const REFUSAL: Bytes = Bytes::new();
 
     fn receive(&mut self, to: NodeId, from: NodeId, datagram: &Bytes) {
@@ -508,12 +510,13 @@ impl Lab {
         while self.step(until) {}
     }
 
-    /// The share of this time in which these are members of one ring that stands, in percent.
+    /// Returns the share of this time, in percent, in which `members` are in one established ring.
     pub fn share_of_a_ring(&mut self, members: &[u32], length: Duration) -> u32 {
         self.share_of_rings(&[members], length)
     }
 
-    /// The share of this time in which any of these sets are members of one ring that stands, in percent.
+    /// Returns the share of this time, in percent, in which at least one of these sets is in one
+    /// established ring.
     pub fn share_of_rings(&mut self, sets: &[&[u32]], length: Duration) -> u32 {
         let together = |lab: &Self, wanted: &BTreeSet<NodeId>| {
             let snapshots = || wanted.iter().map(|id| lab.hosts[id].totem.as_ref().unwrap().snapshot());
@@ -530,7 +533,7 @@ impl Lab {
         u32::try_from(good.count()).unwrap() * 100 / steps
     }
 
-    /// Runs until `done`, at most fifteen simulated seconds; returns how long it took.
+    /// Runs until `done`, for at most fifteen simulated seconds. Returns the time that it took.
     pub fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) -> Duration {
         let start = self.now;
         while !done(self) {
@@ -555,7 +558,7 @@ impl Lab {
         rings.collect::<Vec<_>>().join(", ")
     }
 
-    /// The ring that a node has installed and synchronised.
+    /// Returns the ring that a node has installed and synchronised, with its members.
     pub fn synced_ring(&self, id: NodeId) -> Option<(RingId, BTreeSet<NodeId>)> {
         let events = self.hosts[&id].lives.last()?;
         let synced = events.iter().rev().find_map(|event| match event {
@@ -611,7 +614,7 @@ impl Lab {
             .collect()
     }
 
-    /// Randomly loses this share of all datagrams, tokens too.
+    /// Loses this share of all datagrams at random, including tokens.
     pub fn lose(&mut self, share: f64) {
         self.filter(move |_, _, _, rng| if rng.random_bool(share) { Fate::Drop } else { Fate::Deliver });
     }

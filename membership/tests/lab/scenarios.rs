@@ -1,4 +1,4 @@
-//! Stories that several tests tell.
+//! Scenarios that several tests share.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,8 +10,9 @@ use quorate_membership::{Guarantee, Notice, Origin, Refusal, RingId, Seq, Totem}
 
 use super::{Fate, Lab, ms, node};
 
-/// F7, seed 14633 of the fault laboratory: on the way from node 1 to node 2 a bit of the token's count of frames is
-/// flipped, and nothing on the way notices. Nobody may send in a window that full, and who does not send cannot empty it.
+/// F7, seed 14633 of the fault laboratory: between nodes 1 and 2, a bit of the token's frame count
+/// is flipped undetected. A window that full stops all members from sending, and only members that
+/// send can empty it.
 pub fn a_bit_of_the_window_is_flipped() {
     let mut lab = Lab::ring(3);
     let caught: Rc<RefCell<Option<Token>>> = Rc::default();
@@ -37,8 +38,8 @@ pub fn a_bit_of_the_window_is_flipped() {
     lab.check();
 }
 
-/// F7, seed 40343 of the fault laboratory: while a ring recovers, the flag that somebody has something left is flipped on the way
-/// from node 1 to node 2. Nobody has raised it, so nobody would lower it.
+/// F7, seed 40343 of the fault laboratory: during a ring's recovery, the flag for remaining frames
+/// is flipped between nodes 1 and 2. No member has raised the flag, so no member would lower it.
 pub fn a_flag_is_flipped() {
     let mut lab = Lab::ring(2);
     let before = lab.regular(1).ring;
@@ -64,7 +65,7 @@ pub fn a_flag_is_flipped() {
     lab.check();
 }
 
-/// One word is no evidence, nor are two that are far apart.
+/// A single refusal is not evidence, and neither are two that are far apart.
 pub fn a_host_is_asked_again_before_it_is_believed() {
     let mut lab = Lab::with_evidence(3);
     let ring = lab.regular(1).ring;
@@ -77,7 +78,7 @@ pub fn a_host_is_asked_again_before_it_is_believed() {
     assert_eq!((stats.hints, stats.accusations), (2, 0), "L2: what was heard");
 }
 
-/// Two members that can take more, and a third that may be anybody.
+/// Two members accept a larger window, and a third announces none.
 pub fn one_member_says_nothing_of_its_window() {
     let mut lab = Lab::new(4);
     lab.config.largest_window = 400;
@@ -97,7 +98,7 @@ pub fn one_member_says_nothing_of_its_window() {
     lab.check();
 }
 
-/// A token that is on its way from node 2 to node 3 comes to node 1, too, which does not get its token from node 2.
+/// A token from node 2 to node 3 also reaches node 1, whose predecessor is not node 2.
 pub fn a_token_goes_astray() {
     let mut lab = Lab::ring(3);
     let caught: Rc<RefCell<Option<Token>>> = Rc::default();
@@ -127,7 +128,8 @@ fn claims(id: u32) -> [Message; 3] {
     ]
 }
 
-/// Somebody claims the id of a node that has just started, at an address that is not the listed one.
+/// Another host claims the id of a node that has just started, at an address that is not the listed
+/// one.
 pub fn the_id_of_a_listed_node_is_claimed_elsewhere() {
     let mut lab = Lab::listing(1..=3);
     lab.start(1);
@@ -142,7 +144,7 @@ pub fn the_id_of_a_listed_node_is_claimed_elsewhere() {
     assert!(lab.noted(1, Notice::OwnIdElsewhere { node: node(1) }), "M10: the operator is told");
 }
 
-/// A host that is in no ring sends frames of one, in a member's name.
+/// A host outside the ring sends frames of that ring in a member's name.
 pub fn a_stranger_sends_frames_of_a_ring() {
     let mut lab = Lab::ring(3);
     let ring = lab.regular(1).ring;
@@ -168,7 +170,7 @@ pub fn a_stranger_sends_frames_of_a_ring() {
     assert_eq!(lab.regular(1).ring, ring, "L2: the ring stands");
 }
 
-/// A host that is listed as node 3 says that it is node 2, and is alone in a ring.
+/// A host that is listed as node 3 claims to be node 2, and is alone in a ring.
 pub fn a_stranger_sends_frames_of_its_own_ring_in_a_members_name() {
     let mut lab = Lab::listing(1..=3);
     for id in [1, 2] {
@@ -195,7 +197,8 @@ pub fn a_stranger_sends_frames_of_its_own_ring_in_a_members_name() {
     assert_eq!(lab.totem(1).stats().refused.get(&Refusal::Outsider), Some(&9), "L2: counted");
 }
 
-/// There is no node list, and a host that never asks to join says merge detects with another id each time.
+/// Without a node list, a host that never asks to join sends MERGE DETECT with a different id each
+/// time.
 pub fn strangers_without_number_are_heard() {
     let mut lab = Lab::ring(3);
     let share = |lab: &mut Lab, first: u32| {
@@ -214,7 +217,7 @@ pub fn strangers_without_number_are_heard() {
     assert!(first >= 70 && later >= 90, "L7: a ring for {first} %, then {later} % of the time");
 }
 
-/// One forgotten file: node 3's list lacks node 4 (K1).
+/// K1: one file was forgotten, so node 3's list lacks node 4.
 pub fn one_node_has_an_old_list() {
     let mut lab = Lab::listing(1..=4);
     lab.list(3, 1..=3);
@@ -237,7 +240,7 @@ pub fn one_node_has_an_old_list() {
     lab.check();
 }
 
-/// A cluster grows by one node, and only one member's file has it yet.
+/// A cluster grows by one node, which so far is only in one member's file.
 pub fn one_member_knows_of_a_new_node() {
     for (knows, new) in [(1, 4), (2, 4), (3, 4), (4, 1)] {
         let old: Vec<u32> = (1..=4).filter(|id| *id != new).collect();
@@ -259,7 +262,7 @@ pub fn one_member_knows_of_a_new_node() {
     }
 }
 
-/// Somebody says again and again that a member's process is gone, in a ring that is busy or idle.
+/// A host repeatedly reports that a member's process is gone, in a busy ring and in an idle one.
 pub fn a_member_is_accused_falsely() {
     for (liar, accused) in [(1, 2), (1, 3), (3, 1), (2, 1)] {
         for busy in [false, true] {
@@ -280,8 +283,9 @@ pub fn a_member_is_accused_falsely() {
     }
 }
 
-/// The representative is a corosync daemon, or does as they do: it holds the token of an idle ring for as long as its own token
-/// timeout allows, says nothing of windows, and goes on at once if it is asked. A lease of the others is shorter.
+/// The representative is a corosync daemon, or behaves like one. It holds the token of an idle ring
+/// for as long as its own token timeout allows, announces no window, and releases the token at once
+/// when asked. The lease of the others is shorter than that hold.
 pub fn a_corosync_daemon_holds_the_token_for_long() {
     let mut lab = Lab::new(3);
     let hold = lab.config.hold;
@@ -305,7 +309,8 @@ pub fn a_corosync_daemon_holds_the_token_for_long() {
     lab.check();
 }
 
-/// A firewall rejects what comes to a member, as while its rules are loaded. Nothing else is wrong.
+/// A firewall rejects datagrams to a member for a moment, as while its rules are loaded. There is
+/// no other fault.
 pub fn a_firewall_rejects_for_a_moment() {
     for (n, long) in [2, 3, 5].into_iter().flat_map(|n| [10, 50, 100, 200].map(|long| (n, long))) {
         for (victim, sends) in (1..=n).flat_map(|victim| [(victim, false), (victim, true)]) {
@@ -314,7 +319,7 @@ pub fn a_firewall_rejects_for_a_moment() {
             let ring = lab.regular(1).ring;
             lab.reject(victim, true);
             if sends {
-                // The token goes on at once, and the victim still thinks that it is held.
+                // The token moves on at once, while the victim still thinks that it is held.
                 lab.send_numbered(victim % n + 1, Guarantee::Agreed, 100);
             }
             lab.run(ms(long));
@@ -333,7 +338,8 @@ pub fn a_firewall_rejects_for_a_moment() {
     }
 }
 
-/// JOINs with absurd numbers, in a member's name; then a member comes whose disk is empty, and all start again.
+/// JOINs with absurd numbers arrive in a member's name. Then a member with an empty disk joins, and
+/// finally all members restart.
 pub fn ring_numbers_are_forged() {
     for said in [1 << 45, 1 << 62, u64::MAX] {
         let mut lab = Lab::ring(3);
@@ -362,7 +368,8 @@ pub fn ring_numbers_are_forged() {
     }
 }
 
-/// A member does not hear another, which has the token next and could answer each of its requests in vain.
+/// A member cannot receive from its successor. The successor gets the token next and could answer
+/// each of its requests in vain.
 pub fn a_member_never_hears_its_successor() {
     let mut lab = Lab::ring(5);
     let ring = lab.regular(1).ring;

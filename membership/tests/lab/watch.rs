@@ -1,4 +1,4 @@
-//! What can be judged while it happens, by somebody who sees all nodes and the network.
+//! Checks during a run, with knowledge of all nodes and of the network.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,47 +9,49 @@ use quorate_membership::{Delivery, Event, Guarantee, NodeId, Phase, RingId, Seq,
 
 use super::Lab;
 
-/// What is known of all nodes.
+/// The knowledge about all nodes.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// What each node was given of each ring's frames, while it took frames in, or sent itself.
+    /// The frames of each ring that each node received while it accepted frames, or that it sent.
     received: BTreeSet<(NodeId, RingId, u32)>,
     /// The bytes of each frame.
     frames: BTreeMap<(RingId, u32), Bytes>,
-    /// Who accepted each token.
+    /// The node that accepted each token.
     tokens: BTreeMap<(RingId, u32), NodeId>,
-    /// Messages, by their content.
+    /// Accepted messages, by content.
     accepted: BTreeMap<Bytes, Vec<Accepted>>,
 }
 
 struct Accepted {
     sender: NodeId,
-    /// The sender's ring at that time, and what it had delivered in it last.
+    /// The sender's ring at that time, and the last message that it had delivered in it.
     after: Option<(RingId, Bytes)>,
 }
 
-/// What is known of one life of a node.
+/// The knowledge about one life of a node.
 #[derive(Default)]
 pub(super) struct Watch {
     config: TotemConfig,
     installed: Option<RingId>,
     members: BTreeSet<NodeId>,
-    /// Members that have said what they are in the installed ring, and the ring in which all have.
+    /// Members whose service message has arrived in the installed ring.
     heard: BTreeSet<NodeId>,
+    /// The ring in which all members' service messages have arrived.
     synced: Option<RingId>,
-    /// The ring that it last took part in forming.
+    /// The last ring that the node took part in forming.
     forming: Option<RingId>,
     transitional: bool,
-    /// What was delivered in the installed ring, and the last of it.
+    /// The messages delivered in the installed ring.
     delivered: BTreeSet<Bytes>,
+    /// The last message delivered in the installed ring.
     last: Option<Bytes>,
     accepted: u64,
     own: u64,
     tokens: u64,
-    /// The token that was the last input.
+    /// The token, if it was the last input.
     token: Option<Token>,
     token_sent: Option<(RingId, Seq)>,
-    /// Frames that there may be in a ring: in a rotation, at a visit.
+    /// The ring and its limits, in frames per rotation and per visit.
     limits: Option<(RingId, u32, u32)>,
 }
 
@@ -58,12 +60,12 @@ impl Watch {
         Self { config, installed: Some(totem.snapshot().ring.id), ..Self::default() }
     }
 
-    /// Who sent what was delivered last.
+    /// Returns the sender of the last delivered message.
     pub(super) fn last_from(&self) -> Option<NodeId> {
         std::str::from_utf8(self.last.as_ref()?).ok()?.split('/').next()?.parse().ok()
     }
 
-    /// Accepted messages that have not come back yet.
+    /// Returns the number of accepted messages that have not been delivered back yet.
     pub(super) fn outstanding(&self) -> u64 {
         self.accepted - self.own
     }
@@ -95,7 +97,7 @@ impl Lab {
         }
     }
 
-    /// Everything a node did upon one input.
+    /// Checks everything that a node did in response to one input.
     pub(super) fn watch_outputs(&mut self, id: NodeId, out: &[Transmit], events: &[Event]) {
         let sent: Vec<(Message, &Bytes)> = out
             .iter()

@@ -1,5 +1,5 @@
-//! Three bare cores in one ring, each of whose datagrams arrives at once and in order: for counting and timing what a core
-//! does, and nothing else. (What a network does to them is `lab`'s.)
+//! Three bare cores in one ring whose datagrams arrive at once and in order. It serves only to
+//! count and to time what a core does; `lab` simulates the network.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 #![allow(dead_code, unreachable_pub, reason = "each binary uses its part")]
@@ -13,7 +13,7 @@ use quorate_membership::{
     Config, Destination, Event, Group, Guarantee, MulticastError, NodeId, Origin, Stored, Time, Totem,
 };
 
-/// A datagram under way.
+/// A datagram in flight.
 #[derive(Clone)]
 pub struct Datagram {
     pub to: usize,
@@ -35,13 +35,13 @@ impl Datagram {
     }
 }
 
-/// The ring.
+/// A ring of three cores.
 pub struct Lockstep {
     pub now: Time,
     pub cores: Vec<Totem>,
-    /// Messages delivered at each.
+    /// The number of messages delivered at each member.
     pub delivered: Vec<u64>,
-    /// A member whose application asks for nothing.
+    /// A member whose application does not take events.
     pub busy: Option<usize>,
     under_way: VecDeque<Datagram>,
     group: Group,
@@ -50,12 +50,13 @@ pub struct Lockstep {
 impl Lockstep {
     pub const NODES: u32 = 3;
 
-    /// A ring that stands, with corosync's defaults but for the windows, which are as large as all can take.
+    /// Returns an established ring with corosync's defaults, except for the windows, which become
+    /// as large as all members can take.
     pub fn ring() -> Self {
         Self::of(&TotemConfig::default())
     }
 
-    /// The same of members that have nothing to say beyond Totem.
+    /// Like [`Lockstep::ring`], with members that send nothing beyond Totem.
     pub fn plain() -> Self {
         Self::of(&TotemConfig::default().plain())
     }
@@ -84,7 +85,7 @@ impl Lockstep {
         ring
     }
 
-    /// The same, once all have said how large windows they can take.
+    /// Like [`Lockstep::ring`], once all members have announced their largest windows.
     pub fn agreed() -> Self {
         let mut ring = Self::ring();
         let alone = TotemConfig::default().window_size;
@@ -94,8 +95,8 @@ impl Lockstep {
         ring
     }
 
-    /// The same, in which the first member has always more to send than it may, of this size, and sends as much as it ever
-    /// will.
+    /// Like [`Lockstep::ring`], under load. The first member always has more messages of `size`
+    /// bytes to send than it may, and its sending rate has reached the maximum.
     pub fn under_load(size: usize) -> Self {
         let mut ring = Self::ring();
         for _ in 0..100 {
@@ -106,17 +107,18 @@ impl Lockstep {
         ring
     }
 
-    /// Gives the first member messages of this size until it takes no more; how many it took.
+    /// Gives the first member messages of this size until it accepts no more. Returns the number
+    /// accepted.
     pub fn fill(&mut self, size: usize) -> u64 {
         self.offer(size, u64::MAX)
     }
 
-    /// Gives the first member so many messages of this size, if it takes them; how many it took.
+    /// Gives the first member up to `count` messages of this size. Returns the number accepted.
     pub fn offer(&mut self, size: usize, count: u64) -> u64 {
         self.offer_to(0, Guarantee::Agreed, size, count)
     }
 
-    /// The same to any member, with this guarantee.
+    /// Like [`Lockstep::offer`], for any member and guarantee.
     pub fn offer_to(&mut self, member: usize, guarantee: Guarantee, size: usize, count: u64) -> u64 {
         static MESSAGE: [u8; 1 << 16] = [7; 1 << 16];
         let payload = Bytes::from_static(&MESSAGE[..size]);
@@ -131,12 +133,12 @@ impl Lockstep {
         taken as u64
     }
 
-    /// The next datagram to arrive, if any is under way.
+    /// Returns the next datagram to arrive, if any is in flight.
     pub fn next(&mut self) -> Option<Datagram> {
         self.under_way.pop_front()
     }
 
-    /// A datagram arrives.
+    /// Delivers a datagram.
     pub fn arrive(&mut self, datagram: &Datagram) {
         self.now = self.now + Duration::from_micros(1);
         let origin = Origin::of(Some(datagram.from));
@@ -144,7 +146,7 @@ impl Lockstep {
         self.drain(datagram.to);
     }
 
-    /// The next thing happens: a datagram arrives, or a timer fires.
+    /// Performs the next step: a datagram arrives, or a timer fires.
     pub fn step(&mut self) {
         if let Some(datagram) = self.next() {
             return self.arrive(&datagram);
@@ -156,24 +158,24 @@ impl Lockstep {
         self.drain(core);
     }
 
-    /// Those to whom what is under way will come, in order.
+    /// Returns the receivers of the datagrams in flight, in order.
     pub fn receivers(&self) -> Vec<usize> {
         self.under_way.iter().map(|datagram| datagram.to).collect()
     }
 
-    /// Goes on until nothing is under way: the token rests.
+    /// Continues until nothing is in flight, so the token rests.
     pub fn until_rest(&mut self) {
         while let Some(datagram) = self.next() {
             self.arrive(&datagram);
         }
     }
 
-    /// Whether the next thing to happen is that the token arrives at the first member.
+    /// Returns `true` if the next step is the arrival of the token at the first member.
     pub fn token_is_next(&self) -> bool {
         self.under_way.front().is_some_and(|datagram| datagram.to == 0 && datagram.is_token())
     }
 
-    /// Goes on until then. The token.
+    /// Continues until the token is about to arrive at the first member, and returns it.
     pub fn until_token(&mut self) -> Datagram {
         while !self.token_is_next() {
             self.step();
@@ -181,7 +183,7 @@ impl Lockstep {
         self.under_way[0].clone()
     }
 
-    /// The token comes to the first member, and goes round once.
+    /// Delivers the token to the first member and lets it go round once.
     pub fn rotate(&mut self) {
         self.until_token();
         self.step();

@@ -1,4 +1,5 @@
-//! The datagrams of the captures in `tests/captures`: little-endian pcap, Ethernet, IPv4, no fragments.
+//! Reads the datagrams of the captures in `tests/captures`: little-endian pcap, Ethernet, IPv4, no
+//! fragments.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests panic")]
@@ -15,14 +16,14 @@ use quorate_membership::{Destination, NodeId, Time};
 /// A UDP datagram that was sent between the nodes. The last byte of a node's address is its id.
 #[derive(Clone)]
 pub(crate) struct Datagram {
-    /// By the clock of the machine that recorded it.
+    /// The time by the clock of the machine that recorded it.
     pub(crate) at: Time,
     pub(crate) from: NodeId,
     pub(crate) to: Destination,
     pub(crate) payload: Bytes,
 }
 
-/// The captures by name, in order, each with its UDP payloads.
+/// Returns the captures by name, in order, each with its UDP payloads.
 pub(crate) fn captures() -> Vec<(String, Vec<Bytes>)> {
     let mut paths: Vec<_> = fs::read_dir(directory())
         .expect("the captures are part of the package")
@@ -40,7 +41,7 @@ pub(crate) fn captures() -> Vec<(String, Vec<Bytes>)> {
         .collect()
 }
 
-/// The datagrams of the capture of this name.
+/// Returns the datagrams of the capture with this name.
 pub(crate) fn capture(name: &str) -> Vec<Datagram> {
     datagrams(&fs::read(directory().join(name).with_extension("pcap")).expect("readable file"))
 }
@@ -79,7 +80,7 @@ fn datagrams(file: &[u8]) -> Vec<Datagram> {
     datagrams
 }
 
-/// Puts the pieces of each sender's messages together; every frame once.
+/// Reassembles each sender's messages. Each frame counts once.
 #[derive(Default)]
 pub(crate) struct Assembly {
     seen: BTreeSet<(u64, NodeId, u32)>,
@@ -87,7 +88,7 @@ pub(crate) struct Assembly {
 }
 
 impl Assembly {
-    /// The messages that end in this frame.
+    /// Returns the messages that end in this frame.
     pub(crate) fn take(&mut self, frame: &Multicast) -> Vec<Bytes> {
         let packet = Packet::decode(&frame.payload).unwrap();
         assert_eq!(packet.encode(), frame.payload);
@@ -107,7 +108,7 @@ impl Assembly {
         messages
     }
 
-    /// Whether no message has begun that has not ended.
+    /// Returns `true` if all messages that have begun have ended.
     pub(crate) fn is_empty(&self) -> bool {
         self.pieces.values().all(|(_, piece)| piece.is_empty())
     }

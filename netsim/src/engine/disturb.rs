@@ -1,4 +1,4 @@
-//! Trouble with single datagrams, the same on either engine.
+//! Disturbances of single datagrams, the same on either engine.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::Fault;
 use crate::fault::{Kind, Share, Trouble};
 use crate::history::Content;
 
-/// A [`Fault::Disturb`] that lasts. Hosts are counted from 0.
+/// A [`Fault::Disturb`] in progress. Hosts are counted from 0.
 #[derive(Debug)]
 pub(super) struct Disturbance {
     pub(super) class: &'static str,
@@ -21,11 +21,11 @@ pub(super) struct Disturbance {
     from: Option<usize>,
     to: Option<usize>,
     rng: ChaCha8Rng,
-    /// For bursts: whether a link is bad, and until when.
+    /// For bursts, the state of each link: whether it is bad, and until when.
     links: BTreeMap<(usize, usize), (bool, Micros)>,
 }
 
-/// A datagram as it comes to a receiver.
+/// A datagram as it reaches a receiver.
 #[derive(Debug)]
 pub(super) struct Copy {
     pub(super) at: Micros,
@@ -34,10 +34,11 @@ pub(super) struct Copy {
 }
 
 impl Disturbance {
-    /// `None` if the fault is another one.
+    /// Begins the disturbance. Returns `None` if the fault is of another kind.
     pub(super) fn begin(fault: &Fault, seed: u64, now: Micros) -> Option<Self> {
         let Fault::Disturb { lasts, trouble, kind, from, to } = fault else { return None };
-        // Draws of its own, so that they stay the same when other faults come and go.
+        // The disturbance has its own random stream, so its draws stay the same when other faults
+        // are added or removed.
         let name = Content::of(&format!("{now} {fault}").into());
         let host = |node: u32| node as usize - 1;
         Some(Self {
@@ -52,12 +53,14 @@ impl Disturbance {
         })
     }
 
-    /// Whether it may do something to such a datagram, if that goes to the right host.
+    /// Returns `true` if it may affect such a datagram, provided that the datagram goes to the
+    /// right host.
     pub(super) fn concerns(&self, from: usize, kind: Kind, to_everyone: bool) -> bool {
         self.from.is_none_or(|host| host == from) && self.kind.includes(kind, to_everyone)
     }
 
-    /// Does its work on the copies of a datagram that [concerns](Self::concerns) it; whether it did any.
+    /// Applies itself to the copies of a datagram that [concerns](Self::concerns) it. Returns
+    /// `true` if it affected any.
     pub(super) fn work(&mut self, from: usize, to: usize, now: Micros, copies: &mut Vec<Copy>) -> bool {
         if self.to.is_some_and(|host| host != to) {
             return false;
@@ -112,7 +115,7 @@ impl Disturbance {
     }
 }
 
-/// Half of the bits in the headers, where they do most.
+/// Flips bits, about half of them in the headers, where they have the most effect.
 fn flip(rng: &mut ChaCha8Rng, bytes: &mut BytesMut, bits: u32) {
     for _ in 0..bits {
         let reach = if rng.random() { bytes.len() } else { bytes.len().min(64) };

@@ -1,4 +1,4 @@
-//! What runs a scenario.
+//! The engines that run scenarios.
 
 pub(crate) mod core;
 mod disturb;
@@ -16,14 +16,14 @@ fn micros(length: Duration) -> Micros {
     u64::try_from(length.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A random stream of its own for each purpose.
+/// Returns a separate random stream for each purpose.
 fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream);
     rng
 }
 
-/// Bytes that nobody can mistake for others.
+/// Returns random bytes, which cannot be mistaken for others.
 fn noise(rng: &mut ChaCha8Rng, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     rng.fill_bytes(&mut bytes);

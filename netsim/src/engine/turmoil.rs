@@ -1,15 +1,17 @@
-//! Complete nodes on turmoil: driver, channels, election, the user's service.
+//! Complete nodes on turmoil, with driver, channels, election, and the user's service.
 //!
-//! What turmoil must be told, each line learnt from a measurement:
-//! - its `fail_rate` stays 0. It is no loss of packets: it breaks whole links, loses all that is under way on them, and
-//!   heals one-way cuts;
-//! - a receive queue holds 64 datagrams by default, which a window of frames overflows;
-//! - a tick is 1 ms: below, timers go wrong silently. So a token goes one hop a millisecond;
-//! - minimal and maximal latency are equal, or datagrams overtake each other all the time;
-//! - the epoch is fixed, and hosts take turns in an order that the seed decides.
+//! Turmoil needs these settings. Each was found by measurement:
+//! - `fail_rate` stays 0. It does not lose packets. It breaks whole links, loses everything that is
+//!   under way on them, and heals one-way cuts.
+//! - A receive queue holds 64 datagrams by default, which a window of frames overflows.
+//! - A tick is 1 ms. With a shorter tick, timers go wrong silently. A token therefore moves one hop
+//!   in a millisecond.
+//! - The minimum and maximum latency are equal. Otherwise datagrams overtake each other all the
+//!   time.
+//! - The epoch is fixed, and the seed decides the order in which hosts run.
 //!
-//! What happens to single datagrams is our own doing, where they are received: what is lost, comes twice or late is drawn
-//! as on the core engine.
+//! Disturbances of single datagrams are our own code, and happen at the receiver. Loss, duplication
+//! and delay are drawn as on the core engine.
 
 mod calm;
 mod udp;
@@ -41,10 +43,10 @@ use crate::scenario::World;
 use crate::{Fault, History, Host, Load, Scenario};
 
 const TICK: Duration = Duration::from_millis(1);
-/// As many as can be run within anybody's patience.
+/// The most nodes that run in a reasonable time.
 const MAX_NODES: u32 = 64;
 
-/// Whether the scenario has nothing in it that only the core engine can do.
+/// Returns an error if the scenario needs something that only the core engine can do.
 pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
     let fault = scenario.timeline.iter().map(|(_, fault)| fault).find(|fault| {
         !matches!(
@@ -76,7 +78,7 @@ pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
     Err(format!("the turmoil engine cannot do this: {beyond} (the core engine can)"))
 }
 
-/// Runs the scenario. An error comes with what was seen up to it.
+/// Runs the scenario. An error comes with the history up to it.
 pub(crate) fn run<S, F>(scenario: &Scenario, service: S) -> Result<History, (Box<dyn Error>, History)>
 where
     S: Fn(Host) -> F + 'static,
@@ -96,7 +98,7 @@ where
     }
 }
 
-/// The simulated hosts and what is between them.
+/// The simulated hosts and the network between them.
 struct Network {
     sim: Sim<'static>,
     addresses: BTreeMap<NodeId, IpAddr>,
@@ -112,11 +114,11 @@ type Lives = Rc<RefCell<BTreeMap<NodeId, Latest>>>;
 struct Latest {
     start: u32,
     alive: bool,
-    /// What its application that acts as DC is to do.
+    /// The channel for orders to its application that acts as DC.
     orders: Option<mpsc::UnboundedSender<Order>>,
 }
 
-/// What happens to an application that acts as DC.
+/// An order to an application that acts as DC.
 enum Order {
     Hang(Duration),
     GoOn,
@@ -231,7 +233,7 @@ impl Network {
                 self.heal();
                 self.air.clear();
             }
-            // Refused by `can_run`.
+            // Such faults are rejected by `can_run`.
             _ => {}
         }
         self.log.write().record(at, None, What::Network(fault));
@@ -244,7 +246,7 @@ impl Network {
         }
         self.sim.crash(address);
         let mut lives = self.lives.borrow_mut();
-        // A host that had not yet its first tick has not lived.
+        // A host that has not had its first tick has no life yet.
         if let Some((&node, latest)) = lives.iter_mut().find(|(id, latest)| id.get() == node && latest.alive)
         {
             latest.alive = false;
@@ -258,7 +260,7 @@ impl Network {
         let lives = self.lives.borrow();
         let latest = NodeId::new(node).and_then(|node| lives.get(&node));
         if let Some(orders) = latest.and_then(|latest| latest.orders.as_ref()) {
-            // Whoever has left gives up nothing.
+            // A node that has left cannot give up anything.
             let _ = orders.send(order);
         }
     }
@@ -276,7 +278,7 @@ impl Network {
     }
 }
 
-/// What a host is called, by turmoil and in the node list.
+/// Returns the name of a host, in turmoil and in the node list.
 fn name(node: u32) -> String {
     format!("node{node}")
 }
@@ -301,7 +303,7 @@ fn config(scenario: &Scenario, id: NodeId, addresses: &BTreeMap<NodeId, IpAddr>)
     config
 }
 
-/// A host's own: what it needs to live, and what survives its lives.
+/// The data of a host: what it needs to run, and what survives its lives.
 #[derive(Clone)]
 struct Home {
     config: Config,
@@ -315,7 +317,7 @@ struct Home {
 }
 
 impl Home {
-    /// One life, which ends with a crash or an error.
+    /// Runs one life, which ends with a crash or an error.
     async fn live<F>(self, service: impl FnOnce(Host) -> F) -> Result<(), Box<dyn Error>>
     where
         F: Future<Output = Result<(), Box<dyn Error>>>,
@@ -345,13 +347,14 @@ impl Home {
         }
         tokio::spawn(act(dc.clone(), self.heartbeat, orders));
         service(Host { id, node: node.clone(), events, dc }).await?;
-        // The handle keeps the node going.
+        // The node stops if its last handle is dropped.
         let _node = node;
         pending().await
     }
 }
 
-/// What an application that acts as DC does so that its node knows it alive, if anybody looks; and what an operator asks.
+/// Acts as the application of a DC: sends heartbeats if they are required, and executes the
+/// operator's orders.
 async fn act(dc: Dc, heartbeat: Duration, mut orders: mpsc::UnboundedReceiver<Order>) {
     let looks = !heartbeat.is_zero();
     if looks {
@@ -382,7 +385,8 @@ async fn act(dc: Dc, heartbeat: Duration, mut orders: mpsc::UnboundedReceiver<Or
     }
 }
 
-/// The load of one life. Ends early if the ring takes no more: the node has left, or its service takes no events.
+/// Sends the load of one life. Ends early if the ring accepts no more, because the node has left or
+/// its service takes no events.
 async fn send(load: Load, node: Node, mut rng: ChaCha8Rng) {
     let Ok(group) = Group::new("load") else { return };
     loop {

@@ -1,4 +1,4 @@
-//! What tells two runs apart.
+//! A hash that distinguishes runs.
 
 use std::fmt::{self, Write};
 
@@ -6,8 +6,8 @@ use quorate_membership::Guarantee;
 
 use super::{Delivered, Inside, Record, What};
 
-/// A hash of 64 bits, the same everywhere and for ever: FNV-1a by words of eight bytes, each folded so that its high
-/// bits count.
+/// A hash of 64 bits that is the same on all machines and in all versions. It is FNV-1a by words of
+/// eight bytes, each folded so that its high bits count.
 #[derive(Clone)]
 pub(super) struct Fingerprint(u64);
 
@@ -18,7 +18,7 @@ impl Default for Fingerprint {
 }
 
 impl Fingerprint {
-    /// As a number.
+    /// Returns the hash.
     pub(super) fn get(&self) -> u64 {
         self.0
     }
@@ -39,7 +39,8 @@ impl Fingerprint {
         self.number(bytes.len() as u64);
     }
 
-    /// The most frequent ones by their numbers, the others as they print.
+    /// Adds a record. The most frequent kinds are hashed by their numbers, the others by their
+    /// text.
     pub(super) fn record(&mut self, record: &Record) {
         self.number(record.at.as_micros() as u64);
         if let Some(life) = record.life {
@@ -61,7 +62,7 @@ impl Fingerprint {
             What::Accepted { message, content, .. } => {
                 [2, message.number, content.hash].into_iter().for_each(|number| self.number(number));
             }
-            // What the bytes sent and the other lines follow from.
+            // These fields suffice. The others follow from the bytes sent and the other lines.
             What::Inside(Inside::Received(frame) | Inside::Numbered(frame) | Inside::Resent(frame)) => {
                 [3, frame.seq.get().into(), frame.ring.seq]
                     .into_iter()

@@ -1,4 +1,4 @@
-//! A line of a history: when, to whom, what; and how it prints.
+//! A line of a history, with its time, its node and the event, and how it prints.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,50 +13,51 @@ use quorate_membership::{
 use super::fingerprint::Fingerprint;
 use crate::Fault;
 
-/// One life of a node: from a start of its process to the end of it.
+/// One life of a node, from a start of its process to the end of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Life {
-    /// Whose.
+    /// The node.
     pub node: NodeId,
-    /// Which of its starts, from 1.
+    /// The number of the start, from 1.
     pub start: u32,
 }
 
-/// As `node#start`.
+/// Prints as `node#start`.
 impl fmt::Display for Life {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", self.node, self.start)
     }
 }
 
-/// The identity of a message, given to it when its sender's ring accepted it: it travels within the payload, where
-/// the protocol does not know of it, so the protocol's own numbers need not be trusted.
+/// The identity of a message, assigned when the sender's ring accepts it. It travels in the
+/// payload, where the protocol does not see it, so the checker does not depend on the protocol's
+/// own numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct MessageId {
-    /// Who sent it.
+    /// The life that sent the message.
     pub sender: Life,
-    /// The sender's messages are numbered from 1.
+    /// The number of the message among those of its sender, from 1.
     pub number: u64,
 }
 
-/// As `node#start:number`.
+/// Prints as `node#start:number`.
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.sender, self.number)
     }
 }
 
-/// The content of a message, as far as a history keeps it.
+/// The part of a message's content that a history keeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Content {
-    /// Its length in bytes.
+    /// The length in bytes.
     pub length: usize,
-    /// A hash of its bytes.
+    /// A hash of the bytes.
     pub hash: u64,
 }
 
 impl Content {
-    /// Of these bytes.
+    /// Returns the content of a payload.
     pub fn of(payload: &Bytes) -> Self {
         let mut hash = Fingerprint::default();
         hash.add(payload);
@@ -73,49 +74,49 @@ impl fmt::Display for Content {
 /// A message that reached an application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Delivered {
-    /// Which; `None` if it is no message that was ever accepted.
+    /// The message. `None` if it was never accepted.
     pub message: Option<MessageId>,
     /// The ring that ordered it.
     pub ring: RingId,
-    /// Its place there.
+    /// The place in the order of the ring.
     pub seq: Seq,
-    /// Who sent it, by the protocol's account.
+    /// The sender according to the protocol.
     pub from: NodeId,
     /// The group.
     pub group: Group,
     /// The guarantee it was delivered under.
     pub guarantee: Guarantee,
-    /// Whether it was said to come in a transitional configuration.
+    /// Whether it was delivered as part of a transitional configuration.
     pub transitional: bool,
-    /// What it said.
+    /// The content.
     pub content: Content,
 }
 
-/// What happened.
+/// An event of a run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum What {
     /// The node started.
     Started,
-    /// The node was made to stop dead.
+    /// The node crashed.
     Crashed,
     /// The node's own code panicked.
     Panicked,
-    /// The ring took a message for sending.
+    /// The ring accepted a message for sending.
     Accepted {
-        /// Which.
+        /// The message.
         message: MessageId,
-        /// For whom.
+        /// The group that it is sent to.
         group: Group,
-        /// How.
+        /// The guarantee that it is sent with.
         guarantee: Guarantee,
-        /// What it says.
+        /// The content.
         content: Content,
     },
     /// A transitional configuration.
     Transitional(Transitional),
     /// A regular configuration.
     Regular(Regular),
-    /// The members of the ring have exchanged what they say of themselves.
+    /// The members of the ring have exchanged their announcements.
     Synced(RingId),
     /// Processes joined a group or left it.
     GroupChange(Box<GroupChange>),
@@ -123,145 +124,150 @@ pub enum What {
     Delivered(Delivered),
     /// The election's result.
     Status(Box<Status>),
-    /// The node stood still.
+    /// The node paused for this long.
     Stalled(Duration),
-    /// The node found that its application hangs, or is alive again ([`Dc::set_heartbeat`](quorate_election::Dc::set_heartbeat)).
+    /// The node found that its application hangs (`true`) or is alive again (`false`); see
+    /// [`Dc::set_heartbeat`](quorate_election::Dc::set_heartbeat).
     Hung(bool),
     /// The node left the ring.
     Left(Cause),
-    /// The network changed, or something else went wrong.
+    /// The network changed, or another fault happened.
     Network(Fault),
-    /// What goes on below the application, which only the core engine sees.
+    /// An event below the application, which only the core engine sees.
     Inside(Inside),
 }
 
-/// What goes on in a core, between its inputs and the application. Each line is of the life in whose core it happened.
+/// An event inside a core, between its inputs and the application. Each record belongs to the life
+/// in whose core the event happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Inside {
-    /// The protocol's state is another one after an input than before it. It may have passed through gather meanwhile,
-    /// and a node alone through commit.
+    /// The protocol's state after an input differs from the one before it. It may have passed
+    /// through gather in between, and a node alone also through commit.
     Phase {
-        /// Before.
+        /// The state before the input.
         from: Phase,
-        /// After.
+        /// The state after the input.
         to: Phase,
-        /// What there is of the installed ring after it.
+        /// The progress in the installed ring after the input.
         ring: Standing,
-        /// When the next timer is due, from now on; `None`: there is none.
+        /// The time until the next timer. `None`: no timer runs.
         timer: Option<Duration>,
     },
-    /// No timer runs any more, and the node has not left.
+    /// The last timer has stopped, and the node has not left.
     NoTimer,
-    /// A frame got its number, by this node, and was sent for the first time.
+    /// This node assigned a number to a frame and sent it for the first time.
     Numbered(Frame),
-    /// A frame of somebody else was taken in that was not there before; what came within another one is a line of its own,
-    /// after that of the carrier.
+    /// A new frame of another node was received. A frame that was encapsulated in it has a record
+    /// of its own, after that of the carrier.
     Received(Frame),
-    /// A frame was sent again: this node's own or another's.
+    /// A frame was sent again, either this node's own or another's.
     Resent(Frame),
-    /// What this node knows to be with all members has grown.
+    /// The prefix that this node knows to be with all members has grown.
     Stable {
-        /// Of which ring: the installed one, or the one that is being recovered.
+        /// The installed ring, or the one that is being recovered.
         ring: RingId,
-        /// It may deliver safe messages up to here.
+        /// The number up to which the node may deliver safe messages.
         safe: Seq,
-        /// It has given up frames up to here.
+        /// The number up to which the node has released frames.
         released: Seq,
     },
-    /// The members of its ring have agreed on how many frames there may be.
+    /// The members of the ring have agreed on the limits for frames.
     Limits {
         /// The ring.
         ring: RingId,
-        /// In a rotation.
+        /// The most frames in a rotation.
         window: u32,
-        /// Of one member at a visit of the token.
+        /// The most frames of one member at a visit of the token.
         visit: u32,
     },
-    /// A token was accepted, as it came: no copy, and of this node's ring.
+    /// A token of this node's ring was accepted. It was not a copy.
     Token(Box<Token>),
     /// A token was sent, perhaps again.
     TokenSent {
-        /// To whom.
+        /// The receiver.
         to: NodeId,
-        /// As it was sent.
+        /// The token as it was sent.
         token: Box<Token>,
     },
-    /// Somebody wants a token that is held (HOLD CANCEL).
+    /// A member asked for a token that is held (HOLD CANCEL).
     Woken,
     /// A commit token was sent, perhaps again.
     CommitSent {
-        /// To whom.
+        /// The receiver.
         to: NodeId,
-        /// As it was sent.
+        /// The commit token as it was sent.
         token: Box<CommitToken>,
     },
     /// A JOIN or LEAVE was sent.
     JoinSent(Box<Join>),
-    /// A record is to be stored.
+    /// A record is about to be stored.
     Persist(Stored),
     /// A record has been stored.
     Persisted(Stored),
-    /// From now on, the node may act as DC.
+    /// The node may act as DC from now on.
     LeaseOn(Term),
-    /// It may not any more.
+    /// The node may no longer act as DC.
     LeaseOff {
-        /// Under which term.
+        /// The term of the lease.
         term: Term,
-        /// Since when not, by the simulation's clock: a node that stands still does not notice that its lease ends.
+        /// The simulated time at which the lease ended. A paused node does not notice the end of
+        /// its lease.
         since: Duration,
     },
-    /// The node was asked to give up the role of DC: it did, and its lease would have been on until then, by the simulation's
-    /// clock; or it did not.
+    /// The node was asked to give up the role of DC. `Ok` contains the simulated time at which its
+    /// lease would have ended. `Err` is the reason why it kept the role.
     Released(Result<Duration, ReleaseError>),
     /// The node found that it may act as DC, and is about to.
     Acts(Term),
-    /// An act has come to what is acted on, which remembers the highest term and refuses lower ones.
+    /// An act reached its target, which remembers the highest term and refuses lower ones.
     Landed {
-        /// Under which term.
+        /// The term of the act.
         term: Term,
-        /// Whether it was accepted.
+        /// Whether the target accepted the act.
         accepted: bool,
-        /// Whether the node, by its own clock, may still act then.
+        /// Whether the node, by its own clock, may still act at that moment.
         timely: bool,
     },
-    /// Somebody asked the node for its status, and was answered this.
+    /// The node was asked for its status. The fields are its answer.
     Asked {
         /// The ring.
         ring: Option<RingId>,
-        /// Whether it is quorate.
+        /// Whether the ring is quorate.
         quorate: bool,
         /// Whether the node may act as DC.
         lease: Lease,
-        /// How long the node has had no token of a ring that it had installed, by its own clock, or no ring.
+        /// The time without a token of an installed ring, or without a ring, by the node's own
+        /// clock.
         silent: Duration,
     },
-    /// Its application has been told another status than it is answered now, with no timer due.
+    /// The application was last given a status that differs from the current one, although no timer
+    /// is due.
     Unaware,
-    /// What the node keeps; written down once in so many tokens.
+    /// The node's memory use, recorded once every few tokens.
     Holds(Holds),
-    /// An input made for much work.
+    /// An input caused a lot of work.
     Worked {
-        /// Datagrams sent.
+        /// The number of datagrams sent.
         sent: u32,
-        /// Events told to the application.
+        /// The number of events passed to the application.
         told: u32,
     },
 }
 
-/// How much a node has of its installed ring.
+/// A node's progress in its installed ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Standing {
-    /// Which ring.
+    /// The ring.
     pub ring: RingId,
-    /// Received up to here.
+    /// The number up to which every frame was received.
     pub aru: Seq,
     /// The highest number received.
     pub high: Seq,
-    /// Delivered up to here.
+    /// The number up to which every frame was delivered.
     pub delivered: Seq,
 }
 
-/// What a node keeps, in bytes.
+/// A node's memory use, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Holds {
     /// Frames of its rings.
@@ -270,26 +276,26 @@ pub struct Holds {
     pub queued: usize,
     /// Events that the application has not taken.
     pub unread: usize,
-    /// Datagrams that wait for the disk; how many.
+    /// The number of datagrams that wait for the disk.
     pub unsent: usize,
-    /// Whether all that it has received of a ring that stands is delivered.
+    /// Whether the node is operational and has delivered everything received of its ring.
     pub all_delivered: bool,
 }
 
-/// A frame, by its outside.
+/// A frame without its payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frame {
     /// The ring that numbered it.
     pub ring: RingId,
-    /// Its number there.
+    /// Its number in that ring.
     pub seq: Seq,
-    /// Who numbered it.
+    /// The node that numbered it.
     pub from: NodeId,
     /// The guarantee of the messages that end in it.
     pub guarantee: Guarantee,
     /// Whether it carries a frame of an old ring.
     pub encapsulated: bool,
-    /// Its whole bytes.
+    /// The length and hash of the entire frame.
     pub content: Content,
 }
 
@@ -464,11 +470,11 @@ impl fmt::Display for What {
 /// One line of a history.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
-    /// Since the simulation started.
+    /// The time since the start of the simulation.
     pub at: Duration,
-    /// To whom it happened; `None`: to the network.
+    /// The life to which it happened. `None`: the network.
     pub life: Option<Life>,
-    /// What.
+    /// The event.
     pub what: What,
 }
 

@@ -1,5 +1,7 @@
-//! What is known of a cluster while its run goes on: which life is where, and who has received what. It is known from
-//! what the members were seen to take in and to do, not from what tokens say.
+//! The state of a cluster while its run continues: where each life is, and which frames each node
+//! has received.
+//!
+//! The state follows from what the members were seen to receive and do, not from what tokens claim.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,75 +14,75 @@ use super::messages::Messages;
 use crate::Electorate;
 use crate::history::{Inside, Life, Record, What};
 
-/// What is known. It does not grow with the length of the run.
+/// The known state of a cluster. Its size does not grow with the length of the run.
 pub(super) struct Cluster {
     pub(super) totem: TotemConfig,
-    /// The node list; `None`: whoever is heard.
+    /// The node list; `None` if nodes are found by their traffic alone.
     pub(super) listed: Option<BTreeSet<NodeId>>,
     /// All nodes, started or not.
     pub(super) nodes: BTreeSet<NodeId>,
-    /// Their votes, and how they count.
+    /// The nodes' votes, and the quorum options.
     pub(super) electorate: Electorate,
-    /// What follows from that, worked out once: the options in force,
+    /// The quorum options in force, computed once from `electorate`.
     pub(super) options: QuorumOptions,
-    /// the votes that a node expects which has just started,
+    /// The votes that a node expects right after its start.
     pub(super) expected: u32,
-    /// and whether any two quorate rings have a member in common.
+    /// Whether any two quorate rings have a member in common.
     pub(super) strict: bool,
     pub(super) messages: Messages,
     rings: BTreeMap<RingId, Ring>,
     places: BTreeMap<NodeId, Place>,
 }
 
-/// What is known of a ring, installed or tried.
+/// The known state of a ring, installed or attempted.
 pub(super) struct Ring {
     pub(super) members: BTreeSet<NodeId>,
-    /// Who has written itself into its commit token.
+    /// The nodes that have added their entry to the ring's commit token.
     pub(super) took_part: BTreeSet<NodeId>,
-    /// What members have of it.
+    /// The frames that each member has received.
     pub(super) received: BTreeMap<NodeId, Receipts>,
-    /// Which of its members were to come along to another ring, for each that was tried after it.
+    /// For each later ring that was attempted: the members of this ring that were to come along.
     pub(super) to_come_along: Vec<BTreeSet<NodeId>>,
 }
 
-/// What a member has received of a ring.
+/// The frames of a ring that a member has received.
 #[derive(Debug)]
 pub(super) struct Receipts {
-    /// All up to here,
+    /// The sequence number up to which all frames were received.
     pub(super) aru: Seq,
-    /// and these.
+    /// The frames received beyond `aru`.
     pub(super) beyond: BTreeSet<u32>,
-    /// Given up up to here.
+    /// The sequence number up to which frames were released.
     pub(super) released: Seq,
 }
 
-/// Where a node is.
+/// The position of a node in the protocol.
 pub(super) struct Place {
     pub(super) life: Life,
     pub(super) phase: Option<Phase>,
-    /// The ring that it has installed.
+    /// The installed ring.
     pub(super) regular: Option<Regular>,
-    /// Between a transitional configuration and the next ring.
+    /// Whether the node is between a transitional configuration and the next ring.
     pub(super) in_transition: bool,
-    /// The ring that it takes part in, installed or not yet.
+    /// The ring that the node takes part in, installed or not yet.
     pub(super) forming: Option<RingId>,
-    /// The token's visit, until the token is passed on.
+    /// The current visit of the token, until the token is passed on.
     pub(super) visit: Option<Visit>,
 }
 
-/// What a member does with a token.
+/// The visit of a token at a member.
 pub(super) struct Visit {
-    /// As it came.
+    /// The token as it arrived.
     pub(super) token: Box<Token>,
-    /// When it came.
+    /// The arrival time.
     at: Duration,
-    /// The token was held, and the visit went on when there was something to send.
+    /// Whether the token was held, and the visit resumed when there was something to send.
     pub(super) taken_up: bool,
-    /// Up to where the member had received all when it came.
+    /// The member's aru when the token arrived.
     pub(super) aru: Seq,
-    /// Frames numbered.
+    /// The number of frames numbered.
     pub(super) numbered: u32,
-    /// Frames sent again.
+    /// The frames sent again.
     pub(super) resent: Vec<Seq>,
 }
 
@@ -90,8 +92,8 @@ impl Place {
     }
 }
 
-/// A map that forgets its lowest key when it gets too large. Ring ids sort by their sequence number first, so these are
-/// the oldest rings.
+/// A map that forgets its lowest key when it gets too large. Ring ids sort by their sequence number
+/// first, so these are the oldest rings.
 pub(super) struct Recent<K, V, const N: usize = 256>(BTreeMap<K, V>);
 
 impl<K, V, const N: usize> Default for Recent<K, V, N> {
@@ -134,7 +136,7 @@ impl Receipts {
 }
 
 impl Cluster {
-    /// More than are ever about to be installed or to end at the same time.
+    /// An upper bound on the rings that are about to be installed or to end at the same time.
     const RINGS: usize = 64;
 
     pub(super) fn new(
@@ -161,28 +163,28 @@ impl Cluster {
         self.rings.get(&id)
     }
 
-    /// Where a life is; `None` if it has ended.
+    /// Returns the position of a life; `None` if it has ended.
     pub(super) fn place(&self, life: Life) -> Option<&Place> {
         self.places.get(&life.node).filter(|place| place.life == life)
     }
 
-    /// The ring that a life is in, until the next one.
+    /// Returns the ring that a life is in, until the next one.
     pub(super) fn regular(&self, life: Life) -> Option<&Regular> {
         self.place(life)?.regular.as_ref()
     }
 
-    /// Where a node is that is up and takes part in a ring.
+    /// Returns the position of a node that is up and takes part in `ring`.
     pub(super) fn member(&self, node: NodeId, ring: RingId) -> Option<&Place> {
         self.places.get(&node).filter(|place| place.installed() == Some(ring) || place.forming == Some(ring))
     }
 
-    /// What a node has of a ring.
+    /// Returns what a node has received of a ring.
     pub(super) fn receipts(&self, node: NodeId, ring: RingId) -> Option<&Receipts> {
         self.rings.get(&ring)?.received.get(&node)
     }
 
-    /// The first member of a ring, and what it has, of which this is not so. A member that has nothing yet has nothing
-    /// but the beginning.
+    /// Returns the first member of a ring whose receipts satisfy `lacks`. A member that has
+    /// received nothing is at the ring's first sequence number.
     pub(super) fn find_member(&self, ring: RingId, lacks: impl Fn(&Receipts) -> bool) -> Option<NodeId> {
         let ring = self.rings.get(&ring)?;
         let nothing = Receipts::new(self.totem.first_seq);
@@ -190,7 +192,7 @@ impl Cluster {
         ring.members.iter().find(|node| lacks(receipts(node))).copied()
     }
 
-    /// The token's visit at a life, if that token is of this ring.
+    /// Returns the visit of the token at a life, if that token belongs to `ring`.
     pub(super) fn visit(&self, life: Life, ring: RingId) -> Option<&Visit> {
         self.place(life)?.visit.as_ref().filter(|visit| visit.token.ring == ring)
     }
@@ -235,7 +237,7 @@ impl Cluster {
         }
     }
 
-    /// Takes note of a line, after everybody has looked at it.
+    /// Updates the state after all properties have checked the record.
     pub(super) fn learn(&mut self, record: &Record) {
         let Some(life) = record.life else { return };
         self.messages.learn(life, record);

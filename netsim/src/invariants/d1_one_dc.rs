@@ -1,5 +1,5 @@
-//! D1: a ring has at most one DC at any point of its order, and that is a member of it. Another one comes by a hand-over,
-//! which the term counts.
+//! D1: a ring has at most one DC at any point of its order, and the DC is a member of the ring.
+//! Another DC follows only by a hand-over, which the term counts.
 
 use quorate_membership::{NodeId, RingId};
 
@@ -7,7 +7,8 @@ use super::cluster::{Cluster, Recent};
 use super::{Online, Violation, violated};
 use crate::history::{Life, Record, What};
 
-/// Who was named first in each ring after each hand-over, and by whom; `None`: without quorum.
+/// The first DC named in each ring after each hand-over, and the life that named it. The hand-over
+/// is `None` without quorum.
 #[derive(Default)]
 pub(super) struct OneDc(Recent<(RingId, Option<u32>), (Life, NodeId)>);
 
@@ -38,14 +39,14 @@ mod tests {
     }
 
     #[test]
-    fn all_name_one_member() {
+    fn all_members_name_the_same_dc() {
         settled(1).is_right(OneDc::default());
         settled(2).is_wrong(OneDc::default(), "2#1 in 1.4: the dc is 2, and 1 for 1#1");
         settled(3).is_wrong(OneDc::default(), "the dc is 3, which is no member");
     }
 
     #[test]
-    fn another_ring_may_have_another() {
+    fn another_ring_may_have_another_dc() {
         let mut story = settled(1);
         story.install(2, "2.8", &[2], &[2]);
         story.settle(2);

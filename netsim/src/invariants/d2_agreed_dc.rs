@@ -1,5 +1,6 @@
-//! D2: when a ring is settled, each of its members names a DC, or why there is none, and they name the same, with the same
-//! term. What changes of that while the ring stands changes for all in the same order.
+//! D2: when a ring is settled, each of its members names a DC or the reason for having none. All
+//! members name the same, with the same term. Changes while the ring stands reach all members in
+//! the same order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,18 +12,19 @@ use super::cluster::{Cluster, Recent};
 use super::{Online, Violation, violated};
 use crate::history::{Life, Record, What};
 
-/// The DC and its term, or why there is none.
+/// The DC and its term, or the reason for having none.
 type Named = (Option<NodeId>, Option<Term>, Option<Vacancy>);
 
 #[derive(Default)]
 pub(super) struct AgreedDc {
-    /// What was named in each ring, one after the other, and by whom first.
+    /// The announcements in each ring, in order, and the life that made them first.
     named: Recent<Option<RingId>, (Life, Vec<Named>)>,
-    /// How many of them each life has named in its ring.
+    /// The number of announcements that each life has made in its ring.
     seen: BTreeMap<Life, (Option<RingId>, usize)>,
-    /// Who has lost its ring since: nothing is told of what it names meanwhile.
+    /// The lives that have lost their ring since. Their announcements until the next ring are not
+    /// compared.
     lost: BTreeSet<Life>,
-    /// Who has yet to name somebody, since when, and in which ring.
+    /// The lives that still have to name a DC, with the time and the ring of their sync.
     owed: BTreeMap<Life, (Duration, RingId)>,
 }
 
@@ -42,12 +44,12 @@ impl Online for AgreedDc {
                     (*ring, *n) = (status.ring, 0);
                 }
                 if self.lost.contains(&life) {
-                    // It was late for some of them.
+                    // It missed some of the announcements.
                     return Ok(());
                 }
                 let (first, all) = self.named.entry(status.ring, || (life, Vec::new()));
                 if *n > 0 && all.get(*n - 1) == Some(&named) {
-                    // It says something else that is new.
+                    // Another field of the status has changed.
                     return Ok(());
                 }
                 match all.get(*n) {
@@ -95,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_name_the_same() {
+    fn members_name_the_same_dc_and_term() {
         let mut story = Story::ring(3);
         story.settle(1);
         story.settle(2);
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_in_a_ring_changes_for_all() {
+    fn changes_in_a_ring_reach_all_members_in_order() {
         let mut story = Story::ring(2);
         for node in [1, 2] {
             story.settle(node);
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn all_name_somebody() {
+    fn a_settled_ring_has_a_dc_or_a_reason() {
         let mut story = Story::ring(2);
         story.settle_as(1, |status| status.dc = None);
         story.is_wrong(AgreedDc::default(), "1#1 names no dc in Some(1.4), which is settled");
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn all_name_it_before_the_first_message() {
+    fn the_dc_is_named_before_the_first_message() {
         let mut story = Story::ring(2);
         story.record(2, What::Synced(ring("1.4")));
         story.deliver(2, 1, 1, 1);

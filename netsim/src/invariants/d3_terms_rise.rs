@@ -1,5 +1,6 @@
-//! D3: there is a term where there is quorum, and nowhere else, and it is the DC's. A node never sees terms fall, over
-//! its restarts too, and another DC has a higher one. A term belongs to one ring.
+//! D3: a ring with a DC has a term exactly if it has quorum, and the term is the DC's. A node never
+//! sees terms fall, not even over its restarts, and another DC has a higher term. A term belongs to
+//! one ring.
 
 use std::collections::BTreeMap;
 
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_term_where_there_is_quorum_and_nowhere_else() {
+    fn a_ring_has_a_term_exactly_if_it_has_quorum() {
         next(|status| status.term = None)
             .is_wrong(TermsRise::default(), "a dc with quorum and without a term");
         next(|status| status.quorate = false).is_wrong(TermsRise::default(), "without quorum");

@@ -1,6 +1,11 @@
-//! D4: at any time, at most one life of any node may act as DC: no two leases overlap. So it is as long as clocks are no more
-//! wrong than the rate error, none stands still, records are not put back from a backup, and the quorum's options are strict:
-//! rings that may both be quorate may both have a DC.
+//! D4: at any time, at most one life of any node may act as DC, so no two leases overlap.
+//!
+//! The property holds under these conditions:
+//!
+//! - Clocks err by at most the rate error, and none of them stops.
+//! - Records are not restored from a backup.
+//! - The quorum options are strict. Otherwise two rings may both be quorate, and each may have a
+//!   DC.
 
 use std::time::Duration;
 
@@ -11,7 +16,7 @@ use super::{Online, Violation, violated};
 use crate::Fault;
 use crate::history::{Inside, Life, Record, What};
 
-/// What a lease rests on.
+/// The conditions that a lease relies on.
 pub(super) struct Trust {
     rate_error: u32,
     broken: bool,
@@ -22,8 +27,8 @@ impl Trust {
         Self { rate_error, broken: false }
     }
 
-    /// Whether clocks and records are still what is promised of them, after this line too, and two quorate rings share a
-    /// member.
+    /// Returns `true` if clocks and records still keep their promises after this record, and any
+    /// two quorate rings share a member.
     pub(super) fn holds(&mut self, record: &Record, cluster: &Cluster) -> bool {
         if let What::Network(fault) = &record.what {
             self.broken |= match fault {
@@ -57,7 +62,7 @@ impl OneActs {
     fn end(&mut self, life: Life, until: Duration, at: Duration) -> Result<(), Violation> {
         let Some(place) = self.on.iter().position(|tenancy| tenancy.life == life) else { return Ok(()) };
         let ended = Tenancy { until, ..self.on.remove(place) };
-        // Those that are still on are compared when they end.
+        // Leases that are still on are compared when they end.
         let other = self
             .over
             .iter()
@@ -110,7 +115,7 @@ mod tests {
         story.record(node, What::Inside(Inside::LeaseOff { term: term(ring_seq, node), since }));
     }
 
-    /// Node 1 may act from 107 ms on, node 2 from 208 ms on; node 1 no more since this.
+    /// Node 1 may act from 107 ms until `since`, node 2 from 208 ms on.
     fn two(since: u64) -> Story {
         let mut story = Story::ring(3);
         story.wait(Duration::from_millis(100));
@@ -123,18 +128,18 @@ mod tests {
     }
 
     #[test]
-    fn one_after_the_other_is_right_whenever_it_is_noticed() {
+    fn consecutive_leases_are_right_whenever_noticed() {
         two(150).is_right(OneActs::new(0));
         two(208).is_right(OneActs::new(0));
     }
 
     #[test]
-    fn two_at_a_time_are_wrong() {
+    fn overlapping_leases_are_wrong() {
         two(209).is_wrong(OneActs::new(0), "could both act from 208ms until 209ms");
     }
 
     #[test]
-    fn two_lives_of_one_node_are_two() {
+    fn two_lives_of_one_node_are_distinct() {
         let mut story = Story::ring(3);
         on(&mut story, 1, 4);
         story.start(1);
@@ -144,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_promised_where_clocks_are_worse_than_said() {
+    fn clocks_beyond_the_rate_error_void_the_promise() {
         let drifting = |ppm| {
             let mut story = Story::ring(3);
             story.fault(Fault::Drift { node: 1, ppm });

@@ -1,6 +1,6 @@
-//! D5: what is acted on is never fooled, whatever clocks do: it accepts no act of a term below one that it has accepted, and
-//! no two processes act under one term. And while clocks do what is promised of them, it refuses nobody who may act:
-//! later tenures have higher terms.
+//! D5: a fenced resource accepts no act of a term below one that it has accepted, and no two
+//! processes act under one term, whatever clocks do. While clocks keep their promises, it rejects
+//! no process that may act, because later tenures have higher terms.
 
 use quorate_election::Term;
 
@@ -12,7 +12,7 @@ use crate::history::{Inside, Life, Record, What};
 pub(super) struct Fenced {
     trust: Trust,
     highest: Option<Term>,
-    /// Who acted under each of the latest terms.
+    /// The life that acted under each of the latest terms.
     actors: Recent<Term, Life>,
 }
 
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn an_act_of_a_tenure_that_is_over_must_not_be_accepted() {
+    fn an_act_of_an_ended_tenure_must_not_be_accepted() {
         let mut story = Story::ring(3);
         land(&mut story, 2, term(8, 2), true, true);
         land(&mut story, 1, term(4, 1), true, false);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_term_is_one_processs() {
+    fn a_term_belongs_to_one_process() {
         let mut story = Story::ring(3);
         land(&mut story, 1, term(4, 1), true, true);
         story.start(1);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_act_is_refused_only_where_clocks_are_wrong() {
+    fn a_rightful_act_is_refused_only_if_clocks_are_wrong() {
         let refused = |fault: Option<Fault>| {
             let mut story = Story::ring(3);
             fault.into_iter().for_each(|fault| story.fault(fault));

@@ -1,5 +1,6 @@
-//! D6: nobody acts without right: only the DC of a settled, quorate ring under that ring's term, while it holds the lease, whether
-//! or not it has been told so yet; and nobody who has been told to leave.
+//! D6: a node acts only with the right to. It has this right as the DC of a settled, quorate ring,
+//! under that ring's term, while it holds the lease. Whether the lease has been announced yet does
+//! not matter. A node that has been told to leave has no such right.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +14,9 @@ use crate::history::{Inside, Life, Record, What};
 
 #[derive(Default)]
 pub(super) struct RightToAct {
-    /// What each life was last told, and whether it was told to leave.
+    /// The last status of each life, and whether the life was told to leave.
     told: BTreeMap<NodeId, (Life, Option<Status>, bool)>,
-    /// Under which term each life may act by its clock.
+    /// The term under which each life may act by its clock.
     on: BTreeMap<Life, Term>,
 }
 
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_acts_without_right() {
+    fn acting_without_right_is_wrong() {
         let wrong = |change: fn(&mut Status), why: &str| {
             let mut story = Story::ring(3);
             story.settle_as(1, |status| {
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_counts_from_the_moment_it_is_on_and_not_from_when_that_is_told() {
+    fn a_lease_counts_before_it_is_announced() {
         let term = Term { ring_seq: 4, hand_over: 0, node: id(1) };
         let waiting = || {
             let mut story = Story::ring(3);
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_acts_no_more() {
+    fn a_leaving_node_may_not_act() {
         let mut story = held();
         story.fault(Fault::Leave(1));
         acts(&mut story, 4, 1);

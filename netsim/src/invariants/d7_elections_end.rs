@@ -1,7 +1,12 @@
-//! D7: elections end, and there is none without a cause: a ring elects once, at its beginning or when it has waited for
-//! others, and once more for each hand-over; and a DC that goes from one settled ring straight into the next, where nobody
-//! is new, stays DC, unless it has given up the role, or its application hangs; or had no term, and one comes back whose
-//! application had hung.
+//! D7: elections end, and none happens without a cause. A ring elects once, at its beginning or
+//! after it has waited for members, and once more for each hand-over.
+//!
+//! A DC that goes from one settled ring straight into the next, where no member is new, stays DC.
+//! It may lose the role in these cases:
+//!
+//! - It has given up the role.
+//! - Its application hangs.
+//! - It had no term, and the new DC is a member whose application had hung before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,27 +17,28 @@ use super::cluster::Cluster;
 use super::{Online, Violation, violated};
 use crate::history::{Life, Record, What};
 
-/// What the ring that a life is in has elected, and the ring before it.
+/// The elections of the ring that a life is in and of the ring before it.
 #[derive(Default)]
 struct Elected {
     here: Option<Election>,
-    /// Its DC, and whether that had a term.
+    /// The previous ring's DC, and whether it had a term.
     before: Option<(NodeId, bool)>,
 }
 
 struct Election {
     ring: RingId,
     dc: Option<NodeId>,
-    /// The latest, whether or not there is quorum now.
+    /// The latest term, whether or not the ring has quorum now.
     term: Option<Term>,
 }
 
 #[derive(Default)]
 pub(super) struct ElectionsEnd {
     elected: BTreeMap<Life, Elected>,
-    /// Who may lose the role though it is there: it said that it gives it up, which others need not have heard, or hangs.
+    /// The nodes that may lose the role although they are present. Such a node has announced that
+    /// it gives up the role, which others may not have received, or its application hangs.
     gives_up: BTreeSet<NodeId>,
-    /// Whose application had hung and no longer does.
+    /// The nodes whose application had hung and no longer does.
     back: BTreeSet<NodeId>,
 }
 
@@ -47,7 +53,8 @@ impl Online for ElectionsEnd {
             What::Crashed => drop(self.elected.remove(&life)),
             What::Hung(true) => drop(self.gives_up.insert(life.node)),
             What::Hung(false) => drop(self.back.insert(life.node)),
-            // Until then the ring before goes on: a hand-over may come in its transitional configuration too.
+            // Until this record the ring before continues: a hand-over may also come in its
+            // transitional configuration.
             What::Regular(_) => {
                 let previous = cluster.regular(life).map(|regular| regular.ring);
                 let elected = self.elected.entry(life).or_default();
@@ -116,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dc_stays_unless_it_is_gone_or_somebody_is_new() {
+    fn a_dc_stays_unless_it_is_gone_or_a_member_is_new() {
         second(&[1, 2], &[1, 2], 2).is_right(ElectionsEnd::default());
         second(&[1, 3], &[1, 3], 1).is_right(ElectionsEnd::default());
         second(&[1, 2, 3], &[1, 2], 3).is_right(ElectionsEnd::default());
@@ -127,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dc_that_has_given_up_the_role_or_hangs_may_be_followed_by_another() {
+    fn a_dc_that_gave_up_or_hangs_may_be_replaced() {
         let followed = |why: fn(&mut Story)| {
             let mut story = Story::ring(3);
             story.settle_as(1, |status| status.dc = Some(id(2)));

@@ -1,5 +1,5 @@
-//! D8: a DC whose application gives no sign of life loses the right to act within its heartbeat. So it is as long as the node
-//! itself can look: not where it stands still or is slow, or its clock is too far off.
+//! D8: a DC whose application gives no sign of life loses the right to act within its heartbeat. A
+//! node that is paused, slow or has too wrong a clock is exempt, because it cannot check in time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::history::{Inside, Life, Record, What};
 
 pub(super) struct Alive {
     heartbeat: Duration,
-    /// From when, until when the application of a node hangs.
+    /// The start and end of each node's hang.
     hangs: BTreeMap<NodeId, (Duration, Duration)>,
-    /// Who of a node may act, and since when.
+    /// The life of each node that may act, and since when.
     on: BTreeMap<NodeId, (Life, Duration)>,
-    /// Who cannot be relied on to look.
+    /// The nodes that cannot be relied on to check.
     excused: BTreeSet<NodeId>,
 }
 
@@ -33,7 +33,7 @@ impl Alive {
                 let (_, until) = self.hangs.entry(node).or_insert((at, at));
                 *until = (*until).max(at + lasts);
             }
-            // Perhaps the calm, in which who hangs goes on.
+            // This may be the calm at the end of a run, in which hung applications continue.
             Fault::Heal => self.hangs.clear(),
             Fault::Drift { ppm, .. } if ppm.unsigned_abs() <= 50_000 => {}
             Fault::Pause { node, .. }
@@ -44,7 +44,7 @@ impl Alive {
         }
     }
 
-    /// Whoever may act at this time.
+    /// Checks the lives that may act at this time.
     fn look(&self, now: Duration) -> Result<(), Violation> {
         // A clock may be a twentieth too slow.
         let bound = self.heartbeat * 11 / 10 + Duration::from_millis(1);
@@ -98,7 +98,7 @@ mod tests {
         Term { ring_seq: 4, hand_over: 0, node: id(1) }
     }
 
-    /// Node 1's lease is on for so many milliseconds after its application began to hang.
+    /// Node 1's lease is on for `ms` milliseconds after its application began to hang.
     fn holds_for(ms: u64, trouble: Option<Fault>) -> Story {
         let mut story = Story::ring(3);
         story.record(1, What::Inside(Inside::LeaseOn(term())));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_hung_before_may_hang_again() {
+    fn each_hang_counts_on_its_own() {
         let mut story = Story::ring(3);
         story.record(1, What::Inside(Inside::LeaseOn(term())));
         for _ in 0..5 {
@@ -129,13 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_stands_still_notices_late() {
+    fn a_paused_node_may_notice_late() {
         let pause = Fault::Pause { node: 1, lasts: HEARTBEAT };
         holds_for(30, Some(pause)).is_right(Alive::new(HEARTBEAT));
     }
 
     #[test]
-    fn who_has_started_again_does_not_hang() {
+    fn a_restarted_node_does_not_hang() {
         let mut story = Story::ring(3);
         story.fault(Fault::Hang { node: 1, lasts: Duration::from_secs(1) });
         story.crash(1);

@@ -1,5 +1,5 @@
-//! G1: members have the same lists of who is in which group when their ring's sync is done, and after each change that
-//! follows in it; each change is from the list before to the list that it names.
+//! G1: members have the same group lists when their ring's sync is done, and after each change that
+//! follows in the ring. Each change leads from the list before to the list that it names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,17 +14,18 @@ type Lists = BTreeMap<Group, BTreeSet<Process>>;
 #[derive(Default)]
 pub(super) struct AgreedGroups {
     nodes: BTreeMap<NodeId, Told>,
-    /// The lists after a ring's sync, of the first that was told.
+    /// The lists of the first life that completed a ring's sync.
     synced: Recent<RingId, (Life, Lists)>,
-    /// The changes after that, numbered.
+    /// The changes after the sync, numbered.
     changes: Recent<(RingId, u32), (Life, GroupChange), 1024>,
 }
 
-/// What a life has been told.
+/// The events that a life has received.
 struct Told {
     life: Life,
     lists: Lists,
-    /// How many changes since the sync of the ring that it is in; `None` before that, and once that ring is over.
+    /// The ring that the life is in and the number of changes since its sync; `None` before the
+    /// sync, and once the ring is over.
     since_sync: Option<(RingId, u32)>,
 }
 
@@ -106,7 +107,7 @@ mod tests {
         story.record(node, What::GroupChange(Box::new(change)));
     }
 
-    /// Three nodes whose processes are in a group, each known to all.
+    /// Three nodes, of which two have a process in the group, known to all of them.
     fn joined() -> Story {
         let mut story = Story::ring(3);
         for node in 1..=3 {
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_node_is_told_before_the_sync_is_its_own_affair() {
+    fn changes_before_the_sync_are_not_compared() {
         let mut story = joined();
         story.crash(3);
         story.start(3);

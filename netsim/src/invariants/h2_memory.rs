@@ -1,4 +1,4 @@
-//! H2: what a node keeps has a bound, queue by queue.
+//! H2: each queue of a node has a bound.
 
 use quorate_membership::Totem;
 
@@ -8,11 +8,11 @@ use crate::history::{Holds, Inside, Record, What};
 
 pub(super) struct Memory;
 
-/// Numbers in a window.
+/// Sequence numbers in a window.
 const SLOTS: usize = 16_384;
-/// Bytes in the send queue, to which one more message may come.
+/// Bytes in the send queue, which may exceed this by one message.
 const QUEUE: usize = 4 << 20;
-/// Datagrams that wait for the disk, and what one input adds to them.
+/// Datagrams that wait for the disk, and those that one input adds.
 const UNSENT: usize = 64 + 100;
 
 impl Online for Memory {
@@ -22,7 +22,7 @@ impl Online for Memory {
         };
         let Holds { frames, queued, unread, unsent, .. } = *holds;
         let frame = cluster.totem.netmtu as usize;
-        // Past its bound a node leaves, with what one input may still add.
+        // A node leaves once it is past its limit, and one input may still add to that.
         let most_unread = cluster.totem.unread_limit + 2 * SLOTS * frame;
         for (what, holds, most) in [
             ("bytes of frames", frames, 2 * SLOTS * frame),

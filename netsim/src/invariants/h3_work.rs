@@ -1,5 +1,5 @@
-//! H3: one input makes for so much work only: it sends what a visit of the token may, or what waited for the disk, and
-//! tells what fits into a window.
+//! H3: the work of one input is bounded. It sends at most one visit's share of frames, or the
+//! datagrams that waited for the disk, and delivers at most one window of events.
 
 use quorate_membership::config::TotemConfig;
 
@@ -11,11 +11,11 @@ pub(super) struct Work;
 
 /// Datagrams that may have waited for the disk.
 const WAITED: u32 = 64;
-/// What is sent beside frames: a token, a JOIN, a probe.
+/// Datagrams sent in addition to frames: a token, a JOIN, a probe.
 const BESIDE: u32 = 8;
-/// Numbers in a window.
+/// Sequence numbers in a window.
 const SLOTS: u32 = 16_384;
-/// No message takes fewer bytes of a frame.
+/// The fewest bytes of a frame that a message takes.
 const SMALLEST: u32 = 100;
 
 impl Online for Work {
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn one_input_makes_for_so_much_work_only() {
+    fn the_work_of_one_input_is_bounded() {
         worked(350, 1000).is_right(Work);
         worked(360, 0).is_wrong(Work, "1#1 sent 360 datagrams, at most 356");
         worked(0, 1_000_000).is_wrong(Work, "told 1000000 events");

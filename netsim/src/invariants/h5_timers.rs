@@ -1,4 +1,5 @@
-//! H5: nobody waits for ever: in every state a timer runs that leads on, and it is the state's.
+//! H5: no node waits forever. In every state a timer runs that leads on, and it is that state's
+//! timer.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::history::{Inside, Record, What};
 
 pub(super) struct Timers;
 
-/// The longest that a node which has just come into this state may sleep.
+/// Returns the longest time that a node may sleep after it has entered `phase`.
 fn longest(phase: Phase, totem: &TotemConfig) -> Option<Duration> {
     match phase {
         // The next JOIN.
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_leads_on() {
+    fn a_phase_needs_its_own_timer() {
         let totem = TotemConfig::default();
         phase(Phase::Gather, Some(totem.join)).is_right(Timers);
         phase(Phase::Left, None).is_right(Timers);
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_ever() {
+    fn a_node_without_a_timer_is_wrong() {
         let mut story = Story::ring(1);
         story.record(1, What::Inside(Inside::NoTimer));
         story.is_wrong(Timers, "1#1 waits for ever");

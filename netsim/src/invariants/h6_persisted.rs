@@ -1,4 +1,5 @@
-//! H6: no ring sequence number is named to others before it is stored, and nothing at all before the start is.
+//! H6: a node announces no ring sequence number before it has stored it, and announces none at all
+//! before it has stored its start.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use crate::history::{Inside, Life, Record, What};
 
 #[derive(Default)]
 pub(super) struct Persisted {
-    /// The ring sequence number in the record that each node has stored in its present life.
+    /// The ring sequence number that each node has stored in its present life.
     stored: BTreeMap<NodeId, (Life, u64)>,
 }
 
@@ -44,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_named_is_stored() {
+    fn a_ring_number_is_stored_before_it_is_named() {
         let mut story = Story::new(2);
         let store = |story: &mut Story, ring_seq| {
             story.record(
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_life_stores_anew() {
+    fn a_new_life_stores_again() {
         let mut story = Story::new(1);
         story.record(
             1,

@@ -1,4 +1,4 @@
-//! H7: for a node that has left, nothing happens any more: it takes in nothing, and tells nothing but that it has left.
+//! H7: a node that has left is inactive. It processes no input and reports only that it has left.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::history::{Inside, Life, Record, What};
 
 #[derive(Default)]
 pub(super) struct Silent {
-    /// Who has left, and when.
+    /// The nodes that have left, and when.
     left: BTreeMap<NodeId, (Life, Duration)>,
 }
 
@@ -44,7 +44,7 @@ impl Online for Silent {
             ),
             _ => false,
         };
-        // What it did just before it left is told just after.
+        // Actions just before the node left are recorded just after.
         if lives_on && record.at > *at {
             return violated("H7", record.at, format!("{life} has left, and then: {}", record.what));
         }
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_left_says_so_and_is_silent() {
+    fn a_node_that_has_left_reports_it_and_is_silent() {
         use quorate_membership::Cause;
         let mut story = left();
         story.record(1, What::Left(Cause::LeaveRequested));
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_left_takes_nothing_in() {
+    fn a_node_that_has_left_takes_no_input() {
         let mut story = left();
         story.deliver(1, 2, 1, 1);
         story.is_wrong(Silent::default(), "1#1 has left, and then: delivered 2#1:1");

@@ -1,5 +1,5 @@
-//! M1: a ring id names one ring for ever: its representative gives each number once, also over its restarts, and the
-//! ring has one list of members.
+//! M1: a ring id names one ring forever. Its representative uses each number once, also over its
+//! restarts, and the ring has one list of members.
 
 use std::collections::BTreeMap;
 
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_number_is_given_once() {
+    fn a_representative_uses_each_number_once() {
         let mut story = Story::new(2);
         story.commit(1, "1.8", &[1, 2], 1);
         story.commit(1, "1.8", &[1, 2], 1);

@@ -1,5 +1,5 @@
-//! M2: the rings that a node installs have rising sequence numbers, over its restarts too. (Stored records survive in
-//! every scenario so far.)
+//! M2: the rings that a node installs have rising sequence numbers, over its restarts too. (Stored
+//! records survive in every scenario so far.)
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! M3: a ring has the same members for all that install it.
+//! M3: a ring has the same members for every node that installs it.
 
 use std::collections::BTreeSet;
 

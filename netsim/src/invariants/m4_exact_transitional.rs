@@ -1,6 +1,6 @@
-//! M4: the transitional configuration from one ring to the next has those members whose last ring was the former, no
-//! more and no less, and is the same for all of them. A member that crashed and started again in between is not in it,
-//! though it is in both rings.
+//! M4: the transitional configuration from one ring to the next contains exactly the members whose
+//! last ring was the former, and is the same for all of them. A member that crashed and started
+//! again in between is not in it, though it is in both rings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,23 +16,24 @@ pub(super) struct ExactTransitional {
     rings: Recent<RingId, Formation>,
     /// The transitional configuration that a life is in.
     changes: BTreeMap<Life, Transitional>,
-    /// Who was said to come along from a ring in which it has not been seen yet.
+    /// The nodes that were reported to come along from a ring in which they have not been seen yet.
     unseen: BTreeMap<(RingId, NodeId), Unseen>,
 }
 
-/// When somebody was said to come along, by whom, and where to.
+/// A report that a node comes along.
 struct Unseen {
     at: Duration,
     by: Life,
     to: RingId,
 }
 
-/// How a ring was come to.
+/// The formation of a ring.
 #[derive(Default)]
 struct Formation {
-    /// Who installed it, and which one before that in the same life.
+    /// The nodes that installed the ring, each with the ring that it had installed before in the
+    /// same life.
     came_from: BTreeMap<NodeId, Option<RingId>>,
-    /// Who, by whose account, comes from which ring.
+    /// The reports of which nodes come along from which ring, each with the life that made it.
     said: Vec<(Life, RingId, BTreeSet<NodeId>)>,
 }
 
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_was_there_comes_along() {
+    fn members_of_the_old_ring_come_along() {
         let mut story = Story::ring(3);
         for node in [1, 2] {
             story.install(node, "1.8", &[1, 2], &[1, 2]);
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn who_started_again_does_not_come_along() {
+    fn a_restarted_member_does_not_come_along() {
         let restart = |along: &[u32]| {
             let mut story = Story::ring(2);
             story.crash(2);
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_along_is_named() {
+    fn a_member_that_comes_along_is_named() {
         let mut story = Story::ring(2);
         story.install(1, "1.8", &[1, 2], &[1]);
         story.install(2, "1.8", &[1, 2], &[2]);
@@ -151,8 +152,9 @@ mod tests {
     }
 
     #[test]
-    fn all_who_come_along_name_the_same() {
-        // Node 3 died on the way, so nobody can say whether it came along; but it did or did not.
+    fn members_that_come_along_name_the_same_nodes() {
+        // Node 3 crashed on the way, so the survivors cannot know whether it came along. They must
+        // still agree.
         let mut story = Story::ring(3);
         story.install(1, "1.8", &[1, 2, 3], &[1, 2]);
         story.install(2, "1.8", &[1, 2, 3], &[1, 2, 3]);
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_comes_along_who_was_never_there() {
+    fn a_node_that_was_never_there_does_not_come_along() {
         let mut story = Story::new(2);
         story.install(1, "1.4", &[1], &[]);
         story.install(1, "1.8", &[1, 2], &[1, 2]);

@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_take_part() {
+    fn members_that_took_part_are_right() {
         let mut story = Story::new(2);
         story.commit(1, "1.8", &[1, 2], 1);
         story.commit(2, "1.8", &[1, 2], 2);
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn ghosts_do_not() {
+    fn a_member_that_took_no_part_is_wrong() {
         let mut story = Story::new(2);
         story.commit(1, "1.8", &[1, 2], 1);
         story.install(1, "1.8", &[1, 2], &[]);

@@ -1,5 +1,5 @@
-//! M7: where there is a node list, no node that is not in it is ever considered, a member, or heard. Without one, no node of
-//! another cluster is ever a member.
+//! M7: with a node list, a node outside the list is never considered in a JOIN, never a member, and
+//! its messages are never processed. Without a list, a node of another cluster is never a member.
 
 use quorate_membership::NodeId;
 
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn another_clusters_nodes_are_no_members_without_a_list() {
+    fn foreign_nodes_are_never_members_without_a_list() {
         let mut story = Story::ring(2).without_list();
         story.install(1, "1.8", &[1, 2], &[1, 2]);
         story.is_right(Isolation);
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn nor_members_nor_heard() {
+    fn outsiders_are_neither_members_nor_heard() {
         let mut story = Story::ring(2);
         story.install(1, "1.8", &[1, 2, 7], &[1, 2]);
         story.is_wrong(Isolation, "to 1#1, 7 is a member, a stranger");

@@ -1,5 +1,5 @@
-//! M8: the protocol's states follow each other as they should, tokens are a matter of rings that turn, and nobody calls
-//! itself failed.
+//! M8: the protocol's states follow each other in the specified order, only a ring that turns
+//! accepts or sends a token, and no node calls itself failed.
 
 use quorate_membership::Phase;
 
@@ -9,8 +9,8 @@ use crate::history::{Inside, Record, What};
 
 pub(super) struct Transitions;
 
-/// Whether one may become the other with one input. On the way from any state that is given up, a node gathers; and a
-/// node that has only itself to ask commits in the same breath.
+/// Returns `true` if `to` may follow `from` within one input. A node that gives up any state passes
+/// through Gather. A node that is alone commits within the same input.
 fn follows(from: Phase, to: Phase) -> bool {
     match (from, to) {
         (Phase::Left, _) => false,
@@ -37,7 +37,7 @@ impl Online for Transitions {
                 }
                 None => Ok(()),
             },
-            // What it did just before it left is sent just after.
+            // A token from just before the node left is sent just after.
             Inside::TokenSent { token, .. } => {
                 match phase().filter(|phase| !turns(*phase) && *phase != Phase::Left) {
                     Some(phase) => {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_calls_itself_failed() {
+    fn a_node_does_not_call_itself_failed() {
         let mut story = Story::ring(2);
         let failed = vec![id(1)];
         let join = Join { from: id(1), leave: false, ring_seq: 4, proc: vec![id(1), id(2)], failed };

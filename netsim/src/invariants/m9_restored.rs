@@ -1,5 +1,6 @@
-//! M9: a formation that fails leaves the installed ring as it was: its id, what is delivered of it; and what has been
-//! received of it is not less, and is what was taken in.
+//! M9: a formation that fails leaves the installed ring as it was. The ring's id and what was
+//! delivered stay the same. The received frames do not become fewer, and match the frames that the
+//! node received.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use crate::history::{Inside, Life, Record, Standing, What};
 
 #[derive(Default)]
 pub(super) struct Restored {
-    /// What each node has had since it is without a ring that stands.
+    /// The state that each node had when it was last seen without a standing ring.
     standing: BTreeMap<NodeId, (Life, Standing)>,
 }
 
@@ -22,7 +23,7 @@ impl Restored {
             return Err(format!("has {}, and installed {installed}", now.ring));
         }
         let aru = installed.and_then(|ring| cluster.receipts(life.node, ring)).map(|receipts| receipts.aru);
-        // Frames that it numbered before it gave up are sent a moment later.
+        // Frames numbered just before the node gave up are sent a moment later.
         let numbered = |aru: &Seq| from == Phase::Operational && aru.before(now.aru);
         if let Some(aru) = aru.filter(|aru| *aru != now.aru && !numbered(aru)) {
             return Err(format!("has {} up to {}, and took in up to {aru}", now.ring, now.aru));
@@ -61,7 +62,8 @@ mod tests {
     use super::super::story::{Story, ring};
     use super::*;
 
-    /// Node 1 has received 3 frames of its ring, delivered 1 of them, and goes through an attempt at another.
+    /// Node 1 has received 3 frames of its ring, delivered 1 of them, and fails an attempt to form
+    /// another ring.
     fn failed(wrong: impl FnOnce(&mut Standing)) -> Story {
         let mut story = Story::ring(2);
         for n in [1, 2, 3] {
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_changes_nothing() {
+    fn a_failed_formation_changes_nothing() {
         failed(|_| {}).is_right(Restored::default());
         failed(|now| now.ring = ring("1.8")).is_wrong(Restored::default(), "has 1.8, and installed 1.4");
         failed(|now| now.delivered = Seq::new(2)).is_wrong(Restored::default(), "after Standing");

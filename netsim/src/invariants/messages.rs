@@ -1,4 +1,5 @@
-//! What is known of the messages of a run while it goes on: what was accepted, which place each got, and who has had it.
+//! The known state of the messages of a run while it continues: which were accepted, the place that
+//! each got, and the lives that have had it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,29 +7,30 @@ use quorate_membership::{Group, Guarantee, NodeId, RingId, Seq};
 
 use crate::history::{Content, Life, MessageId, Record, What};
 
-/// No member can be further behind another in a ring: it would have to keep more frames than its window holds.
+/// An upper bound on how far a member can be behind another in a ring. Beyond it, the other one
+/// would have to keep more frames than its window holds.
 pub(super) const LAG: u32 = 1 << 14;
 
-/// What is known. But for a number for each life, it does not grow with the length of the run: messages that nobody can
-/// still be delivered are forgotten.
+/// The known state of the messages. It forgets messages that can no longer be delivered. Except for
+/// one number per life, it does not grow with the length of the run.
 #[derive(Default)]
 pub(super) struct Messages {
-    /// How many messages each life's ring has taken.
+    /// The number of messages that each life's ring has accepted.
     accepted: BTreeMap<Life, u64>,
     senders: BTreeMap<Life, Sender>,
     had: BTreeMap<Life, BTreeMap<Life, Numbers>>,
-    /// What each life was delivered last, in the ring that it is in.
+    /// The last message delivered to each life, in the ring that it is in.
     last: BTreeMap<Life, (RingId, MessageId)>,
-    /// How often each node has started.
+    /// The number of starts of each node.
     starts: BTreeMap<NodeId, u32>,
 }
 
-/// What is known of a message.
+/// The known state of a message.
 #[derive(Default)]
 pub(super) struct Message {
-    /// What its sender said; `None` if it never did.
+    /// The message as accepted; `None` if its sender never sent it.
     pub(super) sent: Option<Sent>,
-    /// Where it was delivered first.
+    /// The place of its first delivery.
     pub(super) place: Option<(RingId, Seq)>,
 }
 
@@ -37,14 +39,14 @@ pub(super) struct Sent {
     pub(super) group: Group,
     pub(super) guarantee: Guarantee,
     pub(super) content: Content,
-    /// What its sender had been delivered last, and in which ring.
+    /// The last message that its sender had been delivered, and the ring of that message.
     pub(super) cause: Option<(RingId, MessageId)>,
 }
 
 /// The latest messages of a sender.
 #[derive(Default)]
 struct Sender {
-    /// The number of the first one that is known.
+    /// The number of the first known message.
     first: u64,
     messages: VecDeque<Message>,
 }
@@ -66,7 +68,7 @@ impl Sender {
     }
 }
 
-/// A set of numbers that is nearly a sequence: the runs in it, first and last.
+/// A set of numbers that is nearly a sequence, stored as its runs, first to last.
 #[derive(Default)]
 struct Numbers(BTreeMap<u64, u64>);
 
@@ -92,27 +94,27 @@ impl Numbers {
 }
 
 impl Messages {
-    /// What is known of a life that ended this many lives of the same node ago cannot matter any more.
+    /// The number of later lives after which a life is forgotten, because it can no longer matter.
     const LIVES: u32 = 16;
 
-    /// How many messages a sender's ring has taken.
+    /// Returns the number of messages that a sender's ring has accepted.
     pub(super) fn accepted(&self, sender: Life) -> u64 {
         self.accepted.get(&sender).copied().unwrap_or_default()
     }
 
-    /// A message, if it is not too long ago.
+    /// Returns the known state of a message, if it is recent enough.
     pub(super) fn get(&self, message: MessageId) -> Option<&Message> {
         let sender = self.senders.get(&message.sender)?;
         sender.messages.get(usize::try_from(message.number.checked_sub(sender.first)?).ok()?)
     }
 
-    /// Whether a life was delivered this message.
+    /// Returns `true` if this message was delivered to `life`.
     pub(super) fn has_had(&self, life: Life, message: MessageId) -> bool {
         let numbers = self.had.get(&life).and_then(|had| had.get(&message.sender));
         numbers.is_some_and(|numbers| numbers.contains(message.number))
     }
 
-    /// Whether a life is known not to have been delivered this message.
+    /// Returns `true` if this message is known not to have been delivered to `life`.
     pub(super) fn lacks(&self, life: Life, message: MessageId) -> bool {
         let known =
             |life: Life| self.starts.get(&life.node).is_none_or(|starts| !Self::is_old(life, *starts));
@@ -123,12 +125,12 @@ impl Messages {
         life.start + Self::LIVES <= starts
     }
 
-    /// The latest message of a sender that a life was delivered.
+    /// Returns the latest message of a sender that was delivered to `life`.
     pub(super) fn latest(&self, life: Life, sender: Life) -> Option<u64> {
         self.had.get(&life)?.get(&sender)?.last()
     }
 
-    /// Takes note of a line, after everybody has looked at it.
+    /// Updates the state after all properties have checked the record.
     pub(super) fn learn(&mut self, life: Life, record: &Record) {
         match &record.what {
             What::Started => {
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_life_long_gone_nothing_is_said() {
+    fn old_lives_are_forgotten() {
         let life = |node, start| Life { node: NodeId::new(node).unwrap(), start };
         let mut messages = Messages::default();
         let message = MessageId { sender: life(2, 1), number: 1 };

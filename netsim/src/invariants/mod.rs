@@ -1,20 +1,21 @@
-//! What must hold in every run, whatever goes wrong. One file a property; the names are the project's.
+//! The properties that must hold in every run, whatever faults occur. Each has its own file. The
+//! names are the project's.
 //!
-//! | | |
+//! | properties | subject |
 //! |---|---|
-//! | S1 to S17 | what is delivered, and in which order (extended virtual synchrony) |
-//! | G1 | who is in which process group |
+//! | S1 to S17 | which messages are delivered, and in which order (extended virtual synchrony) |
+//! | G1 | the members of process groups |
 //! | T1 to T8 | the token |
-//! | M1 to M9 | who is a member of what |
-//! | Q1 to Q8 | who has quorum, and for how long |
-//! | D1 to D8 | who is the DC, and who may act |
-//! | H1 to H3, H5 to H7 | no node panics, swells, toils, falls asleep, forgets, or goes on after its end |
-//! | L1 to L7 | what is reached once all is well: the core engine looks at that |
+//! | M1 to M9 | the members of rings |
+//! | Q1 to Q8 | quorum, and its duration |
+//! | D1 to D8 | the DC, and the right to act |
+//! | H1 to H3, H5 to H7 | panics, memory, work, timers, stored records, silence after leaving |
+//! | L1 to L7 | liveness once all is well, checked by the core engine |
 //!
-//! H4, that the same seed is the same run, is for whoever runs it twice.
+//! H4, that the same seed gives the same run, is checked by running it twice.
 //!
-//! Each looks at a history line by line, while the run goes on or afterwards, and knows nothing of how the history came
-//! about. What it remembers does not grow with the length of the run.
+//! Each property checks a history record by record, during the run or afterwards, and does not
+//! depend on how the history came about. Its state does not grow with the length of the run.
 
 mod cluster;
 mod d1_one_dc;
@@ -89,14 +90,14 @@ use self::cluster::Cluster;
 use crate::history::{Inside, Record, What};
 use crate::{Electorate, History};
 
-/// An invariant did not hold.
+/// A property that did not hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Violation {
-    /// Its name: `S8`.
+    /// The name of the property: `S8`.
     pub property: &'static str,
-    /// When, since the start of the run.
+    /// The time since the start of the run.
     pub at: Duration,
-    /// What was seen, as a sentence without a full stop.
+    /// The observation, as a sentence without a full stop.
     pub what: String,
 }
 
@@ -106,36 +107,36 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Checks a history against all of them that are about what applications see; the others are about what goes on below,
-/// and are looked at while the core engine runs.
+/// Checks a history against all properties of what applications see. The other properties concern
+/// the protocol below, and are checked while the core engine runs.
 ///
 /// # Errors
-/// The first that does not hold.
+/// The first property that does not hold.
 pub fn check(history: &History) -> Result<(), Violation> {
     let mut checker = Checker::outside(history);
     history.records().iter().try_for_each(|record| checker.see(record))?;
     checker.end(history.ended_at())
 }
 
-/// A property. What it remembers must not grow with the length of the run.
+/// A property. Its state must not grow with the length of the run.
 trait Online {
-    /// The next line of the history, and what was known before it.
+    /// Checks the next record of the history against what was known before it.
     ///
     /// # Errors
     /// If the property no longer holds.
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation>;
 
-    /// The run has ended.
+    /// Checks the property at the end of the run.
     ///
     /// # Errors
-    /// If something that should have come did not.
+    /// If something is missing that should have come.
     fn end(&mut self, _at: Duration) -> Result<(), Violation> {
         Ok(())
     }
 }
 
-/// Those that are about what applications see. The simpler a property, the sooner it is looked at: when much is wrong,
-/// the simplest tells most.
+/// Returns the properties of what applications see. Simpler properties come first: if much is
+/// wrong, the simplest violation is the most informative.
 fn outside() -> Vec<Box<dyn Online>> {
     vec![
         Box::new(h1_no_panic::NoPanic),
@@ -172,8 +173,8 @@ fn outside() -> Vec<Box<dyn Online>> {
     ]
 }
 
-/// Those that are about what goes on below, where clocks are taken to be this wrong at most, and applications to be alive this
-/// often.
+/// Returns the properties of the protocol below. Clocks are assumed to err by at most `rate_error`,
+/// and applications to give a sign of life every `heartbeat`.
 fn inside(rate_error: u32, heartbeat: Duration) -> Vec<Box<dyn Online>> {
     vec![
         Box::new(d4_one_acts::OneActs::new(rate_error)),
@@ -205,7 +206,7 @@ fn inside(rate_error: u32, heartbeat: Duration) -> Vec<Box<dyn Online>> {
     ]
 }
 
-/// Looks at a run line by line.
+/// Checks a run record by record.
 pub(crate) struct Checker {
     outside: Vec<Box<dyn Online>>,
     inside: Vec<Box<dyn Online>>,
@@ -213,8 +214,11 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    /// For all properties, in a cluster of these nodes, whose votes count so, and which have all this configuration, take
-    /// clocks to be this wrong at most, have applications give signs of life this often, and have this node list.
+    /// Returns a checker of all properties.
+    ///
+    /// All `nodes` have the configuration `totem` and the node list `listed`, and `electorate`
+    /// holds their votes. Clocks are assumed to err by at most `rate_error`, and applications to
+    /// give a sign of life every `heartbeat`.
     pub(crate) fn new(
         nodes: BTreeSet<NodeId>,
         electorate: Electorate,
@@ -227,20 +231,20 @@ impl Checker {
         Self { outside: outside(), inside: inside(rate_error, heartbeat), cluster }
     }
 
-    /// For what applications see.
+    /// Returns a checker of what applications see.
     fn outside(history: &History) -> Self {
         let (nodes, electorate) = (history.nodes().clone(), history.electorate().clone());
         let cluster = Cluster::new(nodes, electorate, &TotemConfig::default(), None);
         Self { outside: outside(), inside: Vec::new(), cluster }
     }
 
-    /// For nothing.
+    /// Returns a checker that checks nothing.
     pub(crate) fn blind() -> Self {
         let cluster = Cluster::new(BTreeSet::new(), Electorate::default(), &TotemConfig::default(), None);
         Self { outside: Vec::new(), inside: Vec::new(), cluster }
     }
 
-    /// The next line of the history.
+    /// Checks the next record of the history.
     ///
     /// # Errors
     /// The first property that does not hold.
@@ -249,7 +253,7 @@ impl Checker {
             return Ok(());
         }
         let Self { outside, inside, cluster } = self;
-        // Whether a ring stands, who looks from outside does not see; where it is known, S7 heeds it.
+        // An outside observer cannot see whether a ring stands. S7 uses that where it is known.
         if !matches!(record.what, What::Inside(_))
             || matches!(record.what, What::Inside(Inside::Phase { .. }))
         {
@@ -260,7 +264,7 @@ impl Checker {
         Ok(())
     }
 
-    /// The run has ended.
+    /// Checks the properties at the end of the run.
     ///
     /// # Errors
     /// The first property that does not hold.

@@ -1,6 +1,8 @@
-//! Q1: any two rings that were quorate have a member in common, where the quorum's options are strict. Where ties are broken,
-//! that is so of rings since the last one with a majority, and of that one: who breaks ties changes with it, and everybody
-//! in it knows (seed 45688 of an earlier swarm).
+//! Q1: any two rings that were quorate have a member in common, if the quorum options are strict.
+//!
+//! With a tie breaker this applies only to the last ring with a majority and the rings since. A
+//! ring with a majority changes the tie breaker, and all its members know it (seed 45688 of an
+//! earlier swarm).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +12,8 @@ use super::cluster::Cluster;
 use super::{Online, Violation, violated};
 use crate::history::{Record, What};
 
-/// Each set of members that was quorate, and the first ring that it was in: there are fewer sets than rings.
+/// Each set of members that was quorate, and the first ring that it was in. There are fewer sets
+/// than rings.
 #[derive(Default)]
 pub(super) struct QuorateRingsMeet(BTreeMap<BTreeSet<NodeId>, RingId>);
 
@@ -43,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_sides_are_not_quorate_both() {
+    fn two_sides_are_not_both_quorate() {
         let mut story = Story::ring(5);
         story.settle(1);
         story.install(1, "1.8", &[1, 2, 3], &[1, 2, 3]);
@@ -61,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn who_breaks_ties_changes_with_a_majority_in_which_all_know_it() {
+    fn a_majority_changes_the_tie_breaker() {
         let story = |between: bool| {
             let mut story = Story::new(4).of("auto_tie_breaker lowest, wait_for_all");
             story.install(3, "3.8", &[3, 4], &[]);

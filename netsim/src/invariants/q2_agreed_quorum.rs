@@ -1,6 +1,8 @@
-//! Q2: a status speaks of the ring that the node is in; until that is settled it knows no quorum; and then all members
-//! count the same votes, which are those that there are. What changes while the ring stands changes for all in the same
-//! order, but for what follows from their clocks (`last_man_standing`).
+//! Q2: a status describes the ring that the node is in. Until that ring is settled, the status has
+//! no quorum. In a settled ring all members count the same votes, which are the votes present.
+//!
+//! Changes while the ring stands reach all members in the same order. Changes that follow from a
+//! member's clock (`last_man_standing`) are exempt.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,9 +18,10 @@ type Count = (u32, Option<u32>, Option<u32>, bool);
 
 #[derive(Default)]
 pub(super) struct AgreedQuorum {
-    /// What was counted in each ring, one count after the other, and by whom first.
+    /// The counts of each ring, in order, and the life that made them first.
     rings: Recent<RingId, (Life, Vec<Count>)>,
-    /// How many of them each life has seen of its ring; `None`: it has lost that for a while, and was late for some.
+    /// The ring of each life and the number of counts that the life has seen of it; `None` if it
+    /// had lost the ring for a while and missed some.
     seen: BTreeMap<Life, (RingId, Option<usize>)>,
 }
 
@@ -27,7 +30,8 @@ impl Online for AgreedQuorum {
         let (Some(life), What::Status(status)) = (record.life, &record.what) else { return Ok(()) };
         let regular = cluster.regular(life);
         let wrong = |what: String| violated("Q2", record.at, format!("{life}: {what}"));
-        // Who leaves is in no ring any more just before it says so, nor is who has no token for the token timeout.
+        // Such a status comes from a node that is about to leave, or that has had no token for the
+        // token timeout.
         let none = status.ring.is_none() && !status.settled;
         let here = regular.map(|regular| regular.ring);
         if let Some(here) = here.filter(|_| none) {
@@ -57,10 +61,10 @@ impl Online for AgreedQuorum {
         let Some(n) = n else { return Ok(()) };
         let (first, counts) = self.rings.entry(ring, || (life, Vec::new()));
         if *n > 0 && counts.get(*n - 1) == Some(&counted) {
-            // It says something else that is new.
+            // Another field of the status has changed.
             return Ok(());
         }
-        // What follows from a member's clock has no place in the order.
+        // Changes that follow from a member's clock have no place in the order.
         let by_clock = cluster.options.last_man_standing.is_some();
         match counts.get(*n) {
             None => counts.push(counted),
@@ -72,8 +76,8 @@ impl Online for AgreedQuorum {
         *n += 1;
         let (votes, all) = (electorate.sum(&regular.members), electorate.sum(&cluster.nodes));
         let quorum = all / 2 + 1;
-        // A cluster that starts for the first time takes all of its voters, and all have to store that. Members whose records were
-        // lost do not help the others to a majority.
+        // A cluster that starts for the first time needs all of its voters, and all of them have to
+        // store that. Members whose records were lost do not help the others to a majority.
         let kept = |lost: &BTreeSet<NodeId>| electorate.sum(&(&regular.members - lost));
         let forgotten = match &status.inquorate {
             Some(Inquorate::Founding | Inquorate::NeverAgreed { .. } | Inquorate::NeverFinished { .. }) => {
@@ -108,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn members_count_alike() {
+    fn members_count_the_same_votes() {
         settled(|_| {}).is_right(AgreedQuorum::default());
         settled(|status| status.total_votes = 2)
             .is_wrong(AgreedQuorum::default(), "2#1: (2, Some(3), Some(2), true), and");
@@ -117,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_in_a_ring_changes_alike_but_for_clocks() {
+    fn changes_have_one_order_except_by_clock() {
         let falls = |options, last| {
             let mut story = Story::ring(3).of(options);
             let expects = |votes| move |status: &mut Status| status.expected_votes = Some(votes);
@@ -133,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn members_count_right() {
+    fn members_count_the_votes_present() {
         let mut story = Story::ring(5);
         story.install(1, "1.8", &[1, 2], &[1, 2]);
         story.settle_as(1, |status| {
@@ -144,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_of_the_ring_one_is_in() {
+    fn a_status_names_the_current_ring() {
         settled(|status| status.ring = Some(ring("1.8")))
             .is_wrong(AgreedQuorum::default(), "a status of Some(1.8) in Some(1.4)");
     }
@@ -156,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn who_left_is_in_no_ring() {
+    fn a_node_that_left_is_in_no_ring() {
         use quorate_membership::Cause;
         let mut story = settled(|_| {});
         story.record(3, What::Left(Cause::LeaveRequested));

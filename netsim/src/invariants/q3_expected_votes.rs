@@ -1,6 +1,8 @@
-//! Q3: never fewer votes are expected than are present, and quorum is more than half of them (`two_node`: or one). Nothing
-//! at run time lowers what a quorate node expects but the options that are there for it, which Q6 looks at; one that is not
-//! quorate learns from those who are (B50).
+//! Q3: at least as many votes are expected as are present, and quorum is more than half of them
+//! (`two_node`: or one).
+//!
+//! At run time, the expected votes of a quorate node fall only by the options intended for it,
+//! which Q6 checks. A node that is not quorate learns the number from quorate ones (B50).
 
 use std::collections::BTreeMap;
 
@@ -8,7 +10,7 @@ use super::cluster::Cluster;
 use super::{Online, Violation, violated};
 use crate::history::{Life, Record, What};
 
-/// What each life expected last, and whether it was quorate.
+/// The votes that each life expected last, and whether it was quorate.
 #[derive(Default)]
 pub(super) struct ExpectedVotes(BTreeMap<Life, (u32, bool)>);
 
@@ -42,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expected_are_as_many_as_are_present_or_more() {
+    fn expected_votes_cover_the_votes_present() {
         let mut story = Story::ring(3);
         story.settle(1);
         story.is_right(ExpectedVotes::default());
@@ -58,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_expects_fewer_than_before() {
+    fn expected_votes_do_not_fall() {
         let mut story = Story::ring(3);
         story.settle(1);
         story.install(1, "1.8", &[1], &[1]);

@@ -1,4 +1,5 @@
-//! Q4: all members of a quorate ring judge by the same options; a node whose file differs in them is named, and no other is.
+//! Q4: all members of a quorate ring apply the same options. A node whose file has other options is
+//! reported, and no other node is.
 
 use super::cluster::Cluster;
 use super::{Online, Violation, violated};
@@ -46,13 +47,13 @@ mod tests {
     }
 
     #[test]
-    fn whose_options_differ_is_named() {
+    fn a_node_with_other_options_is_reported() {
         ring(true).is_right(OptionsAgree);
         ring(false).is_wrong(OptionsAgree, "1#1 in 1.4: the options of {1, 2, 3} differ, and it is not told");
     }
 
     #[test]
-    fn all_judge_by_the_same_options() {
+    fn members_apply_the_same_options() {
         let mut story = ring(true);
         story.settle_as(1, |status| {
             status.differences.push("the file of node 2 has another".to_owned());
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_options_are_the_same_is_not() {
+    fn a_node_with_the_same_options_is_not_reported() {
         let mut story = ring(true);
         story.install(1, "1.8", &[1, 3], &[1, 3]);
         story.settle(1);

@@ -1,7 +1,13 @@
-//! Q5: the end of a ring that was settled is followed at once by a status that takes quorum back, a new ring by one that
-//! names it, the end of its sync by the one that says what now holds, and no message of the ring comes before that. Other
-//! statuses of the same ring say something new. A ring that is lost before the next one is there takes quorum back as
-//! well, whatever else comes of it until then; the last status is that of a node that leaves.
+//! Q5: statuses come at fixed points of the event stream.
+//!
+//! - The end of a settled ring is followed at once by a status that withdraws quorum.
+//! - A new ring is followed at once by a status that names it.
+//! - The end of its sync is followed at once by the status that now holds. Messages of the ring
+//!   come only after that status.
+//! - A further status of the same ring has a new content.
+//! - A ring that is lost before the next one exists withdraws quorum as well, whatever else arrives
+//!   of it until then.
+//! - The last status comes from a node that leaves.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +18,18 @@ use super::cluster::Cluster;
 use super::{Online, Violation, violated};
 use crate::history::{Life, Record, What};
 
-/// What a life has been told.
+/// The events that a life has received.
 #[derive(Default)]
 struct Told {
     ring: Option<RingId>,
     settled: bool,
     /// The status that has to come next, settled or not.
     owed: Option<bool>,
-    /// The last status of the ring that was settled.
+    /// The last status of the settled ring.
     latest: Option<Status>,
-    /// No token of the ring came for the token timeout.
+    /// Whether no token of the ring has come for the token timeout.
     lost: bool,
-    /// No ring is left, and the last event is to come.
+    /// Whether the node leaves: it has no ring any more, and only the last event is to come.
     leaves: bool,
 }
 
@@ -44,7 +50,7 @@ impl Told {
                 *self = Self { ring: Some(regular.ring), owed: Some(false), ..Self::default() };
                 return Ok(());
             }
-            // Of a ring that is lost nothing is told.
+            // A lost ring is not announced.
             What::Synced(_) if self.lost => {
                 self.settled = true;
                 return Ok(());
@@ -94,7 +100,7 @@ impl Told {
     }
 }
 
-/// Whether the second status says something new of the same ring.
+/// Returns `true` if the second status announces something new about the same ring.
 fn says_more(before: &Status, status: &Status) -> bool {
     status.settled && status.ring == before.ring && status != before
 }
@@ -137,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn first_the_ring_then_its_quorum_then_its_messages() {
+    fn ring_quorum_and_messages_come_in_this_order() {
         let mut story = settled();
         story.deliver(1, 2, 1, 1);
         story.leave_ring(1, "1.8", &[1]);
@@ -151,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_ring_takes_quorum_back_at_once() {
+    fn the_end_of_a_ring_withdraws_quorum_at_once() {
         let mut story = settled();
         story.leave_ring(1, "1.8", &[1]);
         story.deliver(1, 2, 1, 1);
@@ -161,7 +167,7 @@ mod tests {
         story.is_wrong(OrderOfNotices::default(), "1#1: regular 1.8");
     }
 
-    /// The end of ring 1.4, which was settled, and the next one.
+    /// Ring 1.4, which was settled, ends, and the next one begins.
     fn next() -> Story {
         let mut story = settled();
         story.leave_ring(1, "1.8", &[1]);
@@ -181,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_that_is_lost_gives_no_quorum_until_it_is_back_or_another_is_there() {
+    fn a_lost_ring_withdraws_quorum_until_a_ring_is_back() {
         let lost = || {
             let after = std::time::Duration::from_secs(1);
             let inquorate = Some(Inquorate::RingLost { after });

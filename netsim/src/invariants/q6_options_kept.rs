@@ -1,12 +1,16 @@
-//! Q6: the quorum's options do what they are for, and no more.
+//! Q6: each quorum option has exactly its intended effect.
 //!
-//! - `two_node`: one vote is enough for no more than two nodes, and only if no more were ever expected.
-//! - `wait_for_all`: a ring is quorate if all votes expected are there, or a member comes from a quorate ring.
-//! - `auto_tie_breaker`: less than a majority is enough only if it is exactly half, with the node that breaks ties: that of
-//!   the latest ring with a majority that a member remembers, without those who have left that in order.
-//! - `last_man_standing`: what is expected falls in a ring only after that has stood for the window, with quorum; who was
-//!   quorate does not expect less in the next ring.
-//! - Where a member was quorate, what the others expect does not count (but with `expected_votes_tracking`).
+//! - `two_node`: one vote is enough only with at most two nodes, and only if more were never
+//!   expected.
+//! - `wait_for_all`: a ring is quorate only if all expected votes are present, or if a member comes
+//!   from a quorate ring.
+//! - `auto_tie_breaker`: less than a majority is enough only if it is exactly half and includes the
+//!   node that breaks ties. The node is chosen from the latest ring with a majority that a member
+//!   remembers, without the members that have left it in order.
+//! - `last_man_standing`: the expected votes fall in a ring only after it has been quorate for the
+//!   window. A node that was quorate does not expect fewer votes in the next ring.
+//! - If a member was quorate, the expected votes of the others do not count (except with
+//!   `expected_votes_tracking`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,22 +27,22 @@ use crate::{Electorate, Fault};
 #[derive(Default)]
 pub(super) struct OptionsKept {
     stays: BTreeMap<Life, (Stay, Memory)>,
-    /// What those who have come into a ring remembered.
+    /// The memories of the nodes that have entered each ring.
     arrivals: Recent<RingId, Vec<Memory>>,
-    /// Who has been told to leave.
+    /// The nodes that were told to leave.
     leavers: BTreeSet<NodeId>,
 }
 
-/// What a life knows when it comes into a ring.
+/// The knowledge that a life brings into a ring.
 #[derive(Clone, Default)]
 struct Memory {
-    /// The status of the last ring it saw settled.
+    /// The status of the last ring that it saw settled.
     latest: Option<Status>,
     /// The last ring with a majority, and its members.
     majority: Option<(RingId, BTreeSet<NodeId>)>,
 }
 
-/// A life in a ring.
+/// The stay of a life in a ring.
 struct Stay {
     ring: RingId,
     members: BTreeSet<NodeId>,
@@ -48,15 +52,15 @@ struct Stay {
 
 struct Rules<'a> {
     options: &'a QuorumOptions,
-    /// What is expected at the start.
+    /// The votes expected at the start.
     configured: u32,
     arrivals: &'a [Memory],
-    /// Who has been told to leave.
+    /// The nodes that were told to leave.
     leavers: &'a BTreeSet<NodeId>,
     dissent: bool,
 }
 
-/// A clock may run this much too fast.
+/// The share of a window that must have passed in true time, because a clock may run fast.
 const CLOCKS: f64 = 0.9;
 
 impl Online for OptionsKept {
@@ -113,7 +117,7 @@ impl Online for OptionsKept {
 }
 
 impl Rules<'_> {
-    /// What is wrong with a status, if something is.
+    /// Returns the rule that a status breaks, if any.
     fn broken(&self, at: Duration, stay: &Stay, status: &Status, latest: Option<&Status>) -> Option<String> {
         let (total, members) = (status.total_votes, &stay.members);
         let (expected, quorum) = (status.expected_votes?, status.quorum?);
@@ -124,7 +128,7 @@ impl Rules<'_> {
         }
         let from_quorate =
             self.arrivals.iter().any(|memory| memory.latest.as_ref().is_some_and(|latest| latest.quorate));
-        // Who has heard of other options remembers whether it waited.
+        // A node that has received other options remembers whether it waited.
         let waits = self.options.wait_for_all && !self.dissent;
         if status.quorate && waits && total < expected && !from_quorate {
             return Some(format!(
@@ -167,7 +171,8 @@ impl Rules<'_> {
             ));
         }
         let before = stay.before.latest.as_ref().filter(|before| before.quorate && latest.is_none());
-        // A member that left in order may have said so in a ring that was over before its status was told (seed 1198).
+        // A member that left in order may have announced it in a ring that was over before the
+        // ring's status was delivered (seed 1198).
         let has_left = self.options.allow_downscale && !self.leavers.is_subset(members);
         if let Some(more) = before.and_then(fell).filter(|_| !has_left) {
             return Some(format!(
@@ -197,7 +202,7 @@ mod tests {
         story
     }
 
-    /// A ring of those left, which is quorate.
+    /// Forms a ring of these members, which is quorate.
     fn quorate(story: &mut Story, ring: &str, members: &[u32]) {
         for &node in members {
             story.install(node, ring, members, members);
@@ -219,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_waits_for_all_unless_somebody_was_quorate() {
+    fn a_ring_waits_for_all_unless_a_member_was_quorate() {
         let mut right = story(3, "wait_for_all");
         quorate(&mut right, "1.8", &[1, 2]);
         right.is_right(OptionsKept::default());
@@ -234,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn who_lost_quorum_waits_for_all_again() {
+    fn a_node_that_lost_quorum_waits_for_all_again() {
         let mut story = story(3, "wait_for_all");
         story.install(1, "1.8", &[1], &[1]);
         story.settle(1);
@@ -248,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tie_is_half_with_the_node_that_was_there_last() {
+    fn a_tie_needs_the_breaker_of_the_last_majority() {
         let halves = |options, members: &[u32]| {
             let mut story = story(4, options);
             quorate(&mut story, "1.8", members);
@@ -278,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_expected_falls_after_the_window_and_not_before() {
+    fn expected_votes_fall_only_after_the_window() {
         let falls = |options, wait: u64, quorate: bool| {
             let mut story = story(5, options);
             story.install(1, "1.8", &[1, 2, 3], &[1, 2, 3]);
@@ -296,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_inquorate_member_expects_does_not_count() {
+    fn votes_expected_by_an_inquorate_member_do_not_count() {
         let mut story = story(4, "last_man_standing 600ms");
         quorate(&mut story, "1.8", &[1, 2, 3]);
         story.wait(Duration::from_millis(700));
@@ -318,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_falls_between_two_rings() {
+    fn expected_votes_do_not_fall_between_rings() {
         let mut story = story(5, "last_man_standing 600ms");
         story.install(1, "1.8", &[1, 2, 3], &[1, 2, 3]);
         story.settle_as(1, |status| (status.expected_votes, status.quorum) = (Some(3), Some(2)));
@@ -329,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn who_left_in_order_breaks_no_ties() {
+    fn a_node_that_left_in_order_breaks_no_ties() {
         let half = |told: bool, members: &[u32]| {
             let mut story = story(4, "auto_tie_breaker 3 4 2, allow_downscale");
             if told {

@@ -1,6 +1,6 @@
-//! Q7: quorum ends with its ring: whenever a node is asked for its status, it has no ring, no quorum and no right to act if
-//! no token of the ring that it had installed has come for the token timeout; and what it has told its application by
-//! itself is the same.
+//! Q7: quorum ends with its ring. A node that has received no token of its installed ring for the
+//! token timeout reports no ring, no quorum and no right to act whenever it is asked for its
+//! status. The last status delivered to its application is the same.
 
 use quorate_election::Lease;
 
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_tells_what_it_answers() {
+    fn a_node_delivers_the_status_that_it_answers() {
         let mut story = Story::ring(3);
         story.record(1, What::Inside(Inside::Unaware));
         story.is_wrong(QuorumEnds, "1#1 answers another status than it has told last");

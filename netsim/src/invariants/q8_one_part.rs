@@ -1,5 +1,6 @@
-//! Q8: two rings whose members are all still in them are not quorate at the same time, whichever files the members have.
-//! Where quorum's options are strict, and as long as voters keep their records.
+//! Q8: two rings are not quorate at the same time while all their members are still in them,
+//! whichever files the members have. This holds if the quorum options are strict, as long as voters
+//! keep their records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,12 +15,12 @@ use crate::history::{Record, What};
 pub(super) struct OnePart {
     /// The ring that each node is in, its members, and whether it is quorate to that node.
     places: BTreeMap<NodeId, (RingId, BTreeSet<NodeId>, bool)>,
-    /// A record was lost or put back.
+    /// Whether a record was lost or rolled back.
     broken: bool,
 }
 
 impl OnePart {
-    /// The members of a ring that is quorate, if all are in it.
+    /// Returns the quorate ring of `node` and its members, if all members are in it.
     fn quorate_ring(&self, node: NodeId) -> Option<(RingId, &BTreeSet<NodeId>)> {
         let (ring, members, _) = self.places.get(&node)?;
         let place = |member| self.places.get(member).filter(|(here, ..)| here == ring);
@@ -76,12 +77,12 @@ mod tests {
     }
 
     #[test]
-    fn two_parts_are_not_quorate_both() {
+    fn two_parts_are_not_both_quorate() {
         two_parts().is_wrong(OnePart::default(), "3.4 of {3, 5} and 1.4 of {1, 2} are both quorate");
     }
 
     #[test]
-    fn a_ring_that_a_member_has_left_is_none_any_more() {
+    fn a_ring_that_a_member_has_left_does_not_count() {
         let mut story = Story::ring(3);
         story.settle(1);
         story.install(2, "2.8", &[2, 3], &[2, 3]);

@@ -1,6 +1,8 @@
-//! S10: a message comes after all that its sender had seen in the same ring when it sent it.
+//! S10: a message comes after every message that its sender had seen in the same ring when it sent
+//! it.
 //!
-//! Also behind a hole in a transitional configuration: who comes along has brought along what it had seen.
+//! This also holds behind a hole in a transitional configuration: a node that comes along has
+//! forwarded every message that it had seen.
 
 use super::cluster::Cluster;
 use super::{Online, Violation, violated};
@@ -13,7 +15,8 @@ impl Online for Causality {
         let (Some(life), What::Delivered(delivered)) = (record.life, &record.what) else { return Ok(()) };
         let Some(message) = delivered.message else { return Ok(()) };
         let sent = cluster.messages.get(message).and_then(|known| known.sent.as_ref());
-        // The sender had seen all before its last message too.
+        // The check covers earlier causes too, since the sender had also seen them before its last
+        // message.
         match sent.and_then(|sent| sent.cause) {
             Some((ring, cause)) if ring == delivered.ring && cluster.messages.lacks(life, cause) => {
                 let what = format!(
@@ -41,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_comes_after_the_question() {
+    fn a_reply_comes_after_its_cause() {
         let mut story = answered();
         story.deliver(1, 3, 1, 1);
         story.deliver(1, 2, 1, 2);
@@ -49,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_does_not_come_without_its_question() {
+    fn a_reply_without_its_cause_is_wrong() {
         let mut story = answered();
         story.leave_ring(1, "1.8", &[1]);
         story.deliver(1, 2, 1, 2);
@@ -57,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_numbered_in_the_next_ring_answers_nothing_there() {
+    fn a_message_of_the_next_ring_has_no_cause_there() {
         let mut story = answered();
         for node in [1, 2] {
             story.install(node, "1.8", &[1, 2], &[1, 2]);

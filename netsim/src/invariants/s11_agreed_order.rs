@@ -1,4 +1,5 @@
-//! S11: what nodes deliver in a ring's regular configuration are beginnings of one sequence, without a gap.
+//! S11: the messages that nodes deliver in a ring's regular configuration are prefixes of one
+//! sequence, without a gap.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,14 +16,14 @@ pub(super) struct AgreedOrder {
     places: BTreeMap<Life, Place>,
 }
 
-/// The longest sequence of a ring, without what everybody must have by now.
+/// The longest sequence of a ring, without the messages that every member must have by now.
 struct Sequence {
     first: Life,
     dropped: u64,
     messages: VecDeque<(Option<MessageId>, Seq)>,
 }
 
-/// How far a life is in its ring.
+/// The progress of a life in its ring.
 #[derive(Default)]
 struct Place {
     delivered: u64,
@@ -43,7 +44,7 @@ impl Online for AgreedOrder {
                 let wrong = |what| violated("S11", record.at, what);
                 let (message, seq) = (delivered.message, delivered.seq);
                 let place = self.places.entry(life).or_default();
-                // Small messages share a number.
+                // Small messages share a sequence number.
                 if let Some(last) = place.last.replace(seq).filter(|last| seq.before(*last)) {
                     return wrong(format!("{life} got {seq} after {last} of {ring}"));
                 }
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_may_have_got_less_of_a_ring_than_another() {
+    fn a_node_may_deliver_less_of_a_ring_than_another() {
         let mut story = Story::ring(2);
         for (number, seq) in [(1, 5), (2, 5), (3, 9)] {
             story.deliver(1, 1, number, seq);
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_may_not_have_got_another_order() {
+    fn nodes_deliver_in_the_same_order() {
         let mut story = Story::ring(2);
         story.deliver(1, 1, 1, 5);
         story.deliver(1, 2, 1, 6);
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_do_not_fall_but_they_wrap() {
+    fn sequence_numbers_wrap_but_do_not_fall() {
         let mut story = Story::ring(1);
         story.deliver(1, 1, 1, u32::MAX);
         story.deliver(1, 1, 2, 0);

@@ -1,9 +1,11 @@
-//! S12: messages and configurations have one order of which every node sees a part: nobody sees two of them the other way
-//! round, also not by way of others, in other rings and after they have met again.
+//! S12: messages and configurations have one order, of which every node sees a part. No two nodes
+//! see two of them in opposite orders, not even indirectly through other nodes, in other rings or
+//! after a merge.
 //!
-//! One such order is known: by ring, by number there, by place within the frame. So it is enough that what each node
-//! sees rises in it, and that each message has one place in it for all. Which messages come before a transitional
-//! configuration, for all who share it, is S8.
+//! One such order is known: by ring, then by sequence number, then by position within the frame.
+//! Two checks are therefore enough. Each node sees events that rise in this order, and each message
+//! has one place in it for all nodes. S8 covers which messages come before a transitional
+//! configuration.
 
 use std::collections::BTreeMap;
 
@@ -17,11 +19,11 @@ use crate::history::{Life, MessageId, Record, What};
 #[derive(Default)]
 pub(super) struct TotalOrder {
     last: BTreeMap<Life, Last>,
-    /// The order of the messages that share a frame, where somebody saw more than one of them.
+    /// The order of the messages that share a frame, if a node saw more than one of them.
     frames: Recent<(RingId, u32), Vec<MessageId>, { LAG as usize }>,
 }
 
-/// What a life has seen last.
+/// The last event that a life has seen.
 #[derive(Clone, Copy)]
 struct Last {
     ring: RingId,
@@ -29,13 +31,14 @@ struct Last {
 }
 
 impl TotalOrder {
-    /// Whether the one message may come after the other in the same frame.
+    /// Returns `true` if `message` may come after `before` in the same frame.
     fn follows(&mut self, frame: (RingId, u32), before: MessageId, message: MessageId) -> bool {
         let order = self.frames.entry(frame, || vec![before]);
         let place = |wanted: MessageId| order.iter().position(|message| *message == wanted);
         match (place(before), place(message)) {
             (Some(first), Some(second)) => first < second,
-            // Who lacks the beginning of a long message lacks its end too, and sees only what comes behind that.
+            // A node that lacks the beginning of a long message also lacks its end, and sees only
+            // the messages behind it.
             (Some(first), None) => {
                 order.insert(first + 1, message);
                 true
@@ -96,7 +99,7 @@ mod tests {
     use super::super::story::Story;
     use super::*;
 
-    /// Node 1 and 2 part, and each gets the messages of node 3 and 4 in this order.
+    /// Nodes 1 and 2 part, and each receives the messages of nodes 3 and 4 in the given order.
     fn parted(first: [u32; 2], second: [u32; 2]) -> Story {
         let mut story = Story::ring(4);
         for (node, order) in [(1, first), (2, second)] {
@@ -108,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn all_see_parts_of_one_order() {
+    fn nodes_see_parts_of_one_order() {
         let mut story = parted([3, 4], [3, 4]);
         story.install(1, "1.8", &[1], &[1]);
         story.install(2, "2.8", &[2], &[2]);
@@ -120,11 +123,11 @@ mod tests {
     }
 
     #[test]
-    fn nobody_sees_two_messages_the_other_way_round() {
+    fn no_two_nodes_see_messages_in_opposite_orders() {
         parted([3, 4], [4, 3]).is_wrong(TotalOrder::default(), "2#1 saw 3#1:1 at 3 of 1.4 after 4#1:1 at 4");
     }
 
-    /// Each node sees two messages, one after the other, at these numbers.
+    /// Each node sees two messages, one after the other, at these sequence numbers.
     fn by_way_of_others(at: [u32; 2]) -> Story {
         let mut story = Story::ring(3);
         for (node, first, second) in [(1, 1, 2), (2, 2, 3), (3, 3, 1)] {
@@ -135,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn not_by_way_of_others_either() {
+    fn a_cycle_over_several_nodes_is_wrong() {
         by_way_of_others([1, 2])
             .is_wrong(TotalOrder::default(), "2#1 saw 2#1:1 at 1 of 1.4, others at 2 of 1.4");
     }
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn who_lacks_the_beginning_of_a_long_message_sees_the_rest_of_its_last_frame() {
+    fn a_frame_may_be_seen_without_the_end_of_a_long_message() {
         let mut story = Story::ring(3);
         story.deliver(1, 3, 2, 4);
         story.deliver(1, 3, 3, 4);
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_of_the_same_ring_for_all() {
+    fn a_message_belongs_to_one_ring() {
         let mut story = Story::ring(2);
         story.deliver(1, 1, 1, 1);
         for node in [1, 2] {

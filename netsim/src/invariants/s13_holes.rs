@@ -1,7 +1,10 @@
-//! S13: in a ring nothing is delivered behind a hole. In a transitional configuration those who come along miss the same,
-//! from when the first of them installs the next ring; and behind what is missing only their own messages are delivered,
-//! for it may have caused those of others. (What another one may have delivered in a formation that failed is excepted, if
-//! its sender was to come along there.)
+//! S13: in a ring, no message is delivered behind a hole.
+//!
+//! In a transitional configuration, the members that come along lack the same frames once the first
+//! of them installs the next ring. Behind a missing frame only their own messages are delivered,
+//! because the missing frame may have caused messages of other senders. An exception is a message
+//! that another node may have delivered in a failed formation, if the message's sender was to come
+//! along there.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +16,11 @@ use crate::history::{Delivered, Life, Record, What};
 
 #[derive(Default)]
 pub(super) struct Holes {
-    /// The transitional configuration in which each node is.
+    /// The transitional configuration that each node is in.
     transitional: BTreeMap<NodeId, (Life, Transitional)>,
 }
 
-/// The first number that one has and another lacks.
+/// Returns the first sequence number that `one` has and `other` lacks.
 fn more(one: &Receipts, other: &Receipts) -> Option<u32> {
     let next = other.aru.next();
     if next.at_or_before(one.aru) {
@@ -86,7 +89,7 @@ mod tests {
     use super::*;
     use crate::history::Inside;
 
-    /// Node 1 has the frames 1 and 3 of this node, and lacks 2.
+    /// Node 1 has frames 1 and 3 of this node, and lacks frame 2.
     fn gap(from: u32) -> Story {
         let mut story = Story::ring(3);
         for n in [1, 3] {
@@ -97,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_ring_there_are_no_holes() {
+    fn a_ring_delivers_nothing_behind_a_hole() {
         gap(2).is_right(Holes::default());
         let mut story = gap(2);
         story.deliver(1, 2, 3, 3);
@@ -105,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_hole_come_the_messages_of_those_who_come_along() {
+    fn behind_a_hole_only_surviving_members_are_delivered() {
         let transitional = |from: u32| {
             let mut story = gap(from);
             story.leave_ring(1, "1.8", &[1, 2]);
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_may_have_delivered_comes_too() {
+    fn a_message_promised_in_a_failed_formation_is_delivered() {
         let mut story = gap(3);
         let here = ["1.4"; 3];
         story.commit_from(2, "1.6", &[1, 2, 3], &here);
@@ -127,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_of_them_has_is_not_missing() {
+    fn a_frame_that_a_member_has_is_not_missing() {
         let mut story = gap(3);
         story.record(2, What::Inside(Inside::Received(Story::frame(3, 1))));
         story.record(2, What::Inside(Inside::Received(Story::frame(3, 2))));
@@ -150,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_goes_on_before_all_have_what_it_has() {
+    fn a_ring_is_left_only_when_all_have_the_same_frames() {
         let mut story = gap(3);
         story.record(2, What::Inside(Inside::Received(Story::frame(3, 1))));
         for node in [1, 2] {

@@ -1,4 +1,5 @@
-//! S14: what a node delivers as safe in a ring, all members of the ring have received.
+//! S14: a message that a node delivers as safe in a ring has been received by all members of the
+//! ring.
 
 use quorate_membership::Guarantee;
 
@@ -33,7 +34,7 @@ mod tests {
     use super::*;
     use crate::history::Inside;
 
-    /// Node 1 has numbered a safe message, and these have received it.
+    /// Node 1 has numbered a safe message, and these nodes have received it.
     fn sent(received_by: &[u32]) -> Story {
         let mut story = Story::ring(3);
         let frame = Story::frame(1, 7);
@@ -49,21 +50,21 @@ mod tests {
     }
 
     #[test]
-    fn what_all_have_received_is_safe() {
+    fn a_message_that_all_have_received_is_safe() {
         let mut story = sent(&[2, 3]);
         deliver(&mut story);
         story.is_right(Safe);
     }
 
     #[test]
-    fn what_a_member_has_not_received_is_not_safe() {
+    fn a_message_that_a_member_lacks_is_not_safe() {
         let mut story = sent(&[2]);
         deliver(&mut story);
         story.is_wrong(Safe, "1#1 delivers 7 of 1.4 as safe, and node 3 has not received it");
     }
 
     #[test]
-    fn in_the_transitional_configuration_others_need_not_have_it() {
+    fn a_transitional_configuration_needs_fewer_receivers() {
         let mut story = sent(&[2]);
         story.leave_ring(1, "1.8", &[1, 2]);
         deliver(&mut story);

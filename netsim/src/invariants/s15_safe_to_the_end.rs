@@ -1,5 +1,7 @@
-//! S15, and S14 afterwards: what one member delivers as safe, in its ring or in the transitional configuration that ends
-//! it, all deliver who could know of it and live on: in the ring, every member; after it, those who come along.
+//! S15, and S14 in retrospect: a message that one member delivers as safe, in its ring or in the
+//! transitional configuration that ends it, is delivered by all surviving nodes that could know of
+//! it. In the ring these are all members. In the transitional configuration they are the members
+//! that come along.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,14 +15,16 @@ use crate::history::{Life, MessageId, Record, What};
 #[derive(Default)]
 pub(super) struct SafeToTheEnd(Recent<RingId, Ring>);
 
-/// A ring, and what was delivered of it as safe.
+/// A ring, and the messages of it that were delivered as safe.
 #[derive(Default)]
 struct Ring {
-    /// By its members, as far back as one of them can be behind: each once, with the first who delivered it.
+    /// Messages delivered in the ring, as far back as a member can lag. Each is listed once, with
+    /// the life that delivered it first.
     safe: VecDeque<(Seq, MessageId, Life)>,
-    /// By those in a transitional configuration, and who had to come along.
+    /// For each life: the nodes that had to come along, and the messages that it delivered in its
+    /// transitional configuration.
     at_the_end: BTreeMap<Life, (BTreeSet<NodeId>, Vec<MessageId>)>,
-    /// Who has installed another ring since.
+    /// The nodes that have installed another ring since.
     gone_on: BTreeMap<NodeId, Life>,
 }
 
@@ -99,8 +103,8 @@ mod tests {
         story.enter_ring(node, "1.8", &[1, 2], &[1, 2]);
     }
 
-    /// Node 1 delivers a safe message at the end of its ring, on the way to another with node 2; of three nodes, this
-    /// one does too.
+    /// Node 1 delivers a safe message at the end of its ring, on the way to another with node 2.
+    /// Node `by` of the three delivers it too.
     fn at_the_end(by: u32) -> Story {
         let mut story = Story::ring(3);
         for node in [1, 2] {
@@ -117,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_come_along_deliver_it() {
+    fn members_that_come_along_deliver_safe_messages() {
         let mut story = at_the_end(2);
         go_on(&mut story, 2);
         story.is_right(SafeToTheEnd::default());
@@ -127,21 +131,21 @@ mod tests {
     }
 
     #[test]
-    fn also_if_they_went_elsewhere_in_the_end() {
+    fn a_member_that_goes_elsewhere_delivers_safe_messages() {
         let mut story = at_the_end(1);
         story.enter_ring(2, "2.c", &[2], &[2]);
         story.is_wrong(SafeToTheEnd::default(), "2#1 never did");
     }
 
     #[test]
-    fn who_crashes_need_not() {
+    fn a_crashed_member_need_not_deliver_safe_messages() {
         let mut story = at_the_end(1);
         story.crash(2);
         story.is_right(SafeToTheEnd::default());
     }
 
     #[test]
-    fn in_a_ring_every_member_delivers_it() {
+    fn every_ring_member_delivers_a_safe_message() {
         let mut story = Story::ring(3);
         safe(&mut story, 1);
         safe(&mut story, 2);

@@ -1,5 +1,5 @@
-//! S16: no accepted message is lost in silence: when nothing waits any more and all that was received is delivered, a
-//! node's own messages have all come back.
+//! S16: no accepted message is lost silently. When a node's queue is empty and it has delivered
+//! every received frame, all of its own messages have come back.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
     use crate::history::Holds;
 
-    /// Node 1 has sent two messages and got this many back; so much waits still.
+    /// Node 1 has sent two messages and got `back` of them back; `queued` bytes still wait.
     fn account(back: u64, queued: usize) -> Story {
         let mut story = Story::ring(2);
         for number in 1..=2 {
@@ -64,14 +64,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_comes_back_or_waits() {
+    fn a_sent_message_comes_back_or_waits() {
         account(2, 0).is_right(NoLoss::default());
         account(1, 100).is_right(NoLoss::default());
         account(1, 0).is_wrong(NoLoss::default(), "1#1 sent 2 messages, and got 1 of them back");
     }
 
     #[test]
-    fn what_was_sent_before_a_crash_is_not_counted() {
+    fn messages_sent_before_a_crash_do_not_count() {
         let mut story = account(1, 100);
         story.crash(1);
         story.start(1);

@@ -1,6 +1,7 @@
-//! S17: what a service acknowledges lasts: a safe message that is delivered while its node is told that it is quorate has
-//! been delivered by every member of the ring that goes on to another, whichever side of a split it is on. So the side
-//! that keeps quorum has whatever the other one acknowledged, and not the other way round only.
+//! S17: an acknowledgement by a service lasts. Suppose a safe message is delivered while the last
+//! status of its node is quorate. Then every member of the ring that enters another ring has
+//! delivered it, on either side of a split. So the side that keeps quorum also has each message
+//! that the other side acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,16 +14,17 @@ use crate::history::{Life, MessageId, Record, What};
 
 #[derive(Default)]
 pub(super) struct Acknowledged {
-    /// Those who were told last that they are quorate.
+    /// The lives whose last status was quorate.
     quorate: BTreeSet<Life>,
     rings: Recent<RingId, Ring>,
 }
 
 #[derive(Default)]
 struct Ring {
-    /// What was acknowledged of it, as far back as a member can be behind: each once, with the first who did.
+    /// The acknowledged messages of the ring, as far back as a member can lag. Each is listed once,
+    /// with the life that acknowledged it first.
     acknowledged: VecDeque<(Seq, MessageId, Life)>,
-    /// Who has installed another ring since.
+    /// The nodes that have installed another ring since.
     gone_on: BTreeMap<NodeId, Life>,
 }
 
@@ -87,14 +89,14 @@ mod tests {
         story
     }
 
-    /// The ring of three ends, and node 3 goes elsewhere.
+    /// Ends the ring of three at `node`; node 3 goes to a ring of its own.
     fn ends(story: &mut Story, node: u32) {
         let (next, along) = if node == 3 { ("3.8", &[3][..]) } else { ("1.8", &[1, 2][..]) };
         story.leave_ring(node, next, along);
     }
 
     #[test]
-    fn what_is_acknowledged_all_who_go_on_have() {
+    fn an_acknowledged_message_reaches_all_survivors() {
         let mut story = settled();
         safe(&mut story, 3);
         ends(&mut story, 1);
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_when_the_ring_is_over_is_not_acknowledged_with_quorum() {
+    fn a_message_after_quorum_ended_is_not_acknowledged() {
         let end = |withdrawn: bool| {
             let mut story = settled();
             ends(&mut story, 3);

@@ -1,4 +1,4 @@
-//! S1: what is delivered was accepted before, from the one who is named as its sender.
+//! S1: a delivered message was accepted before, from the node that is named as its sender.
 
 use super::cluster::Cluster;
 use super::{Online, Violation, violated};
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_comes_from_somewhere() {
+    fn a_delivered_message_was_accepted() {
         let mut story = sent();
         story.deliver(2, 1, 2, 1);
         story.is_wrong(NoCreation, "1#1:2 was delivered, but never accepted");

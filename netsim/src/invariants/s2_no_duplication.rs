@@ -1,4 +1,5 @@
-//! S2: a message is delivered to a node at most once, over all its rings; and has one place in one ring.
+//! S2: a message is delivered to a node at most once, over all its rings, and has one place in one
+//! ring.
 
 use super::cluster::Cluster;
 use super::{Online, Violation, violated};
@@ -29,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_get_a_message_once() {
+    fn each_node_gets_a_message_once() {
         let mut story = Story::ring(2);
         for node in [1, 2] {
             story.deliver(node, 1, 1, 1);

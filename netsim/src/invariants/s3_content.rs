@@ -1,4 +1,5 @@
-//! S3: what is delivered is what was accepted, to the last byte, for the same group, under the same guarantee.
+//! S3: a message is delivered as it was accepted, to the last byte, for the same group, under the
+//! same guarantee.
 
 use super::cluster::Cluster;
 use super::{Online, Violation, violated};
@@ -30,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_says_what_its_sender_said() {
+    fn a_message_keeps_its_content() {
         let mut story = Story::ring(2);
         story.accept(1, 1);
         story.deliver(2, 1, 1, 1);
@@ -40,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guarantee_is_not_lowered_on_the_way() {
+    fn a_message_keeps_its_guarantee() {
         let mut story = Story::ring(2);
         story.accept(1, 1);
         story.deliver_as(2, 1, 1, 1, |delivered| delivered.guarantee = Guarantee::Safe);

@@ -1,5 +1,5 @@
-//! S4: a message that a ring has ordered is delivered while the node is in that ring, or in the transitional
-//! configuration that ends it, and at no other time.
+//! S4: a message ordered by a ring is delivered only while the node is in that ring, or in the
+//! transitional configuration that ends it.
 
 use super::cluster::Cluster;
 use super::{Online, Violation, violated};
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_messages_of_a_ring_come_in_its_transitional_configuration() {
+    fn a_transitional_configuration_delivers_old_messages() {
         let mut story = Story::ring(2);
         story.deliver(1, 2, 1, 1);
         story.leave_ring(1, "1.8", &[1]);

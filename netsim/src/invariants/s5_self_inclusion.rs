@@ -1,4 +1,4 @@
-//! S5: a node is a member of every configuration that it is told of.
+//! S5: a node is a member of every configuration that is delivered to it.
 
 use super::cluster::Cluster;
 use super::{Online, Violation, violated};
@@ -34,14 +34,14 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_without_oneself_is_wrong() {
+    fn a_ring_without_the_node_itself_is_wrong() {
         let mut story = Story::new(3);
         story.enter_ring(1, "2.8", &[2, 3], &[]);
         story.is_wrong(SelfInclusion, "1#1 is not in its own configuration: regular 2.8");
     }
 
     #[test]
-    fn a_transitional_configuration_without_oneself_is_wrong() {
+    fn a_transition_without_the_node_itself_is_wrong() {
         let mut story = Story::ring(3);
         story.leave_ring(1, "1.8", &[2, 3]);
         story.is_wrong(SelfInclusion, "1#1 is not in its own configuration: transitional 1.4 to 1.8");

@@ -1,5 +1,5 @@
-//! S6: configurations alternate, regular, transitional, regular; each comes once; they follow from each other; and
-//! nothing is delivered outside of them.
+//! S6: regular and transitional configurations alternate, each comes once, and each follows from
+//! the one before. No message is delivered outside of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ impl Online for Shape {
     }
 }
 
-/// Where a life is.
+/// The current position of a life.
 #[derive(Default)]
 struct Course {
     ring: Option<Regular>,
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rings_follow_each_other_through_transitional_configurations() {
+    fn rings_are_joined_by_transitional_configurations() {
         let mut story = Story::ring(3);
         story.deliver(1, 2, 1, 1);
         story.install(1, "1.8", &[1, 2], &[1, 2]);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ring_that_comes_is_the_one_announced() {
+    fn the_next_ring_is_the_announced_one() {
         let mut story = Story::ring(2);
         story.leave_ring(1, "1.8", &[1]);
         story.enter_ring(1, "1.c", &[1], &[1]);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_comes_along_who_was_not_there() {
+    fn only_old_members_come_along() {
         let mut story = Story::ring(2);
         story.leave_ring(1, "1.8", &[1, 3]);
         story.is_wrong(Shape::default(), "not all were members of the old ring");
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn who_joined_and_who_left_is_said_exactly() {
+    fn a_ring_lists_exactly_who_joined_and_left() {
         let regular = |joined: &[u32], left: &[u32]| {
             let mut story = Story::ring(3);
             story.leave_ring(1, "1.8", &[1, 2]);

@@ -1,8 +1,11 @@
-//! S7: a node delivers its own messages, all of them, in the order in which it sent them; what could not be sent
-//! before the ring changed is sent after it.
+//! S7: a node delivers all of its own messages, in the order in which it sent them. Messages that
+//! could not be sent before the ring changed are sent after it.
 //!
-//! Whether a message is lost or still under way shows in two ways: a later one of the same sender has come; or the node
-//! is in a ring that stands, and for [`PATIENCE`] not one of those that wait has come.
+//! A message counts as lost, rather than still on its way, in two cases:
+//!
+//! - A later message of the same sender has been delivered.
+//! - The node is in a ring that stands, and none of the waiting messages has been delivered for
+//!   [`PATIENCE`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,24 +17,24 @@ use super::{Online, Violation, violated};
 use crate::Fault;
 use crate::history::{Inside, Life, Record, What};
 
-/// Many rotations of a token.
+/// The wait for an own message, which is many rotations of the token.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub(super) struct SelfDelivery(BTreeMap<Life, Own>);
 
-/// What has become of a life's own messages.
+/// The progress of a life's own messages.
 #[derive(Default)]
 struct Own {
     accepted: u64,
     delivered: u64,
-    /// Since when there has been no reason to wait any longer.
+    /// The time since which there has been no reason to wait any longer.
     waits_since: Option<Duration>,
 }
 
 impl Online for SelfDelivery {
     fn see(&mut self, record: &Record, _: &Cluster) -> Result<(), Violation> {
-        // Who stands still waits for nothing.
+        // A paused node cannot be expected to deliver.
         if let What::Network(Fault::Freeze { node, lasts } | Fault::Pause { node, lasts }) = record.what {
             let of_node = self.0.iter_mut().filter(|(life, _)| life.node.get() == node);
             of_node
@@ -108,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stands_still_waits_for_nothing() {
+    fn a_frozen_node_is_not_expected_to_deliver() {
         let frozen = |node| {
             let mut story = sent();
             story.fault(Fault::Freeze { node, lasts: 2 * PATIENCE });
@@ -127,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_comes_in_the_end() {
+    fn a_message_comes_within_the_patience() {
         let mut story = sent();
         story.deliver(1, 1, 1, 1);
         story.wait(PATIENCE / 2);
@@ -153,9 +156,9 @@ mod tests {
         story.is_right(SelfDelivery::default());
     }
 
-    /// Seed 1653: from the loss of its ring to the end of the run, no other one stood.
+    /// Seed 1653: after the loss of its ring, no other ring stood until the end of the run.
     #[test]
-    fn a_ring_that_is_given_up_stands_no_more() {
+    fn a_ring_that_is_given_up_no_longer_stands() {
         let mut story = sent();
         story.phase(1, Phase::Operational, Phase::Gather);
         story.wait(2 * PATIENCE);
@@ -163,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn who_crashes_gets_nothing() {
+    fn a_crashed_node_is_not_expected_to_deliver() {
         let mut story = sent();
         story.crash(1);
         story.wait(2 * PATIENCE);

@@ -1,5 +1,5 @@
-//! S8: nodes that go together from one ring to the next have delivered the same messages in the old one, in the same
-//! order, and the same of them before its transitional configuration.
+//! S8: nodes that go together from one ring to the next have delivered the same messages in the old
+//! one, in the same order, and the same of them before its transitional configuration.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,14 +17,15 @@ pub(super) struct VirtualSynchrony {
     changes: Recent<(RingId, RingId), (Life, Seen)>,
 }
 
-/// What was delivered in a stay in a ring.
+/// The messages delivered during a stay in a ring.
 #[derive(Clone, Default)]
 struct Seen {
     regular: Sequence,
     transitional: Sequence,
 }
 
-/// A sequence of messages, by how many there are, the last one, and a hash of them all, so that it takes no room.
+/// A sequence of messages in constant space: its length, its last message, and a hash of all
+/// messages.
 #[derive(Clone, PartialEq, Eq, Default)]
 struct Sequence {
     length: u64,
@@ -105,7 +106,7 @@ mod tests {
     use super::super::story::Story;
     use super::*;
 
-    /// Nodes 1 and 2 get these messages of node 3 and then go on without it.
+    /// Nodes 1 and 2 receive these messages of node 3 and then continue without it.
     fn split(one: &[u64], one_late: &[u64], two: &[u64], two_late: &[u64]) -> Story {
         let mut story = Story::ring(3);
         for (node, regular, late) in [(1, one, one_late), (2, two, two_late)] {
@@ -122,12 +123,12 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_together_has_seen_the_same() {
+    fn nodes_that_go_together_have_seen_the_same() {
         split(&[1, 2], &[3], &[1, 2], &[3]).is_right(VirtualSynchrony::default());
     }
 
     #[test]
-    fn who_goes_elsewhere_may_have_seen_less() {
+    fn a_node_that_goes_elsewhere_may_have_seen_less() {
         let mut story = split(&[1, 2], &[3], &[1, 2], &[3]);
         story.deliver(3, 3, 1, 1);
         story.install(3, "3.8", &[3], &[3]);
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn one_message_more_is_one_too_many() {
+    fn an_extra_message_is_wrong() {
         split(&[1, 2], &[], &[1], &[]).is_wrong(
             VirtualSynchrony::default(),
             "one got 2 messages, the last one 3#1:2 at 2, the other 1 messages, the last one 3#1:1 at 1",
@@ -143,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_counts_in_which_a_message_comes() {
+    fn a_message_comes_in_the_same_configuration_for_all() {
         split(&[1, 2], &[], &[1], &[2]).is_wrong(VirtualSynchrony::default(), "regular configuration");
         split(&[1], &[2], &[1], &[]).is_wrong(VirtualSynchrony::default(), "transitional configuration");
     }
 
     #[test]
-    fn the_order_counts() {
+    fn messages_in_another_order_are_wrong() {
         split(&[1, 2], &[], &[2, 1], &[]).is_wrong(
             VirtualSynchrony::default(),
             "not with the same 2 messages of the regular configuration",

@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sender_is_heard_in_its_order() {
+    fn messages_of_a_sender_come_in_its_order() {
         let mut story = Story::ring(2);
         story.deliver(1, 2, 1, 1);
         story.deliver(1, 2, 3, 2);

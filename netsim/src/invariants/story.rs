@@ -15,7 +15,8 @@ use crate::history::{Content, Delivered, Frame, Inside, Life, MessageId, Standin
 use crate::text::Value;
 use crate::{Electorate, Fault, History};
 
-/// A cluster's history, a millisecond a record. What is not said to be wrong is right.
+/// A cluster's history, with one record per millisecond. Everything is correct unless a test breaks
+/// it.
 pub(super) struct Story {
     history: History,
     at: Duration,
@@ -23,7 +24,7 @@ pub(super) struct Story {
     rings: BTreeMap<u32, Regular>,
     /// Whether there is a node list.
     listed: bool,
-    /// Between two rings.
+    /// The nodes between two rings.
     in_transition: BTreeSet<u32>,
 }
 
@@ -40,7 +41,7 @@ pub(super) fn ring(text: &str) -> RingId {
 }
 
 impl Story {
-    /// Of nodes 1 to `nodes`, all started.
+    /// Returns the history of nodes 1 to `nodes`, all started.
     pub(super) fn new(nodes: u32) -> Self {
         let history = History::new((1..=nodes).map(id));
         let mut story = Self {
@@ -57,7 +58,7 @@ impl Story {
         story
     }
 
-    /// The same, in their first ring, 1.4, with each other.
+    /// Returns the history of nodes 1 to `nodes`, all in their first ring, 1.4.
     pub(super) fn ring(nodes: u32) -> Self {
         let mut story = Self::new(nodes);
         let members: Vec<u32> = (1..=nodes).collect();
@@ -67,12 +68,12 @@ impl Story {
         story
     }
 
-    /// The same without a node list.
+    /// Removes the node list.
     pub(super) fn without_list(self) -> Self {
         Self { listed: false, ..self }
     }
 
-    /// The same of a cluster whose votes count so.
+    /// Sets the votes and the quorum options.
     pub(super) fn of(mut self, electorate: &str) -> Self {
         self.history = self.history.of(Electorate::read(electorate).unwrap());
         self
@@ -83,23 +84,23 @@ impl Story {
         self.record_at_once(node, what);
     }
 
-    /// Together with the line before.
+    /// Adds a record with the time of the record before.
     pub(super) fn record_at_once(&mut self, node: u32, what: What) {
         self.history.record(self.at, self.lives[&node], what);
     }
 
-    /// When the last line was.
+    /// Returns the time of the last record.
     pub(super) fn now(&self) -> Duration {
         self.at
     }
 
-    /// Something goes wrong.
+    /// Adds a fault.
     pub(super) fn fault(&mut self, fault: Fault) {
         self.at += Duration::from_millis(1);
         self.history.record(self.at, None, What::Network(fault));
     }
 
-    /// A frame of ring 1.4.
+    /// Returns a frame of ring 1.4.
     pub(super) fn frame(from: u32, seq: u32) -> Frame {
         Frame {
             ring: ring("1.4"),
@@ -111,7 +112,7 @@ impl Story {
         }
     }
 
-    /// A token of ring 1.4, as good as new.
+    /// Returns a fresh token of ring 1.4.
     pub(super) fn token() -> Token {
         Token {
             from: id(1),
@@ -127,13 +128,13 @@ impl Story {
         }
     }
 
-    /// The commit token of a ring to be, as the node sends it: so many of the members are in it already, none of which
-    /// has been in a ring before.
+    /// Adds the commit token of a future ring, as `node` sends it. The first `entries` members are
+    /// in it already, and none of them has been in a ring before.
     pub(super) fn commit(&mut self, node: u32, next: &str, members: &[u32], entries: usize) {
         self.commit_from(node, next, members, &vec!["9.1"; entries]);
     }
 
-    /// The same, with the rings from which the members come.
+    /// Adds a commit token like [`Self::commit`], with the rings that the members come from.
     pub(super) fn commit_from(&mut self, node: u32, next: &str, members: &[u32], from: &[&str]) {
         let nothing = Seq::new(0);
         let entry = |from: &&str| CommitEntry {
@@ -152,7 +153,7 @@ impl Story {
         self.record(node, What::Inside(Inside::CommitSent { to: id(node), token: Box::new(token) }));
     }
 
-    /// Another state; of its ring the node has nothing.
+    /// Adds a change of state. The node has received nothing of its ring.
     pub(super) fn phase(&mut self, node: u32, from: Phase, to: Phase) {
         let nothing = Seq::new(0);
         let here = self.rings.get(&node).map_or(ring("1.1"), |regular| regular.ring);
@@ -164,7 +165,7 @@ impl Story {
         );
     }
 
-    /// The same, having this of its ring.
+    /// Adds a change of state of a node that has received `ring` of its ring.
     pub(super) fn phase_with(&mut self, node: u32, from: Phase, to: Phase, ring: Standing) {
         let timer = Some(Duration::from_millis(1));
         self.record(node, What::Inside(Inside::Phase { from, to, ring, timer }));
@@ -182,7 +183,7 @@ impl Story {
         self.record(node, What::Crashed);
     }
 
-    /// The old ring ends, and these members of it come along.
+    /// Ends the old ring, of which the members `along` come along.
     pub(super) fn leave_ring(&mut self, node: u32, next: &str, along: &[u32]) {
         let old = &self.rings[&node];
         let along = ids(along);
@@ -195,7 +196,7 @@ impl Story {
         );
     }
 
-    /// A new ring, of whose members these come along from the old one.
+    /// Enters a new ring, whose members `along` come along from the old one.
     pub(super) fn enter_ring(&mut self, node: u32, next: &str, members: &[u32], along: &[u32]) {
         let members = ids(members);
         let along = ids(along);
@@ -210,7 +211,8 @@ impl Story {
         self.record(node, What::Regular(regular));
     }
 
-    /// Both; the first ring of a life has no transitional configuration before it.
+    /// Leaves the old ring and enters the next one. The first ring of a life has no transitional
+    /// configuration before it.
     pub(super) fn install(&mut self, node: u32, next: &str, members: &[u32], along: &[u32]) {
         if self.rings.contains_key(&node) {
             self.leave_ring(node, next, along);
@@ -236,12 +238,12 @@ impl Story {
         self.record(sender, accepted);
     }
 
-    /// A delivery in the ring in which the node is.
+    /// Adds a delivery in the ring that the node is in.
     pub(super) fn deliver(&mut self, node: u32, sender: u32, number: u64, seq: u32) {
         self.deliver_as(node, sender, number, seq, |_| {});
     }
 
-    /// The same with something wrong.
+    /// Adds a delivery that `wrong` has changed.
     pub(super) fn deliver_as(
         &mut self,
         node: u32,
@@ -264,12 +266,12 @@ impl Story {
         self.record(node, What::Delivered(delivered));
     }
 
-    /// The members have exchanged what they say; the lowest id is elected.
+    /// Completes the sync of the ring. The member with the lowest id is elected.
     pub(super) fn settle(&mut self, node: u32) {
         self.settle_as(node, |_| {});
     }
 
-    /// The same with something wrong.
+    /// Completes the sync with a status that `wrong` has changed.
     pub(super) fn settle_as(&mut self, node: u32, wrong: impl FnOnce(&mut Status)) {
         let Regular { ring, members, .. } = self.rings[&node].clone();
         self.record(node, What::Synced(ring));
@@ -293,7 +295,7 @@ impl Story {
         self.record(node, What::Status(Box::new(status)));
     }
 
-    /// Nothing more for this long.
+    /// Lets time pass without a record.
     pub(super) fn wait(&mut self, length: Duration) {
         self.at += length;
         self.history.end(self.at);

@@ -10,12 +10,12 @@ use crate::history::{Inside, Life, Record, What};
 
 #[derive(Default)]
 pub(super) struct OneToken {
-    /// The last number accepted in each ring, and by whom.
+    /// The last number accepted in each ring, and the life that accepted it.
     rings: BTreeMap<RingId, (Seq, Life)>,
 }
 
 impl OneToken {
-    /// More than turn at the same time.
+    /// An upper bound on the rings that turn at the same time.
     const RINGS: usize = 64;
 }
 
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_goes_round() {
+    fn a_token_goes_around_the_ring() {
         let mut story = Story::ring(2);
         for (node, token_seq) in [(2, u32::MAX), (1, 0), (2, 1)] {
             accepted(&mut story, node, token_seq);
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn two_do_not() {
+    fn a_second_token_is_wrong() {
         let mut story = Story::ring(2);
         accepted(&mut story, 2, 4);
         accepted(&mut story, 1, 5);

@@ -1,6 +1,10 @@
-//! T2: what the token says follows from what it said before and from what its holder has: its numbers rise by the frames
-//! sent, its aru is never more than the holder has received, falls only to what the holder lacks, and is raised only by
-//! who lowered it. A token that is sent again is the same one.
+//! T2: the content of a token follows from its content at the visit before and from the frames that
+//! its holder has.
+//!
+//! - Its sequence number rises by the number of frames sent.
+//! - Its aru is never beyond the frames that the holder has received. It falls only to the holder's
+//!   own aru, and is raised only by the member that lowered it.
+//! - A token that is sent again is unchanged.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +17,14 @@ use crate::history::{Inside, Life, Record, What};
 
 #[derive(Default)]
 pub(super) struct Fields {
-    /// The highest number of a frame that a token accepted in each ring knew of.
+    /// The highest frame number known to an accepted token of each ring.
     highest: BTreeMap<RingId, Seq>,
     /// The token that each node sent last.
     sent: BTreeMap<NodeId, Box<Token>>,
 }
 
 impl Fields {
-    /// More than turn at the same time.
+    /// An upper bound on the rings that turn at the same time.
     const RINGS: usize = 64;
 
     fn accepted(&mut self, token: &Token) -> Result<(), String> {
@@ -107,7 +111,7 @@ mod tests {
         story.record(2, What::Inside(Inside::TokenSent { to: id(1), token: Box::new(token) }));
     }
 
-    /// Node 2 has received these of node 1; and a token with numbers up to 3 comes.
+    /// Node 2 has received these frames of node 1, and a token with numbers up to 3 arrives.
     fn visit(received: &[u32], aru: u32) -> Story {
         let mut story = Story::ring(2);
         for &n in received {
@@ -118,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_says_what_its_holder_did_and_has() {
+    fn a_token_reflects_its_holder() {
         let mut story = visit(&[1, 2, 3], 3);
         story.record(2, What::Inside(Inside::Numbered(Story::frame(2, 4))));
         went(&mut story, token(6, 4, 4));
@@ -141,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn aru_is_raised_by_who_lowered_it() {
+    fn aru_is_raised_only_by_the_member_that_lowered_it() {
         let mut story = visit(&[1, 2, 3], 1);
         went(&mut story, token(6, 3, 3));
         story.is_wrong(Fields::default(), "has aru 3 after 1, which is 1's");

@@ -1,5 +1,5 @@
-//! T3: a number names one frame of a ring for ever: numbers are given one after the other, and a frame that comes or is
-//! sent again has the bytes with which it was numbered.
+//! T3: a number names one frame of a ring forever. Numbers are given consecutively, and a frame
+//! that is received or sent again has the bytes with which it was numbered.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,16 +14,16 @@ pub(super) struct Numbering {
     rings: BTreeMap<RingId, Numbered>,
 }
 
-/// The frames of a ring, the last [`Numbering::FRAMES`] of them.
+/// The last [`Numbering::FRAMES`] frames of a ring.
 struct Numbered {
     last: Seq,
     frames: VecDeque<Content>,
 }
 
 impl Numbering {
-    /// More than turn at the same time.
+    /// An upper bound on the rings that turn at the same time.
     const RINGS: usize = 64;
-    /// More than a window.
+    /// More frames than a window holds.
     const FRAMES: usize = 20_000;
 
     fn number(&mut self, frame: &Frame, first: Seq) -> Result<(), String> {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_given_one_after_the_other() {
+    fn numbers_are_given_consecutively() {
         numbered(&[(1, 1), (1, 2), (3, 3)]).is_right(Numbering::default());
         numbered(&[(1, 1), (1, 2), (3, 2)])
             .is_wrong(Numbering::default(), "3#1: frame 2 of 1.4 by 3 is numbered after 2");
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_stays_what_it_was() {
+    fn a_frame_does_not_change() {
         let mut story = numbered(&[(1, 1), (2, 2), (1, 3)]);
         story.record(3, What::Inside(Inside::Received(Story::frame(2, 2))));
         story.record(3, What::Inside(Inside::Resent(Story::frame(1, 1))));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_was_sent() {
+    fn a_received_frame_was_sent() {
         let mut story = numbered(&[(1, 1)]);
         story.record(3, What::Inside(Inside::Received(Story::frame(1, 2))));
         story.is_wrong(Numbering::default(), "was never numbered");

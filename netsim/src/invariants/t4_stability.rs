@@ -1,5 +1,5 @@
-//! T4: what a member takes for stable, all members of the ring have received. Up to there it delivers safe messages, and
-//! gives frames up.
+//! T4: frames that a member takes for stable have been received by all members of the ring. Up to
+//! that point it delivers safe messages and releases frames.
 
 use super::cluster::Cluster;
 use super::{Online, Violation, violated};
@@ -32,7 +32,7 @@ mod tests {
     use super::super::story::{Story, ring};
     use super::*;
 
-    /// Nodes 1 and 2 have two frames, node 3 has these.
+    /// Nodes 1 and 2 have two frames, and node 3 has these of them.
     fn received(by_3: &[u32]) -> Story {
         let mut story = Story::ring(3);
         for seq in [1, 2] {
@@ -51,14 +51,14 @@ mod tests {
     }
 
     #[test]
-    fn what_all_have_is_stable() {
+    fn frames_that_all_have_are_stable() {
         let mut story = received(&[2, 1]);
         stable(&mut story, 2, 2);
         story.is_right(Stability);
     }
 
     #[test]
-    fn what_a_member_lacks_is_not() {
+    fn a_frame_that_a_member_lacks_is_not_stable() {
         let mut story = received(&[2]);
         stable(&mut story, 2, 0);
         story.is_wrong(Stability, "2#1: up to 2 1.4 is stable, and node 3 has not received it");

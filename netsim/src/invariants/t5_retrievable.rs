@@ -1,4 +1,5 @@
-//! T5: a frame that a member asks for, and that another one has received, is still with somebody.
+//! T5: a frame that a member requests, and that another one has received, is still held by a
+//! member.
 
 use super::cluster::Cluster;
 use super::{Online, Violation, violated};
@@ -40,7 +41,8 @@ mod tests {
     use super::super::story::{Story, ring};
     use super::*;
 
-    /// Nodes 1 and 2 have a frame, these of them have given it up, and node 3 asks for it.
+    /// Nodes 1 and 2 have a frame, the nodes `given_up_by` have released it, and node 3 requests
+    /// it.
     fn asked(given_up_by: &[u32]) -> Story {
         let mut story = Story::ring(3);
         story.record(1, What::Inside(Inside::Numbered(Story::frame(1, 1))));
@@ -57,13 +59,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_with_somebody() {
+    fn a_requested_frame_is_still_held() {
         asked(&[1]).is_right(Retrievable);
         asked(&[1, 2]).is_wrong(Retrievable, "2#1: 1 of 1.4 is asked for, and given up by all");
     }
 
     #[test]
-    fn what_came_meanwhile_may_be_given_up() {
+    fn a_frame_that_has_arrived_may_be_released() {
         let mut story = asked(&[]);
         story.record(3, What::Inside(Inside::Received(Story::frame(1, 1))));
         let (ring, seq) = (ring("1.4"), Seq::new(1));

@@ -1,8 +1,13 @@
-//! T6: a visit of the token sends no more frames than its member may and the window leaves, new ones and old ones
-//! together; and the token's counts are the sums of what its members did at their last visits. Only in a ring where nothing
-//! has moved for long `fcc` may start over: what it says then is damage. From there on it is no sum any more. A window is
-//! larger than configured only where all members can take as much, and counts from the next visit on. A visit that goes on
-//! with a held token has taken back what its member sent at the visit before, and may send as much more.
+//! T6: a visit of the token sends at most the frames that its member may send and that the window
+//! leaves, new and repeated ones together. The token's counts are the sums of its members' last
+//! visits.
+//!
+//! - A member may reset `fcc` only in a ring where nothing has moved for long, because the count
+//!   must then be damaged. After that it is no longer a sum.
+//! - A window is larger than configured only if all members accept it, and takes effect at the next
+//!   visit.
+//! - A visit that continues with a held token takes back the frames that its member sent at the
+//!   visit before, and may send as many more.
 
 use std::collections::BTreeMap;
 
@@ -17,9 +22,9 @@ use crate::history::{Inside, Record, What};
 #[derive(Default)]
 pub(super) struct Window {
     shares: BTreeMap<NodeId, Share>,
-    /// What may be sent in the ring in which each member is: in force, and from the next visit on.
+    /// The limits of each member in its ring, now and from the next visit on.
     limits: BTreeMap<NodeId, (Limits, Limits)>,
-    /// Where the count has started over.
+    /// The rings whose count has been reset.
     started_over: Recent<RingId, ()>,
 }
 
@@ -34,27 +39,29 @@ impl Limits {
         Self { window: totem.window_size, visit: totem.max_messages }
     }
 
-    /// Where all members have the same configuration.
+    /// Returns the limits if all members have the same configuration.
     fn agreed(totem: &TotemConfig) -> Self {
         let TotemConfig { window_size, max_messages, largest_window, .. } = *totem;
         Self { window: largest_window, visit: largest_window * max_messages / window_size }
     }
 }
 
-/// What a member has in the counts of a ring's token.
+/// The share of a member in the counts of a ring's token.
 struct Share {
     ring: RingId,
-    /// Of `fcc`: frames sent, and what is kept free of them for a consumer that does not keep up.
+    /// The part of `fcc` for frames sent.
     frames: u32,
+    /// The part of `fcc` that a slow consumer keeps free of frames.
     charge: u32,
     backlog: u32,
-    /// `seq` and `aru` of the last token that came, and how many have come with the same.
+    /// The `seq` and `aru` of the last token that arrived.
     stands_at: (Seq, Seq),
+    /// The number of earlier tokens in a row with the same `seq` and `aru`.
     still: u32,
 }
 
 impl Window {
-    /// Visits in which nothing moves before the count may start over.
+    /// The number of visits without progress before the count may be reset.
     const STILL: u32 = 8;
 
     fn account(
@@ -122,7 +129,7 @@ impl Online for Window {
             }
             What::Inside(Inside::TokenSent { ref token, .. }) => {
                 let Some(visit) = cluster.visit(life, token.ring) else { return Ok(()) };
-                // What is being recovered has another window.
+                // A ring in recovery has another window.
                 let here = cluster.regular(life).is_some_and(|regular| regular.ring == token.ring);
                 let agreed = self.limits.get(&life.node).filter(|_| here);
                 let limits =
@@ -143,7 +150,8 @@ mod tests {
     use super::super::story::{Story, id, ring};
     use super::*;
 
-    /// A visit at node 2: the token comes with this count, so many frames are sent, and it goes with that.
+    /// A visit at node 2: the token arrives with the count `came`, these frames are sent, and it
+    /// leaves with the count `went`.
     fn visit(story: &mut Story, came: u32, frames: std::ops::Range<u32>, went: u32) {
         let token = |fcc| {
             let mut token = Story::token();
@@ -158,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_visit_adds_the_next_takes_back() {
+    fn a_visit_takes_back_what_the_last_one_added() {
         let mut story = Story::ring(2);
         visit(&mut story, 10, 0..5, 15);
         visit(&mut story, 20, 5..6, 16);
@@ -166,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_count_starts_over_where_nothing_moves() {
+    fn the_count_may_be_reset_without_progress() {
         let mut story = Story::ring(2);
         for _ in 0..=Window::STILL {
             visit(&mut story, 99, 0..0, 99);
@@ -189,7 +197,8 @@ mod tests {
         story.is_wrong(Window::default(), "sends 6 frames where there is room for 5");
     }
 
-    /// The token is held at node 2, which has sent five frames at the visit before, and then sends so many more.
+    /// The token is held at node 2, which has sent five frames at the visit before, and then sends
+    /// `more` frames.
     fn held(more: u32) -> Story {
         let mut story = Story::ring(2);
         visit(&mut story, 40, 0..5, 45);
@@ -203,13 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn a_visit_that_goes_on_with_a_held_token_has_taken_back_what_was_sent_at_the_last() {
+    fn a_held_token_takes_back_the_frames_of_the_last_visit() {
         held(10).is_right(Window::default());
         held(11).is_wrong(Window::default(), "sends 11 frames where there is room for 10");
     }
 
     #[test]
-    fn and_no_more_than_it_may() {
+    fn a_visit_sends_at_most_max_messages() {
         let mut story = Story::ring(2);
         visit(&mut story, 0, 0..18, 18);
         story.is_wrong(Window::default(), "sends 18 frames where there is room for 17");
@@ -231,13 +240,13 @@ mod tests {
         story.is_right(Window::default());
     }
 
-    /// A larger window than the configured one, and as large a part of it at a visit.
+    /// Announces a window larger than the configured one, with the same share per visit.
     fn agree(story: &mut Story, node: u32, window: u32, visit: u32) {
         story.record(node, What::Inside(Inside::Limits { ring: ring("1.4"), window, visit }));
     }
 
     #[test]
-    fn what_all_can_take_counts_from_the_next_visit_on() {
+    fn an_agreed_window_counts_from_the_next_visit() {
         let mut story = Story::ring(2);
         agree(&mut story, 2, 1024, 348);
         visit(&mut story, 45, 0..300, 345);
@@ -247,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_makes_a_window_up() {
+    fn a_window_must_be_configured_or_agreed() {
         let mut story = Story::ring(2);
         agree(&mut story, 2, 1025, 348);
         story.is_wrong(Window::default(), "2#1 has 1025 frames a rotation and 348 a visit in 1.4");

@@ -1,4 +1,5 @@
-//! T7: the token asks for a frame once, for none that was never sent, and until it has been sent again or all have it.
+//! T7: the token requests a frame once, only if it was sent, and until it is sent again or all
+//! members have it.
 
 use super::cluster::Cluster;
 use super::{Online, Violation, violated};
@@ -42,7 +43,8 @@ mod tests {
     use super::super::story::Story;
     use super::*;
 
-    /// A visit at node 2: the token asks for these when it comes, these are sent again, it asks for these when it goes.
+    /// A visit at node 2: the token arrives with the requests `asked`, the frames `resent` are sent
+    /// again, and it leaves with the requests `asks`.
     fn visit(asked: &[u32], resent: &[u32], asks: &[u32]) -> Story {
         let mut story = Story::ring(2);
         let token = |wanted: &[u32]| {
@@ -61,27 +63,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_again_is_no_longer_asked_for() {
+    fn a_resent_frame_is_no_longer_requested() {
         visit(&[5, 7], &[5], &[7, 9]).is_right(Requests);
     }
 
     #[test]
-    fn what_is_not_sent_again_still_is() {
+    fn a_frame_not_resent_is_still_requested() {
         visit(&[5, 7], &[5], &[9]).is_wrong(Requests, "7 is no longer asked for");
     }
 
     #[test]
-    fn nothing_is_asked_for_twice() {
+    fn a_frame_is_not_requested_twice() {
         visit(&[7], &[], &[7, 7]).is_wrong(Requests, "7 is asked for twice");
     }
 
     #[test]
-    fn what_was_never_sent_is_not_asked_for() {
+    fn a_frame_never_sent_is_not_requested() {
         visit(&[], &[], &[21]).is_wrong(Requests, "21 is asked for, and was never sent");
     }
 
     #[test]
-    fn what_all_have_is_not_asked_for_any_more() {
+    fn a_frame_that_all_have_is_no_longer_requested() {
         let mut story = Story::ring(2);
         let (ring, number) = (super::super::story::ring("1.4"), Seq::new(7));
         let mut token = Story::token();

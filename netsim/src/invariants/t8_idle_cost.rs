@@ -1,5 +1,5 @@
-//! T8: the token of an idle ring goes round once in a hold time, also while a frame is asked for in vain (B36), unless
-//! the configuration wants that otherwise.
+//! T8: the token of an idle ring completes one rotation per hold time, even while a frame is
+//! requested in vain (B36), unless the configuration says otherwise.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,13 +17,14 @@ pub(super) struct IdleCost {
     idle: BTreeMap<RingId, Idle>,
 }
 
-/// The last token that came to a representative.
+/// The last token that arrived at a representative.
 struct Idle {
     seq: Seq,
     at: Duration,
-    /// Tokens since somebody had something to say.
+    /// The number of tokens since a member last had something to send.
     rotations: u32,
-    /// It came early. A DC that hands over wakes the token once without a word to anybody here.
+    /// Whether the token arrived early. A DC that hands over wakes the token once, and no record
+    /// here shows it.
     early: bool,
 }
 
@@ -38,13 +39,13 @@ impl Online for IdleCost {
                 }
                 return Ok(());
             }
-            // Somebody has something to say: an application, or a member in the sync of a new ring. Any member may hold the token,
-            // and is asked for it.
+            // An application or a member in the sync of a new ring has something to send. Any
+            // member may hold the token and be asked for it.
             What::Accepted { .. } | What::Synced(_) | What::Inside(Inside::Woken) => {
                 self.rings.get(&life.node).map(|ring| self.idle.remove(ring));
                 return Ok(());
             }
-            // Whoever holds it lets it go on at once because of what is asked for.
+            // The holder passes the token on at once because of the request.
             What::Inside(Inside::Token(token))
                 if cluster.totem.cancel_token_hold_on_retransmit && !token.rtr.is_empty() =>
             {
@@ -58,7 +59,7 @@ impl Online for IdleCost {
         let busy = token.backlog > 0;
         let before = self.idle.get(&token.ring).filter(|before| !busy && before.seq == token.seq);
         let rotations = before.map_or(0, |before| before.rotations + 1);
-        // A clock that is too fast makes it short.
+        // A fast clock shortens the hold time.
         let least = totem.hold * 9 / 10;
         let early = before.is_some_and(|before| {
             before.rotations > totem.seqno_unchanged_const + 2 && record.at - before.at < least
@@ -87,7 +88,7 @@ mod tests {
     /// Tokens until a ring counts as idle.
     const PATIENCE: u32 = 33;
 
-    /// Node 1 has the token so often, after such a pause each.
+    /// The token arrives at node 1 `times` times, after a pause each.
     fn rotations(story: &mut Story, times: u32, pause: Duration) {
         for _ in 0..times {
             story.wait(pause);
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_something_to_say_gets_the_token() {
+    fn a_member_with_something_to_send_gets_the_token() {
         let mut story = Story::ring(2);
         rotations(&mut story, 30, Duration::ZERO);
         story.record(1, What::Inside(Inside::Woken));
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_asked_for_the_token_may_be_any_member_of_the_ring() {
+    fn any_member_of_the_ring_may_be_woken() {
         let woken = |node| {
             let mut story = Story::new(3);
             (1..=2).for_each(|node| story.install(node, "1.4", &[1, 2], &[]));
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_nobody_has_does_not_spin_the_token() {
+    fn a_frame_that_no_node_has_does_not_spin_the_token() {
         let mut story = Story::ring(2);
         for _ in 0..2 * PATIENCE {
             let mut token = Story::token();

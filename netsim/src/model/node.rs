@@ -1,4 +1,5 @@
-//! One node of the model: the real core with the real election on it, its disk, and what it has told its application.
+//! A node of the model: the real core with the real election on top, its disk, and what its
+//! application has received.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
@@ -18,27 +19,27 @@ use quorate_membership::{
 use crate::history::{Content, Life, MessageId, What};
 use crate::observed;
 
-/// What can happen to a node.
+/// An input of a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Input<'a> {
-    /// A datagram comes, from this node's address.
+    /// A datagram arrives from the address of the given node.
     Datagram(NodeId, &'a Bytes),
-    /// Its next timer fires: when it is due, or later by as much as does not count as a stall, which fires all that
-    /// became due meanwhile.
+    /// Its next timer fires. If `late`, it fires as late as possible without counting as a stall,
+    /// together with all timers that became due meanwhile.
     Timer { late: bool },
     /// Its application sends a message.
     Multicast(Guarantee),
-    /// It stops dead.
+    /// It crashes.
     Crash,
-    /// It starts, with what it has stored.
+    /// It starts, with its stored record.
     Start,
 }
 
-/// What follows from an input.
+/// The result of an input.
 #[derive(Default)]
 pub(super) struct Output {
     pub(super) sent: Vec<Transmit>,
-    /// In words, what its application was told, causes included.
+    /// The events that its application received, as they print, including causes.
     pub(super) told: Vec<What>,
     /// The token that was accepted.
     pub(super) token: Option<(RingId, Seq)>,
@@ -52,20 +53,21 @@ pub(super) struct Node {
     now: Time,
     disk: Stored,
     accepted: u64,
-    /// Installed, in all its lives.
+    /// The number of rings that it installed in all its lives.
     pub(super) rings: u8,
-    /// What all its lives told their applications; of causes, which are history themselves, nothing.
+    /// The events that its applications received in all its lives. Causes are omitted, because they
+    /// are history themselves.
     pub(super) log: Vec<(Life, What)>,
     log_print: u64,
     /// The last token number accepted in each of the latest rings.
     pub(super) tokens: BTreeMap<RingId, Seq>,
-    /// The numbers of the frames taken in, in each of the latest rings.
+    /// The numbers of the frames received in each of the latest rings.
     pub(super) received: BTreeMap<RingId, BTreeSet<u32>>,
 }
 
-/// The constants of the model. The timers that a state sets at one time fall within a quarter of the token timeout: so
-/// any of them can be the next to fire. As many rotations without news as a ring needs to come about pass before the token
-/// is held.
+/// Returns the constants of the model. All timers that a state sets at one time fall within a
+/// quarter of the token timeout, so that any of them can be the next to fire. The token is held
+/// after as many rotations without news as a ring needs to form.
 fn totem() -> TotemConfig {
     let ms = Duration::from_millis;
     TotemConfig {
@@ -80,11 +82,11 @@ fn totem() -> TotemConfig {
     }
 }
 
-/// As much as a timer may be late.
+/// The delay of a late timer.
 const LATE: Duration = Duration::from_millis(25);
 
 impl Node {
-    /// A node that has never been started, of a cluster of so many.
+    /// Returns a node that has never been started, of a cluster of `nodes` nodes.
     pub(super) fn new(id: NodeId, nodes: u32) -> Self {
         let mut config = Config::new(id);
         let member = |id: NodeId| Member {
@@ -98,9 +100,10 @@ impl Node {
         config.nodes = (1..=nodes).filter_map(NodeId::new).map(member).collect();
         config.totem = totem();
         config.quorum.expected_votes = Some(nodes);
-        // Leases are not looked at here; the token is held for longer than a lease of its timeout allows.
+        // Leases are not checked here. The token is held for longer than a lease derived from its
+        // timeout allows.
         config.dc.lease = Some(Duration::from_secs(1));
-        // The nodes have long agreed on who has votes.
+        // The nodes have long agreed on the voters.
         let kept = Record::of_old(Electorate::of(&config)).text();
         Self {
             config,
@@ -133,18 +136,19 @@ impl Node {
         self.core.as_ref().map(|(totem, _)| totem.snapshot())
     }
 
-    /// How long until its next timer.
+    /// Returns the time until its next timer.
     pub(super) fn due_in(&self) -> Option<Duration> {
         let (totem, _) = self.core.as_ref()?;
         totem.poll_timeout().map(|at| at - self.now)
     }
 
-    /// So much time passes.
+    /// Lets time pass.
     pub(super) fn wait(&mut self, length: Duration) {
         self.now = self.now + length;
     }
 
-    /// Equal for two nodes that do the same from here on, and have told their applications the same.
+    /// Returns a hash that is equal for two nodes if they behave the same from here on and their
+    /// applications have received the same.
     pub(super) fn fingerprint(&self) -> u64 {
         let mut state = DefaultHasher::new();
         let Self { config, starts, core, now, disk, accepted, rings: _, log: _, log_print, tokens, received } =
@@ -158,7 +162,7 @@ impl Node {
         state.finish()
     }
 
-    /// Stands for what it has told.
+    /// Returns a hash of everything that its applications have received.
     pub(super) fn log_print(&self) -> u64 {
         self.log_print
     }
@@ -194,7 +198,7 @@ impl Node {
         self.accepted = 0;
         self.now = Time::default();
         let totem = Totem::new(&self.config, self.disk.clone(), [0; 32], self.now);
-        // The configuration is the model's own.
+        // The model's own configuration is valid.
         let mut totem = totem.unwrap_or_else(|error| panic!("{error}"));
         let election = Election::new(&self.config).with_kept(&self.disk.kept);
         totem.keep(election.kept());
@@ -244,8 +248,8 @@ impl Node {
         }
     }
 
-    /// Does what the core wants: its record is stored at once, its datagrams are sent, what it sends to itself arrives,
-    /// its events are read.
+    /// Does what the core wants. Its record is stored at once, its datagrams are sent, those to
+    /// itself arrive, and its events are read.
     fn settle(&mut self, output: &mut Output) {
         let mut rounds = 0;
         loop {
@@ -286,8 +290,8 @@ impl Node {
                 continue;
             };
             totem.consumed(now, event.cost());
-            // As `quorate_election::Member` does, less the watchers. What the ring's causes were is told to nobody: a
-            // state is the same however it was come to.
+            // This mirrors `quorate_election::Member` without the watchers. The causes of ring
+            // changes are omitted, so that a state does not depend on how it was reached.
             let Outcome { say, send, recovered, keep, status } =
                 election.handle(Time::default(), &without_causes(&event));
             if let Some(message) = send {
@@ -338,7 +342,8 @@ impl Node {
         output.told.push(what);
     }
 
-    /// In the installed ring, with all of these nodes, ready for their messages, and nothing to say.
+    /// Returns `true` if the node is in the installed ring with exactly these nodes, ready for
+    /// messages, and with nothing to send.
     pub(super) fn is_settled(&self, members: &BTreeSet<NodeId>) -> bool {
         self.snapshot().is_some_and(|snapshot| {
             snapshot.phase == Phase::Operational
@@ -359,7 +364,7 @@ fn without_causes(event: &Event) -> Event {
     }
 }
 
-/// What is written is hashed.
+/// A writer that hashes the text written to it.
 struct Hashed<'a>(&'a mut DefaultHasher);
 
 impl Write for Hashed<'_> {

@@ -1,4 +1,4 @@
-//! What must hold in every state.
+//! Properties that must hold in every state.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ fn violated(property: &'static str, what: String) -> Result<(), Violation> {
     Err(Violation { property, at: Duration::ZERO, what })
 }
 
-/// T1: no token number is accepted that is not above all that were accepted in its ring.
+/// T1: the number of an accepted token is above all numbers that were accepted in its ring.
 pub(super) fn one_token<'a>(
     before: impl Iterator<Item = &'a Node>,
     who: NodeId,
@@ -32,7 +32,8 @@ pub(super) fn one_token<'a>(
     Ok(())
 }
 
-/// What the node told since its log had this length, against what the nodes are known to have received.
+/// Checks the node's deliveries since its log had this length against what the nodes are known to
+/// have received.
 pub(super) fn deliveries(nodes: &[&Node], index: usize, since: usize) -> Result<(), Violation> {
     let log = &nodes[index].log;
     for (n, (life, what)) in log.iter().enumerate().skip(since) {
@@ -56,7 +57,8 @@ fn has(node: &Node, ring: RingId, seq: u32) -> bool {
     node.received.get(&ring).is_some_and(|numbers| numbers.contains(&seq))
 }
 
-/// S11 and S14: in a ring, nothing is delivered behind a gap, and nothing as safe that not all members have received.
+/// S11 and S14: in a ring, nothing is delivered behind a gap, and a safe message is delivered only
+/// if all members have received it.
 fn regular(
     nodes: &[&Node],
     index: usize,
@@ -78,7 +80,8 @@ fn regular(
     }
 }
 
-/// S13: in a transitional configuration, a number is passed over only if none of its members has received it.
+/// S13: in a transitional configuration, a number is passed over only if none of its members has
+/// received it.
 fn transitional(
     nodes: &[&Node],
     index: usize,
@@ -97,7 +100,8 @@ fn transitional(
     Ok(())
 }
 
-/// What all nodes told, in an order in which it may have happened: a message is delivered after it was accepted.
+/// Returns what all applications received, in a possible order: a message is delivered after it was
+/// accepted.
 pub(super) fn history(nodes: &[&Node]) -> History {
     let mut history = History::new(nodes.iter().map(|node| node.id()));
     let mut rest: Vec<_> = nodes.iter().map(|node| node.log.iter().peekable()).collect();
@@ -124,7 +128,7 @@ pub(super) fn history(nodes: &[&Node]) -> History {
         if rest.iter_mut().all(|log| log.peek().is_none()) {
             return history;
         }
-        // What was never accepted is there all the same, for S1 to see.
+        // A message that was never accepted is included all the same, so that S1 detects it.
         stuck = !moved;
     }
 }

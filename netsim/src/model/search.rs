@@ -1,4 +1,4 @@
-//! The search: breadth first, so that what is found is found by a shortest path.
+//! The search. It is breadth first, so that it finds a failure by a shortest path.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,11 +12,11 @@ use super::trail::{Cluster, Counterexample, Step};
 use super::{Bounds, Explored, properties};
 use crate::invariants::{self, Violation};
 
-/// Goes through all states within these bounds, and checks each. After each step of depth, `progress` is told how far
-/// it is.
+/// Visits all states within these bounds, and checks each of them. `progress` is called after each
+/// step of depth.
 ///
 /// # Errors
-/// The shortest way to a state in which a property does not hold.
+/// The shortest path to a state in which a property fails.
 pub fn explore(
     bounds: &Bounds,
     mut progress: impl FnMut(&Explored),
@@ -80,7 +80,7 @@ pub fn explore(
     Ok(explored)
 }
 
-/// The steps from the first state to this one, and the last.
+/// Returns the steps from the first state to this one, followed by the last step.
 fn way(trail: &[(u32, Step)], mut place: u32, last: Step) -> Vec<Step> {
     let mut steps = vec![last];
     while place != 0 {
@@ -92,16 +92,16 @@ fn way(trail: &[(u32, Step)], mut place: u32, last: Step) -> Vec<Step> {
     steps
 }
 
-/// A state of all: nodes and datagrams by their numbers in the [`Model`].
+/// A state of the cluster. Nodes and datagrams are given by their numbers in the [`Model`].
 #[derive(Clone, Hash)]
 struct State {
     nodes: Box<[u32]>,
-    /// What is under way, by sender and recipient, in the order of sending.
+    /// The datagrams under way, by sender and receiver, in the order of sending.
     links: Box<[Vec<u32>]>,
     left: Left,
 }
 
-/// What may still go wrong, or happen.
+/// The remaining budget of each kind of event.
 #[derive(Clone, Copy, Hash)]
 struct Left {
     messages: u8,
@@ -124,22 +124,23 @@ impl State {
     }
 }
 
-/// All states of single nodes and all datagrams met so far, and what each input made of each. The core is asked once:
-/// the states of all are far more, but they are combinations.
+/// All states of single nodes and all datagrams seen so far, with the effect of each input on each
+/// node. Each effect is computed once. The states of the cluster are far more, but they are
+/// combinations of these.
 #[derive(Default)]
 struct Model {
     nodes: Vec<Node>,
     numbers: BTreeMap<u64, u32>,
-    /// Rings that each node had installed before the first state.
+    /// The number of rings that each node had installed before the first state.
     at_first: u8,
     datagrams: Vec<Bytes>,
     datagram_numbers: BTreeMap<Bytes, u32>,
     effects: BTreeMap<(u32, Key), Effect>,
-    /// Combinations of what nodes have told that have been checked.
+    /// The combinations of logs that have been checked.
     checked: BTreeSet<Vec<u64>>,
 }
 
-/// An [`Input`], to be found again.
+/// An [`Input`] as a key for lookups.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Datagram { from: u8, datagram: u32 },
@@ -149,7 +150,7 @@ enum Key {
     Start,
 }
 
-/// What an input made of a node.
+/// The effect of an input on a node.
 #[derive(Clone)]
 struct Effect {
     node: u32,
@@ -196,13 +197,14 @@ impl Model {
         number
     }
 
-    /// How many rings have been installed since the beginning, by the node that installed the most.
+    /// Returns the number of rings installed since the first state, by the node that installed the
+    /// most.
     fn rings(&self, state: &State) -> u8 {
         let installed = |&number: &u32| self.nodes[number as usize].rings.saturating_sub(self.at_first);
         state.nodes.iter().map(installed).max().unwrap_or_default()
     }
 
-    /// What can happen next.
+    /// Collects the steps that are possible next.
     fn steps(&self, state: &State, steps: &mut Vec<Step>) {
         let Left { messages, timers, losses, duplicates, overtakings, crashes } = state.left;
         let count = state.nodes.len() as u8;
@@ -305,7 +307,7 @@ impl Model {
         Ok(next)
     }
 
-    /// Checks what a node has told, against what the others have.
+    /// Checks what a node's application received against what the others received.
     fn check(&mut self, state: &State, index: usize, before: u32) -> Result<(), Violation> {
         let nodes: Vec<&Node> = state.nodes.iter().map(|&number| &self.nodes[number as usize]).collect();
         properties::deliveries(&nodes, index, self.nodes[before as usize].log.len())?;

@@ -1,4 +1,4 @@
-//! A way from the first state to another, with real nodes, to be read.
+//! A path from the first state to another, replayed with real nodes and printed for reading.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::{self, Write};
@@ -13,33 +13,34 @@ use super::search::guarantee;
 use super::{Begin, Bounds};
 use crate::invariants::Violation;
 
-/// What can happen next. Nodes and links go by index, from 0.
+/// A possible next step. Nodes and links are indexed from 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
-    /// The next datagram from one node to another arrives. A node that is down does not hear it.
+    /// The next datagram from one node to another arrives. A node that is down does not receive it.
     Deliver(u8, u8),
-    /// It is lost.
+    /// The next datagram is lost.
     Lose(u8, u8),
-    /// It arrives, and a copy of it will come after what else is under way.
+    /// The next datagram arrives, and a copy of it will arrive after all others under way.
     Duplicate(u8, u8),
-    /// The one after it overtakes it.
+    /// The next datagram is overtaken by the one after it.
     Overtake(u8, u8),
-    /// A node's next timer fires; late, with all that is due by then.
+    /// A node's next timer fires, either on time, or late together with all timers that are due by
+    /// then.
     Timer(u8, bool),
-    /// A node's application sends a message, safe or not.
+    /// A node's application sends a message, either safe or agreed.
     Multicast(u8, bool),
     Crash(u8),
     Start(u8),
 }
 
-/// The nodes themselves, and what is under way.
+/// The nodes themselves, and the datagrams under way.
 pub(super) struct Cluster {
     pub(super) nodes: Vec<Node>,
     pub(super) links: Vec<VecDeque<Bytes>>,
 }
 
 impl Cluster {
-    /// In the first state.
+    /// Returns a cluster in the first state.
     pub(super) fn at(bounds: &Bounds) -> Self {
         let ids = (1..=u32::from(bounds.nodes)).filter_map(NodeId::new);
         let nodes: Vec<Node> = ids.map(|id| Node::new(id, bounds.nodes.into())).collect();
@@ -60,7 +61,7 @@ impl Cluster {
         &mut self.links[usize::from(from) * count + usize::from(to)]
     }
 
-    /// Makes a step; what came of it, and to whom.
+    /// Makes a step. Returns the output of the node that it affects.
     pub(super) fn take(&mut self, step: Step) -> Output {
         let (node, input, bytes);
         match step {
@@ -104,8 +105,9 @@ impl Cluster {
         output
     }
 
-    /// Goes on without trouble, everything at once but the timers in the order of time, until all that live are in one
-    /// ring which is quiet; in how many steps, `None` if not within so many.
+    /// Continues without faults until all live nodes are in one quiet ring. Everything happens at
+    /// once, except for timers, which fire in the order of time. Returns the number of steps, or
+    /// `None` if `most` steps are not enough.
     pub(super) fn settle(&mut self, most: u32) -> Option<u32> {
         let count = self.nodes.len() as u8;
         let living: BTreeSet<NodeId> = self.nodes.iter().filter(|node| node.is_up()).map(Node::id).collect();
@@ -133,12 +135,12 @@ impl Cluster {
     }
 }
 
-/// How a state was come to in which a property does not hold, step by step.
+/// A path to a state in which a property fails, step by step.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Counterexample {
-    /// What does not hold.
+    /// The property that fails.
     pub violation: Violation,
-    /// The steps, each a line, with what the nodes told their applications below it.
+    /// The steps. Each is a line, followed by what the applications received.
     pub steps: Vec<String>,
 }
 
@@ -159,7 +161,7 @@ impl fmt::Display for Counterexample {
 }
 
 impl Cluster {
-    /// Makes a step and tells of it.
+    /// Makes a step and describes it.
     fn tell(&mut self, step: Step) -> String {
         let id = |node: u8| self.nodes[usize::from(node)].id();
         let head = |from: u8, to: u8| {
@@ -207,7 +209,7 @@ impl Cluster {
     }
 }
 
-/// A datagram in a few words.
+/// Returns a datagram in a few words.
 fn name(datagram: &Bytes) -> String {
     match wire::decode(datagram) {
         Ok(Message::Join(Join { leave, ring_seq, proc, failed, .. })) => {

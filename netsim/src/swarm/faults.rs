@@ -12,18 +12,18 @@ use crate::{Fault, Scenario};
 
 type Class = fn(&mut Draw);
 
-/// Who can have a class of faults.
+/// The engines that support a class of faults.
 #[derive(PartialEq)]
 enum Whom {
-    /// Complete nodes on turmoil, too.
+    /// Complete nodes on turmoil, as well as the core engine.
     All,
-    /// Members of the core engine.
+    /// The core engine only.
     Cores,
 }
 
 use Whom::{All, Cores};
 
-/// All classes of faults but those that change bytes.
+/// All classes of faults, except for those that change bytes.
 const CLASSES: &[(Whom, Class)] = &[
     (All, Draw::loss),
     (All, Draw::bursts_of_loss),
@@ -57,13 +57,14 @@ const CLASSES: &[(Whom, Class)] = &[
     (Cores, Draw::bursts),
 ];
 
-/// Those of them that complete nodes on turmoil can have.
+/// Returns the classes that complete nodes on turmoil support.
 pub(super) fn of_nodes() -> impl Iterator<Item = Class> {
     CLASSES.iter().filter(|(whom, _)| *whom == All).map(|&(_, class)| class)
 }
 
 impl Draw {
-    /// Most runs have each class with the same probability, some have but one, a few have none; and a few change bytes.
+    /// Draws the classes of faults. In most runs each class has the same probability. Some runs
+    /// have only one class, a few have none, and a few change bytes.
     pub(super) fn trouble(&mut self) {
         match self.rng.random_range(0..100) {
             0..5 => {}
@@ -146,7 +147,7 @@ impl Draw {
     fn partition(&mut self) -> Fault {
         let mut nodes: Vec<u32> = (1..=self.nodes).collect();
         let parts = match self.rng.random_range(0..4) {
-            // One alone, perhaps the representative.
+            // A single node is cut off, perhaps the representative.
             0 => {
                 let one = if self.one_in(2) { 1 } else { self.node() };
                 nodes.retain(|node| *node != one);
@@ -181,7 +182,7 @@ impl Draw {
             let partition = self.partition();
             self.at(at, partition);
             at += self.tokens(0.1, 8.0);
-            // Sometimes straight from one to the other.
+            // Some partitions change directly from one to another.
             if !self.one_in(4) {
                 self.at(at, Fault::Heal);
                 at += self.tokens(0.1, 8.0);
@@ -200,7 +201,8 @@ impl Draw {
         }
     }
 
-    /// Who hears whom is not transitive then: a bridge, a star, a random graph.
+    /// Cuts links between pairs of nodes. Reachability is not transitive then: a bridge, a star, or
+    /// a random graph.
     fn cuts_of_two(&mut self) {
         let at = self.when();
         let until = at + self.tokens(0.5, 10.0);
@@ -223,7 +225,7 @@ impl Draw {
         }
     }
 
-    /// Links go one by one, and come back in another order.
+    /// Cuts links one by one, and mends them in another order.
     fn swizzle(&mut self) {
         let mut links: Vec<(u32, u32)> = (0..self.times(8)).filter_map(|_| self.two()).collect();
         let mut at = self.when();
@@ -288,7 +290,7 @@ impl Draw {
         }
     }
 
-    /// Trouble while a ring is being formed because of trouble.
+    /// Draws faults that happen while a ring is being formed because of a fault.
     fn nested_changes(&mut self) {
         let at = self.when();
         for n in 0..self.times(6) {
@@ -309,7 +311,7 @@ impl Draw {
                 self.at(at, Fault::Restart(node));
             }
         }
-        // Something has to set it off.
+        // A first fault has to trigger the others.
         let first = if self.one_in(2) { self.partition() } else { Fault::Restart(self.node()) };
         self.at(at + Duration::from_micros(10), first);
         let at = at + self.tokens(5.0, 15.0);
@@ -335,7 +337,8 @@ impl Draw {
         }
     }
 
-    /// Who is DC is not known here: all are asked, one after the other.
+    /// Asks nodes to give up the role. The DC is not known here, so all nodes are asked one after
+    /// the other.
     fn releases(&mut self) {
         for _ in 0..self.times(3) {
             let mut at = self.when();
@@ -422,7 +425,8 @@ impl Draw {
         }
     }
 
-    /// Nothing, one byte, about a frame, about two; rarely as much as a message holds.
+    /// Draws messages of no bytes, one byte, about one frame, about two, and rarely the most that a
+    /// message can hold.
     fn bursts(&mut self) {
         for _ in 0..self.times(3) {
             let lengths = [0, 1, 1270, 1271, 1272, 1300, 1400, 1401, 2700, 5000, 60_000];

@@ -1,14 +1,17 @@
-//! Scenarios as files, for bare members; each begins with what it is about, and what makes it worth running:
+//! Scenarios as files, for bare members. Each file begins with a description and with its
+//! expectations:
 //!
 //! ```text
-//! # comes about: SITUATION           a named situation or class of faults that has to be there, or the run proves nothing
-//! # seen 3 times: TEXT               so many lines of the history have to contain this
-//! # seen 3 times before 2s: TEXT     and until then
-//! # seen at most 9 times: TEXT       no more than so many may
-//! # kills: MUTANT                    with this bug put back, the scenario has to fail (feature `mutants`)
+//! # comes about: SITUATION         this named situation or class of faults has to occur
+//! # seen 3 times: TEXT             at least 3 lines of the history have to contain this text
+//! # seen 3 times before 2s: TEXT   the same, counting only lines before this time
+//! # seen at most 9 times: TEXT     at most 9 lines of the history may contain this text
+//! # kills: MUTANT                  with this bug put back, the scenario has to fail
 //! ```
 //!
-//! Beside that, every run is checked against all invariants and, from its calm on, against the bounds of liveness.
+//! The last line is checked with the feature `mutants`. A run without its situation proves nothing.
+//! Every run is also checked against all invariants and, after its calm begins, against the bounds
+//! of liveness.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,7 +21,7 @@ use std::{fmt, fs};
 use quorate_netsim::history::Record;
 use quorate_netsim::{History, Scenario, Summary};
 
-/// A test for each scenario in this directory, with its name.
+/// Defines a test for each scenario in this directory, with the scenario's name.
 macro_rules! scenarios {
     ($directory:literal: $($name:ident)*) => {
         $(#[test]
@@ -33,7 +36,7 @@ macro_rules! scenarios {
 }
 pub(crate) use scenarios;
 
-/// A scenario and what it has to come to.
+/// A scenario with its expectations.
 pub(crate) struct Regression {
     scenario: Scenario,
     expectations: Vec<Expectation>,
@@ -41,12 +44,12 @@ pub(crate) struct Regression {
     pub(crate) kills: Vec<String>,
 }
 
-/// Why a scenario fails.
+/// The reason why a scenario fails.
 #[derive(Debug)]
 pub(crate) enum Wrong {
-    /// What should be is not.
+    /// An expectation or an invariant does not hold.
     Broken(String),
-    /// It has become a scenario of something else.
+    /// The named situation does not occur any more, so the scenario tests something else.
     Vacuous(String),
 }
 
@@ -94,7 +97,7 @@ impl Regression {
         Self { scenario, expectations, kills }
     }
 
-    /// What is wrong, if anything is.
+    /// Runs the scenario. Returns an error with the first problem, if there is one.
     pub(crate) fn run(&self) -> Result<(), Wrong> {
         let (result, history) = self.scenario.run_core_traced();
         let summary = result.map_err(|failure| Wrong::Broken(failure.to_string()))?;
@@ -123,7 +126,7 @@ impl Expectation {
     }
 }
 
-/// `900ms`, `1.2s`.
+/// Parses a time such as `900ms` or `1.2s`.
 fn milliseconds(text: &str) -> Duration {
     match text.strip_suffix("ms") {
         Some(ms) => Duration::from_millis(ms.parse().unwrap()),
@@ -131,12 +134,12 @@ fn milliseconds(text: &str) -> Duration {
     }
 }
 
-/// Where they are.
+/// Returns the path of the directory.
 pub(crate) fn path(directory: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(directory)
 }
 
-/// The scenarios in a directory.
+/// Returns the names of the scenarios in a directory.
 pub(crate) fn files(directory: &str) -> BTreeSet<String> {
     let files = fs::read_dir(path(directory)).unwrap().map(|entry| entry.unwrap().file_name());
     files.filter_map(|name| Some(name.to_str()?.strip_suffix(".scenario")?.to_owned())).collect()

@@ -1,8 +1,8 @@
-//! How a DC comes to act, and how it loses its role.
+//! How a DC starts to act, and how it loses its role.
 
 use super::*;
 
-/// So many nodes with a lease of 100 ms on clocks that are right, which have been up for long.
+/// Creates `nodes` nodes with a lease of 100 ms, exact clocks and a long uptime.
 fn leased(nodes: u32) -> World {
     let mut world = World::new(nodes);
     world.configure(|config| {
@@ -12,7 +12,7 @@ fn leased(nodes: u32) -> World {
     world
 }
 
-/// Three of them in a ring, whose DC, the first, may act.
+/// Puts three of them into a ring whose DC, the first, may act.
 fn held() -> World {
     let mut world = leased(3);
     world.ring(&[1, 2, 3]);
@@ -23,7 +23,7 @@ fn held() -> World {
 use Lease::{Held, None as Nothing, Waiting};
 
 #[test]
-fn a_dc_may_act_once_the_token_has_gone_round_and_no_longer_than_its_lease() {
+fn a_dc_acts_from_the_first_full_rotation_until_its_lease_ends() {
     let mut world = leased(3);
     assert_eq!(world.ring(&[1, 2, 3]).lease, Waiting);
     assert_eq!(world.turn(&[1, 2, 3]), [Held, Nothing, Nothing]);
@@ -76,11 +76,11 @@ fn another_dc_waits_until_the_old_lease_is_over() {
 }
 
 #[test]
-fn the_same_process_goes_on_without_waiting_if_nobody_can_have_been_dc_meanwhile() {
+fn the_same_process_continues_at_once_if_no_other_was_dc() {
     let mut world = held();
     assert_eq!(dc(&world.ring(&[1, 2])), 1);
     assert_eq!(world.turn(&[1]), [Held]);
-    // Node 2 has just started, and has forgotten what it was in.
+    // Node 2 has just started and has forgotten its earlier rings.
     let mut opened = world.open(&[1, 2]);
     let started = &mut opened.said[1].1.candidacy;
     (started.up, started.idle) = (Duration::ZERO, Duration::ZERO);
@@ -90,7 +90,7 @@ fn the_same_process_goes_on_without_waiting_if_nobody_can_have_been_dc_meanwhile
 }
 
 #[test]
-fn a_dc_that_comes_back_from_another_ring_does_not_go_on_while_its_successor_may_act() {
+fn a_returning_dc_waits_while_its_successor_may_act() {
     let mut world = leased(4);
     world.ring(&[1, 2, 3, 4]);
     world.turn(&[1, 2, 3, 4]);
@@ -114,13 +114,13 @@ fn a_release_hands_over_at_once() {
     let status = world.say(1, &released.send.unwrap());
     assert_eq!((dc(&status), status.term.unwrap().hand_over), (2, 1));
     assert_eq!(world.turn(&[1, 2, 3]), [Nothing, Held, Nothing]);
-    // And so on, with the new one as the incumbent.
+    // The next ring keeps the new DC as the incumbent.
     assert_eq!(dc(&world.ring(&[1, 2, 3])), 2);
     assert_eq!(world.turn(&[2]), [Held]);
 }
 
 #[test]
-fn a_dc_acts_no_more_when_votes_change_and_quorum_is_lost_and_goes_on_under_its_term_when_it_is_back() {
+fn a_dc_resumes_its_term_when_a_vote_change_restores_quorum() {
     let mut world = leased(3);
     let ring = world.ring(&[1, 2, 3]).ring.unwrap();
     world.turn(&[1, 2, 3]);
@@ -144,7 +144,7 @@ fn a_dc_acts_no_more_when_votes_change_and_quorum_is_lost_and_goes_on_under_its_
 }
 
 #[test]
-fn a_release_that_comes_twice_or_from_somebody_else_releases_nothing() {
+fn a_duplicate_or_foreign_release_is_ignored() {
     let mut world = leased(3);
     world.ring(&[1, 2, 3]);
     let now = world.now;
@@ -160,7 +160,7 @@ fn a_release_that_comes_twice_or_from_somebody_else_releases_nothing() {
 }
 
 #[test]
-fn a_release_before_the_dc_could_act_does_not_spare_the_next_one_the_wait() {
+fn a_release_before_acting_does_not_shorten_the_next_wait() {
     let mut world = held();
     world.ring(&[2, 3]);
     let now = world.now;
@@ -172,7 +172,7 @@ fn a_release_before_the_dc_could_act_does_not_spare_the_next_one_the_wait() {
 }
 
 #[test]
-fn a_dc_whose_application_hangs_loses_the_role_and_the_next_one_waits() {
+fn a_hung_dc_loses_the_role_and_its_successor_waits() {
     let mut world = held();
     let now = world.now;
     let hung = world.node(1).election.set_hung(now, true);
@@ -183,14 +183,14 @@ fn a_dc_whose_application_hangs_loses_the_role_and_the_next_one_waits() {
     assert_eq!(world.turn(&[2]), [Waiting]);
     world.wait(1);
     assert_eq!(world.turn(&[2]), [Held]);
-    // It is not elected while it hangs, even if the other is gone.
+    // Node 1 is not elected while its application hangs, even if node 2 is gone.
     assert_eq!(dc(&world.ring(&[1, 3])), 3);
     world.node(1).election.set_hung(now, false);
     assert_eq!(dc(&world.ring(&[1, 2])), 2);
 }
 
 #[test]
-fn a_dc_alone_in_being_able_to_be_one_keeps_the_role_and_does_not_act_while_its_application_hangs() {
+fn a_hung_sole_candidate_keeps_the_role_but_does_not_act() {
     let mut world = leased(3);
     world.node(2).corosync = true;
     world.node(3).corosync = true;
@@ -207,7 +207,7 @@ fn a_dc_alone_in_being_able_to_be_one_keeps_the_role_and_does_not_act_while_its_
 }
 
 #[test]
-fn whoever_answers_again_may_be_dc_again_in_the_same_ring() {
+fn a_recovered_application_may_be_dc_again_in_the_same_ring() {
     let mut world = leased(3);
     world.ring(&[1, 2]);
     world.wait(100);
@@ -222,7 +222,7 @@ fn whoever_answers_again_may_be_dc_again_in_the_same_ring() {
 }
 
 #[test]
-fn the_last_dc_that_hangs_gives_way_to_the_first_that_answers() {
+fn the_last_hung_dc_yields_to_the_first_that_recovers() {
     let mut world = leased(3);
     world.ring(&[1, 2]);
     world.wait(100);
@@ -244,7 +244,7 @@ fn the_last_dc_that_hangs_gives_way_to_the_first_that_answers() {
 }
 
 #[test]
-fn where_nobody_else_may_be_dc_one_that_hangs_is_and_acts_when_it_answers() {
+fn a_hung_sole_candidate_is_elected_and_acts_when_it_recovers() {
     let mut world = leased(3);
     [2, 3].into_iter().for_each(|n| world.prefer(n, 0));
     world.wait(1000);
@@ -260,7 +260,7 @@ fn where_nobody_else_may_be_dc_one_that_hangs_is_and_acts_when_it_answers() {
 }
 
 #[test]
-fn who_answers_before_its_ring_is_judged_does_not_count_as_hung_after_it() {
+fn a_recovery_before_the_judgement_clears_the_hung_state() {
     let mut world = leased(3);
     world.node(1).election.set_hung(Time::default(), true);
     let opened = world.open(&[1, 2]);
@@ -274,7 +274,7 @@ fn who_answers_before_its_ring_is_judged_does_not_count_as_hung_after_it() {
 }
 
 #[test]
-fn a_dc_that_leaves_acts_no_more_though_nobody_can_take_over() {
+fn a_leaving_dc_stops_acting_without_a_successor() {
     let mut world = leased(3);
     [2, 3].into_iter().for_each(|n| world.prefer(n, 0));
     world.wait(1000);
@@ -288,7 +288,7 @@ fn a_dc_that_leaves_acts_no_more_though_nobody_can_take_over() {
 }
 
 #[test]
-fn a_preferred_node_that_joins_is_handed_the_role_where_the_operator_wants_that() {
+fn a_preferred_node_that_joins_takes_over_with_preempt_only() {
     for preempt in [false, true] {
         let mut world = leased(3);
         world.configure(|config| config.dc.preempt = preempt);
@@ -327,7 +327,7 @@ fn a_node_with_priority_0_is_never_elected() {
 }
 
 #[test]
-fn a_cluster_that_starts_waits_for_those_who_are_missing_and_no_longer_than_it_is_told() {
+fn a_starting_cluster_waits_for_missing_nodes_until_deadtime() {
     let patient = || {
         let mut world = World::new(3);
         world.configure(|config| config.dc.deadtime = Duration::from_secs(20));
@@ -364,7 +364,7 @@ fn a_cluster_that_starts_waits_for_those_who_are_missing_and_no_longer_than_it_i
 }
 
 #[test]
-fn who_waits_on_behalf_of_nobody_elects_nobody() {
+fn an_elect_from_a_node_that_does_not_wait_is_ignored() {
     let mut world = World::new(3);
     world.configure(|config| config.dc.deadtime = Duration::from_secs(20));
     world.ring(&[1, 2]);
@@ -389,7 +389,8 @@ fn a_node_whose_record_was_lost_has_no_say_in_a_tenure() {
         "the records of {1} were lost, and without them the others are no majority: start the other nodes"
     );
     assert!(world.node(1).election.lost);
-    // A quorum of those who kept theirs makes it good; so does everybody.
+    // A quorum of members that kept their records makes the loss good, and so does the presence of
+    // all.
     assert!(world.ring(&[1, 2, 3]).term.is_some());
     assert!(!world.node(1).election.lost);
     assert!(world.ring(&[1, 3]).term.is_some());

@@ -1,10 +1,12 @@
-//! Whether two parts can be quorate, whatever files nodes have and wherever they stop: everything that can happen to a few
-//! nodes within bounds, and much of what can happen to more.
+//! Checks that no two parts can be quorate, whatever files nodes have and wherever they stop. The
+//! tests explore every sequence of steps of a few nodes within bounds, and random sequences of more
+//! nodes.
 //!
-//! A ring is formed of any nodes. Each of its members gets as far as it gets: it hears that the others have spoken, or not; what
-//! it accepts by that becomes durable, or not; it hears that enough have it, or not. Then there is another ring, of any nodes,
-//! some of which may have stopped and started again with another file in between. A part is a ring whose members are all still
-//! in it.
+//! A ring is formed of any nodes, and its members progress independently. A member may or may not
+//! learn that the others have sent their messages. The proposal that it then accepts may or may not
+//! become durable. It may or may not learn that enough members have stored the proposal. Then
+//! another ring of any nodes forms. Some nodes may have stopped in between and restarted with
+//! another file. A part is a ring whose members are all still in it.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -13,27 +15,27 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A node, with what is on its disk.
+/// A node, with the record on its disk.
 #[derive(Clone)]
 struct Node {
     quorum: Quorum,
     disk: Record,
-    /// Its record was lost.
+    /// Whether the node's record was lost.
     lost: bool,
     ring: Option<(RingId, BTreeSet<NodeId>)>,
     seq: u64,
 }
 
-/// How far a member gets in a ring.
+/// How far a member progresses in a ring.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Progress {
-    /// It does not hear that all have spoken.
+    /// The member does not learn that all have sent their messages.
     Entered,
-    /// What it accepted is not durable.
+    /// The member has judged the ring, but the proposal that it accepted is not durable.
     Judged,
-    /// It is, and the others hear it.
+    /// The accepted proposal is durable, and the others learn that.
     Stored,
-    /// It hears from all others that have stored it.
+    /// The member learns which other members have stored the proposal.
     Heard,
 }
 
@@ -44,7 +46,7 @@ struct Parts {
     nodes: BTreeMap<NodeId, Node>,
 }
 
-/// A file: the voters with one vote each, and perhaps an option.
+/// Returns a file that gives these voters one vote each, perhaps with an option.
 fn file(voters: &[u32], waits: bool) -> Electorate {
     let votes: BTreeMap<NodeId, u32> = voters.iter().map(|&node| (id(node), 1)).collect();
     let options = QuorumOptions { wait_for_all: waits, ..QuorumOptions::default() };
@@ -85,7 +87,7 @@ impl Parts {
         known.ring = None;
     }
 
-    /// Starts again without its record, and knows that.
+    /// Restarts a node without its record. The node knows that the record was lost.
     fn lose(&mut self, node: NodeId) {
         let known = self.nodes.get_mut(&node).unwrap();
         let file = known.quorum.file.clone();
@@ -93,13 +95,14 @@ impl Parts {
         self.restart(node, &file);
     }
 
-    /// Whether a node's file says what it knows to be agreed on.
+    /// Returns `true` if a node's file equals the agreement that it knows of.
     fn is_up_to_date(&self, node: NodeId) -> bool {
         let node = &self.nodes[&node];
         node.disk.agreed.as_ref().is_some_and(|agreed| agreed.electorate == node.quorum.file)
     }
 
-    /// A ring of these; whether anything was proposed in it, so that it matters how far they get.
+    /// Forms a ring of these nodes. Returns `true` if anything was proposed in it, so that the
+    /// members' progress matters.
     fn ring(&mut self, progress: &BTreeMap<NodeId, Progress>) -> bool {
         let members: BTreeSet<NodeId> = progress.keys().copied().collect();
         let seq = members.iter().map(|member| self.nodes[member].seq).max().unwrap() + 4;
@@ -138,7 +141,8 @@ impl Parts {
         matters
     }
 
-    /// The rings whose members are all in them, and which are quorate to one of them.
+    /// Returns the rings that are quorate by one of their members and whose members are all still
+    /// in them.
     fn quorate(&self) -> Vec<(RingId, BTreeSet<NodeId>)> {
         let rings: BTreeSet<&(RingId, BTreeSet<NodeId>)> =
             self.nodes.values().filter_map(|node| node.ring.as_ref()).collect();
@@ -153,8 +157,8 @@ impl Parts {
         rings.iter().filter(stands).filter(is_quorate).map(|ring| (**ring).clone()).collect()
     }
 
-    /// The parts that are quorate, and those that would be if they formed a ring now: two of them without a common node, if
-    /// there are any.
+    /// Returns two parts without a common node, if there are any, among the parts that are quorate
+    /// and those that would be if they formed a ring now.
     fn two_parts(&self) -> Option<[BTreeSet<NodeId>; 2]> {
         let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
         let standing = self.quorate().into_iter().map(|(_, members)| members);
@@ -170,7 +174,7 @@ impl Parts {
         parts.iter().find_map(|one| Some([one.clone(), second(one)?]))
     }
 
-    /// What tells it apart from others.
+    /// Returns a hash that tells states apart.
     fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         for node in self.nodes.values() {
@@ -184,8 +188,8 @@ fn chosen(nodes: &[NodeId], set: u32) -> BTreeSet<NodeId> {
     nodes.iter().enumerate().filter(|(n, _)| set >> n & 1 == 1).map(|(_, node)| *node).collect()
 }
 
-/// Everything within bounds: so many rings, in between so many restarts, each with any of these files, and then any two parts.
-/// How many states there were.
+/// Explores all sequences of up to `rings` rings and `restarts` restarts, each with any of these
+/// files. Checks after each step that no two parts are quorate. Returns the number of states.
 fn explore(start: &Parts, files: &[Electorate], rings: u32, restarts: u32) -> usize {
     let nodes: Vec<NodeId> = start.nodes.keys().copied().collect();
     let mut seen = BTreeSet::new();
@@ -234,7 +238,7 @@ fn explore(start: &Parts, files: &[Electorate], rings: u32, restarts: u32) -> us
     checked.len()
 }
 
-/// Nodes that have long agreed on the first file, except those that it does not list.
+/// Creates nodes that agreed on the first file long ago, except those that it does not list.
 fn of_old(nodes: u32, agreed: &Electorate, files: impl Fn(u32) -> Electorate) -> Parts {
     let record = |node| match agreed.votes.contains_key(&id(node)) {
         true => Record::of_old(agreed.clone()),
@@ -275,7 +279,7 @@ fn no_two_parts_are_quorate_within_larger_bounds() {
     println!("nodes that never met, two rings and two restarts: {} states", never_met(2, 2));
 }
 
-/// One of the old voters has stored a change, and forgotten it. The last one was not there.
+/// One of the old voters has stored a change and forgotten it. The last voter was not present.
 #[test]
 fn a_lost_record_makes_no_second_part() {
     for (voters, last) in [(5, Progress::Heard), (7, Progress::Stored)] {
@@ -303,7 +307,7 @@ mod mutants {
 
     #[test]
     #[should_panic(expected = "two parts are quorate")]
-    fn counting_by_what_is_not_stored_is_found() {
+    fn agreeing_before_a_majority_has_stored_is_found() {
         let _active = Mutant::AgreedUnstored.activate();
         replaced(1, 1);
     }
@@ -312,9 +316,9 @@ mod mutants {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Longer ways, more nodes, more files.
+    /// Longer sequences with more nodes and more files.
     #[test]
-    fn no_way_leads_to_two_quorate_parts(
+    fn no_sequence_of_steps_leads_to_two_quorate_parts(
         files in proptest::collection::vec((proptest::collection::btree_set(1_u32..=6, 1..=6), any::<bool>()), 2..4),
         first in any::<prop::sample::Index>(),
         fresh: bool,
@@ -342,7 +346,7 @@ proptest! {
                     parts.restart(id(n), file.get(&files));
                 }
                 if comes {
-                    // Most get to the end.
+                    // Most members complete all steps.
                     progress.insert(id(n), PROGRESS[level.min(3)]);
                 }
             }

@@ -9,7 +9,8 @@ use crate::lines::{Line, now_us, print};
 
 /// The address: accepts claims, and refuses those under lower terms than the highest so far
 ///
-/// Prints a line for each new holder or term, and for each refused claim with how many there were under its term.
+/// Prints a line for each new holder or term, and for each refused claim with how many there were
+/// under its term.
 #[derive(clap::Args, Debug)]
 pub(crate) struct AddressArgs {
     /// Where claims arrive, by UDP
@@ -17,7 +18,7 @@ pub(crate) struct AddressArgs {
     listen: String,
 }
 
-/// Until it is killed, or nobody reads what it prints.
+/// Runs until the process is killed, or until its output is closed.
 pub(crate) fn run(args: &AddressArgs) -> Result<(), Box<dyn Error>> {
     let listen = &args.listen;
     let socket = UdpSocket::bind(listen).map_err(|error| {
@@ -25,7 +26,7 @@ pub(crate) fn run(args: &AddressArgs) -> Result<(), Box<dyn Error>> {
     })?;
     let mut address = Address::default();
     let mut malformed = 0;
-    // Longer than any claim, so that none is cut to one.
+    // Longer than any claim, so that a longer datagram is not truncated to a valid one.
     let mut datagram = [0; 128];
     loop {
         let (length, from) = socket.recv_from(&mut datagram)?;

@@ -1,5 +1,5 @@
-//! Three nodes on loopback addresses, over real multicast, each a process of its own. This process is the address, and
-//! what goes wrong.
+//! Three nodes on loopback addresses, over real multicast, each in its own process. This process
+//! plays the address and causes the faults.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 const PORT: u16 = 5435;
-/// A move is over by then, whatever it takes on a busy machine.
+/// The longest time that a move may take, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(clap::Args, Debug)]
@@ -31,7 +31,7 @@ pub(crate) struct NodeArgs {
     state_dir: PathBuf,
 }
 
-/// A node, until its standard input ends. A line there cuts it off, or connects it again.
+/// Runs a node until its standard input ends. Each line of input cuts it off or connects it again.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn run_node(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let NodeArgs { id, address, state_dir } = args;
@@ -43,7 +43,7 @@ pub(crate) async fn run_node(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     socket.connect(address)?;
     tokio::spawn(hold(dc, move |term| {
         let claim = Claim { node: id.into(), term: term.as_u128() };
-        // Nobody listens any more when the address ends.
+        // Sending fails once the address has ended.
         let _ = socket.send(claim.to_string().as_bytes());
         std::future::ready(())
     }));
@@ -55,7 +55,7 @@ pub(crate) async fn run_node(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A transport with a plug that can be pulled.
+/// A transport that can be disconnected.
 struct Cuttable {
     udp: Udp,
     cut: Arc<AtomicBool>,
@@ -92,7 +92,7 @@ impl Transport for Cuttable {
     }
 }
 
-/// The address and its three nodes.
+/// The address and the processes of its three nodes.
 struct World {
     socket: UdpSocket,
     address: Address,
@@ -100,7 +100,7 @@ struct World {
     nodes: Vec<(u32, Child)>,
 }
 
-/// The address and its nodes.
+/// Runs the demonstration.
 pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.set_read_timeout(Some(Duration::from_millis(100)))?;
@@ -161,14 +161,14 @@ impl World {
         Pid::from_raw(self.node(id)?.id().try_into()?).ok_or_else(|| "no such process".into())
     }
 
-    /// Cuts a node off, or connects it again.
+    /// Cuts a node off, or connects it again if it is cut off.
     fn pull_plug(&mut self, id: u32) -> Result<(), Box<dyn Error>> {
         use std::io::Write;
         let plug = self.node(id)?.stdin.as_mut().ok_or("no standard input")?;
         Ok(plug.write_all(b"\n")?)
     }
 
-    /// Takes a claim, if one comes in time.
+    /// Handles one claim, if one arrives before the read timeout.
     fn hear(&mut self) -> Result<(), Box<dyn Error>> {
         let mut claim = [0; 64];
         let length = match self.socket.recv(&mut claim) {
@@ -190,7 +190,7 @@ impl World {
         Ok(())
     }
 
-    /// Who holds the address when it is no longer `before`.
+    /// Waits until a node other than `before` holds the address, and returns that node.
     fn next_holder(&mut self, before: Option<u32>) -> Result<u32, Box<dyn Error>> {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
@@ -216,7 +216,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         for (_, node) in &mut self.nodes {
-            // It may have ended.
+            // The process may already have ended.
             let _ = node.kill();
             let _ = node.wait();
         }

@@ -1,4 +1,4 @@
-//! What is printed, as JSON lines.
+//! The output, as JSON lines.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -9,19 +9,20 @@ use quorate_membership::{NodeId, RingId};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-/// A line. Terms are decimal strings, since numbers in JSON do not hold them.
+/// A line of output. Terms are decimal strings because JSON numbers cannot hold them.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Line<'a> {
     /// A node: a new regular configuration.
     Ring { ring: RingId, members: &'a BTreeSet<NodeId>, why: String },
-    /// A node: what the election says.
+    /// A node: a change of the election's status.
     Status(&'a Status),
-    /// The address: another holder, or another term.
+    /// The address: a new holder or a new term.
     Accepted { node: u32, term: String },
-    /// The address: a claim under a term that is over; how many there were under this one.
+    /// The address: a claim under a term that has ended. `refused` counts such claims under this
+    /// term.
     Refused { node: u32, term: String, refused: u64 },
-    /// The address: a datagram that is no claim; how many there were.
+    /// The address: a datagram that is not a claim. `malformed` counts such datagrams.
     Malformed { from: SocketAddr, malformed: u64 },
 }
 
@@ -32,10 +33,10 @@ struct Stamped<'a> {
     line: Line<'a>,
 }
 
-/// Microseconds of the monotonic clock, which all processes of a host share.
+/// Returns the time in microseconds on the monotonic clock, which all processes of a host share.
 pub(crate) fn now_us() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
-    // It begins when the host does.
+    // The clock starts when the host boots, so it is not negative.
     now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000
 }
 

@@ -1,10 +1,12 @@
 //! A virtual address that exactly one node holds.
 //!
-//! - `singleton`: three processes on this host, and what goes wrong: the holder is killed, paused and cut off.
-//! - `singleton node -c corosync.conf --address HOST:PORT --state-dir DIR`: a member on a host of one's own.
+//! - `singleton`: three processes on this host. The holder is killed, paused and cut off in turn.
+//! - `singleton node -c corosync.conf --address HOST:PORT --state-dir DIR`: a member on your own
+//!   host.
 //! - `singleton address --listen HOST:PORT`: the address that such members claim.
 //!
-//! The last two print what happens as JSON lines, with `at_us`, the time in microseconds of the host's monotonic clock.
+//! The last two print events as JSON lines. `at_us` is the time in microseconds on the host's
+//! monotonic clock.
 
 mod address;
 mod demo;
@@ -17,7 +19,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// A virtual address that exactly one node of a group holds, claimed by the DC under its lease and term.
+/// A virtual address that exactly one node of a group holds, claimed by the DC under its lease and
+/// term.
 ///
 /// Without a command: three processes on this host, whose holder is killed, paused and cut off.
 #[derive(Debug, Parser)]
@@ -46,7 +49,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // `eprintln!` would panic if nobody reads it.
+            // `eprintln!` would panic if stderr is closed.
             let _ = writeln!(io::stderr(), "singleton: {error}");
             ExitCode::FAILURE
         }

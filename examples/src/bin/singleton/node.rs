@@ -21,14 +21,16 @@ use crate::lines::{Line, now_us, print};
 
 /// A member on a host of one's own, which claims the address whenever it is DC and has the lease
 ///
-/// Prints a line for each ring and for each change of the election's status. SIGTERM and SIGINT make it leave the ring. It
-/// logs to stderr, with times of the same clock; RUST_LOG says how much (`RUST_LOG=debug`: each state of the ring protocol).
+/// Prints a line for each ring and for each change of the election's status. SIGTERM and SIGINT
+/// make it leave the ring. It logs to stderr, with times of the same clock; RUST_LOG says how much
+/// (`RUST_LOG=debug`: each state of the ring protocol).
 #[derive(clap::Args, Debug)]
 pub(crate) struct NodeArgs {
     /// The configuration, as `quorate node` has it
     #[arg(short, long, value_name = "FILE", default_value = "/etc/corosync/corosync.conf")]
     config: PathBuf,
-    /// Which node of the node list this is: its name, address or id. Without a node list: what it is called
+    /// Which node of the node list this is: its name, address or id. Without a node list: what it
+    /// is called
     #[arg(long, value_name = "NODE")]
     name: Option<String>,
     /// Where claims are sent, by UDP: where `singleton address` listens
@@ -44,7 +46,7 @@ pub(crate) struct NodeArgs {
 
 #[tokio::main]
 pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
-    // Writes the last lines when it is dropped.
+    // Dropping this guard writes the last lines.
     let _log = log_to_stderr()?;
     let host = Host::local().map_err(|error| format!("this host's interfaces cannot be listed: {error}"))?;
     let overrides = Overrides { name: args.name, ..Overrides::default() };
@@ -57,12 +59,13 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("cannot send to {}: {error}: say where with --address", args.address))?;
     let claim = move |term: Term| {
         let claim = Claim { node: id, term: term.as_u128() };
-        // The next one may be heard.
+        // A failed claim does not matter; the next one may arrive.
         let _ = socket.send(claim.to_string().as_bytes());
         ready(())
     };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    // What is listened to does not end the process: a log rotation or a closed terminal must not take a node down.
+    // A signal with a handler does not end the process. A log rotation or a closed terminal must
+    // not take a node down.
     let _ignored = (
         signal(SignalKind::hangup())?,
         signal(SignalKind::user_defined1())?,
@@ -113,7 +116,7 @@ fn connect(address: &str) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Stamps the log as the kernel stamps its own, with the clock of the lines on stdout.
+/// Stamps the log like the kernel's log, with the same clock as the lines on stdout.
 struct Monotonic;
 
 impl FormatTime for Monotonic {
@@ -127,8 +130,9 @@ fn log_to_stderr() -> Result<WorkerGuard, Box<dyn Error>> {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into());
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| format!("RUST_LOG is not understood: {error}: try `debug`"))?;
-    // A log that nobody reads must not stop a node: lines go to a thread, and are dropped when there are too many. Without the
-    // last call, a line that cannot be written would end the task that logged it.
+    // A log that is not read must not stop a node. Lines go to a thread and are dropped when it has
+    // too many. Without the last call, a line that cannot be written would end the task that logged
+    // it.
     let (writer, thread) = tracing_appender::non_blocking(io::stderr());
     let log =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);

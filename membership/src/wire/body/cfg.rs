@@ -1,4 +1,4 @@
-//! cfg: what the operator of one node tells all.
+//! cfg: requests of one node's operator to all members.
 //!
 //! Service 1:
 //!
@@ -27,12 +27,12 @@ pub(super) const CRYPTO_RECONFIGURE: u32 = id(SERVICE, 4);
 
 const KILL_REASON: usize = 256;
 
-/// The client at whose request a member speaks.
+/// The client on whose request a member sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Source {
-    /// The member, as it names itself.
+    /// The member's node id, as it gives it.
     pub node: u32,
-    /// Its connection to the client; means nothing to others.
+    /// The member's connection to the client. It has no meaning for other nodes.
     pub connection: u64,
 }
 

@@ -1,4 +1,4 @@
-//! cmap: whose configuration is the newest.
+//! cmap: comparison of configuration versions.
 //!
 //! Service 0:
 //!
@@ -6,7 +6,8 @@
 //! |---:|---------|-----:|----:|-------|
 //! |  0 | version | 48.. |  16 | reason (1): 0 sync, 1 new version |
 //! |    |         |      |  24 | number of items (1) |
-//! |    |         |      |  48 | items: key length (2), @8 key\[256\], @264 value type (1), @272 value length (8), @280 value, padded to 8 |
+//! |    |         |      |  48 | items: key length (2), @8 key\[256\], @264 value type (1) |
+//! |    |         |      |     | @272 value length (8), @280 value, padded to 8 |
 
 use bytes::Bytes;
 
@@ -24,9 +25,9 @@ const ITEM: usize = 280;
 /// A configuration's version, as cmap compares it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cmap {
-    /// Whether it is said because the version changed, rather than in a sync.
+    /// Whether it is sent because the version changed, rather than in a sync.
     pub changed: bool,
-    /// The values sent along, at most 255; as yet always one, `totem.config_version`.
+    /// The values, at most 255. Currently always one, `totem.config_version`.
     pub items: Vec<CmapItem>,
 }
 
@@ -65,14 +66,14 @@ impl Cmap {
 pub struct CmapItem {
     /// The key, at most 256 bytes.
     pub key: Bytes,
-    /// The type of the value: 0 there is none, 8 a `u64`.
+    /// The type of the value. 0 is no value, and 8 is a `u64`.
     pub kind: u8,
     /// The value in the sender's byte order.
     pub value: Bytes,
 }
 
 impl CmapItem {
-    /// How many bytes it takes, padding included.
+    /// Returns the size of the item in bytes, padding included.
     fn size(&self) -> usize {
         self.value.len().saturating_add(ITEM).next_multiple_of(8)
     }

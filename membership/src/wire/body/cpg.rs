@@ -1,16 +1,21 @@
-//! cpg: process groups, who is in them and what they are sent.
+//! cpg: process groups, their members and their messages.
 //!
-//! Service 2, a name being its length (4) and, at 8, 128 bytes:
+//! Service 2. A name is its length (4) and, at offset 8, 128 bytes. Fields at several offsets are
+//! written as "@offset field". Where not stated, a field has 4 bytes:
 //!
-//! | fn | message       | size  | off | field |
-//! |---:|---------------|------:|----:|-------|
-//! | 0  | process join  |   168 |  16 | name; @152 pid (4); @160 reason (4) |
-//! | 1  | process leave |   168 |  16 | the same |
-//! | 2  | join list     |  24.. |  16 | error (4): 0 |
-//! |    |               |       |  24 | entries of 144: pid (4), @8 name |
-//! | 3  | multicast     | 184.. |  16 | name; @152 length (4); @160 pid (4); @168 node (4); @176 connection (8); @184 payload |
-//! | 5  | down list     |  1568 |  16 | number of old members (4); @24 number of left nodes (4); @32 384 node ids, unused ones anything |
-//! | 6  | partial       | 200.. |  16 | name; @152 whole length (4); @160 length (4); @168 pid (4); @176 part (4): 1 first, 2 continued, 3 last; @184 node (4); @192 connection (8); @200 payload |
+//! | fn | message       |  size | off | fields |
+//! |---:|---------------|------:|----:|--------|
+//! |  0 | process join  |   168 |  16 | name; @152 pid; @160 reason |
+//! |  1 | process leave |   168 |  16 | the same |
+//! |  2 | join list     |  24.. |  16 | error: 0 |
+//! |    |               |       |  24 | entries of 144 bytes: pid, @8 name |
+//! |  3 | multicast     | 184.. |  16 | name; @152 length; @160 pid; @168 node |
+//! |    |               |       | 176 | connection (8); @184 payload |
+//! |  5 | down list     |  1568 |  16 | number of old members; @24 number of left nodes |
+//! |    |               |       |  32 | 384 node ids, with unused ones undefined |
+//! |  6 | partial       | 200.. |  16 | name; @152 whole length; @160 length; @168 pid |
+//! |    |               |       | 176 | part: 1 first, 2 continued, 3 last; @184 node |
+//! |    |               |       | 192 | connection (8); @200 payload |
 
 use std::mem;
 
@@ -39,20 +44,20 @@ pub struct CpgProcess {
     pub group: Group,
     /// The process.
     pub pid: u32,
-    /// Why, see [`CpgProcess::JOIN`] and the others.
+    /// The reason, see [`CpgProcess::JOIN`] and the others.
     pub reason: u32,
 }
 
 impl CpgProcess {
-    /// It joined.
+    /// The process joined.
     pub const JOIN: u32 = 1;
-    /// It left.
+    /// The process left.
     pub const LEAVE: u32 = 2;
-    /// Its node left the ring; never sent.
+    /// The process's node left the ring. Never sent.
     pub const NODE_DOWN: u32 = 3;
-    /// Its node joined the ring; never sent.
+    /// The process's node joined the ring. Never sent.
     pub const NODE_UP: u32 = 4;
-    /// It died.
+    /// The process died.
     pub const PROCESS_DOWN: u32 = 5;
 
     pub(super) fn read(mut reader: Reader<'_>, body: &Bytes) -> Result<Self, Refusal> {
@@ -117,9 +122,9 @@ pub struct CpgMcast {
     pub group: Group,
     /// The sending process.
     pub pid: u32,
-    /// The sending node as it names itself; the frame's originator is what counts.
+    /// The sending node by its own account. The frame's originator is authoritative.
     pub node: u32,
-    /// What was sent.
+    /// The message.
     pub payload: Bytes,
 }
 
@@ -127,7 +132,8 @@ impl CpgMcast {
     /// Bytes before the payload.
     pub const HEADER: usize = 184;
 
-    /// Reads it but for the payload, of which it makes sure that the body has all and nothing else.
+    /// Reads everything except the payload. Checks that the rest of the body is exactly the
+    /// payload.
     fn read_head(mut reader: Reader<'_>, body: &Bytes) -> Result<Self, Refusal> {
         let group = read_group(&mut reader, body)?;
         let length = reader.count(body.len())?;
@@ -151,7 +157,7 @@ impl CpgMcast {
         bytes.into()
     }
 
-    /// Writes what goes before the payload, which has `length` bytes, behind `bytes`.
+    /// Appends the part before the payload to `bytes`. The payload has `length` bytes.
     pub(crate) fn write_head(bytes: &mut Vec<u8>, group: &Group, pid: u32, node: u32, length: usize) {
         let size = length.saturating_add(Self::HEADER);
         let mut writer = headed(mem::take(bytes), MCAST, size);
@@ -190,13 +196,13 @@ pub struct CpgPartial {
     pub group: Group,
     /// The sending process.
     pub pid: u32,
-    /// The sending node as it names itself; the frame's originator is what counts.
+    /// The sending node by its own account. The frame's originator is authoritative.
     pub node: u32,
-    /// Which part of the message this is.
+    /// The position of this part in the message.
     pub part: CpgPart,
     /// The length of the whole message, in bytes.
     pub whole: u32,
-    /// This part of it.
+    /// The bytes of this part.
     pub payload: Bytes,
 }
 
@@ -223,7 +229,7 @@ impl CpgPartial {
         bytes.into()
     }
 
-    /// Writes what goes before the payload behind `bytes`.
+    /// Appends the part before the payload to `bytes`.
     pub(crate) fn write_head(&self, bytes: &mut Vec<u8>) {
         let size = self.payload.len().saturating_add(Self::HEADER);
         let mut writer = headed(mem::take(bytes), PARTIAL, size);
@@ -238,14 +244,14 @@ impl CpgPartial {
     }
 }
 
-/// Where a part of a long message belongs.
+/// The position of a part in a long message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CpgPart {
-    /// At its beginning.
+    /// The first part.
     First,
-    /// Within.
+    /// A part between the first and the last.
     Continued,
-    /// At its end.
+    /// The last part.
     Last,
 }
 
@@ -268,7 +274,7 @@ impl CpgPart {
     }
 }
 
-/// 136 bytes: length, padding, 128 bytes of which so many are the name.
+/// Reads a name of 136 bytes: length, padding, and 128 bytes that begin with the name.
 fn read_group(reader: &mut Reader<'_>, body: &Bytes) -> Result<Group, Refusal> {
     let length = reader.count(Group::MAX)?;
     reader.bytes(4)?;

@@ -1,15 +1,19 @@
-//! The messages of the layers above Totem: what corosync's services say to each other.
+//! The messages of the layers above Totem, which corosync's services send to each other.
 //!
-//! They are C structs, 8-byte aligned. What is between the fields is padding, in which corosync leaves what was in its
-//! memory, as it does behind the end of a text: it is not looked at, and written as 0. All begin with 16 bytes, ours
-//! too, so that whoever knows corosync's messages can step over them:
+//! They are C structs, 8-byte aligned. Padding between the fields is not read, and written as 0.
+//! corosync leaves old memory contents in the padding and behind the end of a text. All messages
+//! begin with 16 bytes, including ours, so that a program that knows corosync's messages can skip
+//! ours:
 //!
 //! | off | size | field |
 //! |----:|-----:|-------|
-//! |   0 |    4 | id: in group `a` service << 16 \| function, in group `sync` the message, in group `quorate` no service's |
+//! |   0 |    4 | id |
 //! |   8 |    4 | size of the whole body |
 //!
-//! Each layer is a file, headed by the offsets of what follows.
+//! In group `a` the id is service << 16 \| function. In group `sync` it identifies the message. In
+//! group `quorate` it belongs to no service of corosync.
+//!
+//! Each layer has its own file, whose head lists the offsets of its fields.
 
 mod cfg;
 mod cmap;
@@ -31,18 +35,18 @@ use crate::{NodeId, Refusal, RingId};
 pub const SERVICES: &[u8] = b"a";
 /// The totempg group of the sync protocol.
 pub const SYNC: &[u8] = b"sync";
-/// The totempg group of what only quorate nodes say to each other.
+/// The totempg group of the messages that only Quorate nodes exchange.
 pub const QUORATE: &[u8] = b"quorate";
 
 const HEADER: usize = 16;
-/// The id in group `quorate`: a service that corosync has no room for.
+/// The id of messages in group `quorate`, with a service number that corosync does not use.
 const OURS: u32 = id(0x7175, 0);
 const CAPACITY: u32 = id(0x7175, 1);
 
-/// A body, by the group it was addressed to and its own header.
+/// A message body, by its group and its header.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Body {
-    /// Sync: the services a member has.
+    /// Sync: the services of a member.
     ServiceBuild {
         /// The ring being synchronised.
         ring: RingId,
@@ -56,18 +60,18 @@ pub enum Body {
     },
     /// Cmap: the version of a member's configuration.
     Cmap(Cmap),
-    /// Cfg: a link is to be used again; of old, ignored by all.
+    /// Cfg: a link is to be used again. Obsolete, and ignored by all nodes.
     RingReenable(Source),
-    /// Cfg: a node is to exit.
+    /// Cfg: a node must exit.
     KillNode {
         /// The node.
         node: NodeId,
-        /// Why, as the operator put it; at most 256 bytes.
+        /// The operator's reason, at most 256 bytes.
         reason: Bytes,
     },
     /// Cfg: the sender shuts itself down.
     Shutdown,
-    /// Cfg: every member is to read its configuration again.
+    /// Cfg: every member must read its configuration again.
     Reload(Source),
     /// Cfg: a step of the sender's change of keys (knet only).
     CryptoReconfigure {
@@ -80,57 +84,57 @@ pub enum Body {
     CpgLeave(CpgProcess),
     /// CPG, in a sync: all the sender's processes and their groups.
     CpgJoinList(Vec<CpgMember>),
-    /// A process's message to its group.
+    /// CPG: a process's message to its group.
     CpgMcast(CpgMcast),
-    /// A part of a process's message that is too long for one ([`CpgMcast`]).
+    /// CPG: a part of a process's message that is too long for a single [`CpgMcast`].
     CpgPartial(CpgPartial),
     /// CPG, in a sync: the nodes that the sender saw leave.
     CpgDownList {
-        /// How many members the sender's old configuration had.
+        /// The number of members of the sender's old configuration.
         old_members: u32,
-        /// Those that left, at most 384.
+        /// The nodes that left, at most 384.
         left: Vec<NodeId>,
     },
     /// Votequorum's node info.
     NodeInfo(NodeInfo),
     /// Votequorum: an operator changed votes.
     Reconfigure(Reconfigure),
-    /// Votequorum: a quorum device registers with the sender, or no longer.
+    /// Votequorum: a quorum device registers with the sender, or unregisters.
     Qdevice {
-        /// Whether it registers.
+        /// Whether the device registers.
         registers: bool,
-        /// Its name, at most 255 bytes without a NUL.
+        /// The device's name, at most 255 bytes without a NUL.
         name: Bytes,
     },
     /// Votequorum: a quorum device has a new name.
     QdeviceRenamed {
-        /// Its old name, at most 255 bytes without a NUL.
+        /// The device's old name, at most 255 bytes without a NUL.
         old: Bytes,
-        /// Its new name.
+        /// The device's new name.
         new: Bytes,
     },
     /// Votequorum, after corosync 3.1.10: more about a node.
     ExtraInfo {
         /// The node.
         node: u32,
-        /// What is said, not interpreted.
+        /// The information, not interpreted.
         content: Bytes,
     },
     /// A message of group `quorate`.
     Quorate(Bytes),
-    /// A message of group `quorate`, in a sync: what the sender can take.
+    /// A message of group `quorate`, in a sync: the sender's capacity.
     Capacity {
-        /// Frames in a rotation.
+        /// Frames per rotation.
         frames: u32,
     },
-    /// A message of a service or function that means nothing to a member, `pload`'s load generator for one. As
-    /// corosync does, members ignore it.
+    /// A message of a service or function without meaning for a member, such as `pload`'s load
+    /// generator. Members ignore it, as in corosync.
     Other {
         /// The service.
         service: u16,
-        /// Its function.
+        /// The function of the service.
         function: u16,
-        /// What follows the header.
+        /// The bytes after the header.
         content: Bytes,
     },
 }
@@ -139,14 +143,14 @@ impl Body {
     /// Reads the body of a message addressed to `group`.
     ///
     /// # Errors
-    /// [`Refusal::Service`] if it is not as long as its kind and its counts say, has a value that it cannot have, or
-    /// is for an unknown group.
+    /// [`Refusal::Service`] if the body's length does not match its kind and its counts, if it has
+    /// an invalid value, or if the group is unknown.
     pub fn decode(group: &[u8], body: &Bytes) -> Result<Self, Refusal> {
         Self::decode_in(group, body, Order::Little)
     }
 
-    /// As [`Body::decode`], in the byte order of the frame. Between real members nobody does: corosync's sync layer
-    /// does not convert, so rings of mixed order do not come about.
+    /// Reads a body in the byte order of the frame. Real rings never have mixed byte orders,
+    /// because corosync's sync layer does not convert them.
     ///
     /// # Errors
     /// As [`Body::decode`].
@@ -161,16 +165,17 @@ impl Body {
         .map_err(|_| Refusal::Service)
     }
 
-    /// How long the body says it is that begins with these bytes.
+    /// Returns the length of the body that begins with these bytes, as its header gives it.
     pub(super) fn length(beginning: &[u8], order: Order) -> Option<usize> {
         let mut reader = Reader::new(beginning, order);
         read_padded(&mut reader).ok()?;
         usize::try_from(read_padded(&mut reader).ok()?).ok()
     }
 
-    /// Writes it; for [`Body::CpgMcast`] and [`Body::CpgPartial`] without the payload, which need not be copied.
+    /// Writes the body. [`Body::CpgMcast`] and [`Body::CpgPartial`] are written without the
+    /// payload, which need not be copied.
     ///
-    /// Lists and texts that are longer than their place are cut.
+    /// Lists and texts that are too long for their field are cut.
     pub fn encode(&self) -> Bytes {
         match self {
             Self::ServiceBuild { ring, services } => sync::write_service_build(*ring, services),
@@ -248,31 +253,31 @@ fn read_service(mut reader: Reader<'_>, body: &Bytes) -> Result<Body, Refusal> {
     }
 }
 
-/// The id of a service's message; `as`, since `From` is not yet `const`.
+/// Returns the id of a service's message. Uses `as`, because `From` is not yet `const`.
 const fn id(service: u16, function: u16) -> u32 {
     (service as u32) << 16 | function as u32
 }
 
-/// Reads the header: the id. The size has to be that of the body.
+/// Reads the header and returns the id. The size must be that of the body.
 fn read_header(reader: &mut Reader<'_>, body: &Bytes) -> Result<u32, Refusal> {
     let id = read_padded(reader)?;
     let size = read_padded(reader)?;
     if usize::try_from(size).is_ok_and(|size| size == body.len()) { Ok(id) } else { Err(Refusal::Service) }
 }
 
-/// A body that is `content` behind the header.
+/// Writes a body that consists of a header and `content`.
 fn write_with_header(id: u32, content: &[u8]) -> Bytes {
     let mut writer = header(id, content.len().saturating_add(HEADER));
     writer.bytes(content);
     writer.finish()
 }
 
-/// A body of `size` bytes, begun.
+/// Begins a body of `size` bytes.
 fn header(id: u32, size: usize) -> Writer {
     headed(Vec::with_capacity(size), id, size)
 }
 
-/// The same, behind these bytes.
+/// Begins a body of `size` bytes behind these bytes.
 fn headed(bytes: Vec<u8>, id: u32, size: usize) -> Writer {
     let mut writer = Writer::behind(bytes, Order::Little);
     padded(&mut writer, id);
@@ -280,7 +285,7 @@ fn headed(bytes: Vec<u8>, id: u32, size: usize) -> Writer {
     writer
 }
 
-/// The rest of a body of `size` bytes is zero.
+/// Fills the rest of a body of `size` bytes with zeros.
 fn fill(mut writer: Writer, size: usize) -> Bytes {
     writer.zeros(size.saturating_sub(writer.written()));
     writer.finish()
@@ -292,7 +297,7 @@ fn read_padded(reader: &mut Reader<'_>) -> Result<u32, Refusal> {
     Ok(value)
 }
 
-/// A `u32` and 4 bytes of padding.
+/// Writes a `u32` and 4 bytes of padding.
 fn padded(writer: &mut Writer, value: u32) {
     writer.u32(value);
     writer.zeros(4);

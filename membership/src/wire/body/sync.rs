@@ -1,6 +1,6 @@
-//! Sync: how the members of a new ring agree on what they have, and wait for each other.
+//! Sync: the members of a new ring agree on their services, and wait for each other.
 //!
-//! Group `sync`, where the id is that of the message:
+//! Group `sync`, where the id identifies the message:
 //!
 //! | id | message       | size | off | field |
 //! |---:|---------------|-----:|----:|-------|

@@ -1,11 +1,12 @@
-//! votequorum: who has how many votes.
+//! votequorum: the votes of nodes.
 //!
 //! Service 5:
 //!
 //! | fn | message         | size | off | field |
 //! |---:|-----------------|-----:|----:|-------|
 //! | 0  | node info       |   32 |  16 | node, votes, expected votes, flags (4 each) |
-//! | 1  | reconfigure     |   32 |  16 | node (4), value (4), parameter (1): 1 expected votes, 2 votes, 3 cancel wait-for-all |
+//! | 1  | reconfigure     |   32 |  16 | node (4), value (4), parameter (1): |
+//! |    |                 |      |     | 1 expected votes, 2 votes, 3 cancel wait-for-all |
 //! | 2  | qdevice         |  280 |  16 | operation (4): 0 unregister, 1 register; @20 name\[255\] |
 //! | 3  | qdevice renamed |  528 |  16 | old name\[255\], new name\[255\] |
 //! | 4  | extra           | 24.. |  16 | node (4), length (4), @24 content, padded to 8 |
@@ -29,13 +30,13 @@ const QDEVICE_NAME: usize = 255;
 /// Votequorum NODEINFO, 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NodeInfo {
-    /// The node; `None` is the quorum device.
+    /// The node, or `None` for the quorum device.
     pub node: Option<NodeId>,
-    /// Its votes.
+    /// The node's votes.
     pub votes: u32,
-    /// The votes it expects in all.
+    /// The votes that the node expects in total.
     pub expected_votes: u32,
-    /// Its flags, see [`NodeInfo::QUORATE`] and the others.
+    /// The node's flags, see [`NodeInfo::QUORATE`] and the others.
     pub flags: u32,
 }
 
@@ -84,7 +85,7 @@ pub struct Reconfigure {
     pub node: u32,
     /// The new value.
     pub value: u32,
-    /// Of what.
+    /// The parameter that is changed.
     pub parameter: VoteParameter,
 }
 
@@ -107,14 +108,14 @@ impl Reconfigure {
     }
 }
 
-/// What [`Reconfigure`] changes.
+/// The parameter that a [`Reconfigure`] changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum VoteParameter {
     /// The expected votes of all.
     ExpectedVotes,
     /// The votes of the node.
     Votes,
-    /// The node no longer waits for all; the value does not matter.
+    /// The node no longer waits for all. The value is ignored.
     CancelWaitForAll,
 }
 
@@ -177,7 +178,7 @@ pub(super) fn write_extra_info(node: u32, content: &[u8]) -> Bytes {
     fill(writer, size)
 }
 
-/// 255 bytes, up to the first NUL the name of a quorum device.
+/// Reads the name of a quorum device: a field of 255 bytes, up to the first NUL.
 fn read_name(reader: &mut Reader<'_>, body: &Bytes) -> Result<Bytes, Refusal> {
     let field = reader.bytes(QDEVICE_NAME)?;
     let name = field.split(|&byte| byte == 0).next().unwrap_or(field);

@@ -1,9 +1,10 @@
-//! Applications that act as DC, on something that fences: it remembers the highest term under which it was acted on, and
-//! refuses lower ones.
+//! Applications that act as DC on a fenced target, which remembers the highest term under which it
+//! was acted on and refuses lower ones.
 //!
-//! Every node's application looks now and then whether it may act, and then does; but what it does takes effect a while
-//! later, and later still if its node stands still meanwhile, or it hangs. No check is one with the act that follows it.
-//! It asks as applications do, by a guard, which is also what it shows of being alive.
+//! Every node's application checks now and then whether it may act, and then acts. The act takes
+//! effect a while later, and later still if the node pauses or the application hangs in between.
+//! Checking and acting are two steps. Like a real application, this one checks with a guard, which
+//! also serves as its heartbeat.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,13 +20,14 @@ use super::host::Living;
 use super::{Engine, Happening, Micros, micros};
 use crate::history::{Inside, Life, What};
 
-/// Who may act, and what has been acted on.
+/// The current and past leases, and the state of the fenced target.
 #[derive(Default)]
 pub(super) struct Leases {
     on: Vec<(Life, Term, Micros)>,
-    /// Of leases that are over: whose, from when, until when. As many as may still overlap with one that is on.
+    /// Past leases with their beginning and end. They are kept while they can still overlap with a
+    /// current one.
     over: Vec<(Life, Micros, Micros)>,
-    /// The highest term that the fenced thing has seen.
+    /// The highest term that the fenced target has seen.
     highest: Option<Term>,
 }
 
@@ -34,7 +36,7 @@ impl Leases {
         self.on.push((life, term, now));
     }
 
-    /// A lease has ended; how many others were on at a time.
+    /// Ends a lease. Returns the number of past leases that it overlapped with.
     fn end(&mut self, life: Life, until: Micros) -> u64 {
         let Some(place) = self.on.iter().position(|(other, ..)| *other == life) else { return 0 };
         let (_, _, from) = self.on.remove(place);
@@ -54,9 +56,9 @@ impl Leases {
 pub(super) struct Actor {
     dc: Dc,
     guard: Option<Guard>,
-    /// What its clock shows, which is its node's.
+    /// The time that its clock shows, which is its node's time.
     clock: Arc<AtomicU64>,
-    /// It does nothing before.
+    /// The time before which it does nothing.
     pub(super) hangs_until: Micros,
     whims: ChaCha8Rng,
 }
@@ -72,13 +74,13 @@ impl Actor {
         Self { dc, guard: None, clock, hangs_until: 0, whims }
     }
 
-    /// What it is told when it asks for the status.
+    /// Returns the status that it receives when it asks.
     fn asks(&self, now: Time) -> Status {
         self.clock.store(now.micros(), Ordering::Relaxed);
         self.dc.status()
     }
 
-    /// Under which term it may act, if it may.
+    /// Returns the term under which it may act, if it may.
     fn may_act(&mut self, now: Time) -> Option<Term> {
         self.clock.store(now.micros(), Ordering::Relaxed);
         if let Some(term) = self.guard.as_ref().and_then(|guard| guard.check().ok()) {
@@ -90,12 +92,13 @@ impl Actor {
 }
 
 impl Engine<'_> {
-    /// Writes down whether a node may act, if that has changed; and when it changed, if the node itself has not noticed.
+    /// Records a change of whether a node may act, with the time of the change if the node itself
+    /// has not noticed.
     pub(super) fn note_lease(&mut self, index: usize) {
         let now = self.now;
         let Some(living) = &mut self.hosts[index].living else { return };
         let (life, before) = (living.life, living.lease);
-        // A node that stands still sees nothing; it may not act all the same once its clock says so.
+        // A paused node notices nothing, but it may no longer act once its clock is past the end.
         let lease = living.member.lease().filter(|(_, until)| living.show(now) < *until);
         living.lease = lease;
         let over_at = before.map(|(_, until)| living.clock.when(until).min(now));
@@ -112,7 +115,7 @@ impl Engine<'_> {
         }
     }
 
-    /// The node is about to be no more.
+    /// Ends the lease of a node that is about to go down.
     pub(super) fn drop_lease(&mut self, index: usize) {
         self.note_lease(index);
         let now = self.now;
@@ -129,14 +132,14 @@ impl Engine<'_> {
         self.record(life, What::Inside(Inside::LeaseOff { term, since }));
     }
 
-    /// The run is over.
+    /// Ends all leases at the end of the run.
     pub(super) fn end_leases(&mut self) {
         for index in 0..self.hosts.len() {
             self.drop_lease(index);
         }
     }
 
-    /// An application looks whether it may act.
+    /// Lets an application check whether it may act.
     pub(super) fn act(&mut self, index: usize, start: u32) {
         let (now, token) = (self.now, micros(self.scenario.totem.token));
         let Some(living) = self.awake(index, start, Happening::Act) else { return };
@@ -147,14 +150,14 @@ impl Engine<'_> {
         let takes = living.actor.whims.random_range(0..token / 8);
         self.schedule(now + next, Happening::Act(index, start));
         if let Some(term) = granted {
-            // The node itself may not have noticed yet that its wait is over: that is a timer of its own.
+            // A separate timer tells the node that its wait is over. It may not have fired yet.
             self.note_lease(index);
             self.record(life, What::Inside(Inside::Acts(term)));
             self.schedule(now + takes, Happening::Land(index, start, term));
         }
     }
 
-    /// Somebody asks a node for its status; `again` if this is one of a series.
+    /// Queries the status of a node. `again` is set if the query belongs to a series.
     pub(super) fn ask(&mut self, index: usize, start: u32, again: bool) {
         let now = self.now;
         let hosts = &self.hosts;
@@ -162,7 +165,7 @@ impl Engine<'_> {
             return;
         }
         if again {
-            // Not all at the same time.
+            // Nodes are not all queried at the same time.
             let pause = micros(self.scenario.totem.token) * (6 + index as u64 % 5) / 16;
             self.schedule(now + pause, Happening::Ask(index, start, true));
         }
@@ -176,7 +179,7 @@ impl Engine<'_> {
         let silent = local - heard_at;
         let Status { ring, quorate, lease, .. } = answer;
         self.record(life, What::Inside(Inside::Asked { ring, quorate, lease, silent }));
-        // Once it has looked at its timers, it has been told the same.
+        // Once the node has checked its timers, its application has been given the same status.
         self.go_on(index);
         let Some(living) = self.hosts[index].living.as_ref().filter(|living| awake(living)) else { return };
         let told = living.status.as_ref().is_none_or(|told| *told == living.actor.asks(local));
@@ -185,7 +188,8 @@ impl Engine<'_> {
         }
     }
 
-    /// A node's application hangs: if it may act, it was just about to. Whether it did something before.
+    /// Hangs a node's application. If it may act, it was just about to. Returns `true` if the node
+    /// is up.
     pub(super) fn hang(&mut self, index: usize, lasts: Duration) -> bool {
         let now = self.now;
         let Some(living) = &mut self.hosts[index].living else { return false };
@@ -194,7 +198,7 @@ impl Engine<'_> {
         let granted = if awake { living.actor.may_act(living.clock.show(now)) } else { None };
         living.actor.hangs_until = living.actor.hangs_until.max(until);
         if let Some(term) = granted {
-            // The node itself may not have noticed yet that its wait is over: that is a timer of its own.
+            // A separate timer tells the node that its wait is over. It may not have fired yet.
             self.note_lease(index);
             self.record(life, What::Inside(Inside::Acts(term)));
             self.schedule(now, Happening::Land(index, life.start, term));
@@ -202,7 +206,7 @@ impl Engine<'_> {
         true
     }
 
-    /// An act comes to what it acts on.
+    /// Lets an act reach its target.
     pub(super) fn land(&mut self, index: usize, start: u32, term: Term) {
         let now = self.now;
         let later = |index, start| Happening::Land(index, start, term);
@@ -217,7 +221,8 @@ impl Engine<'_> {
         self.record(life, What::Inside(Inside::Landed { term, accepted, timely }));
     }
 
-    /// This life of a host, if its application does something now; what it was to do comes later if it stands still or hangs.
+    /// Returns this life of a host if its application is active now. If it pauses or hangs, the
+    /// action is scheduled for later.
     fn awake(
         &mut self,
         index: usize,
@@ -228,7 +233,7 @@ impl Engine<'_> {
         let living = self.hosts[index].living.as_ref().filter(|living| living.life.start == start)?;
         let until = living.busy_until.max(living.actor.hangs_until);
         if now < until {
-            // The calm may come sooner.
+            // The calm may begin sooner.
             let at = until.min(now + micros(self.scenario.totem.token) / 8);
             self.schedule(at, later(index, start));
             return None;

@@ -4,11 +4,12 @@ use quorate_membership::Time;
 
 use super::Micros;
 
-/// A clock that begins with its node's life. It may run too fast or too slow, and stand still.
+/// A clock that begins with its node's life. It may run too fast or too slow, and it may be frozen.
 #[derive(Clone, Copy)]
 pub(super) struct Clock {
-    /// What it showed last when it was changed, and when that was.
+    /// The time that the clock showed when it was last changed.
     shown: Micros,
+    /// The time of that change. It lies in the future while the clock is frozen.
     at: Micros,
     ppm: i32,
 }
@@ -30,7 +31,7 @@ impl Clock {
         Time::from_micros(self.shown + passed)
     }
 
-    /// When it will show this.
+    /// Returns the simulated time at which the clock will show `time`.
     pub(super) fn when(self, time: Time) -> Micros {
         let left = time.micros().saturating_sub(self.shown);
         let lasts =
@@ -44,17 +45,17 @@ impl Clock {
     }
 
     pub(super) fn drift(&mut self, now: Micros, ppm: i32) {
-        // A clock that stands still goes on to do so.
+        // A frozen clock stays frozen.
         self.set(now, now.max(self.at));
         self.ppm = ppm;
     }
 
-    /// It stands still until then.
+    /// Freezes the clock until then.
     pub(super) fn freeze(&mut self, now: Micros, until: Micros) {
         self.set(now, until.max(self.at));
     }
 
-    /// It goes on.
+    /// Ends a freeze.
     pub(super) fn thaw(&mut self, now: Micros) {
         if self.at > now {
             self.at = now;
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_drifts_is_asked_both_ways() {
+    fn a_drifting_clock_converts_both_ways() {
         for ppm in [0, 500, -500, 50_000, -50_000] {
             let mut clock = Clock::new(1000, 0);
             clock.drift(2000, ppm);
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_clock_shows_the_same_until_it_goes_on() {
+    fn a_frozen_clock_shows_the_same_until_it_thaws() {
         let mut clock = Clock::new(0, 0);
         clock.freeze(100, 500);
         assert_eq!([100, 300, 500, 600].map(|now| clock.show(now).micros()), [100, 100, 100, 200]);

@@ -1,4 +1,4 @@
-//! A host and the member that lives on it, as the driver and an application would treat it.
+//! A host, and the member that runs on it, driven as the driver and an application would drive it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
@@ -28,28 +28,28 @@ use crate::fault::{Fault, Kind, Point};
 use crate::history::{Content, Inside, Life, MessageId, What};
 use crate::observed;
 
-/// What survives the lives of a node.
+/// The state of a host that survives the lives of its node.
 pub(super) struct Host {
     pub(super) id: NodeId,
     config: Config,
     pub(super) starts: u32,
     pub(super) disk: Disk,
-    /// How far its clock drifts.
+    /// The drift of its clock, in millionths.
     ppm: i32,
-    /// How long it takes for a datagram, and until when.
+    /// The time that it takes for a datagram, and the time until which it does.
     pub(super) slow: Option<(Micros, Micros)>,
-    /// Its firewall rejects what comes in before.
+    /// The time until which its firewall rejects incoming datagrams.
     pub(super) rejects_until: Micros,
     pub(super) living: Option<Living>,
 }
 
-/// Where the record is.
+/// The disk that stores the record.
 pub(super) struct Disk {
     stored: Option<Stored>,
     before: Option<Stored>,
     latency: Micros,
     pub(super) slow: Option<(Micros, Micros)>,
-    /// There is no space before.
+    /// The time until which the disk is full.
     pub(super) full_until: Micros,
 }
 
@@ -69,7 +69,7 @@ impl Disk {
         self.before = None;
     }
 
-    /// Whether there was an older record.
+    /// Restores the older record. Returns `true` if there was one.
     pub(super) fn roll_back(&mut self) -> bool {
         if self.before.is_some() {
             self.stored = self.before.clone();
@@ -77,7 +77,8 @@ impl Disk {
         self.before.is_some()
     }
 
-    /// As a real store has it: who has no record goes on from the wall clock.
+    /// Loads the record as a real store does: a node without one derives its numbers from the wall
+    /// clock.
     fn load(&self, now: Micros) -> Stored {
         const EPOCH_MS: u64 = 1_700_000_000_000;
         self.stored.clone().unwrap_or(Stored {
@@ -94,42 +95,43 @@ pub(super) struct Living {
     pub(super) member: ElectionMember,
     pub(super) life: Life,
     pub(super) clock: Clock,
-    /// What waits in its sockets: frames and other multicasts first, as the driver reads them.
+    /// Frames and other multicasts that wait in its socket. The driver reads them before unicasts.
     multicasts: VecDeque<Rc<Packet>>,
+    /// Unicasts that wait in its socket.
     unicasts: VecDeque<Rc<Packet>>,
-    /// It does nothing before.
+    /// The time before which it does nothing.
     pub(super) busy_until: Micros,
-    /// When it is to be looked at: a timer, or the end of what it is busy with. Later ones are not scheduled while an
-    /// earlier one is.
+    /// The earliest scheduled check of its timers.
     pub(super) timer_at: Option<Micros>,
+    /// The earliest scheduled check whether it is still busy.
     pub(super) work_at: Option<Micros>,
     writing: Option<Stored>,
-    /// Its application takes no events before.
+    /// The time before which its application takes no events.
     pub(super) reads_at: Micros,
     unread: usize,
     /// Messages for which there was no room.
     pub(super) waiting: VecDeque<(Guarantee, usize)>,
     pub(super) accepted: u64,
-    /// Of its own messages.
+    /// The number of its own messages that were delivered to it.
     pub(super) delivered: u64,
     pub(super) status: Option<Status>,
-    /// When it installed its ring, by its own clock.
+    /// The time at which it installed its ring, by its own clock.
     pub(super) entered_at: Time,
-    /// It was told to leave, which a DC does when it has been relieved.
+    /// Whether it was told to leave. A DC leaves only after it has been relieved.
     pub(super) leaves: bool,
-    /// Its lease as it was last seen: the term, and until when by its own clock.
+    /// The term of its lease when last checked, and the end of the lease by its own clock.
     pub(super) lease: Option<(Term, Time)>,
     /// Its application that acts as DC.
     pub(super) actor: Actor,
-    /// Whether the member takes that for hung.
+    /// Whether the member considers that application hung.
     pub(super) hung: bool,
     pub(super) rng: ChaCha8Rng,
     pub(super) seen: Seen,
-    /// What it holds is to be written down.
+    /// Whether its memory use is to be recorded.
     pub(super) weigh: bool,
 }
 
-/// A node's configuration in this scenario.
+/// Returns a node's configuration in this scenario.
 pub(super) fn config(id: NodeId, scenario: &Scenario) -> Config {
     let mut config = Config::new(id);
     config.cluster_name = Some("laboratory".into());
@@ -142,12 +144,12 @@ pub(super) fn config(id: NodeId, scenario: &Scenario) -> Config {
     config
 }
 
-/// Where a node's datagrams come from.
+/// Returns the address that a node's datagrams come from.
 pub(super) fn address(id: NodeId) -> SocketAddrV4 {
     SocketAddrV4::new([10, 0, (id.get() >> 8) as u8, id.get() as u8].into(), 5404)
 }
 
-/// Writes these into a node's file.
+/// Writes these voters and `wait_for_all` into a node's file.
 fn refile(config: &mut Config, voters: &BTreeMap<u32, u32>, waits: bool) {
     let listed = |(&node, &votes): (&u32, &u32)| Some(listed(NodeId::new(node)?, votes));
     config.nodes = voters.iter().filter_map(listed).collect();
@@ -155,7 +157,7 @@ fn refile(config: &mut Config, voters: &BTreeMap<u32, u32>, waits: bool) {
     config.quorum.expected_votes = Some(voters.values().sum());
 }
 
-/// A node of a list.
+/// Returns a member of a node list.
 fn listed(id: NodeId, votes: u32) -> Member {
     Member {
         id,
@@ -216,12 +218,12 @@ impl Host {
 }
 
 impl Living {
-    /// Whether it can take a datagram at once.
+    /// Returns `true` if it can handle a datagram at once.
     pub(super) fn is_free(&self, now: Micros) -> bool {
         now >= self.busy_until && self.multicasts.is_empty() && self.unicasts.is_empty()
     }
 
-    /// Puts a datagram into the receive buffer; whether there was room.
+    /// Puts a datagram into the receive buffer. Returns `true` if there was room.
     pub(super) fn wait(&mut self, packet: &Rc<Packet>, room: u32) -> bool {
         if self.multicasts.len() + self.unicasts.len() >= room as usize {
             return false;
@@ -235,7 +237,8 @@ impl Living {
         self.clock.show(now)
     }
 
-    /// A driver hears all that has come before it asks for messages.
+    /// Polls for an event. A driver handles all datagrams that have arrived before it asks for
+    /// messages.
     fn next_event(&mut self) -> Option<Event> {
         if self.multicasts.is_empty() && self.unicasts.is_empty() {
             self.member.poll_event()
@@ -257,7 +260,7 @@ impl Engine<'_> {
         let clock = Clock::new(now, host.ppm);
         let member = match ElectionMember::new(&host.config, stored, rng.random(), clock.show(now)) {
             Ok(member) => member,
-            // The scenario was checked.
+            // The scenario has been checked.
             Err(error) => panic!("{error}"),
         };
         let whims = stream(seed, 1 << 62 | u64::from(host.id.get()) << 31 | u64::from(start));
@@ -297,7 +300,7 @@ impl Engine<'_> {
         self.settle(index, 0, 0);
     }
 
-    /// Whether it was up.
+    /// Crashes a node. Returns `true` if it was up.
     pub(super) fn crash(&mut self, index: usize) -> bool {
         self.drop_lease(index);
         match self.hosts[index].living.take() {
@@ -312,17 +315,17 @@ impl Engine<'_> {
         if let Some(living) = &mut self.hosts[index].living {
             living.leaves = true;
             living.member.leave(living.clock.show(now));
-            // Who leaves may have something to say before.
+            // A leaving node may have something to send first.
             let life = living.life;
             self.record(life, What::Inside(Inside::Woken));
             self.after(index, None);
         }
     }
 
-    /// An operator asks it to give up the role of DC; whether it did.
+    /// Asks a node on behalf of an operator to give up the role of DC. Returns `true` if it did.
     pub(super) fn release(&mut self, index: usize) -> bool {
         let now = self.now;
-        // Who stands still does not hear it.
+        // A paused node does not receive the request.
         let Some(living) = self.hosts[index].living.as_mut().filter(|living| now >= living.busy_until) else {
             return false;
         };
@@ -334,7 +337,8 @@ impl Engine<'_> {
         released.is_ok()
     }
 
-    /// It is told that the process of another one is gone; whether it heard it. One that stands still hears it later.
+    /// Informs a node that the process of another one is gone. Returns `true` if the node received
+    /// that. A paused node receives it later.
     pub(super) fn tell_refused(&mut self, index: usize, node: NodeId) -> bool {
         let now = self.now;
         let Some(living) = &mut self.hosts[index].living else { return false };
@@ -358,7 +362,7 @@ impl Engine<'_> {
         true
     }
 
-    /// It stands still from now on; whether it lives.
+    /// Pauses a node. Returns `true` if it is up.
     pub(super) fn pause(&mut self, index: usize, lasts: Duration, clock_too: bool) -> bool {
         let now = self.now;
         let Some(living) = &mut self.hosts[index].living else { return false };
@@ -366,14 +370,15 @@ impl Engine<'_> {
         if clock_too {
             living.clock.freeze(now, living.busy_until);
         }
-        // Somebody asks for its status meanwhile, and is answered before it has heard or done anything.
+        // A status query during the pause is answered at its end, before the node has received or
+        // done anything.
         let (until, start) = (living.busy_until, living.life.start);
         self.schedule(until, Happening::Ask(index, start, false));
         self.go_on(index);
         true
     }
 
-    /// Many messages at once; whether the node lives.
+    /// Sends many messages at once. Returns `true` if the node is up.
     pub(super) fn burst(&mut self, index: usize, count: u32, length: usize, guarantee: Guarantee) -> bool {
         let Some(living) = &mut self.hosts[index].living else { return false };
         living.waiting.extend((0..count).map(|_| (guarantee, length)));
@@ -381,7 +386,7 @@ impl Engine<'_> {
         true
     }
 
-    /// The application reads what it has not read.
+    /// Makes the application read its unread events.
     pub(super) fn read_on(&mut self, index: usize) {
         let now = self.now;
         if let Some(living) = &mut self.hosts[index].living
@@ -394,7 +399,8 @@ impl Engine<'_> {
         }
     }
 
-    /// What a host does when nothing holds it up: hear what waits in its sockets, then send, then look at its timers.
+    /// Lets a host work while nothing holds it up: it handles what waits in its sockets, then
+    /// sends, and then checks its timers.
     pub(super) fn go_on(&mut self, index: usize) {
         loop {
             let now = self.now;
@@ -456,14 +462,14 @@ impl Engine<'_> {
         self.points.input(living.seen.phase, packet.kind);
         living.member.handle_datagram(living.clock.show(now), packet.origin, &packet.bytes);
         let life = living.life;
-        // A probe asks for nothing.
+        // A probe requests nothing.
         if packet.message.as_ref().is_some_and(|m| matches!(m, Message::HoldCancel(c) if c.ring.seq > 0)) {
             self.record(life, What::Inside(Inside::Woken));
         }
         self.after(index, Some(packet));
     }
 
-    /// Sends the first message that waits; whether it went.
+    /// Sends the first waiting message. Returns `true` if the ring accepted it.
     fn send_waiting(&mut self, index: usize) -> bool {
         let now = self.now;
         let Some(living) = &mut self.hosts[index].living else { return false };
@@ -488,14 +494,14 @@ impl Engine<'_> {
             }
             Err(MulticastError::Full | MulticastError::EventsUnread) => {
                 living.waiting.push_front((guarantee, length));
-                // It was an input all the same: a timer that was due has run.
+                // The attempt was an input all the same, so a timer that was due has run.
                 self.after(index, None);
                 false
             }
         }
     }
 
-    /// What waits for a disk is written in its usual time.
+    /// Completes a waiting write in the disk's usual time.
     pub(super) fn write_on(&mut self, index: usize) {
         let host = &self.hosts[index];
         if let Some(living) = host.living.as_ref().filter(|living| living.writing.is_some()) {
@@ -522,15 +528,16 @@ impl Engine<'_> {
         }
     }
 
-    /// After an input: writes down what it changed, and does what the member wants.
+    /// Records what an input changed, and does what the member wants.
     fn after(&mut self, index: usize, input: Option<&Rc<Packet>>) {
         if self.look(index, input) {
             self.settle(index, 0, 0);
         }
     }
 
-    /// The same after a message of the application. Every other one's events are told before anything is sent, as the driver
-    /// has it where nothing else has come.
+    /// Records what a message of the application changed, and does what the member wants. For every
+    /// other message, events are delivered before anything is sent, as the driver does if nothing
+    /// else has arrived.
     fn after_message(&mut self, index: usize, number: u64) {
         if !self.look(index, None) {
             return;
@@ -546,14 +553,15 @@ impl Engine<'_> {
         self.settle(index, sent, told);
     }
 
-    /// Writes down what an input changed; whether the node still lives.
+    /// Records what an input changed. Returns `true` if the node is still up.
     fn look(&mut self, index: usize, input: Option<&Rc<Packet>>) -> bool {
         self.note_hung(index);
         let phase = self.observe(index, input);
         phase.is_none_or(|phase| self.reach(index, Point::Enters(phase)))
     }
 
-    /// Does what the member wants, and sets its timer. So much has been sent and told already.
+    /// Does what the member wants, and sets its timer. `sent` and `told` count what has been sent
+    /// and delivered before.
     fn settle(&mut self, index: usize, mut sent: u32, mut told: u32) {
         loop {
             if !self.store(index) || !self.transmit_all(index, &mut sent) {
@@ -562,7 +570,7 @@ impl Engine<'_> {
             if self.tell(index, &mut told) {
                 continue;
             }
-            // What only the election hears may have given it something to say.
+            // The events that only the election consumes may have given it something to send.
             let before = sent;
             if !self.transmit_all(index, &mut sent) {
                 return;
@@ -576,21 +584,24 @@ impl Engine<'_> {
         self.set_timer(index);
     }
 
-    /// Sends what the member wants sent; whether the node still lives.
+    /// Sends what the member wants to send. Returns `true` if the node is still up.
     fn transmit_all(&mut self, index: usize, sent: &mut u32) -> bool {
         let batch = self.outgoing(index, sent);
         self.transmit_batch(index, batch)
     }
 
-    /// What the member wants sent, and what each of it is. A core's frame has its number from here on.
+    /// Returns the datagrams that the member wants to send, each with its decoded message. A core's
+    /// frame has its number from here on.
     fn outgoing(&mut self, index: usize, sent: &mut u32) -> Vec<(Transmit, Option<Message>)> {
         let mut batch = Vec::new();
         while let Some(transmit) =
             self.hosts[index].living.as_mut().and_then(|living| living.member.poll_transmit())
         {
-            // What a core sends, it can read; if not, that is no less to be delivered.
+            // A core can decode what it sends. A datagram that it could not decode would be sent
+            // all the same.
             let message = wire::decode(&transmit.datagram).ok();
-            // It has it before the token says so, even if it leaves after it.
+            // The sender has the frame before the token reports it, even if the frame leaves after
+            // the token.
             if let Some(frame @ Message::Multicast(_)) = &message {
                 self.note_sent(index, transmit.to, frame);
             }
@@ -604,7 +615,7 @@ impl Engine<'_> {
         batch.into_iter().all(|(transmit, message)| self.transmit(index, &transmit, message))
     }
 
-    /// Writes down what sending this tells.
+    /// Records what sending this message reveals.
     fn note_sent(&mut self, index: usize, to: Destination, message: &Message) {
         if let Some(inside) = self.inside(index, to, message)
             && let Some(living) = &self.hosts[index].living
@@ -614,7 +625,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Stores the record if there is a new one; whether the node still lives.
+    /// Stores the record if there is a new one. Returns `true` if the node is still up.
     fn store(&mut self, index: usize) -> bool {
         loop {
             let now = self.now;
@@ -646,7 +657,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Sends a datagram; whether the node still lives.
+    /// Sends a datagram. Returns `true` if the node is still up.
     fn transmit(&mut self, index: usize, transmit: &Transmit, message: Option<Message>) -> bool {
         let Some(living) = &mut self.hosts[index].living else { return false };
         let life = living.life;
@@ -691,7 +702,7 @@ impl Engine<'_> {
         self.armed.is_empty() || self.reach(index, Point::HasSent(kind))
     }
 
-    /// Hands the events to the application; whether it took any that count.
+    /// Delivers the events to the application. Returns `true` if it took any that count.
     fn tell(&mut self, index: usize, told: &mut u32) -> bool {
         let now = self.now;
         let mut cost = 0;
@@ -725,13 +736,14 @@ impl Engine<'_> {
         } else if cost > 0 {
             living.member.consumed(living.clock.show(now), cost);
         }
-        // To be asked for events can change a member that tells none: it may leave by it (seed 404697).
+        // Polling for events can change a member that has none: the poll may make it leave (seed
+        // 404697).
         self.observe(index, None);
         reads && cost > 0
     }
 }
 
-/// The group that the load is sent to.
+/// Returns the group that the load is sent to.
 fn group() -> Group {
     Group::new("load").unwrap_or_else(|_| unreachable!("a short name"))
 }

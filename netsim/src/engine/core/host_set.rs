@@ -4,7 +4,7 @@ use std::ops::{BitAnd, Sub};
 
 use crate::Scenario;
 
-/// Hosts by their index; as many as a scenario can have.
+/// A set of hosts by index, large enough for the most hosts of a scenario.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct HostSet([u64; Self::WORDS]);
 
@@ -13,12 +13,12 @@ impl HostSet {
 
     pub(super) const EVERY: Self = Self([u64::MAX; Self::WORDS]);
 
-    /// That one.
+    /// Returns the set of one host.
     pub(super) fn only(index: usize) -> Self {
         Self::default().with(index)
     }
 
-    /// Those before this one.
+    /// Returns the set of the hosts before this one.
     pub(super) fn before(index: usize) -> Self {
         (0..index).fold(Self::default(), Self::with)
     }
@@ -69,7 +69,7 @@ impl IntoIterator for HostSet {
     }
 }
 
-/// The hosts of a set, one after the other.
+/// An iterator over the hosts of a set, in ascending order.
 pub(super) struct Ascending {
     rest: HostSet,
     word: usize,
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_has_what_was_put_in_and_not_taken_out_in_order() {
+    fn a_set_yields_its_hosts_in_ascending_order() {
         let set = [383, 64, 0, 63, 200].into_iter().fold(HostSet::default(), HostSet::with).without(63);
         assert_eq!(set.into_iter().collect::<Vec<_>>(), [0, 64, 200, 383]);
         assert!(set.contains(200) && !set.contains(63) && !set.is_empty());

@@ -1,4 +1,5 @@
-//! Whether, once nothing goes wrong any more, all is well in the time that the timeouts promise.
+//! Liveness: once nothing goes wrong any more, the cluster has to recover in the time that the
+//! timeouts promise.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,24 +14,24 @@ use crate::fault::Forged;
 use crate::invariants::Violation;
 use crate::{Electorate, Fault, Scenario};
 
-/// How long it took after the calm began, and how long it may take at most.
+/// The goals after the beginning of the calm.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Reached {
-    /// One ring of all that are up (L1).
+    /// One ring of all nodes that are up (L1).
     pub ring: Goal,
-    /// Quorum and a DC, the same for all, which may act (L5).
+    /// Quorum, and a DC that all nodes agree on and that may act (L5).
     pub dc: Goal,
     /// Every accepted message delivered at every member (L4).
     pub delivered: Goal,
 }
 
-/// Something that has to be reached in time.
+/// A goal that has to be reached in time.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Goal {
-    /// How long it may take. Where datagrams are lost all the time, three times as long; but then it may exceptionally take
-    /// ten times as long (L6).
+    /// The time allowed. If datagrams are lost all the time, three times as long is allowed, and in
+    /// exceptional cases ten times as long (L6).
     pub bound: Duration,
-    /// How long it took; `None`: it never was.
+    /// The time it took. `None`: the goal was not reached.
     pub took: Option<Duration>,
 }
 
@@ -39,7 +40,7 @@ impl Goal {
         Self { bound: Duration::from_micros(bound), took: None }
     }
 
-    /// Takes note of whether it is reached now.
+    /// Records the time if the goal is reached now.
     fn look(&mut self, since: Micros, now: Micros, reached: bool) {
         if reached && self.took.is_none() {
             self.took = Some(Duration::from_micros(now - since));
@@ -52,41 +53,43 @@ impl Goal {
     }
 }
 
-/// The time after the calm began.
+/// The check after the beginning of the calm.
 pub(super) struct Liveness {
     since: Micros,
-    /// Who was up then and had not left: all of them can hear each other.
+    /// The nodes that were up at that time and had not left. All of them can reach each other.
     core: BTreeSet<NodeId>,
-    /// All nodes, if a majority of them is quorate and nothing else.
+    /// The number of nodes, if exactly a majority of them is quorate.
     cluster: Option<usize>,
-    /// None of those who were up may be DC.
+    /// Whether none of the nodes that were up may be DC.
     vacant: bool,
     ring: Option<RingId>,
     pub(super) reached: Reached,
-    /// When all was reached, and how long it then has to stay so.
+    /// The time at which all goals were reached. They then have to last for `echo` and `patience`.
     settled_at: Option<Micros>,
-    /// Only the ring counts: bytes were changed, so anything may have been said.
+    /// Whether only the ring counts. If bytes were changed, any message may have been sent.
     damaged: bool,
-    /// Datagrams are lost all the time.
+    /// Whether datagrams are lost all the time.
     lossy: bool,
-    /// How long a ring is looked at that is quiet.
+    /// The time for which a quiet ring is watched.
     patience: Micros,
-    /// How long the last frames may still be sent again.
+    /// The time during which the last frames may still be sent again.
     echo: Micros,
     quiet: Option<Counters>,
-    /// Where some do not hear each other for good, all that counts is that the others get on (L7).
+    /// The check for clusters with permanent cuts. It requires only that the other nodes make
+    /// progress (L7).
     apart: Option<Apart>,
-    /// When a member left then, and how long the others may take to form a ring without it (L3).
+    /// The time at which a member left after all goals were reached.
     left_at: Option<Micros>,
+    /// The time that the others may take to form a ring without that member (L3).
     leave_takes: Micros,
 }
 
-/// What does not change in a ring that stands and has nothing to do (L2).
+/// Counters that do not change in a stable ring without work (L2).
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Counters(Vec<(NodeId, u64, u64)>);
 
 impl Counters {
-    /// Gatherings and frames sent again, of each.
+    /// Returns each node's counts of gatherings and of frames sent again.
     fn of(core: &[&Living]) -> Self {
         let one = |living: &&Living| {
             let stats = living.member.totem().stats();
@@ -96,15 +99,18 @@ impl Counters {
     }
 }
 
-/// A cluster in which some links are cut for good, at least one way, but most nodes hear each other.
+/// A cluster in which some links are cut for good, in at least one direction, but most nodes reach
+/// each other.
 struct Apart {
-    /// How many of those that are up are most.
+    /// The number of live nodes that counts as most of them.
     most: usize,
     from: Micros,
     until: Micros,
-    /// Whether most were in one ring that stood when that was looked at last, when that was, and for how long since `from`.
+    /// Whether most nodes were in one stable ring at the last look.
     together: bool,
+    /// The time of the last look.
     looked_at: Micros,
+    /// The time since `from` during which most nodes were in one stable ring.
     good: Micros,
 }
 
@@ -124,14 +130,15 @@ impl Apart {
     }
 }
 
-/// What the engine is to do after a look.
+/// The engine's next step after a look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Next {
-    /// Go on: something is still to come.
+    /// Continue, because something is still to come.
     GoOn,
-    /// All that had to come has come, and stayed. A member may leave, to see how the others take it.
+    /// Everything that had to be reached has been reached, and lasted. A member may leave, to test
+    /// how the others handle it.
     Settled(Option<NodeId>),
-    /// Nothing more is to be seen.
+    /// End the run, because nothing is left to check.
     Over,
 }
 
@@ -147,11 +154,11 @@ impl Liveness {
         let frames =
             |nodes: u32| u64::from(totem.window_size.min(totem.max_messages.saturating_mul(nodes))).max(1);
         let capacity = u64::from(totem.netmtu).saturating_sub(100).max(1);
-        // Frames that may have to be recovered of each old ring, by how many nodes, and frames that messages still to be sent
-        // may take.
+        // For each old ring, the frames that may have to be recovered and the number of nodes. Also
+        // the frames that messages which are still to be sent may take.
         let mut old: BTreeMap<RingId, (u64, u32)> = BTreeMap::new();
         let (mut queued, mut longest) = (0, 0);
-        // Nodes that rings were formed without may have to wait until they are let in.
+        // Nodes that were left out of rings may have to wait until they are let in.
         let mut outcast = 0;
         for living in hosts.iter().filter_map(|host| host.living.as_ref()) {
             let snapshot = living.member.totem().snapshot();
@@ -170,25 +177,29 @@ impl Liveness {
         let disk = 2 * micros(scenario.world.disk);
         let recovery: u64 = old.values().map(|&(held, nodes)| held.div_ceil(frames(nodes))).sum();
         let form = merge + micros(totem.consensus) + token + join + disk + (7 + recovery) * rotation;
-        // Who is no longer expected when it leaves says so first, and a DC hands over before it leaves, both in the order.
+        // With `allow_downscale`, a leaving node announces first that it is no longer expected. A
+        // DC hands over before it leaves. Both are ordered messages.
         let farewell = match scenario.electorate.quorum.allow_downscale {
             true => 2 * rotation + micros(totem.hold),
             false => 0,
         };
-        // Members that have not heard a forged number refuse the first commit token that has it.
+        // Members that have not received a forged number refuse the first commit token that carries
+        // it.
         let forged = scenario.timeline.iter().any(|(_, fault)| {
             matches!(fault, Fault::Forge { says: Forged::JoinNumber | Forged::CommitNumber, .. })
         });
         let refused = if forged { token } else { 0 };
         let leave_takes =
             farewell + merge + 4 * join + refused + disk + 12 * rotation + 2 * micros(totem.hold);
-        // A damaged token may have asked for frames that nobody has: a ring lives with that for as long as it is patient.
+        // A damaged token may have requested frames that no member has. The ring tolerates that
+        // until its patience ends.
         let stuck = match scenario.is_damaged() {
             true => u64::from(totem.fail_recv_const) * (rotation + micros(totem.hold)),
             false => 0,
         };
         let ring = token + 3 * form + stuck + outcast;
-        // It is proven to be leased once the token has gone round twice more, held or not, after its wait for others.
+        // The wait for other leases comes first. The new lease is proven once the token has
+        // completed two more rotations, held or not.
         let acts = micros(scenario.lease_wait()) + micros(scenario.dc().deadtime) + 4 * rotation;
         let dc = ring + 3 * rotation + acts + 4 * micros(totem.hold);
         let delivered = ring
@@ -196,13 +207,13 @@ impl Liveness {
             + 2 * micros(totem.hold)
             + (queued.div_ceil(frames(core.len() as u32)).max(longest.div_ceil(frames(1))) + 4) * rotation;
         let up: Vec<usize> = core.iter().map(|node| node.get() as usize - 1).collect();
-        // Of an even number, two halves may go on without each other.
+        // An even number of nodes may split into two halves without each other.
         let most = up.len().div_ceil(2);
         let apart = network.apart(&up).map(|together| {
-            // The waits of those that are left out have grown by then.
+            // By then, the waits of nodes that were left out have grown.
             let from = now + token + 2 * form + 40 * micros(totem.consensus);
             Apart {
-                // If no majority can be together, there is nothing to demand.
+                // If no majority can be together, nothing is required.
                 most: if together >= most { most } else { 1 },
                 from,
                 until: from + 120 * micros(totem.consensus),
@@ -240,10 +251,11 @@ impl Liveness {
         }
     }
 
-    /// Whether those who hear each other have been in a ring for half of the time (L7).
+    /// Checks whether the nodes that reach each other have been in one ring for half of the time
+    /// (L7).
     ///
     /// # Errors
-    /// If not, when the time is over.
+    /// If they have not when the time is over.
     fn look_apart(&mut self, now: Micros, hosts: &[Host]) -> Option<Result<Next, Violation>> {
         let apart = self.apart.as_mut()?;
         let core: Vec<&Living> = hosts
@@ -269,10 +281,10 @@ impl Liveness {
         Some(Err(Violation { property: "L7", at: Duration::from_micros(now), what }))
     }
 
-    /// Whether all is well and has been for a while.
+    /// Checks whether all is well and has been for a while.
     ///
     /// # Errors
-    /// If it should have been by now, or was and is no more.
+    /// If it should be by now and is not, or no longer is.
     pub(super) fn look(&mut self, now: Micros, hosts: &[Host]) -> Result<Next, Violation> {
         if self.core.is_empty() {
             return Ok(Next::Over);
@@ -305,8 +317,9 @@ impl Liveness {
             && ring != Some(before)
             && !self.lossy
         {
-            // It may have been lost before the calm, and nobody had noticed yet. (Where datagrams are lost all the time, so
-            // are rings, seldom: when a token and all its copies are. What was reached counts.)
+            // The token may have been lost before the calm without any node noticing yet. If
+            // datagrams are lost all the time, a ring is also lost now and then, when a token and
+            // all its copies are. Goals that were reached still count.
             if now - self.since > micros(self.reached.ring.bound) {
                 return wrong("L1", format!("ring {before} of {:?} did not last, and is gone", self.core));
             }
@@ -355,13 +368,13 @@ impl Liveness {
         Ok(Next::Settled(leaver.filter(|_| self.core.len() > 1)))
     }
 
-    /// A member leaves now.
+    /// Records that a member leaves now.
     pub(super) fn leaves(&mut self, now: Micros, node: NodeId) {
         self.core.remove(&node);
         self.left_at = Some(now);
     }
 
-    /// The ring of exactly these, if they are in one.
+    /// Returns the ring of exactly these nodes, if they are in one.
     fn one_ring(&self, core: &[&Living]) -> Option<RingId> {
         let first = core.first()?.member.totem().snapshot().ring.id;
         let all = core.len() == self.core.len()
@@ -376,14 +389,15 @@ impl Liveness {
 
     fn one_dc(&self, core: &[&Living]) -> bool {
         let Some(first) = core.first().and_then(|living| living.status.as_ref()) else { return false };
-        // Where too many records were lost, a majority is not enough: more nodes have to be there.
+        // If too many records were lost, a majority is not enough, and more nodes have to be
+        // present.
         let forgotten = matches!(first.inquorate, Some(Inquorate::RecordsLost(_)));
         let quorate =
             self.cluster.map_or(first.quorate, |cluster| self.core.len() > cluster / 2 && !forgotten);
         let vacant = match first.vacant {
             Some(Vacancy::RecordsLost(_)) => true,
             Some(Vacancy::NoCandidate) => self.vacant,
-            // Without quorum nobody says why.
+            // Without quorum, no node reports the reason.
             None => self.vacant && !first.quorate,
             Some(Vacancy::Starting { .. }) => false,
         };
@@ -405,7 +419,7 @@ fn phase(living: &Living) -> Phase {
     living.member.totem().snapshot().phase
 }
 
-/// Whether everybody has everything.
+/// Returns `true` if all nodes have delivered everything.
 fn delivered(core: &[&Living]) -> bool {
     let Some(first) = core.first() else { return true };
     let up_to = first.member.totem().snapshot().ring.delivered;
@@ -419,7 +433,7 @@ fn delivered(core: &[&Living]) -> bool {
     })
 }
 
-/// Where everybody is.
+/// Describes the state of all nodes.
 fn describe(hosts: &[Host]) -> String {
     let one = |host: &Host| {
         let Some(living) = &host.living else { return format!("{} down", host.id) };

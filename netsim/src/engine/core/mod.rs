@@ -1,9 +1,11 @@
-//! Bare members in a loop of discrete events: no runtime, no sockets, a clock of microseconds. Every class of faults, at
-//! some hundred times the speed of complete nodes.
+//! Bare members in a loop of discrete events, without a runtime or sockets, and with a clock of
+//! microseconds. This engine knows every class of faults, and is about a hundred times as fast as
+//! complete nodes.
 //!
-//! One event at a time is taken from a heap: datagrams arrive, timers are due, applications send, disks have written,
-//! faults happen. Whatever a member then wants is done before the next. What is random comes from the seed, so the same
-//! scenario gives the same run to the last byte.
+//! The loop takes one event at a time from a heap: a datagram arrives, a timer is due, an
+//! application sends, a disk has written, or a fault happens. It then does everything that the
+//! member wants before it takes the next event. All randomness comes from the seed, so the same
+//! scenario gives the same run, byte for byte.
 
 mod acts;
 mod clock;
@@ -41,41 +43,42 @@ use crate::invariants::Violation;
 use crate::journal::Journal;
 use crate::{Fault, History, Scenario};
 
-/// What a run was, in numbers.
+/// Statistics of a run.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Summary {
-    /// How long it was, in simulated time.
+    /// The simulated time that the run took.
     pub simulated: Duration,
     /// Events of the loop: arrivals, timers, sends, faults.
     pub events: u64,
-    /// Datagrams sent, a multicast counted once.
+    /// Datagrams sent. A multicast counts once.
     pub datagrams: u64,
-    /// Regular configurations installed, each member's counted.
+    /// Regular configurations installed, counted at each member.
     pub configurations: u64,
     /// Messages accepted from applications.
     pub accepted: u64,
-    /// Messages delivered to applications, each member's counted.
+    /// Messages delivered to applications, counted at each member.
     pub deliveries: u64,
-    /// How often each class of faults did something.
+    /// Effective faults, by class.
     pub faults: BTreeMap<&'static str, u64>,
-    /// How often each named situation came about ([`POINTS`]).
+    /// Occurrences of each named situation ([`POINTS`]).
     pub points: BTreeMap<&'static str, u64>,
-    /// Acts of DCs that came to what they act on.
+    /// Acts of DCs that reached their target.
     pub acts: u64,
-    /// Those of them that were refused, for another DC had acted under a higher term.
+    /// Acts that were refused because another DC had acted under a higher term.
     pub refused_acts: u64,
-    /// How often two nodes could act at one time. Where clocks keep to what is promised of them, that violates D4.
+    /// The number of times that two nodes could act at once. If clocks keep within the promised
+    /// error, that violates D4.
     pub overlaps: u64,
-    /// How long it took after the calm began, and the bound; `None` without a calm.
+    /// The time from the beginning of the calm to each goal, and its bound. `None` without a calm.
     pub reached: Option<Reached>,
-    /// Why the run proves nothing, if so: next to nothing happened in it.
+    /// The reason why the run proves nothing: next to nothing happened in it. `None` if it counts.
     pub vacuous: Option<&'static str>,
-    /// Equal for two runs only if they were the same.
+    /// A hash of the run. Two runs have the same one only if they were the same.
     pub fingerprint: u64,
 }
 
 impl Summary {
-    /// Of complete nodes, by what was seen of them.
+    /// Returns the summary of a run of complete nodes, based on its history.
     pub(crate) fn of_nodes(scenario: &Scenario, history: &History, reached: Option<Reached>) -> Self {
         let mut points = Points::default();
         let mut faults: BTreeMap<&'static str, u64> = BTreeMap::new();
@@ -127,20 +130,20 @@ impl Summary {
     }
 }
 
-/// A run, whatever became of it.
+/// A finished run, whether it succeeded or not.
 pub(crate) struct Run {
     pub(crate) summary: Summary,
     pub(crate) journal: Journal,
     pub(crate) result: Result<(), Violation>,
 }
 
-/// Whether the nodes would start.
+/// Returns an error if a node would not start.
 pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
     let mut nodes = (1..=scenario.nodes).filter_map(NodeId::new);
     nodes.try_for_each(|id| host::config(id, scenario).check().map_err(|error| error.to_string()))
 }
 
-/// Runs the scenario, which has been checked.
+/// Runs the scenario, which must have been checked.
 pub(crate) fn run(scenario: &Scenario, journal: Journal) -> Run {
     let mut engine = Engine::new(scenario, journal);
     let mut result = match catch_unwind(AssertUnwindSafe(|| engine.run())) {
@@ -161,19 +164,19 @@ pub(crate) fn run(scenario: &Scenario, journal: Journal) -> Run {
     Run { summary: engine.summary(), journal: engine.journal, result }
 }
 
-/// What happens next.
+/// The next event of the loop.
 enum Happening {
-    /// A datagram comes to these hosts.
+    /// A datagram arrives at these hosts.
     Arrive(Rc<Packet>, HostSet),
-    /// This host is told that the process of another is gone.
+    /// A host is informed that the process of another is gone.
     Refused(usize, NodeId),
     /// A host's timer may be due.
     Timer(usize),
-    /// A host that was busy, or stood still, goes on.
+    /// A host that was busy or paused continues.
     Work(usize),
-    /// The application of a host's life sends.
+    /// The application of a host's life sends a message.
     Load(usize, u32),
-    /// A host's disk has written, in this life.
+    /// A host's disk has completed a write of this life.
     Written(usize, u32),
     /// A fault of the timeline.
     Fault(usize),
@@ -181,11 +184,12 @@ enum Happening {
     Calm,
     /// An application reads again.
     Read(usize),
-    /// The application of a host's life looks whether it may act as DC.
+    /// The application of a host's life checks whether it may act as DC.
     Act(usize, u32),
-    /// Its act comes to what it acts on.
+    /// An act of a host's life reaches its target.
     Land(usize, u32, Term),
-    /// Somebody asks this life of a host for its status, and again later if this is one of a series.
+    /// The status of this life of a host is queried, and again later if the query belongs to a
+    /// series.
     Ask(usize, u32, bool),
 }
 
@@ -230,7 +234,7 @@ struct Engine<'a> {
     liveness: Option<Liveness>,
     points: Points,
     faults: BTreeMap<&'static str, u64>,
-    /// Emptied after each use; here, so that its memory is kept.
+    /// A buffer that is emptied after each use. It is a field so that its memory is reused.
     arrivals: Vec<(Micros, Rc<Packet>, HostSet)>,
     leases: Leases,
     summary: Summary,
@@ -273,7 +277,7 @@ impl<'a> Engine<'a> {
 
     fn run(&mut self) -> Result<(), Violation> {
         let calm_at = self.scenario.calm_at.map_or(Micros::MAX, micros);
-        // Who crashes at the very start has not been started.
+        // Nodes that crash at time 0 have not been started.
         let absent: Vec<u32> = self.timeline.iter().filter_map(absent_at_start).collect();
         for index in 0..self.hosts.len() {
             if !absent.contains(&self.hosts[index].id.get()) {
@@ -306,7 +310,7 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Whether all that had to come has come, and stayed.
+    /// Returns `true` if everything that had to be reached has been reached, and lasted.
     fn is_over(&mut self, length: Micros) -> Result<bool, Violation> {
         let Some(liveness) = &mut self.liveness else { return Ok(false) };
         match liveness.look(self.now, &self.hosts)? {
@@ -368,7 +372,8 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// A host without a process, or whose firewall rejects, refuses what was sent to it alone, if the way back is open.
+    /// Refuses a unicast on behalf of a host that has no process or whose firewall rejects, if the
+    /// way back is open.
     fn refuse(&mut self, packet: &Packet, index: usize) {
         if let Some(from) =
             packet.from.filter(|_| !packet.to_everyone && self.scenario.totem.failure_evidence)
@@ -379,7 +384,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Counts a fault that did something.
+    /// Counts an effective fault.
     fn count(&mut self, class: &'static str) {
         *self.faults.entry(class).or_default() += 1;
     }
@@ -475,7 +480,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Whether the node lives that a forged datagram comes to.
+    /// Sends a forged datagram to a node. Returns `true` if the node is up.
     fn forge(&mut self, to: usize, of: usize, says: Forged) -> bool {
         let Some(living) = &self.hosts[to].living else { return false };
         let ring = living.member.totem().snapshot().ring;
@@ -484,7 +489,8 @@ impl<'a> Engine<'a> {
         true
     }
 
-    /// A node got to a point: what waited for it happens now. Whether the node is still in the same life.
+    /// Triggers the faults that wait for the node to get to this point. Returns `true` if the node
+    /// is still in the same life.
     fn reach(&mut self, index: usize, point: Point) -> bool {
         if self.armed.is_empty() {
             return true;
@@ -501,7 +507,7 @@ impl<'a> Engine<'a> {
         host.starts == life && host.living.is_some()
     }
 
-    /// The trouble is over.
+    /// Ends all trouble.
     fn calm(&mut self) {
         self.armed.clear();
         self.network.calm();
@@ -522,7 +528,7 @@ impl<'a> Engine<'a> {
             self.read_on(index);
             self.write_on(index);
         }
-        // What is late is trouble too.
+        // Late datagrams count as trouble too.
         let latest = self.now + micros(self.scenario.world.latency);
         self.queue
             .retain(|Reverse(entry)| !matches!(entry.happening, Happening::Arrive(..)) || entry.at <= latest);
@@ -531,7 +537,7 @@ impl<'a> Engine<'a> {
         self.liveness = Some(Liveness::begin(self.now, &self.hosts, &self.network, self.scenario));
     }
 
-    /// The load of one life: a message, and when the next is due.
+    /// Sends a message of one life's load, and schedules the next one.
     fn load(&mut self, index: usize, start: u32) {
         let Some(load) = &self.scenario.load else { return };
         if self.now >= micros(load.until) || self.hosts[index].starts != start {
@@ -541,7 +547,7 @@ impl<'a> Engine<'a> {
         let length = living.rng.random_range(0..=load.longest);
         let safe = living.rng.random_ratio(load.safe_percent.min(100), 100);
         let guarantee = if safe { Guarantee::Safe } else { Guarantee::Agreed };
-        // An application that waits for room makes no more of it.
+        // An application that waits for room sends no more messages meanwhile.
         if living.waiting.is_empty() {
             living.waiting.push_back((guarantee, length));
         }
@@ -582,7 +588,8 @@ fn absent_at_start(entry: &(Micros, Fault)) -> Option<u32> {
     }
 }
 
-/// What waits for a point that may never be reached proves nothing by not happening, nor does what a node may refuse.
+/// Returns `false` for faults that prove nothing by not happening: those that wait for a point that
+/// may never be reached, and those that a node may refuse.
 fn has_to_happen(fault: &Fault) -> bool {
     !matches!(
         fault,

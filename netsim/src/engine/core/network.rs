@@ -1,4 +1,4 @@
-//! What is between the nodes.
+//! The network between the nodes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -23,20 +23,21 @@ use crate::{Fault, Scenario};
 
 /// A datagram under way.
 pub(super) struct Packet {
-    /// Which host sent it in this moment; `None`: it comes from elsewhere, or from the past, and no cut holds it up.
+    /// The host that sent it now. `None`: it comes from elsewhere or from the past, and no cut
+    /// affects it.
     pub(super) from: Option<usize>,
-    /// The address that it comes from, and whose that is.
+    /// The address that it comes from, and the owner of that address.
     pub(super) origin: Origin,
     pub(super) bytes: Bytes,
     pub(super) kind: Kind,
-    /// To all, not to one.
+    /// Whether it is a multicast.
     pub(super) to_everyone: bool,
-    /// What it says; `None` where that is unclear, since it was damaged.
+    /// The decoded message. `None` if the datagram was damaged.
     pub(super) message: Option<Message>,
 }
 
 impl Packet {
-    /// The same with other bytes.
+    /// Returns the same packet with other bytes.
     fn damaged(&self, bytes: Bytes) -> Self {
         let Self { from, origin, kind, to_everyone, .. } = *self;
         Self { from, origin, bytes, kind, to_everyone, message: None }
@@ -49,28 +50,29 @@ pub(super) struct Network {
     seed: u64,
     /// All hosts.
     pub(super) everybody: HostSet,
-    /// Who is heard by whom: for each host, those that hear it.
+    /// For each host, the hosts that its datagrams reach.
     hears: Vec<HostSet>,
-    /// The same, of what no calm mends.
+    /// For each host, the hosts that its datagrams reach despite cuts that calm does not mend.
     hears_for_good: Vec<HostSet>,
-    /// Those whose addresses are gone.
+    /// The hosts that have lost their address.
     without_address: HostSet,
     disturbances: Vec<Disturbance>,
-    /// Datagrams to be caught: how many pass before, and what becomes of them.
+    /// Datagrams to catch: the kind, the number that pass first, and the fate.
     catches: Vec<(Kind, u32, Fate)>,
-    /// Some that were sent, new ones and old.
+    /// The latest datagrams that were sent.
     recent: VecDeque<(Rc<Packet>, HostSet)>,
+    /// A random sample of older datagrams.
     old: Vec<(Rc<Packet>, HostSet)>,
     sent: u64,
     remembers: bool,
-    /// There are no node lists.
+    /// Whether there are no node lists.
     learns: bool,
     happened: BTreeMap<&'static str, u64>,
     rng: ChaCha8Rng,
 }
 
 impl Network {
-    /// How many datagrams it remembers, of the latest and of those before.
+    /// The number of datagrams to remember, separately for the latest and for older ones.
     const MEMORY: usize = 256;
 
     pub(super) fn new(scenario: &Scenario) -> Self {
@@ -101,19 +103,19 @@ impl Network {
         network
     }
 
-    /// The hosts that a packet which is there now can reach.
+    /// Returns the hosts that a packet can reach at this moment.
     pub(super) fn heard_by(&self, packet: &Packet) -> HostSet {
         let hears = packet
             .from
             .map_or(HostSet::EVERY, |from| (self.hears[from] & self.hears_for_good[from]).with(from));
         match packet.from {
-            // What a node says to itself does not go through the network.
+            // A node's datagrams to itself do not use the network.
             Some(from) if self.without_address.contains(from) => HostSet::only(from),
             _ => hears - self.without_address,
         }
     }
 
-    /// Whether what one host sends reaches another.
+    /// Returns `true` if datagrams of one host reach another.
     pub(super) fn reaches(&self, from: usize, to: usize) -> bool {
         let without = self.without_address;
         (self.hears[from] & self.hears_for_good[from]).contains(to)
@@ -121,11 +123,13 @@ impl Network {
             && !without.contains(to)
     }
 
-    /// How many of these hosts can all hear each other, whatever is cut for good; `None` if nothing is cut between them.
+    /// Returns the size of the largest group of these hosts that can all reach each other despite
+    /// permanent cuts, or `None` if no link between them is cut for good.
     pub(super) fn apart(&self, hosts: &[usize]) -> Option<usize> {
         let apart =
             |a: usize, b: usize| !self.hears_for_good[a].contains(b) || !self.hears_for_good[b].contains(a);
-        // Whoever has a link that is cut is in some sets; the others are in all.
+        // Only hosts with a cut link are missing from some groups. The other hosts are in every
+        // group.
         let some: Vec<usize> = hosts
             .iter()
             .copied()
@@ -142,7 +146,8 @@ impl Network {
         Some(hosts.len() - some.len() + largest as usize)
     }
 
-    /// Whether it changed anything by itself, that is, whether it is to be counted now.
+    /// Applies a fault. Returns `true` if that had an immediate effect and the fault is to be
+    /// counted now.
     pub(super) fn apply(&mut self, fault: &Fault, now: Micros) -> bool {
         let index = |node: &u32| *node as usize - 1;
         match fault {
@@ -188,7 +193,7 @@ impl Network {
         self.hears[from] = self.hears[from].without(to);
     }
 
-    /// Nothing is wrong any more but what is always so.
+    /// Ends all trouble except for permanent loss and permanent cuts.
     pub(super) fn calm(&mut self) {
         self.hears.fill(self.everybody);
         self.without_address = HostSet::default();
@@ -196,12 +201,12 @@ impl Network {
         self.catches.clear();
     }
 
-    /// What happened to single datagrams, by class of fault.
+    /// Returns how often single datagrams were affected, by class of fault.
     pub(super) fn happened(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.happened.iter().map(|(class, times)| (*class, *times))
     }
 
-    /// Sends a packet to these hosts: who gets it when.
+    /// Sends a packet to these hosts, and queues its arrivals.
     pub(super) fn send(
         &mut self,
         packet: &Rc<Packet>,
@@ -265,7 +270,8 @@ impl Network {
         None
     }
 
-    /// Whether something happens to this packet on the way to this receiver; if so, when which comes is said.
+    /// Returns `true` if a disturbance affects this packet on its way to this receiver. In that
+    /// case, the resulting arrivals have been queued.
     fn disturb(
         &mut self,
         packet: &Rc<Packet>,
@@ -314,7 +320,7 @@ impl Network {
         }
     }
 
-    /// A datagram from the past, for whom it was then, or for somebody else.
+    /// Returns a datagram from the past, either for its receivers of that time or for another host.
     pub(super) fn old_one(&self, rng: &mut ChaCha8Rng) -> Option<(Rc<Packet>, HostSet)> {
         let known = self.recent.len() + self.old.len();
         if known == 0 {
@@ -334,9 +340,10 @@ impl Network {
         Some((Rc::new(again), to))
     }
 
-    /// A datagram in the name of this node, for one that is in this ring and has heard of frames up to this one.
+    /// Returns a datagram in the name of this node, for a receiver that is in this ring and has
+    /// heard of frames up to `high`.
     pub(super) fn forged(&self, says: Forged, of: NodeId, ring: RingId, high: Seq) -> Packet {
-        /// No ring comes to this number.
+        /// A number that no ring reaches.
         const ABSURD: u64 = 1 << 62;
         let elsewhere = SocketAddr::from(([192, 168, 0, 66], 5404));
         let its_own = Origin { source: Some(address(of).into()), ..Origin::of(Some(of)) };
@@ -377,8 +384,8 @@ impl Network {
         }
     }
 
-    /// Something well-formed of another cluster on the same group and port. Its nodes have ids of their own, or, as is
-    /// common, ids that ours have.
+    /// Returns a well-formed datagram of another cluster on the same group and port. The nodes of
+    /// that cluster have ids of their own or, as is common, ids that ours have too.
     pub(super) fn foreign(&self, rng: &mut ChaCha8Rng) -> Option<(Rc<Packet>, HostSet)> {
         let host = rng.random_range(0..4);
         let ours = 1 + u32::from(host) % u32::try_from(self.nodes).unwrap_or(1);

@@ -1,4 +1,4 @@
-//! Situations that have to come about now and then, or the laboratory looks at nothing.
+//! Named situations. Each has to occur now and then, or the simulator tests nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -115,7 +115,7 @@ pub const POINTS: &[&str] = &[
     "a hold cancel came in operational",
 ];
 
-/// Of [`POINTS`], by whether it is the representative and by the receiver's phase.
+/// The [`POINTS`] for lost tokens, by whether the receiver is the representative and by its phase.
 const LOST_TOKENS: [[&str; 4]; 2] = [
     [
         "the network lost a token to another in gather",
@@ -131,7 +131,7 @@ const LOST_TOKENS: [[&str; 4]; 2] = [
     ],
 ];
 
-/// The same of commit tokens, by rotation and by hop.
+/// The [`POINTS`] for lost commit tokens, by rotation and by hop.
 const LOST_COMMITS: [[&str; 3]; 2] = [
     [
         "the network lost a commit token on its first hop, first rotation",
@@ -145,27 +145,29 @@ const LOST_COMMITS: [[&str; 3]; 2] = [
     ],
 ];
 
-/// What came in, and in which phase: the last ones of [`POINTS`], in the order of phases, then of kinds.
+/// The kinds of inputs. Their points are the last ones of [`POINTS`], ordered by phase and then by
+/// kind.
 pub(crate) const INPUTS: [Kind; 6] =
     [Kind::Token, Kind::Frame, Kind::Join, Kind::Commit, Kind::Probe, Kind::HoldCancel];
 
-/// The place of a phase in the tables.
+/// Returns the index of a phase in the tables.
 fn place(phase: Phase) -> Option<usize> {
     [Phase::Gather, Phase::Commit, Phase::Recovery, Phase::Operational]
         .iter()
         .position(|other| *other == phase)
 }
 
-/// How often each situation came about, and what is needed to tell.
+/// The number of times that each situation occurred, and the state that is needed to detect them.
 #[derive(Default)]
 pub(super) struct Points {
     hits: BTreeMap<&'static str, u64>,
     nodes: BTreeMap<NodeId, Node>,
-    /// Who tried which ring sequence number.
+    /// The ring that was tried with each ring sequence number.
     tried: BTreeMap<u64, RingId>,
-    /// The first old ring of which frames were carried into a new one.
+    /// For each new ring, the first old ring whose frames were carried into it.
     carried: BTreeMap<RingId, RingId>,
-    /// How tenures ended before their rings, by ring sequence number and hand-overs.
+    /// The reasons for which tenures ended before their rings, by ring sequence number and
+    /// hand-overs.
     relieved: BTreeMap<(u64, u32), Relief>,
     inputs: [[u64; INPUTS.len()]; 4],
     pub(super) configurations: u64,
@@ -173,18 +175,18 @@ pub(super) struct Points {
     pub(super) deliveries: u64,
 }
 
-/// Why a DC gave up its role.
+/// The reason why a DC gave up its role.
 #[derive(Clone, Copy)]
 enum Relief {
     Hung,
-    /// Asked to, while it could have acted until then.
+    /// An operator asked for it. The node could have acted until this time.
     Released(Micros),
-    /// As soon as it was elected.
+    /// The DC gave up the role as soon as it was elected.
     Preempted,
     Other,
 }
 
-/// What is known of a node's present life, and of the end of the one before.
+/// The state of a node's current life, and of the end of the one before.
 #[derive(Default)]
 struct Node {
     phase: Option<Phase>,
@@ -198,13 +200,13 @@ struct Node {
     given_up: u32,
     /// The lengths of its own messages that are not delivered.
     waiting: VecDeque<usize>,
-    /// The frames that it numbered behind its last delivered message, and their lengths.
+    /// The frames that it numbered after its last delivered message, and their lengths.
     sent: VecDeque<(Seq, usize)>,
     token: Option<(RingId, Seq)>,
     commit: Option<(RingId, u32)>,
     quorate: bool,
     dc: Option<NodeId>,
-    /// The ring in which it was told of a term of its own.
+    /// The ring in which it received a term of its own.
     judged: Option<u64>,
     hung: bool,
     released: Option<Micros>,
@@ -212,7 +214,7 @@ struct Node {
     /// The ring of its last life.
     last_ring: Option<RingId>,
     lives: u32,
-    /// Frames that there may be in a rotation; 0: as many as at the start.
+    /// The most frames in a rotation. 0: the same as at the start.
     window: u32,
 }
 
@@ -229,7 +231,7 @@ impl Points {
         std::mem::take(&mut self.hits)
     }
 
-    /// A datagram of this kind is about to be handled.
+    /// Counts a datagram that is about to be handled.
     pub(super) fn input(&mut self, phase: Phase, kind: Kind) {
         let kind = INPUTS.iter().position(|other| *other == kind);
         if let (Some(phase), Some(kind)) = (place(phase), kind) {
@@ -237,7 +239,7 @@ impl Points {
         }
     }
 
-    /// The network loses a token or commit token to a node that is in this phase.
+    /// Counts a token or commit token that the network loses on its way to a node in this phase.
     pub(super) fn lost(&mut self, message: &Message, to: NodeId, phase: Phase) {
         match message {
             Message::Token(token) => {
@@ -309,7 +311,7 @@ impl Points {
                 node.transitional = true;
                 let (waits, unsynced) = (!node.waiting.is_empty(), !node.synced);
                 let begun: usize = node.sent.drain(..).map(|(_, length)| length).sum();
-                // What the sync sends is short.
+                // Sync messages are short.
                 let cut = begun > 1000 && node.waiting.front().is_some_and(|length| *length > begun);
                 if cut {
                     self.hit("a message was cut in the middle by a ring change");
@@ -351,7 +353,8 @@ impl Points {
         }
     }
 
-    /// A DC that is relieved in its ring: it may act no more, though it has the term; then the next one may.
+    /// Detects a DC that is relieved while its ring stands. It keeps the term but loses the lease,
+    /// and then the next node may act.
     fn see_lease(&mut self, now: Micros, life: Life, status: &Status) {
         let Some(term) = status.term.filter(|term| term.node == life.node) else { return };
         match status.lease {
@@ -505,7 +508,7 @@ impl Points {
             }
             Inside::Resent(_) => self.hit("a frame was sent again"),
             Inside::Limits { window, .. } => {
-                // They grow when the members have agreed, and go back with the ring.
+                // The limits grow when the members have agreed, and are reset with the ring.
                 let before = std::mem::replace(&mut self.node(life).window, *window);
                 if before < *window {
                     self.hit("all members could take more than the configured window");

@@ -1,4 +1,4 @@
-//! What is written down of a member after each input: what it took in, knows, keeps and sends.
+//! Records of a member after each input: what it received, knows, keeps and sends.
 
 use std::rc::Rc;
 
@@ -10,7 +10,7 @@ use super::Engine;
 use super::network::Packet;
 use crate::history::{Frame, Holds, Inside, Standing, What};
 
-/// What was last seen of a core, to tell what an input has changed.
+/// The observed state of a core, to detect what an input has changed.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) struct Seen {
     pub(super) phase: Phase,
@@ -18,7 +18,7 @@ pub(super) struct Seen {
     originated: u64,
     ring: Stability,
     forming: Option<Stability>,
-    /// Frames that there may be: in a rotation, at a visit.
+    /// The limits for frames, in a rotation and at a visit.
     limits: (u32, u32),
 }
 
@@ -51,7 +51,7 @@ impl Seen {
 }
 
 impl Engine<'_> {
-    /// Writes down what the last input changed; returns the new state if there is one.
+    /// Records what the last input changed. Returns the new phase if it has changed.
     pub(super) fn observe(&mut self, index: usize, input: Option<&Rc<Packet>>) -> Option<Phase> {
         let now = self.now;
         let living = self.hosts[index].living.as_mut()?;
@@ -87,7 +87,7 @@ impl Engine<'_> {
             }
             _ => {}
         }
-        // A ring that was being formed may have been installed by this very input (seed 1340).
+        // The ring that was being formed may have been installed by this same input (seed 1340).
         let installed = Some(seen.ring);
         let rings =
             [(Some(before.ring), installed), (before.forming, seen.forming), (before.forming, installed)];
@@ -119,7 +119,7 @@ impl Engine<'_> {
         Some(seen.phase)
     }
 
-    /// What sending this message tells.
+    /// Returns the record of sending this message.
     pub(super) fn inside(&mut self, index: usize, to: Destination, message: &Message) -> Option<Inside> {
         let to = match to {
             Destination::Member(node) => Some(node),
@@ -131,7 +131,7 @@ impl Engine<'_> {
             Message::Join(join) => Some(Inside::JoinSent(Box::new(join.clone()))),
             Message::Multicast(frame) => {
                 let living = self.hosts[index].living.as_mut()?;
-                // Its originator counts its frames in them.
+                // The originator counts its frames in `this_seqno`.
                 let first =
                     frame.from == living.life.node && u64::from(frame.this_seqno) >= living.seen.originated;
                 if first {
@@ -144,7 +144,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Writes down that the member takes its application for hung, or not any more.
+    /// Records that the member considers its application hung, or no longer does.
     pub(super) fn note_hung(&mut self, index: usize) {
         let Some(living) = &mut self.hosts[index].living else { return };
         let hung = living.member.is_hung();
@@ -154,7 +154,8 @@ impl Engine<'_> {
         }
     }
 
-    /// Writes down how much the member does and keeps: what is little, or was looked at lately, is not worth a line.
+    /// Records how much the member does and keeps. Small amounts, and amounts that were recorded
+    /// recently, are omitted.
     pub(super) fn weigh(&mut self, index: usize, sent: u32, told: u32) {
         const LITTLE: u32 = 50;
         let Some(living) = &mut self.hosts[index].living else { return };

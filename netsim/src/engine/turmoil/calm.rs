@@ -1,4 +1,4 @@
-//! What complete nodes came to once nothing went wrong any more.
+//! The state that complete nodes reached after the calm.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,18 +11,19 @@ use crate::engine::core::{Goal, Reached};
 use crate::history::{History, Life, What};
 use crate::invariants::Violation;
 
-/// The last that a node that is up was told, and when.
+/// The latest ring and status of a node that is up, each with its time.
 #[derive(Default)]
 struct Latest<'a> {
     regular: Option<(Duration, &'a Regular)>,
     status: Option<(Duration, &'a Status)>,
 }
 
-/// How long it took after the calm began until one ring (L1) and one DC (L5) stood, which then did not change any more;
-/// `None` without a calm. When all messages were delivered is not looked at: that they are is S7.
+/// Returns the time from the beginning of the calm until one ring (L1) and one DC (L5) stood and no
+/// longer changed, or `None` without a calm. The time until all messages were delivered is not
+/// measured, because S7 checks that they are delivered.
 ///
 /// # Errors
-/// If that was not within [`Scenario::settles_within`].
+/// If that took longer than [`Scenario::settles_within`].
 pub(crate) fn reached(scenario: &Scenario, history: &History) -> Result<Option<Reached>, Violation> {
     let Some(calm_at) = scenario.calm_at else { return Ok(None) };
     let bound = scenario.settles_within();
@@ -72,7 +73,7 @@ pub(crate) fn reached(scenario: &Scenario, history: &History) -> Result<Option<R
     }))
 }
 
-/// Who is up at the end, and what they were told last.
+/// Returns the lives that are up at the end, and the latest state of each.
 fn up(history: &History) -> BTreeMap<Life, Latest<'_>> {
     let mut up: BTreeMap<Life, Latest<'_>> = BTreeMap::new();
     for record in history.records() {

@@ -17,13 +17,15 @@ use crate::engine::{Micros, micros};
 use crate::fault::Kind;
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 192, 0, 1);
-/// A group is joined at the port of the joining socket, and two sockets cannot share a port: so tokens have another.
+/// The port of multicasts. A group is joined at the port of the joining socket, and two sockets
+/// cannot share a port, so tokens have another one.
 const GROUP_PORT: u16 = 5405;
 const HOME_PORT: u16 = 5404;
-/// Longer than any UDP datagram.
+/// The size of the receive buffer, larger than any UDP datagram.
 const LONGEST: usize = 1 << 16;
 
-/// Who lives where: one node a host, one address a host; and what is between them.
+/// The addresses of the nodes, with one node and one address a host, and the disturbances between
+/// them.
 #[derive(Clone, Debug)]
 pub(super) struct Hosts {
     addresses: BTreeMap<NodeId, IpAddr>,
@@ -38,7 +40,7 @@ impl Hosts {
     }
 }
 
-/// What happens to single datagrams, for all hosts.
+/// The disturbances of single datagrams, for all hosts.
 #[derive(Clone, Debug)]
 pub(super) struct Air {
     seed: u64,
@@ -62,7 +64,7 @@ impl Air {
         self.disturbances().clear();
     }
 
-    /// What becomes of a datagram that is just arriving.
+    /// Returns the copies that a datagram which is just arriving turns into.
     fn pass(&self, from: NodeId, to: NodeId, now: Micros, bytes: Bytes, to_everyone: bool) -> Vec<Copy> {
         let (from, to) = (from.get() as usize - 1, to.get() as usize - 1);
         let mut disturbances = self.disturbances();
@@ -81,14 +83,15 @@ impl Air {
     }
 }
 
-/// Multicast and unicast on turmoil's network, of the host on which it is bound.
+/// Multicast and unicast on turmoil's network, for the host on which it is bound.
 #[derive(Debug)]
 pub(super) struct SimulatedUdp {
     id: NodeId,
     multicasts: UdpSocket,
     unicasts: UdpSocket,
     hosts: Hosts,
-    /// What is to arrive later: when, in which order, whether by multicast.
+    /// Datagrams that are to arrive later, by time and order. Each has a flag that is set for
+    /// multicasts.
     late: BTreeMap<(Micros, u64), (bool, Origin, Bytes)>,
     came_late: u64,
     buffer: Box<[u8]>,
@@ -102,15 +105,15 @@ impl SimulatedUdp {
     pub(super) async fn bind(id: NodeId, hosts: Hosts) -> io::Result<Self> {
         let multicasts = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, GROUP_PORT)).await?;
         multicasts.join_multicast_v4(GROUP, Ipv4Addr::UNSPECIFIED)?;
-        // It is the receiving port's option that counts.
+        // The option of the receiving port is the one that counts.
         multicasts.set_multicast_loop_v4(false)?;
         let unicasts = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, HOME_PORT)).await?;
         let buffer = vec![0; LONGEST].into_boxed_slice();
         Ok(Self { id, multicasts, unicasts, hosts, late: BTreeMap::new(), came_late: 0, buffer })
     }
 
-    /// All there is: the network delivers at the beginning of a tick, so what was sent before a token is here if the
-    /// token is.
+    /// Takes everything that has arrived. The network delivers at the beginning of a tick, so
+    /// datagrams that were sent before a token are here if the token is.
     fn take(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
         let now = now();
         let still_late = self.late.split_off(&(now + 1, 0));
@@ -141,7 +144,7 @@ impl SimulatedUdp {
         Ok(())
     }
 
-    /// How long until something comes that is late.
+    /// Returns the time until the next late datagram arrives.
     fn wait(&self) -> Duration {
         let next = self.late.keys().next().map(|(at, _)| Duration::from_micros(at.saturating_sub(now())));
         next.unwrap_or(Duration::MAX)
@@ -197,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn multicasts_come_first_and_own_ones_not_at_all_but_own_unicasts_do() {
+    fn multicasts_come_first_and_are_not_looped_back() {
         const TICK: Duration = Duration::from_millis(1);
         let mut builder = turmoil::Builder::new();
         builder.min_message_latency(TICK).max_message_latency(TICK);
