@@ -60,15 +60,15 @@ pub enum Revoked {
 }
 
 impl Dc {
-    pub(crate) fn new(latest: watch::Receiver<Status>, desk: &Desk, clock: Clock) -> Self {
+    pub(crate) fn new(latest: watch::Receiver<Status>, channel: &DcChannel, clock: Clock) -> Self {
         Self {
             clock,
             latest,
-            stands_until: Arc::clone(&desk.stands_until),
-            patience: desk.patience,
-            held: desk.held.subscribe(),
-            requests: desk.sender.clone(),
-            beaten_at: Arc::clone(&desk.beaten_at),
+            stands_until: Arc::clone(&channel.stands_until),
+            patience: channel.patience,
+            held: channel.held.subscribe(),
+            requests: channel.sender.clone(),
+            beaten_at: Arc::clone(&channel.beaten_at),
         }
     }
 
@@ -227,7 +227,7 @@ pub(crate) enum Request {
 }
 
 /// The member's end of the channels to its [`Dc`] handles.
-pub(crate) struct Desk {
+pub(crate) struct DcChannel {
     held: watch::Sender<Option<Held>>,
     sender: mpsc::UnboundedSender<Request>,
     requests: mpsc::UnboundedReceiver<Request>,
@@ -244,7 +244,7 @@ pub(crate) struct Desk {
     hung_at: Option<Time>,
 }
 
-impl Desk {
+impl DcChannel {
     /// `patience` is the token timeout.
     pub(crate) fn new(patience: Duration) -> Self {
         let (sender, requests) = mpsc::unbounded_channel();
@@ -329,60 +329,60 @@ mod tests {
         Time::from_micros(ms * 1000)
     }
 
-    /// Returns a desk, its `Dc`, and the application's clock in microseconds.
-    fn desk() -> (Desk, Dc, Arc<AtomicU64>) {
-        let (desk, clock) = (Desk::new(Duration::from_millis(20)), Arc::new(AtomicU64::new(0)));
+    /// Returns a channel, its `Dc`, and the application's clock in microseconds.
+    fn channel() -> (DcChannel, Dc, Arc<AtomicU64>) {
+        let (channel, clock) = (DcChannel::new(Duration::from_millis(20)), Arc::new(AtomicU64::new(0)));
         let shown = Arc::clone(&clock);
         let now = move || Time::from_micros(shown.load(Ordering::Relaxed));
-        let dc = Dc::new(watch::Sender::new(Status::default()).subscribe(), &desk, Clock::new(now));
-        (desk, dc, clock)
+        let dc = Dc::new(watch::Sender::new(Status::default()).subscribe(), &channel, Clock::new(now));
+        (channel, dc, clock)
     }
 
     #[test]
     fn a_silent_application_hangs_only_while_its_node_may_act() {
-        let (mut desk, dc, clock) = desk();
-        desk.heartbeat = Some(Duration::from_millis(100));
-        assert_eq!(desk.hangs(false, at(500)), None, "its node may not act");
-        assert_eq!(desk.hangs(true, at(600)), None);
-        assert_eq!(desk.poll_timeout(at(600)), Some(at(700)));
+        let (mut channel, dc, clock) = channel();
+        channel.heartbeat = Some(Duration::from_millis(100));
+        assert_eq!(channel.hangs(false, at(500)), None, "its node may not act");
+        assert_eq!(channel.hangs(true, at(600)), None);
+        assert_eq!(channel.poll_timeout(at(600)), Some(at(700)));
         clock.store(650_000, Ordering::Relaxed);
         dc.beat();
-        assert_eq!(desk.hangs(true, at(700)), None);
-        assert_eq!(desk.hangs(true, at(750)), Some(true));
-        assert_eq!((desk.hangs(false, at(800)), desk.poll_timeout(at(800))), (None, None));
+        assert_eq!(channel.hangs(true, at(700)), None);
+        assert_eq!(channel.hangs(true, at(750)), Some(true));
+        assert_eq!((channel.hangs(false, at(800)), channel.poll_timeout(at(800))), (None, None));
     }
 
     #[test]
     fn asking_for_a_guard_is_a_sign_of_life() {
-        let (mut desk, dc, clock) = desk();
-        desk.heartbeat = Some(Duration::from_millis(100));
-        desk.hangs(true, at(600));
-        assert_eq!(desk.hangs(true, at(700)), Some(true));
+        let (mut channel, dc, clock) = channel();
+        channel.heartbeat = Some(Duration::from_millis(100));
+        channel.hangs(true, at(600));
+        assert_eq!(channel.hangs(true, at(700)), Some(true));
         // The request comes at the very moment at which the application was found to hang.
         clock.store(700_000, Ordering::Relaxed);
         assert!(dc.try_guard().is_none());
-        assert_eq!(desk.hangs(false, at(700)), Some(false));
-        assert_eq!(desk.hangs(false, at(900)), None);
+        assert_eq!(channel.hangs(false, at(700)), Some(false));
+        assert_eq!(channel.hangs(false, at(900)), None);
     }
 
     #[test]
     fn a_guard_holds_for_its_term_until_its_lease_is_over() {
-        let (desk, dc, clock) = desk();
+        let (channel, dc, clock) = channel();
         let term = |ring_seq| Term { ring_seq, hand_over: 0, node: NodeId::new(1).unwrap() };
-        desk.tell(Some((term(4), at(10))), None);
+        channel.tell(Some((term(4), at(10))), None);
         let guard = dc.try_guard().unwrap();
         assert_eq!(guard.check(), Ok(term(4)));
         clock.store(10_000, Ordering::Relaxed);
         assert_eq!(guard.check(), Err(Revoked::Lost(term(4))));
-        desk.tell(Some((term(8), at(20))), None);
+        channel.tell(Some((term(8), at(20))), None);
         assert_eq!(guard.check(), Err(Revoked::Lost(term(4))), "another term is another guard's");
-        drop(desk);
+        drop(channel);
         assert_eq!(guard.check(), Err(Revoked::Left));
     }
 
     #[test]
     fn a_status_is_current_when_it_is_asked_for() {
-        let (desk, clock) = (Desk::new(Duration::from_millis(20)), Arc::new(AtomicU64::new(0)));
+        let (channel, clock) = (DcChannel::new(Duration::from_millis(20)), Arc::new(AtomicU64::new(0)));
         let shown = Arc::clone(&clock);
         let now = move || Time::from_micros(shown.load(Ordering::Relaxed));
         let term = Term { ring_seq: 4, hand_over: 0, node: NodeId::new(1).unwrap() };
@@ -396,8 +396,8 @@ mod tests {
             ..Status::default()
         };
         let latest = watch::Sender::new(held.clone());
-        let dc = Dc::new(latest.subscribe(), &desk, Clock::new(now));
-        desk.tell(Some((term, at(10))), Some(at(20)));
+        let dc = Dc::new(latest.subscribe(), &channel, Clock::new(now));
+        channel.tell(Some((term, at(10))), Some(at(20)));
         assert_eq!(dc.status(), held);
         clock.store(10_000, Ordering::Relaxed);
         assert_eq!(dc.status(), Status { lease: Lease::Waiting, ..held.clone() });
@@ -415,11 +415,11 @@ mod tests {
 
     #[test]
     fn release_fails_at_once_after_the_node_left() {
-        let (desk, dc, _) = desk();
+        let (channel, dc, _) = channel();
         let mut asked = pin!(dc.release());
         let mut context = Context::from_waker(Waker::noop());
         assert_eq!(asked.as_mut().poll(&mut context), Poll::Pending, "the node has not heard it");
-        drop(desk);
+        drop(channel);
         assert_eq!(asked.as_mut().poll(&mut context), Poll::Ready(Err(ReleaseError::NotDc)));
         let again = pin!(dc.release());
         assert_eq!(again.poll(&mut context), Poll::Ready(Err(ReleaseError::NotDc)));

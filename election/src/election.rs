@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 pub use self::tenure::ReleaseError;
 use self::tenure::Tenure;
-use crate::lease::{self, Office, Witness};
+use crate::lease::{self, Grant, Witness};
 use crate::message::Message;
 use crate::{Candidacy, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Record, Status, Term, Verdict};
 
@@ -76,13 +76,13 @@ pub struct Election {
     since: Option<u64>,
     /// The nodes that have been in all rings with this node since the last one that settled,
     /// including that ring.
-    company: BTreeSet<NodeId>,
+    last_members: BTreeSet<NodeId>,
     /// The messages of the new ring's members so far. `None` unless an exchange is under way.
-    hearing: Option<Hearing>,
+    collecting: Option<Collecting>,
     /// The ring that has been judged.
     settled: Option<Settled>,
     /// This node's right to act, if it is DC.
-    office: Option<Office>,
+    grant: Option<Grant>,
     nodes: BTreeMap<NodeId, Known>,
     /// The timeouts of members of the last judged ring that differ from this node's, one clause
     /// each, as last logged.
@@ -134,7 +134,7 @@ pub struct Say {
 }
 
 #[derive(Clone, Debug)]
-struct Hearing {
+struct Collecting {
     ring: RingId,
     members: BTreeSet<NodeId>,
     entered_at: Time,
@@ -209,10 +209,10 @@ impl Election {
             tenure: None,
             known: None,
             since: None,
-            company: BTreeSet::from([config.node]),
-            hearing: None,
+            last_members: BTreeSet::from([config.node]),
+            collecting: None,
             settled: None,
-            office: None,
+            grant: None,
             nodes,
             differ: Vec::new(),
             told: Vec::new(),
@@ -288,8 +288,8 @@ impl Election {
     /// The application must check just before it acts, with a clock that has just been read: after
     /// the returned time this node may not act either.
     pub fn lease(&self) -> Option<(Term, Time)> {
-        let office = self.office.filter(|_| self.judged.lease == Lease::Held)?;
-        Some((office.term, office.until.min(self.stands_until?)))
+        let grant = self.grant.filter(|_| self.judged.lease == Lease::Held)?;
+        Some((grant.term, grant.until.min(self.stands_until?)))
     }
 
     /// Handles the next event of the ring. `now` is the time of the input that brought it.
@@ -311,7 +311,7 @@ impl Election {
             Event::Service(message) => self.hear(message),
             Event::Synced(ring) => self.settle(*ring),
             Event::Left(cause) => {
-                (self.hearing, self.settled, self.office) = (None, None, None);
+                (self.collecting, self.settled, self.grant) = (None, None, None);
                 (self.standing, self.stands_until) = (Standing::Stands, None);
                 self.judged = self.unsettled(None, &BTreeSet::new(), cause.to_string());
                 Outcome { status: Some(self.judged.clone()), ..Outcome::default() }
@@ -342,8 +342,8 @@ impl Election {
         if self.standing == Standing::Lost {
             self.standing = Standing::Stands;
         }
-        if let (Some(office), Some(whole_since)) = (&mut self.office, whole_since) {
-            office.renew(whole_since, self.rule);
+        if let (Some(grant), Some(whole_since)) = (&mut self.grant, whole_since) {
+            grant.renew(whole_since, self.rule);
         }
         let outcome = self.review();
         self.tell(before, outcome)
@@ -351,7 +351,7 @@ impl Election {
 
     /// Returns when [`Election::handle_timeout`] must be called. `None` if no timer runs.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let lease = self.office.filter(|_| !self.hung).and_then(|office| office.changes_at(self.now));
+        let lease = self.grant.filter(|_| !self.hung).and_then(|grant| grant.changes_at(self.now));
         let stands = self.standing != Standing::Lost;
         let elects = self.settled.as_ref().and_then(|settled| settled.elects_at).filter(|_| stands);
         let ends = self.stands_until.filter(|_| stands && !Mutant::StaleView.is_active());
@@ -417,9 +417,9 @@ impl Election {
     /// Opens a new ring: the old ring's quorum and DC end, and the members exchange messages again.
     fn open(&mut self, regular: &Regular) -> (Say, Status) {
         let Regular { ring, members, joined, left, .. } = regular;
-        (self.settled, self.office) = (None, None);
-        self.company.retain(|node| members.contains(node) && !joined.contains(node));
-        self.company.insert(self.me);
+        (self.settled, self.grant) = (None, None);
+        self.last_members.retain(|node| members.contains(node) && !joined.contains(node));
+        self.last_members.insert(self.me);
         for &member in members {
             self.nodes.entry(member).or_insert_with(|| Known {
                 name: format!("node{member}"),
@@ -427,7 +427,7 @@ impl Election {
                 votes: 0,
             });
         }
-        self.hearing = Some(Hearing {
+        self.collecting = Some(Collecting {
             ring: *ring,
             members: members.clone(),
             entered_at: self.now,
@@ -477,9 +477,10 @@ impl Election {
             Service::Votequorum => match Body::decode(SERVICES, message) {
                 Ok(said) if judged => return self.hear_of_votes(*from, &said),
                 Ok(Body::NodeInfo(node_info)) => {
-                    if let Some(hearing) = self.hearing.as_mut().filter(|hearing| hearing.hears(*ring, *from))
+                    if let Some(collecting) =
+                        self.collecting.as_mut().filter(|collecting| collecting.hears(*ring, *from))
                     {
-                        hearing.hear_node_info(*from, node_info);
+                        collecting.hear_node_info(*from, node_info);
                     }
                     return Outcome::default();
                 }
@@ -502,14 +503,14 @@ impl Election {
             }
             Err(error) => Err(error),
         };
-        let hearing = self.hearing.as_mut().filter(|hearing| hearing.hears(*ring, *from));
-        match (hearing, candidacy) {
-            (Some(hearing), Ok(candidacy)) => hearing.hear_candidacy(*from, candidacy),
+        let collecting = self.collecting.as_mut().filter(|collecting| collecting.hears(*ring, *from));
+        match (collecting, candidacy) {
+            (Some(collecting), Ok(candidacy)) => collecting.hear_candidacy(*from, candidacy),
             (None, Ok(_)) => {}
-            (hearing, Err(error)) => {
+            (collecting, Err(error)) => {
                 warn!(%from, %error, "unreadable message of a quorate node");
-                if let Some(hearing) = hearing {
-                    hearing.unread.insert(*from);
+                if let Some(collecting) = collecting {
+                    collecting.unread.insert(*from);
                 }
             }
         }
@@ -551,10 +552,10 @@ impl Election {
 
     /// Judges the ring once all members have sent their messages.
     fn settle(&mut self, ring: RingId) -> Outcome {
-        let Some(hearing) = self.hearing.take_if(|hearing| hearing.ring == ring) else {
+        let Some(collecting) = self.collecting.take_if(|collecting| collecting.ring == ring) else {
             return Outcome::default();
         };
-        let Hearing { members, entered_at, left, mut node_infos, candidacies, unread, .. } = hearing;
+        let Collecting { members, entered_at, left, mut node_infos, candidacies, unread, .. } = collecting;
         node_infos.retain(|node, _| candidacies.contains_key(node) || !unread.contains(node));
         let ballots = candidacies.iter().map(|(&node, candidacy)| (node, &candidacy.ballot)).collect();
         let lost = candidacies.iter().filter(|(_, said)| said.lost).map(|(&node, _)| node).collect();
@@ -614,10 +615,10 @@ impl Election {
         self.judged.settled = true;
         self.count(&verdict);
         let recovered = self.fill();
-        if self.judged.dc.is_some_and(|dc| !self.company.contains(&dc)) {
+        if self.judged.dc.is_some_and(|dc| !self.last_members.contains(&dc)) {
             self.since = Some(ring.seq);
         }
-        self.company = members;
+        self.last_members = members;
         // This node's application has recovered since its candidacy reported otherwise.
         let answers =
             !self.hung && self.settled.as_ref().is_some_and(|settled| settled.hung.contains(&self.me));
@@ -712,7 +713,7 @@ impl Election {
     }
 }
 
-impl Hearing {
+impl Collecting {
     fn hears(&self, ring: RingId, from: NodeId) -> bool {
         self.ring == ring && self.members.contains(&from)
     }

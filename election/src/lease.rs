@@ -108,7 +108,7 @@ pub(crate) fn remembered(wait: Duration, quorum: u32, witnesses: &[Witness]) -> 
 
 /// A DC's right to act, on its own node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Office {
+pub(crate) struct Grant {
     pub(crate) term: Term,
     /// The time at which earlier leases are over.
     pub(crate) acts_at: Time,
@@ -116,7 +116,7 @@ pub(crate) struct Office {
     pub(crate) until: Time,
 }
 
-impl Office {
+impl Grant {
     pub(crate) fn new(term: Term, acts_at: Time) -> Self {
         Self { term, acts_at, until: Time::default() }
     }
@@ -130,7 +130,7 @@ impl Office {
         self.acts_at <= now && now < self.until
     }
 
-    /// Returns when the result of [`Office::holds`] next changes without an input.
+    /// Returns when the result of [`Grant::holds`] next changes without an input.
     pub(crate) fn changes_at(&self, now: Time) -> Option<Time> {
         if self.until <= now {
             return None;
@@ -192,14 +192,14 @@ mod tests {
     #[test]
     fn a_lease_holds_between_its_beginning_and_its_end() {
         let term = Term { ring_seq: 4, hand_over: 0, node: NodeId::new(1).unwrap() };
-        let mut office = Office::new(term, at(50));
-        assert_eq!((office.holds(at(60)), office.changes_at(at(60))), (false, None), "never renewed");
-        office.renew(at(10), LeaseRule { length: ms(100), rate_error: 0 });
-        assert_eq!((office.holds(at(49)), office.changes_at(at(49))), (false, Some(at(50))));
-        assert_eq!((office.holds(at(50)), office.changes_at(at(50))), (true, Some(at(110))));
-        assert_eq!((office.holds(at(110)), office.changes_at(at(110))), (false, None));
-        office.renew(at(5), LeaseRule { length: ms(100), rate_error: 0 });
-        assert!(office.holds(at(109)), "an older proof takes nothing back");
+        let mut grant = Grant::new(term, at(50));
+        assert_eq!((grant.holds(at(60)), grant.changes_at(at(60))), (false, None), "never renewed");
+        grant.renew(at(10), LeaseRule { length: ms(100), rate_error: 0 });
+        assert_eq!((grant.holds(at(49)), grant.changes_at(at(49))), (false, Some(at(50))));
+        assert_eq!((grant.holds(at(50)), grant.changes_at(at(50))), (true, Some(at(110))));
+        assert_eq!((grant.holds(at(110)), grant.changes_at(at(110))), (false, None));
+        grant.renew(at(5), LeaseRule { length: ms(100), rate_error: 0 });
+        assert!(grant.holds(at(109)), "an older proof takes nothing back");
     }
 
     proptest! {

@@ -14,7 +14,7 @@ use quorate_membership::{
 };
 use tokio::sync::watch;
 
-use crate::dc::{Dc, Desk, Request};
+use crate::dc::{Dc, DcChannel, Request};
 use crate::{Election, Lease, Outcome, ReleaseError, Say, Status, Term};
 
 /// An event that a member delivers, in the ring's order.
@@ -51,7 +51,7 @@ pub struct Member {
     patience: Duration,
     latest: watch::Sender<Status>,
     /// The channels to the application that acts as DC.
-    desk: Desk,
+    channel: DcChannel,
     /// Events that have not been polled.
     events: VecDeque<Event>,
     /// The cost of events consumed here that has not yet been reported to the ring.
@@ -68,7 +68,7 @@ impl Member {
         let mut totem = Totem::new(&config, stored, entropy, now)?;
         totem.keep(election.kept());
         let latest = watch::Sender::new(election.status().clone());
-        let desk = Desk::new(config.totem.token);
+        let channel = DcChannel::new(config.totem.token);
         let mut member = Self {
             me: config.node,
             totem,
@@ -78,7 +78,7 @@ impl Member {
             says_farewell: false,
             patience: config.totem.token,
             latest,
-            desk,
+            channel,
             events: VecDeque::new(),
             taken: 0,
         };
@@ -141,13 +141,13 @@ impl Member {
 
     /// Returns `true` if the application that acts as DC was found to hang ([`Dc::set_heartbeat`]).
     pub fn is_hung(&self) -> bool {
-        self.desk.is_hung()
+        self.channel.is_hung()
     }
 
     /// Returns the handle that an application needs to act as DC. `clock` is the clock whose times
     /// this member is given.
     pub fn dc(&self, clock: Clock) -> Dc {
-        Dc::new(self.watch(), &self.desk, clock)
+        Dc::new(self.watch(), &self.channel, clock)
     }
 
     /// Returns `true` if this event shows that the other members have received this node's
@@ -200,7 +200,7 @@ impl Member {
             }
             self.totem.leave(self.now);
         }
-        self.desk.tell(self.election.lease(), self.election.stands_until());
+        self.channel.tell(self.election.lease(), self.election.stands_until());
     }
 
     /// Passes an event of the ring to the election.
@@ -229,9 +229,9 @@ impl Member {
 
     /// Serves the requests of the application that acts as DC, and checks that it is still alive.
     fn hear_application(&mut self) {
-        while let Some(request) = self.desk.next_request() {
+        while let Some(request) = self.channel.next_request() {
             match request {
-                Request::Heartbeat(every) => self.desk.heartbeat = every,
+                Request::Heartbeat(every) => self.channel.heartbeat = every,
                 Request::Release(reply) => {
                     // The caller may have gone.
                     let _ = reply.send(self.hand_over());
@@ -239,7 +239,7 @@ impl Member {
             }
         }
         let holds = self.election.status().lease == Lease::Held;
-        if let Some(hung) = self.desk.hangs(holds, self.now) {
+        if let Some(hung) = self.channel.hangs(holds, self.now) {
             let outcome = self.election.set_hung(self.now, hung);
             self.follow(outcome);
         }
@@ -267,7 +267,7 @@ impl Member {
                 self.totem.set_quorate(status.quorate);
             }
             // A consumer of the new status also needs the time until which the ring stands.
-            self.desk.tell(self.election.lease(), self.election.stands_until());
+            self.channel.tell(self.election.lease(), self.election.stands_until());
             self.latest.send_replace(status.clone());
             self.events.push_back(Event::Status(Box::new(status)));
         }
@@ -383,7 +383,7 @@ impl Core for Member {
     }
     fn poll_timeout(&self) -> Option<Time> {
         let timers = [self.totem.poll_timeout(), self.election.poll_timeout(), self.leaves_at];
-        timers.into_iter().flatten().chain(self.desk.poll_timeout(self.now)).min()
+        timers.into_iter().flatten().chain(self.channel.poll_timeout(self.now)).min()
     }
     fn queued(&self) -> usize {
         self.totem.queued()

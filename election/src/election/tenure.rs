@@ -10,7 +10,7 @@ use quorate_membership::{NodeId, Time};
 use tracing::{info, warn};
 
 use super::{Election, Outcome, Standing};
-use crate::lease::Office;
+use crate::lease::Grant;
 use crate::message::{Message, Release};
 use crate::{Lease, Status, Term, Vacancy};
 
@@ -102,7 +102,7 @@ impl Election {
         if Mutant::DcKeptWithoutQuorum.is_active()
             && let Some(tenure) = own.filter(|_| term.is_none())
         {
-            self.office = Some(Office::new(tenure.term, acts_at));
+            self.grant = Some(Grant::new(tenure.term, acts_at));
         }
         let Status { inquorate, vacant, .. } = &self.judged;
         match (inquorate, vacant, term) {
@@ -137,9 +137,9 @@ impl Election {
             settled.term = term.or(settled.term);
         }
         let mine = dc == Some(self.me);
-        let left = self.office.filter(|_| !mine && Mutant::ReleasedDcGoesOn.is_active());
-        self.office = term.filter(|_| mine).map(|term| Office::new(term, acts_at)).or(left);
-        self.judged.lease = if self.office.is_some() { Lease::Waiting } else { Lease::None };
+        let left = self.grant.filter(|_| !mine && Mutant::ReleasedDcGoesOn.is_active());
+        self.grant = term.filter(|_| mine).map(|term| Grant::new(term, acts_at)).or(left);
+        self.judged.lease = if self.grant.is_some() { Lease::Waiting } else { Lease::None };
         self.tenure = match term {
             Some(term) if mine => Some(Tenure { term, acts_at }),
             None if mine => self.tenure,
@@ -171,9 +171,9 @@ impl Election {
     /// ([`Totem::say`](quorate_membership::Totem::say)).
     pub fn release(&mut self, now: Time) -> Result<Outcome, ReleaseError> {
         self.now = now;
-        let office = self.office.ok_or(ReleaseError::NotDc)?;
+        let grant = self.grant.ok_or(ReleaseError::NotDc)?;
         self.successor().ok_or(ReleaseError::NoSuccessor)?;
-        let send = Some(self.resign(office, false));
+        let send = Some(self.resign(grant, false));
         let outcome = Outcome { send, ..self.review() };
         Ok(self.tell(self.standing, outcome))
     }
@@ -203,10 +203,10 @@ impl Election {
 
     /// Gives way to a member whose application does not hang, if this DC's does.
     fn yield_hung(&mut self) -> Option<Bytes> {
-        let office = self.office.filter(|_| self.hung)?;
+        let grant = self.grant.filter(|_| self.hung)?;
         self.successor()?;
-        warn!(term = %office.term, "the application hangs: another member is to be DC");
-        Some(self.resign(office, true))
+        warn!(term = %grant.term, "the application hangs: another member is to be DC");
+        Some(self.resign(grant, true))
     }
 
     /// Handles a member's report that its application responds again. If the DC's application hangs
@@ -221,19 +221,19 @@ impl Election {
 
     /// Gives way to a member that the operator prefers, if `preempt` is set.
     pub(super) fn yield_to_preferred(&mut self) -> Option<Bytes> {
-        let office = self.office.filter(|_| self.config.preempt)?;
+        let grant = self.grant.filter(|_| self.config.preempt)?;
         let successor = self.successor()?;
         let preferred = self.settled.as_ref()?.candidacies.get(&successor)?.priority > self.config.priority;
-        preferred.then(|| self.resign(office, false))
+        preferred.then(|| self.resign(grant, false))
     }
 
     /// Stops acting, and returns the message that announces it.
-    fn resign(&mut self, office: Office, hung: bool) -> Bytes {
+    fn resign(&mut self, grant: Grant, hung: bool) -> Bytes {
         if !Mutant::ReleasedDcGoesOn.is_active() {
-            (self.office, self.tenure) = (None, None);
+            (self.grant, self.tenure) = (None, None);
         }
-        let clear = office.acts_at <= self.now;
-        Message::Release(Release { hand_over: office.term.hand_over, clear, hung }).encode()
+        let clear = grant.acts_at <= self.now;
+        Message::Release(Release { hand_over: grant.term.hand_over, clear, hung }).encode()
     }
 
     /// Handles a DC's release of its role.
@@ -275,19 +275,19 @@ impl Election {
 
     /// Returns `true` if this node is DC of its ring, whether or not that ring stands.
     pub(crate) fn has_office(&self) -> bool {
-        self.office.is_some()
+        self.grant.is_some()
     }
 
-    fn may_act(&self, office: Office) -> bool {
+    fn may_act(&self, grant: Grant) -> bool {
         let stands = self.standing != Standing::Lost;
-        stands && office.holds(self.now) && !self.hung && !self.retired
+        stands && grant.holds(self.now) && !self.hung && !self.retired
     }
 
     /// Updates whether this node may act now. The outcome has a status if that has changed.
     pub(super) fn review(&mut self) -> Outcome {
-        let lease = match self.office {
+        let lease = match self.grant {
             None => Lease::None,
-            Some(office) if self.may_act(office) => Lease::Held,
+            Some(grant) if self.may_act(grant) => Lease::Held,
             Some(_) => Lease::Waiting,
         };
         if lease == self.judged.lease {

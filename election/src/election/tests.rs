@@ -480,7 +480,7 @@ fn only_the_first_candidacy_of_a_member_on_its_ring_counts() {
         Time::default(),
         &quorate_message(opened.ring, id(3), bytes::Bytes::from_static(b"candidate")),
     );
-    assert!(election.hearing.as_ref().unwrap().candidacies.is_empty());
+    assert!(election.collecting.as_ref().unwrap().candidacies.is_empty());
     for (from, say) in &opened.said {
         world.hear(id(2), opened.ring, *from, say);
     }

@@ -126,7 +126,7 @@ pub struct Quorum {
     /// Whether this node has been alone since it started.
     first: bool,
     /// The members of the ring judged last.
-    company: BTreeSet<NodeId>,
+    last_members: BTreeSet<NodeId>,
     /// See [`Ballot::tie`].
     tie: Option<Tie>,
     /// See [`Ballot::lost`].
@@ -134,12 +134,12 @@ pub struct Quorum {
     /// The time at which the expected votes fall to those present.
     falls_at: Option<Time>,
     /// The judged ring, while it stands.
-    sitting: Option<Sitting>,
+    judgement: Option<Judgement>,
 }
 
 /// The case of a ring: its members' messages, and what has arrived since.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Sitting {
+struct Judgement {
     ring: RingId,
     /// The agreement of the members.
     accord: Accord,
@@ -155,10 +155,10 @@ struct Sitting {
     /// The latest tie that a member remembers, if every member remembers one.
     tie: Option<Tie>,
     /// Why the ring is not quorate regardless of its votes.
-    objection: Option<Inquorate>,
+    veto: Option<Inquorate>,
 }
 
-impl Sitting {
+impl Judgement {
     fn total(&self) -> u32 {
         self.votes.values().fold(0, |total, &votes| total.saturating_add(votes))
     }
@@ -188,11 +188,11 @@ impl Quorum {
             expected_votes,
             quorate: false,
             first: true,
-            company: BTreeSet::new(),
+            last_members: BTreeSet::new(),
             tie: None,
             lost: false,
             falls_at: None,
-            sitting: None,
+            judgement: None,
         }
     }
 
@@ -220,7 +220,7 @@ impl Quorum {
     /// Returns `true` if `kept` is the record by which this node has accepted the proposal of its
     /// ring. The other members must then be told that it is durable.
     pub fn has_stored(&self, kept: &str) -> bool {
-        let ring = self.sitting.as_ref().map(|sitting| sitting.ring);
+        let ring = self.judgement.as_ref().map(|judgement| judgement.ring);
         self.record.pending.as_ref().is_some_and(|pending| Some(pending.ring) == ring)
             && self.record.text() == kept
     }
@@ -244,10 +244,10 @@ impl Quorum {
 
     /// Opens a new ring with these members. Returns the messages that this node sends in its sync.
     pub fn open(&mut self, members: &BTreeSet<NodeId>) -> (NodeInfo, Ballot) {
-        self.sitting = None;
+        self.judgement = None;
         self.falls_at = None;
         self.first &= members.len() == 1;
-        self.lost |= self.quorate && !self.company.is_subset(members);
+        self.lost |= self.quorate && !self.last_members.is_subset(members);
         let Record { agreed, pending, .. } = self.record.clone();
         let ballot = Ballot {
             file: self.file.clone(),
@@ -344,7 +344,7 @@ impl Quorum {
         let all_remember = ballots().all(|(_, ballot)| ballot.tie.is_some());
         let lost = ballots()
             .any(|(member, ballot)| ballot.lost && said.get(&member).is_some_and(|i| was_quorate(&i)));
-        self.sitting = Some(Sitting {
+        self.judgement = Some(Judgement {
             ring,
             votes: infos()
                 .filter_map(|info| {
@@ -358,11 +358,11 @@ impl Quorum {
             in_force: in_force.is_some(),
             waits: self.options.wait_for_all && !released && infos().any(waits),
             tie: latest.filter(|_| all_remember),
-            objection: (accord.apart.clone())
-                .or_else(|| objection(members, said, ballots().filter(|_| accord.agreed.is_none()))),
+            veto: (accord.apart.clone())
+                .or_else(|| veto(members, said, ballots().filter(|_| accord.agreed.is_none()))),
             accord,
         });
-        self.company = members.clone();
+        self.last_members = members.clone();
         let verdict = self.weigh();
         if self.quorate || verdict.inquorate == Some(Inquorate::Founding) {
             self.propose(all_ballots, forgetful);
@@ -375,7 +375,7 @@ impl Quorum {
     /// Proposes, in a quorate ring, what is to be agreed on in it, if anything. A proposal that was
     /// begun elsewhere and can never be agreed on is forgotten.
     fn propose(&mut self, ballots: &BTreeMap<NodeId, &Ballot>, lost: &BTreeSet<NodeId>) {
-        let Some(Sitting { accord, ring, .. }) = &mut self.sitting else { return };
+        let Some(Judgement { accord, ring, .. }) = &mut self.judgement else { return };
         if let Some(electorate) = accord.proposal(ballots, lost) {
             self.record.pending = Some(accord.propose(*ring, electorate));
         } else if accord.pending.is_none() {
@@ -386,14 +386,14 @@ impl Quorum {
     /// Handles a member's report that it has stored the ring's proposal. `None` if nothing follows
     /// yet.
     pub fn hear_stored(&mut self, from: NodeId) -> Option<Verdict> {
-        let sitting = self.sitting.as_mut()?;
-        let resumed = sitting.accord.resumed;
-        let agreed = sitting.accord.hear_stored(from)?;
-        let Sitting { accord, votes, .. } = sitting;
+        let judgement = self.judgement.as_mut()?;
+        let resumed = judgement.accord.resumed;
+        let agreed = judgement.accord.hear_stored(from)?;
+        let Judgement { accord, votes, .. } = judgement;
         for (node, votes) in votes.iter_mut() {
             *votes = accord.said.get(node).map_or(0, |&said| accord.votes_of(*node, said, false));
         }
-        (sitting.expected, sitting.in_force) = (Some(agreed.electorate.expected), true);
+        (judgement.expected, judgement.in_force) = (Some(agreed.electorate.expected), true);
         self.ordered = false;
         self.record.agree(&agreed, &self.file, resumed);
         self.follow(&agreed.electorate);
@@ -403,20 +403,20 @@ impl Quorum {
     /// Returns a change that was begun in another ring and is to be finished in this one. There may
     /// be rings that are quorate by this change alone.
     pub(crate) fn resumed(&self) -> Option<&Electorate> {
-        let accord = &self.sitting.as_ref()?.accord;
+        let accord = &self.judgement.as_ref()?.accord;
         accord.pending.as_ref().filter(|_| accord.resumed).map(|pending| &pending.electorate)
     }
 
     /// Returns `true` if members that kept their records are enough by such a change, too.
     pub(crate) fn remembers_change(&self, lost: &BTreeSet<NodeId>) -> bool {
-        self.sitting.as_ref().is_none_or(|sitting| sitting.accord.remembers_pending(lost))
+        self.judgement.as_ref().is_none_or(|judgement| judgement.accord.remembers_pending(lost))
     }
 
     /// Returns when the expected votes may fall to those present, if they may.
     fn falls_at(&self, now: Time, verdict: &Verdict) -> Option<Time> {
         let window = self.options.last_man_standing?;
         let may = (self.quorate || Mutant::LastManFallsInquorate.is_active())
-            && self.sitting.as_ref().is_some_and(|sitting| !sitting.has_heavy_members())
+            && self.judgement.as_ref().is_some_and(|judgement| !judgement.has_heavy_members())
             && verdict.expected_votes > Some(verdict.total_votes);
         let at = if Mutant::LastManFallsAtOnce.is_active() { now } else { now + window };
         may.then_some(at)
@@ -426,26 +426,26 @@ impl Quorum {
     /// leaves. `None` if nothing follows.
     pub fn hear(&mut self, from: NodeId, info: &NodeInfo) -> Option<Verdict> {
         let quorate = self.quorate;
-        let sitting = self.sitting.as_mut()?;
-        if info.node != Some(from) || !sitting.votes.contains_key(&from) {
+        let judgement = self.judgement.as_mut()?;
+        if info.node != Some(from) || !judgement.votes.contains_key(&from) {
             return None;
         }
         if info.flags & NodeInfo::LEAVING != 0 {
             if !self.options.allow_downscale || !quorate {
                 return None;
             }
-            sitting.votes.remove(&from);
-            let present = u32::try_from(sitting.votes.len()).unwrap_or(u32::MAX);
-            sitting.expected = sitting.expected.map(|_| present);
+            judgement.votes.remove(&from);
+            let present = u32::try_from(judgement.votes.len()).unwrap_or(u32::MAX);
+            judgement.expected = judgement.expected.map(|_| present);
         } else {
             // Votes of Quorate nodes change only by messages that all members receive.
-            let accord = &sitting.accord;
+            let accord = &judgement.accord;
             if accord.agreed.is_none() || !accord.ours.contains(&from) {
-                sitting.votes.insert(from, accord.votes_of(from, info.votes, false));
+                judgement.votes.insert(from, accord.votes_of(from, info.votes, false));
             }
             if info.flags & NodeInfo::QUORATE != 0 || self.options.expected_votes_tracking {
                 let announced = Some(info.expected_votes).filter(|&expected| expected > 0);
-                sitting.expected = sitting.expected.max(announced);
+                judgement.expected = judgement.expected.max(announced);
             }
         }
         Some(self.weigh())
@@ -453,31 +453,33 @@ impl Quorum {
 
     /// Returns the current votes of each member of the judged ring.
     pub fn votes_present(&self) -> impl Iterator<Item = (NodeId, u32)> {
-        self.sitting.iter().flat_map(|sitting| sitting.votes.iter().map(|(&node, &votes)| (node, votes)))
+        self.judgement
+            .iter()
+            .flat_map(|judgement| judgement.votes.iter().map(|(&node, &votes)| (node, votes)))
     }
 
     /// Handles an operator's command, at its place in the order of the judged ring. `None` if
     /// nothing follows.
     pub fn reconfigure(&mut self, order: &Reconfigure) -> Option<Verdict> {
-        let sitting = self.sitting.as_mut()?;
+        let judgement = self.judgement.as_mut()?;
         match order.parameter {
             VoteParameter::ExpectedVotes => {
                 let votes = Some(order.value).filter(|&votes| votes > 0)?;
                 // A tracked number does not fall.
-                let tracked = sitting.expected.filter(|_| self.options.expected_votes_tracking);
-                sitting.expected = Some(votes).max(tracked);
-                sitting.in_force = true;
+                let tracked = judgement.expected.filter(|_| self.options.expected_votes_tracking);
+                judgement.expected = Some(votes).max(tracked);
+                judgement.in_force = true;
                 self.configured = Some(votes);
             }
             VoteParameter::Votes => {
-                let node = NodeId::new(order.node).filter(|node| sitting.accord.lists(*node))?;
-                *sitting.votes.get_mut(&node)? = order.value;
+                let node = NodeId::new(order.node).filter(|node| judgement.accord.lists(*node))?;
+                *judgement.votes.get_mut(&node)? = order.value;
                 if node == self.me {
                     (self.votes, self.ordered) = (order.value, true);
                 }
             }
             VoteParameter::CancelWaitForAll => {
-                sitting.waits = false;
+                judgement.waits = false;
                 self.waits = false;
             }
         }
@@ -493,24 +495,24 @@ impl Quorum {
     pub fn handle_timeout(&mut self, now: Time) -> Option<Verdict> {
         self.falls_at.take_if(|at| *at <= now)?;
         self.lost = false;
-        let sitting = self.sitting.as_mut()?;
-        sitting.expected = Some(sitting.total());
+        let judgement = self.judgement.as_mut()?;
+        judgement.expected = Some(judgement.total());
         Some(self.weigh())
     }
 
     /// Judges the ring from its current case, and updates this node's account by the verdict.
     fn weigh(&mut self) -> Verdict {
-        let Some(sitting) = &mut self.sitting else { return self.unsettled() };
+        let Some(judgement) = &mut self.judgement else { return self.unsettled() };
         let options = &self.options;
-        let total = sitting.total();
-        let expected = match sitting.expected {
+        let total = judgement.total();
+        let expected = match judgement.expected {
             Some(_) if Mutant::ExpectedVotesFollowMembers.is_active() => Some(total),
             expected => expected.map(|expected| expected.max(total)),
         };
         let floor = self.configured.filter(|_| options.allow_downscale);
         let measure = expected.max(floor.filter(|_| expected.is_some()));
         let two = options.two_node
-            && sitting.votes.len() <= 2
+            && judgement.votes.len() <= 2
             && (expected <= self.configured || Mutant::TwoNodeOfMany.is_active());
         let one_more = u32::from(!Mutant::HalfIsQuorate.is_active());
         let quorum = measure.map(|votes| if two { 1 } else { votes / 2 + one_more });
@@ -521,29 +523,29 @@ impl Quorum {
         };
         let breaks_tie = options.auto_tie_breaker.is_some()
             && measure.is_some_and(is_half)
-            && match sitting.tie {
-                Some(tie) => tie.node.is_some_and(|node| sitting.votes.contains_key(&node)),
+            && match judgement.tie {
+                Some(tie) => tie.node.is_some_and(|node| judgement.votes.contains_key(&node)),
                 None => Mutant::TieBreakAtStart.is_active(),
             };
         let has_majority = quorum.is_some_and(|quorum| total >= quorum);
-        let waits = sitting.waits && expected.is_some_and(|expected| total < expected);
-        let unfounded = sitting.accord.unfounded();
-        let takes_all = unfounded.as_ref().filter(|_| !sitting.accord.majority_founds);
-        let inquorate = match (sitting.objection.as_ref().or(takes_all), quorum, expected) {
-            (Some(objection), ..) => Some(objection.clone()),
+        let waits = judgement.waits && expected.is_some_and(|expected| total < expected);
+        let unfounded = judgement.accord.unfounded();
+        let takes_all = unfounded.as_ref().filter(|_| !judgement.accord.majority_founds);
+        let inquorate = match (judgement.veto.as_ref().or(takes_all), quorum, expected) {
+            (Some(veto), ..) => Some(veto.clone()),
             (None, Some(_), Some(expected)) if waits => Some(Inquorate::WaitsForAll { total, expected }),
             (None, Some(quorum), _) if !has_majority && !breaks_tie => {
                 Some(Inquorate::TooFewVotes { total, quorum })
             }
-            (None, Some(_), _) => unfounded.or_else(|| sitting.accord.unfinished()),
+            (None, Some(_), _) => unfounded.or_else(|| judgement.accord.unfinished()),
             (None, None, _) => Some(Inquorate::NoExpectedVotes),
         };
 
         self.quorate = inquorate.is_none();
         // An inquorate ring leaves nothing behind unless a quorate node announced its number.
         // Otherwise one member with a wrong setting would block the others permanently.
-        if self.quorate || sitting.in_force {
-            sitting.expected = expected;
+        if self.quorate || judgement.in_force {
+            judgement.expected = expected;
             self.expected_votes = expected;
         }
         match inquorate {
@@ -556,24 +558,26 @@ impl Quorum {
             Some(_) => {}
         }
         if self.quorate {
-            self.tie = self.tie.max(sitting.tie);
+            self.tie = self.tie.max(judgement.tie);
         }
         if self.quorate && has_majority {
-            let present = || sitting.votes.keys().copied();
+            let present = || judgement.votes.keys().copied();
             let node = match &options.auto_tie_breaker {
                 None => None,
                 Some(TieBreaker::Lowest) => present().min(),
                 Some(TieBreaker::Highest) => present().max(),
                 Some(TieBreaker::List(list)) => {
-                    list.iter().copied().find(|node| sitting.votes.contains_key(node))
+                    list.iter().copied().find(|node| judgement.votes.contains_key(node))
                 }
             };
-            self.tie = options.auto_tie_breaker.is_some().then_some(Tie { ring_seq: sitting.ring.seq, node });
+            self.tie =
+                options.auto_tie_breaker.is_some().then_some(Tie { ring_seq: judgement.ring.seq, node });
         }
         if !self.quorate {
             self.falls_at = None;
         }
-        let differences = self.sitting.as_ref().map(|sitting| sitting.accord.differences(&sitting.files));
+        let differences =
+            self.judgement.as_ref().map(|judgement| judgement.accord.differences(&judgement.files));
         let (differences, flags) = (differences.unwrap_or_default(), self.flags());
         Verdict { total_votes: total, expected_votes: expected, quorum, inquorate, differences, flags }
     }
@@ -593,7 +597,7 @@ impl Quorum {
 
     fn flags(&self) -> Vec<&'static str> {
         let options = &self.options;
-        let heavy = self.sitting.as_ref().is_some_and(Sitting::has_heavy_members);
+        let heavy = self.judgement.as_ref().is_some_and(Judgement::has_heavy_members);
         let flags = [
             (options.two_node, "2Node"),
             (self.quorate, QUORATE),
@@ -609,7 +613,7 @@ impl Quorum {
 pub(crate) const QUORATE: &str = "Quorate";
 
 /// Returns why a ring is not quorate regardless of its votes.
-fn objection<'a>(
+fn veto<'a>(
     members: &BTreeSet<NodeId>,
     said: &BTreeMap<NodeId, NodeInfo>,
     mut ballots: impl Iterator<Item = (NodeId, &'a Ballot)>,

@@ -151,7 +151,7 @@ impl Parts {
         };
         let is_quorate = |ring: &&&(RingId, BTreeSet<NodeId>)| {
             ring.1.iter().any(|member| {
-                self.nodes[member].quorum.sitting.is_some() && self.nodes[member].quorum.quorate
+                self.nodes[member].quorum.judgement.is_some() && self.nodes[member].quorum.quorate
             })
         };
         rings.iter().filter(stands).filter(is_quorate).map(|ring| (**ring).clone()).collect()
