@@ -16,7 +16,7 @@ pub(crate) fn run(file: &Path) -> Result<ExitCode, Failure> {
     let name = file.display();
     let text = text.map_err(|error| Failure::new(format!("{name} cannot be read: {error}")))?;
     let cases: Cases = serde_json::from_str(&text)
-        .map_err(|error| Failure::new(format!("{name} is no file of quorum cases: {error}")))?;
+        .map_err(|error| Failure::new(format!("{name} is not a file of quorum cases: {error}")))?;
 
     let (mut decided, mut simulated, mut unexpected) = (0, 0, 0);
     for case in &cases.cases {

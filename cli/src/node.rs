@@ -373,7 +373,7 @@ impl Log {
             }
             Event::Stalled(length) => {
                 tracing::warn!(
-                    "this process stood still for {} ms: is the host overloaded?",
+                    "this process was paused for {} ms: is the host overloaded?",
                     length.as_millis()
                 );
             }
@@ -501,7 +501,9 @@ fn default_state_dir() -> Result<PathBuf, Failure> {
         .or_else(|| variable("HOME").map(|home| home.join(".local/state")))
         .map(|state| state.join("quorate"))
         .ok_or_else(|| {
-            Failure::new("there is no HOME to keep the node's record in: name a place with --state-dir")
+            Failure::new(
+                "HOME is not set, so there is no place for the node's record; set one with --state-dir",
+            )
         })
 }
 

@@ -103,7 +103,7 @@ impl Told {
                 vec![format!("ring {previous} ends, with {}; left {}", list(&members), list(&left))]
             }
             Word::Status(status) => self.status(status),
-            Word::Stalled { ms } => vec![format!("this node's process stood still for {ms} ms")],
+            Word::Stalled { ms } => vec![format!("this node's process was paused for {ms} ms")],
             Word::New => Vec::new(),
         }
     }
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(news(ring), ["ring 1.8: members [1 2], joined [2], left []: node 2 asked to join"]);
         let end = r#"{"event":"transitional","ring":"1.c","previous":"1.8","members":[1],"left":[2]}"#;
         assert_eq!(news(end), ["ring 1.8 ends, with [1]; left [2]"]);
-        assert_eq!(news(r#"{"event":"stalled","ms":750}"#), ["this node's process stood still for 750 ms"]);
+        assert_eq!(news(r#"{"event":"stalled","ms":750}"#), ["this node's process was paused for 750 ms"]);
         assert!(news(r#"{"event":"eclipse","of":"the sun"}"#).is_empty());
     }
 }

@@ -91,7 +91,8 @@ fn recorded_quorum_cases_differ_only_by_decision() {
 
     let output = sim(&["quorum", &file(directory.path(), "{}")]);
     assert!(
-        String::from_utf8_lossy(&output.stderr).contains("is no file of quorum cases: missing field `cases`")
+        String::from_utf8_lossy(&output.stderr)
+            .contains("is not a file of quorum cases: missing field `cases`")
     );
 }
 
@@ -167,6 +168,6 @@ fn a_scenario_that_cannot_be_read_is_named_with_the_line() {
     let file = file(directory.path(), "3 nodes for 1s, token timeout 200ms, seed 1\nat 1s node 2 sleeps\n");
     let output = sim(&["scenario", &file]);
     assert_eq!(output.status.code(), Some(1));
-    let why = format!("quorate: {file}: line 2: `node 2 sleeps` is no fault that there is\n");
+    let why = format!("quorate: {file}: line 2: `node 2 sleeps` is not a known fault\n");
     assert_eq!(text(&output.stderr), why);
 }

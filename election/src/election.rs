@@ -247,7 +247,7 @@ impl Election {
         match Record::read(kept) {
             Some(record) => self.quorum = self.quorum.with_record(record),
             None => {
-                warn!(kept, "the record says nothing that is understood of who has votes: it counts as lost");
+                warn!(kept, "the part of the record about votes cannot be read and counts as lost");
                 self.lost = true;
             }
         }

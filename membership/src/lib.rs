@@ -78,7 +78,7 @@
 //!     match event {
 //!         Event::Regular(ring) => println!("members {:?}: {}", ring.members, ring.why()),
 //!         Event::Deliver(message) => println!("{}: {:?}", message.from, message.payload),
-//!         Event::Stalled(time) => println!("this process stood still for {time:?}"),
+//!         Event::Stalled(time) => println!("this process was paused for {time:?}"),
 //!         Event::Left(cause) => println!("out: {cause}"),
 //!         _ => {}
 //!     }

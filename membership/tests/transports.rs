@@ -363,7 +363,7 @@ async fn an_invalid_local_ring_is_an_error_with_a_reason() {
     check(|config| config.nodes[1].address = config.nodes[0].address, "nodes 1 and 2 are both at 127.");
     check(
         |config| config.network.group = Some([10, 0, 0, 1].into()),
-        "mcastaddr 10.0.0.1 is no multicast address",
+        "mcastaddr 10.0.0.1 is not a multicast address",
     );
     check(|config| config.network.port = Some(1), "port 1 has no port below it");
 }

@@ -338,7 +338,7 @@ impl CaseConfig {
             "expected_votes_tracking",
         ];
         if let Some(key) = self.quorum.keys().find(|key| !KNOWN.contains(&key.as_str())) {
-            return Err(format!("quorum.{key} is no option that is known"));
+            return Err(format!("quorum.{key} is not a known option"));
         }
         let ids =
             |text: &str| text.split(' ').map(|id| id.parse::<NodeId>().ok()).collect::<Option<Vec<_>>>();
@@ -349,7 +349,7 @@ impl CaseConfig {
             Some(Word::Text(text)) => match text.as_str() {
                 "lowest" => Some(TieBreaker::Lowest),
                 "highest" => Some(TieBreaker::Highest),
-                list => Some(TieBreaker::List(ids(list).ok_or(format!("`{list}` is no list of nodes"))?)),
+                list => Some(TieBreaker::List(ids(list).ok_or(format!("`{list}` is not a list of nodes"))?)),
             },
         };
         let quorum = QuorumConfig {

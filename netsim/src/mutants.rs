@@ -52,7 +52,7 @@ impl fmt::Display for Hunt {
         write!(f, "{mutant:<34} {bug:>4} {seeds:>6} {:>6.1}  ", took.as_secs_f64())?;
         match killed_by {
             Some((property, what)) => write!(f, "{property}: {what:.90}"),
-            None => write!(f, "nobody: it survives"),
+            None => write!(f, "none: it survives"),
         }
     }
 }

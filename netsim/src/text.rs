@@ -270,7 +270,7 @@ fn fault(text: &str) -> Result<Fault, String> {
     } else if let Some([node, point, then]) = fill("when node {} {}: {}", text) {
         Fault::When { node: value(node)?, point: value(point)?, then: Box::new(fault(then)?) }
     } else {
-        return Err(format!("`{text}` is no fault that there is"));
+        return Err(format!("`{text}` is not a known fault"));
     })
 }
 
@@ -536,7 +536,7 @@ mod tests {
         );
         assert_eq!(
             error(&format!("{start}at 1s node 1 explodes")),
-            "line 4: `node 1 explodes` is no fault that there is"
+            "line 4: `node 1 explodes` is not a known fault"
         );
         assert_eq!(error(&format!("{start}with luck 7")), "line 4: `luck` is not a setting");
         assert!(error("three nodes").starts_with("line 1: `three nodes` is not how a scenario begins"));

@@ -35,7 +35,7 @@ pub enum ReleaseError {
     )]
     NoSuccessor,
     /// A new ring is being formed, so no member would receive the release.
-    #[error("the ring is being formed anew: ask again when it stands")]
+    #[error("a new ring is forming: retry when it is installed")]
     RingChanges,
 }
 

@@ -120,7 +120,10 @@ impl fmt::Display for Inquorate {
                 write!(f, "waiting for all: {total} of {expected} votes expected are present")
             }
             Self::Founding => {
-                write!(f, "the cluster starts for the first time, and its members are storing who has votes")
+                write!(
+                    f,
+                    "the cluster starts for the first time, and its members are storing the list of voters"
+                )
             }
             Self::Apart { one, other } => write!(
                 f,

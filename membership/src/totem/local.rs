@@ -459,7 +459,7 @@ impl Local {
             && let Some(least) = self.capacities.values().copied().min()
         {
             self.limits = Limits::agreed(&self.config, least);
-            tracing::debug!(frames = self.limits.window, "so many may come in a rotation");
+            tracing::debug!(frames = self.limits.window, "the members agreed on the frames of a rotation");
         }
     }
 

@@ -548,7 +548,7 @@ impl Totem {
         }
         let excused = self.awake_at.is_some_and(|at| due <= at + config.token.max(config.consensus));
         self.awake_at = Some(now);
-        tracing::warn!(?late, "this node stood still");
+        tracing::warn!(?late, "this node was paused");
         self.local.out.stats.stalls += 1;
         self.local.out.tell(Event::Stalled(late));
         if excused {

@@ -660,7 +660,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// `mcastaddr` is not a multicast address.
-    #[error("mcastaddr {group} is no multicast address: take one from 239.0.0.0/8")]
+    #[error("mcastaddr {group} is not a multicast address; choose one from 239.0.0.0/8")]
     NotAGroup {
         /// The address.
         group: Ipv4Addr,

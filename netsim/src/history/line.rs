@@ -457,7 +457,7 @@ impl fmt::Display for What {
                     Lease::Held => write!(f, ", may act"),
                 }
             }
-            Self::Stalled(length) => write!(f, "stood still for {} ms", length.as_millis()),
+            Self::Stalled(length) => write!(f, "was paused for {} ms", length.as_millis()),
             Self::Hung(true) => write!(f, "finds that its application hangs"),
             Self::Hung(false) => write!(f, "finds that its application is alive again"),
             Self::Left(cause) => write!(f, "left: {cause}"),

@@ -18,7 +18,7 @@ impl Online for OneDc {
         let (Some(regular), Some(dc)) = (cluster.regular(life), status.dc) else { return Ok(()) };
         let wrong = |what| violated("D1", record.at, format!("{life} in {}: {what}", regular.ring));
         if !regular.members.contains(&dc) {
-            return wrong(format!("the dc is {dc}, which is no member"));
+            return wrong(format!("the dc is {dc}, which is not a member"));
         }
         let point = (regular.ring, status.term.map(|term| term.hand_over));
         let (first, theirs) = *self.0.entry(point, || (life, dc));
@@ -42,7 +42,7 @@ mod tests {
     fn all_members_name_the_same_dc() {
         settled(1).is_right(OneDc::default());
         settled(2).is_wrong(OneDc::default(), "2#1 in 1.4: the dc is 2, and 1 for 1#1");
-        settled(3).is_wrong(OneDc::default(), "the dc is 3, which is no member");
+        settled(3).is_wrong(OneDc::default(), "the dc is 3, which is not a member");
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Online for Timers {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let (Some(life), What::Inside(inside)) = (record.life, &record.what) else { return Ok(()) };
         match inside {
-            Inside::NoTimer => violated("H5", record.at, format!("{life} waits for ever")),
+            Inside::NoTimer => violated("H5", record.at, format!("{life} waits forever")),
             Inside::Phase { to, timer, .. } => match longest(*to, &cluster.totem) {
                 Some(longest) if timer.is_none_or(|timer| timer > longest) => {
                     let what =
@@ -68,6 +68,6 @@ mod tests {
     fn a_node_without_a_timer_is_wrong() {
         let mut story = Story::ring(1);
         story.record(1, What::Inside(Inside::NoTimer));
-        story.is_wrong(Timers, "1#1 waits for ever");
+        story.is_wrong(Timers, "1#1 waits forever");
     }
 }
