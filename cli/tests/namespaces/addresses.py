@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from lab import PORT, Failed, address, corosync_conf, node_list, timeouts, token_timeout
+from lab import GRACE, PORT, Failed, address, corosync_conf, node_list, timeouts, token_timeout
 
 # What a node says of its peers, it says within this many seconds.
 SAID = 8.0
@@ -48,6 +48,7 @@ def an_interface_made_again_is_followed(lab, table):
         for words in away:
             ip(lab, 3, words)
         lab.agreement(others, patience=patience)
+        lab.agreement([3], quorate=False, patience=patience)
         at = time.monotonic()
         for words in back:
             ip(lab, 3, words)
@@ -55,7 +56,8 @@ def an_interface_made_again_is_followed(lab, table):
 
     with_address = f"address add {address(3)}/24 dev e0"
     away_and_back("link down", ["link set e0 down"], ["link set e0 up"])
-    away_and_back("address flushed", ["address flush dev e0"], [with_address])
+    down, up = ["address flush dev e0", "link set e0 down"], ["link set e0 up", with_address]
+    away_and_back("address flushed, link down", down, up)
     ip(lab, 3, "link delete e0")
     at = says(lab, 3, f"no interface has this node's address {address(3)}; bring it up")
     lab.agreement(others, patience=patience)
@@ -83,8 +85,17 @@ def a_node_waits_for_its_listed_address(lab, table):
         lab.start_node(host)
     lab.agreement([1, 2], patience=10 * token_timeout(3))
     ip(lab, 3, "address flush dev e0")
-    ip(lab, 3, "address add 10.77.0.100/24 dev e0")
+    files = ["-c", lab.conf, "--socket", lab.directory / "nameless.sock", "--state-dir", lab.directory / "nameless"]
+    done = lab.run("node", *files, host=3, timeout=10)
+    table.row(f"no address and no name: exit code {done.returncode}", "1", done.returncode == 1)
+    table.row("it says what to do", "", "is not in the node list (n1, n2, n3)" in done.stderr and "--name" in done.stderr)
     lab.start_node(3, lab.conf, "--name", "n3")
+    says(lab, 3, f"no interface has this node's address {address(3)}; bring it up")
+    lab.nodes[3].terminate()
+    code = lab.nodes[3].process.wait(timeout=10)
+    table.row(f"no address but a name: waits, exit code {code}", "0", code == 0)
+    ip(lab, 3, "address add 10.77.0.100/24 dev e0")
+    lab.start_node(3, lab.conf, "--name", "n3", name="other-address")
     says(lab, 3, f"no interface has this node's address {address(3)}; bring it up")
     sockets = subprocess.run(lab.on(3, "ss", "-Hulna"), check=True, capture_output=True, text=True).stdout
     table.row("bound to the listed address only", "", address(3) in sockets and "10.77.0.100" not in sockets)
@@ -107,6 +118,43 @@ def a_virtual_address_of_the_network_is_warned_about(lab, table):
         r"not 10\.77\.0\.2; write the address",
     )
     table.seen("warned which one it uses")
+
+
+def a_node_whose_virtual_address_moves_is_not_quorate(lab, table):
+    """There is no node list. Node 3 restarts with a virtual address before its own. That address then moves away."""
+    conf = lab.write("no-list.conf", corosync_conf(quorum="  expected_votes: 3\n"))
+    ids = {host: lab.address_id(host) for host in lab.hosts}
+    patience = 6 * timeouts(lab)
+    for host in lab.hosts:
+        lab.start_node(host, conf)
+    lab.agreement(lab.hosts, ids=ids.values(), patience=patience)
+    lab.nodes[3].terminate()
+    lab.nodes[3].process.wait(timeout=10)
+    ip(lab, 3, "address flush dev e0")
+    ip(lab, 3, "address add 10.77.0.100/24 dev e0")
+    ip(lab, 3, f"address add {address(3)}/24 dev e0")
+    ip(lab, 3, "route replace 224.0.0.0/4 dev e0")
+    lab.start_node(3, conf)
+    ids[3] = lab.address_id(100)
+    lab.agreement(lab.hosts, ids=ids.values(), patience=patience)
+    logs(lab, 3, r"the node uses e0 10\.77\.0\.100/24, not 10\.77\.0\.3; write the address")
+    table.seen("warned which one it uses, one ring with it")
+    moved = time.monotonic()
+    ip(lab, 3, "address del 10.77.0.100/24 dev e0")
+    ip(lab, 3, f"address replace {address(3)}/24 dev e0")
+    ip(lab, 3, "route replace 224.0.0.0/4 dev e0")
+    node = lab.nodes[3]
+    with lab.news:
+        lab.news.wait_for(lambda: not node.view.quorate, patience)
+        view = node.view
+    if view.quorate:
+        raise Failed(f"node 3 still says: {view}")
+    table.time("not quorate", view.at - moved, token_timeout(3) + GRACE)
+    says(lab, 3, r"no interface has this node's address 10\.77\.0\.100; bring it up")
+    table.seen("it says why")
+    lab.agreement([1, 2], ids=[ids[1], ids[2]], patience=patience)
+    lab.agreement([3], ids=[ids[3]], quorate=False, patience=patience)
+    table.seen("the others are a ring without it")
 
 
 def a_peer_at_a_new_address_is_found_by_its_name(lab, table):
@@ -163,11 +211,15 @@ def rewritten_source_addresses_are_named(lab, table):
         "add chain ip nat post { type nat hook postrouting priority 100; }",
         f"add rule ip nat post ip saddr {address(3)} udp dport {PORT} snat to 10.77.0.103",
     )
+    rings = len(lab.nodes[1].rings)
     lab.start_node(3)
     says(lab, 3, rf"datagrams from {address(3)} leave with another source address, .*exempt")
     says(lab, 3, r"node 1 is heard, but does not hear this node")
     says(lab, 1, r"id of node 3 is used at another address")
     table.seen("named on both sides")
+    lab.agreement([3], quorate=False, patience=3 * timeouts(lab))
+    lab.agreement([1, 2], patience=1)
+    table.row(f"{len(lab.nodes[1].rings) - rings} ring changes of the others", "0", len(lab.nodes[1].rings) == rings)
 
 
 def long_frames_that_do_not_arrive_are_named(lab, table):
@@ -314,6 +366,7 @@ SCENARIOS = [
     (an_interface_made_again_is_followed, 3),
     (a_node_waits_for_its_listed_address, 3),
     (a_virtual_address_of_the_network_is_warned_about, 2),
+    (a_node_whose_virtual_address_moves_is_not_quorate, 3),
     (a_peer_at_a_new_address_is_found_by_its_name, 3),
     (a_peer_at_an_unlisted_address_is_named_on_both_sides, 3),
     (rewritten_source_addresses_are_named, 3),

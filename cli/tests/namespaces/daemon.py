@@ -4,12 +4,13 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
 import time
 
-from lab import GRACE, Failed, timeouts, token_timeout
+from lab import GRACE, Failed, corosync_conf, node_list, timeouts, token_timeout
 
 
 def until(what, look, patience=20):
@@ -123,6 +124,13 @@ def a_removed_socket_is_made_again(lab, table):
         table.row(f"second start ended with {second.returncode}", "1", second.returncode == 1)
         until("an answer", lambda: status(lab, 1))
         table.time("socket there again", time.monotonic() - removed, 5)
+        code = lab.run("quorum", "--socket", lab.nodes[1].socket).returncode
+        table.row(f"quorum ended with {code}", "0", code == 0)
+    dc = lab.nodes[1].view.dc
+    done = lab.run("dc", "release", "--socket", lab.nodes[1].socket)
+    table.row(f"dc release ended with {done.returncode}, DC was {dc}", "0 or 1", (done.returncode == 0) == (dc == 1))
+    made = lab.nodes[1].log.read_text().count("the socket was removed: it has been made again")
+    table.row(f"{made} log lines", "2", made == 2)
     rings = {node.view.ring for node in lab.nodes.values()}
     table.row(f"{len(rings)} ring", "1", len(rings) == 1)
 
@@ -160,12 +168,18 @@ def idle_and_stuck_clients_keep_the_operator_not_out(lab, table):
     table.row(f"dc release ended with {done.returncode}", "0", done.returncode == 0)
     before = resident()
     lines = (b"x" * 65000 + b"\n") * 1500
+    rings, sends = len(node.rings), time.monotonic()
     sender = subprocess.run(
         [lab.quorate, "cat", "g", "--socket", lab.nodes[1].socket], input=lines, stdout=subprocess.DEVNULL, timeout=60
     )
     table.row(f"sender ended with {sender.returncode}", "0", sender.returncode == 0)
+    table.time("sender of 97 MB", time.monotonic() - sends, 30)
+    table.row(f"{len(node.rings) - rings} ring changes", "0", len(node.rings) == rings)
     grown = resident() - before
     table.row(f"memory for 63 clients that read nothing: {grown:.0f} MiB", "640 MiB", grown <= 640)
+    with stuck[0].makefile("rb") as late:
+        last = json.loads(late.readlines()[-1])
+    table.row("a stuck client that reads again is told why", "", "64 MiB unread" in last.get("message", ""))
     for client in idle + stuck:
         client.close()
 
@@ -191,6 +205,12 @@ def a_full_disk_at_the_start_is_named_and_waited_for(lab, table):
         until("the reason", lambda: "cannot be stored" in lab.nodes[3].log.read_text())
         notices = until("a notice", lambda: answer(lab, 3)["notices"])
         table.row("status says that it waits for the disk", "", "waits for its disk" in notices[0]["text"])
+        asked = lab.nodes[3].terminate()
+        code = lab.nodes[3].process.wait(timeout=10)
+        table.time(f"SIGTERM: exit code {code}", time.monotonic() - asked, token_timeout(3) + GRACE)
+        table.row("ended in order", "", code == 0)
+        lab.start_node(3)
+        until("a notice", lambda: answer(lab, 3)["notices"])
         fill.unlink()
         freed = time.monotonic()
         table.time("joined with space", lab.agreement(lab.hosts, patience=3 * timeouts(lab)) - freed, 3)
@@ -254,6 +274,31 @@ def a_full_disk_does_not_keep_a_member_from_the_next_ring(lab, table):
         told = "mount its file system for writing" in done.stderr
         table.row(f"read-only: exit code {done.returncode}", "1", done.returncode == 1 and told)
         table.note(done.stderr)
+
+
+def a_member_whose_disk_gets_read_only_says_so_when_it_matters(lab, table):
+    """The next ring needs no new record. A ring with a higher number does."""
+    lab.start_node(3)
+    lab.agreement([3], quorate=False, patience=3 * timeouts(lab))
+    for host in (1, 2):
+        lab.start_node(host)
+    lab.agreement(lab.hosts, patience=3 * timeouts(lab))
+    # Of the mount alone: a file system on which a file is open for writing stays as it is.
+    directory, inside = lab.directory / "state-3", ["nsenter", "--mount", "--target", f"{lab.nodes[3].process.pid}"]
+    subprocess.run([*inside, "mount", "--bind", directory, directory], check=True)
+    subprocess.run([*inside, "mount", "-o", "remount,bind,ro", directory], check=True)
+    left = lab.nodes[2].terminate()
+    table.time("ring without node 2", lab.agreement([1, 3], patience=3 * timeouts(lab)) - left, timeouts(lab))
+    lab.nodes[2].process.wait(timeout=10)
+    lab.start_node(2)
+    lab.agreement([1, 2], patience=3 * timeouts(lab))
+    until("the reason", lambda: "Read-only file system" in lab.nodes[3].log.read_text())
+    notices = until("a notice", lambda: answer(lab, 3)["notices"])
+    table.row("status says that it waits for the disk", "", any("waits for its disk" in notice["text"] for notice in notices))
+    until("no quorum at node 3", lambda: not lab.nodes[3].view.quorate)
+    subprocess.run([*inside, "umount", directory], check=True)
+    mended = time.monotonic()
+    table.time("back", lab.agreement(lab.hosts, patience=3 * timeouts(lab)) - mended, timeouts(lab))
 
 
 def what_is_not_a_file_does_not_hang_the_start(lab, table):
@@ -320,6 +365,34 @@ def lost_records_are_told_and_a_majority_that_kept_theirs_acts(lab, table):
     table.seen("the third is back: a DC")
 
 
+def a_majority_without_records_has_a_dc_when_all_are_there(lab, table):
+    """The first start takes all nodes. Two of three lose the file, then the whole directory. All restart in order after that."""
+    conf = lab.write("takes-all.conf", corosync_conf(quorum="", nodelist=node_list({host: host for host in lab.hosts})))
+    patience = 3 * timeouts(lab)
+    for host in lab.hosts:
+        lab.start_node(host, conf)
+    lab.agreement(lab.hosts, patience=patience)
+
+    def restart(what, hosts, end, lose):
+        for host in hosts:
+            getattr(lab.nodes[host], end)()
+            lab.nodes[host].process.wait(timeout=10)
+        restarted = time.monotonic()
+        for host in hosts:
+            lose(lab.directory / f"state-{host}", host)
+            lab.start_node(host, conf)
+        table.time(f"{what}: a DC", lab.agreement(lab.hosts, patience=patience) - restarted, timeouts(lab))
+
+    kept = lambda directory, host: None
+    restart("two lost the file", [2, 3], "kill", lambda directory, host: (directory / f"quorate_{host}").unlink())
+    restart("all in order", lab.hosts, "terminate", kept)
+    restart("two lost the directory", [2, 3], "kill", lambda directory, host: shutil.rmtree(directory))
+    restart("all in order once more", lab.hosts, "terminate", kept)
+    lab.nodes[3].kill()
+    lab.agreement([1, 2], patience=patience)
+    table.seen("two are enough again")
+
+
 SCENARIOS = [
     (a_log_whose_reader_is_gone_ends_no_node, 3),
     (a_log_whose_reader_is_stuck_holds_up_nothing, 3),
@@ -328,7 +401,9 @@ SCENARIOS = [
     (idle_and_stuck_clients_keep_the_operator_not_out, 3),
     (a_full_disk_at_the_start_is_named_and_waited_for, 3),
     (a_full_disk_does_not_keep_a_member_from_the_next_ring, 3),
+    (a_member_whose_disk_gets_read_only_says_so_when_it_matters, 3),
     (a_disk_that_stands_still_at_the_start_is_named, 3),
     (what_is_not_a_file_does_not_hang_the_start, 3),
     (lost_records_are_told_and_a_majority_that_kept_theirs_acts, 3),
+    (a_majority_without_records_has_a_dc_when_all_are_there, 3),
 ]

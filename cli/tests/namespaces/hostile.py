@@ -1,5 +1,6 @@
 """Hosts that do not belong: clones, forgers, floods, firewalls and links that carry in one direction."""
 
+import contextlib
 import json
 import pathlib
 import struct
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 
+from addresses import says
 from lab import GROUP, PORT, Failed, address, consensus_timeout, corosync_conf, timeouts, token_timeout
 
 MAGIC, VERSION = 0xC070, 3
@@ -96,32 +98,46 @@ def with_a_stranger(scenario):
 
 @with_a_stranger
 def a_clone_does_not_evict_the_true_node(lab, table):
-    """It comes up while its port does not forward yet; then the true node restarts."""
+    """The clone comes at once, and a second time while its port does not forward yet. Then the true node restarts."""
     start_three(lab)
-    before = ring_changes(lab, (1, 3))
-    lab.netns("cut", 4, "1,2,3")
-    state = lab.directory / "clone"
-    command = [lab.quorate, "node", "-c", lab.three, "--name", "n2", "--socket", lab.directory / "clone.sock", "--state-dir", state]
-    with open(lab.directory / "clone.log", "w") as log:
-        clone = lab.start(lab.on(4, *command), stdout=log, stderr=log)
-    time.sleep(2)
-    lab.netns("heal")
-    time.sleep(2)
+    before, lines = ring_changes(lab, (1, 3)), log_lines(lab, 2)
+
+    def waits():
+        says(lab, 4, f"no interface has this node's address {address(2)}; bring it up")
+        status = answer(lab, 4)["status"]
+        others = [node["id"] for node in status["nodes"] if node["online"] and node["id"] != 2]
+        ok = not others and not status["quorate"] and status["lease"] == "none"
+        table.row("the clone is alone, and not quorate", "", ok)
+
+    for forwards in (True, False):
+        if not forwards:
+            lab.netns("cut", 4, "1,2,3")
+        clone = lab.start_node(4, lab.three, "--name", "n2", name=f"clone-{forwards}")
+        waits()
+        lab.netns("heal")
+        time.sleep(2)
+        waits()
+        if forwards:
+            clone.terminate()
+            table.row(f"the clone ended with {clone.process.wait(timeout=10)}", "0", clone.process.returncode == 0)
     table.row(f"{ring_changes(lab, (1, 3)) - before} ring changes by the clone", "0", ring_changes(lab, (1, 3)) == before)
+    new = log_lines(lab, 2) - lines
+    table.row(f"{new} log lines of the true node", "2", new <= 2)
     lab.nodes[2].terminate()
     lab.nodes[2].process.wait(timeout=10)
     started = time.monotonic()
     lab.start_node(2, lab.three)
     table.time("the true node is back", lab.agreement((1, 2, 3), patience=3 * token_timeout(3)) - started, token_timeout(3))
-    if clone.poll() is None:
-        clone.terminate()
+    waits()
+    new = log_lines(lab, 4)
+    table.row(f"{new} log lines of the clone", "10", new <= 10)
 
 
 @with_a_stranger
 def forged_claims_make_no_starting_node_leave(lab, table):
     start_three(lab)
     claims = [(merge_detect(node), GROUP, address(4)) for node in (1, 2, 3)]
-    forger = forge(lab, 4, 12, 0.02, claims)
+    forger = forge(lab, 4, 60, 0.02, claims)
     lab.nodes[2].terminate()
     lab.nodes[2].process.wait(timeout=10)
     lines = log_lines(lab, 1)
@@ -133,7 +149,21 @@ def forged_claims_make_no_starting_node_leave(lab, table):
     table.row(f"{new} log lines in {time.monotonic() - started:.0f} s", "12", new <= 12)
     named = any(notice.get("source", "").startswith(address(4)) for notice in answer(lab, 1)["notices"] if notice.get("source"))
     table.row("the source is named", "", named)
+    for host in (1, 2, 3):
+        lab.nodes[host].terminate()
+    for host in (1, 2, 3):
+        lab.nodes[host].process.wait(timeout=10)
+    started = time.monotonic()
+    start_three(lab)
+    table.time("all restarted meanwhile", time.monotonic() - started, 2 * token_timeout(3))
+    table.row("the claims go on", "", forger.poll() is None)
+    rings = ring_changes(lab, (1, 2, 3))
     forger.terminate()
+    forger.wait()
+    time.sleep(1)
+    lab.agreement((1, 2, 3), patience=1)
+    changes = ring_changes(lab, (1, 2, 3)) - rings
+    table.row(f"{changes} ring changes as the claims end", "0", changes == 0)
 
 
 @with_a_stranger
@@ -173,20 +203,54 @@ def a_flood_of_junk_costs_no_ring(lab, table):
     lab.agreement((1, 2, 3), patience=1)
 
 
+@contextlib.contextmanager
+def filtered(lab, host, rule):
+    """A rule for what reaches the ring's ports of a host."""
+    ports = f"udp dport {PORT - 1}-{PORT}"
+    lab.nft(
+        host,
+        "add table inet fw",
+        "add chain inet fw in { type filter hook input priority 0; policy accept; }",
+        f"add rule inet fw in iifname e0 {ports} {rule}",
+    )
+    try:
+        yield
+    finally:
+        subprocess.run(lab.on(host, "nft", "delete", "table", "inet", "fw"), check=True)
+
+
 def a_firewall_that_rejects_for_a_moment_costs_no_ring(lab, table):
+    """The firewall rejects or drops. At last it rejects what one member sends, for seconds: the others have a ring."""
     lab.start_ring()
     dc = lab.nodes[1].view.dc
-    for seconds in (0.05, 0.2):
+    for what, seconds in (("reject", 0.05), ("reject", 0.2), ("drop", 0.05), ("drop", 0.5), ("reject", 0.5)):
         before = ring_changes(lab, lab.hosts)
-        reject = f"add rule inet fw in iifname e0 udp dport {PORT - 1}-{PORT} reject"
-        rules = f"add table inet fw\nadd chain inet fw in {{ type filter hook input priority 0; policy accept; }}\n{reject}\n"
-        subprocess.run(lab.on(dc, "nft", "-f", "-"), input=rules, text=True, check=True)
-        time.sleep(seconds)
-        subprocess.run(lab.on(dc, "nft", "delete", "table", "inet", "fw"), check=True)
+        with filtered(lab, dc, what):
+            time.sleep(seconds)
         time.sleep(1)
         changes = ring_changes(lab, lab.hosts) - before
-        table.row(f"{changes} ring changes, rejected for {1000 * seconds:.0f} ms", "0", changes == 0)
+        table.row(f"{changes} ring changes, {what} for {1000 * seconds:.0f} ms", "0", changes == 0)
     table.row("the same DC", "", lab.nodes[1].view.dc == dc)
+    # The token is what it sends to the DC.
+    sender = (dc - 2) % 3 + 1
+    before = ring_changes(lab, lab.hosts)
+    with filtered(lab, dc, f"ip saddr {address(sender)} reject"):
+        end, samples, good = time.monotonic() + 8, 0, 0
+        while time.monotonic() < end:
+            views = [node.view for node in lab.nodes.values()]
+            rings = [view.ring for view in views if view.settled and view.quorate]
+            good += any(rings.count(ring) > 1 for ring in rings)
+            samples += 1
+            time.sleep(0.05)
+    table.row(f"one sender rejected: a ring for {100 * good // samples} % of the time", "50 %", 2 * good >= samples)
+    changes = ring_changes(lab, lab.hosts) - before
+    table.seen(f"{changes} ring changes of three nodes")
+    # A status from before it is none.
+    time.sleep(0.3)
+    healed = time.monotonic()
+    bound = 8 * consensus_timeout(3) + timeouts(lab)
+    lab.agreement(lab.hosts, patience=2 * bound)
+    table.time("one ring", time.monotonic() - healed, bound)
 
 
 def a_link_that_carries_one_way_leaves_the_others_a_ring(lab, table):
@@ -313,6 +377,7 @@ while True:
 def frames_and_merge_detects_of_a_stranger_leave_a_ring(lab, table):
     """There is no node list, and the stranger never asks to join."""
     ids = start_without_a_list(lab)
+    resident = {host: memory(lab, host) for host in (1, 2, 3)}
 
     def lasts(what, script, share=100, seconds=2):
         before = ring_changes(lab, (1, 2, 3))
@@ -342,6 +407,15 @@ def frames_and_merge_detects_of_a_stranger_leave_a_ring(lab, table):
         body = struct.pack("<iiii", 0x20003, 0, 1 << 30, 0) + bytes(1200)
         send(frame(IDS[n % 3], heard, seq + n, message(body), n % 255 + 1, n % 255), GROUP, OWN)
 """)
+    lasts("messages without end, in long frames", """
+    heard, seq, _ = ring()
+    out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    out.bind((OWN, {PORT} - 1))
+    out.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(OWN))
+    for n in range(50):
+        body = struct.pack("<iiii", 0x20003, 0, 1 << 30, 0) + bytes(60000)
+        out.sendto(frame(IDS[n % 3], heard, seq + n, message(body), n % 255 + 1, n % 255), (GROUP, {PORT}))
+""".replace("{PORT}", f"{PORT}"))
     # What is not known yet may be a ring to merge with, once.
     lasts("merge detects of nodes without number", """
     node = int(time.monotonic() * 1e6) % (1 << 31) | 1
@@ -349,6 +423,8 @@ def frames_and_merge_detects_of_a_stranger_leave_a_ring(lab, table):
     time.sleep(0.05)
 """, share=60, seconds=4)
     one_ring_again(lab, table, "all of it", ids)
+    grown = max(memory(lab, host) - resident[host] for host in (1, 2, 3))
+    table.row(f"memory: {grown:.0f} MiB more", "64 MiB", grown <= 64)
 
 
 @with_a_stranger
