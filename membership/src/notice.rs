@@ -193,8 +193,9 @@ impl fmt::Display for Notice {
             ),
             Self::NotHeardBy { node } => write!(
                 f,
-                "node {node} is heard, but does not hear this node; look for what drops this host's datagrams or \
-                 rewrites their source: firewalls, address translation, a switch that blocks multicast"
+                "node {node} is heard, but does not hear this node; look for a node list that lacks this node, and for \
+                 what drops this host's datagrams or rewrites their source: firewalls, address translation, a switch \
+                 that blocks multicast"
             ),
             Self::LacksFrame { node, length } => write!(
                 f,
