@@ -1,9 +1,9 @@
 //! Synchronisation of a new ring: stages in which its members exchange their state. A barrier that
 //! all members must pass closes each stage.
 //!
-//! A member that does not send a barrier blocks the sync of all members, even for services that it
-//! does not know. A barrier does not name its service, so each must be sent once, and only after
-//! the previous stage is complete.
+//! Every member must send a barrier in every stage, even for a service that it does not know.
+//! Otherwise the sync of all members stalls. A barrier does not name its service, so it must be
+//! sent exactly once, and only after the previous stage is complete.
 
 use std::collections::BTreeSet;
 

@@ -1,14 +1,22 @@
-//! Process groups: which processes, on which nodes, are in which group.
+//! Process groups, and the processes of all nodes that are in them.
 //!
-//! The groups are those of corosync's service `cpg`, and its processes can be in them too. A process joins and leaves
-//! by a message on the ring, so that all members see it at the same place in the order. When the ring has changed, each
-//! member says in the sync which processes it has; once all have spoken, each settles its list from that alone
-//! ([`Groups::settle`]): who left with its node goes first, then who came with a new one joins, then who is no longer
-//! named by its node is taken for dead. After that, the lists of all members are the same.
+//! These are the groups of corosync's service `cpg`, so processes of corosync nodes can be in them
+//! too. A process joins or leaves by a message on the ring, and all members see the change at the
+//! same place in the order.
 //!
-//! Nobody has to join to send to a group or to be told what is sent: that is for the application to sort out
-//! ([`Event::Deliver`](crate::Event::Deliver)). Real corosync daemons, though, hand a message to their processes only if
-//! a process of the sender's node is in the group.
+//! After a ring change, each member lists its own processes in the sync. Once all lists are
+//! complete, each member updates its groups from them alone ([`Groups::settle`]), in three steps:
+//!
+//! 1. Processes of nodes that left the ring are removed.
+//! 2. Listed processes that are not in their group yet are added.
+//! 3. Processes that their node no longer lists are taken for dead and removed.
+//!
+//! All members then have the same groups.
+//!
+//! A process can send to a group without being in it, and every node delivers the messages of all
+//! groups. The application filters them ([`Event::Deliver`](crate::Event::Deliver)). corosync
+//! daemons, in contrast, deliver a message to their processes only if a process of the sender's
+//! node is in the group.
 
 mod partial;
 
@@ -19,40 +27,42 @@ pub(crate) use self::partial::{LONGEST_WHOLE, Partials};
 use crate::wire::body::{Body, CpgMember, CpgProcess};
 use crate::{Group, NodeId, Refusal, RingId};
 
-/// A process that can be in groups, unique in the cluster. Ordered by node, then by process id, as corosync lists them.
+/// A process that can be in groups, unique in the cluster.
+///
+/// Processes are ordered by node, then by process id, which is the order of corosync's lists.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Process {
-    /// The node that it runs on.
+    /// The node that the process runs on.
     pub node: NodeId,
-    /// Its process id there, as it says itself.
+    /// The process id on that node, as the process itself states it.
     pub pid: u32,
 }
 
-/// As `node:pid`.
+/// Formats the process as `node:pid`.
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.node, self.pid)
     }
 }
 
-/// A group's members have changed, at this place in the order.
+/// A change of a group's members, at its place in the order of messages.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupChange {
-    /// The ring.
+    /// The ring in which the group changed.
     pub ring: RingId,
-    /// The group.
+    /// The group that has changed.
     pub group: Group,
-    /// Its members after the change, in order.
+    /// All members of the group after the change.
     pub members: BTreeSet<Process>,
-    /// Those that were not before.
+    /// The members that were not in the group before the change.
     pub joined: BTreeSet<Process>,
-    /// Those that are no more. Either this or `joined` is empty.
+    /// The processes that are no longer in the group. Either this or `joined` is empty.
     pub left: BTreeSet<Process>,
-    /// Why all of them joined, or left.
+    /// The reason, which is the same for all processes that joined or left.
     pub reason: GroupReason,
 }
 
-/// As `group orders of 1.8: join 2:77, members 1:5 2:77`.
+/// Formats the change as `group orders of 1.8: join 2:77, members 1:5 2:77`.
 impl fmt::Display for GroupChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "group {} of {}: {}", self.group, self.ring, self.reason)?;
@@ -64,7 +74,7 @@ impl fmt::Display for GroupChange {
     }
 }
 
-/// Why a group has changed: the reasons that corosync's clients are told.
+/// The reason for a change of a group's members, as corosync reports it to its clients.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum GroupReason {
     /// The process joined.
@@ -73,7 +83,7 @@ pub enum GroupReason {
     Leave,
     /// The process's node is no longer in the ring.
     NodeDown,
-    /// The process's node came into the ring with the process in the group.
+    /// The process's node entered the ring with the process already in the group.
     NodeUp,
     /// The process died.
     ProcessDown,
@@ -91,12 +101,12 @@ impl fmt::Display for GroupReason {
     }
 }
 
-/// How a process goes out of a group.
+/// The way in which a process leaves a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parting {
-    /// It wants to.
+    /// The process asked to leave.
     Left,
-    /// It is dead, or its connection broke.
+    /// The process died, or its connection broke.
     Died,
 }
 
@@ -109,60 +119,64 @@ impl Parting {
     }
 }
 
-/// Why a process did not join or leave a group. Nothing is sent.
+/// The error for a process that cannot join or leave a group. No message is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum GroupError {
-    /// It is in the group already, or about to be.
+    /// The process is in the group already, or its join is not delivered yet.
     #[error("this process is in the group already")]
     AlreadyMember,
-    /// It is not in the group, or about to leave it.
+    /// The process is not in the group, or it has already asked to leave.
     #[error("this process is not in the group")]
     NotMember,
-    /// It has left the group, but that is not yet delivered.
+    /// The process has asked to leave the group, and its leave is not delivered yet.
     #[error("this process is still leaving the group: try again once the others have seen it go")]
     StillLeaving,
-    /// corosync's clients have room for no more members of one group.
+    /// The group has as many members as corosync's clients have room for.
     #[error("a group has at most {} members", Groups::MAX_MEMBERS)]
     GroupFull,
-    /// This node has its processes in too many groups.
+    /// The processes of this node are in the maximum number of groups.
     #[error(
         "the processes of one node are in at most {} groups, each counted for each process",
         Groups::MAX_SEATS
     )]
     NodeFull,
-    /// The node has left the ring.
+    /// This node has left the ring, or is leaving it.
     #[error("this node has left")]
     Left,
 }
 
-/// A process of one node in a group.
+/// A group and the id of a process in it. The node follows from the context.
 type Seat = (Group, u32);
 
-/// All groups, as this node sees them.
+/// All groups, as known to this node.
 #[derive(Clone, Hash)]
 pub(crate) struct Groups {
     me: NodeId,
-    /// Those that have members.
+    /// The members of each group. Groups without members are left out.
     members: BTreeMap<Group, BTreeSet<Process>>,
-    /// This node's processes whose join, or leave, has not been delivered yet.
+    /// This node's processes whose join has not been delivered yet.
     joining: BTreeSet<Seat>,
+    /// This node's processes whose leave has not been delivered yet.
     leaving: BTreeSet<Seat>,
-    /// A process of this node has joined a group since it started.
+    /// Whether a process of this node has asked to join a group since the node started.
     ever_joined: bool,
-    /// Nodes that have not come along since the lists were settled last. A node can be back already.
+    /// The nodes that left the ring since the groups were settled last. Some of them may already be
+    /// back.
     gone: BTreeSet<NodeId>,
-    /// How many members the ring had whose lists were settled last.
+    /// The number of members of the ring in which the groups were settled last.
     company: u32,
-    /// What the members have said in this ring's sync.
+    /// The processes that each member has listed in this ring's sync.
     listed: BTreeMap<NodeId, BTreeSet<Seat>>,
 }
 
 impl Groups {
-    /// The most members of one group: libcpg's programs write into tables of this size, without looking.
+    /// The maximum number of members of one group. Programs that use libcpg write the members into
+    /// tables of this size without a bounds check.
     pub(crate) const MAX_MEMBERS: usize = 128;
-    /// The most seats of this node's own processes; its join list has to fit into a message.
+    /// The maximum number of seats of this node's processes. Their join list must fit into one
+    /// message.
     pub(crate) const MAX_SEATS: usize = 1024;
-    /// The most seats that another node is believed to have.
+    /// The maximum number of seats accepted from any other node.
     const MAX_SEATS_OF_OTHERS: usize = 16_384;
 
     pub(crate) fn new(me: NodeId) -> Self {
@@ -178,17 +192,17 @@ impl Groups {
         }
     }
 
-    /// The members of a group, in order; `None` if there are none.
+    /// Returns the members of a group, or `None` if it has none.
     pub(crate) fn members(&self, group: &Group) -> Option<&BTreeSet<Process>> {
         self.members.get(group)
     }
 
-    /// All groups that have members.
+    /// Returns all groups that have members.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Group, &BTreeSet<Process>)> {
         self.members.iter()
     }
 
-    /// A process of this node wants to join: what to send.
+    /// Records that a process of this node joins a group, and returns the message to send.
     pub(crate) fn join(&mut self, group: &Group, pid: u32) -> Result<Body, GroupError> {
         let seat = (group.clone(), pid);
         if self.leaving.contains(&seat) {
@@ -209,7 +223,7 @@ impl Groups {
         Ok(Body::CpgJoin(CpgProcess { group: group.clone(), pid, reason: CpgProcess::JOIN }))
     }
 
-    /// A process of this node leaves: what to send.
+    /// Records that a process of this node leaves a group, and returns the message to send.
     pub(crate) fn leave(&mut self, group: &Group, pid: u32, parting: Parting) -> Result<Body, GroupError> {
         let seat = (group.clone(), pid);
         let member = self.joining.contains(&seat) || self.is_member(group, self.process(pid));
@@ -220,7 +234,7 @@ impl Groups {
         Ok(Body::CpgLeave(CpgProcess { group: group.clone(), pid, reason: parting.code() }))
     }
 
-    /// This node leaves, so its processes do: what to send.
+    /// Makes all processes of this node leave their groups, and returns the messages to send.
     pub(crate) fn leave_all(&mut self) -> Vec<Body> {
         let joining = self.joining.iter().cloned();
         let seats: BTreeSet<Seat> =
@@ -228,17 +242,17 @@ impl Groups {
         seats.iter().filter_map(|(group, pid)| self.leave(group, *pid, Parting::Left).ok()).collect()
     }
 
-    /// Whether anybody can have heard of processes of this node.
+    /// Returns `true` if other members may know of processes of this node.
     pub(crate) fn ever_joined(&self) -> bool {
         self.ever_joined
     }
 
-    /// Whether a process of this node is in a group, or will be.
+    /// Returns `true` if a process of this node is in a group or about to join one.
     pub(crate) fn any_local(&self) -> bool {
         !self.joining.is_empty() || self.seats(self.me).next().is_some()
     }
 
-    /// A process joined, or left.
+    /// Handles a delivered join or leave, and returns the change if there is one.
     pub(crate) fn handle_process(
         &mut self,
         ring: RingId,
@@ -266,12 +280,12 @@ impl Groups {
                 Some(self.remove(ring, &seat.0, who, GroupReason::ProcessDown))
             }
             (false, true) => Some(self.remove(ring, &seat.0, who, GroupReason::Leave)),
-            // Said twice.
+            // A repeated join or leave.
             (true, true) | (false, false) => None,
         })
     }
 
-    /// A member said in the sync which processes it has.
+    /// Adds to the processes that a member lists in the sync.
     pub(crate) fn handle_join_list(&mut self, node: NodeId, members: Vec<CpgMember>) -> Result<(), Refusal> {
         let listed = self.listed.entry(node).or_default();
         if listed.len().saturating_add(members.len()) > Self::MAX_SEATS_OF_OTHERS {
@@ -281,25 +295,28 @@ impl Groups {
         Ok(())
     }
 
-    /// A new ring is installed, into which these nodes did not come along.
+    /// Begins the sync of a new ring. The nodes in `left` were in this node's previous ring and did
+    /// not follow it into the new one.
     pub(crate) fn begin_sync(&mut self, left: &BTreeSet<NodeId>) {
         self.gone.extend(left);
         self.listed.clear();
     }
 
-    /// What this node says in the sync: who is gone, which all know and nobody acts on, and which processes it has.
+    /// Returns the messages that this node sends in the sync: the nodes that left, and its own
+    /// processes. All members know of the former already, so that message has no effect.
     pub(crate) fn sync_messages(&self) -> Vec<Body> {
         let gone = self.gone.iter().copied().collect();
         let down = Body::CpgDownList { old_members: self.company, left: gone };
         let member = |(group, pid): (&Group, u32)| CpgMember { pid, group: group.clone() };
         let seats: Vec<CpgMember> = self.seats(self.me).map(member).collect();
-        // corosync sends a list of nobody as well; its receivers log it.
+        // corosync sends an empty down list too, and its receivers log it.
         let down = (!self.gone.is_empty()).then_some(down);
         let up = (!seats.is_empty()).then_some(Body::CpgJoinList(seats));
         down.into_iter().chain(up).collect()
     }
 
-    /// All members have said which processes they have: what changes, in corosync's order.
+    /// Updates the groups after all members have listed their processes. Returns the changes in
+    /// corosync's order.
     pub(crate) fn settle(&mut self, ring: RingId, members: &BTreeSet<NodeId>) -> Vec<GroupChange> {
         let mut changes = Vec::new();
         let gone = std::mem::take(&mut self.gone);
@@ -351,7 +368,7 @@ impl Groups {
         self.members(group).is_some_and(|members| members.contains(&process))
     }
 
-    /// The seats of a node's processes.
+    /// Returns the seats of a node's processes.
     fn seats(&self, node: NodeId) -> impl Iterator<Item = (&Group, u32)> {
         let range = Process { node, pid: 0 }..=Process { node, pid: u32::MAX };
         self.members.iter().flat_map(move |(group, members)| {
@@ -359,7 +376,8 @@ impl Groups {
         })
     }
 
-    /// The members that this is true of, by group.
+    /// Returns the members of each group for which `is_meant` returns `true`. Groups without such a
+    /// member are left out.
     fn select(&self, is_meant: impl Fn(&Process) -> bool) -> Vec<(Group, BTreeSet<Process>)> {
         let meant = |members: &BTreeSet<Process>| {
             members.iter().copied().filter(|process| is_meant(process)).collect()

@@ -1,8 +1,11 @@
-//! Messages that are too long for corosync's local clients, in parts.
+//! Reassembly of messages that are too long for corosync's local clients and are sent in parts.
 //!
-//! What a daemon hands to a client has a bounded length, a little below a mebibyte. So libcpg sends a longer message in
-//! parts, each a message of its own on the ring, and puts them together at the receiver. Parts of different processes
-//! alternate; those of one process and group do not. A process that was interrupted begins again with the first part.
+//! A corosync daemon can deliver slightly less than one mebibyte to a client at once. libcpg
+//! therefore sends a longer message in parts and reassembles them at the receiver. Each part is a
+//! message of its own on the ring.
+//!
+//! Messages of different processes may interleave, but messages of one process to one group do not.
+//! A process that was interrupted starts again with the first part.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +15,15 @@ use super::{GroupChange, Process};
 use crate::wire::body::{CpgPart, CpgPartial};
 use crate::{Group, NodeId, Refusal};
 
-/// The longest payload that a corosync daemon hands to its client in one piece; what is longer is sent in parts of
-/// this length, as libcpg does.
+/// The longest payload that a corosync daemon delivers to its client in one piece. Longer
+/// ones are sent in parts of this length, as libcpg does.
 pub(crate) const LONGEST_WHOLE: usize = (1 << 20) - 1024;
 
-/// The messages of which some parts have come.
+/// The messages that have been received in part.
 #[derive(Clone, Hash, Default)]
 pub(crate) struct Partials {
     begun: BTreeMap<(Process, Group), Begun>,
-    /// Bytes of all of them.
+    /// The number of bytes in all buffers.
     bytes: usize,
 }
 
@@ -31,11 +34,13 @@ struct Begun {
 }
 
 impl Partials {
-    /// Corosync's clients may send what they like; it is taken up to here, and this much of all together.
+    /// The maximum length of a message in bytes. corosync's clients may send longer ones, which are
+    /// refused.
     const LONGEST: usize = 16 << 20;
+    /// The maximum number of bytes in all buffers.
     const MOST: usize = 64 << 20;
 
-    /// A part came: the message, if it is the last one.
+    /// Adds a part. Returns the whole message if this was its last part.
     pub(crate) fn add(&mut self, node: NodeId, partial: CpgPartial) -> Result<Option<Bytes>, Refusal> {
         let CpgPartial { group, pid, part, whole, payload, .. } = partial;
         let key = (Process { node, pid }, group);
@@ -44,7 +49,7 @@ impl Partials {
         let mut begun = match (part, so_far) {
             (CpgPart::First, _) => Begun { whole, buffer: BytesMut::new() },
             (_, Some(begun)) if begun.whole == whole => begun,
-            // Its beginning was before this node's time.
+            // The message began before this node could receive it.
             _ => return Err(Refusal::Fragment),
         };
         let length = begun.buffer.len().saturating_add(payload.len());
@@ -63,7 +68,7 @@ impl Partials {
         }
     }
 
-    /// What those who left had begun is lost with them.
+    /// Drops the incomplete messages of processes that left the group.
     pub(crate) fn forget(&mut self, change: &GroupChange) {
         for &process in &change.left {
             self.take(&(process, change.group.clone()));
@@ -131,7 +136,7 @@ mod tests {
             for n in 0..15 {
                 let part = if n == 0 { CpgPart::First } else { CpgPart::Continued };
                 let partial = CpgPartial { whole, payload: payload.clone(), ..part_of(pid, part) };
-                // Refused once there is no more room.
+                // The part is refused once the limit is reached.
                 let _ = partials.add(node(1), partial);
             }
         }

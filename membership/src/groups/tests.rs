@@ -24,7 +24,7 @@ fn said(body: Body) -> (CpgProcess, bool) {
     }
 }
 
-/// Nodes that deliver the same.
+/// Nodes that deliver the same messages.
 struct World(Vec<Groups>);
 
 impl World {
@@ -36,7 +36,7 @@ impl World {
         self.0.iter_mut().find(|groups| groups.me == node(id)).unwrap()
     }
 
-    /// All deliver it; what they are told of it.
+    /// Delivers the message at all nodes. Returns the change, which must be the same everywhere.
     fn deliver(&mut self, from: u32, body: Body) -> Option<String> {
         let (process, joins) = said(body);
         let told: Vec<_> = self
@@ -54,7 +54,8 @@ impl World {
         self.deliver(id, body)
     }
 
-    /// A new ring of these nodes, each of which has lost sight of the nodes given; what each is told.
+    /// Forms a new ring of these nodes, each given with the nodes that it lost. Returns the changes
+    /// at each node.
     fn sync(&mut self, members: &[(u32, &[u32])]) -> Vec<Vec<String>> {
         let all: BTreeSet<NodeId> = members.iter().map(|(id, _)| node(*id)).collect();
         for (id, lost) in members {
@@ -74,7 +75,7 @@ impl World {
     }
 }
 
-/// `group reason: who -> members`
+/// Formats a change as `group reason: processes -> members`.
 fn text(change: &GroupChange) -> String {
     let list = |processes: &BTreeSet<Process>| {
         processes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
@@ -98,7 +99,7 @@ fn processes_join_and_leave_where_their_message_is_delivered() {
 }
 
 #[test]
-fn a_process_is_in_a_group_once_and_told_so() {
+fn repeated_joins_and_leaves_change_nothing() {
     let mut groups = Groups::new(node(1));
     let g = group("g");
     assert_eq!(groups.leave(&g, 7, Parting::Left), Err(GroupError::NotMember));
@@ -155,7 +156,7 @@ fn two_halves_that_meet_again_learn_of_each_others_processes() {
 }
 
 #[test]
-fn a_node_that_restarted_within_one_change_comes_without_its_old_processes() {
+fn a_restart_within_one_ring_change_drops_the_old_processes() {
     let mut world = World::new(2);
     world.join(2, "g", 20);
     world.join(1, "g", 10);
@@ -166,11 +167,11 @@ fn a_node_that_restarted_within_one_change_comes_without_its_old_processes() {
 }
 
 #[test]
-fn a_node_that_was_away_during_a_sync_that_came_to_nothing_has_been_away() {
+fn an_absence_during_an_unfinished_sync_counts() {
     let mut world = World::new(3);
     world.join(3, "g", 30);
     world.join(1, "g", 10);
-    // Ring without node 3, whose sync is not finished before node 3 is back.
+    // The sync of a ring without node 3 is still unfinished when node 3 returns.
     world.of(1).begin_sync(&[node(3)].into());
     world.of(2).begin_sync(&[node(3)].into());
     world.of(3).begin_sync(&[node(1), node(2)].into());
@@ -193,7 +194,7 @@ fn a_process_that_its_node_no_longer_lists_is_dead() {
 }
 
 #[test]
-fn what_a_stranger_lists_does_not_count_nor_does_a_list_of_an_earlier_ring() {
+fn lists_of_strangers_and_of_earlier_rings_are_ignored() {
     let mut groups = Groups::new(node(1));
     let seats = || vec![CpgMember { pid: 1, group: group("g") }];
     groups.handle_join_list(node(2), seats()).unwrap();
@@ -203,7 +204,7 @@ fn what_a_stranger_lists_does_not_count_nor_does_a_list_of_an_earlier_ring() {
 }
 
 #[test]
-fn every_sync_lists_all_local_processes_and_those_only_that_were_delivered() {
+fn every_sync_lists_exactly_the_delivered_local_processes() {
     let mut world = World::new(2);
     assert_eq!(world.of(1).sync_messages(), []);
     world.join(1, "b", 7);
@@ -234,7 +235,7 @@ fn a_group_takes_no_more_members_than_libcpg_has_room_for() {
 }
 
 #[test]
-fn a_node_has_a_bounded_number_of_seats_and_so_do_others() {
+fn the_number_of_seats_of_every_node_is_bounded() {
     let mut groups = Groups::new(node(1));
     for n in 0..Groups::MAX_SEATS {
         groups.join(&group(&format!("g{n}")), 1).unwrap();
