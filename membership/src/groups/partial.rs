@@ -7,7 +7,7 @@
 //! Messages of different processes may interleave, but messages of one process to one group do not.
 //! A process that was interrupted starts again with the first part.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 
@@ -75,6 +75,19 @@ impl Partials {
         }
     }
 
+    /// Drops the incomplete messages of nodes that did not move along to a new ring. A process may
+    /// send to a group without being in it, so no [`GroupChange`] tells that it is gone.
+    pub(crate) fn forget_nodes(&mut self, left: &BTreeSet<NodeId>) {
+        let bytes = &mut self.bytes;
+        self.begun.retain(|(process, _), begun| {
+            let stays = !left.contains(&process.node);
+            if !stays {
+                *bytes -= begun.buffer.len();
+            }
+            stays
+        });
+    }
+
     fn take(&mut self, key: &(Process, Group)) -> Option<Begun> {
         let begun = self.begun.remove(key)?;
         self.bytes -= begun.buffer.len();
@@ -113,6 +126,18 @@ mod tests {
         partials.add(node(1), part(7, CpgPart::First, 4, "ab")).unwrap();
         assert_eq!(partials.add(node(1), part(7, CpgPart::Last, 4, "cd")), Ok(Some("abcd".into())));
         assert_eq!(partials.bytes, 0);
+    }
+
+    #[test]
+    fn incomplete_messages_of_nodes_that_are_gone_are_dropped() {
+        let mut partials = Partials::default();
+        for from in [1, 2] {
+            partials.add(node(from), part(7, CpgPart::First, 4, "ab")).unwrap();
+        }
+        partials.forget_nodes(&[node(1)].into());
+        assert_eq!(partials.bytes, 2);
+        assert_eq!(partials.add(node(1), part(7, CpgPart::Last, 4, "cd")), Err(Refusal::Fragment));
+        assert_eq!(partials.add(node(2), part(7, CpgPart::Last, 4, "cd")), Ok(Some("abcd".into())));
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(super) struct Local {
     assemblies: Assemblies,
     /// An empty buffer, kept for its allocation.
     complete: Vec<Bytes>,
-    partials: Partials,
+    pub(super) partials: Partials,
     pub(super) groups: Groups,
     pub(super) sync: Option<Sync>,
     /// The time at which a token of an installed ring was last accepted.

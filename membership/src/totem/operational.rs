@@ -60,6 +60,7 @@ impl Operational {
             local.disagreed_since = None;
         }
         local.out.stats.rings += 1;
+        local.partials.forget_nodes(&left);
         local.out.tell(Event::Regular(Regular {
             ring: local.ring.id,
             members: members.clone(),
