@@ -225,13 +225,9 @@ class Takeover:
         lab.until(lambda: lab.address.first_by_another(dc, at), f"another node than {dc} acts", 60)
         claim = lab.address.first_by_another(dc, at)
         self.successor, self.acts_at = claim.node, claim.at
-        node = lab.nodes[self.successor]
-        gathers = (then for host in survivors for then in lab.nodes[host].gathers() if then >= at)
-        elections = (view.at for view in node.statuses if view.at >= at and view.dc == self.successor and view.term)
-        rings = (then for then, members in node.rings if then >= at and members == survivors)
-        moments = [next(moments, None) for moments in (iter(sorted(gathers)), rings, elections)]
-        if None in moments:
-            raise Failed(f"node {self.successor} acts, and has not said why: {moments}")
+        # The claim may be here before the log that says how it came about: a thread of its own writes that.
+        lab.until(lambda: None not in self.moments(survivors), f"node {self.successor} says why it acts", 5)
+        moments = self.moments(survivors)
         self.gathers_at, self.installs_at, self.elected_at = moments
         self.parts = {
             "detection": self.gathers_at - at,
@@ -241,6 +237,14 @@ class Takeover:
             "total": self.acts_at - at,
             "bound": self.bound,
         }
+
+    def moments(self, survivors):
+        """When the survivors gave up the ring, had the next, and had the new DC; None: not yet."""
+        node = self.lab.nodes[self.successor]
+        gathers = (then for host in survivors for then in self.lab.nodes[host].gathers() if then >= self.at)
+        elections = (view.at for view in node.statuses if view.at >= self.at and view.dc == self.successor and view.term)
+        rings = (then for then, members in node.rings if then >= self.at and members == survivors)
+        return [next(moments, None) for moments in (iter(sorted(gathers)), rings, elections)]
 
     @property
     def bound(self):
