@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use itertools::Itertools as _;
 use quorate_netsim::history::What;
 use quorate_netsim::{Fault, History, Scenario};
 
@@ -54,16 +55,8 @@ enum Step {
     Remove(u32),
 }
 
-fn orders(steps: &[Step]) -> Vec<Vec<Step>> {
-    if steps.is_empty() {
-        return vec![Vec::new()];
-    }
-    let first = |n: usize| {
-        let mut rest = steps.to_vec();
-        let step = rest.remove(n);
-        orders(&rest).into_iter().map(move |rest| [vec![step], rest].concat())
-    };
-    (0..steps.len()).flat_map(first).collect()
+fn orders(steps: &[Step]) -> impl Iterator<Item = Vec<Step>> {
+    steps.iter().copied().permutations(steps.len())
 }
 
 const EACH: Duration = ms(3000);

@@ -290,8 +290,7 @@ impl Accord {
     /// daemons, there is nothing to found.
     pub(super) fn unfounded(&self) -> Option<Inquorate> {
         let most = self.files.iter().max_by_key(|file| file.expected).filter(|_| self.agreed.is_none())?;
-        let begun = self.pending.as_ref().filter(|_| !self.majority_founds);
-        let missing = begun.map(|pending| pending.electorate.missing(&self.said)).unwrap_or_default();
+        let missing = self.awaited();
         if !missing.is_empty() {
             return Some(Inquorate::NeverFinished { missing });
         }
@@ -383,16 +382,31 @@ impl Accord {
             .keys()
             .filter(|node| drops(node))
             .any(|node| ballots.get(node).is_none_or(|ballot| ballot.file != *only));
-        ((robust || meant) && !unasked && self.has_new_voters(only, &self.said)).then(|| only.clone())
+        ((robust || meant) && !unasked && self.missing_new_voters(only, &self.said).is_empty())
+            .then(|| only.clone())
     }
 
-    /// Returns `true` if all nodes without earlier votes are among these. A node that has votes has
-    /// therefore been in a ring that agreed on them, and has that on record.
-    fn has_new_voters(&self, electorate: &Electorate, present: &BTreeMap<NodeId, u32>) -> bool {
+    /// Returns the voters without earlier votes that are not among these. An electorate is agreed on
+    /// only when there are none, so that a node that has votes has been in a ring that agreed on
+    /// them, and has that on record.
+    fn missing_new_voters(
+        &self,
+        electorate: &Electorate,
+        present: &BTreeMap<NodeId, u32>,
+    ) -> BTreeSet<NodeId> {
+        if self.agreed.is_none() && self.majority_founds {
+            return BTreeSet::new();
+        }
         let had_votes = |node: &NodeId| {
             self.agreed.as_ref().is_some_and(|agreed| agreed.electorate.votes_of(*node, 0) > 0)
         };
-        electorate.missing(present).iter().all(had_votes) || self.agreed.is_none() && self.majority_founds
+        electorate.missing(present).into_iter().filter(|node| !had_votes(node)).collect()
+    }
+
+    /// Returns the new voters that what was begun waits for.
+    fn awaited(&self) -> BTreeSet<NodeId> {
+        let begun = self.pending.as_ref();
+        begun.map(|begun| self.missing_new_voters(&begun.electorate, &self.said)).unwrap_or_default()
     }
 
     /// Proposes an electorate in this ring. Returns what its members accept. Members that are not
@@ -416,7 +430,7 @@ impl Accord {
         let pending = &self.pending.as_ref()?.electorate;
         let is_enough = self.can_agree(&stored)
             && self.can_take(pending, &stored)
-            && self.has_new_voters(pending, &stored);
+            && self.missing_new_voters(pending, &stored).is_empty();
         if !is_enough && !Mutant::AgreedUnstored.is_active() {
             self.stored = Some(stored);
             return None;
@@ -424,13 +438,6 @@ impl Accord {
         let agreed = self.pending.take()?;
         self.agreed = Some(agreed.clone());
         Some(agreed)
-    }
-
-    /// Returns the new voters without which a change that was begun is not agreed on.
-    fn awaited(&self) -> BTreeSet<NodeId> {
-        let (Some(agreed), Some(pending)) = (&self.agreed, &self.pending) else { return BTreeSet::new() };
-        let had_votes = |node: &NodeId| agreed.electorate.votes_of(*node, 0) > 0;
-        pending.electorate.missing(&self.said).into_iter().filter(|node| !had_votes(node)).collect()
     }
 
     /// Returns what does not count, one clause each: differences in members' files, and a change
@@ -445,12 +452,9 @@ impl Accord {
             Some(format!("the file of node {node} {what}"))
         };
         let awaited = self.awaited();
-        let unfinished = self.pending.as_ref().filter(|_| !awaited.is_empty()).map(|pending| {
-            format!(
-                "the change to \"{}\" was begun, and waits for node {}",
-                pending.electorate,
-                listed(&awaited)
-            )
+        let change = self.pending.as_ref().filter(|_| self.agreed.is_some() && !awaited.is_empty());
+        let unfinished = change.map(|Dated { electorate, .. }| {
+            format!("the change to \"{electorate}\" was begun, and waits for node {}", listed(&awaited))
         });
         files.iter().filter_map(clause).chain(unfinished).collect()
     }

@@ -5,6 +5,7 @@ mod parts;
 
 use std::time::Duration;
 
+use itertools::Itertools as _;
 use proptest::prelude::*;
 use quorate_membership::config::Member;
 
@@ -778,16 +779,8 @@ enum Step {
 }
 
 /// Returns all orders of these steps.
-fn orders(steps: &[Step]) -> Vec<Vec<Step>> {
-    if steps.is_empty() {
-        return vec![Vec::new()];
-    }
-    let first = |n: usize| {
-        let mut rest = steps.to_vec();
-        let step = rest.remove(n);
-        orders(&rest).into_iter().map(move |rest| [vec![step], rest].concat())
-    };
-    (0..steps.len()).flat_map(first).collect()
+fn orders(steps: &[Step]) -> impl Iterator<Item = Vec<Step>> {
+    steps.iter().copied().permutations(steps.len())
 }
 
 /// Returns the nodes that are up in each ring of such an order, and whether that ring had quorum.

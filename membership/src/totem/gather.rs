@@ -399,8 +399,8 @@ impl Gather {
             Some(last) if last.says(&self.lists.proc, &unheard) => false,
             Some(last) if last_call || now >= last.since + consensus + two_joins(local) => true,
             // The node still calls failed some nodes that are heard here. Forgetting that would
-            // mean starting over. If it calls most of them failed, the cause is not a lost link, and
-            // such accusations would keep each other alive (seed 20289 of the swarm).
+            // mean starting over. If it calls most of them failed, the cause is not a lost link,
+            // and such accusations would keep each other alive (seed 20289 of the swarm).
             Some(last) => {
                 let missed = last.failed.iter().filter(|other| heard.contains(other)).count();
                 now >= since + APART * consensus
