@@ -9,7 +9,7 @@ import sys
 import time
 
 from addresses import says
-from lab import GROUP, PORT, Failed, address, consensus_timeout, corosync_conf, timeouts, token_timeout
+from lab import GROUP, PORT, Failed, address, consensus_timeout, corosync_conf, readmission, timeouts, token_timeout
 
 MAGIC, VERSION = 0xC070, 3
 TOKEN, MULTICAST, MERGE_DETECT, JOIN, COMMIT = range(5)
@@ -248,9 +248,8 @@ def a_firewall_that_rejects_for_a_moment_costs_no_ring(lab, table):
     # A status from before it is none.
     time.sleep(0.3)
     healed = time.monotonic()
-    bound = 8 * consensus_timeout(3) + timeouts(lab)
-    lab.agreement(lab.hosts, patience=2 * bound)
-    table.time("one ring", time.monotonic() - healed, bound)
+    lab.agreement(lab.hosts, patience=2 * readmission(3))
+    table.time("one ring", time.monotonic() - healed, readmission(3))
 
 
 def a_link_that_carries_one_way_leaves_the_others_a_ring(lab, table):
@@ -268,8 +267,7 @@ def a_link_that_carries_one_way_leaves_the_others_a_ring(lab, table):
     table.row(f"a ring for {100 * good // samples} % of the time", "50 %", good * 2 >= samples)
     healed = time.monotonic()
     lab.netns("heal")
-    bound = 8 * consensus_timeout(3) + timeouts(lab)
-    table.time("one ring", lab.agreement(lab.hosts, patience=2 * bound) - healed, bound)
+    table.time("one ring", lab.agreement(lab.hosts, patience=2 * readmission(3)) - healed, readmission(3))
 
 
 def member_list(lab, hosts):
@@ -324,9 +322,8 @@ def one_ring_again(lab, table, what, ids=None):
     """After an attack the members are one ring, with the time that takes at most. A status from before it is none."""
     time.sleep(0.3)
     ended = time.monotonic()
-    bound = 2 * timeouts(lab)
-    lab.agreement((1, 2, 3), ids=ids, patience=3 * bound)
-    table.time(f"one ring after {what}", time.monotonic() - ended, bound)
+    lab.agreement((1, 2, 3), ids=ids, patience=2 * readmission(3))
+    table.time(f"one ring after {what}", time.monotonic() - ended, readmission(3))
 
 
 def a_stranger_delivers_no_message_in_a_members_name(lab, table):

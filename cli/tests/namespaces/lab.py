@@ -39,6 +39,15 @@ def timeouts(lab):
     return token_timeout(nodes) + consensus_timeout(nodes) + GRACE
 
 
+def readmission(nodes):
+    """
+    How long it takes until one of so many nodes that was left out of many rings is back, once nothing keeps it out.
+
+    It knows of all members, so it waits for at most a quarter of the longest wait, which is 32 consensus timeouts.
+    """
+    return token_timeout(nodes) + 9 * consensus_timeout(nodes) + GRACE
+
+
 class Failed(Exception):
     """What was expected did not happen."""
 
