@@ -433,7 +433,7 @@ mod tests {
         #[test]
         fn candidacies_round_trip(
             tenure in any::<Option<u64>>(), more in any::<u64>(), priority: u32, features: u32, since: u64,
-            name in "[^\\p{C}]{1,60}", flags: u8, list in proptest::collection::vec(1_u32.., 0..384),
+            name in "[^\\p{C}]{1,60}", flags: u8, list in proptest::collection::vec(1_u32.., 1..384),
             votes in proptest::collection::btree_map((1_u32..).prop_map(id), 0_u32..3, 0..384),
             agreed: Option<u64>, pending: Option<u64>, marks: [bool; 3],
         ) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::{Config, ConfigError, MILLION, Problem, TotemConfig, defaults};
+use super::{Config, ConfigError, MILLION, Problem, TieBreaker, TotemConfig, defaults};
 
 impl Config {
     /// The most nodes in a list, which is the size of corosync's tables.
@@ -64,6 +64,13 @@ impl Config {
         if let Some(listed) = self.listed().filter(|listed| listed.votes != self.votes()) {
             let rule = format!("be those of node {} in the node list ({})", listed.id, listed.votes);
             problems.broken("quorum.votes", &self.votes(), rule);
+        }
+        // Another length cannot be announced to the other members.
+        if let Some(TieBreaker::List(list)) = &self.quorum.auto_tie_breaker
+            && !(1..=Self::MAX_NODES).contains(&list.len())
+        {
+            let rule = format!("have 1 to {} nodes", Self::MAX_NODES);
+            problems.broken("quorum.auto_tie_breaker_node", &format_args!("{} nodes", list.len()), rule);
         }
         if let Err(ConfigError { problem, .. }) = self.quorum_options() {
             problems.0.push(problem);
@@ -340,6 +347,22 @@ mod tests {
             "totem.window_size (8193) must not be above 8192, or a corosync can abort",
         );
         check(|c| c.totem.netmtu = 100, "totem.netmtu (100) must not be below 128");
+    }
+
+    /// A member with another list would announce a ballot that no member can read, and have no
+    /// votes.
+    #[test]
+    fn a_list_of_tie_breakers_can_be_announced() {
+        let list = |nodes: usize| {
+            move |config: &mut Config| {
+                let id = NodeId::new(1).unwrap();
+                config.quorum.auto_tie_breaker = Some(TieBreaker::List(vec![id; nodes]));
+            }
+        };
+        let error = "quorum.auto_tie_breaker_node";
+        check(list(0), &format!("{error} (0 nodes) must have 1 to 384 nodes"));
+        check(list(385), &format!("{error} (385 nodes) must have 1 to 384 nodes"));
+        check(list(384), "fine");
     }
 
     #[test]
