@@ -29,6 +29,10 @@ pub(super) const DEAF: u32 = 2;
 /// Consensus timeouts without a ring after which a node keeps calling failed the nodes that cannot
 /// be with the others.
 const APART: u32 = 6;
+/// Consensus timeouts without a ring after which a node also disagrees if its lists change, as long
+/// as it wants the same of the nodes that are up. Earlier than that, lists change because the
+/// others' do.
+const FICKLE: u32 = 12;
 
 /// The beliefs of a node about a future ring.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -395,9 +399,11 @@ impl Gather {
         }
         let unheard = self.unheard(now, consensus, local);
         let heard = &self.lists.proc - &unheard;
+        let firm_at = consensus + two_joins(local);
         let is_firm = |node: &NodeId| match local.joins.get(node) {
             Some(last) if last.says(&self.lists.proc, &unheard) => false,
-            Some(last) if last_call || now >= last.since + consensus + two_joins(local) => true,
+            Some(last) if last_call || now >= last.since + firm_at => true,
+            Some(last) if now >= (since + FICKLE * consensus).max(last.wants_since + firm_at) => true,
             // The node still calls failed some nodes that are heard here. Forgetting that would
             // mean starting over. If it calls most of them failed, the cause is not a lost link,
             // and such accusations would keep each other alive (seed 20289 of the swarm).

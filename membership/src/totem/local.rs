@@ -113,6 +113,9 @@ pub(super) struct LastJoin {
     whole: bool,
     /// The time of the first of the node's JOINs in a row with this content.
     pub(super) since: Time,
+    /// The time of the first of the node's JOINs in a row that [want the
+    /// same](Local::wants_the_same).
+    pub(super) wants_since: Time,
     /// The time of the latest JOIN.
     pub(super) at: Time,
 }
@@ -263,8 +266,21 @@ impl Local {
             let last = self.joins.get(&join.from).filter(|last| now < last.at + DEAF * self.config.consensus);
             let same = last.filter(|last| (&last.proc, &last.failed) == (&proc, &failed));
             let since = same.map_or(now, |last| last.since);
-            self.joins.insert(join.from, LastJoin { proc, failed, whole, since, at: now });
+            let wants = last.filter(|last| self.wants_the_same(last, join, now));
+            let wants_since = wants.map_or(now, |last| last.wants_since);
+            self.joins.insert(join.from, LastJoin { proc, failed, whole, since, wants_since, at: now });
         }
+    }
+
+    /// Returns `true` if a node still wants the same of the nodes that are heard here. A node that
+    /// forms rings alone in between calls dead nodes failed each time anew, which is no news (seed
+    /// 17634 of the swarm).
+    fn wants_the_same(&self, last: &LastJoin, join: &Join, now: Time) -> bool {
+        let long = DEAF * self.config.consensus;
+        let is_up =
+            |node: &NodeId| *node == self.me || self.joins.get(node).is_some_and(|last| now < last.at + long);
+        let up = |failed: &[NodeId]| failed.iter().copied().filter(is_up).collect::<BTreeSet<_>>();
+        last.proc == join.proc && up(&last.failed) == up(&join.failed)
     }
 
     /// Returns `true` unless the node's last JOIN proposes an unlisted node or states a number that
@@ -810,8 +826,9 @@ impl Local {
             (node, *ask_at - now, (now - *ask_at).min(old), asked).hash(state);
         }
         self.outcasts.fingerprint(now, state);
-        for (node, LastJoin { proc, failed, whole, since, at }) in &self.joins {
-            (node, proc, failed, whole, (now - *since).min(old), (now - *at).min(old)).hash(state);
+        for (node, LastJoin { proc, failed, whole, since, wants_since, at }) in &self.joins {
+            let times = [since, wants_since, at].map(|time| (now - *time).min(old));
+            (node, proc, failed, whole, times).hash(state);
         }
     }
 }
