@@ -1,12 +1,12 @@
-//! `quorate sim model`: the model check.
+//! `quorate-lab sim model`: the model check.
 
-use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use quorate_netsim::model::{self, Bounds};
 
-use crate::{Failure, print};
+use crate::Failure;
+use crate::output::{Progress, print};
 
 /// The bounds of the search. Everything within them is explored.
 #[derive(Debug, Args)]
@@ -71,16 +71,9 @@ pub(crate) fn run(args: &ModelArgs) -> Result<ExitCode, Failure> {
         depth: args.depth,
         states: args.states,
     };
-    let terminal = io::stderr().is_terminal();
-    let result = model::explore(&bounds, |so_far| {
-        if terminal {
-            crate::log::show(format_args!("\r\x1b[K{so_far}"));
-            let _ = io::stderr().flush();
-        }
-    });
-    if terminal {
-        crate::log::show(format_args!("\r\x1b[K"));
-    }
+    let mut progress = Progress::new();
+    let result = model::explore(&bounds, |so_far| progress.show(|| so_far.to_string()));
+    progress.clear();
     match result {
         Ok(explored) => {
             print(&format!("{explored}\n"))?;

@@ -1,20 +1,29 @@
-//! Tests `quorate bench` over the loopback interface. They check that it measures, not the results.
+//! Tests `quorate-lab bench` over the loopback interface. They check that it measures, not the results.
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
-mod common;
-
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use common::{quorate, run};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+fn bench(what: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate-lab"));
+    command.env_remove("RUST_LOG").args(["bench", what, "--loopback"]);
+    command
+}
+
+/// Returns the error line without the program's name.
+fn failure(output: &Output) -> &str {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let stderr = str::from_utf8(&output.stderr).unwrap();
+    stderr.strip_prefix("quorate-lab: ").and_then(|line| line.strip_suffix('\n')).unwrap()
+}
+
 fn measure(what: &str, arguments: &[&str]) -> Value {
-    let output =
-        run(quorate().args(["bench", what, "--loopback", "--json", "--totem", "token=600"]).args(arguments));
+    let output = bench(what).args(["--json", "--totem", "token=600"]).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -64,8 +73,8 @@ fn rings_of_each_size_form_work_and_lose_members() {
 fn a_stopped_bench_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let files = || fs::read_dir(directory.path()).unwrap().count();
-    let mut bench = quorate()
-        .args(["bench", "throughput", "--loopback", "--seconds", "60"])
+    let mut bench = bench("throughput")
+        .args(["--seconds", "60"])
         .env("TMPDIR", directory.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -78,14 +87,14 @@ fn a_stopped_bench_leaves_nothing_behind() {
     }
     kill_process(Pid::from_child(&bench), Signal::TERM).unwrap();
     let output = bench.wait_with_output().unwrap();
-    assert_eq!(common::failure(&output), "stopped before it was done");
+    assert_eq!(failure(&output), "stopped before it was done");
     assert_eq!(files(), 0);
 }
 
 #[test]
 fn impossible_measurements_are_rejected() {
-    let output = run(quorate().args(["bench", "throughput", "--loopback", "--nodes", "2", "--senders", "3"]));
-    assert_eq!(common::failure(&output), "only 2 members can send: see --nodes");
-    let output = run(quorate().args(["bench", "failover", "--loopback", "--how", "cut"]));
-    assert!(common::failure(&output).starts_with("only hosts of their own can be cut off"));
+    let output = bench("throughput").args(["--nodes", "2", "--senders", "3"]).output().unwrap();
+    assert_eq!(failure(&output), "only 2 members can send: see --nodes");
+    let output = bench("failover").args(["--how", "cut"]).output().unwrap();
+    assert!(failure(&output).starts_with("only hosts of their own can be cut off"));
 }

@@ -1,4 +1,4 @@
-//! `quorate bench latency`.
+//! `quorate-lab bench latency`.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! `quorate bench`.
+//! `quorate-lab bench`.
 
 mod crew;
 mod failover;
@@ -94,7 +94,7 @@ impl Common {
         } else {
             table()
         };
-        crate::print(&text)?;
+        crate::output::print(&text)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,4 +1,4 @@
-//! `quorate bench scale`.
+//! `quorate-lab bench scale`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -12,7 +12,7 @@ use super::failover::{How, lose};
 use super::member::{Load, MIN_SIZE, Order, Report, Usage, now};
 use super::throughput::{OUT_OF_ORDER, in_one_order};
 use super::{Common, PATIENCE, quantile};
-use crate::Failure;
+use crate::{Failure, output};
 
 /// The time within which members that start at once must form one ring to be counted.
 const BOUND: Duration = Duration::from_secs(10);
@@ -101,7 +101,7 @@ pub(super) fn run(args: &ScaleArgs) -> Result<ExitCode, Failure> {
         rings: Vec::new(),
     };
     for &n in &args.nodes {
-        crate::log::say(format_args!("{n} members: making hosts"));
+        output::say(format_args!("{n} members: making hosts"));
         let mut crew = args.common.crew(n)?;
         measured.ground = crew.ground().name();
         measured.rings.push(measure(&mut crew, n, measured.starts, args)?);
@@ -118,11 +118,11 @@ fn measure(crew: &mut Crew, n: u32, starts: u32, args: &ScaleArgs) -> Result<Rin
     for start in 1..=starts {
         match start_at_once(crew, n)? {
             Some(took) => {
-                crate::log::say(format_args!("{n} members: start {start} of {starts}: {took:.0} ms"));
+                output::say(format_args!("{n} members: start {start} of {starts}: {took:.0} ms"));
                 formed.push(took);
             }
             None => {
-                crate::log::say(format_args!("{n} members: start {start} of {starts}: no ring in {BOUND:?}"));
+                output::say(format_args!("{n} members: start {start} of {starts}: no ring in {BOUND:?}"));
             }
         }
         if start < starts {
@@ -132,7 +132,7 @@ fn measure(crew: &mut Crew, n: u32, starts: u32, args: &ScaleArgs) -> Result<Rin
     formed.sort_by(f64::total_cmp);
     crew.settle(PATIENCE)?;
 
-    crate::log::say(format_args!("{n} members: idle"));
+    output::say(format_args!("{n} members: idle"));
     std::thread::sleep(REST);
     let before = usage(crew)?;
     std::thread::sleep(Duration::from_secs_f64(args.idle.unwrap_or(args.seconds)));
@@ -145,7 +145,7 @@ fn measure(crew: &mut Crew, n: u32, starts: u32, args: &ScaleArgs) -> Result<Rin
     };
     let resident: u64 = after.values().map(|usage| usage.resident).sum();
 
-    crate::log::say(format_args!("{n} members: {} messages/s", args.rate));
+    output::say(format_args!("{n} members: {} messages/s", args.rate));
     let load = Load {
         run: 1,
         at: now() + 200_000_000,
@@ -170,7 +170,7 @@ fn measure(crew: &mut Crew, n: u32, starts: u32, args: &ScaleArgs) -> Result<Rin
             std::thread::sleep(pause);
             let node = attempt % n + 1;
             took.push(lose(crew, node, how)?);
-            crate::log::say(format_args!(
+            output::say(format_args!(
                 "{n} members: {how:?} {} of {}: {:.1} ms",
                 attempt + 1,
                 args.tries,

@@ -1,4 +1,4 @@
-//! `quorate bench throughput`.
+//! `quorate-lab bench throughput`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! Tests `quorate sim` as a user runs it.
+//! Tests `quorate-lab sim` as a user runs it.
 
 #![allow(clippy::unwrap_used)] // also in shared helpers, which clippy does not count as tests
 
@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 fn sim(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_quorate")).arg("sim").args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_quorate-lab")).arg("sim").args(arguments).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -158,7 +158,7 @@ fn a_failing_scenario_shrinks_to_one_that_fails_in_the_same_way() {
 fn a_seed_that_does_not_fail_is_not_shrunk() {
     let output = sim(&["shrink", "3"]);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
-    let why = "quorate: seed 3 does not fail: there is nothing to make smaller\n";
+    let why = "quorate-lab: seed 3 does not fail: there is nothing to make smaller\n";
     assert_eq!(text(&output.stderr), why);
 }
 
@@ -168,6 +168,6 @@ fn a_scenario_that_cannot_be_read_is_named_with_the_line() {
     let file = file(directory.path(), "3 nodes for 1s, token timeout 200ms, seed 1\nat 1s node 2 sleeps\n");
     let output = sim(&["scenario", &file]);
     assert_eq!(output.status.code(), Some(1));
-    let why = format!("quorate: {file}: line 2: `node 2 sleeps` is not a known fault\n");
+    let why = format!("quorate-lab: {file}: line 2: `node 2 sleeps` is not a known fault\n");
     assert_eq!(text(&output.stderr), why);
 }

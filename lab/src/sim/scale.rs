@@ -1,4 +1,4 @@
-//! `quorate sim scale`.
+//! `quorate-lab sim scale`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -12,7 +12,8 @@ use quorate_netsim::{Fault, History, Scenario, Summary};
 use rustix::time::ClockId;
 use serde::Serialize;
 
-use crate::{Failure, print};
+use crate::Failure;
+use crate::output::{print, say};
 
 /// The time that members have to form a ring.
 const START: Duration = Duration::from_secs(5);
@@ -34,7 +35,7 @@ const LOSS: Duration = Duration::from_secs(2);
 /// killed.
 ///
 /// Costs are datagrams and processor time of this machine for each member, including the
-/// simulator's. Processes, sockets and shared processors are not simulated. `quorate bench scale`
+/// simulator's. Processes, sockets and shared processors are not simulated. `quorate-lab bench scale`
 /// measures those.
 #[derive(Debug, clap::Args)]
 pub(super) struct ScaleArgs {
@@ -81,7 +82,7 @@ pub(super) fn run(args: &ScaleArgs) -> Result<ExitCode, Failure> {
     for &n in &args.nodes {
         let began = Instant::now();
         measured.rings.push(Size::new(n, args.latency).measure()?);
-        crate::log::say(format_args!("{n} members: {:.1} s", began.elapsed().as_secs_f64()));
+        say(format_args!("{n} members: {:.1} s", began.elapsed().as_secs_f64()));
     }
     let text = if args.json {
         serde_json::to_string(&measured).map_err(|error| Failure::new(error.to_string()))? + "\n"

@@ -1,4 +1,4 @@
-//! `quorate bench failover`.
+//! `quorate-lab bench failover`.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_election::{Event, spawn};
+use quorate_membership::config::{self, Host, Overrides};
 use quorate_membership::transport::Udp;
 use quorate_membership::{Delivery, Event as RingEvent, Events, Group, Guarantee, MulticastError, Node};
 use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tracing_subscriber::EnvFilter;
 
-use crate::config::Source;
-use crate::{Failure, log};
+use crate::Failure;
 
 /// The size of the smallest message, which is its header.
 pub(crate) const MIN_SIZE: usize = 24;
@@ -24,8 +25,10 @@ const BUFFER: usize = 1 << 16;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct MemberArgs {
-    #[command(flatten)]
-    source: Source,
+    #[arg(long)]
+    config: PathBuf,
+    #[arg(long)]
+    name: String,
     #[arg(long)]
     state_dir: PathBuf,
 }
@@ -136,8 +139,17 @@ async fn sleep_until(at: u64) {
 }
 
 pub(crate) fn run(args: MemberArgs) -> Result<ExitCode, Failure> {
-    log::start()?;
-    let loaded = args.source.load()?;
+    let filter = EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info,quorate_election=warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        .init();
+    let overrides = Overrides { name: Some(args.name), ..Overrides::default() };
+    let host = Host::local().map_err(|error| Failure::new(error.to_string()))?;
+    let loaded =
+        config::load(&args.config, &overrides, &host).map_err(|error| Failure::new(error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -332,7 +344,7 @@ fn resident() -> u64 {
 
 fn report(report: &Report) -> Result<(), Failure> {
     let line = serde_json::to_string(report).map_err(|error| Failure::new(error.to_string()))?;
-    crate::print(&format!("{line}\n"))
+    crate::output::print(&format!("{line}\n"))
 }
 
 fn guarantee(safe: bool) -> Guarantee {

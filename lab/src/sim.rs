@@ -1,9 +1,11 @@
-//! `quorate sim`: the fault laboratory.
+//! `quorate-lab sim`: the fault laboratory.
 
+mod cases;
+mod model;
 mod scale;
 
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::ops::{ControlFlow, Range};
 use std::panic;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,8 @@ use quorate_netsim::shrink::Shrunk;
 use quorate_netsim::{Failure as Wrong, Load, Scenario, Summary, Totals};
 use serde_json::json;
 
-use crate::{Failure, cases, model, print, stop};
+use crate::output::{self, Progress, print};
+use crate::{Failure, stop};
 
 /// Run simulated clusters under every kind of fault, and check them.
 ///
@@ -123,7 +126,7 @@ enum Command {
 
 fn seed(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| {
-        format!("a seed is a whole number from 0 to {}, as `quorate sim run` prints it", u64::MAX)
+        format!("a seed is a whole number from 0 to {}, as `quorate-lab sim run` prints it", u64::MAX)
     })
 }
 
@@ -256,7 +259,7 @@ fn shrink(
     let Some(shrunk) = shrunk else {
         return Err(Failure::new(format!("{name} does not fail: there is nothing to make smaller")));
     };
-    crate::log::say(format_args!(
+    output::say(format_args!(
         "{name}: {} runs in {:.1} s, from {} faults to {}, from {} nodes to {}{}",
         shrunk.runs,
         began.elapsed().as_secs_f64(),
@@ -271,7 +274,7 @@ fn shrink(
         Some(file) => {
             fs::write(file, shrunk.to_string())
                 .map_err(|error| Failure::new(format!("{} cannot be written: {error}", file.display())))?;
-            crate::log::say(format_args!("replay: quorate sim scenario {}", file.display()));
+            output::say(format_args!("replay: quorate-lab sim scenario {}", file.display()));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -402,45 +405,18 @@ impl Swarm {
         let option = self.engine.option();
         let text = if whole {
             let shrink = match self.engine {
-                Engine::Core => format!("shrink: quorate sim shrink {seed}\n"),
+                Engine::Core => format!("shrink: quorate-lab sim shrink {seed}\n"),
                 Engine::Turmoil => String::new(),
             };
-            format!("seed {seed} fails\n{text}\nreplay: quorate sim replay {seed}{option}\n{shrink}\n")
+            format!("seed {seed} fails\n{text}\nreplay: quorate-lab sim replay {seed}{option}\n{shrink}\n")
         } else {
             format!("seed {seed} fails: {}\n", text.lines().next().unwrap_or_default())
         };
         if self.json {
-            crate::log::show(&text);
+            output::say(text.trim_end_matches('\n'));
             return Ok(());
         }
         print(&text)
-    }
-}
-
-/// A terminal line that is overwritten.
-struct Progress {
-    shown_at: Option<Instant>,
-    terminal: bool,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self { shown_at: None, terminal: io::stderr().is_terminal() }
-    }
-
-    fn show(&mut self, line: impl FnOnce() -> String) {
-        if !self.terminal || self.shown_at.is_some_and(|at| at.elapsed() < Duration::from_millis(200)) {
-            return;
-        }
-        self.shown_at = Some(Instant::now());
-        crate::log::show(format_args!("\r\x1b[K{}", line()));
-        let _ = io::stderr().flush();
-    }
-
-    fn clear(&mut self) {
-        if self.terminal && self.shown_at.take().is_some() {
-            crate::log::show(format_args!("\r\x1b[K"));
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `quorate sim quorum`: recorded cases of quorum.
+//! `quorate-lab sim quorum`: recorded cases of quorum.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use quorate_netsim::cases::{Case, Cases};
 
-use crate::{Failure, print};
+use crate::Failure;
+use crate::output::print;
 
 /// Runs all cases of a file, and prints the differences from the recordings.
 pub(crate) fn run(file: &Path) -> Result<ExitCode, Failure> {
