@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use quorate_membership::Group;
+use quorate::Group;
 
 use crate::socket::address::Which;
 use crate::socket::{Cat, GuaranteeName, Wish, client, json};

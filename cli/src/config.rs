@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use quorate_membership::config::{self, Host, Loaded, Overrides, Rejected, Warning, grammar};
+use quorate::config::{self, Loaded, Overrides, Rejected, Warning, grammar};
 use serde::Serialize;
 
 use crate::{Failure, print};
@@ -39,8 +39,8 @@ impl Source {
             expected_votes: self.expected_votes,
             clear_text: self.clear_text,
         };
-        let host =
-            Host::local().map_err(|error| format!("this host's interfaces cannot be listed: {error}"))?;
+        let host = config::this_host()
+            .map_err(|error| format!("this host's interfaces cannot be listed: {error}"))?;
         Ok(config::load(&self.config, &overrides, &host).inspect_err(|rejected| warn(&rejected.warnings))?)
     }
 }

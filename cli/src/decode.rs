@@ -13,7 +13,7 @@ use assembly::{Assembly, Piece};
 use bytes::Bytes;
 use fields::{Fields, Value};
 use jiff::Timestamp;
-use quorate_membership::Refusal;
+use quorate::Refusal;
 use quorate_membership::wire::body::{Body, QUORATE, SERVICES, SYNC};
 use quorate_membership::wire::packing::{Addressed, Packet};
 use quorate_membership::wire::{self, Announced, Message, Multicast, Order};

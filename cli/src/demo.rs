@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use quorate_membership::NodeId;
+use quorate::NodeId;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -488,7 +488,7 @@ mod tests {
 
     #[test]
     fn the_status_line_of_this_version_is_understood() {
-        let line = crate::socket::json::status_event(&quorate_election::Status::default());
+        let line = crate::socket::json::status_event(&quorate::Status::default());
         assert_eq!(word(std::str::from_utf8(&line).unwrap()), Word::Status(View::default()));
     }
 

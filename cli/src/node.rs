@@ -13,10 +13,10 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use quorate_election::{Dc, Inquorate, Status, spawn};
-use quorate_membership::config::Loaded;
-use quorate_membership::transport::Udp;
-use quorate_membership::{Cause, Config, Event, Events, Group, GroupError, MulticastError, Node, NodeId};
+use quorate::config::Loaded;
+use quorate::{
+    Cause, Config, Dc, Event, Events, Group, GroupError, Inquorate, MulticastError, Node, NodeId, Status,
+};
 use rustix::process::{Resource, Signal, getrlimit};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -147,11 +147,11 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
     let mut claim = Claim::new(&path)?;
     let places = Places::within(descriptors_for_clients())?;
     let state_dir = args.state_dir.map_or_else(default_state_dir, Ok)?;
-    let mut starting = pin!(start(config.clone(), &state_dir));
+    let mut starting = pin!(Node::builder(config.clone()).state_dir(&state_dir).start());
     let (node, events, dc) = loop {
         tokio::select! {
             biased;
-            started = &mut starting => break started?,
+            started = &mut starting => break started.map_err(|error| Failure::new(error.to_string()))?,
             Some(signal) = signals.recv() => if signal.asks_to_leave() {
                 tracing::info!("{}: ending before the node had started", signal.name);
                 return Ok(ExitCode::SUCCESS);
@@ -213,15 +213,6 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Starts a node over the transport of the configuration.
-async fn start(
-    config: Config,
-    state_dir: &Path,
-) -> Result<(Node, Events<quorate_election::Event>, Dc), Failure> {
-    let transport = Udp::bind(&config).map_err(|error| Failure::new(error.to_string()))?;
-    spawn(config, transport, state_dir).await.map_err(|error| Failure::new(error.to_string()))
-}
-
 /// Passes clients' actions to the ring, in one order. A process is in a group as long as one of its
 /// connections is.
 async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoing>) {
@@ -272,22 +263,14 @@ async fn join(node: &Node, group: &Group) -> Result<(), GroupError> {
 }
 
 /// Passes events to the clients and the log until the last one. Returns why the node left.
-async fn watch_ring(mut events: Events<quorate_election::Event>, front: Arc<Front>) -> Option<Cause> {
+async fn watch_ring(mut events: Events, front: Arc<Front>) -> Option<Cause> {
     let mut log = Log::default();
     let mut cause = None;
     while let Some(event) = events.next().await {
-        match event {
-            quorate_election::Event::Ring(event) => {
-                front.clients.handle_event(&event);
-                log.event(&event);
-                if let Event::Left(why) = event {
-                    cause = Some(why);
-                }
-            }
-            quorate_election::Event::Status(status) => {
-                front.clients.handle_status(&status);
-                log.status(&status);
-            }
+        front.clients.handle(&event);
+        log.event(&event);
+        if let Event::Left(why) = event {
+            cause = Some(why);
         }
     }
     cause
@@ -377,12 +360,9 @@ impl Log {
                     length.as_millis()
                 );
             }
+            Event::Status(status) => self.status(status),
             Event::Left(cause) => tracing::info!("left the ring: {cause}"),
-            Event::Transitional(_)
-            | Event::Service(_)
-            | Event::Synced(_)
-            | Event::GroupChange(_)
-            | Event::Deliver(_) => {}
+            _ => {}
         }
     }
 

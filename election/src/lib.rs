@@ -24,9 +24,9 @@
 //! the DC-to-be has waited for the `dc_deadtime`.
 //!
 //! # Acting as DC
-//! A DC acts under a lease, which ends before another DC's lease can begin. [`Dc::guard`] waits for
-//! the lease, and [`Guard::check`] checks it again just before each act. [`assumptions`] explains
-//! what this rests on and what is not promised.
+//! A DC acts under a lease, which ends before another DC's lease can begin. An application waits for
+//! the lease, and checks it again just before each act (`Dc::guard` and `Guard::check` of the crate
+//! `quorate`). [`assumptions`] explains what this rests on and what is not promised.
 //!
 //! # Acknowledging messages
 //! A service that replicates state applies every message, in order. It acknowledges a message only
@@ -39,28 +39,6 @@
 //! must not depend on the status: a withdrawal of quorum follows this node's clock, and other
 //! members may not see it at that place in the order.
 //!
-//! # Embedding
-//! ```
-//! # #[cfg(feature = "tokio")]
-//! # mod embedding {
-//! use std::error::Error;
-//!
-//! use quorate_election::spawn;
-//! use quorate_membership::{Config, transport::Transport};
-//!
-//! async fn serve(config: Config, transport: impl Transport) -> Result<(), Box<dyn Error>> {
-//!     // Keep the second value, the event stream, to see more than the role of DC.
-//!     let (_node, _, dc) = spawn(config, transport, "/var/lib/my-service").await?;
-//!     loop {
-//!         let guard = dc.guard().await?;
-//!         while let Ok(term) = guard.check() {
-//!             println!("acting as DC, fencing token {term}");
-//!         }
-//!     }
-//! }
-//! # }
-//! ```
-//!
 //! # Guarantees
 //! - At any point of a ring's order there is at most one DC, and it is a member. All members name
 //!   the same DC with the same term, and agree on the quorum and on the reason if there is none.
@@ -68,8 +46,8 @@
 //!   are delivered, those of the transitional configuration. If they return, they do so before any
 //!   application message of the new ring.
 //! - When no token arrives for the token timeout, quorum and DC are withdrawn at that moment,
-//!   wherever that is in the order. They return with the token or with another ring. [`Dc::status`]
-//!   reports this even before the process has noticed.
+//!   wherever that is in the order. They return with the token or with another ring. `Dc::status` of
+//!   the crate `quorate` reports this even before the process has noticed.
 //! - Only a quorate ring has a [`Term`]. Terms rise strictly, across the whole cluster and across
 //!   restarts, provided that any two quorate rings share a member (a static set of votes, and all
 //!   nodes expect their sum) and every voter keeps its stored record.
@@ -90,13 +68,9 @@ pub mod assumptions {}
 pub mod two_parts {}
 mod candidacy;
 mod codec;
-#[cfg(feature = "tokio")]
-mod dc;
-#[cfg(feature = "tokio")]
-mod driver;
 mod election;
+mod event;
 mod lease;
-#[cfg(feature = "tokio")]
 mod member;
 mod message;
 pub mod quorum;
@@ -104,13 +78,9 @@ mod status;
 
 pub use candidacy::Candidacy;
 pub use codec::DecodeError;
-#[cfg(feature = "tokio")]
-pub use dc::{Dc, Guard, Revoked};
-#[cfg(feature = "tokio")]
-pub use driver::spawn;
 pub use election::{Election, Outcome, ReleaseError, Say};
+pub use event::Event;
 pub use lease::LeaseRule;
-#[cfg(feature = "tokio")]
-pub use member::{Event, Member};
+pub use member::Member;
 pub use quorum::{Ballot, Dated, Electorate, Inquorate, NoElectorate, Quorum, Record, Tie, Verdict};
 pub use status::{Lease, NodeStatus, Status, Term, Vacancy};

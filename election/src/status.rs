@@ -177,7 +177,7 @@ pub struct NodeStatus {
 
 impl Status {
     /// Returns this status as it is when no token has come for the token timeout `after`.
-    pub(crate) fn without_ring(mut self, after: Duration) -> Self {
+    pub fn without_ring(mut self, after: Duration) -> Self {
         self.nodes.iter_mut().for_each(|node| node.online = false);
         let cause = Cause::TokenLost { after }.to_string();
         Self { ring: None, cause, ..self.without_quorum(Inquorate::RingLost { after }) }

@@ -27,10 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_election::Event;
-use quorate_membership::{
-    Delivery, Event as RingEvent, Events, Group, Guarantee, MulticastError, Node, NodeId, RingId, Totem,
-};
+use quorate::{Delivery, Event, Events, Group, Guarantee, MulticastError, Node, NodeId, RingId, Totem};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -151,14 +148,14 @@ impl Replica {
 
     fn handle(&mut self, event: &Event) -> Option<Then> {
         match event {
-            Event::Ring(RingEvent::Regular(regular)) => {
+            Event::Regular(regular) => {
                 self.ring = Some(regular.ring);
                 self.members = regular.members.clone();
                 self.incoming.clear();
                 self.remembered.clear();
                 self.is_open = false;
             }
-            Event::Ring(RingEvent::Synced(ring)) => {
+            Event::Synced(ring) => {
                 return Some(Then::Say(vec![Message::Remembers { ring: *ring, version: self.version }]));
             }
             // A settled status has its place in the order, before the first message of any member.
@@ -168,8 +165,8 @@ impl Replica {
                 (self.quorum, self.nodes) = (status.quorum, status.expected_votes);
             }
             Event::Status(_) => {}
-            Event::Ring(RingEvent::Deliver(delivery)) => return self.deliver(delivery),
-            Event::Ring(_) => {}
+            Event::Deliver(delivery) => return self.deliver(delivery),
+            _ => {}
         }
         None
     }

@@ -12,8 +12,8 @@
 pub mod kv;
 pub mod singleton;
 
-use quorate_membership::config::Config;
-use quorate_membership::{NodeId, TotemConfig};
+use quorate::config::Config;
+use quorate::{NodeId, TotemConfig};
 use std::io::Write;
 use std::time::Duration;
 use std::{fmt, io};

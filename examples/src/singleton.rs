@@ -11,7 +11,7 @@ use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
 
-use quorate_election::{Dc, Revoked, Term};
+use quorate::{Dc, Revoked, Term};
 
 /// The interval between two claims by the holder.
 pub const EVERY: Duration = Duration::from_millis(50);

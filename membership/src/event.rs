@@ -152,19 +152,32 @@ pub struct Delivery {
 }
 
 impl Event {
+    /// The bytes that any event takes of the bound on unread events.
+    pub const MIN_COST: usize = 128;
+
     /// Returns the bytes that this event takes of the bound on unread events.
     pub fn cost(&self) -> usize {
-        const ENVELOPE: usize = 128;
-        ENVELOPE
-            + match self {
-                Self::Deliver(delivery) => delivery.payload.len(),
-                Self::Service(service) => service.message.len(),
-                Self::GroupChange(change) => {
-                    let processes = change.members.len() + change.joined.len() + change.left.len();
-                    processes * size_of::<Process>()
-                }
-                _ => 0,
-            }
+        match self {
+            Self::Deliver(delivery) => delivery.cost(),
+            Self::Service(service) => Self::MIN_COST + service.message.len(),
+            Self::GroupChange(change) => change.cost(),
+            _ => Self::MIN_COST,
+        }
+    }
+}
+
+impl Delivery {
+    /// Returns the bytes that this event takes of the bound on unread events.
+    pub fn cost(&self) -> usize {
+        Event::MIN_COST + self.payload.len()
+    }
+}
+
+impl GroupChange {
+    /// Returns the bytes that this event takes of the bound on unread events.
+    pub fn cost(&self) -> usize {
+        let processes = self.members.len() + self.joined.len() + self.left.len();
+        Event::MIN_COST + processes * size_of::<Process>()
     }
 }
 

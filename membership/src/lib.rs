@@ -28,7 +28,7 @@
 //! - **Self-delivery.** A member delivers its own messages, in order. Messages that it could not
 //!   send before a ring change go out in the next ring. A message is either rejected at once
 //!   ([`MulticastError`]) or delivered at its sender, unless the sender is gone.
-//! - **Process groups.** Processes [join](Node::join) and leave groups. At the same point of a
+//! - **Process groups.** Processes [join](Totem::join_group) and leave groups. At the same point of a
 //!   ring's order all its members have the same [lists](GroupChange) of each group's processes. The
 //!   groups are those of corosync's libcpg. Sending to a group and receiving its messages does not
 //!   require joining it: every node has every group's messages, and the application picks the ones
@@ -61,42 +61,13 @@
 //!        token lost · a JOIN of a member                                   LEFT
 //! ```
 //!
-//! # Embedding
-//! ```no_run
-//! use quorate_membership::{Config, Event, Group, Guarantee, NodeId, spawn, transport::Udp};
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // A node without a node list, with defaults. See `config::load` for a file.
-//! let config = Config::new(NodeId::new(1).ok_or("node ids begin with 1")?);
-//! let transport = Udp::bind(&config)?;
-//! let (node, mut events) = spawn(config, transport, "/var/lib/my-service").await?;
-//!
-//! let group: Group = "orders".parse()?;
-//! node.multicast(&group, Guarantee::Safe, "hello".into()).await?; // waits while the ring is full
-//! while let Some(event) = events.next().await {
-//!     match event {
-//!         Event::Regular(ring) => println!("members {:?}: {}", ring.members, ring.why()),
-//!         Event::Deliver(message) => println!("{}: {:?}", message.from, message.payload),
-//!         Event::Stalled(time) => println!("this process was paused for {time:?}"),
-//!         Event::Left(cause) => println!("out: {cause}"),
-//!         _ => {}
-//!     }
-//! }
-//! # Ok(())
-//! # }
-//! ```
-//! If the application does not take its events, the ring slows down first. Past
-//! [`unread_limit`](TotemConfig::unread_limit) this node leaves it. No event is dropped silently.
-//!
-//! # The core alone
+//! # The core
 //! [`Totem`] is the protocol without input or output. Time, datagrams and messages go in;
-//! datagrams, events and deadlines come out. The same calls give the same results. The core builds
-//! without tokio (`default-features = false`), and the simulators run it.
+//! datagrams, events and deadlines come out ([`Core`]). The same calls give the same results. The
+//! crate `quorate` drives it on tokio, over real sockets, and the simulators run it too.
 
 pub mod config;
-#[cfg(feature = "tokio")]
-pub mod driver;
+mod core;
 mod event;
 mod groups;
 mod id;
@@ -105,25 +76,20 @@ pub mod mutants;
 mod notice;
 mod seq;
 mod stats;
-mod store;
+mod stored;
 mod sync;
 mod time;
 mod totem;
-#[cfg(feature = "tokio")]
-pub mod transport;
 pub mod wire;
 
 pub use config::{Config, ConfigError, TotemConfig};
-#[cfg(feature = "tokio")]
-pub use driver::{Clock, Core, Events, Node, SpawnError, run, spawn};
+pub use core::{Core, CoreView, GroupRequest, Input};
 pub use event::{Cause, Delivery, Event, Guarantee, Regular, Service, ServiceMessage, Transitional};
 pub use groups::{GroupChange, GroupError, GroupReason, Parting, Process};
 pub use id::{Group, GroupNameError, NodeId, ParseIdError, RingId};
 pub use notice::{Notice, Notices, Sighting};
 pub use seq::Seq;
 pub use stats::{Refusal, Stats};
-pub use store::Stored;
-#[cfg(feature = "tokio")]
-pub use store::{Memory, Store};
+pub use stored::Stored;
 pub use time::Time;
 pub use totem::{Destination, MulticastError, Origin, Phase, RingView, Snapshot, Totem, Transmit};

@@ -316,7 +316,7 @@ impl Notices {
     }
 
     /// Like [`Notices::note`], for a notice that other code logs.
-    pub(crate) fn list(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>) {
+    pub fn list(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>) {
         if self.seen.len() >= Self::MOST && !self.seen.contains_key(&notice) {
             self.forget_old(now);
             if self.seen.len() >= Self::MOST {
@@ -330,7 +330,7 @@ impl Notices {
     }
 
     /// Removes the notices whose latest occurrence is more than [`Notices::RECENT`] before `now`.
-    pub(crate) fn forget_old(&mut self, now: Time) {
+    pub fn forget_old(&mut self, now: Time) {
         self.seen.retain(|_, seen| now - seen.last_at <= Self::RECENT);
     }
 

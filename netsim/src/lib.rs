@@ -29,8 +29,8 @@
 //! ```
 //!
 //! # A service
-//! A service is an async function. It gets what `quorate_election::spawn` gives in production: the
-//! [node](quorate_membership::Node) to send with, and the [events](quorate_membership::Events) of
+//! A service is an async function. It gets what `quorate::Builder::start` gives in production: the
+//! [node](quorate::Node) to send with, and the [events](quorate::Events) of
 //! the ring and the election. The function that you test is therefore the one that you ship. The
 //! simulator passes them in a [`Host`], one for each start of a node.
 //!
@@ -40,10 +40,10 @@
 //!   same decision.
 //! - **Apply every message, but acknowledge only with quorum.** Apply each delivered message, in
 //!   order. Acknowledge it, to a buyer or to anything else outside the service, only if it was sent
-//!   as a [safe](quorate_membership::Guarantee::Safe) message and the last
-//!   [status](quorate_election::Status) says that there is quorum. When a ring breaks, each side
+//!   as a [safe](quorate::Guarantee::Safe) message and the last
+//!   [status](quorate::Status) says that there is quorum. When a ring breaks, each side
 //!   still delivers the ring's last messages
-//!   ([`Delivery::transitional`](quorate_membership::Delivery::transitional)), and no member can
+//!   ([`Delivery::transitional`](quorate::Delivery::transitional)), and no member can
 //!   tell whether the other side delivers them too. Quorum is therefore withdrawn before the first
 //!   of them. A side that acknowledged them would make promises that the other side never sees. A
 //!   side that did not apply them would lack messages that the other side acknowledged just before.
@@ -52,7 +52,7 @@
 //! - **`multicast` waits** while the ring has no room. A service that sends a lot needs a separate
 //!   task for sending, so that it can keep taking events.
 //! - **A delivery names its group.** Other services, and the simulator's [`Load`], send to groups
-//!   of their own. Check [`group`](quorate_membership::Delivery::group).
+//!   of their own. Check [`group`](quorate::Delivery::group).
 //!
 //! # A split
 //! A [`Scenario`] says how many nodes there are, how long the run is, and what goes wrong when.
@@ -65,8 +65,7 @@
 //! use std::rc::Rc;
 //! use std::time::Duration;
 //!
-//! use quorate_election::Event;
-//! use quorate_membership::{Event as RingEvent, Group, Guarantee, MulticastError, Node};
+//! use quorate::{Event, Group, Guarantee, MulticastError, Node};
 //! use quorate_netsim::{Fault, Host, Scenario};
 //!
 //! /// The sales of a node, and those that it has confirmed to the buyer.
@@ -88,7 +87,7 @@
 //!     while let Some(event) = host.events.next().await {
 //!         match event {
 //!             Event::Status(status) => quorate = status.quorate,
-//!             Event::Ring(RingEvent::Deliver(sale)) if sale.group == tickets => {
+//!             Event::Deliver(sale) if sale.group == tickets => {
 //!                 let ticket = String::from_utf8(sale.payload.to_vec())?;
 //!                 let mut shops = shops.borrow_mut();
 //!                 let shop = shops.entry(host.id.get()).or_default();
@@ -275,7 +274,7 @@
 //! async fn naive(mut host: Host) -> Result<(), Box<dyn Error>> {
 //!     let mut was_quorate = false;
 //!     while let Some(event) = host.events.next().await {
-//!         if let quorate_election::Event::Status(status) = event {
+//!         if let quorate::Event::Status(status) = event {
 //!             if was_quorate && status.settled && !status.quorate {
 //!                 return Err(format!("quorum was lost: {}", status.cause).into());
 //!             }

@@ -1,16 +1,14 @@
 //! A member whose every act is recorded in the history.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use quorate_election::{Event, Member};
-use quorate_membership::driver::Core;
+use quorate::DcMember;
+use quorate_election::Event;
 use quorate_membership::{
-    Event as RingEvent, Group, GroupError, Guarantee, MulticastError, NodeId, Notice, Origin, Parting, Stats,
-    Stored, Time, Transmit,
+    Core, CoreView, Group, GroupError, GroupRequest, Guarantee, Input, MulticastError, NodeId, Stored, Time,
+    Transmit,
 };
 
 use crate::Electorate;
@@ -38,7 +36,7 @@ impl Log {
 /// The observer sees what the core does at the moment when it happens, whatever the application
 /// reads. It also adds a mark to each payload, which identifies the message.
 pub(crate) struct Observed {
-    member: Member,
+    member: DcMember,
     life: Life,
     /// The simulated time at which the member's clock began.
     began_at: Duration,
@@ -51,7 +49,7 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    pub(crate) fn new(member: Member, life: Life, began_at: Duration, log: Log) -> Self {
+    pub(crate) fn new(member: DcMember, life: Life, began_at: Duration, log: Log) -> Self {
         Self { member, life, began_at, now: Time::default(), accepted: 0, hung: false, unmarked: 0, log }
     }
 
@@ -67,44 +65,39 @@ impl Observed {
     fn observe(&mut self, event: &mut Event) {
         let (what, unmarked) = what(event);
         self.unmarked += unmarked;
-        if let Some(what) = what {
-            self.record(what);
-        }
+        self.record(what);
     }
 }
 
 /// Returns the record of an event, and the length of the mark that was removed from its message.
-pub(crate) fn what(event: &mut Event) -> (Option<What>, usize) {
+pub(crate) fn what(event: &mut Event) -> (What, usize) {
     let what = match event {
         Event::Status(status) => What::Status(status.clone()),
-        Event::Ring(event) => match event {
-            RingEvent::GroupChange(change) => What::GroupChange(Box::new(change.clone())),
-            RingEvent::Transitional(transitional) => What::Transitional(transitional.clone()),
-            RingEvent::Regular(regular) => What::Regular(regular.clone()),
-            RingEvent::Synced(ring) => What::Synced(*ring),
-            RingEvent::Stalled(length) => What::Stalled(*length),
-            RingEvent::Left(cause) => What::Left(cause.clone()),
-            // The election consumes these itself.
-            RingEvent::Service(_) => return (None, 0),
-            RingEvent::Deliver(delivery) => {
-                let marked = delivery.payload.len();
-                let message = MessageId::unmark(&mut delivery.payload);
-                let unmarked = marked - delivery.payload.len();
-                let delivered = Delivered {
-                    message,
-                    ring: delivery.ring,
-                    seq: delivery.seq,
-                    from: delivery.from,
-                    group: delivery.group.clone(),
-                    guarantee: delivery.guarantee,
-                    transitional: delivery.transitional,
-                    content: Content::of(&delivery.payload),
-                };
-                return (Some(What::Delivered(delivered)), unmarked);
-            }
-        },
+        Event::GroupChange(change) => What::GroupChange(Box::new(change.clone())),
+        Event::Transitional(transitional) => What::Transitional(transitional.clone()),
+        Event::Regular(regular) => What::Regular(regular.clone()),
+        Event::Synced(ring) => What::Synced(*ring),
+        Event::Stalled(length) => What::Stalled(*length),
+        Event::Left(cause) => What::Left(cause.clone()),
+        Event::Deliver(delivery) => {
+            let marked = delivery.payload.len();
+            let message = MessageId::unmark(&mut delivery.payload);
+            let unmarked = marked - delivery.payload.len();
+            let delivered = Delivered {
+                message,
+                ring: delivery.ring,
+                seq: delivery.seq,
+                from: delivery.from,
+                group: delivery.group.clone(),
+                guarantee: delivery.guarantee,
+                transitional: delivery.transitional,
+                content: Content::of(&delivery.payload),
+            };
+            return (What::Delivered(delivered), unmarked);
+        }
+        _ => unreachable!("an event that the history has no record for: {event:?}"),
     };
-    (Some(what), 0)
+    (what, 0)
 }
 
 impl Core for Observed {
@@ -147,75 +140,37 @@ impl Core for Observed {
         Some(event)
     }
 
-    fn consumed(&mut self, now: Time, cost: usize) {
+    fn handle(&mut self, now: Time, input: Input<'_>) {
         self.now = now;
-        self.member.consumed(now, cost + std::mem::take(&mut self.unmarked));
+        let input = match input {
+            Input::Consumed(cost) => Input::Consumed(cost + std::mem::take(&mut self.unmarked)),
+            _ => input,
+        };
+        self.member.handle(now, input);
     }
 
-    fn me(&self) -> NodeId {
-        self.member.me()
-    }
-    fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes) {
+    fn change_group(&mut self, now: Time, change: GroupRequest<'_>) -> Result<(), GroupError> {
         self.now = now;
-        self.member.handle_datagram(now, origin, datagram);
+        self.member.change_group(now, change)
     }
-    fn handle_refused(&mut self, now: Time, node: NodeId) {
-        self.now = now;
-        self.member.handle_refused(now, node);
-    }
-    fn handle_notice(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>) {
-        self.now = now;
-        self.member.handle_notice(now, notice, source);
-    }
-    fn handle_timeout(&mut self, now: Time) {
-        self.now = now;
-        self.member.handle_timeout(now);
-    }
-    fn handle_stored(&mut self, now: Time, stored: Stored) {
-        self.now = now;
-        self.member.handle_stored(now, stored);
-    }
-    fn join_group(&mut self, now: Time, pid: u32, group: &Group) -> Result<(), GroupError> {
-        self.now = now;
-        self.member.join_group(now, pid, group)
-    }
-    fn leave_group(
-        &mut self,
-        now: Time,
-        pid: u32,
-        group: &Group,
-        parting: Parting,
-    ) -> Result<(), GroupError> {
-        self.now = now;
-        self.member.leave_group(now, pid, group, parting)
-    }
-    fn leave(&mut self, now: Time) {
-        self.now = now;
-        self.member.leave(now);
-    }
+
     fn must_store(&self) -> Option<Stored> {
         self.member.must_store()
     }
+
     fn poll_timeout(&self) -> Option<Time> {
         self.member.poll_timeout()
     }
-    fn queued(&self) -> usize {
-        self.member.queued()
+
+    fn view(&self) -> CoreView<'_> {
+        self.member.view()
     }
-    fn is_slow(&self) -> bool {
-        self.member.is_slow()
-    }
-    fn members(&self) -> &BTreeSet<NodeId> {
-        self.member.members()
-    }
-    fn stats(&self) -> &Stats {
-        self.member.stats()
-    }
+
     fn cost(event: &Event) -> usize {
-        Member::cost(event)
+        DcMember::cost(event)
     }
     fn is_last(event: &Event) -> bool {
-        Member::is_last(event)
+        DcMember::is_last(event)
     }
 }
 

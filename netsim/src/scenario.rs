@@ -5,9 +5,8 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use quorate_election::{Dc, Event};
+use quorate::{Dc, Events, Node};
 use quorate_membership::config::{DcConfig, TotemConfig};
-use quorate_membership::driver::{Events, Node};
 use quorate_membership::{Config, NodeId, Seq, Totem};
 use serde::{Deserialize, Serialize};
 
@@ -179,7 +178,7 @@ pub struct Load {
 }
 
 /// A simulated host, passed to a service under test when its node starts. The node and its events
-/// are those of production: [`quorate_membership::driver`].
+/// are those of production: [`quorate::run`].
 #[derive(Debug)]
 pub struct Host {
     /// The id of the node.
@@ -187,7 +186,7 @@ pub struct Host {
     /// The node.
     pub node: Node,
     /// The events of the node.
-    pub events: Events<Event>,
+    pub events: Events,
     /// Whether the node may act as DC, and the latest status for services that need only that.
     pub dc: Dc,
 }

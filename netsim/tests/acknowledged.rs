@@ -9,8 +9,7 @@ use std::error::Error;
 use std::rc::Rc;
 use std::time::Duration;
 
-use quorate_election::Event;
-use quorate_membership::{Event as RingEvent, Group, Guarantee, MulticastError, Node};
+use quorate::{Event, Group, Guarantee, MulticastError, Node};
 use quorate_netsim::{Fault, Host, Scenario};
 
 fn ms(ms: u64) -> Duration {
@@ -48,8 +47,8 @@ async fn sell(mut host: Host, rule: Rule, shops: Shops) -> Result<(), Box<dyn Er
                     ring_is = status.quorate;
                 }
             }
-            Event::Ring(RingEvent::Regular(_)) => ring_is = false,
-            Event::Ring(RingEvent::Deliver(sale)) if sale.group == tickets => {
+            Event::Regular(_) => ring_is = false,
+            Event::Deliver(sale) if sale.group == tickets => {
                 let ticket = String::from_utf8(sale.payload.to_vec())?;
                 let mut shops = shops.borrow_mut();
                 let shop = shops.entry(host.id.get()).or_default();

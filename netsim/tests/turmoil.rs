@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use quorate_election::{Event, Status};
-use quorate_membership::{Event as RingEvent, Group, GroupReason, Guarantee, NodeId, Parting};
+use quorate_membership::{Group, GroupReason, Guarantee, NodeId, Parting};
 use quorate_netsim::history::What;
 use quorate_netsim::{Fault, History, Host, Load, Scenario};
 
@@ -363,7 +363,7 @@ async fn come_and_go(mut host: Host) -> Result<(), Box<dyn std::error::Error>> {
     node.join(&group).await?;
     let mut rings = 0;
     while let Some(event) = host.events.next().await {
-        if let Event::Ring(RingEvent::Synced(_)) = event {
+        if let Event::Synced(_) = event {
             rings += 1;
             if rings % 2 == 0 {
                 node.leave_group(&group, Parting::Left).await?;

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use quorate_membership::config::{
-    self, Host, Loaded, Overrides, Place, Problem, Rejected, Setting, Source, Warning,
-};
+use quorate::config::{self, Host, Loaded, Overrides, Place, Problem, Rejected, Setting, Source, Warning};
 use serde::Serialize;
 
 use super::json;
@@ -26,10 +24,10 @@ pub(super) struct CheckArgs {
 
 /// Checks each file, and all files together. The exit code is 1 if there is anything to fix.
 pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
-    let this = Host::local()
+    let this = config::this_host()
         .map_err(|error| Failure::new(format!("this host's interfaces cannot be listed: {error}")))?;
     // The files of several nodes are not checked for a particular host.
-    let host = if args.files.len() == 1 { &this } else { &Host::unknown() };
+    let host = if args.files.len() == 1 { &this } else { &config::unknown_host() };
     let (checked, loaded): (Vec<Checked>, Vec<_>) = args.files.iter().map(|file| check(file, host)).unzip();
     let named = checked.iter().zip(&loaded);
     let comparable: Vec<(&str, &Loaded)> =
@@ -84,7 +82,7 @@ fn check(file: &std::path::Path, host: &Host) -> (Checked, Option<Loaded>) {
     let (errors, warnings, loaded) = match config::load(file, &Overrides::default(), host) {
         Ok(loaded) => (Vec::new(), loaded.warnings.clone(), Some(loaded)),
         Err(rejected) if for_this_host && is_for_another_host(&rejected) => {
-            return check(file, &Host::unknown());
+            return check(file, &config::unknown_host());
         }
         Err(Rejected { errors, warnings }) => {
             let finding =
@@ -220,7 +218,8 @@ mod tests {
         let text = "totem {\nversion: 2\ntransport: udp\nsecauth: off\ncluster_name: t\n}\n\
                     nodelist {\nnode {\nring0_addr: 10.0.0.1\nnodeid: 1\n}\nnode {\nring0_addr: 10.0.0.2\nnodeid: 2\n}\n}\n\
                     quorum {\nprovider: corosync_votequorum\n}\n";
-        let loaded = config::parse(file, change(text).as_bytes(), &Overrides::default(), &Host::unknown());
+        let loaded =
+            config::parse(file, change(text).as_bytes(), &Overrides::default(), &config::unknown_host());
         (file, loaded.unwrap_or_else(|rejected| panic!("{rejected}")))
     }
 

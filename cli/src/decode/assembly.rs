@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use quorate::{NodeId, RingId};
 use quorate_membership::wire::Multicast;
 use quorate_membership::wire::packing::Packet;
-use quorate_membership::{NodeId, RingId};
 
 /// The number of frames remembered to recognize repeated ones, which is four windows.
 const MAX_SEEN: usize = 65_536;
@@ -132,7 +132,7 @@ impl Assembly {
 
 #[cfg(test)]
 mod tests {
-    use quorate_membership::{Guarantee, Seq};
+    use quorate::{Guarantee, Seq};
 
     use super::*;
 

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
+use quorate::{NodeId, RingId};
 use quorate_membership::wire::body::{Body, CpgPart, Source, VoteParameter};
 use quorate_membership::wire::{Message, Multicast};
-use quorate_membership::{NodeId, RingId};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// Named values. The value named `kind` names their subject, and is printed without its name in

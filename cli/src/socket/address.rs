@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quorate_membership::NodeId;
+use quorate::NodeId;
 use rustix::fs::{FlockOperation, OFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 

@@ -29,7 +29,7 @@ pub(crate) struct Answer {
     pub(crate) whole: Value,
 }
 
-/// A node's status, with the fields of [`quorate_election::Status`].
+/// A node's status, with the fields of [`quorate::Status`].
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub(crate) struct Status {
     pub(crate) ring: Option<String>,

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quorate_election::Status;
-use quorate_membership::{Delivery, Event, Group, GroupChange, NodeId, Process, RingId};
+use quorate::{Delivery, Event, Group, GroupChange, NodeId, Process, RingId, Status};
 
 use super::json;
 use super::outbox::{self, Outbox};
@@ -137,8 +136,8 @@ impl Clients {
         self.lock().sent.push_back(id);
     }
 
-    /// Passes an event of the ring to the clients.
-    pub(crate) fn handle_event(&self, event: &Event) {
+    /// Passes an event to the clients.
+    pub(crate) fn handle(&self, event: &Event) {
         let mut state = self.lock();
         match event {
             Event::Regular(regular) => {
@@ -164,17 +163,15 @@ impl Clients {
                     .retain(|_, client| client.seat.is_some() || !client.greeted || client.push(&line));
             }
             Event::Left(cause) => state.close(&format!("the node has left the ring: {cause}")),
-            Event::Service(_) | Event::Synced(_) => {}
+            Event::Status(status) => {
+                let line = json::status_event(status);
+                state.status.clone_from(status);
+                state
+                    .clients
+                    .retain(|_, client| !client.greeted || !client.wants_status || client.push(&line));
+            }
+            _ => {}
         }
-        state.relieve();
-    }
-
-    /// Passes a change of the status to the clients.
-    pub(crate) fn handle_status(&self, status: &Status) {
-        let mut state = self.lock();
-        let line = json::status_event(status);
-        state.status.clone_from(status);
-        state.clients.retain(|_, client| !client.greeted || !client.wants_status || client.push(&line));
         state.relieve();
     }
 
@@ -309,7 +306,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use bytes::Bytes;
-    use quorate_membership::{Cause, GroupReason, Guarantee, Regular, Seq, Transitional};
+    use quorate::{Cause, GroupReason, Guarantee, Regular, Seq, Transitional};
     use serde_json::Value;
 
     use super::*;
@@ -352,7 +349,7 @@ mod tests {
 
     fn clients_on_a_ring() -> Clients {
         let clients = Clients::new(node(1), |status| status);
-        clients.handle_event(&regular("1.4"));
+        clients.handle(&regular("1.4"));
         clients
     }
 
@@ -385,7 +382,7 @@ mod tests {
     /// Returns the clients of a node on a ring whose process is in group `g`.
     fn clients_in_a_group() -> Clients {
         let clients = clients_on_a_ring();
-        clients.handle_event(&joined("g"));
+        clients.handle(&joined("g"));
         clients
     }
 
@@ -407,8 +404,8 @@ mod tests {
     async fn the_configuration_comes_first_for_every_client() {
         let clients = Clients::new(node(1), |status| status);
         let (_, early) = join(&clients, "g");
-        clients.handle_event(&deliver(2, "g", "before the first ring"));
-        clients.handle_event(&regular("1.4"));
+        clients.handle(&deliver(2, "g", "before the first ring"));
+        clients.handle(&regular("1.4"));
         let (_, late) = join(&clients, "g");
         assert_eq!(read(&early).await, ["regular"]);
         assert_eq!(read(&late).await, ["regular"]);
@@ -417,9 +414,9 @@ mod tests {
     #[tokio::test]
     async fn a_client_between_two_rings_gets_both_configurations() {
         let clients = clients_on_a_ring();
-        clients.handle_event(&transitional("1.8", "1.4"));
+        clients.handle(&transitional("1.8", "1.4"));
         let (_, outbox) = join(&clients, "g");
-        clients.handle_event(&regular("1.8"));
+        clients.handle(&regular("1.8"));
         assert_eq!(read(&outbox).await, ["regular", "transitional", "regular"]);
         let (_, later) = join(&clients, "g");
         assert_eq!(read(&later).await, ["regular"]);
@@ -429,10 +426,10 @@ mod tests {
     async fn a_client_sees_its_own_group_only() {
         let clients = clients_on_a_ring();
         let (_, outbox) = join(&clients, "g");
-        clients.handle_event(&joined("other"));
-        clients.handle_event(&joined("g"));
-        clients.handle_event(&deliver(2, "other", "no"));
-        clients.handle_event(&deliver(2, "g", "yes"));
+        clients.handle(&joined("other"));
+        clients.handle(&joined("g"));
+        clients.handle(&deliver(2, "other", "no"));
+        clients.handle(&deliver(2, "g", "yes"));
         assert_eq!(read(&outbox).await, ["regular", "group", "yes"]);
     }
 
@@ -440,12 +437,12 @@ mod tests {
     async fn a_client_sees_its_group_from_its_join_to_its_leave() {
         let clients = clients_on_a_ring();
         let (_, outbox) = join(&clients, "g");
-        clients.handle_event(&change("g", GroupReason::Join, &[1], &[1]));
-        clients.handle_event(&deliver(2, "g", "too early"));
-        clients.handle_event(&change("g", GroupReason::Join, &[PID], &[1, PID]));
-        clients.handle_event(&deliver(2, "g", "in time"));
-        clients.handle_event(&change("g", GroupReason::Leave, &[PID], &[1]));
-        clients.handle_event(&deliver(2, "g", "too late"));
+        clients.handle(&change("g", GroupReason::Join, &[1], &[1]));
+        clients.handle(&deliver(2, "g", "too early"));
+        clients.handle(&change("g", GroupReason::Join, &[PID], &[1, PID]));
+        clients.handle(&deliver(2, "g", "in time"));
+        clients.handle(&change("g", GroupReason::Leave, &[PID], &[1]));
+        clients.handle(&deliver(2, "g", "too late"));
         assert_eq!(read(&outbox).await, ["regular", "group", "in time", "group"]);
     }
 
@@ -453,9 +450,9 @@ mod tests {
     async fn a_second_connection_of_a_process_is_in_the_group_at_once() {
         let clients = clients_in_a_group();
         let (_, outbox) = join(&clients, "g");
-        clients.handle_event(&deliver(2, "g", "seen"));
+        clients.handle(&deliver(2, "g", "seen"));
         assert_eq!(read(&outbox).await, ["regular", "group", "seen"]);
-        clients.handle_event(&change("g", GroupReason::Leave, &[PID], &[]));
+        clients.handle(&change("g", GroupReason::Leave, &[PID], &[]));
         let (_, later) = join(&clients, "g");
         assert_eq!(read(&later).await, ["regular"]);
     }
@@ -463,10 +460,10 @@ mod tests {
     #[tokio::test]
     async fn only_clients_that_asked_get_the_current_status() {
         let clients = clients_on_a_ring();
-        clients.handle_status(&Status::default());
+        clients.handle(&Event::Status(Box::new(Status::default())));
         let (_, plain) = join(&clients, "g");
         let (_, curious) = clients.join("g".parse().unwrap(), PID, true);
-        clients.handle_status(&Status::default());
+        clients.handle(&Event::Status(Box::new(Status::default())));
         assert_eq!(read(&plain).await, ["regular"]);
         assert_eq!(read(&curious).await, ["regular", "status", "status"]);
     }
@@ -475,8 +472,8 @@ mod tests {
     async fn a_new_client_gets_the_status_as_of_now() {
         let lost = |status| Status { quorate: false, ..status };
         let clients = Clients::new(node(1), lost);
-        clients.handle_event(&regular("1.4"));
-        clients.handle_status(&Status { quorate: true, ..Status::default() });
+        clients.handle(&regular("1.4"));
+        clients.handle(&Event::Status(Box::new(Status { quorate: true, ..Status::default() })));
         let (_, outbox) = clients.watch();
         let chunk = outbox.next().await.unwrap();
         let text = String::from_utf8(chunk.to_vec()).unwrap();
@@ -486,14 +483,14 @@ mod tests {
     #[tokio::test]
     async fn a_watcher_sees_rings_and_status_and_no_group() {
         let clients = clients_in_a_group();
-        clients.handle_status(&Status::default());
+        clients.handle(&Event::Status(Box::new(Status::default())));
         let (watcher, outbox) = clients.watch();
-        clients.handle_event(&deliver(2, "g", "none of its business"));
-        clients.handle_event(&change("g", GroupReason::Leave, &[PID], &[]));
-        clients.handle_event(&transitional("1.8", "1.4"));
-        clients.handle_event(&regular("1.8"));
-        clients.handle_event(&Event::Stalled(std::time::Duration::from_millis(750)));
-        clients.handle_status(&Status::default());
+        clients.handle(&deliver(2, "g", "none of its business"));
+        clients.handle(&change("g", GroupReason::Leave, &[PID], &[]));
+        clients.handle(&transitional("1.8", "1.4"));
+        clients.handle(&regular("1.8"));
+        clients.handle(&Event::Stalled(std::time::Duration::from_millis(750)));
+        clients.handle(&Event::Status(Box::new(Status::default())));
         clients.finish(watcher, 0);
         let seen = ["regular", "status", "transitional", "regular", "stalled", "status"];
         assert_eq!(read(&outbox).await, seen);
@@ -509,10 +506,10 @@ mod tests {
         clients.sending(second);
         clients.sending(first);
         clients.finish(first, 1);
-        clients.handle_event(&deliver(2, "g", "another node's"));
-        clients.handle_event(&deliver(1, "g", "second's"));
+        clients.handle(&deliver(2, "g", "another node's"));
+        clients.handle(&deliver(1, "g", "second's"));
         assert_eq!(read(&first_outbox).await, ["regular", "group", "another node's", "second's"]);
-        clients.handle_event(&deliver(1, "g", "first's"));
+        clients.handle(&deliver(1, "g", "first's"));
         assert_eq!(read(&first_outbox).await, ["first's", "end"]);
         clients.finish(second, 1);
         let all = ["regular", "group", "another node's", "second's", "first's", "end"];
@@ -528,8 +525,8 @@ mod tests {
         clients.sending(stays);
         clients.remove(gone);
         clients.finish(stays, 1);
-        clients.handle_event(&deliver(1, "g", "of the one gone"));
-        clients.handle_event(&deliver(1, "g", "mine"));
+        clients.handle(&deliver(1, "g", "of the one gone"));
+        clients.handle(&deliver(1, "g", "mine"));
         assert_eq!(read(&outbox).await, ["regular", "group", "of the one gone", "mine", "end"]);
     }
 
@@ -539,9 +536,9 @@ mod tests {
         let (id, outbox) = join(&clients, "g");
         clients.finish(id, 0);
         assert!(read(&outbox).await.is_empty());
-        clients.handle_event(&regular("1.4"));
+        clients.handle(&regular("1.4"));
         assert_eq!(read(&outbox).await, ["regular"]);
-        clients.handle_event(&joined("g"));
+        clients.handle(&joined("g"));
         assert_eq!(read(&outbox).await, ["group", "end"]);
     }
 
@@ -551,10 +548,10 @@ mod tests {
         let (_, slow) = join(&clients, "g");
         let (_, quick) = join(&clients, "g");
         for _ in 0..=outbox::LIMIT >> 20 {
-            clients.handle_event(&deliver(2, "g", vec![b'x'; 1 << 20]));
+            clients.handle(&deliver(2, "g", vec![b'x'; 1 << 20]));
             assert!(!read(&quick).await.is_empty());
         }
-        clients.handle_event(&deliver(2, "g", "more"));
+        clients.handle(&deliver(2, "g", "more"));
         assert_eq!(read(&slow).await, ["error"]);
         assert_eq!(read(&quick).await, ["more"]);
     }
@@ -567,7 +564,7 @@ mod tests {
         // One client has ended, and does not read either.
         clients.finish(outboxes[0].0, 0);
         for _ in 0..40 {
-            clients.handle_event(&deliver(2, "g", vec![b'x'; 1 << 20]));
+            clients.handle(&deliver(2, "g", vec![b'x'; 1 << 20]));
             assert!(unread() <= outbox::TOTAL, "{}", unread());
         }
         let mut served = 0;
@@ -581,7 +578,7 @@ mod tests {
             }
         }
         assert!((4..=6).contains(&served), "{served}");
-        clients.handle_event(&deliver(2, "g", "more"));
+        clients.handle(&deliver(2, "g", "more"));
         let after = join(&clients, "g").1;
         assert_eq!(read(&after).await, ["regular", "group"]);
         for (id, _) in outboxes {
@@ -594,7 +591,7 @@ mod tests {
     async fn clients_get_the_reason_why_the_node_left() {
         let clients = clients_on_a_ring();
         let (_, outbox) = join(&clients, "g");
-        clients.handle_event(&Event::Left(Cause::LeaveRequested));
+        clients.handle(&Event::Left(Cause::LeaveRequested));
         clients.close("the node has stopped");
         assert_eq!(read(&outbox).await, ["regular", "error"]);
         let (_, late) = join(&clients, "g");

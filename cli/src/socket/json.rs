@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use quorate_election::Status;
-use quorate_membership::{
+use quorate::{
     Delivery, Group, GroupChange, GroupReason, Guarantee, NodeId, Notice, Process, Regular, RingId, Sighting,
-    Stats, Transitional,
+    Stats, Status, Transitional,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
@@ -323,8 +322,8 @@ impl From<&Stats> for StatsFields {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use quorate_election::{NodeStatus, Term};
-    use quorate_membership::{Cause, Refusal, Seq};
+    use quorate::{Cause, Refusal, Seq};
+    use quorate::{NodeStatus, Term};
 
     use super::*;
 

@@ -125,7 +125,7 @@ pub(crate) struct Cat {
     pub(crate) status: bool,
 }
 
-/// [`quorate_membership::Guarantee`] in a request.
+/// [`quorate::Guarantee`] in a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum GuaranteeName {
@@ -134,7 +134,7 @@ pub(crate) enum GuaranteeName {
     Safe,
 }
 
-impl From<GuaranteeName> for quorate_membership::Guarantee {
+impl From<GuaranteeName> for quorate::Guarantee {
     fn from(name: GuaranteeName) -> Self {
         match name {
             GuaranteeName::Agreed => Self::Agreed,

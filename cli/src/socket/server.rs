@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_membership::{Group, Guarantee, Parting, Totem};
+use quorate::{Group, Guarantee, Parting, Totem};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -516,9 +516,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::PathBuf;
 
-    use quorate_membership::{
-        Cause, Delivery, Event, GroupChange, GroupReason, NodeId, Process, Regular, Seq,
-    };
+    use quorate::{Cause, Delivery, Event, GroupChange, GroupReason, NodeId, Process, Regular, Seq};
     use serde_json::Value;
     use tokio::io::AsyncReadExt;
 
@@ -547,7 +545,7 @@ mod tests {
             let (outgoing_sender, outgoing) = mpsc::channel(16);
             let (questions_sender, questions) = mpsc::channel(16);
             let clients = Clients::new(NodeId::new(1).unwrap(), |status| status);
-            clients.handle_event(&Event::Regular(Regular {
+            clients.handle(&Event::Regular(Regular {
                 ring: "1.4".parse().unwrap(),
                 members: BTreeSet::from([NodeId::new(1).unwrap()]),
                 joined: BTreeSet::new(),
@@ -595,7 +593,7 @@ mod tests {
             let process = BTreeSet::from([Process { node: from, pid }]);
             match what {
                 What::Join => {
-                    self.front.clients.handle_event(&Event::GroupChange(GroupChange {
+                    self.front.clients.handle(&Event::GroupChange(GroupChange {
                         ring,
                         group,
                         members: process.clone(),
@@ -612,7 +610,7 @@ mod tests {
                     let delivery =
                         Delivery { ring, seq, from, pid, group, guarantee, transitional: false, payload };
                     self.front.clients.sending(client);
-                    self.front.clients.handle_event(&Event::Deliver(delivery));
+                    self.front.clients.handle(&Event::Deliver(delivery));
                     Some(said)
                 }
             }
@@ -829,7 +827,7 @@ mod tests {
             tokio::time::sleep(LOOK / 4).await;
         }
         assert!(error(&node.ask(b"hello\n").await).starts_with("the request is not understood"));
-        node.front.clients.handle_event(&Event::Stalled(LOOK));
+        node.front.clients.handle(&Event::Stalled(LOOK));
         let mut seen = String::new();
         let mut lines = BufReader::new(&mut watching);
         while !seen.contains("stalled") {
@@ -856,7 +854,7 @@ mod tests {
         let node = Node::start();
         let mut stream = node.cat(GuaranteeName::Agreed).await;
         stream.read_u8().await.unwrap();
-        node.front.clients.handle_event(&Event::Left(Cause::LeaveRequested));
+        node.front.clients.handle(&Event::Left(Cause::LeaveRequested));
         node.front.idle().await;
         assert!(error(&rest(stream).await).starts_with("the node has left the ring"));
     }

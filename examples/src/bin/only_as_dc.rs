@@ -3,9 +3,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use quorate_election::{Dc, Revoked, spawn};
+use quorate::{Dc, Node, Revoked};
 use quorate_examples::{member_of_three, say};
-use quorate_membership::transport::Udp;
 use tokio::time::{sleep, timeout};
 
 /// Works whenever this node may act as DC, for as long as it is a member.
@@ -29,9 +28,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut workers = Vec::new();
     for id in 1..=3 {
         let config = member_of_three(id, 5425);
-        let transport = Udp::bind(&config)?;
         // An application that only wants to act as DC drops the events.
-        let (node, _, dc) = spawn(config, transport, state.path()).await?;
+        let (node, _, dc) = Node::builder(config).state_dir(state.path()).start().await?;
         tokio::spawn(work(id, dc.clone()));
         workers.push((id, node, dc));
     }

@@ -2,9 +2,8 @@
 
 use std::error::Error;
 
+use quorate::{Event, Group, Guarantee, Node};
 use quorate_examples::{member_of_three, say};
-use quorate_membership::transport::Udp;
-use quorate_membership::{Event, Group, Guarantee, spawn};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -13,13 +12,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut members = Vec::new();
     for id in 1..=3 {
         let config = member_of_three(id, 5415);
-        let transport = Udp::bind(&config)?;
-        members.push((id, spawn(config, transport, state.path()).await?));
+        members.push((id, Node::builder(config).state_dir(state.path()).start().await?));
     }
 
     let mut orders = Vec::new();
     let mut tasks = Vec::new();
-    for (id, (node, mut events)) in members {
+    for (id, (node, mut events, _)) in members {
         let group = group.clone();
         tasks.push(tokio::spawn(async move {
             let mut order = Vec::new();

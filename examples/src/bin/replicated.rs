@@ -3,16 +3,14 @@
 use std::error::Error;
 use std::path::Path;
 
+use quorate::Node;
 use quorate_examples::kv::Store;
 use quorate_examples::{member_of_three, say};
-use quorate_membership::Node;
-use quorate_membership::transport::Udp;
 
 async fn start(id: u8, state: &Path) -> Result<(Node, Store), Box<dyn Error>> {
     let config = member_of_three(id, 5435);
-    let transport = Udp::bind(&config)?;
     let me = config.node;
-    let (node, events, _) = quorate_election::spawn(config, transport, state).await?;
+    let (node, events, _) = Node::builder(config).state_dir(state).start().await?;
     Ok((node.clone(), Store::open(me, node, events)))
 }
 

@@ -7,10 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use quorate_election::{Event, spawn};
-use quorate_membership::config::{self, Host, Overrides};
-use quorate_membership::transport::Udp;
-use quorate_membership::{Delivery, Event as RingEvent, Events, Group, Guarantee, MulticastError, Node};
+use quorate::config::{self, Overrides};
+use quorate::{Delivery, Event, Events, Group, Guarantee, MulticastError, Node};
 use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -147,7 +145,7 @@ pub(crate) fn run(args: MemberArgs) -> Result<ExitCode, Failure> {
         .log_internal_errors(false)
         .init();
     let overrides = Overrides { name: Some(args.name), ..Overrides::default() };
-    let host = Host::local().map_err(|error| Failure::new(error.to_string()))?;
+    let host = config::this_host().map_err(|error| Failure::new(error.to_string()))?;
     let loaded =
         config::load(&args.config, &overrides, &host).map_err(|error| Failure::new(error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -156,9 +154,8 @@ pub(crate) fn run(args: MemberArgs) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
     runtime.block_on(async {
         let me = loaded.config.node.get();
-        let transport = Udp::bind(&loaded.config).map_err(|error| Failure::new(error.to_string()))?;
-        let spawned = spawn(loaded.config, transport, args.state_dir).await;
-        let (node, events, _) = spawned.map_err(|error| Failure::new(error.to_string()))?;
+        let started = Node::builder(loaded.config).state_dir(args.state_dir).start().await;
+        let (node, events, _) = started.map_err(|error| Failure::new(error.to_string()))?;
         let group = Group::new("bench").map_err(|error| Failure::new(error.to_string()))?;
         let member = Member { me, node, group, run: None, pinging: None };
         // A separate task: tokio wakes the task of `block_on` through the kernel each time.
@@ -187,13 +184,13 @@ struct Run {
 
 impl Member {
     /// Runs until there are no more orders.
-    async fn live(mut self, mut events: Events<Event>) -> Result<(), Failure> {
+    async fn live(mut self, mut events: Events) -> Result<(), Failure> {
         let mut orders = BufReader::new(tokio::io::stdin()).lines();
         loop {
             tokio::select! {
                 biased;
                 event = events.next() => match event {
-                    Some(Event::Ring(RingEvent::Deliver(delivery))) => {
+                    Some(Event::Deliver(delivery)) => {
                         if self.take(&delivery) {
                             self.report_done().await?;
                         }
@@ -318,11 +315,11 @@ impl Member {
 /// Reports a change of the ring.
 fn report_ring(event: &Event) -> Result<(), Failure> {
     match event {
-        Event::Ring(RingEvent::Regular(regular)) => {
+        Event::Regular(regular) => {
             let members = regular.members.iter().map(|node| node.get()).collect();
             report(&Report::Ring { at: now(), members })
         }
-        Event::Ring(RingEvent::Left(cause)) => report(&Report::Failed { why: cause.to_string() }),
+        Event::Left(cause) => report(&Report::Failed { why: cause.to_string() }),
         Event::Status(status) if status.settled => {
             report(&Report::Settled { members: status.nodes.iter().filter(|node| node.online).count() })
         }

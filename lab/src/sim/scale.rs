@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use quorate_membership::NodeId;
-use quorate_membership::config::{TotemConfig, defaults};
+use quorate::NodeId;
+use quorate::config::{TotemConfig, defaults};
 use quorate_netsim::history::{Inside, Record, What};
 use quorate_netsim::{Fault, History, Scenario, Summary};
 use rustix::time::ClockId;

@@ -149,8 +149,7 @@ impl Config {
         }
     }
 
-    /// Returns warnings about values that work, but not well. `spawn` logs them. For a plain member
-    /// it logs only the warnings that concern the ring.
+    /// Returns warnings about values that work, but not well. A node logs them when it starts.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.ring_warnings();
         let lease = self.dc.lease(&self.totem);
@@ -187,7 +186,7 @@ impl Config {
         warnings
     }
 
-    pub(crate) fn ring_warnings(&self) -> Vec<String> {
+    fn ring_warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let TotemConfig { token, consensus, token_retransmit, .. } = self.totem;
         // Rounded like the default, which must not cause a warning.

@@ -28,38 +28,7 @@ pub struct Interface {
 }
 
 impl Host {
-    /// Returns this host in its current state.
-    ///
-    /// # Errors
-    /// If the system does not list its interfaces.
-    #[cfg(feature = "tokio")]
-    pub fn local() -> std::io::Result<Self> {
-        let interfaces = if_addrs::get_if_addrs()?
-            .into_iter()
-            .map(|interface| Interface {
-                address: interface.ip(),
-                prefix: match &interface.addr {
-                    if_addrs::IfAddr::V4(v4) => v4.prefixlen,
-                    if_addrs::IfAddr::V6(v6) => v6.prefixlen,
-                },
-                name: interface.name,
-            })
-            .collect();
-        Ok(Self {
-            name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            interfaces,
-            resolve,
-        })
-    }
-
-    /// Returns an unknown host. A configuration for it is checked except where it depends on the
-    /// host. Names are resolved as on this host.
-    #[cfg(feature = "tokio")]
-    pub fn unknown() -> Self {
-        Self { name: "unknown".to_owned(), interfaces: Vec::new(), resolve }
-    }
-
-    /// Returns `true` if this is the [unknown](Self::unknown) host. Any other host has an
+    /// Returns `true` if this is an unknown host. Any other host has an
     /// interface.
     pub fn is_unknown(&self) -> bool {
         self.interfaces.is_empty()
@@ -107,13 +76,6 @@ impl Interface {
             _ => false,
         }
     }
-}
-
-/// Resolves a name with the system's resolver.
-#[cfg(feature = "tokio")]
-fn resolve(name: &str) -> Vec<IpAddr> {
-    use std::net::ToSocketAddrs;
-    (name, 0).to_socket_addrs().map_or_else(|_| Vec::new(), |found| found.map(|a| a.ip()).collect())
 }
 
 /// Returns `true` if two addresses of this many bits agree in the first `prefix` bits.

@@ -35,35 +35,8 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
 }
 
-/// Reads a file for a host.
-///
-/// # Errors
-/// As [`parse`], and if the file cannot be read.
-#[cfg(feature = "tokio")]
-pub fn load(path: &std::path::Path, overrides: &Overrides, host: &Host) -> Result<Loaded, Rejected> {
-    parse(&path.display().to_string(), &read(path)?, overrides, host)
-}
-
-/// Reads a file's text, and at most one byte more than the grammar allows.
-///
-/// # Errors
-/// If the file cannot be read.
-#[cfg(feature = "tokio")]
-pub fn read(path: &std::path::Path) -> Result<Vec<u8>, Rejected> {
-    use std::io::Read;
-
-    let mut text = Vec::new();
-    let limit = grammar::MAX_TEXT as u64 + 1;
-    let read = std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut text));
-    read.map(|_| text).map_err(|error| {
-        let place = Some(Place { file: path.display().to_string(), line: None });
-        let error = ConfigError { place, problem: Problem::Unreadable(error.to_string()) };
-        Rejected { errors: vec![error], warnings: Vec::new() }
-    })
-}
-
 /// Reads a text for a host. Errors and warnings refer to the text as `file`. For an
-/// [unknown](Host::unknown) host, the configuration is that of the first listed node.
+/// unknown host, the configuration is that of the first listed node.
 ///
 /// # Errors
 /// If corosync would refuse the text, if it requires an unsupported feature, or if it contradicts

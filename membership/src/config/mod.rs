@@ -1,8 +1,8 @@
 //! The configuration of a node: `corosync.conf`, read as corosync reads it, and checked once.
 //!
-//! [`load`] reads a file and [`parse`] a text. Both return the [`Config`], the origin of every
-//! effective value, and warnings for the user. Embedding programs and tests can also build a
-//! [`Config`] by hand.
+//! [`parse`] reads a text, and returns the [`Config`], the origin of every effective value, and
+//! warnings for the user. The crate `quorate` reads files. Embedding programs and tests can also
+//! build a [`Config`] by hand.
 
 mod check;
 pub mod defaults;
@@ -25,8 +25,6 @@ use std::time::Duration;
 pub use error::{ConfigError, Place, Problem, Rejected};
 pub use host::{Host, Interface};
 pub use load::{Loaded, Overrides, parse, parse_document};
-#[cfg(feature = "tokio")]
-pub use load::{load, read};
 pub use quorum::{QuorumConfig, QuorumOptions, TieBreaker};
 pub use reader::{Setting, Source, Value, Warning};
 
@@ -68,9 +66,8 @@ pub struct Member {
     pub name: Option<String>,
     /// The node's address (`ring0_addr`).
     pub address: IpAddr,
-    /// The host name that the address was resolved from, if it was not given as an address.
-    /// [`Udp`](crate::transport::Udp) resolves it again when the node's datagrams come from another
-    /// address.
+    /// The host name that the address was resolved from, if it was not given as an address. The
+    /// transport resolves it again when the node's datagrams come from another address.
     pub host: Option<String>,
     /// The node's port, if it differs from the interface's. Allows several nodes on one host (our
     /// extension).
@@ -163,8 +160,7 @@ impl TotemConfig {
     }
 
     /// Returns this configuration, with the window limited to the frames that fit into the
-    /// transport's receive buffer
-    /// ([`Transport::receive_buffer`](crate::transport::Transport::receive_buffer)).
+    /// transport's receive buffer, if it has one.
     #[must_use]
     pub fn fitting(self, receive_buffer: Option<usize>) -> Self {
         // The system adds its own data to each datagram, about 800 bytes. Half of the buffer must

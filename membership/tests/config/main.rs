@@ -169,26 +169,6 @@ fn an_empty_file_is_an_error_that_asks_for_the_version() {
     );
 }
 
-#[cfg(feature = "tokio")]
-#[test]
-fn an_unreadable_file_is_an_error_with_its_name() {
-    use quorate_membership::config;
-    let check = |path: &str, expect: &str| {
-        let error = config::load(path.as_ref(), &Overrides::default(), &host()).unwrap_err().to_string();
-        assert!(error.starts_with(expect), "{error}");
-    };
-    check("/nowhere/corosync.conf", "/nowhere/corosync.conf: cannot be read (No such file");
-    check("/", "/: cannot be read (");
-}
-
-#[cfg(feature = "tokio")]
-#[test]
-fn this_host_has_a_name_and_a_loopback_address() {
-    let host = Host::local().unwrap();
-    assert!(!host.name.is_empty());
-    assert!(host.has([127, 0, 0, 1].into()));
-}
-
 proptest! {
     /// Feeds lines with known keys and values, in any order and number.
     #[test]

@@ -25,10 +25,9 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use quorate_election::{Dc, Member as ElectionMember};
+use quorate::{Clock, Dc, DcMember, Memory, Node, Store};
 use quorate_membership::config::Member;
-use quorate_membership::driver::{self, Clock, Node};
-use quorate_membership::{Config, Group, Guarantee, Memory, NodeId, Store, Stored};
+use quorate_membership::{Config, Group, Guarantee, NodeId, Stored};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::mpsc;
@@ -338,10 +337,10 @@ impl Home {
         let transport = SimulatedUdp::bind(id, self.hosts).await?;
         let (store, stored) = Store::in_memory(&self.disk);
         let clock = Clock::tokio();
-        let member = ElectionMember::new(&self.config, stored, rng.random(), clock.now())?;
+        let member = DcMember::new(&self.config, stored, rng.random(), clock.now())?;
         let dc = member.dc(clock.clone());
         let observed = Observed::new(member, life, began_at, self.log);
-        let (node, events) = driver::run(observed, transport, store, clock);
+        let (node, events) = quorate::run(observed, transport, store, clock);
         if let Some(load) = self.load {
             tokio::spawn(send(load, node.clone(), rng));
         }

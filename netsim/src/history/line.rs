@@ -127,7 +127,7 @@ pub enum What {
     /// The node paused for this long.
     Stalled(Duration),
     /// The node found that its application hangs (`true`) or is alive again (`false`); see
-    /// [`Dc::set_heartbeat`](quorate_election::Dc::set_heartbeat).
+    /// [`Dc::set_heartbeat`](quorate::Dc::set_heartbeat).
     Hung(bool),
     /// The node left the ring.
     Left(Cause),

@@ -310,8 +310,8 @@ impl Node {
             if let Some(status) = status.as_ref().filter(|status| status.settled) {
                 totem.set_quorate(status.quorate);
             }
-            if let Some(what) = observed::what(&mut ElectionEvent::Ring(event)).0 {
-                self.tell(what, output);
+            if let Some(mut event) = ElectionEvent::of_ring(event) {
+                self.tell(observed::what(&mut event).0, output);
             }
             if let Some(status) = status {
                 self.tell(What::Status(Box::new(status)), output);

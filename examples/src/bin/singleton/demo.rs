@@ -12,11 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quorate_election::spawn;
+use quorate::transport::{Origin, Transmit, Transport, Udp};
+use quorate::{Node, NodeId, Notice};
 use quorate_examples::singleton::{Address, Claim, hold};
 use quorate_examples::{member_of_three, say};
-use quorate_membership::transport::{Transport, Udp};
-use quorate_membership::{NodeId, Notice, Origin, Transmit};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -38,7 +37,7 @@ pub(crate) async fn run_node(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let config = member_of_three(id, PORT);
     let cut = Arc::new(AtomicBool::new(false));
     let transport = Cuttable { udp: Udp::bind(&config)?, cut: cut.clone() };
-    let (node, _, dc) = spawn(config, transport, state_dir).await?;
+    let (node, _, dc) = Node::builder(config).state_dir(state_dir).start_over(transport).await?;
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(address)?;
     tokio::spawn(hold(dc, move |term| {

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
-use quorate_election::Status;
-use quorate_membership::{NodeId, RingId};
+use quorate::{NodeId, RingId, Status};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 

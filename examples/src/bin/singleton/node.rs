@@ -6,11 +6,9 @@ use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::{fmt, io};
 
-use quorate_election::{Event, Term, spawn};
+use quorate::config::{self, Loaded, Overrides};
+use quorate::{Event, Node, Term};
 use quorate_examples::singleton::{Claim, hold, hold_carelessly};
-use quorate_membership::Event as RingEvent;
-use quorate_membership::config::{self, Host, Loaded, Overrides};
-use quorate_membership::transport::Udp;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
@@ -48,7 +46,8 @@ pub(crate) struct NodeArgs {
 pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     // Dropping this guard writes the last lines.
     let _log = log_to_stderr()?;
-    let host = Host::local().map_err(|error| format!("this host's interfaces cannot be listed: {error}"))?;
+    let host =
+        config::this_host().map_err(|error| format!("this host's interfaces cannot be listed: {error}"))?;
     let overrides = Overrides { name: args.name, ..Overrides::default() };
     let Loaded { config, warnings, .. } = config::load(&args.config, &overrides, &host)?;
     for warning in warnings {
@@ -71,8 +70,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         signal(SignalKind::user_defined1())?,
         signal(SignalKind::user_defined2())?,
     );
-    let transport = Udp::bind(&config)?;
-    let (node, mut events, dc) = spawn(config, transport, args.state_dir).await?;
+    let (node, mut events, dc) = Node::builder(config).state_dir(args.state_dir).start().await?;
     tokio::spawn(async move {
         if args.careless {
             hold_carelessly(dc, claim).await;
@@ -91,15 +89,15 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         };
         let at = now_us();
         match event {
-            Some(Event::Ring(RingEvent::Regular(ring))) => {
+            Some(Event::Regular(ring)) => {
                 print(at, Line::Ring { ring: ring.ring, members: &ring.members, why: ring.why() })?;
             }
             Some(Event::Status(status)) => print(at, Line::Status(&status))?,
-            Some(Event::Ring(RingEvent::Left(_))) if leaving => return Ok(()),
-            Some(Event::Ring(RingEvent::Left(cause))) => {
+            Some(Event::Left(_)) if leaving => return Ok(()),
+            Some(Event::Left(cause)) => {
                 return Err(format!("the node has left the ring: {cause}").into());
             }
-            Some(Event::Ring(_)) => {}
+            Some(_) => {}
             None if leaving => return Ok(()),
             None => {
                 leaving = true;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use quorate_election::{Dc, Guard, Member, Status, Term};
+use quorate::{Clock, Dc, DcMember, Guard};
+use quorate_election::{Status, Term};
 use quorate_membership::Time;
-use quorate_membership::driver::Clock;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -64,7 +64,7 @@ pub(super) struct Actor {
 }
 
 impl Actor {
-    pub(super) fn new(member: &Member, heartbeat: Duration, whims: ChaCha8Rng) -> Self {
+    pub(super) fn new(member: &DcMember, heartbeat: Duration, whims: ChaCha8Rng) -> Self {
         let clock = Arc::new(AtomicU64::new(0));
         let shown = Arc::clone(&clock);
         let dc = member.dc(Clock::new(move || Time::from_micros(shown.load(Ordering::Relaxed))));

@@ -6,13 +6,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_election::{Electorate, Event, Member as ElectionMember, Record, Status, Term};
+use quorate::DcMember;
+use quorate_election::{Electorate, Event, Record, Status, Term};
 use quorate_membership::config::{Member, QuorumConfig};
-use quorate_membership::driver::Core;
 use quorate_membership::wire::{self, Message};
 use quorate_membership::{
-    Config, Destination, Event as RingEvent, Group, Guarantee, MulticastError, NodeId, Origin, Phase, Stored,
-    Time, Totem, Transmit,
+    Config, Core, Destination, Group, Guarantee, Input, MulticastError, NodeId, Origin, Phase, Stored, Time,
+    Totem, Transmit,
 };
 use rand::{Rng, RngCore};
 use rand_chacha::ChaCha8Rng;
@@ -92,7 +92,7 @@ impl Disk {
 
 /// One life of a node.
 pub(super) struct Living {
-    pub(super) member: ElectionMember,
+    pub(super) member: DcMember,
     pub(super) life: Life,
     pub(super) clock: Clock,
     /// Frames and other multicasts that wait in its socket. The driver reads them before unicasts.
@@ -258,7 +258,7 @@ impl Engine<'_> {
         let mut rng = stream(seed, u64::from(host.id.get()) << 32 | u64::from(start));
         let stored = host.disk.load(now);
         let clock = Clock::new(now, host.ppm);
-        let member = match ElectionMember::new(&host.config, stored, rng.random(), clock.show(now)) {
+        let member = match DcMember::new(&host.config, stored, rng.random(), clock.show(now)) {
             Ok(member) => member,
             // The scenario has been checked.
             Err(error) => panic!("{error}"),
@@ -314,7 +314,7 @@ impl Engine<'_> {
         let now = self.now;
         if let Some(living) = &mut self.hosts[index].living {
             living.leaves = true;
-            living.member.leave(living.clock.show(now));
+            living.member.handle(living.clock.show(now), Input::Leave);
             // A leaving node may have something to send first.
             let life = living.life;
             self.record(life, What::Inside(Inside::Woken));
@@ -349,7 +349,7 @@ impl Engine<'_> {
         }
         let accusations = |living: &Living| living.member.totem().stats().accusations;
         let before = accusations(living);
-        living.member.handle_refused(living.clock.show(now), node);
+        living.member.handle(living.clock.show(now), Input::Refused(node));
         if accusations(living) > before {
             let lives = self.hosts[node.get() as usize - 1].living.is_some();
             self.points.hit(if lives {
@@ -393,7 +393,7 @@ impl Engine<'_> {
             && now >= living.reads_at
         {
             let unread = std::mem::take(&mut living.unread);
-            living.member.consumed(living.clock.show(now), unread);
+            living.member.handle(living.clock.show(now), Input::Consumed(unread));
             self.after(index, None);
             self.go_on(index);
         }
@@ -428,7 +428,7 @@ impl Engine<'_> {
         let Some(living) = &mut self.hosts[index].living else { return };
         let local = living.show(now);
         if living.member.poll_timeout().is_some_and(|due| due <= local) {
-            living.member.handle_timeout(local);
+            living.member.handle(local, Input::Timeout);
             self.after(index, None);
         }
         self.set_timer(index);
@@ -460,7 +460,7 @@ impl Engine<'_> {
             living.busy_until = now + each;
         }
         self.points.input(living.seen.phase, packet.kind);
-        living.member.handle_datagram(living.clock.show(now), packet.origin, &packet.bytes);
+        living.member.handle(living.clock.show(now), Input::Datagram(packet.origin, &packet.bytes));
         let life = living.life;
         // A probe requests nothing.
         if packet.message.as_ref().is_some_and(|m| matches!(m, Message::HoldCancel(c) if c.ring.seq > 0)) {
@@ -520,7 +520,7 @@ impl Engine<'_> {
         }
         host.disk.save(stored.clone());
         let life = living.life;
-        living.member.handle_stored(living.show(now), stored.clone());
+        living.member.handle(living.show(now), Input::Stored(stored.clone()));
         self.record(life, What::Inside(Inside::Persisted(stored)));
         if self.reach(index, Point::HasStored) {
             self.after(index, None);
@@ -649,7 +649,7 @@ impl Engine<'_> {
             let Some(living) = &mut host.living else { return false };
             living.writing = None;
             host.disk.save(stored.clone());
-            living.member.handle_stored(living.clock.show(now), stored.clone());
+            living.member.handle(living.clock.show(now), Input::Stored(stored.clone()));
             self.record(life, What::Inside(Inside::Persisted(stored)));
             if !self.reach(index, Point::HasStored) {
                 return false;
@@ -709,14 +709,14 @@ impl Engine<'_> {
         loop {
             let Some(living) = &mut self.hosts[index].living else { return false };
             let Some(mut event) = living.next_event() else { break };
-            cost += ElectionMember::cost(&event);
+            cost += DcMember::cost(&event);
             *told += 1;
             let (what, _) = observed::what(&mut event);
             match event {
                 Event::Status(status) => living.status = Some(*status),
-                Event::Ring(RingEvent::Regular(_)) => living.entered_at = living.show(now),
-                Event::Ring(RingEvent::Deliver(_)) => {
-                    if let Some(What::Delivered(delivered)) = &what
+                Event::Regular(_) => living.entered_at = living.show(now),
+                Event::Deliver(_) => {
+                    if let What::Delivered(delivered) = &what
                         && delivered.message.is_some_and(|message| message.sender == living.life)
                     {
                         living.delivered += 1;
@@ -725,16 +725,14 @@ impl Engine<'_> {
                 _ => {}
             }
             let life = living.life;
-            if let Some(what) = what {
-                self.record(life, what);
-            }
+            self.record(life, what);
         }
         let Some(living) = &mut self.hosts[index].living else { return false };
         let reads = now >= living.reads_at;
         if !reads {
             living.unread += cost;
         } else if cost > 0 {
-            living.member.consumed(living.clock.show(now), cost);
+            living.member.handle(living.clock.show(now), Input::Consumed(cost));
         }
         // Polling for events can change a member that has none: the poll may make it leave (seed
         // 404697).

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use quorate_election::Member as ElectionMember;
+use quorate::DcMember;
 use quorate_membership::wire::Message;
 use quorate_membership::{Destination, Phase, RingId, RingView, Seq};
 
@@ -31,7 +31,7 @@ struct Stability {
 }
 
 impl Seen {
-    pub(super) fn of(member: &ElectionMember, originated: u64) -> Self {
+    pub(super) fn of(member: &DcMember, originated: u64) -> Self {
         let snapshot = member.totem().snapshot();
         let stability = |ring: RingView<'_>| Stability {
             id: ring.id,

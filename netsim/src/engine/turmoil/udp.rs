@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_membership::transport::Transport;
+use quorate::transport::Transport;
 use quorate_membership::{Destination, NodeId, Origin, Transmit, wire};
 use turmoil::net::UdpSocket;
 

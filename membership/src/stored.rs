@@ -1,10 +1,5 @@
 //! The record that a node keeps across restarts.
 
-#[cfg(feature = "tokio")]
-mod disk;
-
-#[cfg(feature = "tokio")]
-pub use disk::{Memory, Store};
 use serde::{Deserialize, Serialize};
 
 /// The state that a node must remember across restarts.

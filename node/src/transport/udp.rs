@@ -34,9 +34,9 @@ use super::interfaces::Interfaces;
 use super::names::{Found, Names};
 use super::offload::{FAILURES, News, Receiver, Sender};
 use super::peers::Peers;
-use crate::config::TransportKind;
-use crate::wire::{Announced, ClusterTag, announced, claimed_sender};
-use crate::{Config, Destination, NodeId, Notice, Origin, Transmit};
+use quorate_membership::config::TransportKind;
+use quorate_membership::wire::{Announced, ClusterTag, announced, claimed_sender};
+use quorate_membership::{Config, Destination, NodeId, Notice, Origin, Transmit};
 
 /// Multicasts after which a batch is complete.
 const BATCH: usize = 64;

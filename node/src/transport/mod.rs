@@ -9,6 +9,7 @@ mod offload;
 mod peers;
 mod udp;
 
+pub use quorate_membership::{Destination, Origin, Transmit};
 pub use udp::{BindError, Lost, Udp};
 
 use std::collections::{BTreeSet, VecDeque};
@@ -18,7 +19,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::{NodeId, Notice, Origin, Transmit};
+use quorate_membership::{NodeId, Notice};
 
 /// A transport that sends and receives batches of datagrams.
 pub trait Transport: Send + 'static {
@@ -54,7 +55,7 @@ pub trait Transport: Send + 'static {
 
     /// Returns the receive buffer for multicasts in bytes, including the system's overhead per
     /// datagram. Returns `None` if there is no such bound. The largest window of this node is
-    /// derived from it ([`largest_window`](crate::config::TotemConfig::largest_window)).
+    /// derived from it ([`largest_window`](quorate_membership::config::TotemConfig::largest_window)).
     fn receive_buffer(&self) -> Option<usize> {
         None
     }

@@ -8,7 +8,7 @@ use super::interfaces::Interfaces;
 use super::names::Names;
 use super::peers::{Peers, Ports};
 use super::udp::{Addresses, BindError, Udp, v4};
-use crate::Config;
+use quorate_membership::Config;
 
 impl Udp {
     /// Opens a transport with multicast on the interface that has the address `interface`
@@ -94,7 +94,7 @@ fn choose(bind: Ipv4Addr, networks: &[(Ipv4Addr, Ipv4Addr)]) -> Option<Ipv4Addr>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::NodeId;
+    use quorate_membership::NodeId;
 
     fn check(bind: [u8; 4], chosen: Option<[u8; 4]>) {
         let networks = [

@@ -1,5 +1,6 @@
 //! The driver against a scripted core, over a transport of channels, in tokio's paused time.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::task::Poll;
@@ -7,8 +8,10 @@ use std::task::Poll;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::timeout;
 
+use quorate_membership::{Group, GroupError, Guarantee, NodeId, Parting, Stats, Totem};
+
 use super::*;
-use crate::{Destination, Memory};
+use crate::Memory;
 
 /// A core whose datagrams are commands: `room 2`, `tell x`, `send x`, `pass x`, `due 50`,
 /// `again 10`, `store 7`, `unread on`, `sent`, `rest`, `ring 12`. It logs every input and every
@@ -52,13 +55,12 @@ const COST: usize = 100;
 /// Length from which messages are not logged and always find room in the core.
 const LONG: usize = 1000;
 
-impl Core for Fake {
-    type Event = String;
+fn me() -> NodeId {
+    NodeId::new(9).unwrap()
+}
 
-    fn me(&self) -> NodeId {
-        NodeId::new(9).unwrap()
-    }
-    fn handle_datagram(&mut self, now: Time, _: Origin, datagram: &Bytes) {
+impl Fake {
+    fn obey(&mut self, now: Time, datagram: &Bytes) {
         let text = str::from_utf8(datagram).unwrap();
         self.log.note(format!("heard {text}"));
         for command in text.split(';') {
@@ -69,7 +71,7 @@ impl Core for Fake {
                 "tell" => self.events.push_back(value.to_owned()),
                 "send" => self.transmits.push_back(transmit(value)),
                 "pass" => {
-                    let to = Destination::Member(Core::me(self));
+                    let to = Destination::Member(me());
                     let datagram = Bytes::copy_from_slice(value.as_bytes());
                     self.transmits.push_back(Transmit { to, datagram });
                 }
@@ -90,19 +92,34 @@ impl Core for Fake {
             }
         }
     }
-    fn handle_refused(&mut self, _: Time, node: NodeId) {
-        self.log.note(format!("refused {node}"));
-    }
-    fn handle_notice(&mut self, _: Time, notice: Notice, _: Option<SocketAddr>) {
-        self.log.note(format!("{notice}"));
-    }
-    fn handle_timeout(&mut self, now: Time) {
-        self.log.note("timeout");
-        self.due = self.again.map(|again| now + again);
-    }
-    fn handle_stored(&mut self, _: Time, stored: Stored) {
-        self.log.note(format!("stored {}", stored.ring_seq));
-        self.to_store.take_if(|wanted| *wanted == stored);
+}
+
+impl Core for Fake {
+    type Event = String;
+
+    fn handle(&mut self, now: Time, input: Input<'_>) {
+        match input {
+            Input::Datagram(_, datagram) => self.obey(now, datagram),
+            Input::Refused(node) => self.log.note(format!("refused {node}")),
+            Input::Notice(notice, _) => self.log.note(format!("{notice}")),
+            Input::Timeout => {
+                self.log.note("timeout");
+                self.due = self.again.map(|again| now + again);
+            }
+            Input::Stored(stored) => {
+                self.log.note(format!("stored {}", stored.ring_seq));
+                self.to_store.take_if(|wanted| *wanted == stored);
+            }
+            Input::Consumed(cost) => {
+                self.log.note(format!("consumed {cost}"));
+                self.unread = false;
+            }
+            Input::Leave => {
+                self.log.note("leave");
+                self.transmits.push_back(transmit("LEAVE"));
+                self.events.push_back(LAST.to_owned());
+            }
+        }
     }
     fn multicast(
         &mut self,
@@ -129,22 +146,17 @@ impl Core for Fake {
         }
         Ok(())
     }
-    fn join_group(&mut self, _: Time, pid: u32, group: &Group) -> Result<(), GroupError> {
-        self.log.note(format!("{pid} joins {group}"));
-        Ok(())
-    }
-    fn leave_group(&mut self, _: Time, pid: u32, group: &Group, parting: Parting) -> Result<(), GroupError> {
-        self.log.note(format!("{pid} leaves {group}: {parting:?}"));
-        Err(GroupError::NotMember)
-    }
-    fn consumed(&mut self, _: Time, cost: usize) {
-        self.log.note(format!("consumed {cost}"));
-        self.unread = false;
-    }
-    fn leave(&mut self, _: Time) {
-        self.log.note("leave");
-        self.transmits.push_back(transmit("LEAVE"));
-        self.events.push_back(LAST.to_owned());
+    fn change_group(&mut self, _: Time, change: GroupRequest<'_>) -> Result<(), GroupError> {
+        match change {
+            GroupRequest::Join(pid, group) => {
+                self.log.note(format!("{pid} joins {group}"));
+                Ok(())
+            }
+            GroupRequest::Leave(pid, group, parting) => {
+                self.log.note(format!("{pid} leaves {group}: {parting:?}"));
+                Err(GroupError::NotMember)
+            }
+        }
     }
     fn must_store(&self) -> Option<Stored> {
         self.to_store.clone()
@@ -160,17 +172,14 @@ impl Core for Fake {
     fn poll_timeout(&self) -> Option<Time> {
         self.due
     }
-    fn queued(&self) -> usize {
-        self.queued
-    }
-    fn is_slow(&self) -> bool {
-        self.unread
-    }
-    fn members(&self) -> &BTreeSet<NodeId> {
-        &self.members
-    }
-    fn stats(&self) -> &Stats {
-        &self.stats
+    fn view(&self) -> CoreView<'_> {
+        CoreView {
+            me: me(),
+            members: &self.members,
+            queued: self.queued,
+            slow: self.unread,
+            stats: &self.stats,
+        }
     }
     fn cost(event: &String) -> usize {
         if event.starts_with("long") { EVENTS } else { COST }
@@ -721,5 +730,5 @@ async fn both_clocks_start_at_zero_and_advance() {
 
 #[test]
 fn no_two_nodes_start_with_the_same_randomness() {
-    assert_ne!(entropy().unwrap(), entropy().unwrap());
+    assert_ne!(crate::builder::entropy().unwrap(), crate::builder::entropy().unwrap());
 }

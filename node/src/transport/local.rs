@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use super::names::Names;
 use super::peers::{Peers, Ports};
 use super::udp::{Addresses, BindError, Udp, v4};
-use crate::Config;
+use quorate_membership::Config;
 
 impl Udp {
     /// Opens a transport with multicast within this host.

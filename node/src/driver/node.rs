@@ -8,11 +8,12 @@ use std::task::{Context, Poll, ready as ready_or_return};
 use std::vec;
 
 use bytes::Bytes;
+use quorate_election::Event;
+use quorate_membership::{Group, GroupError, Guarantee, MulticastError, Parting, Stats, Totem};
 use tokio::sync::{Notify, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 use tokio::task::coop::consume_budget;
 
 use super::TAKEN;
-use crate::{Group, GroupError, Guarantee, MulticastError, Parting, Stats, Totem};
 
 /// The application's handle to a running node. Cheap to clone; all clones refer to the same node.
 #[derive(Clone, Debug)]
@@ -27,14 +28,14 @@ pub struct Node {
 impl Node {
     /// Returns a handle to the same node that acts for the process with this id. Joins, leaves and
     /// multicasts are made on behalf of the process. Ids must be unique on this node, as process
-    /// ids are. The handle that [`spawn`](super::spawn) returns acts for the current process.
+    /// ids are. The handle of a started node acts for the current process.
     #[must_use]
     pub fn of_process(&self, pid: u32) -> Self {
         Self { pid, ..self.clone() }
     }
 
     /// Makes the process a member of a group. The process is a member once
-    /// [`Event::GroupChange`](crate::Event::GroupChange) reports it; see [`Totem::join_group`].
+    /// [`Event::GroupChange`](quorate_membership::Event::GroupChange) reports it; see [`Totem::join_group`].
     /// Later multicasts, by any clone of this node, are sent as a member's.
     ///
     /// [`Events`] has the messages of all groups, joined or not, and the application picks the ones
@@ -122,14 +123,14 @@ impl Node {
 /// The events of a running node, in the ring's order. The last event says why the node left.
 ///
 /// Events that are not taken slow the ring down, and eventually make this node leave
-/// ([`unread_limit`](crate::config::TotemConfig::unread_limit)). Dropping this value counts all
+/// ([`unread_limit`](quorate_membership::TotemConfig::unread_limit)). Dropping this value counts all
 /// events as taken, including later ones.
 ///
 /// If the rate or the latency of events matters, take them in a task (`tokio::spawn`). The future
 /// that a single-threaded runtime was started with (`block_on`, `#[tokio::main]`) costs a system
 /// call per wakeup.
 #[derive(Debug)]
-pub struct Events<E> {
+pub struct Events<E = Event> {
     pub(super) receiver: mpsc::UnboundedReceiver<Vec<(E, usize)>>,
     /// Events that were handed over but not taken.
     pub(super) ready: vec::IntoIter<(E, usize)>,

@@ -1,7 +1,6 @@
 //! Checks the promises of every transport. Tests in `local` run on this host's loopback. Tests in
 //! `multicast` run between network namespaces, which needs root; without root, they print that they
 //! were skipped and pass.
-#![cfg(feature = "tokio")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::VecDeque;
@@ -14,8 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate::transport::{BindError, Transport, Udp};
 use quorate_membership::config::{Config, Member, TransportKind};
-use quorate_membership::transport::{BindError, Transport, Udp};
 use quorate_membership::wire::{self, Join, Message, Order};
 use quorate_membership::{Destination, NodeId, Origin, Transmit};
 use tokio::time::timeout;

@@ -20,20 +20,18 @@
 
 mod node;
 
-use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
+use std::collections::VecDeque;
 use std::future::{Future, pending, ready};
 use std::io;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustix::rand::GetRandomFlags;
-use rustix::time::ClockId;
+use quorate_membership::{
+    Core, CoreView, Destination, GroupRequest, Input, MulticastError, Notice, Origin, Stored, Time, Transmit,
+};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{SendError, TryRecvError};
 use tokio::time::Instant;
@@ -41,10 +39,7 @@ use tokio::time::Instant;
 use self::node::{Command, Multicast, Request, Shared};
 pub use self::node::{Events, Node};
 use crate::transport::Transport;
-use crate::{
-    Config, ConfigError, Destination, Event, Group, GroupError, Guarantee, MulticastError, NodeId, Notice,
-    Origin, Parting, Stats, Store, Stored, Time, Totem, Transmit,
-};
+use crate::{Clock, Store};
 
 /// Capacity of the request channel, and the most requests that one turn of the loop takes.
 const REQUESTS: usize = 64;
@@ -73,206 +68,6 @@ const STORE_REMINDER: Duration = Duration::from_secs(60);
 /// Bytes of taken events at which the driver is woken to report them, even if more are unread.
 const TAKEN: usize = 64 << 10;
 
-/// The core that the driver runs: [`Totem`], or [`Totem`] with a layer folded over its events (the
-/// election's `Member`).
-///
-/// The contract is that of [`Totem`]. After each input, outputs are polled until each is empty, in
-/// the order `must_store`, `poll_transmit`, `poll_event`, `poll_timeout`. Events may wait for later
-/// inputs, and the events of commands may be polled first.
-pub trait Core: Send + 'static {
-    /// The events for the application.
-    type Event: Send + 'static;
-
-    /// See [`Totem::me`].
-    fn me(&self) -> NodeId;
-    /// See [`Totem::handle_datagram`].
-    fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes);
-    /// See [`Totem::handle_refused`].
-    fn handle_refused(&mut self, now: Time, node: NodeId);
-    /// See [`Totem::handle_notice`].
-    fn handle_notice(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>);
-    /// See [`Totem::handle_timeout`].
-    fn handle_timeout(&mut self, now: Time);
-    /// See [`Totem::handle_stored`].
-    fn handle_stored(&mut self, now: Time, stored: Stored);
-    /// See [`Totem::multicast`].
-    ///
-    /// # Errors
-    /// As [`Totem::multicast`].
-    fn multicast(
-        &mut self,
-        now: Time,
-        pid: u32,
-        group: &Group,
-        guarantee: Guarantee,
-        payload: &Bytes,
-    ) -> Result<(), MulticastError>;
-    /// See [`Totem::join_group`].
-    ///
-    /// # Errors
-    /// As [`Totem::join_group`].
-    fn join_group(&mut self, now: Time, pid: u32, group: &Group) -> Result<(), GroupError>;
-    /// See [`Totem::leave_group`].
-    ///
-    /// # Errors
-    /// As [`Totem::leave_group`].
-    fn leave_group(&mut self, now: Time, pid: u32, group: &Group, parting: Parting)
-    -> Result<(), GroupError>;
-    /// See [`Totem::consumed`].
-    fn consumed(&mut self, now: Time, cost: usize);
-    /// See [`Totem::leave`].
-    fn leave(&mut self, now: Time);
-    /// See [`Totem::must_store`].
-    fn must_store(&self) -> Option<Stored>;
-    /// See [`Totem::poll_transmit`].
-    fn poll_transmit(&mut self) -> Option<Transmit>;
-    /// See [`Totem::poll_event`].
-    fn poll_event(&mut self) -> Option<Self::Event>;
-    /// See [`Totem::poll_timeout`].
-    fn poll_timeout(&self) -> Option<Time>;
-    /// See [`Totem::queued`].
-    fn queued(&self) -> usize;
-    /// See [`Totem::is_slow`].
-    fn is_slow(&self) -> bool;
-    /// See [`Totem::members`].
-    fn members(&self) -> &BTreeSet<NodeId>;
-    /// See [`Totem::stats`].
-    fn stats(&self) -> &Stats;
-    /// Returns the bytes that an event counts toward the bound on unread events ([`Event::cost`]).
-    fn cost(event: &Self::Event) -> usize;
-    /// Returns `true` for the last event ([`Event::Left`]). The driver ends with it.
-    fn is_last(event: &Self::Event) -> bool;
-}
-
-impl Core for Totem {
-    type Event = Event;
-
-    fn me(&self) -> NodeId {
-        Totem::me(self)
-    }
-    fn handle_datagram(&mut self, now: Time, origin: Origin, datagram: &Bytes) {
-        Totem::handle_datagram(self, now, origin, datagram);
-    }
-    fn handle_refused(&mut self, now: Time, node: NodeId) {
-        Totem::handle_refused(self, now, node);
-    }
-    fn handle_notice(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>) {
-        Totem::handle_notice(self, now, notice, source);
-    }
-    fn handle_timeout(&mut self, now: Time) {
-        Totem::handle_timeout(self, now);
-    }
-    fn handle_stored(&mut self, now: Time, stored: Stored) {
-        Totem::handle_stored(self, now, stored);
-    }
-    fn multicast(
-        &mut self,
-        now: Time,
-        pid: u32,
-        group: &Group,
-        guarantee: Guarantee,
-        payload: &Bytes,
-    ) -> Result<(), MulticastError> {
-        Totem::multicast(self, now, pid, group, guarantee, payload)
-    }
-    fn join_group(&mut self, now: Time, pid: u32, group: &Group) -> Result<(), GroupError> {
-        Totem::join_group(self, now, pid, group)
-    }
-    fn leave_group(
-        &mut self,
-        now: Time,
-        pid: u32,
-        group: &Group,
-        parting: Parting,
-    ) -> Result<(), GroupError> {
-        Totem::leave_group(self, now, pid, group, parting)
-    }
-    fn consumed(&mut self, now: Time, cost: usize) {
-        Totem::consumed(self, now, cost);
-    }
-    fn leave(&mut self, now: Time) {
-        Totem::leave(self, now);
-    }
-    fn must_store(&self) -> Option<Stored> {
-        Totem::must_store(self)
-    }
-    fn poll_transmit(&mut self) -> Option<Transmit> {
-        Totem::poll_transmit(self)
-    }
-    fn poll_event(&mut self) -> Option<Event> {
-        Totem::poll_event(self)
-    }
-    fn poll_timeout(&self) -> Option<Time> {
-        Totem::poll_timeout(self)
-    }
-    fn queued(&self) -> usize {
-        Totem::queued(self)
-    }
-    fn is_slow(&self) -> bool {
-        Totem::is_slow(self)
-    }
-    fn members(&self) -> &BTreeSet<NodeId> {
-        Totem::members(self)
-    }
-    fn stats(&self) -> &Stats {
-        Totem::stats(self)
-    }
-    fn cost(event: &Event) -> usize {
-        event.cost()
-    }
-    fn is_last(event: &Event) -> bool {
-        matches!(event, Event::Left(_))
-    }
-}
-
-/// Starts a plain member of the ring, with the record in `state_dir`, the boot-time clock and the
-/// system's randomness.
-///
-/// Must be called within a tokio runtime with time enabled. `transport` may need IO enabled, too.
-///
-/// # Errors
-/// If the configuration contradicts itself or the record cannot be used. The message says what to
-/// do.
-pub async fn spawn(
-    mut config: Config,
-    transport: impl Transport,
-    state_dir: impl AsRef<Path>,
-) -> Result<(Node, Events<Event>), SpawnError> {
-    config.totem = config.totem.fitting(transport.receive_buffer());
-    let (store, stored) = Store::open_beside(state_dir, config.node).await.map_err(SpawnError::Store)?;
-    let clock = Clock::boot_time();
-    let totem = Totem::new(&config, stored, entropy().map_err(SpawnError::Entropy)?, clock.now())?;
-    let effective = config.effective()?;
-    effective.ring_warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-    let (node, events) = run(totem, transport, store, clock);
-    Ok((node.of_process(std::process::id()), events))
-}
-
-/// The reason why a node did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
-    /// The configuration contradicts itself.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The stored record cannot be used.
-    #[error(transparent)]
-    Store(io::Error),
-    /// The system returned no randomness.
-    #[error("the system has no random numbers: {0}")]
-    Entropy(io::Error),
-}
-
-/// Returns randomness from the system, for [`Totem::new`].
-///
-/// # Errors
-/// If the system has no randomness.
-pub fn entropy() -> io::Result<[u8; 32]> {
-    let mut bytes = [0; 32];
-    // Requests of up to 256 bytes are filled completely once the system's pool is initialized.
-    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
-    Ok(bytes)
-}
-
 /// Spawns the task that drives `core`, and returns the application's ends of it.
 ///
 /// The task ends when the core has left the ring. The cause is a call of [`Node::leave`], the drop
@@ -282,7 +77,7 @@ pub fn entropy() -> io::Result<[u8; 32]> {
 ///
 /// # Panics
 /// If called outside of a tokio runtime.
-pub fn run<C: Core>(
+pub fn run<C: Core<Event: Send> + Send + 'static>(
     core: C,
     transport: impl Transport,
     store: Store,
@@ -319,45 +114,6 @@ pub fn run<C: Core>(
     let node =
         Node { pid: 0, commands: command_sender, requests: request_sender, shared: Arc::clone(&shared) };
     (node, Events { receiver: event_receiver, ready: Vec::new().into_iter(), taken: 0, shared })
-}
-
-/// A function that returns the core's `now`.
-#[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Time + Send + Sync>);
-
-impl Clock {
-    /// Creates a clock from any function that never goes back.
-    pub fn new(now: impl Fn() -> Time + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
-    }
-
-    /// Returns the time since this call by the clock that includes suspends (`CLOCK_BOOTTIME`). For
-    /// production, where a lease must not outlive a closed lid.
-    pub fn boot_time() -> Self {
-        let now = || {
-            let now = rustix::time::clock_gettime(ClockId::Boottime);
-            Duration::try_from(now).unwrap_or_default()
-        };
-        let start = now();
-        Self::new(move || Time::default() + now().saturating_sub(start))
-    }
-
-    /// Returns the time since this call by tokio's clock. For simulators and tests that pause it.
-    pub fn tokio() -> Self {
-        let start = Instant::now();
-        Self::new(move || Time::default() + start.elapsed())
-    }
-
-    /// Returns the current time.
-    pub fn now(&self) -> Time {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Clock").field(&self.now()).finish()
-    }
 }
 
 type Saving = Pin<Box<dyn Future<Output = Stored> + Send>>;
@@ -397,17 +153,17 @@ struct Driver<C: Core, T> {
     left: bool,
 }
 
-impl<C: Core, T: Transport> Driver<C, T> {
+impl<C: Core<Event: Send> + Send + 'static, T: Transport> Driver<C, T> {
     async fn drive(mut self) {
         if let Err(error) = self.turn_until_left().await {
             tracing::error!(%error, "the transport has failed; this node leaves");
-            self.core.leave(self.clock.now());
+            self.core.handle(self.clock.now(), Input::Leave);
             // Nothing is sent any more, so leave a second time, without waiting.
-            self.core.leave(self.clock.now());
+            self.core.handle(self.clock.now(), Input::Leave);
             while self.take_event().is_some() {}
             self.hand_over();
         }
-        let _ = self.shared.last_stats.set(self.core.stats().clone());
+        let _ = self.shared.last_stats.set(self.core.view().stats.clone());
         self.shared.room.close();
         // Waiting callers see from the dropped channels that the node has left.
     }
@@ -421,7 +177,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
                 biased;
                 stored = saved(&mut self.saving) => {
                     self.saving_since = None;
-                    self.core.handle_stored(self.clock.now(), stored);
+                    self.core.handle(self.clock.now(), Input::Stored(stored));
                     self.settle().await?;
                 }
                 received = self.transport.recv(&mut self.received) => received?,
@@ -475,18 +231,18 @@ impl<C: Core, T: Transport> Driver<C, T> {
             if self.left {
                 break;
             }
-            self.core.handle_datagram(now, origin, &datagram);
+            self.core.handle(now, Input::Datagram(origin, &datagram));
             self.settle().await?;
         }
         self.received = received;
         while !self.left
             && let Some(node) = self.transport.refused()
         {
-            self.core.handle_refused(self.clock.now(), node);
+            self.core.handle(self.clock.now(), Input::Refused(node));
             self.settle().await?;
         }
         while let Some((notice, source)) = self.transport.notice() {
-            self.core.handle_notice(self.clock.now(), notice, source);
+            self.core.handle(self.clock.now(), Input::Notice(notice, source));
         }
         Ok(())
     }
@@ -496,8 +252,8 @@ impl<C: Core, T: Transport> Driver<C, T> {
     async fn hear_itself(&mut self) -> io::Result<()> {
         for _ in 0..self.own.len() {
             let Some(datagram) = self.own.pop_front().filter(|_| !self.left) else { break };
-            let origin = Origin::of(Some(self.core.me()));
-            self.core.handle_datagram(self.clock.now(), origin, &datagram);
+            let origin = Origin::of(Some(self.core.view().me));
+            self.core.handle(self.clock.now(), Input::Datagram(origin, &datagram));
             self.settle().await?;
         }
         Ok(())
@@ -507,7 +263,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
     async fn serve(&mut self, heard: bool) -> io::Result<()> {
         let taken = self.shared.taken.swap(0, Ordering::Relaxed);
         if taken > 0 && !self.left {
-            self.core.consumed(self.clock.now(), taken);
+            self.core.handle(self.clock.now(), Input::Consumed(taken));
             self.settle().await?;
         }
         for _ in 0..REQUESTS {
@@ -541,7 +297,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
         self.settle().await?;
         if self.nodes_gone && self.events.is_closed() && !self.abandoned && !self.left {
             self.abandoned = true;
-            self.core.leave(self.clock.now());
+            self.core.handle(self.clock.now(), Input::Leave);
             self.settle().await?;
         }
         Ok(())
@@ -565,10 +321,11 @@ impl<C: Core, T: Transport> Driver<C, T> {
             }
             Command::Join { reply, .. } | Command::LeaveGroup { reply, .. } if reply.is_closed() => {}
             Command::Join { pid, group, reply } => {
-                let _ = reply.send(self.core.join_group(now, pid, &group));
+                let _ = reply.send(self.core.change_group(now, GroupRequest::Join(pid, &group)));
             }
             Command::LeaveGroup { pid, group, parting, reply } => {
-                let _ = reply.send(self.core.leave_group(now, pid, &group, parting));
+                let request = GroupRequest::Leave(pid, &group, parting);
+                let _ = reply.send(self.core.change_group(now, request));
             }
         }
         true
@@ -577,20 +334,19 @@ impl<C: Core, T: Transport> Driver<C, T> {
     /// Returns permits for what the core has sent. If the application has stopped reading, wakes
     /// blocked senders so that they fail with `EventsUnread`.
     fn make_room(&mut self) {
-        let queued = self.core.queued();
+        let CoreView { queued, slow, .. } = self.core.view();
         if self.promised > queued {
             self.shared.room.add_permits(self.promised - queued);
             self.promised = queued;
         }
-        let slow = self.core.is_slow();
         self.shared.slow.send_if_modified(|before| std::mem::replace(before, slow) != slow);
     }
 
     async fn answer(&mut self, request: Request) -> io::Result<()> {
         match request {
-            Request::Leave => self.core.leave(self.clock.now()),
+            Request::Leave => self.core.handle(self.clock.now(), Input::Leave),
             Request::Stats(reply) => {
-                let mut stats = self.core.stats().clone();
+                let mut stats = self.core.view().stats.clone();
                 let now = self.clock.now();
                 stats.notices.forget_old(now);
                 if self.saving_since.is_some_and(|since| now - since >= STORE_SLOW) {
@@ -619,7 +375,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
             self.hear().await?;
         }
         if self.is_due() {
-            self.core.handle_timeout(self.clock.now());
+            self.core.handle(self.clock.now(), Input::Timeout);
             self.settle().await?;
         }
         Ok(())
@@ -636,12 +392,12 @@ impl<C: Core, T: Transport> Driver<C, T> {
             self.saving = self.core.must_store().map(|stored| save(store.clone(), stored));
             self.saving_since = self.saving.as_ref().map(|_| self.clock.now());
         }
-        let rings = self.core.stats().rings;
+        let rings = self.core.view().stats.rings;
         if std::mem::replace(&mut self.rings, rings) != rings {
-            self.transport.set_members(self.core.members());
+            self.transport.set_members(self.core.view().members);
         }
         while let Some(transmit) = self.core.poll_transmit() {
-            if transmit.to == Destination::Member(self.core.me()) {
+            if transmit.to == Destination::Member(self.core.view().me) {
                 self.own.push_back(transmit.datagram);
             } else {
                 self.outgoing.push_back(transmit);
@@ -705,7 +461,7 @@ impl<C: Core, T: Transport> Driver<C, T> {
         let next = Vec::with_capacity(self.telling.len());
         if let Err(SendError(untold)) = self.events.send(std::mem::replace(&mut self.telling, next)) {
             let costs = untold.iter().map(|(_, cost)| cost).sum();
-            self.core.consumed(self.clock.now(), costs);
+            self.core.handle(self.clock.now(), Input::Consumed(costs));
         }
     }
 }

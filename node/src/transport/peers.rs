@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::BindError;
-use crate::wire::Join;
-use crate::{NodeId, Origin};
+use quorate_membership::wire::Join;
+use quorate_membership::{NodeId, Origin};
 
 /// The address book. A node's *home* is the address and port at which it receives unicasts. As in
 /// corosync, a node sends from the port below, so the source of a datagram identifies the home of
@@ -133,7 +133,7 @@ impl Peers {
     }
 
     /// Returns the sender of a datagram, given its claimed sender
-    /// ([`claimed_sender`](crate::wire::claimed_sender)).
+    /// ([`claimed_sender`](quorate_membership::wire::claimed_sender)).
     ///
     /// If the id is known at another address, the origin has no peer, and the core reports that.
     /// This applies to this node's own id, too. Without a list, an id belongs to the address that

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::{Config, NodeId};
+use quorate_membership::{Config, NodeId};
 
 /// The names, and the look-ups in progress.
 #[derive(Debug)]

@@ -39,11 +39,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use quorate_membership::{NodeId, Stored, Totem};
 use rustix::fs::{FlockOperation, OFlags};
 use tokio::sync::oneshot;
-
-use super::Stored;
-use crate::{NodeId, Totem};
 
 /// The most bytes of a record that are read. Records are far shorter.
 const MAX_RECORD: u64 = 64 << 10;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use quorate_election::{Lease, ReleaseError, Status, Term};
 use quorate_membership::Time;
-use quorate_membership::driver::Clock;
 use quorate_membership::mutants::Mutant;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{Lease, ReleaseError, Status, Term};
+use crate::Clock;
 
 /// The role of DC, as an application on this node sees it. Cheap to clone. It does not keep the
 /// node running.
@@ -18,7 +18,7 @@ use crate::{Lease, ReleaseError, Status, Term};
 /// Three lines suffice to act only as DC, whatever happens to rings meanwhile:
 /// ```
 /// # async fn act(_: u128) {}
-/// # async fn serve(dc: quorate_election::Dc) -> Result<(), quorate_election::Revoked> {
+/// # async fn serve(dc: quorate::Dc) -> Result<(), quorate::Revoked> {
 /// let guard = dc.guard().await?; // until this node may act as DC
 /// while let Ok(term) = guard.check() {
 ///     act(term.as_u128()).await; // hand it to the resource, which rejects lower terms
