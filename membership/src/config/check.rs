@@ -323,6 +323,22 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_is_described_by_its_nodes() {
+        let nodes = |address| [(1, "127.0.0.1"), (2, address)];
+        let config = Config::of_cluster("shop", 2, nodes("127.0.0.2")).unwrap();
+        assert_eq!(
+            (config.bind().to_string(), config.network.transport),
+            ("127.0.0.2".into(), TransportKind::Local)
+        );
+        let config = Config::of_cluster("shop", 2, nodes("10.0.0.2")).unwrap();
+        assert_eq!((config.expected_votes(), config.network.transport), (Some(2), TransportKind::Multicast));
+        let error = |me, address| Config::of_cluster("shop", me, nodes(address)).unwrap_err().to_string();
+        assert_eq!(error(0, "10.0.0.2"), "a node's id (0) must not be 0");
+        assert_eq!(error(1, "two"), "a node's address (two) must be an address, such as 10.0.0.1");
+        assert_eq!(error(3, "10.0.0.2"), "this node's id (3) must be one of the node list's (1, 2)");
+    }
+
+    #[test]
     fn a_disagreement_names_both_values() {
         check(
             |c| (c.totem.consensus, c.totem.join) = (ms(1000), ms(2000)),

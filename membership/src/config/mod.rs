@@ -19,6 +19,7 @@ mod spelling;
 mod structure;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -74,6 +75,13 @@ pub struct Member {
     pub port: Option<u16>,
     /// The node's votes (`quorum_votes`), 1 by default.
     pub votes: u32,
+}
+
+impl Member {
+    /// Creates an entry with one vote and no name.
+    pub fn new(id: NodeId, address: IpAddr) -> Self {
+        Self { id, name: None, address, host: None, port: None, votes: 1 }
+    }
 }
 
 /// Totem's timeouts and limits. The fields are named after the keys of section `totem` in
@@ -336,6 +344,50 @@ impl Config {
             quorum: QuorumConfig::default(),
             dc: DcConfig::default(),
         }
+    }
+
+    /// Creates the configuration of one of a cluster's nodes: its id, and all nodes with their ids
+    /// and addresses. All nodes get the same name and the same list. Each node has one vote. Other
+    /// settings have their defaults and can be changed in the result.
+    ///
+    /// If all addresses are loopback addresses, the nodes are on this host
+    /// ([`TransportKind::Local`]). Otherwise they use IP multicast.
+    ///
+    /// ```
+    /// # use quorate_membership::Config;
+    /// let nodes = [(1, "10.0.0.1"), (2, "10.0.0.2"), (3, "10.0.0.3")];
+    /// let config = Config::of_cluster("shop", 2, nodes)?;
+    /// assert_eq!(config.bind(), [10, 0, 0, 2]);
+    /// # Ok::<(), quorate_membership::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If an id is 0, an address is none, or the node is not in the list.
+    pub fn of_cluster<A: AsRef<str>>(
+        name: &str,
+        node: u32,
+        nodes: impl IntoIterator<Item = (u32, A)>,
+    ) -> Result<Self, ConfigError> {
+        let broken = |key, value: &dyn fmt::Display, rule: &str| Problem::Broken {
+            key,
+            value: value.to_string(),
+            rule: rule.to_owned(),
+            other: None,
+        };
+        let id = |id| NodeId::new(id).ok_or_else(|| broken("a node's id", &id, "not be 0"));
+        let mut config = Self::new(id(node)?);
+        config.cluster_name = Some(name.into());
+        for (node, address) in nodes {
+            let address = address.as_ref();
+            let rule = "be an address, such as 10.0.0.1";
+            let parsed = address.parse().map_err(|_| broken("a node's address", &address, rule))?;
+            config.nodes.push(Member::new(id(node)?, parsed));
+        }
+        if config.nodes.iter().any(|member| !member.address.is_loopback()) {
+            config.network.transport = TransportKind::Multicast;
+        }
+        config.check()?;
+        Ok(config)
     }
 
     /// Returns the effective multicast group. It is the configured one, else the one that corosync
