@@ -74,6 +74,7 @@ mod id;
 #[doc(hidden)]
 pub mod mutants;
 mod notice;
+pub mod path;
 mod seq;
 mod stats;
 mod stored;

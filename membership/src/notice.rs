@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::wire::ClusterTag;
@@ -62,12 +62,12 @@ pub enum Notice {
     /// No interface has this node's address.
     NoAddress {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// Datagrams of this node come back with another source address.
     SourceRewritten {
         /// The address from which they were sent.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// The operating system fails to send datagrams.
     Unsent {

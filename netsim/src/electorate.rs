@@ -86,13 +86,9 @@ impl Electorate {
         config.nodes = cluster
             .iter()
             .filter(|_| !self.unlisted)
-            .map(|&id| quorate_membership::config::Member {
-                id,
-                name: None,
-                address: config.bind(),
-                host: None,
-                port: None,
-                votes: self.votes_of(id),
+            .map(|&id| {
+                let member = quorate_membership::config::Member::new(id, config.bind());
+                quorate_membership::config::Member { votes: self.votes_of(id), ..member }
             })
             .collect();
         Self { dissenter: None, ..self.clone() }.configure(&mut config, cluster.len() as u32);

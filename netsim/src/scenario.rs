@@ -75,6 +75,8 @@ pub(crate) struct World {
     pub(crate) receive_buffer: u32,
     /// Whether the nodes have a node list. Without one, they learn of each other.
     pub(crate) node_list: bool,
+    /// Whether a datagram for everyone is sent to each node instead of a multicast group.
+    pub(crate) unicast: bool,
     /// Whether the nodes start for the first time and have agreed on nothing yet. Otherwise they
     /// are an old cluster.
     pub(crate) fresh: bool,
@@ -103,6 +105,7 @@ impl Default for World {
             disk: Duration::ZERO,
             receive_buffer: 4096,
             node_list: true,
+            unicast: false,
             fresh: false,
             ring_seq: 0,
             lease: Duration::ZERO,
@@ -325,13 +328,14 @@ impl Scenario {
     }
 
     /// Returns every setting that has a default, with its name in the text.
-    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 32] {
+    pub(crate) fn settings(&mut self) -> [(&'static str, Setting<'_>); 33] {
         let World {
             latency,
             loss,
             disk,
             receive_buffer,
             node_list,
+            unicast,
             fresh,
             ring_seq,
             lease,
@@ -369,6 +373,7 @@ impl Scenario {
             ("disk", Setting::Time(disk)),
             ("receive_buffer", Setting::Count(receive_buffer)),
             ("node_list", Setting::Flag(node_list)),
+            ("unicast", Setting::Flag(unicast)),
             ("fresh", Setting::Flag(fresh)),
             ("ring_seq", Setting::Number(ring_seq)),
             ("quorum", Setting::Electorate(&mut self.electorate)),

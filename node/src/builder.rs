@@ -7,7 +7,7 @@ use quorate_membership::{Config, ConfigError};
 use rustix::rand::GetRandomFlags;
 use tracing::warn;
 
-use crate::transport::{BindError, Transport, Udp};
+use crate::transport::{BindError, Path, PathError, Sockets, Udp};
 use crate::{Clock, Dc, DcMember, Events, Node, Store, driver};
 
 /// A node that has not been started. [`Node::builder`] makes one.
@@ -37,6 +37,9 @@ pub enum StartError {
     /// The node's address or port cannot be used.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The addresses of the nodes cannot be used.
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// No directory was named for the record.
     #[error("no directory for the node's record; name one that survives restarts, with state_dir")]
     NoStateDir,
@@ -78,17 +81,22 @@ impl Builder {
     /// # Errors
     /// If the configuration contradicts itself, or if the address or the record cannot be used.
     pub async fn start(self) -> Result<(Node, Events, Dc), StartError> {
-        let transport = Udp::bind(&self.config)?;
-        self.start_over(transport).await
+        let (sockets, path) = Udp::bind(&self.config)?;
+        self.run(path, sockets).await
     }
 
-    /// Starts the node as [`start`](Self::start) does, over a transport of the caller's.
+    /// Starts the node as [`start`](Self::start) does, over sockets of the caller's.
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub async fn start_over(self, transport: impl Transport) -> Result<(Node, Events, Dc), StartError> {
+    pub async fn start_over(self, sockets: impl Sockets) -> Result<(Node, Events, Dc), StartError> {
+        let path = Path::new(&self.config, sockets.home())?;
+        self.run(path, sockets).await
+    }
+
+    async fn run(self, path: Path, sockets: impl Sockets) -> Result<(Node, Events, Dc), StartError> {
         let Self { mut config, state_dir } = self;
-        config.totem = config.totem.fitting(transport.receive_buffer());
+        config.totem = config.totem.fitting(sockets.receive_buffer());
         let state_dir = state_dir.ok_or(StartError::NoStateDir)?;
         let (store, stored) = Store::open_beside(state_dir, config.node).await.map_err(StartError::Store)?;
         let entropy = entropy().map_err(StartError::Entropy)?;
@@ -96,7 +104,7 @@ impl Builder {
         let member = DcMember::new(&config, stored, entropy, clock.now())?;
         config.effective()?.warnings().iter().for_each(|warning| warn!("{warning}"));
         let dc = member.dc(clock.clone());
-        let (node, events) = driver::run(member, transport, store, clock);
+        let (node, events) = driver::run(member, path, sockets, store, clock);
         Ok((node.of_process(std::process::id()), events, dc))
     }
 }

@@ -38,7 +38,7 @@ use tokio::time::Instant;
 
 use self::node::{Command, Multicast, Request, Shared};
 pub use self::node::{Events, Node};
-use crate::transport::Transport;
+use crate::transport::{News, Packet, Path, Resolver, Sockets};
 use crate::{Clock, Store};
 
 /// Capacity of the request channel, and the most requests that one turn of the loop takes.
@@ -71,7 +71,7 @@ const TAKEN: usize = 64 << 10;
 /// Spawns the task that drives `core`, and returns the application's ends of it.
 ///
 /// The task ends when the core has left the ring. The cause is a call of [`Node::leave`], the drop
-/// of every [`Node`] and of the [`Events`], the core's own decision, or a failure of the transport.
+/// of every [`Node`] and of the [`Events`], the core's own decision, or a failure of the sockets.
 ///
 /// The returned [`Node`] acts for no process (see [`Node::of_process`]).
 ///
@@ -79,7 +79,8 @@ const TAKEN: usize = 64 << 10;
 /// If called outside of a tokio runtime.
 pub fn run<C: Core<Event: Send> + Send + 'static>(
     core: C,
-    transport: impl Transport,
+    path: Path,
+    sockets: impl Sockets,
     store: Store,
     clock: Clock,
 ) -> (Node, Events<C::Event>) {
@@ -89,7 +90,9 @@ pub fn run<C: Core<Event: Send> + Send + 'static>(
     let shared = Arc::new(Shared::default());
     let driver = Driver {
         core,
-        transport,
+        path,
+        sockets,
+        resolver: Resolver::new(),
         store,
         clock,
         saving: None,
@@ -105,6 +108,7 @@ pub fn run<C: Core<Event: Send> + Send + 'static>(
         received: Vec::new(),
         own: VecDeque::new(),
         outgoing: VecDeque::new(),
+        packets: VecDeque::new(),
         rings: 0,
         nodes_gone: false,
         abandoned: false,
@@ -118,9 +122,11 @@ pub fn run<C: Core<Event: Send> + Send + 'static>(
 
 type Saving = Pin<Box<dyn Future<Output = Stored> + Send>>;
 
-struct Driver<C: Core, T> {
+struct Driver<C: Core, S> {
     core: C,
-    transport: T,
+    path: Path,
+    sockets: S,
+    resolver: Resolver,
     store: Store,
     clock: Clock,
     /// The write in progress.
@@ -139,11 +145,13 @@ struct Driver<C: Core, T> {
     /// Consecutive turns that may have left events behind.
     untold: u32,
     shared: Arc<Shared>,
-    received: Vec<(Origin, Bytes)>,
+    received: Vec<Packet>,
     /// Datagrams that this node has sent to itself.
     own: VecDeque<Bytes>,
     outgoing: VecDeque<Transmit>,
-    /// The core's count of installed rings when the transport last got the members.
+    /// What `outgoing` became, as far as it has not been sent.
+    packets: VecDeque<Packet>,
+    /// The core's count of installed rings when the path last got the members.
     rings: u64,
     /// Every [`Node`] has been dropped.
     nodes_gone: bool,
@@ -153,10 +161,10 @@ struct Driver<C: Core, T> {
     left: bool,
 }
 
-impl<C: Core<Event: Send> + Send + 'static, T: Transport> Driver<C, T> {
+impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
     async fn drive(mut self) {
         if let Err(error) = self.turn_until_left().await {
-            tracing::error!(%error, "the transport has failed; this node leaves");
+            tracing::error!(%error, "the sockets have failed; this node leaves");
             self.core.handle(self.clock.now(), Input::Leave);
             // Nothing is sent any more, so leave a second time, without waiting.
             self.core.handle(self.clock.now(), Input::Leave);
@@ -180,7 +188,8 @@ impl<C: Core<Event: Send> + Send + 'static, T: Transport> Driver<C, T> {
                     self.core.handle(self.clock.now(), Input::Stored(stored));
                     self.settle().await?;
                 }
-                received = self.transport.recv(&mut self.received) => received?,
+                received = self.sockets.recv(&mut self.received) => received?,
+                (node, addresses) = self.resolver.found() => self.path.handle_resolved(node, &addresses),
                 () = ready(()), if self.untold > 0 || !self.own.is_empty() => {}
                 request = self.requests.recv(), if !self.nodes_gone => match request {
                     Some(request) => self.answer(request).await?,
@@ -204,7 +213,7 @@ impl<C: Core<Event: Send> + Send + 'static, T: Transport> Driver<C, T> {
                 // Let the consumer of the events keep up.
                 tokio::task::yield_now().await;
             }
-            // A transport that always has data never waits, and then this task would not yield
+            // Sockets that always have data never wait, and then this task would not yield
             // either.
             tokio::task::coop::consume_budget().await;
         }
@@ -221,30 +230,53 @@ impl<C: Core<Event: Send> + Send + 'static, T: Transport> Driver<C, T> {
         Instant::now() + sleep
     }
 
-    /// Passes the received datagrams to the core, and then the refusals of hosts.
+    /// Passes the received datagrams to the core, and then the reports of hosts.
     async fn hear(&mut self) -> io::Result<()> {
         let mut received = std::mem::take(&mut self.received);
         // All datagrams had arrived by now, and answers are sent later. A lease counted from here
         // is therefore not too long.
         let now = self.clock.now();
-        for (origin, datagram) in received.drain(..) {
+        for packet in received.drain(..) {
             if self.left {
                 break;
             }
-            self.core.handle(now, Input::Datagram(origin, &datagram));
-            self.settle().await?;
+            if let Some(origin) = self.path.handle_packet(now, packet.address, &packet.datagram) {
+                self.core.handle(now, Input::Datagram(origin, &packet.datagram));
+                self.settle().await?;
+            }
         }
         self.received = received;
         while !self.left
-            && let Some(node) = self.transport.refused()
+            && let Some(news) = self.sockets.poll_news()
         {
-            self.core.handle(self.clock.now(), Input::Refused(node));
-            self.settle().await?;
+            self.heed(news).await?;
         }
-        while let Some((notice, source)) = self.transport.notice() {
-            self.core.handle(self.clock.now(), Input::Notice(notice, source));
+        while let Some(notice) = self.path.poll_notice() {
+            self.core.handle(self.clock.now(), Input::Notice(notice, None));
+        }
+        while let Some((node, host)) = self.path.poll_lookup() {
+            self.resolver.look_up(node, host);
         }
         Ok(())
+    }
+
+    /// Passes what the sockets noticed to the core, which knows nodes and no addresses.
+    async fn heed(&mut self, news: News) -> io::Result<()> {
+        let now = self.clock.now();
+        let input = match news {
+            News::Refused(address) => match self.path.node_at(address) {
+                Some(node) => Input::Refused(node),
+                None => return Ok(()),
+            },
+            News::Unsent(address, errno) => {
+                let everyone = self.path.group() == Some(address);
+                let node = if everyone { None } else { self.path.node_at(address.ip()) };
+                Input::Notice(Notice::Unsent { node, errno: Some(errno) }, None)
+            }
+            News::Notice(notice, source) => Input::Notice(notice, source),
+        };
+        self.core.handle(now, input);
+        self.settle().await
     }
 
     /// Passes the datagrams that this node has sent to itself to the core. Only those queued now
@@ -366,7 +398,7 @@ impl<C: Core<Event: Send> + Send + 'static, T: Transport> Driver<C, T> {
             }
             let waited = tokio::select! {
                 biased;
-                received = self.transport.recv(&mut self.received) => received.map(|()| true)?,
+                received = self.sockets.recv(&mut self.received) => received.map(|()| true)?,
                 () = ready(()) => false,
             };
             if !waited {
@@ -394,7 +426,7 @@ impl<C: Core<Event: Send> + Send + 'static, T: Transport> Driver<C, T> {
         }
         let rings = self.core.view().stats.rings;
         if std::mem::replace(&mut self.rings, rings) != rings {
-            self.transport.set_members(self.core.view().members);
+            self.path.set_members(self.core.view().members);
         }
         while let Some(transmit) = self.core.poll_transmit() {
             if transmit.to == Destination::Member(self.core.view().me) {
@@ -403,7 +435,10 @@ impl<C: Core<Event: Send> + Send + 'static, T: Transport> Driver<C, T> {
                 self.outgoing.push_back(transmit);
             }
         }
-        if self.outgoing.is_empty() { Ok(()) } else { self.transport.send(&mut self.outgoing).await }
+        if !self.outgoing.is_empty() {
+            self.path.send(self.clock.now(), &mut self.outgoing, &mut self.packets);
+        }
+        if self.packets.is_empty() { Ok(()) } else { self.sockets.send(&mut self.packets).await }
     }
 
     /// Hands over events within a budget, so that a token that has arrived meanwhile does not wait

@@ -1,35 +1,36 @@
-//! Checks the promises of every transport. Tests in `local` run on this host's loopback. Tests in
-//! `multicast` run between network namespaces, which needs root; without root, they print that they
-//! were skipped and pass.
+//! Checks the promises of every transport: the path and the sockets under it. Tests in `local` run
+//! on this host's loopback. The others run between network namespaces, over IPv4 and IPv6, which
+//! needs root; without root, they print that they were skipped and pass.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quorate::transport::{BindError, Transport, Udp};
+use quorate::transport::{BindError, News, Packet, Path, Sockets, Udp};
 use quorate_membership::config::{Config, Member, TransportKind};
 use quorate_membership::wire::{self, Join, Message, Order};
-use quorate_membership::{Destination, NodeId, Origin, Transmit};
+use quorate_membership::{Destination, NodeId, Origin, Time, Transmit};
 use tokio::time::timeout;
 
 /// Creates three hosts in network namespaces, or skips the test.
 macro_rules! namespaces {
     () => {
-        match Bed::namespaces() {
+        match Bed::on(MULTICAST) {
             Ok(bed) => bed,
             Err(why) => return eprintln!("skipped: no network namespaces ({why}); run as root"),
         }
     };
 }
 
-macro_rules! on_every_transport {
+macro_rules! within_a_host {
     ($($test:ident)*) => {
         mod local {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -37,10 +38,16 @@ macro_rules! on_every_transport {
                 super::$test(&super::Bed::loopback()).await;
             })*
         }
-        mod multicast {
+    };
+}
+
+macro_rules! between_hosts {
+    ($module:ident, $net:expr, $($test:ident)*) => {
+        mod $module {
+            use super::*;
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                match super::Bed::namespaces() {
+                match Bed::on($net) {
                     Ok(bed) => super::$test(&bed).await,
                     Err(why) => eprintln!("skipped: no network namespaces ({why}); run as root"),
                 }
@@ -49,10 +56,38 @@ macro_rules! on_every_transport {
     };
 }
 
+macro_rules! on_every_transport {
+    ($($test:ident)*) => {
+        within_a_host! { $($test)* }
+        between_hosts! { multicast, MULTICAST, $($test)* }
+        between_hosts! { multicast_over_ipv6, MULTICAST_V6, $($test)* }
+        between_hosts! { unicast, UNICAST, $($test)* }
+        between_hosts! { unicast_over_ipv6, UNICAST_V6, $($test)* }
+    };
+}
+
+macro_rules! with_a_group {
+    ($($test:ident)*) => {
+        mod with_a_group {
+            use super::*;
+            within_a_host! { $($test)* }
+            between_hosts! { multicast, MULTICAST, $($test)* }
+            between_hosts! { multicast_over_ipv6, MULTICAST_V6, $($test)* }
+        }
+    };
+}
+
+/// A transport between hosts, and the version of IP.
+type Net = (TransportKind, bool);
+
+const MULTICAST: Net = (TransportKind::Multicast, false);
+const MULTICAST_V6: Net = (TransportKind::Multicast, true);
+const UNICAST: Net = (TransportKind::Unicast, false);
+const UNICAST_V6: Net = (TransportKind::Unicast, true);
+
 on_every_transport! {
     a_multicast_reaches_all_members_except_its_sender
     a_unicast_reaches_only_its_member
-    a_node_receives_a_unicast_to_itself
     a_multicast_comes_before_a_unicast_sent_later
     datagrams_of_a_kind_keep_their_order
     batched_datagrams_arrive_as_they_were_sent
@@ -65,8 +100,10 @@ on_every_transport! {
     a_dropped_recv_loses_no_datagram
     a_dropped_send_leaves_unsent_datagrams_in_the_batch
     a_port_in_use_is_an_error_that_names_it
-    an_address_of_no_interface_is_an_error_that_names_it
     an_unlisted_sender_is_not_a_peer
+}
+
+with_a_group! {
     without_a_list_peers_are_learnt_from_joins
     an_id_at_a_second_address_is_not_a_peer
 }
@@ -86,12 +123,6 @@ async fn a_unicast_reaches_only_its_member(bed: &Bed) {
     assert_eq!(hear(&mut b, 1).await, [(Some(1), "for b".into())]);
     hear_nothing(&mut c).await;
     hear_nothing(&mut a).await;
-}
-
-async fn a_node_receives_a_unicast_to_itself(bed: &Bed) {
-    let [mut a, ..] = bed.listed();
-    send(&mut a, [(to(1), "for me")]).await;
-    assert_eq!(hear(&mut a, 1).await, [(Some(1), "for me".into())]);
 }
 
 async fn a_multicast_comes_before_a_unicast_sent_later(bed: &Bed) {
@@ -190,15 +221,18 @@ async fn a_unicast_passes_a_flood_of_multicasts(bed: &Bed) {
 }
 
 async fn the_longest_datagram_arrives_and_a_longer_one_is_lost(bed: &Bed) {
-    const LONGEST: usize = 65_507;
+    // The header of IPv6 does not count toward the length of a packet.
+    let longest = if bed.address(1).is_ipv6() { 65_527 } else { 65_507 };
     let [mut a, mut b, _c] = bed.listed();
-    let text = "x".repeat(LONGEST + 1);
-    for (nth, to) in [Destination::Everyone, to(2)].into_iter().enumerate() {
+    let text = "x".repeat(longest + 1);
+    let mut unsent = 0;
+    for to in [Destination::Everyone, to(2)] {
         send(&mut a, [(to, &text[1..]), (to, &text), (to, "small")]).await;
         let heard = hear(&mut b, 2).await;
-        assert_eq!(heard[0].1.len(), LONGEST);
+        assert_eq!(heard[0].1.len(), longest);
         assert_eq!(heard[1].1, "small");
-        assert_eq!(a.lost().unsent(), nth as u64 + 1);
+        unsent += a.path.addresses(to).count() as u64;
+        assert_eq!(a.lost().unsent(), unsent);
     }
 }
 
@@ -212,7 +246,7 @@ async fn only_the_datagram_for_an_unknown_member_is_lost(bed: &Bed) {
     let [mut a, mut b, _c] = bed.listed();
     send(&mut a, [(to(9), "for nobody"), (to(2), "for b")]).await;
     assert_eq!(hear(&mut b, 1).await, [(Some(1), "for b".into())]);
-    assert_eq!((a.lost().unknown(), a.lost().unsent()), (1, 0));
+    assert_eq!((a.path.unknown(), a.lost().unsent()), (1, 0));
 }
 
 async fn a_closed_port_is_reported_and_nothing_else_is_lost(bed: &Bed) {
@@ -275,9 +309,10 @@ async fn a_dropped_recv_loses_no_datagram(bed: &Bed) {
 async fn a_dropped_send_leaves_unsent_datagrams_in_the_batch(bed: &Bed) {
     let [mut a, mut b, _c] = bed.listed();
     let mut batch: VecDeque<_> = (0..100).map(|n| transmit(to(2), &n.to_string())).collect();
-    while !batch.is_empty() {
+    a.path.send(a.now(), &mut batch, &mut a.packets);
+    while !a.packets.is_empty() {
         // At any point where the future is dropped, the batch holds exactly the unsent datagrams.
-        let _ = timeout(Duration::from_micros(20), a.send(&mut batch)).await;
+        let _ = timeout(Duration::from_micros(20), a.sockets.send(&mut a.packets)).await;
     }
     let heard = hear(&mut b, 100).await;
     assert!((0..100).map(|n| n.to_string()).eq(heard.iter().map(|(_, text)| text_of(text))));
@@ -291,13 +326,6 @@ async fn a_port_in_use_is_an_error_that_names_it(bed: &Bed) {
     assert!(error.to_string().starts_with(&format!("UDP port {port} of {ip} is in use: stop")), "{error}");
 }
 
-async fn an_address_of_no_interface_is_an_error_that_names_it(bed: &Bed) {
-    let mut config = bed.config(1, &[]);
-    config.network.transport = TransportKind::Multicast;
-    let error = bed.within(1, || Udp::multicast(&config, [240, 0, 0, 1].into())).unwrap_err();
-    assert!(error.to_string().starts_with("no interface of this host has the address 240.0.0.1"), "{error}");
-}
-
 async fn an_unlisted_sender_is_not_a_peer(bed: &Bed) {
     let mut a = bed.open(&bed.config(1, &[1, 2])).unwrap();
     let mut c = bed.open(&bed.config(3, &[1, 2, 3])).unwrap();
@@ -308,8 +336,8 @@ async fn an_unlisted_sender_is_not_a_peer(bed: &Bed) {
 async fn without_a_list_peers_are_learnt_from_joins(bed: &Bed) {
     let mut a = bed.open(&bed.config(1, &[])).unwrap();
     let mut b = bed.open(&bed.config(2, &[])).unwrap();
-    send(&mut a, [(to(2), "too early"), (to(1), "for me")]).await;
-    assert_eq!(hear(&mut a, 1).await, [(Some(1), "for me".into())]);
+    send(&mut a, [(to(2), "too early")]).await;
+    assert_eq!(a.path.unknown(), 1);
     send(&mut b, [(Destination::Everyone, "who am I".into()), (Destination::Everyone, join(2))]).await;
     let heard = hear(&mut a, 2).await;
     assert_eq!([heard[0].0, heard[1].0], [None, Some(2)]);
@@ -335,7 +363,7 @@ async fn nodes_at_one_address_are_told_apart_by_their_ports() {
         let mut config = bed.config(id, &[1, 2]);
         let port = config.port();
         for (member, port) in config.nodes.iter_mut().zip([port, port + 2]) {
-            member.address = bed.address(1).into();
+            member.address = bed.address(1);
             member.port = Some(port);
         }
         config
@@ -358,7 +386,10 @@ async fn an_invalid_local_ring_is_an_error_with_a_reason() {
         assert!(error.starts_with(message), "{error}");
     };
     check(|config| config.nodes[1].address = [10, 0, 0, 1].into(), "10.0.0.1 is not a loopback address");
-    check(|config| config.nodes[1].address = "::1".parse().unwrap(), "::1 is not an IPv4 address");
+    check(
+        |config| config.nodes[1].address = "::1".parse().unwrap(),
+        "::1, the address of node 2, is of another IP",
+    );
     check(|config| config.nodes[1].address = config.nodes[0].address, "nodes 1 and 2 are both at 127.");
     check(
         |config| config.network.group = Some([10, 0, 0, 1].into()),
@@ -442,7 +473,7 @@ async fn an_address_that_moves_to_a_bridge_is_followed() {
 }
 
 /// Checks that both receive each other's multicasts and unicasts within seconds.
-async fn hear_each_other(a: &mut Udp, b: &mut Udp) {
+async fn hear_each_other(a: &mut Link, b: &mut Link) {
     let mut batch = Vec::new();
     for round in 0..100 {
         let text = format!("round {round}");
@@ -467,7 +498,7 @@ enum Bed {
     /// Loopback addresses that no other test uses.
     Loopback { test: u32 },
     /// A network namespace for each node, all on one bridge in another namespace, `hub`.
-    Namespaces { prefix: String },
+    Namespaces { prefix: String, net: Net },
 }
 
 const NODES: u32 = 3;
@@ -479,9 +510,9 @@ impl Bed {
         Self::Loopback { test }
     }
 
-    fn namespaces() -> Result<Self, String> {
+    fn on(net: Net) -> Result<Self, String> {
         let prefix = format!("qt{}x{}", std::process::id(), TESTS.fetch_add(1, Ordering::Relaxed));
-        let bed = Self::Namespaces { prefix: prefix.clone() };
+        let bed = Self::Namespaces { prefix: prefix.clone(), net };
         let hub = format!("{prefix}hub");
         ip(&format!("netns add {hub}"))?;
         ip(&format!("-n {hub} link add hub type bridge mcast_snooping 0"))?;
@@ -507,23 +538,30 @@ impl Bed {
 
     /// Gives host `id` an interface on the bridge with the host's address.
     fn plug(&self, id: u32, name: &str) -> Result<(), String> {
-        let Self::Namespaces { prefix } = self else { return Err("no namespaces here".to_owned()) };
+        let Self::Namespaces { prefix, .. } = self else { return Err("no namespaces here".to_owned()) };
         let hub = format!("{prefix}hub");
         self.ip_within(id, &format!("link add {name} type veth peer name port{id} netns {hub}"))?;
         ip(&format!("-n {hub} link set port{id} master hub up"))?;
-        self.ip_within(id, &format!("addr add {}/24 dev eth0", self.address(id)))?;
+        match self.address(id) {
+            IpAddr::V4(address) => self.ip_within(id, &format!("addr add {address}/24 dev eth0"))?,
+            // Without a search for duplicates, which takes a second.
+            IpAddr::V6(address) => self.ip_within(id, &format!("addr add {address}/64 dev eth0 nodad"))?,
+        }
         self.ip_within(id, "link set eth0 up")
     }
 
     fn index_of(&self, id: u32, interface: &str) -> u32 {
-        let Self::Namespaces { prefix } = self else { panic!("no namespaces here") };
+        let Self::Namespaces { prefix, .. } = self else { panic!("no namespaces here") };
         let line = ip(&format!("-n {prefix}n{id} -o link show {interface}")).unwrap();
         line.split(':').next().unwrap().parse().unwrap()
     }
 
-    fn address(&self, id: u32) -> Ipv4Addr {
+    fn address(&self, id: u32) -> IpAddr {
         match self {
             Self::Loopback { test } => [127, (test >> 8) as u8, *test as u8, id as u8].into(),
+            Self::Namespaces { net: (_, true), .. } => {
+                Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, id as u16).into()
+            }
             Self::Namespaces { .. } => [10, 77, 0, id as u8].into(),
         }
     }
@@ -531,42 +569,37 @@ impl Bed {
     /// Returns the configuration of node `id`, with the nodes `listed` in its node list.
     fn config(&self, id: u32, listed: &[u32]) -> Config {
         let mut config = Config::new(node(id));
-        config.network.bind = Some(self.address(id).into());
+        config.network.bind = Some(self.address(id));
         match self {
             Self::Loopback { test } => {
                 config.network.transport = TransportKind::Local;
                 config.network.group = Some([239, 193, (test >> 8) as u8, *test as u8].into());
                 config.network.port = Some(20_000 + (test % 10_000) as u16 * 4);
             }
-            Self::Namespaces { .. } => config.network.transport = TransportKind::Multicast,
+            Self::Namespaces { net: (transport, v6), .. } => {
+                config.network.transport = *transport;
+                let group = Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0, 1);
+                config.network.group = v6.then_some(group.into());
+            }
         }
-        config.nodes = listed
-            .iter()
-            .map(|id| Member {
-                id: node(*id),
-                name: None,
-                address: IpAddr::V4(self.address(*id)),
-                host: None,
-                port: None,
-                votes: 1,
-            })
-            .collect();
+        config.nodes = listed.iter().map(|id| Member::new(node(*id), self.address(*id))).collect();
         config
     }
 
-    fn open(&self, config: &Config) -> Result<Udp, BindError> {
-        self.within(config.node.get(), || Udp::bind(config))
+    fn open(&self, config: &Config) -> Result<Link, BindError> {
+        let (sockets, path) = self.within(config.node.get(), || Udp::bind(config))?;
+        Ok(Link { path, sockets, packets: VecDeque::new(), news: Vec::new(), started: Instant::now() })
     }
 
     /// Opens three nodes with a node list.
-    fn listed(&self) -> [Udp; NODES as usize] {
+    fn listed(&self) -> [Link; NODES as usize] {
         [1, 2, 3].map(|id| self.open(&self.config(id, &[1, 2, 3])).unwrap())
     }
 
     /// Runs `task` in the namespace of node `id`. Sockets stay in the namespace where they were
     /// created.
     fn within<R: Send>(&self, id: u32, task: impl FnOnce() -> R + Send) -> R {
-        let Self::Namespaces { prefix } = self else { return task() };
+        let Self::Namespaces { prefix, .. } = self else { return task() };
         let runtime = tokio::runtime::Handle::current();
         thread::scope(|scope| {
             let there = scope.spawn(|| {
@@ -581,7 +614,7 @@ impl Bed {
 
     fn ip_within(&self, id: u32, arguments: &str) -> Result<(), String> {
         match self {
-            Self::Namespaces { prefix } => ip(&format!("-n {prefix}n{id} {arguments}")).map(drop),
+            Self::Namespaces { prefix, .. } => ip(&format!("-n {prefix}n{id} {arguments}")).map(drop),
             Self::Loopback { .. } => Err("no namespaces here".to_owned()),
         }
     }
@@ -589,7 +622,7 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        if let Self::Namespaces { prefix } = self {
+        if let Self::Namespaces { prefix, .. } = self {
             for name in ["hub", "n1", "n2", "n3"] {
                 let _ = ip(&format!("netns del {prefix}{name}"));
             }
@@ -628,7 +661,55 @@ fn join(id: u32) -> Bytes {
     wire::encode(&Message::Join(message), Order::Little)
 }
 
-async fn send<B: AsRef<[u8]>>(transport: &mut Udp, what: impl IntoIterator<Item = (Destination, B)>) {
+/// A path and its sockets, used as the driver uses them.
+#[derive(Debug)]
+struct Link {
+    path: Path,
+    sockets: Udp,
+    packets: VecDeque<Packet>,
+    news: Vec<News>,
+    started: Instant,
+}
+
+impl Link {
+    fn now(&self) -> Time {
+        Time::default() + self.started.elapsed()
+    }
+
+    async fn send(&mut self, batch: &mut VecDeque<Transmit>) -> io::Result<()> {
+        self.path.send(self.now(), batch, &mut self.packets);
+        self.sockets.send(&mut self.packets).await
+    }
+
+    /// Waits for datagrams of other nodes, or for news.
+    async fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
+        let before = (batch.len(), self.news.len());
+        while (batch.len(), self.news.len()) == before {
+            let mut packets = Vec::new();
+            self.sockets.recv(&mut packets).await?;
+            for packet in packets {
+                let origin = self.path.handle_packet(self.now(), packet.address, &packet.datagram);
+                batch.extend(origin.map(|origin| (origin, packet.datagram)));
+            }
+            self.news.extend(std::iter::from_fn(|| self.sockets.poll_news()));
+        }
+        Ok(())
+    }
+
+    /// Returns the next node whose host has reported that no socket receives there.
+    fn refused(&mut self) -> Option<NodeId> {
+        match self.news.pop()? {
+            News::Refused(address) => self.path.node_at(address),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn lost(&self) -> std::sync::Arc<quorate::transport::Lost> {
+        self.sockets.lost()
+    }
+}
+
+async fn send<B: AsRef<[u8]>>(transport: &mut Link, what: impl IntoIterator<Item = (Destination, B)>) {
     let transmits =
         what.into_iter().map(|(to, bytes)| Transmit { to, datagram: Bytes::copy_from_slice(bytes.as_ref()) });
     let mut batch = transmits.collect();
@@ -637,7 +718,7 @@ async fn send<B: AsRef<[u8]>>(transport: &mut Udp, what: impl IntoIterator<Item 
 }
 
 /// Receives at least `count` datagrams, each with its peer.
-async fn hear(transport: &mut Udp, count: usize) -> Vec<(Option<u32>, Bytes)> {
+async fn hear(transport: &mut Link, count: usize) -> Vec<(Option<u32>, Bytes)> {
     let mut batch: Vec<(Origin, Bytes)> = Vec::new();
     while batch.len() < count {
         let heard = timeout(Duration::from_secs(5), transport.recv(&mut batch)).await;
@@ -646,7 +727,7 @@ async fn hear(transport: &mut Udp, count: usize) -> Vec<(Option<u32>, Bytes)> {
     batch.into_iter().map(|(origin, datagram)| (origin.peer.map(NodeId::get), datagram)).collect()
 }
 
-async fn hear_nothing(transport: &mut Udp) {
+async fn hear_nothing(transport: &mut Link) {
     let mut batch = Vec::new();
     let heard = timeout(Duration::from_millis(100), transport.recv(&mut batch)).await;
     assert!(heard.is_err(), "{batch:?}");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::{Config, ConfigError, MILLION, Problem, TieBreaker, TotemConfig, defaults};
+use super::{Config, ConfigError, MILLION, Problem, TieBreaker, TotemConfig, TransportKind, defaults};
 
 impl Config {
     /// The most nodes in a list, which is the size of corosync's tables.
@@ -38,7 +38,11 @@ impl Config {
             let rule = "not be below 2, for the port below it is used too";
             problems.broken("totem.interface.mcastport", &self.port(), rule);
         }
-        if !group.is_multicast() {
+        if self.network.transport == TransportKind::Unicast {
+            if self.nodes.is_empty() {
+                problems.broken("totem.transport", &"udpu", "have a node list to send to");
+            }
+        } else if !group.is_multicast() {
             problems.broken(
                 "totem.interface.mcastaddr",
                 &group,

@@ -145,15 +145,15 @@ impl<'a> Reader<'a> {
         };
         let transport = match entry.value.as_str() {
             "udp" => TransportKind::Multicast,
+            "udpu" => TransportKind::Unicast,
             "local" => TransportKind::Local,
             other => {
                 match other {
-                    "knet" => self.unsupported(entry, "write `transport: udp`, on all nodes"),
-                    "udpu" => self.unsupported(
-                        entry,
-                        "it is not there yet: write `transport: udp` where multicast passes, on all nodes",
-                    ),
-                    _ => self.not_one_of(entry, "udp, or local for several nodes on one host"),
+                    "knet" => {
+                        let advice = "write `transport: udp`, or `transport: udpu` where no multicast passes, on all nodes";
+                        self.unsupported(entry, advice);
+                    }
+                    _ => self.not_one_of(entry, "udp, udpu, or local for several nodes on one host"),
                 }
                 return TransportKind::Multicast;
             }
@@ -164,7 +164,7 @@ impl<'a> Reader<'a> {
 
     /// Rejects encryption. Clear text should be requested explicitly.
     fn clear_text(&mut self) {
-        const ADVICE: &str = "transport udp has clear text only: write `secauth: off`, on all nodes, and set \
+        const ADVICE: &str = "transports udp and udpu have clear text only: write `secauth: off`, on all nodes, and set \
                               crypto_cipher and crypto_hash to none or remove them";
         let secauth = self.take("totem.secauth");
         let one_of = |values: &'static [&'static str], expected| {
@@ -310,7 +310,7 @@ impl<'a> Reader<'a> {
         // the address is the node's only key, it then counts the node twice.
         let twice = listed.iter().filter(|listed| listed.has_address_only).count();
         let of_corosync = defaults::effective_token(token, coefficient, listed.len() + twice);
-        if of_corosync != effective && transport == TransportKind::Multicast {
+        if of_corosync != effective && transport != TransportKind::Local {
             let text = format!(
                 "nodes with no key but ring0_addr: corosync 3.1 counts them twice, and would use a token timeout of \
                  {of_corosync} ms instead of {effective} ms; give each node a nodeid"

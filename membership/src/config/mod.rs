@@ -256,9 +256,13 @@ pub struct NetworkConfig {
 
 /// The transports (`totem.transport`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum TransportKind {
     /// `udp`: IP multicast between hosts.
     Multicast,
+    /// `udpu`: unicast to each node of the node list, for networks without multicast, as in clouds.
+    /// A frame is sent once per node.
+    Unicast,
     /// `local`: several nodes on one host. Ours, not corosync's.
     Local,
 }

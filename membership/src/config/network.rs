@@ -225,6 +225,12 @@ impl<'a> Reader<'a> {
         }
 
         let group = match (mcastaddr, named_group) {
+            (given, _) if transport == TransportKind::Unicast => {
+                if let Some(entry) = given {
+                    self.warn(Some(entry.line), format!("{MCASTADDR}: ignored, transport udpu has no group"));
+                }
+                None
+            }
             (Some(entry), _) => {
                 let group: Option<IpAddr> = entry.value.parse().ok();
                 match group {

@@ -90,8 +90,12 @@ impl Reader<'_> {
                 "there is no node list, which corosync 3 would refuse: node ids are made of addresses, and peers are \
                  learnt from what they send",
             );
+            if transport == TransportKind::Unicast {
+                let advice = "transport udpu sends to its nodes: list all of them, each with its ring0_addr";
+                self.lack("nodelist", None, Problem::Missing { key: "nodelist", advice });
+            }
         }
-        if transport == TransportKind::Multicast {
+        if transport != TransportKind::Local {
             self.refuse_loopback(&nodes);
         }
         nodes
@@ -201,7 +205,7 @@ impl Reader<'_> {
             TransportKind::Local => self.value_within(section, "nodelist.node.port", |reader, entry| {
                 reader.number(entry, 2..=u16::MAX)
             }),
-            TransportKind::Multicast => {
+            TransportKind::Multicast | TransportKind::Unicast => {
                 if let Some(entry) = self.take_within(section, "nodelist.node.port") {
                     let text = "nodelist.node.port: ignored, it is for `transport: local` only";
                     self.warn(Some(entry.line), text);

@@ -283,7 +283,7 @@ impl Reader<'_> {
         match self.take("quorum.provider") {
             Some(entry) if entry.value == PROVIDER => {}
             Some(entry) => self.not_one_of(entry, PROVIDER),
-            None if transport == TransportKind::Multicast => {
+            None if transport != TransportKind::Local => {
                 let section = self.document.sections.iter().find(|section| section.path == "quorum");
                 let text = format!(
                     "quorum.provider is not set: votes are counted all the same, where corosync would count none, whatever \

@@ -122,6 +122,14 @@ fn an_out_of_bounds_value_is_reported_at_its_line_or_source() {
 }
 
 #[test]
+fn udpu_needs_a_node_list_and_no_group() {
+    let udpu = with_totem("").replace("transport: udp", "transport: udpu");
+    let listed = format!("{udpu}nodelist {{\nnode {{\nring0_addr: 10.77.11.1\nnodeid: 1\n}}\n}}\n");
+    check_settings(&listed, &[("totem.transport", "udpu, c:3")]);
+    check_error(&udpu, "c: nodelist is missing; transport udpu sends to its nodes");
+}
+
+#[test]
 fn the_transport_is_udp_or_local() {
     let transport = |value: &str| with_totem("").replace("transport: udp", value);
     check_settings(&transport("transport: udp"), &[("totem.transport", "udp, c:3")]);
@@ -134,11 +142,7 @@ fn the_transport_is_udp_or_local() {
         &transport("transport: knet"),
         "c:3: totem.transport: knet is not supported; write `transport: udp`",
     );
-    check_error(
-        &transport("transport: udpu"),
-        "c:3: totem.transport: udpu is not supported; it is not there yet",
-    );
-    check_error(&transport("transport: tcp"), "c:3: totem.transport must be udp, or local");
+    check_error(&transport("transport: tcp"), "c:3: totem.transport must be udp, udpu, or local");
 }
 
 #[test]

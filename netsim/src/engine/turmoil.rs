@@ -25,8 +25,9 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use quorate::transport::{Path, Sockets};
 use quorate::{Clock, Dc, DcMember, Memory, Node, Store};
-use quorate_membership::config::Member;
+use quorate_membership::config::{Member, TransportKind};
 use quorate_membership::{Config, Group, Guarantee, NodeId, Stored};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -285,17 +286,18 @@ fn name(node: u32) -> String {
 fn config(scenario: &Scenario, id: NodeId, addresses: &BTreeMap<NodeId, IpAddr>) -> Config {
     let mut config = Config::new(id);
     let member = |(&id, &address): (&NodeId, &IpAddr)| Member {
-        id,
         name: Some(name(id.get())),
-        address,
-        host: None,
-        port: None,
-        votes: 1,
+        ..Member::new(id, address)
     };
     if scenario.world.node_list {
         config.nodes = addresses.iter().map(member).collect();
     }
+    config.network.transport = match scenario.world.unicast {
+        true => TransportKind::Unicast,
+        false => TransportKind::Multicast,
+    };
     config.network.bind = Some(addresses[&id]);
+    config.network.port = Some(udp::PORT);
     config.totem = scenario.totem();
     config.dc = scenario.dc_of(id);
     scenario.electorate.configure(&mut config, scenario.nodes);
@@ -334,13 +336,14 @@ impl Home {
 
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(u64::from(id.get()) << 32 | u64::from(life.start));
-        let transport = SimulatedUdp::bind(id, self.hosts).await?;
+        let sockets = SimulatedUdp::bind(id, self.hosts).await?;
+        let path = Path::new(&self.config, sockets.home())?;
         let (store, stored) = Store::in_memory(&self.disk);
         let clock = Clock::tokio();
         let member = DcMember::new(&self.config, stored, rng.random(), clock.now())?;
         let dc = member.dc(clock.clone());
         let observed = Observed::new(member, life, began_at, self.log);
-        let (node, events) = quorate::run(observed, transport, store, clock);
+        let (node, events) = quorate::run(observed, path, sockets, store, clock);
         if let Some(load) = self.load {
             tokio::spawn(send(load, node.clone(), rng));
         }

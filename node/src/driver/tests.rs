@@ -8,7 +8,9 @@ use std::task::Poll;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::timeout;
 
-use quorate_membership::{Group, GroupError, Guarantee, NodeId, Parting, Stats, Totem};
+use std::net::SocketAddr;
+
+use quorate_membership::{Config, Group, GroupError, Guarantee, NodeId, Parting, Stats, Totem};
 
 use super::*;
 use crate::Memory;
@@ -193,37 +195,52 @@ fn transmit(text: &str) -> Transmit {
     Transmit { to: Destination::Everyone, datagram: Bytes::copy_from_slice(text.as_bytes()) }
 }
 
-/// A transport that receives what the test sends into the channel, one datagram per batch. Sent
+/// Sockets that receive what the test sends into the channel, one datagram per batch. Sent
 /// datagrams are logged.
 struct Wire {
     log: Log,
     incoming: UnboundedReceiver<&'static str>,
-    refused: Vec<NodeId>,
+    news: Vec<News>,
 }
 
-impl Transport for Wire {
-    async fn send(&mut self, batch: &mut VecDeque<Transmit>) -> io::Result<()> {
-        for transmit in batch.drain(..) {
-            self.log.note(format!("sent {}", str::from_utf8(&transmit.datagram).unwrap()));
+/// Returns the address of a node.
+fn address(node: u8) -> SocketAddr {
+    ([127, 0, 0, node], 5405).into()
+}
+
+fn path() -> Path {
+    let listed = [1, 2, 7, 9].map(|id| (id.into(), address(id).ip().to_string()));
+    let mut config = Config::of_cluster("test", 9, listed).unwrap();
+    config.network.port = Some(address(9).port());
+    Path::new(&config, address(9)).unwrap()
+}
+
+impl Sockets for Wire {
+    fn home(&self) -> SocketAddr {
+        address(9)
+    }
+
+    async fn send(&mut self, batch: &mut VecDeque<Packet>) -> io::Result<()> {
+        for packet in batch.drain(..) {
+            self.log.note(format!("sent {}", str::from_utf8(&packet.datagram).unwrap()));
         }
         Ok(())
     }
 
-    async fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
+    async fn recv(&mut self, batch: &mut Vec<Packet>) -> io::Result<()> {
         match self.incoming.recv().await {
-            Some("refused") => self.refused.push(NodeId::new(7).unwrap()),
-            Some(text) => batch.push((Origin::of(None), Bytes::from_static(text.as_bytes()))),
+            Some("refused") => self.news.push(News::Refused(address(7).ip())),
+            Some(text) => {
+                let datagram = Bytes::from_static(text.as_bytes());
+                batch.push(Packet { address: address(1), datagram });
+            }
             None => return Err(io::Error::other("unplugged")),
         }
         Ok(())
     }
 
-    fn refused(&mut self) -> Option<NodeId> {
-        self.refused.pop()
-    }
-
-    fn set_members(&mut self, members: &BTreeSet<NodeId>) {
-        self.log.note(format!("members {members:?}"));
+    fn poll_news(&mut self) -> Option<News> {
+        self.news.pop()
     }
 }
 
@@ -244,9 +261,9 @@ impl Bed {
         let log = Log::default();
         let disk = Memory::default();
         let (network, incoming) = mpsc::unbounded_channel();
-        let wire = Wire { log: log.clone(), incoming, refused: Vec::new() };
+        let wire = Wire { log: log.clone(), incoming, news: Vec::new() };
         let core = Fake { log: log.clone(), ..Fake::default() };
-        let (node, events) = run(core, wire, Store::in_memory(&disk).0, clock);
+        let (node, events) = run(core, path(), wire, Store::in_memory(&disk).0, clock);
         Self { node, events, network, log, disk }
     }
 
@@ -293,16 +310,6 @@ async fn settle() {
 
 async fn is_pending<T>(task: &mut tokio::task::JoinHandle<T>) -> bool {
     timeout(Duration::from_secs(60), task).await.is_err()
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_transport_knows_the_members_of_each_ring() {
-    let bed = Bed::new();
-    for text in ["ring 12", "send x", "ring 123"] {
-        bed.hear(text).await;
-    }
-    let told: Vec<String> = bed.log.lines().into_iter().filter(|line| line.starts_with("members")).collect();
-    assert_eq!(told, ["members {1, 2}", "members {1, 2, 3}"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -679,14 +686,18 @@ async fn a_core_whose_timer_is_always_due_does_not_spin() {
 /// A network that always has a datagram.
 struct Flood;
 
-impl Transport for Flood {
-    async fn send(&mut self, batch: &mut VecDeque<Transmit>) -> io::Result<()> {
+impl Sockets for Flood {
+    fn home(&self) -> SocketAddr {
+        address(9)
+    }
+
+    async fn send(&mut self, batch: &mut VecDeque<Packet>) -> io::Result<()> {
         batch.clear();
         Ok(())
     }
 
-    async fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
-        batch.push((Origin::of(None), Bytes::from_static(b"noise")));
+    async fn recv(&mut self, batch: &mut Vec<Packet>) -> io::Result<()> {
+        batch.push(Packet { address: address(1), datagram: Bytes::from_static(b"noise") });
         Ok(())
     }
 }
@@ -697,7 +708,7 @@ async fn a_flood_does_not_starve_timers_commands_or_other_tasks() {
     let clock = Clock::new(move || Time::from_micros(reads.fetch_add(1, Ordering::Relaxed)));
     let log = Log::default();
     let core = Fake { log: log.clone(), room: 1, due: Some(Time::from_micros(10_000)), ..Fake::default() };
-    let (node, events) = run(core, Flood, Store::in_memory(&Memory::default()).0, clock);
+    let (node, events) = run(core, path(), Flood, Store::in_memory(&Memory::default()).0, clock);
     assert_eq!(multicast(&node, "a").await, Ok(()));
     assert_eq!(node.stats().await, Stats::default());
     while log.count("timeout") == 0 {

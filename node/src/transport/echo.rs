@@ -5,7 +5,7 @@
 //! Peers cannot distinguish datagrams with a changed source from a stranger's.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -17,8 +17,8 @@ use tokio::time::Instant;
 pub(super) struct Echo {
     datagram: [u8; Self::LENGTH],
     /// The expected source address.
-    source: SocketAddrV4,
-    home: SocketAddrV4,
+    source: SocketAddr,
+    home: SocketAddr,
     next_at: Instant,
 }
 
@@ -29,7 +29,7 @@ impl Echo {
 
     /// # Errors
     /// If the system has no random numbers.
-    pub(super) fn new(source: SocketAddrV4, home: SocketAddrV4) -> io::Result<Self> {
+    pub(super) fn new(source: SocketAddr, home: SocketAddr) -> io::Result<Self> {
         let mut datagram = [0; Self::LENGTH];
         let (magic, number) = datagram.split_at_mut(Self::MAGIC.len());
         magic.copy_from_slice(&Self::MAGIC);
@@ -41,13 +41,13 @@ impl Echo {
     pub(super) fn send(&mut self, outgoing: &UdpSocket, now: Instant) {
         if now >= self.next_at {
             self.next_at = now + Self::EVERY;
-            let _ = outgoing.try_send_to(&self.datagram, self.home.into());
+            let _ = outgoing.try_send_to(&self.datagram, self.home);
         }
     }
 
     /// Recognizes the datagram. Returns `Some(true)` if it came from the expected address,
     /// `Some(false)` if not, and `None` for other datagrams.
-    pub(super) fn take(&self, datagram: &[u8], source: SocketAddrV4) -> Option<bool> {
+    pub(super) fn take(&self, datagram: &[u8], source: SocketAddr) -> Option<bool> {
         (datagram == self.datagram).then_some(source == self.source)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 
@@ -14,9 +14,9 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{self, RecvFlags, SendFlags, SocketFlags, SocketType};
 use tokio::io::unix::AsyncFd;
 
-/// Changes of IPv4 addresses (`RTMGRP_IPV4_IFADDR`). An interface that is removed loses its
-/// addresses first.
-const ADDRESSES: u32 = 0x10;
+/// Changes of addresses (`RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV6_IFADDR`). An interface that is removed
+/// loses its addresses first.
+const ADDRESSES: u32 = 0x10 | 0x100;
 /// Netlink aligns messages to this many bytes.
 const ALIGNMENT: usize = 4;
 /// The kernel fills at most this many bytes in one call.
@@ -27,7 +27,7 @@ const LONGEST: usize = 1 << 15;
 #[derive(Debug)]
 pub(super) struct Interfaces {
     socket: AsyncFd<OwnedFd>,
-    address: Ipv4Addr,
+    address: IpAddr,
     having: BTreeSet<u32>,
     /// Interfaces that lost the address since the last call of `has_lost`.
     lost: BTreeSet<u32>,
@@ -37,7 +37,7 @@ pub(super) struct Interfaces {
 impl Interfaces {
     /// Requests the interfaces that have `address`, and notices from now on. The answer refers to
     /// the network namespace of the calling thread at this time.
-    pub(super) fn with(address: Ipv4Addr) -> io::Result<Self> {
+    pub(super) fn with(address: IpAddr) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = net::socket_with(net::AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
         // With the process id 0, the kernel chooses one.
@@ -83,7 +83,8 @@ impl Interfaces {
     /// Requests all addresses. The kernel answers at once.
     fn ask(&mut self) -> io::Result<()> {
         let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
+        message.header.family =
+            if self.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetAddress(message));
         request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
         request.finalize();
@@ -138,8 +139,14 @@ impl Interfaces {
 
 /// Returns `true` if a message is about this address as the local end of a link. The other end of a
 /// point-to-point link does not count.
-fn is(message: &AddressMessage, address: Ipv4Addr) -> bool {
-    message.attributes.contains(&AddressAttribute::Local(IpAddr::V4(address)))
+fn is(message: &AddressMessage, address: IpAddr) -> bool {
+    let local = |attribute: &_| matches!(attribute, AddressAttribute::Local(_));
+    // IPv6 states the local end by itself only if there is another one.
+    let own = match message.attributes.iter().any(local) {
+        true => AddressAttribute::Local(address),
+        false => AddressAttribute::Address(address),
+    };
+    message.attributes.contains(&own)
 }
 
 #[cfg(test)]
@@ -148,7 +155,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_loopback_interface_has_its_address() {
-        let interfaces = Interfaces::with(Ipv4Addr::LOCALHOST).unwrap();
+        let interfaces = Interfaces::with([127, 0, 0, 1].into()).unwrap();
         let index = interfaces.having(None).unwrap();
         assert_eq!(interfaces.name(index), "lo");
         assert_eq!(interfaces.having(Some(index + 1)), Some(index));

@@ -1,62 +1,64 @@
-//! Transports for datagrams. A transport uses addresses, and the core uses node ids.
+//! Sockets, which send and receive packets. They know addresses; the [`Path`] gives these a meaning.
 
 mod echo;
 mod interfaces;
-mod local;
-mod multicast;
-mod names;
 mod offload;
-mod peers;
+mod own;
+mod resolver;
 mod udp;
 
-pub use quorate_membership::{Destination, Origin, Transmit};
-pub use udp::{BindError, Lost, Udp};
-
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use bytes::Bytes;
+use quorate_membership::Notice;
+pub use quorate_membership::path::{Packet, Path, PathError};
 
-use quorate_membership::{NodeId, Notice};
+pub(crate) use self::resolver::Resolver;
+pub use self::udp::{BindError, Lost, Udp};
 
-/// A transport that sends and receives batches of datagrams.
-pub trait Transport: Send + 'static {
-    /// Sends the batch in order, and empties it. A datagram that cannot be sent is lost, as on the
-    /// network. An error means that the transport is unusable.
-    fn send(&mut self, batch: &mut VecDeque<Transmit>) -> impl Future<Output = io::Result<()>> + Send;
+/// Sockets that send and receive batches of packets.
+pub trait Sockets: Send + 'static {
+    /// Returns the address at which this node receives packets for it alone.
+    fn home(&self) -> SocketAddr;
 
-    /// Waits for datagrams and appends those that have arrived, up to a bound of the transport's
-    /// choice. Among these, multicasts come before unicasts, because a token must not overtake the
-    /// frames sent before it. Own multicasts never come back. Datagrams of a node to itself do not
-    /// use a transport.
+    /// Sends the packets in order, and empties the batch. A packet that cannot be sent is lost, as
+    /// on the network. An error means that the sockets are unusable.
     ///
-    /// Also ready, without a datagram, if a member's host has refused one ([`Transport::refused`]).
-    ///
-    /// Cancel safe: a dropped future has taken no datagram.
-    fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> impl Future<Output = io::Result<()>> + Send;
+    /// Cancel safe: if the future is dropped, the batch holds the packets that were not sent.
+    fn send(&mut self, batch: &mut VecDeque<Packet>) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Returns the next member whose host has reported that no socket receives there any more. A
-    /// transport without such reports returns `None`.
-    fn refused(&mut self) -> Option<NodeId> {
+    /// Waits for packets and appends those that have arrived, up to a bound of the sockets' choice.
+    /// What arrived for a group before a packet for this node alone comes before it, because a token
+    /// must not overtake the frames sent before it. One batch costs one wake-up.
+    ///
+    /// Also ready, without a packet, if there is [`News`].
+    ///
+    /// Cancel safe: a dropped future has taken no packet.
+    fn recv(&mut self, batch: &mut Vec<Packet>) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Returns what the sockets have noticed. The driver calls this several times a second.
+    fn poll_news(&mut self) -> Option<News> {
         None
     }
 
-    /// Returns the next notice for the operator, and the source address that it is about, if any.
-    /// The driver calls this several times a second.
-    fn notice(&mut self) -> Option<(Notice, Option<SocketAddr>)> {
-        None
-    }
-
-    /// Sets the members of the installed ring. Without a node list, the transport keeps their
-    /// addresses while they are members.
-    fn set_members(&mut self, _members: &BTreeSet<NodeId>) {}
-
-    /// Returns the receive buffer for multicasts in bytes, including the system's overhead per
-    /// datagram. Returns `None` if there is no such bound. The largest window of this node is
-    /// derived from it ([`largest_window`](quorate_membership::config::TotemConfig::largest_window)).
+    /// Returns the receive buffer for packets to everyone in bytes, including the system's overhead
+    /// per datagram. Returns `None` if there is no such bound. The largest window of this node is
+    /// derived from it ([`largest_window`](crate::TotemConfig::largest_window)).
     fn receive_buffer(&self) -> Option<usize> {
         None
     }
+}
+
+/// What sockets notice beside packets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum News {
+    /// The host at this address reported that no socket receives there.
+    Refused(IpAddr),
+    /// The system did not send a packet to this address, for the reason with this error number.
+    Unsent(SocketAddr, i32),
+    /// Something for the operator, about a datagram from this address if there is one.
+    Notice(Notice, Option<SocketAddr>),
 }

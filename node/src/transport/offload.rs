@@ -7,12 +7,16 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Ipv6DontFrag;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use rustix::io::Errno;
-use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
+use rustix::net::sockopt::{
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
+};
 use tokio::net::UdpSocket;
 
 /// The longest UDP datagram, or train of datagrams, over IPv4.
@@ -52,7 +56,7 @@ impl Receiver {
     pub(super) fn take(
         &mut self,
         socket: &UdpSocket,
-        mut into: impl FnMut(SocketAddrV4, Bytes),
+        mut into: impl FnMut(SocketAddr, Bytes),
     ) -> io::Result<bool> {
         let mut slices = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
         let mut failures = 0;
@@ -66,7 +70,7 @@ impl Receiver {
             }
         };
         for at in 0..filled {
-            let RecvMeta { addr: SocketAddr::V4(source), len, stride, .. } = self.metas[at] else { continue };
+            let RecvMeta { addr: source, len, stride, .. } = self.metas[at];
             let datagrams = self.filled(at, len);
             if len == 0 {
                 // An empty datagram is passed on, too. It is refused, and counted, by the core.
@@ -108,10 +112,10 @@ fn spare(lent: &mut VecDeque<Bytes>) -> BytesMut {
     }
 }
 
-/// The fate of a datagram.
-pub(super) enum News {
+/// A report about an earlier datagram.
+pub(super) enum Report {
     /// The host at this address has no socket there.
-    Refused(Ipv4Addr),
+    Refused(IpAddr),
     /// Another error, such as no route, or a datagram that is too long.
     Other,
 }
@@ -130,7 +134,12 @@ impl Sender {
         let state = UdpSocketState::new(socket.into())?;
         // The crate forbids fragments, for a protocol that discovers the largest datagram by
         // itself. Ours are as long as `netmtu` allows, whatever the path.
-        set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::WANT)?;
+        if socket.local_addr()?.is_ipv4() {
+            set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::WANT)?;
+        } else {
+            set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::WANT)?;
+            setsockopt(socket, Ipv6DontFrag, &false)?;
+        }
         state.enable_transport_errors(socket.into())?;
         Ok(Self { state, train: Vec::new(), apart: false })
     }
@@ -157,13 +166,11 @@ impl Sender {
     /// Returns the network's report about an earlier datagram, if any. If no socket is bound to the
     /// destination port, it has the host's address. The kernel may report it in place of sending
     /// another datagram.
-    pub(super) fn news(&self, socket: &UdpSocket) -> io::Result<Option<News>> {
+    pub(super) fn report(&self, socket: &UdpSocket) -> io::Result<Option<Report>> {
         let error = self.state.recv_transport_error(socket.into())?;
         Ok(error.map(|error| match error.addr {
-            Some(SocketAddr::V4(from)) if error.raw_errno == Errno::CONNREFUSED.raw_os_error() => {
-                News::Refused(*from.ip())
-            }
-            _ => News::Other,
+            Some(from) if error.raw_errno == Errno::CONNREFUSED.raw_os_error() => Report::Refused(from.ip()),
+            _ => Report::Other,
         }))
     }
 
@@ -176,7 +183,7 @@ impl Sender {
     pub(super) fn send<'a>(
         &mut self,
         socket: &UdpSocket,
-        to: SocketAddrV4,
+        to: SocketAddr,
         mut datagrams: impl Iterator<Item = &'a [u8]>,
     ) -> io::Result<()> {
         let Some(first) = datagrams.next() else { return Ok(()) };
@@ -189,7 +196,7 @@ impl Sender {
         }
         let single = self.train.is_empty();
         let transmit = Transmit {
-            destination: SocketAddr::V4(to),
+            destination: to,
             ecn: None,
             contents: if single { first } else { &self.train },
             segment_size: (!single).then_some(first.len()),

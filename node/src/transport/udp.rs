@@ -8,16 +8,18 @@
 //! | `unicasts` | `A:p` | receives tokens, sends nothing | no: a second node here is an error |
 //! | `outgoing` | `A:(p-1)` | sends everything; its port identifies the node | no |
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_membership::config::TransportKind;
+use quorate_membership::{Config, Notice};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::net::sockopt::{
@@ -28,15 +30,10 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
-use super::Transport;
 use super::echo::Echo;
 use super::interfaces::Interfaces;
-use super::names::{Found, Names};
-use super::offload::{FAILURES, News, Receiver, Sender};
-use super::peers::Peers;
-use quorate_membership::config::TransportKind;
-use quorate_membership::wire::{Announced, ClusterTag, announced, claimed_sender};
-use quorate_membership::{Config, Destination, NodeId, Notice, Origin, Transmit};
+use super::offload::{FAILURES, Receiver, Report, Sender};
+use super::{News, Packet, Path, PathError, Sockets, own};
 
 /// Multicasts after which a batch is complete.
 const BATCH: usize = 64;
@@ -61,59 +58,59 @@ const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// Time until another attempt to join the group.
 const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
 
-/// A transport over UDP and IPv4: [`Udp::multicast`] between hosts, [`Udp::local`] within one.
+/// Sockets over UDP, for all transports (`totem.transport`).
 ///
 /// A datagram that cannot be sent (no route, no buffer, a firewall, an interface that is down) is
 /// lost, counted in [`Lost`], and logged at most once a second.
 ///
 /// Sockets stay bound to the node's address, whatever happens to the interface. A node that has
 /// lost its network is therefore alone and does not meet other nodes elsewhere. When the address
-/// comes back, on the same interface or on another, [`Udp::multicast`] continues there.
+/// comes back, on the same interface or on another, the node continues there.
 #[derive(Debug)]
 pub struct Udp {
-    multicasts: UdpSocket,
-    receiver: Receiver,
+    /// The group, if the transport uses one.
+    group: Option<Group>,
+    /// Receives what is for this node alone; without a group, everything.
     unicasts: UdpSocket,
+    /// Reads `unicasts` if there is no group.
+    all: Option<Receiver>,
     outgoing: UdpSocket,
     sender: Sender,
-    group: SocketAddrV4,
+    home: SocketAddr,
     /// The interface that has the node's address. `None` if the system does not report it, or if
-    /// the transport stays within the host.
+    /// the node stays within the host.
     place: Option<Place>,
-    peers: Peers,
-    cluster: Option<ClusterTag>,
     /// A unicast that has been read, and waits until the multicasts sent before it have been read,
     /// too.
-    held: Option<(SocketAddrV4, Bytes)>,
+    held: Option<Packet>,
     /// Multicasts read while `held` waited.
     passed: usize,
-    /// Nodes whose hosts have refused a datagram.
-    refused: VecDeque<NodeId>,
     buffer: Box<[u8]>,
     lost: Arc<Lost>,
-    names: Names,
     echo: Option<Echo>,
-    notices: VecDeque<(Notice, Option<SocketAddr>)>,
+    news: VecDeque<News>,
     /// The time of the last notice of an unsent datagram.
     noted_at: Option<Instant>,
+}
+
+/// A group that the node receives multicasts of.
+#[derive(Debug)]
+struct Group {
+    address: SocketAddr,
+    multicasts: UdpSocket,
+    receiver: Receiver,
 }
 
 /// Counters of datagrams that were not sent.
 #[derive(Debug, Default)]
 pub struct Lost {
     unsent: AtomicU64,
-    unknown: AtomicU64,
 }
 
 impl Lost {
     /// Returns the number of datagrams that the system did not send.
     pub fn unsent(&self) -> u64 {
         self.unsent.load(Ordering::Relaxed)
-    }
-
-    /// Returns the number of datagrams for members without a known address.
-    pub fn unknown(&self) -> u64 {
-        self.unknown.load(Ordering::Relaxed)
     }
 }
 
@@ -130,51 +127,65 @@ struct Place {
 }
 
 impl Place {
+    /// Returns `true` if no interface has the node's address.
+    fn is_absent(&self) -> bool {
+        self.interfaces.having(None).is_none()
+    }
+
     /// Joins the group on the interface that has the address, and leaves it on any other. If no
     /// interface has the address, the group is joined on none.
-    fn join(&mut self, multicasts: &UdpSocket, group: Ipv4Addr) -> io::Result<()> {
+    fn join(&mut self, multicasts: &UdpSocket, group: IpAddr) -> io::Result<()> {
         let multicasts = SockRef::from(multicasts);
+        let at = InterfaceIndexOrAddress::Index;
         let there = self.interfaces.having(self.joined);
         if let Some(index) = self.joined
             && (self.interfaces.has_lost(index) || there != Some(index))
         {
             // Fails if the interface is gone. Its membership is gone, too, in this case.
-            let _ = multicasts.leave_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(index));
+            let _ = match group {
+                IpAddr::V4(group) => multicasts.leave_multicast_v4_n(&group, &at(index)),
+                IpAddr::V6(group) => multicasts.leave_multicast_v6(&group, index),
+            };
             self.joined = None;
         }
         if let Some(index) = there.filter(|_| self.joined.is_none()) {
-            multicasts.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(index))?;
+            match group {
+                IpAddr::V4(group) => multicasts.join_multicast_v4_n(&group, &at(index))?,
+                IpAddr::V6(group) => multicasts.join_multicast_v6(&group, index)?,
+            }
             self.joined = Some(index);
         }
         Ok(())
     }
 }
 
-/// The addresses of the sockets.
-pub(super) struct Addresses {
-    /// The node's address and port, `A:p`.
-    pub(super) home: SocketAddrV4,
-    /// The group's address and port, `G:P`.
-    pub(super) group: SocketAddrV4,
-    pub(super) ttl: u8,
-    /// Whether other processes of this host receive the node's multicasts.
-    pub(super) loopback: bool,
-    /// The cluster whose JOINs are used to learn addresses.
-    pub(super) cluster: Option<ClusterTag>,
-}
-
 impl Udp {
-    /// Opens the configured transport (`totem.transport`) at the configured address.
+    /// Opens the sockets of the configured transport, and makes the path over them.
+    ///
+    /// With IP multicast, a host has one node per group. The kernel's own loopback is off, as with
+    /// corosync, so a second node on the same host would not be heard. Within a host, nodes are
+    /// distinguished by loopback addresses (127.0.0.1, 127.0.0.2, ..., all of which exist on Linux)
+    /// or by ports (`nodelist.node.port`), at least two apart, because a node sends from the port
+    /// below its own.
+    ///
+    /// If this node is listed, and no interface has its address yet, the sockets wait for it, and
+    /// send and receive nothing until then.
     ///
     /// Must be called within a tokio runtime with IO enabled.
     ///
     /// # Errors
     /// If a socket cannot be opened. The message says what to do.
-    pub fn bind(config: &Config) -> Result<Self, BindError> {
-        match config.network.transport {
-            TransportKind::Multicast => Self::multicast(config, super::multicast::own_address(config)?),
-            TransportKind::Local => Self::local(config),
+    pub fn bind(config: &Config) -> Result<(Self, Path), BindError> {
+        let home = own::home(config)?;
+        let path = Path::new(config, home)?;
+        let within_host = config.network.transport == TransportKind::Local;
+        let interfaces = if within_host { None } else { follow(home.ip()) };
+        let absent = interfaces.as_ref().is_some_and(|interfaces| interfaces.having(None).is_none());
+        if absent && own::listed(config) != Some(home.ip()) {
+            return Err(BindError::NoSuchAddress { address: home.ip() });
         }
+        let udp = Self::open(home, path.group(), config.network.ttl, within_host, interfaces)?;
+        Ok((udp, path))
     }
 
     /// Returns the counters of lost datagrams, which stay up to date.
@@ -183,155 +194,203 @@ impl Udp {
     }
 
     /// Opens the sockets. With `interfaces` they follow the node's address, which no interface
-    /// needs to have yet.
-    pub(super) fn open(
-        addresses: &Addresses,
+    /// needs to have yet. With `loopback`, other processes of this host receive the multicasts.
+    fn open(
+        home: SocketAddr,
+        group: Option<SocketAddr>,
+        ttl: u8,
+        loopback: bool,
         interfaces: Option<Interfaces>,
-        peers: Peers,
-        names: Names,
     ) -> Result<Self, BindError> {
-        let &Addresses { home, group, ttl, loopback, cluster } = addresses;
+        let failed = |source| BindError::Socket { source };
         let absent = interfaces.as_ref().is_some_and(|interfaces| interfaces.having(None).is_none());
         let Some(source_port) = home.port().checked_sub(1).filter(|port| *port > 0) else {
             return Err(BindError::Port { port: home.port() });
         };
-        if !group.ip().is_multicast() {
-            return Err(BindError::NotAGroup { group: *group.ip() });
+        if let Some(group) = group.filter(|group| !group.ip().is_multicast()) {
+            return Err(BindError::NotAGroup { group: group.ip() });
         }
 
         // Bound first, because it fails if a node already runs here.
         let unicasts = bound(home, |socket| {
-            socket.set_freebind_v4(absent)?;
-            socket.set_recv_buffer_size(BUFFER)?;
-            // Optional, because some containers refuse it.
-            let _ = socket.set_priority(TOKEN_PRIORITY);
+            freebind(socket, home, absent)?;
+            if group.is_some() {
+                socket.set_recv_buffer_size(BUFFER)?;
+                // Optional, because some containers refuse it.
+                let _ = socket.set_priority(TOKEN_PRIORITY);
+                return Ok(());
+            }
+            socket.set_recv_buffer_size(MULTICAST_BUFFER)?;
+            let _ = set_socket_recv_buffer_size_force(socket, MULTICAST_BUFFER);
             Ok(())
         })?;
-        let outgoing = bound(SocketAddrV4::new(*home.ip(), source_port), |socket| {
-            socket.set_freebind_v4(absent)?;
+        let source = SocketAddr::new(home.ip(), source_port);
+        let outgoing = bound(source, |socket| {
+            freebind(socket, home, absent)?;
             socket.set_send_buffer_size(BUFFER)?;
-            if !absent {
-                socket.set_multicast_if_v4(home.ip())?;
+            if group.is_none() {
+                return Ok(());
             }
-            socket.set_multicast_loop_v4(loopback)?;
-            socket.set_multicast_ttl_v4(u32::from(ttl))
+            match home.ip() {
+                IpAddr::V4(address) => {
+                    if !absent {
+                        socket.set_multicast_if_v4(&address)?;
+                    }
+                    socket.set_multicast_loop_v4(loopback)?;
+                    socket.set_multicast_ttl_v4(u32::from(ttl))
+                }
+                IpAddr::V6(_) => {
+                    socket.set_multicast_loop_v6(loopback)?;
+                    socket.set_multicast_hops_v6(u32::from(ttl))
+                }
+            }
         })?;
-        let multicasts = bound(group, |socket| {
+        let sender = Sender::new(&outgoing).map_err(failed)?;
+        let place =
+            interfaces.map(|interfaces| Place { interfaces, joined: None, again_at: None, noted_at: None });
+        let all = if group.is_none() { Some(Receiver::new(&unicasts).map_err(failed)?) } else { None };
+        // Addresses are not translated within a host. Without random numbers the check is left out.
+        let echo = if loopback { None } else { Echo::new(source, home).ok() };
+        let mut udp = Self {
+            group: None,
+            unicasts,
+            all,
+            outgoing,
+            sender,
+            home,
+            place,
+            held: None,
+            passed: 0,
+            buffer: vec![0; LONGEST].into_boxed_slice(),
+            lost: Arc::default(),
+            echo,
+            news: VecDeque::new(),
+            noted_at: None,
+        };
+        if let Some(address) = group {
+            udp.join(address)?;
+        }
+        Ok(udp)
+    }
+
+    /// Opens the socket for a group, and joins the group on the interface that has the node's
+    /// address.
+    fn join(&mut self, address: SocketAddr) -> Result<(), BindError> {
+        let failed = |source| BindError::Socket { source };
+        let multicasts = bound(address, |socket| {
             socket.set_recv_buffer_size(MULTICAST_BUFFER)?;
             let _ = set_socket_recv_buffer_size_force(socket, MULTICAST_BUFFER);
             socket.set_reuse_address(true)?;
             // Excludes groups that other processes of this host have joined on other interfaces.
-            socket.set_multicast_all_v4(false)
+            match address {
+                SocketAddr::V4(_) => socket.set_multicast_all_v4(false),
+                SocketAddr::V6(_) => socket.set_multicast_all_v6(false),
+            }
         })?;
-        let mut place =
-            interfaces.map(|interfaces| Place { interfaces, joined: None, again_at: None, noted_at: None });
-        match &mut place {
-            Some(place) => place.join(&multicasts, *group.ip()),
-            None => multicasts.join_multicast_v4(*group.ip(), *home.ip()),
-        }
-        .map_err(|source| BindError::Join { group: *group.ip(), interface: *home.ip(), source })?;
-
-        let source = SocketAddrV4::new(*home.ip(), source_port);
-        // Addresses are not translated within a host. Without random numbers the check is left out.
-        let echo = if loopback { None } else { Echo::new(source, home).ok() };
-        let receiver = Receiver::new(&multicasts).map_err(|source| BindError::Socket { source })?;
-        let sender = Sender::new(&outgoing).map_err(|source| BindError::Socket { source })?;
-        Ok(Self {
-            multicasts,
-            receiver,
-            unicasts,
-            outgoing,
-            sender,
-            group,
-            place,
-            peers,
-            cluster,
-            held: None,
-            passed: 0,
-            refused: VecDeque::new(),
-            buffer: vec![0; LONGEST].into_boxed_slice(),
-            lost: Arc::default(),
-            names,
-            echo,
-            notices: VecDeque::new(),
-            noted_at: None,
+        let receiver = Receiver::new(&multicasts).map_err(failed)?;
+        self.group = Some(Group { address, multicasts, receiver });
+        self.join_where_the_address_is().map_err(|source| BindError::Join {
+            group: address.ip(),
+            interface: self.home.ip(),
+            source,
         })
+    }
+
+    /// Joins the group, and sends to it, on the interface that has the node's address.
+    fn join_where_the_address_is(&mut self) -> io::Result<()> {
+        let Self { group, place, outgoing, home, .. } = self;
+        let Some(Group { address, multicasts, .. }) = group else { return Ok(()) };
+        let Some(place) = place else {
+            return match (address.ip(), home.ip()) {
+                (IpAddr::V4(group), IpAddr::V4(home)) => multicasts.join_multicast_v4(group, home),
+                (IpAddr::V6(group), _) => {
+                    let index = interface_index(home.ip())?;
+                    SockRef::from(&*outgoing).set_multicast_if_v6(index)?;
+                    multicasts.join_multicast_v6(&group, index)
+                }
+                (IpAddr::V4(_), IpAddr::V6(_)) => Err(io::ErrorKind::InvalidInput.into()),
+            };
+        };
+        place.join(multicasts, address.ip())?;
+        match (place.joined, home.ip()) {
+            (None, _) => Ok(()),
+            (Some(index), IpAddr::V4(home)) => {
+                Ok(set_ip_multicast_if_with_ifindex(&*outgoing, &Ipv4Addr::UNSPECIFIED, &home, index)?)
+            }
+            (Some(index), IpAddr::V6(_)) => SockRef::from(&*outgoing).set_multicast_if_v6(index),
+        }
     }
 
     /// Appends the multicasts that have arrived, and at most one unicast. The unicast is read first
     /// and appended last. By the time the multicast socket is read, it therefore has every
-    /// multicast that was sent before a token.
+    /// multicast that was sent before a token. Without a group, everything arrives in one queue.
     ///
     /// The sockets are read directly, whatever their readiness in tokio. tokio may have seen the
     /// token and not yet the frame before it.
-    fn take(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
+    fn take(&mut self, batch: &mut Vec<Packet>) -> io::Result<()> {
+        if let Some(all) = &mut self.all {
+            let before = batch.len();
+            while batch.len() - before < BATCH
+                && !all.take(&self.unicasts, |address, datagram| batch.push(Packet { address, datagram }))?
+            {
+            }
+            let mut at = before;
+            while at < batch.len() {
+                if self.is_echo(&batch[at]) {
+                    batch.remove(at);
+                } else {
+                    at += 1;
+                }
+            }
+            return Ok(());
+        }
         if self.held.is_none() {
             self.passed = 0;
             self.held = self.next_unicast()?;
         }
-        let Self { multicasts, receiver, peers, names, passed, cluster, .. } = self;
-        let now = Instant::now();
-        let mut origin = |peers: &mut Peers, source, datagram: &Bytes| {
-            let claim = claim(datagram, *cluster);
-            let origin = peers.origin(source, claim, now);
-            if let Some((node, _)) = claim.filter(|_| origin.peer.is_none()) {
-                // The datagram names a listed node and comes from another address.
-                names.look_up(node);
-            }
-            origin
-        };
-        let before = *passed;
+        let Some(Group { multicasts, receiver, .. }) = &mut self.group else { return Ok(()) };
+        let before = batch.len();
         let mut drained = false;
-        while !drained && *passed - before < BATCH {
-            drained = receiver.take(multicasts, |source, datagram| {
-                *passed += 1;
-                if !peers.is_own(source) {
-                    batch.push((origin(peers, source, &datagram), datagram));
-                }
-            })?;
+        while !drained && batch.len() - before < BATCH {
+            drained =
+                receiver.take(multicasts, |address, datagram| batch.push(Packet { address, datagram }))?;
         }
-        if (drained || self.passed >= BACKLOG)
-            && let Some((source, datagram)) = self.held.take()
-        {
-            batch.push((origin(peers, source, &datagram), datagram));
+        self.passed += batch.len() - before;
+        if drained || self.passed >= BACKLOG {
+            batch.extend(self.held.take());
         }
         Ok(())
     }
 
-    /// Returns the next unicast, without the datagrams that this node sends to check its own source
-    /// address.
-    fn next_unicast(&mut self) -> io::Result<Option<(SocketAddrV4, Bytes)>> {
-        while let Some((source, datagram)) = read(&self.unicasts, &mut self.buffer)? {
-            match self.echo.as_ref().and_then(|echo| echo.take(&datagram, source)) {
-                None => return Ok(Some((source, datagram))),
-                Some(true) => {}
-                Some(false) => {
-                    let address = *self.peers.own_home().ip();
-                    self.note(Notice::SourceRewritten { address }, Some(source.into()));
-                }
+    /// Returns the next unicast.
+    fn next_unicast(&mut self) -> io::Result<Option<Packet>> {
+        while let Some(packet) = read(&self.unicasts, &mut self.buffer)? {
+            if !self.is_echo(&packet) {
+                return Ok(Some(packet));
             }
         }
         Ok(None)
     }
 
-    /// Sends the first datagrams of a batch and removes them from it. Sends as many as fit into one
+    /// Returns `true` if this node sent the packet to check its own source address. Notes whether
+    /// it came from there.
+    fn is_echo(&mut self, packet: &Packet) -> bool {
+        let Packet { address: source, datagram } = packet;
+        let echo = self.echo.as_ref().and_then(|echo| echo.take(datagram, *source));
+        if echo == Some(false) {
+            let address = self.home.ip();
+            self.note(News::Notice(Notice::SourceRewritten { address }, Some(*source)));
+        }
+        echo.is_some()
+    }
+
+    /// Sends the first packets of a batch and removes them from it. Sends as many as fit into one
     /// call, at least one.
-    async fn send_some(&mut self, deadline: &mut Option<Instant>, batch: &mut VecDeque<Transmit>) {
-        let Some(&Transmit { to, .. }) = batch.front() else { return };
-        let address = match to {
-            Destination::Everyone => self.group,
-            Destination::Member(id) => match self.peers.home(id) {
-                Some(home) => home,
-                None => {
-                    batch.pop_front();
-                    self.lost.unknown.fetch_add(1, Ordering::Relaxed);
-                    return self.note_unsent(Some(id), None);
-                }
-            },
-        };
+    async fn send_some(&mut self, deadline: &mut Option<Instant>, batch: &mut VecDeque<Packet>) {
+        let Some(&Packet { address, .. }) = batch.front() else { return };
         let count = self.sender.train(to_the_same(batch));
         let mut sent = self.send_train(deadline, address, batch, count).await;
-        if sent.is_err() && self.hear_news() {
+        if sent.is_err() && self.hear_reports() {
             // The error may have been about an earlier datagram, and this one was not sent.
             sent = self.send_train(deadline, address, batch, count).await;
         }
@@ -341,7 +400,7 @@ impl Udp {
             Err(error) if count > 1 && error.kind() != io::ErrorKind::TimedOut => {
                 return self.sender.take_apart();
             }
-            Err(error) => self.lose(count, to, &error),
+            Err(error) => self.lose(count, address, &error),
         }
         batch.drain(..count);
     }
@@ -349,8 +408,8 @@ impl Udp {
     async fn send_train(
         &mut self,
         deadline: &mut Option<Instant>,
-        to: SocketAddrV4,
-        batch: &VecDeque<Transmit>,
+        to: SocketAddr,
+        batch: &VecDeque<Packet>,
         count: usize,
     ) -> io::Result<()> {
         match self.sender.send(&self.outgoing, to, to_the_same(batch).take(count)) {
@@ -365,16 +424,12 @@ impl Udp {
     }
 
     /// Collects the reports of hosts about earlier datagrams. Returns `true` if there were any.
-    fn hear_news(&mut self) -> bool {
+    fn hear_reports(&mut self) -> bool {
         let mut any = false;
-        while let Ok(Some(news)) = self.sender.news(&self.outgoing) {
+        while let Ok(Some(report)) = self.sender.report(&self.outgoing) {
             any = true;
-            // A bound suffices, because a node sends to few others at a time, and refusals are
-            // repeated.
-            if let News::Refused(address) = news
-                && let Some(node) = self.peers.at(address).filter(|_| self.refused.len() < BATCH)
-            {
-                self.refused.push_back(node);
+            if let Report::Refused(address) = report {
+                self.note(News::Refused(address));
             }
         }
         any
@@ -384,62 +439,38 @@ impl Udp {
     fn follow(&mut self) {
         let Some(place) = &mut self.place else { return };
         let before = place.joined;
-        let address = *self.peers.own_home().ip();
         place.again_at = None;
-        let followed = place.join(&self.multicasts, *self.group.ip()).and_then(|()| {
-            let Some(index) = place.joined else { return Ok(()) };
-            set_ip_multicast_if_with_ifindex(&self.outgoing, &Ipv4Addr::UNSPECIFIED, &address, index)?;
-            if before != place.joined {
+        let followed = self.join_where_the_address_is();
+        let (Some(place), address) = (&mut self.place, self.home.ip()) else { return };
+        match (followed, place.joined) {
+            (Ok(()), Some(index)) if before != place.joined => {
                 tracing::info!("this node's address {address} is on {} now", place.interfaces.name(index));
             }
-            Ok(())
-        });
-        if let Err(error) = followed {
-            place.again_at = Some(Instant::now() + FOLLOW_AGAIN);
-            tracing::warn!("the group cannot be joined where {address} is now: {error}; trying again");
+            (Ok(()), _) => {}
+            (Err(error), _) => {
+                place.again_at = Some(Instant::now() + FOLLOW_AGAIN);
+                tracing::warn!("the group cannot be joined where {address} is now: {error}; trying again");
+            }
         }
     }
 
-    /// Handles a host name of the node list that has been resolved again. If its node has moved,
-    /// replaces its address.
-    fn note_found(&mut self, Found { node, addresses }: Found) {
-        let known = self.peers.home(node).map(|home| *home.ip());
-        if known.is_some_and(|known| addresses.contains(&known)) {
-            return;
-        }
-        if let Some(address) = addresses.first().copied()
-            && let Some(former) = self.peers.move_to(node, address)
-        {
-            let host = self.names.host(node).unwrap_or_default();
-            tracing::info!("{host}, node {node}, is at {address} now, and was at {}", former.ip());
-        }
-    }
-
-    fn lose(&mut self, count: usize, to: Destination, why: &io::Error) {
+    fn lose(&mut self, count: usize, to: SocketAddr, why: &io::Error) {
         self.lost.unsent.fetch_add(count as u64, Ordering::Relaxed);
-        let node = match to {
-            Destination::Member(node) => Some(node),
-            Destination::Everyone => None,
-        };
         // Our own timeout has no error number. It means that the send buffer stayed full.
         let errno = why.raw_os_error().unwrap_or_else(|| Errno::NOBUFS.raw_os_error());
-        self.note_unsent(node, Some(errno));
-    }
-
-    fn note_unsent(&mut self, node: Option<NodeId>, errno: Option<i32>) {
         // Without an address nothing is sent, and another notice reports that.
-        let absent = self.place.as_ref().is_some_and(|place| place.joined.is_none());
+        let absent = self.place.as_ref().is_some_and(Place::is_absent);
         let now = Instant::now();
         if !absent && self.noted_at.is_none_or(|at| now - at >= NOTE_EVERY) {
             self.noted_at = Some(now);
-            self.note(Notice::Unsent { node, errno }, None);
+            self.note(News::Unsent(to, errno));
         }
     }
 
-    fn note(&mut self, notice: Notice, source: Option<SocketAddr>) {
-        // Bounded, because notices may not be collected.
-        if self.notices.len() < BATCH {
-            self.notices.push_back((notice, source));
+    fn note(&mut self, news: News) {
+        // Bounded, because news may not be collected. Refusals are repeated.
+        if self.news.len() < BATCH {
+            self.news.push_back(news);
         }
     }
 
@@ -452,11 +483,11 @@ impl Udp {
         if self.place.as_ref().and_then(|place| place.again_at).is_some_and(|at| at <= now) {
             self.follow();
         }
-        let address = *self.peers.own_home().ip();
-        if let Some(place) = self.place.as_mut().filter(|place| place.joined.is_none()) {
+        let address = self.home.ip();
+        if let Some(place) = self.place.as_mut().filter(|place| place.is_absent()) {
             if place.noted_at.is_none_or(|at| now - at >= NOTE_EVERY) {
                 place.noted_at = Some(now);
-                self.note(Notice::NoAddress { address }, None);
+                self.note(News::Notice(Notice::NoAddress { address }, None));
             }
         } else if let Some(echo) = &mut self.echo {
             echo.send(&self.outgoing, now);
@@ -464,8 +495,12 @@ impl Udp {
     }
 }
 
-impl Transport for Udp {
-    async fn send(&mut self, batch: &mut VecDeque<Transmit>) -> io::Result<()> {
+impl Sockets for Udp {
+    fn home(&self) -> SocketAddr {
+        self.home
+    }
+
+    async fn send(&mut self, batch: &mut VecDeque<Packet>) -> io::Result<()> {
         let mut deadline = None;
         while !batch.is_empty() {
             self.send_some(&mut deadline, batch).await;
@@ -473,74 +508,69 @@ impl Transport for Udp {
         Ok(())
     }
 
-    async fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
+    async fn recv(&mut self, batch: &mut Vec<Packet>) -> io::Result<()> {
         let before = batch.len();
         self.look_after();
         loop {
             self.take(batch)?;
-            if batch.len() > before || !self.refused.is_empty() {
+            if batch.len() > before || !self.news.is_empty() {
                 return Ok(());
-            }
-            if self.held.is_some() {
-                // A whole batch consisted of own multicasts, and more may follow.
-                continue;
             }
             // Readiness is cleared before the sockets are read again, never after, so that no
             // arrival is missed.
-            let Self { multicasts, unicasts, outgoing, place, names, .. } = self;
+            let Self { group, unicasts, outgoing, place, .. } = self;
+            let multicasts = group.as_ref().map(|group| &group.multicasts);
             tokio::select! {
                 biased;
-                news = poll_fn(|context| poll_news(place, names, context)) => match news? {
-                    Some(found) => self.note_found(found),
-                    None => self.follow(),
-                },
+                changed = poll_fn(|context| poll_change(place, context)) => {
+                    changed?;
+                    self.follow();
+                }
                 ready = outgoing.ready(Interest::ERROR) => {
                     ready?;
                     clear(outgoing, Interest::ERROR);
-                    self.hear_news();
+                    self.hear_reports();
                 }
                 ready = poll_fn(|context| poll_either(multicasts, unicasts, context)) => ready?,
             }
         }
     }
 
-    fn refused(&mut self) -> Option<NodeId> {
-        self.refused.pop_front()
-    }
-
-    fn notice(&mut self) -> Option<(Notice, Option<SocketAddr>)> {
-        self.notices.pop_front()
-    }
-
-    fn set_members(&mut self, members: &BTreeSet<NodeId>) {
-        self.peers.set_members(members);
+    fn poll_news(&mut self) -> Option<News> {
+        self.news.pop_front()
     }
 
     fn receive_buffer(&self) -> Option<usize> {
-        socket_recv_buffer_size(&self.multicasts).ok()
+        let socket = self.group.as_ref().map_or(&self.unicasts, |group| &group.multicasts);
+        socket_recv_buffer_size(socket).ok()
     }
 }
 
-/// Returns the claimed sender of a datagram. Datagrams of another cluster are left out, because ids
-/// are learnt within a cluster.
-fn claim(datagram: &[u8], cluster: Option<ClusterTag>) -> Option<(NodeId, bool)> {
-    let claimed = claimed_sender(datagram)?;
-    match (announced(datagram), cluster) {
-        (Announced::Cluster(other), Some(own)) if other != own => None,
-        _ => Some(claimed),
-    }
+/// Follows the interface that has this address, if the kernel reports it.
+fn follow(address: IpAddr) -> Option<Interfaces> {
+    Interfaces::with(address)
+        .inspect_err(|error| {
+            tracing::warn!(
+                "the kernel does not report changes of addresses ({error}); restart this node after such a change"
+            );
+        })
+        .ok()
 }
 
-/// Returns the first datagrams of a batch that have the same destination.
-fn to_the_same(batch: &VecDeque<Transmit>) -> impl Iterator<Item = &[u8]> {
-    let first = batch.front().map(|first| first.to);
-    batch.iter().take_while(move |other| Some(other.to) == first).map(|other| &other.datagram[..])
+/// Returns the first packets of a batch that have the same destination.
+fn to_the_same(batch: &VecDeque<Packet>) -> impl Iterator<Item = &[u8]> {
+    let first = batch.front().map(|first| first.address);
+    batch.iter().take_while(move |other| Some(other.address) == first).map(|other| &other.datagram[..])
 }
 
 /// Ready if either socket is readable. Clears the readiness of both, because both are read then.
-fn poll_either(one: &UdpSocket, other: &UdpSocket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+fn poll_either(
+    one: Option<&UdpSocket>,
+    other: &UdpSocket,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
     let mut any = Poll::Pending;
-    for socket in [one, other] {
+    for socket in one.into_iter().chain([other]) {
         if let Poll::Ready(ready) = socket.poll_recv_ready(context) {
             ready?;
             clear(socket, Interest::READABLE);
@@ -550,19 +580,12 @@ fn poll_either(one: &UdpSocket, other: &UdpSocket, context: &mut Context<'_>) ->
     any
 }
 
-/// Ready if an address of this host has changed, or if a name has been resolved. The latter returns
-/// the result.
-fn poll_news(
-    place: &mut Option<Place>,
-    names: &mut Names,
-    context: &mut Context<'_>,
-) -> Poll<io::Result<Option<Found>>> {
-    if let Some(place) = place
-        && let Poll::Ready(changed) = place.interfaces.poll_change(context)
-    {
-        return Poll::Ready(changed.map(|()| None));
+/// Ready if an address of this host has changed.
+fn poll_change(place: &mut Option<Place>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    match place {
+        Some(place) => place.interfaces.poll_change(context),
+        None => Poll::Pending,
     }
-    names.poll_found(context).map(|found| Ok(Some(found)))
 }
 
 /// Makes tokio wait for the next arrival, or error, whatever it has seen before.
@@ -573,13 +596,14 @@ fn clear(socket: &UdpSocket, interest: Interest) {
 
 /// Reads a datagram, if there is one. It is copied out of the buffer, so that the ring keeps only
 /// as much memory as it has bytes.
-fn read(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(SocketAddrV4, Bytes)>> {
+fn read(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<Packet>> {
     let mut failures = 0;
     loop {
         match rustix::net::recvfrom(socket, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((length, _, Some(source))) => {
-                if let Ok(source) = SocketAddrV4::try_from(source) {
-                    return Ok(Some((source, Bytes::copy_from_slice(&buffer[..length]))));
+                if let Ok(address) = SocketAddr::try_from(source) {
+                    let datagram = Bytes::copy_from_slice(&buffer[..length]);
+                    return Ok(Some(Packet { address, datagram }));
                 }
             }
             Ok((.., None)) => {}
@@ -593,27 +617,46 @@ fn read(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(SocketAddrV
 
 /// Opens a socket, sets its options and then binds it.
 fn bound(
-    address: SocketAddrV4,
+    address: SocketAddr,
     set_options: impl FnOnce(&Socket) -> io::Result<()>,
 ) -> Result<UdpSocket, BindError> {
     let open = || {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
         set_options(&socket)?;
         Ok(socket)
     };
     let socket = open().map_err(|source| BindError::Socket { source })?;
-    socket.bind(&SocketAddr::V4(address).into()).map_err(|source| match source.kind() {
+    socket.bind(&address.into()).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => BindError::PortInUse { address },
-        io::ErrorKind::AddrNotAvailable => BindError::NoSuchAddress { address: *address.ip() },
+        io::ErrorKind::AddrNotAvailable => BindError::NoSuchAddress { address: address.ip() },
         io::ErrorKind::PermissionDenied => BindError::NotAllowed { address },
         _ => BindError::Socket { source },
     })?;
     UdpSocket::from_std(socket.into()).map_err(|source| BindError::Socket { source })
 }
 
-/// The reason why a transport could not be opened, with a remedy.
+/// Lets a socket have an address that no interface has yet.
+fn freebind(socket: &Socket, address: SocketAddr, absent: bool) -> io::Result<()> {
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(absent),
+        SocketAddr::V6(_) => socket.set_freebind_v6(absent),
+    }
+}
+
+/// Returns the index of the interface that has this address.
+fn interface_index(address: IpAddr) -> io::Result<u32> {
+    let mut interfaces = if_addrs::get_if_addrs()?.into_iter();
+    let there = interfaces.find(|interface| interface.ip() == address);
+    there.and_then(|interface| interface.index).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
+/// The reason why sockets could not be opened, with a remedy.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BindError {
     /// Another process, most likely a node, has a socket with this address.
     #[error(
@@ -623,13 +666,13 @@ pub enum BindError {
     )]
     PortInUse {
         /// The address and port.
-        address: SocketAddrV4,
+        address: SocketAddr,
     },
     /// The address to bind is not one of this host's.
     #[error("no interface of this host has the address {address}: correct bindnetaddr or ring0_addr")]
     NoSuchAddress {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// No interface is in the network that `bindnetaddr` names.
     #[error(
@@ -638,13 +681,13 @@ pub enum BindError {
     )]
     NoSuchNetwork {
         /// The address in that network.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// The port is reserved for privileged users.
     #[error("{address} may not be bound by this user: set mcastport to 1025 or more, or run as root")]
     NotAllowed {
         /// The address and port.
-        address: SocketAddrV4,
+        address: SocketAddr,
     },
     /// The interface does not support multicast.
     #[error(
@@ -653,9 +696,9 @@ pub enum BindError {
     )]
     Join {
         /// The group.
-        group: Ipv4Addr,
+        group: IpAddr,
         /// The interface's address.
-        interface: Ipv4Addr,
+        interface: IpAddr,
         /// The system's error.
         source: io::Error,
     },
@@ -663,21 +706,7 @@ pub enum BindError {
     #[error("mcastaddr {group} is not a multicast address; choose one from 239.0.0.0/8")]
     NotAGroup {
         /// The address.
-        group: Ipv4Addr,
-    },
-    /// The address belongs to another family.
-    #[error("{address} is not an IPv4 address, and this transport has no IPv6: give the IPv4 address")]
-    NotIpv4 {
-        /// The address.
-        address: IpAddr,
-    },
-    /// The address is not a loopback address, and the transport stays within the host.
-    #[error(
-        "{address} is not a loopback address: transport `local` is for one host, at 127.0.0.1, 127.0.0.2, ..."
-    )]
-    NotLoopback {
-        /// The address.
-        address: Ipv4Addr,
+        group: IpAddr,
     },
     /// `mcastport` is 0 or 1.
     #[error("port {port} has no port below it to send from: set mcastport to 2 or more")]
@@ -685,29 +714,9 @@ pub enum BindError {
         /// The port.
         port: u16,
     },
-    /// Two nodes of the list have the same address and port.
-    #[error("nodes {first} and {second} are both at {address}: give them different addresses or ports")]
-    SharedAddress {
-        /// The first of the two nodes.
-        first: NodeId,
-        /// The second of the two nodes.
-        second: NodeId,
-        /// Their address and port.
-        address: SocketAddrV4,
-    },
-    /// The node list has this node at another address, where another process may run under its id.
-    #[error(
-        "node {node} is listed at {listed}, and would run at {home}: correct its ring0_addr, or give this process the id \
-         of the node that is listed at its address"
-    )]
-    ListedElsewhere {
-        /// This node.
-        node: NodeId,
-        /// The node's address in the list.
-        listed: SocketAddrV4,
-        /// The address at which it would run.
-        home: SocketAddrV4,
-    },
+    /// The configuration has no path.
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// The system did not open a socket, or refused an option.
     #[error("no socket can be had ({source}): is the limit of open files reached?")]
     Socket {
@@ -720,12 +729,4 @@ pub enum BindError {
         /// The system's error.
         source: io::Error,
     },
-}
-
-/// Returns the address if it is an IPv4 address, the only supported family.
-pub(super) fn v4(address: IpAddr) -> Result<Ipv4Addr, BindError> {
-    match address {
-        IpAddr::V4(address) => Ok(address),
-        IpAddr::V6(_) => Err(BindError::NotIpv4 { address }),
-    }
 }

@@ -11,9 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use quorate::transport::{Origin, Transmit, Transport, Udp};
-use quorate::{Node, NodeId, Notice};
+use quorate::Node;
+use quorate::transport::{News, Packet, Sockets, Udp};
 use quorate_examples::singleton::{Address, Claim, hold};
 use quorate_examples::{member_of_three, say};
 use rustix::process::{Pid, Signal, kill_process};
@@ -36,8 +35,9 @@ pub(crate) async fn run_node(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let NodeArgs { id, address, state_dir } = args;
     let config = member_of_three(id, PORT);
     let cut = Arc::new(AtomicBool::new(false));
-    let transport = Cuttable { udp: Udp::bind(&config)?, cut: cut.clone() };
-    let (node, _, dc) = Node::builder(config).state_dir(state_dir).start_over(transport).await?;
+    let (udp, _) = Udp::bind(&config)?;
+    let sockets = Cuttable { udp, cut: cut.clone() };
+    let (node, _, dc) = Node::builder(config).state_dir(state_dir).start_over(sockets).await?;
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(address)?;
     tokio::spawn(hold(dc, move |term| {
@@ -54,14 +54,18 @@ pub(crate) async fn run_node(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A transport that can be disconnected.
+/// Sockets that can be disconnected.
 struct Cuttable {
     udp: Udp,
     cut: Arc<AtomicBool>,
 }
 
-impl Transport for Cuttable {
-    async fn send(&mut self, batch: &mut VecDeque<Transmit>) -> io::Result<()> {
+impl Sockets for Cuttable {
+    fn home(&self) -> SocketAddr {
+        self.udp.home()
+    }
+
+    async fn send(&mut self, batch: &mut VecDeque<Packet>) -> io::Result<()> {
         if self.cut.load(Ordering::Relaxed) {
             batch.clear();
             return Ok(());
@@ -69,7 +73,7 @@ impl Transport for Cuttable {
         self.udp.send(batch).await
     }
 
-    async fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
+    async fn recv(&mut self, batch: &mut Vec<Packet>) -> io::Result<()> {
         let before = batch.len();
         self.udp.recv(batch).await?;
         if self.cut.load(Ordering::Relaxed) {
@@ -78,12 +82,8 @@ impl Transport for Cuttable {
         Ok(())
     }
 
-    fn refused(&mut self) -> Option<NodeId> {
-        self.udp.refused()
-    }
-
-    fn notice(&mut self) -> Option<(Notice, Option<SocketAddr>)> {
-        self.udp.notice()
+    fn poll_news(&mut self) -> Option<News> {
+        self.udp.poll_news()
     }
 
     fn receive_buffer(&self) -> Option<usize> {

@@ -1,18 +1,19 @@
 //! A host, and the member that runs on it, driven as the driver and an application would drive it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate::DcMember;
 use quorate_election::{Electorate, Event, Record, Status, Term};
-use quorate_membership::config::{Member, QuorumConfig};
+use quorate_membership::config::{Member, QuorumConfig, TransportKind};
+use quorate_membership::path::Path;
 use quorate_membership::wire::{self, Message};
 use quorate_membership::{
-    Config, Core, Destination, Group, Guarantee, Input, MulticastError, NodeId, Origin, Phase, Stored, Time,
-    Totem, Transmit,
+    Config, Core, CoreView, Destination, Group, Guarantee, Input, MulticastError, NodeId, Origin, Phase,
+    Stored, Time, Totem, Transmit,
 };
 use rand::{Rng, RngCore};
 use rand_chacha::ChaCha8Rng;
@@ -27,6 +28,9 @@ use crate::Scenario;
 use crate::fault::{Fault, Kind, Point};
 use crate::history::{Content, Inside, Life, MessageId, What};
 use crate::observed;
+
+/// The port at which nodes receive.
+const PORT: u16 = 5405;
 
 /// The state of a host that survives the lives of its node.
 pub(super) struct Host {
@@ -93,6 +97,10 @@ impl Disk {
 /// One life of a node.
 pub(super) struct Living {
     pub(super) member: DcMember,
+    /// The path of production, over the engine's network.
+    path: Path,
+    /// The number of rings that the path knows the members of.
+    rings: u64,
     pub(super) life: Life,
     pub(super) clock: Clock,
     /// Frames and other multicasts that wait in its socket. The driver reads them before unicasts.
@@ -135,6 +143,12 @@ pub(super) struct Living {
 pub(super) fn config(id: NodeId, scenario: &Scenario) -> Config {
     let mut config = Config::new(id);
     config.cluster_name = Some("laboratory".into());
+    config.network.transport = match scenario.world.unicast {
+        true => TransportKind::Unicast,
+        false => TransportKind::Multicast,
+    };
+    config.network.bind = Some(address(id));
+    config.network.port = Some(PORT);
     if scenario.world.node_list {
         config.nodes = (1..=scenario.nodes).filter_map(NodeId::new).map(|id| listed(id, 1)).collect();
     }
@@ -144,9 +158,20 @@ pub(super) fn config(id: NodeId, scenario: &Scenario) -> Config {
     config
 }
 
+/// Returns the address of a node's host.
+fn address(id: NodeId) -> IpAddr {
+    [10, 0, (id.get() >> 8) as u8, id.get() as u8].into()
+}
+
 /// Returns the address that a node's datagrams come from.
-pub(super) fn address(id: NodeId) -> SocketAddrV4 {
-    SocketAddrV4::new([10, 0, (id.get() >> 8) as u8, id.get() as u8].into(), 5404)
+pub(super) fn source(id: NodeId) -> SocketAddr {
+    SocketAddr::new(address(id), PORT - 1)
+}
+
+/// Returns the path of a node that starts with this configuration.
+fn path(config: &Config) -> Path {
+    let home = SocketAddr::new(address(config.node), PORT);
+    Path::new(config, home).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Writes these voters and `wait_for_all` into a node's file.
@@ -159,14 +184,14 @@ fn refile(config: &mut Config, voters: &BTreeMap<u32, u32>, waits: bool) {
 
 /// Returns a member of a node list.
 fn listed(id: NodeId, votes: u32) -> Member {
-    Member {
-        id,
-        name: Some(format!("node{id}")),
-        address: (*address(id).ip()).into(),
-        host: None,
-        port: None,
-        votes,
-    }
+    Member { name: Some(format!("node{id}")), votes, ..Member::new(id, address(id)) }
+}
+
+/// Returns the index of the host at this address.
+fn host_at(address: IpAddr) -> Option<usize> {
+    let IpAddr::V4(address) = address else { return None };
+    let [10, 0, high, low] = address.octets() else { return None };
+    (usize::from(high) << 8 | usize::from(low)).checked_sub(1)
 }
 
 impl Host {
@@ -268,6 +293,8 @@ impl Engine<'_> {
         let seen = Seen::of(&member, 0);
         host.living = Some(Living {
             member,
+            path: path(&host.config),
+            rings: 0,
             life,
             clock,
             multicasts: VecDeque::new(),
@@ -349,7 +376,9 @@ impl Engine<'_> {
         }
         let accusations = |living: &Living| living.member.totem().stats().accusations;
         let before = accusations(living);
-        living.member.handle(living.clock.show(now), Input::Refused(node));
+        if let Some(node) = living.path.node_at(address(node)) {
+            living.member.handle(living.clock.show(now), Input::Refused(node));
+        }
         if accusations(living) > before {
             let lives = self.hosts[node.get() as usize - 1].living.is_some();
             self.points.hit(if lives {
@@ -460,7 +489,16 @@ impl Engine<'_> {
             living.busy_until = now + each;
         }
         self.points.input(living.seen.phase, packet.kind);
-        living.member.handle(living.clock.show(now), Input::Datagram(packet.origin, &packet.bytes));
+        let local = living.clock.show(now);
+        let own = packet.from == Some(index);
+        // A node's datagrams to itself do not use the path.
+        let origin = match own {
+            true => Some(Origin::of(Some(living.life.node))),
+            false => living.path.handle_packet(local, packet.source, &packet.bytes),
+        };
+        if let Some(origin) = origin {
+            living.member.handle(local, Input::Datagram(origin, &packet.bytes));
+        }
         let life = living.life;
         // A probe requests nothing.
         if packet.message.as_ref().is_some_and(|m| matches!(m, Message::HoldCancel(c) if c.ring.seq > 0)) {
@@ -579,6 +617,12 @@ impl Engine<'_> {
                 break;
             }
         }
+        if let Some(living) = &mut self.hosts[index].living {
+            let CoreView { members, stats, .. } = living.member.view();
+            if std::mem::replace(&mut living.rings, stats.rings) != stats.rings {
+                living.path.set_members(members);
+            }
+        }
         self.note_lease(index);
         self.weigh(index, sent, told);
         self.set_timer(index);
@@ -657,12 +701,30 @@ impl Engine<'_> {
         }
     }
 
+    /// Returns the hosts that a datagram goes to. One to the node itself does not use the path.
+    fn receivers(&self, index: usize, to: Destination) -> HostSet {
+        let Some(living) = &self.hosts[index].living else { return HostSet::default() };
+        if to == Destination::Member(living.life.node) {
+            return HostSet::only(index);
+        }
+        let group = living.path.group();
+        let mut hosts = HostSet::default();
+        for address in living.path.addresses(to) {
+            match host_at(address.ip()) {
+                _ if Some(address) == group => return self.network.everybody.without(index),
+                Some(host) if host < self.hosts.len() => hosts = hosts.with(host),
+                _ => {}
+            }
+        }
+        hosts
+    }
+
     /// Sends a datagram. Returns `true` if the node is still up.
     fn transmit(&mut self, index: usize, transmit: &Transmit, message: Option<Message>) -> bool {
         let Some(living) = &mut self.hosts[index].living else { return false };
         let life = living.life;
         let kind = message.as_ref().map_or(Kind::Any, Kind::of);
-        let everyone = transmit.to == Destination::Everyone;
+        let everyone = transmit.to == Destination::Everyone && living.path.group().is_some();
         if !self.armed.is_empty() && !self.reach(index, Point::Sends(kind)) {
             return false;
         }
@@ -671,16 +733,10 @@ impl Engine<'_> {
         if let Some(message) = message.as_ref().filter(|message| !matches!(message, Message::Multicast(_))) {
             self.note_sent(index, transmit.to, message);
         }
-        let to = match transmit.to {
-            Destination::Everyone => self.network.everybody.without(index),
-            Destination::Member(node) => {
-                let member = node.get() as usize - 1;
-                if member < self.hosts.len() { HostSet::only(member) } else { HostSet::default() }
-            }
-        };
+        let to = self.receivers(index, transmit.to);
         let packet = Rc::new(Packet {
             from: Some(index),
-            origin: Origin { source: Some(address(life.node).into()), ..Origin::of(Some(life.node)) },
+            source: source(life.node),
             bytes: transmit.datagram.clone(),
             kind,
             to_everyone: everyone,

@@ -6,15 +6,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_membership::mutants::Mutant;
 use quorate_membership::wire::{
     self, ClusterTag, CommitToken, HoldCancel, Join, MergeDetect, Message, Multicast, Order, Token,
 };
-use quorate_membership::{Guarantee, NodeId, Origin, RingId, Seq};
+use quorate_membership::{Guarantee, NodeId, RingId, Seq};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::host::address;
+use super::host::source;
 use super::host_set::HostSet;
 use super::{Micros, micros, noise, stream};
 use crate::engine::disturb::{Copy, Disturbance};
@@ -26,8 +25,8 @@ pub(super) struct Packet {
     /// The host that sent it now. `None`: it comes from elsewhere or from the past, and no cut
     /// affects it.
     pub(super) from: Option<usize>,
-    /// The address that it comes from, and the owner of that address.
-    pub(super) origin: Origin,
+    /// The address that it comes from.
+    pub(super) source: SocketAddr,
     pub(super) bytes: Bytes,
     pub(super) kind: Kind,
     /// Whether it is a multicast.
@@ -39,8 +38,8 @@ pub(super) struct Packet {
 impl Packet {
     /// Returns the same packet with other bytes.
     fn damaged(&self, bytes: Bytes) -> Self {
-        let Self { from, origin, kind, to_everyone, .. } = *self;
-        Self { from, origin, bytes, kind, to_everyone, message: None }
+        let Self { from, source, kind, to_everyone, .. } = *self;
+        Self { from, source, bytes, kind, to_everyone, message: None }
     }
 }
 
@@ -65,8 +64,6 @@ pub(super) struct Network {
     old: Vec<(Rc<Packet>, HostSet)>,
     sent: u64,
     remembers: bool,
-    /// Whether there are no node lists.
-    learns: bool,
     happened: BTreeMap<&'static str, u64>,
     rng: ChaCha8Rng,
 }
@@ -91,7 +88,6 @@ impl Network {
             old: Vec::new(),
             sent: 0,
             remembers: scenario.timeline.iter().any(|(_, fault)| matches!(fault, Fault::Replay(_))),
-            learns: !scenario.world.node_list,
             happened: BTreeMap::new(),
             rng: stream(scenario.seed, u64::MAX),
         };
@@ -331,7 +327,7 @@ impl Network {
         let to = if rng.random_ratio(1, 4) { HostSet::only(rng.random_range(0..self.nodes)) } else { *to };
         let again = Packet {
             from: None,
-            origin: packet.origin,
+            source: packet.source,
             bytes: packet.bytes.clone(),
             kind: packet.kind,
             to_everyone: packet.to_everyone,
@@ -345,13 +341,13 @@ impl Network {
     pub(super) fn forged(&self, says: Forged, of: NodeId, ring: RingId, high: Seq) -> Packet {
         /// A number that no ring reaches.
         const ABSURD: u64 = 1 << 62;
-        let elsewhere = SocketAddr::from(([192, 168, 0, 66], 5404));
-        let its_own = Origin { source: Some(address(of).into()), ..Origin::of(Some(of)) };
-        let stranger = Origin { source: Some(elsewhere), outranks_us: true, ..Origin::of(None) };
+        // It sorts before the nodes' addresses.
+        let stranger = SocketAddr::from(([9, 0, 0, 66], 5404));
+        let its_own = source(of);
         let join = |ring_seq| {
             Message::Join(Join { from: of, leave: false, ring_seq, proc: vec![of], failed: Vec::new() })
         };
-        let (origin, message) = match says {
+        let (source, message) = match says {
             Forged::Claim => (stranger, join(ring.seq)),
             Forged::JoinNumber => (its_own, join(ABSURD)),
             Forged::CommitNumber => {
@@ -376,7 +372,7 @@ impl Network {
         };
         Packet {
             from: None,
-            origin,
+            source,
             bytes: wire::encode(&message, Order::Little),
             kind: Kind::of(&message),
             to_everyone: false,
@@ -435,14 +431,9 @@ impl Network {
         };
         let bytes = wire::encode(&message, Order::Little);
         let announces = matches!(message, Message::Join(_) | Message::MergeDetect(_));
-        // A node without a list learns addresses from JOINs, but not from those of another cluster.
-        let learnt = self.learns && Mutant::OtherClusterHeard.is_active() && from.get() >= 1000;
         let packet = Packet {
             from: None,
-            origin: Origin {
-                source: Some(SocketAddr::from(([192, 168, 0, host], 5404))),
-                ..Origin::of(learnt.then_some(from))
-            },
+            source: SocketAddr::from(([192, 168, 0, host], 5404)),
             bytes: if announces { ClusterTag::of(b"another").announce(&bytes) } else { bytes },
             kind: Kind::of(&message),
             to_everyone: true,

@@ -1,4 +1,4 @@
-//! A transport over turmoil's sockets.
+//! Sockets on turmoil's network.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate::transport::Transport;
-use quorate_membership::{Destination, NodeId, Origin, Transmit, wire};
+use quorate::transport::{Packet, Sockets};
+use quorate_membership::{NodeId, wire};
 use turmoil::net::UdpSocket;
 
 use crate::Fault;
@@ -17,10 +17,11 @@ use crate::engine::{Micros, micros};
 use crate::fault::Kind;
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 192, 0, 1);
-/// The port of multicasts. A group is joined at the port of the joining socket, and two sockets
-/// cannot share a port, so tokens have another one.
-const GROUP_PORT: u16 = 5405;
-const HOME_PORT: u16 = 5404;
+/// The port of the group and of tokens.
+pub(super) const PORT: u16 = 5405;
+/// The port at which tokens really arrive, and which everything is sent from. A group is joined at
+/// the port of the joining socket, and two sockets cannot share a port.
+const UNICAST_PORT: u16 = PORT - 1;
 /// The size of the receive buffer, larger than any UDP datagram.
 const LONGEST: usize = 1 << 16;
 
@@ -92,7 +93,7 @@ pub(super) struct SimulatedUdp {
     hosts: Hosts,
     /// Datagrams that are to arrive later, by time and order. Each has a flag that is set for
     /// multicasts.
-    late: BTreeMap<(Micros, u64), (bool, Origin, Bytes)>,
+    late: BTreeMap<(Micros, u64), (bool, Packet)>,
     came_late: u64,
     buffer: Box<[u8]>,
 }
@@ -103,24 +104,24 @@ fn now() -> Micros {
 
 impl SimulatedUdp {
     pub(super) async fn bind(id: NodeId, hosts: Hosts) -> io::Result<Self> {
-        let multicasts = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, GROUP_PORT)).await?;
+        let multicasts = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
         multicasts.join_multicast_v4(GROUP, Ipv4Addr::UNSPECIFIED)?;
         // The option of the receiving port is the one that counts.
         multicasts.set_multicast_loop_v4(false)?;
-        let unicasts = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, HOME_PORT)).await?;
+        let unicasts = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, UNICAST_PORT)).await?;
         let buffer = vec![0; LONGEST].into_boxed_slice();
         Ok(Self { id, multicasts, unicasts, hosts, late: BTreeMap::new(), came_late: 0, buffer })
     }
 
     /// Takes everything that has arrived. The network delivers at the beginning of a tick, so
     /// datagrams that were sent before a token are here if the token is.
-    fn take(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
+    fn take(&mut self, batch: &mut Vec<Packet>) -> io::Result<()> {
         let now = now();
         let still_late = self.late.split_off(&(now + 1, 0));
         let arrived = std::mem::replace(&mut self.late, still_late);
         for (to_everyone, socket) in [(true, &self.multicasts), (false, &self.unicasts)] {
             let due = arrived.values().filter(|(of, ..)| *of == to_everyone);
-            batch.extend(due.map(|(_, origin, bytes)| (*origin, bytes.clone())));
+            batch.extend(due.map(|(_, packet)| packet.clone()));
             loop {
                 let (length, source) = match socket.try_recv_from(&mut self.buffer) {
                     Ok(received) => received,
@@ -129,14 +130,14 @@ impl SimulatedUdp {
                 };
                 let bytes = Bytes::copy_from_slice(&self.buffer[..length]);
                 let peer = self.hosts.ids.get(&source.ip()).copied();
-                let origin = Origin { source: Some(source), ..Origin::of(peer) };
                 let from = peer.unwrap_or(self.id);
                 for Copy { at, bytes, .. } in self.hosts.air.pass(from, self.id, now, bytes, to_everyone) {
+                    let packet = Packet { address: source, datagram: bytes };
                     if at <= now {
-                        batch.push((origin, bytes));
+                        batch.push(packet);
                     } else {
                         self.came_late += 1;
-                        self.late.insert((at, self.came_late), (to_everyone, origin, bytes));
+                        self.late.insert((at, self.came_late), (to_everyone, packet));
                     }
                 }
             }
@@ -151,22 +152,20 @@ impl SimulatedUdp {
     }
 }
 
-impl Transport for SimulatedUdp {
-    async fn send(&mut self, batch: &mut VecDeque<Transmit>) -> io::Result<()> {
-        for Transmit { to, datagram } in batch.drain(..) {
-            let address = match to {
-                Destination::Everyone => SocketAddr::from((GROUP, GROUP_PORT)),
-                Destination::Member(id) => match self.hosts.addresses.get(&id) {
-                    Some(&address) => SocketAddr::new(address, HOME_PORT),
-                    None => continue,
-                },
-            };
-            self.unicasts.try_send_to(&datagram, address)?;
+impl Sockets for SimulatedUdp {
+    fn home(&self) -> SocketAddr {
+        SocketAddr::new(self.hosts.addresses[&self.id], PORT)
+    }
+
+    async fn send(&mut self, batch: &mut VecDeque<Packet>) -> io::Result<()> {
+        for Packet { address, datagram } in batch.drain(..) {
+            let port = if address.ip().is_multicast() { PORT } else { UNICAST_PORT };
+            self.unicasts.try_send_to(&datagram, SocketAddr::new(address.ip(), port))?;
         }
         Ok(())
     }
 
-    async fn recv(&mut self, batch: &mut Vec<(Origin, Bytes)>) -> io::Result<()> {
+    async fn recv(&mut self, batch: &mut Vec<Packet>) -> io::Result<()> {
         let before = batch.len();
         loop {
             self.take(batch)?;
@@ -195,8 +194,11 @@ mod tests {
         NodeId::new(node).unwrap()
     }
 
-    fn transmit(to: Destination, text: &'static str) -> Transmit {
-        Transmit { to, datagram: Bytes::from_static(text.as_bytes()) }
+    fn packet(address: impl Into<IpAddr>, text: &'static str) -> Packet {
+        Packet {
+            address: SocketAddr::new(address.into(), PORT),
+            datagram: Bytes::from_static(text.as_bytes()),
+        }
     }
 
     #[test]
@@ -205,7 +207,8 @@ mod tests {
         let mut builder = turmoil::Builder::new();
         builder.min_message_latency(TICK).max_message_latency(TICK);
         let mut sim = builder.build();
-        let addresses = (1..=2).map(|node| (id(node), sim.lookup(format!("node{node}")))).collect();
+        let [one, two] = [1, 2].map(|node| sim.lookup(format!("node{node}")));
+        let addresses = [(id(1), one), (id(2), two)].into();
         let hosts = Hosts::new(addresses, Air::new(0));
         let heard = Rc::new(RefCell::new(Vec::new()));
         for node in 1..=2 {
@@ -215,34 +218,25 @@ mod tests {
                 tokio::time::sleep(TICK).await;
                 if node == 1 {
                     let mut batch = VecDeque::from([
-                        transmit(Destination::Member(id(2)), "token"),
-                        transmit(Destination::Member(id(1)), "to myself"),
-                        transmit(Destination::Member(id(9)), "to nobody"),
-                        transmit(Destination::Everyone, "frame 1"),
-                        transmit(Destination::Everyone, "frame 2"),
+                        packet(two, "token"),
+                        packet(GROUP, "frame 1"),
+                        packet(GROUP, "frame 2"),
                     ]);
                     udp.send(&mut batch).await?;
                     assert!(batch.is_empty());
+                    return Ok(());
                 }
                 tokio::time::sleep(5 * TICK).await;
                 let mut batch = Vec::new();
                 udp.recv(&mut batch).await?;
-                for (origin, datagram) in batch {
+                for Packet { address, datagram } in batch {
                     let text = String::from_utf8(datagram.to_vec())?;
-                    heard.borrow_mut().push(format!("{node} from {:?}: {text}", origin.peer));
+                    heard.borrow_mut().push(format!("{node} from {}: {text}", address.ip() == one));
                 }
                 Ok(())
             });
         }
         sim.run().unwrap();
-        assert_eq!(
-            *heard.borrow(),
-            [
-                "1 from Some(1): to myself",
-                "2 from Some(1): frame 1",
-                "2 from Some(1): frame 2",
-                "2 from Some(1): token",
-            ]
-        );
+        assert_eq!(*heard.borrow(), ["2 from true: frame 1", "2 from true: frame 2", "2 from true: token"]);
     }
 }

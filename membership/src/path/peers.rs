@@ -1,14 +1,12 @@
 //! The addresses of nodes: node ids, and where each node receives tokens.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::BindError;
-use quorate_membership::wire::Join;
-use quorate_membership::{NodeId, Origin};
+use super::PathError;
+use crate::wire::Join;
+use crate::{NodeId, Origin, Time};
 
 /// The address book. A node's *home* is the address and port at which it receives unicasts. As in
 /// corosync, a node sends from the port below, so the source of a datagram identifies the home of
@@ -18,9 +16,9 @@ use quorate_membership::{NodeId, Origin};
 #[derive(Debug)]
 pub(super) struct Peers {
     own: NodeId,
-    own_home: SocketAddrV4,
-    homes: BTreeMap<NodeId, SocketAddrV4>,
-    ids: BTreeMap<SocketAddrV4, NodeId>,
+    own_home: SocketAddr,
+    homes: BTreeMap<NodeId, SocketAddr>,
+    ids: BTreeMap<SocketAddr, NodeId>,
     ports: Ports,
     /// The state of learning addresses. `None` if only the node list is used.
     learnt: Option<Learnt>,
@@ -30,7 +28,7 @@ pub(super) struct Peers {
 #[derive(Debug, Default)]
 struct Learnt {
     /// The time of the last datagram from each home.
-    heard_at: BTreeMap<SocketAddrV4, Instant>,
+    heard_at: BTreeMap<SocketAddr, Time>,
     /// The members of the installed ring, whose addresses are kept.
     members: BTreeSet<NodeId>,
 }
@@ -50,7 +48,7 @@ impl Peers {
     const AGE: Duration = Duration::from_secs(10);
 
     /// Creates an address book with this node, which learns the other nodes from their JOINs.
-    pub(super) fn learning(own: NodeId, home: SocketAddrV4, ports: Ports) -> Self {
+    pub(super) fn learning(own: NodeId, home: SocketAddr, ports: Ports) -> Self {
         Self {
             own,
             own_home: home,
@@ -69,21 +67,21 @@ impl Peers {
     /// start.
     pub(super) fn listed(
         own: NodeId,
-        home: SocketAddrV4,
+        home: SocketAddr,
         ports: Ports,
-        list: impl IntoIterator<Item = (NodeId, SocketAddrV4)>,
-    ) -> Result<Self, BindError> {
+        list: impl IntoIterator<Item = (NodeId, SocketAddr)>,
+    ) -> Result<Self, PathError> {
         let mut peers = Self { learnt: None, ..Self::learning(own, home, ports) };
         for (id, listed) in list {
             if id == own {
                 if listed != home {
-                    return Err(BindError::ListedElsewhere { node: own, listed, home });
+                    return Err(PathError::ListedElsewhere { node: own, listed, home });
                 }
                 continue;
             }
             let home = listed;
             if let Some(other) = peers.ids.insert(home, id) {
-                return Err(BindError::SharedAddress { first: other, second: id, address: home });
+                return Err(PathError::SharedAddress { first: other, second: id, address: home });
             }
             peers.homes.insert(id, home);
         }
@@ -91,26 +89,31 @@ impl Peers {
     }
 
     /// Returns the address for unicasts to this node.
-    pub(super) fn home(&self, id: NodeId) -> Option<SocketAddrV4> {
+    pub(super) fn home(&self, id: NodeId) -> Option<SocketAddr> {
         self.homes.get(&id).copied()
     }
 
     /// Returns the address at which this node receives unicasts.
-    pub(super) fn own_home(&self) -> SocketAddrV4 {
+    pub(super) fn own_home(&self) -> SocketAddr {
         self.own_home
     }
 
+    /// Returns the addresses of all other nodes, in the order of their ids.
+    pub(super) fn others(&self) -> impl Iterator<Item = SocketAddr> {
+        self.homes.iter().filter(|(id, _)| **id != self.own).map(|(_, home)| *home)
+    }
+
     /// Returns the node at this address, if there is exactly one.
-    pub(super) fn at(&self, address: Ipv4Addr) -> Option<NodeId> {
-        let mut there = self.homes.iter().filter(|(_, home)| *home.ip() == address);
+    pub(super) fn at(&self, address: IpAddr) -> Option<NodeId> {
+        let mut there = self.homes.iter().filter(|(_, home)| home.ip() == address);
         there.next().filter(|_| there.next().is_none()).map(|(id, _)| *id)
     }
 
     /// Moves a listed node to this address. Returns its former home, or `None` if the node or
     /// another one is already there.
-    pub(super) fn move_to(&mut self, id: NodeId, address: Ipv4Addr) -> Option<SocketAddrV4> {
+    pub(super) fn move_to(&mut self, id: NodeId, address: IpAddr) -> Option<SocketAddr> {
         let former = self.homes.get(&id).copied().filter(|_| id != self.own)?;
-        let home = SocketAddrV4::new(address, former.port());
+        let home = SocketAddr::new(address, former.port());
         if self.ids.contains_key(&home) {
             return None;
         }
@@ -121,7 +124,7 @@ impl Peers {
     }
 
     /// Returns `true` if this node sent the datagram.
-    pub(super) fn is_own(&self, source: SocketAddrV4) -> bool {
+    pub(super) fn is_own(&self, source: SocketAddr) -> bool {
         self.home_of(source) == Some(self.own_home)
     }
 
@@ -133,21 +136,16 @@ impl Peers {
     }
 
     /// Returns the sender of a datagram, given its claimed sender
-    /// ([`claimed_sender`](quorate_membership::wire::claimed_sender)).
+    /// ([`claimed_sender`](crate::wire::claimed_sender)).
     ///
     /// If the id is known at another address, the origin has no peer, and the core reports that.
     /// This applies to this node's own id, too. Without a list, an id belongs to the address that
     /// claimed it first, while that node is in the ring or has been heard recently. A new id at a
     /// known address replaces the old one, because a port belongs to one process at a time.
-    pub(super) fn origin(
-        &mut self,
-        source: SocketAddrV4,
-        claim: Option<(NodeId, bool)>,
-        now: Instant,
-    ) -> Origin {
+    pub(super) fn origin(&mut self, source: SocketAddr, claim: Option<(NodeId, bool)>, now: Time) -> Origin {
         let home = self.home_of(source);
         let outranks_us = home.is_some_and(|home| home < self.own_home);
-        let of = |peer| Origin { peer, source: Some(source.into()), outranks_us };
+        let of = |peer| Origin { peer, source: Some(source), outranks_us };
         let Some(home) = home else { return of(None) };
         if let Some((id, joins)) = claim
             && (joins || id == self.own)
@@ -168,7 +166,7 @@ impl Peers {
 
     /// Frees an id that is claimed at `home`, if it is known at another address, outside of the
     /// ring, and silent for long.
-    fn forget_silent(&mut self, id: NodeId, home: SocketAddrV4, now: Instant) {
+    fn forget_silent(&mut self, id: NodeId, home: SocketAddr, now: Time) {
         let Some(learnt) = &mut self.learnt else { return };
         let Some(known) = self.homes.get(&id).copied().filter(|known| *known != home) else { return };
         let silent = learnt.heard_at.get(&known).is_none_or(|at| now - *at >= Self::AGE);
@@ -180,7 +178,7 @@ impl Peers {
         }
     }
 
-    fn learn(&mut self, id: NodeId, home: SocketAddrV4) {
+    fn learn(&mut self, id: NodeId, home: SocketAddr) {
         let Some(learnt) = &mut self.learnt else { return };
         if self.ids.get(&home) == Some(&self.own) {
             return;
@@ -203,12 +201,12 @@ impl Peers {
         self.homes.insert(id, home);
     }
 
-    fn home_of(&self, source: SocketAddrV4) -> Option<SocketAddrV4> {
+    fn home_of(&self, source: SocketAddr) -> Option<SocketAddr> {
         let port = match self.ports {
             Ports::Same(port) => port,
             Ports::PerNode => source.port().checked_add(1)?,
         };
-        Some(SocketAddrV4::new(*source.ip(), port))
+        Some(SocketAddr::new(source.ip(), port))
     }
 }
 
@@ -222,7 +220,7 @@ mod tests {
         NodeId::new(id).unwrap()
     }
 
-    fn at(text: &str) -> SocketAddrV4 {
+    fn at(text: &str) -> SocketAddr {
         text.parse().unwrap()
     }
 
@@ -238,7 +236,7 @@ mod tests {
     #[track_caller]
     fn check(peers: &mut Peers, source: &str, claim: Option<(u32, bool)>, peer: Option<u32>) {
         let claim = claim.map(|(id, joins)| (node(id), joins));
-        assert_eq!(peers.origin(at(source), claim, Instant::now()).peer, peer.map(node));
+        assert_eq!(peers.origin(at(source), claim, Time::default()).peer, peer.map(node));
     }
 
     #[test]
@@ -270,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_silent_id_outside_the_ring_may_be_claimed_elsewhere() {
-        let start = Instant::now();
+        let start = Time::default();
         let join = Some((node(2), JOINS));
         for (after, in_ring, moves) in [(9, false, false), (10, false, true), (1000, true, false)] {
             let mut peers = learning();
@@ -287,7 +285,7 @@ mod tests {
         for (source, outranks) in
             [("10.0.0.1:5404", true), ("10.0.0.2:5404", false), ("10.0.0.3:5404", false)]
         {
-            assert_eq!(peers.origin(at(source), None, Instant::now()).outranks_us, outranks, "{source}");
+            assert_eq!(peers.origin(at(source), None, Time::default()).outranks_us, outranks, "{source}");
         }
     }
 
@@ -339,9 +337,9 @@ mod tests {
     #[test]
     fn forged_joins_use_bounded_memory_and_evict_no_member() {
         let mut peers = learning();
-        let start = Instant::now();
+        let start = Time::default();
         let join = |peers: &mut Peers, id: u32| {
-            let source = SocketAddrV4::new((0x7f00_0000 + id).into(), 5404);
+            let source = SocketAddr::new(IpAddr::V4((0x7f00_0000 + id).into()), 5404);
             peers.origin(source, Some((node(id), JOINS)), start + Duration::from_micros(id.into())).peer
         };
         join(&mut peers, 2);

@@ -1,0 +1,403 @@
+//! From node ids to addresses, and back.
+//!
+//! The core knows nodes by id. Sockets know addresses. A [`Path`] stands between them: it says where
+//! a datagram for a member or for everyone goes, and whose datagram it is that came from an address.
+//! It does no input or output, and reads no clock, so simulators run the path of production.
+//!
+//! There are two ways to everyone: one datagram to a multicast group (`udp`, and `local` within a
+//! host), or one to each listed node (`udpu`). All datagrams of a node have the same source address,
+//! and a node receives at its *home*. Who may send from where is decided by [`peers`].
+
+mod peers;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::peers::{Peers, Ports};
+use crate::config::TransportKind;
+use crate::mutants::Mutant;
+use crate::wire::{Announced, ClusterTag, announced, claimed_sender};
+use crate::{Config, Destination, NodeId, Notice, Origin, Time, Transmit};
+
+/// The shortest time between two look-ups of one host name.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
+/// The shortest time between two notices of one kind.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+
+/// A datagram with the address that it goes to, or comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Packet {
+    /// The address.
+    pub address: SocketAddr,
+    /// The datagram.
+    pub datagram: Bytes,
+}
+
+/// The addresses of the nodes, as one node sees them.
+#[derive(Debug)]
+pub struct Path {
+    peers: Peers,
+    spread: Spread,
+    /// The cluster whose JOINs are used to learn addresses.
+    cluster: Option<ClusterTag>,
+    /// The host names of listed nodes, and the time when each was last looked up.
+    hosts: BTreeMap<NodeId, (String, Option<Time>)>,
+    /// Nodes whose host names are to be looked up.
+    lookups: VecDeque<NodeId>,
+    notice: Option<Notice>,
+    noted_at: Option<Time>,
+    unknown: u64,
+}
+
+/// The way to everyone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Spread {
+    /// To the group at this address.
+    Multicast(SocketAddr),
+    /// To each other node.
+    Unicast,
+}
+
+/// The reason why a configuration has no path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PathError {
+    /// The address is not a loopback address, and the transport stays within the host.
+    #[error(
+        "{address} is not a loopback address; transport `local` is for one host, at 127.0.0.1, 127.0.0.2, ..."
+    )]
+    NotLoopback {
+        /// The address.
+        address: IpAddr,
+    },
+    /// The addresses of the nodes are of both versions of IP.
+    #[error("{address}, the address of node {node}, is of another IP version than this node's {home}")]
+    OtherVersion {
+        /// The node.
+        node: NodeId,
+        /// The node's address.
+        address: IpAddr,
+        /// This node's address.
+        home: IpAddr,
+    },
+    /// Two nodes of the list have the same address and port.
+    #[error("nodes {first} and {second} are both at {address}; give them different addresses or ports")]
+    SharedAddress {
+        /// The first of the two nodes.
+        first: NodeId,
+        /// The second of the two nodes.
+        second: NodeId,
+        /// Their address and port.
+        address: SocketAddr,
+    },
+    /// The node list has this node at another address, where another process may run under its id.
+    #[error(
+        "node {node} is listed at {listed}, and would run at {home}; correct its ring0_addr, or give this process \
+         the id of the node that is listed at its address"
+    )]
+    ListedElsewhere {
+        /// This node.
+        node: NodeId,
+        /// The node's address in the list.
+        listed: SocketAddr,
+        /// The address at which it would run.
+        home: SocketAddr,
+    },
+    /// The transport sends to listed nodes, and there is no list.
+    #[error("transport `udpu` sends to the nodes of the node list, and there is none; add a nodelist")]
+    NoList,
+}
+
+impl Path {
+    /// Creates the path of a node that receives at `home`.
+    ///
+    /// A node list is complete: no other nodes are learnt, and the list decides which node owns an
+    /// id, so a node at another address must not start. Without a list, addresses are learnt from
+    /// the JOINs of the nodes.
+    ///
+    /// # Errors
+    /// If the node list contradicts `home` or itself, or is needed and missing.
+    pub fn new(config: &Config, home: SocketAddr) -> Result<Self, PathError> {
+        let port = config.port();
+        let transport = config.network.transport;
+        let ports = if transport == TransportKind::Local { Ports::PerNode } else { Ports::Same(home.port()) };
+        let mut list = Vec::new();
+        for member in &config.nodes {
+            let own_port = member.port.filter(|_| transport == TransportKind::Local);
+            list.push((member.id, SocketAddr::new(member.address, own_port.unwrap_or(port))));
+        }
+        let another = list.iter().find(|(_, listed)| listed.is_ipv4() != home.is_ipv4());
+        if let Some(&(node, address)) = another {
+            return Err(PathError::OtherVersion { node, address: address.ip(), home: home.ip() });
+        }
+        if transport == TransportKind::Local {
+            let addresses = list.iter().map(|(_, listed)| listed.ip()).chain([home.ip()]);
+            if let Some(address) = addresses.into_iter().find(|address| !address.is_loopback()) {
+                return Err(PathError::NotLoopback { address });
+            }
+        }
+        let spread = match transport {
+            TransportKind::Multicast | TransportKind::Local => {
+                Spread::Multicast(SocketAddr::new(config.group(), port))
+            }
+            TransportKind::Unicast if list.is_empty() => return Err(PathError::NoList),
+            TransportKind::Unicast => Spread::Unicast,
+        };
+        let peers = match list.is_empty() {
+            true => Peers::learning(config.node, home, ports),
+            false => Peers::listed(config.node, home, ports, list)?,
+        };
+        let hosts = config.nodes.iter().filter(|member| member.id != config.node);
+        let hosts = hosts.filter_map(|member| Some((member.id, (member.host.clone()?, None))));
+        Ok(Self {
+            peers,
+            spread,
+            cluster: config.cluster_tag(),
+            hosts: hosts.collect(),
+            lookups: VecDeque::new(),
+            notice: None,
+            noted_at: None,
+            unknown: 0,
+        })
+    }
+
+    /// Returns the address at which this node receives.
+    pub fn home(&self) -> SocketAddr {
+        self.peers.own_home()
+    }
+
+    /// Returns the group that this node receives multicasts of, if it uses one.
+    pub fn group(&self) -> Option<SocketAddr> {
+        match self.spread {
+            Spread::Multicast(group) => Some(group),
+            Spread::Unicast => None,
+        }
+    }
+
+    /// Sets the members of the installed ring. Without a node list, their addresses are kept while
+    /// they are members.
+    pub fn set_members(&mut self, members: &std::collections::BTreeSet<NodeId>) {
+        self.peers.set_members(members);
+    }
+
+    /// Handles a packet that arrived. Returns the origin of its datagram, or `None` if this node
+    /// sent it itself.
+    ///
+    /// The origin has a peer only if the address is that of a known node. The core judges the rest:
+    /// a datagram that claims another sender than its address has is counted there.
+    pub fn handle_packet(&mut self, now: Time, source: SocketAddr, datagram: &[u8]) -> Option<Origin> {
+        if self.peers.is_own(source) {
+            return None;
+        }
+        let claim = self.claim(datagram);
+        let origin = self.peers.origin(source, claim, now);
+        if let Some((node, _)) = claim.filter(|_| origin.peer.is_none()) {
+            // A listed node may have moved to another address, which its name then has.
+            self.look_up(node, now);
+        }
+        Some(origin)
+    }
+
+    /// Returns the claimed sender of a datagram. Datagrams of another cluster are left out, because
+    /// ids are learnt within a cluster.
+    fn claim(&self, datagram: &[u8]) -> Option<(NodeId, bool)> {
+        let claimed = claimed_sender(datagram)?;
+        match (announced(datagram), self.cluster) {
+            (Announced::Cluster(other), Some(own))
+                if other != own && !Mutant::OtherClusterHeard.is_active() =>
+            {
+                None
+            }
+            _ => Some(claimed),
+        }
+    }
+
+    /// Returns the addresses that a datagram goes to. There are none for a member whose address is
+    /// not known.
+    pub fn addresses(&self, to: Destination) -> impl Iterator<Item = SocketAddr> {
+        let (one, others) = match (to, self.spread) {
+            (Destination::Member(node), _) => (self.peers.home(node), None),
+            (Destination::Everyone, Spread::Multicast(group)) => (Some(group), None),
+            (Destination::Everyone, Spread::Unicast) => (None, Some(self.peers.others())),
+        };
+        one.into_iter().chain(others.into_iter().flatten())
+    }
+
+    /// Turns datagrams into packets, in order, and empties the batch. Those for everyone stay
+    /// together, so that sockets can send many of them at once.
+    pub fn send(&mut self, now: Time, batch: &mut VecDeque<Transmit>, packets: &mut VecDeque<Packet>) {
+        while let Some(&Transmit { to, .. }) = batch.front() {
+            let count = batch.iter().take_while(|other| other.to == to).count();
+            let mut addresses = self.addresses(to).peekable();
+            let known = addresses.peek().is_some();
+            while let Some(address) = addresses.next() {
+                if addresses.peek().is_none() {
+                    let packet = |Transmit { datagram, .. }| Packet { address, datagram };
+                    packets.extend(batch.drain(..count).map(packet));
+                    break;
+                }
+                let packet = |sent: &Transmit| Packet { address, datagram: sent.datagram.clone() };
+                packets.extend(batch.iter().take(count).map(packet));
+            }
+            if !known {
+                drop(addresses);
+                batch.drain(..count);
+                self.lose(now, to, count);
+            }
+        }
+    }
+
+    /// Counts datagrams for a node without a known address. A list of this node alone has no others
+    /// to send to.
+    fn lose(&mut self, now: Time, to: Destination, count: usize) {
+        let Destination::Member(node) = to else { return };
+        self.unknown += count as u64;
+        if self.noted_at.is_none_or(|at| now - at >= NOTE_EVERY) {
+            self.noted_at = Some(now);
+            self.notice = Some(Notice::Unsent { node: Some(node), errno: None });
+        }
+    }
+
+    /// Returns the number of datagrams for members without a known address.
+    pub fn unknown(&self) -> u64 {
+        self.unknown
+    }
+
+    /// Returns the node at an address, if there is exactly one.
+    pub fn node_at(&self, address: IpAddr) -> Option<NodeId> {
+        self.peers.at(address)
+    }
+
+    /// Returns the next notice for the operator.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notice.take()
+    }
+
+    /// Returns the next host name to look up, with its node. The addresses go to
+    /// [`handle_resolved`](Self::handle_resolved).
+    pub fn poll_lookup(&mut self) -> Option<(NodeId, String)> {
+        let node = self.lookups.pop_front()?;
+        self.hosts.get(&node).map(|(host, _)| (node, host.clone()))
+    }
+
+    fn look_up(&mut self, node: NodeId, now: Time) {
+        if let Some((_, asked_at)) = self.hosts.get_mut(&node)
+            && asked_at.is_none_or(|at| now - at >= LOOK_UP_AGAIN)
+        {
+            *asked_at = Some(now);
+            self.lookups.push_back(node);
+        }
+    }
+
+    /// Handles the addresses of a host name that was looked up again. If its node has moved, its
+    /// address is replaced.
+    pub fn handle_resolved(&mut self, node: NodeId, addresses: &[IpAddr]) {
+        let known = self.peers.home(node).map(|home| home.ip());
+        if known.is_some_and(|known| addresses.contains(&known)) {
+            return;
+        }
+        let same_family = |address: &&IpAddr| address.is_ipv4() == self.home().is_ipv4();
+        if let Some(address) = addresses.iter().find(same_family).copied()
+            && let Some(former) = self.peers.move_to(node, address)
+        {
+            let host = self.hosts.get(&node).map(|(host, _)| host.as_str()).unwrap_or_default();
+            tracing::info!("{host}, node {node}, is at {address} now, and was at {}", former.ip());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(transport: TransportKind) -> Config {
+        let nodes = (1..=3).map(|id| (id, format!("10.0.0.{id}")));
+        let mut config = Config::of_cluster("test", 1, nodes).unwrap();
+        config.network.transport = transport;
+        config.network.port = Some(5405);
+        config
+    }
+
+    fn path(transport: TransportKind) -> Path {
+        Path::new(&config(transport), "10.0.0.1:5405".parse().unwrap()).unwrap()
+    }
+
+    fn node(id: u32) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    /// Returns the packets of datagrams with these destinations (0 stands for everyone), as
+    /// address and text.
+    fn sent(path: &mut Path, datagrams: &[(u32, &'static str)]) -> Vec<(String, String)> {
+        let mut batch = datagrams
+            .iter()
+            .map(|(to, text)| Transmit {
+                to: NodeId::new(*to).map_or(Destination::Everyone, Destination::Member),
+                datagram: Bytes::from_static(text.as_bytes()),
+            })
+            .collect();
+        let mut packets = VecDeque::new();
+        path.send(Time::default(), &mut batch, &mut packets);
+        assert!(batch.is_empty());
+        let text = |packet: Packet| {
+            (packet.address.to_string(), String::from_utf8(packet.datagram.to_vec()).unwrap())
+        };
+        packets.into_iter().map(text).collect()
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(address, text)| ((*address).to_owned(), (*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_multicast_goes_to_the_group_once() {
+        let mut path = path(TransportKind::Multicast);
+        let group = path.group().unwrap().to_string();
+        let packets = sent(&mut path, &[(0, "a"), (0, "b"), (2, "token")]);
+        assert_eq!(packets, pairs(&[(&group, "a"), (&group, "b"), ("10.0.0.2:5405", "token")]));
+    }
+
+    #[test]
+    fn without_a_group_frames_go_to_each_node_before_the_token() {
+        let mut path = path(TransportKind::Unicast);
+        let packets = sent(&mut path, &[(0, "a"), (0, "b"), (2, "token")]);
+        let (two, three) = ("10.0.0.2:5405", "10.0.0.3:5405");
+        assert_eq!(packets, pairs(&[(two, "a"), (two, "b"), (three, "a"), (three, "b"), (two, "token")]));
+    }
+
+    #[test]
+    fn a_datagram_for_an_unknown_node_is_counted_and_noted() {
+        let mut path = path(TransportKind::Unicast);
+        assert_eq!(sent(&mut path, &[(9, "a"), (9, "b"), (2, "c")]), pairs(&[("10.0.0.2:5405", "c")]));
+        assert_eq!(path.unknown(), 2);
+        assert_eq!(path.poll_notice(), Some(Notice::Unsent { node: Some(node(9)), errno: None }));
+        assert_eq!(path.poll_notice(), None);
+    }
+
+    #[test]
+    fn unicast_needs_a_node_list() {
+        let mut config = config(TransportKind::Unicast);
+        config.nodes.clear();
+        assert_eq!(Path::new(&config, "10.0.0.1:5405".parse().unwrap()).err(), Some(PathError::NoList));
+    }
+
+    #[test]
+    fn a_local_path_stays_on_the_host() {
+        let error = Path::new(&config(TransportKind::Local), "127.0.0.1:5405".parse().unwrap()).err();
+        assert_eq!(error, Some(PathError::NotLoopback { address: [10, 0, 0, 1].into() }));
+    }
+
+    #[test]
+    fn an_own_multicast_is_no_input() {
+        let mut path = path(TransportKind::Multicast);
+        let mut peer = |source: &str| {
+            let origin = path.handle_packet(Time::default(), source.parse().unwrap(), b"");
+            origin.map(|origin| origin.peer)
+        };
+        assert_eq!(peer("10.0.0.1:5404"), None);
+        assert_eq!((peer("10.0.0.2:5404"), peer("10.0.0.9:5404")), (Some(Some(node(2))), Some(None)));
+    }
+}
