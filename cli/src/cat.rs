@@ -14,23 +14,25 @@ use crate::socket::{Cat, GuaranteeName, Wish, client, json};
 use crate::{Failure, written};
 
 const OUTPUT: &str = "\
-What comes out:
+Output:
   {\"event\":\"regular\",\"ring\":\"1.8\",\"members\":[1,2,3],\"joined\":[3],\"left\":[],\"cause\":\"...\"}
-      a ring is installed; the first line is the one that holds at the start
+      a ring was installed; the first line is the current ring
   {\"event\":\"transitional\",\"ring\":\"1.c\",\"previous\":\"1.8\",\"members\":[1,2],\"left\":[3]}
-      that ring is over; until the next \"regular\", messages are sure to reach these members only
+      the ring \"previous\" is over; until the next \"regular\", messages are sure to reach only these
+      members
   {\"event\":\"group\",\"ring\":\"1.8\",\"group\":\"g\",\"members\":[{\"node\":1,\"pid\":99}],\"joined\":[...],\"left\":[],\"reason\":\"join\"}
-      the group has these members now, this one itself at first; reasons: join, leave, nodedown, nodeup, procdown
+      the group has these members now; the first such line includes this process; reasons: join,
+      leave, nodedown, nodeup, procdown
   {\"event\":\"deliver\",\"ring\":\"1.8\",\"seq\":7,\"from\":2,\"pid\":99,\"guarantee\":\"agreed\",\"payload\":\"...\"}
       a message of the group; a payload that is not UTF-8 comes as \"payload_base64\" instead
   {\"event\":\"status\",\"ring\":\"1.8\",\"dc\":1,\"quorate\":true,...}
       with --status: quorum or DC changed
 
-A reader that falls 64 MiB behind is disconnected with an error; so is the slowest one once all readers of a node are 256 MiB
-behind together. Events are never skipped.
+A reader that falls 64 MiB behind is disconnected with an error. Once all readers of a node are
+256 MiB behind in total, the slowest one is disconnected in the same way. Events are never skipped.
 
-Exit codes: 0 all sent and delivered, 1 failed (one line on stderr says why), 2 wrong usage. It has failed, too, if stdout was
-closed while there was input left.";
+Exit codes: 0 all sent and delivered, 1 failed (one line on stderr says why), 2 wrong usage. If
+stdout is closed before the end of the input, cat has failed.";
 
 /// Send lines to a process group, and print the group's events in order.
 ///
@@ -79,7 +81,7 @@ pub(crate) fn run(args: &CatArgs) -> Result<ExitCode, Failure> {
     let input = Arc::new(OnceLock::new());
     let (stay, ended) = (args.stay, input.clone());
     let sender = thread::Builder::new().spawn(move || send(io::stdin().lock(), &to_node, stay, &ended));
-    sender.map_err(|error| Failure::new(format!("no thread can be started to read stdin: {error}")))?;
+    sender.map_err(|error| Failure::new(format!("cannot start a thread to read stdin: {error}")))?;
 
     let shown = show(node, io::stdout().lock(), || input.get().is_some(), stay);
     match input.get() {
@@ -149,8 +151,8 @@ fn show(
                 }
                 if !input_has_ended() {
                     return Err(Failure::new(
-                        "stdout was closed while there was input left, which may not have been sent: read on, or send the \
-                         output to /dev/null",
+                        "stdout was closed before the end of the input, so some lines may not have been \
+                         sent; read all output, or redirect it to /dev/null",
                     ));
                 }
                 if stay {
@@ -159,7 +161,7 @@ fn show(
                 out = None;
                 continue;
             }
-            Ok(_) => Some("the node hung up: see its log".to_owned()),
+            Ok(_) => Some("the node closed the connection; see its log".to_owned()),
             Err(error) => Some(format!("the connection to the node broke: {error}")),
         };
         if let Some(mut reader) = out {
@@ -196,7 +198,7 @@ mod tests {
     #[test]
     fn a_cut_connection_is_not_taken_for_the_end() {
         for cut in ["", "{\"event\":\"regular\"}\n", "{\"event\":\"regular\"}\n{\"event\":\"del"] {
-            assert_eq!(shown(cut).1, Err("the node hung up: see its log".to_owned()));
+            assert_eq!(shown(cut).1, Err("the node closed the connection; see its log".to_owned()));
         }
     }
 
@@ -219,11 +221,11 @@ mod tests {
         let (line, end) = ("{\"event\":\"regular\"}\n", "{\"event\":\"end\",\"sent\":1}\n");
         for stay in [false, true] {
             let error = shown(line, false, stay).unwrap_err();
-            assert!(error.starts_with("stdout was closed while there was input left"), "{error}");
+            assert!(error.starts_with("stdout was closed before the end of the input"), "{error}");
         }
         assert_eq!(shown(line, true, true), Ok(()));
         assert_eq!(shown(&[line, line, end].concat(), true, false), Ok(()), "all was delivered");
-        assert_eq!(shown(line, true, false), Err("the node hung up: see its log".to_owned()));
+        assert_eq!(shown(line, true, false), Err("the node closed the connection; see its log".to_owned()));
     }
 
     #[test]

@@ -18,8 +18,7 @@ pub(crate) struct Source {
     /// Configuration file
     #[arg(short, long, value_name = "FILE", default_value = "/etc/corosync/corosync.conf")]
     pub(crate) config: PathBuf,
-    /// Which node this is: its name, address or id in the node list. Without a node list, the name
-    /// of this node
+    /// This node's name, address or id in the node list. Without a node list, its name
     #[arg(long, value_name = "NODE")]
     name: Option<String>,
     /// Number of votes when all nodes are present. Overrides the configuration
@@ -183,7 +182,7 @@ mod tests {
             );
         };
         check(["totem.token", "1650 ms", "c:5"]);
-        check(["totem.hold", "60 ms", "derived from quorate.lease; corosync's is 303 ms"]);
+        check(["totem.hold", "60 ms", "derived from quorate.lease; corosync would use 303 ms"]);
         check(["totem.merge", "200 ms", "default"]);
         check(["quorum.expected_votes", "1 votes", "derived from the votes of the node list"]);
 

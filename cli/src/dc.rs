@@ -24,14 +24,14 @@ enum DcCommand {
 /// Make the local node give up the role of DC.
 ///
 /// The node stops acting as DC and announces this in the ring's order. The best of the other
-/// members takes over at once: the one with the highest dc_priority, then the oldest features, then
-/// the longest membership, then the lowest id. It stays DC, but this node may become DC again
-/// later. To prevent that, set its dc_priority to 0.
+/// members takes over at once: the one with the highest dc_priority, then the lowest feature
+/// version, then the longest membership, then the lowest id. It stays DC, but this node may become
+/// DC again later. To prevent that, set its dc_priority to 0.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exit codes:
   0  another node is DC
-  1  this node is not DC, no other member may be, or none has taken over
+  1  this node is not DC, no other member can take over, or none has taken over
   2  wrong usage")]
 struct ReleaseArgs {
     #[command(flatten)]

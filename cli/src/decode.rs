@@ -21,27 +21,30 @@ use quorate_membership::wire::{self, Announced, Message, Multicast, Order};
 use crate::pcap::{Capture, CaptureError, Datagram, Found, Fragments};
 
 const JSON: &str = "\
-With --json, every datagram is an object on a line of its own:
-  time       when, RFC 3339
+With --json, each datagram is an object on a line of its own:
+  time       time of the capture, RFC 3339
   elapsed    seconds since the first datagram
   from, to   addresses with ports
-  length     bytes of the datagram
-  kind       token, multicast, merge-detect, join, leave, commit, hold-cancel; or refused, or cut (captured in part)
-  reason     why it was refused
-and the message's own fields, named as in the text. Of a multicast:
-  again      it has been seen before; what it carries is not counted again
+  length     length of the datagram in bytes
+  kind       token, multicast, merge-detect, join, leave, commit, hold-cancel, refused, or cut (a
+             datagram that was captured in part)
+  reason     why the datagram was refused
+and the message's own fields, named as in the text. A multicast also has:
+  again      true if the frame was seen before; its content is not counted again
   fragmented, continuation
-             how its last and its first piece go on
-  messages   what is packed in it: objects with a kind and their own fields. The kind continued stands for a piece
-             whose rest is in a later frame; headless for one whose beginning is not in the capture (or, in a
-             frame that is seen again, not in this frame); refused for what is malformed; foreign for a message
-             of another program's
-  recovered  in place of all these, the multicast of an old ring within
-The last line is {\"summary\": ...}: counts of datagrams, frames and messages by kind, of refusals by reason, of packets
-that were ignored (not UDP, or of another protocol), of IP fragments, and of datagrams that were cut. Fields may be
-added; those here stay.
+             fragment numbers of its last and its first piece, or 0: whether the last piece
+             continues in a later frame, and the first piece continues an earlier one
+  messages   the messages packed in it: objects with a kind and their own fields. Special kinds:
+             continued, a piece whose rest is in a later frame; headless, a piece whose beginning
+             is not in the capture (or, if the frame was seen before, not in this frame); refused,
+             a malformed message; foreign, a message of another program
+  recovered  in place of all these, the multicast of an old ring that it contains
+The last line is {\"summary\": ...}: counts of datagrams, frames and messages by kind, of refusals by
+reason, of ignored packets (not UDP, or another protocol), of IP fragments, and of datagrams that
+were captured in part. Fields may be added; existing ones stay.
 
-Exit status: 0 if all could be read, 1 if something was refused or incomplete.";
+Exit codes: 0 all could be read, 1 something was refused or incomplete, 2 the capture could not be
+read, or wrong usage.";
 
 /// Show the messages of a ring from a capture.
 ///
@@ -77,7 +80,7 @@ struct Show {
 pub(crate) enum DecodeError {
     #[error("{}: {error}", file.display())]
     Capture { file: PathBuf, error: CaptureError },
-    #[error("cannot write: {0}")]
+    #[error("cannot write to stdout: {0}")]
     Output(io::Error),
 }
 

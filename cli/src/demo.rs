@@ -29,18 +29,18 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The interval between checks for a new socket or an ended process.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Watch three nodes on this host form a ring, elect a DC, lose it, elect another, and take the
-/// lost one back.
+/// Watch three nodes on this host form a ring, elect a DC, lose it, elect another, and readmit the
+/// lost node.
 ///
 /// Three processes of `quorate node` communicate by real IP multicast over the loopback interface.
 /// The demo needs no root, takes some seconds, and writes only to a temporary directory.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 all of it was seen, 1 it was not (the reason is on stderr), 2 wrong usage."
+    after_help = "Exit codes: 0 the demo succeeded, 1 it failed (the reason is on stderr), 2 wrong usage."
 )]
 pub(crate) struct DemoArgs {
-    /// Token timeout in milliseconds: how long without a token until it counts as lost. It makes up
-    /// most of the time until a new DC is elected
+    /// Token timeout in milliseconds. A token that takes longer counts as lost. This is most of the
+    /// time until a new DC is elected
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(150..=5000))]
     token: u32,
     /// Keep the temporary directory with the configuration and the logs, and print its path
@@ -52,14 +52,17 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot("start"))?;
     let directory =
-        tempfile::Builder::new().prefix("quorate-demo-").tempdir().map_err(cannot("make a directory"))?;
+        tempfile::Builder::new().prefix("quorate-demo-").tempdir().map_err(cannot("create a directory"))?;
     let seen = runtime.block_on(async {
         // Dropping the play kills its remaining processes.
         tokio::select! {
             biased;
             seen = play(args, directory.path()) => seen,
             () = tokio::time::sleep(LIMIT) => {
-                Err(Failure::new(format!("not all was seen within {} s", LIMIT.as_secs())))
+                let limit = LIMIT.as_secs();
+                Err(Failure::new(format!(
+                    "the demo did not finish within {limit} s; run it again with --keep and see the logs"
+                )))
             }
             stopped = stopped() => stopped,
         }
@@ -73,13 +76,13 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
 
 /// Returns when the user interrupts the demo.
 async fn stopped() -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(cannot("listen to signals"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot("handle signals"))?;
     tokio::select! {
         biased;
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
-    Err(Failure::new("stopped before all was seen"))
+    Err(Failure::new("the demo was interrupted"))
 }
 
 fn cannot(what: &'static str) -> impl Fn(io::Error) -> Failure {
@@ -119,7 +122,7 @@ async fn play(args: &DemoArgs, directory: &Path) -> Result<(), Failure> {
     stage.kill(dc).await?;
     let survivors = all.iter().copied().filter(|id| *id != dc).collect();
     let heir = stage.agreement_of(&survivors).await?;
-    seen.push(("the DC was killed, and a new one elected", killed.elapsed(), format!("node{heir} is DC")));
+    seen.push(("the DC was killed and a new one elected", killed.elapsed(), format!("node{heir} is DC")));
     stage.show_status(heir).await?;
 
     stage.say("demo", &format!("starting node{dc} again"))?;
@@ -129,15 +132,15 @@ async fn play(args: &DemoArgs, directory: &Path) -> Result<(), Failure> {
     seen.push(("the lost node came back", restarted.elapsed(), format!("node{leader} is DC")));
     stage.show_status(leader).await?;
 
-    stage.say("demo", "asking all to leave, with SIGTERM")?;
+    stage.say("demo", "stopping all nodes with SIGTERM")?;
     let asked = Instant::now();
     stage.leave().await?;
-    seen.push(("all left, and ended in good order", asked.elapsed(), String::new()));
+    seen.push(("all nodes left and exited", asked.elapsed(), String::new()));
     print(&summary(&seen))
 }
 
 fn summary(seen: &[(&str, Duration, String)]) -> String {
-    let mut table = String::from("\nSeen:\n");
+    let mut table = String::from("\nResults:\n");
     for (what, took, outcome) in seen {
         let row = format!("  {what:<42}{:>6} ms   {outcome}", took.as_millis());
         table.push_str(row.trim_end());
@@ -166,7 +169,7 @@ impl Network {
             }
         }
         Err(Failure::new(
-            "no free port found on the loopback interface: end what uses them all, and try again",
+            "no free ports found on the loopback interface; stop the programs that use them, and try again",
         ))
     }
 
@@ -382,10 +385,10 @@ impl Stage {
     /// Returns an error with the last log line if a process has ended by itself.
     fn check_on_all(&mut self) -> Result<(), Failure> {
         for node in &mut self.nodes {
-            if let Some(exit) = node.process.try_wait().map_err(cannot("look after a node"))? {
+            if let Some(exit) = node.process.try_wait().map_err(cannot("check on a node"))? {
                 let log = fs::read_to_string(&node.log).unwrap_or_default();
-                let last = log.lines().last().unwrap_or("it said nothing");
-                return Err(Failure::new(format!("node{} ended with {exit}: {last}", node.id)));
+                let last = log.lines().last().unwrap_or("(empty)");
+                return Err(Failure::new(format!("node{} ended with {exit}; its log ends: {last}", node.id)));
             }
         }
         Ok(())
@@ -411,9 +414,9 @@ impl Stage {
         for mut node in std::mem::take(&mut self.nodes) {
             let exit = node.process.wait().await.map_err(cannot("wait for a node"))?;
             if !exit.success() {
-                return Err(Failure::new(format!("node{} did not leave in good order: {exit}", node.id)));
+                return Err(Failure::new(format!("node{} did not leave cleanly: {exit}", node.id)));
             }
-            self.say(&format!("node{}", node.id), "left the ring and ended")?;
+            self.say(&format!("node{}", node.id), "left the ring and exited")?;
         }
         Ok(())
     }
@@ -542,13 +545,13 @@ mod tests {
     fn the_summary_is_a_table() {
         let seen = [
             ("the ring formed, with quorum", Duration::from_millis(1312), "node1 is DC".to_owned()),
-            ("all left, and ended in good order", Duration::from_millis(9), String::new()),
+            ("all nodes left and exited", Duration::from_millis(9), String::new()),
         ];
         assert_eq!(
             summary(&seen),
-            "\nSeen:\n\
+            "\nResults:\n\
              \x20 the ring formed, with quorum                1312 ms   node1 is DC\n\
-             \x20 all left, and ended in good order              9 ms\n"
+             \x20 all nodes left and exited                      9 ms\n"
         );
     }
 }

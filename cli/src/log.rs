@@ -38,12 +38,12 @@ static LOG: Log = Log::new();
 pub(crate) fn start() -> Result<(), Failure> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) => EnvFilter::try_new(filter)
-            .map_err(|error| Failure::new(format!("RUST_LOG is not understood: {error}: try `debug`")))?,
+            .map_err(|error| Failure::new(format!("invalid RUST_LOG: {error}; try `debug`")))?,
         Err(_) => EnvFilter::new(DEFAULT),
     };
     let thread = thread::Builder::new().name("quorate-log".into());
     thread.spawn(|| LOG.write_to(io::stderr())).map_err(|error| {
-        Failure::new(format!("no thread can be started for the log: {error}: raise the limit on threads"))
+        Failure::new(format!("cannot start a thread for the log: {error}; raise the limit on threads"))
     })?;
     LOG.lock().started = true;
 
@@ -183,7 +183,7 @@ impl Log {
             self.lock().lost += lost;
             if dropped > 0 {
                 gap.lines += dropped;
-                gap.why = "they came faster than they were read".into();
+                gap.why = "they were logged faster than they were read".into();
             }
         }
     }
@@ -206,7 +206,7 @@ impl Gap {
         }
         let now = if has_times() { format!("{:.6} ", jiff::Timestamp::now()) } else { String::new() };
         let lines = if self.lines == 1 { "line" } else { "lines" };
-        let notice = format!("{now} WARN {} {lines} of this log lost: {}\n", self.lines, self.why);
+        let notice = format!("{now} WARN {} log {lines} lost: {}\n", self.lines, self.why);
         let before = (self.lines, std::mem::take(&mut self.why));
         self.lines = 0;
         if self.write(out, notice.as_bytes()) > 0 {
@@ -335,7 +335,7 @@ mod tests {
         let (before, after) = read.split_at(ROOM);
         assert!(before.lines().all(|line| line.starts_with('x')));
         assert!(
-            after.ends_with(" WARN 7 lines of this log lost: they came faster than they were read\n"),
+            after.ends_with(" WARN 7 log lines lost: they were logged faster than they were read\n"),
             "{after}"
         );
     }
@@ -350,7 +350,7 @@ mod tests {
             // Nothing more is logged, and the write is still retried.
             let read = pipe.wait_for("\n");
             let why = io::Error::from(error);
-            assert!(read.ends_with(&format!(" WARN 1 line of this log lost: {why}\n")), "{read}");
+            assert!(read.ends_with(&format!(" WARN 1 log line lost: {why}\n")), "{read}");
             log.push(b"two\n");
             assert_eq!(pipe.wait_for("\n"), "two\n");
             assert_eq!(log.lock().lost, 1);
@@ -379,7 +379,7 @@ mod tests {
         let read = pipe.read();
         let lines: Vec<&str> = read.lines().collect();
         assert_eq!((lines[0], lines[1], lines[3]), ("one", "tw", "five"));
-        assert!(lines[2].contains(" WARN 3 lines of this log lost: "), "{read}");
+        assert!(lines[2].contains(" WARN 3 log lines lost: "), "{read}");
     }
 
     #[test]

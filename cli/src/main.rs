@@ -37,9 +37,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(after_help = "\
 Try it: `quorate demo` runs three nodes on this host and kills the DC.
 
-Exit codes: 0 done, 1 failed (one line on stderr says why and what to do), 2 wrong usage; `status`, `quorum` and `decode` have
-their own. Where no node answers, `status` exits with 3, as crm_mon does, `quorum` with 1, as corosync-quorumtool does, and
-the others with 1.")]
+Exit codes: 0 done, 1 failed (one line on stderr says why and what to do), 2 wrong usage. `status`,
+`quorum` and `decode` have their own. If no node answers, `status` exits with 3, as crm_mon does,
+`quorum` with 1, as corosync-quorumtool does, and the others with 1.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

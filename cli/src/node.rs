@@ -61,7 +61,7 @@ const OWN_DESCRIPTORS: u64 = 32;
 pub(crate) struct NodeArgs {
     #[command(flatten)]
     source: Source,
-    /// Directory for the record that the node keeps over restarts [default: /var/lib/quorate for
+    /// Directory for the record that the node keeps across restarts [default: /var/lib/quorate for
     /// root, else $XDG_STATE_HOME/quorate or ~/.local/state/quorate]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -69,7 +69,7 @@ pub(crate) struct NodeArgs {
     /// /run/quorate/NODE.sock for root, else $XDG_RUNTIME_DIR/quorate/NODE.sock]
     #[arg(long, value_name = "PATH", env = "QUORATE_SOCKET")]
     socket: Option<PathBuf>,
-    /// Die when the process that started this one does
+    /// Exit when the parent process ends
     #[arg(long, hide = true)]
     die_with_parent: bool,
 }
@@ -96,7 +96,7 @@ fn runtime() -> Result<Runtime, Failure> {
     let workers = thread::available_parallelism().map_or(1, usize::from);
     try_threads(workers + OTHER_THREADS).map_err(|error| {
         Failure::new(format!(
-            "cannot start: no thread can be started: {error}; raise the limit on threads (ulimit -u, TasksMax)"
+            "cannot start a thread: {error}; raise the limit on threads (ulimit -u, TasksMax)"
         ))
     })?;
     let hook = panic::take_hook();
@@ -109,7 +109,8 @@ fn runtime() -> Result<Runtime, Failure> {
         Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_default(),
     };
     Err(Failure::new(format!(
-        "cannot start: {why}; raise the limits on open files (ulimit -n, LimitNOFILE) and threads (ulimit -u, TasksMax)"
+        "cannot start: {why}; raise the limits on open files (ulimit -n, LimitNOFILE) and threads \
+         (ulimit -u, TasksMax)"
     )))
 }
 
@@ -153,7 +154,7 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
             biased;
             started = &mut starting => break started.map_err(|error| Failure::new(error.to_string()))?,
             Some(signal) = signals.recv() => if signal.asks_to_leave() {
-                tracing::info!("{}: ending before the node had started", signal.name);
+                tracing::info!("{}: exiting before the node has started", signal.name);
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -185,7 +186,7 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
                 }
                 let name = &signal.name;
                 if leaving {
-                    tracing::warn!("{name} again: ending without a word to the others");
+                    tracing::warn!("{name} again: exiting at once, without waiting for the leave");
                     return Ok(ExitCode::from(128 + u8::try_from(signal.number).unwrap_or_default()));
                 }
                 leaving = true;
@@ -208,7 +209,7 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
         _ if leaving => Ok(ExitCode::SUCCESS),
         Some(cause) => Err(Failure::new(left_alone(&cause))),
         None => Err(Failure::new(
-            "the node ended without a reason, which is a bug: please report it with its log",
+            "the node stopped without a reason, which is a bug; please report it with the node's log",
         )),
     }
 }
@@ -301,7 +302,7 @@ async fn released(dc: &Dc, me: NodeId) -> Vec<u8> {
     let successor = match tokio::time::timeout(HAND_OVER, status.wait_for(next)).await {
         Ok(Ok(status)) if status.dc == Some(me) => {
             return json::error(
-                "the ring changed before the others heard of it, and elected this node again: ask again",
+                "the ring changed before the release was delivered and elected this node again; try again",
             );
         }
         Ok(Ok(status)) => status.dc,
@@ -309,7 +310,8 @@ async fn released(dc: &Dc, me: NodeId) -> Vec<u8> {
         Err(_) => {
             let wait = HAND_OVER.as_secs();
             return json::error(&format!(
-                "this node has given up the role, and no member has it after {wait} s: see `quorate status`"
+                "this node has given up the role, but no member took over within {wait} s; \
+                 see `quorate status`"
             ));
         }
     };
@@ -325,11 +327,11 @@ pub(crate) fn now() -> String {
 fn left_alone(cause: &Cause) -> String {
     let advice = match cause {
         Cause::DuplicateId { .. } => "give each node an id of its own, and start this one again",
-        Cause::EventsUnread { .. } => "the host is too busy; start the node again",
-        Cause::Killed { .. } => "ask the operator there, and start the node again",
-        _ => "see the log, and start the node again",
+        Cause::EventsUnread { .. } => "relieve the host, which is too busy, and start the node again",
+        Cause::Killed { .. } => "ask the operator of that node, then start this node again",
+        _ => "see the log, then start the node again",
     };
-    format!("the node has left the ring: {cause}: {advice}")
+    format!("the node has left the ring: {cause}; {advice}")
 }
 
 /// The state of quorum and DC that was last logged.
@@ -356,7 +358,7 @@ impl Log {
             }
             Event::Stalled(length) => {
                 tracing::warn!(
-                    "this process was paused for {} ms: is the host overloaded?",
+                    "this process was paused for {} ms; the host may be overloaded",
                     length.as_millis()
                 );
             }
@@ -443,7 +445,8 @@ impl Raised {
         }
         if *number == Signal::HUP.as_raw() {
             tracing::warn!(
-                "{name}: the configuration is read at the start only and cannot be reloaded yet: restart the node to apply it"
+                "{name}: the configuration is read only at the start and cannot be reloaded yet; restart \
+                 the node to apply changes"
             );
         } else {
             tracing::warn!("{name}: this signal does nothing; SIGTERM makes the node leave");
@@ -462,7 +465,7 @@ fn signals() -> Result<mpsc::UnboundedReceiver<Raised>, Failure> {
         let mut raised = match signal(SignalKind::from_raw(kind.number)) {
             Ok(raised) => raised,
             Err(_) if REAL_TIME.contains(&kind.number) => continue,
-            Err(error) => return Err(Failure::new(format!("cannot listen to signals: {error}"))),
+            Err(error) => return Err(Failure::new(format!("cannot handle signals: {error}"))),
         };
         let sender = sender.clone();
         tokio::spawn(
@@ -482,7 +485,7 @@ fn default_state_dir() -> Result<PathBuf, Failure> {
         .map(|state| state.join("quorate"))
         .ok_or_else(|| {
             Failure::new(
-                "HOME is not set, so there is no place for the node's record; set one with --state-dir",
+                "HOME is not set, so the node's record has no default directory; name one with --state-dir",
             )
         })
 }
@@ -491,7 +494,7 @@ fn default_state_dir() -> Result<PathBuf, Failure> {
 fn notify_systemd(state: &str) {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(error) = notify(Path::new(&name), state) {
-        tracing::warn!("cannot tell systemd {state}: {error}");
+        tracing::warn!("cannot notify systemd of {state}: {error}");
     }
 }
 
@@ -510,7 +513,7 @@ fn notify(socket: &Path, state: &str) -> io::Result<()> {
 #[cfg(target_os = "linux")]
 fn die_with_parent() -> Result<(), Failure> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .map_err(|error| Failure::new(format!("cannot be bound to the parent process: {error}")))
+        .map_err(|error| Failure::new(format!("cannot tie this process to its parent: {error}")))
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -61,11 +61,11 @@ pub(crate) enum CaptureError {
     PcapNg,
     #[error("this is not a pcap file")]
     NotPcap,
-    #[error("packets of link type {0} are not understood (Ethernet, Linux cooked, loopback and raw IP are)")]
+    #[error("link type {0} is not supported; capture on Ethernet, Linux cooked, loopback or raw IP")]
     Link(u32),
     #[error("the capture ends within a packet")]
     Cut,
-    #[error("the capture is damaged: a packet of {0} bytes")]
+    #[error("the capture is damaged: a packet has a length of {0} bytes")]
     Damaged(u32),
     #[error(transparent)]
     Io(#[from] io::Error),

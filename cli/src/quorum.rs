@@ -9,13 +9,13 @@ use crate::socket::address::Which;
 use crate::socket::client::{self, Status, ask_status};
 use crate::{Failure, node};
 
-/// Show the votes of each member, and whether they are a quorum, as corosync-quorumtool does.
+/// Show the votes of each member, and whether they form a quorum, as corosync-quorumtool does.
 ///
 /// The layout is that of `corosync-quorumtool -s`. If the partition is not quorate, the reason is
 /// printed to stderr.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exit codes, as corosync-quorumtool's:
+Exit codes, the same as corosync-quorumtool's:
   0  quorate
   1  no node answered
   2  not quorate; also wrong usage")]

@@ -11,15 +11,15 @@ use crate::socket::{Wish, json};
 use crate::{Failure, written};
 
 const OUTPUT: &str = "\
-One line a change, after what holds at the start:
+One line per change, after the state at the start:
   06:57:17.123 ring 1.8: members [1 2 3], joined [3], left []: node 3 asked to join
   06:57:17.125 quorum: votes 3 of 3, needed 2
   06:57:17.125 DC: node 1 (system1), term 147573952589676412929
   06:57:17.126 lease: this node may act as DC
-  06:57:18.500 ring 1.8 ends, with [1 2]; left [3]
+  06:57:18.500 ring 1.8 ends: remaining [1 2], left [3]
 
-With --json, the node's own lines, one object each: {\"event\":\"regular\",...}, {\"event\":\"transitional\",...},
-{\"event\":\"status\",...}, {\"event\":\"stalled\",\"ms\":750}.
+With --json, one object per line, as the node sends it: {\"event\":\"regular\",...},
+{\"event\":\"transitional\",...}, {\"event\":\"status\",...}, {\"event\":\"stalled\",\"ms\":750}.
 
 Exit codes: 0 its output was closed, 1 the node stopped or left the ring (one line on stderr says why), 2 wrong usage.";
 
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<ExitCode, Failure> {
             return Err(Failure::new(why));
         }
         if !line.ends_with(b"\n") {
-            return Err(Failure::new("the node hung up: see its log"));
+            return Err(Failure::new("the node closed the connection; see its log"));
         }
         let text = if args.json {
             String::from_utf8_lossy(&line).into_owned()
@@ -100,7 +100,7 @@ impl Told {
                 vec![format!("ring {ring}: members {members}, joined {joined}, left {left}: {cause}")]
             }
             Word::Transitional { previous, members, left } => {
-                vec![format!("ring {previous} ends, with {}; left {}", list(&members), list(&left))]
+                vec![format!("ring {previous} ends: remaining {}, left {}", list(&members), list(&left))]
             }
             Word::Status(status) => self.status(status),
             Word::Stalled { ms } => vec![format!("this node's process was paused for {ms} ms")],
@@ -159,7 +159,7 @@ fn dc(status: &Status) -> Option<String> {
 fn lease(status: &Status) -> Option<String> {
     let sentence = match status.lease.as_str() {
         "held" => "lease: this node may act as DC",
-        "waiting" => "lease: this node may not act as DC yet, or not at the moment",
+        "waiting" => "lease: waiting (this node is DC, but may not act now)",
         _ => "lease: none",
     };
     Some(sentence.to_owned())
@@ -215,7 +215,7 @@ mod tests {
         let ring = r#"{"event":"regular","ring":"1.8","members":[1,2],"joined":[2],"left":[],"cause":"node 2 asked to join"}"#;
         assert_eq!(news(ring), ["ring 1.8: members [1 2], joined [2], left []: node 2 asked to join"]);
         let end = r#"{"event":"transitional","ring":"1.c","previous":"1.8","members":[1],"left":[2]}"#;
-        assert_eq!(news(end), ["ring 1.8 ends, with [1]; left [2]"]);
+        assert_eq!(news(end), ["ring 1.8 ends: remaining [1], left [2]"]);
         assert_eq!(news(r#"{"event":"stalled","ms":750}"#), ["this node's process was paused for 750 ms"]);
         assert!(news(r#"{"event":"eclipse","of":"the sun"}"#).is_empty());
     }

@@ -63,7 +63,7 @@ fn any_bytes_pass_up_to_a_mebibyte_a_line() {
     assert_eq!(events[3]["payload"].as_str().unwrap().len(), 1 << 20);
 
     let output = nodes[0].send(&[], &[b"short\n", &long[..], b"x\n"].concat());
-    assert_eq!(failure(&output), "line 2 is longer than 1048576 bytes: send it in parts");
+    assert_eq!(failure(&output), "line 2 is longer than 1048576 bytes; send it in parts");
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn stdout_closed_with_input_left_is_not_success() {
     let mut stdin = cat.stdin.take().unwrap();
     stdin.write_all(b"one\n").unwrap();
     let output = cat.wait_with_output().unwrap();
-    assert!(failure(&output).starts_with("stdout was closed while there was input left"));
+    assert!(failure(&output).starts_with("stdout was closed before the end of the input"));
 
     // All input was sent and delivered, and the process stays only to print.
     let mut cat = nodes[0].cat(&["g", "--stay"]);

@@ -81,11 +81,11 @@ fn comments_behind_values_are_reported() {
 fn invisible_characters_are_shown() {
     spelled(
         &Spelling { behind: "\u{a0}", ..PLAIN },
-        &["error: a:12: nodelist.node.ring0_addr is `10.77.62.1\\u{a0}`; it has an invisible character"],
+        &["error: a:12: nodelist.node.ring0_addr is `10.77.62.1\\u{a0}`; it contains an invisible character"],
     );
     spelled(
         &Spelling { totem: "\u{a0} token: 5000\n", ..PLAIN },
-        &["error: a:6: `totem.\\u{a0} token` has '\\u{a0}'"],
+        &["error: a:6: `totem.\\u{a0} token` contains '\\u{a0}'"],
     );
     let marked = format!("\u{feff}{}", PLAIN.text());
     assert!(
@@ -110,11 +110,11 @@ fn numbers_and_switches_are_those_of_corosync() {
     }
     spelled(
         &Spelling { totem: "  Token: 5000\n", ..PLAIN },
-        &["warning: a:6: totem.Token: unknown, ignored; is it `token`?"],
+        &["warning: a:6: totem.Token: unknown, ignored; did you mean `token`?"],
     );
     spelled(
         &Spelling { totem: "  token: 5000\n  token: 1000\n", ..PLAIN },
-        &["warning: a:6: totem.token is set again at line 7, which counts"],
+        &["warning: a:6: totem.token is set again at line 7, which takes precedence"],
     );
     for word in ["yes", "true"] {
         let text = PLAIN.text().replace("votequorum\n", &format!("votequorum\n  two_node: {word}\n"));

@@ -80,7 +80,7 @@ fn a_released_role_moves_and_watchers_see_it() {
 
     let release = |id: u64| run(quorate().args(["dc", "release", "--json", "--socket"]).arg(&at(id).socket));
     let refused = failure(&release(if dc == 1 { 2 } else { 1 }));
-    assert_eq!(refused, "this node is not DC of a quorate ring: ask the one that is");
+    assert_eq!(refused, "this node is not DC of a quorate ring; ask the DC");
 
     let output = release(dc);
     assert!(output.status.success(), "{output:?}");
@@ -124,8 +124,8 @@ fn a_node_that_starts_alone_names_the_missing_nodes() {
     let output = run(&mut node.command("quorum"));
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
-        "quorate: not quorate: the cluster starts for the first time, which takes all of its voters once: start node 2, \
-         node 3, or take it out of the node lists\n"
+        "quorate: not quorate: the cluster is starting for the first time and needs all of its voters once: \
+         start node 2, node 3, or remove it from the node lists\n"
     );
 }
 
@@ -193,7 +193,8 @@ fn a_second_node_at_the_same_socket_is_refused() {
     let ring = Ring::of(1);
     let node = ring.start(1);
     let refusal = ring.refusal(1);
-    assert!(refusal.starts_with("a node is running at ") && refusal.contains("--socket"), "{refusal}");
+    assert!(refusal.starts_with("a node is already running at "), "{refusal}");
+    assert!(refusal.contains("--socket"), "{refusal}");
     assert!(run(&mut node.command("status")).status.success());
 }
 
@@ -284,8 +285,8 @@ fn the_demo_shows_all_four_acts() {
     let text = stdout(&output);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}\n{text}");
-    for line in ["the ring formed", "a new one elected", "the lost node came back", "all left"] {
-        assert!(text.split_once("Seen:").unwrap().1.contains(line), "{text}");
+    for line in ["the ring formed", "a new one elected", "the lost node came back", "all nodes left"] {
+        assert!(text.split_once("Results:").unwrap().1.contains(line), "{text}");
     }
 }
 
@@ -357,7 +358,7 @@ fn signals_that_ask_for_nothing_do_not_end_a_node() {
     let ring = Ring::of(1);
     let mut node = ring.start(1);
     for (signal, words) in [
-        (Signal::HUP, "SIGHUP: the configuration is read at the start only and cannot be reloaded yet"),
+        (Signal::HUP, "SIGHUP: the configuration is read only at the start and cannot be reloaded yet"),
         (Signal::USR1, "SIGUSR1: this signal does nothing"),
         (Signal::USR2, "SIGUSR2: this signal does nothing"),
         (Signal::ALARM, "SIGALRM: this signal does nothing"),
@@ -391,7 +392,7 @@ fn a_removed_socket_is_made_again_and_a_second_start_refused() {
         ring.refusal(1);
         eventually("the node answers", || run(&mut node.command("status")).status.success().then_some(()));
     }
-    assert!(node.log().contains("the socket was removed: it has been made again"), "{}", node.log());
+    assert!(node.log().contains("the socket was removed and has been created again"), "{}", node.log());
 }
 
 #[test]
@@ -419,7 +420,7 @@ fn idle_clients_do_not_exclude_the_operator() {
         assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     }
     let release = run(quorate().args(["dc", "release", "--socket"]).arg(ring.socket(1)));
-    assert!(failure(&release).starts_with("no other member may be DC"), "{release:?}");
+    assert!(failure(&release).starts_with("no other member can take over"), "{release:?}");
     let mut watching = UnixStream::connect(ring.socket(1)).unwrap();
     watching.write_all(b"{\"version\":1,\"request\":\"watch\"}\n").unwrap();
     let mut first = [0; 18];
@@ -441,7 +442,7 @@ fn a_pipe_in_the_place_of_a_file_does_not_hang_the_start() {
         fs::create_dir(&state).unwrap();
         mknodat(CWD, state.join(name), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let refusal = ring.refusal(1);
-        assert!(refusal.contains(&format!("{name} is not a regular file: remove it")), "{refusal}");
+        assert!(refusal.contains(&format!("{name} is not a regular file; remove it")), "{refusal}");
     }
 }
 
@@ -475,6 +476,6 @@ fn starts_short_of_threads_end_with_one_line() {
         command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups", "prlimit"]);
         command.arg(format!("--nproc={limit}:{limit}")).arg(&program).args(node.get_args());
         let why = failure(&run(command.env_remove("QUORATE_SOCKET").env_remove("RUST_LOG")));
-        assert!(why.contains("no thread can be started"), "{limit}: {why}");
+        assert!(why.contains("limit on threads"), "{limit}: {why}");
     }
 }

@@ -143,7 +143,7 @@ impl Candidacy {
     pub fn decode(from: NodeId, bytes: &[u8]) -> Result<Self, DecodeError> {
         match Message::decode(bytes)? {
             Message::Candidacy(wire) => Self::read(from, *wire),
-            _ => Err(DecodeError::Impossible("another message in place of a candidacy")),
+            _ => Err(DecodeError::Impossible("a message that is not a candidacy")),
         }
     }
 
@@ -153,12 +153,12 @@ impl Candidacy {
         let known = wire.known.map(Term::try_from).transpose()?;
         let claims = [
             (wire.version >= 1, "version 0"),
-            (wire.version > Self::VERSION || wire.extension.is_empty(), "an extension of version 1"),
+            (wire.version > Self::VERSION || wire.extension.is_empty(), "an extension in version 1"),
             (wire.node == from.get(), "another node's candidacy"),
             (tenure.is_none_or(|term| term.node == from), "another node's term of office"),
             (tenure <= known, "a tenure above the highest term known"),
-            (Self::can_be_shown(&wire.name), "a name that cannot be shown"),
-            (wire.idle <= wire.up, "a token from before its start"),
+            (Self::can_be_shown(&wire.name), "an unprintable name"),
+            (wire.idle <= wire.up, "a token received before the node started"),
         ];
         if let Some((_, claim)) = claims.iter().find(|(plausible, _)| !plausible) {
             return Err(DecodeError::Impossible(claim));

@@ -21,7 +21,7 @@ pub enum DecodeError {
     #[error("malformed: {0}")]
     Malformed(String),
     /// Bytes follow the end of the message.
-    #[error("{0} bytes left over")]
+    #[error("{0} trailing bytes")]
     TrailingBytes(usize),
     /// The message makes a claim that cannot be true.
     #[error("impossible: {0}")]

@@ -247,7 +247,7 @@ impl Election {
         match Record::read(kept) {
             Some(record) => self.quorum = self.quorum.with_record(record),
             None => {
-                warn!(kept, "the part of the record about votes cannot be read and counts as lost");
+                warn!(kept, "the voter data in the record is unreadable and counts as lost");
                 self.lost = true;
             }
         }
@@ -508,7 +508,7 @@ impl Election {
             (Some(collecting), Ok(candidacy)) => collecting.hear_candidacy(*from, candidacy),
             (None, Ok(_)) => {}
             (collecting, Err(error)) => {
-                warn!(%from, %error, "unreadable message of a quorate node");
+                warn!(%from, %error, "unreadable message from a Quorate node");
                 if let Some(collecting) = collecting {
                     collecting.unread.insert(*from);
                 }
@@ -635,15 +635,15 @@ impl Election {
         let clause = |(node, said): (&NodeId, &Candidacy)| {
             if said.token != self.patience {
                 return Some(format!(
-                    "node {node} has a token timeout of {} ms, and this node one of {token} ms: leases are promised for equal \
-                     ones only; give all nodes the same totem.token and the same node list",
+                    "node {node} has a token timeout of {} ms, this node has {token} ms: leases are \
+                     guaranteed for equal timeouts only; give all nodes the same totem.token and node list",
                     said.token.as_millis()
                 ));
             }
             (said.wait != self.rule.outlasted_by()).then(|| {
                 format!(
-                    "node {node} waits {} ms for the lease of a DC, and this node {wait} ms; give all nodes the same \
-                     quorate.lease and quorate.rate_error",
+                    "node {node} waits {} ms for a DC's lease to end, this node waits {wait} ms; give all \
+                     nodes the same quorate.lease and quorate.rate_error",
                     said.wait.as_millis()
                 )
             })
@@ -666,7 +666,7 @@ impl Election {
         let Verdict { total_votes, expected_votes, quorum, inquorate, differences, flags } = verdict.clone();
         let (ring, quorate) = (settled.ring, inquorate.is_none());
         if differences != self.told {
-            differences.iter().for_each(|difference| warn!(%ring, "does not count: {difference}"));
+            differences.iter().for_each(|difference| warn!(%ring, "not in force: {difference}"));
             self.told.clone_from(&differences);
         }
         let differences = differences.into_iter().chain(self.differ.iter().cloned()).collect();
@@ -730,7 +730,8 @@ impl Collecting {
         // numbers of its members' earlier rings. A node that knows of a later term did not learn it
         // on a ring.
         if candidacy.known.is_some_and(|term| term.ring_seq >= self.ring.seq) {
-            warn!(%from, known = ?candidacy.known, ring = %self.ring, "a candidate from the future is a voter only");
+            let (known, ring) = (candidacy.known, self.ring);
+            warn!(%from, ?known, %ring, "this member knows a term of a later ring, so it cannot be DC here");
             (candidacy.known, candidacy.tenure, candidacy.priority) = (None, None, 0);
         }
         self.candidacies.entry(from).or_insert(candidacy);

@@ -143,14 +143,14 @@ impl fmt::Display for Vacancy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Starting { next } => {
-                write!(f, "the cluster starts, and node {next} waits for the missing nodes")
+                write!(f, "the cluster is starting, and node {next} waits for the missing nodes")
             }
             Self::RecordsLost(nodes) => write!(
                 f,
-                "the records of {nodes:?} were lost: start the other nodes, so that a majority of the nodes that kept \
-                 theirs, or every node, is there"
+                "the records of nodes {nodes:?} were lost; start the other nodes until a majority of the \
+                 nodes that kept theirs, or every node, is present"
             ),
-            Self::NoCandidate => write!(f, "no member may be DC: give one a dc_priority above 0"),
+            Self::NoCandidate => write!(f, "no member may be DC; set dc_priority above 0 on one of them"),
         }
     }
 }
@@ -237,7 +237,7 @@ impl Status {
         let expected = self.expected_votes.map_or_else(|| "unknown".to_owned(), |votes| votes.to_string());
         lines.push(format!("{} Nodes configured, {expected} expected votes", self.nodes.len()));
         if self.expected_votes.is_none() {
-            lines.push("No quorum without expected votes: start with --expected-votes N".to_owned());
+            lines.push("No quorum without expected votes; start with --expected-votes N".to_owned());
         }
         lines.extend(self.differences.iter().map(|clause| format!("Differs: {clause}")));
         lines.extend([FRAME.to_owned(), String::new()]);
@@ -376,7 +376,7 @@ mod tests {
              Current DC: system1 - partition WITHOUT quorum\n\
              Version: 0.1.0\n\
              1 Nodes configured, unknown expected votes\n\
-             No quorum without expected votes: start with --expected-votes N\n\
+             No quorum without expected votes; start with --expected-votes N\n\
              ============\n\
              \n\
              Online: [ system1 ]\n\

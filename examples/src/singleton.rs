@@ -72,7 +72,7 @@ impl FromStr for Claim {
         let claim = text
             .split_once(' ')
             .and_then(|(node, term)| Some(Self { node: node.parse().ok()?, term: term.parse().ok()? }));
-        claim.ok_or("a claim is a node and a term")
+        claim.ok_or("a claim consists of a node and a term")
     }
 }
 

@@ -313,33 +313,38 @@ impl fmt::Display for Cause {
                 name(f, nodes)?;
                 write!(f, " did not answer within {} ms", after.as_millis())
             }
-            Self::Refused { node } => write!(f, "the host of node {node} said that no process listens there"),
+            Self::Refused { node } => {
+                write!(f, "the host of node {node} reported that no process listens there")
+            }
             Self::Misfit { nodes } => {
                 name(f, nodes)?;
                 write!(
                     f,
-                    " and others leave each other out: node lists differ, or they do not hear each other"
+                    " and other nodes leave each other out: their node lists differ, or they do not hear \
+                     each other"
                 )
             }
             Self::JoinFrom { node } => write!(f, "node {node} asked to join"),
             Self::GivenUpBy { node } => write!(f, "node {node} gave up the ring"),
-            Self::Restarted { node } => write!(f, "node {node} started again"),
-            Self::Heard { node } => write!(f, "node {node} was heard, which is not in this ring"),
+            Self::Restarted { node } => write!(f, "node {node} restarted"),
+            Self::Heard { node } => write!(f, "node {node}, which is not in this ring, was heard"),
             Self::LeaveFrom { node } => write!(f, "node {node} left"),
             Self::FailedBy { node, failed } => {
                 write!(f, "node {node} declared ")?;
                 name(f, failed)?;
                 write!(f, " failed")
             }
-            Self::FailedToReceive { node } => write!(f, "node {node} no longer receives what the others do"),
+            Self::FailedToReceive { node } => {
+                write!(f, "node {node} no longer receives frames that the others have")
+            }
             Self::CommitLost { after } => {
-                write!(f, "the commit token did not come within {} ms", after.as_millis())
+                write!(f, "the commit token did not arrive within {} ms", after.as_millis())
             }
             Self::RecoveryLost { after } => {
                 write!(f, "the new ring's token was lost for {} ms", after.as_millis())
             }
-            Self::Consensus => write!(f, "all agreed on the members"),
-            Self::CommitToken { ring } => write!(f, "the commit token of ring {ring} came"),
+            Self::Consensus => write!(f, "all nodes agreed on the members"),
+            Self::CommitToken { ring } => write!(f, "the commit token of ring {ring} arrived"),
             Self::Recovered { ring } => write!(f, "ring {ring} was recovered"),
             Self::LeaveRequested => write!(f, "this node was asked to leave"),
             Self::EventsUnread { bytes } => {

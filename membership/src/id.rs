@@ -174,7 +174,7 @@ impl fmt::Debug for Group {
 
 /// The error for a group name that is empty or too long.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a group name has 1 to {} bytes, this one has {length}", Group::MAX)]
+#[error("a group name must have 1 to {} bytes, not {length}", Group::MAX)]
 pub struct GroupNameError {
     length: usize,
 }

@@ -172,48 +172,49 @@ impl fmt::Display for Notice {
             ),
             Self::OtherAddress { node } => write!(
                 f,
-                "the id of node {node} is used at another address than its own; correct that node's address, or give \
-                 the other process an id of its own"
+                "node id {node} is used at an address other than the known one; correct that node's address, \
+                 or give the other process an id of its own"
             ),
             Self::OwnIdElsewhere { node } => {
                 write!(f, "another process uses this node's id, {node}; give it an id of its own")
             }
             Self::OtherCluster { .. } => f.write_str(
-                "a cluster of another name uses the same group and port, and is ignored; give one of them another \
-                 mcastport or mcastaddr, or correct cluster_name if it is meant to be this cluster",
+                "a cluster with another name uses the same group and port and is ignored; give one of the \
+                 two another mcastport or mcastaddr, or correct cluster_name if it belongs to this cluster",
             ),
             Self::NeverHeard { node } => write!(
                 f,
-                "node {node} has not been heard since this node started; start it, or look for a switch that blocks \
-                 multicast, a firewall, another cluster_name or another address there"
+                "node {node} has not been heard since this node started; start it, or check for a switch \
+                 that blocks multicast, and there for a firewall, another cluster_name or another address"
             ),
             Self::HearsNobody => f.write_str(
-                "none of the other listed nodes is heard; start them, or look on this host first: its interface, its \
-                 firewall, and a switch that blocks multicast",
+                "this node hears none of the other listed nodes; start them, or check this host's interface \
+                 and firewall, and whether a switch blocks multicast",
             ),
             Self::NotHeardBy { node } => write!(
                 f,
-                "node {node} is heard, but does not hear this node; look for a node list that lacks this node, and for \
-                 what drops this host's datagrams or rewrites their source: firewalls, address translation, a switch \
-                 that blocks multicast"
+                "node {node} does not hear this node, although this node hears it; check that its node list \
+                 has this node, and that nothing drops this host's datagrams or rewrites their source: a \
+                 firewall, address translation, or a switch that blocks multicast"
             ),
             Self::LacksFrame { node, length } => write!(
                 f,
-                "node {node} does not receive a frame of {length} bytes that is sent to it again and again; if only \
-                 long frames get lost, mend the MTU of the path, or lower netmtu on all nodes"
+                "node {node} does not receive a frame of {length} bytes that is sent to it repeatedly; if \
+                 only long frames get lost, fix the MTU of the path, or lower netmtu on all nodes"
             ),
             Self::FrameMissing => f.write_str(
-                "this node does not receive a frame that it asks for again and again; if only long frames get lost, \
-                 mend the MTU of the path, or lower netmtu on all nodes",
+                "this node does not receive a frame that it requests repeatedly; if only long frames get \
+                 lost, fix the MTU of the path, or lower netmtu on all nodes",
             ),
             Self::NoAddress { address } => write!(
                 f,
-                "no interface has this node's address {address}; bring it up, or correct ring0_addr"
+                "no interface has this node's address {address}; bring the interface up, or correct \
+                 ring0_addr"
             ),
             Self::SourceRewritten { address } => write!(
                 f,
-                "this node's datagrams from {address} leave with another source address, which its peers reject; \
-                 exempt the ring's ports from address translation (masquerade, SNAT)"
+                "this node's datagrams from {address} get another source address on the way, so peers reject \
+                 them; exempt the ring's ports from address translation (masquerade, SNAT)"
             ),
             Self::Unsent { node, errno } => {
                 f.write_str("datagrams")?;
@@ -222,14 +223,17 @@ impl fmt::Display for Notice {
                 }
                 match errno.map(std::io::Error::from_raw_os_error) {
                     Some(error) => {
-                        write!(f, " are not sent: {error}; look at this host's interface, routes and firewall")
+                        write!(
+                            f,
+                            " cannot be sent: {error}; check this host's interface, routes and firewall"
+                        )
                     }
-                    None => f.write_str(" are not sent: its address is not known; it has to send a JOIN first"),
+                    None => f.write_str(" cannot be sent: its address is unknown until it sends a JOIN"),
                 }
             }
             Self::Unstored => f.write_str(
-                "this node waits for its disk: it takes part in no new ring until its record is stored; free some space, or \
-                 find out why the disk does not answer",
+                "this node waits for its disk and joins no new ring until its record is stored; free some \
+                 space, or find out why the disk does not respond",
             ),
             Self::NamesUnlisted { peer, node } => write!(
                 f,
@@ -237,21 +241,23 @@ impl fmt::Display for Notice {
             ),
             Self::LeavesOut { peer, node } => write!(
                 f,
-                "node {peer} leaves out node {node}; give all nodes the same list, and check that these two reach each \
-                 other"
+                "node {peer} leaves node {node} out of the ring; give all nodes the same list, and check \
+                 that these two can reach each other"
             ),
             Self::RingNumber { peer } => write!(
                 f,
-                "node {peer} says a ring number that no ring can have come to, and is not followed; if that goes on, stop \
-                 it, remove its record (quorate_{peer} in its state directory) and start it again"
+                "node {peer} announces a ring number that no ring can have reached, so it is not followed; \
+                 if this continues, stop that node, remove its record (quorate_{peer} in its state \
+                 directory) and start it again"
             ),
             Self::OwnRingNumber { peer } => write!(
                 f,
-                "this node's ring number is so far above that of node {peer} that it is not followed; if that goes on, stop \
-                 this node, remove its record (quorate_ID in its state directory, ID being its id) and start it again"
+                "this node's ring number is too far above that of node {peer}, so this node is not followed; \
+                 if this continues, stop this node, remove its record (quorate_ID in its state directory, \
+                 where ID is its id) and start it again"
             ),
             Self::Rejected { peer: Some(peer), reason } => {
-                write!(f, "datagrams of node {peer} are rejected ({reason}); {}", remedy(*reason))
+                write!(f, "datagrams from node {peer} are rejected ({reason}); {}", remedy(*reason))
             }
             Self::Rejected { peer: None, reason } => {
                 write!(f, "datagrams are rejected ({reason}); {}", remedy(*reason))
@@ -265,7 +271,7 @@ fn remedy(reason: Refusal) -> &'static str {
         Refusal::OldCorosync | Refusal::Version => "run corosync 3 or Quorate on all nodes",
         Refusal::Unlisted => "give all nodes the same list, or stop that node",
         Refusal::Magic => "find out what else sends to this port, or whether that cluster is encrypted",
-        _ => "find out what sends them: they are damaged, or forged",
+        _ => "find out what sends them, since they are damaged or forged",
     }
 }
 

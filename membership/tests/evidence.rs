@@ -36,7 +36,7 @@ fn a_process_that_is_gone_is_removed_at_once() {
             let witness = *others.iter().find(said).unwrap();
             let why = lab.regular(witness).why();
             assert!(
-                why.starts_with(&format!("the host of node {victim} said that no process listens")),
+                why.starts_with(&format!("the host of node {victim} reported that no process listens")),
                 "{why}"
             );
             lab.run(ms(500));

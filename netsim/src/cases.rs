@@ -198,12 +198,12 @@ pub const DECISIONS: &[(&str, &[usize], &str)] = &[
     ("2node-3-listed-three-way", &[1, 2, 3, 4], TWO_NODE),
     ("2node-3-listed-2-1", &[1, 2, 3], TWO_NODE),
     ("2node-third-joins", &[3, 4], TWO_NODE),
-    ("atb-list-cold-start-half", &[3, 4], "a tie is broken by who was there last, not when a cluster starts"),
-    ("atb-3-wfa-survivor", &[3], "a tie is exactly half: 1 of 3 can be alone beside 2 of 3"),
+    ("atb-list-cold-start-half", &[3, 4], "members of the last ring break a tie, not a starting cluster"),
+    ("atb-3-wfa-survivor", &[3], "a tie is exactly half: 1 of 3 may face 2 of 3"),
     (
         "lms-4-slow",
         &[8, 9],
-        "inquorate members count the highest number expected, so that those of one ring agree: 2 of 4",
+        "inquorate members count the highest number expected, so that all of a ring agree: 2 of 4",
     ),
 ];
 
@@ -389,7 +389,7 @@ enum Action {
 
 impl Action {
     fn read(text: &str) -> Result<Self, String> {
-        let no = || format!("`{text}` is nothing that can be done");
+        let no = || format!("`{text}` is not an action");
         let number = |word: &str| word.parse::<u32>().map_err(|_| no());
         let numbers = |word: &str| word.split(',').map(number).collect::<Result<Vec<u32>, String>>();
         // Either `PART:NODES`, or nodes of part 0.

@@ -97,7 +97,7 @@ fn brief(what: &What) -> String {
         What::Accepted { message, guarantee, .. } => format!("takes {message} {guarantee}"),
         What::Delivered(Delivered { message, seq, ring, .. }) => match message {
             Some(message) => format!("gets {message} at {seq} of {ring}"),
-            None => format!("gets one of no node at {seq} of {ring}"),
+            None => format!("gets an unknown message at {seq} of {ring}"),
         },
         What::Transitional(change) => format!("TRANS to {} {:?}", change.ring, change.members),
         What::Regular(regular) => format!("RING {} {:?}", regular.ring, regular.members),
@@ -119,7 +119,7 @@ fn brief(what: &What) -> String {
             Inside::CommitSent { to, token } => format!("commit of {} to {to}", token.ring),
             Inside::JoinSent(join) => {
                 let what = if join.leave { "leave" } else { "join" };
-                format!("{what} {:?} but {:?}", join.proc, join.failed)
+                format!("{what} {:?} without {:?}", join.proc, join.failed)
             }
             other => other.to_string(),
         },

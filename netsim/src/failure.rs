@@ -62,7 +62,7 @@ impl fmt::Display for Failure {
         };
         writeln!(f, "\nscenario\n{scenario}")?;
         let shown = until.saturating_sub(Self::TAIL)..until;
-        writeln!(f, "what was seen last, {} of {} records, a column a node", shown.len(), records.len())?;
+        writeln!(f, "last {} of {} records, one column per node", shown.len(), records.len())?;
         write!(f, "{}", Columns(&records[shown]))
     }
 }

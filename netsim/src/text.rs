@@ -53,7 +53,7 @@ fn value<T: Value>(text: &str) -> Result<T, String> {
 macro_rules! numbers {
     ($($number:ty)*) => {$(
         impl Value for $number {
-            const NAME: &'static str = "a whole number, or too large";
+            const NAME: &'static str = "a whole number, or is too large";
             fn read(text: &str) -> Option<Self> {
                 text.parse().ok()
             }
@@ -179,7 +179,7 @@ impl Value for Vec<Vec<u32>> {
 }
 
 impl Value for BTreeMap<u32, u32> {
-    const NAME: &'static str = "a list of nodes, each with its votes if it has not one, such as 1 2:3";
+    const NAME: &'static str = "a list of nodes, each with its votes unless it has one, such as 1 2:3";
     fn read(text: &str) -> Option<Self> {
         let voter = |item: &str| {
             let (node, votes) = item.split_once(':').unwrap_or((item, "1"));
@@ -284,7 +284,7 @@ fn disturbance(lasts: Duration, text: &str) -> Result<Fault, String> {
         None => (text, None),
     };
     let Some((trouble, kind)) = text.rsplit_once(" of ") else {
-        return Err(format!("`{text}` does not say of which datagrams, such as `of tokens`"));
+        return Err(format!("`{text}` does not say which datagrams; add for example `of tokens`"));
     };
     Ok(Fault::Disturb { lasts, trouble: value(trouble)?, kind: value(kind)?, from, to })
 }
@@ -336,17 +336,14 @@ impl FromStr for Scenario {
             };
             read.map_err(|what| ParseScenarioError { line: Some(n + 1), what })?;
         }
-        scenario.ok_or_else(|| ParseScenarioError {
-            line: None,
-            what: "no scenario, only empty lines".to_owned(),
-        })
+        scenario.ok_or_else(|| ParseScenarioError { line: None, what: "the scenario is empty".to_owned() })
     }
 }
 
 fn first(line: &str) -> Result<Scenario, String> {
     let Some([nodes, length, token, seed]) = fill("{} nodes for {}, token timeout {}, seed {}", line) else {
         return Err(format!(
-            "`{line}` is not how a scenario begins: 3 nodes for 2s, token timeout 200ms, seed 7"
+            "`{line}` cannot begin a scenario; write for example 3 nodes for 2s, token timeout 200ms, seed 7"
         ));
     };
     Ok(Scenario::new(value(nodes)?, value(length)?).token(value(token)?).seed(value(seed)?))
@@ -528,7 +525,7 @@ mod tests {
         let start = "# a comment\n\n2 nodes for 1s, token timeout 200ms, seed 1 # another\n";
         assert_eq!(
             error(&format!("{start}at 1s node x crashes\n")),
-            "line 4: `x` is not a whole number, or too large"
+            "line 4: `x` is not a whole number, or is too large"
         );
         assert_eq!(
             error(&format!("{start}at soon node 1 crashes\n")),
@@ -539,8 +536,8 @@ mod tests {
             "line 4: `node 1 explodes` is not a known fault"
         );
         assert_eq!(error(&format!("{start}with luck 7")), "line 4: `luck` is not a setting");
-        assert!(error("three nodes").starts_with("line 1: `three nodes` is not how a scenario begins"));
-        assert_eq!(error("\n#\n"), "no scenario, only empty lines");
+        assert!(error("three nodes").starts_with("line 1: `three nodes` cannot begin a scenario"));
+        assert_eq!(error("\n#\n"), "the scenario is empty");
         assert_eq!(
             error(&format!("{start}at 1s when node 1 enters limbo: node 1 crashes")),
             "line 4: `enters limbo` is not a point in the life of a node"

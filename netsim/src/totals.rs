@@ -165,7 +165,7 @@ impl fmt::Display for Totals {
         }
         if all_seen {
             let heads = PHASES.map(|phase| format!("{phase:>12}")).join(" ");
-            writeln!(f, "\n{heads}  what came in")?;
+            writeln!(f, "\n{heads}  received")?;
             for (n, kind) in INPUTS.iter().enumerate() {
                 for phase in inputs.chunks(INPUTS.len()) {
                     match self.points.get(phase[n]) {
@@ -177,7 +177,7 @@ impl fmt::Display for Totals {
             }
         }
         if !self.until_one_ring.took.is_empty() {
-            writeln!(f, "\n{:>20} {:>20} {:>20}", "took, ms", "bound, ms", "part of the bound")?;
+            writeln!(f, "\n{:>20} {:>20} {:>20}", "took, ms", "bound, ms", "share of the bound")?;
             let heads = format!("{:>6} {:>6} {:>6}", "p50", "p99", "max");
             writeln!(f, "{heads} {heads} {heads}  after the trouble")?;
             for (name, Times { took, bounds, of_bound }) in [
@@ -200,14 +200,14 @@ impl fmt::Display for Totals {
             let Self { acts, refused_acts, overlaps, .. } = self;
             writeln!(
                 f,
-                "\n{acts} acts of DCs, {refused_acts} late ones refused; {overlaps} times two could act at once, for a clock \
-                 that was wrong"
+                "\n{acts} acts of DCs, {refused_acts} late ones refused; {overlaps} times two nodes could \
+                 act at once, because a clock was wrong"
             )?;
         }
         if !self.vacuous.is_empty() {
             let runs: u64 = self.vacuous.values().sum();
             let why: Vec<String> = self.vacuous.iter().map(|(why, runs)| format!("{why} ({runs})")).collect();
-            writeln!(f, "\n{runs} runs count for nothing: {}", why.join(", "))?;
+            writeln!(f, "\n{runs} runs are inconclusive: {}", why.join(", "))?;
         }
         write!(
             f,

@@ -53,5 +53,5 @@ fn differences_are_reported_step_by_step() {
          got       {1} not quorate, votes 1, needed 2, expected 3, flags [\"WaitForAll\"]"
     );
     let error = cases(r#"[{"do": "dance"}]"#).cases[0].run().unwrap_err();
-    assert_eq!(error, "own: `dance` is nothing that can be done");
+    assert_eq!(error, "own: `dance` is not an action");
 }

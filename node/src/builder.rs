@@ -47,7 +47,7 @@ pub enum StartError {
     #[error(transparent)]
     Store(io::Error),
     /// The system returned no randomness.
-    #[error("the system has no random numbers: {0}")]
+    #[error("cannot get random numbers from the system: {0}")]
     Entropy(io::Error),
 }
 

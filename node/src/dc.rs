@@ -55,7 +55,7 @@ pub enum Revoked {
     #[error("this node may no longer act as DC under term {0}")]
     Lost(Term),
     /// The node has left the ring for good.
-    #[error("this node has left")]
+    #[error("this node has left the ring")]
     Left,
 }
 

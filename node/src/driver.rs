@@ -164,7 +164,7 @@ struct Driver<C: Core, S> {
 impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
     async fn drive(mut self) {
         if let Err(error) = self.turn_until_left().await {
-            tracing::error!(%error, "the sockets have failed; this node leaves");
+            tracing::error!(%error, "the sockets have failed; this node leaves the ring");
             self.core.handle(self.clock.now(), Input::Leave);
             // Nothing is sent any more, so leave a second time, without waiting.
             self.core.handle(self.clock.now(), Input::Leave);
@@ -506,7 +506,7 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
 fn save(store: Store, stored: Stored) -> Saving {
     Box::pin(async move {
         while let Err(error) = reporting_delays(store.save(&stored)).await {
-            tracing::error!(%error, "the record cannot be stored; no new ring until it is");
+            tracing::error!(%error, "cannot store the record; this node joins no new ring until it can");
             tokio::time::sleep(STORE_AGAIN).await;
         }
         stored
@@ -524,7 +524,10 @@ async fn reporting_delays<T>(write: impl Future<Output = T>) -> T {
             written = &mut write => return written,
             () = tokio::time::sleep(patience) => {
                 let waited = started.elapsed().as_secs();
-                tracing::warn!("the disk has not stored the record for {waited} s; no new ring until it has");
+                tracing::warn!(
+                    "the disk has not stored the record for {waited} s; this node joins no new ring until it \
+                     has"
+                );
                 patience = STORE_REMINDER;
             }
         }

@@ -73,7 +73,8 @@ impl Store {
             explain(
                 &error,
                 &directory,
-                "cannot be made: create it for this user, or choose another state directory",
+                "created",
+                "create it for this user, or choose another state directory",
             )
         })?;
         let lock_path = directory.join(format!("{name}.lock"));
@@ -124,7 +125,7 @@ impl Store {
                 record
                     .writes
                     .send(write)
-                    .map_err(|_| io::Error::other("the thread that writes has ended"))?;
+                    .map_err(|_| io::Error::other("the thread that writes the record has ended"))?;
                 written.await.map_err(io::Error::other)?
             }
         }
@@ -223,7 +224,7 @@ fn on_a_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         Err(error) => Err(io::Error::new(
             error.kind(),
             format!(
-                "no thread can be started to read and write the record: raise the limit on threads ({error})"
+                "cannot start a thread to read and write the record: {error}; raise the limit on threads"
             ),
         )),
     }
@@ -244,7 +245,7 @@ impl Record {
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error),
             Err(error) => {
-                return Err(explain(&error, &self.path, "cannot be read: run as the user that owns it"));
+                return Err(explain(&error, &self.path, "read", "run as the user that owns it"));
             }
         }
         match parse(&bytes) {
@@ -252,7 +253,7 @@ impl Record {
             Err(Unusable::Later) => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
-                    "{}: written by a later version of quorate: run that version, or remove the file",
+                    "{}: written by a later version of quorate; run that version, or remove the file",
                     self.path.display()
                 ),
             )),
@@ -261,7 +262,7 @@ impl Record {
                 tracing::warn!(
                     path = %self.path.display(),
                     ring_seq = stored.ring_seq,
-                    "no ring can have the number {number}: {LOST}"
+                    "impossible ring number {number}: {LOST}"
                 );
                 Ok(stored)
             }
@@ -288,11 +289,7 @@ impl Record {
             File::open(&self.directory)?.sync_all()
         };
         replace().map_err(|error| {
-            explain(
-                &error,
-                &self.path,
-                "cannot be written: free some space, or correct the directory's owner",
-            )
+            explain(&error, &self.path, "written", "free some space, or correct the directory's owner")
         })
     }
 }
@@ -304,21 +301,19 @@ fn lock(path: &Path, node: NodeId) -> io::Result<File> {
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file = open_regular(path, &mut options).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => error,
-        _ => explain(&error, path, "cannot be opened: run as the user that owns the directory"),
+        _ => explain(&error, path, "opened", "run as the user that owns the directory"),
     })?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(io::Error::new(
             io::ErrorKind::ResourceBusy,
             format!(
-                "{}: another process runs node {node} with this state directory: stop it, \
-                 or give this node another id or state directory",
+                "{}: another process runs node {node} with this state directory; stop it, or give this node \
+                 another id or state directory",
                 path.display()
             ),
         )),
-        Err(error) => {
-            Err(explain(&error.into(), path, "cannot be locked: choose a state directory on a local disk"))
-        }
+        Err(error) => Err(explain(&error.into(), path, "locked", "choose a state directory on a local disk")),
     }
 }
 
@@ -329,7 +324,7 @@ fn lock(path: &Path, node: NodeId) -> io::Result<File> {
 fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let not_regular = || {
         let text =
-            format!("{} is not a regular file: remove it, or choose another state directory", path.display());
+            format!("{} is not a regular file; remove it, or choose another state directory", path.display());
         io::Error::new(io::ErrorKind::InvalidInput, text)
     };
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
@@ -340,8 +335,9 @@ fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
 }
 
-const LOST: &str = "the stored record is lost; ring numbers continue from the wall clock, so that none is used twice, and \
-                    this node counts for no quorum until all votes are present, or a majority of votes with kept records";
+const LOST: &str = "the stored record is lost; ring numbers continue from the wall clock, so that none is \
+                    used twice; this node does not count for quorum until all votes are present, or a \
+                    majority of votes with kept records";
 
 fn from_wall_clock(lost: bool) -> Stored {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -410,13 +406,14 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| bit(crc)))
 }
 
-fn explain(error: &io::Error, path: &Path, advice: &str) -> io::Error {
+/// Returns the error with its path, what cannot be done with it, and a remedy.
+fn explain(error: &io::Error, path: &Path, what: &str, advice: &str) -> io::Error {
     // The callers' advice concerns owners, modes and space.
-    let advice = match error.kind() {
-        io::ErrorKind::ReadOnlyFilesystem => "cannot be written: mount its file system for writing",
-        _ => advice,
+    let (what, advice) = match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => ("written", "mount its file system for writing"),
+        _ => (what, advice),
     };
-    io::Error::new(error.kind(), format!("{} {advice} ({error})", path.display()))
+    io::Error::new(error.kind(), format!("{} cannot be {what} ({error}); {advice}", path.display()))
 }
 
 #[cfg(test)]
@@ -461,7 +458,7 @@ mod tests {
                 let path = path.display();
                 assert_eq!(
                     error,
-                    format!("{path} is not a regular file: remove it, or choose another state directory")
+                    format!("{path} is not a regular file; remove it, or choose another state directory")
                 );
             }
         }

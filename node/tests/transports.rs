@@ -323,7 +323,7 @@ async fn a_port_in_use_is_an_error_that_names_it(bed: &Bed) {
     let error = bed.open(&bed.config(1, &[1, 2])).unwrap_err();
     assert!(matches!(error, BindError::PortInUse { .. }), "{error:?}");
     let (ip, port) = (bed.address(1), bed.config(1, &[]).port());
-    assert!(error.to_string().starts_with(&format!("UDP port {port} of {ip} is in use: stop")), "{error}");
+    assert!(error.to_string().starts_with(&format!("UDP port {port} of {ip} is in use; stop")), "{error}");
 }
 
 async fn an_unlisted_sender_is_not_a_peer(bed: &Bed) {

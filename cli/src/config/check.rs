@@ -178,7 +178,7 @@ impl fmt::Display for Report {
                 let host = if *for_this_host || self.files.len() > 1 {
                     ""
                 } else {
-                    ", as far as can be told on another host than its nodes"
+                    " (this host is not one of its nodes, so its interfaces were not checked)"
                 };
                 writeln!(f, "{file}: can be used{host}")?;
             }

@@ -44,7 +44,8 @@ pub(crate) fn of_node(node: NodeId) -> Result<PathBuf, Failure> {
     match directories().into_iter().next() {
         Some(directory) => Ok(directory.join(format!("{node}.sock"))),
         None => Err(Failure::new(
-            "there is no XDG_RUNTIME_DIR to keep the socket in: set it, or name a path with --socket or in QUORATE_SOCKET",
+            "XDG_RUNTIME_DIR is not set to an absolute path, so there is no default socket; set it, or name \
+             a path with --socket or QUORATE_SOCKET",
         )),
     }
 }
@@ -96,19 +97,19 @@ impl Found {
                     self.searched.iter().map(|path| path.display().to_string()).collect();
                 let place = match (searched.is_empty(), self.of_root) {
                     (false, false) => searched.join(", "),
-                    (true, false) => "no XDG_RUNTIME_DIR to look in".into(),
-                    (_, true) => format!("{OF_ROOT} is root's: ask as root"),
+                    (true, false) => "XDG_RUNTIME_DIR is not set".into(),
+                    (_, true) => format!("{OF_ROOT} is for root only; try as root"),
                 };
                 Err(Failure::new(format!(
-                    "no node runs here ({place}): start one with `quorate node`, or name its socket with --socket or in \
-                     QUORATE_SOCKET"
+                    "no node found ({place}); start one with `quorate node`, or name its socket with \
+                     --socket or QUORATE_SOCKET"
                 )))
             }
             several => {
                 let paths: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
                 let count = paths.len();
                 Err(Failure::new(format!(
-                    "{count} nodes run here: choose one with --socket: {}",
+                    "{count} nodes run here; choose one with --socket: {}",
                     paths.join(", ")
                 )))
             }
@@ -138,16 +139,16 @@ fn connect(path: &Path) -> Result<UnixStream, Failure> {
         let at = path.display();
         Failure::new(match error.kind() {
             ErrorKind::NotFound => {
-                format!("no node at {at}: start one with `quorate node`, or correct the path")
+                format!("no node at {at}; start one with `quorate node`, or correct the path")
             }
-            ErrorKind::ConnectionRefused => format!("the node of {at} is no longer running: start it again"),
+            ErrorKind::ConnectionRefused => format!("the node at {at} is no longer running; start it again"),
             ErrorKind::PermissionDenied => {
-                format!("{at} belongs to another user: ask as that user, or as root")
+                format!("{at} belongs to another user; connect as that user or as root")
             }
             ErrorKind::WouldBlock => {
                 let wait = PATIENCE.as_secs();
                 format!(
-                    "the node at {at} has accepted no client for {wait} s: see its log, or start it again"
+                    "the node at {at} has not accepted a client for {wait} s; see its log, or start it again"
                 )
             }
             _ => format!("cannot connect to {at}: {error}"),
@@ -240,7 +241,7 @@ fn listen(path: &Path) -> Result<(UnixListener, Identity), Failure> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(Failure::new(format!(
-                "{} is there already and is not a socket: remove it, or name another path with --socket",
+                "{} exists and is not a socket; remove it, or name another path with --socket",
                 path.display()
             )));
         }
@@ -262,7 +263,7 @@ fn private_directory(directory: &Path) -> Result<(), Failure> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
     // An existing directory may have more permissions than ours.
     made.and_then(|()| fs::set_permissions(directory, Permissions::from_mode(0o700)))
-        .map_err(|error| cannot("make the directory", directory, &error))
+        .map_err(|error| cannot("create the directory", directory, &error))
 }
 
 fn lock_path(path: &Path) -> PathBuf {
@@ -278,7 +279,8 @@ fn lock(path: &Path) -> Result<File, Failure> {
             private_directory(directory)?;
         } else if !directory.exists() {
             return Err(Failure::new(format!(
-                "cannot listen at {}: there is no directory {}: make it, or name another path with --socket",
+                "cannot listen at {}: directory {} does not exist; create it, or name another path with \
+                 --socket",
                 path.display(),
                 directory.display()
             )));
@@ -299,13 +301,13 @@ fn lock(path: &Path) -> Result<File, Failure> {
 
 fn in_use(path: &Path) -> Failure {
     Failure::new(format!(
-        "a node is running at {} already: stop it, or name another path with --socket",
+        "a node is already running at {}; stop it, or name another path with --socket",
         path.display()
     ))
 }
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure::new(format!("cannot {what} {}: {error}: name another path with --socket", path.display()))
+    Failure::new(format!("cannot {what} {}: {error}; name another path with --socket", path.display()))
 }
 
 #[cfg(test)]
@@ -334,7 +336,7 @@ mod tests {
         let path = directory.path().join("1.sock");
         let _claim = Claim::new(&path).unwrap();
         let error = Claim::new(&path).unwrap_err().to_string();
-        assert!(error.starts_with("a node is running at "), "{error}");
+        assert!(error.starts_with("a node is already running at "), "{error}");
         connect(&path).unwrap();
     }
 
@@ -372,8 +374,8 @@ mod tests {
         let error = Claim::new(Path::new("/nonexistent/1.sock")).unwrap_err().to_string();
         assert_eq!(
             error,
-            "cannot listen at /nonexistent/1.sock: there is no directory /nonexistent: make it, or name another path with \
-             --socket"
+            "cannot listen at /nonexistent/1.sock: directory /nonexistent does not exist; create it, or name \
+             another path with --socket"
         );
     }
 
@@ -389,7 +391,7 @@ mod tests {
             "{}",
             not_here()
         );
-        assert!(find().unwrap_err().to_string().starts_with("no node runs here ("));
+        assert!(find().unwrap_err().to_string().starts_with("no node found ("));
 
         drop(UnixListener::bind(directory.path().join("9.sock")).unwrap());
         fs::write(directory.path().join("8.sock"), "").unwrap();
@@ -398,7 +400,7 @@ mod tests {
 
         let _two = Claim::new(&directory.path().join("2.sock")).unwrap();
         let error = find().unwrap_err().to_string();
-        assert!(error.starts_with("2 nodes run here: choose one with --socket: "), "{error}");
+        assert!(error.starts_with("2 nodes run here; choose one with --socket: "), "{error}");
         assert!(error.contains("/1.sock, ") && error.ends_with("/2.sock"), "{error}");
         assert!(
             not_here().starts_with("no node 77 at 77.sock: nodes that run here: 1, 2; "),
@@ -411,7 +413,7 @@ mod tests {
     fn the_nodes_of_root_are_named_to_other_users() {
         let found = Found { of_root: true, ..Found::default() };
         let error = found.only().unwrap_err().to_string();
-        assert!(error.starts_with("no node runs here (/run/quorate is root's: ask as root): "), "{error}");
+        assert!(error.starts_with("no node found (/run/quorate is for root only; try as root); "), "{error}");
     }
 
     #[test]
@@ -428,10 +430,10 @@ mod tests {
             assert!(!claim.restore().unwrap());
             assert_eq!(mode(&path), 0o600);
             connect(&path).unwrap();
-            assert!(Claim::new(&path).unwrap_err().to_string().starts_with("a node is running at "));
+            assert!(Claim::new(&path).unwrap_err().to_string().starts_with("a node is already running at "));
         }
         fs::remove_dir_all(directory.path()).unwrap();
-        assert!(claim.restore().unwrap_err().to_string().contains("there is no directory"));
+        assert!(claim.restore().unwrap_err().to_string().contains("does not exist"));
         fs::create_dir(directory.path()).unwrap();
         assert!(claim.restore().unwrap());
         connect(&path).unwrap();
@@ -445,7 +447,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::remove_file(directory.path().join("1.sock.lock")).unwrap();
         let _other = Claim::new(&path).unwrap();
-        assert!(claim.restore().unwrap_err().to_string().starts_with("a node is running at "));
+        assert!(claim.restore().unwrap_err().to_string().starts_with("a node is already running at "));
         drop(claim);
         connect(&path).unwrap();
     }
@@ -460,7 +462,7 @@ mod tests {
         let _queued = dial(&path, Duration::from_millis(50)).unwrap();
         assert_eq!(dial(&path, Duration::from_millis(50)).unwrap_err().kind(), ErrorKind::WouldBlock);
         assert!(is_served(&path));
-        assert!(Claim::new(&path).unwrap_err().to_string().starts_with("a node is running at "));
+        assert!(Claim::new(&path).unwrap_err().to_string().starts_with("a node is already running at "));
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub(crate) fn ask(which: &Which, wish: Wish) -> Result<Vec<u8>, Failure> {
     let broken = |error: io::Error| {
         Failure::new(match error.kind() {
             ErrorKind::WouldBlock => format!(
-                "the node has not answered for {} s: see its log, or start it again",
+                "the node has not answered for {} s; see its log, or start it again",
                 PATIENCE.as_secs()
             ),
             _ => format!("the connection to the node broke: {error}"),
@@ -107,7 +107,9 @@ pub(crate) fn ask_status(which: &Which) -> Result<Answer, Failure> {
 fn checked(line: Vec<u8>) -> Result<Vec<u8>, Failure> {
     match json::error_message(&line) {
         Some(message) => Err(Failure::new(message)),
-        None if line.is_empty() => Err(Failure::new("the node hung up without an answer: see its log")),
+        None if line.is_empty() => {
+            Err(Failure::new("the node closed the connection without an answer; see its log"))
+        }
         None => Ok(line),
     }
 }
@@ -134,7 +136,7 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, Failure>
 
 fn not_understood(error: &serde_json::Error) -> Failure {
     Failure::new(format!(
-        "the node's answer is not understood ({error}): are `quorate` and the node of the same version?"
+        "cannot parse the node's answer ({error}); check that `quorate` and the node have the same version"
     ))
 }
 
@@ -184,8 +186,8 @@ pub(crate) mod tests {
             read.err().map(|failure| failure.to_string()).unwrap_or_default()
         };
         assert_eq!(failure(&json::error("the node is stopping")), "the node is stopping");
-        assert!(failure(b"").starts_with("the node hung up"));
-        assert!(failure(b"{}").starts_with("the node's answer is not understood"));
-        assert!(failure(b"\xff").starts_with("the node's answer is not understood"));
+        assert!(failure(b"").starts_with("the node closed the connection"));
+        assert!(failure(b"{}").starts_with("cannot parse the node's answer"));
+        assert!(failure(b"\xff").starts_with("cannot parse the node's answer"));
     }
 }

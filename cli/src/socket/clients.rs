@@ -233,8 +233,8 @@ impl State {
             let most = self.outboxes.iter().max_by_key(|(_, outbox)| outbox.length());
             let Some((id, outbox)) = most.map(|(id, outbox)| (*id, outbox)) else { return };
             let why = format!(
-                "the clients of this node left more than {} MiB unread together, and this one most of it, so the node no \
-                 longer serves it: read faster, or send less",
+                "the clients of this node left more than {} MiB unread in total, and this one the most, so \
+                 it was disconnected; read faster, or send less",
                 outbox::TOTAL >> 20
             );
             if outbox.cut(&json::error(&why)) == 0 {
@@ -277,7 +277,7 @@ impl Client {
         let taken = self.outbox.push(line);
         if !taken {
             self.outbox.cut(&json::error(&format!(
-                "this client left more than {} MiB unread, so the node no longer serves it: read faster, or send less",
+                "this client left more than {} MiB unread, so it was disconnected; read faster, or send less",
                 outbox::LIMIT >> 20
             )));
         }

@@ -161,10 +161,12 @@ impl Request {
         struct Versioned {
             version: u32,
         }
-        let malformed = |error| format!("the request is not understood: {error}");
+        let malformed = |error| format!("invalid request: {error}");
         let Versioned { version } = serde_json::from_slice(line).map_err(malformed)?;
         if version != VERSION {
-            return Err(format!("this node speaks version {VERSION} of the socket protocol, not {version}"));
+            return Err(format!(
+                "this node supports version {VERSION} of the socket protocol, not {version}"
+            ));
         }
         serde_json::from_slice(line).map_err(malformed)
     }
@@ -201,7 +203,7 @@ mod tests {
     #[test]
     fn a_later_version_is_rejected_with_the_supported_one() {
         let error = parse(r#"{"version":2,"request":"levitate"}"#).unwrap_err();
-        assert_eq!(error, "this node speaks version 1 of the socket protocol, not 2");
+        assert_eq!(error, "this node supports version 1 of the socket protocol, not 2");
     }
 
     #[test]
@@ -210,7 +212,7 @@ mod tests {
             ["", "null", "GET / HTTP/1.1", r#"{"version":1}"#, r#"{"version":1,"request":"levitate"}"#]
         {
             let error = parse(garbage).unwrap_err();
-            assert!(error.starts_with("the request is not understood: "), "{error}");
+            assert!(error.starts_with("invalid request: "), "{error}");
         }
     }
 }

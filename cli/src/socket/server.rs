@@ -102,7 +102,8 @@ impl Places {
         let each = usize::try_from(descriptors / 3).unwrap_or(usize::MAX).min(MAX_CLIENTS);
         if each == 0 {
             return Err(Failure::new(
-                "cannot serve clients: too few open files are allowed: raise the limit (ulimit -n, LimitNOFILE) to 64 or more",
+                "cannot serve clients: the limit on open files is too low; raise it (ulimit -n, LimitNOFILE) \
+                 to 64 or more",
             ));
         }
         let semaphore = || Arc::new(Semaphore::new(each));
@@ -113,8 +114,10 @@ impl Places {
     fn take(&self, places: &Arc<Semaphore>, kind: &str) -> Result<OwnedSemaphorePermit, String> {
         let each = self.each;
         places.clone().try_acquire_owned().map_err(|_| {
-            format!("the node already serves {each} {kind} clients: end one of them, or raise the node's limit on open files if \
-                     that is below 1024")
+            format!(
+                "the node already serves {each} {kind} clients; end one of them, or raise the node's limit \
+                 on open files if that is below 1024"
+            )
         })
     }
 }
@@ -236,7 +239,7 @@ pub(crate) async fn serve(claim: &mut Claim, front: Arc<Front>) -> Infallible {
         let listener = match claim.listener().and_then(UnixListener::from_std) {
             Ok(listener) => listener,
             Err(error) => {
-                trouble.warn(&format!("cannot listen to clients: {error}"));
+                trouble.warn(&format!("cannot listen for clients: {error}"));
                 tokio::time::sleep(LOOK).await;
                 continue;
             }
@@ -247,11 +250,12 @@ pub(crate) async fn serve(claim: &mut Claim, front: Arc<Front>) -> Infallible {
                 _ = look.tick() => match claim.restore() {
                     Ok(false) => continue,
                     Ok(true) => {
-                        tracing::warn!("the socket was removed: it has been made again");
+                        tracing::warn!("the socket was removed and has been created again");
                         break;
                     }
                     Err(failure) => {
-                        trouble.warn(&format!("the socket was removed, and clients cannot find this node: {failure}"));
+                        let what = "the socket was removed, so clients cannot find this node";
+                        trouble.warn(&format!("{what}: {failure}"));
                         continue;
                     }
                 },
@@ -293,7 +297,7 @@ async fn receive(stream: UnixStream, front: Arc<Front>) {
             Some(guest) => converse(stream, guest, &front).await,
             None => {
                 let each = front.places.each;
-                refuse(stream, &format!("the node is answering {each} questions already: ask again")).await
+                refuse(stream, &format!("the node is already answering {each} requests; try again")).await
             }
         };
         if let Err(error) = served {
@@ -305,7 +309,7 @@ async fn receive(stream: UnixStream, front: Arc<Front>) {
 async fn converse(stream: UnixStream, mut guest: Guest, front: &Front) -> io::Result<()> {
     let peer = stream.peer_cred()?;
     if peer.uid() != 0 && peer.uid() != rustix::process::geteuid().as_raw() {
-        return refuse(stream, "this node belongs to another user: ask as that user, or as root").await;
+        return refuse(stream, "this node belongs to another user; connect as that user or as root").await;
     }
     // A process that is invisible to the node's host counts as the node itself.
     let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
@@ -315,11 +319,13 @@ async fn converse(stream: UnixStream, mut guest: Guest, front: &Front) -> io::Re
         biased;
         line = lines.next(MAX_REQUEST) => match line? {
             Line::Whole(line) => Request::parse(&line),
-            Line::TooLong => Err(format!("a request has at most {MAX_REQUEST} bytes")),
-            Line::Part => Err("the request has no end: end it with a newline".into()),
+            Line::TooLong => Err(format!("the request is longer than {MAX_REQUEST} bytes")),
+            Line::Part => Err("the request is incomplete; end it with a newline".into()),
             Line::End => return Ok(()),
         },
-        () = guest.dismissed() => Err("no request came, and another client needs the place: connect when you ask".into()),
+        () = guest.dismissed() => {
+            Err("no request came, and another client needs the place; connect again to ask".into())
+        }
         () = tokio::time::sleep(PATIENCE) => Err(format!("no request came within {} s", PATIENCE.as_secs())),
     };
     let _served = front.served.subscribe();
@@ -330,7 +336,7 @@ async fn converse(stream: UnixStream, mut guest: Guest, front: &Front) -> io::Re
             if guest.asks() {
                 ask(front, asked).await
             } else {
-                json::error("the node is too busy: ask again")
+                json::error("the node is too busy; try again")
             }
         }
         Ok(Wish::Watch) => match front.places.take(&front.places.watch, "watch") {
@@ -346,9 +352,7 @@ async fn converse(stream: UnixStream, mut guest: Guest, front: &Front) -> io::Re
                     drop(guest);
                     return cat(front, pid, group, &request, lines, write).await;
                 }
-                (Err(error), _) => {
-                    json::error(&format!("the group cannot be called `{}`: {error}", request.group))
-                }
+                (Err(error), _) => json::error(&format!("invalid group name `{}`: {error}", request.group)),
                 (_, Err(why)) => json::error(&why),
             }
         }
@@ -438,14 +442,14 @@ async fn take_lines(
                 let max = Totem::MAX_PAYLOAD;
                 front
                     .clients
-                    .fail(client, &format!("line {line} is longer than {max} bytes: send it in parts"));
+                    .fail(client, &format!("line {line} is longer than {max} bytes; send it in parts"));
                 return;
             }
             Ok(Line::Part) => {
                 let line = taken + 1;
                 return front.clients.fail(
                     client,
-                    &format!("line {line} has no end, so it was not sent: end it with a newline"),
+                    &format!("line {line} is incomplete and was not sent; end it with a newline"),
                 );
             }
             Ok(Line::End) => return front.clients.finish(client, taken),
@@ -678,7 +682,7 @@ mod tests {
         let _ = read.read_to_end(&mut answer).await;
         client.await.unwrap();
         let answer = String::from_utf8(answer).unwrap();
-        assert_eq!(error(&answer), "line 2 is longer than 1048576 bytes: send it in parts");
+        assert_eq!(error(&answer), "line 2 is longer than 1048576 bytes; send it in parts");
         assert_eq!(answer.lines().count(), 4);
     }
 
@@ -705,13 +709,13 @@ mod tests {
     #[tokio::test]
     async fn a_malformed_request_is_answered_with_an_error() {
         let node = Node::start();
-        assert!(error(&node.ask(b"hello\n").await).starts_with("the request is not understood"));
+        assert!(error(&node.ask(b"hello\n").await).starts_with("invalid request"));
         let long = vec![b' '; MAX_REQUEST + 1];
-        assert_eq!(error(&node.ask(&long).await), "a request has at most 4096 bytes");
+        assert_eq!(error(&node.ask(&long).await), "the request is longer than 4096 bytes");
         let nameless = node.ask(b"{\"version\":1,\"request\":\"cat\",\"group\":\"\"}\n").await;
-        assert!(error(&nameless).starts_with("the group cannot be called ``"), "{nameless}");
+        assert!(error(&nameless).starts_with("invalid group name ``"), "{nameless}");
         let half = node.ask(b"{\"version\":1,\"request\":\"release\"}").await;
-        assert_eq!(error(&half), "the request has no end: end it with a newline");
+        assert_eq!(error(&half), "the request is incomplete; end it with a newline");
         assert_eq!(node.ask(b"").await, "");
     }
 
@@ -722,7 +726,7 @@ mod tests {
         stream.write_all(b"whole\nhal").await.unwrap();
         stream.shutdown().await.unwrap();
         assert_eq!(node.deliver_next().await.2, "whole");
-        let why = "line 2 has no end, so it was not sent: end it with a newline";
+        let why = "line 2 is incomplete and was not sent; end it with a newline";
         assert_eq!(error(&rest(stream).await), why);
         assert!(matches!(node.outgoing.recv().await.unwrap().what, What::Leave(Parting::Left)));
 
@@ -745,7 +749,7 @@ mod tests {
             held.push(stream);
         }
         let refused = rest(node.cat(GuaranteeName::Agreed).await).await;
-        assert!(error(&refused).starts_with("the node already serves 2 cat clients: "), "{refused}");
+        assert!(error(&refused).starts_with("the node already serves 2 cat clients; "), "{refused}");
 
         let mut last = held.pop().unwrap();
         last.write_all(b"mine\n").await.unwrap();
@@ -787,10 +791,10 @@ mod tests {
         let first = rest(idle.remove(0)).await;
         assert_eq!(
             error(&first),
-            "no request came, and another client needs the place: connect when you ask"
+            "no request came, and another client needs the place; connect again to ask"
         );
         let watching = rest(node.connect(&Request::new(Wish::Watch).line()).await).await;
-        assert!(error(&watching).starts_with("the node already serves 2 watch clients: "), "{watching}");
+        assert!(error(&watching).starts_with("the node already serves 2 watch clients; "), "{watching}");
     }
 
     #[tokio::test]
@@ -803,7 +807,7 @@ mod tests {
         let replies =
             [node.questions.recv().await.unwrap().reply, node.questions.recv().await.unwrap().reply];
         let refused = UnixStream::connect(&node.path).await.unwrap();
-        assert_eq!(error(&rest(refused).await), "the node is answering 2 questions already: ask again");
+        assert_eq!(error(&rest(refused).await), "the node is already answering 2 requests; try again");
         for (stream, reply) in asking.into_iter().zip(replies) {
             reply.send(b"{}\n".to_vec()).unwrap();
             assert_eq!(rest(stream).await, "{}\n");
@@ -812,7 +816,7 @@ mod tests {
 
     #[test]
     fn places_fit_into_the_available_descriptors() {
-        assert!(Places::within(2).unwrap_err().to_string().contains("too few open files"));
+        assert!(Places::within(2).unwrap_err().to_string().contains("the limit on open files is too low"));
         assert_eq!(Places::within(3).unwrap().each, 1);
         assert_eq!(Places::within(u64::MAX).unwrap().each, MAX_CLIENTS);
     }
@@ -826,7 +830,7 @@ mod tests {
         while UnixStream::connect(&node.path).await.is_err() {
             tokio::time::sleep(LOOK / 4).await;
         }
-        assert!(error(&node.ask(b"hello\n").await).starts_with("the request is not understood"));
+        assert!(error(&node.ask(b"hello\n").await).starts_with("invalid request"));
         node.front.clients.handle(&Event::Stalled(LOOK));
         let mut seen = String::new();
         let mut lines = BufReader::new(&mut watching);

@@ -42,7 +42,7 @@ fn result(content: impl FnOnce(&mut Document) -> io::Result<()>) -> Result<Strin
     xml.create_element("pacemaker-result")
         .with_attributes([("api-version", SCHEMA), ("request", "quorate status --format xml")])
         .write_inner_content(content)
-        .map_err(|error| Failure::new(format!("the answer cannot be written as XML: {error}")))?;
+        .map_err(|error| Failure::new(format!("cannot write the answer as XML: {error}")))?;
     let mut text = String::from_utf8_lossy(&xml.into_inner()).into_owned();
     text.push('\n');
     Ok(text)

@@ -1,25 +1,30 @@
 #!/usr/bin/env python3
 """
-From a DC that is gone to another that acts: the example `singleton` on three hosts made of network namespaces, over
-real IP multicast, with `token: 1000`; a fourth host is the address that its DC claims.
+Measures the time from the loss of a DC until another node acts.
 
-    run.py [--tries N] [--long-lease-tries N] [--stop SECONDS] [--watch SECONDS] [--only WORD] SINGLETON
+The example `singleton` runs on three hosts made of network namespaces, over real IP multicast, with
+`token: 1000`. A fourth host is the address that the DC claims.
 
-SINGLETON is the example's program (`cargo build --release -p quorate-examples`). Prints each try's breakdown, medians and
-worst cases, beside what the lease rule allows; the exit code is 1 if anything was not as it has to be. Needs root and
-iproute2; if it is not root, it says so and does nothing.
+    run.py [--tries N] [--long-lease-tries N] [--stop SECONDS] [--watch SECONDS] [--only WORD]
+           SINGLETON
 
-All times are of the one monotonic clock that the processes of a machine share:
+SINGLETON is the example's program (`cargo build --release -p quorate-examples`). The script prints
+the breakdown of each try, medians and worst cases, and the bound of the lease rule. It exits with 1
+if a check failed. It needs root and iproute2. Without root it says so and does nothing.
 
-- detection: until the first survivor has given its ring up, as its log says (`gather`);
+All times are from the monotonic clock that the processes of a machine share:
+
+- detection: until the first survivor has given up its ring, according to its log (`gather`);
 - membership: from there until the successor has installed the ring of the survivors;
 - election: from there until the successor knows that it is DC, and its term;
 - lease wait: from there until its first claim is accepted at the address.
 
-What the lease rule allows (election/what-the-dc-may-assume.md): the successor acts when it is elected, and L(1+ρ) have passed
-since the survivors last had a token of the old ring. That is no later than a hold time after the DC was gone: a token that
-another member held just then has gone round as far as it could. So it has to act by max(T + C, L(1+ρ)) + h, from when the
-DC was gone, with the token timeout T, the consensus timeout C, the lease's length L, its rate error ρ and the hold time h.
+The lease rule (election/what-the-dc-may-assume.md): the successor acts once it is elected and
+L(1+ρ) have passed since the survivors last had a token of the old ring. They had it at most one
+hold time after the DC was lost, because a token that another member held at that moment goes around
+as far as it can. So the successor has to act within max(T + C, L(1+ρ)) + h of the loss of the DC. T
+is the token timeout, C the consensus timeout, L the length of the lease, ρ its rate error and h the
+hold time.
 """
 
 import argparse
@@ -45,26 +50,28 @@ from lab import Failed, Lab, address, consensus_timeout, corosync_conf, node_lis
 NODES = (1, 2, 3)
 ADDRESS_HOST, ADDRESS_PORT = 4, 7007
 
-# The defaults with these timeouts, in seconds; with a longer lease the hold time is corosync's, which is a bound for all.
+# The defaults with these timeouts, in seconds. With a longer lease, the hold time is that of
+# corosync, which is an upper bound.
 RATE_ERROR = 0.01
 DEFAULT_LEASE, DEFAULT_HOLD = 0.3, 0.06
 LONGEST_HOLD = (int(int(1000 * token_timeout(len(NODES)) / 4.2) * 0.8) - 10) / 1000
 
-# What the formation of a ring and a busy machine may take beyond the protocol's timeouts, and beyond the lease.
+# What the formation of a ring on a busy machine may take beyond the protocol's timeouts, and beyond
+# the lease, in seconds.
 GRACE, LEASE_GRACE = 0.2, 0.05
-# What the election may take, from the membership change.
+# What the election may take after the membership change, in seconds.
 ELECTION = 0.05
-# What is waited for at most, on a machine that is busy with other things.
+# The longest wait for a change, in seconds, on a machine that is busy with other things.
 PATIENCE = 30
 
 PACEMAKER = (
     "Pacemaker 2.1.5 on corosync 3.1.7, the same timeouts, until a survivor shows the new DC: 4.3 s\n"
-    "    (4.25, 4.32 and 5.95 s in three tries, of it 4.1 to 5.1 s until the membership; recorded, not run here)"
+    "    (4.25, 4.32 and 5.95 s in three tries, including 4.1 to 5.1 s until the membership; recorded, not run here)"
 )
 
 
 class Failover(Lab):
-    """Three members, and the address on a host of its own."""
+    """Three members, and the address on its own host."""
 
     def __init__(self, options, directory, *, lease=None, careless=False):
         super().__init__(options.singleton, ADDRESS_HOST, directory, prefix="qf")
@@ -75,7 +82,7 @@ class Failover(Lab):
         self.flags = ["--careless"] if careless else []
         self.lease = lease or DEFAULT_LEASE
         self.hold = LONGEST_HOLD if lease else DEFAULT_HOLD
-        # How long a successor waits.
+        # The time that a successor waits.
         self.wait = self.lease * (1 + RATE_ERROR)
         self.random = random.Random(1)
 
@@ -89,7 +96,7 @@ class Failover(Lab):
         self.nodes[host] = Member(self, host)
 
     def until(self, condition, what, patience=PATIENCE):
-        """Waits for what the processes print."""
+        """Waits until the output of the processes fulfils a condition."""
         with self.news:
             if not self.news.wait_for(lambda: self.wrong or condition(), patience):
                 raise Failed(f"not after {patience} s: {what}: {self.seen()}")
@@ -100,7 +107,7 @@ class Failover(Lab):
         return "; ".join(f"node {host}: {node.status}" for host, node in self.nodes.items())
 
     def whole(self):
-        """Waits until all are one ring, and its DC holds the address under its term. Who that is."""
+        """Waits for one ring of all whose DC holds the address under its term. Returns the DC."""
 
         def is_whole():
             views = [node.status for node in self.nodes.values()]
@@ -116,7 +123,7 @@ class Failover(Lab):
 
 
 class Process:
-    """A process whose lines are read."""
+    """A process whose output is read line by line."""
 
     def __init__(self, lab, name, host, *arguments):
         self.lab, self.name = lab, name
@@ -137,7 +144,7 @@ class Process:
                 self.lab.news.notify_all()
 
     def send(self, number):
-        """When."""
+        """Sends a signal. Returns the time."""
         at = time.monotonic()
         self.process.send_signal(number)
         return at
@@ -163,12 +170,12 @@ class Member(Process):
         return self.statuses[-1] if self.statuses else None
 
     def gathers(self):
-        """When it gave up a ring, or an attempt at one."""
+        """Returns the times at which it gave up a ring, or an attempt at one."""
         return [float(at) for at in re.findall(r"^\[ *(\S+)\] DEBUG gather", self.log.read_text(), re.MULTILINE)]
 
 
 class View:
-    """What a member said of its group, and when."""
+    """A status that a member reported, and the time."""
 
     def __init__(self, at, status):
         self.at = at
@@ -187,10 +194,10 @@ class Claim:
 
 
 class Address(Process):
-    """The `singleton address`, and what it accepted and refused."""
+    """The `singleton address`, with the claims that it accepted and refused."""
 
     def __init__(self, lab):
-        # Of those that were accepted, the first of each holder and term.
+        # The first accepted claim of each holder and term.
         self.accepted = []
         self.refused = []
         super().__init__(lab, "address", ADDRESS_HOST, "address", "--listen", f"{address(ADDRESS_HOST)}:{ADDRESS_PORT}")
@@ -212,12 +219,12 @@ class Address(Process):
         return next(claims, None)
 
     def late(self, term):
-        """How many claims under a term were refused."""
+        """Returns the number of refused claims under a term."""
         return sum(claim.term == term for claim in self.refused)
 
 
 class Takeover:
-    """How a DC that was gone `at` was succeeded, and when."""
+    """The succession of a DC that was lost at the time `at`."""
 
     def __init__(self, lab, dc, at):
         self.lab, self.dc, self.at = lab, dc, at
@@ -225,7 +232,8 @@ class Takeover:
         lab.until(lambda: lab.address.first_by_another(dc, at), f"another node than {dc} acts", 60)
         claim = lab.address.first_by_another(dc, at)
         self.successor, self.acts_at = claim.node, claim.at
-        # The claim may be here before the log that says how it came about: a thread of its own writes that.
+        # The claim may arrive before the log lines that led to it, since a separate thread
+        # writes the log.
         lab.until(lambda: None not in self.moments(survivors), f"node {self.successor} says why it acts", 5)
         moments = self.moments(survivors)
         self.gathers_at, self.installs_at, self.elected_at = moments
@@ -239,7 +247,10 @@ class Takeover:
         }
 
     def moments(self, survivors):
-        """When the survivors gave up the ring, had the next, and had the new DC; None: not yet."""
+        """Returns when the survivors gave up the ring, had the next one, and had the new DC.
+
+        Returns `None` if that has not happened yet.
+        """
         node = self.lab.nodes[self.successor]
         gathers = (then for host in survivors for then in self.lab.nodes[host].gathers() if then >= self.at)
         elections = (view.at for view in node.statuses if view.at >= self.at and view.dc == self.successor and view.term)
@@ -248,25 +259,26 @@ class Takeover:
 
     @property
     def bound(self):
-        """How long after it was gone its successor has to act at the latest, by the timeouts and the lease rule."""
+        """Returns the time within which the successor has to act, by timeouts and lease rule."""
         timeouts = token_timeout(len(NODES)) + consensus_timeout(len(NODES))
         return max(timeouts, self.lab.wait) + self.lab.hold + GRACE
 
     def wrong(self):
-        """What is not as it has to be."""
+        """Returns descriptions of what is wrong."""
         if self.parts["total"] > self.bound:
             yield f"acts {1000 * (self.parts['total'] - self.bound):.0f} ms after the bound"
         late = self.acts_at - max(self.elected_at, self.at + self.lab.hold + self.lab.wait)
         if late > LEASE_GRACE:
             yield f"acts {1000 * late:.0f} ms after the lease rule allows it"
-        # Its lease ran from a token that it had sent up to two rotations before, each with a hold time in it.
+        # Its lease ran from a token that it had sent up to two rotations before. Each of them
+        # contains a hold time.
         early = self.at + self.lab.lease * (1 - RATE_ERROR) - 2 * self.lab.hold - GRACE - self.acts_at
         if early > 0:
             yield f"acts {1000 * early:.0f} ms before the old lease can be over"
 
 
 class Table:
-    """What was measured, and whether it is as it has to be."""
+    """The measurements, and whether they are within their bounds."""
 
     COLUMNS = ("detection", "membership", "election", "lease wait", "total", "bound")
 
@@ -304,12 +316,12 @@ class Table:
 
 
 def kill_the_dc(lab, table, tries):
-    """Again and again, and start it again."""
+    """Kills the DC `tries` times and restarts it each time."""
     lab.start_all()
     takeovers = []
     for n in range(1, tries + 1):
         dc = lab.whole()
-        # Somewhere in the time for which an idle ring holds its token.
+        # A random moment within the hold time of an idle ring.
         time.sleep(0.5 + lab.random.random())
         takeover = Takeover(lab, dc, lab.nodes[dc].send(signal.SIGKILL))
         table.takeover(f"{n}", takeover)
@@ -320,10 +332,10 @@ def kill_the_dc(lab, table, tries):
 
 
 def stop_the_dc(lab, table, options):
-    """Stops the DC for a while, and sees what it does when it goes on."""
+    """Stops the DC for a while, and checks what it does when it continues."""
     dc = lab.start_all()
     term = lab.address.accepted[-1].term
-    # One that is careless has just asked, and will not again for a hundred claims.
+    # A careless one has just asked, and does not ask again for a hundred claims.
     time.sleep(1)
     stopped = lab.nodes[dc].send(signal.SIGSTOP)
     try:
@@ -338,7 +350,7 @@ def stop_the_dc(lab, table, options):
     with lab.news:
         accepted = [claim for claim in lab.address.accepted if claim.at >= takeover.acts_at and claim.term <= term]
         late, holder = lab.address.late(term) - before, lab.address.accepted[-1].node
-    table.say(f"    node {dc} stood still for {goes_on - stopped:.1f} s, and was watched for {options.watch:.0f} s afterwards")
+    table.say(f"    node {dc} was stopped for {goes_on - stopped:.1f} s, and was watched for {options.watch:.0f} s afterwards")
     table.check(f"{len(accepted)} claims under its old term accepted", not accepted)
     table.check(f"node {takeover.successor} acts, node {holder} in the end", takeover.successor == holder)
     return late, before
@@ -352,7 +364,7 @@ def killed(table, options, directory):
 
 
 def killed_with_a_long_lease(table, options, directory):
-    """The default lease is over before the ring is formed; one that is longer has to be waited for."""
+    """The default lease ends before the ring is formed. A longer one has to be waited for."""
     if not options.long_lease_tries:
         return
     lease = 5.0
@@ -365,42 +377,42 @@ def stopped(table, options, directory):
     table.title(f"SIGSTOP of the DC for {options.stop:.0f} s")
     with Failover(options, directory) as lab:
         late, before = stop_the_dc(lab, table, options)
-    # It may have been stopped between the question and the claim.
-    table.check(f"{late + before} late claims refused: it asks before each, and does not act", late <= 1 and not before)
+    # The DC may have been stopped between the question and the claim.
+    table.check(f"{late + before} late claims refused: it asks before each, so it does not act", late <= 1 and not before)
 
 
 def stopped_and_careless(table, options, directory):
     table.title(f"SIGSTOP of a careless DC for {options.stop:.0f} s")
     with Failover(options, directory, careless=True) as lab:
         late, before = stop_the_dc(lab, table, options)
-    table.check(f"{late} late claims refused: it did act, and the address was not fooled", late > 0 and not before)
+    table.check(f"{late} late claims refused: it acted, but the address refused", late > 0 and not before)
 
 
 SCENARIOS = [killed, killed_with_a_long_lease, stopped, stopped_and_careless]
 
 
 def main():
-    parser = argparse.ArgumentParser(description="From a DC that is gone to another that acts.")
+    parser = argparse.ArgumentParser(description="Measures the time from the loss of a DC until another node acts.")
     parser.add_argument("singleton", type=pathlib.Path, metavar="SINGLETON", help="the example's program")
-    parser.add_argument("--tries", type=int, default=20, metavar="N", help="to kill the DC [20]")
-    parser.add_argument("--long-lease-tries", type=int, default=5, metavar="N", help="with a long lease [5]")
-    parser.add_argument("--stop", type=float, default=30, metavar="SECONDS", help="how long it stands still [30]")
-    parser.add_argument("--watch", type=float, default=5, metavar="SECONDS", help="what it does afterwards [5]")
+    parser.add_argument("--tries", type=int, default=20, metavar="N", help="how often to kill the DC [20]")
+    parser.add_argument("--long-lease-tries", type=int, default=5, metavar="N", help="how often with a long lease [5]")
+    parser.add_argument("--stop", type=float, default=30, metavar="SECONDS", help="how long the DC is stopped [30]")
+    parser.add_argument("--watch", type=float, default=5, metavar="SECONDS", help="how long to watch it afterwards [5]")
     parser.add_argument("--only", default="", metavar="WORD", help="only scenarios whose name has this word")
     options = parser.parse_args()
     if options.tries < 1:
         parser.error("--tries: at least 1")
     if options.stop < token_timeout(len(NODES)) + consensus_timeout(len(NODES)) + 1:
-        parser.error("--stop: nobody takes over in less than 5 s")
+        parser.error("--stop: no node takes over in less than 5 s")
     if os.geteuid() != 0 or not shutil.which("ip"):
         print("skipped: needs root and iproute2")
         return 0
-    # Ends as an interrupt does: what was started is ended, what was made is removed.
+    # Handled like an interrupt: processes are ended, and everything created is removed.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
 
     table = Table()
-    table.say(f"bound: max(T + C, L(1+ρ)) + h; and {1000 * GRACE:.0f} ms to form the ring, and for a busy machine")
+    table.say(f"bound: max(T + C, L(1+ρ)) + h, plus {1000 * GRACE:.0f} ms to form the ring on a busy machine")
     try:
         for scenario in SCENARIOS:
             if options.only not in scenario.__name__.replace("_", " "):

@@ -1,20 +1,27 @@
 #!/usr/bin/env python3
 """
-What settings of timeouts are worth, and what they cost: `docs/performance.md` has the table.
+Measures the benefits and costs of timeout settings. `docs/performance.md` has the table.
 
-    settings.py [--tries N] [--idle SECONDS] [--load SECONDS] [--settings WORD] [--measure WHAT,...] [--json FILE] NAME=DIR...
+    settings.py [--tries N] [--idle SECONDS] [--load SECONDS] [--settings WORD]
+                [--measure WHAT,...] [--json FILE] NAME=DIR...
 
-DIR has the programs `quorate` and `singleton`, release builds. Several are measured in turn, a round each; so one run has what was
-before a change and what is after it. For each setting, on three hosts made of network namespaces, over real IP multicast:
+DIR has release builds of the programs `quorate` and `singleton`. Several directories are measured
+in turn, one round each, so one run can compare the state before and after a change. Each setting is
+measured on three hosts made of network namespaces, over real IP multicast:
 
-- kill:  from `kill -9` of the DC to the first claim of another at the address (example `singleton`), and to the new ring;
+- kill:  the time from `kill -9` of the DC to the first claim of another node at the address
+         (example `singleton`), and to the new ring;
 - cut:   the same when the DC's host is cut off from all others;
-- idle:  processor time and datagrams of a node in a ring in which nothing is said, the ring's own and no others; and once more with
-         `token: 1000` in rings of other sizes, beside corosync's, if it is there (`--sizes`);
-- pause: how long a node, the DC or another, may stand still (SIGSTOP) in any of ten tries so that the DC keeps its lease;
-- load:  how often the DC lost its lease while members send, and twice as many programs want a processor as there are.
+- idle:  processor time and datagrams of a node in a ring without messages, and once more with
+         `token: 1000` in rings of other sizes, compared with corosync if it is installed
+         (`--sizes`);
+- pause: how long the DC or another node may be paused (SIGSTOP) so that the DC keeps its lease in
+         all of ten tries;
+- load:  how often the DC loses its lease while members send and twice as many programs as there are
+         processors want to run.
 
-Whatever else the machine does is in the figures. Needs root and iproute2; if it is not root, it says so and does nothing.
+The figures include everything else that the machine does. The script needs root and iproute2.
+Without root it says so and does nothing.
 """
 
 import argparse
@@ -37,7 +44,7 @@ sys.path.append(str(pathlib.Path(__file__).parent.parent / "perf"))
 
 import corosync
 
-# Name, lines of section totem, lines of section quorate.
+# Name, lines of the section `totem`, lines of the section `quorate`.
 SETTINGS = [
     ("the defaults", "", ""),
     ("token: 1000", "token: 1000", ""),
@@ -46,11 +53,11 @@ SETTINGS = [
     ("token: 200, token_coefficient: 0, hold: 15, lease: 60", "token: 200\n  token_coefficient: 0\n  hold: 15", "lease: 60"),
 ]
 ROUND = 5
-# Hundredths of a second at which pauses are tried.
+# The lengths of pauses that are tried, in hundredths of a second.
 PAUSES = [2, 4, 6, 8, 10, 12, 15, 18, 21, 24, 27, 30, 40, 60, 90, 120, 150, 200]
 
 
-# In rings of other sizes.
+# The setting for rings of other sizes.
 USUAL = SETTINGS[1]
 
 
@@ -62,7 +69,7 @@ def conf(setting, hosts):
 
 
 class Claimed(Failover):
-    """Three members of `singleton`, with this setting."""
+    """Three members of `singleton` with one setting."""
 
     def __init__(self, program, directory, setting):
         options = argparse.Namespace(singleton=program / "singleton")
@@ -71,28 +78,28 @@ class Claimed(Failover):
 
 
 class Ring(Lab):
-    """Three `quorate node`, or as many as are asked for, with this setting."""
+    """`nodes` instances of `quorate node` with one setting."""
 
     def __init__(self, program, directory, setting, nodes=len(NODES)):
         super().__init__(program / "quorate", nodes, directory, prefix="qs")
         self.conf = self.write("corosync.conf", conf(setting, self.hosts))
 
     def leases(self, host):
-        """What a node has said of its lease since it started."""
+        """Returns the lease states that a node has logged since it started."""
         return re.findall(r"lease=(\w+)", (self.directory / f"node-{host}.log").read_text(errors="replace"))
 
     def dc(self):
-        """Its DC, once it acts."""
+        """Waits until a DC acts, and returns it."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             for host in self.hosts:
                 if self.leases(host)[-1:] == ["Held"]:
                     return host
             time.sleep(0.02)
-        raise Failed("nobody acts as DC")
+        raise Failed("no node acts as DC")
 
     def revoked(self):
-        """How often what was held was lost."""
+        """Returns how often a held lease was lost."""
         told = [self.leases(host) for host in self.hosts]
         return sum(
             before == "Held" != after for leases in told for before, after in zip(leases, leases[1:])
@@ -100,7 +107,7 @@ class Ring(Lab):
 
 
 def takeovers(program, setting, how, tries):
-    """In milliseconds: until another acted, until the ring without the DC stood."""
+    """Returns the times in milliseconds until another node acted, and until the new ring stood."""
     found = []
     with tempfile.TemporaryDirectory(prefix="quorate-settings-") as directory:
         with Claimed(program, directory, setting) as lab:
@@ -123,7 +130,7 @@ def takeovers(program, setting, how, tries):
 
 
 def takeover(lab, dc, at):
-    """In milliseconds from `at`: until another acted, and until it was in a ring of the survivors."""
+    """Returns the milliseconds from `at` until another node acted, and until it had a new ring."""
     survivors = [host for host in NODES if host != dc]
     lab.until(lambda: lab.address.first_by_another(dc, at), f"another node than {dc} acts")
     claim = lab.address.first_by_another(dc, at)
@@ -136,7 +143,7 @@ def takeover(lab, dc, at):
 
 
 def plug(lab, host, state):
-    """Takes a host's cable out of the switch, or puts it in again. When."""
+    """Unplugs a host's cable from the switch, or plugs it in again. Returns the time."""
     command = lab.on("switch", "ip", "link", "set", f"v{host}", state)
     before = time.monotonic()
     subprocess.run(command, check=True)
@@ -161,7 +168,7 @@ def idle_corosync(nodes, seconds):
 
 
 def at_rest(lab, seconds):
-    """Of a node: share of a processor in percent, datagrams and bytes sent a second."""
+    """Returns a node's processor use in percent, and the datagrams and bytes it sends a second."""
     time.sleep(2)
 
     def used():
@@ -186,12 +193,12 @@ def at_rest(lab, seconds):
 
 
 def pid(lab, host):
-    """Of the node's process: `ip netns exec` becomes it."""
+    """Returns the id of the node's process, which replaces `ip netns exec`."""
     return lab.nodes[host].process.pid
 
 
 def pause(program, setting):
-    """The longest pause, in seconds, which no try of ten cost the DC its lease."""
+    """Returns the longest pause, in seconds, that cost the DC its lease in none of ten tries."""
     survived = 0
     with tempfile.TemporaryDirectory(prefix="quorate-settings-") as directory:
         with Ring(program, directory, setting) as lab:
@@ -213,7 +220,7 @@ def pause(program, setting):
 
 
 def load(program, setting, seconds, busy, log):
-    """How often a lease was lost, and how often a ring."""
+    """Returns how often a lease was lost, and how often a ring."""
     with tempfile.TemporaryDirectory(prefix="quorate-settings-") as directory:
         with Ring(program, directory, setting) as lab:
             lab.start_ring()
@@ -249,21 +256,21 @@ def show(values, digits=0):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="What settings of timeouts are worth, and what they cost.")
+    parser = argparse.ArgumentParser(description="Measures the benefits and costs of timeout settings.")
     parser.add_argument("programs", nargs="+", metavar="NAME=DIR", help="where release builds are")
     parser.add_argument("--tries", type=int, default=20, help="kills and cuts of each setting [20]")
     parser.add_argument("--idle", type=float, default=30, metavar="SECONDS", help="how long to look at an idle ring [30]")
-    parser.add_argument("--sizes", default="3,8", metavar="N,...", help="how many nodes idle beside corosync's [3,8]")
+    parser.add_argument("--sizes", default="3,8", metavar="N,...", help="sizes of idle rings compared with corosync [3,8]")
     parser.add_argument("--load", type=float, default=300, metavar="SECONDS", help="how long the load lasts [300]")
-    parser.add_argument("--busy", type=int, default=2 * os.cpu_count(), metavar="N", help="programs beside the load [two a processor]")
+    parser.add_argument("--busy", type=int, default=2 * os.cpu_count(), metavar="N", help="programs that compete with the load [two per processor]")
     parser.add_argument("--settings", default="", metavar="WORD", help="only settings whose name has this word")
-    parser.add_argument("--measure", default="kill,cut,idle,pause,load", metavar="WHAT,...", help="what [all]")
+    parser.add_argument("--measure", default="kill,cut,idle,pause,load", metavar="WHAT,...", help="what to measure [all]")
     parser.add_argument("--json", metavar="FILE", help="write all that was measured to this file, too")
     options = parser.parse_args()
     if os.geteuid() != 0 or not shutil.which("ip"):
         print("skipped: needs root and iproute2")
         return 0
-    # What becomes of leases is in the logs.
+    # The logs contain what happens to leases.
     os.environ["RUST_LOG"] = "info"
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)

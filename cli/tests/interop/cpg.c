@@ -1,18 +1,21 @@
 /*
- * A member of a process group of corosync's, by libcpg: sends what it is given, says what it sees.
+ * A member of a corosync process group, through libcpg: sends its input, prints what it receives.
  *
  *     cpg GROUP
  *
- * Takes messages on stdin, each as its length (4 bytes, little-endian) and so many bytes. At the end of the input it
- * waits until all it sent was delivered here, leaves the group and ends. Prints, a line each, in the order of the ring:
+ * Reads messages from stdin, each as its length (4 bytes, little-endian) followed by its bytes. At
+ * the end of the input it waits until everything that it sent was delivered here, leaves the group
+ * and exits. Prints one line for each event, in the order of the ring:
  *
- *     ready NODE PID                        the daemon answers, this process is in the group
- *     ring NODE.SEQ NODE...                 a ring's id (seq in hexadecimal) and members, when its sync is done
- *     group NODE:PID... [-+NODE:PID:REASON]  the group's members, who left (-) and joined (+), libcpg's number why
- *     deliver NODE PID LENGTH CRC           a message, with its CRC-32
+ *     ready NODE PID                         the daemon answers and this process is in the group
+ *     ring NODE.SEQ NODE...                  a ring's id (seq in hexadecimal) and members, after
+ *                                            its sync
+ *     group NODE:PID... [-+NODE:PID:REASON]  the group's members, and the processes that left (-)
+ *                                            and joined (+), with libcpg's number of the reason
+ *     deliver NODE PID LENGTH CRC            a message, with its CRC-32
  *     end SENT
  *
- * Ends with 3 if the daemon has gone away.
+ * Exits with 3 if the daemon has gone away.
  */
 #include <corosync/cpg.h>
 #include <errno.h>
@@ -85,7 +88,7 @@ static void must(cs_error_t error, const char *what)
 	exit(error == CS_ERR_LIBRARY || error == CS_ERR_BAD_HANDLE ? DAEMON_GONE : 1);
 }
 
-/* Whether the daemon has to be asked again, later. While it syncs, or starts, or its queue is full. */
+/* Returns whether to ask the daemon again later: it syncs, starts, or its queue is full. */
 static int busy(cs_error_t error, const char *what)
 {
 	if (error == CS_ERR_TRY_AGAIN)
@@ -102,7 +105,7 @@ static void dispatch(int fd, int wait)
 		must(cpg_dispatch(handle, CS_DISPATCH_ALL), "dispatch");
 }
 
-/* Bytes of the input that wait to be sent: a part of a message, or more. */
+/* Bytes of the input that wait to be sent: part of a message, or more. */
 static unsigned char *input;
 static size_t held, room;
 static int ended;
@@ -122,7 +125,7 @@ static void take_input(void)
 	ended = got == 0;
 }
 
-/* Sends whole messages, as many as the daemon takes. Whether it would take more. */
+/* Sends as many whole messages as the daemon takes. Returns whether it would take more. */
 static int send_held(void)
 {
 	size_t at = 0;
@@ -161,7 +164,7 @@ int main(int argc, char **argv)
 	group.length = strlen(argv[1]);
 	memcpy(group.value, argv[1], group.length);
 
-	/* A daemon that starts does not answer yet, or with all sorts of errors: the caller has the patience. */
+	/* A starting daemon does not answer, or with all sorts of errors. The caller limits the wait. */
 	while ((error = cpg_model_initialize(&handle, CPG_MODEL_V1, (cpg_model_data_t *)&model, NULL)) != CS_OK)
 		usleep(5000);
 	must(cpg_fd_get(handle, &fd), "fd");
@@ -176,7 +179,7 @@ int main(int argc, char **argv)
 		if (ended && held && more)
 			return INPUT_CUT;
 		struct pollfd events[] = { { fd, POLLIN, 0 }, { 0, POLLIN, 0 } };
-		/* Input is taken when what was is gone; a daemon that is busy is asked again soon. */
+		/* More input is read once the last is gone. A busy daemon is asked again soon. */
 		int hungry = !ended && more && held < 1 << 22;
 		fflush(stdout);
 		poll(events, hungry ? 2 : 1, more ? -1 : 2);

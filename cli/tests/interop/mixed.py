@@ -11,10 +11,10 @@ import time
 
 from lab import Failed, Lab
 
-# How long a change may take that has to come, on a machine that is busy with other things.
+# The longest wait for a change, in seconds, on a machine that is busy with other things.
 PATIENCE = 60
 
-# What a daemon does first: it gets a machine of its own, as far as its files and sockets go.
+# Starts a daemon with its own host name, files and sockets, as if on its own machine.
 OWN_MACHINE = """
 hostname n{host}
 mount --bind {dir}/lib /var/lib/corosync
@@ -26,7 +26,7 @@ exec corosync -f
 """
 
 
-# What the others need not know.
+# What is added to the configuration of each real daemon.
 ITS_OWN_CONF = """
 logging {
   to_stderr: yes
@@ -34,7 +34,7 @@ logging {
   timestamp: hires
 }
 """
-# A daemon that may take a processor for itself leaves none for the others' clients.
+# A daemon with real-time priority may leave no processor for the clients of the others.
 NO_PRIORITY = """
 system {
   sched_rr: no
@@ -44,22 +44,22 @@ system {
 
 
 class Aborted(Failed):
-    """A real daemon ended that nobody had ended."""
+    """A real daemon ended by itself."""
 
 
 class Mixed(Lab):
-    """A lab whose hosts run what the letters of `kinds` say: `R`, a real daemon, or `Q`, a Quorate node."""
+    """A lab. `kinds` has a letter for each host: `R` (real daemon) or `Q` (Quorate node)."""
 
     def __init__(self, options, kinds, directory):
         super().__init__(options.quorate, len(kinds), directory, prefix="qi")
         self.kinds = dict(zip(self.hosts, kinds))
         self.cpg = options.cpg
         self.capture_file = self.directory / "ring.pcap"
-        # Whether a daemon can have heard of anybody but daemons.
+        # Whether a daemon can have received anything from a Quorate node.
         self.quorate_heard = False
 
     def start_host(self, host, kind=None):
-        """Starts what the host is to run, or another kind."""
+        """Starts the host's kind of node, or another kind."""
         self.kinds[host] = kind or self.kinds[host]
         if self.kinds[host] == "R":
             self.nodes[host] = Corosync(self, host)
@@ -69,7 +69,10 @@ class Mixed(Lab):
         return self.nodes[host]
 
     def start_all(self, *hosts, dc=None):
-        """Starts hosts one after another, so that each daemon is up before the next comes. The last one's join."""
+        """Starts hosts one after another, so that each daemon is up before the next one starts.
+
+        Returns when the last one was started, and when both kinds of nodes knew of it.
+        """
         running = []
         for host in hosts or self.hosts:
             started = time.monotonic()
@@ -79,7 +82,7 @@ class Mixed(Lab):
         return started, joined
 
     def first_ours(self, hosts):
-        """The first Quorate node of these that was started."""
+        """Returns the first Quorate node among these hosts."""
         return next((host for host in hosts if self.kinds[host] == "Q"), None)
 
     def only(self, kind, hosts=None):
@@ -93,8 +96,10 @@ class Mixed(Lab):
 
     def settle(self, hosts, *, dc):
         """
-        Waits until these hosts are one ring of no others, its sync done on all, with this DC (`None`: there is no node
-        that could be). When the last real and the last Quorate node knew.
+        Waits until these hosts form one ring without others, with its sync done and with this DC.
+
+        `dc` is `None` if no node can be DC. Returns when the last real and the last Quorate node
+        knew of the ring.
         """
         hosts = sorted(hosts)
         quorate = len(hosts) > len(self.hosts) // 2
@@ -116,7 +121,7 @@ class Mixed(Lab):
         return [max((knew[host] for host in self.only(kind, hosts)), default=None) for kind in "RQ"]
 
     def wait(self, condition, what, patience=PATIENCE):
-        """Waits for what the readers of the clients are told. `what` says what is the matter if it does not come."""
+        """Waits for a condition on what the clients report. `what` describes its absence."""
         until = time.monotonic() + patience
         while True:
             with self.news:
@@ -138,7 +143,7 @@ class Mixed(Lab):
         return node
 
     def end(self, host, number):
-        """Ends what runs on a host. When."""
+        """Ends the node on a host. Returns the time."""
         node = self.nodes[host]
         node.expected = False
         return node.end(number)
@@ -156,7 +161,7 @@ class Mixed(Lab):
         return at
 
     def compare_quorum(self, real, ours):
-        """That `corosync-quorumtool -s` on one host and `quorate status` on another say the same."""
+        """Checks that `corosync-quorumtool -s` and `quorate status` on two hosts agree."""
         theirs = self.nodes[real].quorum()
         status = json.loads(self.nodes[ours].status("--json"))["status"]
         members = [node for node in status["nodes"] if node["online"]]
@@ -172,7 +177,7 @@ class Mixed(Lab):
             raise Failed(f"quorate status says {said}, corosync-quorumtool {theirs}")
 
     def assert_dc_text(self, host):
-        """That a Quorate node states in its text the DC that this lab waited for last."""
+        """Checks that the text of `quorate status` names the DC that this lab waited for last."""
         dc = self.nodes[host].view.dc
         text = self.nodes[host].status()
         stated = re.search(r"^Current DC: (\S+)", text, re.MULTILINE)[1]
@@ -181,7 +186,7 @@ class Mixed(Lab):
 
 
 class Corosync:
-    """A real daemon, watched by a client that is told of every ring when its sync is done."""
+    """A real daemon, watched by a client that receives every ring when its sync is done."""
 
     def __init__(self, lab, host, system=NO_PRIORITY):
         self.lab, self.host = lab, host
@@ -217,7 +222,7 @@ class Corosync:
         return f"the corosync of host {self.host}"
 
     def on(self, *command):
-        """The command line that runs a command on this daemon's machine."""
+        """Returns the command line that runs a command on this daemon's machine."""
         return ["nsenter", "-t", str(self.process.pid), "-m", "-n", "-u", "--", *map(str, command)]
 
     def run(self, *command):
@@ -237,7 +242,7 @@ class Corosync:
                     self.lab.news.notify_all()
 
     def quorum(self):
-        """What `corosync-quorumtool -s` says."""
+        """Returns the output of `corosync-quorumtool -s`."""
         code, text = self.run("corosync-quorumtool", "-s")
         fields = dict(re.findall(r"^([A-Z][A-Za-z ]+): +(.*?) *$", text, re.MULTILINE))
         try:
@@ -262,7 +267,7 @@ class Corosync:
 
 
 class RealView:
-    """The ring that a daemon told of last, and when."""
+    """The last ring that a daemon reported, and the time."""
 
     def __init__(self, at, ring, members):
         self.at, self.ring, self.members = at, ring, members

@@ -12,21 +12,23 @@ import zlib
 
 from lab import Failed
 
-# libcpg's reasons, in our words.
+# The names of libcpg's reasons.
 REASONS = {"1": "join", "2": "leave", "3": "nodedown", "4": "nodeup", "5": "procdown"}
 
 
 class Peer:
-    """A client of a node, in a group. Messages it has sent and seen are known by sender, length and CRC."""
+    """A client of a node, in a group. It identifies messages by sender, length and CRC."""
 
     def __init__(self, lab, host, group):
         self.lab, self.host = lab, host
         self.group = group
         self.me = None
         self.sent, self.seen = [], []
-        # Of those seen, the first of each process since a change of the ring; and who has been heard since the last.
+        # `firsts` has the first message of each process after each ring change, `heard` the
+        # processes whose messages came since the last ring change.
         self.firsts, self.heard = set(), set()
-        # The group's members, and how it came to them: who left and joined, and why, and before which message.
+        # The group's members, and its changes: which processes left and joined, why, and before
+        # which message.
         self.members = set()
         self.changes = []
         self.returned = 0
@@ -40,7 +42,7 @@ class Peer:
 
     def read(self):
         for line in self.process.stdout:
-            # One that was killed may have been about to say something.
+            # A killed client may leave an incomplete line.
             if line.endswith(b"\n"):
                 with self.lab.news:
                     self.handle(line)
@@ -70,13 +72,13 @@ class Peer:
         self.process.stdin.flush()
 
     def together(self, other):
-        """What it saw, cut where it was told that the other's node is gone."""
+        """Returns what it saw, cut where it learned that the other's node is gone."""
         gone = [at for left, _, at in self.changes if (*other.me, "nodedown") in left]
         cuts = [0, *gone, len(self.seen)]
         return [self.seen[start:end] for start, end in zip(cuts, cuts[1:])]
 
     def finish(self):
-        """No more comes. The client ends well if all it sent was delivered to it."""
+        """Ends the input. The client succeeds if everything that it sent was delivered to it."""
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
@@ -152,7 +154,7 @@ def peer(lab, host, group="load"):
 
 
 def gather(lab, peers):
-    """Waits until all of these see each other in the group, and nobody else."""
+    """Waits until all of these see each other in the group, and no other process."""
 
     def together():
         everybody = {peer.me for peer in peers}
@@ -165,7 +167,10 @@ def gather(lab, peers):
 
 
 def exchange(lab, lengths, patience):
-    """Messages of these lengths from a client on each node, all at once. How many all of them have seen."""
+    """Sends messages of these lengths from a client on each node, all at once.
+
+    Returns how many all of them have seen.
+    """
     peers = [peer(lab, host) for host in lab.hosts]
     gather(lab, peers)
     shares = [lengths[i :: len(peers)] for i in range(len(peers))]
@@ -206,16 +211,19 @@ FRAME = 1300
 
 
 class Load:
-    """Clients that send all the time, while hosts come and go. A message tells who sent it, and its number."""
+    """Clients that send all the time while hosts come and go.
 
-    # Messages of each client that are under way: so the ring sets the pace.
+    A message contains its sender and its number.
+    """
+
+    # The messages in flight of each client. This lets the ring set the pace.
     UNDER_WAY = 20
 
     def __init__(self, lab):
         self.lab = lab
         self.running = {}
         self.peers = []
-        # Those whose hosts were killed.
+        # The clients whose hosts were killed.
         self.lost = []
 
     def add(self, host):
@@ -250,7 +258,7 @@ class Load:
                 return
 
     def flows(self, more=20):
-        """Waits until every client has seen so many more messages of every client: the ring works for all."""
+        """Waits until every client has seen `more` new messages of every client."""
         peers = [peer_ for peer_, _, _ in self.running.values()]
         before = {peer_: collections.Counter(message[:2] for message in peer_.seen) for peer_ in peers}
 
@@ -264,13 +272,13 @@ class Load:
         self.lab.wait(flowed, lambda: f"messages do not flow: {progress(peers)}")
 
     def remove(self, host):
-        """Ends a client in good order: all it sent was delivered to it, and the others see it leave the group."""
+        """Ends a client cleanly: it got all its messages, and the others see it leave the group."""
         peer_ = self.stop(host)
         peer_.finish()
         self.is_told(peer_, "leave")
 
     def lose(self, host):
-        """The host of this client was killed. The client."""
+        """Records that the host of a client was killed. Returns the client."""
         peer_ = self.stop(host)
         self.lost.append(peer_)
         return peer_
@@ -282,23 +290,24 @@ class Load:
         return peer_
 
     def is_told(self, gone, reason):
-        """Waits until every client has been told that this one is no longer in the group, and why."""
+        """Waits until every client knows that this one left the group, and for which reason."""
         peers = [peer_ for peer_, _, _ in self.running.values()]
         told = lambda peer_: any((*gone.me, reason) in left for left, _, _ in peer_.changes)
         missing = lambda: [f"{peer_}: {peer_.changes[-3:]}" for peer_ in peers if not told(peer_)]
         self.lab.wait(lambda: all(map(told, peers)), lambda: f"no `{reason}` of {gone} {gone.me} at {missing()}")
 
     def finish(self):
-        """Ends all clients. How many messages were sent; it is an error if any two clients disagree on what came."""
+        """Ends all clients. Returns the number of messages sent."""
         for host in list(self.running):
             self.remove(host)
         return sum(len(peer_.sent) for peer_ in self.peers)
 
     def check_order(self):
         """
-        Any two clients that saw any of the same messages saw all the same from the first of them to the last, in the
-        same order; and each message once. Of each sender, its messages in their order, none left out. Where the nodes
-        of two were parted, this is so before and after.
+        Checks the order of messages. From the first to the last message that two clients both saw,
+        they saw the same messages in the same order, each once. The messages of a sender come in
+        its order, without gaps. If the nodes of two clients were separated, this holds before and
+        after.
         """
         for peer_ in self.peers:
             if len(set(peer_.seen)) != len(peer_.seen):
@@ -313,7 +322,7 @@ class Load:
                     self.check_follows(sender, sent, peer_, seen)
 
     def parted(self):
-        """Pairs of hosts of which one client was told that the other's node is gone, and it was not."""
+        """Returns pairs of hosts of which one was told that the other is gone, but it was not."""
         living = [peer_ for peer_ in self.peers if peer_ not in self.lost]
         return {
             tuple(sorted((peer_.host, other.host)))
@@ -328,7 +337,7 @@ class Load:
         for mine in one.together(other):
             shared = [(at, theirs) for at, theirs in enumerate(others) if set(mine) & set(theirs)]
             if len(shared) > 1 or any(at <= last for at, _ in shared):
-                raise Failed(f"{one} and {other} saw the same messages, before one knew that they were parted and after")
+                raise Failed(f"{one} and {other} saw the same messages both before and after their separation")
             for last, theirs in shared:
                 common = set(mine) & set(theirs)
                 seen = [
@@ -339,16 +348,18 @@ class Load:
                     raise Failed(f"{one} and {other} {difference(*seen)}")
 
     def check_follows(self, sender, sent, peer_, seen):
-        """That these of a sender's messages are some of what is left of those it sent, none left out among them."""
+        """Checks that the sender's messages in `seen` are a gapless part of the rest of `sent`."""
         came = [message[2:] for message in seen if message[:2] == sender.me]
         if came and (came[0] not in sent or any(next(sent, None) != message for message in came[1:])):
             raise Failed(f"{peer_} did not see what {sender} sent in its order")
 
     def without_begun(self, peer_, messages, common):
         """
-        Without those that corosync had begun when the ring changed: it goes on with a long message in the next ring, and who has
-        its first part from the ring before gets the whole, who was not there does not, though nobody may have been told that he
-        was gone. It is the first that comes of its sender.
+        Returns the messages without those that corosync had begun when the ring changed.
+
+        corosync continues a long message in the next ring. A node that has its first part from the
+        previous ring gets the whole message. A node that was absent does not, although no node may
+        have been told of its absence. Such a message is the first one of its sender.
         """
         real = {peer_.me for peer_ in self.peers if isinstance(peer_, CpgPeer)}
         begun = lambda message: (

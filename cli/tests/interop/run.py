@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
 """
-Quorate nodes in rings of real corosync daemons, in network namespaces.
+Tests Quorate nodes in rings of real corosync daemons, in network namespaces.
 
     run.py [--long] [--messages N] [--repeat N] [--only WORD] [--keep DIRECTORY] QUORATE
 
-QUORATE is the program. Prints what happens and, at the end, a table; the exit code is 1 if anything was not as it has
-to be. Needs root, Debian's corosync 3.1, libcpg-dev and gcc, iproute2, nftables and tcpdump; if one is missing, it says
-so and does nothing.
+QUORATE is the program. The script prints what happens and, at the end, a table. It exits with 1 if
+a check failed. It needs root, Debian's corosync 3.1, libcpg-dev and gcc, iproute2, nftables and
+tcpdump. If one is missing, it says so and does nothing.
 
-Real daemons are started one after another: of simultaneous starts, 3.1.7 itself aborts in about one of thirteen. An
-abort of a daemon that can have heard only daemons tells nothing of Quorate; the scenario is counted as inconclusive
-and played again. Nodes that live may lose each other if a capture shows that a daemon did not do its part; it is told.
+Real daemons are started one after another, because 3.1.7 itself aborts in about one of thirteen
+simultaneous starts. If a daemon aborts that can have received datagrams of daemons only, Quorate is
+not involved: the scenario counts as inconclusive and is played again. Living nodes may lose each
+other if a capture shows that a daemon did not do its part. The output says so.
 
-What was sent is decoded by this program, by tshark where it is (which knows no more of these datagrams than that they
-are UDP), and by the Python script that SECOND_DECODER in the environment names, if any.
+The captured datagrams are decoded by this program, by tshark if it is installed (which recognizes
+them only as UDP), and by the Python script named by SECOND_DECODER in the environment, if any.
 """
 
 import argparse
@@ -39,11 +40,12 @@ from lab import Failed, consensus_timeout, token_timeout
 from mixed import PATIENCE, Aborted, Mixed
 from peers import Load, exchange
 
-# The scenarios. Each is given hosts on which nothing runs yet, and the row of the table for what it measures.
+# The scenarios. Each gets hosts on which nothing runs yet, and a row of the table for its
+# measurements.
 
 
 def one_comes_leaves_comes_and_is_killed(lab, row, host):
-    """While the others send. The last to come as the representative, if it is host 1."""
+    """A node comes and goes while the others send. Host 1 comes as the representative."""
     others = [other for other in lab.hosts if other != host]
     lab.start_all(*others)
     load = Load(lab)
@@ -101,7 +103,8 @@ def one_of_each_kind_loses_datagrams(lab, row):
         lab.netns("loss", host, 5)
     count = row.options.messages // 5
     row.messages = exchange(lab, messages.sizes(count, random.Random(count)), patience=240)
-    # Leaves are heard, too; every lost token on the way costs the time until it is sent again.
+    # Leaves are received under loss, too. Every lost token costs the time until it is
+    # retransmitted.
     others = list(lab.hosts)
     for host in (ours, real):
         others.remove(host)
@@ -112,13 +115,13 @@ def one_of_each_kind_loses_datagrams(lab, row):
 
 
 def nodes_restart_inside_the_token_timeout(lab, row):
-    """Killed and started again before anybody has missed them: the representative first."""
+    """Nodes are killed and restarted before the others miss them, the representative first."""
     lab.start_all()
     load = Load(lab)
     for host in lab.hosts:
         load.add(host)
     load.flows()
-    # By how long they have been members: the first is DC.
+    # Ordered by the time for which they have been members. The first is DC.
     ours = lab.only("Q")
     for host in lab.hosts:
         killed = lab.kill(host)
@@ -136,12 +139,12 @@ def nodes_restart_inside_the_token_timeout(lab, row):
 
 
 def real_nodes_are_replaced_by_ours_and_back(lab, row):
-    """One at a time, while all send."""
+    """Nodes are replaced one at a time, while all send."""
     lab.start_all()
     load = Load(lab)
     for host in lab.hosts:
         load.add(host)
-    # In the order in which they came: the first of them is DC.
+    # In the order in which they joined. The first of them is DC.
     ours = []
     for kind in "QR":
         for host in lab.hosts:
@@ -161,7 +164,7 @@ def real_nodes_are_replaced_by_ours_and_back(lab, row):
 
 
 def what_operators_do_to_a_real_node_does_not_upset_ours(lab, row):
-    """A reload of the configuration, other expected votes and votes and back again, a shutdown."""
+    """A reload, expected votes and votes changed and changed back, a shutdown."""
     lab.start_all()
     load = Load(lab)
     for host in lab.hosts[:-1]:
@@ -174,7 +177,7 @@ def what_operators_do_to_a_real_node_does_not_upset_ours(lab, row):
         "corosync-quorumtool -e 3",
         f"corosync-quorumtool -n {first} -v 2",
         f"corosync-quorumtool -n {first} -v 1",
-        "corosync-quorumtool -e 3",  # expected votes have grown with the votes, and do not fall with them
+        "corosync-quorumtool -e 3",  # they grew with the votes, but do not fall with them
     ):
         code, text = lab.nodes[first].run(*command.split())
         if code != 0:
@@ -197,7 +200,7 @@ def what_operators_do_to_a_real_node_does_not_upset_ours(lab, row):
 
 
 def one_of_ours_joins_and_leaves_again_and_again(lab, row, host, times):
-    """While the real ones send."""
+    """A Quorate node joins and leaves while the real ones send."""
     others = [other for other in lab.hosts if other != host]
     lab.start_all(*others)
     load = Load(lab)
@@ -215,7 +218,7 @@ def one_of_ours_joins_and_leaves_again_and_again(lab, row, host, times):
 
 
 def a_real_representative_costs_no_lease(lab, row):
-    """It holds the token of an idle ring for as long as its own timeouts allow, which is longer than our lease."""
+    """It holds the token of an idle ring as long as its timeouts allow, longer than our lease."""
     lab.start_all()
     dc = lab.nodes[lab.first_ours(lab.hosts)]
     lab.wait(lambda: lease(dc) == "held", lambda: f"the lease of {dc.host} is {lease(dc)}", patience=10)
@@ -227,10 +230,10 @@ def a_real_representative_costs_no_lease(lab, row):
         if (now := lease(dc)) != "held":
             raise Failed(f"the lease of the DC of an idle ring is {now}")
         time.sleep(0.03)
-    # A node says each change of its lease.
+    # A node logs each change of its lease.
     if dc.view is not view or len(dc.rings) != rings:
         raise Failed(f"an idle ring changes: {dc.view}")
-    # Another member's message wakes the token at the real one; then it is DC as before.
+    # Another member's message wakes the token at the real node. Then the node is DC as before.
     row.messages = exchange(lab, messages.sizes(60, random.Random(3)), patience=60)
     lab.settle(lab.hosts, dc=dc.host)
     if len(dc.rings) != rings:
@@ -267,19 +270,22 @@ LONG = [
 
 
 def timeouts(lab):
-    """Three times what it takes to see that a member is lost, and to go on without it: the machine may be busy."""
+    """Returns three times the time to lose a member, since the machine may be busy."""
     return 3 * (token_timeout(len(lab.hosts)) + consensus_timeout(len(lab.hosts)))
 
 
 def leave(lab, host):
-    """What is timed, and how long it may take. A clean leave needs no timeout, unless it is corosync that leaves: it
-    says so once, and a daemon that is about its token just then does not listen."""
+    """Returns what is timed, and how long it may take.
+
+    A clean leave needs no timeout, unless corosync leaves. It announces that once, and a daemon
+    that handles its token at that moment does not listen.
+    """
     ours = lab.kinds[host] == "Q"
     return ("leave of ours", token_timeout(len(lab.hosts))) if ours else ("leave of a real one", timeouts(lab))
 
 
 def compare_quorum(lab, hosts=None):
-    """Where there are both: they say the same of votes and quorum. Ours state the DC that they are to have."""
+    """Checks that both kinds agree on votes and quorum, and that ours name the right DC."""
     hosts = [host for host in hosts or lab.hosts if lab.nodes[host].expected]
     real, ours = lab.only("R", hosts), lab.only("Q", hosts)
     if real and ours:
@@ -290,9 +296,12 @@ def compare_quorum(lab, hosts=None):
 
 def explain_partings(lab, row):
     """
-    Nodes that live and hear each other become one ring, unless one of them does not do its part. 3.1.7 is known for one
-    thing, on a busy machine: it says once that it gathers and then nothing, although that is to be said again every
-    50 ms, until the others go on without it. Where no daemon did so, it was not at fault, and we may have been.
+    Explains why living nodes lost each other.
+
+    Nodes that hear each other form one ring unless one of them does not do its part. 3.1.7 has a
+    known fault on a busy machine: it sends its JOIN once and then nothing until the others continue
+    without it, although it should repeat the JOIN every 50 ms. If no daemon did that, the daemons
+    are not at fault, and Quorate may be.
     """
     if not row.parted:
         return
@@ -304,14 +313,14 @@ def explain_partings(lab, row):
         row.remarks.append(f"hosts {hosts} lost each other: {'; '.join(reasons)}")
 
 
-# How long a daemon that gathers may say nothing: ten times what it waits before it says again that it does.
+# The longest silence of a daemon that gathers: ten times the interval of its JOINs.
 SILENCE = 0.5
 
 
 def silent_in_gather(lines, hosts):
-    """Which of the hosts gathered and were silent, while others wanted them in their ring; and for how many seconds."""
+    """Returns the hosts that were silent in gather while others wanted them, and for how long."""
     silent = {}
-    # By host: since when it has said nothing but that it gathers, and how often it was wanted since.
+    # For each host that gathers: the time of its last JOIN, and how often it was wanted since.
     gathers = {}
     for line in lines.splitlines():
         datagram = json.loads(line)
@@ -329,11 +338,11 @@ def silent_in_gather(lines, hosts):
 
 
 def decode(lab, row):
-    """Everything on the wire is understood by decoders that are not ours, and by ours."""
+    """Checks that our decoder and independent ones understand everything on the wire."""
     path = lab.capture_file
     words = lab.tcpdump_log.read_text()
     if int(re.search(r"(\d+) packets dropped by kernel", words)[1]):
-        # What is missing in the capture is not there to be decoded: a message may lack its beginning.
+        # Without the missing datagrams, a message may lack its beginning and cannot be decoded.
         row.remarks.append("datagrams missing in the capture, not decoded")
         return
     done = lab.run("decode", "--summary", path, timeout=300)
@@ -350,22 +359,23 @@ def decode(lab, row):
 
 
 class Row:
-    """What a scenario measured."""
+    """The measurements of a scenario."""
 
     def __init__(self, options, name):
         self.options = options
         self.name = name
         self.messages = 0
-        # By what happened: how long it took until the last real node knew, and the last of ours, in seconds.
+        # For each kind of event, the times until the last real node and the last of ours knew of
+        # it, in seconds.
         self.times = collections.defaultdict(lambda: ([], []))
-        # Hosts whose nodes lost each other, although nobody had killed or cut them.
+        # Hosts whose nodes lost each other, although they were neither killed nor cut off.
         self.parted = set()
         self.alive = ""
         self.remarks = []
         self.verdict = "FAILED"
 
     def time(self, what, at_most, since, knew):
-        """When the two kinds knew of what happened at `since`, and how many seconds after it that may be at most."""
+        """Notes when both kinds knew of an event at `since`, at most `at_most` seconds later."""
         for kind, at in zip(self.times[what], knew):
             if at is not None:
                 kind.append(at - since)
@@ -373,13 +383,13 @@ class Row:
                     raise Failed(f"{what} took {at - since:.2f} s, at most {at_most:.2f} s")
 
     def finish(self, load):
-        """Ends this load, and checks what its clients saw."""
+        """Ends this load and checks what its clients saw."""
         self.messages = load.finish()
         load.check_order()
         self.parted = load.parted()
 
     def lines(self):
-        """For the table: the name and the verdict once, then a line for each thing that was timed."""
+        """Returns the lines of the table: name and verdict, then one line for each timed event."""
         head = [self.name, self.messages or "", "yes" if self.verdict == "ok" and self.messages else "", "", "", ""]
         lines = [[*head, self.alive, self.verdict]]
         for what, kinds in self.times.items():
@@ -388,7 +398,7 @@ class Row:
 
 
 def spread(times):
-    """Milliseconds: the only one, or the middle one and the longest."""
+    """Returns the only time in milliseconds, or the median and the longest."""
     times = [round(1000 * seconds) for seconds in sorted(times)]
     if len(times) < 2:
         return " ".join(map(str, times))
@@ -407,7 +417,7 @@ def print_table(rows):
 
 
 def play(options, scenario, kinds, *arguments):
-    """Plays a scenario on fresh hosts. That it fails is told, and is no reason not to play the others."""
+    """Plays a scenario on fresh hosts. A failure is reported and does not stop the others."""
     name = f"{scenario.__name__.replace('_', ' ')} ({kinds}{''.join(f', {argument}' for argument in arguments)})"
     row = Row(options, name)
     started = time.monotonic()
@@ -448,7 +458,7 @@ def play(options, scenario, kinds, *arguments):
 
 
 def missing():
-    """What is not here and has to be, in words; empty if all is."""
+    """Returns what is missing on this machine, as text, or an empty string."""
     if os.geteuid() != 0:
         return "root"
     programs = ["ip", "nft", "tcpdump", "corosync", "corosync-cfgtool", "corosync-quorumtool", "gcc", "nsenter"]
@@ -463,9 +473,9 @@ def main():
     parser.add_argument("quorate", type=pathlib.Path, metavar="QUORATE", help="the program")
     parser.add_argument("--long", action="store_true", help="more scenarios, and 100 joins and leaves")
     parser.add_argument(
-        "--messages", type=int, default=10_000, metavar="N", help="in the message test [10000]"
+        "--messages", type=int, default=10_000, metavar="N", help="how many in the message test [10000]"
     )
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="play everything so often [1]")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="how often to play everything [1]")
     parser.add_argument("--only", default="", metavar="WORD", help="only scenarios whose name has this word")
     parser.add_argument(
         "--keep", type=pathlib.Path, metavar="DIRECTORY", help="where to put logs and captures of failures"
@@ -485,7 +495,7 @@ def main():
         try:
             for scenario in (SHORT + LONG * options.long) * options.repeat:
                 if options.only in scenario[0].__name__.replace("_", " ") + scenario[1]:
-                    # Of three tries, one is not spoilt by a daemon that aborts among daemons.
+                    # One of three tries should not be spoilt by a daemon that aborts among daemons.
                     for _ in range(3):
                         rows.append(play(options, *scenario))
                         if rows[-1].verdict != "inconclusive":

@@ -1,4 +1,4 @@
-"""Addresses that come late, go, move or are not what peers expect, and paths that drop some datagrams."""
+"""Addresses that come late, go, move or surprise peers, and paths that drop some datagrams."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import time
 
 from lab import GRACE, PORT, Failed, address, corosync_conf, node_list, timeouts, token_timeout
 
-# What a node says of its peers, it says within this many seconds.
+# A node reports problems of its peers within this many seconds.
 SAID = 8.0
 
 
@@ -18,7 +18,7 @@ def ip(lab, host, *words):
 
 
 def says(lab, host, words, patience=SAID):
-    """Waits until a node says this in its log and in its status; when."""
+    """Waits until a node says this in its log and in its status. Returns the time."""
     until = time.monotonic() + patience
     node = lab.nodes[host]
     while time.monotonic() < until:
@@ -30,7 +30,7 @@ def says(lab, host, words, patience=SAID):
 
 
 def logs(lab, host, words, patience=SAID):
-    """Waits until a node's log has this."""
+    """Waits until a node's log contains this."""
     until = time.monotonic() + patience
     while not re.search(words, lab.nodes[host].log.read_text()):
         if time.monotonic() > until:
@@ -39,7 +39,10 @@ def logs(lab, host, words, patience=SAID):
 
 
 def an_interface_made_again_is_followed(lab, table):
-    """Link down and up, addresses flushed, the interface removed and made again, the address moved to a bridge."""
+    """The link goes down and up, addresses are flushed, and the interface is removed and recreated.
+
+    At last the address moves to a bridge.
+    """
     lab.start_ring()
     others = [host for host in lab.hosts if host != 3]
     patience = 3 * timeouts(lab)
@@ -59,7 +62,7 @@ def an_interface_made_again_is_followed(lab, table):
     down, up = ["address flush dev e0", "link set e0 down"], ["link set e0 up", with_address]
     away_and_back("address flushed, link down", down, up)
     ip(lab, 3, "link delete e0")
-    at = says(lab, 3, f"no interface has this node's address {address(3)}; bring it up")
+    at = says(lab, 3, f"no interface has this node's address {address(3)}; bring the interface up")
     lab.agreement(others, patience=patience)
     at = time.monotonic()
     lab.netns("plug", 3)
@@ -73,14 +76,14 @@ def an_interface_made_again_is_followed(lab, table):
         f"address del {address(3)}/24 dev e0",
     ):
         ip(lab, 3, words)
-    # A bridge may lose what comes before its port forwards.
+    # A bridge may lose frames until its port forwards.
     time.sleep(token_timeout(3))
     lab.agreement(lab.hosts, patience=patience)
     table.seen(f"moved to a bridge: {len(lab.nodes[1].rings) - rings} ring changes")
 
 
 def a_node_waits_for_its_listed_address(lab, table):
-    """At its start only another address of the network is there: that is not taken."""
+    """When it starts, the host has only another address of the network. It is not used."""
     for host in (1, 2):
         lab.start_node(host)
     lab.agreement([1, 2], patience=10 * token_timeout(3))
@@ -90,13 +93,13 @@ def a_node_waits_for_its_listed_address(lab, table):
     table.row(f"no address and no name: exit code {done.returncode}", "1", done.returncode == 1)
     table.row("it says what to do", "", "is not in the node list (n1, n2, n3)" in done.stderr and "--name" in done.stderr)
     lab.start_node(3, lab.conf, "--name", "n3")
-    says(lab, 3, f"no interface has this node's address {address(3)}; bring it up")
+    says(lab, 3, f"no interface has this node's address {address(3)}; bring the interface up")
     lab.nodes[3].terminate()
     code = lab.nodes[3].process.wait(timeout=10)
     table.row(f"no address but a name: waits, exit code {code}", "0", code == 0)
     ip(lab, 3, "address add 10.77.0.100/24 dev e0")
     lab.start_node(3, lab.conf, "--name", "n3", name="other-address")
-    says(lab, 3, f"no interface has this node's address {address(3)}; bring it up")
+    says(lab, 3, f"no interface has this node's address {address(3)}; bring the interface up")
     sockets = subprocess.run(lab.on(3, "ss", "-Hulna"), check=True, capture_output=True, text=True).stdout
     table.row("bound to the listed address only", "", address(3) in sockets and "10.77.0.100" not in sockets)
     at = time.monotonic()
@@ -105,7 +108,7 @@ def a_node_waits_for_its_listed_address(lab, table):
 
 
 def a_virtual_address_of_the_network_is_warned_about(lab, table):
-    """There is no node list, and a virtual address comes before the host's own."""
+    """There is no node list, and a virtual address precedes the host's own."""
     conf = lab.write("no-list.conf", corosync_conf())
     ip(lab, 2, "address flush dev e0")
     ip(lab, 2, "address add 10.77.0.100/24 dev e0")
@@ -114,14 +117,14 @@ def a_virtual_address_of_the_network_is_warned_about(lab, table):
     logs(
         lab,
         2,
-        r"bindnetaddr 10\.77\.0\.0 is the network of several addresses; the node uses e0 10\.77\.0\.100/24, "
-        r"not 10\.77\.0\.2; write the address",
+        r"bindnetaddr 10\.77\.0\.0 is the network of several addresses of this host; the node uses e0 10\.77\.0\.100/24, "
+        r"not 10\.77\.0\.2; write the exact address",
     )
     table.seen("warned which one it uses")
 
 
 def a_node_whose_virtual_address_moves_is_not_quorate(lab, table):
-    """There is no node list. Node 3 restarts with a virtual address before its own. That address then moves away."""
+    """There is no node list. Node 3 restarts with a virtual address, which then moves away."""
     conf = lab.write("no-list.conf", corosync_conf(quorum="  expected_votes: 3\n"))
     ids = {host: lab.address_id(host) for host in lab.hosts}
     patience = 6 * timeouts(lab)
@@ -137,7 +140,7 @@ def a_node_whose_virtual_address_moves_is_not_quorate(lab, table):
     lab.start_node(3, conf)
     ids[3] = lab.address_id(100)
     lab.agreement(lab.hosts, ids=ids.values(), patience=patience)
-    logs(lab, 3, r"the node uses e0 10\.77\.0\.100/24, not 10\.77\.0\.3; write the address")
+    logs(lab, 3, r"the node uses e0 10\.77\.0\.100/24, not 10\.77\.0\.3; write the exact address")
     table.seen("warned which one it uses, one ring with it")
     moved = time.monotonic()
     ip(lab, 3, "address del 10.77.0.100/24 dev e0")
@@ -150,7 +153,7 @@ def a_node_whose_virtual_address_moves_is_not_quorate(lab, table):
     if view.quorate:
         raise Failed(f"node 3 still says: {view}")
     table.time("not quorate", view.at - moved, token_timeout(3) + GRACE)
-    says(lab, 3, r"no interface has this node's address 10\.77\.0\.100; bring it up")
+    says(lab, 3, r"no interface has this node's address 10\.77\.0\.100; bring the interface up")
     table.seen("it says why")
     lab.agreement([1, 2], ids=[ids[1], ids[2]], patience=patience)
     lab.agreement([3], ids=[ids[3]], quorate=False, patience=patience)
@@ -158,7 +161,7 @@ def a_node_whose_virtual_address_moves_is_not_quorate(lab, table):
 
 
 def a_peer_at_a_new_address_is_found_by_its_name(lab, table):
-    """The node list has host names, and node 3 comes back with another address, to which its name leads then."""
+    """The node list has host names. Node 3 returns with another address, and its name follows."""
     names = {host: f"host{host}" for host in lab.hosts}
 
     def write_hosts(moved):
@@ -186,7 +189,7 @@ def a_peer_at_a_new_address_is_found_by_its_name(lab, table):
 
 
 def a_peer_at_an_unlisted_address_is_named_on_both_sides(lab, table):
-    """The list has addresses, so that the operator has to change it."""
+    """The list has addresses, so the operator has to change it."""
     conf = lab.write("moved.conf", lab.conf.read_text().replace(address(3), "10.77.0.33"))
     for host in (1, 2):
         lab.start_node(host)
@@ -194,13 +197,13 @@ def a_peer_at_an_unlisted_address_is_named_on_both_sides(lab, table):
     ip(lab, 3, "address add 10.77.0.33/24 dev e0")
     lab.start_node(3, conf)
     for host in (1, 2):
-        says(lab, host, r"id of node 3 is used at another address than its own; correct")
-    says(lab, 3, r"node 1 is heard, but does not hear this node; look for")
+        says(lab, host, r"node id 3 is used at an address other than the known one; correct")
+    says(lab, 3, r"node 1 does not hear this node, although this node hears it; check that")
     table.seen("named on both sides")
 
 
 def rewritten_source_addresses_are_named(lab, table):
-    """The host of node 3 translates what leaves it."""
+    """The host of node 3 translates the source address of its datagrams."""
     for host in (1, 2):
         lab.start_node(host)
     lab.agreement([1, 2], patience=10 * token_timeout(3))
@@ -213,9 +216,9 @@ def rewritten_source_addresses_are_named(lab, table):
     )
     rings = len(lab.nodes[1].rings)
     lab.start_node(3)
-    says(lab, 3, rf"datagrams from {address(3)} leave with another source address, .*exempt")
-    says(lab, 3, r"node 1 is heard, but does not hear this node")
-    says(lab, 1, r"id of node 3 is used at another address")
+    says(lab, 3, rf"datagrams from {address(3)} get another source address on the way, .*exempt")
+    says(lab, 3, r"node 1 does not hear this node, although this node hears it")
+    says(lab, 1, r"node id 3 is used at an address other than the known one")
     table.seen("named on both sides")
     lab.agreement([3], quorate=False, patience=3 * timeouts(lab))
     lab.agreement([1, 2], patience=1)
@@ -235,23 +238,23 @@ def long_frames_that_do_not_arrive_are_named(lab, table):
     sender.stdin.flush()
     for host in (1, 2):
         says(lab, host, r"node 3 does not receive a frame of 14\d\d bytes .*lower netmtu")
-    says(lab, 3, r"this node does not receive a frame that it asks for")
+    says(lab, 3, r"this node does not receive a frame that it requests repeatedly")
     table.seen("named on both sides")
 
 
 def a_listed_node_that_was_never_heard_is_named(lab, table):
     started = time.monotonic()
     lab.start_node(1)
-    table.time("alone", says(lab, 1, r"none of the other listed nodes is heard; start them") - started, SAID)
+    table.time("alone", says(lab, 1, r"this node hears none of the other listed nodes; start them") - started, SAID)
     lab.start_node(2)
     lab.agreement([1, 2], patience=10 * token_timeout(3))
     for host in (1, 2):
-        says(lab, host, r"node 3 has not been heard since this node started; start it, or look for")
+        says(lab, host, r"node 3 has not been heard since this node started; start it, or check for")
     table.seen("named by both")
 
 
 def a_node_that_is_not_heard_says_so(lab, table):
-    """A switch forwards no multicast of node 3, as after a change of its snooping."""
+    """A switch forwards no multicast of node 3, as after a change of its snooping settings."""
     for host in (1, 2):
         lab.start_node(host)
     lab.agreement([1, 2], patience=10 * token_timeout(3))
@@ -259,7 +262,7 @@ def a_node_that_is_not_heard_says_so(lab, table):
     lab.netns("cutway", 3, 2)
     started = time.monotonic()
     lab.start_node(3)
-    table.time("says so", says(lab, 3, r"node 1 is heard, but does not hear this node") - started, SAID)
+    table.time("says so", says(lab, 3, r"node 1 does not hear this node, although this node hears it") - started, SAID)
 
 
 def network_masks_that_differ_do_no_harm(lab, table):
@@ -280,7 +283,7 @@ def network_masks_that_differ_do_no_harm(lab, table):
 
 
 def a_member_whose_address_is_used_twice_is_back_afterwards(lab, table):
-    """First the fourth host has only the address of the second; then it runs that one's node as well."""
+    """First the fourth host has only the address of the second. Then it also runs its node."""
     conf = lab.write("three.conf", corosync_conf(nodelist=node_list({host: host for host in (1, 2, 3)})))
     for host in (1, 2, 3):
         lab.start_node(host, conf)
@@ -336,7 +339,7 @@ def a_second_ring_needs_two_ports_of_its_own(lab, table):
 
 
 def two_clusters_on_one_group_ignore_each_other(lab, table):
-    """No node lists: nothing but their names tells the clusters apart."""
+    """There are no node lists, so only their names tell the clusters apart."""
     clusters = {"red": [1, 2], "blue": [3, 4]}
     ids = {host: lab.address_id(host) for host in lab.hosts}
     for name, hosts in clusters.items():
@@ -347,9 +350,9 @@ def two_clusters_on_one_group_ignore_each_other(lab, table):
     for hosts in clusters.values():
         lab.agreement(hosts, ids=[ids[host] for host in hosts], patience=10 * token_timeout(2))
     for host in lab.hosts:
-        says(lab, host, r"a cluster of another name uses the same group and port, and is ignored; give")
+        says(lab, host, r"a cluster with another name uses the same group and port and is ignored; give")
     rings = {host: len(lab.nodes[host].rings) for host in lab.hosts}
-    # The other one forms a ring anew, and is busy: that is no concern of the first.
+    # The second cluster forms a new ring and is busy. This must not affect the first.
     lab.nodes[4].kill()
     lab.agreement([3], ids=[ids[3]], quorate=False, patience=3 * timeouts(lab))
     lab.start_node(4, lab.directory / "blue.conf", "--expected-votes", "2")
@@ -358,7 +361,7 @@ def two_clusters_on_one_group_ignore_each_other(lab, table):
     busy.communicate(b"x" * 1000 + b"\n" + b"y\n" * 2000, timeout=60)
     changes = sum(len(lab.nodes[host].rings) - rings[host] for host in (1, 2))
     table.row(f"{changes} ring changes in the other cluster", "0", changes == 0)
-    lines = len(re.findall(r"a cluster of another name", lab.nodes[1].log.read_text()))
+    lines = len(re.findall(r"a cluster with another name", lab.nodes[1].log.read_text()))
     table.row(f"{lines} lines in its log", "2", lines <= 2)
 
 

@@ -1,18 +1,19 @@
-"""Captures, for a decoder that is not ours: the Python script that SECOND_DECODER in the environment names, if any."""
+"""Captures for an independent decoder: the Python script named by SECOND_DECODER, if set."""
 
 import os
 import struct
 import subprocess
 import sys
 
-# Of Ethernet, of IPv4 without options, of UDP; and the cluster's digest (`membership/src/wire/cluster.rs`).
+# The lengths of the headers of Ethernet, IPv4 without options and UDP, and of the cluster's digest
+# (`membership/src/wire/cluster.rs`).
 ETHERNET, IP, UDP, DIGEST = 14, 20, 8, 12
-# The types of what carries the digest: merge detection; JOIN and LEAVE.
+# The message types that carry the digest: merge detect, and JOIN and LEAVE.
 ANNOUNCING = (2, 3)
 
 
 def second_decoding(path, *flags):
-    """What became of the second decoder, if there is one."""
+    """Runs the second decoder, if there is one. Returns the ended process."""
     if decoder := os.environ.get("SECOND_DECODER"):
         as_corosync = path.with_suffix(".corosync.pcap")
         as_corosync.write_bytes(without_digests(path.read_bytes()))
@@ -22,9 +23,9 @@ def second_decoding(path, *flags):
 
 def without_digests(pcap):
     """
-    A capture as if its clusters had not announced their digests.
+    Returns a capture without the digests that clusters announce.
 
-    corosync does not read what stands behind its own fields; a decoder that checks lengths refuses it.
+    corosync does not read bytes after its own fields. A decoder that checks lengths rejects them.
     """
     out, at = bytearray(pcap[:24]), 24
     while at < len(pcap):

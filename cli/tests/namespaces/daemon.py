@@ -1,4 +1,4 @@
-"""What surrounds a node: its log, signals, socket, clients and disk. None of them may stop it or keep the operator out."""
+"""Log, signals, socket, clients and disk. None of them may stop a node or lock out the operator."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from lab import GRACE, Failed, corosync_conf, node_list, timeouts, token_timeout
 
 
 def until(what, look, patience=20):
-    """Waits until `look` returns something true, and returns that."""
+    """Waits until `look` returns a true value, and returns it."""
     deadline = time.monotonic() + patience
     while not (found := look()):
         if time.monotonic() > deadline:
@@ -28,7 +28,7 @@ def answer(lab, host):
 
 
 def start_logging_to(lab, host, log):
-    """A node whose stderr is `log`; it is not watched."""
+    """Starts a node whose stderr is `log`. It is not watched."""
     directory = lab.directory
     command = [lab.quorate, "node", "-c", lab.conf, "--socket", directory / f"{host}.sock"]
     command += ["--state-dir", directory / f"state-{host}"]
@@ -41,7 +41,7 @@ def status(lab, host, timeout=5):
 
 
 def a_restart(lab, host):
-    """A line to log for the others."""
+    """Restarts a node, so that the others have a line to log."""
     lab.nodes[host].terminate()
     lab.nodes[host].process.wait(timeout=10)
     lab.start_node(host)
@@ -99,7 +99,7 @@ def signals_end_no_node_unless_they_ask_for_it(lab, table):
     lab.start_ring()
     rings = len(lab.nodes[2].rings)
     for number, words in (
-        (signal.SIGHUP, "SIGHUP: the configuration is read at the start only"),
+        (signal.SIGHUP, "SIGHUP: the configuration is read only at the start"),
         (signal.SIGUSR1, "SIGUSR1: this signal does nothing"),
         (signal.SIGUSR2, "SIGUSR2: this signal does nothing"),
     ):
@@ -129,7 +129,7 @@ def a_removed_socket_is_made_again(lab, table):
     dc = lab.nodes[1].view.dc
     done = lab.run("dc", "release", "--socket", lab.nodes[1].socket)
     table.row(f"dc release ended with {done.returncode}, DC was {dc}", "0 or 1", (done.returncode == 0) == (dc == 1))
-    made = lab.nodes[1].log.read_text().count("the socket was removed: it has been made again")
+    made = lab.nodes[1].log.read_text().count("the socket was removed and has been created again")
     table.row(f"{made} log lines", "2", made == 2)
     rings = {node.view.ring for node in lab.nodes.values()}
     table.row(f"{len(rings)} ring", "1", len(rings) == 1)
@@ -179,7 +179,7 @@ def idle_and_stuck_clients_keep_the_operator_not_out(lab, table):
     table.row(f"memory for 63 clients that read nothing: {grown:.0f} MiB", "640 MiB", grown <= 640)
     with stuck[0].makefile("rb") as late:
         last = json.loads(late.readlines()[-1])
-    # Its own bytes were too many, or those of all clients were and it had the most.
+    # It exceeded its own limit, or all clients exceeded theirs and it had the most.
     table.row("a stuck client that reads again is told why", "", "MiB unread" in last.get("message", ""))
     for client in idle + stuck:
         client.close()
@@ -187,7 +187,7 @@ def idle_and_stuck_clients_keep_the_operator_not_out(lab, table):
 
 @contextlib.contextmanager
 def on_a_disk_of(lab, host, size):
-    """The state directory of a host on a file system of this size."""
+    """Mounts a file system of this size at the state directory of a host."""
     directory = lab.directory / f"state-{host}"
     directory.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", directory], check=True)
@@ -203,7 +203,7 @@ def a_full_disk_at_the_start_is_named_and_waited_for(lab, table):
         for host in lab.hosts:
             lab.start_node(host)
         lab.agreement([1, 2], patience=3 * timeouts(lab))
-        until("the reason", lambda: "cannot be stored" in lab.nodes[3].log.read_text())
+        until("the reason", lambda: "cannot store the record" in lab.nodes[3].log.read_text())
         notices = until("a notice", lambda: answer(lab, 3)["notices"])
         table.row("status says that it waits for the disk", "", "waits for its disk" in notices[0]["text"])
         asked = lab.nodes[3].terminate()
@@ -234,11 +234,12 @@ def a_disk_that_stands_still_at_the_start_is_named(lab, table):
         until("the reason", lambda node=node: "the disk has not stored the record" in node.log.read_text())
         table.time("said so", time.monotonic() - started, 3)
         if ends:
-            # As long as it takes until a link is blamed.
+            # The time after which a link is blamed.
             time.sleep(4)
             asked = node.terminate()
             code = node.process.wait(timeout=10)
-            # It waits at most as long for its watcher's place in a group, of which it cannot tell the others.
+            # It waits at most that long for its watcher to join a group, because it cannot
+            # tell the others.
             table.time(f"SIGTERM: exit code {code}", time.monotonic() - asked, token_timeout(3) + GRACE)
             table.row("ended in order", "", code == 0)
         else:
@@ -250,7 +251,7 @@ def a_disk_that_stands_still_at_the_start_is_named(lab, table):
 
 
 def fill_up(directory):
-    """Leaves no space on the file system of a directory; the file that takes it."""
+    """Fills the file system of a directory. Returns the file that fills it."""
     fill = directory / "fill"
     with contextlib.suppress(OSError), open(fill, "wb", buffering=0) as file:
         for size in (4096, 1):
@@ -260,7 +261,7 @@ def fill_up(directory):
 
 
 def a_full_disk_does_not_keep_a_member_from_the_next_ring(lab, table):
-    """Numbers of rings to come are durable in advance. At the restart, the disk can only be read."""
+    """Numbers of future rings are stored in advance. At the restart, the disk is read-only."""
     with on_a_disk_of(lab, 3, "16k") as directory:
         lab.start_ring()
         fill = fill_up(directory)
@@ -278,13 +279,13 @@ def a_full_disk_does_not_keep_a_member_from_the_next_ring(lab, table):
 
 
 def a_member_whose_disk_gets_read_only_says_so_when_it_matters(lab, table):
-    """The next ring needs no new record. A ring with a higher number does."""
+    """The next ring needs no new record. A ring with a higher number needs one."""
     lab.start_node(3)
     lab.agreement([3], quorate=False, patience=3 * timeouts(lab))
     for host in (1, 2):
         lab.start_node(host)
     lab.agreement(lab.hosts, patience=3 * timeouts(lab))
-    # Of the mount alone: a file system on which a file is open for writing stays as it is.
+    # Only the mount: a file system with a file open for writing cannot be remounted.
     directory, inside = lab.directory / "state-3", ["nsenter", "--mount", "--target", f"{lab.nodes[3].process.pid}"]
     subprocess.run([*inside, "mount", "--bind", directory, directory], check=True)
     subprocess.run([*inside, "mount", "-o", "remount,bind,ro", directory], check=True)
@@ -303,7 +304,7 @@ def a_member_whose_disk_gets_read_only_says_so_when_it_matters(lab, table):
 
 
 def what_is_not_a_file_does_not_hang_the_start(lab, table):
-    """A pipe at the place of the record, of its draft, or of its lock."""
+    """A pipe is in the place of the record, of its draft, or of its lock."""
     for host, name, starts in ((1, "quorate_1", False), (2, "quorate_2.new", True), (3, "quorate_3.lock", False)):
         directory = lab.directory / f"state-{host}"
         directory.mkdir()
@@ -317,7 +318,7 @@ def what_is_not_a_file_does_not_hang_the_start(lab, table):
             "node", "-c", lab.conf, "--socket", lab.directory / "x.sock", "--state-dir", directory, host=host, timeout=10
         )
         said = done.stderr.strip().splitlines()
-        ok = done.returncode == 1 and len(said) == 1 and f"{name} is not a regular file: remove it" in said[0]
+        ok = done.returncode == 1 and len(said) == 1 and f"{name} is not a regular file; remove it" in said[0]
         table.row(f"{name}: one line says what to do", "", ok)
 
 
@@ -344,7 +345,8 @@ def lost_records_are_told_and_a_majority_that_kept_theirs_acts(lab, table):
             (lab.directory / f"state-{host}" / f"quorate_{host}").unlink()
             lab.start_node(host)
 
-    # The clock goes on by a second meanwhile: each start takes 1024 ring numbers, and the clock is in milliseconds.
+    # The clock advances by a second meanwhile. Each start takes 1024 ring numbers, and the clock
+    # counts milliseconds.
     time.sleep(1.5)
     restarted = time.monotonic()
     restart_without_records(lab.hosts)
@@ -358,7 +360,7 @@ def lost_records_are_told_and_a_majority_that_kept_theirs_acts(lab, table):
     lab.nodes[3].process.wait()
     lab.agreement([1, 2], patience=3 * timeouts(lab))
     restart_without_records([1])
-    reason = "the records of {1} were lost, and without them the others are no majority: start the other nodes"
+    reason = "the records of nodes {1} were lost, and the other members are not a majority; start the other nodes"
     until("the reason", lambda: answer(lab, 2)["status"]["inquorate"] == reason)
     table.seen("one of two lost its: no quorum, and why")
     lab.start_node(3)
@@ -367,7 +369,10 @@ def lost_records_are_told_and_a_majority_that_kept_theirs_acts(lab, table):
 
 
 def a_majority_without_records_has_a_dc_when_all_are_there(lab, table):
-    """The first start takes all nodes. Two of three lose the file, then the whole directory. All restart in order after that."""
+    """The first start takes all nodes. Two of three lose the file, then the whole directory.
+
+    After that, all restart cleanly.
+    """
     conf = lab.write("takes-all.conf", corosync_conf(quorum="", nodelist=node_list({host: host for host in lab.hosts})))
     patience = 3 * timeouts(lab)
     for host in lab.hosts:

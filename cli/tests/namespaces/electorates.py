@@ -8,7 +8,7 @@ from lab import GRACE, Failed, corosync_conf, node_list, timeouts, token_timeout
 
 
 def conf_of(lab, nodes):
-    """A configuration whose node list has these nodes."""
+    """Writes a configuration whose node list has these nodes."""
     return lab.write(f"list-{len(nodes)}.conf", corosync_conf(nodelist=node_list({node: node for node in nodes}), quorum=""))
 
 
@@ -23,7 +23,10 @@ def status(lab, node):
 
 
 def expects(lab, table, node, votes):
-    """Waits until a node expects so many votes, and all files count. The members agree on that after their ring has begun."""
+    """Waits until a node expects `votes` votes and all files agree.
+
+    Members agree on that after their ring has begun.
+    """
     until = time.monotonic() + 5 * timeouts(lab)
     while (seen := status(lab, node))["expected_votes"] != votes or seen["differences"]:
         if time.monotonic() > until:
@@ -34,7 +37,8 @@ def expects(lab, table, node, votes):
 
 def an_old_list_makes_no_second_quorate_part(lab, table):
     """
-    Five nodes become three, one after the other; a node that was removed comes back with its old file, and then one that was not.
+    Five nodes become three, one after the other. A removed node returns with its old file, and then
+    a node that was not removed.
     """
     old, new = conf_of(lab, [1, 2, 3, 4, 5]), conf_of(lab, [1, 2, 3])
     patience = 5 * timeouts(lab)
@@ -52,7 +56,10 @@ def an_old_list_makes_no_second_quorate_part(lab, table):
 
 
 def a_removed_node_with_an_old_list_makes_no_second_part(lab, table):
-    """Nodes 1 to 3 are new and list themselves. Nodes 5 and 3 then start with a list of five, node 5 without a record."""
+    """New nodes 1 to 3 list themselves. Nodes 5 and 3 then start with a list of five nodes.
+
+    Node 5 has no record.
+    """
     old, new = conf_of(lab, [1, 2, 3, 4, 5]), conf_of(lab, [1, 2, 3])
     for host in (1, 2, 3):
         lab.start_node(host, new)
@@ -61,11 +68,14 @@ def a_removed_node_with_an_old_list_makes_no_second_part(lab, table):
 
 
 def the_old_list_counts_for_nothing(lab, table, old):
-    """Nodes 5 and 3 start with the old list; the votes of nodes 1 to 3 are agreed on. One part is quorate, with one lease."""
+    """Nodes 5 and 3 start with the old list, while the votes of nodes 1 to 3 are agreed on.
+
+    One part is quorate and has one lease.
+    """
     lab.start_node(5, old)
     says(lab, 1, "node 5 is not in this node's list; give all nodes the same list")
     restart(lab, 3, old)
-    clause = "the file of node 3 lists 4 5 besides"
+    clause = "the file of node 3 also lists 4 5"
     until = time.monotonic() + 2 * timeouts(lab)
     apart, longest, both, polls, told = None, 0, 0, 0, False
     while (now := time.monotonic()) < until:
@@ -74,12 +84,12 @@ def the_old_list_counts_for_nothing(lab, table, old):
         parts = [[node.host for node in lab.nodes.values() if node.view and node.view.ring == ring] for ring in rings]
         if len([part for part in parts if len(part) > 1]) > 1:
             raise Failed(f"two parts are quorate: {parts}")
-        # A member may tell of the ring before for a token timeout, alone.
+        # A member that is alone may report its previous ring for a token timeout.
         apart = (apart or now) if len(parts) > 1 else None
         longest = max(longest, now - apart if apart else 0)
         holds = lambda node: status(lab, node)["lease"] == "held"
         holders = [node for node in (1, 2, 3, 5) if holds(node)]
-        # Once more: a role that is handed over meanwhile is no fault.
+        # Checked again, because a role that is handed over meanwhile is not an error.
         both += len([node for node in holders if holds(node)]) > 1
         told = told or clause in status(lab, 1)["differences"]
         polls += 1
@@ -93,14 +103,17 @@ def the_old_list_counts_for_nothing(lab, table, old):
 
 
 def have_a_ring(lab, hosts):
-    """Whether most of these nodes are one ring, settled and quorate."""
+    """Returns whether most of these nodes form one ring that is settled and quorate."""
     views = [lab.nodes[host].view for host in hosts]
     rings = [view.ring for view in views if view and view.settled and view.quorate]
     return any(2 * rings.count(ring) > len(hosts) for ring in rings)
 
 
 def longest_without_quorum(lab, hosts, seconds):
-    """How long at a time, within so many seconds, no quorate ring had most of these nodes. A node alone is never quorate."""
+    """Returns the longest time without a quorate ring of most of these nodes, within `seconds`.
+
+    Fails if a node alone is quorate.
+    """
     until, since, longest = time.monotonic() + seconds, None, 0
     while (now := time.monotonic()) < until:
         for node in lab.nodes.values():
@@ -116,7 +129,10 @@ def longest_without_quorum(lab, hosts, seconds):
 
 
 def a_cluster_grows_by_rolling_restarts(lab, table):
-    """Three nodes become four: node 1 gets the new list, node 4 comes, nodes 2 and 3 follow. There is quorum throughout."""
+    """Three nodes become four: node 1 gets the new list, node 4 starts, nodes 2 and 3 follow.
+
+    There is quorum throughout.
+    """
     old, new = conf_of(lab, [1, 2, 3]), conf_of(lab, [1, 2, 3, 4])
     patience = 5 * timeouts(lab)
     for host in (1, 2, 3):
@@ -126,10 +142,10 @@ def a_cluster_grows_by_rolling_restarts(lab, table):
     lab.agreement([1, 2, 3], patience=patience)
     rings = sum(len(lab.nodes[host].rings) for host in (1, 2, 3))
     lab.start_node(4, new)
-    # Two members do not know it: it waits, they say why, and the others go on as they were.
+    # Two members do not list it. It waits, they say why, and the others continue as before.
     longest = longest_without_quorum(lab, [1, 2, 3], 2 * timeouts(lab))
     table.time("no quorum while the new node waits, at a time", longest, timeouts(lab))
-    says(lab, 1, "node [23] leaves out node 4; give all nodes the same list")
+    says(lab, 1, "node [23] leaves node 4 out of the ring; give all nodes the same list")
     for host in (2, 3):
         says(lab, host, "node 4 is not in this node's list; give all nodes the same list")
     lab.agreement([1, 2, 3], patience=patience)
@@ -144,7 +160,10 @@ def a_cluster_grows_by_rolling_restarts(lab, table):
 
 
 def one_stale_list_stops_nobody(lab, table):
-    """Node 3 of four comes back with a list that lacks node 4. The others stay quorate. All say what is wrong."""
+    """Node 3 of four returns with a list that lacks node 4.
+
+    The others stay quorate. All say what is wrong.
+    """
     whole, stale = conf_of(lab, [1, 2, 3, 4]), conf_of(lab, [1, 2, 3])
     patience = 5 * timeouts(lab)
     for host in lab.hosts:
@@ -158,7 +177,7 @@ def one_stale_list_stops_nobody(lab, table):
     longest = longest_without_quorum(lab, [1, 2, 4], 2 * timeouts(lab))
     table.time("no quorum beside the stale list, at a time", longest, timeouts(lab))
     says(lab, 3, "node 1 names node 4, which is not in this node's list; give all nodes the same list")
-    says(lab, 1, "node 3 leaves out node 4; give all nodes the same list")
+    says(lab, 1, "node 3 leaves node 4 out of the ring; give all nodes the same list")
     if lab.nodes[3].view.quorate:
         raise Failed(f"the one with the stale list is quorate: {lab.nodes[3].view}")
     lab.agreement([1, 2, 4], patience=patience)
@@ -170,7 +189,10 @@ def one_stale_list_stops_nobody(lab, table):
 
 
 def a_new_cluster_names_who_is_missing(lab, table):
-    """Two of three nodes that were never started are not quorate, and say whom they wait for; once all were there, two are."""
+    """Two of three nodes are not quorate at first and name the missing one.
+
+    Once all three have been there, two are quorate.
+    """
     conf = conf_of(lab, [1, 2, 3])
     for host in (1, 2):
         lab.start_node(host, conf)

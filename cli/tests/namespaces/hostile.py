@@ -1,4 +1,4 @@
-"""Hosts that do not belong: clones, forgers, floods, firewalls and links that carry in one direction."""
+"""Hosts that do not belong: clones, forgers, floods, firewalls and one-way links."""
 
 import contextlib
 import json
@@ -14,7 +14,8 @@ from lab import GROUP, PORT, Failed, address, consensus_timeout, corosync_conf, 
 MAGIC, VERSION = 0xC070, 3
 TOKEN, MULTICAST, MERGE_DETECT, JOIN, COMMIT = range(5)
 
-# A forger's part of the script that runs on its host: `send(datagram, to, source)`, with any source address.
+# The start of a script that runs on the forger's host. It defines `send(datagram, to, source)`,
+# with any source address.
 FORGER = """
 import socket, struct, sys, time
 raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -44,14 +45,17 @@ def merge_detect(node, seq=1):
 
 
 def commit(node, ring_seq, nodes):
-    """A commit token in which no member has written anything yet."""
+    """Returns a commit token in which no member has written anything yet."""
     ids = struct.pack(f"<{len(nodes)}I", *nodes)
     counts = struct.pack("<Iii", 0, 0, len(nodes))
     return header(COMMIT, node) + struct.pack("<I", 1) + ring_id(nodes[0], ring_seq) + counts + ids + bytes(24 * len(nodes))
 
 
 def forge(lab, host, seconds, every, datagrams):
-    """Starts sending these, each a payload, a destination and a source, on a host; the process ends by itself."""
+    """Starts to send these datagrams (payload, destination, source) from a host.
+
+    The process ends by itself.
+    """
     sends = "\n".join(f"    send({payload!r}, {to!r}, {source!r})" for payload, to, source in datagrams)
     script = FORGER + f"end = time.monotonic() + {seconds}\nwhile time.monotonic() < end:\n{sends}\n    time.sleep({every})\n"
     return lab.start(lab.on(host, sys.executable, "-c", script, address(host)))
@@ -66,7 +70,7 @@ def log_lines(lab, host):
 
 
 def memory(lab, host):
-    """What a node's process has in memory, in MiB."""
+    """Returns the resident memory of a node's process in MiB."""
     text = pathlib.Path(f"/proc/{lab.nodes[host].process.pid}/status").read_text()
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS")) / 1024
 
@@ -76,7 +80,7 @@ def answer(lab, host):
 
 
 def start_three(lab):
-    """A ring on the first three hosts; the fourth is the stranger's."""
+    """Starts a ring on the first three hosts. The fourth host is the stranger's."""
     for host in (1, 2, 3):
         lab.start_node(host, lab.three)
     return lab.agreement((1, 2, 3), patience=10 * token_timeout(3))
@@ -98,12 +102,12 @@ def with_a_stranger(scenario):
 
 @with_a_stranger
 def a_clone_does_not_evict_the_true_node(lab, table):
-    """The clone comes at once, and a second time while its port does not forward yet. Then the true node restarts."""
+    """The clone starts twice, the second time before its port forwards. The true node restarts."""
     start_three(lab)
     before, lines = ring_changes(lab, (1, 3)), log_lines(lab, 2)
 
     def waits():
-        says(lab, 4, f"no interface has this node's address {address(2)}; bring it up")
+        says(lab, 4, f"no interface has this node's address {address(2)}; bring the interface up")
         status = answer(lab, 4)["status"]
         others = [node["id"] for node in status["nodes"] if node["online"] and node["id"] != 2]
         ok = not others and not status["quorate"] and status["lease"] == "none"
@@ -168,12 +172,12 @@ def forged_claims_make_no_starting_node_leave(lab, table):
 
 @with_a_stranger
 def forged_ring_numbers_do_no_lasting_harm(lab, table):
-    """JOINs and commit tokens with absurd numbers; a member with an empty disk; then all restart."""
+    """JOINs and commit tokens have absurd numbers, a member has an empty disk, then all restart."""
     start_three(lab)
     forged = [(join(3, [1, 2, 3], 1 << 62), GROUP, address(3))]
     forged += [(commit(3, 1 << 63, [1, 2, 3]), address(1), address(3))] * 10
     forge(lab, 4, 1, 0.01, forged).wait()
-    # A status from before it, or from between two rings, is none.
+    # A status from before that, or from between two rings, does not count.
     time.sleep(2 * timeouts(lab))
     lab.agreement((1, 2, 3), patience=timeouts(lab))
     table.seen("one ring after it")
@@ -205,7 +209,7 @@ def a_flood_of_junk_costs_no_ring(lab, table):
 
 @contextlib.contextmanager
 def filtered(lab, host, rule):
-    """A rule for what reaches the ring's ports of a host."""
+    """Applies a rule to what reaches the ring's ports on a host."""
     ports = f"udp dport {PORT - 1}-{PORT}"
     lab.nft(
         host,
@@ -220,7 +224,10 @@ def filtered(lab, host, rule):
 
 
 def a_firewall_that_rejects_for_a_moment_costs_no_ring(lab, table):
-    """The firewall rejects or drops. At last it rejects what one member sends, for seconds: the others have a ring."""
+    """The firewall rejects or drops. In the end it rejects one member for seconds.
+
+    The others have a ring meanwhile.
+    """
     lab.start_ring()
     dc = lab.nodes[1].view.dc
     for what, seconds in (("reject", 0.05), ("reject", 0.2), ("drop", 0.05), ("drop", 0.5), ("reject", 0.5)):
@@ -231,7 +238,7 @@ def a_firewall_that_rejects_for_a_moment_costs_no_ring(lab, table):
         changes = ring_changes(lab, lab.hosts) - before
         table.row(f"{changes} ring changes, {what} for {1000 * seconds:.0f} ms", "0", changes == 0)
     table.row("the same DC", "", lab.nodes[1].view.dc == dc)
-    # The token is what it sends to the DC.
+    # The node that passes the token to the DC.
     sender = (dc - 2) % 3 + 1
     before = ring_changes(lab, lab.hosts)
     with filtered(lab, dc, f"ip saddr {address(sender)} reject"):
@@ -245,7 +252,7 @@ def a_firewall_that_rejects_for_a_moment_costs_no_ring(lab, table):
     table.row(f"one sender rejected: a ring for {100 * good // samples} % of the time", "50 %", 2 * good >= samples)
     changes = ring_changes(lab, lab.hosts) - before
     table.seen(f"{changes} ring changes of three nodes")
-    # A status from before it is none.
+    # A status from before that does not count.
     time.sleep(0.3)
     healed = time.monotonic()
     lab.agreement(lab.hosts, patience=2 * readmission(3))
@@ -253,7 +260,7 @@ def a_firewall_that_rejects_for_a_moment_costs_no_ring(lab, table):
 
 
 def a_link_that_carries_one_way_leaves_the_others_a_ring(lab, table):
-    """Node 3 is not heard by node 1."""
+    """Node 1 does not hear node 3."""
     lab.start_ring()
     lab.netns("cutway", 3, 1)
     time.sleep(token_timeout(3) + 2 * consensus_timeout(3))
@@ -275,7 +282,7 @@ def member_list(lab, hosts):
 
 
 def start_without_a_list(lab):
-    """A ring on the first three hosts, which learn of each other from JOINs."""
+    """Starts a ring on the first three hosts, which learn of each other from JOINs."""
     conf = lab.write("no-list.conf", corosync_conf())
     for host in (1, 2, 3):
         lab.start_node(host, conf, "--expected-votes", "3")
@@ -284,8 +291,8 @@ def start_without_a_list(lab):
     return ids
 
 
-# Another part of such a script: `ring()` waits for a merge detect or a frame, and returns the ring, the frame's number, and all
-# of it.
+# Another part of such a script. `ring()` waits for a merge detect or a frame, and returns the ring,
+# the number of the frame, and the whole datagram.
 EAR = """
 import socket, struct, time
 ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -307,19 +314,25 @@ def message(body):
 
 
 def attack(lab, host, script, **names):
-    """Starts a Python script on a host that has `send`, `ring`, `frame`, `message` and these names."""
+    """Starts a Python script on a host.
+
+    The script can use `send`, `ring`, `frame`, `message` and these names.
+    """
     given = "".join(f"{name} = {value!r}\n" for name, value in {"GROUP": GROUP, "OWN": address(host), **names}.items())
     return lab.start(lab.on(host, sys.executable, "-c", FORGER + EAR + given + script, address(host)))
 
 
 def ends(attack, patience=20):
-    """Waits until an attack is over, which has to come to its own end."""
+    """Waits until an attack ends by itself."""
     if code := attack.wait(patience):
         raise Failed(f"the attacking script ended with {code}")
 
 
 def one_ring_again(lab, table, what, ids=None):
-    """After an attack the members are one ring, with the time that takes at most. A status from before it is none."""
+    """Checks that the members form one ring within the bound after an attack.
+
+    A status from before that does not count.
+    """
     time.sleep(0.3)
     ended = time.monotonic()
     lab.agreement((1, 2, 3), ids=ids, patience=2 * readmission(3))
@@ -327,7 +340,7 @@ def one_ring_again(lab, table, what, ids=None):
 
 
 def a_stranger_delivers_no_message_in_a_members_name(lab, table):
-    """There is no node list. It sends the next number as soon as it has heard a frame."""
+    """There is no node list. The stranger sends the next number as soon as it receives a frame."""
     ids = start_without_a_list(lab)
     before = ring_changes(lab, (1, 2, 3))
     readers = [lab.nodes[host].cat("a", "--stay", stdout=subprocess.PIPE, text=True) for host in (1, 2, 3)]
@@ -413,7 +426,7 @@ def frames_and_merge_detects_of_a_stranger_leave_a_ring(lab, table):
         body = struct.pack("<iiii", 0x20003, 0, 1 << 30, 0) + bytes(60000)
         out.sendto(frame(IDS[n % 3], heard, seq + n, message(body), n % 255 + 1, n % 255), (GROUP, {PORT}))
 """.replace("{PORT}", f"{PORT}"))
-    # What is not known yet may be a ring to merge with, once.
+    # An unknown node may be on a ring to merge with, once.
     lasts("merge detects of nodes without number", """
     node = int(time.monotonic() * 1e6) % (1 << 31) | 1
     send(struct.pack("<HBBBIIIIQ", 0xc070, 3, 2, 0, node, 0, node, node, 1), GROUP, OWN)
@@ -426,7 +439,7 @@ def frames_and_merge_detects_of_a_stranger_leave_a_ring(lab, table):
 
 @with_a_stranger
 def forged_refusals_cost_no_ring_unless_in_a_members_name(lab, table):
-    """ICMP port unreachable about members, 1000 a second."""
+    """A thousand ICMP 'port unreachable' messages about members arrive every second."""
     start_three(lab)
     script = """
 import itertools
@@ -458,7 +471,11 @@ while time.monotonic() < end:
 
 @with_a_stranger
 def damaged_and_forged_datagrams_do_no_lasting_harm(lab, table):
-    """Of every kind, at random: from an address that is not listed they cost no ring; in members' names, none for long."""
+    """Random datagrams of every kind arrive.
+
+    From an address that is not listed, they cost no ring. In members' names, they cost no ring for
+    long.
+    """
     start_three(lab)
     resident = {host: memory(lab, host) for host in (1, 2, 3)}
     kinds = """

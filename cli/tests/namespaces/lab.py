@@ -1,4 +1,4 @@
-"""Quorate nodes on hosts made of network namespaces, and what their clients see of them."""
+"""Quorate nodes on hosts made of network namespaces, and the views of their clients."""
 
 import contextlib
 import ipaddress
@@ -17,7 +17,7 @@ SHIM = pathlib.Path(__file__).with_name("shim.c")
 
 GROUP, PORT = "239.192.77.1", 5405
 
-# What corosync derives from `token: 1000`, in seconds.
+# The values that corosync derives from `token: 1000`, in seconds.
 TOKEN, TOKEN_COEFFICIENT = 1.0, 0.65
 
 
@@ -29,27 +29,28 @@ def consensus_timeout(nodes):
     return 1.2 * token_timeout(nodes)
 
 
-# What a change may take beyond the protocol's timeouts, in seconds.
+# The time that a change may take beyond the protocol's timeouts, in seconds.
 GRACE = 0.2
 
 
 def timeouts(lab):
-    """How long it takes to see that a member is lost, and to go on without it."""
+    """Returns the time to notice that a member is lost, and to continue without it."""
     nodes = len(lab.hosts)
     return token_timeout(nodes) + consensus_timeout(nodes) + GRACE
 
 
 def readmission(nodes):
     """
-    How long it takes until one of so many nodes that was left out of many rings is back, once nothing keeps it out.
+    Returns the time until a node that was left out of many rings is back, once it can return.
 
-    It knows of all members, so it waits for at most a quarter of the longest wait, which is 32 consensus timeouts.
+    It knows of all members, so it waits for at most a quarter of the longest wait, which is 32
+    consensus timeouts.
     """
     return token_timeout(nodes) + 9 * consensus_timeout(nodes) + GRACE
 
 
 class Failed(Exception):
-    """What was expected did not happen."""
+    """An expectation was not met."""
 
 
 def address(host):
@@ -57,7 +58,7 @@ def address(host):
 
 
 def node_list(ids):
-    """The section `nodelist`, from the nodes' ids by their hosts."""
+    """Returns the section `nodelist`. `ids` has the id of the node of each host."""
     nodes = "".join(
         f"  node {{\n    ring0_addr: {address(host)}\n    name: n{node}\n    nodeid: {node}\n  }}\n"
         for host, node in ids.items()
@@ -66,10 +67,10 @@ def node_list(ids):
 
 
 def corosync_conf(*, totem="", quorum="  wait_for_all: 0\n", network="10.77.0.0", nodelist=""):
-    """A corosync.conf with, if given, further lines for `totem` and `quorum`.
+    """Returns a corosync.conf, optionally with further lines for `totem` and `quorum`.
 
-    Unless there are other lines for `quorum`, a majority is enough for the first start, too; and who has quorum elects at once,
-    though not all have come.
+    Unless other lines are given for `quorum`, a majority is enough even for the first start. Nodes
+    with quorum elect at once, even if not all nodes are there.
     """
     return f"""\
 totem {{
@@ -96,9 +97,9 @@ quorate {{
 
 
 class Lab:
-    """Hosts on one Ethernet, and the processes on them. All of it is gone when the `with` block is left."""
+    """Hosts on one Ethernet, and their processes. The end of the `with` block removes them."""
 
-    # How the hosts are to be besides (see `netns`).
+    # Further options of the hosts (see `netns`).
     hosts_are = ()
 
     def __init__(self, quorate, hosts, directory, prefix="quorate"):
@@ -115,7 +116,7 @@ class Lab:
         self.readers = []
         self.terms = {}
         self.wrong = []
-        # Guards what the readers of all clients have read, and tells of news.
+        # Guards what the readers of all clients have read, and is notified of news.
         self.news = threading.Condition()
 
     def __enter__(self):
@@ -138,7 +139,7 @@ class Lab:
             shutil.rmtree(self.etc(host), ignore_errors=True)
 
     def netns(self, *arguments):
-        """Runs the script of that name; `cut`, `loss` and so on."""
+        """Runs the script of that name with a command such as `cut` or `loss`."""
         environment = os.environ | {"LAB": self.prefix}
         done = subprocess.run(
             [NETNS, *map(str, arguments)],
@@ -151,28 +152,34 @@ class Lab:
             raise Failed(f"netns {' '.join(map(str, arguments))}: {done.stderr.strip()}")
 
     def on(self, host, *command):
-        """The command line that runs a command on a host, or on the `switch`, which sees all that is sent."""
+        """Returns the command line that runs a command on a host, or on the `switch`.
+
+        The switch sees everything that is sent.
+        """
         return ["ip", "netns", "exec", f"{self.prefix}{host}", *map(str, command)]
 
     def nft(self, host, *rules):
-        """Gives a host's nftables these rules."""
+        """Adds these nftables rules on a host."""
         subprocess.run(self.on(host, "nft", "-f", "-"), input="\n".join(rules), text=True, check=True)
 
     def etc(self, host):
-        """Where files are that a host has in place of those in /etc."""
+        """Returns the directory of the files that replace those in /etc on a host."""
         return pathlib.Path(f"/etc/netns/{self.prefix}{host}")
 
     def write_etc(self, host, name, text):
-        """Gives a host its own file in /etc; processes that run there already see it if it was there when they started."""
+        """Gives a host its own file in /etc.
+
+        Running processes see it only if the file existed when they started.
+        """
         self.etc(host).mkdir(parents=True, exist_ok=True)
         (self.etc(host) / name).write_text(text)
 
     def address_id(self, host):
-        """The node id that is made of a host's address."""
+        """Returns the node id that is derived from a host's address."""
         return int(ipaddress.IPv4Address(address(host)))
 
     def start(self, command, **options):
-        """A process that ends with the lab."""
+        """Starts a process that ends with the lab."""
         process = subprocess.Popen(command, **{"stdin": subprocess.DEVNULL, **options})
         self.processes.append(process)
         return process
@@ -183,16 +190,17 @@ class Lab:
         return path
 
     def start_node(self, host, conf=None, *flags, name=None, environment=()):
-        """Starts `quorate node` on a host, with the configuration of the ring unless another is given.
+        """Starts `quorate node` on a host, with the ring's configuration unless `conf` is given.
 
-        `name` tells its files from those of another node on the host; `environment` is added to this process's.
+        `name` distinguishes its files from those of another node on the host. `environment` is
+        added to the environment of this process.
         """
         node = Node(self, host, conf or self.conf, flags, name or host, environment)
         self.nodes[host] = node
         return node
 
     def start_ring(self):
-        """Starts a node on every host; when all of them have agreed, how long that took."""
+        """Starts a node on every host. Returns the time until all of them agree."""
         started = time.monotonic()
         for host in self.hosts:
             self.start_node(host)
@@ -200,9 +208,10 @@ class Lab:
 
     def agreement(self, hosts, *, ids=None, quorate=True, patience):
         """
-        Waits until these hosts' nodes are one ring of no others, with one DC. When the last of them knew.
+        Waits until the nodes of these hosts form one ring without others, with one DC.
 
-        `ids` are theirs, if they are not the hosts' numbers.
+        Returns the time when the last of them knew. `ids` are the ids of the nodes, if they differ
+        from the hosts' numbers.
         """
         nodes = [self.nodes[host] for host in hosts]
         members = sorted(ids or hosts)
@@ -224,7 +233,7 @@ class Lab:
             return max(node.view.at for node in nodes)
 
     def note_term(self, host, term):
-        """A fencing token never falls, whatever happens."""
+        """Notes a term, and checks that fencing tokens never fall."""
         if term is not None:
             if term < self.terms.get(host, 0):
                 self.wrong.append(f"node {host} told of term {self.terms[host]} and then of {term}")
@@ -245,9 +254,10 @@ class Lab:
             raise Failed(f"{' '.join(map(str, arguments))} still ran after {timeout} s") from still_running
 
     def shim(self):
-        """What makes a node on a host of this lab have a wrong clock and a disk that stands still (see `shim.c`).
+        """Builds the library that gives a node a wrong clock and a stuck disk (see `shim.c`).
 
-        Its environment, the file that says how wrong the clock is, and the file whose presence stops the disk.
+        Returns the node's environment, the file with the error of the clock, and the file whose
+        presence stops the disk.
         """
         library, clock, stuck = (self.directory / name for name in ("shim.so", "clock", "stuck"))
         compiler = os.environ.get("CC", "cc")
@@ -257,7 +267,7 @@ class Lab:
 
     @contextlib.contextmanager
     def capture(self, path):
-        """Records what is sent on the bridge to a pcap file, while the `with` block lasts."""
+        """Captures the bridge's datagrams in a pcap file during the `with` block."""
         # A buffer of 64 MiB, for 32000 frames: on a busy machine tcpdump may not run for a while.
         options = "--immediate-mode -B 65536 -s 2048 -U -i br0 -Z root".split()
         command = ["tcpdump", *options, "-w", path, "udp"]
@@ -268,20 +278,20 @@ class Lab:
                 raise Failed(f"tcpdump: {self.tcpdump_log.read_text().strip()}")
             time.sleep(0.01)
         yield
-        # What was sent just now is on its way to the file.
+        # The last datagrams are still on their way to the file.
         time.sleep(0.2)
         tcpdump.send_signal(signal.SIGINT)
         tcpdump.wait()
 
     def last_words(self, lines=12):
-        """The ends of the nodes' logs, for somebody who has to find out what went wrong."""
+        """Yields the ends of the nodes' logs, to find out what went wrong."""
         for path in sorted(self.directory.glob("*.log")):
             yield f"--- {path.name}"
             yield from path.read_text(errors="replace").splitlines()[-lines:]
 
 
 class View:
-    """What a node last said of its group, and when."""
+    """The last status of a node, and its time."""
 
     def __init__(self, at, status):
         self.at = at
@@ -314,7 +324,7 @@ class Node:
         self.lab, self.host = lab, host
         self.socket = lab.directory / f"{name}.sock"
         self.log = lab.directory / f"node-{name}.log"
-        # What the watcher has read: the last status, and the rings.
+        # The last status and all rings that the watcher has read.
         self.view = None
         self.rings = []
         command = lab.on(
@@ -334,7 +344,7 @@ class Node:
         with open(self.log, "a") as log:
             self.process = lab.start(command, stdout=log, stderr=log)
         self.wait_for_socket()
-        # What it says at the end, the node's log says too.
+        # Its final message is in the node's log, too.
         self.watcher = self.cat(
             "status", "--status", "--stay", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -343,7 +353,7 @@ class Node:
         reader.start()
 
     def wait_for_socket(self):
-        # The socket of a node that was killed is still there: only one that answers counts.
+        # The socket of a killed node still exists, so only one that answers counts.
         for _ in range(1000):
             with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
                 return client.connect(str(self.socket))
@@ -353,7 +363,7 @@ class Node:
         raise Failed(f"node {self.host} did not make its socket within 5 s")
 
     def cat(self, group, *flags, **options):
-        """A client of this node."""
+        """Starts a client of this node."""
         return self.lab.start([self.lab.quorate, "cat", group, "--socket", self.socket, *flags], **options)
 
     def watch(self, watcher):
@@ -369,18 +379,18 @@ class Node:
                 self.lab.news.notify_all()
 
     def status(self, *flags):
-        """What `quorate status` prints."""
+        """Returns the output of `quorate status`."""
         done = self.lab.run("status", "--socket", self.socket, *flags)
         if done.returncode:
             raise Failed(f"quorate status of node {self.host}: {done.stderr.strip()}")
         return done.stdout
 
     def kill(self):
-        """Ends the process on the spot. When."""
+        """Kills the process. Returns the time."""
         return self.end(signal.SIGKILL)
 
     def terminate(self):
-        """Asks the process to leave. When."""
+        """Asks the process to leave. Returns the time."""
         return self.end(signal.SIGTERM)
 
     def end(self, number):

@@ -1,4 +1,4 @@
-"""Many messages from all nodes at once: what the clients sent, and what each of them saw."""
+"""Many messages from all nodes at once. All clients have to see what was sent."""
 
 import base64
 import collections
@@ -16,7 +16,10 @@ KIB, MIB = 1 << 10, 1 << 20
 
 
 def sizes(count, chance):
-    """One message in ten thousand has 1 MiB, one in a hundred up to 64 KiB, the others up to 1 KiB."""
+    """Returns message lengths in random order.
+
+    One in ten thousand is 1 MiB, one in a hundred up to 64 KiB, the others up to 1 KiB.
+    """
     huge = max(1, count // 10_000)
     large = count // 100 - huge
     lengths = [MIB] * huge + [chance.randint(0, 64 * KIB) for _ in range(large)]
@@ -30,14 +33,14 @@ def digest(payload):
 
 
 class Client:
-    """A `quorate cat` that sends messages of one guarantee and sees everybody's."""
+    """A `quorate cat` that sends messages of one guarantee and sees those of all clients."""
 
     def __init__(self, node, guarantee, lengths, seed):
         self.node, self.guarantee = node, guarantee
         self.lengths, self.chance = lengths, random.Random(seed)
-        # Digests, each in its order: of the payloads sent, and of the whole lines of the messages seen.
+        # Digests of the payloads sent and of the lines of the messages seen, each in its order.
         self.sent, self.seen = [], []
-        # Of the last client, which looks into the lines: whose messages came, with which payload's digest.
+        # Digests of the messages by sender. Only the last client parses the lines and has them.
         self.payloads = None
         self.configurations = 0
         flags = ["--safe"] if guarantee == "safe" else []
@@ -60,7 +63,7 @@ class Client:
                 self.process.stdin.write(payload + b"\n")
             self.process.stdin.flush()
         except (BrokenPipeError, ValueError):
-            # It has ended, and says why on stderr.
+            # The client has ended. Its stderr has the reason.
             pass
 
     def read(self):
@@ -76,7 +79,7 @@ class Client:
             self.seen.append(digest(line))
 
     def finish(self):
-        """Says that no more comes. The client then ends well, if all it sent was delivered."""
+        """Ends the input. The client succeeds if everything that it sent was delivered."""
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         code = self.process.wait()
@@ -88,9 +91,9 @@ class Client:
 
 def exchange(nodes, count, patience):
     """
-    Sends messages from two clients of each node at once, an agreed and a safe one.
+    Sends messages from two clients of each node at once, one for each guarantee.
 
-    How long it took until all had seen all, and how many bytes of payload that were.
+    Returns the time until all had seen all of them, and the bytes of payload.
     """
     lengths = sizes(count, random.Random(count))
     senders = [(node, guarantee) for node in nodes for guarantee in ("agreed", "safe")]
@@ -133,11 +136,11 @@ def progress(clients):
 
 
 def compare(clients):
-    """All have seen the same, and that is what was sent: each client's messages in its order, each once."""
+    """Checks that all saw the same: every message once, in the order of its client."""
     reference = clients[-1]
     foreign = reference.payloads.keys() - {(client.node.host, client.guarantee) for client in clients}
     if foreign:
-        raise Failed(f"messages came that nobody sent: {foreign}")
+        raise Failed(f"messages came that no client sent: {foreign}")
     for client in clients:
         pairs = zip(client.seen, reference.seen, strict=False)
         difference = next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), None)

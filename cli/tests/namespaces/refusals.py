@@ -21,7 +21,7 @@ def what_cannot_work_ends_in_one_line_that_says_what_to_do(lab, table):
         return good.replace("token: 1000", lines)
 
     ends("misspelt value", r"conf:5: totem\.token must be a whole number", with_timeouts("token: 1 s"))
-    ends("brace left out", r"conf:\d+: .*close that one with `}` first", good.replace("}\nquorum", "\nquorum"))
+    ends("brace left out", r"conf:\d+: .*close that section with `}` first", good.replace("}\nquorum", "\nquorum"))
     ends(
         "values that disagree",
         r"consensus \(90 ms\) must .* totem\.join \(100 ms\)",
@@ -45,7 +45,10 @@ def what_cannot_work_ends_in_one_line_that_says_what_to_do(lab, table):
 
 
 def what_people_write_is_understood_or_named_with_its_line(lab, table):
-    """Spellings from public files. What is refused ends with 1; the rest is warned about, or counts as with corosync."""
+    """Spellings from public files.
+
+    A refused one ends with exit code 1. The rest causes a warning or has its meaning in corosync.
+    """
 
     def conf(name="lab", totem="", quorum="", behind="", nodes=""):
         return (
@@ -70,15 +73,15 @@ def what_people_write_is_understood_or_named_with_its_line(lab, table):
     says("comment behind a name", conf("lab # x"), rf"spelt.conf:4: totem.cluster_name is `lab # x`: {comment}", 0)
     says("comment behind a number", conf(totem="  token: 5000 # ms\n"), rf":6: totem.token is `5000 # ms`; {comment}")
     says("comment behind an address", conf(behind=" # first"), rf":12: nodelist.node.ring0_addr is .*; {comment}")
-    says("no-break space behind it", conf(behind="\u00a0"), r":12: .*an invisible character; write the value again")
-    says("no-break space before a key", conf(totem="\u00a0 token: 1\n"), r":6: .*keys and their sections are made of")
+    says("no-break space behind it", conf(behind="\u00a0"), r":12: .*an invisible character; retype the value")
+    says("no-break space before a key", conf(totem="\u00a0 token: 1\n"), r":6: .*names of keys and sections consist of")
     says("byte order mark", "\ufeff" + conf(), r":1: .*byte order mark; save it as UTF-8 without one")
     says("CR", conf(behind="\r"), rf"nodelist.node.0.ring0_addr +{address(1)} ", 0)
     says("brace on the next line", "totem\n{\n  version: 2\n}\n", r":1: .*move the next line's `{` up")
     for value in ("5s", "1e3", "-1"):
         says(f"token: {value}", conf(totem=f"  token: {value}\n"), rf":6: .*a whole number from 0 .* not `{value}`")
-    says("key in capitals", conf(totem="  Token: 5000\n"), r":6: totem.Token: unknown, ignored; is it `token`\?", 0)
-    says("key twice", conf(totem="  token: 5000\n  token: 1000\n"), r":6: .*is set again at line 7, which counts", 0)
+    says("key in capitals", conf(totem="  Token: 5000\n"), r":6: totem.Token: unknown, ignored; did you mean `token`\?", 0)
+    says("key twice", conf(totem="  token: 5000\n  token: 1000\n"), r":6: .*is set again at line 7, which takes precedence", 0)
     for key, value in (("two_node", "yes"), ("two_node", "true"), ("wait_for_all", "no")):
         says(f"{key}: {value}", conf(quorum=f"  {key}: {value}\n"), r":9: .*must be 1 for yes or 0 for no")
     says("no vote expected", conf(quorum="  expected_votes: 0\n"), r":9: .*a whole number from 1 ")
@@ -87,7 +90,7 @@ def what_people_write_is_understood_or_named_with_its_line(lab, table):
     zero = node(["ring0_addr: 10.77.0.02", "nodeid: 2"])
     says("a leading zero", conf(nodes=zero), r":16: .*a leading 0 makes a number octal; write 10\.77\.0\.2", 0)
     second = node([f"ring0_addr: {address(2)}", "ring1_addr: 10.0.0.2", "nodeid: 2"])
-    says("ring1_addr", conf(nodes=second), r":17: nodelist.node.ring1_addr: ignored: there is one ring", 0)
+    says("ring1_addr", conf(nodes=second), r":17: nodelist.node.ring1_addr: ignored: there is only one ring", 0)
     named = [node([f"ring0_addr: {address(host)}", f"nodeid: {host}", "name: n1"]) for host in (2, 3)]
     says("a name twice", conf(nodes="".join(named)), r":20: the name `n1` appears twice, first at .*:15; give", 0)
     hexadecimal = node([f"ring0_addr: {address(2)}", "nodeid: 0x2"])
@@ -95,8 +98,11 @@ def what_people_write_is_understood_or_named_with_its_line(lab, table):
 
 
 def a_newcomer_whose_listed_id_is_taken_stays_out(lab, table):
-    """Its node list says that node 2 is on its own host; those of the ring, that it is on host 2. Neither list can be told
-    to be wrong, so nobody leaves: the newcomer is in no ring with the others, and both sides name it."""
+    """Its node list puts node 2 on its own host. Those of the ring put it on host 2.
+
+    Neither list is known to be wrong, so no node leaves. The newcomer is in no ring with the
+    others, and both sides name it.
+    """
     lab.start_node(1)
     lab.start_node(2)
     lab.agreement([1, 2], patience=timeouts(lab))
@@ -106,14 +112,14 @@ def a_newcomer_whose_listed_id_is_taken_stays_out(lab, table):
     changes = sum(len(lab.nodes[host].rings) for host in (1, 2)) - sum(rings)
     table.row(f"{changes} ring changes by the newcomer", "0", changes == 0)
     lab.agreement([1, 2], patience=timeouts(lab))
-    for host, text in ((1, "the id of node 2 is used at another address"), (3, "another process uses this node's id, 2")):
+    for host, text in ((1, "node id 2 is used at an address other than"), (3, "another process uses this node's id, 2")):
         notices = [notice["text"] for notice in json.loads(lab.nodes[host].status("--json"))["notices"]]
         table.row(f"named by host {host}", "", any(notice.startswith(text) for notice in notices))
         table.note("\n".join(notices))
 
 
 def a_newcomer_whose_generated_id_is_taken_gives_up(lab, table):
-    """There are no node lists, and two addresses differ only in the bit that `clear_node_high_bit` clears."""
+    """There are no node lists. Two addresses differ only in the bit that is cleared for ids."""
     ids = [int(ipaddress.IPv4Address(address(host))) for host in (1, 2)]
     without_list = {"totem": "  clear_node_high_bit: yes\n", "nodelist": ""}
     conf = lab.write("no-list.conf", corosync_conf(**without_list))
@@ -127,7 +133,7 @@ def a_newcomer_whose_generated_id_is_taken_gives_up(lab, table):
 
 
 def ends_with_advice(lab, table, what, advice, conf, *flags, host=1, user=None):
-    """A node is refused: it ends by itself, and its last words, in one line, say what to do."""
+    """Checks that a node ends by itself, and that one final line says what to do."""
     if "--socket" not in flags:
         flags += ("--socket", lab.directory / "refused.sock")
     done = lab.run(

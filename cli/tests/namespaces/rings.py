@@ -29,7 +29,7 @@ def a_killed_dc_has_a_successor_and_comes_back(lab, table):
 
 
 def nodes_that_are_asked_to_leave_cost_no_timeout(lab, table):
-    """The DC first, then the others from the last to the first, until one is left."""
+    """The DC leaves first, then the others from the last to the first, until one is left."""
     lab.start_ring()
     members = list(lab.hosts)
     leavers = [lab.nodes[1].view.dc]
@@ -77,7 +77,7 @@ def all_deliver_the_same_messages_though_one_loses_datagrams(lab, table):
 
 
 def a_capture_of_it_all_decodes(lab, table):
-    """A formation, messages that are cut and packed, a crash and a leave."""
+    """The capture has a formation, messages that are fragmented and packed, a crash and a leave."""
     path = lab.directory / "ring.pcap"
     with lab.capture(path):
         lab.start_ring()
@@ -90,7 +90,7 @@ def a_capture_of_it_all_decodes(lab, table):
     captured, dropped = (int(re.search(rf"(\d+) packets {what}", words)[1]) for what in ("captured", "dropped by kernel"))
     done = lab.run("decode", path)
     if dropped:
-        # What is missing in the capture is not there to be decoded: a message may lack its beginning.
+        # Without the missing datagrams, a message may lack its beginning and cannot be decoded.
         table.row(f"inconclusive: {dropped} datagrams missing in the capture", "", done.returncode in (0, 1))
         return
     counts = dict(re.findall(r"^ *([a-z-]+) +(\d+)$", done.stdout, re.MULTILINE))
@@ -103,7 +103,10 @@ def a_capture_of_it_all_decodes(lab, table):
 
 
 def wall_clocks_that_step_cost_no_ring(lab, table):
-    """Back and forth, to 1970, and by 126 years; then a node without a record starts in 1970, and one before."""
+    """Clocks step back and forth, to 1970, and by 126 years.
+
+    Then a node without a record starts in 1970, and another one before 1970.
+    """
     environment, clock, _ = lab.shim()
     for host in lab.hosts:
         lab.start_node(host, environment=environment if host == 3 else ())
@@ -125,7 +128,7 @@ def wall_clocks_that_step_cost_no_ring(lab, table):
 
 
 def two_of_two(lab, host, patience):
-    """Waits until two votes are expected, and both are needed."""
+    """Waits until two votes are expected and both are needed."""
     until = time.monotonic() + patience
     while True:
         status = json.loads(lab.nodes[host].status("--json"))["status"]
@@ -138,7 +141,7 @@ def two_of_two(lab, host, patience):
 
 
 def the_last_man_stands_whichever_goes_first(lab, table):
-    """By a kill or a leave. Without a tie-breaker two of three stand, with it the lowest."""
+    """Nodes are killed or leave. Without a tie-breaker, two of three stand, with it the lowest."""
     window = 0.3
     orders = ((2, 3, 1), (3, 1, 2), (1, 2, 3))
     for how, order, tie_breaker in itertools.product(("kill", "terminate"), orders, (0, 1)):
@@ -183,7 +186,7 @@ def troubles_of_the_network_end_with_their_cause(lab, table):
         begin()
         lasts()
         end()
-        # A status from before it is none.
+        # A status from before that does not count.
         time.sleep(0.3)
         ended = time.monotonic()
         lab.agreement(lab.hosts, patience=6 * timeouts(lab))
@@ -207,7 +210,8 @@ def troubles_of_the_network_end_with_their_cause(lab, table):
     trouble("snooping without a querier", watches, lambda: switch(f"{snooping} 0"), lambda: time.sleep(3))
 
 
-# In place of the bridge: hands each frame on as `later()` says, after that many seconds each, `damaged()` or not.
+# Replaces the bridge. It passes each frame through `damaged()` and forwards it once for each delay
+# that `later()` returns, in seconds.
 SWITCH = """
 import heapq, random, select, socket, sys, time
 R = random.Random(1)
@@ -233,7 +237,7 @@ while True:
         port.send(frame)
 """
 
-# As `netem delay 20ms 15ms reorder 25% duplicate 5%` does it.
+# Like `netem delay 20ms 15ms reorder 25% duplicate 5%`.
 DELAYS = """
 def later():
     delays = [0 if R.random() < 0.25 else R.uniform(0.005, 0.035)]
@@ -241,7 +245,7 @@ def later():
 def damaged(frame): return frame
 """
 
-# As `netem corrupt 5%` does it, behind the Ethernet header.
+# Like `netem corrupt 5%`, behind the Ethernet header.
 DAMAGE = """
 def later(): return [0]
 def damaged(frame):
@@ -251,7 +255,8 @@ def damaged(frame):
     return bytes(bits)
 """
 
-# Has a host compute the checksums of what it sends, which is else left to an interface that does not exist.
+# Makes a host compute the checksums of its datagrams. They are otherwise left to an interface that
+# does not exist.
 CHECKSUMS = """
 import array, fcntl, socket, struct
 wish = array.array("B", struct.pack("II", 0x17, 0))
@@ -261,7 +266,7 @@ fcntl.ioctl(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0x8946, request)
 
 
 def frames_late_twice_out_of_order_or_damaged_cost_no_ring(lab, table):
-    """A script in place of the bridge does that, for the kernel may lack netem."""
+    """A script replaces the bridge, because the kernel may lack netem."""
     for host in lab.hosts:
         subprocess.run(lab.on(host, sys.executable, "-c", CHECKSUMS), check=True)
     lab.start_ring()
@@ -271,7 +276,7 @@ def frames_late_twice_out_of_order_or_damaged_cost_no_ring(lab, table):
             subprocess.run(["ip", "-n", f"{lab.prefix}switch", "link", "set", f"v{host}", *words], check=True)
 
     def wrong_checksums():
-        """How many datagrams the hosts have dropped as damaged."""
+        """Returns the number of datagrams that the hosts have dropped as damaged."""
         total = 0
         for host in lab.hosts:
             text = subprocess.run(lab.on(host, "cat", "/proc/net/snmp"), check=True, capture_output=True, text=True).stdout
@@ -299,7 +304,7 @@ def frames_late_twice_out_of_order_or_damaged_cost_no_ring(lab, table):
 
 
 def record(ring_seq):
-    """A record with a valid checksum."""
+    """Returns a record with a valid checksum."""
     text = f"quorate state 1\nring_seq {ring_seq}\nboots 3\n"
     return f"{text}crc32 {zlib.crc32(text.encode()):08x}\n"
 
@@ -312,7 +317,7 @@ def absurd_ring_numbers_in_a_record_keep_no_node_out(lab, table):
         for host in lab.hosts:
             lab.start_node(host)
         lab.agreement(lab.hosts, patience=3 * timeouts(lab))
-        said = f"no ring can have the number {ring_seq}: the stored record is lost" in lab.nodes[3].log.read_text()
+        said = f"impossible ring number {ring_seq}: the stored record is lost" in lab.nodes[3].log.read_text()
         table.row(f"{ring_seq}: one ring", "", said == absurd)
         for node in lab.nodes.values():
             node.terminate()

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """
-The program over real sockets: nodes in network namespaces that find each other by real IP multicast.
+Tests the program over real sockets: nodes in network namespaces find each other by IP multicast.
 
     run.py [--messages N] [--repeat N] [--only WORD] QUORATE
 
-QUORATE is the program. Prints what was measured and what it may be; the exit code is 1 if anything was not as it
-has to be. Needs root, iproute2, nftables, tcpdump and a C compiler; if it is not root, it says so and does nothing.
+QUORATE is the program. The script prints measurements and their bounds. It exits with 1 if a check
+failed. It needs root, iproute2, nftables, tcpdump and a C compiler. Without root it says so and
+does nothing.
 
-SECOND_DECODER in the environment names a Python script that is to decode the captures, too.
+SECOND_DECODER in the environment names a Python script that also decodes the captures.
 """
 
 import argparse
@@ -28,7 +29,7 @@ import rings
 import views
 from lab import Failed, Lab
 
-# Each scenario is given hosts on which nothing runs yet, and the table for what it measures.
+# Each scenario gets hosts on which nothing runs yet, and the table for its measurements.
 SCENARIOS = (
     rings.SCENARIOS
     + addresses.SCENARIOS
@@ -41,7 +42,7 @@ SCENARIOS = (
 
 
 class Table:
-    """What was measured, and whether it is as it has to be."""
+    """The measurements, and whether they are within their bounds."""
 
     def __init__(self, options):
         self.options = options
@@ -68,7 +69,7 @@ class Table:
 
 
 def play(scenario, hosts, table):
-    """Plays a scenario on fresh hosts. That it fails is told, and is no reason not to play the others."""
+    """Plays a scenario on fresh hosts. A failure is reported and does not stop the others."""
     table.scenario = f"{scenario.__name__.replace('_', ' ')} ({hosts})"
     with tempfile.TemporaryDirectory(prefix="quorate-lab-") as directory:
         # A node that runs as another user has to find the program and its configuration.
@@ -87,15 +88,15 @@ def main():
     parser = argparse.ArgumentParser(description="Nodes in network namespaces, over real IP multicast.")
     parser.add_argument("quorate", type=pathlib.Path, metavar="QUORATE", help="the program")
     parser.add_argument(
-        "--messages", type=int, default=10_000, metavar="N", help="in the message test [10000]"
+        "--messages", type=int, default=10_000, metavar="N", help="how many in the message test [10000]"
     )
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="play everything so often [1]")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="how often to play everything [1]")
     parser.add_argument("--only", default="", metavar="WORD", help="only scenarios whose name has this word")
     options = parser.parse_args()
     if os.geteuid() != 0 or not shutil.which("ip"):
         print("skipped: needs root and iproute2")
         return 0
-    # Ends as an interrupt does: what was started is ended, what was made is removed.
+    # Handled like an interrupt: processes are ended, and everything created is removed.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
 

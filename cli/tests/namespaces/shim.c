@@ -1,6 +1,6 @@
 /*
- * Preloaded into a node, lies about its host: its wall clock is wrong by as many seconds as the file $SHIM_CLOCK says, and
- * its disk stands still for as long as there is a file $SHIM_STUCK.
+ * A library to preload into a node. It gives the node a wall clock that is wrong by the number of
+ * seconds in the file $SHIM_CLOCK, and a disk that is stuck while the file $SHIM_STUCK exists.
  */
 #define _GNU_SOURCE
 #include <stdio.h>

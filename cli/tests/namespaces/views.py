@@ -1,4 +1,4 @@
-"""What nodes say of their group when that is no longer so: quorum and leases end with the ring."""
+"""The answers of nodes that have lost their ring: quorum and leases end with the ring."""
 
 import contextlib
 import json
@@ -13,12 +13,15 @@ from lab import GRACE, Failed, address, timeouts, token_timeout
 
 
 def said(lab, host):
-    """What a node answers now."""
+    """Returns the current answer of a node."""
     return json.loads(lab.nodes[host].status("--json"))["status"]
 
 
 def without_ring(lab, host, since, table, at_most=0):
-    """Waits until a node tells by itself that it has no ring. It may take the token timeout, from `since` on, or `at_most`."""
+    """Waits until a node reports by itself that it has no ring.
+
+    That may take the token timeout from `since`, or `at_most`.
+    """
     node = lab.nodes[host]
     with lab.news:
         lab.news.wait_for(lambda: not node.view.quorate, 3 * timeouts(lab))
@@ -29,7 +32,7 @@ def without_ring(lab, host, since, table, at_most=0):
 
 
 def never_quorate(lab, host, seconds):
-    """Asks a node again and again, in each way there is."""
+    """Asks a node repeatedly, in every way there is, and checks that it is never quorate."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         status = said(lab, host)
@@ -48,7 +51,7 @@ def a_node_that_loses_its_address_is_not_quorate(lab, table):
     with open(words, "w") as out:
         lab.start([lab.quorate, "watch", "--socket", lab.nodes[1].socket], stdout=out, stderr=out)
     until("the watch begins", lambda: "quorum: votes 3 of 3" in words.read_text())
-    # An idle member has had the token within a hold time.
+    # An idle member had the token within the last hold time.
     lost = time.monotonic()
     subprocess.run(["ip", "-n", f"{lab.prefix}1", "address", "flush", "dev", "e0"], check=True)
     without_ring(lab, 1, lost, table)
@@ -56,7 +59,7 @@ def a_node_that_loses_its_address_is_not_quorate(lab, table):
     table.time("quorate watch told", time.monotonic() - lost, token_timeout(len(lab.hosts)) + 2 * GRACE)
     lab.agreement([2, 3], patience=3 * timeouts(lab))
     never_quorate(lab, 1, 4)
-    # What it says to itself does not go through the network, so it is alone and knows it.
+    # Its messages to itself do not use the network, so it knows that it is alone.
     lab.agreement([1], quorate=False, patience=3 * timeouts(lab))
     subprocess.run(["ip", "-n", f"{lab.prefix}1", "address", "add", f"{address(1)}/24", "dev", "e0"], check=True)
     subprocess.run(["ip", "-n", f"{lab.prefix}1", "route", "replace", "224.0.0.0/4", "dev", "e0"], check=True)
@@ -65,7 +68,7 @@ def a_node_that_loses_its_address_is_not_quorate(lab, table):
 
 
 def start_first(lab, host, environment=()):
-    """Forms a ring of all nodes. The ring numbers in the record of this one are the lowest."""
+    """Forms a ring of all nodes. The record of this one has the lowest ring numbers."""
     lab.start_node(host, environment=environment)
     lab.agreement([host], quorate=False, patience=3 * timeouts(lab))
     for other in lab.hosts:
@@ -75,7 +78,7 @@ def start_first(lab, host, environment=()):
 
 
 def outruns_its_record(lab, table):
-    """Node 2 restarts, so that ring numbers outrun the record of node 3, which cannot be written."""
+    """Node 2 restarts until ring numbers exceed the record of node 3, which cannot be written."""
     lab.nodes[2].terminate()
     lab.nodes[2].process.wait(timeout=10)
     lab.start_node(2)
@@ -83,9 +86,9 @@ def outruns_its_record(lab, table):
     without_ring(lab, 3, restarted, table, timeouts(lab))
     lab.agreement([1, 2], patience=6 * timeouts(lab))
     log = lab.nodes[3].log.read_text()
-    table.row("its log says why", "", "the record cannot be stored" in log or "the disk has not stored the record" in log)
+    table.row("its log says why", "", "cannot store the record" in log or "the disk has not stored the record" in log)
     notices = [notice["text"] for notice in json.loads(lab.nodes[3].status("--json"))["notices"]]
-    table.row("its status says why", "", any("waits for its disk: it takes part in no new ring" in text for text in notices))
+    table.row("its status says why", "", any("waits for its disk and joins no new ring" in text for text in notices))
     rings = len(lab.nodes[1].rings)
     never_quorate(lab, 3, 4)
     changes = len(lab.nodes[1].rings) - rings
@@ -93,7 +96,7 @@ def outruns_its_record(lab, table):
 
 
 def a_node_whose_disk_is_full_is_not_quorate_without_a_ring(lab, table):
-    """Another one restarts, so that ring sequence numbers outrun the record of the one that cannot write it."""
+    """Another node restarts until ring numbers exceed the record, which cannot be written."""
     state = lab.directory / "state-3"
     state.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k,mode=755", "quorate-state", state], check=True)
@@ -115,7 +118,7 @@ def a_node_whose_disk_is_full_is_not_quorate_without_a_ring(lab, table):
 
 
 def a_node_whose_disk_stands_still_is_not_quorate(lab, table):
-    """The disk stops while the node runs. Then another node restarts."""
+    """The disk gets stuck while the node runs. Then another node restarts."""
     environment, _, stuck = lab.shim()
     start_first(lab, 3, environment)
     stuck.touch()
@@ -126,7 +129,7 @@ def a_node_whose_disk_stands_still_is_not_quorate(lab, table):
 
 
 def a_dc_that_stood_still_says_so_when_it_is_asked(lab, table):
-    """It is asked while it stands still, and answers first of all when it goes on."""
+    """It is asked while it is stopped. The answer is the first thing that it does afterwards."""
     lab.start_ring()
     for _ in range(3):
         lab.agreement(lab.hosts, patience=6 * timeouts(lab))
@@ -146,7 +149,7 @@ def a_dc_that_stood_still_says_so_when_it_is_asked(lab, table):
         stale = status["lease"] == "held" or status["quorate"] and status["dc"] == dc
         table.row(f"DC {dc}, lease {status['lease']}, quorate {status['quorate']}", "", not stale)
         term = status["term"] and int(status["term"]["fencing_token"])
-        # Perhaps it answers when it is in a ring again, in which a later term has begun.
+        # It may answer when it is already in a ring again, in which a later term has begun.
         table.row("it does not tell the old term", "", term is None or term > old)
         held = polls = 0
         end = time.monotonic() + 0.5
@@ -172,7 +175,8 @@ def a_stalled_dc_that_a_peer_does_not_hear_holds_no_lease(lab, table):
     end = time.monotonic() + 8
     while time.monotonic() < end:
         polls += 1
-        # Before and after the others were asked: a role that is handed over meanwhile is nobody's fault.
+        # Asked before and after the others, because a role that is handed over meanwhile is not
+        # an error.
         both += holds(dc) and any(holds(host) for host in lab.hosts if host != dc) and holds(dc)
     table.row(f"two held a lease in {both} of {polls} polls", "0", both == 0)
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """
-Recorded cases of quorum in mixed rings: every other node is `quorate`, the others are real corosync daemons, each on a
-host of its own (network namespaces on a bridge). After each step all nodes have to say what was recorded.
+Plays recorded quorum cases in mixed rings.
 
-Needs root, iproute2, nftables and corosync 3.1 with transport udp. Left out are cases that our nodes decide otherwise, and
-those that only a simulator was asked.
+Every other node is `quorate`, the others are real corosync daemons, each on its own host (network
+namespaces on a bridge). After each step, all nodes have to report what was recorded.
+
+Needs root, iproute2, nftables and corosync 3.1 with transport udp. Cases that our nodes
+deliberately decide differently are left out, and so are cases recorded only from a simulator.
 
   run.py QUORATE [CASE...]        all cases, or these; QUORATE is the program
   --file FILE                     the cases (default: netsim/tests/data/quorum-cases.json)
@@ -26,7 +28,7 @@ HERE = pathlib.Path(__file__).parent
 NETNS = HERE.parent / "namespaces" / "netns"
 CASES = HERE.parents[2] / "netsim/tests/data/quorum-cases.json"
 
-# Decided otherwise: see the crate `quorate-election`, module `quorum`.
+# Cases that are decided differently: see the crate `quorate-election`, module `quorum`.
 DECIDED = {
     "2node-3-listed",
     "2node-3-listed-three-way",
@@ -36,18 +38,18 @@ DECIDED = {
     "lms-4-slow",
 }
 
-# As recorded, whatever the case says, in milliseconds.
+# The window that was used in all recordings, whatever the case says, in milliseconds.
 WINDOW = 5000
-# How long a step may take until all say what was recorded, in seconds.
+# The time within which all nodes have to report what was recorded, in seconds.
 PATIENCE = 20
 
 
 class Failed(Exception):
-    """What was expected did not happen."""
+    """An expectation was not met."""
 
 
 class Died(Exception):
-    """A corosync daemon ended by itself: 3.1.7 has an assertion that fails when several start at once."""
+    """A corosync daemon ended by itself. 3.1.7 can fail an assertion if several start at once."""
 
 
 def corosync_conf(config):
@@ -71,7 +73,7 @@ def corosync_conf(config):
 
 
 class Lab:
-    """The hosts of one case; all of it is gone when the `with` block is left."""
+    """The hosts of one case. The end of the `with` block removes them."""
 
     def __init__(self, quorate, config, directory):
         self.quorate, self.config, self.directory = quorate, config, pathlib.Path(directory)
@@ -134,7 +136,10 @@ class Lab:
         process.wait(timeout=20)
 
     def partition(self):
-        """Each host drops what comes from other parts. Its rules change at once, so that what stays apart never meets."""
+        """Makes each host drop datagrams of other parts.
+
+        The rules of a host change at once, so that parts that stay separate never meet.
+        """
         for node, part in self.part.items():
             apart = [other for other, of in self.part.items() if of != part]
             drop = "".join(
@@ -180,10 +185,10 @@ class Lab:
             ms = int(words[0])
             time.sleep((max(ms, ms * WINDOW / window) if window else ms) / 1000)
         else:
-            raise Failed(f"`{action}` is nothing that can be done")
+            raise Failed(f"`{action}` is not an action")
 
     def says(self, node):
-        """What a node says of the votes, as text; `None` if it says nothing."""
+        """Returns a node's report of the votes, or `None` if it gives none."""
         if self.is_ours(node):
             command = [self.quorate, "quorum", "--json", "--socket", self.home(node) / "sock"]
             done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
@@ -193,7 +198,7 @@ class Lab:
             members = [member["id"] for member in said["members"]]
             keys = ("quorate", "expected_votes", "quorum", "total_votes", "flags")
             return members, *(said[key] for key in keys)
-        # `ip netns exec` becomes unshare, which becomes bash, which becomes corosync.
+        # The process is `ip netns exec`, then unshare, bash, and finally corosync.
         process = self.processes[node]
         if process.poll() is not None:
             last = (self.home(node) / "out").read_text(errors="replace").strip().splitlines()[-1:]

@@ -26,16 +26,16 @@ pub(super) struct Tenure {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ReleaseError {
     /// This node does not have the role.
-    #[error("this node is not DC of a quorate ring: ask the one that is")]
+    #[error("this node is not DC of a quorate ring; ask the DC")]
     NotDc,
     /// No other member could take over.
     #[error(
-        "no other member may be DC: start one, or give one a dc_priority above 0; a member whose application hangs does \
-         not count"
+        "no other member can take over; start another node, or set a member's dc_priority above 0 (members \
+         whose application hangs do not qualify)"
     )]
     NoSuccessor,
     /// A new ring is being formed, so no member would receive the release.
-    #[error("a new ring is forming: retry when it is installed")]
+    #[error("a new ring is forming; retry when it is installed")]
     RingChanges,
 }
 
@@ -155,7 +155,7 @@ impl Election {
         }
         let term = Term { ring_seq: settled.ring.seq, hand_over: 0, node: from };
         let clear_at = settled.clear_at;
-        info!(%term, "the one that was waiting is DC");
+        info!(%term, "the node that waited is now DC");
         self.judged.vacant = None;
         self.appoint(Some(from), Some(term), clear_at);
         Outcome { status: Some(self.judged.clone()), ..Outcome::default() }
@@ -205,7 +205,7 @@ impl Election {
     fn yield_hung(&mut self) -> Option<Bytes> {
         let grant = self.grant.filter(|_| self.hung)?;
         self.successor()?;
-        warn!(term = %grant.term, "the application hangs: another member is to be DC");
+        warn!(term = %grant.term, "the application hangs; another member takes over as DC");
         Some(self.resign(grant, true))
     }
 
@@ -255,7 +255,7 @@ impl Election {
             self.judged.vacant = Some(Vacancy::NoCandidate);
         }
         let term = successor.map(|node| Term { hand_over: term.hand_over.saturating_add(1), node, ..term });
-        info!(%from, ?term, hung, "handed over");
+        info!(%from, ?term, hung, "DC handed over");
         self.appoint(successor, term, acts_at);
         Outcome { status: Some(self.judged.clone()), ..Outcome::default() }
     }

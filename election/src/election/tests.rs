@@ -271,7 +271,7 @@ fn a_quorate_ring_elects_at_once() {
     assert_eq!(dc(&status), 1);
     assert_eq!(status.term, Some(Term { ring_seq: 4, hand_over: 0, node: id(1) }));
     assert_eq!((status.total_votes, status.expected_votes, status.quorum), (2, Some(3), Some(2)));
-    assert_eq!(status.cause, "all agreed on the members");
+    assert_eq!(status.cause, "all nodes agreed on the members");
 }
 
 #[test]

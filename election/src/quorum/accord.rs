@@ -454,7 +454,7 @@ impl Accord {
         let awaited = self.awaited();
         let change = self.pending.as_ref().filter(|_| self.agreed.is_some() && !awaited.is_empty());
         let unfinished = change.map(|Dated { electorate, .. }| {
-            format!("the change to \"{electorate}\" was begun, and waits for node {}", listed(&awaited))
+            format!("the change to \"{electorate}\" has begun and waits for node {}", listed(&awaited))
         });
         files.iter().filter_map(clause).chain(unfinished).collect()
     }
@@ -539,7 +539,7 @@ mod tests {
         };
         assert_eq!(
             accord.differences(&BTreeMap::new()),
-            ["the change to \"expected 4, votes 1-4:1\" was begun, and waits for node 4"]
+            ["the change to \"expected 4, votes 1-4:1\" has begun and waits for node 4"]
         );
         accord.said = present(&[1, 2, 4]);
         assert!(accord.differences(&BTreeMap::new()).is_empty(), "an old voter need not be there");

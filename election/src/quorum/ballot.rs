@@ -132,11 +132,11 @@ impl TryFrom<WireElectorate> for Electorate {
             LOWEST => Some(TieBreaker::Lowest),
             HIGHEST => Some(TieBreaker::Highest),
             LIST if (1..=Join::MAX_NODES).contains(&list.len()) => Some(TieBreaker::List(list)),
-            LIST => return Err(DecodeError::Impossible("a list of tie-breakers that is none")),
+            LIST => return Err(DecodeError::Impossible("a malformed list of tie-breakers")),
             _ => return Err(DecodeError::Impossible("several tie-breakers")),
         };
         let votes =
-            Self::of_runs(wire.voters).ok_or(DecodeError::Impossible("a list of voters that is none"))?;
+            Self::of_runs(wire.voters).ok_or(DecodeError::Impossible("a malformed list of voters"))?;
         let options = QuorumOptions {
             two_node: is_set(TWO_NODE),
             wait_for_all: is_set(WAIT_FOR_ALL),
@@ -194,7 +194,7 @@ impl TryFrom<WireBallot> for Ballot {
         let file = match (wire.file, &agreed) {
             (Some(file), _) => file.try_into()?,
             (None, Some(agreed)) => agreed.electorate.clone(),
-            (None, None) => return Err(DecodeError::Impossible("a file as agreed, and nothing is")),
+            (None, None) => return Err(DecodeError::Impossible("a file without votes or agreement")),
         };
         let tie = wire.tie.map(|(ring_seq, node)| Tie { ring_seq, node: NodeId::new(node) });
         Ok(Self { file, proposes, agreed, pending, majority_founds, ordered, tie, lost })

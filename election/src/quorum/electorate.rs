@@ -111,27 +111,27 @@ impl Electorate {
                 };
                 let (more, fewer) = (only(other, self), only(self, other));
                 if !more.is_empty() {
-                    clauses.push(format!("lists {} besides", more.join(" ")));
+                    clauses.push(format!("also lists {}", more.join(" ")));
                 }
                 if !fewer.is_empty() {
                     clauses.push(format!("does not list {}", fewer.join(" ")));
                 }
                 let changed = other.votes.iter().filter_map(|(node, votes)| {
                     let before = self.votes.get(node).filter(|before| *before != votes)?;
-                    Some(format!("gives node {node} {votes} votes and not {before}"))
+                    Some(format!("gives node {node} {votes} votes instead of {before}"))
                 });
                 clauses.extend(changed);
             }
         }
         // If lists differ, so do their sums.
         if self.expected != other.expected && clauses.is_empty() {
-            clauses.push(format!("expects {} votes and not {}", other.expected, self.expected));
+            clauses.push(format!("expects {} votes instead of {}", other.expected, self.expected));
         }
         if let Some(option) = self.options.difference(&other.options) {
-            clauses.push(format!("has another quorum.{option}"));
+            clauses.push(format!("has a different quorum.{option}"));
         }
         if clauses.is_empty() && self != other {
-            clauses.push("expects another number of votes".to_owned());
+            clauses.push("expects a different number of votes".to_owned());
         }
         (!clauses.is_empty()).then(|| clauses.join(", "))
     }
@@ -212,7 +212,7 @@ impl fmt::Display for Electorate {
 
 /// The error of a text that is not an electorate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("not an electorate: that looks like `expected 3, votes 1-3:1`")]
+#[error("not an electorate; the form is `expected 3, votes 1-3:1`")]
 pub struct NoElectorate;
 
 impl FromStr for Electorate {
@@ -332,10 +332,10 @@ mod tests {
         let agreed = read("expected 3, votes 1-3:1");
         let differs = |text: &str| agreed.difference(&read(text)).unwrap_or_default();
         assert_eq!(differs("expected 3, votes 1-3:1"), "");
-        assert_eq!(differs("expected 4, votes 1-2:1 4-5:1"), "lists 4 5 besides, does not list 3");
-        assert_eq!(differs("expected 4, votes 1:1 2:2 3:1"), "gives node 2 2 votes and not 1");
-        assert_eq!(differs("expected 5, votes 1-3:1"), "expects 5 votes and not 3");
-        assert_eq!(differs("expected 3, votes 1-3:1, wait_for_all"), "has another quorum.wait_for_all");
+        assert_eq!(differs("expected 4, votes 1-2:1 4-5:1"), "also lists 4 5, does not list 3");
+        assert_eq!(differs("expected 4, votes 1:1 2:2 3:1"), "gives node 2 2 votes instead of 1");
+        assert_eq!(differs("expected 5, votes 1-3:1"), "expects 5 votes instead of 3");
+        assert_eq!(differs("expected 3, votes 1-3:1, wait_for_all"), "has a different quorum.wait_for_all");
         assert_eq!(differs("expected 3"), "has no node list");
     }
 }

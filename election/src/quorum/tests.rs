@@ -253,7 +253,7 @@ fn a_member_without_node_info_makes_the_ring_inquorate() {
     let mut world = World::plain(2);
     let verdict = world.ring_with(&[1, 2], |said, _| said.retain(|node, _| *node == id(1)));
     assert_eq!(verdict.inquorate, Some(Inquorate::NoNodeInfo(ids(&[2]))));
-    assert_eq!(verdict.inquorate.unwrap().to_string(), "no node info came from {2}");
+    assert_eq!(verdict.inquorate.unwrap().to_string(), "no node info was received from nodes {2}");
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn wait_for_all_waits_at_the_start_and_after_losing_quorum() {
     let mut world = World::new(3, wait_for_all);
     let verdict = world.ring(&[1, 2]);
     assert_eq!(verdict.inquorate, Some(Inquorate::WaitsForAll { total: 2, expected: 3 }));
-    assert_eq!(verdict.inquorate.unwrap().to_string(), "waiting for all: 2 of 3 votes expected are present");
+    assert_eq!(verdict.inquorate.unwrap().to_string(), "waiting for all: 2 of 3 expected votes are present");
     assert!(is_quorate(&world.ring(&[1, 2, 3])));
     assert!(is_quorate(&world.ring(&[1, 2])));
     assert!(!is_quorate(&world.ring(&[1])));
@@ -582,7 +582,8 @@ fn options_that_differ_before_an_agreement_prevent_quorum() {
     let verdict = world.ring(&[1, 2, 3]);
     let inquorate = Inquorate::OptionsDiffer { option: "wait_for_all", one: id(1), other: id(2) };
     assert_eq!(verdict.inquorate, Some(inquorate.clone()));
-    assert_eq!(inquorate.to_string(), "nodes 1 and 2 differ in quorum.wait_for_all; give all nodes the same");
+    let text = "nodes 1 and 2 differ in quorum.wait_for_all; give all nodes the same value";
+    assert_eq!(inquorate.to_string(), text);
 }
 
 #[test]
@@ -600,8 +601,8 @@ fn new_options_are_agreed_on_when_a_voters_file_changes() {
     assert_eq!(
         verdict.differences,
         [
-            "the file of node 1 has another quorum.wait_for_all",
-            "the file of node 3 has another quorum.wait_for_all"
+            "the file of node 1 has a different quorum.wait_for_all",
+            "the file of node 3 has a different quorum.wait_for_all"
         ]
     );
     world.restart(&[1, 3]);
@@ -633,8 +634,8 @@ fn the_first_time_all_voters_must_be_present() {
     assert_eq!(verdict.inquorate, Some(inquorate.clone()));
     assert_eq!(
         inquorate.to_string(),
-        "the cluster starts for the first time, which takes all of its voters once: start node 3, or take it out of the node \
-         lists"
+        "the cluster is starting for the first time and needs all of its voters once: start node 3, or \
+         remove it from the node lists"
     );
     assert!(is_quorate(&world.ring(&[1, 2, 3])));
     assert!(is_quorate(&world.ring(&[1, 2])));
@@ -649,7 +650,8 @@ fn the_first_time_all_voters_must_be_present() {
     let text = verdict.inquorate.unwrap().to_string();
     assert_eq!(
         text,
-        "the cluster starts for the first time, which takes all of its voters once: 2 of 3 votes are present"
+        "the cluster is starting for the first time and needs all of its voters once: 2 of 3 votes are \
+         present"
     );
     assert!(is_quorate(&unlisted.ring(&[1, 2, 3])));
 }
@@ -767,7 +769,7 @@ fn a_file_of_a_node_without_a_record_is_no_proposal() {
     world.nodes.insert(id(3), Quorum::new(&world.configs[&id(3)]));
     let verdict = world.ring(&[1, 2, 3]);
     assert_eq!((is_quorate(&verdict), verdict.flags), (true, vec!["Quorate"]));
-    assert_eq!(verdict.differences, ["the file of node 3 has another quorum.wait_for_all"]);
+    assert_eq!(verdict.differences, ["the file of node 3 has a different quorum.wait_for_all"]);
 }
 
 /// A step of an operator that changes the size of a cluster, node by node.

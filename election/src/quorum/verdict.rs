@@ -110,46 +110,49 @@ impl fmt::Display for Inquorate {
             Self::RingLost { after } => {
                 write!(f, "this node is in no ring: no token came for {} ms", after.as_millis())
             }
-            Self::Unsettled => write!(f, "the members have not yet said what they are"),
-            Self::NoExpectedVotes => write!(f, "no member has said how many votes to expect"),
-            Self::NoNodeInfo(nodes) => write!(f, "no node info came from {nodes:?}"),
+            Self::Unsettled => write!(f, "the members have not exchanged their votes yet"),
+            Self::NoExpectedVotes => write!(f, "no member has announced how many votes to expect"),
+            Self::NoNodeInfo(nodes) => write!(f, "no node info was received from nodes {nodes:?}"),
             Self::OptionsDiffer { option, one, other } => {
-                write!(f, "nodes {one} and {other} differ in quorum.{option}; give all nodes the same")
+                write!(f, "nodes {one} and {other} differ in quorum.{option}; give all nodes the same value")
             }
             Self::WaitsForAll { total, expected } => {
-                write!(f, "waiting for all: {total} of {expected} votes expected are present")
+                write!(f, "waiting for all: {total} of {expected} expected votes are present")
             }
             Self::Founding => {
                 write!(
                     f,
-                    "the cluster starts for the first time, and its members are storing the list of voters"
+                    "the cluster is starting for the first time, and its members are storing the list of \
+                     voters"
                 )
             }
             Self::Apart { one, other } => write!(
                 f,
-                "nodes {one} and {other} come from clusters that were founded apart; stop one of the two, remove its state \
-                 directory, and start it again"
+                "nodes {one} and {other} come from clusters that were founded separately; stop one of the \
+                 two, remove its state directory, and start it again"
             ),
             Self::NeverFinished { missing } => write!(
                 f,
-                "a first start was begun with node {}, and is not finished without: start it, or another node under its id",
+                "a first start began with node {} and cannot finish without it; start it, or another node \
+                 with its id",
                 listed(missing)
             ),
             Self::NeverAgreed { missing, total, expected } => {
-                write!(f, "the cluster starts for the first time, which takes all of its voters once: ")?;
+                write!(f, "the cluster is starting for the first time and needs all of its voters once: ")?;
                 if missing.is_empty() {
                     return write!(f, "{total} of {expected} votes are present");
                 }
-                write!(f, "start node {}, or take it out of the node lists", listed(missing))
+                write!(f, "start node {}, or remove it from the node lists", listed(missing))
             }
             Self::RecordsLost(nodes) => write!(
                 f,
-                "the records of {nodes:?} were lost, and without them the others are no majority: start the other nodes"
+                "the records of nodes {nodes:?} were lost, and the other members are not a majority; start \
+                 the other nodes"
             ),
             Self::ChangeUnfinished { total, quorum } => write!(
                 f,
-                "a change of who has votes may have been agreed on elsewhere, and of the {quorum} votes that it needs \
-                 {total} are present: start more of its nodes"
+                "a change of the voters may have been agreed on elsewhere: {total} of the {quorum} votes \
+                 that it needs are present; start more of its nodes"
             ),
             Self::TooFewVotes { total, quorum } => write!(f, "{total} of {quorum} votes needed are present"),
         }

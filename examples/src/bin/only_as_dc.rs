@@ -45,6 +45,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         node.leave().await;
     }
     sleep(Duration::from_secs(1)).await;
-    say(format_args!("{} is alone: no quorum, so it does not work", workers[0].0));
+    say(format_args!("{} is alone, has no quorum, and stops working", workers[0].0));
     Ok(())
 }

@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (second, two) = start(2, state.path()).await?;
     let (third, three) = start(3, state.path()).await?;
     for store in [&one, &two, &three] {
-        store.opened(3).await.expect("nobody leaves");
+        store.opened(3).await.expect("no member leaves");
     }
     say(format_args!("three members: {:?}", one.put("colour", "green").await));
 
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     say(format_args!("two members: 1 has {:?}", one.get("colour")));
 
     let (third, three) = start(3, state.path()).await?;
-    three.opened(3).await.expect("nobody leaves");
+    three.opened(3).await.expect("no member leaves");
     say(format_args!("3 is back, and has {:?} from a snapshot", three.get("colour")));
     assert_eq!(three.get("colour").as_deref(), Some("blue"));
 

@@ -35,7 +35,7 @@ impl Config {
     fn check_network(&self, problems: &mut Problems) {
         let (group, bind) = (self.group(), self.bind());
         if self.port() < 2 {
-            let rule = "not be below 2, for the port below it is used too";
+            let rule = "not be below 2, because the port below it is used too";
             problems.broken("totem.interface.mcastport", &self.port(), rule);
         }
         if self.network.transport == TransportKind::Unicast {
@@ -63,10 +63,12 @@ impl Config {
             problems.broken("quorum.expected_votes", &0, "not be below 1");
         }
         if !self.nodes.is_empty() && self.listed_votes() == 0 {
-            problems.broken("nodelist.node.quorum_votes", &"0 of each node", "give one node a vote at least");
+            let rule = "give at least one node a vote";
+            problems.broken("nodelist.node.quorum_votes", &"0 for each node", rule);
         }
         if let Some(listed) = self.listed().filter(|listed| listed.votes != self.votes()) {
-            let rule = format!("be those of node {} in the node list ({})", listed.id, listed.votes);
+            let rule =
+                format!("be the quorum_votes of node {} in the node list ({})", listed.id, listed.votes);
             problems.broken("quorum.votes", &self.votes(), rule);
         }
         // Another length cannot be announced to the other members.
@@ -94,8 +96,8 @@ impl Config {
         let least = self.totem.hold.saturating_mul(defaults::FEWEST_HOLDS);
         if lease < least {
             let rule = format!(
-                "not be below {} with a totem.hold of {}, or the DC of a busy host loses it for no fault: write `lease: {}`, \
-                 or leave totem.hold out",
+                "not be below {} with a totem.hold of {}, or the DC on a busy host loses it without a fault; \
+                 write `lease: {}`, or remove totem.hold",
                 Millis(least),
                 Millis(self.totem.hold),
                 least.as_millis(),
@@ -117,7 +119,8 @@ impl Config {
             if name.is_empty() {
                 problems.broken(key, &"``", "not be empty");
             } else if name.chars().any(char::is_control) {
-                problems.broken(key, &name.escape_debug(), "have no control characters, such as line breaks");
+                let rule = "not contain control characters, such as line breaks";
+                problems.broken(key, &name.escape_debug(), rule);
             }
         };
         check("this node's name", &self.name);
@@ -142,14 +145,14 @@ impl Config {
             }
             let socket = (member.address, member.port.unwrap_or(self.port()));
             if let Some(other) = by_socket.insert(socket, member.id) {
-                let rule = format!("not be the address of node {other} too");
+                let rule = format!("differ from the address of node {other}");
                 let node = format_args!("{} of node {}", member.address, member.id);
                 problems.broken("nodelist.node.ring0_addr", &node, rule);
             }
         }
         if !self.nodes.is_empty() && !ids.contains(&self.node) {
             let listed = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            problems.broken("this node's id", &self.node, format!("be one of the node list's ({listed})"));
+            problems.broken("this node's id", &self.node, format!("be in the node list ({listed})"));
         }
     }
 
@@ -160,8 +163,9 @@ impl Config {
         let least = self.least_lease(2 * self.totem.hold + self.totem.token_retransmit);
         if lease < least {
             warnings.push(format!(
-                "quorate.lease ({}) is too short to send a lost token again (totem.hold {}, totem.token_retransmit {}): one \
-                 lost datagram can interrupt the DC; write `lease: {}`, or leave totem.token_retransmit out",
+                "quorate.lease ({}) is too short for resending a lost token (totem.hold {}, \
+                 totem.token_retransmit {}): one lost datagram can interrupt the DC; write `lease: {}`, or \
+                 remove totem.token_retransmit",
                 Millis(lease),
                 Millis(self.totem.hold),
                 Millis(self.totem.token_retransmit),
@@ -173,16 +177,16 @@ impl Config {
             && listed / 2 > expected / 2
         {
             warnings.push(format!(
-                "quorum.expected_votes ({expected}) is below the votes of the node list ({listed}): two halves of the \
-                 cluster could both be quorate; leave quorum.expected_votes out"
+                "quorum.expected_votes ({expected}) is below the votes of the node list ({listed}): two \
+                 halves of the cluster could both be quorate; remove quorum.expected_votes"
             ));
         }
         if let Some(expected) = self.expected_votes().filter(|_| !self.nodes.is_empty())
             && listed <= expected / 2
         {
             warnings.push(format!(
-                "quorum.expected_votes ({expected}) needs {} votes, and the node list has {listed}: no partition is ever \
-                 quorate; leave quorum.expected_votes out",
+                "quorum.expected_votes ({expected}) needs {} votes, but the node list has {listed}: no \
+                 partition can be quorate; remove quorum.expected_votes",
                 expected / 2 + 1
             ));
         }
@@ -197,16 +201,16 @@ impl Config {
         let least = defaults::consensus(u64::try_from(token.as_millis()).unwrap_or(u64::MAX));
         if consensus < Duration::from_millis(least) {
             warnings.push(format!(
-                "totem.consensus ({}) is below 1.2 times totem.token ({}): a slow member can be left out of a ring \
-                 for no fault; raise totem.consensus to {least} ms",
+                "totem.consensus ({}) is below 1.2 times totem.token ({}): a slow member can be left out of \
+                 a ring without a fault; raise totem.consensus to {least} ms",
                 Millis(consensus),
                 Millis(token),
             ));
         }
         if token_retransmit >= token {
             warnings.push(format!(
-                "totem.token_retransmit ({}) is not below totem.token ({}): a single lost datagram then breaks the \
-                 ring; leave totem.token_retransmit out",
+                "totem.token_retransmit ({}) is not below totem.token ({}): a single lost datagram then \
+                 breaks the ring; remove totem.token_retransmit",
                 Millis(token_retransmit),
                 Millis(token),
             ));
@@ -239,7 +243,7 @@ impl TotemConfig {
         }
         if self.token > Duration::from_millis(defaults::MAX_TOKEN) {
             let rule = format!(
-                "not be above {} ms, coefficient included: corosync counts totem.consensus in 32 bits",
+                "not be above {} ms, coefficient included, because corosync keeps totem.consensus in 32 bits",
                 defaults::MAX_TOKEN
             );
             problems.disagree("totem.token", &Millis(self.token), rule, "totem.token_coefficient");
@@ -253,10 +257,10 @@ impl TotemConfig {
             ("totem.fail_recv_const", self.fail_recv_const, 1, u32::MAX, ""),
             ("totem.seqno_unchanged_const", self.seqno_unchanged_const, 1, u32::MAX, ""),
             ("totem.miss_count_const", self.miss_count_const, 1, u32::MAX, ""),
-            ("totem.window_size", self.window_size, 1, Self::MAX_WINDOW, ", or a corosync can abort"),
+            ("totem.window_size", self.window_size, 1, Self::MAX_WINDOW, ", or corosync daemons can abort"),
             ("totem.max_messages", self.max_messages, 1, u32::MAX, ""),
             ("quorate.window_size", self.largest_window, 0, Self::MAX_WINDOW, ""),
-            ("totem.netmtu", self.netmtu, Self::MIN_NETMTU, Self::MAX_NETMTU, ": UDP carries no more"),
+            ("totem.netmtu", self.netmtu, Self::MIN_NETMTU, Self::MAX_NETMTU, ", the most that UDP carries"),
         ] {
             if value < least {
                 problems.broken(key, &value, format!("not be below {least}"));
@@ -363,7 +367,7 @@ mod tests {
         check(|c| c.totem.window_size = 0, "totem.window_size (0) must not be below 1");
         check(
             |c| c.totem.window_size = 8193,
-            "totem.window_size (8193) must not be above 8192, or a corosync can abort",
+            "totem.window_size (8193) must not be above 8192, or corosync daemons can abort",
         );
         check(|c| c.totem.netmtu = 100, "totem.netmtu (100) must not be below 128");
     }
@@ -388,7 +392,7 @@ mod tests {
     fn the_network_must_make_sense() {
         check(
             |c| c.network.port = Some(1),
-            "totem.interface.mcastport (1) must not be below 2, for the port below it is used too",
+            "totem.interface.mcastport (1) must not be below 2, because the port below it is used too",
         );
         check(
             |c| c.network.group = Some([10, 0, 0, 1].into()),
@@ -400,14 +404,14 @@ mod tests {
     fn nodes_must_be_distinct_and_include_this_one() {
         let nodes = |nodes: Vec<Member>| move |c: &mut Config| c.nodes = nodes;
         check(nodes(vec![member(1, [10, 0, 0, 1]), member(2, [10, 0, 0, 2])]), "fine");
-        check(nodes(vec![member(2, [10, 0, 0, 2])]), "this node's id (1) must be one of the node list's (2)");
+        check(nodes(vec![member(2, [10, 0, 0, 2])]), "this node's id (1) must be in the node list (2)");
         check(
             nodes(vec![member(1, [10, 0, 0, 1]), member(1, [10, 0, 0, 2])]),
             "node id 1 appears twice; give each node a nodeid of its own",
         );
         check(
             nodes(vec![member(1, [10, 0, 0, 1]), member(2, [10, 0, 0, 1])]),
-            "nodelist.node.ring0_addr (10.0.0.1 of node 2) must not be the address of node 1 too",
+            "nodelist.node.ring0_addr (10.0.0.1 of node 2) must differ from the address of node 1",
         );
         let mut other_port = member(2, [10, 0, 0, 1]);
         other_port.port = Some(6000);
@@ -430,11 +434,11 @@ mod tests {
         check(listed(|c| c.quorum.votes = Some(1)), "fine");
         check(
             listed(|c| c.quorum.votes = Some(3)),
-            "quorum.votes (3) must be those of node 1 in the node list (1)",
+            "quorum.votes (3) must be the quorum_votes of node 1 in the node list (1)",
         );
         check(
             listed(|c| c.nodes.iter_mut().for_each(|member| member.votes = 0)),
-            "nodelist.node.quorum_votes (0 of each node) must give one node a vote at least",
+            "nodelist.node.quorum_votes (0 for each node) must give at least one node a vote",
         );
     }
 
@@ -443,14 +447,14 @@ mod tests {
         check(|c| c.name.clear(), "this node's name (``) must not be empty");
         check(
             |c| c.name = "a\nb".to_owned(),
-            "this node's name (a\\nb) must have no control characters, such as line breaks",
+            "this node's name (a\\nb) must not contain control characters, such as line breaks",
         );
         check(|c| c.cluster_name = Some("".into()), "totem.cluster_name (``) must not be empty");
         check(
             |c| {
                 c.nodes = vec![Member { name: Some("\t".to_owned()), ..member(1, [127, 0, 0, 1]) }];
             },
-            "nodelist.node.name (\\t) must have no control characters, such as line breaks",
+            "nodelist.node.name (\\t) must not contain control characters, such as line breaks",
         );
     }
 

@@ -123,7 +123,10 @@ pub enum Problem {
         advice: &'static str,
     },
     /// No interface of this host has this address or network.
-    #[error("no interface of this host is in the network of {wanted} ({key}); there are {}", list(present))]
+    #[error(
+        "no interface of this host is in the network of {wanted} ({key}); this host has {}",
+        list(present)
+    )]
     NoInterface {
         /// The key that names the address or network.
         key: &'static str,
@@ -164,7 +167,7 @@ pub enum Problem {
     },
     /// A section appears twice, and corosync would merge the two.
     #[error(
-        "a second section `{path}`{which}, the first is at {first}; corosync would mix the two: make them one"
+        "section `{path}`{which} appears twice, first at {first}; corosync would merge the two: make them one"
     )]
     DuplicateSection {
         /// The section's path.
@@ -186,7 +189,7 @@ pub enum Problem {
         listed: String,
     },
     /// No listed node has the name that the command line gave.
-    #[error("no node of the list is called `{name}`; --name may be one of {listed}")]
+    #[error("no listed node is called `{name}`; choose one with --name: {listed}")]
     NoSuchNode {
         /// The name.
         name: String,
@@ -194,7 +197,7 @@ pub enum Problem {
         listed: String,
     },
     /// Several listed nodes could be this process. Only with the local transport.
-    #[error("several listed nodes live on this host; choose one with --name: {listed}")]
+    #[error("several listed nodes run on this host; choose one with --name: {listed}")]
     SeveralLocal {
         /// The nodes.
         listed: String,

@@ -174,29 +174,29 @@ impl fmt::Display for SyntaxProblem {
                 write!(f, "the file begins with a byte order mark; save it as UTF-8 without one")
             }
             Self::CarriageReturns => {
-                write!(f, "the lines end in carriage returns alone; save the file with Unix line ends")
+                write!(f, "the lines end in bare carriage returns; save the file with Unix line endings")
             }
             Self::TooManyErrors => {
-                write!(f, "there are more than {MAX_ERRORS} such lines; is it a corosync.conf?")
+                write!(f, "more than {MAX_ERRORS} lines are invalid; is it a corosync.conf?")
             }
             Self::LineTooLong => write!(f, "the line has more than {MAX_LINE} bytes; shorten it"),
-            Self::Nul => write!(f, "the line has a zero byte; is it a corosync.conf?"),
-            Self::NamelessSection => write!(f, "`{{` needs a section's name before it"),
+            Self::Nul => write!(f, "the line contains a zero byte; is it a corosync.conf?"),
+            Self::NamelessSection => write!(f, "`{{` needs a section name before it"),
             Self::BraceApart { name } => {
                 write!(
                     f,
-                    "`{}` opens a section only with `{{` behind it; move the next line's `{{` up",
+                    "`{}` opens a section only with `{{` on its line; move the next line's `{{` up",
                     shown(name)
                 )
             }
             Self::TextAfterOpening => {
-                write!(f, "nothing may follow `{{`, which opens a section; put it on a line of its own")
+                write!(f, "nothing may follow `{{` on its line; put the rest on the next line")
             }
             Self::Template => {
                 write!(f, "`{{` opens a section, and nothing may follow it; is this an unfilled template?")
             }
             Self::TextAroundClosing => {
-                write!(f, "`}}` must be alone on its line; put the rest on another one")
+                write!(f, "`}}` must be alone on its line; put the rest on another line")
             }
             Self::NothingToClose => {
                 write!(f, "`}}` closes nothing; remove it, or look for a missing `{{` above")
@@ -212,9 +212,9 @@ impl fmt::Display for SyntaxProblem {
                 let advice = if text.contains('=') {
                     "; write `:` instead of `=`"
                 } else if text.contains('\u{ff1a}') {
-                    "; write the `:` of plain ASCII"
+                    "; write `:` in plain ASCII"
                 } else if text.split_whitespace().nth(1).is_some() {
-                    "; is a `:` missing behind the key?"
+                    "; is a `:` missing after the key?"
                 } else {
                     ""
                 };
@@ -227,14 +227,15 @@ impl fmt::Display for SyntaxProblem {
             }
             Self::NamelessKey => write!(f, "`:` needs a key before it"),
             Self::PathTooLong => {
-                write!(f, "the name, with its sections, has more than {MAX_PATH} bytes; shorten it")
+                write!(f, "the name, including its sections, has more than {MAX_PATH} bytes; shorten it")
             }
             Self::PathTooShort { path } => {
                 write!(f, "`{path}` is too short for a key; is the section around it missing?")
             }
             Self::PathCharacter { path, character } => write!(
                 f,
-                "`{}` has {character:?}; keys and their sections are made of letters, digits and `_-./:`",
+                "`{}` contains {character:?}; names of keys and sections consist of letters, digits and \
+                 `_-./:`",
                 shown(path)
             ),
         }
@@ -512,8 +513,8 @@ mod tests {
 
     #[test]
     fn every_error_names_its_line_and_problem() {
-        check("\n{\n}", Err("2: `{` needs a section's name"));
-        check(":{\n}", Err("1: `{` needs a section's name"));
+        check("\n{\n}", Err("2: `{` needs a section name"));
+        check(":{\n}", Err("1: `{` needs a section name"));
         check("foo { # no\n}", Err("1: nothing may follow `{`"));
         check("foo {{\n}", Err("1: nothing may follow `{`"));
         check(
@@ -531,22 +532,22 @@ mod tests {
         check("foo {\nkey: 1 }\n", Err("2: `}` must be alone"));
         check("foo {\n} bar {\n}", Err("2: `}` must be alone"));
         check("foo {\n} # foo: the end", Err("2: `}` must be alone"));
-        check("\nfoo\n\n{\n}", Err("2: `foo` opens a section only with `{` behind it"));
+        check("\nfoo\n\n{\n}", Err("2: `foo` opens a section only with `{` on its line"));
         check("foo", Err("1: the line `foo` is neither `section {` nor `key: value` nor `}`"));
         check(
             "foo = 1",
             Err("1: the line `foo = 1` is neither `section {` nor `key: value` nor `}`; write `:` instead"),
         );
-        check("foo 1", Err("nor `}`; is a `:` missing behind the key?"));
-        check("foo\u{ff1a} 1", Err("nor `}`; write the `:` of plain ASCII"));
+        check("foo 1", Err("nor `}`; is a `:` missing after the key?"));
+        check("foo\u{ff1a} 1", Err("nor `}`; write `:` in plain ASCII"));
         check("\u{feff}# x\n", Err("1: the file begins with a byte order mark"));
-        check("# x\r# y\r", Err("1: the lines end in carriage returns alone"));
+        check("# x\r# y\r", Err("1: the lines end in bare carriage returns"));
         check("foo {\n: 1\n}", Err("2: `:` needs a key"));
         check("ab: 1", Err("1: `ab` is too short"));
-        check("foo {\nbad key: 1\n}", Err("2: `foo.bad key` has ' '"));
-        check("foo bar {\nkey: 1\n}", Err("1: `foo bar` has ' '"));
-        check("f\u{e4}o: 1", Err("1: `f\u{e4}o` has '\u{e4}'"));
-        check("foo: \0", Err("1: the line has a zero byte"));
+        check("foo {\nbad key: 1\n}", Err("2: `foo.bad key` contains ' '"));
+        check("foo bar {\nkey: 1\n}", Err("1: `foo bar` contains ' '"));
+        check("f\u{e4}o: 1", Err("1: `f\u{e4}o` contains '\u{e4}'"));
+        check("foo: \0", Err("1: the line contains a zero byte"));
     }
 
     #[test]
@@ -556,8 +557,8 @@ mod tests {
         check(&format!("#{}", x(509)), Ok(&[]));
         check(&format!("#{}\n", x(510)), Err("1: the line has more than 510 bytes"));
         check(&format!("foo {{\n{} {{\n}}\n}}", x(250)), Ok(&[]));
-        check(&format!("foo {{\n{} {{\n}}\n}}", x(251)), Err("2: the name, with its sections"));
-        check(&format!("foo {{\n{}: 1\n}}", x(251)), Err("2: the name, with its sections"));
+        check(&format!("foo {{\n{} {{\n}}\n}}", x(251)), Err("2: the name, including its sections"));
+        check(&format!("foo {{\n{}: 1\n}}", x(251)), Err("2: the name, including its sections"));
         check(&"\n".repeat(MAX_TEXT + 1), Err("1: the file has more than"));
     }
 

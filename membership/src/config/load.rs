@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
             Some(version)
         });
         if version.is_none() && !self.is_given("totem.version") {
-            let advice = "write `version: 2` into section totem";
+            let advice = "add `version: 2` to section totem";
             self.lack("totem.version", None, Problem::Missing { key: "totem.version", advice });
         }
     }
@@ -134,10 +134,11 @@ impl<'a> Reader<'a> {
             let needs_ids = if nodes.all(|(index, _)| has_id(index)) {
                 ""
             } else {
-                ", and not start without a nodeid for each node"
+                ", and would not start without a nodeid for each node"
             };
             let text = format!(
-                "totem.transport is not set: it is udp here, where corosync 3 would use knet{needs_ids}"
+                "totem.transport is not set: the default here is udp, where corosync 3 would use \
+                 knet{needs_ids}"
             );
             self.warn_of_lack(text);
             self.show(KEY, "udp", "", Source::Default);
@@ -164,7 +165,7 @@ impl<'a> Reader<'a> {
 
     /// Rejects encryption. Clear text should be requested explicitly.
     fn clear_text(&mut self) {
-        const ADVICE: &str = "transports udp and udpu have clear text only: write `secauth: off`, on all nodes, and set \
+        const ADVICE: &str = "transports udp and udpu have clear text only: write `secauth: off` on all nodes, and set \
                               crypto_cipher and crypto_hash to none or remove them";
         let secauth = self.take("totem.secauth");
         let one_of = |values: &'static [&'static str], expected| {
@@ -177,9 +178,9 @@ impl<'a> Reader<'a> {
             }
         };
         let ciphers = &["none", "aes256", "aes192", "aes128"];
-        let cipher = self.value("totem.crypto_cipher", one_of(ciphers, "none: the ring speaks clear text"));
+        let cipher = self.value("totem.crypto_cipher", one_of(ciphers, "none (the ring uses clear text)"));
         let hashes = &["none", "md5", "sha1", "sha256", "sha384", "sha512"];
-        let hash = self.value("totem.crypto_hash", one_of(hashes, "none: the ring speaks clear text"));
+        let hash = self.value("totem.crypto_hash", one_of(hashes, "none (the ring uses clear text)"));
         let (cipher, hash) = (cipher.map(|(_, entry)| entry), hash.map(|(_, entry)| entry));
         // A user who writes `secauth: yes` expects that it has an effect.
         if let Some(entry) = secauth.filter(|entry| !matches!(entry.value.as_str(), "on" | "off")) {
@@ -202,8 +203,8 @@ impl<'a> Reader<'a> {
         } else {
             if !self.is_given("totem.crypto_cipher") {
                 self.warn_of_lack(
-                    "the ring speaks clear text, though the file does not ask for it; say so by `secauth: off` or \
-                     `crypto_cipher: none` in section totem, or by --clear-text",
+                    "the ring uses clear text, although the file does not request it; confirm this with \
+                     `secauth: off` or `crypto_cipher: none` in section totem, or with --clear-text",
                 );
             }
             Source::Default
@@ -222,7 +223,7 @@ impl<'a> Reader<'a> {
         });
         match read {
             Some((_, entry)) if entry.value.starts_with("ipv6") => {
-                self.unsupported(entry, "write `ip_version: ipv4`, on all nodes");
+                self.unsupported(entry, "write `ip_version: ipv4` on all nodes");
             }
             Some((_, entry)) => self.show(KEY, entry.value.as_str(), "", self.line(entry)),
             None => self.show(KEY, "ipv4", "", Source::Default),
@@ -247,14 +248,16 @@ impl<'a> Reader<'a> {
         let usual = defaults::hold(set);
         let fitting = defaults::hold_for(lease.unwrap_or(defaults::LEASE), set);
         let source = match fitting < usual {
-            true => format!("quorate.lease; corosync's is {usual} ms"),
+            true => format!("quorate.lease; corosync would use {usual} ms"),
             false => RETRANSMIT.to_owned(),
         };
         let (hold, hold_at) = self.take_number("totem.hold", fitting, Source::derived(source));
         let soon = defaults::retransmit_after(hold, slowest);
         let (token_retransmit, source) = match set_at {
             Source::File(_) => (set, set_at),
-            _ if soon < slowest => (soon, Source::derived(format!("totem.hold; corosync's is {slowest} ms"))),
+            _ if soon < slowest => {
+                (soon, Source::derived(format!("totem.hold; corosync would use {slowest} ms")))
+            }
             _ => (slowest, Source::derived(format!("totem.token and {RETRANSMITS}"))),
         };
         self.show(RETRANSMIT, token_retransmit, "ms", source);
@@ -312,8 +315,8 @@ impl<'a> Reader<'a> {
         let of_corosync = defaults::effective_token(token, coefficient, listed.len() + twice);
         if of_corosync != effective && transport != TransportKind::Local {
             let text = format!(
-                "nodes with no key but ring0_addr: corosync 3.1 counts them twice, and would use a token timeout of \
-                 {of_corosync} ms instead of {effective} ms; give each node a nodeid"
+                "corosync 3.1 counts nodes whose only key is ring0_addr twice, and would use a token timeout \
+                 of {of_corosync} ms instead of {effective} ms; give each node a nodeid"
             );
             self.warn(None, text);
         }

@@ -29,8 +29,8 @@ impl<'a> Reader<'a> {
             let (link, ring) = (number("totem.interface.linknumber"), number("totem.interface.ringnumber"));
             if let Some(number @ 1..) = link {
                 let text = format!(
-                    "interface of link {number}: ignored, there is one link, number 0; corosync would not start with an \
-                     address on it"
+                    "interface of link {number}: ignored, because there is only link 0; corosync would not \
+                     start with an address on it"
                 );
                 self.warn(Some(section.line), text);
                 self.pass_over(index);
@@ -63,11 +63,13 @@ impl<'a> Reader<'a> {
                 String::new()
             } else {
                 format!(
-                    "; corosync 3 heeds no ringnumber and takes the last of each key: {}",
+                    "; corosync 3 ignores ringnumber and uses the last value of each key: {}",
                     theirs.join(", ")
                 )
             };
-            let text = format!("interface of ring {number}: ignored, there are no redundant rings{corosync}");
+            let text = format!(
+                "interface of ring {number}: ignored, because redundant rings are not supported{corosync}"
+            );
             self.warn(Some(document.sections[index].line), text);
             self.pass_over(index);
         }
@@ -86,7 +88,7 @@ impl<'a> Reader<'a> {
         if let Some(listed) = local {
             if let Some(entry) = bindnetaddr {
                 let text =
-                    "totem.interface.bindnetaddr: ignored, the node list's ring0_addr counts; remove it";
+                    "totem.interface.bindnetaddr: ignored in favour of the node list's ring0_addr; remove it";
                 self.warn(Some(entry.line), text);
             }
             let address = listed.address;
@@ -96,8 +98,8 @@ impl<'a> Reader<'a> {
                 None if local || self.host.is_unknown() => "this node's ring0_addr".to_owned(),
                 None => {
                     let text = format!(
-                        "no interface has this node's address {address}; the node waits for it: bring it up, or \
-                         correct ring0_addr"
+                        "no interface has this node's address {address}, so the node waits for it; bring the \
+                         interface up, or correct ring0_addr"
                     );
                     self.warn(Some(listed.line), text);
                     "this node's ring0_addr, which no interface has".to_owned()
@@ -108,7 +110,7 @@ impl<'a> Reader<'a> {
         }
 
         let Some(entry) = bindnetaddr else {
-            let advice = "write the network of the ring into section totem { interface { } }, such as \
+            let advice = "add the ring's network to section totem { interface { } }, such as \
                           `bindnetaddr: 192.168.1.0`, or add a node list";
             let line = interface.map(|section| self.document.sections[section].line);
             self.lack("nodelist", line, Problem::Missing { key: BINDNETADDR, advice });
@@ -143,14 +145,15 @@ impl<'a> Reader<'a> {
             )
         } else if !others.is_empty() {
             format!(
-                "bindnetaddr {wanted} is the network of several addresses; the node uses {interface}, not {others}"
+                "bindnetaddr {wanted} is the network of several addresses of this host; the node uses \
+                 {interface}, not {others}"
             )
         } else {
             return;
         };
         self.warn(
             Some(line),
-            format!("{text}; write the address that it is to use, for its id follows from that"),
+            format!("{text}; write the exact address, because the node's id is derived from it"),
         );
     }
 
@@ -197,7 +200,7 @@ impl<'a> Reader<'a> {
         let Some(entry) = self.take(KEY) else { return (None, None) };
         let mut shown = self.text(entry);
         if shown.as_bytes() != entry.bytes {
-            let text = format!("{KEY} is not UTF-8: its bytes count for the group, as with corosync");
+            let text = format!("{KEY} is not UTF-8; its bytes determine the group, as in corosync");
             self.warn(Some(entry.line), text);
             // Names that differ must look different.
             shown = entry.bytes.escape_ascii().to_string();
@@ -221,7 +224,7 @@ impl<'a> Reader<'a> {
         let (broadcast, mcastaddr) = (take("totem.interface.broadcast"), take(MCASTADDR));
         let is_broadcast = broadcast.filter(|entry| entry.value == "yes");
         if let Some(entry) = is_broadcast {
-            self.unsupported(entry, "remove it and set mcastaddr, on all nodes");
+            self.unsupported(entry, "remove it and set mcastaddr on all nodes");
         }
 
         let group = match (mcastaddr, named_group) {
@@ -245,7 +248,8 @@ impl<'a> Reader<'a> {
                 Some(group)
             }
             (None, None) => {
-                let advice = "write `cluster_name: NAME` into section totem, or `mcastaddr` into totem { interface { } }";
+                let advice = "add `cluster_name: NAME` to section totem, or `mcastaddr` to \
+                              totem { interface { } }";
                 if is_broadcast.is_none() {
                     self.lack(MCASTADDR, None, Problem::Missing { key: MCASTADDR, advice });
                 }

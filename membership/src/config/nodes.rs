@@ -87,8 +87,8 @@ impl Reader<'_> {
         }
         if sections("nodelist.node").next().is_none() {
             self.warn_of_lack(
-                "there is no node list, which corosync 3 would refuse: node ids are made of addresses, and peers are \
-                 learnt from what they send",
+                "there is no node list, so node ids are derived from addresses and peers are learned from \
+                 their messages; corosync 3 would not start without one",
             );
             if transport == TransportKind::Unicast {
                 let advice = "transport udpu sends to its nodes: list all of them, each with its ring0_addr";
@@ -112,12 +112,12 @@ impl Reader<'_> {
             let Some(entry) = entry.filter(|_| is_name || !all) else { continue };
             let advice = if is_name {
                 format!(
-                    "a name that leads this host to the loopback address {}, perhaps by its /etc/hosts; write the \
+                    "on this host it resolves to the loopback address {}, perhaps by /etc/hosts; write the \
                      node's address",
                     listed.address
                 )
             } else {
-                "a loopback address, at which its peers cannot reach it; write the node's address".to_owned()
+                "its peers cannot reach it at a loopback address; write the node's address".to_owned()
             };
             self.advise(entry, advice);
         }
@@ -185,7 +185,7 @@ impl Reader<'_> {
         let (votes, source) = match votes {
             Some((votes, entry)) => {
                 if votes == 0 {
-                    let text = "nodelist.node.quorum_votes is 0: this node counts for no quorum";
+                    let text = "nodelist.node.quorum_votes is 0: this node does not count for quorum";
                     self.warn(Some(entry.line), text);
                 }
                 (votes, self.line(entry))
@@ -207,7 +207,7 @@ impl Reader<'_> {
             }),
             TransportKind::Multicast | TransportKind::Unicast => {
                 if let Some(entry) = self.take_within(section, "nodelist.node.port") {
-                    let text = "nodelist.node.port: ignored, it is for `transport: local` only";
+                    let text = "nodelist.node.port: ignored, because it is for `transport: local` only";
                     self.warn(Some(entry.line), text);
                 }
                 None
@@ -245,7 +245,7 @@ impl Reader<'_> {
                 let name = entry.value.clone();
                 let first_word = name.split(['/', ':', ' ', ',', ';']).next().unwrap_or_default();
                 if flaw(&name).is_none() && first_word != name && first_word.parse::<Ipv4Addr>().is_ok() {
-                    self.advise(entry, "write one address alone, such as ".to_owned() + first_word);
+                    self.advise(entry, "write a single address, such as ".to_owned() + first_word);
                     return None;
                 }
                 let found = if flaw(&name).is_some() { None } else { first_ipv4(self.host, &name) };
@@ -255,7 +255,8 @@ impl Reader<'_> {
                 };
                 if name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
                     let text = format!(
-                        "{RING0_ADDR} is `{name}`, which is {address}, for a leading 0 makes a number octal; write {address}"
+                        "{RING0_ADDR} is `{name}`, which is {address}, because a leading 0 makes a number \
+                         octal; write {address}"
                     );
                     self.warn(Some(entry.line), text);
                 }
@@ -394,6 +395,6 @@ fn first_ipv4(host: &Host, name: &str) -> Option<Ipv4Addr> {
 }
 
 fn no_id(key: &'static str, address: Ipv4Addr) -> Problem {
-    let rule = "give a node id other than 0; list the nodes, each with a nodeid".to_owned();
+    let rule = "give a node id other than 0; add a node list with a nodeid for each node".to_owned();
     Problem::Broken { key, value: address.to_string(), rule, other: None }
 }

@@ -140,8 +140,9 @@ impl Config {
         let wait_for_all = quorum.wait_for_all.unwrap_or(quorum.two_node);
         let odd = self.listed_votes() % 2 == 1 && !wait_for_all;
         if odd && quorum.auto_tie_breaker.is_some() && quorum.last_man_standing {
-            let rule = "not go with quorum.last_man_standing in a node list with an odd number of votes without \
-                        quorum.wait_for_all: write `wait_for_all: 1`, or leave one of the two out";
+            let rule = "not be combined with quorum.last_man_standing if the node list has an odd number of \
+                        votes and quorum.wait_for_all is off; write `wait_for_all: 1`, or remove one of the \
+                        two";
             return Err(Problem::Broken {
                 key: "quorum.auto_tie_breaker",
                 value: "1".to_owned(),
@@ -197,47 +198,49 @@ impl Config {
         let ties = quorum.auto_tie_breaker.is_some();
         warn(
             self.expected_votes().is_none(),
-            "how many votes to expect is not known: this node never becomes quorate; give --expected-votes N, or write \
-             `expected_votes: N` into section quorum (in code, `Config::quorum.expected_votes`)",
+            "the number of expected votes is unknown: this node never becomes quorate; use \
+             --expected-votes N, or add `expected_votes: N` to section quorum (in code, \
+             `Config::quorum.expected_votes`)",
         );
         warn(
             quorum.two_node && ties,
-            "quorum.two_node is off: with quorum.auto_tie_breaker it is decided beforehand which of two nodes stays \
-             quorate; leave one of the two out",
+            "quorum.two_node is off, because quorum.auto_tie_breaker already decides which of two nodes \
+             stays quorate; remove one of the two",
         );
         warn(
             quorum.two_node && !ties && self.expects_more_than_two(),
-            "quorum.two_node is off, for there are more than two nodes: any two of them, and each alone, would be \
-             quorate, as they are with corosync; leave quorum.two_node out",
+            "quorum.two_node is off, because there are more than two nodes: any two of them, and each alone, \
+             would be quorate, as in corosync; remove quorum.two_node",
         );
         warn(
             options.two_node,
-            "quorum.two_node: both nodes are quorate when they do not hear each other; only fencing keeps them from \
-             acting both",
+            "quorum.two_node: both nodes are quorate when they do not hear each other; only fencing keeps \
+             them from both acting",
         );
         warn(
             ties && options.auto_tie_breaker.is_none(),
-            "quorum.auto_tie_breaker is off, for the number of votes in the node list is odd and quorum.wait_for_all is \
-             not set: write `wait_for_all: 1`",
+            "quorum.auto_tie_breaker is off, because the node list has an odd number of votes and \
+             quorum.wait_for_all is not set; write `wait_for_all: 1`",
         );
         warn(
             quorum.last_man_standing && options.last_man_standing.is_none(),
-            "quorum.last_man_standing is off: it is for nodes with one vote each",
+            "quorum.last_man_standing is off, because it requires one vote per node",
         );
         warn(
             options.last_man_standing.is_some() && !options.wait_for_all,
-            "quorum.last_man_standing without quorum.wait_for_all: nodes that start apart from those left standing can be \
-             quorate beside them; write `wait_for_all: 1`",
+            "quorum.last_man_standing without quorum.wait_for_all: nodes that start separately can be \
+             quorate at the same time as the remaining ones; write `wait_for_all: 1`",
         );
         warn(
             quorum.expected_votes_tracking,
-            "quorum.expected_votes_tracking: what is tracked is forgotten when all nodes have stopped, as with corosync",
+            "quorum.expected_votes_tracking: the tracked votes are forgotten when all nodes have stopped, as \
+             in corosync",
         );
         let tracked = self.quorum.expected_votes.zip(self.expected_votes());
         if let Some((said, counts)) = tracked.filter(|(said, counts)| said != counts) {
             warnings.push(format!(
-                "quorum.expected_votes ({said}) does not count with expected_votes_tracking or allow_downscale, as with \
-                 corosync: the node list's votes ({counts}) do"
+                "quorum.expected_votes ({said}) is ignored with expected_votes_tracking or allow_downscale, \
+                 as in corosync; the node list's votes ({counts}) apply"
             ));
         }
         warnings
@@ -286,8 +289,8 @@ impl Reader<'_> {
             None if transport != TransportKind::Local => {
                 let section = self.document.sections.iter().find(|section| section.path == "quorum");
                 let text = format!(
-                    "quorum.provider is not set: votes are counted all the same, where corosync would count none, whatever \
-                     else section quorum says; write `provider: {PROVIDER}`"
+                    "quorum.provider is not set: votes are counted anyway, where corosync would count none, \
+                     whatever else section quorum says; write `provider: {PROVIDER}`"
                 );
                 match section {
                     Some(section) => self.warn(Some(section.line), text),
@@ -304,7 +307,7 @@ impl Reader<'_> {
         let sum = nodes.iter().fold(0u32, |sum, member| sum.saturating_add(member.votes));
         if let Some(votes) = self.overrides.expected_votes {
             if let Some((_, entry)) = in_file.filter(|&(in_file, _)| in_file != votes) {
-                let text = format!("{EXPECTED_VOTES}: ignored, --expected-votes {votes} counts");
+                let text = format!("{EXPECTED_VOTES}: ignored in favour of --expected-votes {votes}");
                 self.warn(Some(entry.line), text);
             }
             self.show(EXPECTED_VOTES, votes, "votes", Source::CommandLine);
@@ -327,7 +330,7 @@ impl Reader<'_> {
         let (votes, source) = match (listed_votes, in_file) {
             (Some(votes), ignored) => {
                 if let Some((_, entry)) = ignored {
-                    let text = "quorum.votes: ignored, the node list's quorum_votes counts";
+                    let text = "quorum.votes: ignored in favour of the node list's quorum_votes";
                     self.warn(Some(entry.line), text);
                 }
                 (votes, Source::derived("this node's quorum_votes"))
@@ -363,7 +366,7 @@ impl Reader<'_> {
         let entry = self.take(NODE);
         let Some(entry) = entry.filter(|_| on) else {
             if let Some(entry) = entry {
-                let text = format!("{NODE}: ignored, for quorum.auto_tie_breaker is off");
+                let text = format!("{NODE}: ignored, because quorum.auto_tie_breaker is off");
                 self.warn(Some(entry.line), text);
             }
             return on.then_some(TieBreaker::Lowest);
@@ -378,8 +381,8 @@ impl Reader<'_> {
                 };
                 if nodes.is_empty() {
                     let text = format!(
-                        "{NODE} is `{list}`, neither lowest nor highest nor a list of node ids: quorum.auto_tie_breaker is \
-                         off, as with corosync"
+                        "{NODE} is `{list}`, neither lowest nor highest nor a list of node ids, so \
+                         quorum.auto_tie_breaker is off, as in corosync"
                     );
                     self.warn(Some(entry.line), text);
                     return None;
@@ -393,8 +396,8 @@ impl Reader<'_> {
                 let counts = TieBreaker::List(nodes);
                 if !rest.trim().is_empty() {
                     let text = format!(
-                        "{NODE} is `{list}`: only `{counts}` of it counts, as with corosync; write node ids with blanks \
-                         between"
+                        "{NODE} is `{list}`: only `{counts}` of it is used, as in corosync; separate node \
+                         ids with spaces"
                     );
                     self.warn(Some(entry.line), text);
                 }
@@ -420,7 +423,7 @@ impl Reader<'_> {
         ];
         for (_, option) in options.iter().filter(|(on, _)| *on) {
             let (key, value) = ("quorum.device.model", device.value.clone());
-            let rule = format!("not go with {option}: leave one of the two out");
+            let rule = format!("not be combined with {option}; remove one of the two");
             self.refuse(device, Problem::Broken { key, value, rule, other: None });
         }
         if find("quorum.device.votes").is_some() {
@@ -434,8 +437,8 @@ impl Reader<'_> {
                 2 * count - 1,
                 count - 1
             ),
-            _ => "quorum.device.votes is not set: corosync would not start without it where expected_votes is set, or a \
-                  node has other than one vote"
+            _ => "quorum.device.votes is not set: corosync would not start without it if expected_votes is \
+                  set or a node does not have exactly one vote"
                 .to_owned(),
         };
         self.warn(Some(device.line), text);
@@ -448,17 +451,17 @@ impl Reader<'_> {
             self.correct(
                 "quorum.expected_votes",
                 expected,
-                "the votes of the node list, which count with expected_votes_tracking or allow_downscale",
+                "the votes of the node list, which apply with expected_votes_tracking or allow_downscale",
             );
         }
-        let more = "the number of nodes, which are more than two";
+        let more = "the number of nodes, which is above two";
         let ties = config.quorum.auto_tie_breaker.is_some();
         let why = if ties { "quorum.auto_tie_breaker, which excludes it" } else { more };
         self.correct("quorum.two_node", u32::from(options.two_node), why);
         self.correct(
             "quorum.last_man_standing",
             u32::from(options.last_man_standing.is_some()),
-            "votes of more than one a node, which exclude it",
+            "nodes with more than one vote, which exclude it",
         );
         self.correct(
             "quorum.expected_votes_tracking",

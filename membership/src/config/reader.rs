@@ -207,7 +207,7 @@ impl<'a> Reader<'a> {
             if let Some(earlier) = last.replace(entry) {
                 self.warn(
                     Some(earlier.line),
-                    format!("{} is set again at line {}, which counts", earlier.path, entry.line),
+                    format!("{} is set again at line {}, which takes precedence", earlier.path, entry.line),
                 );
             }
             value = read(self, entry).map(|value| (value, entry));
@@ -237,7 +237,7 @@ impl<'a> Reader<'a> {
             entry.path.rsplit_once('.').filter(|_| self.document.key(entry).contains('.'))
         {
             let what = format!(
-                "`{}` stands outside section `{section}`, where corosync does not count it",
+                "`{}` is outside section `{section}`, where corosync ignores it",
                 self.document.key(entry)
             );
             self.misplaced(entry.line, what, format!("move it into `{section} {{ }}`"));
@@ -270,7 +270,7 @@ impl<'a> Reader<'a> {
         if !on && entry.value != "no" {
             let advice = flaw(&entry.value).map(|advice| format!("; {advice}")).unwrap_or_default();
             let text = format!(
-                "{path} is `{}`, neither yes nor no; it counts as no, as with corosync{advice}",
+                "{path} is `{}`, neither yes nor no; it is taken as no, as in corosync{advice}",
                 shown(&entry.value)
             );
             self.warn(Some(entry.line), text);
@@ -305,7 +305,7 @@ impl<'a> Reader<'a> {
         if let Some(setting) = shown.filter(|setting| setting.value != counts) {
             let from = match &setting.source {
                 Source::File(_) | Source::CommandLine => {
-                    format!("{why}, in spite of {} ({})", setting.value, setting.source)
+                    format!("{why}, despite {} ({})", setting.value, setting.source)
                 }
                 _ => why.to_owned(),
             };
@@ -468,8 +468,8 @@ impl<'a> Reader<'a> {
         let alike = nearest(key, here.filter_map(|asked| asked.rsplit('.').next()));
         let elsewhere = self.asked.iter().find(|asked| asked.rsplit('.').next() == Some(key));
         match (alike, elsewhere) {
-            (Some(alike), _) => format!("unknown, ignored; is it `{alike}`?"),
-            (None, Some(elsewhere)) => format!("unknown, ignored; does `{elsewhere}` belong there?"),
+            (Some(alike), _) => format!("unknown, ignored; did you mean `{alike}`?"),
+            (None, Some(elsewhere)) => format!("unknown, ignored; did you mean `{elsewhere}`?"),
             (None, None) => "unknown, ignored; check its spelling and its section".to_owned(),
         }
     }

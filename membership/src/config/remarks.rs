@@ -19,10 +19,10 @@ pub(super) fn refusal(path: &str, value: &str) -> Option<String> {
         Wanted::Number => {
             let digits = value.trim_start().trim_start_matches(['+', '-']);
             let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-            (!is_number).then(|| "which has to be a number".to_owned())
+            (!is_number).then(|| "which must be a number".to_owned())
         }
         Wanted::OneOf(values) => {
-            (!values.contains(&value)).then(|| format!("which has to be one of {}", values.join(", ")))
+            (!values.contains(&value)).then(|| format!("which must be one of {}", values.join(", ")))
         }
         Wanted::Nothing(why) => Some((*why).to_owned()),
     }
@@ -64,7 +64,7 @@ const WANTED: &[(&str, Wanted)] = &[
     ("totem.interface.knet_transport", Wanted::OneOf(&["udp", "sctp"])),
     ("totem.interface.knet_link_priority", Wanted::OneOf(&["1"])),
     ("totem.interface.knet_p*", Wanted::Number),
-    ("nodelist.node.ring*", Wanted::Nothing("for `transport: udp` has one link")),
+    ("nodelist.node.ring*", Wanted::Nothing("because `transport: udp` has one link")),
     ("quorum.leaving_timeout", Wanted::Number),
     ("quorum.device.votes", Wanted::Number),
     ("quorum.device.timeout", Wanted::Number),
@@ -86,41 +86,38 @@ const WANTED: &[(&str, Wanted)] = &[
 
 /// The remarks by path. The first pattern that matches counts.
 const REMARKS: &[(&str, &str)] = &[
-    ("compatibility", "obsolete (corosync 1), ignored: there is one wire format, that of corosync 3"),
+    ("compatibility", "obsolete (corosync 1), ignored: the only wire format is that of corosync 3"),
     ("aisexec", "obsolete (corosync 1), ignored: the node runs as the user who starts it"),
-    (
-        "service",
-        "obsolete (corosync 1), ignored: no plugins are loaded, and the DC is elected by quorate itself",
-    ),
+    ("service", "obsolete (corosync 1), ignored: there are no plugins, and Quorate elects the DC itself"),
     ("amf", "obsolete (corosync 1), ignored: there is no availability management"),
     ("logging", "ignored: logs go to standard error, and RUST_LOG chooses what is logged"),
-    ("uidgid", "ignored: the mode of the status socket decides who may use it"),
+    ("uidgid", "ignored: the mode of the status socket controls access"),
     ("system", "ignored: priority and scheduling are up to the service manager"),
     ("resources*", "ignored: there is no resource watchdog"),
-    ("qb", "ignored: there is no libqb"),
-    ("nozzle", "ignored: it belongs to transport knet"),
+    ("qb", "ignored: libqb is not used"),
+    ("nozzle", "ignored: it is for transport knet"),
     ("event", "obsolete (openais), ignored: there is no event service"),
-    ("pload", "ignored: `quorate bench` measures what a ring carries"),
+    ("pload", "ignored: `quorate bench` measures a ring's throughput"),
     ("totem.cluster_uuid", "ignored: pcs wrote it for its own use, and corosync does not read it"),
     ("totem.vsftype", "obsolete (corosync 1), ignored: quorum is counted in votes (section quorum)"),
-    ("totem.rrp_*", "obsolete (corosync 1 and 2), ignored: there are no redundant rings"),
-    ("totem.threads", "obsolete, ignored: nothing is left to run in threads"),
+    ("totem.rrp_*", "obsolete (corosync 1 and 2), ignored: redundant rings are not supported"),
+    ("totem.threads", "obsolete, ignored: there are no threads to configure"),
     ("totem.nodeid", "ignored, as in corosync 3: set nodelist.node.nodeid"),
-    ("totem.knet_*", "ignored: it belongs to transport knet"),
-    ("totem.link_mode", "ignored: it belongs to transport knet"),
-    ("totem.block_unlisted_ips", "ignored: it belongs to transport knet"),
-    ("totem.interface.knet_*", "ignored: it belongs to transport knet"),
+    ("totem.knet_*", "ignored: it is for transport knet"),
+    ("totem.link_mode", "ignored: it is for transport knet"),
+    ("totem.block_unlisted_ips", "ignored: it is for transport knet"),
+    ("totem.interface.knet_*", "ignored: it is for transport knet"),
     ("totem.interface.member", "obsolete, ignored: list the nodes in section nodelist"),
-    ("totem.crypto_*", "ignored: the ring speaks clear text"),
-    ("totem.key*", "not read: the ring speaks clear text"),
+    ("totem.crypto_*", "ignored: the ring uses clear text"),
+    ("totem.key*", "not read: the ring uses clear text"),
     ("totem.config_version", "ignored: this node never announces a configuration version"),
     ("totem.ip_dscp", "not implemented yet, ignored"),
-    ("nodelist.node.ring*", "ignored: there is one ring, on ring0_addr"),
+    ("nodelist.node.ring*", "ignored: there is only one ring, on ring0_addr"),
     (
         "quorum.leaving_timeout",
         "obsolete (corosync 2), ignored: a node that leaves is out of the ring at once",
     ),
-    ("quorum.device", "not implemented yet, ignored: there is no quorum device and it has no votes"),
+    ("quorum.device", "not implemented yet, ignored: there is no quorum device, so it has no votes"),
 ];
 
 #[cfg(test)]
@@ -134,7 +131,7 @@ mod tests {
             assert!(remark.contains(expect), "{path}: {remark}");
         };
         check("totem.vsftype", "votes");
-        check("totem.rrp_mode", "no redundant rings");
+        check("totem.rrp_mode", "redundant rings");
         check("totem.knet_transport", "knet");
         check("totem.keyfile", "clear text");
         check("totem.cluster_uuid", "pcs");

@@ -30,11 +30,11 @@ pub(super) fn flaw(value: &str) -> Option<&'static str> {
     } else if has_comment(value) {
         Some("a comment needs a line of its own")
     } else if value.chars().any(is_invisible) {
-        Some("it has an invisible character; write the value again")
+        Some("it contains an invisible character; retype the value")
     } else if value.ends_with('}') {
         Some("`}` must be alone on its line")
     } else if value.starts_with(['"', '\'']) {
-        Some("there is no quoting; write the value without quotes")
+        Some("quotes are not supported; write the value without them")
     } else {
         None
     }
@@ -46,7 +46,7 @@ pub(super) fn oddity(text: &str) -> Option<&'static str> {
     let is_quoted = text.starts_with(['"', '\'']);
     Some(match flaw {
         _ if is_quoted => "the quotes are part of the value",
-        _ if has_comment(text) => "a comment needs a line of its own, here it is part of the value",
+        _ if has_comment(text) => "a comment needs a line of its own; here it is part of the value",
         flaw => flaw,
     })
 }
@@ -92,10 +92,10 @@ mod tests {
             ("udp\t// clear text", "a comment needs a line of its own"),
             ("# none", "a comment needs a line of its own"),
             ("", "write a value, or remove the line"),
-            ("\u{a0}10.0.0.1", "it has an invisible character; write the value again"),
-            ("50\u{200b}00", "it has an invisible character; write the value again"),
+            ("\u{a0}10.0.0.1", "it contains an invisible character; retype the value"),
+            ("50\u{200b}00", "it contains an invisible character; retype the value"),
             ("none }", "`}` must be alone on its line"),
-            ("\"udp\"", "there is no quoting; write the value without quotes"),
+            ("\"udp\"", "quotes are not supported; write the value without them"),
         ] {
             assert_eq!(flaw(value), Some(expect), "{value:?}");
         }

@@ -44,8 +44,8 @@ impl Reader<'_> {
         for entry in &document.entries {
             let is_within_refused = |&outer: &usize| document.is_within(entry.section, outer);
             if is_of_a_node(entry) && !refused.iter().any(is_within_refused) {
-                let what = format!("`{}` stands outside a section `node`", document.key(entry));
-                self.misplaced(entry.line, what, "write `node {` before it, within section `nodelist`");
+                let what = format!("`{}` is outside a section `node`", document.key(entry));
+                self.misplaced(entry.line, what, "write `node {` before it, in section `nodelist`");
             }
         }
         for SyntaxError { line, problem } in syntax {
@@ -74,13 +74,13 @@ impl Reader<'_> {
             if let Some(&within) = around.last().filter(|_| is_in_home) {
                 let (outer, line) = (document.name(within), document.sections[within].line);
                 return Some(Misplacement {
-                    what: format!("section `{name}` stands inside section `{outer}` of line {line}"),
-                    advice: "close that one with `}` first".to_owned(),
+                    what: format!("section `{name}` is inside section `{outer}`, opened at line {line}"),
+                    advice: "close that section with `}` first".to_owned(),
                     within: Some(within),
                 });
             }
             let vote = if name == "node" { ": it would have no vote" } else { "" };
-            let what = format!("section `{name}` stands outside section `{home}`{vote}");
+            let what = format!("section `{name}` is outside section `{home}`{vote}");
             return misplaced(what, format!("move it into `{home} {{ }}`"));
         }
         let name = shown(name);
@@ -88,15 +88,15 @@ impl Reader<'_> {
         match outer {
             "nodelist" => misplaced(
                 format!("section `{name}` in section `nodelist` would have no vote"),
-                "a node is a section `node`".to_owned(),
+                "name it `node`".to_owned(),
             ),
             "nodelist.node" => misplaced(
-                format!("section `{name}` in section `node`, where corosync takes its keys for the node's"),
+                format!("section `{name}` is in section `node`, so corosync takes its keys for the node's"),
                 "remove it, or close the node with `}` first".to_owned(),
             ),
             "" if path(index) == "nodelist.node" && document.sections.iter().any(is_list) => misplaced(
-                format!("section `{name}` beside section `nodelist`, where corosync mixes their nodes"),
-                "make it a section `node` in that one".to_owned(),
+                format!("section `{name}` is beside section `nodelist`, so corosync merges their nodes"),
+                "make it a section `node` in that section".to_owned(),
             ),
             _ if remarks::is_known_section(path(index)) || remarks::on(path(index)).is_some() => None,
             _ => {
@@ -104,7 +104,7 @@ impl Reader<'_> {
                 let mut inner = document.sections.iter().filter(|section| section.parent == Some(index));
                 let has_nodes = inner.any(|section| section.path.ends_with(".node"));
                 let meant = nearest(&name, here).or(has_nodes.then_some("nodelist"))?;
-                misplaced(format!("section `{name}` is unknown"), format!("is it `{meant}`?"))
+                misplaced(format!("section `{name}` is unknown"), format!("did you mean `{meant}`?"))
             }
         }
     }

@@ -123,25 +123,25 @@ impl Parting {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum GroupError {
     /// The process is in the group already, or its join is not delivered yet.
-    #[error("this process is in the group already")]
+    #[error("this process is already in the group")]
     AlreadyMember,
     /// The process is not in the group, or it has already asked to leave.
     #[error("this process is not in the group")]
     NotMember,
     /// The process has asked to leave the group, and its leave is not delivered yet.
-    #[error("this process is still leaving the group: try again once the others have seen it go")]
+    #[error("this process is still leaving the group; try again once its leave is delivered")]
     StillLeaving,
     /// The group has as many members as corosync's clients have room for.
-    #[error("a group has at most {} members", Groups::MAX_MEMBERS)]
+    #[error("the group is full; it may have at most {} members", Groups::MAX_MEMBERS)]
     GroupFull,
     /// The processes of this node are in the maximum number of groups.
     #[error(
-        "the processes of one node are in at most {} groups, each counted for each process",
+        "the processes of this node are already in {} groups, the maximum, counted for each process",
         Groups::MAX_SEATS
     )]
     NodeFull,
     /// This node has left the ring, or is leaving it.
-    #[error("this node has left")]
+    #[error("this node has left the ring")]
     Left,
 }
 

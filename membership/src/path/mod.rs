@@ -67,7 +67,8 @@ enum Spread {
 pub enum PathError {
     /// The address is not a loopback address, and the transport stays within the host.
     #[error(
-        "{address} is not a loopback address; transport `local` is for one host, at 127.0.0.1, 127.0.0.2, ..."
+        "{address} is not a loopback address; transport `local` works within one host, so use 127.0.0.1, \
+         127.0.0.2, ..."
     )]
     NotLoopback {
         /// The address.
@@ -95,7 +96,7 @@ pub enum PathError {
     },
     /// The node list has this node at another address, where another process may run under its id.
     #[error(
-        "node {node} is listed at {listed}, and would run at {home}; correct its ring0_addr, or give this process \
+        "node {node} is listed at {listed} but would run at {home}; correct its ring0_addr, or give this process \
          the id of the node that is listed at its address"
     )]
     ListedElsewhere {
@@ -304,7 +305,7 @@ impl Path {
             && let Some(former) = self.peers.move_to(node, address)
         {
             let host = self.hosts.get(&node).map(|(host, _)| host.as_str()).unwrap_or_default();
-            tracing::info!("{host}, node {node}, is at {address} now, and was at {}", former.ip());
+            tracing::info!("{host} (node {node}) is now at {address} and was at {}", former.ip());
         }
     }
 }

@@ -171,7 +171,7 @@ impl Peers {
         let Some(known) = self.homes.get(&id).copied().filter(|known| *known != home) else { return };
         let silent = learnt.heard_at.get(&known).is_none_or(|at| now - *at >= Self::AGE);
         if id != self.own && silent && !learnt.members.contains(&id) {
-            tracing::debug!(%id, home = %known, "forgotten: silent, and in no ring");
+            tracing::debug!(%id, home = %known, "forgotten: silent and in no ring");
             learnt.heard_at.remove(&known);
             self.ids.remove(&known);
             self.homes.remove(&id);
@@ -293,7 +293,7 @@ mod tests {
     fn a_node_that_is_listed_elsewhere_cannot_start() {
         let list = [(node(1), at("10.0.0.1:5405")), (node(2), at("10.0.0.2:5405"))];
         let error = Peers::listed(node(2), at("10.0.0.4:5405"), Ports::Same(5405), list).unwrap_err();
-        let text = "node 2 is listed at 10.0.0.2:5405, and would run at 10.0.0.4:5405";
+        let text = "node 2 is listed at 10.0.0.2:5405 but would run at 10.0.0.4:5405";
         assert!(error.to_string().starts_with(text), "{error}");
     }
 

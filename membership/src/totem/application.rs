@@ -15,16 +15,16 @@ pub enum MulticastError {
     #[error("the send queue is full")]
     Full,
     /// The caller must first take its own events, since otherwise it would wait for itself.
-    #[error("take the unread events first: they hold up the ring")]
+    #[error("the unread events hold up the ring; take them first")]
     EventsUnread,
     /// The message is longer than the protocol can carry.
-    #[error("a message has at most {max} bytes, this one has {length}", max = Totem::MAX_PAYLOAD)]
+    #[error("a message may have at most {max} bytes, not {length}", max = Totem::MAX_PAYLOAD)]
     TooLong {
         /// The length of the message in bytes.
         length: usize,
     },
     /// The node has left the ring.
-    #[error("this node has left")]
+    #[error("this node has left the ring")]
     Left,
 }
 

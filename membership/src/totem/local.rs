@@ -448,11 +448,12 @@ impl Local {
                 let reason = String::from_utf8_lossy(&reason).trim_end_matches('\0').to_owned();
                 self.killed.get_or_insert(Cause::Killed { by: frame.from, reason });
             }
-            Body::Shutdown => tracing::info!(node = %frame.from, "a node says that it shuts down"),
+            Body::Shutdown => tracing::info!(node = %frame.from, "a node is shutting down"),
             Body::Reload(_) => {
                 tracing::warn!(
                     node = %frame.from,
-                    "an operator asks all nodes to read their configuration again; this one has to be restarted for it"
+                    "an operator told all nodes to reload their configuration; restart this node to apply \
+                     changes"
                 );
             }
             // The remaining messages concern only real corosync daemons: the newest configuration,
@@ -475,7 +476,7 @@ impl Local {
             && let Some(least) = self.capacities.values().copied().min()
         {
             self.limits = Limits::agreed(&self.config, least);
-            tracing::debug!(frames = self.limits.window, "the members agreed on the frames of a rotation");
+            tracing::debug!(frames = self.limits.window, "the members agreed on a window");
         }
     }
 

@@ -19,50 +19,51 @@ const OK: Case = Case { file: "", errors: &[], warnings: &[], settings: &[] };
 const CASES: &[Case] = &[
     Case {
         file: "01-nested-node",
-        errors: &["11: section `node` stands inside section `node` of line 8; close that one with `}` first"],
+        errors: &["11: section `node` is inside section `node`, opened at line 8; close that section with \
+             `}` first"],
         ..OK
     },
     Case {
         file: "03-node-outside-nodelist",
-        errors: &[
-            "13: section `node` stands outside section `nodelist`: it would have no vote; move it into `nodelist { }`",
-        ],
+        errors: &["13: section `node` is outside section `nodelist`: it would have no vote; move it into \
+             `nodelist { }`"],
         ..OK
     },
     Case {
         file: "05-dotted-two-node",
         errors: &[
-            "20: `quorum.two_node` stands outside section `quorum`, where corosync does not count it; move it into",
+            "20: `quorum.two_node` is outside section `quorum`, where corosync ignores it; move it into",
         ],
         ..OK
     },
     Case {
         file: "07-tie-breaker-comma",
         warnings: &[
-            "28: quorum.auto_tie_breaker_node is `1,2`: only `1` of it counts, as with corosync; write node ids with blanks",
+            "28: quorum.auto_tie_breaker_node is `1,2`: only `1` of it is used, as in corosync; separate \
+             node ids with spaces",
         ],
         settings: &["quorum.auto_tie_breaker 1, c:27", "quorum.auto_tie_breaker_node 1, c:28"],
         ..OK
     },
     Case {
         file: "09-latin1-cluster-name",
-        warnings: &["3: totem.cluster_name is not UTF-8: its bytes count for the group, as with corosync"],
+        warnings: &["3: totem.cluster_name is not UTF-8; its bytes determine the group, as in corosync"],
         settings: &["totem.interface.mcastaddr 239.192.5.86, derived from totem.cluster_name"],
         ..OK
     },
     Case {
         file: "10-no-nodeid",
         warnings: &[
-            "nodes with no key but ring0_addr: corosync 3.1 counts them twice, and would use a token timeout of 5600 ms \
-             instead of 3650 ms; give each node a nodeid",
+            "corosync 3.1 counts nodes whose only key is ring0_addr twice, and would use a token timeout of \
+             5600 ms instead of 3650 ms; give each node a nodeid",
         ],
         ..OK
     },
     Case {
         file: "12-two-rings-udp",
         warnings: &[
-            "11: interface of ring 1: ignored, there are no redundant rings; corosync 3 heeds no ringnumber and takes the \
-             last of each key: mcastaddr 239.1.1.2, mcastport 5407",
+            "11: interface of ring 1: ignored, because redundant rings are not supported; corosync 3 ignores \
+             ringnumber and uses the last value of each key: mcastaddr 239.1.1.2, mcastport 5407",
         ],
         settings: &["totem.interface.mcastaddr 239.1.1.1, c:8", "totem.interface.mcastport 5405, c:9"],
         ..OK
@@ -71,15 +72,15 @@ const CASES: &[Case] = &[
         file: "13-no-provider",
         warnings: &[
             "quorum.two_node: both nodes are quorate when they do not hear each other",
-            "17: quorum.provider is not set: votes are counted all the same, where corosync would count none",
+            "17: quorum.provider is not set: votes are counted anyway, where corosync would count none",
         ],
         ..OK
     },
     Case {
         file: "15-effective-two-node-and-tie-breaker",
-        warnings: &["quorum.two_node is off: with quorum.auto_tie_breaker"],
+        warnings: &["quorum.two_node is off, because quorum.auto_tie_breaker"],
         settings: &[
-            "quorum.two_node 0, derived from quorum.auto_tie_breaker, which excludes it, in spite of 1 (c:19)",
+            "quorum.two_node 0, derived from quorum.auto_tie_breaker, which excludes it, despite 1 (c:19)",
             "quorum.wait_for_all 1, derived from quorum.two_node",
             "quorum.auto_tie_breaker 1, c:20",
             "quorum.auto_tie_breaker_node lowest, default",
@@ -88,19 +89,19 @@ const CASES: &[Case] = &[
     },
     Case {
         file: "17-effective-tie-breaker-odd",
-        warnings: &["quorum.auto_tie_breaker is off, for the number of votes in the node list is odd"],
+        warnings: &["quorum.auto_tie_breaker is off, because the node list has an odd number of votes"],
         settings: &[
-            "quorum.auto_tie_breaker 0, derived from an odd number of votes without quorum.wait_for_all, which excludes it, \
-             in spite of 1 (c:23)",
+            "quorum.auto_tie_breaker 0, derived from an odd number of votes without quorum.wait_for_all, \
+             which excludes it, despite 1 (c:23)",
         ],
         ..OK
     },
     Case {
         file: "19-effective-tracking",
-        warnings: &["quorum.expected_votes_tracking: ", "quorum.expected_votes (5) does not count"],
+        warnings: &["quorum.expected_votes_tracking: ", "quorum.expected_votes (5) is ignored"],
         settings: &[
-            "quorum.expected_votes 2 votes, derived from the votes of the node list, which count with \
-             expected_votes_tracking or allow_downscale, in spite of 5 (c:20)",
+            "quorum.expected_votes 2 votes, derived from the votes of the node list, which apply with \
+             expected_votes_tracking or allow_downscale, despite 5 (c:20)",
         ],
         ..OK
     },
@@ -115,14 +116,14 @@ const CASES: &[Case] = &[
     },
     Case {
         file: "21-nbsp-before-number",
-        errors: &["6: totem.token is `\\u{a0} 5000`; it has an invisible character; write the value again"],
+        errors: &["6: totem.token is `\\u{a0} 5000`; it contains an invisible character; retype the value"],
         ..OK
     },
     Case {
         file: "23-retransmits-1-lease",
         settings: &[
-            "totem.token_retransmit 75 ms, derived from totem.hold; corosync's is 2500 ms",
-            "totem.hold 60 ms, derived from quorate.lease; corosync's is 1990 ms",
+            "totem.token_retransmit 75 ms, derived from totem.hold; corosync would use 2500 ms",
+            "totem.hold 60 ms, derived from quorate.lease; corosync would use 1990 ms",
             "quorate.lease 300 ms, default",
         ],
         ..OK
@@ -131,7 +132,7 @@ const CASES: &[Case] = &[
     Case {
         file: "27-broadcast",
         errors: &[
-            "7: totem.interface.broadcast: yes is not supported; remove it and set mcastaddr, on all nodes",
+            "7: totem.interface.broadcast: yes is not supported; remove it and set mcastaddr on all nodes",
         ],
         ..OK
     },
@@ -143,8 +144,8 @@ const CASES: &[Case] = &[
     Case {
         file: "29-ring1-udp",
         warnings: &[
-            "11: nodelist.node.ring1_addr: ignored: there is one ring, on ring0_addr; corosync would not start with \
-             `10.78.11.1`, for `transport: udp` has one link",
+            "11: nodelist.node.ring1_addr: ignored: there is only one ring, on ring0_addr; corosync would \
+             not start with `10.78.11.1`, because `transport: udp` has one link",
             "17: nodelist.node.ring1_addr: ",
         ],
         ..OK
@@ -173,7 +174,8 @@ const CASES: &[Case] = &[
     },
     Case {
         file: "37-missing-brace-node",
-        errors: &["11: section `node` stands inside section `node` of line 8; close that one with `}` first"],
+        errors: &["11: section `node` is inside section `node`, opened at line 8; close that section with \
+             `}` first"],
         ..OK
     },
     Case {
@@ -185,18 +187,22 @@ const CASES: &[Case] = &[
     },
     Case {
         file: "40-brace-on-next-line",
-        errors: &["1: `totem` opens a section only with `{` behind it; move the next line's `{` up"],
+        errors: &["1: `totem` opens a section only with `{` on its line; move the next line's `{` up"],
         ..OK
     },
-    Case { file: "42-upper-case-section", errors: &["1: section `Totem` is unknown; is it `totem`?"], ..OK },
+    Case {
+        file: "42-upper-case-section",
+        errors: &["1: section `Totem` is unknown; did you mean `totem`?"],
+        ..OK
+    },
     Case {
         file: "44-nodelist-misspelt",
-        errors: &["7: section `nodeslist` is unknown; is it `nodelist`?"],
+        errors: &["7: section `nodeslist` is unknown; did you mean `nodelist`?"],
         ..OK
     },
     Case {
         file: "45-nbsp-before-address",
-        errors: &["9: nodelist.node.ring0_addr is `\\u{a0}10.77.11.1`; it has an invisible character"],
+        errors: &["9: nodelist.node.ring0_addr is `\\u{a0}10.77.11.1`; it contains an invisible character"],
         ..OK
     },
     Case {
@@ -208,14 +214,14 @@ const CASES: &[Case] = &[
     Case {
         file: "48-loopback-by-hosts-file",
         errors: &[
-            "9: nodelist.node.ring0_addr is `looped`; a name that leads this host to the loopback address 127.0.1.1, perhaps \
-             by its /etc/hosts; write the node's address",
+            "9: nodelist.node.ring0_addr is `looped`; on this host it resolves to the loopback address \
+             127.0.1.1, perhaps by /etc/hosts; write the node's address",
         ],
         ..OK
     },
     Case {
         file: "50-close-and-open-one-line",
-        errors: &["6: `}` must be alone on its line; put the rest on another one"],
+        errors: &["6: `}` must be alone on its line; put the rest on another line"],
         ..OK
     },
     Case {
@@ -231,7 +237,7 @@ const CASES: &[Case] = &[
     Case {
         file: "55-address-with-prefix",
         errors: &[
-            "9: nodelist.node.ring0_addr is `10.77.11.1/24`; write one address alone, such as 10.77.11.1",
+            "9: nodelist.node.ring0_addr is `10.77.11.1/24`; write a single address, such as 10.77.11.1",
         ],
         ..OK
     },
@@ -244,7 +250,8 @@ const CASES: &[Case] = &[
     Case {
         file: "59-leading-zero-address",
         warnings: &[
-            "13: nodelist.node.ring0_addr is `10.77.11.010`, which is 10.77.11.8, for a leading 0 makes a number octal",
+            "13: nodelist.node.ring0_addr is `10.77.11.010`, which is 10.77.11.8, because a leading 0 makes \
+             a number octal",
         ],
         settings: &["nodelist.node.1.ring0_addr 10.77.11.8, derived from the host name 10.77.11.010 (c:13)"],
         ..OK
@@ -261,23 +268,24 @@ const CASES: &[Case] = &[
     },
     Case {
         file: "63-overridden-invalid-value",
-        errors: &["5: totem.crypto_cipher must be none: the ring speaks clear text, not `no`"],
-        warnings: &["5: totem.crypto_cipher is set again at line 6, which counts"],
+        errors: &["5: totem.crypto_cipher must be none (the ring uses clear text), not `no`"],
+        warnings: &["5: totem.crypto_cipher is set again at line 6, which takes precedence"],
         ..OK
     },
     Case {
         file: "64-coefficient-overflow",
         errors: &[
-            "6: totem.token (4294970295 ms, derived from 3000 ms (default) and totem.token_coefficient, for a list of 3 \
-             nodes) must not be above 1789569600 ms, coefficient included: corosync counts totem.consensus in 32 bits",
+            "6: totem.token (4294970295 ms, derived from 3000 ms (default) and totem.token_coefficient, for \
+             a list of 3 nodes) must not be above 1789569600 ms, coefficient included, because corosync \
+             keeps totem.consensus in 32 bits",
         ],
         ..OK
     },
     Case {
         file: "65-threads-text",
         warnings: &[
-            "6: totem.threads: obsolete, ignored: nothing is left to run in threads; corosync would not start with \
-             `many`, which has to be a number",
+            "6: totem.threads: obsolete, ignored: there are no threads to configure; corosync would not \
+             start with `many`, which must be a number",
         ],
         ..OK
     },
@@ -348,7 +356,7 @@ fn one_run_reports_all_problems_of_a_file() {
     assert_eq!(lines, [4, 6, 7, 8, 9, 14, 17, 22, 23].map(Some), "{rejected}");
     assert_eq!(rejected.to_string().lines().count(), lines.len());
     assert_eq!(rejected.warnings.len(), 1, "{:?}", rejected.warnings);
-    assert_eq!(rejected.warnings[0].to_string(), "c:10: totem.tokn: unknown, ignored; is it `token`?");
+    assert_eq!(rejected.warnings[0].to_string(), "c:10: totem.tokn: unknown, ignored; did you mean `token`?");
 }
 
 #[test]
@@ -362,11 +370,11 @@ fn consequences_of_a_mistake_are_not_reported() {
     let nodes = "node {\nring0_addr: 10.77.11.2\nnodeid: 2\n}\nnode {\nring0_addr: 10.77.11.3\nnodeid: 3\n}";
     only(
         &with_nodes(&format!("node {{\nring0_addr: 10.77.11.1\nnodeid: 1\n{nodes}")),
-        "11: section `node` stands inside",
+        "11: section `node` is inside",
     );
     only(
         &with_totem("").replace("}\nnodelist", "nodelist"),
-        "7: section `nodelist` stands inside section `totem` of line 1",
+        "7: section `nodelist` is inside section `totem`, opened at line 1",
     );
     // If the token timeout were known, it might be long enough for the lease.
     only(&with_totem("token: x\nhold: 2000"), "5: totem.token must be a whole number");
@@ -386,35 +394,35 @@ fn a_structure_that_loses_a_node_is_refused() {
     );
     check(
         &format!("{node}extra {{\nnodeid: 5\n}}\n}}"),
-        "c:11: section `extra` in section `node`, where corosync takes its keys",
+        "c:11: section `extra` is in section `node`, so corosync takes its keys",
     );
     check(
         &format!("{node}}}\nring0_addr: 10.77.11.2"),
-        "c:12: `ring0_addr` stands outside a section `node`; write `node {`",
+        "c:12: `ring0_addr` is outside a section `node`; write `node {`",
     );
     check(
         &format!("{node}}}\n}}\nnodelist.node {{\nring0_addr: 10.77.11.2"),
-        "c:13: section `nodelist.node` beside section",
+        "c:13: section `nodelist.node` is beside section",
     );
     check_error(
         &format!("{}quorum {{\nquorum_votes: 3\n}}\n", with_totem("")),
-        "c:15: `quorum_votes` stands outside",
+        "c:15: `quorum_votes` is outside",
     );
     check_error(
         &with_totem("quorum {\ntwo_node: 1\n}"),
-        "c:5: section `quorum` stands inside section `totem` of line 1",
+        "c:5: section `quorum` is inside section `totem`, opened at line 1",
     );
     check_error(
         &with_totem("interface {\ninterface {\n}\n}"),
-        "c:6: section `interface` stands inside section `interface`",
+        "c:6: section `interface` is inside section `interface`",
     );
     check_error(
         &format!("{}interface {{\nmcastport: 1\n}}\n", with_totem("")),
-        "c:14: section `interface` stands outside",
+        "c:14: section `interface` is outside",
     );
     check_error(
         &format!("{}cluster {{\nnode {{\n}}\n}}\n", with_totem("")),
-        "c:14: section `cluster` is unknown; is it `nodelist`?",
+        "c:14: section `cluster` is unknown; did you mean `nodelist`?",
     );
 }
 
@@ -426,10 +434,7 @@ fn a_dotted_key_counts_where_corosync_counts_it() {
         let (section, _) = key.split_once('.').expect("a dot");
         check_error(
             &format!("{}{key}\n", with_totem("")),
-            &format!(
-                "c:14: `{}` stands outside section `{section}`",
-                key.split(':').next().expect("a colon")
-            ),
+            &format!("c:14: `{}` is outside section `{section}`", key.split(':').next().expect("a colon")),
         );
     }
     check_settings(
@@ -471,7 +476,7 @@ fn a_loopback_address_among_others_is_refused() {
     };
     check_error(
         &nodes("127.0.0.1", "10.77.11.2"),
-        "c:9: nodelist.node.ring0_addr is `127.0.0.1`; a loopback address, at which its peers cannot reach it",
+        "c:9: nodelist.node.ring0_addr is `127.0.0.1`; its peers cannot reach it at a loopback address",
     );
     let first = Overrides { name: Some("1".to_owned()), ..Overrides::default() };
     assert!(load_with(&nodes("127.0.0.1", "127.0.0.2"), &first).is_ok(), "perhaps all live here");

@@ -118,9 +118,10 @@ fn the_file_of_2011_gives_one_warning_per_difference() {
     check_warnings(
         ONE_X,
         &[
-            "c: totem.transport is not set: it is udp here",
+            "c: totem.transport is not set: the default here is udp",
             "c: there is no node list",
-            "c: how many votes to expect is not known: this node never becomes quorate; give --expected-votes N",
+            "c: the number of expected votes is unknown: this node never becomes quorate; use \
+             --expected-votes N",
             "c:3: compatibility: obsolete",
             "c:5: section `aisexec` (user, group): obsolete",
             "c:11: section `service` (ver, name, use_mgmtd, use_logd): obsolete",
@@ -141,27 +142,27 @@ fn nothing_in_a_file_is_dropped_silently() {
              clear_node_high_bit: maybe\nnodeid: 3\nknet_mtu: 0",
         ),
         &[
-            "c:5: totem.tokn: unknown, ignored; is it `token`?",
+            "c:5: totem.tokn: unknown, ignored; did you mean `token`?",
             "c:6: totem.rrp_mode: obsolete",
             "c:7: totem.downcheck: not implemented yet, ignored",
-            "c:9: totem.token is set again at line 10, which counts",
+            "c:9: totem.token is set again at line 10, which takes precedence",
             "c:12: section `totem.interface.member` (memberaddr): obsolete",
-            "c:15: totem.interface.bindnetaddr: ignored, the node list's ring0_addr counts",
+            "c:15: totem.interface.bindnetaddr: ignored in favour of the node list's ring0_addr",
             "c:17: section `totem.strange` (deep.key): unknown",
-            "c:22: totem.clear_node_high_bit is `maybe`, neither yes nor no; it counts as no",
+            "c:22: totem.clear_node_high_bit is `maybe`, neither yes nor no; it is taken as no",
             "c:23: totem.nodeid: ignored, as in corosync 3",
-            "c:24: totem.knet_mtu: ignored: it belongs to transport knet",
+            "c:24: totem.knet_mtu: ignored: it is for transport knet",
         ],
     );
     check_warnings(
         &with_nodes("node {\nring0_addr: 10.77.11.1\nring1_addr: 10.0.0.1\n}"),
-        &["c:10: nodelist.node.ring1_addr: ignored: there is one ring"],
+        &["c:10: nodelist.node.ring1_addr: ignored: there is only one ring"],
     );
 }
 
 #[test]
 fn an_empty_file_is_an_error_that_asks_for_the_version() {
-    check_error("", "c: totem.version is missing; write `version: 2` into section totem");
+    check_error("", "c: totem.version is missing; add `version: 2` to section totem");
     check_error("totem {\nversion: 1\n}", "c:2: totem.version must be 2, not `1`");
     check_error(
         "totem {\n",

@@ -50,9 +50,9 @@ fn the_command_line_can_choose_the_node() {
     assert_eq!(choose("127.0.0.2"), Ok((2, "127.0.0.2".to_owned())));
     assert_eq!(
         choose("b"),
-        Err("c: no node of the list is called `b`; --name may be one of a, 127.0.0.2".to_owned())
+        Err("c: no listed node is called `b`; choose one with --name: a, 127.0.0.2".to_owned())
     );
-    check_error(&text, "c: several listed nodes live on this host; choose one with --name: a, 127.0.0.2");
+    check_error(&text, "c: several listed nodes run on this host; choose one with --name: a, 127.0.0.2");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_node_needs_an_address_and_an_id_of_its_own() {
     );
     check_error(
         &format!("{}{}", with_totem(""), nodes(2)),
-        "c:14: a second section `nodelist`, the first is at c:8; corosync would mix the two",
+        "c:14: section `nodelist` appears twice, first at c:8; corosync would merge the two",
     );
     check_error(
         &with_nodes(&"node {\nring0_addr: 10.77.11.1\n}\n".repeat(385)),
@@ -104,7 +104,7 @@ fn a_node_needs_an_address_and_an_id_of_its_own() {
     );
     check_warnings(
         &with_nodes("node {\nring0_addr: 10.77.11.9\nname: system1\n}"),
-        &["c:8: no interface has this node's address 10.77.11.9; the node waits for it"],
+        &["c:8: no interface has this node's address 10.77.11.9, so the node waits for it"],
     );
 }
 
@@ -147,6 +147,6 @@ fn bindnetaddr_warns_where_it_leaves_a_choice() {
     check(
         &host,
         "10.77.11.0",
-        &["c:7: bindnetaddr 10.77.11.0 is the network of several addresses; the node uses eth0"],
+        &["c:7: bindnetaddr 10.77.11.0 is the network of several addresses of this host; the node uses eth0"],
     );
 }

@@ -62,7 +62,7 @@ fn a_lease_is_derived_from_an_explicit_hold() {
     check_settings(
         &with_totem("token_retransmits_before_loss_const: 1"),
         &[
-            ("totem.hold", "60 ms, derived from quorate.lease; corosync's is 1990 ms"),
+            ("totem.hold", "60 ms, derived from quorate.lease; corosync would use 1990 ms"),
             ("quorate.lease", "300 ms, default"),
         ],
     );
@@ -73,8 +73,8 @@ fn a_hold_is_derived_from_an_explicit_lease() {
     check_settings(
         &quorate("lease: 150"),
         &[
-            ("totem.hold", "30 ms, derived from quorate.lease; corosync's is 180 ms"),
-            ("totem.token_retransmit", "37 ms, derived from totem.hold; corosync's is 238 ms"),
+            ("totem.hold", "30 ms, derived from quorate.lease; corosync would use 180 ms"),
+            ("totem.token_retransmit", "37 ms, derived from totem.hold; corosync would use 238 ms"),
         ],
     );
     check_settings(&quorate("lease: 5000"), &[("totem.hold", "180 ms, derived from totem.token_retransmit")]);
@@ -86,8 +86,8 @@ fn a_lease_too_short_for_a_busy_host_is_rejected() {
     check_error(
         &quorate("lease: 55"),
         &format!(
-            "c:{line}: quorate.lease (55 ms) must not be below 56 ms with a totem.hold of 14 ms, or the DC of a busy host \
-             loses it for no fault: write `lease: 56`, or leave totem.hold out"
+            "c:{line}: quorate.lease (55 ms) must not be below 56 ms with a totem.hold of 14 ms, or the DC \
+             on a busy host loses it without a fault; write `lease: 56`, or remove totem.hold"
         ),
     );
     check_error(
@@ -103,9 +103,8 @@ fn a_lease_too_short_for_a_busy_host_is_rejected() {
 fn a_lease_that_one_lost_datagram_ends_gives_a_warning() {
     check_warnings(
         &quorate("lease: 300").replace("token: 1000", "token: 3000\ntoken_retransmit: 500"),
-        &[
-            "c: quorate.lease (300 ms) is too short to send a lost token again (totem.hold 60 ms, totem.token_retransmit 500 \
-           ms): one lost datagram can interrupt the DC; write `lease: 627`, or leave totem.token_retransmit out",
-        ],
+        &["c: quorate.lease (300 ms) is too short for resending a lost token (totem.hold 60 ms, \
+             totem.token_retransmit 500 ms): one lost datagram can interrupt the DC; write `lease: 627`, or \
+             remove totem.token_retransmit"],
     );
 }

@@ -7,13 +7,13 @@ fn expected_votes_on_the_command_line_override_the_file() {
     let overrides = Overrides { expected_votes: Some(2), ..Overrides::default() };
     let loaded = load_with(ONE_X, &overrides).unwrap();
     assert_eq!(loaded.config.expected_votes(), Some(2));
-    assert!(loaded.warnings.iter().all(|warning| !warning.text.contains("how many votes to expect")));
+    assert!(loaded.warnings.iter().all(|warning| !warning.text.contains("the number of expected votes")));
 
     let in_file = format!("{}quorum {{\nexpected_votes: 3\n}}\n", with_totem(""));
     let loaded = load_with(&in_file, &overrides).unwrap();
     assert_eq!(loaded.config.expected_votes(), Some(2));
     assert!(loaded.warnings.iter().any(|warning| {
-        warning.to_string() == "c:15: quorum.expected_votes: ignored, --expected-votes 2 counts"
+        warning.to_string() == "c:15: quorum.expected_votes: ignored in favour of --expected-votes 2"
     }));
 }
 
@@ -39,9 +39,7 @@ fn votes_are_summed_over_the_node_list() {
     );
     check_warnings(
         &quorum("expected_votes: 8"),
-        &[
-            "c: quorum.expected_votes (8) needs 5 votes, and the node list has 4: no partition is ever quorate",
-        ],
+        &["c: quorum.expected_votes (8) needs 5 votes, but the node list has 4: no partition can be quorate"],
     );
     check_warnings(&quorum("expected_votes: 7"), &[]);
     check_warnings(&quorum("votes: 3"), &["c:18: quorum.votes: ignored"]);
@@ -105,14 +103,14 @@ fn conflicting_quorum_options_are_disabled_with_a_warning() {
         2,
         "two_node: 1\nauto_tie_breaker: 1",
         QuorumOptions { wait_for_all: true, ..ties() },
-        "two_node is off: with quorum.auto_tie_breaker",
+        "two_node is off, because quorum.auto_tie_breaker",
     );
-    check(3, "two_node: 1", waits(), "two_node is off, for there are more than two nodes");
+    check(3, "two_node: 1", waits(), "two_node is off, because there are more than two nodes");
     check(
         3,
         "auto_tie_breaker: 1",
         QuorumOptions::default(),
-        "auto_tie_breaker is off, for the number of votes",
+        "auto_tie_breaker is off, because the node list has an odd number of votes",
     );
     let both = with_quorum(3, "auto_tie_breaker: 1\nwait_for_all: 1");
     assert_eq!(options(&both), QuorumOptions { wait_for_all: true, ..ties() });
@@ -121,7 +119,7 @@ fn conflicting_quorum_options_are_disabled_with_a_warning() {
         2,
         "auto_tie_breaker: 1\nauto_tie_breaker_node: 2 x",
         QuorumOptions { auto_tie_breaker: Some(second), ..QuorumOptions::default() },
-        "only `2` of it counts",
+        "only `2` of it is used",
     );
     check(
         2,
@@ -133,7 +131,7 @@ fn conflicting_quorum_options_are_disabled_with_a_warning() {
         2,
         "auto_tie_breaker_node: lowest",
         QuorumOptions::default(),
-        "ignored, for quorum.auto_tie_breaker is off",
+        "ignored, because quorum.auto_tie_breaker is off",
     );
 }
 
@@ -141,12 +139,13 @@ fn conflicting_quorum_options_are_disabled_with_a_warning() {
 fn quorum_options_that_stop_corosync_are_errors() {
     check_error(
         &with_quorum(5, "auto_tie_breaker: 1\nlast_man_standing: 1"),
-        "c:30: quorum.auto_tie_breaker (1) must not go with quorum.last_man_standing in a node list with an odd number of votes",
+        "c:30: quorum.auto_tie_breaker (1) must not be combined with quorum.last_man_standing if the node \
+         list has an odd number of votes",
     );
     for option in ["two_node", "last_man_standing", "auto_tie_breaker", "allow_downscale"] {
         check_error(
             &with_quorum(2, &format!("{option}: 1\ndevice {{\nmodel: net\n}}")),
-            &format!("c:20: quorum.device.model (net) must not go with quorum.{option}"),
+            &format!("c:20: quorum.device.model (net) must not be combined with quorum.{option}"),
         );
     }
 }
@@ -158,7 +157,7 @@ fn tracking_or_downscale_expects_the_votes_of_the_node_list() {
         assert_eq!(load(&text).unwrap().config.expected_votes(), Some(4));
         let warnings: Vec<String> = load(&text).unwrap().warnings.iter().map(ToString::to_string).collect();
         assert!(
-            warnings.iter().any(|said| said.contains("quorum.expected_votes (3) does not count")),
+            warnings.iter().any(|said| said.contains("quorum.expected_votes (3) is ignored")),
             "{warnings:?}"
         );
     }
@@ -177,7 +176,7 @@ fn ignored_keys_of_section_quorum_give_warnings() {
     check_warnings(
         &quorum("expected_votes: 3\ndevice {\nmodel: net\n}"),
         &[
-            "c: quorum.expected_votes (3) needs 2 votes, and the node list has 1",
+            "c: quorum.expected_votes (3) needs 2 votes, but the node list has 1",
             "c:17: section `quorum.device` (model): not implemented yet",
             "c:18: quorum.device.votes is not set: corosync would not start",
         ],

@@ -8,8 +8,8 @@ fn timeouts_are_derived_as_corosync_derives_them() {
         &with_totem("token: 1650"),
         &[
             ("totem.token", "1650 ms, c:5"),
-            ("totem.token_retransmit", "75 ms, derived from totem.hold; corosync's is 392 ms"),
-            ("totem.hold", "60 ms, derived from quorate.lease; corosync's is 303 ms"),
+            ("totem.token_retransmit", "75 ms, derived from totem.hold; corosync would use 392 ms"),
+            ("totem.hold", "60 ms, derived from quorate.lease; corosync would use 303 ms"),
             ("totem.consensus", "1980 ms, derived from totem.token"),
             ("totem.join", "50 ms, default"),
         ],
@@ -17,7 +17,7 @@ fn timeouts_are_derived_as_corosync_derives_them() {
     check_settings(
         &with_totem("token: 200"),
         &[
-            ("totem.token_retransmit", "33 ms, derived from totem.hold; corosync's is 47 ms"),
+            ("totem.token_retransmit", "33 ms, derived from totem.hold; corosync would use 47 ms"),
             ("totem.hold", "27 ms, derived from totem.token_retransmit"),
         ],
     );
@@ -25,7 +25,7 @@ fn timeouts_are_derived_as_corosync_derives_them() {
         &with_totem("token: 1650\ntoken_retransmit: 200\nconsensus: 4000"),
         &[
             ("totem.token_retransmit", "200 ms, c:6"),
-            ("totem.hold", "60 ms, derived from quorate.lease; corosync's is 150 ms"),
+            ("totem.hold", "60 ms, derived from quorate.lease; corosync would use 150 ms"),
             ("totem.consensus", "4000 ms, c:7"),
         ],
     );
@@ -45,7 +45,7 @@ fn the_token_timeout_grows_with_the_node_list() {
                 "1650 ms, derived from 1000 ms (c:5) and totem.token_coefficient, for a list of 3 nodes",
             ),
             ("totem.token_coefficient", "650 ms, default"),
-            ("totem.token_retransmit", "75 ms, derived from totem.hold; corosync's is 392 ms"),
+            ("totem.token_retransmit", "75 ms, derived from totem.hold; corosync would use 392 ms"),
         ],
     );
     check_settings(
@@ -60,7 +60,7 @@ fn zero_means_the_default_unless_it_is_a_valid_value() {
         &with_totem("token: 0\nhold: 0\nwindow_size: 0\nsend_join: 0\ninterface {\nmcastport: 0\nttl: 0\n}"),
         &[
             ("totem.token", "3000 ms, default"),
-            ("totem.hold", "60 ms, derived from quorate.lease; corosync's is 561 ms"),
+            ("totem.hold", "60 ms, derived from quorate.lease; corosync would use 561 ms"),
             ("totem.window_size", "50 frames, default"),
             ("totem.send_join", "0 ms, c:8"),
             ("totem.interface.mcastport", "5405, default"),
@@ -117,7 +117,7 @@ fn an_out_of_bounds_value_is_reported_at_its_line_or_source() {
     );
     check_error(
         &with_totem("interface {\nmcastport: 1\n}"),
-        "c:6: totem.interface.mcastport (1) must not be below 2, for the port below it is used too",
+        "c:6: totem.interface.mcastport (1) must not be below 2, because the port below it is used too",
     );
 }
 
@@ -136,7 +136,7 @@ fn the_transport_is_udp_or_local() {
     check_settings(&transport("transport: local"), &[("totem.transport", "local, c:3")]);
     check_warnings(
         &transport(""),
-        &["c: totem.transport is not set: it is udp here, where corosync 3 would use knet"],
+        &["c: totem.transport is not set: the default here is udp, where corosync 3 would use knet"],
     );
     check_error(
         &transport("transport: knet"),
@@ -153,8 +153,8 @@ fn clear_text_must_be_requested_and_encryption_is_rejected() {
     check_warnings(&secauth("secauth: on\ncrypto_cipher: none\ncrypto_hash: none"), &[]);
     check_warnings(
         &secauth(""),
-        &["c: the ring speaks clear text, though the file does not ask for it; say so by `secauth: off` or \
-           `crypto_cipher: none` in section totem, or by --clear-text"],
+        &["c: the ring uses clear text, although the file does not request it; confirm this with \
+           `secauth: off` or `crypto_cipher: none` in section totem, or with --clear-text"],
     );
     let asked = Overrides { clear_text: true, ..Overrides::default() };
     let warnings = load_with(&secauth(""), &asked).unwrap().warnings;
@@ -183,7 +183,7 @@ fn the_group_comes_from_the_file_or_the_cluster_name() {
     );
     check_error(
         &with_totem("").replace("cluster_name: t", ""),
-        "c: totem.interface.mcastaddr is missing; write `cluster_name: NAME`",
+        "c: totem.interface.mcastaddr is missing; add `cluster_name: NAME`",
     );
     check_error(
         &with_totem("interface {\nmcastaddr: 10.1.1.1\n}"),
@@ -219,13 +219,10 @@ fn bindnetaddr_names_an_interface_of_this_host() {
     );
     check_error(
         &bindnetaddr("bindnetaddr: 192.168.3.0"),
-        "c:44: no interface of this host is in the network of 192.168.3.0 (totem.interface.bindnetaddr); there are \
-         lo 127.0.0.1/8, eth0 10.77.11.1/24",
+        "c:44: no interface of this host is in the network of 192.168.3.0 (totem.interface.bindnetaddr); \
+         this host has lo 127.0.0.1/8, eth0 10.77.11.1/24",
     );
-    check_error(
-        &bindnetaddr(""),
-        "c:41: totem.interface.bindnetaddr is missing; write the network of the ring",
-    );
+    check_error(&bindnetaddr(""), "c:41: totem.interface.bindnetaddr is missing; add the ring's network");
     check_error(
         &bindnetaddr("bindnetaddr: x"),
         "c:44: totem.interface.bindnetaddr must be the address or network",
@@ -236,7 +233,7 @@ fn bindnetaddr_names_an_interface_of_this_host() {
     );
     check_error(
         "totem {\nversion: 2\nsecauth: off\ncluster_name: t\n}\n",
-        "c: totem.interface.bindnetaddr is missing; write the network of the ring",
+        "c: totem.interface.bindnetaddr is missing; add the ring's network",
     );
 }
 
@@ -256,6 +253,6 @@ fn one_interface_section_is_the_ring() {
     check("", "linknumber: 1", "5001, c:7", "c:9: interface of link 1: ignored");
     check_error(
         &interfaces("ringnumber: 0", ""),
-        "c:9: a second section `totem.interface` of ring 0, the first is at c:5; corosync would mix the two",
+        "c:9: section `totem.interface` of ring 0 appears twice, first at c:5; corosync would merge the two",
     );
 }

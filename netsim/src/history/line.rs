@@ -350,9 +350,9 @@ impl fmt::Display for Inside {
                 write!(f, "lease off since {:.3} s, term {}", since.as_secs_f64(), brief(term))
             }
             Self::Released(Ok(until)) => {
-                write!(f, "gives up the role, its lease would be on until {:.3} s", until.as_secs_f64())
+                write!(f, "gives up the role; its lease would be on until {:.3} s", until.as_secs_f64())
             }
-            Self::Released(Err(why)) => write!(f, "is asked to give up the role, and does not: {why}"),
+            Self::Released(Err(why)) => write!(f, "is asked to give up the role, but does not: {why}"),
             Self::Acts(term) => write!(f, "acts under term {}", brief(term)),
             Self::Landed { term, accepted, timely } => {
                 let accepted = if *accepted { "accepted" } else { "refused" };
@@ -364,14 +364,14 @@ impl fmt::Display for Inside {
                 let quorate = if *quorate { "quorate" } else { "not quorate" };
                 write!(f, "is asked: ring {ring}, {quorate}, lease {lease:?}, after {silent:?} of silence")
             }
-            Self::Unaware => f.write_str("answers what it has not told"),
+            Self::Unaware => f.write_str("answers with a status that it has not reported"),
             Self::NoTimer => f.write_str("has no timer"),
             Self::Woken => f.write_str("is asked for the token"),
             Self::Holds(Holds { frames, queued, unread, unsent, .. }) => write!(
                 f,
                 "holds frames of {frames} bytes, {queued} to send, {unread} to be read, {unsent} datagrams"
             ),
-            Self::Worked { sent, told } => write!(f, "sent {sent} datagrams and told {told} events at once"),
+            Self::Worked { sent, told } => write!(f, "sent {sent} datagrams and {told} events at once"),
             Self::Numbered(frame) => write!(f, "numbered {frame}"),
             Self::Received(frame) => write!(f, "received {frame}"),
             Self::Resent(frame) => write!(f, "sent again {frame}"),
@@ -430,7 +430,7 @@ impl fmt::Display for What {
             Self::Delivered(Delivered { message, ring, seq, from, group, guarantee, content, .. }) => {
                 match message {
                     Some(message) => write!(f, "delivered {message}")?,
-                    None => write!(f, "delivered a message of no node")?,
+                    None => write!(f, "delivered an unknown message")?,
                 }
                 write!(f, " of {from} to {group} at {seq} of {ring}, {guarantee}, {content}")
             }

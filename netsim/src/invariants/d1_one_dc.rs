@@ -22,7 +22,7 @@ impl Online for OneDc {
         }
         let point = (regular.ring, status.term.map(|term| term.hand_over));
         let (first, theirs) = *self.0.entry(point, || (life, dc));
-        if theirs == dc { Ok(()) } else { wrong(format!("the dc is {dc}, and {theirs} for {first}")) }
+        if theirs == dc { Ok(()) } else { wrong(format!("the dc is {dc}, but {theirs} for {first}")) }
     }
 }
 
@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn all_members_name_the_same_dc() {
         settled(1).is_right(OneDc::default());
-        settled(2).is_wrong(OneDc::default(), "2#1 in 1.4: the dc is 2, and 1 for 1#1");
+        settled(2).is_wrong(OneDc::default(), "2#1 in 1.4: the dc is 2, but 1 for 1#1");
         settled(3).is_wrong(OneDc::default(), "the dc is 3, which is not a member");
     }
 

@@ -55,7 +55,7 @@ impl Online for AgreedDc {
                 match all.get(*n) {
                     None => all.push(named),
                     Some(theirs) if *theirs != named => {
-                        return wrong(format!("{named:?} in {:?}, and {first} {theirs:?}", status.ring));
+                        return wrong(format!("{named:?} in {:?}, but {first} {theirs:?}", status.ring));
                     }
                     Some(_) => {}
                 }
@@ -70,7 +70,7 @@ impl Online for AgreedDc {
                     _ => {}
                 }
                 if let Some((at, ring)) = self.owed.remove(&life) {
-                    let what = format!("{life} in {ring} is settled, and the next thing is: {}", record.what);
+                    let what = format!("{life} in {ring} is settled, but the next event is: {}", record.what);
                     return violated("D2", at, what);
                 }
             }
@@ -143,6 +143,6 @@ mod tests {
         story.record(2, What::Synced(ring("1.4")));
         story.deliver(2, 1, 1, 1);
         story.settle(2);
-        story.is_wrong(AgreedDc::default(), "2#1 in 1.4 is settled, and the next thing is: delivered");
+        story.is_wrong(AgreedDc::default(), "2#1 in 1.4 is settled, but the next event is: delivered");
     }
 }

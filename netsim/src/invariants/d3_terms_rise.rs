@@ -23,8 +23,8 @@ impl Online for TermsRise {
         let wrong = |what| violated("D3", record.at, format!("{life} in {:?}: {what}", status.ring));
         let Some(term) = status.term else {
             return match (status.quorate, status.dc, &status.vacant) {
-                (true, Some(_), _) => wrong("a dc with quorum and without a term".to_owned()),
-                (true, None, None) => wrong("neither a term with quorum nor a reason".to_owned()),
+                (true, Some(_), _) => wrong("quorum and a dc, but no term".to_owned()),
+                (true, None, None) => wrong("quorum, but neither a term nor a reason".to_owned()),
                 _ => Ok(()),
             };
         };
@@ -32,7 +32,7 @@ impl Online for TermsRise {
             return wrong(format!("term {term:?} without quorum"));
         }
         if status.dc != Some(term.node) {
-            return wrong(format!("the dc is {:?}, and the term {term:?}", status.dc));
+            return wrong(format!("the dc is {:?}, but the term {term:?}", status.dc));
         }
         if let Some(before) = self.latest.insert(life.node, term)
             && (term < before || (term.node != before.node && term == before))
@@ -40,7 +40,7 @@ impl Online for TermsRise {
             return wrong(format!("term {term:?} after {before:?}"));
         }
         let ring = *self.rings.entry(term, || status.ring);
-        if ring == status.ring { Ok(()) } else { wrong(format!("term {term:?} was that of {ring:?} too")) }
+        if ring == status.ring { Ok(()) } else { wrong(format!("term {term:?} was used in {ring:?} too")) }
     }
 }
 
@@ -83,13 +83,12 @@ mod tests {
     #[test]
     fn a_term_is_the_dcs() {
         next(|status| status.dc = Some(id(3)))
-            .is_wrong(TermsRise::default(), "the dc is Some(3), and the term");
+            .is_wrong(TermsRise::default(), "the dc is Some(3), but the term");
     }
 
     #[test]
     fn a_ring_has_a_term_exactly_if_it_has_quorum() {
-        next(|status| status.term = None)
-            .is_wrong(TermsRise::default(), "a dc with quorum and without a term");
+        next(|status| status.term = None).is_wrong(TermsRise::default(), "quorum and a dc, but no term");
         next(|status| status.quorate = false).is_wrong(TermsRise::default(), "without quorum");
     }
 
@@ -98,6 +97,6 @@ mod tests {
         let mut story = next(|_| {});
         story.install(3, "2.c", &[2, 3], &[2, 3]);
         story.settle_as(3, |status| status.term = term(8, 2));
-        story.is_wrong(TermsRise::default(), "was that of Some(2.8) too");
+        story.is_wrong(TermsRise::default(), "was used in Some(2.8) too");
     }
 }

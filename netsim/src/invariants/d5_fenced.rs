@@ -33,7 +33,7 @@ impl Online for Fenced {
         let wrong = |what: String| violated("D5", record.at, format!("{life} under term {term:?}: {what}"));
         let actor = *self.actors.entry(*term, || life);
         if actor != life {
-            return wrong(format!("{actor} has acted under it"));
+            return wrong(format!("{actor} has already acted under it"));
         }
         if *accepted {
             if let Some(highest) = self.highest.filter(|highest| highest > term) {
@@ -41,7 +41,7 @@ impl Online for Fenced {
             }
             self.highest = Some(*term);
         } else if *timely && trust {
-            return wrong(format!("an act is refused though it may act; {:?} has", self.highest));
+            return wrong(format!("an act is refused though it may act; the highest is {:?}", self.highest));
         }
         Ok(())
     }
@@ -85,7 +85,7 @@ mod tests {
         land(&mut story, 1, term(4, 1), true, true);
         story.start(1);
         land(&mut story, 1, term(4, 1), true, true);
-        story.is_wrong(Fenced::new(0), "1#1 has acted under it");
+        story.is_wrong(Fenced::new(0), "1#1 has already acted under it");
     }
 
     #[test]

@@ -56,12 +56,12 @@ impl Online for RightToAct {
         };
         let wrong = |why: &str| violated("D6", record.at, format!("{life} acts under term {term:?}, {why}"));
         match status {
-            _ if *leaves => wrong("having been told to leave"),
+            _ if *leaves => wrong("though it was told to leave"),
             None => wrong("not in a ring"),
             Some(status) if !status.settled => wrong("in a ring that is not settled"),
             Some(status) if !status.quorate => wrong("in a ring that is not quorate"),
             Some(status) if status.term != Some(*term) || status.dc != Some(life.node) => {
-                wrong("which is not that of its ring and its own")
+                wrong("which is not its own in its ring")
             }
             Some(status) if status.lease != Lease::Held && self.on.get(&life) != Some(term) => {
                 wrong("without a lease")
@@ -144,6 +144,6 @@ mod tests {
         let mut story = held();
         story.fault(Fault::Leave(1));
         acts(&mut story, 4, 1);
-        story.is_wrong(RightToAct::default(), "having been told to leave");
+        story.is_wrong(RightToAct::default(), "though it was told to leave");
     }
 }

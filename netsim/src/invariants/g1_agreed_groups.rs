@@ -43,7 +43,7 @@ impl Online for AgreedGroups {
                 told.since_sync = Some((*ring, 0));
                 let (first, lists) = self.synced.entry(*ring, || (life, told.lists.clone()));
                 if *lists != told.lists {
-                    return wrong(format!("groups {:?} in {ring}, and {lists:?} for {first}", told.lists));
+                    return wrong(format!("groups {:?} in {ring}, but {lists:?} for {first}", told.lists));
                 }
             }
             What::GroupChange(change) => {
@@ -54,7 +54,7 @@ impl Online for AgreedGroups {
                 *list =
                     list.union(&change.joined).filter(|who| !change.left.contains(who)).copied().collect();
                 if *list != change.members {
-                    return wrong(format!("{change}, though they are {list:?}"));
+                    return wrong(format!("{change}, though the members are {list:?}"));
                 }
                 if list.is_empty() {
                     told.lists.remove(&change.group);
@@ -65,7 +65,7 @@ impl Online for AgreedGroups {
                         self.changes.entry((*ring, *number), || (life, GroupChange::clone(change)));
                     if *theirs != **change {
                         return wrong(format!(
-                            "{change} as change {number} of {ring}, and {theirs} for {first}"
+                            "{change} as change {number} of {ring}, but {theirs} for {first}"
                         ));
                     }
                 }
@@ -147,7 +147,7 @@ mod tests {
         story.settle(1);
         change(&mut story, 2, GroupReason::ProcessDown, &[1], &[2]);
         story.settle(2);
-        story.is_wrong(AgreedGroups::default(), "in 1.c, and");
+        story.is_wrong(AgreedGroups::default(), "in 1.c, but");
     }
 
     #[test]
@@ -177,6 +177,6 @@ mod tests {
         never.is_wrong(AgreedGroups::default(), "leave 3:7");
         let mut other = joined();
         change(&mut other, 1, GroupReason::Join, &[3], &[1, 3]);
-        other.is_wrong(AgreedGroups::default(), "though they are");
+        other.is_wrong(AgreedGroups::default(), "though the members are");
     }
 }

@@ -31,7 +31,7 @@ impl Online for Memory {
             ("datagrams", unsent, UNSENT),
         ] {
             if holds > most {
-                return violated("H2", record.at, format!("{life} holds {holds} {what}, at most {most}"));
+                return violated("H2", record.at, format!("{life} holds {holds} {what} (at most {most})"));
             }
         }
         Ok(())

@@ -29,7 +29,7 @@ impl Online for Work {
         let most_told = SLOTS * (cluster.totem.netmtu / SMALLEST + 1);
         if *sent > most_sent || *told > most_told {
             let what = format!(
-                "{life} sent {sent} datagrams, at most {most_sent}, and told {told} events, at most {most_told}"
+                "{life} sent {sent} datagrams (at most {most_sent}) and {told} events (at most {most_told})"
             );
             return violated("H3", record.at, what);
         }
@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn the_work_of_one_input_is_bounded() {
         worked(350, 1000).is_right(Work);
-        worked(360, 0).is_wrong(Work, "1#1 sent 360 datagrams, at most 356");
-        worked(0, 1_000_000).is_wrong(Work, "told 1000000 events");
+        worked(360, 0).is_wrong(Work, "1#1 sent 360 datagrams (at most 356)");
+        worked(0, 1_000_000).is_wrong(Work, "and 1000000 events");
     }
 }

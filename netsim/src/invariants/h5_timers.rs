@@ -30,8 +30,7 @@ impl Online for Timers {
             Inside::NoTimer => violated("H5", record.at, format!("{life} waits forever")),
             Inside::Phase { to, timer, .. } => match longest(*to, &cluster.totem) {
                 Some(longest) if timer.is_none_or(|timer| timer > longest) => {
-                    let what =
-                        format!("{life} comes into {to} with a timer of {timer:?}, at most {longest:?}");
+                    let what = format!("{life} enters {to} with a timer of {timer:?} (at most {longest:?})");
                     violated("H5", record.at, what)
                 }
                 _ => Ok(()),
@@ -60,8 +59,8 @@ mod tests {
         let totem = TotemConfig::default();
         phase(Phase::Gather, Some(totem.join)).is_right(Timers);
         phase(Phase::Left, None).is_right(Timers);
-        phase(Phase::Gather, None).is_wrong(Timers, "1#1 comes into gather with a timer of None");
-        phase(Phase::Commit, Some(2 * totem.token)).is_wrong(Timers, "comes into commit with a timer");
+        phase(Phase::Gather, None).is_wrong(Timers, "1#1 enters gather with a timer of None");
+        phase(Phase::Commit, Some(2 * totem.token)).is_wrong(Timers, "enters commit with a timer");
     }
 
     #[test]

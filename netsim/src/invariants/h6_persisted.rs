@@ -31,7 +31,7 @@ impl Online for Persisted {
             Some((_, stored)) if named <= *stored => Ok(()),
             stored => {
                 let stored = stored.map(|(_, seq)| seq);
-                violated("H6", record.at, format!("{life} names ring {named:x}, and has stored {stored:x?}"))
+                violated("H6", record.at, format!("{life} names ring {named:x}, but has stored {stored:x?}"))
             }
         }
     }
@@ -62,7 +62,7 @@ mod tests {
         story.commit(1, "1.8", &[1, 2], 1);
         story.is_right(Persisted::default());
         story.commit(1, "1.9", &[1, 2], 1);
-        story.is_wrong(Persisted::default(), "1#1 names ring 9, and has stored Some(8)");
+        story.is_wrong(Persisted::default(), "1#1 names ring 9, but has stored Some(8)");
     }
 
     #[test]
@@ -80,6 +80,6 @@ mod tests {
         story.crash(1);
         story.start(1);
         story.commit(1, "1.8", &[1], 1);
-        story.is_wrong(Persisted::default(), "1#2 names ring 8, and has stored None");
+        story.is_wrong(Persisted::default(), "1#2 names ring 8, but has stored None");
     }
 }

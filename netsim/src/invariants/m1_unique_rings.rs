@@ -44,7 +44,7 @@ impl Online for UniqueRings {
         let Some(life) = record.life else { return Ok(()) };
         let right = match cluster.ring(token.ring) {
             Some(ring) if !token.members.iter().eq(&ring.members) => {
-                Err(format!("of {:?}, which is of {:?}", token.members, ring.members))
+                Err(format!("of {:?}, which has members {:?}", token.members, ring.members))
             }
             _ if token.ring.representative == life.node && token.entries.len() == 1 => {
                 self.create(life, token)
@@ -82,6 +82,6 @@ mod tests {
         let mut story = Story::new(3);
         story.commit(1, "1.8", &[1, 2], 1);
         story.commit(2, "1.8", &[1, 2, 3], 2);
-        story.is_wrong(UniqueRings::default(), "2#1 forms 1.8 of [1, 2, 3], which is of {1, 2}");
+        story.is_wrong(UniqueRings::default(), "2#1 forms 1.8 of [1, 2, 3], which has members {1, 2}");
     }
 }

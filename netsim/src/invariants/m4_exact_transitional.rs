@@ -44,18 +44,18 @@ impl Formation {
                 match (members.contains(node), *previous == Some(*from)) {
                     (true, false) => {
                         return Some(format!(
-                            "{life} left {from}: {node} is said to come along, but came from {previous:?}"
+                            "{life} left {from}: {node} is listed as transitional, but came from {previous:?}"
                         ));
                     }
                     (false, true) => {
-                        return Some(format!("{life} left {from}: {node} came along, but is not said to"));
+                        return Some(format!("{life} left {from}: {node} came along, but is not listed"));
                     }
                     _ => {}
                 }
             }
             let first = self.said.iter().find(|(_, other, _)| other == from);
             if let Some((first, _, theirs)) = first.filter(|(_, _, theirs)| theirs != members) {
-                return Some(format!("{life} left {from} with {members:?}, and {first} with {theirs:?}"));
+                return Some(format!("{life} left {from} with {members:?}, but {first} with {theirs:?}"));
             }
         }
         None
@@ -102,7 +102,7 @@ impl Online for ExactTransitional {
             Some(((from, node), Unseen { at, by, .. })) => violated(
                 "M4",
                 at,
-                format!("{by} left {from}: {node} is said to come along, but was never there"),
+                format!("{by} left {from}: {node} is listed as transitional, but was never there"),
             ),
             None => Ok(()),
         }
@@ -140,7 +140,7 @@ mod tests {
         };
         restart(&[1]).is_right(ExactTransitional::default());
         restart(&[1, 2])
-            .is_wrong(ExactTransitional::default(), "2 is said to come along, but came from Some(2.5)");
+            .is_wrong(ExactTransitional::default(), "2 is listed as transitional, but came from Some(2.5)");
     }
 
     #[test]
@@ -148,7 +148,7 @@ mod tests {
         let mut story = Story::ring(2);
         story.install(1, "1.8", &[1, 2], &[1]);
         story.install(2, "1.8", &[1, 2], &[2]);
-        story.is_wrong(ExactTransitional::default(), "2 came along, but is not said to");
+        story.is_wrong(ExactTransitional::default(), "2 came along, but is not listed");
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
         story.install(1, "1.8", &[1, 2, 3], &[1, 2]);
         story.install(2, "1.8", &[1, 2, 3], &[1, 2, 3]);
         story.crash(3);
-        story.is_wrong(ExactTransitional::default(), "with {1, 2, 3}, and 1#1 with {1, 2}");
+        story.is_wrong(ExactTransitional::default(), "with {1, 2, 3}, but 1#1 with {1, 2}");
     }
 
     #[test]
@@ -167,6 +167,6 @@ mod tests {
         let mut story = Story::new(2);
         story.install(1, "1.4", &[1], &[]);
         story.install(1, "1.8", &[1, 2], &[1, 2]);
-        story.is_wrong(ExactTransitional::default(), "2 is said to come along, but was never there");
+        story.is_wrong(ExactTransitional::default(), "2 is listed as transitional, but was never there");
     }
 }

@@ -23,12 +23,12 @@ impl Online for Isolation {
             What::Delivered(delivered) => (Some(&delivered.from).filter(foreign), "heard"),
             What::Inside(Inside::Received(frame)) => (Some(&frame.from).filter(foreign), "heard"),
             What::Inside(Inside::JoinSent(join)) => {
-                (join.proc.iter().chain(&join.failed).find(foreign), "considered")
+                (join.proc.iter().chain(&join.failed).find(foreign), "in its JOIN")
             }
             _ => return Ok(()),
         };
         match stranger {
-            Some(node) => violated("M7", record.at, format!("to {life}, {node} is {where_to}, a stranger")),
+            Some(node) => violated("M7", record.at, format!("{life}: the stranger {node} is {where_to}")),
             None => Ok(()),
         }
     }
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn strangers_are_not_considered() {
         join(&[1, 2]).is_right(Isolation);
-        join(&[1, 2, 1000]).is_wrong(Isolation, "to 1#1, 1000 is considered, a stranger");
+        join(&[1, 2, 1000]).is_wrong(Isolation, "1#1: the stranger 1000 is in its JOIN");
     }
 
     #[test]
@@ -66,16 +66,16 @@ mod tests {
         story.install(1, "1.8", &[1, 2], &[1, 2]);
         story.is_right(Isolation);
         story.install(1, "1.12", &[1, 2, 7], &[1, 2]);
-        story.is_wrong(Isolation, "to 1#1, 7 is a member, a stranger");
+        story.is_wrong(Isolation, "1#1: the stranger 7 is a member");
     }
 
     #[test]
     fn outsiders_are_neither_members_nor_heard() {
         let mut story = Story::ring(2);
         story.install(1, "1.8", &[1, 2, 7], &[1, 2]);
-        story.is_wrong(Isolation, "to 1#1, 7 is a member, a stranger");
+        story.is_wrong(Isolation, "1#1: the stranger 7 is a member");
         let mut story = Story::ring(2);
         story.deliver_as(1, 2, 1, 1, |delivered| delivered.from = id(7));
-        story.is_wrong(Isolation, "to 1#1, 7 is heard, a stranger");
+        story.is_wrong(Isolation, "1#1: the stranger 7 is heard");
     }
 }

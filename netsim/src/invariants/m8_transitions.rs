@@ -29,7 +29,7 @@ impl Online for Transitions {
             Inside::Phase { from, to, .. }
                 if phase().is_some_and(|phase| phase != *from) || !follows(*from, *to) =>
             {
-                wrong(format!("goes from {from} to {to}, having been in {:?}", phase()))
+                wrong(format!("goes from {from} to {to}, but was in {:?}", phase()))
             }
             Inside::Token(token) => match phase().filter(|phase| !turns(*phase)) {
                 Some(phase) => {
@@ -86,7 +86,7 @@ mod tests {
     fn a_state_lasts_until_the_next() {
         let mut story = through(&[Phase::Gather, Phase::Commit]);
         story.phase(1, Phase::Recovery, Phase::Operational);
-        story.is_wrong(Transitions, "having been in Some(Commit)");
+        story.is_wrong(Transitions, "but was in Some(Commit)");
     }
 
     #[test]

@@ -20,13 +20,13 @@ impl Restored {
     fn compare(&self, life: Life, from: Phase, now: &Standing, cluster: &Cluster) -> Result<(), String> {
         let installed = cluster.regular(life).map(|regular| regular.ring);
         if let Some(installed) = installed.filter(|installed| *installed != now.ring) {
-            return Err(format!("has {}, and installed {installed}", now.ring));
+            return Err(format!("has {}, but installed {installed}", now.ring));
         }
         let aru = installed.and_then(|ring| cluster.receipts(life.node, ring)).map(|receipts| receipts.aru);
         // Frames numbered just before the node gave up are sent a moment later.
         let numbered = |aru: &Seq| from == Phase::Operational && aru.before(now.aru);
         if let Some(aru) = aru.filter(|aru| *aru != now.aru && !numbered(aru)) {
-            return Err(format!("has {} up to {}, and took in up to {aru}", now.ring, now.aru));
+            return Err(format!("has {} up to {}, but received up to {aru}", now.ring, now.aru));
         }
         let Some((_, before)) = self.standing.get(&life.node).filter(|(then, _)| *then == life) else {
             return Ok(());
@@ -86,10 +86,10 @@ mod tests {
     #[test]
     fn a_failed_formation_changes_nothing() {
         failed(|_| {}).is_right(Restored::default());
-        failed(|now| now.ring = ring("1.8")).is_wrong(Restored::default(), "has 1.8, and installed 1.4");
+        failed(|now| now.ring = ring("1.8")).is_wrong(Restored::default(), "has 1.8, but installed 1.4");
         failed(|now| now.delivered = Seq::new(2)).is_wrong(Restored::default(), "after Standing");
         failed(|now| now.high = Seq::new(2)).is_wrong(Restored::default(), "after Standing");
         failed(|now| now.aru = Seq::new(2))
-            .is_wrong(Restored::default(), "has 1.4 up to 2, and took in up to 3");
+            .is_wrong(Restored::default(), "has 1.4 up to 2, but received up to 3");
     }
 }

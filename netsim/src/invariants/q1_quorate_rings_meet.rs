@@ -28,7 +28,7 @@ impl Online for QuorateRingsMeet {
         {
             let (here, ours) = (regular.ring, &regular.members);
             let what =
-                format!("{ring} of {members:?} and {here} of {ours:?} are quorate, and no node is in both");
+                format!("{ring} of {members:?} and {here} of {ours:?} are quorate, but share no member");
             return violated("Q1", record.at, what);
         }
         let majority = status.expected_votes.is_some_and(|expected| 2 * status.total_votes > expected);
@@ -58,7 +58,7 @@ mod tests {
         story.settle_as(5, |status| status.quorate = true);
         story.is_wrong(
             QuorateRingsMeet::default(),
-            "1.8 of {1, 2, 3} and 4.c of {4, 5} are quorate, and no node is in both",
+            "1.8 of {1, 2, 3} and 4.c of {4, 5} are quorate, but share no member",
         );
         story.of("last_man_standing 600ms").is_right(QuorateRingsMeet::default());
     }
@@ -78,6 +78,6 @@ mod tests {
             story
         };
         story(true).is_right(QuorateRingsMeet::default());
-        story(false).is_wrong(QuorateRingsMeet::default(), "no node is in both");
+        story(false).is_wrong(QuorateRingsMeet::default(), "share no member");
     }
 }

@@ -41,7 +41,7 @@ impl Online for AgreedQuorum {
             return wrong(format!("a status of {:?} in {here:?}", status.ring));
         }
         if status.quorate != status.inquorate.is_none() {
-            return wrong(format!("quorate is {}, and why not: {:?}", status.quorate, status.inquorate));
+            return wrong(format!("quorate is {}, inquorate is {:?}", status.quorate, status.inquorate));
         }
         if !status.settled {
             return match status.quorate || status.dc.is_some() || status.term.is_some() {
@@ -52,7 +52,7 @@ impl Online for AgreedQuorum {
         let Some(regular) = regular else { return wrong("settled without a ring".to_owned()) };
 
         let (electorate, ring) = (&cluster.electorate, regular.ring);
-        let wrong = |what| wrong(format!("{what} votes, expected, quorum, quorate in {ring}"));
+        let wrong = |what| wrong(format!("{what} (votes, expected, quorum, quorate in {ring})"));
         let counted = (status.total_votes, status.expected_votes, status.quorum, status.quorate);
         let (here, n) = self.seen.entry(life).or_insert((ring, Some(0)));
         if *here != ring {
@@ -69,7 +69,7 @@ impl Online for AgreedQuorum {
         match counts.get(*n) {
             None => counts.push(counted),
             Some(theirs) if *theirs != counted && !(by_clock && *n > 0) => {
-                return wrong(format!("{counted:?}, and {theirs:?} for {first}:"));
+                return wrong(format!("{counted:?}, but {theirs:?} for {first}"));
             }
             Some(_) => {}
         }
@@ -88,7 +88,7 @@ impl Online for AgreedQuorum {
         };
         let right = (votes, Some(all), Some(quorum), votes >= quorum && !forgotten);
         if electorate.is_plain() && counted != right {
-            return wrong(format!("{counted:?}, not {right:?}:"));
+            return wrong(format!("{counted:?}, not {right:?}"));
         }
         Ok(())
     }
@@ -115,9 +115,9 @@ mod tests {
     fn members_count_the_same_votes() {
         settled(|_| {}).is_right(AgreedQuorum::default());
         settled(|status| status.total_votes = 2)
-            .is_wrong(AgreedQuorum::default(), "2#1: (2, Some(3), Some(2), true), and");
+            .is_wrong(AgreedQuorum::default(), "2#1: (2, Some(3), Some(2), true), but");
         settled(|status| status.quorum = None)
-            .is_wrong(AgreedQuorum::default(), "(3, Some(3), None, true), and");
+            .is_wrong(AgreedQuorum::default(), "(3, Some(3), None, true), but");
     }
 
     #[test]
@@ -132,7 +132,7 @@ mod tests {
         };
         falls("allow_downscale", 2).is_right(AgreedQuorum::default());
         falls("allow_downscale", 1)
-            .is_wrong(AgreedQuorum::default(), "3#1: (3, Some(1), Some(2), true), and");
+            .is_wrong(AgreedQuorum::default(), "3#1: (3, Some(1), Some(2), true), but");
         falls("last_man_standing 600ms", 1).is_right(AgreedQuorum::default());
     }
 

@@ -19,13 +19,13 @@ impl Online for OptionsAgree {
         let waits = status.flags.contains(&"WaitForAll");
         let what = match status.differences.first() {
             _ if differs && status.quorate && members.len() > 1 && waits != cluster.options.wait_for_all => {
-                format!("judged by options of its own, wait_for_all is {waits}")
+                format!("judges by its own options, wait_for_all is {waits}")
             }
             None if differs && status.quorate && members.len() > 1 => {
-                format!("the options of {members:?} differ, and it is not told")
+                format!("options of {members:?} differ, but it reports nothing")
             }
             Some(clause) if !differs => {
-                format!("the options of {members:?} are the same, and it is told: {clause}")
+                format!("options of {members:?} are the same, but it reports: {clause}")
             }
             _ => return Ok(()),
         };
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn a_node_with_other_options_is_reported() {
         ring(true).is_right(OptionsAgree);
-        ring(false).is_wrong(OptionsAgree, "1#1 in 1.4: the options of {1, 2, 3} differ, and it is not told");
+        ring(false).is_wrong(OptionsAgree, "1#1 in 1.4: options of {1, 2, 3} differ, but it reports nothing");
     }
 
     #[test]
@@ -59,7 +59,7 @@ mod tests {
             status.differences.push("the file of node 2 has another".to_owned());
             status.flags.push("WaitForAll");
         });
-        story.is_wrong(OptionsAgree, "1#1 in 1.4: judged by options of its own, wait_for_all is true");
+        story.is_wrong(OptionsAgree, "1#1 in 1.4: judges by its own options, wait_for_all is true");
     }
 
     #[test]
@@ -69,6 +69,6 @@ mod tests {
         story.settle(1);
         story.is_right(OptionsAgree);
         story.settle_as(1, |status| status.differences.push("the file of node 3 has another".to_owned()));
-        story.is_wrong(OptionsAgree, "1#1 in 1.8: the options of {1, 3} are the same, and it is told");
+        story.is_wrong(OptionsAgree, "1#1 in 1.8: options of {1, 3} are the same, but it reports");
     }
 }

@@ -132,7 +132,7 @@ impl Rules<'_> {
         let waits = self.options.wait_for_all && !self.dissent;
         if status.quorate && waits && total < expected && !from_quorate {
             return Some(format!(
-                "quorate with {total} of {expected} votes, and no member was quorate before"
+                "quorate with {total} of {expected} votes, but no member was quorate before"
             ));
         }
         if status.quorate && total < quorum {
@@ -155,7 +155,7 @@ impl Rules<'_> {
             let may = before.quorate && window.is_some_and(|window| stood >= window);
             if !may && !self.options.allow_downscale {
                 return Some(format!(
-                    "{expected} votes are expected after {more}, when the ring stood for {stood:?}"
+                    "{expected} votes are expected after {more}, though the ring had only stood for {stood:?}"
                 ));
             }
         }
@@ -167,7 +167,7 @@ impl Rules<'_> {
             && expected > in_force.max(total)
         {
             return Some(format!(
-                "{expected} votes are expected, where those who were quorate expected {in_force}"
+                "{expected} votes are expected, but its quorate members expected {in_force}"
             ));
         }
         let before = stay.before.latest.as_ref().filter(|before| before.quorate && latest.is_none());
@@ -176,7 +176,7 @@ impl Rules<'_> {
         let has_left = self.options.allow_downscale && !self.leavers.is_subset(members);
         if let Some(more) = before.and_then(fell).filter(|_| !has_left) {
             return Some(format!(
-                "{expected} votes are expected after {more} in the ring before, which was quorate"
+                "{expected} votes are expected after {more} in the previous ring, which was quorate"
             ));
         }
         None
@@ -234,7 +234,7 @@ mod tests {
         story.settle(1);
         story.is_wrong(
             OptionsKept::default(),
-            "1#1 in 1.4: quorate with 2 of 3 votes, and no member was quorate before",
+            "1#1 in 1.4: quorate with 2 of 3 votes, but no member was quorate before",
         );
     }
 
@@ -248,7 +248,7 @@ mod tests {
         story.settle(1);
         story.is_wrong(
             OptionsKept::default(),
-            "1#1 in 1.c: quorate with 2 of 3 votes, and no member was quorate before",
+            "1#1 in 1.c: quorate with 2 of 3 votes, but no member was quorate before",
         );
     }
 
@@ -318,7 +318,7 @@ mod tests {
         story.settle_as(2, expects(4));
         story.is_wrong(
             OptionsKept::default(),
-            "2#1 in 1.c: 4 votes are expected, where those who were quorate expected 3",
+            "2#1 in 1.c: 4 votes are expected, but its quorate members expected 3",
         );
     }
 
@@ -329,7 +329,7 @@ mod tests {
         story.settle_as(1, |status| (status.expected_votes, status.quorum) = (Some(3), Some(2)));
         story.is_wrong(
             OptionsKept::default(),
-            "3 votes are expected after 5 in the ring before, which was quorate",
+            "3 votes are expected after 5 in the previous ring, which was quorate",
         );
     }
 

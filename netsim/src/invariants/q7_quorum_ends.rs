@@ -23,7 +23,7 @@ impl Online for QuorumEnds {
                     "answers {ring:?}, quorate {quorate}, lease {lease:?}, after {silent:?} of silence"
                 ))
             }
-            Inside::Unaware => wrong("answers another status than it has told last".to_owned()),
+            Inside::Unaware => wrong("answers with a status that it has not reported".to_owned()),
             _ => Ok(()),
         }
     }
@@ -60,6 +60,6 @@ mod tests {
     fn a_node_delivers_the_status_that_it_answers() {
         let mut story = Story::ring(3);
         story.record(1, What::Inside(Inside::Unaware));
-        story.is_wrong(QuorumEnds, "1#1 answers another status than it has told last");
+        story.is_wrong(QuorumEnds, "1#1 answers with a status that it has not reported");
     }
 }

@@ -57,7 +57,7 @@ impl Holes {
                 return Err(format!("leaves {} without {seq}, which {node} has", change.previous));
             }
             if let Some(seq) = more(own, theirs) {
-                return Err(format!("leaves {} with {seq}, which {node} lacks still", change.previous));
+                return Err(format!("leaves {} with {seq}, which {node} still lacks", change.previous));
             }
         }
         Ok(())
@@ -160,6 +160,6 @@ mod tests {
             story.commit(node, "1.8", &[1, 2], 2);
         }
         story.install(1, "1.8", &[1, 2], &[1, 2]);
-        story.is_wrong(Holes::default(), "1#1 leaves 1.4 with 3, which 2 lacks still");
+        story.is_wrong(Holes::default(), "1#1 leaves 1.4 with 3, which 2 still lacks");
     }
 }

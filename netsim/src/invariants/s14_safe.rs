@@ -21,7 +21,7 @@ impl Online for Safe {
             Some(node) => violated(
                 "S14",
                 record.at,
-                format!("{life} delivers {seq} of {ring} as safe, and node {node} has not received it"),
+                format!("{life} delivers {seq} of {ring} as safe, but node {node} has not received it"),
             ),
             None => Ok(()),
         }
@@ -60,7 +60,7 @@ mod tests {
     fn a_message_that_a_member_lacks_is_not_safe() {
         let mut story = sent(&[2]);
         deliver(&mut story);
-        story.is_wrong(Safe, "1#1 delivers 7 of 1.4 as safe, and node 3 has not received it");
+        story.is_wrong(Safe, "1#1 delivers 7 of 1.4 as safe, but node 3 has not received it");
     }
 
     #[test]

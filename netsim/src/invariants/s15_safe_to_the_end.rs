@@ -35,7 +35,7 @@ impl Online for SafeToTheEnd {
         let Some(here) = &place.regular else { return Ok(()) };
         let never = |property, who: Life, message, other: Life| {
             let ring = here.ring;
-            let what = format!("{who} delivered {message} in {ring} as safe, and {other} never did");
+            let what = format!("{who} delivered {message} in {ring} as safe, but {other} never did");
             violated(property, record.at, what)
         };
         match &record.what {
@@ -127,7 +127,7 @@ mod tests {
         story.is_right(SafeToTheEnd::default());
         let mut story = at_the_end(3);
         go_on(&mut story, 2);
-        story.is_wrong(SafeToTheEnd::default(), "1#1 delivered 1#1:1 in 1.4 as safe, and 2#1 never did");
+        story.is_wrong(SafeToTheEnd::default(), "1#1 delivered 1#1:1 in 1.4 as safe, but 2#1 never did");
     }
 
     #[test]
@@ -150,6 +150,6 @@ mod tests {
         safe(&mut story, 1);
         safe(&mut story, 2);
         story.install(3, "3.8", &[3], &[3]);
-        story.is_wrong(SafeToTheEnd::default(), "1#1 delivered 1#1:1 in 1.4 as safe, and 3#1 never did");
+        story.is_wrong(SafeToTheEnd::default(), "1#1 delivered 1#1:1 in 1.4 as safe, but 3#1 never did");
     }
 }

@@ -33,7 +33,7 @@ impl Online for NoLoss {
             What::Inside(Inside::Holds(holds)) => {
                 let Account { accepted, delivered, .. } = *account;
                 if holds.queued == 0 && holds.all_delivered && delivered != accepted {
-                    let what = format!("{life} sent {accepted} messages, and got {delivered} of them back");
+                    let what = format!("{life} sent {accepted} messages, but got {delivered} of them back");
                     return violated("S16", record.at, what);
                 }
             }
@@ -67,7 +67,7 @@ mod tests {
     fn a_sent_message_comes_back_or_waits() {
         account(2, 0).is_right(NoLoss::default());
         account(1, 100).is_right(NoLoss::default());
-        account(1, 0).is_wrong(NoLoss::default(), "1#1 sent 2 messages, and got 1 of them back");
+        account(1, 0).is_wrong(NoLoss::default(), "1#1 sent 2 messages, but got 1 of them back");
     }
 
     #[test]

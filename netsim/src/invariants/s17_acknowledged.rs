@@ -32,7 +32,7 @@ impl Online for Acknowledged {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let Some(life) = record.life else { return Ok(()) };
         let lost = |who: Life, message, other: Life| {
-            let what = format!("{who} acknowledged {message}, and {other} went on without it");
+            let what = format!("{who} acknowledged {message}, but {other} continued without it");
             violated("S17", record.at, what)
         };
         match &record.what {
@@ -106,7 +106,7 @@ mod tests {
         let mut story = settled();
         safe(&mut story, 3);
         story.install(1, "1.8", &[1, 2], &[1, 2]);
-        story.is_wrong(Acknowledged::default(), "3#1 acknowledged 1#1:1, and 1#1 went on without it");
+        story.is_wrong(Acknowledged::default(), "3#1 acknowledged 1#1:1, but 1#1 continued without it");
     }
 
     #[test]
@@ -122,7 +122,7 @@ mod tests {
             story
         };
         end(true).is_right(Acknowledged::default());
-        end(false).is_wrong(Acknowledged::default(), "3#1 acknowledged 1#1:1, and 1#1 went on without it");
+        end(false).is_wrong(Acknowledged::default(), "3#1 acknowledged 1#1:1, but 1#1 continued without it");
     }
 
     #[test]

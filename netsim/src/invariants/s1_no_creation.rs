@@ -10,8 +10,10 @@ impl Online for NoCreation {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let What::Delivered(delivered) = &record.what else { return Ok(()) };
         let Some(message) = delivered.message else {
-            let what =
-                format!("a message of no node was delivered at {} of {}", delivered.seq, delivered.ring);
+            let what = format!(
+                "a message that no node sent was delivered at {} of {}",
+                delivered.seq, delivered.ring
+            );
             return violated("S1", record.at, what);
         };
         if message.number > cluster.messages.accepted(message.sender) {
@@ -52,6 +54,6 @@ mod tests {
         story.is_wrong(NoCreation, "1#1:2 was delivered, but never accepted");
         let mut story = sent();
         story.deliver_as(2, 1, 1, 1, |delivered| delivered.message = None);
-        story.is_wrong(NoCreation, "a message of no node");
+        story.is_wrong(NoCreation, "a message that no node sent");
     }
 }

@@ -12,7 +12,7 @@ impl Online for Containment {
         let (Some(life), What::Delivered(delivered)) = (record.life, &record.what) else { return Ok(()) };
         match cluster.regular(life) {
             Some(here) if here.ring != delivered.ring => {
-                let what = format!("{life} was in {} and got a message of {}", here.ring, delivered.ring);
+                let what = format!("{life} was in {} but got a message of {}", here.ring, delivered.ring);
                 violated("S4", record.at, what)
             }
             _ => Ok(()),
@@ -41,6 +41,6 @@ mod tests {
         let mut story = Story::ring(2);
         story.install(1, "1.8", &[1], &[1]);
         story.deliver_as(1, 2, 1, 1, |delivered| delivered.ring = ring("1.4"));
-        story.is_wrong(Containment, "1#1 was in 1.8 and got a message of 1.4");
+        story.is_wrong(Containment, "1#1 was in 1.8 but got a message of 1.4");
     }
 }

@@ -38,38 +38,38 @@ impl Course {
     fn follow(&mut self, record: &Record) -> Result<(), &'static str> {
         match &record.what {
             What::Transitional(change) => {
-                let Some(ring) = &self.ring else { return Err("no ring was over") };
+                let Some(ring) = &self.ring else { return Err("there was no ring before it") };
                 demand(self.change.is_none(), "a second transitional configuration")?;
-                demand(change.previous == ring.ring, "another ring was over")?;
+                demand(change.previous == ring.ring, "another ring ended")?;
                 demand(change.members.is_subset(&ring.members), "not all were members of the old ring")?;
-                demand(change.left == minus(&ring.members, &change.members), "others left")?;
+                demand(change.left == minus(&ring.members, &change.members), "other nodes left")?;
                 self.change = Some(change.clone());
             }
             What::Regular(ring) => {
-                demand(self.seen.get(&ring.ring).is_none(), "a second time")?;
+                demand(self.seen.get(&ring.ring).is_none(), "installed a second time")?;
                 self.seen.entry(ring.ring, || ());
                 let (along, left) = match (&self.ring, &self.change) {
                     (None, _) => (BTreeSet::new(), BTreeSet::new()),
                     (Some(_), None) => return Err("no transitional configuration before it"),
                     (Some(old), Some(change)) => {
-                        demand(change.ring == ring.ring, "another ring was to come")?;
+                        demand(change.ring == ring.ring, "another ring was announced")?;
                         (change.members.clone(), minus(&old.members, &change.members))
                     }
                 };
-                demand(along.is_subset(&ring.members), "not all who came along are members")?;
-                demand(ring.joined == minus(&ring.members, &along), "others joined")?;
-                demand(ring.left == left, "others left")?;
+                demand(along.is_subset(&ring.members), "not all nodes that came along are members")?;
+                demand(ring.joined == minus(&ring.members, &along), "other nodes joined")?;
+                demand(ring.left == left, "other nodes left")?;
                 self.ring = Some(ring.clone());
                 self.change = None;
             }
             What::Delivered(delivered) => {
                 demand(self.ring.is_some(), "before the first ring")?;
                 let over = self.change.is_some();
-                demand(delivered.transitional == over, "its configuration is the other one")?;
+                demand(delivered.transitional == over, "in the wrong configuration")?;
             }
             What::Synced(ring) => {
                 let here = self.ring.as_ref();
-                demand(here.is_some_and(|here| here.ring == *ring), "not the ring it is in")?;
+                demand(here.is_some_and(|here| here.ring == *ring), "the node is in another ring")?;
             }
             _ => {}
         }
@@ -131,14 +131,14 @@ mod tests {
         let mut story = Story::ring(2);
         story.leave_ring(1, "1.8", &[1]);
         story.enter_ring(1, "1.c", &[1], &[1]);
-        story.is_wrong(Shape::default(), "another ring was to come");
+        story.is_wrong(Shape::default(), "another ring was announced");
     }
 
     #[test]
     fn a_ring_is_installed_once() {
         let mut story = Story::ring(2);
         story.install(1, "1.4", &[1, 2], &[1, 2]);
-        story.is_wrong(Shape::default(), "a second time");
+        story.is_wrong(Shape::default(), "installed a second time");
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
         let mut story = Story::ring(2);
         story.leave_ring(1, "1.8", &[1, 2]);
         story.enter_ring(1, "1.8", &[1], &[1, 2]);
-        story.is_wrong(Shape::default(), "not all who came along are members");
+        story.is_wrong(Shape::default(), "not all nodes that came along are members");
     }
 
     #[test]
@@ -170,8 +170,8 @@ mod tests {
             story
         };
         regular(&[4], &[3]).is_right(Shape::default());
-        regular(&[2, 4], &[3]).is_wrong(Shape::default(), "others joined");
-        regular(&[4], &[]).is_wrong(Shape::default(), "others left");
+        regular(&[2, 4], &[3]).is_wrong(Shape::default(), "other nodes joined");
+        regular(&[4], &[]).is_wrong(Shape::default(), "other nodes left");
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Online for SelfDelivery {
                 let next = own.delivered + 1;
                 if message.number > next {
                     let got = message.number;
-                    let what = format!("{life} got its message {got} and never its message {next}");
+                    let what = format!("{life} got its message {got}, but never its message {next}");
                     return violated("S7", record.at, what);
                 }
                 own.delivered = own.delivered.max(message.number);
@@ -126,7 +126,7 @@ mod tests {
     fn a_message_is_not_overtaken_by_a_later_one() {
         let mut story = sent();
         story.deliver(1, 1, 2, 1);
-        story.is_wrong(SelfDelivery::default(), "1#1 got its message 2 and never its message 1");
+        story.is_wrong(SelfDelivery::default(), "1#1 got its message 2, but never its message 1");
     }
 
     #[test]

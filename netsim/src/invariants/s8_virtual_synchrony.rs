@@ -51,7 +51,7 @@ impl fmt::Display for Sequence {
         write!(f, "{} messages", self.length)?;
         match self.last {
             Some((Some(message), seq)) => write!(f, ", the last one {message} at {seq}"),
-            Some((None, seq)) => write!(f, ", the last one of no node at {seq}"),
+            Some((None, seq)) => write!(f, ", the last one unknown at {seq}"),
             None => Ok(()),
         }
     }

@@ -33,7 +33,7 @@ impl Fields {
             self.highest.pop_first();
         }
         match before.filter(|before| token.seq.before(*before)) {
-            Some(before) => Err(format!("knew of {before} and now of {}", token.seq)),
+            Some(before) => Err(format!("had seq {before} and now has {}", token.seq)),
             None => Ok(()),
         }
     }
@@ -42,26 +42,29 @@ impl Fields {
         let first = cluster.totem.first_seq;
         let has = cluster.receipts(life.node, token.ring).map_or(first, |receipts| receipts.aru);
         if token.seq.before(token.aru) {
-            return Err(format!("has aru {} beyond {}", token.aru, token.seq));
+            return Err(format!("has aru {} beyond seq {}", token.aru, token.seq));
         }
         if has.before(token.aru) {
-            return Err(format!("has aru {}, and its holder has received up to {has}", token.aru));
+            return Err(format!("has aru {}, but its holder has received only up to {has}", token.aru));
         }
         let Some(visit) = cluster.visit(life, token.ring) else { return Ok(()) };
         let came = &visit.token;
         if token.token_seq != came.token_seq.next() {
-            return Err(format!("came as {}", came.token_seq));
+            return Err(format!("came as token {}", came.token_seq));
         }
         if token.seq != came.seq.plus(visit.numbered) {
-            return Err(format!("knows of {} after {} and {} frames", token.seq, came.seq, visit.numbered));
+            return Err(format!(
+                "has seq {} after {} and {} new frames",
+                token.seq, came.seq, visit.numbered
+            ));
         }
         if token.aru.before(came.aru) && token.aru != visit.aru {
-            return Err(format!("has aru {} after {}, and its holder {}", token.aru, came.aru, visit.aru));
+            return Err(format!("has aru {} after {}, but its holder {}", token.aru, came.aru, visit.aru));
         }
         if came.aru.before(token.aru)
             && let Some(lowered_by) = came.aru_addr.filter(|node| *node != life.node)
         {
-            return Err(format!("has aru {} after {}, which is {lowered_by}'s", token.aru, came.aru));
+            return Err(format!("has aru {} after {}, which node {lowered_by} had set", token.aru, came.aru));
         }
         Ok(())
     }
@@ -76,7 +79,7 @@ impl Online for Fields {
                 let before = self.sent.insert(life.node, token.clone());
                 let right = match before.filter(|before| before.ring == token.ring) {
                     Some(before) if token.token_seq.at_or_before(before.token_seq) && before != *token => {
-                        Err(format!("is not what was sent last, token {}", before.token_seq))
+                        Err(format!("is not the last one sent, token {}", before.token_seq))
                     }
                     Some(before) if before == *token => Ok(()),
                     _ => Self::passed_on(life, token, cluster),
@@ -138,30 +141,30 @@ mod tests {
         story.is_right(Fields::default());
         let mut story = visit(&[1, 3], 3);
         went(&mut story, token(6, 3, 3));
-        story.is_wrong(Fields::default(), "has aru 3, and its holder has received up to 1");
+        story.is_wrong(Fields::default(), "has aru 3, but its holder has received only up to 1");
         let mut story = visit(&[1, 2, 3], 3);
         went(&mut story, token(6, 3, 2));
-        story.is_wrong(Fields::default(), "has aru 2 after 3, and its holder 3");
+        story.is_wrong(Fields::default(), "has aru 2 after 3, but its holder 3");
     }
 
     #[test]
     fn aru_is_raised_only_by_the_member_that_lowered_it() {
         let mut story = visit(&[1, 2, 3], 1);
         went(&mut story, token(6, 3, 3));
-        story.is_wrong(Fields::default(), "has aru 3 after 1, which is 1's");
+        story.is_wrong(Fields::default(), "has aru 3 after 1, which node 1 had set");
     }
 
     #[test]
     fn numbers_rise_by_the_frames_sent() {
         let mut story = visit(&[1, 2, 3], 3);
         went(&mut story, token(6, 5, 3));
-        story.is_wrong(Fields::default(), "knows of 5 after 3 and 0 frames");
+        story.is_wrong(Fields::default(), "has seq 5 after 3 and 0 new frames");
         let mut story = visit(&[1, 2, 3], 3);
         came(&mut story, token(7, 2, 2));
-        story.is_wrong(Fields::default(), "knew of 3 and now of 2");
+        story.is_wrong(Fields::default(), "had seq 3 and now has 2");
         let mut story = visit(&[1, 2, 3], 3);
         went(&mut story, token(7, 3, 3));
-        story.is_wrong(Fields::default(), "token 7 of 1.4 came as 5");
+        story.is_wrong(Fields::default(), "token 7 of 1.4 came as token 5");
     }
 
     #[test]
@@ -169,6 +172,6 @@ mod tests {
         let mut story = visit(&[1, 2], 2);
         went(&mut story, token(6, 3, 2));
         went(&mut story, token(6, 3, 1));
-        story.is_wrong(Fields::default(), "is not what was sent last, token 6");
+        story.is_wrong(Fields::default(), "is not the last one sent, token 6");
     }
 }

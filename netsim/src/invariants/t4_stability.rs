@@ -17,7 +17,7 @@ impl Online for Stability {
         match cluster.find_member(ring, |receipts| receipts.aru.before(stable)) {
             Some(node) => {
                 let what =
-                    format!("{life}: up to {stable} {ring} is stable, and node {node} has not received it");
+                    format!("{life}: {ring} is stable up to {stable}, but node {node} has not received that");
                 violated("T4", record.at, what)
             }
             None => Ok(()),
@@ -61,9 +61,9 @@ mod tests {
     fn a_frame_that_a_member_lacks_is_not_stable() {
         let mut story = received(&[2]);
         stable(&mut story, 2, 0);
-        story.is_wrong(Stability, "2#1: up to 2 1.4 is stable, and node 3 has not received it");
+        story.is_wrong(Stability, "2#1: 1.4 is stable up to 2, but node 3 has not received that");
         let mut story = received(&[]);
         stable(&mut story, 0, 1);
-        story.is_wrong(Stability, "up to 1 1.4 is stable, and node 3 has not received it");
+        story.is_wrong(Stability, "1.4 is stable up to 1, but node 3 has not received that");
     }
 }

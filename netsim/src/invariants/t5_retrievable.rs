@@ -25,7 +25,7 @@ impl Online for Retrievable {
                 |(_, receipts): &(_, &super::cluster::Receipts)| entry.seq.at_or_before(receipts.released);
             if missed && holders.clone().next().is_some() && holders.all(|holder| given_up(&holder)) {
                 let what =
-                    format!("{life}: {} of {} is asked for, and given up by all", entry.seq, token.ring);
+                    format!("{life}: {} of {} is requested, but all have released it", entry.seq, token.ring);
                 return violated("T5", record.at, what);
             }
         }
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn a_requested_frame_is_still_held() {
         asked(&[1]).is_right(Retrievable);
-        asked(&[1, 2]).is_wrong(Retrievable, "2#1: 1 of 1.4 is asked for, and given up by all");
+        asked(&[1, 2]).is_wrong(Retrievable, "2#1: 1 of 1.4 is requested, but all have released it");
     }
 
     #[test]

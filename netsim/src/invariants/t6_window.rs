@@ -78,7 +78,7 @@ impl Window {
         let taken_back = if visit.taken_up { frames + charge } else { 0 };
         let room = window.saturating_sub(came.fcc.saturating_sub(taken_back)).min(max);
         if sent > room {
-            return Err(format!("sends {sent} frames where there is room for {room}"));
+            return Err(format!("sends {sent} frames, but has room for {room}"));
         }
         let stands_at = (came.seq, came.aru);
         let still = share.filter(|share| share.stands_at == stands_at).map_or(0, |share| share.still + 1);
@@ -86,10 +86,10 @@ impl Window {
             return Ok(());
         }
         let others = came.fcc.checked_sub(frames + charge);
-        let others = others.ok_or_else(|| format!("counts {} frames, of its own {frames}", came.fcc))?;
+        let others = others.ok_or_else(|| format!("gets frame count {}, its own is {frames}", came.fcc))?;
         let others_wait = came.backlog.checked_sub(backlog);
         let others_wait =
-            others_wait.ok_or_else(|| format!("counts {} that wait, of its own {backlog}", came.backlog))?;
+            others_wait.ok_or_else(|| format!("gets backlog {}, but its own is {backlog}", came.backlog))?;
         let wedged = came.fcc >= window && still >= Self::STILL;
         if wedged && token.fcc < others + sent {
             self.started_over.entry(token.ring, || ());
@@ -98,10 +98,10 @@ impl Window {
         let charge = token.fcc.checked_sub(others + sent);
         let charge = charge.filter(|&charge| charge == 0 || token.fcc == window.saturating_sub(1));
         let charge = charge.ok_or_else(|| {
-            format!("passes on {} frames, after {others} of the others and {sent} of its own", token.fcc)
+            format!("passes on frame count {} after {others} of the others and {sent} of its own", token.fcc)
         })?;
         let backlog = token.backlog.checked_sub(others_wait).ok_or_else(|| {
-            format!("passes on {} that wait, after {others_wait} of the others", token.backlog)
+            format!("passes on backlog {} after {others_wait} of the others", token.backlog)
         })?;
         self.shares.insert(node, Share { ring: token.ring, frames: sent, charge, backlog, stands_at, still });
         Ok(())
@@ -184,7 +184,7 @@ mod tests {
         let mut story = Story::ring(2);
         visit(&mut story, 99, 0..0, 99);
         visit(&mut story, 99, 0..0, 0);
-        story.is_wrong(Window::default(), "passes on 0 frames, after 99 of the others");
+        story.is_wrong(Window::default(), "passes on frame count 0 after 99 of the others");
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
         story.is_right(Window::default());
         let mut story = Story::ring(2);
         visit(&mut story, 45, 0..6, 51);
-        story.is_wrong(Window::default(), "sends 6 frames where there is room for 5");
+        story.is_wrong(Window::default(), "sends 6 frames, but has room for 5");
     }
 
     /// The token is held at node 2, which has sent five frames at the visit before, and then sends
@@ -214,14 +214,14 @@ mod tests {
     #[test]
     fn a_held_token_takes_back_the_frames_of_the_last_visit() {
         held(10).is_right(Window::default());
-        held(11).is_wrong(Window::default(), "sends 11 frames where there is room for 10");
+        held(11).is_wrong(Window::default(), "sends 11 frames, but has room for 10");
     }
 
     #[test]
     fn a_visit_sends_at_most_max_messages() {
         let mut story = Story::ring(2);
         visit(&mut story, 0, 0..18, 18);
-        story.is_wrong(Window::default(), "sends 18 frames where there is room for 17");
+        story.is_wrong(Window::default(), "sends 18 frames, but has room for 17");
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
         let mut story = Story::ring(2);
         visit(&mut story, 10, 0..5, 15);
         visit(&mut story, 15, 5..5, 15);
-        story.is_wrong(Window::default(), "passes on 15 frames, after 10 of the others and 0 of its own");
+        story.is_wrong(Window::default(), "passes on frame count 15 after 10 of the others and 0 of its own");
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
         visit(&mut story, 45, 0..300, 345);
         story.is_right(Window::default());
         visit(&mut story, 1000, 300..325, 725);
-        story.is_wrong(Window::default(), "sends 25 frames where there is room for 24");
+        story.is_wrong(Window::default(), "sends 25 frames, but has room for 24");
     }
 
     #[test]

@@ -14,21 +14,21 @@ impl Online for Requests {
         };
         let Some(visit) = cluster.visit(life, token.ring) else { return Ok(()) };
         let wrong = |what: &str, seq| {
-            violated("T7", record.at, format!("{life} passes a token of {} on: {seq} {what}", token.ring))
+            violated("T7", record.at, format!("{life} passes on a token of {}: {seq} {what}", token.ring))
         };
         for (n, entry) in token.rtr.iter().enumerate() {
             if token.rtr.iter().take(n).any(|before| before == entry) {
-                return wrong("is asked for twice", entry.seq);
+                return wrong("is requested twice", entry.seq);
             }
             if token.seq.before(entry.seq) {
-                return wrong("is asked for, and was never sent", entry.seq);
+                return wrong("is requested, but was never sent", entry.seq);
             }
         }
         let released = cluster.receipts(life.node, token.ring).map(|receipts| receipts.released);
         for entry in visit.token.rtr.iter().filter(|entry| entry.ring == token.ring) {
             let all_have = released.is_some_and(|released| entry.seq.at_or_before(released));
             if !token.rtr.contains(entry) && !visit.resent.contains(&entry.seq) && !all_have {
-                return wrong("is no longer asked for, and was not sent again", entry.seq);
+                return wrong("is no longer requested, but was not sent again", entry.seq);
             }
         }
         Ok(())
@@ -69,17 +69,17 @@ mod tests {
 
     #[test]
     fn a_frame_not_resent_is_still_requested() {
-        visit(&[5, 7], &[5], &[9]).is_wrong(Requests, "7 is no longer asked for");
+        visit(&[5, 7], &[5], &[9]).is_wrong(Requests, "7 is no longer requested");
     }
 
     #[test]
     fn a_frame_is_not_requested_twice() {
-        visit(&[7], &[], &[7, 7]).is_wrong(Requests, "7 is asked for twice");
+        visit(&[7], &[], &[7, 7]).is_wrong(Requests, "7 is requested twice");
     }
 
     #[test]
     fn a_frame_never_sent_is_not_requested() {
-        visit(&[], &[], &[21]).is_wrong(Requests, "21 is asked for, and was never sent");
+        visit(&[], &[], &[21]).is_wrong(Requests, "21 is requested, but was never sent");
     }
 
     #[test]

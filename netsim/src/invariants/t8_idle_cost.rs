@@ -67,7 +67,7 @@ impl Online for IdleCost {
         if let Some(before) = before.filter(|before| before.early && early) {
             let took = record.at - before.at;
             let what = format!(
-                "the token of {} comes to {life} again after {took:?}, idle since {} rotations",
+                "the token of {} returns to {life} after {took:?}, idle for {} rotations",
                 token.ring, before.rotations
             );
             return violated("T8", record.at, what);
@@ -107,7 +107,7 @@ mod tests {
     fn an_idle_ring_holds_its_token() {
         let hold = TotemConfig::default().hold;
         idle(hold).is_right(IdleCost::default());
-        idle(hold / 2).is_wrong(IdleCost::default(), "the token of 1.4 comes to 1#1 again after");
+        idle(hold / 2).is_wrong(IdleCost::default(), "the token of 1.4 returns to 1#1 after");
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
             story
         };
         woken(2).is_right(IdleCost::default());
-        woken(3).is_wrong(IdleCost::default(), "the token of 1.4 comes to 1#1 again after");
+        woken(3).is_wrong(IdleCost::default(), "the token of 1.4 returns to 1#1 after");
     }
 
     #[test]
@@ -147,6 +147,6 @@ mod tests {
             token.rtr = vec![RtrEntry { ring: token.ring, seq: Seq::new(1) }];
             story.record(1, What::Inside(Inside::Token(Box::new(token))));
         }
-        story.is_wrong(IdleCost::default(), "comes to 1#1 again after 1ms");
+        story.is_wrong(IdleCost::default(), "returns to 1#1 after 1ms");
     }
 }

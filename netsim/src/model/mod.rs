@@ -169,9 +169,10 @@ impl fmt::Display for Explored {
         let Self { states, transitions, local, depth, open, cut, exhausted, took } = self;
         write!(
             f,
-            "{states} states ({local} of single nodes), {transitions} transitions, depth {depth}, {cut} beyond the rings, {:.1} s",
+            "{states} states ({local} of single nodes), {transitions} transitions, depth {depth}, \
+             {cut} beyond the bound on rings, {:.1} s",
             took.as_secs_f64()
         )?;
-        if *exhausted { f.write_str(": all there are") } else { write!(f, ", {open} states open") }
+        if *exhausted { f.write_str(": complete") } else { write!(f, ", {open} states unexplored") }
     }
 }

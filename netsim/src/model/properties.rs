@@ -74,7 +74,7 @@ fn regular(
     match nodes.iter().find(lacks) {
         Some(other) if *guarantee == Guarantee::Safe => {
             let other = other.id();
-            violated("S14", format!("to {id}, {seq} of {ring} is safe, and {other} has not received it"))
+            violated("S14", format!("{id} delivered {seq} of {ring} as safe, but {other} does not have it"))
         }
         _ => Ok(()),
     }
@@ -94,7 +94,7 @@ fn transitional(
         let along = |other: &&&Node| change.members.contains(&other.id()) && has(other, *ring, hole);
         if let Some(other) = nodes.iter().find(along) {
             let other = other.id();
-            return violated("S13", format!("{id} went without {hole} of {ring}, which {other} has"));
+            return violated("S13", format!("{id} skipped {hole} of {ring}, which {other} has"));
         }
     }
     Ok(())

@@ -444,12 +444,12 @@ impl Udp {
         let (Some(place), address) = (&mut self.place, self.home.ip()) else { return };
         match (followed, place.joined) {
             (Ok(()), Some(index)) if before != place.joined => {
-                tracing::info!("this node's address {address} is on {} now", place.interfaces.name(index));
+                tracing::info!("this node's address {address} is now on {}", place.interfaces.name(index));
             }
             (Ok(()), _) => {}
             (Err(error), _) => {
                 place.again_at = Some(Instant::now() + FOLLOW_AGAIN);
-                tracing::warn!("the group cannot be joined where {address} is now: {error}; trying again");
+                tracing::warn!("cannot join the group on the interface of {address}: {error}; trying again");
             }
         }
     }
@@ -551,7 +551,7 @@ fn follow(address: IpAddr) -> Option<Interfaces> {
     Interfaces::with(address)
         .inspect_err(|error| {
             tracing::warn!(
-                "the kernel does not report changes of addresses ({error}); restart this node after such a change"
+                "cannot watch for address changes: {error}; restart this node after such a change"
             );
         })
         .ok()
@@ -660,8 +660,8 @@ fn interface_index(address: IpAddr) -> io::Result<u32> {
 pub enum BindError {
     /// Another process, most likely a node, has a socket with this address.
     #[error(
-        "UDP port {port} of {ip} is in use: stop the other node or corosync there, \
-         or set another mcastport (a node uses its port and the one below)",
+        "UDP port {port} of {ip} is in use; stop the other node or corosync there, or set another mcastport \
+         (a node uses its port and the one below)",
         port = address.port(), ip = address.ip()
     )]
     PortInUse {
@@ -669,30 +669,30 @@ pub enum BindError {
         address: SocketAddr,
     },
     /// The address to bind is not one of this host's.
-    #[error("no interface of this host has the address {address}: correct bindnetaddr or ring0_addr")]
+    #[error("no interface of this host has the address {address}; correct bindnetaddr or ring0_addr")]
     NoSuchAddress {
         /// The address.
         address: IpAddr,
     },
     /// No interface is in the network that `bindnetaddr` names.
     #[error(
-        "no interface of this host is in the network of {address}: correct bindnetaddr or ring0_addr, \
-         or bring the interface up"
+        "no interface of this host is in the network of {address}; correct bindnetaddr or ring0_addr, or \
+         bring the interface up"
     )]
     NoSuchNetwork {
         /// The address in that network.
         address: IpAddr,
     },
     /// The port is reserved for privileged users.
-    #[error("{address} may not be bound by this user: set mcastport to 1025 or more, or run as root")]
+    #[error("this user may not bind {address}; set mcastport to 1025 or more, or run as root")]
     NotAllowed {
         /// The address and port.
         address: SocketAddr,
     },
     /// The interface does not support multicast.
     #[error(
-        "group {group} cannot be joined on the interface of {interface}: bring it up, with multicast on \
-         ({source})"
+        "cannot join group {group} on the interface of {interface}: {source}; bring it up with multicast \
+         enabled"
     )]
     Join {
         /// The group.
@@ -709,7 +709,7 @@ pub enum BindError {
         group: IpAddr,
     },
     /// `mcastport` is 0 or 1.
-    #[error("port {port} has no port below it to send from: set mcastport to 2 or more")]
+    #[error("port {port} has no port below it to send from; set mcastport to 2 or more")]
     Port {
         /// The port.
         port: u16,
@@ -718,13 +718,13 @@ pub enum BindError {
     #[error(transparent)]
     Path(#[from] PathError),
     /// The system did not open a socket, or refused an option.
-    #[error("no socket can be had ({source}): is the limit of open files reached?")]
+    #[error("cannot open a socket: {source}; check the limit on open files")]
     Socket {
         /// The system's error.
         source: io::Error,
     },
     /// The system did not list its interfaces.
-    #[error("the interfaces of this host cannot be listed ({source}): give ring0_addr as an exact address")]
+    #[error("cannot list the interfaces of this host: {source}; set ring0_addr to an exact address")]
     Interfaces {
         /// The system's error.
         source: io::Error,

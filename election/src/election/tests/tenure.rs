@@ -339,7 +339,7 @@ fn a_starting_cluster_waits_for_missing_nodes_until_deadtime() {
     assert_eq!((status.dc, status.term), (None, None));
     assert_eq!(
         status.vacant.unwrap().to_string(),
-        "the cluster starts, and node 1 waits for the missing nodes"
+        "the cluster is starting, and node 1 waits for the missing nodes"
     );
     assert_eq!(dc(&world.ring(&[1, 2, 3])), 1, "all are there");
 
@@ -386,7 +386,7 @@ fn a_node_whose_record_was_lost_has_no_say_in_a_tenure() {
     assert_eq!((status.quorate, status.term), (false, None));
     assert_eq!(
         status.inquorate.unwrap().to_string(),
-        "the records of {1} were lost, and without them the others are no majority: start the other nodes"
+        "the records of nodes {1} were lost, and the other members are not a majority; start the other nodes"
     );
     assert!(world.node(1).election.lost);
     // A quorum of members that kept their records makes the loss good, and so does the presence of

@@ -7,13 +7,13 @@ use quorate_examples::singleton::{Address, Claim};
 
 use crate::lines::{Line, now_us, print};
 
-/// The address: accepts claims, and refuses those under lower terms than the highest so far
+/// Run the address: accept claims, and refuse those under lower terms than the highest so far
 ///
-/// Prints a line for each new holder or term, and for each refused claim with how many there were
-/// under its term.
+/// Prints a line for each new holder or term, and for each refused claim, with the number of
+/// refused claims under its term.
 #[derive(clap::Args, Debug)]
 pub(crate) struct AddressArgs {
-    /// Where claims arrive, by UDP
+    /// UDP address on which claims arrive
     #[arg(long, value_name = "HOST:PORT")]
     listen: String,
 }
@@ -22,7 +22,7 @@ pub(crate) struct AddressArgs {
 pub(crate) fn run(args: &AddressArgs) -> Result<(), Box<dyn Error>> {
     let listen = &args.listen;
     let socket = UdpSocket::bind(listen).map_err(|error| {
-        format!("cannot listen at {listen}: {error}: name an address of this host with --listen")
+        format!("cannot listen at {listen}: {error}; name an address of this host with --listen")
     })?;
     let mut address = Address::default();
     let mut malformed = 0;

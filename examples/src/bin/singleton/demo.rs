@@ -120,11 +120,11 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
 
     let pid = world.pid(second)?;
     kill_process(pid, Signal::STOP)?;
-    let third = world.moved(second, "stands still")?;
+    let third = world.moved(second, "is paused")?;
     let refused = world.address.refused();
     kill_process(pid, Signal::CONT)?;
     world.watch(Duration::from_secs(3))?;
-    say(format_args!("node {second} goes on: {} late claims refused", world.address.refused() - refused));
+    say(format_args!("node {second} resumes: {} late claims refused", world.address.refused() - refused));
 
     world.pull_plug(third)?;
     let last = world.moved(third, "is cut off")?;
@@ -198,7 +198,7 @@ impl World {
                 return Ok(holder);
             }
         }
-        Err("no other node takes over".into())
+        Err("no other node took over".into())
     }
 
     fn moved(&mut self, from: u32, why: &str) -> Result<u32, Box<dyn Error>> {

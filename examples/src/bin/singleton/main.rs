@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 /// A virtual address that exactly one node of a group holds, claimed by the DC under its lease and
 /// term.
 ///
-/// Without a command: three processes on this host, whose holder is killed, paused and cut off.
+/// Without a command, runs three processes on this host, and kills, pauses and cuts off the holder.
 #[derive(Debug, Parser)]
 #[command(name = "singleton", max_term_width = 100)]
 struct Cli {
@@ -34,7 +34,7 @@ struct Cli {
 enum Command {
     Node(node::NodeArgs),
     Address(address::AddressArgs),
-    /// One of the three
+    /// Run one of the three nodes of the demonstration
     #[command(hide = true)]
     DemoNode(demo::NodeArgs),
 }

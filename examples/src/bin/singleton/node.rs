@@ -17,27 +17,26 @@ use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::lines::{Line, now_us, print};
 
-/// A member on a host of one's own, which claims the address whenever it is DC and has the lease
+/// Run a member that claims the address whenever it is DC and has the lease
 ///
 /// Prints a line for each ring and for each change of the election's status. SIGTERM and SIGINT
-/// make it leave the ring. It logs to stderr, with times of the same clock; RUST_LOG says how much
+/// make it leave the ring. It logs to stderr, with times of the same clock. RUST_LOG sets the level
 /// (`RUST_LOG=debug`: each state of the ring protocol).
 #[derive(clap::Args, Debug)]
 pub(crate) struct NodeArgs {
-    /// The configuration, as `quorate node` has it
+    /// Configuration file, as for `quorate node`
     #[arg(short, long, value_name = "FILE", default_value = "/etc/corosync/corosync.conf")]
     config: PathBuf,
-    /// Which node of the node list this is: its name, address or id. Without a node list: what it
-    /// is called
+    /// This node's name, address or id in the node list. Without a node list, its name
     #[arg(long, value_name = "NODE")]
     name: Option<String>,
-    /// Where claims are sent, by UDP: where `singleton address` listens
+    /// UDP address to send claims to, on which `singleton address` listens
     #[arg(long, value_name = "HOST:PORT")]
     address: String,
-    /// Where the node keeps its record over restarts
+    /// Directory for the record that the node keeps across restarts
     #[arg(long, value_name = "DIR")]
     state_dir: PathBuf,
-    /// How not to do it: ask whether the lease still holds only once in a hundred claims
+    /// How not to do it: check the lease only once in a hundred claims
     #[arg(long)]
     careless: bool,
 }
@@ -55,7 +54,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     }
     let id = config.node.get();
     let socket = connect(&args.address)
-        .map_err(|error| format!("cannot send to {}: {error}: say where with --address", args.address))?;
+        .map_err(|error| format!("cannot send to {}: {error}; change it with --address", args.address))?;
     let claim = move |term: Term| {
         let claim = Claim { node: id, term: term.as_u128() };
         // A failed claim does not matter; the next one may arrive.
@@ -126,8 +125,8 @@ impl FormatTime for Monotonic {
 
 fn log_to_stderr() -> Result<WorkerGuard, Box<dyn Error>> {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into());
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| format!("RUST_LOG is not understood: {error}: try `debug`"))?;
+    let filter =
+        EnvFilter::try_new(filter).map_err(|error| format!("invalid RUST_LOG: {error}; try `debug`"))?;
     // A log that is not read must not stop a node. Lines go to a thread and are dropped when it has
     // too many. Without the last call, a line that cannot be written would end the task that logged
     // it.

@@ -273,7 +273,7 @@ impl Liveness {
         }
         let [good, of] = [good, of].map(Duration::from_micros);
         let what = format!(
-            "{} of {} nodes were in one ring for {good:?} of {of:?} only, and could always be; {}",
+            "{} of {} nodes were in one ring for only {good:?} of {of:?}, though they always could be; {}",
             apart.most,
             self.core.len(),
             describe(hosts)
@@ -300,7 +300,7 @@ impl Liveness {
         let ring = self.one_ring(&core);
         let wrong = |property, what: String| {
             let what = format!(
-                "{what} {:?} after all was well; {}",
+                "{what} {:?} after the trouble ended; {}",
                 Duration::from_micros(now - self.since),
                 describe(hosts)
             );
@@ -359,7 +359,7 @@ impl Liveness {
         let counters = Counters::of(&core);
         let quiet = self.quiet.get_or_insert_with(|| counters.clone());
         if *quiet != counters {
-            return wrong("L2", format!("a ring that stands is not quiet: {counters:?} after {quiet:?},"));
+            return wrong("L2", format!("a settled ring is not quiet: {counters:?} after {quiet:?},"));
         }
         if now < settled_at + self.echo + self.patience {
             return Ok(Next::GoOn);

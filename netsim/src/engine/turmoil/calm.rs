@@ -36,7 +36,7 @@ pub(crate) fn reached(scenario: &Scenario, history: &History) -> Result<Option<R
         Err(Violation {
             property,
             at: history.ended_at(),
-            what: format!("{what} {bound:?} after all was well"),
+            what: format!("{what} {bound:?} after the trouble ended"),
         })
     };
     let Some(first) = up.values().next() else { return Ok(None) };
