@@ -172,7 +172,7 @@ impl fmt::Display for Notice {
             ),
             Self::OtherAddress { node } => write!(
                 f,
-                "node id {node} is used at an address other than the known one; correct that node's address, \
+                "the id of node {node} is used at an address other than the known one; correct that node's address, \
                  or give the other process an id of its own"
             ),
             Self::OwnIdElsewhere { node } => {

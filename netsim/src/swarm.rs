@@ -60,6 +60,7 @@ impl Scenario {
         windows(seed, &mut scenario);
         views(seed, &mut scenario);
         files(seed, &mut scenario);
+        paths(seed, &mut scenario);
         firewalls(seed, &mut scenario);
         forgeries(seed, &mut scenario);
         apart(seed, &mut scenario);
@@ -92,6 +93,7 @@ impl Scenario {
         let mut timeline = [draw.timeline, scenario.timeline.clone()].concat();
         timeline.sort_by_key(|(at, _)| *at);
         windows(seed, &mut scenario);
+        paths(seed, &mut scenario);
         let length = calm_at + scenario.settles_within() + 2 * token;
         Self { length, timeline, ..scenario.load(load) }
     }
@@ -308,6 +310,14 @@ fn apart(seed: u64, scenario: &mut Scenario) {
         }
     }
     scenario.timeline.sort_by_key(|(at, _)| *at);
+}
+
+/// Draws the path: without multicast in every sixth scenario with a node list. Drawn from a separate
+/// stream.
+fn paths(seed: u64, scenario: &mut Scenario) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((1 << 63) + 15);
+    scenario.world.unicast = scenario.world.node_list && rng.random_ratio(1, 6);
 }
 
 /// In every eighth scenario, nodes have configuration files of their own. They begin with a file

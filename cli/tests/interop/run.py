@@ -36,7 +36,7 @@ sys.path.insert(0, str(HERE.parent / "namespaces"))
 
 import messages
 from captures import second_decoding
-from lab import Failed, consensus_timeout, token_timeout
+from lab import Failed, consensus_timeout, corosync_conf, node_list, token_timeout
 from mixed import PATIENCE, Aborted, Mixed
 from peers import Load, exchange
 
@@ -112,6 +112,20 @@ def one_of_each_kind_loses_datagrams(lab, row):
         what, _ = leave(lab, host)
         row.time(what, timeouts(lab), ended, lab.settle(others, dc=lab.first_ours(others)))
     lab.netns("heal")
+
+
+def without_multicast(scenario):
+    """Plays a scenario with `transport: udpu` on a network that carries no multicast."""
+
+    def played(lab, row, *arguments):
+        nodelist = node_list({host: host for host in lab.hosts})
+        lab.conf = lab.write("corosync.conf", corosync_conf(transport="udpu", nodelist=nodelist))
+        for host in lab.hosts:
+            lab.netns("nomcast", host)
+        scenario(lab, row, *arguments)
+
+    played.__name__ = f"{scenario.__name__}_without_multicast"
+    return played
 
 
 def nodes_restart_inside_the_token_timeout(lab, row):
@@ -258,6 +272,9 @@ SHORT = [
     (real_nodes_are_replaced_by_ours_and_back, "RRR"),
     (a_cut_ring_heals, "RQRQRQ"),
     (one_of_ours_joins_and_leaves_again_and_again, "RRQ", 3, 5),
+    (without_multicast(one_comes_leaves_comes_and_is_killed), "RRQ", 3),
+    (without_multicast(one_comes_leaves_comes_and_is_killed), "QRR", 1),
+    (without_multicast(both_kinds_send_at_once), "RQRQ"),
 ]
 
 LONG = [

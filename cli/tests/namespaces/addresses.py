@@ -197,7 +197,7 @@ def a_peer_at_an_unlisted_address_is_named_on_both_sides(lab, table):
     ip(lab, 3, "address add 10.77.0.33/24 dev e0")
     lab.start_node(3, conf)
     for host in (1, 2):
-        says(lab, host, r"node id 3 is used at an address other than the known one; correct")
+        says(lab, host, r"the id of node 3 is used at an address other than the known one; correct")
     says(lab, 3, r"node 1 does not hear this node, although this node hears it; check that")
     table.seen("named on both sides")
 
@@ -218,7 +218,7 @@ def rewritten_source_addresses_are_named(lab, table):
     lab.start_node(3)
     says(lab, 3, rf"datagrams from {address(3)} get another source address on the way, .*exempt")
     says(lab, 3, r"node 1 does not hear this node, although this node hears it")
-    says(lab, 1, r"node id 3 is used at an address other than the known one")
+    says(lab, 1, r"the id of node 3 is used at an address other than the known one")
     table.seen("named on both sides")
     lab.agreement([3], quorate=False, patience=3 * timeouts(lab))
     lab.agreement([1, 2], patience=1)

@@ -57,7 +57,11 @@ def address(host):
     return f"10.77.0.{host}"
 
 
-def node_list(ids):
+def address_v6(host):
+    return f"fd00:77::{host}"
+
+
+def node_list(ids, address=address):
     """Returns the section `nodelist`. `ids` has the id of the node of each host."""
     nodes = "".join(
         f"  node {{\n    ring0_addr: {address(host)}\n    name: n{node}\n    nodeid: {node}\n  }}\n"
@@ -66,7 +70,9 @@ def node_list(ids):
     return f"nodelist {{\n{nodes}}}\n"
 
 
-def corosync_conf(*, totem="", quorum="  wait_for_all: 0\n", network="10.77.0.0", nodelist=""):
+def corosync_conf(
+    *, transport="udp", totem="", quorum="  wait_for_all: 0\n", network="10.77.0.0", nodelist=""
+):
     """Returns a corosync.conf, optionally with further lines for `totem` and `quorum`.
 
     Unless other lines are given for `quorum`, a majority is enough even for the first start. Nodes
@@ -76,7 +82,7 @@ def corosync_conf(*, totem="", quorum="  wait_for_all: 0\n", network="10.77.0.0"
 totem {{
   version: 2
   cluster_name: namespaces
-  transport: udp
+  transport: {transport}
   token: {round(TOKEN * 1000)}
   crypto_cipher: none
   crypto_hash: none

@@ -112,7 +112,7 @@ def a_newcomer_whose_listed_id_is_taken_stays_out(lab, table):
     changes = sum(len(lab.nodes[host].rings) for host in (1, 2)) - sum(rings)
     table.row(f"{changes} ring changes by the newcomer", "0", changes == 0)
     lab.agreement([1, 2], patience=timeouts(lab))
-    for host, text in ((1, "node id 2 is used at an address other than"), (3, "another process uses this node's id, 2")):
+    for host, text in ((1, "the id of node 2 is used at an address other than"), (3, "another process uses this node's id, 2")):
         notices = [notice["text"] for notice in json.loads(lab.nodes[host].status("--json"))["notices"]]
         table.row(f"named by host {host}", "", any(notice.startswith(text) for notice in notices))
         table.note("\n".join(notices))

@@ -10,7 +10,7 @@ import zlib
 
 import messages
 from captures import second_decoding
-from lab import GRACE, Failed, corosync_conf, node_list, timeouts
+from lab import GRACE, GROUP, Failed, address_v6, corosync_conf, node_list, timeouts
 
 
 def nodes_started_together_form_one_ring(lab, table):
@@ -324,6 +324,42 @@ def absurd_ring_numbers_in_a_record_keep_no_node_out(lab, table):
             node.process.wait(timeout=10)
 
 
+def without_multicast(scenario):
+    """Plays a scenario with `transport: udpu` on a network that carries no multicast."""
+
+    def played(lab, table):
+        nodelist = node_list({host: host for host in lab.hosts})
+        lab.conf = lab.write("corosync.conf", corosync_conf(transport="udpu", nodelist=nodelist))
+        for host in lab.hosts:
+            lab.netns("nomcast", host)
+        scenario(lab, table)
+
+    played.__name__ = f"{scenario.__name__}_without_multicast"
+    return played
+
+
+def over_ipv6(scenario, transport="udp"):
+    """Plays a scenario with the IPv6 addresses of the hosts."""
+
+    def played(lab, table):
+        nodelist = node_list({host: host for host in lab.hosts}, address_v6)
+        conf = corosync_conf(transport=transport, totem="  ip_version: ipv6\n", nodelist=nodelist)
+        lab.conf = lab.write("corosync.conf", conf.replace(f"    mcastaddr: {GROUP}\n", ""))
+        scenario(lab, table)
+
+    played.__name__ = f"{scenario.__name__}_over_{transport}_and_ipv6"
+    return played
+
+
+# What each transport has to carry.
+EVERYWHERE = [
+    (nodes_started_together_form_one_ring, 3),
+    (a_killed_dc_has_a_successor_and_comes_back, 3),
+    (nodes_that_are_asked_to_leave_cost_no_timeout, 3),
+    (what_was_cut_and_heals_is_one_ring_again, 3),
+    (all_deliver_the_same_messages_though_one_loses_datagrams, 3),
+]
+
 SCENARIOS = [
     (nodes_started_together_form_one_ring, 3),
     (nodes_started_together_form_one_ring, 8),
@@ -341,3 +377,7 @@ SCENARIOS = [
     (the_last_man_stands_whichever_goes_first, 3),
     (absurd_ring_numbers_in_a_record_keep_no_node_out, 3),
 ]
+SCENARIOS += [(without_multicast(scenario), hosts) for scenario, hosts in EVERYWHERE]
+SCENARIOS += [(without_multicast(nodes_started_together_form_one_ring), 8)]
+SCENARIOS += [(over_ipv6(scenario), hosts) for scenario, hosts in EVERYWHERE]
+SCENARIOS += [(over_ipv6(scenario, "udpu"), hosts) for scenario, hosts in EVERYWHERE]

@@ -143,6 +143,12 @@ impl Config {
             if !ids.insert(member.id) {
                 problems.0.push(Problem::DuplicateNode { id: member.id, first: None });
             }
+            let bind = self.bind();
+            if member.address.is_ipv4() != bind.is_ipv4() {
+                let rule = format!("be of the same IP version as this node's own address ({bind})");
+                let node = format_args!("{} of node {}", member.address, member.id);
+                problems.broken("nodelist.node.ring0_addr", &node, rule);
+            }
             let socket = (member.address, member.port.unwrap_or(self.port()));
             if let Some(other) = by_socket.insert(socket, member.id) {
                 let rule = format!("differ from the address of node {other}");
@@ -343,7 +349,7 @@ mod tests {
         let error = |me, address| Config::of_cluster("shop", me, nodes(address)).unwrap_err().to_string();
         assert_eq!(error(0, "10.0.0.2"), "a node's id (0) must not be 0");
         assert_eq!(error(1, "two"), "a node's address (two) must be an address, such as 10.0.0.1");
-        assert_eq!(error(3, "10.0.0.2"), "this node's id (3) must be one of the node list's (1, 2)");
+        assert_eq!(error(3, "10.0.0.2"), "this node's id (3) must be in the node list (1, 2)");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! corosync 3.1's defaults, and its derivations of one value from others. Times are in
 //! milliseconds.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::NodeId;
 
@@ -111,12 +111,21 @@ pub fn consensus(token: u64) -> u64 {
 
 /// Returns `totem.interface.mcastaddr` of link 0, derived from the cluster's name.
 pub fn group(cluster_name: &[u8]) -> Ipv4Addr {
-    // corosync adds plain C chars, which are signed on its usual platforms.
-    let sum =
-        cluster_name.iter().fold(0i32, |sum, &byte| sum.wrapping_mul(2).wrapping_add(i32::from(byte as i8)));
-    let id = (sum & 0xffff) as u16;
+    let id = cluster_id(cluster_name);
     // Every corosync computes the remainder by 255 here, a slip for the lower byte.
     Ipv4Addr::new(239, 192, (id >> 8) as u8, (id % 255) as u8)
+}
+
+/// Returns the same for IPv6.
+pub fn group_v6(cluster_name: &[u8]) -> Ipv6Addr {
+    Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0, cluster_id(cluster_name))
+}
+
+/// Returns the number that corosync makes of a cluster's name.
+fn cluster_id(name: &[u8]) -> u16 {
+    // corosync adds plain C chars, which are signed on its usual platforms.
+    let sum = name.iter().fold(0i32, |sum, &byte| sum.wrapping_mul(2).wrapping_add(i32::from(byte as i8)));
+    (sum & 0xffff) as u16
 }
 
 /// Returns the port of a cluster that is named in code without a port. It is odd, because the port

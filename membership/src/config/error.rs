@@ -135,9 +135,9 @@ pub enum Problem {
         /// The interfaces of this host.
         present: Vec<Interface>,
     },
-    /// A host name has no IPv4 address.
+    /// A host name has no address of a wanted version of IP.
     #[error(
-        "`{}` ({key}) has no IPv4 address; write the address, or make the name resolvable on this host",
+        "`{}` ({key}) has no {version} address; write the address, or make the name resolvable on this host",
         shown(name)
     )]
     Unresolvable {
@@ -145,6 +145,8 @@ pub enum Problem {
         key: &'static str,
         /// The name.
         name: String,
+        /// The versions of IP that were asked for.
+        version: &'static str,
     },
     /// Two nodes have the same address.
     #[error("the address {address} appears twice, first at {first}; give each node an address of its own")]

@@ -1,5 +1,6 @@
 //! Conversion of corosync.conf's keys to a [`Config`], with their meanings and defaults.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -81,6 +82,43 @@ pub fn parse_document(file: &str, text: &[u8]) -> Result<grammar::Document, Reje
 /// The range of a number in corosync.conf, unless a key has a narrower one.
 pub(super) const ANY: RangeInclusive<u32> = 0..=u32::MAX;
 
+/// The versions of IP that the addresses of nodes may have (`totem.ip_version`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum IpVersion {
+    /// Names lead to IPv4 addresses, and addresses decide for themselves. corosync prefers IPv6 for
+    /// names, and most of its clusters are IPv4.
+    FourForNames,
+    Four,
+    Six,
+    FourThenSix,
+    SixThenFour,
+}
+
+impl IpVersion {
+    /// Returns `true` if an address in the file may be used.
+    pub(super) fn allows(self, address: IpAddr) -> bool {
+        self == Self::FourForNames || self.v4_in_order().contains(&address.is_ipv4())
+    }
+
+    /// Returns the versions that a name may have, in order of preference: `true` for IPv4.
+    pub(super) fn v4_in_order(self) -> &'static [bool] {
+        match self {
+            Self::FourForNames | Self::Four => &[true],
+            Self::Six => &[false],
+            Self::FourThenSix => &[true, false],
+            Self::SixThenFour => &[false, true],
+        }
+    }
+
+    pub(super) fn named(self) -> &'static str {
+        match self {
+            Self::FourForNames | Self::Four => "IPv4",
+            Self::Six => "IPv6",
+            Self::FourThenSix | Self::SixThenFour => "IP",
+        }
+    }
+}
+
 impl<'a> Reader<'a> {
     /// Reads the whole configuration. A rejected value is replaced by its default, so that the rest
     /// is read, too.
@@ -88,15 +126,15 @@ impl<'a> Reader<'a> {
         self.version();
         let transport = self.transport();
         self.clear_text();
-        self.ip_version();
+        let version = self.ip_version();
         let clear_high_bit = self.yes_no("totem.clear_node_high_bit");
         let interface = self.interface_section();
-        let listed = self.nodes(transport, clear_high_bit);
+        let listed = self.nodes(transport, version, clear_high_bit);
         let local = self.local(&listed, transport);
         let bind = self.bind(interface, local, transport);
         let (node, name) = self.identity(local, bind, clear_high_bit);
-        let (cluster_name, named_group) = self.cluster_name();
-        let network = self.network(interface, transport, bind, named_group);
+        let cluster_name = self.cluster_name();
+        let network = self.network(interface, transport, bind, cluster_name.as_deref());
         let lease = self.value("quorate.lease", |reader, entry| reader.number(entry, 1..=u32::MAX));
         let totem = self.totem(&listed, transport, lease.map(|(lease, _)| lease.into()));
         let listed_votes = local.map(|listed| listed.member.votes);
@@ -212,21 +250,27 @@ impl<'a> Reader<'a> {
         self.show("totem.crypto_cipher", "none", "", source);
     }
 
-    fn ip_version(&mut self) {
+    fn ip_version(&mut self) -> IpVersion {
         const KEY: &str = "totem.ip_version";
         let read = self.value(KEY, |reader, entry| match entry.value.as_str() {
-            "ipv4" | "ipv4-6" | "ipv6" | "ipv6-4" => Some(()),
+            "ipv4" => Some(IpVersion::Four),
+            "ipv6" => Some(IpVersion::Six),
+            "ipv4-6" => Some(IpVersion::FourThenSix),
+            "ipv6-4" => Some(IpVersion::SixThenFour),
             _ => {
-                reader.not_one_of(entry, "ipv4");
+                reader.not_one_of(entry, "ipv4, ipv6, ipv4-6 or ipv6-4");
                 None
             }
         });
         match read {
-            Some((_, entry)) if entry.value.starts_with("ipv6") => {
-                self.unsupported(entry, "write `ip_version: ipv4` on all nodes");
+            Some((version, entry)) => {
+                self.show(KEY, entry.value.as_str(), "", self.line(entry));
+                version
             }
-            Some((_, entry)) => self.show(KEY, entry.value.as_str(), "", self.line(entry)),
-            None => self.show(KEY, "ipv4", "", Source::Default),
+            None => {
+                self.show(KEY, "ipv4 for names", "", Source::Default);
+                IpVersion::FourForNames
+            }
         }
     }
 

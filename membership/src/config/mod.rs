@@ -25,6 +25,7 @@ use std::time::Duration;
 
 pub use error::{ConfigError, Place, Problem, Rejected};
 pub use host::{Host, Interface};
+use load::IpVersion;
 pub use load::{Loaded, Overrides, parse, parse_document};
 pub use quorum::{QuorumConfig, QuorumOptions, TieBreaker};
 pub use reader::{Setting, Source, Value, Warning};
@@ -355,18 +356,19 @@ impl Config {
     /// settings have their defaults and can be changed in the result.
     ///
     /// If all addresses are loopback addresses, the nodes are on this host
-    /// ([`TransportKind::Local`]). Otherwise they use IP multicast.
+    /// ([`TransportKind::Local`]). Otherwise they use IP multicast, unless the result's
+    /// [`transport`](NetworkConfig::transport) is changed.
     ///
     /// ```
     /// # use quorate_membership::Config;
     /// let nodes = [(1, "10.0.0.1"), (2, "10.0.0.2"), (3, "10.0.0.3")];
     /// let config = Config::of_cluster("shop", 2, nodes)?;
-    /// assert_eq!(config.bind(), [10, 0, 0, 2]);
+    /// assert_eq!(config.bind().to_string(), "10.0.0.2");
     /// # Ok::<(), quorate_membership::ConfigError>(())
     /// ```
     ///
     /// # Errors
-    /// If an id is 0, an address is none, or the node is not in the list.
+    /// If an id is 0, if an address cannot be parsed, or if the node is not in the list.
     pub fn of_cluster<A: AsRef<str>>(
         name: &str,
         node: u32,
@@ -395,10 +397,14 @@ impl Config {
     }
 
     /// Returns the effective multicast group. It is the configured one, else the one that corosync
-    /// derives from the cluster's name, else 239.192.0.1.
+    /// derives from the cluster's name, else 239.192.0.1 or ff15::.
     pub fn group(&self) -> IpAddr {
-        let named = || self.cluster_name.as_ref().map(|name| defaults::group(name.as_encoded_bytes()));
-        self.network.group.unwrap_or_else(|| named().unwrap_or(defaults::GROUP).into())
+        let name = self.cluster_name.as_ref().map(|name| name.as_encoded_bytes());
+        self.network.group.unwrap_or_else(|| match (self.bind(), name) {
+            (IpAddr::V4(_), Some(name)) => defaults::group(name).into(),
+            (IpAddr::V4(_), None) => defaults::GROUP.into(),
+            (IpAddr::V6(_), name) => defaults::group_v6(name.unwrap_or_default()).into(),
+        })
     }
 
     /// Returns the effective port. It is the configured one, else one from 10001 to 31999 that is

@@ -1,8 +1,8 @@
 //! The ring's interface section, this node's address on it, the group and the port.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::grammar::Entry;
 use super::nodes::Listed;
@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
         interface: Option<usize>,
         local: Option<&Listed>,
         transport: TransportKind,
-    ) -> Option<Ipv4Addr> {
+    ) -> Option<IpAddr> {
         let bindnetaddr = interface.and_then(|section| self.take_within(section, BINDNETADDR));
         if let Some(listed) = local {
             if let Some(entry) = bindnetaddr {
@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
             }
             let address = listed.address;
             let local = transport == TransportKind::Local && address.is_loopback();
-            let source = match self.host.at(address.into()) {
+            let source = match self.host.at(address) {
                 Some(Interface { name, .. }) => format!("this node's ring0_addr, on interface {name}"),
                 None if local || self.host.is_unknown() => "this node's ring0_addr".to_owned(),
                 None => {
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
                     "this node's ring0_addr, which no interface has".to_owned()
                 }
             };
-            self.show(BINDNETADDR, IpAddr::V4(address), "", Source::derived(source));
+            self.show(BINDNETADDR, address, "", Source::derived(source));
             return Some(address);
         }
 
@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
             Source::derived(format!("{wanted} ({}), the network of {name}", self.place(Some(entry.line))))
         };
         self.show(BINDNETADDR, IpAddr::V4(address), "", source);
-        Some(address)
+        Some(address.into())
     }
 
     /// Warns if `bindnetaddr` could refer to another address of this host, or refers to one that
@@ -181,7 +181,8 @@ impl<'a> Reader<'a> {
                 return Some((*address, name.clone()));
             }
             Some(_) => {
-                let (key, value, advice) = (key.to_owned(), wanted.to_string(), "write an IPv4 address");
+                let (key, value) = (key.to_owned(), wanted.to_string());
+                let advice = "write an IPv4 address, or a node list with the IPv6 addresses";
                 Problem::Unsupported { key, value, advice }
             }
             None => {
@@ -194,10 +195,10 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// Returns the cluster's name, and the group that is derived from its bytes.
-    pub(super) fn cluster_name(&mut self) -> (Option<OsString>, Option<Ipv4Addr>) {
+    /// Returns the cluster's name.
+    pub(super) fn cluster_name(&mut self) -> Option<OsString> {
         const KEY: &str = "totem.cluster_name";
-        let Some(entry) = self.take(KEY) else { return (None, None) };
+        let entry = self.take(KEY)?;
         let mut shown = self.text(entry);
         if shown.as_bytes() != entry.bytes {
             let text = format!("{KEY} is not UTF-8; its bytes determine the group, as in corosync");
@@ -206,7 +207,7 @@ impl<'a> Reader<'a> {
             shown = entry.bytes.escape_ascii().to_string();
         }
         self.show(KEY, shown.as_str(), "", self.line(entry));
-        (Some(OsString::from_vec(entry.bytes.to_vec())), Some(defaults::group(&entry.bytes)))
+        Some(OsString::from_vec(entry.bytes.to_vec()))
     }
 
     /// Returns the addresses and ports that datagrams use.
@@ -214,8 +215,8 @@ impl<'a> Reader<'a> {
         &mut self,
         interface: Option<usize>,
         transport: TransportKind,
-        bind: Option<Ipv4Addr>,
-        named_group: Option<Ipv4Addr>,
+        bind: Option<IpAddr>,
+        cluster_name: Option<&OsStr>,
     ) -> NetworkConfig {
         const MCASTADDR: &str = "totem.interface.mcastaddr";
         const MCASTPORT: &str = "totem.interface.mcastport";
@@ -227,7 +228,7 @@ impl<'a> Reader<'a> {
             self.unsupported(entry, "remove it and set mcastaddr on all nodes");
         }
 
-        let group = match (mcastaddr, named_group) {
+        let group = match (mcastaddr, cluster_name) {
             (given, _) if transport == TransportKind::Unicast => {
                 if let Some(entry) = given {
                     self.warn(Some(entry.line), format!("{MCASTADDR}: ignored, transport udpu has no group"));
@@ -242,8 +243,11 @@ impl<'a> Reader<'a> {
                 }
                 group
             }
-            (None, Some(group)) => {
-                let group = IpAddr::V4(group);
+            (None, Some(name)) => {
+                let group: IpAddr = match bind {
+                    Some(IpAddr::V6(_)) => defaults::group_v6(name.as_bytes()).into(),
+                    _ => defaults::group(name.as_bytes()).into(),
+                };
                 self.show(MCASTADDR, group, "", Source::derived("totem.cluster_name"));
                 Some(group)
             }
@@ -272,7 +276,7 @@ impl<'a> Reader<'a> {
             None => (defaults::TTL, Source::Default),
         };
         self.show(TTL, u32::from(ttl), "hops", source);
-        NetworkConfig { transport, bind: bind.map(IpAddr::V4), group, port: Some(port), ttl }
+        NetworkConfig { transport, bind, group, port: Some(port), ttl }
     }
 
     fn interface_number<T>(

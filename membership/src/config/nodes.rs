@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::grammar::Entry;
 use super::reader::Reader;
 use super::spelling::{flaw, shown};
-use super::{Config, Host, Member, Problem, Source, TransportKind, defaults};
+use super::{Config, Host, IpVersion, Member, Problem, Source, TransportKind, defaults};
 use crate::NodeId;
 
 const RING0_ADDR: &str = "nodelist.node.ring0_addr";
@@ -26,7 +26,7 @@ pub(super) struct Listed {
     /// `ring0_addr` as written, which may be a name.
     pub(super) ring0_addr: String,
     /// The address that `ring0_addr` is or resolves to.
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     /// Whether `ring0_addr` is the only key of the node's section.
     pub(super) has_address_only: bool,
 }
@@ -40,7 +40,12 @@ impl Listed {
 
 impl Reader<'_> {
     /// Returns the node list, in the order of the file.
-    pub(super) fn nodes(&mut self, transport: TransportKind, clear_high_bit: bool) -> Vec<Listed> {
+    pub(super) fn nodes(
+        &mut self,
+        transport: TransportKind,
+        version: IpVersion,
+        clear_high_bit: bool,
+    ) -> Vec<Listed> {
         let document = self.document;
         let sections =
             |path| document.sections.iter().enumerate().filter(move |(_, section)| section.path == path);
@@ -59,7 +64,9 @@ impl Reader<'_> {
         }
         let mut nodes: Vec<Listed> = Vec::new();
         for (position, (index, section)) in sections("nodelist.node").take(Config::MAX_NODES).enumerate() {
-            let Some(listed) = self.node(position, index, transport, clear_high_bit) else { continue };
+            let Some(listed) = self.node(position, index, transport, version, clear_high_bit) else {
+                continue;
+            };
             if let Some(first) = nodes.iter().find(|other| other.member.id == listed.member.id) {
                 let (id, first) = (listed.member.id, Some(self.place(Some(first.line))));
                 self.error(Some(section.line), Problem::DuplicateNode { id, first });
@@ -129,6 +136,7 @@ impl Reader<'_> {
         position: usize,
         section: usize,
         transport: TransportKind,
+        version: IpVersion,
         clear_high_bit: bool,
     ) -> Option<Listed> {
         let document = self.document;
@@ -143,13 +151,13 @@ impl Reader<'_> {
                 Problem::Missing { key: RING0_ADDR, advice: "write the node's address" },
             );
         }
-        let address = ring0_addr.and_then(|entry| self.address(entry, &key("ring0_addr")));
+        let address = ring0_addr.and_then(|entry| self.address(entry, &key("ring0_addr"), version));
 
         let nodeid = self.value_within(section, NODEID, |reader, entry| reader.number(entry, 1..=u32::MAX));
         let id = match nodeid {
             Some((id, entry)) => NodeId::new(id).map(|id| (id, self.line(entry))),
             None => address.zip(ring0_addr).and_then(|(address, entry)| {
-                let id = defaults::node_id(address, clear_high_bit);
+                let id = derived_id(address, clear_high_bit);
                 if id.is_none() {
                     self.refuse(entry, no_id(RING0_ADDR, address));
                 }
@@ -221,7 +229,7 @@ impl Reader<'_> {
         let host = Some(&ring0_addr).filter(|address| address.parse::<IpAddr>().is_err()).cloned();
         let port = port.map(|(port, _)| port);
         Some(Listed {
-            member: Member { id, name, address: address.into(), host, port, votes },
+            member: Member { id, name, address, host, port, votes },
             dc_priority: dc_priority.map_or(defaults::DC_PRIORITY, |(priority, _)| priority),
             line,
             ring0_addr,
@@ -233,12 +241,13 @@ impl Reader<'_> {
         })
     }
 
-    /// Returns the IPv4 address that `ring0_addr` is or resolves to.
-    fn address(&mut self, entry: &Entry, key: &str) -> Option<Ipv4Addr> {
-        let (address, source) = match entry.value.parse() {
-            Ok(IpAddr::V4(address)) => (address, self.line(entry)),
-            Ok(IpAddr::V6(_)) => {
-                self.unsupported(entry, "write the node's IPv4 address");
+    /// Returns the address that `ring0_addr` is or resolves to.
+    fn address(&mut self, entry: &Entry, key: &str, version: IpVersion) -> Option<IpAddr> {
+        let (address, source) = match entry.value.parse::<IpAddr>() {
+            Ok(address) if version.allows(address) => (address, self.line(entry)),
+            Ok(_) => {
+                let advice = "totem.ip_version does not allow this address; change one of the two";
+                self.advise(entry, advice.to_owned());
                 return None;
             }
             Err(_) => {
@@ -248,9 +257,12 @@ impl Reader<'_> {
                     self.advise(entry, "write a single address, such as ".to_owned() + first_word);
                     return None;
                 }
-                let found = if flaw(&name).is_some() { None } else { first_ipv4(self.host, &name) };
+                let found = if flaw(&name).is_some() { None } else { resolved(self.host, &name, version) };
                 let Some(address) = found else {
-                    self.refuse(entry, Problem::Unresolvable { key: RING0_ADDR, name });
+                    self.refuse(
+                        entry,
+                        Problem::Unresolvable { key: RING0_ADDR, name, version: version.named() },
+                    );
                     return None;
                 };
                 if name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
@@ -263,7 +275,7 @@ impl Reader<'_> {
                 (address, Source::derived(format!("the host name {name} ({})", self.place(Some(entry.line)))))
             }
         };
-        self.show(key, IpAddr::V4(address), "", source);
+        self.show(key, address, "", source);
         Some(address)
     }
 
@@ -329,13 +341,13 @@ impl Reader<'_> {
     pub(super) fn identity(
         &mut self,
         local: Option<&Listed>,
-        bind: Option<Ipv4Addr>,
+        bind: Option<IpAddr>,
         clear_high_bit: bool,
     ) -> (NodeId, String) {
         let id = match (local, bind) {
             (Some(listed), _) => Some((listed.member.id, Source::derived("the node list"))),
             (None, Some(bind)) => {
-                let id = defaults::node_id(bind, clear_high_bit);
+                let id = derived_id(bind, clear_high_bit);
                 if id.is_none() {
                     self.error(None, no_id("totem.interface.bindnetaddr", bind));
                 }
@@ -387,14 +399,28 @@ fn first_part(name: &str) -> &str {
     name.split('.').next().unwrap_or_default()
 }
 
-fn first_ipv4(host: &Host, name: &str) -> Option<Ipv4Addr> {
-    (host.resolve)(name).into_iter().find_map(|address| match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    })
+/// Returns the address of a name, of the first wanted version that has one.
+fn resolved(host: &Host, name: &str, version: IpVersion) -> Option<IpAddr> {
+    let found = (host.resolve)(name);
+    let first_of = |v4: &bool| found.iter().find(|address| address.is_ipv4() == *v4).copied();
+    version.v4_in_order().iter().find_map(first_of)
 }
 
-fn no_id(key: &'static str, address: Ipv4Addr) -> Problem {
-    let rule = "give a node id other than 0; add a node list with a nodeid for each node".to_owned();
+/// Returns the id that is made of an address. There is none for IPv6.
+fn derived_id(address: IpAddr, clear_high_bit: bool) -> Option<NodeId> {
+    match address {
+        IpAddr::V4(address) => defaults::node_id(address, clear_high_bit),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn no_id(key: &'static str, address: IpAddr) -> Problem {
+    let rule = match address {
+        IpAddr::V4(_) => "give a node id other than 0; add a node list with a nodeid for each node",
+        IpAddr::V6(_) => {
+            "have a nodeid beside it, because none can be derived from IPv6; write one for each node"
+        }
+    };
+    let rule = rule.to_owned();
     Problem::Broken { key, value: address.to_string(), rule, other: None }
 }

@@ -82,7 +82,7 @@ fn a_node_needs_an_address_and_an_id_of_its_own() {
     );
     check_error(
         &with_nodes("node {\nring0_addr: fd00::1\n}"),
-        "c:9: nodelist.node.ring0_addr: fd00::1 is not supported",
+        "c:9: nodelist.node.ring0_addr (fd00::1) must have a nodeid beside it",
     );
     check_error(
         &with_nodes("node {\nring0_addr: 10.77.11.1\nnodeid: 0\n}"),

@@ -123,10 +123,13 @@ fn an_out_of_bounds_value_is_reported_at_its_line_or_source() {
 
 #[test]
 fn udpu_needs_a_node_list_and_no_group() {
-    let udpu = with_totem("").replace("transport: udp", "transport: udpu");
-    let listed = format!("{udpu}nodelist {{\nnode {{\nring0_addr: 10.77.11.1\nnodeid: 1\n}}\n}}\n");
+    let listed =
+        with_totem("interface {\nmcastaddr: 239.1.1.1\n}").replace("transport: udp", "transport: udpu");
     check_settings(&listed, &[("totem.transport", "udpu, c:3")]);
-    check_error(&udpu, "c: nodelist is missing; transport udpu sends to its nodes");
+    let warning = "c:6: totem.interface.mcastaddr: ignored, transport udpu has no group";
+    check_warnings(&listed, &[warning]);
+    let unlisted = &listed[..listed.find("nodelist").unwrap()];
+    check_error(unlisted, "c: nodelist is missing; transport udpu sends to its nodes");
 }
 
 #[test]
@@ -162,7 +165,7 @@ fn clear_text_must_be_requested_and_encryption_is_rejected() {
 
     check_error(
         &secauth("secauth: on"),
-        "c:4: totem.secauth: on is not supported; transport udp has clear text only",
+        "c:4: totem.secauth: on is not supported; transports udp and udpu have clear text only",
     );
     check_error(&secauth("secauth: on\ncrypto_cipher: none"), "c:4: totem.secauth: on is not supported");
     check_error(&secauth("crypto_cipher: aes256"), "c:4: totem.crypto_cipher: aes256 is not supported");
@@ -197,7 +200,43 @@ fn the_group_comes_from_the_file_or_the_cluster_name() {
         &with_totem("interface {\nbroadcast: yes\n}"),
         "c:6: totem.interface.broadcast: yes is not supported",
     );
-    check_error(&with_totem("ip_version: ipv6"), "c:5: totem.ip_version: ipv6 is not supported");
+}
+
+#[test]
+fn the_ip_version_decides_about_names_and_is_kept_to() {
+    let node = |address: &str, id: u32| format!("node {{\nring0_addr: {address}\nnodeid: {id}\n}}\n");
+    let file = |version: &str, one: &str, two: &str| {
+        let totem = with_totem(version);
+        let totem = &totem[..totem.find("nodelist").unwrap()];
+        format!("{totem}nodelist {{\n{}{}}}\n", node(one, 1), node(two, 2))
+    };
+    let v6 = [
+        ("nodelist.node.0.ring0_addr", "fd00::1, c:10"),
+        ("totem.interface.mcastaddr", "ff15::74, derived from totem.cluster_name"),
+    ];
+    check_settings(&file("", "fd00::1", "fd00::2"), &v6);
+    check_settings(&file("ip_version: ipv6", "fd00::1", "fd00::2"), &v6);
+    check_settings(
+        &file("ip_version: ipv6-4", "system1", "fd00::2"),
+        &[("nodelist.node.0.ring0_addr", "fd00::1, derived from the host name system1 (c:10)")],
+    );
+    check_settings(
+        &file("ip_version: ipv4-6", "system1", "10.77.11.2"),
+        &[("nodelist.node.0.ring0_addr", "10.77.11.1, derived from the host name system1 (c:10)")],
+    );
+    check_error(
+        &file("ip_version: ipv4", "fd00::1", "fd00::2"),
+        "c:10: nodelist.node.ring0_addr is `fd00::1`; totem.ip_version does not allow this address",
+    );
+    check_error(
+        &file("ip_version: ipv6", "system2", "fd00::2"),
+        "c:10: `system2` (nodelist.node.ring0_addr) has no IPv6",
+    );
+    check_error(
+        &file("", "fd00::1", "10.77.11.2"),
+        "c: nodelist.node.ring0_addr (10.77.11.2 of node 2) must be of the same",
+    );
+    check_error(&with_totem("ip_version: 6"), "c:5: totem.ip_version must be ipv4, ipv6, ipv4-6 or ipv6-4");
 }
 
 #[test]

@@ -107,8 +107,8 @@ mod tests {
         };
         wrong(|status| status.settled = false, "not settled");
         wrong(|status| status.quorate = false, "not quorate");
-        wrong(|status| status.dc = Some(id(2)), "not that of its ring");
-        wrong(|status| status.term = None, "not that of its ring");
+        wrong(|status| status.dc = Some(id(2)), "not its own in its ring");
+        wrong(|status| status.term = None, "not its own in its ring");
         wrong(|status| status.lease = Lease::Waiting, "without a lease");
     }
 
