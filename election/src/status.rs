@@ -109,7 +109,7 @@ pub struct Status {
 }
 
 /// Whether this node may act as DC, at the time of the status. An application must check just
-/// before it acts ([`Dc`](crate::Dc)).
+/// before it acts (`Dc` of the crate `quorate`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lease {

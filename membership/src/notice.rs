@@ -321,7 +321,7 @@ impl Notices {
         tracing::warn!(source, times, "{notice}");
     }
 
-    /// Like [`Notices::note`], for a notice that other code logs.
+    /// Records a notice that other code logs.
     pub fn list(&mut self, now: Time, notice: Notice, source: Option<SocketAddr>) {
         if self.seen.len() >= Self::MOST && !self.seen.contains_key(&notice) {
             self.forget_old(now);

@@ -460,10 +460,10 @@ mod tests {
     #[tokio::test]
     async fn only_clients_that_asked_get_the_current_status() {
         let clients = clients_on_a_ring();
-        clients.handle(&Event::Status(Box::new(Status::default())));
+        clients.handle(&Event::Status(Box::default()));
         let (_, plain) = join(&clients, "g");
         let (_, curious) = clients.join("g".parse().unwrap(), PID, true);
-        clients.handle(&Event::Status(Box::new(Status::default())));
+        clients.handle(&Event::Status(Box::default()));
         assert_eq!(read(&plain).await, ["regular"]);
         assert_eq!(read(&curious).await, ["regular", "status", "status"]);
     }
@@ -483,14 +483,14 @@ mod tests {
     #[tokio::test]
     async fn a_watcher_sees_rings_and_status_and_no_group() {
         let clients = clients_in_a_group();
-        clients.handle(&Event::Status(Box::new(Status::default())));
+        clients.handle(&Event::Status(Box::default()));
         let (watcher, outbox) = clients.watch();
         clients.handle(&deliver(2, "g", "none of its business"));
         clients.handle(&change("g", GroupReason::Leave, &[PID], &[]));
         clients.handle(&transitional("1.8", "1.4"));
         clients.handle(&regular("1.8"));
         clients.handle(&Event::Stalled(std::time::Duration::from_millis(750)));
-        clients.handle(&Event::Status(Box::new(Status::default())));
+        clients.handle(&Event::Status(Box::default()));
         clients.finish(watcher, 0);
         let seen = ["regular", "status", "transitional", "regular", "stalled", "status"];
         assert_eq!(read(&outbox).await, seen);

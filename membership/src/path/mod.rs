@@ -6,7 +6,7 @@
 //!
 //! There are two ways to everyone: one datagram to a multicast group (`udp`, and `local` within a
 //! host), or one to each listed node (`udpu`). All datagrams of a node have the same source address,
-//! and a node receives at its *home*. Who may send from where is decided by [`peers`].
+//! and a node receives at its *home*. `peers` decides who may send from where.
 
 mod peers;
 
