@@ -90,7 +90,7 @@ pub use groups::{GroupChange, GroupError, GroupReason, Parting, Process};
 pub use id::{Group, GroupNameError, NodeId, ParseIdError, RingId};
 pub use notice::{Notice, Notices, Sighting};
 pub use seq::Seq;
-pub use stats::{Refusal, Stats};
+pub use stats::{Counter, Refusal, Stats};
 pub use stored::Stored;
 pub use time::Time;
 pub use totem::{Destination, MulticastError, Origin, Phase, RingView, Snapshot, Totem, Transmit};

@@ -108,14 +108,103 @@ pub struct Stats {
     pub hints: u64,
     /// Times that this node declared a member failed because of such a report.
     pub accusations: u64,
+    /// Datagrams that the system did not send. The driver counts them, as it does the next ones.
+    pub unsent: u64,
+    /// Datagrams for members without a known address.
+    pub unaddressed: u64,
     /// The problems of the last minute that keep peers out.
     pub notices: Notices,
 }
 
+/// A counter of [`Stats`]. It only rises while the node runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Counter {
+    /// Its name, as in JSON.
+    pub name: &'static str,
+    /// What it counts, as a plural.
+    pub unit: &'static str,
+    /// What is counted, as a sentence without a full stop.
+    pub help: &'static str,
+    get: fn(&Stats) -> u64,
+}
+
+impl Counter {
+    const fn new(name: &'static str, unit: &'static str, help: &'static str, get: fn(&Stats) -> u64) -> Self {
+        Self { name, unit, help, get }
+    }
+
+    /// Returns the counter's value.
+    pub fn of(&self, stats: &Stats) -> u64 {
+        (self.get)(stats)
+    }
+}
+
 impl Stats {
+    /// All counters except those of [refusals](Stats::refused). Every output derives its counters
+    /// from this table.
+    pub const COUNTERS: [Counter; 12] = [
+        Counter::new("tokens", "tokens", "Tokens accepted", |stats| stats.tokens),
+        Counter::new("token_retransmits", "tokens", "Tokens and commit tokens sent again", |stats| {
+            stats.token_retransmits
+        }),
+        Counter::new("retransmits", "frames", "Frames sent again because a member asked for them", |stats| {
+            stats.retransmits
+        }),
+        Counter::new("originated", "frames", "Frames originated", |stats| stats.originated),
+        Counter::new("delivered", "messages", "Messages delivered to the application", |stats| {
+            stats.delivered
+        }),
+        Counter::new("rings", "rings", "Rings installed", |stats| stats.rings),
+        Counter::new("gathers", "rings", "Rings given up for a new membership", |stats| stats.gathers),
+        Counter::new("stalls", "pauses", "Pauses of this node that it noticed", |stats| stats.stalls),
+        Counter::new("hints", "reports", "Reports of hosts that a member's process is gone", |stats| {
+            stats.hints
+        }),
+        Counter::new("accusations", "members", "Members declared failed because of such a report", |stats| {
+            stats.accusations
+        }),
+        Counter::new("unsent", "datagrams", "Datagrams that the system did not send", |stats| stats.unsent),
+        Counter::new("unaddressed", "datagrams", "Datagrams for members without a known address", |stats| {
+            stats.unaddressed
+        }),
+    ];
+
     /// Counts one refusal.
     pub fn refuse(&mut self, refusal: Refusal) {
         let count = self.refused.entry(refusal).or_default();
         *count = count.saturating_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_a_name_and_a_value_of_its_own() {
+        let names: std::collections::BTreeSet<_> =
+            Stats::COUNTERS.iter().map(|counter| counter.name).collect();
+        assert_eq!(names.len(), Stats::COUNTERS.len());
+        // No field is left out: a new one has to be added here, and then to the table.
+        let stats = Stats {
+            refused: BTreeMap::new(),
+            tokens: 1,
+            token_retransmits: 2,
+            retransmits: 3,
+            originated: 4,
+            delivered: 5,
+            rings: 6,
+            gathers: 7,
+            stalls: 8,
+            hints: 9,
+            accusations: 10,
+            unsent: 11,
+            unaddressed: 12,
+            notices: Notices::default(),
+        };
+        assert_eq!(
+            Stats::COUNTERS.map(|counter| counter.of(&stats)),
+            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+        );
     }
 }

@@ -30,7 +30,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_membership::{
-    Core, CoreView, Destination, GroupRequest, Input, MulticastError, Notice, Origin, Stored, Time, Transmit,
+    Core, CoreView, Destination, GroupRequest, Input, MulticastError, Notice, Origin, Stats, Stored, Time,
+    Transmit,
 };
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{SendError, TryRecvError};
@@ -171,7 +172,7 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
             while self.take_event().is_some() {}
             self.hand_over();
         }
-        let _ = self.shared.last_stats.set(self.core.view().stats.clone());
+        let _ = self.shared.last_stats.set(self.stats());
         self.shared.room.close();
         // Waiting callers see from the dropped channels that the node has left.
     }
@@ -378,7 +379,7 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
         match request {
             Request::Leave => self.core.handle(self.clock.now(), Input::Leave),
             Request::Stats(reply) => {
-                let mut stats = self.core.view().stats.clone();
+                let mut stats = self.stats();
                 let now = self.clock.now();
                 stats.notices.forget_old(now);
                 if self.saving_since.is_some_and(|since| now - since >= STORE_SLOW) {
@@ -388,6 +389,12 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
             }
         }
         self.settle().await
+    }
+
+    /// Returns the counters of the core and of what is below it.
+    fn stats(&self) -> Stats {
+        let stats = self.core.view().stats.clone();
+        Stats { unsent: self.sockets.unsent(), unaddressed: self.path.unknown(), ..stats }
     }
 
     /// Runs the timer if it is due, after all datagrams waiting in the socket have been processed.

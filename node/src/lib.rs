@@ -68,8 +68,8 @@ pub use quorate_election::{
     Event, Inquorate, Lease, NodeStatus, ReleaseError, Status, Term, Vacancy, assumptions, quorum, two_parts,
 };
 pub use quorate_membership::{
-    Cause, Config, ConfigError, Core, Delivery, Group, GroupChange, GroupError, GroupNameError, GroupReason,
-    Guarantee, MulticastError, NodeId, Notice, Parting, Process, Refusal, Regular, RingId, Seq, Sighting,
-    Stats, Time, Totem, TotemConfig, Transitional,
+    Cause, Config, ConfigError, Core, Counter, Delivery, Group, GroupChange, GroupError, GroupNameError,
+    GroupReason, Guarantee, MulticastError, NodeId, Notice, Parting, Process, Refusal, Regular, RingId, Seq,
+    Sighting, Stats, Time, Totem, TotemConfig, Transitional,
 };
 pub use store::{Memory, Store};

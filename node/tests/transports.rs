@@ -188,7 +188,7 @@ async fn batched_datagrams_arrive_as_they_were_sent(bed: &Bed) {
             }
         }
     }
-    assert_eq!(a.lost().unsent(), 0);
+    assert_eq!(a.sockets.unsent(), 0);
 }
 
 /// Buffers are reused only after every part of them has been dropped.
@@ -232,7 +232,7 @@ async fn the_longest_datagram_arrives_and_a_longer_one_is_lost(bed: &Bed) {
         assert_eq!(heard[0].1.len(), longest);
         assert_eq!(heard[1].1, "small");
         unsent += a.path.addresses(to).count() as u64;
-        assert_eq!(a.lost().unsent(), unsent);
+        assert_eq!(a.sockets.unsent(), unsent);
     }
 }
 
@@ -246,7 +246,7 @@ async fn only_the_datagram_for_an_unknown_member_is_lost(bed: &Bed) {
     let [mut a, mut b, _c] = bed.listed();
     send(&mut a, [(to(9), "for nobody"), (to(2), "for b")]).await;
     assert_eq!(hear(&mut b, 1).await, [(Some(1), "for b".into())]);
-    assert_eq!((a.path.unknown(), a.lost().unsent()), (1, 0));
+    assert_eq!((a.path.unknown(), a.sockets.unsent()), (1, 0));
 }
 
 async fn a_closed_port_is_reported_and_nothing_else_is_lost(bed: &Bed) {
@@ -277,7 +277,7 @@ async fn a_closed_port_is_reported_and_nothing_else_is_lost(bed: &Bed) {
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert_eq!(hear(&mut c, 2).await, [(Some(1), round.into()), (Some(1), round.into())]);
     }
-    assert_eq!(a.lost().unsent(), 0);
+    assert_eq!(a.sockets.unsent(), 0);
 }
 
 async fn a_dropped_recv_loses_no_datagram(bed: &Bed) {
@@ -404,7 +404,7 @@ async fn an_interface_that_goes_down_loses_only_datagrams() {
     let [mut a, mut b, _c] = bed.listed();
     bed.ip_within(2, "link set eth0 down").unwrap();
     send(&mut b, [(Destination::Everyone, "lost"), (to(1), "lost")]).await;
-    assert!(b.lost().unsent() > 0);
+    assert!(b.sockets.unsent() > 0);
     bed.ip_within(2, "link set eth0 up").unwrap();
     // The network takes a moment to notice.
     for _ in 0..100 {
@@ -425,7 +425,7 @@ async fn a_node_waits_for_a_late_address() {
     bed.ip_within(2, "addr add 10.77.0.9/24 dev eth0").unwrap();
     let [mut a, mut b, _c] = bed.listed();
     send(&mut b, [(Destination::Everyone, "lost"), (to(1), "lost")]).await;
-    assert_eq!(b.lost().unsent(), 2);
+    assert_eq!(b.sockets.unsent(), 2);
     hear_nothing(&mut a).await;
     bed.ip_within(2, "addr add 10.77.0.2/24 dev eth0").unwrap();
     hear_each_other(&mut a, &mut b).await;
@@ -702,10 +702,6 @@ impl Link {
             News::Refused(address) => self.path.node_at(address),
             other => panic!("{other:?}"),
         }
-    }
-
-    fn lost(&self) -> std::sync::Arc<quorate::transport::Lost> {
-        self.sockets.lost()
     }
 }
 

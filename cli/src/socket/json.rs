@@ -270,20 +270,12 @@ pub(crate) fn status_answer(
     })
 }
 
-/// The fields of [`Stats`], with refusals by name.
+/// The counters of [`Stats`], with refusals by name.
 #[derive(Serialize)]
 struct StatsFields {
-    tokens: u64,
-    token_retransmits: u64,
-    retransmits: u64,
-    originated: u64,
-    delivered: u64,
-    rings: u64,
-    gathers: u64,
-    stalls: u64,
+    #[serde(flatten)]
+    counters: BTreeMap<&'static str, u64>,
     refused: BTreeMap<String, u64>,
-    hints: u64,
-    accusations: u64,
 }
 
 /// A problem that kept a peer out during the last minute.
@@ -304,17 +296,8 @@ impl From<(&Notice, &Sighting)> for NoticeFields {
 impl From<&Stats> for StatsFields {
     fn from(stats: &Stats) -> Self {
         Self {
-            tokens: stats.tokens,
-            token_retransmits: stats.token_retransmits,
-            retransmits: stats.retransmits,
-            originated: stats.originated,
-            delivered: stats.delivered,
-            rings: stats.rings,
-            gathers: stats.gathers,
-            stalls: stats.stalls,
+            counters: Stats::COUNTERS.iter().map(|counter| (counter.name, counter.of(stats))).collect(),
             refused: stats.refused.iter().map(|(refusal, count)| (refusal.to_string(), *count)).collect(),
-            hints: stats.hints,
-            accusations: stats.accusations,
         }
     }
 }

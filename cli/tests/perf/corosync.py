@@ -44,11 +44,12 @@ class Ring(Lab):
 
     hosts_are = ("offload",)
 
-    def __init__(self, programs, hosts, directory, totem=""):
+    def __init__(self, programs, hosts, directory, totem="", transport="udp"):
         super().__init__(None, hosts, tempfile.mkdtemp(dir=directory), prefix="qp")
         self.programs, self.cpg = programs, programs.cpg
         nodes = node_list({host: host for host in self.hosts})
-        self.conf = self.write("corosync.conf", corosync_conf(totem=totem, nodelist=nodes))
+        conf = corosync_conf(transport=transport, totem=totem, nodelist=nodes)
+        self.conf = self.write("corosync.conf", conf)
         self.groups = itertools.count()
 
     def __exit__(self, *_):

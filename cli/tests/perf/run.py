@@ -2,7 +2,7 @@
 """
 `quorate bench` beside real corosync, on this machine: turn and turn about, medians and ratios.
 
-    run.py [--points N:SIZE:SENDERS,...] [--rounds N] [--seconds S] [--best] [--latency] [--markdown FILE] QUORATE
+    run.py [--points N:SIZE:SENDERS,...] [--rounds N] [--seconds S] [--best] [--latency] [--transport T] [--markdown FILE] QUORATE
 
 QUORATE is the program, a release build. Measured beside it are corosync's daemons as they are by default, used through
 libcpg; with `--best` also with the setting that makes them fastest; and plain UDP multicast in turn, 50 datagrams at a time, without
@@ -58,6 +58,7 @@ class Unmeasured(Exception):
 def bench(options, *arguments):
     """What `quorate bench` prints."""
     command = [options.quorate, "bench", *map(str, arguments), "--json"]
+    command += ["--totem", f"transport={options.transport}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         printed, why = process.communicate(timeout=600)
@@ -78,7 +79,7 @@ def middle(results, key="msgs_s"):
 def corosync(options, nodes, size, senders, totem=""):
     """The middle run of a ring of daemons, and the raw ceiling; without what there was none of."""
     found, raws = {}, []
-    with Ring(options.programs, nodes, options.directory, totem) as ring:
+    with Ring(options.programs, nodes, options.directory, totem, options.transport) as ring:
         try:
             raws.append(ring.raw(senders))
             ring.start_all()
@@ -134,7 +135,7 @@ def latency(options):
     for _ in range(options.rounds):
         half = None
         try:
-            with Ring(options.programs, 3, options.directory) as ring:
+            with Ring(options.programs, 3, options.directory, transport=options.transport) as ring:
                 ring.start_all()
                 for name, sender, count, pause in PINGS:
                     found[name][1].append(ring.ping(sender, count, pause))
@@ -196,6 +197,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=2, help="how often each, in turn [2]")
     parser.add_argument("--seconds", type=float, default=1.0, help="how long members send [1]")
     parser.add_argument("--best", action="store_true", help="corosync with its fastest setting, too")
+    parser.add_argument("--transport", choices=["udp", "udpu"], default="udp", help="of both [udp]")
     parser.add_argument("--latency", action="store_true", help="measure latency, not throughput")
     parser.add_argument("--markdown", metavar="FILE", help="write the table to this file, too")
     parser.add_argument("quorate", metavar="QUORATE", help="the program")

@@ -16,7 +16,7 @@ use quorate_membership::Notice;
 pub use quorate_membership::path::{Packet, Path, PathError};
 
 pub(crate) use self::resolver::Resolver;
-pub use self::udp::{BindError, Lost, Udp};
+pub use self::udp::{BindError, Udp};
 
 /// Sockets that send and receive batches of packets.
 pub trait Sockets: Send + 'static {
@@ -41,6 +41,11 @@ pub trait Sockets: Send + 'static {
     /// Returns what the sockets have noticed. The driver calls this several times a second.
     fn poll_news(&mut self) -> Option<News> {
         None
+    }
+
+    /// Returns the number of packets that could not be sent.
+    fn unsent(&self) -> u64 {
+        0
     }
 
     /// Returns the receive buffer for packets to everyone in bytes, including the system's overhead

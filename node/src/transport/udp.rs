@@ -12,8 +12,6 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -61,7 +59,7 @@ const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
 /// Sockets over UDP, for all transports (`totem.transport`).
 ///
 /// A datagram that cannot be sent (no route, no buffer, a firewall, an interface that is down) is
-/// lost, counted in [`Lost`], and logged at most once a second.
+/// lost, counted, and logged at most once a second.
 ///
 /// Sockets stay bound to the node's address, whatever happens to the interface. A node that has
 /// lost its network is therefore alone and does not meet other nodes elsewhere. When the address
@@ -86,7 +84,7 @@ pub struct Udp {
     /// Multicasts read while `held` waited.
     passed: usize,
     buffer: Box<[u8]>,
-    lost: Arc<Lost>,
+    unsent: u64,
     echo: Option<Echo>,
     news: VecDeque<News>,
     /// The time of the last notice of an unsent datagram.
@@ -99,19 +97,6 @@ struct Group {
     address: SocketAddr,
     multicasts: UdpSocket,
     receiver: Receiver,
-}
-
-/// Counters of datagrams that were not sent.
-#[derive(Debug, Default)]
-pub struct Lost {
-    unsent: AtomicU64,
-}
-
-impl Lost {
-    /// Returns the number of datagrams that the system did not send.
-    pub fn unsent(&self) -> u64 {
-        self.unsent.load(Ordering::Relaxed)
-    }
 }
 
 /// The interface that has the node's address, and its use by the sockets.
@@ -188,11 +173,6 @@ impl Udp {
         Ok((udp, path))
     }
 
-    /// Returns the counters of lost datagrams, which stay up to date.
-    pub fn lost(&self) -> Arc<Lost> {
-        Arc::clone(&self.lost)
-    }
-
     /// Opens the sockets. With `interfaces` they follow the node's address, which no interface
     /// needs to have yet. With `loopback`, other processes of this host receive the multicasts.
     fn open(
@@ -262,7 +242,7 @@ impl Udp {
             held: None,
             passed: 0,
             buffer: vec![0; LONGEST].into_boxed_slice(),
-            lost: Arc::default(),
+            unsent: 0,
             echo,
             news: VecDeque::new(),
             noted_at: None,
@@ -455,7 +435,7 @@ impl Udp {
     }
 
     fn lose(&mut self, count: usize, to: SocketAddr, why: &io::Error) {
-        self.lost.unsent.fetch_add(count as u64, Ordering::Relaxed);
+        self.unsent += count as u64;
         // Our own timeout has no error number. It means that the send buffer stayed full.
         let errno = why.raw_os_error().unwrap_or_else(|| Errno::NOBUFS.raw_os_error());
         // Without an address nothing is sent, and another notice reports that.
@@ -538,6 +518,10 @@ impl Sockets for Udp {
 
     fn poll_news(&mut self) -> Option<News> {
         self.news.pop_front()
+    }
+
+    fn unsent(&self) -> u64 {
+        self.unsent
     }
 
     fn receive_buffer(&self) -> Option<usize> {

@@ -86,6 +86,10 @@ impl Sockets for Cuttable {
         self.udp.poll_news()
     }
 
+    fn unsent(&self) -> u64 {
+        self.udp.unsent()
+    }
+
     fn receive_buffer(&self) -> Option<usize> {
         self.udp.receive_buffer()
     }
