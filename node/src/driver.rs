@@ -203,8 +203,7 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
                 () = self.events.closed(), if !self.events.is_closed() => {}
                 () = tokio::time::sleep_until(wake_at) => {}
             }
-            let heard = !self.received.is_empty() || !self.own.is_empty();
-            self.hear().await?;
+            let heard = self.hear().await? || !self.own.is_empty();
             self.hear_itself().await?;
             self.serve(heard).await?;
             self.run_timers().await?;
@@ -231,8 +230,10 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
         Instant::now() + sleep
     }
 
-    /// Passes the received datagrams to the core, and then the reports of hosts.
-    async fn hear(&mut self) -> io::Result<()> {
+    /// Passes the received datagrams to the core, and then the reports of hosts. Returns `true` if
+    /// there was a datagram of another node.
+    async fn hear(&mut self) -> io::Result<bool> {
+        let mut heard = false;
         let mut received = std::mem::take(&mut self.received);
         // All datagrams had arrived by now, and answers are sent later. A lease counted from here
         // is therefore not too long.
@@ -242,6 +243,7 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
                 break;
             }
             if let Some(origin) = self.path.handle_packet(now, packet.address, &packet.datagram) {
+                heard = true;
                 self.core.handle(now, Input::Datagram(origin, &packet.datagram));
                 self.settle().await?;
             }
@@ -258,7 +260,7 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
         while let Some((node, host)) = self.path.poll_lookup() {
             self.resolver.look_up(node, host);
         }
-        Ok(())
+        Ok(heard)
     }
 
     /// Passes what the sockets noticed to the core, which knows nodes and no addresses.
@@ -271,7 +273,8 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
             },
             News::Unsent(address, errno) => {
                 let everyone = self.path.group() == Some(address);
-                let node = if everyone { None } else { self.path.node_at(address.ip()) };
+                let at_home = || self.path.node_at_home(address);
+                let node = if everyone { None } else { at_home() };
                 Input::Notice(Notice::Unsent { node, errno: Some(errno) }, None)
             }
             News::Notice(notice, source) => Input::Notice(notice, source),

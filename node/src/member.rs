@@ -78,13 +78,11 @@ impl DcMember {
     /// what the last input changed.
     fn follow(&mut self, now: Time) {
         self.now = now;
+        let mut answers = Vec::new();
         while let Some(request) = self.channel.next_request() {
             match request {
                 Request::Heartbeat(every) => self.channel.heartbeat = every,
-                Request::Release(reply) => {
-                    // The caller may have gone.
-                    let _ = reply.send(self.member.release(now));
-                }
+                Request::Release(reply) => answers.push((reply, self.member.release(now))),
             }
         }
         let holds = self.member.status().0.lease == Lease::Held;
@@ -97,6 +95,11 @@ impl DcMember {
         if self.published != count {
             self.published = count;
             self.latest.send_replace(status.clone());
+        }
+        // Whoever has given up the role sees that at once.
+        for (reply, released) in answers {
+            // The caller may have gone.
+            let _ = reply.send(released);
         }
     }
 }
@@ -137,12 +140,12 @@ impl Core for DcMember {
     }
 
     fn poll_event(&mut self) -> Option<Event> {
-        let event = self.member.poll_event()?;
-        // Messages are frequent, and change nothing here.
-        if !matches!(event, Event::Deliver(_)) {
+        let event = self.member.poll_event();
+        // Messages are frequent, and most change nothing here.
+        if !matches!(event, Some(Event::Deliver(_))) || self.member.status().1 != self.published {
             self.follow(self.now);
         }
-        Some(event)
+        event
     }
 
     fn poll_timeout(&self) -> Option<Time> {

@@ -387,6 +387,10 @@ async fn an_invalid_local_ring_is_an_error_with_a_reason() {
     };
     check(|config| config.nodes[1].address = [10, 0, 0, 1].into(), "10.0.0.1 is not a loopback address");
     check(
+        |config| config.nodes.iter_mut().for_each(|node| node.address = "::1".parse().unwrap()),
+        "transport `local` works with IPv4 only",
+    );
+    check(
         |config| config.nodes[1].address = "::1".parse().unwrap(),
         "::1, the address of node 2, is of another IP",
     );
@@ -417,18 +421,42 @@ async fn an_interface_that_goes_down_loses_only_datagrams() {
     assert_eq!(hear(&mut b, 2).await, [(Some(1), "welcome".into()), (Some(1), "token".into())]);
 }
 
-#[tokio::test]
-async fn a_node_waits_for_a_late_address() {
-    let bed = namespaces!();
-    bed.ip_within(2, "addr del 10.77.0.2/24 dev eth0").unwrap();
+between_hosts! { late_multicast, MULTICAST, a_node_waits_for_a_late_address }
+between_hosts! { late_multicast_over_ipv6, MULTICAST_V6, a_node_waits_for_a_late_address }
+between_hosts! { late_unicast, UNICAST, a_node_waits_for_a_late_address }
+between_hosts! { late_unicast_over_ipv6, UNICAST_V6, a_node_waits_for_a_late_address }
+
+/// An address that IPv6 has not checked for duplicates yet is not there either.
+async fn a_node_waits_for_a_late_address(bed: &Bed) {
+    let own = bed.address(2);
+    let (length, other) = if own.is_ipv6() { (64, "fd00:77::9 nodad") } else { (24, "10.77.0.9") };
+    bed.ip_within(2, &format!("addr del {own}/{length} dev eth0")).unwrap();
     // In the same network, but not the listed address.
-    bed.ip_within(2, "addr add 10.77.0.9/24 dev eth0").unwrap();
+    let other = other.replacen(' ', &format!("/{length} dev eth0 "), 1);
+    let other = if own.is_ipv6() { other } else { format!("{other}/{length} dev eth0") };
+    bed.ip_within(2, &format!("addr add {other}")).unwrap();
     let [mut a, mut b, _c] = bed.listed();
     send(&mut b, [(Destination::Everyone, "lost"), (to(1), "lost")]).await;
-    assert_eq!(b.sockets.unsent(), 2);
+    assert!(b.sockets.unsent() >= 2);
     hear_nothing(&mut a).await;
-    bed.ip_within(2, "addr add 10.77.0.2/24 dev eth0").unwrap();
+    bed.ip_within(2, &format!("addr add {own}/{length} dev eth0")).unwrap();
     hear_each_other(&mut a, &mut b).await;
+}
+
+between_hosts! { absent, UNICAST, hosts_that_are_down_hold_up_no_other }
+
+/// The system holds what is sent to a host that does not answer, in the buffer of the socket.
+async fn hosts_that_are_down_hold_up_no_other(bed: &Bed) {
+    let listed: Vec<u32> = (1..=12).collect();
+    let mut a = bed.open(&bed.config(1, &listed)).unwrap();
+    let mut b = bed.open(&bed.config(2, &listed)).unwrap();
+    let started = Instant::now();
+    for _ in 0..100 {
+        send(&mut a, (0..50).map(|_| (Destination::Everyone, [0; 1400]))).await;
+        assert!(hear(&mut b, 50).await.len() >= 50);
+    }
+    // Each of the nine waits for room once, for a tenth of a second.
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Config, ConfigError, MILLION, Problem, TieBreaker, TotemConfig, TransportKind, defaults};
@@ -42,6 +43,11 @@ impl Config {
             if self.nodes.is_empty() {
                 problems.broken("totem.transport", &"udpu", "have a node list to send to");
             }
+        } else if self.network.transport == TransportKind::Local && bind.is_ipv6() {
+            problems.broken("totem.transport", &"local", "have IPv4 addresses, such as 127.0.0.1");
+        } else if is_within_a_link(group) {
+            let rule = "reach beyond a single link, as ff15::1 does";
+            problems.broken("totem.interface.mcastaddr", &group, rule);
         } else if !group.is_multicast() {
             problems.broken(
                 "totem.interface.mcastaddr",
@@ -143,6 +149,11 @@ impl Config {
             if !ids.insert(member.id) {
                 problems.0.push(Problem::DuplicateNode { id: member.id, first: None });
             }
+            if is_within_a_link(member.address) {
+                let rule = "not be an address within a single link; write a global or unique local one";
+                let node = format_args!("{} of node {}", member.address, member.id);
+                problems.broken("nodelist.node.ring0_addr", &node, rule);
+            }
             let bind = self.bind();
             if member.address.is_ipv4() != bind.is_ipv4() {
                 let rule = format!("be of the same IP version as this node's own address ({bind})");
@@ -222,6 +233,16 @@ impl Config {
             ));
         }
         warnings
+    }
+}
+
+/// Returns `true` for an IPv6 address that means nothing without an interface.
+fn is_within_a_link(address: IpAddr) -> bool {
+    const LINK: u16 = 2;
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) if address.is_multicast() => address.segments()[0] & 0xf <= LINK,
+        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }
 
@@ -350,6 +371,24 @@ mod tests {
         assert_eq!(error(0, "10.0.0.2"), "a node's id (0) must not be 0");
         assert_eq!(error(1, "two"), "a node's address (two) must be an address, such as 10.0.0.1");
         assert_eq!(error(3, "10.0.0.2"), "this node's id (3) must be in the node list (1, 2)");
+    }
+
+    #[test]
+    fn ipv6_addresses_reach_beyond_a_link_and_fit_a_packet() {
+        let nodes = |address| [(1, address), (2, "fd00::2")];
+        let config = Config::of_cluster("shop", 2, nodes("fd00::1")).unwrap();
+        assert_eq!(config.effective().unwrap().totem.netmtu, 1480);
+        let error = Config::of_cluster("shop", 2, nodes("fe80::1")).unwrap_err().to_string();
+        assert!(error.contains("(fe80::1 of node 1) must not be an address within a single link"), "{error}");
+        let error = Config::of_cluster("shop", 2, nodes("10.0.0.1")).unwrap_err().to_string();
+        assert!(error.contains("(10.0.0.1 of node 1) must be of the same IP version"), "{error}");
+        let mut config = config;
+        config.network.group = Some("ff02::1".parse().unwrap());
+        let error = config.check().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "totem.interface.mcastaddr (ff02::1) must reach beyond a single link, as ff15::1 does"
+        );
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub const MAX_MESSAGES: u32 = 17;
 pub const MISS_COUNT: u32 = 5;
 /// `totem.netmtu` of the udp transport, in bytes.
 pub const NETMTU: u32 = 1500;
+/// The same over IPv6, whose header is 20 bytes longer, so that full frames are not fragmented.
+pub const NETMTU_V6: u32 = NETMTU - 20;
 /// `totem.interface.mcastport` of link 0.
 pub const PORT: u16 = 5405;
 /// The multicast group of a program that neither sets one nor names its cluster. corosync has no

@@ -127,7 +127,7 @@ pub struct TotemConfig {
     /// Visits during which a frame must be missing before it is requested.
     pub miss_count_const: u32,
     /// The size of a network packet (`netmtu`). A frame's payload size is derived from it as in
-    /// corosync.
+    /// corosync. The default, 1500, becomes 1480 over IPv6, whose header is longer.
     pub netmtu: u32,
     /// Whether a held token is passed on at once if a frame has to be retransmitted.
     pub cancel_token_hold_on_retransmit: bool,
@@ -355,7 +355,7 @@ impl Config {
     /// and addresses. All nodes get the same name and the same list. Each node has one vote. Other
     /// settings have their defaults and can be changed in the result.
     ///
-    /// If all addresses are loopback addresses, the nodes are on this host
+    /// If all addresses are loopback addresses of IPv4, the nodes are on this host
     /// ([`TransportKind::Local`]). Otherwise they use IP multicast, unless the result's
     /// [`transport`](NetworkConfig::transport) is changed.
     ///
@@ -389,7 +389,7 @@ impl Config {
             let parsed = address.parse().map_err(|_| broken("a node's address", &address, rule))?;
             config.nodes.push(Member::new(id(node)?, parsed));
         }
-        if config.nodes.iter().any(|member| !member.address.is_loopback()) {
+        if config.nodes.iter().any(|member| !member.address.is_loopback() || member.address.is_ipv6()) {
             config.network.transport = TransportKind::Multicast;
         }
         config.check()?;
@@ -438,7 +438,11 @@ impl Config {
     /// # Errors
     /// As [`Config::check`].
     pub fn effective(&self) -> Result<Self, ConfigError> {
-        let effective = Self { totem: self.totem.clone().for_list(self.nodes.len()), ..self.clone() };
+        let mut totem = self.totem.clone().for_list(self.nodes.len());
+        if self.bind().is_ipv6() && totem.netmtu == defaults::NETMTU {
+            totem.netmtu = defaults::NETMTU_V6;
+        }
+        let effective = Self { totem, ..self.clone() };
         effective.check()?;
         Ok(effective)
     }

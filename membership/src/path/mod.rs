@@ -74,6 +74,12 @@ pub enum PathError {
         /// The address.
         address: IpAddr,
     },
+    /// Linux carries no IPv6 multicast within a host.
+    #[error("transport `local` works with IPv4 only; use 127.0.0.1, 127.0.0.2, ... instead of {address}")]
+    LocalIpv6 {
+        /// The address.
+        address: IpAddr,
+    },
     /// The addresses of the nodes are of both versions of IP.
     #[error("{address}, the address of node {node}, is of another IP version than this node's {home}")]
     OtherVersion {
@@ -133,6 +139,9 @@ impl Path {
         let another = list.iter().find(|(_, listed)| listed.is_ipv4() != home.is_ipv4());
         if let Some(&(node, address)) = another {
             return Err(PathError::OtherVersion { node, address: address.ip(), home: home.ip() });
+        }
+        if transport == TransportKind::Local && home.is_ipv6() {
+            return Err(PathError::LocalIpv6 { address: home.ip() });
         }
         if transport == TransportKind::Local {
             let addresses = list.iter().map(|(_, listed)| listed.ip()).chain([home.ip()]);
@@ -265,6 +274,11 @@ impl Path {
     /// Returns the number of datagrams for members without a known address.
     pub fn unknown(&self) -> u64 {
         self.unknown
+    }
+
+    /// Returns the node that receives at this address and port.
+    pub fn node_at_home(&self, home: SocketAddr) -> Option<NodeId> {
+        self.peers.exactly_at(home)
     }
 
     /// Returns the node at an address, if there is exactly one.

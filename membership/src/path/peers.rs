@@ -103,6 +103,11 @@ impl Peers {
         self.homes.iter().filter(|(id, _)| **id != self.own).map(|(_, home)| *home)
     }
 
+    /// Returns the node that receives at this address and port.
+    pub(super) fn exactly_at(&self, home: SocketAddr) -> Option<NodeId> {
+        self.ids.get(&home).copied()
+    }
+
     /// Returns the node at this address, if there is exactly one.
     pub(super) fn at(&self, address: IpAddr) -> Option<NodeId> {
         let mut there = self.homes.iter().filter(|(_, home)| home.ip() == address);
@@ -123,9 +128,10 @@ impl Peers {
         Some(former)
     }
 
-    /// Returns `true` if this node sent the datagram.
+    /// Returns `true` if this node sent the datagram: it came from the port below its own. Others
+    /// behind this node's address are not it.
     pub(super) fn is_own(&self, source: SocketAddr) -> bool {
-        self.home_of(source) == Some(self.own_home)
+        source.ip() == self.own_home.ip() && source.port().checked_add(1) == Some(self.own_home.port())
     }
 
     /// Sets the members of the installed ring.

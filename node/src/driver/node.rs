@@ -35,7 +35,7 @@ impl Node {
     }
 
     /// Makes the process a member of a group. The process is a member once
-    /// [`Event::GroupChange`](quorate_membership::Event::GroupChange) reports it; see [`Totem::join_group`].
+    /// [`Event::GroupChange`] reports it; see [`Totem::join_group`].
     /// Later multicasts, by any clone of this node, are sent as a member's.
     ///
     /// [`Events`] has the messages of all groups, joined or not, and the application picks the ones

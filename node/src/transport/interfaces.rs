@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -116,7 +116,7 @@ impl Interfaces {
         while let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) {
             match message.payload {
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(there))
-                    if is(&there, self.address) =>
+                    if is(&there, self.address) && is_usable(&there) =>
                 {
                     self.having.insert(there.header.index);
                 }
@@ -147,6 +147,15 @@ fn is(message: &AddressMessage, address: IpAddr) -> bool {
         false => AddressAttribute::Address(address),
     };
     message.attributes.contains(&own)
+}
+
+/// Returns `true` unless the kernel still looks for another host with this address (IPv6), or has
+/// found one. It sends another message afterwards.
+fn is_usable(message: &AddressMessage) -> bool {
+    let flags = message.header.flags;
+    let tentative = flags.contains(AddressHeaderFlags::Tentative);
+    !flags.contains(AddressHeaderFlags::Dadfailed)
+        && (!tentative || flags.contains(AddressHeaderFlags::Optimistic))
 }
 
 #[cfg(test)]

@@ -7,24 +7,27 @@
 //! | `multicasts` | `G:P` | receives multicasts | yes: nodes of a host may share a group |
 //! | `unicasts` | `A:p` | receives tokens, sends nothing | no: a second node here is an error |
 //! | `outgoing` | `A:(p-1)` | sends everything; its port identifies the node | no |
+//! | `ways` | `A:*` | without a group, each sends to one node | no |
 
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_membership::config::TransportKind;
-use quorate_membership::{Config, Notice};
+use quorate_membership::{Config, Destination, Notice};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::net::sockopt::{
     set_ip_multicast_if_with_ifindex, set_socket_recv_buffer_size_force, socket_recv_buffer_size,
 };
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
-use tokio::io::Interest;
+use tokio::io::{Interest, Ready};
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
@@ -51,6 +54,10 @@ const MULTICAST_BUFFER: usize = 4 << 20;
 const TOKEN_PRIORITY: u32 = 6;
 /// Time for which a full send buffer may delay the ring before the rest of a batch counts as lost.
 const SEND_WAIT: Duration = Duration::from_millis(100);
+/// The most reports that are read before a packet counts as lost.
+const REPORTS: usize = 8;
+/// Time for which nothing waits for a buffer that stayed full for so long.
+const FULL: Duration = Duration::from_secs(10);
 /// The shortest time between two notices of one kind.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// Time until another attempt to join the group.
@@ -72,8 +79,11 @@ pub struct Udp {
     unicasts: UdpSocket,
     /// Reads `unicasts` if there is no group.
     all: Option<Receiver>,
-    outgoing: UdpSocket,
-    sender: Sender,
+    /// Sends everything if there is a group.
+    outgoing: Way,
+    /// Without a group, the sockets that send to one node each. A host that does not answer holds
+    /// what is sent to it in the sender's buffer, which must not block what goes to others.
+    ways: BTreeMap<SocketAddr, Way>,
     home: SocketAddr,
     /// The interface that has the node's address. `None` if the system does not report it, or if
     /// the node stays within the host.
@@ -89,6 +99,67 @@ pub struct Udp {
     news: VecDeque<News>,
     /// The time of the last notice of an unsent datagram.
     noted_at: Option<Instant>,
+}
+
+/// A socket that sends.
+#[derive(Debug)]
+struct Way {
+    socket: UdpSocket,
+    sender: Sender,
+    /// Its buffer stayed full, so nothing waits for room in it until then.
+    full_until: Option<Instant>,
+}
+
+impl Way {
+    fn new(socket: UdpSocket) -> Result<Self, BindError> {
+        let sender = Sender::new(&socket).map_err(|source| BindError::Socket { source })?;
+        Ok(Self { socket, sender, full_until: None })
+    }
+
+    /// Appends the hosts that have refused an earlier datagram. Returns `true` if there was any
+    /// report.
+    fn hear_reports(&self, refused: &mut Vec<IpAddr>) -> bool {
+        match self.sender.report(&self.socket) {
+            Ok(Some(Report::Refused(address))) => refused.push(address),
+            Ok(Some(Report::Other)) => {}
+            Ok(None) | Err(_) => return false,
+        }
+        true
+    }
+
+    /// Sends the first `count` packets of a batch. Waits for room until the deadline, which all
+    /// packets of a batch share.
+    async fn send(
+        &mut self,
+        deadline: &mut Option<Instant>,
+        to: SocketAddr,
+        batch: &VecDeque<Packet>,
+        count: usize,
+    ) -> io::Result<()> {
+        let Self { socket, sender, full_until } = self;
+        match sender.send(socket, to, to_the_same(batch).take(count)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            sent => return sent,
+        }
+        let now = Instant::now();
+        if full_until.is_some_and(|until| now < until) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let deadline = *deadline.get_or_insert(now + SEND_WAIT);
+        let room =
+            socket.async_io(Interest::WRITABLE, || sender.send(socket, to, to_the_same(batch).take(count)));
+        let sent = tokio::time::timeout_at(deadline, room).await;
+        sent.unwrap_or_else(|elapsed| {
+            *full_until = Some(Instant::now() + FULL);
+            Err(elapsed.into())
+        })
+    }
+}
+
+/// Returns `true` if the system may send the datagrams of a train one by one.
+fn is_about_trains(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    errno.is_some_and(|errno| [Errno::INVAL, Errno::IO, Errno::MSGSIZE, Errno::OPNOTSUPP].contains(&errno))
 }
 
 /// A group that the node receives multicasts of.
@@ -169,7 +240,10 @@ impl Udp {
         if absent && own::listed(config) != Some(home.ip()) {
             return Err(BindError::NoSuchAddress { address: home.ip() });
         }
-        let udp = Self::open(home, path.group(), config.network.ttl, within_host, interfaces)?;
+        let mut udp = Self::open(home, path.group(), config.network.ttl, within_host, interfaces)?;
+        for address in path.addresses(Destination::Everyone) {
+            udp.way(address)?;
+        }
         Ok((udp, path))
     }
 
@@ -225,7 +299,7 @@ impl Udp {
                 }
             }
         })?;
-        let sender = Sender::new(&outgoing).map_err(failed)?;
+        let outgoing = Way::new(outgoing)?;
         let place =
             interfaces.map(|interfaces| Place { interfaces, joined: None, again_at: None, noted_at: None });
         let all = if group.is_none() { Some(Receiver::new(&unicasts).map_err(failed)?) } else { None };
@@ -236,7 +310,7 @@ impl Udp {
             unicasts,
             all,
             outgoing,
-            sender,
+            ways: BTreeMap::new(),
             home,
             place,
             held: None,
@@ -279,13 +353,14 @@ impl Udp {
     /// Joins the group, and sends to it, on the interface that has the node's address.
     fn join_where_the_address_is(&mut self) -> io::Result<()> {
         let Self { group, place, outgoing, home, .. } = self;
+        let outgoing = &outgoing.socket;
         let Some(Group { address, multicasts, .. }) = group else { return Ok(()) };
         let Some(place) = place else {
             return match (address.ip(), home.ip()) {
                 (IpAddr::V4(group), IpAddr::V4(home)) => multicasts.join_multicast_v4(group, home),
                 (IpAddr::V6(group), _) => {
                     let index = interface_index(home.ip())?;
-                    SockRef::from(&*outgoing).set_multicast_if_v6(index)?;
+                    SockRef::from(outgoing).set_multicast_if_v6(index)?;
                     multicasts.join_multicast_v6(&group, index)
                 }
                 (IpAddr::V4(_), IpAddr::V6(_)) => Err(io::ErrorKind::InvalidInput.into()),
@@ -295,9 +370,9 @@ impl Udp {
         match (place.joined, home.ip()) {
             (None, _) => Ok(()),
             (Some(index), IpAddr::V4(home)) => {
-                Ok(set_ip_multicast_if_with_ifindex(&*outgoing, &Ipv4Addr::UNSPECIFIED, &home, index)?)
+                Ok(set_ip_multicast_if_with_ifindex(outgoing, &Ipv4Addr::UNSPECIFIED, &home, index)?)
             }
-            (Some(index), IpAddr::V6(_)) => SockRef::from(&*outgoing).set_multicast_if_v6(index),
+            (Some(index), IpAddr::V6(_)) => SockRef::from(outgoing).set_multicast_if_v6(index),
         }
     }
 
@@ -368,51 +443,94 @@ impl Udp {
     /// call, at least one.
     async fn send_some(&mut self, deadline: &mut Option<Instant>, batch: &mut VecDeque<Packet>) {
         let Some(&Packet { address, .. }) = batch.front() else { return };
-        let count = self.sender.train(to_the_same(batch));
-        let mut sent = self.send_train(deadline, address, batch, count).await;
-        if sent.is_err() && self.hear_reports() {
-            // The error may have been about an earlier datagram, and this one was not sent.
-            sent = self.send_train(deadline, address, batch, count).await;
+        if self.place.as_ref().is_some_and(Place::is_absent) {
+            // IPv6 would send all the same, from an address that may be another host's by now.
+            let count = batch.len();
+            batch.clear();
+            return self.lose(count, address, &Errno::ADDRNOTAVAIL.into());
         }
-        match sent {
-            Ok(()) => {}
-            // No datagram of the train was sent, so each is sent by itself.
-            Err(error) if count > 1 && error.kind() != io::ErrorKind::TimedOut => {
-                return self.sender.take_apart();
+        let way = match self.way(address) {
+            Ok(way) => way,
+            Err(error) => {
+                batch.pop_front();
+                return self.lose(1, address, &io::Error::other(error));
             }
-            Err(error) => self.lose(count, address, &error),
+        };
+        let count = way.sender.train(to_the_same(batch));
+        let mut reports = Vec::new();
+        let mut sent = way.send(deadline, address, batch, count).await;
+        // The error may have been about an earlier datagram, and this one was not sent.
+        for _ in 0..REPORTS {
+            if sent.is_ok() || !way.hear_reports(&mut reports) {
+                break;
+            }
+            sent = way.send(deadline, address, batch, count).await;
+        }
+        let apart = match &sent {
+            // No datagram of the train was sent, so each is sent by itself.
+            Err(error) if count > 1 && is_about_trains(error) => {
+                way.sender.take_apart();
+                true
+            }
+            _ => false,
+        };
+        reports.into_iter().for_each(|address| self.note(News::Refused(address)));
+        if apart {
+            return;
+        }
+        if let Err(error) = sent {
+            self.lose(count, address, &error);
         }
         batch.drain(..count);
     }
 
-    async fn send_train(
-        &mut self,
-        deadline: &mut Option<Instant>,
-        to: SocketAddr,
-        batch: &VecDeque<Packet>,
-        count: usize,
-    ) -> io::Result<()> {
-        match self.sender.send(&self.outgoing, to, to_the_same(batch).take(count)) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            sent => return sent,
+    /// Returns the socket that sends to this address. It is made if a listed node has moved there.
+    fn way(&mut self, to: SocketAddr) -> Result<&mut Way, BindError> {
+        if self.group.is_some() {
+            return Ok(&mut self.outgoing);
         }
-        let deadline = *deadline.get_or_insert_with(|| Instant::now() + SEND_WAIT);
-        let room = self.outgoing.async_io(Interest::WRITABLE, || {
-            self.sender.send(&self.outgoing, to, to_the_same(batch).take(count))
-        });
-        tokio::time::timeout_at(deadline, room).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
-    }
-
-    /// Collects the reports of hosts about earlier datagrams. Returns `true` if there were any.
-    fn hear_reports(&mut self) -> bool {
-        let mut any = false;
-        while let Ok(Some(report)) = self.sender.report(&self.outgoing) {
-            any = true;
-            if let Report::Refused(address) = report {
-                self.note(News::Refused(address));
+        match self.ways.entry(to) {
+            Entry::Occupied(way) => Ok(way.into_mut()),
+            Entry::Vacant(free) => {
+                // Nodes know each other by address, whatever the port. The address itself was bound
+                // when this node started.
+                let socket = bound(SocketAddr::new(self.home.ip(), 0), |socket| {
+                    freebind(socket, self.home, true)?;
+                    socket.set_send_buffer_size(BUFFER)
+                });
+                Ok(free.insert(socket.and_then(Way::new)?))
             }
         }
-        any
+    }
+
+    /// Waits for an arrival, a report, or a change of this host's addresses. Readiness is cleared
+    /// before the sockets are read again, never after, so that no arrival is missed.
+    async fn wait(&mut self) -> io::Result<Woken> {
+        let Self { group, unicasts, outgoing, ways, place, .. } = self;
+        let multicasts = group.as_ref().map(|group| &group.multicasts);
+        let mut reports: Vec<_> =
+            ways.values().map(|way| (way, Box::pin(way.socket.ready(Interest::ERROR)))).collect();
+        tokio::select! {
+            biased;
+            changed = poll_fn(|context| poll_change(place, context)) => changed.map(|()| Woken::Changed),
+            ready = outgoing.socket.ready(Interest::ERROR) => {
+                clear(&outgoing.socket, Interest::ERROR);
+                ready.map(|_| Woken::Report)
+            }
+            ready = poll_fn(|context| poll_reports(&mut reports, context)) => ready.map(|()| Woken::Report),
+            ready = poll_fn(|context| poll_either(multicasts, unicasts, context)) => {
+                ready.map(|()| Woken::Arrival)
+            }
+        }
+    }
+
+    /// Collects the reports of hosts about earlier datagrams.
+    fn hear_reports(&mut self) {
+        let mut reports = Vec::new();
+        for way in [&self.outgoing].into_iter().chain(self.ways.values()) {
+            while reports.len() < BATCH && way.hear_reports(&mut reports) {}
+        }
+        reports.into_iter().for_each(|address| self.note(News::Refused(address)));
     }
 
     /// Moves the group membership to the interface that has the node's address now.
@@ -470,7 +588,7 @@ impl Udp {
                 self.note(News::Notice(Notice::NoAddress { address }, None));
             }
         } else if let Some(echo) = &mut self.echo {
-            echo.send(&self.outgoing, now);
+            echo.send(&self.outgoing.socket, now);
         }
     }
 }
@@ -496,22 +614,10 @@ impl Sockets for Udp {
             if batch.len() > before || !self.news.is_empty() {
                 return Ok(());
             }
-            // Readiness is cleared before the sockets are read again, never after, so that no
-            // arrival is missed.
-            let Self { group, unicasts, outgoing, place, .. } = self;
-            let multicasts = group.as_ref().map(|group| &group.multicasts);
-            tokio::select! {
-                biased;
-                changed = poll_fn(|context| poll_change(place, context)) => {
-                    changed?;
-                    self.follow();
-                }
-                ready = outgoing.ready(Interest::ERROR) => {
-                    ready?;
-                    clear(outgoing, Interest::ERROR);
-                    self.hear_reports();
-                }
-                ready = poll_fn(|context| poll_either(multicasts, unicasts, context)) => ready?,
+            match self.wait().await? {
+                Woken::Changed => self.follow(),
+                Woken::Report => self.hear_reports(),
+                Woken::Arrival => {}
             }
         }
     }
@@ -545,6 +651,28 @@ fn follow(address: IpAddr) -> Option<Interfaces> {
 fn to_the_same(batch: &VecDeque<Packet>) -> impl Iterator<Item = &[u8]> {
     let first = batch.front().map(|first| first.address);
     batch.iter().take_while(move |other| Some(other.address) == first).map(|other| &other.datagram[..])
+}
+
+/// What ended a wait.
+enum Woken {
+    Changed,
+    Report,
+    Arrival,
+}
+
+/// Ready if one of the sockets has a report. Clears its readiness, because all reports are read
+/// then.
+fn poll_reports<F: Future<Output = io::Result<Ready>> + Unpin>(
+    reports: &mut [(&Way, F)],
+    context: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    for (way, report) in reports {
+        if let Poll::Ready(ready) = Pin::new(report).poll(context) {
+            clear(&way.socket, Interest::ERROR);
+            return Poll::Ready(ready.map(drop));
+        }
+    }
+    Poll::Pending
 }
 
 /// Ready if either socket is readable. Clears the readiness of both, because both are read then.
@@ -687,7 +815,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// `mcastaddr` is not a multicast address.
-    #[error("mcastaddr {group} is not a multicast address; choose one from 239.0.0.0/8")]
+    #[error("mcastaddr {group} is not a multicast address; choose one such as 239.192.0.1 or ff15::1")]
     NotAGroup {
         /// The address.
         group: IpAddr,
