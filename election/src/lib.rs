@@ -24,9 +24,9 @@
 //! the DC-to-be has waited for the `dc_deadtime`.
 //!
 //! # Acting as DC
-//! A DC acts under a lease, which ends before another DC's lease can begin. An application waits for
-//! the lease, and checks it again just before each act (`Dc::guard` and `Guard::check` of the crate
-//! `quorate`). [`assumptions`] explains what this rests on and what is not promised.
+//! A DC acts under a lease, which ends before another DC's lease can begin. An application waits
+//! for the lease, and checks it again just before each act (`Dc::guard` and `Guard::check` of the
+//! crate `quorate`). [`assumptions`] explains what this rests on and what is not promised.
 //!
 //! # Acknowledging messages
 //! A service that replicates state applies every message, in order. It acknowledges a message only
@@ -46,8 +46,8 @@
 //!   are delivered, those of the transitional configuration. If they return, they do so before any
 //!   application message of the new ring.
 //! - When no token arrives for the token timeout, quorum and DC are withdrawn at that moment,
-//!   wherever that is in the order. They return with the token or with another ring. `Dc::status` of
-//!   the crate `quorate` reports this even before the process has noticed.
+//!   wherever that is in the order. They return with the token or with another ring. `Dc::status`
+//!   of the crate `quorate` reports this even before the process has noticed.
 //! - Only a quorate ring has a [`Term`]. Terms rise strictly, across the whole cluster and across
 //!   restarts, provided that any two quorate rings share a member (a static set of votes, and all
 //!   nodes expect their sum) and every voter keeps its stored record.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::Failure;
 
-/// Prints text to stdout. A closed reader is not a failure, as in `quorate-lab sim replay 1 | head`.
+/// Prints text to stdout. A closed reader is not a failure, as in `quorate-lab sim replay 1 |
+/// head`.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -1,4 +1,5 @@
-//! Tests `quorate-lab bench` over the loopback interface. They check that it measures, not the results.
+//! Tests `quorate-lab bench` over the loopback interface. They check that it measures, not the
+//! results.
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
 use std::fs;

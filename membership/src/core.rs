@@ -16,8 +16,8 @@ use crate::{
 /// A core does no input or output, and reads no clock. Inputs and requests come with the current
 /// time. After each of them, the outputs are polled until each is empty, in the order
 /// [`must_store`](Core::must_store), [`poll_transmit`](Core::poll_transmit),
-/// [`poll_event`](Core::poll_event), [`poll_timeout`](Core::poll_timeout). Events may wait for later
-/// inputs, and the events of requests may be polled first.
+/// [`poll_event`](Core::poll_event), [`poll_timeout`](Core::poll_timeout). Events may wait for
+/// later inputs, and the events of requests may be polled first.
 pub trait Core {
     /// The events for the application.
     type Event;

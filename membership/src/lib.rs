@@ -28,12 +28,12 @@
 //! - **Self-delivery.** A member delivers its own messages, in order. Messages that it could not
 //!   send before a ring change go out in the next ring. A message is either rejected at once
 //!   ([`MulticastError`]) or delivered at its sender, unless the sender is gone.
-//! - **Process groups.** Processes [join](Totem::join_group) and leave groups. At the same point of a
-//!   ring's order all its members have the same [lists](GroupChange) of each group's processes. The
-//!   groups are those of corosync's libcpg. Sending to a group and receiving its messages does not
-//!   require joining it: every node has every group's messages, and the application picks the ones
-//!   it wants. However, corosync daemons pass messages on to their processes only from nodes that
-//!   have a process in the group.
+//! - **Process groups.** Processes [join](Totem::join_group) and leave groups. At the same point of
+//!   a ring's order all its members have the same [lists](GroupChange) of each group's processes.
+//!   The groups are those of corosync's libcpg. Sending to a group and receiving its messages does
+//!   not require joining it: every node has every group's messages, and the application picks the
+//!   ones it wants. However, corosync daemons pass messages on to their processes only from nodes
+//!   that have a process in the group.
 //! - **Ring ids are unique** and increase, over restarts too, provided that the node's
 //!   [record](Stored) is kept.
 //! - **Every change has its [cause](Cause)**, which prints as a sentence.

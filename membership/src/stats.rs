@@ -121,9 +121,9 @@ pub struct Stats {
 pub struct Counter {
     /// Its name, as in JSON.
     pub name: &'static str,
-    /// What it counts, as a plural.
+    /// The unit, as a plural.
     pub unit: &'static str,
-    /// What is counted, as a sentence without a full stop.
+    /// The meaning, as a phrase without a full stop.
     pub help: &'static str,
     get: fn(&Stats) -> u64,
 }

@@ -312,8 +312,8 @@ fn apart(seed: u64, scenario: &mut Scenario) {
     scenario.timeline.sort_by_key(|(at, _)| *at);
 }
 
-/// Draws the path: without multicast in every sixth scenario with a node list. Drawn from a separate
-/// stream.
+/// Draws the path: without multicast in every sixth scenario with a node list. Drawn from a
+/// separate stream.
 fn paths(seed: u64, scenario: &mut Scenario) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((1 << 63) + 15);

@@ -150,7 +150,7 @@ struct Driver<C: Core, S> {
     /// Datagrams that this node has sent to itself.
     own: VecDeque<Bytes>,
     outgoing: VecDeque<Transmit>,
-    /// What `outgoing` became, as far as it has not been sent.
+    /// The packets of `outgoing` that have not been sent.
     packets: VecDeque<Packet>,
     /// The core's count of installed rings when the path last got the members.
     rings: u64,

@@ -89,14 +89,15 @@ impl DcMember {
         if let Some(hung) = self.channel.hangs(holds, now) {
             self.member.set_hung(now, hung);
         }
-        // A consumer of a new status also needs the lease, and the time until which the ring stands.
+        // A consumer of a new status also needs the lease, and the time until which the ring
+        // stands.
         self.channel.tell(self.member.lease(), self.member.stands_until());
         let (status, count) = self.member.status();
         if self.published != count {
             self.published = count;
             self.latest.send_replace(status.clone());
         }
-        // Whoever has given up the role sees that at once.
+        // The answer comes last, so that its receiver sees that the lease is gone.
         for (reply, released) in answers {
             // The caller may have gone.
             let _ = reply.send(released);

@@ -386,8 +386,8 @@ impl Accord {
             .then(|| only.clone())
     }
 
-    /// Returns the voters without earlier votes that are not among these. An electorate is agreed on
-    /// only when there are none, so that a node that has votes has been in a ring that agreed on
+    /// Returns the voters without earlier votes that are not among these. An electorate is agreed
+    /// on only when there are none, so that a node that has votes has been in a ring that agreed on
     /// them, and has that on record.
     fn missing_new_voters(
         &self,

@@ -35,8 +35,8 @@ const LOSS: Duration = Duration::from_secs(2);
 /// killed.
 ///
 /// Costs are datagrams and processor time of this machine for each member, including the
-/// simulator's. Processes, sockets and shared processors are not simulated. `quorate-lab bench scale`
-/// measures those.
+/// simulator's. Processes, sockets and shared processors are not simulated. `quorate-lab bench
+/// scale` measures those.
 #[derive(Debug, clap::Args)]
 pub(super) struct ScaleArgs {
     /// Numbers of members, measured one after another

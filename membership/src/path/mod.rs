@@ -1,12 +1,13 @@
 //! From node ids to addresses, and back.
 //!
-//! The core knows nodes by id. Sockets know addresses. A [`Path`] stands between them: it says where
-//! a datagram for a member or for everyone goes, and whose datagram it is that came from an address.
-//! It does no input or output, and reads no clock, so simulators run the path of production.
+//! The core knows nodes by id. Sockets know addresses. A [`Path`] stands between them: it says
+//! where a datagram for a member or for everyone goes, and whose datagram it is that came from an
+//! address. It does no input or output, and reads no clock, so simulators run the path of
+//! production.
 //!
 //! There are two ways to everyone: one datagram to a multicast group (`udp`, and `local` within a
-//! host), or one to each listed node (`udpu`). All datagrams of a node have the same source address,
-//! and a node receives at its *home*. `peers` decides who may send from where.
+//! host), or one to each listed node (`udpu`). A node sends from its own address, and receives at
+//! its *home*, which is that address and its port. `peers` decides who may send from where.
 
 mod peers;
 
@@ -236,8 +237,8 @@ impl Path {
         one.into_iter().chain(others.into_iter().flatten())
     }
 
-    /// Turns datagrams into packets, in order, and empties the batch. Those for everyone stay
-    /// together, so that sockets can send many of them at once.
+    /// Turns datagrams into packets, in order, and empties the batch. Packets for one address
+    /// stay together, so that sockets can send a train of them.
     pub fn send(&mut self, now: Time, batch: &mut VecDeque<Transmit>, packets: &mut VecDeque<Packet>) {
         while let Some(&Transmit { to, .. }) = batch.front() {
             let count = batch.iter().take_while(|other| other.to == to).count();

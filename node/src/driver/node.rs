@@ -123,8 +123,8 @@ impl Node {
 /// The events of a running node, in the ring's order. The last event says why the node left.
 ///
 /// Events that are not taken slow the ring down, and eventually make this node leave
-/// ([`unread_limit`](quorate_membership::TotemConfig::unread_limit)). Dropping this value counts all
-/// events as taken, including later ones.
+/// ([`unread_limit`](quorate_membership::TotemConfig::unread_limit)). Dropping this value counts
+/// all events as taken, including later ones.
 ///
 /// If the rate or the latency of events matters, take them in a task (`tokio::spawn`). The future
 /// that a single-threaded runtime was started with (`block_on`, `#[tokio::main]`) costs a system

@@ -1,4 +1,5 @@
-//! Sockets, which send and receive packets. They know addresses; the [`Path`] gives these a meaning.
+//! Sockets, which send and receive packets. They know addresses; the [`Path`] gives these a
+//! meaning.
 
 mod echo;
 mod interfaces;
@@ -30,8 +31,8 @@ pub trait Sockets: Send + 'static {
     fn send(&mut self, batch: &mut VecDeque<Packet>) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Waits for packets and appends those that have arrived, up to a bound of the sockets' choice.
-    /// What arrived for a group before a packet for this node alone comes before it, because a token
-    /// must not overtake the frames sent before it. One batch costs one wake-up.
+    /// What arrived for a group before a packet for this node alone comes before it, because a
+    /// token must not overtake the frames sent before it. One batch costs one wake-up.
     ///
     /// Also ready, without a packet, if there is [`News`].
     ///
