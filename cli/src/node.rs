@@ -224,7 +224,7 @@ async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoi
             What::Join => {
                 let seat = (group, pid);
                 let again = seats.values().any(|other| *other == seat);
-                match if again { Ok(()) } else { join(&node, &seat.0).await } {
+                match if again { Ok(()) } else { node.join(&seat.0).await } {
                     Ok(()) => drop(seats.insert(client, seat)),
                     Err(GroupError::Left) => {
                         return front.clients.close(&format!("cannot join: {}", GroupError::Left));
@@ -249,16 +249,6 @@ async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoi
                     let _ = node.leave_group(&group, parting).await;
                 }
             }
-        }
-    }
-}
-
-/// Joins a group, after waiting for the process's last leave to be delivered.
-async fn join(node: &Node, group: &Group) -> Result<(), GroupError> {
-    loop {
-        match node.join(group).await {
-            Err(GroupError::StillLeaving) => tokio::time::sleep(SOON).await,
-            joined => return joined,
         }
     }
 }

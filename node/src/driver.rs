@@ -30,8 +30,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_membership::{
-    Core, CoreView, Destination, GroupRequest, Input, MulticastError, Notice, Origin, Stats, Stored, Time,
-    Transmit,
+    Core, CoreView, Destination, GroupError, GroupRequest, Input, MulticastError, Notice, Origin, Stats,
+    Stored, Time, Transmit,
 };
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{SendError, TryRecvError};
@@ -135,7 +135,8 @@ struct Driver<C: Core, S> {
     /// The time at which the write in progress began.
     saving_since: Option<Time>,
     commands: mpsc::UnboundedReceiver<Command>,
-    /// The command to try next. A multicast waits here while the core has no room for it.
+    /// The command to try next. A multicast waits here while the core has no room for it, and a
+    /// join while the process still leaves the group.
     waiting: Option<Command>,
     /// Bytes of send-queue capacity held by multicasts that the core has accepted but not sent.
     promised: usize,
@@ -339,7 +340,7 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
         Ok(())
     }
 
-    /// Executes a command. Returns `false` if the core had no room for it; the command then waits.
+    /// Executes a command. Returns `false` if the core could not do so yet; the command then waits.
     fn obey(&mut self, now: Time, command: Command) -> bool {
         match command {
             Command::Multicast(multicast) => {
@@ -357,7 +358,14 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
             }
             Command::Join { reply, .. } | Command::LeaveGroup { reply, .. } if reply.is_closed() => {}
             Command::Join { pid, group, reply } => {
-                let _ = reply.send(self.core.change_group(now, GroupRequest::Join(pid, &group)));
+                match self.core.change_group(now, GroupRequest::Join(pid, &group)) {
+                    // The leave is on its way, and what was asked for later has to wait too.
+                    Err(GroupError::StillLeaving) => {
+                        self.waiting = Some(Command::Join { pid, group, reply });
+                        return false;
+                    }
+                    joined => drop(reply.send(joined)),
+                }
             }
             Command::LeaveGroup { pid, group, parting, reply } => {
                 let request = GroupRequest::Leave(pid, &group, parting);

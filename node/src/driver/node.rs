@@ -42,7 +42,8 @@ impl Node {
     /// it wants. Joining makes the process known to the other members. Real corosync daemons pass
     /// its messages on to their processes only after that.
     ///
-    /// Cancel safe, as [`Node::multicast`].
+    /// If the process has just left the group, waits until that is done. Cancel safe, as
+    /// [`Node::multicast`].
     ///
     /// # Errors
     /// If the process is a member already, or there are too many.

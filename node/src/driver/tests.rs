@@ -16,7 +16,7 @@ use super::*;
 use crate::Memory;
 
 /// A core whose datagrams are commands: `room 2`, `tell x`, `send x`, `pass x`, `due 50`,
-/// `again 10`, `store 7`, `unread on`, `sent`, `rest`, `ring 12`. It logs every input and every
+/// `again 10`, `store 7`, `unread on`, `sent`, `rest`, `ring 12`, `leaving on`. It logs every input and every
 /// output except long messages.
 #[derive(Default)]
 struct Fake {
@@ -33,6 +33,8 @@ struct Fake {
     to_store: Option<Stored>,
     stats: Stats,
     members: BTreeSet<NodeId>,
+    /// The last leave of a process is under way.
+    leaving: bool,
 }
 
 #[derive(Clone, Default)]
@@ -86,6 +88,7 @@ impl Fake {
                 "unread" => self.unread = value == "on",
                 "sent" => self.queued = 0,
                 "rest" => self.rests = true,
+                "leaving" => self.leaving = value == "on",
                 "ring" => {
                     self.stats.rings += 1;
                     self.members = value.chars().map(|id| id.to_string().parse().unwrap()).collect();
@@ -150,6 +153,7 @@ impl Core for Fake {
     }
     fn change_group(&mut self, _: Time, change: GroupRequest<'_>) -> Result<(), GroupError> {
         match change {
+            GroupRequest::Join(..) if self.leaving => Err(GroupError::StillLeaving),
             GroupRequest::Join(pid, group) => {
                 self.log.note(format!("{pid} joins {group}"));
                 Ok(())
@@ -422,6 +426,18 @@ async fn futures_of_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::O
         }
     })
     .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_waits_until_the_process_has_left() {
+    let bed = Bed::new();
+    bed.hear("leaving on").await;
+    let (node, group) = (bed.node.of_process(7), "orders".parse().unwrap());
+    let mut joining = tokio::spawn(async move { node.join(&group).await });
+    assert!(is_pending(&mut joining).await);
+    bed.hear("leaving off").await;
+    assert_eq!(joining.await.unwrap(), Ok(()));
+    assert_eq!(bed.log.count("7 joins orders"), 1);
 }
 
 #[tokio::test(start_paused = true)]
