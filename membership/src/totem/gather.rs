@@ -111,35 +111,14 @@ impl Lists {
         if known && failed.is_subset(&self.failed) || self.failed.contains(&join.from) {
             return if self.forms_the_same(join) { Considered::Same } else { Considered::Nothing };
         }
-        let mut news: BTreeSet<NodeId> = &failed - &self.failed;
-        news.remove(&local.me);
-        let cause = match news.is_empty() || join.leave {
-            true => cause_of(join, local),
-            false => Cause::FailedBy { node: join.from, failed: news },
-        };
+        let cause = self.cause_of_change(join, &failed, local);
         let mut lists = self.clone();
         lists.proc.extend(proc);
-        let accuser = failed.contains(&local.me) && !Mutant::BelievesItselfFailed.is_active();
         if join.leave && !Mutant::LeaverNotFailed.is_active() {
             // A leaving node is believed about itself, whichever ring it was in (B19).
             lists.excuse(join.from);
         }
-        let member = local.ring.members.contains(&join.from) && !Mutant::FailedNotMerged.is_active();
-        if accuser {
-            // corosync returns the accusation, and two nodes can then continue forever, each
-            // answering the other's last JOIN (B16). Here it is not returned. The accuser's beliefs
-            // about other nodes are ignored too.
-            if Mutant::AccusationsAnswered.is_active() {
-                lists.failed.insert(join.from);
-            }
-        } else if member && !self.overdue {
-            // Members of this node's own ring are believed when they call others failed (B17).
-            lists.failed.extend(failed);
-        } else {
-            // All other nodes are believed only about nodes that are silent here too. The same
-            // holds for members once that has not led to agreement.
-            lists.failed.extend(&failed & silent);
-        }
+        lists.believe(join.from, failed, silent, local);
         if lists.proc.len().max(lists.failed.len()) > Join::MAX_NODES {
             return Considered::TooMany;
         }
@@ -148,6 +127,36 @@ impl Lists {
         }
         *self = lists;
         Considered::Changed(cause)
+    }
+
+    /// Returns why a JOIN changes these lists: its sender calls further nodes failed, or its kind.
+    fn cause_of_change(&self, join: &Join, failed: &BTreeSet<NodeId>, local: &Local) -> Cause {
+        let mut news: BTreeSet<NodeId> = failed - &self.failed;
+        news.remove(&local.me);
+        match news.is_empty() || join.leave {
+            true => cause_of(join, local),
+            false => Cause::FailedBy { node: join.from, failed: news },
+        }
+    }
+
+    /// Believes `from` about the nodes that it calls failed, as far as it is trusted about them.
+    fn believe(&mut self, from: NodeId, failed: BTreeSet<NodeId>, silent: &BTreeSet<NodeId>, local: &Local) {
+        let member = local.ring.members.contains(&from) && !Mutant::FailedNotMerged.is_active();
+        if failed.contains(&local.me) && !Mutant::BelievesItselfFailed.is_active() {
+            // corosync returns the accusation, and two nodes can then continue forever, each
+            // answering the other's last JOIN (B16). Here it is not returned. The accuser's beliefs
+            // about other nodes are ignored too.
+            if Mutant::AccusationsAnswered.is_active() {
+                self.failed.insert(from);
+            }
+        } else if member && !self.overdue {
+            // Members of this node's own ring are believed when they call others failed (B17).
+            self.failed.extend(failed);
+        } else {
+            // All other nodes are believed only about nodes that are silent here too. The same
+            // holds for members once that has not led to agreement.
+            self.failed.extend(&failed & silent);
+        }
     }
 }
 
