@@ -56,7 +56,7 @@ pub trait Core {
     /// Returns the time at which [`Input::Timeout`] is due.
     fn poll_timeout(&self) -> Option<Time>;
 
-    /// Returns what a driver needs to know beside the outputs.
+    /// Returns the state that a driver needs in addition to the outputs.
     fn view(&self) -> CoreView<'_>;
 
     /// Returns the bytes that an event counts toward the bound on unread events ([`Event::cost`]).

@@ -273,8 +273,8 @@ impl Local {
     }
 
     /// Returns `true` if a node still wants the same of the nodes that are heard here. A node that
-    /// forms rings alone in between calls dead nodes failed each time anew, which is no news (seed
-    /// 17634 of the swarm).
+    /// forms rings alone in between calls the same dead nodes failed after each of them. That is no
+    /// news (seed 17634 of the swarm).
     fn wants_the_same(&self, last: &LastJoin, join: &Join, now: Time) -> bool {
         let long = DEAF * self.config.consensus;
         let is_up =

@@ -16,8 +16,8 @@ use super::*;
 use crate::Memory;
 
 /// A core whose datagrams are commands: `room 2`, `tell x`, `send x`, `pass x`, `due 50`,
-/// `again 10`, `store 7`, `unread on`, `sent`, `rest`, `ring 12`, `leaving on`. It logs every input and every
-/// output except long messages.
+/// `again 10`, `store 7`, `unread on`, `sent`, `rest`, `ring 12`, `leaving on`. It logs every input
+/// and every output except long messages.
 #[derive(Default)]
 struct Fake {
     log: Log,

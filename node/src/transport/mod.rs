@@ -31,7 +31,7 @@ pub trait Sockets: Send + 'static {
     fn send(&mut self, batch: &mut VecDeque<Packet>) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Waits for packets and appends those that have arrived, up to a bound of the sockets' choice.
-    /// What arrived for a group before a packet for this node alone comes before it, because a
+    /// Packets for a group come before a packet for this node alone that arrived after them: a
     /// token must not overtake the frames sent before it. One batch costs one wake-up.
     ///
     /// Also ready, without a packet, if there is [`News`].
@@ -57,7 +57,7 @@ pub trait Sockets: Send + 'static {
     }
 }
 
-/// What sockets notice beside packets.
+/// Something that sockets notice and that is not a packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum News {

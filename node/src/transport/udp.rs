@@ -653,7 +653,7 @@ fn to_the_same(batch: &VecDeque<Packet>) -> impl Iterator<Item = &[u8]> {
     batch.iter().take_while(move |other| Some(other.address) == first).map(|other| &other.datagram[..])
 }
 
-/// What ended a wait.
+/// The reason for which a wait ended.
 enum Woken {
     Changed,
     Report,
