@@ -26,7 +26,8 @@ use crate::config::Source;
 use crate::socket::address::{self, Claim};
 use crate::socket::clients::{ClientId, Clients};
 use crate::socket::json;
-use crate::socket::server::{self, Asked, Front, Outgoing, Places, Question, What};
+use crate::socket::places::Places;
+use crate::socket::server::{self, Asked, Front, Outgoing, Question, What};
 use crate::{Failure, log};
 
 /// The capacity of the channel of clients' messages to the ring. It is small because a message may

@@ -80,6 +80,7 @@ pub(crate) mod client;
 pub(crate) mod clients;
 pub(crate) mod json;
 pub(crate) mod outbox;
+pub(crate) mod places;
 pub(crate) mod server;
 
 use serde::{Deserialize, Serialize};
