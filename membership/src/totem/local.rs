@@ -26,8 +26,8 @@ use crate::wire::body::{Body, CpgMcast, CpgPart, CpgPartial, QUORATE, SERVICES, 
 use crate::wire::packing::{self, Addressed, Pieces};
 use crate::wire::{self, Draft, HoldCancel, Join, MergeDetect, Message, Multicast, Order};
 use crate::{
-    Cause, Config, Delivery, Event, Group, GroupChange, Guarantee, NodeId, Refusal, RingId, Seq, Service,
-    ServiceMessage, Stored, Time,
+    Cause, Config, Delivery, Event, Group, GroupChange, Guarantee, NodeId, Notice, Refusal, RingId, Seq,
+    Service, ServiceMessage, Stored, Time,
 };
 
 /// The data that outlives every protocol state.
@@ -306,8 +306,24 @@ impl Local {
 
     /// Records that a ring was agreed on.
     pub(super) fn note_agreed(&mut self, lists: &Lists, now: Time) {
+        for node in lists.left_out() {
+            self.notice_whom_it_leaves_out(node, &lists.candidates(), now);
+        }
         let left_out: Vec<_> = lists.left_out().map(|node| self.is_known(node).then_some(node)).collect();
         self.outcasts.leave_out(left_out.into_iter(), &self.ring.members, now);
+    }
+
+    /// Reports the members that a node outside the ring leaves out, although it receives this
+    /// node's JOINs. The first member to find that out gives the node up, and the others believe
+    /// it. Each of them reports what it has heard itself, since an operator may ask any of them.
+    fn notice_whom_it_leaves_out(&mut self, node: NodeId, members: &BTreeSet<NodeId>, now: Time) {
+        let two_joins = two_joins(self);
+        let Some(last) = self.joins.get(&node) else { return };
+        if last.names(self.me) && now >= last.since + two_joins && now <= last.at + two_joins {
+            for &other in members.iter().filter(|member| !last.names(**member)) {
+                self.out.stats.notices.note(now, Notice::LeavesOut { peer: node, node: other }, None);
+            }
+        }
     }
 
     /// Returns `true` if the sender of a JOIN was left out of a ring and has to wait until it is
