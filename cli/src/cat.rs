@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use quorate::Group;
+use quorate_client::{Error, Event, Guarantee, Request};
 
-use crate::socket::address::Which;
-use crate::socket::{Cat, GuaranteeName, Wish, client, json};
+use crate::which::Which;
 use crate::{Failure, written};
 
 const OUTPUT: &str = "\
@@ -65,19 +65,15 @@ pub(crate) struct CatArgs {
 }
 
 pub(crate) fn run(args: &CatArgs) -> Result<ExitCode, Failure> {
-    let node = client::open(
-        &args.which,
-        Wish::Cat(Cat {
-            group: args.group.to_string(),
-            guarantee: if args.safe { GuaranteeName::Safe } else { GuaranteeName::Agreed },
-            status: args.status,
-        }),
-    )?;
-    let broken = |error| Failure::new(format!("the connection to the node broke: {error}"));
+    let node = args.which.client()?.open(&Request::Cat {
+        group: args.group.to_string(),
+        guarantee: if args.safe { Guarantee::Safe } else { Guarantee::Agreed },
+        status: args.status,
+    })?;
 
     // One thread per direction. The thread of stdin may block forever in a read, so the process
     // does not wait for it.
-    let to_node = node.try_clone().map_err(broken)?;
+    let to_node = node.try_clone().map_err(Error::Broken)?;
     let input = Arc::new(OnceLock::new());
     let (stay, ended) = (args.stay, input.clone());
     let sender = thread::Builder::new().spawn(move || send(io::stdin().lock(), &to_node, stay, &ended));
@@ -138,8 +134,8 @@ fn show(
         line.clear();
         let read = node.read_until(b'\n', &mut line);
         let error = match read {
-            Ok(_) if line.starts_with(json::END) => None,
-            Ok(_) if line.starts_with(json::ERROR) => json::error_message(&line),
+            Ok(_) if line.starts_with(Event::END) => None,
+            Ok(_) if line.starts_with(Event::ERROR) => Event::error_message(&line),
             Ok(_) if line.ends_with(b"\n") => {
                 let Some(reader) = &mut out else { continue };
                 // A reader must not wait for lines that are not sent yet.
@@ -161,8 +157,8 @@ fn show(
                 out = None;
                 continue;
             }
-            Ok(_) => Some("the node closed the connection; see its log".to_owned()),
-            Err(error) => Some(format!("the connection to the node broke: {error}")),
+            Ok(_) => Some(Error::Closed.to_string()),
+            Err(error) => Some(Error::Broken(error).to_string()),
         };
         if let Some(mut reader) = out {
             written(reader.flush())?;

@@ -3,12 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use serde::Deserialize;
+use quorate_client::{Error, Released, Request};
 
 use crate::Failure;
-use crate::socket::Wish;
-use crate::socket::address::Which;
-use crate::socket::client::{ask, read};
+use crate::which::Which;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DcArgs {
@@ -42,17 +40,15 @@ struct ReleaseArgs {
 }
 
 pub(crate) fn run(args: &DcArgs) -> Result<ExitCode, Failure> {
-    #[derive(Deserialize)]
-    struct Answer {
-        dc: u32,
-    }
     let DcCommand::Release(args) = &args.command;
-    let line = ask(&args.which, Wish::Release)?;
-    let Answer { dc } = read(&line)?;
+    let line = args.which.client()?.ask(&Request::Release)?;
+    let Released { dc, .. } = serde_json::from_slice(&line).map_err(Error::NotUnderstood)?;
     if args.json {
         crate::print(&String::from_utf8_lossy(&line))?;
     } else {
-        crate::print(&format!("node {dc} is DC now\n"))?;
+        crate::print(
+            &dc.map_or_else(|| "no node is DC now\n".to_owned(), |dc| format!("node {dc} is DC now\n")),
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,18 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use quorate::NodeId;
+use quorate_client::{Client, Event, Guarantee, Request, Status};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::socket::address::Which;
-use crate::socket::client::ask_status;
-use crate::socket::{Cat, GuaranteeName, Request, Wish};
 use crate::{Failure, print};
 
 /// The time limit for the whole demo.
@@ -229,8 +225,8 @@ fn is_free(addresses: &[Ipv4Addr], port: u16) -> bool {
 struct Stage {
     directory: PathBuf,
     nodes: Vec<Actor>,
-    words: mpsc::Receiver<(u32, u64, Word)>,
-    speaker: mpsc::Sender<(u32, u64, Word)>,
+    events: mpsc::Receiver<(u32, u64, Event<'static>)>,
+    listener: mpsc::Sender<(u32, u64, Event<'static>)>,
     runs: u64,
     began: Instant,
 }
@@ -242,69 +238,30 @@ struct Actor {
     run: u64,
     process: Child,
     log: PathBuf,
-    view: View,
-}
-
-/// An event that a node sends over its socket (`quorate cat --status`).
-#[derive(Clone, PartialEq, Debug, Deserialize)]
-#[serde(tag = "event", rename_all = "lowercase")]
-enum Word {
-    Regular {
-        ring: String,
-        members: Vec<NodeId>,
-        cause: String,
-    },
-    Status(View),
-    Error {
-        message: String,
-    },
-    #[serde(other)]
-    Other,
-}
-
-/// The state of the group as a node sees it.
-#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
-struct View {
-    ring: Option<String>,
-    settled: bool,
-    quorate: bool,
-    dc: Option<u32>,
-    nodes: Vec<Presence>,
-}
-
-#[derive(Clone, PartialEq, Debug, Deserialize)]
-struct Presence {
-    id: u32,
-    online: bool,
-}
-
-impl View {
-    fn online(&self) -> BTreeSet<u32> {
-        self.nodes.iter().filter(|node| node.online).map(|node| node.id).collect()
-    }
+    view: Status,
 }
 
 /// Returns the DC if exactly these nodes are in one quorate ring and name the same DC.
-fn agreed(views: &[&View], members: &BTreeSet<u32>) -> Option<u32> {
+fn agreed(views: &[&Status], members: &BTreeSet<u32>) -> Option<u32> {
     let first = views.first()?;
-    let complete = |view: &&View| {
+    let complete = |view: &&Status| {
         view.settled
             && view.quorate
             && view.ring == first.ring
             && view.dc == first.dc
-            && view.online() == *members
+            && view.online().collect::<BTreeSet<_>>() == *members
     };
     first.dc.filter(|dc| members.contains(dc) && views.iter().all(complete))
 }
 
 impl Stage {
     fn new(directory: &Path) -> Self {
-        let (speaker, words) = mpsc::channel(64);
+        let (listener, events) = mpsc::channel(64);
         Self {
             directory: directory.to_owned(),
             nodes: Vec::new(),
-            words,
-            speaker,
+            events,
+            listener,
             runs: 0,
             began: Instant::now(),
         }
@@ -338,38 +295,38 @@ impl Stage {
             .map_err(cannot("start a node"))?;
         self.runs += 1;
         let run = self.runs;
-        self.nodes.push(Actor { id, run, process, log, view: View::default() });
-        tokio::spawn(listen(self.socket(id), id, run, self.speaker.clone()));
+        self.nodes.push(Actor { id, run, process, log, view: Status::default() });
+        tokio::spawn(listen(self.socket(id), id, run, self.listener.clone()));
         Ok(())
     }
 
     /// Waits until these nodes have one ring, quorum and one DC, and returns the DC.
     async fn agreement_of(&mut self, members: &BTreeSet<u32>) -> Result<u32, Failure> {
         loop {
-            let views: Vec<&View> = self.nodes.iter().map(|node| &node.view).collect();
+            let views: Vec<&Status> = self.nodes.iter().map(|node| &node.view).collect();
             if let Some(dc) = agreed(&views, members) {
                 self.say("demo", &format!("all agree: node{dc} is DC of a ring with quorum"))?;
                 return Ok(dc);
             }
             tokio::select! {
                 biased;
-                Some((id, run, word)) = self.words.recv() => self.hear(id, run, word)?,
+                Some((id, run, event)) = self.events.recv() => self.hear(id, run, event)?,
                 () = tokio::time::sleep(LOOK_AGAIN) => self.check_on_all()?,
             }
         }
     }
 
-    fn hear(&mut self, id: u32, run: u64, word: Word) -> Result<(), Failure> {
+    fn hear(&mut self, id: u32, run: u64, event: Event<'_>) -> Result<(), Failure> {
         let Some(node) = self.nodes.iter_mut().find(|node| (node.id, node.run) == (id, run)) else {
             return Ok(());
         };
-        let said = match word {
-            Word::Regular { ring, members, cause } => {
+        let said = match event {
+            Event::Regular { ring, members, cause, .. } => {
                 let members: Vec<String> = members.iter().map(ToString::to_string).collect();
                 format!("ring {ring} with members {}: {cause}", members.join(" "))
             }
-            Word::Status(view) => {
-                let before = std::mem::replace(&mut node.view, view);
+            Event::Status(view) => {
+                let before = std::mem::replace(&mut node.view, *view);
                 let view = &node.view;
                 if !view.settled || (before.dc, before.quorate) == (view.dc, view.quorate) {
                     return Ok(());
@@ -377,7 +334,7 @@ impl Stage {
                 let dc = view.dc.map_or_else(|| "NONE".to_owned(), |dc| format!("node{dc}"));
                 format!("DC {dc}, partition {} quorum", if view.quorate { "with" } else { "WITHOUT" })
             }
-            Word::Error { .. } | Word::Other => return Ok(()),
+            _ => return Ok(()),
         };
         self.say(&format!("node{id}"), &said)
     }
@@ -423,8 +380,8 @@ impl Stage {
 
     /// Prints the output of `quorate status` on that node.
     async fn show_status(&self, id: u32) -> Result<(), Failure> {
-        let which = Which { socket: Some(self.socket(id)), node: None };
-        let asked = tokio::task::spawn_blocking(move || ask_status(&which)).await;
+        let client = Client::at(self.socket(id));
+        let asked = tokio::task::spawn_blocking(move || client.status()).await;
         let answer = asked.map_err(|error| cannot("ask a node")(error.into()))??;
         let indented: String = answer
             .text
@@ -437,22 +394,22 @@ impl Stage {
 }
 
 /// Forwards a node's events, from the creation of its socket to the end of its process.
-async fn listen(socket: PathBuf, id: u32, run: u64, speaker: mpsc::Sender<(u32, u64, Word)>) {
+async fn listen(socket: PathBuf, id: u32, run: u64, events: mpsc::Sender<(u32, u64, Event<'static>)>) {
     let mut stream = loop {
         match UnixStream::connect(&socket).await {
             Ok(stream) => break stream,
-            Err(_) if speaker.is_closed() => return,
+            Err(_) if events.is_closed() => return,
             Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
         }
     };
-    let cat = Cat { group: "demo".to_owned(), guarantee: GuaranteeName::Agreed, status: true };
-    if stream.write_all(&Request::new(Wish::Cat(cat)).line()).await.is_err() {
+    let cat = Request::Cat { group: "demo".to_owned(), guarantee: Guarantee::Agreed, status: true };
+    if stream.write_all(&cat.to_line()).await.is_err() {
         return;
     }
     let mut lines = BufReader::new(stream).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        let Ok(word) = serde_json::from_str(&line) else { continue };
-        if speaker.send((id, run, word)).await.is_err() {
+        let Ok(event) = Event::parse(line.as_bytes()) else { continue };
+        if events.send((id, run, event)).await.is_err() {
             return;
         }
     }
@@ -460,39 +417,15 @@ async fn listen(socket: PathBuf, id: u32, run: u64, speaker: mpsc::Sender<(u32, 
 
 #[cfg(test)]
 mod tests {
+    use quorate_client::NodeStatus;
+
     use super::*;
 
-    fn word(line: &str) -> Word {
-        serde_json::from_str(line).unwrap()
-    }
-
-    fn view(ring: &str, dc: u32, online: &[u32]) -> View {
-        let online: Vec<String> =
-            online.iter().map(|id| format!(r#"{{"id":{id},"online":true,"votes":1}}"#)).collect();
-        let line = format!(
-            r#"{{"event":"status","ring":"{ring}","settled":true,"quorate":true,"dc":{dc},"cause":"","nodes":[{},{{"id":9,"online":false}}]}}"#,
-            online.join(",")
-        );
-        match word(&line) {
-            Word::Status(view) => view,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn events_of_a_node_are_understood() {
-        let regular =
-            word(r#"{"event":"regular","ring":"1.4","members":[1,2],"joined":[],"left":[],"cause":"so"}"#);
-        let members = [1, 2].into_iter().filter_map(NodeId::new).collect();
-        assert_eq!(regular, Word::Regular { ring: "1.4".into(), members, cause: "so".into() });
-        assert_eq!(word(r#"{"event":"transitional","ring":"1.4"}"#), Word::Other);
-        assert_eq!(word(r#"{"event":"error","message":"no"}"#), Word::Error { message: "no".into() });
-    }
-
-    #[test]
-    fn the_status_line_of_this_version_is_understood() {
-        let line = crate::socket::json::status_event(&quorate::Status::default());
-        assert_eq!(word(std::str::from_utf8(&line).unwrap()), Word::Status(View::default()));
+    fn view(ring: &str, dc: u32, online: &[u32]) -> Status {
+        let node = |id, online| NodeStatus { id, name: String::new(), online, votes: 1 };
+        let nodes = online.iter().map(|&id| node(id, true)).chain([node(9, false)]).collect();
+        let ring = Some(ring.to_owned());
+        Status { ring, settled: true, quorate: true, dc: Some(dc), nodes, ..Status::default() }
     }
 
     #[test]
@@ -507,9 +440,9 @@ mod tests {
             view("1.8", 2, &[1, 2]),
             view("1.4", 1, &[1, 2]),
             view("1.4", 2, &[1, 2, 3]),
-            View { settled: false, ..one.clone() },
-            View { quorate: false, ..one.clone() },
-            View::default(),
+            Status { settled: false, ..one.clone() },
+            Status { quorate: false, ..one.clone() },
+            Status::default(),
         ] {
             assert_eq!(agreed(&[&one, &other], &members), None, "{other:?}");
         }

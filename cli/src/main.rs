@@ -16,6 +16,7 @@ mod quorum;
 mod socket;
 mod status;
 mod watch;
+mod which;
 
 use std::error::Error;
 use std::fmt;

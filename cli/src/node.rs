@@ -23,9 +23,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::Source;
-use crate::socket::address::{self, Claim};
+use crate::socket::claim::Claim;
 use crate::socket::clients::{ClientId, Clients};
-use crate::socket::json;
+use crate::socket::lines;
 use crate::socket::places::Places;
 use crate::socket::server::{self, Asked, Front, Outgoing, Question, What};
 use crate::{Failure, log};
@@ -145,7 +145,7 @@ fn descriptors_for_clients() -> u64 {
 async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
     let Loaded { config, warnings, .. } = loaded;
     let mut signals = signals()?;
-    let path = args.socket.map_or_else(|| address::of_node(config.node), Ok)?;
+    let path = args.socket.map_or_else(|| quorate_client::default_path(config.node.get()), Ok)?;
     let mut claim = Claim::new(&path)?;
     let places = Places::within(descriptors_for_clients())?;
     let state_dir = args.state_dir.map_or_else(default_state_dir, Ok)?;
@@ -268,13 +268,13 @@ async fn watch_ring(mut events: Events, front: Arc<Front>) -> Option<Cause> {
     cause
 }
 
-async fn answer(node: Node, config: Config, dc: Dc, Question { wish, reply }: Question) {
-    let line = match wish {
+async fn answer(node: Node, config: Config, dc: Dc, Question { asked, reply }: Question) {
+    let line = match asked {
         Asked::Status => {
             let stats = node.stats().await;
             let status = dc.status();
             let text = status.text(&now(), env!("CARGO_PKG_VERSION"));
-            json::status_answer(config.node, &config.name, &text, &status, &stats, log::lost())
+            lines::status_answer(config.node, &config.name, text, &status, &stats, log::lost())
         }
         Asked::Release => released(&dc, config.node).await,
     };
@@ -287,26 +287,26 @@ async fn released(dc: &Dc, me: NodeId) -> Vec<u8> {
     let mut status = dc.watch();
     let term = status.borrow().term;
     if let Err(error) = dc.release().await {
-        return json::error(&error.to_string());
+        return lines::error(&error.to_string());
     }
     let next = |status: &Status| status.term.is_some() && status.term != term;
     let successor = match tokio::time::timeout(HAND_OVER, status.wait_for(next)).await {
         Ok(Ok(status)) if status.dc == Some(me) => {
-            return json::error(
+            return lines::error(
                 "the ring changed before the release was delivered and elected this node again; try again",
             );
         }
         Ok(Ok(status)) => status.dc,
-        Ok(Err(_)) => return json::error("the node is stopping"),
+        Ok(Err(_)) => return lines::error("the node is stopping"),
         Err(_) => {
             let wait = HAND_OVER.as_secs();
-            return json::error(&format!(
+            return lines::error(&format!(
                 "this node has given up the role, but no member took over within {wait} s; \
                  see `quorate status`"
             ));
         }
     };
-    json::release_answer(successor)
+    lines::release_answer(successor)
 }
 
 /// Returns the current time in the format of `ctime`.

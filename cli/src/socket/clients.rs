@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate::{Delivery, Event, Group, GroupChange, NodeId, Process, RingId, Status};
+use quorate_client as client;
 
-use super::json;
+use super::lines;
 use super::outbox::{self, Outbox};
 
 /// A client of this run of the node.
@@ -93,7 +94,7 @@ impl Clients {
         let outbox = Arc::new(Outbox::counted_in(state.unread.clone()));
         state.outboxes.insert(id, outbox.clone());
         if let Some(why) = &state.closed {
-            outbox.end(&json::error(why));
+            outbox.end(&lines::error(why));
             return (id, outbox);
         }
         let mut client = Client { wants_status, outbox: outbox.clone(), greeted: false, seat };
@@ -114,7 +115,7 @@ impl Clients {
     /// Removes a client whose action failed, after sending it the error.
     pub(crate) fn fail(&self, id: ClientId, why: &str) {
         if let Some(client) = self.lock().clients.remove(&id) {
-            client.outbox.end(&json::error(why));
+            client.outbox.end(&lines::error(why));
         }
     }
 
@@ -141,7 +142,7 @@ impl Clients {
         let mut state = self.lock();
         match event {
             Event::Regular(regular) => {
-                let line = json::regular(regular);
+                let line = lines::regular(regular);
                 state.ring = Some(regular.ring);
                 state.configuration.clone_from(&line);
                 let State { clients, status, .. } = &mut *state;
@@ -150,21 +151,22 @@ impl Clients {
                 });
             }
             Event::Transitional(transitional) => {
-                let line = json::transitional(transitional);
+                let line = lines::transitional(transitional);
                 state.configuration.extend_from_slice(&line);
                 state.clients.retain(|_, client| !client.greeted || client.push(&line));
             }
             Event::GroupChange(change) => state.change(change),
             Event::Deliver(delivery) => state.deliver(self.node, delivery),
             Event::Stalled(length) => {
-                let line = json::stalled(*length);
+                let ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+                let line = client::Event::Stalled { ms }.to_line();
                 state
                     .clients
                     .retain(|_, client| client.seat.is_some() || !client.greeted || client.push(&line));
             }
             Event::Left(cause) => state.close(&format!("the node has left the ring: {cause}")),
             Event::Status(status) => {
-                let line = json::status_event(status);
+                let line = lines::status_event(status);
                 state.status.clone_from(status);
                 state
                     .clients
@@ -192,7 +194,7 @@ impl State {
         } else {
             self.groups.insert(change.group.clone(), change.members.clone());
         }
-        let line = json::group_change(change);
+        let line = lines::group_change(change);
         self.clients.retain(|_, client| {
             let Some(seat) = client.seat_in(&change.group) else { return true };
             let seen = seat.joined || change.joined.contains(&seat.process);
@@ -210,7 +212,7 @@ impl State {
                 return true;
             }
             if line.is_empty() {
-                json::append_delivery(line, delivery);
+                lines::append_delivery(line, delivery);
             }
             client.push(line)
         });
@@ -237,7 +239,7 @@ impl State {
                  it was disconnected; read faster, or send less",
                 outbox::TOTAL >> 20
             );
-            if outbox.cut(&json::error(&why)) == 0 {
+            if outbox.cut(&lines::error(&why)) == 0 {
                 return;
             }
             self.clients.remove(&id);
@@ -245,7 +247,7 @@ impl State {
     }
 
     fn close(&mut self, why: &str) {
-        let line = json::error(why);
+        let line = lines::error(why);
         for client in std::mem::take(&mut self.clients).into_values() {
             client.outbox.end(&line);
         }
@@ -261,7 +263,7 @@ impl Client {
             return true;
         }
         self.greeted = true;
-        self.push(configuration) && (!self.wants_status || self.push(&json::status_event(&status())))
+        self.push(configuration) && (!self.wants_status || self.push(&lines::status_event(&status())))
     }
 
     /// Joins a client at once if another connection of its process is already in the group.
@@ -269,14 +271,14 @@ impl Client {
         let Some(seat) = &mut self.seat else { return true };
         let Some((ring, members)) = state.ring.zip(state.groups.get(&seat.group)) else { return true };
         seat.joined = members.contains(&seat.process);
-        let line = json::group(ring, &seat.group, members);
+        let line = lines::group(ring, &seat.group, members);
         !seat.joined || self.push(&line)
     }
 
     fn push(&self, line: &[u8]) -> bool {
         let taken = self.outbox.push(line);
         if !taken {
-            self.outbox.cut(&json::error(&format!(
+            self.outbox.cut(&lines::error(&format!(
                 "this client left more than {} MiB unread, so it was disconnected; read faster, or send less",
                 outbox::LIMIT >> 20
             )));
@@ -291,7 +293,7 @@ impl Client {
         let Some(seat) = &self.seat else { return false };
         let ended = seat.joined && seat.sent == Some(seat.delivered);
         if ended {
-            self.outbox.end(&json::end(seat.delivered));
+            self.outbox.end(&client::Event::End { sent: seat.delivered }.to_line());
         }
         ended
     }
@@ -596,7 +598,7 @@ mod tests {
         assert_eq!(read(&outbox).await, ["regular", "error"]);
         let (_, late) = join(&clients, "g");
         let chunk = late.next().await.unwrap();
-        let message = json::error_message(&chunk).unwrap();
+        let message = client::Event::error_message(&chunk).unwrap();
         assert_eq!(message, "the node has left the ring: this node was asked to leave");
     }
 }

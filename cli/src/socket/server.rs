@@ -6,18 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate::{Group, Guarantee, Parting, Totem};
+use quorate::{Group, Guarantee, Parting};
+use quorate_client::{self as client, MAX_PAYLOAD, MAX_REQUEST, Request};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::address::Claim;
+use super::claim::Claim;
 use super::clients::{ClientId, Clients};
+use super::lines;
 use super::outbox::Outbox;
 use super::places::{Guest, Places};
-use super::{Cat, MAX_REQUEST, Request, Wish, json};
 
 /// The error for clients of a stopping node.
 const STOPPING: &str = "the node is stopping";
@@ -55,16 +56,16 @@ pub(crate) enum What {
 /// A request that waits for one line from the node.
 #[derive(Debug)]
 pub(crate) struct Question {
-    pub(crate) wish: Asked,
+    pub(crate) asked: Asked,
     pub(crate) reply: oneshot::Sender<Vec<u8>>,
 }
 
 /// The kind of a one-line request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Asked {
-    /// A request for [`json::status_answer`].
+    /// A request for [`lines::status_answer`].
     Status,
-    /// A request for [`json::release_answer`].
+    /// A request for [`lines::release_answer`].
     Release,
 }
 
@@ -185,7 +186,7 @@ async fn converse(stream: UnixStream, mut guest: Guest, front: &Front) -> io::Re
     let request = tokio::select! {
         biased;
         line = lines.next(MAX_REQUEST) => match line? {
-            Line::Whole(line) => Request::parse(&line),
+            Line::Whole(line) => Request::parse(&line).map_err(|error| error.to_string()),
             Line::TooLong => Err(format!("the request is longer than {MAX_REQUEST} bytes")),
             Line::Part => Err("the request is incomplete; end it with a newline".into()),
             Line::End => return Ok(()),
@@ -196,49 +197,54 @@ async fn converse(stream: UnixStream, mut guest: Guest, front: &Front) -> io::Re
         () = tokio::time::sleep(PATIENCE) => Err(format!("no request came within {} s", PATIENCE.as_secs())),
     };
     let _served = front.served.subscribe();
-    let answer = match request.map(|request| request.wish) {
-        Ok(wish @ (Wish::Status | Wish::Release)) => {
-            let asked = if wish == Wish::Release { Asked::Release } else { Asked::Status };
+    let answer = match request {
+        Ok(request @ (Request::Status | Request::Release)) => {
+            let asked = if request == Request::Release { Asked::Release } else { Asked::Status };
             // If it was dismissed meanwhile, there were too many connections.
             if guest.asks() {
                 ask(front, asked).await
             } else {
-                json::error("the node is too busy; try again")
+                lines::error("the node is too busy; try again")
             }
         }
-        Ok(Wish::Watch) => match front.places.take(&front.places.watch, "watch") {
+        Ok(Request::Watch) => match front.places.take(&front.places.watch, "watch") {
             Ok(_place) => {
                 drop(guest);
                 return watch(front, lines, write).await;
             }
-            Err(why) => json::error(&why),
+            Err(why) => lines::error(&why),
         },
-        Ok(Wish::Cat(request)) => {
-            match (request.group.parse(), front.places.take(&front.places.cat, "cat")) {
+        Ok(Request::Cat { group: name, guarantee, status }) => {
+            match (name.parse(), front.places.take(&front.places.cat, "cat")) {
                 (Ok(group), Ok(_place)) => {
                     drop(guest);
-                    return cat(front, pid, group, &request, lines, write).await;
+                    let guarantee = match guarantee {
+                        client::Guarantee::Agreed => Guarantee::Agreed,
+                        client::Guarantee::Safe => Guarantee::Safe,
+                    };
+                    return cat(front, Cat { pid, group, guarantee, status }, lines, write).await;
                 }
-                (Err(error), _) => json::error(&format!("invalid group name `{}`: {error}", request.group)),
-                (_, Err(why)) => json::error(&why),
+                (Err(error), _) => lines::error(&format!("invalid group name `{name}`: {error}")),
+                (_, Err(why)) => lines::error(&why),
             }
         }
-        Err(message) => json::error(&message),
+        Ok(_) => lines::error("this node does not support this request"),
+        Err(message) => lines::error(&message),
     };
     // A client that does not read its one-line answer must not keep its place.
     tokio::time::timeout(PATIENCE, write.write_all(&answer)).await?
 }
 
 async fn refuse(mut stream: UnixStream, why: &str) -> io::Result<()> {
-    stream.write_all(&json::error(why)).await
+    stream.write_all(&lines::error(why)).await
 }
 
-async fn ask(front: &Front, wish: Asked) -> Vec<u8> {
+async fn ask(front: &Front, asked: Asked) -> Vec<u8> {
     let (reply, answer) = oneshot::channel();
-    let asked = front.questions.send(Question { wish, reply }).await.is_ok();
+    let is_asked = front.questions.send(Question { asked, reply }).await.is_ok();
     match answer.await {
-        Ok(answer) if asked => answer,
-        _ => json::error(STOPPING),
+        Ok(answer) if is_asked => answer,
+        _ => lines::error(STOPPING),
     }
 }
 
@@ -258,16 +264,23 @@ async fn watch(
     written
 }
 
-async fn cat(
-    front: &Front,
+/// A `cat` request whose group has a valid name.
+struct Cat {
+    /// The client's process.
     pid: u32,
     group: Group,
-    request: &Cat,
+    guarantee: Guarantee,
+    /// Whether to include changes of the status.
+    status: bool,
+}
+
+async fn cat(
+    front: &Front,
+    Cat { pid, group, guarantee, status }: Cat,
     mut lines: Lines<BufReader<OwnedReadHalf>>,
     write: OwnedWriteHalf,
 ) -> io::Result<()> {
-    let (client, outbox) = front.clients.join(group.clone(), pid, request.status);
-    let guarantee = request.guarantee.into();
+    let (client, outbox) = front.clients.join(group.clone(), pid, status);
     let outgoing = |what| Outgoing { client, pid, group: group.clone(), what };
     let take = async {
         if front.outgoing.send(outgoing(What::Join)).await.is_ok() {
@@ -302,11 +315,11 @@ async fn take_lines(
     let mut taken = 0;
     loop {
         outbox.room().await;
-        let payload = match lines.next(Totem::MAX_PAYLOAD).await {
+        let payload = match lines.next(MAX_PAYLOAD).await {
             Ok(Line::Whole(payload)) => payload,
             Ok(Line::TooLong) => {
                 let line = taken + 1;
-                let max = Totem::MAX_PAYLOAD;
+                let max = MAX_PAYLOAD;
                 front
                     .clients
                     .fail(client, &format!("line {line} is longer than {max} bytes; send it in parts"));
@@ -392,7 +405,6 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::socket::GuaranteeName;
     /// A node's socket without a ring. Clients' messages come out of `outgoing`, and the test plays
     /// the ring.
     struct Node {
@@ -436,9 +448,9 @@ mod tests {
             stream
         }
 
-        async fn cat(&self, guarantee: GuaranteeName) -> UnixStream {
-            let cat = Cat { group: "g".into(), guarantee, status: false };
-            self.connect(&Request::new(Wish::Cat(cat)).line()).await
+        async fn cat(&self, guarantee: client::Guarantee) -> UnixStream {
+            let cat = Request::Cat { group: "g".into(), guarantee, status: false };
+            self.connect(&cat.to_line()).await
         }
 
         /// Sends a request and the end of the input, and reads the whole answer.
@@ -495,13 +507,13 @@ mod tests {
     }
 
     fn error(answer: &str) -> String {
-        json::error_message(answer.lines().last().unwrap().as_bytes()).unwrap()
+        client::Event::error_message(answer.lines().last().unwrap().as_bytes()).unwrap()
     }
 
     #[tokio::test]
     async fn lines_go_to_the_ring_and_back_until_the_end() {
         let mut node = Node::start();
-        let mut stream = node.cat(GuaranteeName::Safe).await;
+        let mut stream = node.cat(client::Guarantee::Safe).await;
         stream.write_all(b"one\n\nthree\n").await.unwrap();
         stream.shutdown().await.unwrap();
         for payload in ["one", "", "three"] {
@@ -522,7 +534,7 @@ mod tests {
     #[tokio::test]
     async fn an_empty_input_still_gets_configuration_and_group() {
         let mut node = Node::start();
-        let mut stream = node.cat(GuaranteeName::Agreed).await;
+        let mut stream = node.cat(client::Guarantee::Agreed).await;
         stream.shutdown().await.unwrap();
         assert_eq!(node.order_next().await, None);
         let answer = rest(stream).await;
@@ -533,17 +545,17 @@ mod tests {
     #[tokio::test]
     async fn a_line_of_a_mebibyte_passes_and_a_longer_one_is_an_error() {
         let mut node = Node::start();
-        let stream = node.cat(GuaranteeName::Agreed).await;
+        let stream = node.cat(client::Guarantee::Agreed).await;
         let (mut read, mut write) = stream.into_split();
         let client = tokio::spawn(async move {
-            let mut line = vec![b'x'; Totem::MAX_PAYLOAD];
+            let mut line = vec![b'x'; MAX_PAYLOAD];
             line.push(b'\n');
             write.write_all(&line).await.unwrap();
             line.insert(0, b'x');
             // The node hangs up in the middle of the line.
             let _ = write.write_all(&line).await;
         });
-        assert_eq!(node.deliver_next().await.2.len(), Totem::MAX_PAYLOAD);
+        assert_eq!(node.deliver_next().await.2.len(), MAX_PAYLOAD);
         let mut answer = Vec::new();
         // A socket that is closed with unread bytes may end with a reset once everything was read.
         let _ = read.read_to_end(&mut answer).await;
@@ -556,7 +568,7 @@ mod tests {
     #[tokio::test]
     async fn a_status_request_gets_the_answer_of_the_node() {
         let mut node = Node::start();
-        let mut stream = node.connect(&Request::new(Wish::Status).line()).await;
+        let mut stream = node.connect(&Request::Status.to_line()).await;
         stream.shutdown().await.unwrap();
         node.questions.recv().await.unwrap().reply.send(b"{\"answer\":42}\n".to_vec()).unwrap();
         assert_eq!(rest(stream).await, "{\"answer\":42}\n");
@@ -565,7 +577,7 @@ mod tests {
     #[tokio::test]
     async fn a_watcher_is_served_until_it_hangs_up() {
         let node = Node::start();
-        let mut stream = node.connect(&Request::new(Wish::Watch).line()).await;
+        let mut stream = node.connect(&Request::Watch.to_line()).await;
         let mut first = [0; 18];
         stream.read_exact(&mut first).await.unwrap();
         assert_eq!(&first, br#"{"event":"regular""#);
@@ -589,7 +601,7 @@ mod tests {
     #[tokio::test]
     async fn half_a_message_is_discarded() {
         let mut node = Node::start();
-        let mut stream = node.cat(GuaranteeName::Agreed).await;
+        let mut stream = node.cat(client::Guarantee::Agreed).await;
         stream.write_all(b"whole\nhal").await.unwrap();
         stream.shutdown().await.unwrap();
         assert_eq!(node.deliver_next().await.2, "whole");
@@ -598,7 +610,7 @@ mod tests {
         assert!(matches!(node.outgoing.recv().await.unwrap().what, What::Leave(Parting::Left)));
 
         // Killed in the middle of a line.
-        let mut killed = node.cat(GuaranteeName::Agreed).await;
+        let mut killed = node.cat(client::Guarantee::Agreed).await;
         killed.write_all(b"hal").await.unwrap();
         killed.read_u8().await.unwrap();
         assert!(matches!(node.outgoing.recv().await.unwrap().what, What::Join));
@@ -611,11 +623,11 @@ mod tests {
         let mut node = Node::with_places(2);
         let mut held = Vec::new();
         for _ in 0..2 {
-            let mut stream = node.cat(GuaranteeName::Agreed).await;
+            let mut stream = node.cat(client::Guarantee::Agreed).await;
             stream.read_u8().await.unwrap();
             held.push(stream);
         }
-        let refused = rest(node.cat(GuaranteeName::Agreed).await).await;
+        let refused = rest(node.cat(client::Guarantee::Agreed).await).await;
         assert!(error(&refused).starts_with("the node already serves 2 cat clients; "), "{refused}");
 
         let mut last = held.pop().unwrap();
@@ -624,7 +636,7 @@ mod tests {
         node.deliver_next().await;
         assert!(rest(last).await.contains("mine"));
         loop {
-            let mut next = node.cat(GuaranteeName::Agreed).await;
+            let mut next = node.cat(client::Guarantee::Agreed).await;
             let mut first = [0; 18];
             next.read_exact(&mut first).await.unwrap();
             // The place is given back right after the connection was closed.
@@ -639,8 +651,8 @@ mod tests {
         let mut node = Node::with_places(2);
         let mut held = Vec::new();
         for _ in 0..2 {
-            held.push(node.cat(GuaranteeName::Agreed).await);
-            held.push(node.connect(&Request::new(Wish::Watch).line()).await);
+            held.push(node.cat(client::Guarantee::Agreed).await);
+            held.push(node.connect(&Request::Watch.to_line()).await);
         }
         for stream in &mut held {
             stream.read_u8().await.unwrap();
@@ -650,8 +662,8 @@ mod tests {
         for _ in 0..10 {
             idle.push(UnixStream::connect(&node.path).await.unwrap());
         }
-        for wish in [Wish::Status, Wish::Release] {
-            let stream = node.connect(&Request::new(wish).line()).await;
+        for request in [Request::Status, Request::Release] {
+            let stream = node.connect(&request.to_line()).await;
             node.questions.recv().await.unwrap().reply.send(b"{}\n".to_vec()).unwrap();
             assert_eq!(rest(stream).await, "{}\n");
         }
@@ -660,17 +672,15 @@ mod tests {
             error(&first),
             "no request came, and another client needs the place; connect again to ask"
         );
-        let watching = rest(node.connect(&Request::new(Wish::Watch).line()).await).await;
+        let watching = rest(node.connect(&Request::Watch.to_line()).await).await;
         assert!(error(&watching).starts_with("the node already serves 2 watch clients; "), "{watching}");
     }
 
     #[tokio::test]
     async fn questions_that_are_not_answered_do_not_pile_up() {
         let mut node = Node::with_places(2);
-        let asking = [
-            node.connect(&Request::new(Wish::Status).line()).await,
-            node.connect(&Request::new(Wish::Status).line()).await,
-        ];
+        let asking =
+            [node.connect(&Request::Status.to_line()).await, node.connect(&Request::Status.to_line()).await];
         let replies =
             [node.questions.recv().await.unwrap().reply, node.questions.recv().await.unwrap().reply];
         let refused = UnixStream::connect(&node.path).await.unwrap();
@@ -684,7 +694,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_removed_socket_is_served_again() {
         let node = Node::start();
-        let mut watching = node.connect(&Request::new(Wish::Watch).line()).await;
+        let mut watching = node.connect(&Request::Watch.to_line()).await;
         watching.read_u8().await.unwrap();
         std::fs::remove_file(&node.path).unwrap();
         while UnixStream::connect(&node.path).await.is_err() {
@@ -702,7 +712,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_ring_slows_the_client_and_bounds_the_memory() {
         let node = Node::start();
-        let mut stream = node.cat(GuaranteeName::Agreed).await;
+        let mut stream = node.cat(client::Guarantee::Agreed).await;
         let line = [&[b'x'; 64 << 10][..], b"\n"].concat();
         let mut written = 0usize;
         // Nothing takes the messages, so writing stops when the queue and the socket's buffers are
@@ -716,7 +726,7 @@ mod tests {
     #[tokio::test]
     async fn the_reason_of_a_stopping_node_reaches_its_clients() {
         let node = Node::start();
-        let mut stream = node.cat(GuaranteeName::Agreed).await;
+        let mut stream = node.cat(client::Guarantee::Agreed).await;
         stream.read_u8().await.unwrap();
         node.front.clients.handle(&Event::Left(Cause::LeaveRequested));
         node.front.idle().await;

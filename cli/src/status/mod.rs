@@ -1,12 +1,13 @@
 //! `quorate status`.
 
-mod modern;
 mod xml;
 
 use std::process::ExitCode;
 
-use crate::socket::address::Which;
-use crate::socket::client::{Answer, ask_status};
+use quorate_client::{Answer, Error, Request, text};
+use serde_json::Value;
+
+use crate::which::Which;
 use crate::{Failure, node};
 
 /// Show the state of the group, as the local node sees it now.
@@ -48,8 +49,9 @@ enum Format {
 }
 
 pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
-    let answer = match ask_status(&args.which) {
-        Ok(answer) => answer,
+    let asked = args.which.client().and_then(|client| Ok(client.ask(&Request::Status)?));
+    let line = match asked {
+        Ok(line) => line,
         Err(failure) => {
             crate::log::say(format_args!("quorate: {failure}"));
             if let Format::Xml = args.format {
@@ -58,32 +60,65 @@ pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(3));
         }
     };
+    let answer: Answer = serde_json::from_slice(&line).map_err(Error::NotUnderstood)?;
+    let notices = || text::notices(&answer.notices);
     let printed = match args.format {
-        _ if args.json => format!("{}\n", answer.whole),
-        Format::Classic => answer.text.clone() + &notices(&answer),
-        Format::Modern => modern::text(&answer, &node::now()) + &notices(&answer),
+        _ if args.json => without_text(&line)?,
+        Format::Classic => answer.text.clone() + &notices(),
+        Format::Modern => text::cluster(&answer, &node::now(), env!("CARGO_PKG_VERSION")) + &notices(),
         Format::Xml => xml::document(&answer, &node::now())?,
     };
     crate::print(&printed)?;
     Ok(if args.quorate && !answer.status.quorate { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Formats the problems that kept peers out in the last minute as a section; empty if there are
-/// none.
-fn notices(answer: &Answer) -> String {
-    let mut section = String::new();
-    for notice in answer.whole["notices"].as_array().into_iter().flatten() {
-        let text = notice["text"].as_str().unwrap_or_default();
-        let source = notice["source"].as_str().map(|source| format!(" (from {source})")).unwrap_or_default();
-        section += &format!("  * {text}{source}\n");
-    }
-    if section.is_empty() { section } else { format!("\nNotices:\n{section}") }
+/// Returns a node's answer as it came, even with fields that this version does not know, but
+/// without the text.
+fn without_text(line: &[u8]) -> Result<String, Failure> {
+    let mut fields: serde_json::Map<String, Value> =
+        serde_json::from_slice(line).map_err(Error::NotUnderstood)?;
+    fields.remove("text");
+    Ok(format!("{}\n", Value::Object(fields)))
 }
 
-/// Formats the nodes that are online, or those that are offline, as a list; `None` if there are
-/// none.
-fn list(answer: &Answer, online: bool) -> Option<String> {
-    let nodes = answer.status.nodes.iter().filter(|node| node.online == online);
-    let names: Vec<&str> = nodes.map(|node| node.name.as_str()).collect();
-    (!names.is_empty()).then(|| format!("[ {} ]", names.join(" ")))
+#[cfg(test)]
+pub(crate) mod tests {
+    use quorate_client::{Lease, Status};
+
+    use super::*;
+
+    const LINE: &[u8] = br#"{"version":1,"node":1,"name":"n1","text":"Current DC: n1\n","status":{"ring":"1.d","settled":true,
+        "nodes":[{"id":1,"name":"n1","online":true,"votes":1},{"id":2,"name":"n2","online":false,"votes":1},
+        {"id":3,"name":"n3","online":true,"votes":1}],"dc":1,"term":{"ring_seq":13,"hand_over":0,"node":1,
+        "fencing_token":"239807672958224171009"},"lease":"held","vacant":null,"quorate":true,"inquorate":null,
+        "total_votes":2,"expected_votes":3,"quorum":2,"flags":["Quorate"],"cause":"node 2 left"},"colour":"blue"}"#;
+
+    /// Two of three nodes are present, and have quorum.
+    pub(crate) fn quorate() -> Answer {
+        serde_json::from_slice(LINE).unwrap()
+    }
+
+    /// Only the first node is present.
+    pub(crate) fn inquorate() -> Answer {
+        let mut answer = quorate();
+        answer.status = Status {
+            term: None,
+            lease: Lease::None,
+            quorate: false,
+            inquorate: Some("1 of 2 votes needed are present".into()),
+            total_votes: 1,
+            flags: Vec::new(),
+            ..answer.status
+        };
+        answer.status.nodes[2].online = false;
+        answer
+    }
+
+    #[test]
+    fn json_has_every_field_but_the_text() {
+        let printed = without_text(LINE).unwrap_or_else(|failure| panic!("{failure}"));
+        let fields: Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!((&fields["colour"], fields.get("text")), (&Value::from("blue"), None));
+        assert_eq!(fields["status"]["term"]["fencing_token"], "239807672958224171009");
+    }
 }

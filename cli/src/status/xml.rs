@@ -3,9 +3,9 @@
 use std::io;
 
 use quick_xml::Writer;
+use quorate_client::Answer;
 
 use crate::Failure;
-use crate::socket::client::Answer;
 
 /// The version of the schema for these elements and attributes (Pacemaker 2.1.5).
 const SCHEMA: &str = "2.25";
@@ -113,7 +113,7 @@ fn truth(it_is: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::socket::client::tests::{inquorate, quorate};
+    use crate::status::tests::{inquorate, quorate};
 
     const NODE: &str = r#"standby="false" standby_onfail="false" maintenance="false" pending="false" unclean="false" shutdown="false" expected_up="true""#;
 
