@@ -33,11 +33,10 @@ impl Source {
     /// Reads and checks the configuration for this host. The caller shows the warnings, except
     /// those of a rejected file, which are printed here.
     pub(crate) fn load(&self) -> Result<Loaded, Box<dyn Error>> {
-        let overrides = Overrides {
-            name: self.name.clone(),
-            expected_votes: self.expected_votes,
-            clear_text: self.clear_text,
-        };
+        let mut overrides = Overrides::default();
+        overrides.name.clone_from(&self.name);
+        overrides.expected_votes = self.expected_votes;
+        overrides.clear_text = self.clear_text;
         let host = config::this_host()
             .map_err(|error| format!("this host's interfaces cannot be listed: {error}"))?;
         Ok(config::load(&self.config, &overrides, &host).inspect_err(|rejected| warn(&rejected.warnings))?)

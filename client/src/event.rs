@@ -18,9 +18,8 @@ use crate::{Status, append_line};
 /// ```
 /// use quorate_client::Event;
 ///
-/// let line = br#"{"event":"transitional","ring":"1.c","previous":"1.8","members":[1],"left":[2]}"#;
-/// let Ok(Event::Transitional { left, .. }) = Event::parse(line) else { panic!() };
-/// assert_eq!(left, [2]);
+/// let line = br#"{"event":"stalled","ms":750}"#;
+/// assert_eq!(Event::parse(line).unwrap(), Event::Stalled { ms: 750 });
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
@@ -126,12 +125,13 @@ pub struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// Returns the payload. A payload that is damaged on the way from the node is `None`.
+    /// Returns the payload; `None` if the line has none that can be decoded.
     ///
     /// ```
     /// use quorate_client::Event;
     ///
-    /// let line = br#"{"event":"deliver","ring":"1.8","seq":7,"from":2,"pid":99,"guarantee":"safe","payload_base64":"/wAB"}"#;
+    /// let line = br#"{"event":"deliver","ring":"1.8","seq":7,"from":2,"pid":99,
+    ///     "guarantee":"safe","payload_base64":"/wAB"}"#;
     /// let Ok(Event::Deliver(message)) = Event::parse(line) else { panic!() };
     /// assert_eq!(message.bytes().unwrap()[..], b"\xff\x00\x01"[..]);
     /// ```

@@ -1,9 +1,10 @@
 //! A client of a Quorate node on the same host.
 //!
-//! `quorate node` serves local programs at a Unix socket. With a [`Client`], a program asks the node
-//! for its status, makes it give up the role of DC, watches each change of the ring, or exchanges
-//! messages with a process group in the ring's total order. The crate blocks, needs no runtime, and
-//! links no protocol code. A service that wants to be a member itself embeds the crate `quorate`.
+//! `quorate node` serves local programs at a Unix socket. With a [`Client`], a program asks the
+//! node for its status, makes it give up the role of DC, watches each change of the ring, or
+//! exchanges messages with a process group in the ring's total order. The crate blocks, needs no
+//! runtime, and links no protocol code. A service that wants to be a member itself embeds the crate
+//! `quorate`.
 //!
 //! ```no_run
 //! use quorate_client::{Client, Event};

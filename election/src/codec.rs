@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 /// Why a message from a peer is rejected.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// The message is longer than any message of its kind.
     #[error("longer than {max} bytes")]

@@ -125,6 +125,7 @@ pub enum Lease {
 
 /// Why a quorate ring has no DC. Prints and serialises as a clause.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Vacancy {
     /// The cluster is starting and waits a while for missing nodes
     /// ([`deadtime`](quorate_membership::config::DcConfig::deadtime)).

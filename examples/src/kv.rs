@@ -380,9 +380,10 @@ async fn speak(node: Node, guarantee: Guarantee, mut words: mpsc::UnboundedRecei
             match error {
                 // Events are taken independently of this task, so the backlog is short.
                 MulticastError::Full | MulticastError::EventsUnread => tokio::time::sleep(SOON).await,
-                MulticastError::Left => return,
                 // All messages fit: see `fits` and `PART`.
                 MulticastError::TooLong { .. } => break,
+                // This node has left.
+                _ => return,
             }
         }
     }

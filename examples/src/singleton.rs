@@ -11,7 +11,7 @@ use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
 
-use quorate::{Dc, Revoked, Term};
+use quorate::{Dc, Term};
 
 /// The interval between two claims by the holder.
 pub const EVERY: Duration = Duration::from_millis(50);
@@ -23,10 +23,7 @@ pub async fn hold<F: Future<Output = ()>>(dc: Dc, mut claim: impl FnMut(Term) ->
     // over.
     dc.set_heartbeat(Some(20 * EVERY));
     loop {
-        let guard = match dc.guard().await {
-            Ok(guard) => guard,
-            Err(Revoked::Left | Revoked::Lost(_)) => return,
-        };
+        let Ok(guard) = dc.guard().await else { return };
         while let Ok(term) = guard.check() {
             claim(term).await;
             tokio::time::sleep(EVERY).await;

@@ -29,6 +29,8 @@ impl fmt::Display for Guarantee {
 
 /// An event on the ring. All members of a ring see the same events in the same order, except for
 /// [`Event::Stalled`] and [`Event::Left`], which concern one member only.
+///
+/// The enum is exhaustive, because a program that drives the core itself must handle every event.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     /// The old ring is over. Its last messages follow, which only the members named here are known
@@ -183,6 +185,7 @@ impl GroupChange {
 
 /// The reason for a change of the ring. Prints as a clause: "node 3 left".
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Cause {
     /// This node has just started.
     Started,

@@ -8,6 +8,7 @@ use crate::Notices;
 /// The reason why a datagram, or a message within one, was refused. Each refusal is counted in
 /// [`Stats::refused`] and has no other effect, so bytes from the network cannot stop a node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
 pub enum Refusal {
     /// The input is shorter than its kind requires, or than its own counts claim.
     Truncated,
@@ -85,6 +86,7 @@ impl fmt::Display for Refusal {
 
 /// Counters since the node started.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
 pub struct Stats {
     /// Refused input, by reason.
     pub refused: BTreeMap<Refusal, u64>,

@@ -278,16 +278,9 @@ impl Replay {
         let ms = Duration::from_millis;
         // The real daemon's timers, which are not derived from a lease.
         let (token_retransmit, hold) = (ms(392), ms(303));
-        config.totem = TotemConfig { token_retransmit, hold, ..TotemConfig::for_token(ms(1650)).plain() };
-        let address = |id| IpAddr::from([10, 77, 11, id]);
-        let member = |id: u8| Member {
-            id: node(id.into()),
-            name: None,
-            address: address(id),
-            host: None,
-            port: None,
-            votes: 1,
-        };
+        config.totem = TotemConfig::for_token(ms(1650)).plain();
+        (config.totem.token_retransmit, config.totem.hold) = (token_retransmit, hold);
+        let member = |id: u8| Member::new(node(id.into()), IpAddr::from([10, 77, 11, id]));
         config.nodes = (1..=3).map(member).collect();
         // A start increments the number.
         let stored = Stored { ring_seq: ring_seq - 1, ..Stored::default() };

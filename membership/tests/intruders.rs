@@ -39,7 +39,7 @@ fn without_a_list_the_longer_running_process_keeps_the_id() {
     claim(&mut lab, 1, true, &start_of(1));
     assert_eq!(lab.totem(1).stats().refused.get(&Refusal::Impostor), Some(&1));
     lab.run(ms(50));
-    assert_eq!(lab.regular(1).members.len(), 2, "the one that has company stays");
+    assert_eq!(lab.regular(1).members.len(), 2, "the one that is not alone stays");
 
     let mut survivor = Lab::new(5);
     survivor.start(1);

@@ -352,17 +352,15 @@ impl CaseConfig {
                 list => Some(TieBreaker::List(ids(list).ok_or(format!("`{list}` is not a list of nodes"))?)),
             },
         };
-        let quorum = QuorumConfig {
-            expected_votes: self.number("expected_votes")?,
-            two_node: self.is_on("two_node")?,
-            wait_for_all: self.number("wait_for_all")?.map(|on| on != 0),
-            last_man_standing: self.is_on("last_man_standing")?,
-            last_man_standing_window: WINDOW,
-            auto_tie_breaker: tie_breaker,
-            allow_downscale: self.is_on("allow_downscale")?,
-            expected_votes_tracking: self.is_on("expected_votes_tracking")?,
-            ..QuorumConfig::default()
-        };
+        let mut quorum = QuorumConfig::default();
+        quorum.expected_votes = self.number("expected_votes")?;
+        quorum.two_node = self.is_on("two_node")?;
+        quorum.wait_for_all = self.number("wait_for_all")?.map(|on| on != 0);
+        quorum.last_man_standing = self.is_on("last_man_standing")?;
+        quorum.last_man_standing_window = WINDOW;
+        quorum.auto_tie_breaker = tie_breaker;
+        quorum.allow_downscale = self.is_on("allow_downscale")?;
+        quorum.expected_votes_tracking = self.is_on("expected_votes_tracking")?;
         Ok(Electorate { quorum, votes: self.quorum_votes.clone(), ..Electorate::default() })
     }
 

@@ -88,7 +88,7 @@ impl Electorate {
             .filter(|_| !self.unlisted)
             .map(|&id| {
                 let member = quorate_membership::config::Member::new(id, config.bind());
-                quorate_membership::config::Member { votes: self.votes_of(id), ..member }
+                member.with_votes(self.votes_of(id))
             })
             .collect();
         Self { dissenter: None, ..self.clone() }.configure(&mut config, cluster.len() as u32);

@@ -214,13 +214,17 @@
 //!
 //!     // Which rings was each node in, and how many messages were delivered in each?
 //!     for (life, stays) in history.stays() {
-//!         let rings: Vec<_> = stays.iter().map(|stay| (stay.regular.ring, stay.in_regular.len())).collect();
-//!         println!("{life}: {rings:?}");
+//!         for stay in stays {
+//!             println!("{life}: {}: {}", stay.regular.ring, stay.in_regular.len());
+//!         }
 //!     }
 //!
 //!     // The records are the lines that `println!("{history}")` prints.
-//!     let changes = history.records().iter().filter(|record| matches!(record.what, What::Regular(_)));
-//!     changes.for_each(|change| println!("{change}"));
+//!     for record in history.records() {
+//!         if let What::Regular(_) = record.what {
+//!             println!("{record}");
+//!         }
+//!     }
 //!     Ok(())
 //! }
 //! ```
@@ -241,9 +245,10 @@
 //!     let ms = Duration::from_millis;
 //!     let nodes: Vec<u32> = (0..5).map(|n| 1 + (n + seed as u32) % 5).collect();
 //!     let (majority, minority) = nodes.split_at(3);
+//!     let cut = Fault::Partition(vec![majority.to_vec(), minority.to_vec()]);
 //!     Scenario::new(5, ms(4500))
 //!         .seed(seed)
-//!         .at(ms(1500 + seed * 37 % 500), Fault::Partition(vec![majority.to_vec(), minority.to_vec()]))
+//!         .at(ms(1500 + seed * 37 % 500), cut)
 //!         .at(ms(2500), Fault::Heal)
 //! }
 //!
@@ -252,8 +257,11 @@
 //!         let scenario = split(seed);
 //!         // Call `scenario.run_service(...)` here, and assert what your service promises.
 //!         let history = scenario.run()?;
-//!         let all = |node| history.status(node, scenario.settles_within() + Duration::from_millis(2500));
-//!         assert!((1..=5).all(|node| all(node).is_some_and(|status| status.quorate)), "\n{scenario}");
+//!         let end = scenario.settles_within() + Duration::from_millis(2500);
+//!         for node in 1..=5 {
+//!             let status = history.status(node, end);
+//!             assert!(status.is_some_and(|status| status.quorate), "\n{scenario}");
+//!         }
 //!     }
 //!     Ok(())
 //! }

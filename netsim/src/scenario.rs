@@ -366,6 +366,7 @@ impl Scenario {
             probe,
             unread_limit,
             first_seq,
+            ..
         } = &mut self.totem;
         [
             ("latency", Setting::Time(latency)),
@@ -443,12 +444,16 @@ impl Scenario {
     pub(crate) fn dc(&self) -> DcConfig {
         let World { lease, rate_error, dc_deadtime, preempt, .. } = self.world;
         let lease = (!lease.is_zero()).then_some(lease);
-        DcConfig { lease, rate_error, deadtime: dc_deadtime, preempt, ..DcConfig::default() }
+        let mut dc = DcConfig::default();
+        (dc.lease, dc.rate_error, dc.deadtime, dc.preempt) = (lease, rate_error, dc_deadtime, preempt);
+        dc
     }
 
     /// Returns the options of the election for one node.
     pub(crate) fn dc_of(&self, node: NodeId) -> DcConfig {
-        DcConfig { priority: self.world.priorities.of(node), ..self.dc() }
+        let mut dc = self.dc();
+        dc.priority = self.world.priorities.of(node);
+        dc
     }
 
     /// Returns the time that a DC waits for the leases of others: `L(1+rho)`.
@@ -632,12 +637,11 @@ impl Scenario {
 /// Returns the options of a simulated cluster, in which a token moves one hop in about a
 /// millisecond.
 fn totem(token: Duration) -> TotemConfig {
-    TotemConfig {
-        join: Duration::from_millis(30),
-        send_join: Duration::from_millis(8),
-        merge: Duration::from_millis(60),
-        ..TotemConfig::for_token(token).plain()
-    }
+    let mut totem = TotemConfig::for_token(token).plain();
+    totem.join = Duration::from_millis(30);
+    totem.send_join = Duration::from_millis(8);
+    totem.merge = Duration::from_millis(60);
+    totem
 }
 
 impl fmt::Display for Scenario {

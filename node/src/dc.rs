@@ -50,6 +50,7 @@ pub struct Guard {
 
 /// This node may not act, or may no longer act, under the term that it held.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Revoked {
     /// The node is no longer DC under that term, or its lease was not renewed.
     #[error("this node may no longer act as DC under term {0}")]

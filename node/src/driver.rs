@@ -404,8 +404,10 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
 
     /// Returns the counters of the core and of what is below it.
     fn stats(&self) -> Stats {
-        let stats = self.core.view().stats.clone();
-        Stats { unsent: self.sockets.unsent(), unaddressed: self.path.unknown(), ..stats }
+        let mut stats = self.core.view().stats.clone();
+        stats.unsent = self.sockets.unsent();
+        stats.unaddressed = self.path.unknown();
+        stats
     }
 
     /// Runs the timer if it is due, after all datagrams waiting in the socket have been processed.

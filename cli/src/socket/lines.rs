@@ -275,7 +275,8 @@ mod tests {
             term: Some(Term { ring_seq: 1, hand_over: 0, node: dc }),
             ..Status::default()
         };
-        let mut stats = Stats { tokens: 9, ..Stats::default() };
+        let mut stats = Stats::default();
+        stats.tokens = 9;
         stats.refuse(Refusal::Magic);
         let line = status_answer(dc, "system1", "a\nb\n".to_owned(), &status, &stats, 17);
         let answer: Value = serde_json::from_slice(&line).unwrap();

@@ -24,6 +24,7 @@ pub(super) struct Tenure {
 
 /// Why a DC does not give up its role.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReleaseError {
     /// This node does not have the role.
     #[error("this node is not DC of a quorate ring; ask the DC")]

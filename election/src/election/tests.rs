@@ -670,16 +670,9 @@ fn members_with_other_timeouts_are_named_on_both_sides() {
 fn an_operators_name_precedes_the_nodes_own_and_its_id() {
     let mut world = World::new(3);
     let address = std::net::IpAddr::from([127, 0, 0, 1]);
-    let listed = |n, name: Option<&str>| quorate_membership::config::Member {
-        id: id(n),
-        name: name.map(str::to_owned),
-        address,
-        host: None,
-        port: None,
-        votes: 1,
-    };
+    let listed = |n| quorate_membership::config::Member::new(id(n), address);
     world.node(1).config.name = "alpha".into();
-    world.node(1).config.nodes = vec![listed(1, None), listed(2, Some("beta")), listed(9, None)];
+    world.node(1).config.nodes = vec![listed(1), listed(2).named("beta"), listed(9)];
     world.restart(1);
     world.node(2).config.name = "two".into();
     world.restart(2);

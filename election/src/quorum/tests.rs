@@ -35,14 +35,7 @@ impl World {
     fn with_votes(votes: &[u32], options: impl Fn(&mut Config)) -> Self {
         let listed: Vec<Member> = (1..)
             .zip(votes)
-            .map(|(n, &votes)| Member {
-                id: id(n),
-                name: None,
-                address: [10, 0, 0, n as u8].into(),
-                host: None,
-                port: None,
-                votes,
-            })
+            .map(|(n, &votes)| Member::new(id(n), [10, 0, 0, n as u8].into()).with_votes(votes))
             .collect();
         let config = |member: &Member| {
             let mut config = Config::new(member.id);
@@ -268,7 +261,7 @@ fn messages_of_outsiders_do_not_count() {
 }
 
 #[test]
-fn a_node_sends_the_first_flag_until_it_has_had_company() {
+fn a_node_sends_the_first_flag_until_it_has_had_peers() {
     let mut world = World::plain(3);
     let node = world.nodes.get_mut(&id(1)).unwrap();
     assert_eq!(node.open(&ids(&[1])).0.flags, NodeInfo::FIRST);
@@ -613,14 +606,7 @@ fn new_options_are_agreed_on_when_a_voters_file_changes() {
 fn list_of(nodes: &[u32]) -> impl Fn(&mut Config) {
     let nodes = nodes.to_vec();
     move |config| {
-        let member = |&n: &u32| Member {
-            id: id(n),
-            name: None,
-            address: [10, 0, 0, n as u8].into(),
-            host: None,
-            port: None,
-            votes: 1,
-        };
+        let member = |&n: &u32| Member::new(id(n), [10, 0, 0, n as u8].into());
         config.nodes = nodes.iter().map(member).collect();
         config.quorum.expected_votes = Some(nodes.len() as u32);
     }

@@ -28,6 +28,7 @@ pub struct Verdict {
 
 /// Why a node is not quorate. Prints and serialises as a clause.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Inquorate {
     /// This node is in no ring: it has just started, or has left.
     NoRing,

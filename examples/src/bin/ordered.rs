@@ -21,15 +21,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let group = group.clone();
         tasks.push(tokio::spawn(async move {
             let mut order = Vec::new();
-            let mut company = 0;
+            let mut members = 0;
             while let Some(event) = events.next().await {
                 match event {
                     Event::Regular(regular) => {
                         say(format_args!("{id}: {:?}, because {}", regular.members, regular.why()));
-                        company = regular.members.len();
+                        members = regular.members.len();
                     }
                     // Each member sends once all three are in the ring and have synchronised.
-                    Event::Synced(_) if company == 3 => {
+                    Event::Synced(_) if members == 3 => {
                         for n in 1..=3 {
                             let text = format!("{n} from {id}");
                             let _ = node.multicast(&group, Guarantee::Safe, text.into()).await;

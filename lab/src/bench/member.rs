@@ -144,7 +144,8 @@ pub(crate) fn run(args: MemberArgs) -> Result<ExitCode, Failure> {
         .with_writer(std::io::stderr)
         .log_internal_errors(false)
         .init();
-    let overrides = Overrides { name: Some(args.name), ..Overrides::default() };
+    let mut overrides = Overrides::default();
+    overrides.name = Some(args.name);
     let host = config::this_host().map_err(|error| Failure::new(error.to_string()))?;
     let loaded =
         config::load(&args.config, &overrides, &host).map_err(|error| Failure::new(error.to_string()))?;

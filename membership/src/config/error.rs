@@ -54,6 +54,7 @@ impl From<Problem> for ConfigError {
 
 /// A problem of a configuration, wherever it came from.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Problem {
     /// The file cannot be read.
     #[error("cannot be read ({0}); name the configuration with -c FILE, and let this user read it")]

@@ -100,6 +100,7 @@ pub struct SyntaxError {
 
 /// A problem with a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum SyntaxProblem {
     /// The text has more than [`MAX_TEXT`] bytes.
     TextTooLong,

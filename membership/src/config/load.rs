@@ -15,6 +15,7 @@ use crate::Seq;
 
 /// Command line options that replace or supplement the file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Overrides {
     /// `--name`: selects this node in the node list by name, address or id. Without a node list it
     /// is the node's name.
@@ -27,6 +28,7 @@ pub struct Overrides {
 
 /// A configuration that has been read and checked.
 #[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,

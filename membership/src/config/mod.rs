@@ -38,6 +38,7 @@ use crate::{NodeId, Seq};
 /// Unset fields that follow from other fields are derived when the node starts
 /// ([`Config::effective`]). A node list set in code therefore has the same effect as one in a file.
 #[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// This node's id.
     pub node: NodeId,
@@ -61,6 +62,7 @@ pub struct Config {
 
 /// An entry of the node list (`nodelist.node`).
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Member {
     /// The node's id.
     pub id: NodeId,
@@ -83,11 +85,24 @@ impl Member {
     pub fn new(id: NodeId, address: IpAddr) -> Self {
         Self { id, name: None, address, host: None, port: None, votes: 1 }
     }
+
+    /// Gives the node a name.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..self }
+    }
+
+    /// Gives the node this number of votes. A node without votes takes part in everything else.
+    #[must_use]
+    pub fn with_votes(self, votes: u32) -> Self {
+        Self { votes, ..self }
+    }
 }
 
 /// Totem's timeouts and limits. The fields are named after the keys of section `totem` in
 /// corosync.conf.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct TotemConfig {
     /// Time without a token after which the token is lost, for a list of up to two nodes.
     pub token: Duration,
@@ -238,6 +253,7 @@ impl TotemConfig {
 
 /// The addresses and ports that datagrams use.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct NetworkConfig {
     /// The transport.
     pub transport: TransportKind,
@@ -271,6 +287,7 @@ pub enum TransportKind {
 /// Settings of the DC election and of the DC's lease: the node list's `dc_priority` and section
 /// `quorate`. Ours, not corosync's.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct DcConfig {
     /// The operator's preference for this node as DC (`dc_priority`). The highest wins, and 0
     /// excludes the node.

@@ -13,6 +13,7 @@ use crate::NodeId;
 /// corosync.conf's section `quorum`, as written. [`Config::quorum_options`] and
 /// [`Config::expected_votes`] return the effective values.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct QuorumConfig {
     /// The votes expected in total (`expected_votes`). The default is the sum of the node list's
     /// votes. Without a list the node then never becomes quorate.
@@ -85,6 +86,9 @@ impl fmt::Display for TieBreaker {
 }
 
 /// The effective options, with conflicts resolved. They must be the same on all members of a ring.
+///
+/// The struct is exhaustive, so that an option that is added cannot be left out of what members
+/// announce.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct QuorumOptions {
     /// See [`QuorumConfig::two_node`]. Off with a tie-breaker, or if more than two nodes are

@@ -121,6 +121,7 @@ impl Parting {
 
 /// The error for a process that cannot join or leave a group. No message is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GroupError {
     /// The process is in the group already, or its join is not delivered yet.
     #[error("this process is already in the group")]
@@ -164,7 +165,7 @@ pub(crate) struct Groups {
     /// back.
     gone: BTreeSet<NodeId>,
     /// The number of members of the ring in which the groups were settled last.
-    company: u32,
+    old_members: u32,
     /// The processes that each member has listed in this ring's sync.
     listed: BTreeMap<NodeId, BTreeSet<Seat>>,
 }
@@ -187,7 +188,7 @@ impl Groups {
             leaving: BTreeSet::new(),
             ever_joined: false,
             gone: BTreeSet::new(),
-            company: 0,
+            old_members: 0,
             listed: BTreeMap::new(),
         }
     }
@@ -306,7 +307,7 @@ impl Groups {
     /// processes. All members know of the former already, so that message has no effect.
     pub(crate) fn sync_messages(&self) -> Vec<Body> {
         let gone = self.gone.iter().copied().collect();
-        let down = Body::CpgDownList { old_members: self.company, left: gone };
+        let down = Body::CpgDownList { old_members: self.old_members, left: gone };
         let member = |(group, pid): (&Group, u32)| CpgMember { pid, group: group.clone() };
         let seats: Vec<CpgMember> = self.seats(self.me).map(member).collect();
         // corosync sends an empty down list too, and its receivers log it.
@@ -356,7 +357,7 @@ impl Groups {
         for (group, process) in dead {
             changes.push(self.remove(ring, &group, BTreeSet::from([process]), GroupReason::ProcessDown));
         }
-        self.company = u32::try_from(members.len()).unwrap_or(u32::MAX);
+        self.old_members = u32::try_from(members.len()).unwrap_or(u32::MAX);
         changes
     }
 

@@ -10,6 +10,7 @@ use crate::{Cause, Group, GroupError, Guarantee, Parting, Service, Time};
 /// The reason why a message was not accepted for multicast. The message is not sent, neither now
 /// nor later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MulticastError {
     /// The send queue is full. The next tokens make room.
     #[error("the send queue is full")]

@@ -12,10 +12,10 @@ use super::assembly::Assemblies;
 use super::clusters::Clusters;
 use super::flow::Limits;
 use super::gather::{DEAF, Lists, note, two_joins};
-use super::hearing::Hearing;
 use super::outbox::Outbox;
 use super::outcasts::Outcasts;
 use super::outputs::Outputs;
+use super::reachability::Reachability;
 use super::ring::Ring;
 use super::{Totem, Transition};
 use crate::config::TotemConfig;
@@ -36,7 +36,7 @@ pub(super) struct Local {
     pub(super) me: NodeId,
     pub(super) config: TotemConfig,
     pub(super) clusters: Clusters,
-    pub(super) hearing: Hearing,
+    pub(super) reachability: Reachability,
     /// The node list, or `None` if any node may join.
     pub(super) listed: Option<BTreeSet<NodeId>>,
     /// The installed ring. Only messages of its own are added to it until the next ring is
@@ -49,7 +49,7 @@ pub(super) struct Local {
     /// The value of `heard` when forming a ring last failed.
     heard_before: u64,
     /// Whether this node has been in a ring with others since it started.
-    pub(super) had_company: bool,
+    pub(super) had_peers: bool,
     /// The last JOIN of each node.
     pub(super) joins: BTreeMap<NodeId, LastJoin>,
     /// The time at which this node sent its last JOIN.
@@ -145,7 +145,7 @@ impl Local {
     /// Half of the highest number. A first start takes its number from the wall clock, in ms since
     /// 1970, and each ring adds a step, so this is reached in the year 2248.
     const PLAUSIBLE_RING_SEQ: u64 = Totem::MAX_RING_SEQ / 2;
-    /// The highest number that a node without company follows. The rest is room for rings.
+    /// The highest number that a node without peers follows. The rest is room for rings.
     const FOLLOWED_RING_SEQ: u64 = Totem::MAX_RING_SEQ - (1 << 32);
     /// The largest lead over a member's own number that an implausible number may have.
     const JUMP: u64 = 1 << 12;
@@ -163,13 +163,13 @@ impl Local {
             me,
             config: config.totem.clone(),
             clusters: Clusters::new(config),
-            hearing: Hearing::new(now),
+            reachability: Reachability::new(now),
             listed: (!config.nodes.is_empty()).then(|| config.nodes.iter().map(|node| node.id).collect()),
             ring: Ring::new(id, BTreeSet::new(), config.totem.first_seq),
             attempted: 0,
             heard: 0,
             heard_before: 0,
-            had_company: false,
+            had_peers: false,
             joins: BTreeMap::new(),
             join_sent_at: None,
             suspects: BTreeMap::new(),
@@ -229,7 +229,7 @@ impl Local {
     /// steps, one for each ring that is formed or fails to form. A node that has just started
     /// follows the others at once, since a wrong number harms only this node.
     fn limit(&self) -> u64 {
-        if !self.had_company {
+        if !self.had_peers {
             return Self::FOLLOWED_RING_SEQ;
         }
         let own = self.attempted.max(self.heard_before);
@@ -241,7 +241,7 @@ impl Local {
     /// record is damaged.
     pub(super) fn is_not_followed_by(&self, ring_seq: u64) -> bool {
         let followed = ring_seq.max(Self::PLAUSIBLE_RING_SEQ).saturating_add(Self::JUMP);
-        !self.has_company() && self.attempted > followed
+        self.is_alone() && self.attempted > followed
     }
 
     /// Raises the limit after a ring that was agreed on was not formed, since its number may have
@@ -332,14 +332,14 @@ impl Local {
         let names = |node: &NodeId| join.proc.contains(node) && !join.failed.contains(node);
         let knows_all = names(&self.me) && self.ring.members.iter().all(names);
         !join.leave
-            && self.has_company()
+            && !self.is_alone()
             && self.outcasts.has_to_wait(Some(join.from), knows_all, self.quorate, now)
     }
 
     /// Like [`Local::has_to_wait`], for a node that was heard by other means than a JOIN.
     pub(super) fn stranger_has_to_wait(&self, node: NodeId, now: Time) -> bool {
         let node = self.is_known(node).then_some(node);
-        self.has_company() && self.outcasts.has_to_wait(node, false, self.quorate, now)
+        !self.is_alone() && self.outcasts.has_to_wait(node, false, self.quorate, now)
     }
 
     /// Returns `true` if a node that may be heard is listed, or has sent a JOIN.
@@ -347,8 +347,8 @@ impl Local {
         self.listed.is_some() || self.joins.contains_key(&node)
     }
 
-    fn has_company(&self) -> bool {
-        self.ring.members.len() > 1
+    fn is_alone(&self) -> bool {
+        self.ring.members.len() <= 1
     }
 
     /// Records a ring number of another node. Returns `true` if it is believed as it is.
@@ -823,7 +823,7 @@ impl Local {
             attempted,
             heard,
             heard_before,
-            had_company,
+            had_peers,
             durable,
             wanted,
             ..
@@ -832,7 +832,7 @@ impl Local {
         let Self { capacities, limits, .. } = self;
         let Self { overdue, leaving, killed, entropy: _, drawn, .. } = self;
         let Outputs { transmits, events, unread, stats: _, input: _ } = out;
-        (me, ring, attempted, heard, heard_before, had_company, durable, wanted).hash(state);
+        (me, ring, attempted, heard, heard_before, had_peers, durable, wanted).hash(state);
         (outbox, assemblies, partials, groups, sync, sync_messages, drawn).hash(state);
         (capacities, limits, self.quorate).hash(state);
         (leaving.as_ref().map(|(at, _)| *at - now), killed.is_some()).hash(state);

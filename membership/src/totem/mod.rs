@@ -22,13 +22,13 @@ mod clusters;
 mod commit;
 mod flow;
 mod gather;
-mod hearing;
 mod left;
 mod local;
 mod operational;
 mod outbox;
 mod outcasts;
 mod outputs;
+mod reachability;
 mod recovery;
 mod ring;
 mod rotation;
@@ -207,7 +207,7 @@ impl Totem {
             return;
         }
         if let Some(peer) = origin.peer.filter(|peer| !self.local.ring.members.contains(peer)) {
-            self.local.hearing.hear(peer, now);
+            self.local.reachability.hear(peer, now);
         }
         if let Some(peer) = origin.peer {
             // The node is alive, whatever its host reports.
@@ -320,7 +320,7 @@ impl Totem {
     /// Handles a message from another process that uses this node's id.
     ///
     /// A node list fixes the owner's address, and transports let a node start only there, so this
-    /// process stays. Without a list, a process stays if it has company or has been up for long,
+    /// process stays. Without a list, a process stays if it is not alone or has been up for long,
     /// and announces that it stays. Of two processes that are starting, the one at the lower
     /// address stays, so one of them does whichever messages are lost.
     fn handle_namesake(&mut self, now: Time, origin: Origin, message: &Message) {
@@ -434,7 +434,7 @@ impl Totem {
         }
         local.note_join(join, whole && followed, now);
         if join.proc.contains(&local.me) {
-            local.hearing.is_heard_by(join.from, now);
+            local.reachability.is_heard_by(join.from, now);
         }
         match &mut self.state {
             State::Gather(gather) => gather.handle_join(join, now, local),
@@ -643,8 +643,8 @@ impl Totem {
     fn settle(&mut self, now: Time) {
         self.local.note_unread(now);
         let speaks = self.local.may_speak();
-        let Local { hearing, me, ring, listed, out, .. } = &mut self.local;
-        hearing.look(now, *me, &ring.members, listed.as_ref(), speaks, out);
+        let Local { reachability, me, ring, listed, out, .. } = &mut self.local;
+        reachability.look(now, *me, &ring.members, listed.as_ref(), speaks, out);
         if self.local.is_overdue(now) && !matches!(self.state, State::Left(_)) {
             let bytes = self.local.out.unread;
             return self.apply(Some(Transition::Leave(Cause::EventsUnread { bytes })), now);

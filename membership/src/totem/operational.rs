@@ -54,7 +54,7 @@ impl Operational {
 
         let old_members = std::mem::replace(&mut local.ring, ring).members;
         let members = local.ring.members.clone();
-        local.had_company |= members.len() > 1;
+        local.had_peers |= members.len() > 1;
         local.outcasts.install(&members, now);
         if members.len() > 1 {
             local.disagreed_since = None;

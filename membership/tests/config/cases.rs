@@ -478,7 +478,8 @@ fn a_loopback_address_among_others_is_refused() {
         &nodes("127.0.0.1", "10.77.11.2"),
         "c:9: nodelist.node.ring0_addr is `127.0.0.1`; its peers cannot reach it at a loopback address",
     );
-    let first = Overrides { name: Some("1".to_owned()), ..Overrides::default() };
+    let mut first = Overrides::default();
+    first.name = Some("1".to_owned());
     assert!(load_with(&nodes("127.0.0.1", "127.0.0.2"), &first).is_ok(), "perhaps all live here");
     let local = nodes("looped", "127.0.0.2").replace("transport: udp", "transport: local");
     assert!(load_with(&local, &first).is_ok(), "all live here");

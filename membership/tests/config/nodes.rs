@@ -41,7 +41,8 @@ fn the_command_line_can_choose_the_node() {
     )
     .replace("transport: udp", "transport: local");
     let choose = |name: &str| {
-        let overrides = Overrides { name: Some(name.to_owned()), ..Overrides::default() };
+        let mut overrides = Overrides::default();
+        overrides.name = Some(name.to_owned());
         load_with(&text, &overrides)
             .map(|loaded| (loaded.config.node.get(), loaded.config.bind().to_string()))
     };
@@ -59,7 +60,8 @@ fn the_command_line_can_choose_the_node() {
 fn local_nodes_may_share_an_address_with_a_port_each() {
     let nodes = "node {\nring0_addr: 127.0.0.1\nnodeid: 1\nport: 6001\n}\nnode {\nring0_addr: 127.0.0.1\nnodeid: 2\nport: 6002\n}";
     let local = with_nodes(nodes).replace("transport: udp", "transport: local");
-    let overrides = Overrides { name: Some("2".to_owned()), ..Overrides::default() };
+    let mut overrides = Overrides::default();
+    overrides.name = Some("2".to_owned());
     let config = load_with(&local, &overrides).unwrap().config;
     assert_eq!(config.nodes.iter().map(|node| node.port).collect::<Vec<_>>(), [Some(6001), Some(6002)]);
     assert!(

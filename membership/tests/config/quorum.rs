@@ -4,7 +4,8 @@ use super::*;
 
 #[test]
 fn expected_votes_on_the_command_line_override_the_file() {
-    let overrides = Overrides { expected_votes: Some(2), ..Overrides::default() };
+    let mut overrides = Overrides::default();
+    overrides.expected_votes = Some(2);
     let loaded = load_with(ONE_X, &overrides).unwrap();
     assert_eq!(loaded.config.expected_votes(), Some(2));
     assert!(loaded.warnings.iter().all(|warning| !warning.text.contains("the number of expected votes")));

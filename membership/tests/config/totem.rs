@@ -159,7 +159,8 @@ fn clear_text_must_be_requested_and_encryption_is_rejected() {
         &["c: the ring uses clear text, although the file does not request it; confirm this with \
            `secauth: off` or `crypto_cipher: none` in section totem, or with --clear-text"],
     );
-    let asked = Overrides { clear_text: true, ..Overrides::default() };
+    let mut asked = Overrides::default();
+    asked.clear_text = true;
     let warnings = load_with(&secauth(""), &asked).unwrap().warnings;
     assert!(warnings.iter().all(|warning| !warning.text.contains("clear text")), "{warnings:?}");
 

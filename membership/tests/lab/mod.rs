@@ -36,7 +36,7 @@ pub fn ids(ids: &[u32]) -> BTreeSet<NodeId> {
 
 fn listed(id: NodeId) -> Member {
     let address = [10, 0, (id.get() >> 8) as u8, id.get() as u8].into();
-    Member { id, name: Some(format!("node{id}")), address, host: None, port: None, votes: 1 }
+    Member::new(id, address).named(format!("node{id}"))
 }
 
 pub fn ms(ms: u64) -> Duration {

@@ -219,8 +219,8 @@ pub fn strangers_without_number_are_heard() {
     assert!(first >= 70 && later >= 90, "L7: a ring for {first} %, then {later} % of the time");
 }
 
-/// K1: one file was forgotten, so node 3's list lacks node 4. Any of the members may be the first to
-/// give node 3 up.
+/// K1: one file was forgotten, so node 3's list lacks node 4. Any of the members may be the first
+/// to give node 3 up.
 pub fn one_node_has_an_old_list() {
     for seed in 0..40 {
         let mut lab = Lab { list: Some((1..=4).map(node).collect()), ..Lab::new(seed) };

@@ -64,7 +64,8 @@ impl Lockstep {
     fn of(totem: &TotemConfig) -> Self {
         let now = Time::from_micros(0);
         let core = |id| {
-            let config = Config { totem: totem.clone(), ..Config::new(NodeId::new(id).unwrap()) };
+            let mut config = Config::new(NodeId::new(id).unwrap());
+            config.totem = totem.clone();
             Totem::new(&config, Stored::default(), [0; 32], now).unwrap()
         };
         let mut ring = Self {

@@ -285,10 +285,7 @@ fn name(node: u32) -> String {
 
 fn config(scenario: &Scenario, id: NodeId, addresses: &BTreeMap<NodeId, IpAddr>) -> Config {
     let mut config = Config::new(id);
-    let member = |(&id, &address): (&NodeId, &IpAddr)| Member {
-        name: Some(name(id.get())),
-        ..Member::new(id, address)
-    };
+    let member = |(&id, &address): (&NodeId, &IpAddr)| Member::new(id, address).named(name(id.get()));
     if scenario.world.node_list {
         config.nodes = addresses.iter().map(member).collect();
     }

@@ -70,16 +70,15 @@ pub(super) struct Node {
 /// after as many rotations without news as a ring needs to form.
 fn totem() -> TotemConfig {
     let ms = Duration::from_millis;
-    TotemConfig {
-        token_retransmit: ms(80),
-        hold: ms(78),
-        merge: ms(79),
-        join: ms(80),
-        consensus: ms(100),
-        seqno_unchanged_const: 3,
-        miss_count_const: 1,
-        ..TotemConfig::for_token(ms(100)).plain()
-    }
+    let mut totem = TotemConfig::for_token(ms(100)).plain();
+    totem.token_retransmit = ms(80);
+    totem.hold = ms(78);
+    totem.merge = ms(79);
+    totem.join = ms(80);
+    totem.consensus = ms(100);
+    totem.seqno_unchanged_const = 3;
+    totem.miss_count_const = 1;
+    totem
 }
 
 /// The delay of a late timer.
@@ -89,14 +88,7 @@ impl Node {
     /// Returns a node that has never been started, of a cluster of `nodes` nodes.
     pub(super) fn new(id: NodeId, nodes: u32) -> Self {
         let mut config = Config::new(id);
-        let member = |id: NodeId| Member {
-            id,
-            name: None,
-            address: [10, 0, (id.get() >> 8) as u8, id.get() as u8].into(),
-            host: None,
-            port: None,
-            votes: 1,
-        };
+        let member = |id: NodeId| Member::new(id, [10, 0, (id.get() >> 8) as u8, id.get() as u8].into());
         config.nodes = (1..=nodes).filter_map(NodeId::new).map(member).collect();
         config.totem = totem();
         config.quorum.expected_votes = Some(nodes);

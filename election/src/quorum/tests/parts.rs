@@ -58,14 +58,7 @@ fn start(node: NodeId, file: &Electorate, record: Record) -> Quorum {
     config.nodes = file
         .votes
         .iter()
-        .map(|(&id, &votes)| Member {
-            id,
-            name: None,
-            address: [10, 0, 0, 1].into(),
-            host: None,
-            port: None,
-            votes,
-        })
+        .map(|(&id, &votes)| Member::new(id, [10, 0, 0, 1].into()).with_votes(votes))
         .collect();
     config.quorum.expected_votes = Some(file.expected);
     config.quorum.wait_for_all = file.options.wait_for_all.then_some(true);

@@ -47,7 +47,8 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let _log = log_to_stderr()?;
     let host =
         config::this_host().map_err(|error| format!("this host's interfaces cannot be listed: {error}"))?;
-    let overrides = Overrides { name: args.name, ..Overrides::default() };
+    let mut overrides = Overrides::default();
+    overrides.name = args.name;
     let Loaded { config, warnings, .. } = config::load(&args.config, &overrides, &host)?;
     for warning in warnings {
         tracing::warn!("{warning}");

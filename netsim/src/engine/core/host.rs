@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate::DcMember;
 use quorate_election::{Electorate, Event, Record, Status, Term};
-use quorate_membership::config::{Member, QuorumConfig, TransportKind};
+use quorate_membership::config::{Member, TransportKind};
 use quorate_membership::path::Path;
 use quorate_membership::wire::{self, Message};
 use quorate_membership::{
@@ -178,13 +178,13 @@ fn path(config: &Config) -> Path {
 fn refile(config: &mut Config, voters: &BTreeMap<u32, u32>, waits: bool) {
     let listed = |(&node, &votes): (&u32, &u32)| Some(listed(NodeId::new(node)?, votes));
     config.nodes = voters.iter().filter_map(listed).collect();
-    config.quorum = QuorumConfig { wait_for_all: waits.then_some(true), ..QuorumConfig::default() };
+    config.quorum.wait_for_all = waits.then_some(true);
     config.quorum.expected_votes = Some(voters.values().sum());
 }
 
 /// Returns a member of a node list.
 fn listed(id: NodeId, votes: u32) -> Member {
-    Member { name: Some(format!("node{id}")), votes, ..Member::new(id, address(id)) }
+    Member::new(id, address(id)).named(format!("node{id}")).with_votes(votes)
 }
 
 /// Returns the index of the host at this address.
@@ -526,14 +526,14 @@ impl Engine<'_> {
                 self.after_message(index, message.number);
                 true
             }
-            Err(MulticastError::Left | MulticastError::TooLong { .. }) => {
-                living.waiting.clear();
-                false
-            }
             Err(MulticastError::Full | MulticastError::EventsUnread) => {
                 living.waiting.push_front((guarantee, length));
                 // The attempt was an input all the same, so a timer that was due has run.
                 self.after(index, None);
+                false
+            }
+            Err(_) => {
+                living.waiting.clear();
                 false
             }
         }

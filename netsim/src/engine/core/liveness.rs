@@ -399,7 +399,7 @@ impl Liveness {
             Some(Vacancy::NoCandidate) => self.vacant,
             // Without quorum, no node reports the reason.
             None => self.vacant && !first.quorate,
-            Some(Vacancy::Starting { .. }) => false,
+            Some(_) => false,
         };
         core.iter().all(|living| {
             living.status.as_ref().is_some_and(|status| {

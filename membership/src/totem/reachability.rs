@@ -9,7 +9,7 @@ use crate::{NodeId, Notice, Time};
 
 /// The state of the links with other nodes. The protocol does not depend on it.
 #[derive(Clone, Debug)]
-pub(super) struct Hearing {
+pub(super) struct Reachability {
     look_at: Time,
     peers: BTreeMap<NodeId, Peer>,
 }
@@ -23,7 +23,7 @@ struct Peer {
     deaf_since: Time,
 }
 
-impl Hearing {
+impl Reachability {
     /// The time for which a link may be silent or one-way before an operator is notified. It is
     /// longer than a ring takes to form.
     const PATIENCE: Duration = Duration::from_secs(4);
@@ -116,16 +116,16 @@ mod tests {
 
     /// Returns the notices of node 1 of three after ten seconds in a ring with these members. Calls
     /// `hears` every 100 ms.
-    fn after_ten_seconds(members: &[u32], hears: impl FnMut(&mut Hearing, Time)) -> Vec<Notice> {
+    fn after_ten_seconds(members: &[u32], hears: impl FnMut(&mut Reachability, Time)) -> Vec<Notice> {
         said(members, true, hears)
     }
 
-    fn said(members: &[u32], speaks: bool, mut hears: impl FnMut(&mut Hearing, Time)) -> Vec<Notice> {
-        let mut hearing = Hearing::new(at(0));
+    fn said(members: &[u32], speaks: bool, mut hears: impl FnMut(&mut Reachability, Time)) -> Vec<Notice> {
+        let mut reachability = Reachability::new(at(0));
         let mut out = Outputs::default();
         for ms in (0..=10_000).step_by(100) {
-            hears(&mut hearing, at(ms));
-            hearing.look(at(ms), node(1), &nodes(members), Some(&nodes(&[1, 2, 3])), speaks, &mut out);
+            hears(&mut reachability, at(ms));
+            reachability.look(at(ms), node(1), &nodes(members), Some(&nodes(&[1, 2, 3])), speaks, &mut out);
             assert!(ms >= 4000 || out.stats.notices.iter().next().is_none(), "too early");
         }
         out.stats.notices.iter().map(|(notice, _)| *notice).collect()
@@ -144,10 +144,10 @@ mod tests {
     #[test]
     fn a_node_that_hears_none_of_the_list_reports_it() {
         assert_eq!(after_ten_seconds(&[1], |_, _| {}), [Notice::HearsNobody]);
-        let once = |hearing: &mut Hearing, now: Time| {
+        let once = |reachability: &mut Reachability, now: Time| {
             if now == at(0) {
-                hearing.is_heard_by(node(2), now);
-                hearing.is_heard_by(node(3), now);
+                reachability.is_heard_by(node(2), now);
+                reachability.is_heard_by(node(3), now);
             }
         };
         assert_eq!(after_ten_seconds(&[1], once), [Notice::HearsNobody]);
@@ -155,23 +155,23 @@ mod tests {
 
     #[test]
     fn a_node_that_does_not_hear_this_one_is_named() {
-        let hears = |hearing: &mut Hearing, now| hearing.hear(node(3), now);
+        let hears = |reachability: &mut Reachability, now| reachability.hear(node(3), now);
         assert_eq!(after_ten_seconds(&[1, 2], hears), [Notice::NotHeardBy { node: node(3) }]);
     }
 
     /// The node's disk does not store the record that must be durable before the node may send.
     #[test]
     fn a_node_that_cannot_send_reports_no_peer() {
-        let hears = |hearing: &mut Hearing, now| hearing.hear(node(3), now);
+        let hears = |reachability: &mut Reachability, now| reachability.hear(node(3), now);
         assert_eq!(said(&[1, 2], false, hears), []);
     }
 
     #[test]
     fn a_node_that_answers_now_and_then_hears_this_one() {
-        let hears = |hearing: &mut Hearing, now: Time| {
-            hearing.hear(node(3), now);
+        let hears = |reachability: &mut Reachability, now: Time| {
+            reachability.hear(node(3), now);
             if (now - Time::default()).as_millis().is_multiple_of(2000) {
-                hearing.is_heard_by(node(3), now);
+                reachability.is_heard_by(node(3), now);
             }
         };
         assert_eq!(after_ten_seconds(&[1, 2], hears), []);
@@ -179,9 +179,9 @@ mod tests {
 
     #[test]
     fn a_node_that_was_heard_and_left_is_not_named() {
-        let hears = |hearing: &mut Hearing, now| {
+        let hears = |reachability: &mut Reachability, now| {
             if now < at(1000) {
-                hearing.hear(node(3), now);
+                reachability.hear(node(3), now);
             }
         };
         assert_eq!(after_ten_seconds(&[1, 2], hears), []);
@@ -189,11 +189,11 @@ mod tests {
 
     #[test]
     fn forged_senders_use_bounded_memory() {
-        let mut hearing = Hearing::new(at(0));
+        let mut reachability = Reachability::new(at(0));
         for id in 1..10_000 {
-            hearing.hear(node(id), at(0));
-            hearing.is_heard_by(node(id + 1), at(0));
+            reachability.hear(node(id), at(0));
+            reachability.is_heard_by(node(id + 1), at(0));
         }
-        assert_eq!(hearing.peers.len(), Hearing::MOST);
+        assert_eq!(reachability.peers.len(), Reachability::MOST);
     }
 }
