@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use quorate::Group;
-use quorate_client::{Error, Event, Guarantee, Request};
+use quorate_client::{Cat, Error, Event, Guarantee, Request};
 
 use crate::which::Which;
 use crate::{Failure, written};
@@ -65,11 +65,10 @@ pub(crate) struct CatArgs {
 }
 
 pub(crate) fn run(args: &CatArgs) -> Result<ExitCode, Failure> {
-    let node = args.which.client()?.open(&Request::Cat {
-        group: args.group.to_string(),
-        guarantee: if args.safe { Guarantee::Safe } else { Guarantee::Agreed },
-        status: args.status,
-    })?;
+    let mut cat = Cat::new(args.group.to_string());
+    cat.guarantee = if args.safe { Guarantee::Safe } else { Guarantee::Agreed };
+    cat.status = args.status;
+    let node = args.which.client()?.open(&Request::Cat(cat))?;
 
     // One thread per direction. The thread of stdin may block forever in a read, so the process
     // does not wait for it.
@@ -134,9 +133,10 @@ fn show(
         line.clear();
         let read = node.read_until(b'\n', &mut line);
         let error = match read {
+            Ok(_) if !line.ends_with(b"\n") => Some(Error::Closed.to_string()),
             Ok(_) if line.starts_with(Event::END) => None,
             Ok(_) if line.starts_with(Event::ERROR) => Event::error_message(&line),
-            Ok(_) if line.ends_with(b"\n") => {
+            Ok(_) => {
                 let Some(reader) = &mut out else { continue };
                 // A reader must not wait for lines that are not sent yet.
                 let flush = node.buffer().is_empty();
@@ -157,7 +157,6 @@ fn show(
                 out = None;
                 continue;
             }
-            Ok(_) => Some(Error::Closed.to_string()),
             Err(error) => Some(Error::Broken(error).to_string()),
         };
         if let Some(mut reader) = out {
@@ -193,7 +192,9 @@ mod tests {
 
     #[test]
     fn a_cut_connection_is_not_taken_for_the_end() {
-        for cut in ["", "{\"event\":\"regular\"}\n", "{\"event\":\"regular\"}\n{\"event\":\"del"] {
+        let regular = "{\"event\":\"regular\"}\n";
+        for part in ["", "{\"event\":\"del", "{\"event\":\"end\",\"se", "{\"event\":\"error\",\"mess"] {
+            let cut = &format!("{regular}{part}");
             assert_eq!(shown(cut).1, Err("the node closed the connection; see its log".to_owned()));
         }
     }

@@ -46,9 +46,7 @@ pub(crate) fn run(args: &DcArgs) -> Result<ExitCode, Failure> {
     if args.json {
         crate::print(&String::from_utf8_lossy(&line))?;
     } else {
-        crate::print(
-            &dc.map_or_else(|| "no node is DC now\n".to_owned(), |dc| format!("node {dc} is DC now\n")),
-        )?;
+        crate::print(&format!("node {dc} is DC now\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

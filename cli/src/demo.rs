@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use quorate_client::{Client, Event, Guarantee, Request, Status};
+use quorate_client::{Cat, Client, Event, Request, Status};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -402,8 +402,8 @@ async fn listen(socket: PathBuf, id: u32, run: u64, events: mpsc::Sender<(u32, u
             Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
         }
     };
-    let cat = Request::Cat { group: "demo".to_owned(), guarantee: Guarantee::Agreed, status: true };
-    if stream.write_all(&cat.to_line()).await.is_err() {
+    let request = Request::Cat(Cat::new("demo").with_status());
+    if stream.write_all(&request.to_line()).await.is_err() {
         return;
     }
     let mut lines = BufReader::new(stream).lines();

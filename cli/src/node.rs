@@ -296,7 +296,7 @@ async fn released(dc: &Dc, me: NodeId) -> Vec<u8> {
                 "the ring changed before the release was delivered and elected this node again; try again",
             );
         }
-        Ok(Ok(status)) => status.dc,
+        Ok(Ok(status)) => status.term.map_or(me, |term| term.node),
         Ok(Err(_)) => return lines::error("the node is stopping"),
         Err(_) => {
             let wait = HAND_OVER.as_secs();

@@ -8,14 +8,14 @@ use quorate_client::{Client, Error};
 use crate::Failure;
 
 /// The node to connect to.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Which {
     /// Socket of the node to ask [default: the only node found on this host]
     #[arg(long, value_name = "PATH", env = "QUORATE_SOCKET", conflicts_with = "node")]
-    pub(crate) socket: Option<PathBuf>,
+    socket: Option<PathBuf>,
     /// Id of the node to ask, if several run on this host
     #[arg(long, value_name = "ID")]
-    pub(crate) node: Option<NodeId>,
+    node: Option<NodeId>,
 }
 
 impl Which {

@@ -2,14 +2,15 @@
 
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
 use crate::path::{Found, default_path, dial};
-use crate::{Answer, Error, Event, Guarantee, Released, Request};
+use crate::{Answer, Cat, Error, Event, MAX_PAYLOAD, Released, Request};
 
 /// The time that a node may take to accept a client, or to answer a one-line request. A node
 /// answers at once even while it forms a new ring. A hand-over must be complete within this time.
@@ -27,7 +28,8 @@ impl Client {
         Self { path: path.into() }
     }
 
-    /// Returns the only node that this user, or root as root, runs on this host.
+    /// Returns the only node whose socket is in the [default directory](crate::default_directory)
+    /// of this user. Environment variables that name a socket are not read.
     ///
     /// # Errors
     /// [`Error::NoNode`] if none runs here, [`Error::SeveralNodes`] if more than one does.
@@ -38,10 +40,16 @@ impl Client {
     /// Returns the node with this id, at its default path.
     ///
     /// # Errors
-    /// [`Error::NotHere`] if it has no socket there.
+    /// [`Error::NotHere`] if it has no socket there, [`Error::NoDefaultPath`] if there is no default
+    /// path.
     pub fn of(node: u32) -> Result<Self, Error> {
         let path = default_path(node)?;
         if path.exists() { Ok(Self::at(path)) } else { Err(Found::here().without(node, path)) }
+    }
+
+    /// Returns the path of the node's socket.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Asks for the node's status.
@@ -72,19 +80,26 @@ impl Client {
     /// Joins a process group with this process. Returns the sender of its messages, and the group's
     /// events in the ring's order, which include the messages that it sends.
     ///
-    /// The events must be read, or the node stops taking messages and disconnects the client in the
-    /// end. The process leaves the group when both are dropped, or at [`Event::End`].
+    /// **Read the events in another thread than the one that sends.** A node does not read a
+    /// client's messages while many of its events are unread, so a thread that sends first and reads
+    /// later can wait for itself forever.
+    ///
+    /// Only [`Event::End`] confirms that all messages were delivered. If the events are dropped
+    /// before, messages on their way to the node are lost, and the others see that the process died.
     ///
     /// ```no_run
-    /// use quorate_client::{Client, Event, Guarantee};
+    /// use quorate_client::{Cat, Client, Event};
     ///
     /// # fn main() -> Result<(), quorate_client::Error> {
-    /// let (mut sender, events) = Client::find()?.join("orders", Guarantee::Agreed)?;
-    /// sender.send(b"first payload")?;
-    /// sender.finish()?;
+    /// let (mut sender, events) = Client::find()?.join(Cat::new("orders"))?;
+    /// std::thread::spawn(move || {
+    ///     // If this fails, the events end with the node's reason.
+    ///     let _ = sender.send(b"first payload");
+    ///     // Dropping the sender announces that no message follows.
+    /// });
     /// for event in events {
     ///     if let Event::Deliver(message) = event? {
-    ///         println!("from node {}: {:?}", message.from, message.payload);
+    ///         println!("from node {}: {:?}", message.from, message.bytes());
     ///     }
     /// }
     /// # Ok(()) }
@@ -93,8 +108,8 @@ impl Client {
     /// # Errors
     /// Fails if the node cannot be reached. The reason why the group cannot be joined, such as an
     /// invalid name, comes from the events.
-    pub fn join(&self, group: impl Into<String>, guarantee: Guarantee) -> Result<(Sender, Events), Error> {
-        let stream = self.open(&Request::Cat { group: group.into(), guarantee, status: false })?;
+    pub fn join(&self, group: Cat) -> Result<(Sender, Events), Error> {
+        let stream = self.open(&Request::Cat(group))?;
         let to_node = stream.try_clone().map_err(Error::Broken)?;
         Ok((Sender { node: BufWriter::new(to_node) }, Events::of(stream)))
     }
@@ -115,7 +130,8 @@ impl Client {
         Ok(stream)
     }
 
-    /// Sends a request that is answered in one line, and returns that line.
+    /// Sends a request that is answered in one line ([`Request::Status`] or [`Request::Release`]), and
+    /// returns that line as the node sent it.
     ///
     /// # Errors
     /// Fails if the node cannot be reached, does not answer within 10 s, or answers with an error.
@@ -146,7 +162,11 @@ fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(line).map_err(Error::NotUnderstood)
 }
 
-/// The events that a node streams. As an iterator, it ends after [`Event::End`] or an error.
+/// The events that a node streams. The iterator ends after [`Event::End`] or an error. The node's
+/// own error is [`Error::Refused`], not an [`Event::Error`].
+///
+/// It blocks until the next event. Another thread can end it by shutting down a duplicate of its
+/// file descriptor ([`AsFd`]).
 #[derive(Debug)]
 pub struct Events {
     node: BufReader<UnixStream>,
@@ -162,12 +182,19 @@ impl Events {
     /// Waits for the next line, and returns it as the node sent it.
     ///
     /// # Errors
-    /// Fails if the node ends the answer with an error, or closes the connection.
+    /// Fails if the node ends the answer with an error, or closes the connection, as it does after
+    /// [`Event::End`].
     pub fn next_line(&mut self) -> Result<&[u8], Error> {
         self.line.clear();
         self.node.read_until(b'\n', &mut self.line).map_err(Error::Broken)?;
         checked(&self.line)?;
         Ok(&self.line)
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.node.get_ref().as_fd()
     }
 }
 
@@ -184,21 +211,28 @@ impl Iterator for Events {
     }
 }
 
-/// The sender of a process's messages to its group.
+/// The sender of a process's messages to its group. Dropping it announces that no message follows.
+/// Once all were delivered, [`Event::End`] ends the events. A process that wants to stay in the
+/// group keeps its sender.
 #[derive(Debug)]
 pub struct Sender {
     node: BufWriter<UnixStream>,
 }
 
 impl Sender {
-    /// Sends a message of at most 1 MiB. Blocks while the ring is full.
+    /// Gives a message of at most [`MAX_PAYLOAD`] bytes to the node. Blocks while the ring is full,
+    /// and while many events are unread.
     ///
     /// # Errors
-    /// [`Error::Newline`] if the payload has a newline, which would end the message.
-    /// [`Error::Broken`] if the node has hung up. The events have its reason.
+    /// [`Error::Newline`] if the payload has a newline, which would end the message, and
+    /// [`Error::TooLong`]. Neither is sent. [`Error::Broken`] if the node has hung up. The events
+    /// have its reason.
     pub fn send(&mut self, payload: &[u8]) -> Result<(), Error> {
         if payload.contains(&b'\n') {
             return Err(Error::Newline);
+        }
+        if payload.len() > MAX_PAYLOAD {
+            return Err(Error::TooLong(payload.len()));
         }
         let mut send = || -> io::Result<()> {
             self.node.write_all(payload)?;
@@ -207,36 +241,40 @@ impl Sender {
         };
         send().map_err(Error::Broken)
     }
+}
 
-    /// Announces that no message follows. Once all were delivered, [`Event::End`] ends the events.
-    ///
-    /// # Errors
-    /// [`Error::Broken`] if the node has hung up.
-    pub fn finish(self) -> Result<(), Error> {
-        self.node.get_ref().shutdown(Shutdown::Write).map_err(Error::Broken)
+impl Drop for Sender {
+    fn drop(&mut self) {
+        // The node may have hung up. The events have its reason.
+        let _ = self.node.get_ref().shutdown(Shutdown::Write);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::os::unix::net::UnixListener;
     use std::thread;
 
     use super::*;
     use crate::status::tests::quorate;
 
-    /// A node that answers each of its clients with the next of these texts, and hangs up. Returns
-    /// what the clients wrote.
+    /// A node that answers each of its clients with the next of these texts, and hangs up once the
+    /// client has sent everything. Returns what the clients wrote.
     fn node(answers: Vec<Vec<u8>>) -> (tempfile::TempDir, Client, thread::JoinHandle<Vec<String>>) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("1.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let serve = move |answer: Vec<u8>| {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = String::new();
-            BufReader::new(stream.try_clone().unwrap()).read_line(&mut request).unwrap();
+            let mut said = String::new();
+            let mut lines = BufReader::new(stream.try_clone().unwrap());
+            lines.read_line(&mut said).unwrap();
             stream.write_all(&answer).unwrap();
-            request
+            if said.contains("cat") {
+                lines.read_to_string(&mut said).unwrap();
+            }
+            said
         };
         let thread = thread::spawn(move || answers.into_iter().map(serve).collect());
         (directory, Client::at(path), thread)
@@ -249,7 +287,7 @@ mod tests {
 
     #[test]
     fn one_line_requests_are_answered() {
-        let released = Released { version: 1, dc: Some(2) };
+        let released = Released { version: 1, dc: 2 };
         let (_directory, client, node) = node(vec![quorate().to_line(), released.to_line()]);
         assert_eq!(client.status().unwrap(), quorate());
         assert_eq!(client.release().unwrap(), released);
@@ -273,7 +311,7 @@ mod tests {
         let end = Event::End { sent: 0 };
         let (_directory, client, _node) =
             node(vec![lines(&end), lines(&Event::Error { message: "no".into() })]);
-        let (_, mut events) = client.join("g", Guarantee::Safe).unwrap();
+        let (_sender, mut events) = client.join(Cat::new("g").safe()).unwrap();
         assert_eq!(events.next().unwrap().unwrap(), Event::Stalled { ms: 1 });
         assert_eq!(events.next().unwrap().unwrap(), end);
         assert!(events.next().is_none());
@@ -283,12 +321,17 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_with_a_newline_is_refused() {
-        let (_directory, client, node) = node(vec![Event::End { sent: 1 }.to_line()]);
-        let (mut sender, _events) = client.join("g", Guarantee::Agreed).unwrap();
-        assert!(matches!(sender.send(b"two\nlines"), Err(Error::Newline)));
+    fn a_payload_that_is_no_line_is_refused_and_the_others_are_sent() {
+        let (_directory, client, node) = node(vec![Event::End { sent: 2 }.to_line()]);
+        let (mut sender, events) = client.join(Cat::new("g")).unwrap();
         sender.send(b"one").unwrap();
-        drop(node);
+        assert!(matches!(sender.send(b"two\nlines"), Err(Error::Newline)));
+        assert!(matches!(sender.send(&[b'x'; MAX_PAYLOAD + 1]), Err(Error::TooLong(_))));
+        sender.send(b"").unwrap();
+        drop(sender);
+        assert_eq!(events.count(), 1);
+        let said = node.join().unwrap().remove(0);
+        assert!(said.ends_with("}\none\n\n"), "{said}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
+use crate::MAX_PAYLOAD;
 use crate::client::PATIENCE;
 
 /// The reason why a request to a node failed.
@@ -50,18 +51,21 @@ pub enum Error {
     Closed,
     /// The connection broke.
     #[error("the connection to the node broke: {0}")]
-    Broken(#[source] io::Error),
-    /// The node says why it does not answer.
+    Broken(io::Error),
+    /// The node's reason for not answering, or for ending its answer.
     #[error("{0}")]
     Refused(String),
     /// The node's answer is not understood.
     #[error(
         "cannot parse the node's answer ({0}); check that this program and the node have the same version"
     )]
-    NotUnderstood(#[source] serde_json::Error),
+    NotUnderstood(serde_json::Error),
     /// A payload with a newline cannot be sent, because a newline ends a message.
     #[error("a message with a newline cannot be sent; encode it, for example as base64")]
     Newline,
+    /// A payload is longer than [`MAX_PAYLOAD`](crate::MAX_PAYLOAD).
+    #[error("a message of {0} bytes is longer than {MAX_PAYLOAD} bytes; send it in parts")]
+    TooLong(usize),
 }
 
 fn list(paths: &[PathBuf]) -> String {

@@ -6,14 +6,16 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::{Status, append_line};
+use crate::{Guarantee, Status, append_line};
 
 /// A line of a node's answer to [`Request::Watch`](crate::Request::Watch) or
-/// [`Request::Cat`](crate::Request::Cat).
+/// [`Request::Cat`](crate::Request::Cat). The line of an error may answer any request.
 ///
 /// Node ids are numbers. Rings are printed as corosync prints them: the representative's id, a
-/// point, and the sequence number in hexadecimal digits. Fields may be added, so a pattern should
-/// end with `..`.
+/// point, and the sequence number in hexadecimal digits.
+///
+/// Nodes make these values, and clients read them. A field that is added does not count as a
+/// breaking change, so a pattern should end with `..`. The same holds for all structs of this crate.
 ///
 /// ```
 /// use quorate_client::Event;
@@ -69,7 +71,7 @@ pub enum Event<'a> {
     },
     /// A message of the group.
     Deliver(Delivery<'a>),
-    /// The node's status has changed.
+    /// The node's status: first the present one, then each change.
     Status(Box<Status>),
     /// The node's process was paused.
     Stalled {
@@ -111,9 +113,10 @@ pub struct Delivery<'a> {
     pub from: u32,
     /// The sender's process id there.
     pub pid: u32,
-    /// The guarantee: `agreed` or `safe`.
-    pub guarantee: Cow<'a, str>,
-    /// Whether the ring is over, so that members that do not come along may never receive it.
+    /// Its guarantee.
+    pub guarantee: Guarantee,
+    /// Whether the ring is over, so that members that do not come along may never receive the
+    /// message. The client applies it, and must not acknowledge it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub transitional: bool,
     /// The payload, if it is UTF-8.
@@ -208,7 +211,7 @@ mod tests {
         let process = Process { node: 1, pid: 70 };
         let delivery = |bytes: &'static [u8]| {
             let (payload, payload_base64) = Delivery::encode(bytes);
-            let (ring, guarantee) = ("1.2a".into(), "agreed".into());
+            let (ring, guarantee) = ("1.2a".into(), Guarantee::Agreed);
             Event::Deliver(Delivery {
                 ring,
                 seq: 7,

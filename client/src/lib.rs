@@ -23,10 +23,13 @@
 //! # The protocol
 //!
 //! Other languages can use the socket as well. It is a Unix stream socket, open to processes of the
-//! same user and of root. The client sends a request, which is one line with a JSON object of at
-//! most 4096 bytes. The node answers with JSON objects, one per line. [`Request`] and [`Event`] are
-//! the two directions. A line that starts with `{"event":"error"` is the last one, and its
-//! `message` is the error.
+//! same user and of root. Its path is `/run/quorate/NODE.sock` for root's nodes,
+//! `$XDG_RUNTIME_DIR/quorate/NODE.sock` for those of others, or what `quorate node --socket` says.
+//!
+//! The client sends a [`Request`], which is one line with a JSON object of at most 4096 bytes. The
+//! node answers with JSON objects, one per line: a stream of [`Event`]s, or one [`Answer`] or
+//! [`Released`]. A line that starts with `{"event":"error"` is the last one, and its `message` is
+//! the error.
 //!
 //! **Status** is answered once, with an [`Answer`]. The field `text` is the output of `quorate
 //! status`, and the other fields are those of `quorate status --json`:
@@ -109,7 +112,7 @@ pub use client::{Client, Events, Sender};
 pub use error::Error;
 pub use event::{Delivery, Event, Process};
 pub use path::{default_directory, default_path, is_served};
-pub use request::{Guarantee, Request, RequestError};
+pub use request::{Cat, Guarantee, Request, RequestError};
 pub use status::{Answer, Lease, NodeStatus, Notice, Released, Stats, Status, Term};
 
 /// The version of the protocol.

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{VERSION, append_line};
 
-/// The first line that a client sends.
+/// The first line that a client sends. [`Request::to_line`] adds the version of the protocol, and
+/// [`Request::parse`] checks it.
 ///
 /// ```
 /// use quorate_client::Request;
@@ -14,7 +15,6 @@ use crate::{VERSION, append_line};
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "lowercase")]
-#[non_exhaustive]
 pub enum Request {
     /// Returns the node's state, once.
     Status,
@@ -23,16 +23,47 @@ pub enum Request {
     /// Streams each ring and each change of the status.
     Watch,
     /// Sends messages to a group, and streams the group's events.
-    Cat {
-        /// The group's name, at most 128 bytes.
-        group: String,
-        /// The guarantee for the client's messages. Default: agreed.
-        #[serde(default)]
-        guarantee: Guarantee,
-        /// Whether to include changes of the status. Default: no.
-        #[serde(default)]
-        status: bool,
-    },
+    Cat(Cat),
+}
+
+/// A client's place in a process group.
+///
+/// ```
+/// use quorate_client::Cat;
+///
+/// let cat = Cat::new("orders").safe().with_status();
+/// # assert_eq!(cat.group, "orders");
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Cat {
+    /// The group's name, at most 128 bytes.
+    pub group: String,
+    /// The guarantee for the client's messages. Default: agreed.
+    #[serde(default)]
+    pub guarantee: Guarantee,
+    /// Whether to include changes of the status, at their places in the ring's order. Default: no.
+    #[serde(default)]
+    pub status: bool,
+}
+
+impl Cat {
+    /// Returns a place in this group, with agreed messages and without changes of the status.
+    pub fn new(group: impl Into<String>) -> Self {
+        Self { group: group.into(), guarantee: Guarantee::Agreed, status: false }
+    }
+
+    /// Makes the client's messages safe.
+    #[must_use]
+    pub fn safe(self) -> Self {
+        Self { guarantee: Guarantee::Safe, ..self }
+    }
+
+    /// Includes changes of the status.
+    #[must_use]
+    pub fn with_status(self) -> Self {
+        Self { status: true, ..self }
+    }
 }
 
 /// The time at which the group's processes receive a message.
@@ -101,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_request_reads_as_it_was_written() {
-        let cat = Request::Cat { group: "orders".into(), guarantee: Guarantee::Safe, status: true };
+        let cat = Request::Cat(Cat::new("orders").safe().with_status());
         for request in [Request::Status, Request::Release, Request::Watch, cat] {
             assert_eq!(Request::parse(&request.to_line()).unwrap(), request);
         }
@@ -109,7 +140,7 @@ mod tests {
 
     #[test]
     fn omitted_fields_of_a_request_have_defaults() {
-        let cat = Request::Cat { group: "g".into(), guarantee: Guarantee::Agreed, status: false };
+        let cat = Request::Cat(Cat::new("g"));
         assert_eq!(parse(r#"{"version":1,"request":"cat","group":"g"}"#), Ok(cat));
     }
 

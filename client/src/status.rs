@@ -1,7 +1,6 @@
 //! A node's status, and its answers of one line.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -33,8 +32,10 @@ pub struct Answer {
     pub log_lines_lost: u64,
 }
 
-/// The state of the group as a node sees it. The crate `quorate` has the same fields with more
-/// words, in its own `Status`.
+/// The state of the group as a node sees it.
+///
+/// While a status is not quorate, a service applies the messages that are delivered but
+/// acknowledges none of them.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
     /// The ring. `None` before the first ring, after the node left, and while no token comes.
@@ -101,8 +102,12 @@ pub struct Term {
 }
 
 /// Whether a node may act as DC, at the time of the status.
+///
+/// By the time a client reads it, the lease may be over. A program that acts for the group presents
+/// the [fencing token](Term::fencing_token) to the resource, or embeds a member.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Lease {
     /// The node is not DC of a quorate ring.
     #[default]
@@ -111,6 +116,9 @@ pub enum Lease {
     Waiting,
     /// The node may act.
     Held,
+    /// A state that this version does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A node's counters since its start, by name.
@@ -135,8 +143,8 @@ fn numbers<'de, D: Deserializer<'de>>(fields: D) -> Result<BTreeMap<String, u64>
 pub struct Notice {
     /// The id of the peer, if it is known.
     pub node: Option<u32>,
-    /// The source address of the latest datagram, if a datagram caused the notice.
-    pub source: Option<SocketAddr>,
+    /// The source address and port of the latest datagram, if a datagram caused the notice.
+    pub source: Option<String>,
     /// The number of occurrences.
     pub count: u64,
     /// The cause and the remedy.
@@ -149,7 +157,7 @@ pub struct Released {
     /// The version of the protocol.
     pub version: u32,
     /// The id of the new DC.
-    pub dc: Option<u32>,
+    pub dc: u32,
 }
 
 impl Answer {

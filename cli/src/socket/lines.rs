@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use quorate::{
-    Delivery, Group, GroupChange, Lease, NodeId, Notice, Process, Regular, RingId, Sighting, Stats, Status,
-    Transitional,
+    Delivery, Group, GroupChange, Guarantee, Lease, NodeId, Notice, Process, Regular, RingId, Sighting,
+    Stats, Status, Transitional,
 };
 use quorate_client::{self as client, Event};
 
@@ -73,7 +73,10 @@ pub(crate) fn append_delivery(to: &mut Vec<u8>, delivery: &Delivery) {
         seq: delivery.seq.get(),
         from: delivery.from.get(),
         pid: delivery.pid,
-        guarantee: delivery.guarantee.to_string().into(),
+        guarantee: match delivery.guarantee {
+            Guarantee::Agreed => client::Guarantee::Agreed,
+            Guarantee::Safe => client::Guarantee::Safe,
+        },
         transitional: delivery.transitional,
         payload,
         payload_base64,
@@ -102,7 +105,7 @@ pub(crate) fn status_answer(
 ) -> Vec<u8> {
     let notice = |(notice, sighting): (&Notice, &Sighting)| client::Notice {
         node: notice.peer().map(NodeId::get),
-        source: sighting.source,
+        source: sighting.source.map(|source| source.to_string()),
         count: sighting.count,
         text: notice.to_string(),
     };
@@ -126,8 +129,8 @@ pub(crate) fn status_answer(
 }
 
 /// Returns the answer to a release request, with the new DC.
-pub(crate) fn release_answer(dc: Option<NodeId>) -> Vec<u8> {
-    client::Released { version: client::VERSION, dc: dc.map(NodeId::get) }.to_line()
+pub(crate) fn release_answer(dc: NodeId) -> Vec<u8> {
+    client::Released { version: client::VERSION, dc: dc.get() }.to_line()
 }
 
 fn status_fields(status: &Status) -> client::Status {
@@ -169,7 +172,7 @@ fn status_fields(status: &Status) -> client::Status {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use quorate::{Cause, GroupReason, Guarantee, NodeStatus, Refusal, Seq, Term};
+    use quorate::{Cause, GroupReason, Inquorate, NodeStatus, Refusal, Seq, Term, Vacancy};
     use serde_json::Value;
 
     use super::*;
@@ -299,7 +302,17 @@ mod tests {
     /// A field that is added to the status must also be added for clients.
     #[test]
     fn clients_see_every_field_of_the_status() {
-        let status = Status::default();
+        let dc = NodeId::new(1).unwrap();
+        let status = Status {
+            nodes: vec![NodeStatus { id: dc, name: "system1".into(), online: true, votes: 1 }],
+            dc: Some(dc),
+            term: Some(Term { ring_seq: 1, hand_over: 0, node: dc }),
+            vacant: Some(Vacancy::NoCandidate),
+            inquorate: Some(Inquorate::Unsettled),
+            differences: vec!["clause".into()],
+            flags: vec!["Quorate"],
+            ..Status::default()
+        };
         let ours = serde_json::to_value(&status).unwrap();
         assert_eq!(ours, serde_json::to_value(status_fields(&status)).unwrap());
     }

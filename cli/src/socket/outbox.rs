@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// The unread bytes at which a client is disconnected. From half of that on, the node does not read
-/// the client's own lines.
+/// the client's own lines. The front page of the crate `quorate_client` states both limits.
 pub(crate) const LIMIT: usize = 64 << 20;
 
 /// The limit of unread bytes of all clients of a node together. Past it, the client with the most

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate::{Group, Guarantee, Parting};
+use quorate::{Group, Guarantee, Parting, Totem};
 use quorate_client::{self as client, MAX_PAYLOAD, MAX_REQUEST, Request};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -19,6 +19,8 @@ use super::clients::{ClientId, Clients};
 use super::lines;
 use super::outbox::Outbox;
 use super::places::{Guest, Places};
+
+const _: () = assert!(MAX_PAYLOAD == Totem::MAX_PAYLOAD);
 
 /// The error for clients of a stopping node.
 const STOPPING: &str = "the node is stopping";
@@ -214,7 +216,7 @@ async fn converse(stream: UnixStream, mut guest: Guest, front: &Front) -> io::Re
             }
             Err(why) => lines::error(&why),
         },
-        Ok(Request::Cat { group: name, guarantee, status }) => {
+        Ok(Request::Cat(client::Cat { group: name, guarantee, status, .. })) => {
             match (name.parse(), front.places.take(&front.places.cat, "cat")) {
                 (Ok(group), Ok(_place)) => {
                     drop(guest);
@@ -228,7 +230,6 @@ async fn converse(stream: UnixStream, mut guest: Guest, front: &Front) -> io::Re
                 (_, Err(why)) => lines::error(&why),
             }
         }
-        Ok(_) => lines::error("this node does not support this request"),
         Err(message) => lines::error(&message),
     };
     // A client that does not read its one-line answer must not keep its place.
@@ -449,8 +450,9 @@ mod tests {
         }
 
         async fn cat(&self, guarantee: client::Guarantee) -> UnixStream {
-            let cat = Request::Cat { group: "g".into(), guarantee, status: false };
-            self.connect(&cat.to_line()).await
+            let mut cat = client::Cat::new("g");
+            cat.guarantee = guarantee;
+            self.connect(&Request::Cat(cat).to_line()).await
         }
 
         /// Sends a request and the end of the input, and reads the whole answer.

@@ -49,9 +49,8 @@ enum Format {
 }
 
 pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
-    let asked = args.which.client().and_then(|client| Ok(client.ask(&Request::Status)?));
-    let line = match asked {
-        Ok(line) => line,
+    let (line, answer) = match ask(&args.which) {
+        Ok(answer) => answer,
         Err(failure) => {
             crate::log::say(format_args!("quorate: {failure}"));
             if let Format::Xml = args.format {
@@ -60,7 +59,6 @@ pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(3));
         }
     };
-    let answer: Answer = serde_json::from_slice(&line).map_err(Error::NotUnderstood)?;
     let notices = || text::notices(&answer.notices);
     let printed = match args.format {
         _ if args.json => without_text(&line)?,
@@ -70,6 +68,13 @@ pub(crate) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
     };
     crate::print(&printed)?;
     Ok(if args.quorate && !answer.status.quorate { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Returns a node's answer as it came, and what it says.
+fn ask(which: &Which) -> Result<(Vec<u8>, Answer), Failure> {
+    let line = which.client()?.ask(&Request::Status)?;
+    let answer = serde_json::from_slice(&line).map_err(Error::NotUnderstood)?;
+    Ok((line, answer))
 }
 
 /// Returns a node's answer as it came, even with fields that this version does not know, but

@@ -91,7 +91,7 @@ fn lease(status: &Status) -> String {
     match status.lease {
         Lease::Held => "lease: this node may act as DC",
         Lease::Waiting => "lease: waiting (this node is DC, but may not act now)",
-        Lease::None => "lease: none",
+        Lease::None | Lease::Unknown => "lease: none",
     }
     .to_owned()
 }

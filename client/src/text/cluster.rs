@@ -38,7 +38,7 @@ pub fn cluster(answer: &Answer, updated: &str, version: &str) -> String {
 pub fn notices(notices: &[Notice]) -> String {
     let mut section = String::new();
     for Notice { text, source, .. } in notices {
-        let source = source.map(|source| format!(" (from {source})")).unwrap_or_default();
+        let source = source.as_ref().map(|source| format!(" (from {source})")).unwrap_or_default();
         section += &format!("  * {text}{source}\n");
     }
     if section.is_empty() { section } else { format!("\nNotices:\n{section}") }
