@@ -30,17 +30,17 @@ use crate::socket::places::Places;
 use crate::socket::server::{self, Asked, Front, Outgoing, Question, What};
 use crate::{Failure, log};
 
-/// The capacity of the channel of clients' messages to the ring. It is small because a message may
-/// have a mebibyte. Further messages wait in the client's socket.
+/// The capacity of the channel that carries clients' messages to the ring. It is small because a
+/// message may be 1 MiB long. Further messages wait in the client's socket.
 const OUTGOING: usize = 16;
 
-/// The time limit of a hand-over, which takes a rotation or two on a ring that stands.
+/// The time limit of a hand-over. On a stable ring, a hand-over takes one or two rotations.
 const HAND_OVER: Duration = Duration::from_secs(5);
 
-/// The time that a node which has left waits for clients to read the reason.
+/// The time that clients have to read the reason after the node has left.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The time before a retry that the ring is about to allow.
+/// The delay before retrying a message that the ring will soon accept.
 const SOON: Duration = Duration::from_millis(1);
 
 /// Descriptors reserved for the node: sockets of the ring, the record, and files that libraries
@@ -91,8 +91,8 @@ pub(crate) fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
 /// Threads of a node in addition to those of the runtime: two for the record while it is opened.
 const OTHER_THREADS: usize = 2;
 
-/// Builds a runtime on all processors. The threads are tried first, because tokio panics if it gets
-/// no descriptors, and hangs if it gets only some of its threads.
+/// Builds a runtime on all processors. It tries to start the threads first, because tokio hangs if
+/// it gets only some of them. Tokio panics if it gets no descriptors, and the panic is caught.
 fn runtime() -> Result<Runtime, Failure> {
     let workers = thread::available_parallelism().map_or(1, usize::from);
     try_threads(workers + OTHER_THREADS).map_err(|error| {
@@ -115,7 +115,7 @@ fn runtime() -> Result<Runtime, Failure> {
     )))
 }
 
-/// Starts `count` threads at once, which do nothing and end.
+/// Starts `count` threads that do nothing. All of them run at once, and then end.
 fn try_threads(count: usize) -> io::Result<()> {
     let all_there = Arc::new(Barrier::new(count + 1));
     let threads: Vec<_> = (0..count)
@@ -215,7 +215,7 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Passes clients' actions to the ring, in one order. A process is in a group as long as one of its
+/// Passes clients' actions to the ring, one by one. A process is in a group as long as one of its
 /// connections is.
 async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoing>) {
     let mut seats: BTreeMap<ClientId, (Group, u32)> = BTreeMap::new();
@@ -235,7 +235,7 @@ async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoi
             }
             What::Message { guarantee, payload } => {
                 front.clients.sending(client);
-                // `watch_ring` takes the events in any case, and is only a moment behind.
+                // `watch_ring` reads the events independently, and is only a moment behind.
                 while let Err(error) = node.multicast(&group, guarantee, payload.clone()).await {
                     if error != MulticastError::EventsUnread {
                         return front.clients.close(&format!("cannot send: {error}"));
@@ -246,7 +246,7 @@ async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoi
             What::Leave(parting) => {
                 let seat = seats.remove(&client);
                 if seat.is_some_and(|seat| seats.values().all(|other| *other != seat)) {
-                    // If it is not a member, the node itself has left.
+                    // This fails only if the node itself has left.
                     let _ = node.leave_group(&group, parting).await;
                 }
             }
@@ -314,18 +314,18 @@ pub(crate) fn now() -> String {
     jiff::Zoned::now().strftime("%a %b %e %H:%M:%S %Y").to_string()
 }
 
-/// Returns the reason why the node left without being asked to, and what to do.
+/// Returns the error for a node that left without being asked to: the cause and what to do.
 fn left_alone(cause: &Cause) -> String {
     let advice = match cause {
         Cause::DuplicateId { .. } => "give each node an id of its own, and start this one again",
-        Cause::EventsUnread { .. } => "relieve the host, which is too busy, and start the node again",
+        Cause::EventsUnread { .. } => "reduce the load on the host, then start the node again",
         Cause::Killed { .. } => "ask the operator of that node, then start this node again",
         _ => "see the log, then start the node again",
     };
     format!("the node has left the ring: {cause}; {advice}")
 }
 
-/// The state of quorum and DC that was last logged.
+/// The last logged state of quorum and DC.
 #[derive(Default)]
 struct Log {
     told: Option<Status>,
@@ -359,8 +359,8 @@ impl Log {
         }
     }
 
-    /// Logs changes of a status. While a ring is being formed, its final status is logged, unless
-    /// that takes longer than the token timeout.
+    /// Logs changes of the status. While a ring is being formed, only its final status is logged,
+    /// unless that takes longer than the token timeout.
     fn status(&mut self, status: &Status) {
         if let Some(why @ Inquorate::RingLost { .. }) = &status.inquorate {
             tracing::warn!("no quorum: {why}");
@@ -397,7 +397,7 @@ impl Log {
     }
 }
 
-/// The signals that end a process by default, without the real-time signals.
+/// The signals that end a process by default, except real-time signals.
 const SIGNALS: [(&str, Signal); 14] = [
     ("SIGTERM", Signal::TERM),
     ("SIGINT", Signal::INT),
@@ -415,8 +415,8 @@ const SIGNALS: [(&str, Signal); 14] = [
     ("SIGXFSZ", Signal::XFSZ),
 ];
 
-/// Real-time signals. The C library keeps some for itself, which cannot be handled, and the choice
-/// differs between libraries.
+/// Real-time signals. The C library reserves some of them, and those cannot be handled. Different
+/// libraries reserve different ones.
 const REAL_TIME: RangeInclusive<i32> = 32..=64;
 
 /// A received signal.
@@ -427,8 +427,7 @@ struct Raised {
 }
 
 impl Raised {
-    /// Returns `true` if the signal asks the node to leave. Otherwise it logs the effect of the
-    /// signal.
+    /// Returns `true` if the signal asks the node to leave. Otherwise, logs what the signal does.
     fn asks_to_leave(&self) -> bool {
         let Self { name, number } = self;
         if [Signal::TERM, Signal::INT, Signal::QUIT].iter().any(|signal| signal.as_raw() == *number) {
@@ -446,8 +445,8 @@ impl Raised {
     }
 }
 
-/// Handles all signals that can be handled. After it returns, none of them ends the process by
-/// default.
+/// Installs handlers for all signals that can be handled. Afterwards, none of these signals ends
+/// the process by default.
 fn signals() -> Result<mpsc::UnboundedReceiver<Raised>, Failure> {
     let (sender, signals) = mpsc::unbounded_channel();
     let named = SIGNALS.map(|(name, signal)| Raised { name: name.to_owned(), number: signal.as_raw() });

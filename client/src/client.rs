@@ -12,24 +12,26 @@ use serde::de::DeserializeOwned;
 use crate::path::{Found, default_path, dial};
 use crate::{Answer, Cat, Error, Event, MAX_PAYLOAD, Released, Request};
 
-/// The time that a node may take to accept a client, or to answer a one-line request. A node
-/// answers at once even while it forms a new ring. A hand-over must be complete within this time.
+/// The time limit for accepting a client, and for answering a one-line request. A node answers at
+/// once, even while it forms a new ring. A hand-over must complete within this limit.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A node on this host. Each request opens a connection of its own.
+/// A client of a node on this host. Each request opens its own connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Client {
     path: PathBuf,
 }
 
 impl Client {
-    /// Returns the node with this socket. Whether it runs shows with the first request.
+    /// Returns a client of the node with this socket. The first request shows whether the node
+    /// runs.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// Returns the only node whose socket is in the [default directory](crate::default_directory)
-    /// of this user. Environment variables that name a socket are not read.
+    /// Returns a client of the only node whose socket is in this user's [default
+    /// directory](crate::default_directory).
+    /// Environment variables that name a socket are not read.
     ///
     /// # Errors
     /// [`Error::NoNode`] if none runs here, [`Error::SeveralNodes`] if more than one does.
@@ -37,7 +39,7 @@ impl Client {
         Found::here().only().map(Self::at)
     }
 
-    /// Returns the node with this id, at its default path.
+    /// Returns a client of the node with this id, at its default path.
     ///
     /// # Errors
     /// [`Error::NotHere`] if it has no socket there, [`Error::NoDefaultPath`] if there is no default
@@ -69,7 +71,7 @@ impl Client {
         parse(&self.ask(&Request::Release)?)
     }
 
-    /// Streams the ring and the status, and each change of them.
+    /// Streams the ring and the status, then each change.
     ///
     /// # Errors
     /// Fails if the node cannot be reached.
@@ -77,8 +79,8 @@ impl Client {
         Ok(Events::of(self.open(&Request::Watch)?))
     }
 
-    /// Joins a process group with this process. Returns the sender of its messages, and the group's
-    /// events in the ring's order, which include the messages that it sends.
+    /// Makes this process a member of a process group. Returns a sender for its messages, and the
+    /// group's events in the ring's order. The events include the messages that the process sends.
     ///
     /// **Read the events in another thread than the one that sends.** A node does not read a
     /// client's messages while many of its events are unread, so a thread that sends first and reads
@@ -123,7 +125,7 @@ impl Client {
         let unreachable = |error| Error::Unreachable { path: self.path.clone(), error };
         let mut stream = dial(&self.path, PATIENCE).map_err(unreachable)?;
         match stream.write_all(&request.to_line()) {
-            // It has already hung up. Its reason can still be read.
+            // The node has already hung up. Its reason can still be read.
             Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
             sent => sent.map_err(Error::Broken)?,
         }
@@ -149,7 +151,7 @@ impl Client {
     }
 }
 
-/// Returns an error if the line is one, or is not a whole line.
+/// Returns an error if the line reports one, or is incomplete.
 fn checked(line: &[u8]) -> Result<(), Error> {
     match Event::error_message(line) {
         Some(message) => Err(Error::Refused(message)),

@@ -15,7 +15,7 @@ pub enum Error {
     NoNode {
         /// The directories that were searched.
         searched: Vec<PathBuf>,
-        /// Whether there is a directory of root's nodes, which this user may not read.
+        /// Whether root's nodes have a directory here that this user may not read.
         of_root: bool,
     },
     /// Several nodes run here, at these sockets.
@@ -43,7 +43,7 @@ pub enum Error {
         /// 10 s.
         error: io::Error,
     },
-    /// The node has not answered a one-line request for 10 s.
+    /// The node did not answer a one-line request within 10 s.
     #[error("the node has not answered for {} s; see its log, or start it again", PATIENCE.as_secs())]
     Silent,
     /// The node closed the connection without a reason.
@@ -55,7 +55,7 @@ pub enum Error {
     /// The node's reason for not answering, or for ending its answer.
     #[error("{0}")]
     Refused(String),
-    /// The node's answer is not understood.
+    /// The node's answer cannot be parsed.
     #[error(
         "cannot parse the node's answer ({0}); check that this program and the node have the same version"
     )]

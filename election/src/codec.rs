@@ -1,8 +1,8 @@
-//! Encoding of our own messages: bincode 2, little endian, integers of fixed size.
+//! Encoding of our own messages: bincode 2, little-endian, fixed-size integers.
 //!
 //! No other module uses bincode. Decoding checks the type's size limit before anything is
-//! allocated, and rejects trailing bytes. A list must not have items that take no bytes, and no
-//! type may contain itself: the limit covers neither.
+//! allocated, and rejects trailing bytes. The limit covers neither recursive types nor lists of
+//! items that take no bytes, so messages must not contain them.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::{Decode, Encode};
@@ -12,7 +12,7 @@ use bytes::Bytes;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The message is longer than any message of its kind.
+    /// The message is longer than its kind allows.
     #[error("longer than {max} bytes")]
     TooLong {
         /// The limit for messages of its kind.

@@ -1,25 +1,25 @@
-//! A replicated key-value store in memory. Every member holds all of it and makes the same writes
-//! in the same order.
+//! A replicated key-value store in memory. Every member holds all entries and applies the same
+//! writes in the same order.
 //!
 //! The ring delivers messages in one order and announces its members. A store needs three more
-//! rules. Each is a line or two below, and each has a [`Mistake`] that breaks it, so that tests can
-//! check that the break is found:
+//! rules. Each takes a line or two of the code below, and has a [`Mistake`] that breaks it, so that
+//! tests can check that they notice:
 //!
 //! 1. **A write is a safe message, and is acknowledged when it is delivered in its ring.** Every
-//!    member of the ring has then received it, so all survivors make it too. A write that is
-//!    delivered after the ring broke, in the transitional configuration, is made as well, but its
-//!    outcome is unknown: no member can tell what the other side does with it.
-//! 2. **A ring takes writes once a quorum of its members remembers an earlier state.** A member
-//!    that has restarted remembers nothing. Of two such rings, one after the other, at least one
-//!    member is in both and remembers what the first acknowledged.
-//! 3. **Each ring begins with a snapshot from the member that remembers most.** It is sent as
-//!    messages like the writes and comes before the first of them, so every member has it in time.
-//!    Writes that only a smaller side has made are discarded with it. A message holds a mebibyte,
-//!    so a state of any size is sent in parts and counts when the last part has arrived.
+//!    member of the ring has then received it, so all survivors apply it too. A write that is
+//!    delivered after the ring broke, in the transitional configuration, is applied as well, but
+//!    its outcome is unknown: no member can tell what the other side does with it.
+//! 2. **A ring accepts writes once a quorum of its members remembers an earlier state.** A member
+//!    that has restarted remembers nothing. Any two such rings in succession share at least one
+//!    member that remembers what the first one acknowledged.
+//! 3. **Each ring begins with a snapshot from the member that remembers most.** The snapshot is
+//!    sent in messages, like the writes, and ahead of them, so every member has it in time. It
+//!    discards writes that only a smaller side has applied. A message holds 1 MiB, so a state of
+//!    any size is sent in parts, and takes effect when the last part has arrived.
 //!
-//! A write that is delivered before its ring's snapshot is void at every member. The first snapshot
-//! is empty and is taken when all nodes are present. If a majority has ever forgotten its state,
-//! the store stays closed rather than lose a write.
+//! A write that is delivered before its ring's snapshot is rejected at every member. The first
+//! snapshot is empty and is taken when all nodes are present. If a majority has ever forgotten its
+//! state, the store stays closed rather than lose a write.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,7 +43,7 @@ pub enum Mistake {
     /// Breaks rule 1: a write that is delivered after the ring broke is acknowledged like any
     /// other.
     TransitionIsForOthers,
-    /// Breaks rule 2: any ring takes writes.
+    /// Breaks rule 2: any ring accepts writes.
     QuorumIsForOthers,
     /// Breaks rule 3: members keep the entries that they have, and a joiner begins with none.
     SnapshotsAreForOthers,
@@ -52,11 +52,11 @@ pub enum Mistake {
 /// The reason why a write was not acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PutError {
-    /// The write was not made and never will be: its ring does not take writes, or not yet.
+    /// The write is never applied: its ring does not accept writes, or not yet.
     Closed,
-    /// The ring broke while the write was under way: it may or may not have been made.
+    /// The ring broke while the write was in flight: it may or may not have been applied.
     Unknown,
-    /// The write was not made: key and value together do not fit into a message.
+    /// The write was not applied: key and value together do not fit into a message.
     TooLong,
     /// This member has left.
     Left,
@@ -73,24 +73,24 @@ enum Message {
     Put { number: u64, key: String, value: String },
 }
 
-/// The age of a state. Rings that take writes follow one another, so the later ring is newer;
-/// within a ring, the state with more writes is newer.
+/// The age of a state. Rings that accept writes follow one another, so the state of a later ring is
+/// newer. Within a ring, the state with more writes is newer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 struct Version {
     ring: RingId,
     writes: u64,
 }
 
-/// The approximate length of a part of a snapshot, in bytes. Short enough that no write waits for
+/// The approximate length of a part of a snapshot, in bytes. It is short so that no write waits for
 /// long.
 const PART: usize = 128 << 10;
 
-/// The delay before a message is sent again when the ring had no room for it.
+/// The delay before retrying a message that the ring had no room for.
 const SOON: Duration = Duration::from_millis(1);
 
 /// Serialises a value for sending.
 fn written(value: &impl Serialize) -> Vec<u8> {
-    // Serialising cannot fail: the writer is memory, and all keys are text.
+    // Serialising cannot fail, because it writes to memory and all keys are strings.
     serde_json::to_vec(value).unwrap_or_default()
 }
 
@@ -121,7 +121,7 @@ struct Replica {
     quorum: Option<u32>,
     /// The number of nodes in the cluster.
     nodes: Option<u32>,
-    /// Whether the ring's snapshot is complete, so that the ring takes writes.
+    /// Whether the ring's snapshot is complete, so that the ring accepts writes.
     is_open: bool,
 }
 
@@ -158,8 +158,8 @@ impl Replica {
             Event::Synced(ring) => {
                 return Some(Then::Say(vec![Message::Remembers { ring: *ring, version: self.version }]));
             }
-            // A settled status has its place in the order, before the first message of any member.
-            // One that is not settled withdraws quorum at a moment that differs between members, so
+            // A settled status is part of the order, before the first message of any member. One
+            // that is not settled withdraws quorum at different moments on different members, so
             // the ring's writes must not depend on it.
             Event::Status(status) if status.settled => {
                 (self.quorum, self.nodes) = (status.quorum, status.expected_votes);
@@ -219,7 +219,7 @@ impl Replica {
         parts
     }
 
-    /// Makes a write. `is_over` means that the ring has ended, so the write reaches only some of
+    /// Applies a write. `is_over` means that the ring has ended, so the write reaches only some of
     /// its members.
     fn put(&mut self, key: String, value: String, is_over: bool) -> Result<(), PutError> {
         let Some(version) = self.version.as_mut().filter(|_| self.is_open) else {
@@ -230,8 +230,8 @@ impl Replica {
         if is_over && !self.makes(Mistake::TransitionIsForOthers) { Err(PutError::Unknown) } else { Ok(()) }
     }
 
-    /// Returns `true` if this ring may take writes. Called when all members have announced their
-    /// states; the result is the same at each of them.
+    /// Returns `true` if this ring may accept writes. Called when all members have announced their
+    /// states. The result is the same at each of them.
     fn may_open(&self) -> bool {
         let remember = self.remembered.values().flatten().count() as u32;
         let nobody_is_missing = self.nodes == Some(self.members.len() as u32);
@@ -294,7 +294,7 @@ impl Store {
     /// Writes a value, and returns `Ok` once every member has the write.
     ///
     /// # Errors
-    /// If the write was not made, or if its outcome is unknown. It may be tried again.
+    /// If the write was not applied, or if its outcome is unknown. It may be tried again.
     pub async fn put(&self, key: impl Into<String>, value: impl Into<String>) -> Result<(), PutError> {
         let (answer, outcome) = oneshot::channel();
         let request = Request { key: key.into(), value: value.into(), answer };
@@ -305,8 +305,8 @@ impl Store {
         outcome.await.unwrap_or(Err(PutError::Left))
     }
 
-    /// Returns this member's value for a key. No other member is asked, so the value may be old: a
-    /// write that has been acknowledged elsewhere may not have been made here yet.
+    /// Returns this member's value for a key. No other member is asked, so the value may be stale:
+    /// a write that has been acknowledged elsewhere may not have been applied here yet.
     pub fn get(&self, key: &str) -> Option<String> {
         self.replica.borrow().entries.get(key).cloned()
     }
@@ -316,12 +316,12 @@ impl Store {
         self.replica.borrow().entries.clone()
     }
 
-    /// Returns `true` if the store takes writes, to this member's knowledge.
+    /// Returns `true` if the store accepts writes, to this member's knowledge.
     pub fn is_open(&self) -> bool {
         self.replica.borrow().is_open
     }
 
-    /// Waits until the store takes writes in a ring of at least `members` members.
+    /// Waits until the store accepts writes in a ring of at least `members` members.
     pub async fn opened(&self, members: usize) -> Result<(), PutError> {
         let open = |replica: &Replica| replica.is_open && replica.members.len() >= members;
         let mut replica = self.replica.clone();
@@ -370,15 +370,15 @@ async fn serve(
     }
 }
 
-/// Sends messages, and waits while the ring has no room. This is a task of its own so that events
-/// are still taken meanwhile.
+/// Sends messages, and waits while the ring has no room. This is a separate task so that events are
+/// still read meanwhile.
 async fn speak(node: Node, guarantee: Guarantee, mut words: mpsc::UnboundedReceiver<Message>) {
     let Ok(group) = Group::new("kv") else { return };
     while let Some(message) = words.recv().await {
         let bytes = Bytes::from(written(&message));
         while let Err(error) = node.multicast(&group, guarantee, bytes.clone()).await {
             match error {
-                // Events are taken independently of this task, so the backlog is short.
+                // Another task reads the events, so the backlog is short.
                 MulticastError::Full | MulticastError::EventsUnread => tokio::time::sleep(SOON).await,
                 // All messages fit: see `fits` and `PART`.
                 MulticastError::TooLong { .. } => break,

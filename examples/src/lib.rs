@@ -4,7 +4,7 @@
 //! - `only_as_dc`: one member of the group works and the others stand by. When it leaves, another
 //!   takes over.
 //! - `replicated`: a key-value store on three members that outlives each of them ([`kv`]). Its test
-//!   runs it under partitions and crashes, and shows that each broken rule is found.
+//!   runs it under partitions and crashes, and breaks each rule to show that the test notices.
 //! - `singleton`: a virtual address that exactly one of three processes holds ([`singleton`]). It
 //!   moves when its holder is killed, paused or cut off. Its test moves it on a simulated network.
 //!   `singleton node` and `singleton address` do the same on your own hosts.
@@ -18,14 +18,14 @@ use std::io::Write;
 use std::time::Duration;
 use std::{fmt, io};
 
-/// Prints a line. `println!` would panic once its reader has closed the pipe (`| head -1`); the
-/// nodes here continue to the end instead.
+/// Prints a line. `println!` would panic once the reader has closed the pipe (`| head -1`). The
+/// nodes here run to the end instead.
 pub fn say(line: impl fmt::Display) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// Returns the configuration of a member of a group of three on this host. The members have the
-/// loopback addresses 127.0.0.1 to 127.0.0.3, so no root is needed.
+/// loopback addresses 127.0.0.1 to 127.0.0.3, so they do not need root.
 pub fn member_of_three(id: u8, port: u16) -> Config {
     let mut config = Config::new(NodeId::new(id.into()).expect("node ids begin with 1"));
     config.name = format!("system{id}");

@@ -1,8 +1,8 @@
 //! `quorate-lab`: simulated clusters under faults, the model check, and benchmarks.
 //!
-//! A program of its own, so that the daemon links no simulator. `quorate sim` and `quorate bench`
-//! run it.
-// These macros panic if their output is not read. `output` does not.
+//! This is a separate program so that the daemon does not link the simulator. `quorate sim` and
+//! `quorate bench` run it.
+// These macros panic if the reader has closed the pipe. `output` does not.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod bench;

@@ -1,4 +1,4 @@
-//! Faults: what goes wrong in a run.
+//! The faults of a simulated run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,38 +8,37 @@ use quorate_membership::wire::Message;
 use quorate_membership::{Guarantee, Phase};
 use serde::{Deserialize, Serialize};
 
-/// An event that happens to nodes or to the network between them. Nodes are named by their numbers,
-/// from 1.
+/// An event that happens to nodes or to the network between them. Nodes are numbered from 1.
 ///
-/// A cut also loses the datagrams that are under way on it. Each fault prints as a sentence and is
-/// parsed from it. See [`Scenario`](crate::Scenario) for the format. The turmoil engine knows the
-/// faults down to [`Fault::Release`], and rejects the others.
+/// A cut also drops the datagrams that are in flight on it. Each fault prints as a sentence and can
+/// be parsed from it. See [`Scenario`](crate::Scenario) for the format. The turmoil engine supports
+/// the faults up to [`Fault::Release`], and rejects the others.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Fault {
-    /// A node crashes. Only its stored record survives. At time 0, the node has not been started
-    /// yet.
+    /// A node crashes. Only its stored record survives. A crash at time 0 means that the node has
+    /// not been started yet.
     Crash(u32),
-    /// A node starts, with the record that its last life left. A running node crashes first.
+    /// A node starts with the record of its last life. A running node crashes first.
     Restart(u32),
-    /// The network falls into these parts, whatever it was before. The nodes that are not named
-    /// form another part.
+    /// The network splits into these parts, regardless of its state before. The nodes that are not
+    /// named form another part.
     Partition(Vec<Vec<u32>>),
-    /// Datagrams of one node no longer reach another. The way back stays as it is.
+    /// Datagrams of one node no longer reach another. The opposite direction is not affected.
     CutOneWay {
         /// The sender that is cut off.
         from: u32,
         /// The receiver.
         to: u32,
     },
-    /// All nodes reach each other again, and no datagram is disturbed any more.
+    /// All nodes reach each other again, and all disturbances end.
     Heal,
 
     /// Two nodes no longer reach each other.
     Cut(u32, u32),
     /// Two nodes reach each other again.
     Mend(u32, u32),
-    /// Single datagrams are disturbed for a while.
+    /// Individual datagrams are disturbed for a while.
     Disturb {
         /// The duration.
         lasts: Duration,
@@ -53,8 +52,8 @@ pub enum Fault {
         to: Option<u32>,
     },
     /// The application of a node hangs. If it acts as DC, it hangs between the check that it may
-    /// act and the act. It sends no heartbeat and does nothing, and later continues where it was.
-    /// The node itself and its other work continue meanwhile.
+    /// act and the act. It sends no heartbeat and does nothing, and later continues where it
+    /// stopped. The node itself and its other work continue meanwhile.
     Hang {
         /// The node.
         node: u32,
@@ -65,7 +64,7 @@ pub enum Fault {
     /// it does not have the role. That is not a failure.
     Release(u32),
 
-    /// A single datagram is caught, whatever its receiver.
+    /// A single datagram is lost, delayed or duplicated, regardless of its receiver.
     Catch {
         /// The kind of datagram.
         kind: Kind,
@@ -74,21 +73,20 @@ pub enum Fault {
         /// The fate of the datagram.
         fate: Fate,
     },
-    /// Datagrams that were sent in this run, in the current or in other lives and rings, arrive
-    /// again.
+    /// Datagrams from earlier in this run arrive again. They may be from other lives and rings.
     Replay(u32),
-    /// Datagrams of another cluster on the same group and port arrive.
+    /// Datagrams arrive from another cluster that uses the same group and port.
     Foreign(u32),
-    /// Datagrams of one node never reach another again. Neither [`Fault::Heal`] nor calm mends
-    /// that. The promise that remains is L7.
+    /// Datagrams of one node never reach another again, even after [`Fault::Heal`] or calm. The
+    /// property that is still promised is L7.
     Deafen {
         /// The sender that is cut off.
         from: u32,
         /// The receiver.
         to: u32,
     },
-    /// The firewall of a node's host rejects incoming datagrams. It reports that no process listens
-    /// there.
+    /// The firewall of a node's host rejects incoming datagrams. It reports to their senders that
+    /// no process listens there.
     Reject {
         /// The node.
         node: u32,
@@ -104,9 +102,10 @@ pub enum Fault {
         /// The content.
         says: Forged,
     },
-    /// A node receives a report, in the name of another node's host, that no process listens there.
-    /// If nodes accept such reports ([`Scenario::by_evidence`](crate::Scenario::by_evidence)),
-    /// hosts send them about crashed nodes. This report may be false.
+    /// A node receives a report, apparently from another node's host, that no process listens
+    /// there. If nodes accept such reports
+    /// ([`Scenario::by_evidence`](crate::Scenario::by_evidence)), hosts send them about crashed
+    /// nodes. This one may be false.
     Lie {
         /// The receiver.
         to: u32,
@@ -114,17 +113,18 @@ pub enum Fault {
         of: u32,
     },
 
-    /// A node leaves in order.
+    /// A node leaves cleanly.
     Leave(u32),
     /// A node's stored record is lost. The node makes a new one from the wall clock at its next
     /// start.
     LoseRecord(u32),
-    /// A node's stored record becomes the one before it, as if restored from a backup. The protocol
-    /// has no protection against that, and its promises about ring ids and terms do not hold then.
+    /// A node's stored record is replaced by the previous one, as if restored from a backup. The
+    /// protocol does not protect against that. Its promises about ring ids and terms do not hold
+    /// then.
     RollBackRecord(u32),
     /// A node gets another configuration file, which takes effect at its next start. At time 0, the
-    /// node has the file from the beginning. The nodes with a file have then long agreed on it, and
-    /// the others have never been in a ring.
+    /// node has the file from the beginning. The nodes with a file then start as if they had agreed
+    /// on it long ago, and the others as if they had never been in a ring.
     File {
         /// The node.
         node: u32,
@@ -167,19 +167,19 @@ pub enum Fault {
         lasts: Duration,
     },
     /// A node's disk is full. Its record is written when there is space again. Until then, the node
-    /// enters no ring that the last record does not cover.
+    /// only enters rings that the last record covers.
     FullDisk {
         /// The node.
         node: u32,
         /// The duration.
         lasts: Duration,
     },
-    /// A node's address is gone from its interface. The node receives nothing from others, and what
-    /// it sends reaches no other node.
+    /// A node's address is removed from its interface. The node receives nothing from other nodes,
+    /// and its datagrams reach none of them.
     LoseAddress(u32),
     /// A node's address is back.
     RegainAddress(u32),
-    /// A node's application takes no events.
+    /// A node's application reads no events.
     Unread {
         /// The node.
         node: u32,
@@ -190,7 +190,7 @@ pub enum Fault {
     Drift {
         /// The node.
         node: u32,
-        /// The excess of the rate, in millionths. Negative: the clock is too slow.
+        /// The error of the rate, in parts per million. It is negative if the clock is slow.
         ppm: i32,
     },
     /// A node's application sends many messages at once.
@@ -204,9 +204,9 @@ pub enum Fault {
         /// The guarantee of the messages.
         guarantee: Guarantee,
     },
-    /// A fault happens once, at the next moment when a node gets to a certain point.
+    /// A fault happens once, when a node next reaches a given point.
     When {
-        /// The node that has to get there.
+        /// The node that reaches the point.
         node: u32,
         /// The point.
         point: Point,
@@ -218,7 +218,7 @@ pub enum Fault {
 /// The content of a forged datagram.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Forged {
-    /// A JOIN from an address that is in no node list: a stranger uses the id.
+    /// A JOIN from an address that is in no node list, as if a stranger used the node's id.
     Claim,
     /// A JOIN from the node's own address, with a ring sequence number that no ring ever reaches.
     JoinNumber,
@@ -243,12 +243,12 @@ impl Forged {
 pub enum Trouble {
     /// The datagram is lost, with this probability.
     Lose(Share),
-    /// The datagram is lost while its link is bad. Each link turns bad now and then, independently
-    /// of the others. The lengths are drawn around the ones given here.
+    /// The datagram is lost while its link is bad. Each link turns bad from time to time,
+    /// independently of the others. The durations are random, with the averages given here.
     LoseInBursts {
-        /// The time that a link is bad.
+        /// The average time that a link is bad.
         bad: Duration,
-        /// The time that a link is good.
+        /// The average time that a link is good.
         good: Duration,
     },
     /// The datagram is lost if it is longer than this, in bytes, as on a path with a smaller MTU.
@@ -271,19 +271,19 @@ pub enum Trouble {
     Flip {
         /// The probability.
         share: Share,
-        /// The most bits that are flipped.
+        /// The largest number of bits that are flipped.
         bits: u32,
     },
     /// The datagram arrives truncated, or with bytes appended, with this probability.
     Resize(Share),
 }
 
-/// A probability, in parts of a million.
+/// A probability, in millionths.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Share(pub u32);
 
 impl Share {
-    /// Returns the share of `percent` in 100.
+    /// Returns a share of `percent` %.
     pub const fn percent(percent: u32) -> Self {
         Self(percent * 10_000)
     }

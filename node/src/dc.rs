@@ -12,10 +12,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Clock;
 
-/// The role of DC, as an application on this node sees it. Cheap to clone. It does not keep the
-/// node running.
+/// An application's handle to the role of DC. Cheap to clone. Does not keep the node running.
 ///
-/// Three lines suffice to act only as DC, whatever happens to rings meanwhile:
+/// Three lines are enough to act only while DC, whatever happens to the ring meanwhile:
 /// ```
 /// # async fn act(_: u128) {}
 /// # async fn serve(dc: quorate::Dc) -> Result<(), quorate::Revoked> {
@@ -41,14 +40,14 @@ pub struct Dc {
     beaten_at: Arc<AtomicU64>,
 }
 
-/// The right to act under one term. It may have ended; [`Guard::check`] tells.
+/// The right to act under one term. It can end at any time; call [`Guard::check`] before each act.
 #[derive(Clone, Debug)]
 pub struct Guard {
     dc: Dc,
     term: Term,
 }
 
-/// This node may not act, or may no longer act, under the term that it held.
+/// The reason why this node may not, or may no longer, act as DC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Revoked {
@@ -75,8 +74,8 @@ impl Dc {
 
     /// Returns the status as of now.
     ///
-    /// This reads the clock. If the process has just been paused and has not noticed yet that the
-    /// ring continued without it, the returned status shows it all the same.
+    /// Reads the clock, so the status is right even if the process has just been paused and has not
+    /// noticed yet that the ring continued without it.
     pub fn status(&self) -> Status {
         let latest = self.latest.borrow().clone();
         self.as_of_now(latest)
@@ -85,8 +84,8 @@ impl Dc {
     /// Returns an earlier status of this node, updated to the current time.
     ///
     /// If no token has come for the token timeout, the result has no quorum. A lease that has ended
-    /// is removed. If another ring has followed the one in `status`, the node publishes a newer
-    /// status.
+    /// is no longer held. If another ring has followed the one in `status`, the node publishes a
+    /// newer status.
     pub fn as_of_now(&self, status: Status) -> Status {
         let now = self.clock.now();
         let until = Time::from_micros(self.stands_until.load(Ordering::Relaxed));
@@ -114,7 +113,7 @@ impl Dc {
     /// Waits until this node may act as DC. Cancel safe.
     ///
     /// # Errors
-    /// [`Revoked::Left`] if the node has left and therefore never will.
+    /// [`Revoked::Left`] if the node has left the ring.
     pub async fn guard(&self) -> Result<Guard, Revoked> {
         let mut held = self.held.clone();
         loop {
@@ -133,8 +132,8 @@ impl Dc {
         (self.clock.now() < until).then(|| Guard { dc: self.clone(), term })
     }
 
-    /// Gives up the role to another member, which acts at once. Takes at most a tenth of a second
-    /// to begin.
+    /// Hands the role over to another member, which acts at once. The hand-over begins within a
+    /// tenth of a second.
     ///
     /// If the ring changes before the other members receive the release, the next ring elects its
     /// DC as usual, and this node is among the candidates.
@@ -151,9 +150,9 @@ impl Dc {
     /// Sets how often the application must show that it is alive while this node may act.
     ///
     /// A [`Guard::check`], a request for a guard, and a [`Dc::beat`] each count as a sign of life.
-    /// If none comes within `every`, this node stops acting and another member becomes DC, as after
-    /// a crash. If no other member may be DC, none acts until this application, or that of another
-    /// member, is alive again. `None`, the default, disables the check.
+    /// Without one within `every`, this node stops acting and another member becomes DC, as after a
+    /// crash. If no other member may be DC, no member acts until this application, or another
+    /// member's, is alive again. `None`, the default, disables the check.
     pub fn set_heartbeat(&self, every: Option<Duration>) {
         self.beat();
         self.ask(Request::Heartbeat(every));
@@ -177,8 +176,8 @@ impl fmt::Debug for Dc {
 }
 
 impl Guard {
-    /// Returns the term if this node may still act under it, by a clock that is read now. Call it
-    /// just before each act. It also counts as a heartbeat.
+    /// Reads the clock, and returns the term if this node may still act under it. Call this just
+    /// before each act. It also counts as a heartbeat.
     ///
     /// # Errors
     /// If this node may not act. If another term has begun, this guard never succeeds again; ask
@@ -208,7 +207,7 @@ impl Guard {
         let mut held = self.dc.held.clone();
         let term = self.term;
         let lost = |held: &Option<Held>| held.is_none_or(|held| held.term != term);
-        // Without a sender, the node has left.
+        // An error means that the node has left.
         let _ = held.wait_for(lost).await;
     }
 }
@@ -239,7 +238,7 @@ pub(crate) struct DcChannel {
     /// The application's last sign of life, in microseconds of the member's clock.
     beaten_at: Arc<AtomicU64>,
     pub(crate) heartbeat: Option<Duration>,
-    /// The time since when the member may act.
+    /// The time since which the member may act.
     holds_since: Option<Time>,
     /// The time at which the application was found to hang.
     hung_at: Option<Time>,
@@ -283,14 +282,14 @@ impl DcChannel {
         Time::from_micros(self.beaten_at.load(Ordering::Relaxed))
     }
 
-    /// The time at which the application counts as hung unless it beats.
+    /// Returns the time at which the application counts as hung unless it beats before.
     fn hangs_at(&self) -> Option<Time> {
         let since = self.holds_since.filter(|_| self.hung_at.is_none())?;
         Some(self.beaten_at().max(since) + self.heartbeat?)
     }
 
-    /// Returns whether the application hangs if that has changed. `holds` is `true` if the member
-    /// may act now.
+    /// Returns whether the application hangs, or `None` if that has not changed. `holds` is `true`
+    /// if the member may act now.
     pub(crate) fn hangs(&mut self, holds: bool, now: Time) -> Option<bool> {
         if let Some(hung_at) = self.hung_at {
             // A sign of life at exactly that moment came after the check: otherwise the application
@@ -376,7 +375,7 @@ mod tests {
         clock.store(10_000, Ordering::Relaxed);
         assert_eq!(guard.check(), Err(Revoked::Lost(term(4))));
         channel.tell(Some((term(8), at(20))), None);
-        assert_eq!(guard.check(), Err(Revoked::Lost(term(4))), "another term is another guard's");
+        assert_eq!(guard.check(), Err(Revoked::Lost(term(4))), "a guard is for one term only");
         drop(channel);
         assert_eq!(guard.check(), Err(Revoked::Left));
     }
@@ -408,7 +407,7 @@ mod tests {
         let lost = dc.status();
         assert_eq!((lost.ring, lost.settled, lost.quorate, lost.dc), (None, false, false, None));
         assert_eq!(lost.cause, "no token came for 20 ms");
-        assert!(dc.watch().borrow().quorate, "what it was told last");
+        assert!(dc.watch().borrow().quorate, "the last published status");
         // A status without a ring keeps its cause.
         let left = Status { cause: "this node was asked to leave".into(), ..Status::default() };
         assert_eq!(dc.as_of_now(left.clone()), left);
@@ -419,7 +418,7 @@ mod tests {
         let (channel, dc, _) = channel();
         let mut asked = pin!(dc.release());
         let mut context = Context::from_waker(Waker::noop());
-        assert_eq!(asked.as_mut().poll(&mut context), Poll::Pending, "the node has not heard it");
+        assert_eq!(asked.as_mut().poll(&mut context), Poll::Pending, "not received yet");
         drop(channel);
         assert_eq!(asked.as_mut().poll(&mut context), Poll::Ready(Err(ReleaseError::NotDc)));
         let again = pin!(dc.release());

@@ -1,6 +1,6 @@
-//! The record's medium: a file, or for simulators a memory that survives restarts.
+//! Storage for the record: a file or, in simulators, memory that survives restarts.
 //!
-//! The file is `quorate_NODE` in the state directory, text, mode 0600:
+//! The record is the text file `quorate_NODE` in the state directory, with mode 0600:
 //!
 //! ```text
 //! quorate state 1
@@ -14,21 +14,20 @@
 //!
 //! The file is replaced as a whole (temporary file, fsync, rename, fsync of the directory), so a
 //! crash leaves either the old or the new record. `quorate_NODE.lock` is locked while a process
-//! uses the record. Only regular files are opened, and at most [`MAX_RECORD`] bytes are read. A
-//! pipe or a device in their place can therefore not keep the node from starting or ending.
+//! uses the record. Only regular files are opened, and at most [`MAX_RECORD`] bytes are read, so a
+//! pipe or a device in their place cannot keep the node from starting or ending.
 //!
-//! A single thread, which starts with the store, makes all writes. A runtime's pool could lack a
-//! thread if the host has reached its limit, and a write would then wait forever.
+//! All writes happen on one thread, which starts with the store. In a runtime's pool, a write could
+//! wait forever for a thread if the host has reached its limit.
 //!
-//! A record may be missing or damaged, or have a ring number that no ring can have reached. The
-//! node then continues from the wall clock, in milliseconds since 1970. A ring sequence number
-//! rises by 4 with each ring, and the clock by 1000 per second. The clock is therefore ahead of
-//! every ring that the lost record could have named, unless it was set back by more than the
-//! cluster's age.
+//! If the record is missing or damaged, or has a ring number that no ring can have reached, ring
+//! numbers continue from the wall clock, in milliseconds since 1970. They rise by 4 with each ring,
+//! and the clock by 1000 per second. The clock is therefore ahead of every ring that the lost
+//! record could have named, unless it was set back by more than the cluster's age.
 //!
-//! The node also reports the loss (`Stored::lost`), unless there is no trace of an earlier life and
-//! this is the node's first. A state directory that is gone as a whole looks the same. A record
-//! restored from a backup cannot be distinguished from a good one, so remove it instead.
+//! The node also reports the loss (`Stored::lost`), unless this is its first start. A start after
+//! the whole state directory was deleted looks like the first. A record restored from a backup
+//! looks intact but is outdated, so remove the record instead of restoring it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write as _};
@@ -43,10 +42,10 @@ use quorate_membership::{NodeId, Stored, Totem};
 use rustix::fs::{FlockOperation, OFlags};
 use tokio::sync::oneshot;
 
-/// The most bytes of a record that are read. Records are far shorter.
+/// Maximum number of bytes read from a record. Records are far shorter.
 const MAX_RECORD: u64 = 64 << 10;
 
-/// The store of a node's record. Only one process at a time can have a node's store.
+/// The store of a node's record. Only one process at a time can open it.
 #[derive(Clone, Debug)]
 pub struct Store(Medium);
 
@@ -60,7 +59,7 @@ impl Store {
     /// Opens the record of `node` in `state_dir` and reads it. Creates the directory if it does not
     /// exist. Without a usable record, `ring_seq` starts from the wall clock and `boots` from 0.
     ///
-    /// Blocks while the disk does.
+    /// Blocks on disk I/O.
     ///
     /// # Errors
     /// If the directory cannot be used, something other than a regular file is in the record's
@@ -87,8 +86,8 @@ impl Store {
         Ok((Self(Medium::File(Arc::new(record))), stored))
     }
 
-    /// Opens the record as [`Store::open`] does, on a separate thread, without blocking the
-    /// caller's thread.
+    /// Opens the record as [`Store::open`] does, but on a separate thread, so the caller does not
+    /// block.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -115,7 +114,7 @@ impl Store {
     /// caller's thread.
     ///
     /// # Errors
-    /// If it may not be durable. The message names the path.
+    /// If the record may not be durable. The message names the path.
     pub async fn save(&self, stored: &Stored) -> io::Result<()> {
         match &self.0 {
             Medium::Memory(memory) => memory.save(stored.clone()).await,
@@ -132,8 +131,7 @@ impl Store {
     }
 }
 
-/// A disk for simulators. Clones share it, so the record that a node wrote is there when the node
-/// restarts.
+/// A simulated disk. Clones share it, so a node that restarts finds its record again.
 #[derive(Clone, Debug, Default)]
 pub struct Memory(Arc<Mutex<Disk>>);
 
@@ -152,7 +150,7 @@ impl Memory {
         self.disk().stored.clone()
     }
 
-    /// Replaces the stored record by an older one, or by none, as a lost disk does.
+    /// Replaces the stored record with an older one, or removes it, as if the disk was lost.
     pub fn set(&self, stored: Option<Stored>) {
         self.disk().stored = stored;
     }
@@ -193,10 +191,10 @@ struct Record {
     path: PathBuf,
     /// Whether a process of this node has used this directory before.
     lived_before: bool,
-    /// Only held, because dropping it releases the lock.
+    /// Held only because dropping it releases the lock.
     #[expect(dead_code)]
     lock: File,
-    /// The channel to the thread that writes.
+    /// The channel to the writing thread.
     writes: Sender<Write>,
 }
 
@@ -208,7 +206,7 @@ struct Write {
     done: oneshot::Sender<io::Result<()>>,
 }
 
-/// Makes the pending writes until the store is gone.
+/// Performs the pending writes until the store is dropped.
 fn write_all(pending: &Receiver<Write>) {
     while let Ok(Write { record, stored, done }) = pending.recv() {
         let written = record.write(&stored);
@@ -294,7 +292,7 @@ impl Record {
     }
 }
 
-/// Takes the lock that shows that a process of this node runs.
+/// Takes the lock that a process of this node holds while it runs.
 fn lock(path: &Path, node: NodeId) -> io::Result<File> {
     // Opening a pipe in both directions does not wait for the other end.
     let mut options = OpenOptions::new();
@@ -317,7 +315,7 @@ fn lock(path: &Path, node: NodeId) -> io::Result<File> {
     }
 }
 
-/// Opens a regular file, and nothing that could block the caller.
+/// Opens a regular file. Fails for anything else, without blocking the caller.
 ///
 /// # Errors
 /// Of kind `InvalidInput`, with the path and a remedy, if it is not a regular file.
@@ -337,7 +335,7 @@ fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 
 const LOST: &str = "the stored record is lost; ring numbers continue from the wall clock, so that none is \
                     used twice; this node does not count for quorum until all votes are present, or a \
-                    majority of votes with kept records";
+                    majority of votes from nodes that kept their records";
 
 fn from_wall_clock(lost: bool) -> Stored {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -350,7 +348,7 @@ fn from_wall_clock(lost: bool) -> Stored {
 }
 
 const HEADING: &str = "quorate state ";
-/// The latest version that is read. A record without data of the layer above has version 1.
+/// The latest supported version. A record without data of the layer above has version 1.
 const VERSION: u32 = 2;
 
 fn print(stored: &Stored) -> String {
@@ -406,9 +404,9 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| bit(crc)))
 }
 
-/// Returns the error with its path, what cannot be done with it, and a remedy.
+/// Returns the error with the path, the operation that failed, and a remedy.
 fn explain(error: &io::Error, path: &Path, what: &str, advice: &str) -> io::Error {
-    // The callers' advice concerns owners, modes and space.
+    // The callers' advice, on owners, modes and space, does not help here.
     let (what, advice) = match error.kind() {
         io::ErrorKind::ReadOnlyFilesystem => ("written", "mount its file system for writing"),
         _ => (what, advice),
@@ -523,13 +521,13 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let open = || Store::open(state.path(), node(1)).unwrap().1;
         assert!(!open().lost, "the first start");
-        assert!(open().lost, "it was there, and nothing was stored");
+        assert!(open().lost, "a second start without a record");
         let kept = Stored { ring_seq: 5, boots: 1, lost: false, ..Stored::default() };
         fs::write(state.path().join("quorate_1"), print(&kept)).unwrap();
         assert_eq!(open(), kept);
         let known = Stored { lost: true, ..kept.clone() };
         fs::write(state.path().join("quorate_1"), print(&known)).unwrap();
-        assert_eq!(open(), known, "and that is not forgotten");
+        assert_eq!(open(), known, "the loss stays on record");
         fs::remove_file(state.path().join("quorate_1")).unwrap();
         assert!(open().lost);
     }
@@ -552,7 +550,7 @@ mod tests {
         let text = format!("{body}crc32 {:08x}\n", crc32(body.as_bytes()));
         let stored = Stored { ring_seq: 5, boots: 1, lost: true, ..Stored::default() };
         assert_eq!(parse(text.as_bytes()).ok(), Some(stored.clone()));
-        assert_eq!(print(&stored), text, "and written, as long as there is nothing more to keep");
+        assert_eq!(print(&stored), text, "also written while `kept` is empty");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use quorate_membership::wire::body::{Body, CpgPart, Source, VoteParameter};
 use quorate_membership::wire::{Message, Multicast};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// Named values. The value named `kind` names their subject, and is printed without its name in
-/// text.
+/// A list of named values. The value named `kind` says what the others describe. Text output omits
+/// the name `kind`.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Fields(Vec<(Cow<'static, str>, Value)>);
 
@@ -277,7 +277,7 @@ pub(crate) fn kind_of(body: &Body) -> &'static str {
     }
 }
 
-/// Returns the fields of a message of a layer above.
+/// Returns the fields of a message from a layer above Totem.
 pub(crate) fn of_body(body: &Body) -> Fields {
     let fields = Fields::kind(kind_of(body));
     match body {

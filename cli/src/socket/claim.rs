@@ -19,7 +19,7 @@ pub(crate) struct Claim {
     listener: UnixListener,
     /// The identity of the socket's file.
     file: Identity,
-    /// The lock file, locked as long as the node runs. Of two nodes that start at once, one wins.
+    /// The lock file, locked while the node runs. If two nodes start at once, only one gets it.
     lock: File,
 }
 
@@ -73,7 +73,7 @@ fn id(file: &fs::Metadata) -> Identity {
     (file.dev(), file.ino())
 }
 
-/// Listens at a path whose lock this process has.
+/// Listens at a path whose lock this process holds.
 fn listen(path: &Path) -> Result<(UnixListener, Identity), Failure> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
@@ -88,7 +88,7 @@ fn listen(path: &Path) -> Result<(UnixListener, Identity), Failure> {
     }
     let listen = || {
         let listener = UnixListener::bind(path)?;
-        // Until here, only the check of each peer's user (`server`) keeps others out.
+        // Before this call, only the check of each peer's user (`server`) keeps other users out.
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         Ok((listener, id(&fs::symlink_metadata(path)?)))
@@ -98,7 +98,7 @@ fn listen(path: &Path) -> Result<(UnixListener, Identity), Failure> {
 
 fn private_directory(directory: &Path) -> Result<(), Failure> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    // An existing directory may have more permissions than ours.
+    // An existing directory may have wider permissions.
     made.and_then(|()| fs::set_permissions(directory, Permissions::from_mode(0o700)))
         .map_err(|error| cannot("create the directory", directory, &error))
 }
@@ -124,7 +124,7 @@ fn lock(path: &Path) -> Result<File, Failure> {
         }
     }
     let name = lock_path(path);
-    // A named pipe in its place does not block when it is opened for both directions.
+    // Opening a named pipe in its place does not block if it is opened for reading and writing.
     let mut options = OpenOptions::new();
     options.create(true).read(true).write(true).truncate(false).mode(0o600);
     options.custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default());

@@ -1,13 +1,13 @@
-//! The layout of corosync-quorumtool.
+//! The quorum status in corosync-quorumtool's layout.
 
 use std::fmt::Write;
 
 use crate::Answer;
 
-/// Formats the quorum of a node's partition as `corosync-quorumtool -s` does, to the last blank.
-/// `date` is the date in `ctime`'s format.
+/// Formats the quorum of a node's partition as `corosync-quorumtool -s` does, including trailing
+/// blanks. `date` is the date in `ctime`'s format.
 ///
-/// All members expect the same votes, so the highest expected votes are the expected ones.
+/// All members expect the same votes, so `Highest expected` equals `Expected votes`.
 pub fn quorum(answer: &Answer, date: &str) -> String {
     let status = &answer.status;
     let votes = |votes: Option<u32>| votes.map_or_else(|| "unknown".to_owned(), |votes| votes.to_string());

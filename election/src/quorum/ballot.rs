@@ -1,5 +1,5 @@
-//! The messages about quorum that Quorate nodes exchange because corosync's node info has no room
-//! for them.
+//! The quorum data that Quorate nodes exchange in addition to corosync's node info, which has no
+//! room for it.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{Dated, Electorate};
 use crate::DecodeError;
 
 /// A member's additions to its node info, sent once per ring, so that all members judge from the
-/// same data. Members that are corosync daemons send none.
+/// same data. corosync daemons send none.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Ballot {
     /// The nodes, votes and options in the member's file.
@@ -21,17 +21,18 @@ pub struct Ballot {
     pub proposes: bool,
     /// The latest agreement that the member knows of.
     pub agreed: Option<Dated>,
-    /// An electorate that the member has accepted since.
+    /// A later electorate that the member has accepted without knowing whether it was agreed on.
     pub pending: Option<Dated>,
-    /// Whether the member's file lets a majority be enough the first time, too (`wait_for_all: 0`).
+    /// Whether the member's file lets a majority suffice at the cluster's first start
+    /// (`wait_for_all: 0`).
     pub majority_founds: bool,
-    /// Whether an operator has changed the member's votes, so that those in its node info count.
+    /// Whether an operator has changed the member's votes. If so, those in its node info count.
     pub ordered: bool,
     /// The last ring with a majority that the member was in, and the node that breaks ties until
-    /// there is another such ring.
+    /// the next such ring.
     pub tie: Option<Tie>,
-    /// Whether the member was quorate and has lost other members since (`last_man_standing`). It
-    /// stays set until a window has ended.
+    /// Whether the member has lost other members of a quorate ring (`last_man_standing`). Stays set
+    /// until a window has ended.
     pub lost: bool,
 }
 
@@ -40,7 +41,7 @@ pub struct Ballot {
 pub struct Tie {
     /// The ring's sequence number.
     pub ring_seq: u64,
-    /// The node. `None` if no node of the list was in that ring.
+    /// The node. `None` if no listed tie-breaker was in that ring.
     pub node: Option<NodeId>,
 }
 
@@ -67,7 +68,7 @@ struct WireElectorate {
     voters: Vec<(u32, u32, u32)>,
     /// The window of `last_man_standing`, in milliseconds.
     window: u64,
-    /// The list of tie-breakers. Empty with any other tie-breaker.
+    /// The listed tie-breakers. Empty for other kinds of tie-breaker.
     list: Vec<u32>,
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct FailoverArgs {
     /// detect the loss instead
     #[arg(long, default_value_t = 2.0)]
     pause: f64,
-    /// Background load: messages of 1350 bytes per second, sent by all members together. By default
+    /// Background load: 1350-byte messages per second, sent by all members together. By default
     /// there is none
     #[arg(long, default_value_t = 0.0)]
     load: f64,
@@ -45,7 +45,7 @@ pub(super) enum How {
     Kill,
     /// Ask it to leave
     Leave,
-    /// Cut its host off the network. Nothing arrives from it any more, and no host reports why
+    /// Cut its host off the network. Nothing arrives from it, and no host reports a closed port
     Cut,
 }
 
@@ -122,9 +122,9 @@ pub(super) fn run(args: &FailoverArgs) -> Result<ExitCode, Failure> {
     };
     args.common.print(&measured, || {
         format!(
-            "{n} members ({}), {} tries, {} messages/s meanwhile; one ring {:.0} ms after a start of all at once\n\
-             all others had a ring without it after {}\
-             one ring with it again {:.1} ms after its return at the median, {:.1} at most\n",
+            "{n} members ({}), {} tries, load {} messages/s; first ring {:.0} ms after all started at once\n\
+             ring of the other members, {}\
+             ring of all members {:.1} ms after the return at the median, {:.1} at most\n",
             crew.ground().name(),
             took.len(),
             args.load,
@@ -136,8 +136,8 @@ pub(super) fn run(args: &FailoverArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Loses a member. Returns the milliseconds until the last of the other members was in a ring of
-/// the others.
+/// Takes a member out of the ring. Returns the milliseconds until each of the others was in a ring
+/// of exactly the others.
 pub(super) fn lose(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure> {
     let (at, left): (u64, Option<Box<dyn FnOnce()>>) = match how {
         How::Kill => (crew.kill(node)?, None),
@@ -159,10 +159,10 @@ pub(super) fn lose(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure>
     Ok(took)
 }
 
-/// Brings a lost member back. Returns the milliseconds until the last member was in a ring of all.
+/// Brings a lost member back. Returns the milliseconds until each member was in a ring of all.
 fn bring_back(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure> {
     if how == How::Cut {
-        // The member has a ring of its own by then, and two rings merge.
+        // By then, the member has formed a ring of its own, so two rings merge.
         std::thread::sleep(ALONE);
     }
     let at = now();
@@ -176,8 +176,8 @@ fn bring_back(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure> {
     Ok(took)
 }
 
-/// Waits until each of these members is in a ring of exactly them. Returns the milliseconds from
-/// `since` until the last one was.
+/// Waits until each wanted member is in a ring of exactly the wanted members. Returns the
+/// milliseconds from `since` until the last one was.
 fn wait_for(crew: &mut Crew, wanted: &BTreeSet<u32>, since: u64) -> Result<f64, Failure> {
     let (mut there, mut last) = (BTreeSet::new(), since);
     let deadline = Instant::now() + PATIENCE;

@@ -1,4 +1,4 @@
-//! Problems of a configuration, each printed in one line with its place, the problem and a remedy.
+//! Configuration errors. Each prints as one line with its place, the problem and a remedy.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -26,7 +26,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// All problems of a file, in the order of its lines. Prints one line each.
+/// The problems found in a file, in line order. Prints each error on its own line.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Rejected {
@@ -52,7 +52,7 @@ impl From<Problem> for ConfigError {
     }
 }
 
-/// A problem of a configuration, wherever it came from.
+/// A problem of a configuration, which need not come from a file.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
@@ -81,7 +81,7 @@ pub enum Problem {
         key: String,
         /// The value in the file.
         value: String,
-        /// The allowed values, as a clause.
+        /// The allowed values, worded to follow "must be".
         expected: &'static str,
     },
     /// A required key is missing.
@@ -92,7 +92,7 @@ pub enum Problem {
         /// The text to write.
         advice: &'static str,
     },
-    /// A value is empty, or contains characters that do not belong to it.
+    /// A value is empty or contains invalid characters.
     #[error(
         "{key} is {}; {advice}",
         if value.is_empty() { "empty".to_owned() } else { format!("`{}`", shown(value)) }
@@ -105,7 +105,7 @@ pub enum Problem {
         /// The flaw and the remedy.
         advice: String,
     },
-    /// A section or a key stands in a place where it has no effect.
+    /// A section or key is in a place where it has no effect.
     #[error("{what}; {advice}")]
     Misplaced {
         /// The section or key and its place, as a clause.
@@ -136,7 +136,7 @@ pub enum Problem {
         /// The interfaces of this host.
         present: Vec<Interface>,
     },
-    /// A host name has no address of a wanted version of IP.
+    /// A host name has no address of an accepted IP version.
     #[error(
         "`{}` ({key}) has no {version} address; write the address, or make the name resolvable on this host",
         shown(name)
@@ -146,7 +146,7 @@ pub enum Problem {
         key: &'static str,
         /// The name.
         name: String,
-        /// The versions of IP that were asked for.
+        /// The accepted IP versions.
         version: &'static str,
     },
     /// Two nodes have the same address.
@@ -175,7 +175,7 @@ pub enum Problem {
     DuplicateSection {
         /// The section's path.
         path: &'static str,
-        /// The section's number among several of this path, as a continuation. May be empty.
+        /// The section's number among several of this path, worded to follow it. May be empty.
         which: String,
         /// The place of the first section.
         first: Place,
@@ -205,14 +205,14 @@ pub enum Problem {
         /// The nodes.
         listed: String,
     },
-    /// A value breaks a rule, by itself or because of another value.
+    /// A value breaks a rule, alone or in combination with another value.
     #[error("{key} ({value}) must {rule}")]
     Broken {
         /// The key.
         key: &'static str,
         /// The key's value, with its unit.
         value: String,
-        /// The rule, as a continuation of "must", with the value that it disagrees with.
+        /// The rule, worded to follow "must", with the conflicting value if there is one.
         rule: String,
         /// The key of the other value, if any.
         other: Option<&'static str>,

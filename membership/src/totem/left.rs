@@ -1,4 +1,4 @@
-//! The LEFT state: a node that leaves repeats its LEAVE until a survivor shows that it received it.
+//! The LEFT state, in which a node repeats its LEAVE until a survivor shows that it arrived.
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -9,15 +9,17 @@ use crate::mutants::Mutant;
 use crate::wire::Join;
 use crate::{Cause, Event, NodeId, Time};
 
-/// The state of a node that has left. A single LEAVE, as corosync sends it, may be lost, which
-/// costs the others a token timeout and a consensus timeout.
+/// The state of a node that has left.
+///
+/// corosync sends a single LEAVE. If that is lost, the other nodes must wait for a token timeout
+/// and a consensus timeout.
 #[derive(Clone)]
 pub(super) struct Left {
     survivors: BTreeSet<NodeId>,
     leave: Join,
     /// The time of the next LEAVE, and the number of repeats left.
     again: Option<(Time, u32)>,
-    /// The cause for the last event.
+    /// The cause to report in the last event. `None` once reported.
     cause: Option<Cause>,
 }
 

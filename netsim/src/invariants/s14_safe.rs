@@ -34,7 +34,7 @@ mod tests {
     use super::*;
     use crate::history::Inside;
 
-    /// Node 1 has numbered a safe message, and these nodes have received it.
+    /// Returns a story in which node 1 has numbered a safe message that `received_by` received.
     fn sent(received_by: &[u32]) -> Story {
         let mut story = Story::ring(3);
         let frame = Story::frame(1, 7);

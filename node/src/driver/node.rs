@@ -26,9 +26,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// Returns a handle to the same node that acts for the process with this id. Joins, leaves and
-    /// multicasts are made on behalf of the process. Ids must be unique on this node, as process
-    /// ids are. The handle of a started node acts for the current process.
+    /// Returns a handle to the same node. Joins, leaves and multicasts through it are made on
+    /// behalf of the process with this id. Ids must be unique on this node, as process ids are. The
+    /// handle of a started node acts for the current process.
     #[must_use]
     pub fn of_process(&self, pid: u32) -> Self {
         Self { pid, ..self.clone() }
@@ -36,23 +36,23 @@ impl Node {
 
     /// Makes the process a member of a group. The process is a member once
     /// [`Event::GroupChange`] reports it; see [`Totem::join_group`].
-    /// Later multicasts, by any clone of this node, are sent as a member's.
+    /// Later multicasts through any clone of this handle are sent as a member's.
     ///
-    /// [`Events`] has the messages of all groups, joined or not, and the application picks the ones
-    /// it wants. Joining makes the process known to the other members. Real corosync daemons pass
-    /// its messages on to their processes only after that.
+    /// [`Events`] has the messages of all groups, joined or not, and the application filters them.
+    /// Joining makes the process known to the other members. Real corosync daemons pass its
+    /// messages on to their processes only after that.
     ///
-    /// If the process has just left the group, waits until that is done. Cancel safe, as
+    /// If the process is still leaving the group, waits for that to complete. Cancel safe, as
     /// [`Node::multicast`].
     ///
     /// # Errors
-    /// If the process is a member already, or there are too many.
+    /// If the process is already a member, or if the group or this node is full.
     pub async fn join(&self, group: &Group) -> Result<(), GroupError> {
         let (pid, group) = (self.pid, group.clone());
         self.command(|reply| Command::Join { pid, group, reply }).await.unwrap_or(Err(GroupError::Left))
     }
 
-    /// Takes the process out of a group, after the messages that it has multicast so far.
+    /// Removes the process from a group, after the messages that it has multicast so far.
     /// [`Node::leave`] does so for all of this node's processes and groups.
     ///
     /// Cancel safe, as [`Node::multicast`].
@@ -65,9 +65,9 @@ impl Node {
         self.command(command).await.unwrap_or(Err(GroupError::Left))
     }
 
-    /// Sends a message to a group, and waits until there is room for it (back-pressure). After
-    /// `Ok`, this node sends the message unless it leaves first. Messages are sent in the order of
-    /// the calls on this node.
+    /// Sends a message to a group, after waiting for room if necessary (back-pressure). After `Ok`,
+    /// this node sends the message unless it leaves first. Messages are sent in the order of the
+    /// calls on this node.
     ///
     /// Delivery at this node does not imply that an agreed message has left it: while a node holds
     /// the ring's resting token, it knows the message's place in the order at once. Call
@@ -102,8 +102,8 @@ impl Node {
         answer.await.ok()
     }
 
-    /// Leaves the ring. The future is ready when the last event is on its way to [`Events`]. Once
-    /// it has been polled, dropping it does not cancel the leave.
+    /// Leaves the ring. The future completes when the last event has been queued for [`Events`].
+    /// Dropping it after the first poll does not cancel the leave.
     pub async fn leave(&self) {
         // An error means that the node has left already.
         let _ = self.requests.send(Request::Leave).await;
@@ -127,13 +127,13 @@ impl Node {
 /// ([`unread_limit`](quorate_membership::TotemConfig::unread_limit)). Dropping this value counts
 /// all events as taken, including later ones.
 ///
-/// If the rate or the latency of events matters, take them in a task (`tokio::spawn`). The future
-/// that a single-threaded runtime was started with (`block_on`, `#[tokio::main]`) costs a system
-/// call per wakeup.
+/// If the rate or the latency of events matters, take them in a task (`tokio::spawn`). On a
+/// single-threaded runtime, each wakeup of the main future (`block_on`, `#[tokio::main]`) costs a
+/// system call.
 #[derive(Debug)]
 pub struct Events<E = Event> {
     pub(super) receiver: mpsc::UnboundedReceiver<Vec<(E, usize)>>,
-    /// Events that were handed over but not taken.
+    /// Events that the driver has delivered and the application has not taken.
     pub(super) ready: vec::IntoIter<(E, usize)>,
     /// The cost of taken events that has not been reported to the driver.
     pub(super) taken: usize,
@@ -145,7 +145,7 @@ impl<E> Events<E> {
     /// are also reported to the driver in groups of this size.
     const SHARE: usize = 8;
 
-    /// Returns the next event, or `None` after the last. Cancel safe: a dropped future has taken no
+    /// Returns the next event, or `None` after the last. Cancel safe: dropping the future loses no
     /// event.
     pub async fn next(&mut self) -> Option<E> {
         std::future::poll_fn(|context| self.poll_recv(context)).await
@@ -171,8 +171,8 @@ impl<E> Events<E> {
         if left.is_multiple_of(Self::SHARE) || self.taken >= TAKEN {
             let taken = mem::take(&mut self.taken);
             let before = self.shared.taken.fetch_add(taken, Ordering::Relaxed);
-            // Waking the driver costs more than the events did, and it checks by itself in each of
-            // its turns. It is woken only after `TAKEN` bytes, or if the core waits for reads.
+            // The driver checks this in each of its turns, and waking it costs more than the events
+            // did. Wake it only after `TAKEN` bytes, or if the core waits for reads.
             let much = before < TAKEN && before + taken >= TAKEN;
             if much || left == 0 && *self.shared.slow.borrow() {
                 self.shared.taken_more.notify_one();

@@ -1,4 +1,4 @@
-//! How a DC starts to act, and how it loses its role.
+//! Tests of how a DC starts to act, and how it loses its role.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn leased(nodes: u32) -> World {
     world
 }
 
-/// Puts three of them into a ring whose DC, the first, may act.
+/// Creates a ring of nodes 1 to 3, whose DC, node 1, may act.
 fn held() -> World {
     let mut world = leased(3);
     world.ring(&[1, 2, 3]);
@@ -98,7 +98,7 @@ fn a_returning_dc_waits_while_its_successor_may_act() {
     world.wait(100);
     assert_eq!(world.turn(&[2, 3, 4])[0], Held);
     assert_eq!(dc(&world.ring(&[1, 3, 4])), 1, "it is the incumbent");
-    assert_eq!(world.turn(&[1]), [Waiting], "and nodes 3 and 4 know of a later one");
+    assert_eq!(world.turn(&[1]), [Waiting], "nodes 3 and 4 remember a later DC");
     world.wait(100);
     assert_eq!(world.turn(&[1]), [Held]);
 }
@@ -109,8 +109,8 @@ fn a_release_hands_over_at_once() {
     let now = world.now;
     assert_eq!(world.node(2).election.release(now), Err(ReleaseError::NotDc));
     let released = world.node(1).election.release(now).unwrap();
-    assert_eq!(released.status.unwrap().lease, Nothing, "it acts no more before it says so");
-    assert_eq!(world.turn(&[1, 2]), [Nothing, Nothing], "and nobody else before it has said so");
+    assert_eq!(released.status.unwrap().lease, Nothing, "stops before it announces the release");
+    assert_eq!(world.turn(&[1, 2]), [Nothing, Nothing], "no successor before the announcement");
     let status = world.say(1, &released.send.unwrap());
     assert_eq!((dc(&status), status.term.unwrap().hand_over), (2, 1));
     assert_eq!(world.turn(&[1, 2, 3]), [Nothing, Held, Nothing]);
@@ -153,10 +153,10 @@ fn a_duplicate_or_foreign_release_is_ignored() {
     let heard = |world: &mut World, from| {
         world.node(3).election.handle(now, &quorate_message(ring, id(from), send.clone())).status
     };
-    assert_eq!(heard(&mut world, 2), None, "it is not node 2's");
+    assert_eq!(heard(&mut world, 2), None, "node 2 is not DC");
     assert_eq!(dc(&heard(&mut world, 1).unwrap()), 2);
     assert_eq!(heard(&mut world, 1), None);
-    assert_eq!(heard(&mut world, 2), None, "not of that tenure");
+    assert_eq!(heard(&mut world, 2), None, "the release is of an earlier tenure");
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn the_last_hung_dc_yields_to_the_first_that_recovers() {
     assert_eq!(world.turn(&[2]), [Held]);
     let now = world.now;
     let hung = world.node(2).election.set_hung(now, true);
-    assert_eq!((hung.send, hung.status.unwrap().lease), (None, Waiting), "nobody is there to take it");
+    assert_eq!((hung.send, hung.status.unwrap().lease), (None, Waiting), "no member can take over");
     let said = world.answers(1);
     let [(2, release)] = &said[..] else { panic!("{said:?}") };
     assert_eq!(dc(&world.say(2, release)), 1);
@@ -265,7 +265,7 @@ fn a_recovery_before_the_judgement_clears_the_hung_state() {
     world.node(1).election.set_hung(Time::default(), true);
     let opened = world.open(&[1, 2]);
     let now = world.now;
-    assert_eq!(world.node(1).election.set_hung(now, false).send, None, "there is no order to say it in");
+    assert_eq!(world.node(1).election.set_hung(now, false).send, None, "the ring is not settled");
     for (from, say) in &opened.said {
         [1, 2].into_iter().for_each(|listener| world.hear(id(listener), opened.ring, *from, say));
     }
@@ -284,7 +284,7 @@ fn a_leaving_dc_stops_acting_without_a_successor() {
     assert_eq!(world.node(1).election.release(now), Err(ReleaseError::NoSuccessor));
     assert_eq!(world.node(1).election.retire(now).status.unwrap().lease, Waiting);
     assert_eq!(world.turn(&[1]), [Waiting]);
-    assert_eq!(world.ring(&[1, 2]).vacant, Some(Vacancy::NoCandidate), "nor is it elected again");
+    assert_eq!(world.ring(&[1, 2]).vacant, Some(Vacancy::NoCandidate), "it is not elected again");
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn a_starting_cluster_waits_for_missing_nodes_until_deadtime() {
         status.vacant.unwrap().to_string(),
         "the cluster is starting, and node 1 waits for the missing nodes"
     );
-    assert_eq!(dc(&world.ring(&[1, 2, 3])), 1, "all are there");
+    assert_eq!(dc(&world.ring(&[1, 2, 3])), 1, "all nodes are present");
 
     let mut world = patient();
     world.ring(&[2, 3]);
@@ -359,8 +359,8 @@ fn a_starting_cluster_waits_for_missing_nodes_until_deadtime() {
     assert_eq!(waiting(&mut world, 2), None);
     let status = world.say(2, &elect);
     assert_eq!((dc(&status), status.vacant), (2, None));
-    assert_eq!(dc(&world.ring(&[2, 3])), 2, "it has started");
-    assert!(world.ring(&[1, 3]).dc.is_some(), "so that nobody waits any more");
+    assert_eq!(dc(&world.ring(&[2, 3])), 2, "the cluster has started");
+    assert!(world.ring(&[1, 3]).dc.is_some(), "no node waits any more");
 }
 
 #[test]
@@ -389,8 +389,8 @@ fn a_node_whose_record_was_lost_has_no_say_in_a_tenure() {
         "the records of nodes {1} were lost, and the other members are not a majority; start the other nodes"
     );
     assert!(world.node(1).election.lost);
-    // A quorum of members that kept their records makes the loss good, and so does the presence of
-    // all.
+    // The loss is repaired if members that kept their records are a quorum, or if all nodes are
+    // present.
     assert!(world.ring(&[1, 2, 3]).term.is_some());
     assert!(!world.node(1).election.lost);
     assert!(world.ring(&[1, 3]).term.is_some());

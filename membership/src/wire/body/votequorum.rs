@@ -1,4 +1,4 @@
-//! votequorum: the votes of nodes.
+//! Messages of votequorum, corosync's vote-counting service.
 //!
 //! Service 5:
 //!
@@ -43,7 +43,7 @@ pub struct NodeInfo {
 impl NodeInfo {
     /// The node is quorate.
     pub const QUORATE: u32 = 1;
-    /// The node leaves.
+    /// The node is leaving.
     pub const LEAVING: u32 = 2;
     /// The node waits for all.
     pub const WAIT_FOR_ALL: u32 = 4;
@@ -111,7 +111,7 @@ impl Reconfigure {
 /// The parameter that a [`Reconfigure`] changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum VoteParameter {
-    /// The expected votes of all.
+    /// The expected votes of all nodes.
     ExpectedVotes,
     /// The votes of the node.
     Votes,
@@ -178,7 +178,7 @@ pub(super) fn write_extra_info(node: u32, content: &[u8]) -> Bytes {
     fill(writer, size)
 }
 
-/// Reads the name of a quorum device: a field of 255 bytes, up to the first NUL.
+/// Reads a quorum device's name from its 255-byte field, up to the first NUL.
 fn read_name(reader: &mut Reader<'_>, body: &Bytes) -> Result<Bytes, Refusal> {
     let field = reader.bytes(QDEVICE_NAME)?;
     let name = field.split(|&byte| byte == 0).next().unwrap_or(field);

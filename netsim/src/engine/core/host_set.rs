@@ -4,7 +4,7 @@ use std::ops::{BitAnd, Sub};
 
 use crate::Scenario;
 
-/// A set of hosts by index, large enough for the most hosts of a scenario.
+/// A set of host indices, with room for [`Scenario::MAX_NODES`] hosts.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct HostSet([u64; Self::WORDS]);
 
@@ -13,12 +13,12 @@ impl HostSet {
 
     pub(super) const EVERY: Self = Self([u64::MAX; Self::WORDS]);
 
-    /// Returns the set of one host.
+    /// Returns the set that contains only this host.
     pub(super) fn only(index: usize) -> Self {
         Self::default().with(index)
     }
 
-    /// Returns the set of the hosts before this one.
+    /// Returns the set of the hosts with a smaller index.
     pub(super) fn before(index: usize) -> Self {
         (0..index).fold(Self::default(), Self::with)
     }
