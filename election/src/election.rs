@@ -8,8 +8,8 @@ use std::iter;
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_membership::bug;
 use quorate_membership::config::DcConfig;
-use quorate_membership::mutants::Mutant;
 use quorate_membership::wire::body::{Body, NodeInfo, SERVICES};
 use quorate_membership::{Cause, Config, Event, NodeId, Regular, RingId, Service, ServiceMessage, Time};
 use tracing::{info, warn};
@@ -354,7 +354,7 @@ impl Election {
         let lease = self.grant.filter(|_| !self.hung).and_then(|grant| grant.changes_at(self.now));
         let stands = self.standing != Standing::Lost;
         let elects = self.settled.as_ref().and_then(|settled| settled.elects_at).filter(|_| stands);
-        let ends = self.stands_until.filter(|_| stands && !Mutant::StaleView.is_active());
+        let ends = self.stands_until.filter(|_| bug!(StaleView: false; stands));
         let falls = self.quorum.poll_timeout().filter(|_| self.standing == Standing::Stands);
         [lease, elects, ends, falls].into_iter().flatten().min()
     }
@@ -364,7 +364,7 @@ impl Election {
         self.now = now;
         let before = self.standing;
         let is_lost = self.stands_until.is_some_and(|until| until <= now);
-        if is_lost && !Mutant::StaleView.is_active() {
+        if bug!(StaleView: false; is_lost) {
             self.standing = Standing::Lost;
         }
         // Each member's window ends by its own clock, so the DC must not depend on it. A ring that
@@ -396,8 +396,9 @@ impl Election {
         let status = self.judged.clone();
         let told = match self.standing {
             Standing::Stands => status,
-            Standing::Ends if Mutant::QuorumKeptInTransition.is_active() => status,
-            Standing::Ends => status.without_quorum(Inquorate::Unsettled),
+            Standing::Ends => {
+                bug!(QuorumKeptInTransition: status; status.without_quorum(Inquorate::Unsettled))
+            }
             Standing::Lost => status.without_ring(self.patience),
         };
         let news = told != self.status;
@@ -457,15 +458,9 @@ impl Election {
         };
         let say = Say { node_info, candidacy };
         let mut status = self.unsettled(Some(*ring), members, regular.why());
-        if Mutant::QuorumKeptInNewRing.is_active() {
-            status.quorate = self.judged.quorate;
-        }
-        if Mutant::DcKeptInNewRing.is_active() {
-            status.dc = self.judged.dc;
-        }
-        if Mutant::StatusOfOldRing.is_active() {
-            status.ring = self.judged.ring;
-        }
+        bug!(QuorumKeptInNewRing: status.quorate = self.judged.quorate; ());
+        bug!(DcKeptInNewRing: status.dc = self.judged.dc; ());
+        bug!(StatusOfOldRing: status.ring = self.judged.ring; ());
         (say, status)
     }
 
@@ -586,7 +581,7 @@ impl Election {
             lease::clear_at(entered_at, self.now, wait, *quorum, &witnesses(votes))
         };
         let mut clear_at = kinds.iter().map(clear).max().unwrap_or(self.now + wait);
-        if Mutant::RemovalCountsAsRelease.is_active() && known.is_some_and(|term| left.contains(&term.node)) {
+        if bug!(RemovalCountsAsRelease: known.is_some_and(|term| left.contains(&term.node)); false) {
             clear_at = self.now;
         }
         let remembered =

@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use quorate_membership::mutants::Mutant;
+use quorate_membership::bug;
 use quorate_membership::{Config, Time};
 
 use crate::Term;
@@ -41,19 +41,15 @@ impl LeaseRule {
     /// Returns how long the DC trusts its lease: `L(1-ρ)`, rounded down.
     pub fn lasts(&self) -> Duration {
         let length = self.length.as_micros();
-        if Mutant::LeaseWithoutRateError.is_active() {
-            return self.length;
-        }
-        micros(length - (length * u128::from(self.rate_error)).div_ceil(MILLION).min(length))
+        let error = (length * u128::from(self.rate_error)).div_ceil(MILLION);
+        bug!(LeaseWithoutRateError: self.length; micros(length - error.min(length)))
     }
 
     /// Returns how long other nodes wait for a lease to end: `L(1+ρ)`, rounded up.
     pub fn outlasted_by(&self) -> Duration {
         let length = self.length.as_micros();
-        if Mutant::LeaseWithoutRateError.is_active() {
-            return self.length;
-        }
-        micros(length + (length * u128::from(self.rate_error)).div_ceil(MILLION))
+        let error = (length * u128::from(self.rate_error)).div_ceil(MILLION);
+        bug!(LeaseWithoutRateError: self.length; micros(length + error))
     }
 }
 
@@ -85,9 +81,7 @@ pub(crate) fn clear_at(
     quorum: u32,
     witnesses: &[Witness],
 ) -> Time {
-    if Mutant::NoWaitInNewRing.is_active() {
-        return settled_at;
-    }
+    bug!(NoWaitInNewRing: return settled_at; ());
     let mut idlest: Vec<&Witness> = witnesses.iter().collect();
     idlest.sort_by_key(|witness| std::cmp::Reverse(witness.idle));
     let mut votes = 0_u32;

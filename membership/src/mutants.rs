@@ -1,15 +1,27 @@
 //! Known bugs that can be put back, one at a time, to test whether the laboratory finds them.
 //!
 //! Each [`Mutant`] stands for a mistake that an implementation of Totem has made, or nearly made.
-//! The code calls [`Mutant::is_active`] where the mistake would be made. The function is the
-//! constant `false` unless the crate is built with the feature `mutants`, which compiles only in
-//! debug builds. So no bug can be switched on in a production program.
+//! Where the mistake would be made, the code says `bug!(Name: wrong; right)`
+//! ([`bug!`](crate::bug)). What follows the semicolon is what the correct code does. The macro calls
+//! [`Mutant::is_active`], which is the constant `false` unless the crate is built with the feature
+//! `mutants`, which compiles only in debug builds. So no bug can be switched on in a production
+//! program.
 
 #[cfg(all(feature = "mutants", not(debug_assertions)))]
 compile_error!("the feature `mutants` puts bugs back for tests: it is not for release builds");
 
 use std::fmt;
 use std::str::FromStr;
+
+/// Puts a known bug back while its [`Mutant`](mutants::Mutant) is active: `bug!(Name: wrong; right)`
+/// is what is wrong then, and otherwise what is right.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! bug {
+    ($name:ident: $wrong:expr; $right:expr) => {
+        if $crate::mutants::Mutant::$name.is_active() { $wrong } else { $right }
+    };
+}
 
 /// Declares the mutants, each with the historical bug that it stands for (corosync's history, B01
 /// to B64) or `-`.

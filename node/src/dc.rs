@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quorate_election::{Lease, ReleaseError, Status, Term};
 use quorate_membership::Time;
-use quorate_membership::mutants::Mutant;
+use quorate_membership::bug;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Clock;
@@ -89,9 +89,7 @@ impl Dc {
     pub fn as_of_now(&self, status: Status) -> Status {
         let now = self.clock.now();
         let until = Time::from_micros(self.stands_until.load(Ordering::Relaxed));
-        if Mutant::StaleView.is_active() {
-            return status;
-        }
+        bug!(StaleView: return status; ());
         if status.ring.is_some() && until <= now {
             return status.without_ring(self.patience);
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_membership::mutants::Mutant;
+use quorate_membership::bug;
 use quorate_membership::{NodeId, Time};
 use tracing::{info, warn};
 
@@ -77,32 +77,27 @@ impl Election {
         let patience = settled.candidacies.get(&self.me).map_or(Duration::ZERO, |said| said.patience);
         settled.elects_at = waits.then(|| settled.at + patience);
 
-        let dc = match elected.filter(|_| vacant.is_none()) {
-            Some(_) if Mutant::EachElectsItself.is_active() => Some(self.me),
-            elected => elected.map(|elected| elected.node.0),
-        };
+        let elected = elected.filter(|_| vacant.is_none());
+        let dc = elected.map(|elected| bug!(EachElectsItself: self.me; elected.node.0));
         let own = self.tenure.filter(|_| dc == Some(self.me));
-        let has_term = quorate || Mutant::TermWithoutQuorum.is_active();
-        let ring_seq = match Mutant::TermNotPersisted.is_active() {
-            true => self.known.map_or(0, |term| term.ring_seq) + 1,
-            false => settled.ring.seq,
-        };
-        let kept = own.filter(|_| Mutant::TermKeptByIncumbent.is_active()).map(|tenure| tenure.term);
+        let has_term = bug!(TermWithoutQuorum: true; quorate);
+        let ring_seq =
+            bug!(TermNotPersisted: self.known.map_or(0, |term| term.ring_seq) + 1; settled.ring.seq);
         let new = dc.map(|dc| Term { ring_seq, hand_over: 0, node: dc });
-        let term = kept.or(new).filter(|_| has_term);
+        let term = bug!(TermKeptByIncumbent: own.map(|tenure| tenure.term).or(new); new);
+        let term = term.filter(|_| has_term);
 
         // The same process continues where it was, if no other node can have been DC meanwhile.
         let undisputed = own.filter(|tenure| {
-            Mutant::LeaseKeptUnasked.is_active() || self.known == Some(tenure.term) && settled.remembered
+            let is_last = self.known == Some(tenure.term) && settled.remembered;
+            bug!(LeaseKeptUnasked: true; is_last)
         });
         let clear_at = settled.clear_at;
         let acts_at = undisputed.map_or(clear_at, |tenure| tenure.acts_at.min(clear_at));
         let ring = settled.ring;
         self.judged.vacant = vacant;
         self.appoint(dc, term, acts_at);
-        if Mutant::DcKeptWithoutQuorum.is_active()
-            && let Some(tenure) = own.filter(|_| term.is_none())
-        {
+        if let Some(tenure) = bug!(DcKeptWithoutQuorum: own.filter(|_| term.is_none()); None) {
             self.grant = Some(Grant::new(tenure.term, acts_at));
         }
         let Status { inquorate, vacant, .. } = &self.judged;
@@ -138,7 +133,7 @@ impl Election {
             settled.term = term.or(settled.term);
         }
         let mine = dc == Some(self.me);
-        let left = self.grant.filter(|_| !mine && Mutant::ReleasedDcGoesOn.is_active());
+        let left = bug!(ReleasedDcGoesOn: self.grant.filter(|_| !mine); None);
         self.grant = term.filter(|_| mine).map(|term| Grant::new(term, acts_at)).or(left);
         self.judged.lease = if self.grant.is_some() { Lease::Waiting } else { Lease::None };
         self.tenure = match term {
@@ -195,7 +190,7 @@ impl Election {
     /// may be. As soon as another member can be DC, that member becomes DC.
     pub fn set_hung(&mut self, now: Time, hung: bool) -> Outcome {
         self.now = now;
-        self.hung = hung && !Mutant::HungKeepsRole.is_active();
+        self.hung = bug!(HungKeepsRole: false; hung);
         let answers = !hung && self.settled.is_some();
         let send = self.yield_hung().or_else(|| answers.then(|| Message::Answers.encode()));
         let outcome = Outcome { send, ..self.review() };
@@ -230,9 +225,7 @@ impl Election {
 
     /// Stops acting, and returns the message that announces it.
     fn resign(&mut self, grant: Grant, hung: bool) -> Bytes {
-        if !Mutant::ReleasedDcGoesOn.is_active() {
-            (self.grant, self.tenure) = (None, None);
-        }
+        bug!(ReleasedDcGoesOn: (); (self.grant, self.tenure) = (None, None));
         let clear = grant.acts_at <= self.now;
         Message::Release(Release { hand_over: grant.term.hand_over, clear, hung }).encode()
     }

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use quorate_membership::mutants::Mutant;
+use quorate_membership::bug;
 use quorate_membership::{NodeId, RingId};
 
 use super::verdict::listed;
@@ -158,9 +158,7 @@ impl Accord {
         ballots: &BTreeMap<NodeId, &Ballot>,
         lost: &BTreeSet<NodeId>,
     ) -> Self {
-        if Mutant::ForeignVotesCount.is_active() {
-            return Self { said, ..Self::default() };
-        }
+        bug!(ForeignVotesCount: return Self { said, ..Self::default() }; ());
         let ours: BTreeSet<NodeId> = ballots.keys().copied().collect();
         let (agreed, apart) = match agreed_of(&said, ballots) {
             Ok(agreed) => (agreed, None),
@@ -331,9 +329,7 @@ impl Accord {
         ballots: &BTreeMap<NodeId, &Ballot>,
         lost: &BTreeSet<NodeId>,
     ) -> Option<Electorate> {
-        if Mutant::ForeignVotesCount.is_active() {
-            return None;
-        }
+        bug!(ForeignVotesCount: return None; ());
         let remembering = self.remembering(lost);
         if !self.can_agree(&remembering) {
             return None;
@@ -431,7 +427,7 @@ impl Accord {
         let is_enough = self.can_agree(&stored)
             && self.can_take(pending, &stored)
             && self.missing_new_voters(pending, &stored).is_empty();
-        if !is_enough && !Mutant::AgreedUnstored.is_active() {
+        if bug!(AgreedUnstored: false; !is_enough) {
             self.stored = Some(stored);
             return None;
         }

@@ -89,8 +89,8 @@ mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quorate_membership::bug;
 use quorate_membership::config::{QuorumOptions, TieBreaker};
-use quorate_membership::mutants::Mutant;
 use quorate_membership::wire::body::{NodeInfo, Reconfigure, VoteParameter};
 use quorate_membership::{Config, NodeId, RingId, Time};
 
@@ -182,7 +182,7 @@ impl Quorum {
             majority_founds: config.quorum.wait_for_all == Some(false),
             ordered: false,
             record: Record::default(),
-            waits: options.wait_for_all && !Mutant::StartsWithoutAll.is_active(),
+            waits: bug!(StartsWithoutAll: false; options.wait_for_all),
             options,
             configured: expected_votes,
             expected_votes,
@@ -199,14 +199,12 @@ impl Quorum {
     /// Returns the same node with this record. The record takes precedence over its configuration.
     #[must_use]
     pub fn with_record(mut self, record: Record) -> Self {
-        if Mutant::ForeignVotesCount.is_active() {
-            return self;
-        }
+        bug!(ForeignVotesCount: return self; ());
         self.record = record;
         if let Some(agreed) = self.record.agreed.clone() {
             self.record.passed_over.take_if(|_| agreed.electorate == self.file);
             self.follow(&agreed.electorate);
-            self.waits = self.options.wait_for_all && !Mutant::StartsWithoutAll.is_active();
+            self.waits = bug!(StartsWithoutAll: false; self.options.wait_for_all);
         }
         self
     }
@@ -227,9 +225,7 @@ impl Quorum {
 
     /// Adopts an electorate that has been agreed on.
     fn follow(&mut self, electorate: &Electorate) {
-        if !Mutant::OptionsNotCompared.is_active() {
-            self.options = electorate.options.clone();
-        }
+        bug!(OptionsNotCompared: (); self.options = electorate.options.clone());
         self.configured = Some(electorate.expected).filter(|&votes| votes > 0);
         self.expected_votes = self.configured;
         if !self.ordered {
@@ -335,7 +331,7 @@ impl Quorum {
 
         let in_force = infos().filter(was_quorate).filter_map(expects).max();
         let announced = infos().filter_map(expects).max().filter(|&expected| expected > 0);
-        let counts_all = self.options.expected_votes_tracking || Mutant::ExpectedFromInquorate.is_active();
+        let counts_all = bug!(ExpectedFromInquorate: true; self.options.expected_votes_tracking);
         let released = infos().filter(was_quorate).any(|info| !waits(info));
         let latest =
             ballots().filter_map(|(_, ballot)| ballot.tie).filter(|tie| tie.ring_seq < ring.seq).max();
@@ -415,10 +411,10 @@ impl Quorum {
     /// Returns when the expected votes may fall to those present, if they may.
     fn falls_at(&self, now: Time, verdict: &Verdict) -> Option<Time> {
         let window = self.options.last_man_standing?;
-        let may = (self.quorate || Mutant::LastManFallsInquorate.is_active())
+        let may = bug!(LastManFallsInquorate: true; self.quorate)
             && self.judgement.as_ref().is_some_and(|judgement| !judgement.has_heavy_members())
             && verdict.expected_votes > Some(verdict.total_votes);
-        let at = if Mutant::LastManFallsAtOnce.is_active() { now } else { now + window };
+        let at = bug!(LastManFallsAtOnce: now; now + window);
         may.then_some(at)
     }
 
@@ -505,27 +501,23 @@ impl Quorum {
         let Some(judgement) = &mut self.judgement else { return self.unsettled() };
         let options = &self.options;
         let total = judgement.total();
-        let expected = match judgement.expected {
-            Some(_) if Mutant::ExpectedVotesFollowMembers.is_active() => Some(total),
-            expected => expected.map(|expected| expected.max(total)),
-        };
+        let raised = |expected: u32| bug!(ExpectedVotesFollowMembers: total; expected.max(total));
+        let expected = judgement.expected.map(raised);
         let floor = self.configured.filter(|_| options.allow_downscale);
         let measure = expected.max(floor.filter(|_| expected.is_some()));
         let two = options.two_node
             && judgement.votes.len() <= 2
-            && (expected <= self.configured || Mutant::TwoNodeOfMany.is_active());
-        let one_more = u32::from(!Mutant::HalfIsQuorate.is_active());
+            && bug!(TwoNodeOfMany: true; expected <= self.configured);
+        let one_more = bug!(HalfIsQuorate: 0; 1);
         let quorum = measure.map(|votes| if two { 1 } else { votes / 2 + one_more });
 
-        let is_half = |votes: u32| match Mutant::TieBreakOdd.is_active() {
-            true => total == votes / 2,
-            false => u64::from(total) * 2 == u64::from(votes),
-        };
+        let is_half =
+            |votes: u32| bug!(TieBreakOdd: total == votes / 2; u64::from(total) * 2 == u64::from(votes));
         let breaks_tie = options.auto_tie_breaker.is_some()
             && measure.is_some_and(is_half)
             && match judgement.tie {
                 Some(tie) => tie.node.is_some_and(|node| judgement.votes.contains_key(&node)),
-                None => Mutant::TieBreakAtStart.is_active(),
+                None => bug!(TieBreakAtStart: true; false),
             };
         let has_majority = quorum.is_some_and(|quorum| total >= quorum);
         let waits = judgement.waits && expected.is_some_and(|expected| total < expected);
@@ -551,7 +543,7 @@ impl Quorum {
         match inquorate {
             None => self.waits = false,
             Some(Inquorate::WaitsForAll { .. } | Inquorate::TooFewVotes { .. }) => {
-                self.waits = options.wait_for_all && !Mutant::WaitNotRearmed.is_active();
+                self.waits = bug!(WaitNotRearmed: false; options.wait_for_all);
             }
             // The ring does not lack votes, so waiting members continue to wait, and no other
             // member starts to.
@@ -626,7 +618,7 @@ fn veto<'a>(
     let differs = |(other, ballot): (NodeId, &Ballot)| {
         Some((other, first.file.options.difference(&ballot.file.options)?))
     };
-    let (other, option) = ballots.find_map(differs).filter(|_| !Mutant::OptionsNotCompared.is_active())?;
+    let (other, option) = bug!(OptionsNotCompared: None; ballots.find_map(differs))?;
     Some(Inquorate::OptionsDiffer { option, one, other })
 }
 

@@ -18,8 +18,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::peers::{Peers, Ports};
+use crate::bug;
 use crate::config::TransportKind;
-use crate::mutants::Mutant;
 use crate::wire::{Announced, ClusterTag, announced, claimed_sender};
 use crate::{Config, Destination, NodeId, Notice, Origin, Time, Transmit};
 
@@ -217,11 +217,7 @@ impl Path {
     fn claim(&self, datagram: &[u8]) -> Option<(NodeId, bool)> {
         let claimed = claimed_sender(datagram)?;
         match (announced(datagram), self.cluster) {
-            (Announced::Cluster(other), Some(own))
-                if other != own && !Mutant::OtherClusterHeard.is_active() =>
-            {
-                None
-            }
+            (Announced::Cluster(other), Some(own)) if bug!(OtherClusterHeard: false; other != own) => None,
             _ => Some(claimed),
         }
     }

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::mutants::Mutant;
+use crate::bug;
 use crate::wire::packing::{self, Pieces};
 use crate::{NodeId, Refusal};
 
@@ -47,7 +47,7 @@ impl Assembly {
     /// Returns the beginning of the message that this fragment continues.
     fn take(&mut self, continuation: u8) -> Option<BytesMut> {
         let begun = std::mem::take(self);
-        let fits = begun.next == continuation || Mutant::AppendedToUnfinished.is_active();
+        let fits = bug!(AppendedToUnfinished: true; begun.next == continuation);
         (begun.next != 0 && fits).then_some(begun.buffer)
     }
 }
@@ -61,7 +61,7 @@ impl Assemblies {
     pub(super) fn sync_begins(&mut self, left: &BTreeSet<NodeId>) {
         self.syncing = true;
         self.during_sync.clear();
-        self.ordinary.retain(|from, _| !left.contains(from) || Mutant::AppendedToUnfinished.is_active());
+        self.ordinary.retain(|from, _| bug!(AppendedToUnfinished: true; !left.contains(from)));
     }
 
     /// Ends the sync.
@@ -79,9 +79,7 @@ impl Assemblies {
         complete: &mut Vec<Bytes>,
     ) -> Result<(), Refusal> {
         let set = if self.syncing { &mut self.during_sync } else { &mut self.ordinary };
-        if Mutant::ThrowAwayForAll.is_active() {
-            set.retain(|&sender, _| sender == from);
-        }
+        bug!(ThrowAwayForAll: set.retain(|&sender, _| sender == from); ());
         let assembly = set.entry(from).or_default();
         let mut refused = Ok(());
         let Pieces { fragmented, continuation, order, .. } = packet;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::mutants::Mutant;
+use crate::bug;
 use crate::wire::{Announced, ClusterTag, Join};
 use crate::{Config, Time};
 
@@ -44,7 +44,7 @@ impl Clusters {
         member: bool,
         announced: Announced,
     ) -> Option<ClusterTag> {
-        let own = self.own.filter(|_| !Mutant::OtherClusterHeard.is_active())?;
+        let own = bug!(OtherClusterHeard: None; self.own)?;
         match announced {
             Announced::Cluster(cluster) if cluster != own => {
                 if let Some(source) = source.filter(|_| !member) {

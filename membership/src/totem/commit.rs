@@ -10,7 +10,7 @@ use super::Transition;
 use super::gather::{Considered, Lists, cause_of, note};
 use super::local::Local;
 use super::rotation::successor;
-use crate::mutants::Mutant;
+use crate::bug;
 use crate::wire::{self, CommitEntry, CommitToken, Join, Message, Order};
 use crate::{Cause, NodeId, RingId, Seq, Time};
 
@@ -93,9 +93,7 @@ impl Commit {
             note(&mut causes, Cause::CommitLost { after: local.config.token });
             local.catch_up();
             local.disagreed_since.get_or_insert(now);
-            if Mutant::FailedCommitOverwritesOldRing.is_active() {
-                local.ring.id = self.ring;
-            }
+            bug!(FailedCommitOverwritesOldRing: local.ring.id = self.ring; ());
             return Some(Transition::Gather { lists: Lists::of(&self.members), causes, agreeing: None });
         }
         if now >= self.retransmit_at {
@@ -153,7 +151,7 @@ fn add_entry(token: &mut CommitToken, local: &Local) {
     let same_ring = |entry: &&mut CommitEntry| entry.ring == local.ring.id;
     let highest = token.entries.iter_mut().filter(same_ring).map(|entry| entry.aru).reduce(Seq::max);
     for entry in token.entries.iter_mut().filter(same_ring) {
-        entry.received &= Some(entry.aru) == highest || Mutant::ReceivedFlagKept.is_active();
+        entry.received &= bug!(ReceivedFlagKept: true; Some(entry.aru) == highest);
     }
 }
 

@@ -2,8 +2,8 @@
 //! corosync's arithmetic).
 
 use super::rotation::Visited;
+use crate::bug;
 use crate::config::TotemConfig;
-use crate::mutants::Mutant;
 use crate::wire::Token;
 
 /// Limits on the number of frames.
@@ -103,11 +103,10 @@ impl Flow {
 
     /// Returns the number of frames that this visit may send, including retransmissions.
     pub(super) fn allowance(&self, token: &Token, backlog: u32, limits: Limits) -> u32 {
-        let free = if Mutant::WindowUnderflow.is_active() {
-            limits.window.wrapping_sub(token.fcc)
-        } else {
+        let free = bug!(
+            WindowUnderflow: limits.window.wrapping_sub(token.fcc);
             limits.window.saturating_sub(token.fcc)
-        };
+        );
         let mut allowed = limits.least.saturating_add(self.extra).min(free);
         // If the members together want more than the window holds, each gets its share.
         let wanted = token.backlog.wrapping_add(backlog).wrapping_sub(self.backlog);
@@ -125,7 +124,7 @@ impl Flow {
     /// protocol's own messages. In a `wedged` ring `fcc` starts over.
     pub(super) fn account(&mut self, token: &mut Token, visit: &Visited, wedged: bool, limits: Limits) {
         let &Visited { sent, backlog, slow } = visit;
-        let sent_before = if Mutant::FccNotTakenBack.is_active() { 0 } else { self.sent };
+        let sent_before = bug!(FccNotTakenBack: 0; self.sent);
         let others = token.fcc.saturating_sub(sent_before).saturating_sub(self.charge);
         let others = if wedged { 0 } else { others };
         let used = others.saturating_add(sent);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::Transition;
 use super::local::{LastJoin, Local};
-use crate::mutants::Mutant;
+use crate::bug;
 use crate::wire::{CommitToken, Join, Multicast};
 use crate::{Cause, NodeId, Notice, Refusal, RingId, Time};
 
@@ -90,31 +90,28 @@ impl Lists {
     fn forms_the_same(&self, join: &Join) -> bool {
         let candidates = join.proc.iter().copied().filter(|node| !join.failed.contains(node));
         !join.leave
-            && !Mutant::ListsNeverEqual.is_active()
             && !self.failed.contains(&join.from)
-            && candidates.collect::<BTreeSet<_>>() == self.candidates()
+            && bug!(ListsNeverEqual: false; candidates.collect::<BTreeSet<_>>() == self.candidates())
     }
 
     /// Adopts the beliefs in `join` (TOCS 1995, section 5.2, with corosync's filters). The nodes in
     /// `silent` are those that this node would have heard if they were up.
     pub(super) fn consider(&mut self, join: &Join, silent: &BTreeSet<NodeId>, local: &Local) -> Considered {
         let proc: BTreeSet<NodeId> = join.proc.iter().copied().collect();
-        let failed: BTreeSet<NodeId> = match join.leave && Mutant::LeaverNotFailed.is_active() {
-            true => BTreeSet::new(),
-            false => join.failed.iter().copied().collect(),
-        };
-        if proc == self.proc && failed == self.failed && !Mutant::ListsNeverEqual.is_active() {
+        let failed: BTreeSet<NodeId> = join.failed.iter().copied().collect();
+        let failed = bug!(LeaverNotFailed: if join.leave { BTreeSet::new() } else { failed }; failed);
+        if bug!(ListsNeverEqual: false; proc == self.proc && failed == self.failed) {
             return Considered::Same;
         }
-        let known = proc.is_subset(&self.proc)
-            || Mutant::SubsetAfterFirstHit.is_active() && !proc.is_disjoint(&self.proc);
+        let known = proc.is_subset(&self.proc);
+        let known = bug!(SubsetAfterFirstHit: known || !proc.is_disjoint(&self.proc); known);
         if known && failed.is_subset(&self.failed) || self.failed.contains(&join.from) {
             return if self.forms_the_same(join) { Considered::Same } else { Considered::Nothing };
         }
         let cause = self.cause_of_change(join, &failed, local);
         let mut lists = self.clone();
         lists.proc.extend(proc);
-        if join.leave && !Mutant::LeaverNotFailed.is_active() {
+        if bug!(LeaverNotFailed: false; join.leave) {
             // A leaving node is believed about itself, whichever ring it was in (B19).
             lists.excuse(join.from);
         }
@@ -141,14 +138,12 @@ impl Lists {
 
     /// Believes `from` about the nodes that it calls failed, as far as it is trusted about them.
     fn believe(&mut self, from: NodeId, failed: BTreeSet<NodeId>, silent: &BTreeSet<NodeId>, local: &Local) {
-        let member = local.ring.members.contains(&from) && !Mutant::FailedNotMerged.is_active();
-        if failed.contains(&local.me) && !Mutant::BelievesItselfFailed.is_active() {
+        let member = bug!(FailedNotMerged: false; local.ring.members.contains(&from));
+        if bug!(BelievesItselfFailed: false; failed.contains(&local.me)) {
             // corosync returns the accusation, and two nodes can then continue forever, each
             // answering the other's last JOIN (B16). Here it is not returned. The accuser's beliefs
             // about other nodes are ignored too.
-            if Mutant::AccusationsAnswered.is_active() {
-                self.failed.insert(from);
-            }
+            bug!(AccusationsAnswered: self.failed.extend([from]); ());
         } else if member && !self.overdue {
             // Members of this node's own ring are believed when they call others failed (B17).
             self.failed.extend(failed);
@@ -196,9 +191,7 @@ impl Gather {
         local: &mut Local,
     ) -> Self {
         lists.proc.insert(local.me);
-        if !Mutant::BelievesItselfFailed.is_active() {
-            lists.failed.remove(&local.me);
-        }
+        bug!(BelievesItselfFailed: false; lists.failed.remove(&local.me));
         lists.failed.extend(local.unheard_for_long(&lists.proc, now));
         let consensus = agreeing.into_iter().chain([local.me]).collect();
         let delay = local.random_delay(local.config.send_join).max(spacing(&lists, now, local));
@@ -244,8 +237,8 @@ impl Gather {
     }
 
     fn agreed(&self) -> bool {
-        let enough = Mutant::CommitBeforeConsensus.is_active() && self.consensus.len() > 1;
-        enough || self.lists.candidates().is_subset(&self.consensus)
+        let all = self.lists.candidates().is_subset(&self.consensus);
+        bug!(CommitBeforeConsensus: all || self.consensus.len() > 1; all)
     }
 
     /// Forms the ring if all agree and this node is the lowest of them.
@@ -302,7 +295,7 @@ impl Gather {
 
     pub(super) fn handle_commit(&mut self, token: CommitToken, local: &Local) -> Option<Transition> {
         let members: BTreeSet<NodeId> = token.members.iter().copied().collect();
-        let new = token.ring.seq > local.attempted || Mutant::StaleCommitTokenAccepted.is_active();
+        let new = bug!(StaleCommitTokenAccepted: true; token.ring.seq > local.attempted);
         let wanted = members == self.lists.candidates() && new;
         wanted.then(|| {
             let cause = Cause::CommitToken { ring: token.ring };
@@ -330,7 +323,7 @@ impl Gather {
     /// invented ids could delay an agreement forever.
     pub(super) fn hear(&mut self, node: NodeId, now: Time, local: &Local) -> Option<Transition> {
         if local.stranger_has_to_wait(node, now)
-            || !local.is_known(node) && !Mutant::StrangersDelayAgreement.is_active()
+            || bug!(StrangersDelayAgreement: false; !local.is_known(node))
         {
             return None;
         }
@@ -425,13 +418,11 @@ impl Gather {
             None => true,
         };
         let differing = &(&self.lists.proc - &self.consensus) - &unheard;
-        let failed = match Mutant::AllWhoDifferAccused.is_active() {
-            true => &(&self.lists.failed | &unheard) | &differing,
-            false => {
-                let firm: BTreeSet<NodeId> = differing.into_iter().filter(is_firm).collect();
-                &unheard | &misfits_of(&firm, &heard, local)
-            }
-        };
+        let firm: BTreeSet<NodeId> = differing.iter().copied().filter(is_firm).collect();
+        let failed = bug!(
+            AllWhoDifferAccused: &(&self.lists.failed | &unheard) | &differing;
+            &unheard | &misfits_of(&firm, &heard, local)
+        );
         if failed == self.lists.failed {
             self.wait = Wait::Consensus(now + two_joins(local));
             return None;
@@ -453,9 +444,7 @@ impl Gather {
         let after = patience(local);
         let missing = &self.lists.candidates() - &self.consensus;
         let mut silent = self.unheard(now, after, local);
-        if !Mutant::StrangersGivenUpSoon.is_active() {
-            silent.retain(|node| local.ring.members.contains(node));
-        }
+        bug!(StrangersGivenUpSoon: (); silent.retain(|node| local.ring.members.contains(node)));
         if missing.is_empty() || !missing.is_subset(&silent) {
             return None;
         }

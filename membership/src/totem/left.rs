@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::local::Local;
-use crate::mutants::Mutant;
+use crate::bug;
 use crate::wire::Join;
 use crate::{Cause, Event, NodeId, Time};
 
@@ -30,8 +30,8 @@ impl Left {
     pub(super) fn enter(cause: Cause, now: Time, local: &mut Local) -> Self {
         let leave = local.leave();
         let survivors: BTreeSet<NodeId> = leave.proc.iter().copied().collect();
-        let again = (!survivors.is_empty() && !Mutant::LeaveSaidOnce.is_active())
-            .then(|| (now + Self::PAUSE, Self::REPEATS));
+        let again =
+            bug!(LeaveSaidOnce: false; !survivors.is_empty()).then(|| (now + Self::PAUSE, Self::REPEATS));
         local.send_join(leave.clone());
         let mut left = Self { survivors, leave, again, cause: Some(cause) };
         left.finish(local);

@@ -18,9 +18,9 @@ use super::outputs::Outputs;
 use super::reachability::Reachability;
 use super::ring::Ring;
 use super::{Totem, Transition};
+use crate::bug;
 use crate::config::TotemConfig;
 use crate::groups::{Groups, LONGEST_WHOLE, Partials};
-use crate::mutants::Mutant;
 use crate::sync::{CPG, Step, Sync, VOTEQUORUM};
 use crate::wire::body::{Body, CpgMcast, CpgPart, CpgPartial, QUORATE, SERVICES, SYNC};
 use crate::wire::packing::{self, Addressed, Pieces};
@@ -156,7 +156,7 @@ impl Local {
 
     pub(super) fn new(config: &Config, stored: Stored, entropy: [u8; 32], now: Time) -> Self {
         let me = config.node;
-        let stored = if Mutant::RecordNotRead.is_active() { Stored::default() } else { stored };
+        let stored = bug!(RecordNotRead: Stored::default(); stored);
         // A start counts as a step of its own, so no earlier incarnation had this ring id (B01).
         let id = RingId { representative: me, seq: stored.ring_seq.saturating_add(1) };
         let mut local = Self {
@@ -253,7 +253,7 @@ impl Local {
     /// Returns `true` if a ring may have this number, judged by the JOINs of its members.
     pub(super) fn may_be_formed(&self, ring_seq: u64) -> bool {
         let unheard = if self.heard < Self::PLAUSIBLE_RING_SEQ { Self::UNHEARD } else { 4 * Self::JUMP };
-        ring_seq <= self.heard.saturating_add(unheard) || Mutant::AnyRingSeqBelieved.is_active()
+        bug!(AnyRingSeqBelieved: true; ring_seq <= self.heard.saturating_add(unheard))
     }
 
     /// Records a JOIN. With `whole`, this node may agree with it.
@@ -353,11 +353,10 @@ impl Local {
 
     /// Records a ring number of another node. Returns `true` if it is believed as it is.
     pub(super) fn hear_ring_seq(&mut self, ring_seq: u64) -> bool {
-        let all = Mutant::AnyRingSeqBelieved.is_active();
-        let followed = ring_seq <= self.limit() || all;
+        let followed = bug!(AnyRingSeqBelieved: true; ring_seq <= self.limit());
         // A higher number is not followed, but the next ring's number exceeds the plausible ones.
         let believed = if followed { ring_seq } else { Self::PLAUSIBLE_RING_SEQ };
-        if ring_seq <= self.attempted || !Mutant::RingSeqNotLearnt.is_active() {
+        if bug!(RingSeqNotLearnt: ring_seq <= self.attempted; true) {
             self.heard = self.heard.max(believed);
         }
         followed
@@ -370,7 +369,7 @@ impl Local {
 
     /// Returns `true` if this node may send, which requires that the numbers it names are durable.
     pub(super) fn may_speak(&self) -> bool {
-        self.attempted <= self.durable.ring_seq || Mutant::SentBeforeStored.is_active()
+        bug!(SentBeforeStored: true; self.attempted <= self.durable.ring_seq)
     }
 
     /// Inserts a frame into the installed ring's window.
@@ -487,8 +486,8 @@ impl Local {
             return;
         }
         self.capacities.insert(frame.from, frames);
-        let unasked = Mutant::WidenedUnasked.is_active() && self.capacities.len() > 1;
-        if (self.capacities.len() == self.ring.members.len() || unasked)
+        let all = self.capacities.len() == self.ring.members.len();
+        if bug!(WidenedUnasked: all || self.capacities.len() > 1; all)
             && let Some(least) = self.capacities.values().copied().min()
         {
             self.limits = Limits::agreed(&self.config, least);
@@ -567,9 +566,7 @@ impl Local {
         self.outbox.control.clear();
         self.capacities.clear();
         self.limits = Limits::configured(&self.config);
-        if !Mutant::CutMessageGoesOn.is_active() {
-            self.outbox.application.start_over();
-        }
+        bug!(CutMessageGoesOn: (); self.outbox.application.start_over());
         let sync = Sync::new(ring, members);
         self.synced_by = None;
         self.say(SYNC, &sync.opening().encode());
@@ -643,7 +640,7 @@ impl Local {
     /// Returns the room for packets in a frame. corosync subtracts two frame headers from `netmtu`,
     /// so that a frame still fits when another one carries it.
     fn capacity(&self) -> usize {
-        let headers = if Mutant::NoRoomForSecondHeader.is_active() { 1 } else { 2 };
+        let headers = bug!(NoRoomForSecondHeader: 1; 2);
         (self.config.netmtu as usize).saturating_sub(headers * Multicast::HEADER)
     }
 
@@ -651,7 +648,7 @@ impl Local {
     /// application once the sync is done.
     pub(super) fn next_frame(&mut self) -> Option<Draft> {
         let capacity = self.capacity();
-        let synced = self.synced() || Mutant::SentBeforeSynced.is_active();
+        let synced = bug!(SentBeforeSynced: true; self.synced());
         // Receivers join the parts of a message by their place in the sender's sequence. No frame
         // may come between them, not even one that would otherwise go first (seed 1235 of the
         // laboratory).
@@ -741,7 +738,7 @@ impl Local {
     /// Answers a node that asks for a sign of life.
     pub(super) fn answer(&mut self, wish: &HoldCancel) {
         let asks = wish.ring == RingId { representative: self.me, seq: 0 } && wish.from != self.me;
-        if asks && !Mutant::QuestionUnanswered.is_active() {
+        if bug!(QuestionUnanswered: false; asks) {
             self.probe(wish.from);
         }
     }
@@ -766,9 +763,9 @@ impl Local {
             self.suspects.insert(node, fresh);
             // If the node receives this, it answers.
             self.question(node);
-            return Mutant::HintNotChecked.is_active();
+            return bug!(HintNotChecked: true; false);
         };
-        now >= suspicion.ask_at || Mutant::EvidenceOfAMoment.is_active()
+        bug!(EvidenceOfAMoment: true; now >= suspicion.ask_at)
     }
 
     /// Repeats the question to nodes whose hosts have refused datagrams, when it is due.

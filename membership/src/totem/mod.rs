@@ -49,7 +49,7 @@ use self::operational::Operational;
 use self::recovery::{Recovered, Recovery};
 use self::ring::Ring;
 pub use self::snapshot::{Phase, RingView, Snapshot};
-use crate::mutants::Mutant;
+use crate::bug;
 use crate::wire::{self, ClusterTag, CommitToken, Join, Message, Order};
 use crate::{
     Cause, Config, ConfigError, Event, Group, NodeId, Notice, Process, Refusal, RingId, Stats, Stored, Time,
@@ -282,7 +282,7 @@ impl Totem {
             }
         }
         if let Message::Multicast(frame) = message
-            && !Mutant::FramesFromAnybody.is_active()
+            && bug!(FramesFromAnybody: false; true)
         {
             let ours = &self.local.ring;
             let ring = match self.turning_ring(frame.ring) {
@@ -299,8 +299,8 @@ impl Totem {
         }
         let all_listed = match message {
             Message::Multicast(frame) => listed(&frame.from),
-            Message::Join(join) if Mutant::JoinRefusedWhole.is_active() => {
-                join.proc.iter().chain(&join.failed).all(listed)
+            Message::Join(join) => {
+                bug!(JoinRefusedWhole: join.proc.iter().chain(&join.failed).all(listed); true)
             }
             Message::Commit(token) => token.members.iter().all(listed),
             _ => true,
@@ -329,13 +329,13 @@ impl Totem {
         if !says_it_stays && !matches!(message, Message::Join(_) | Message::MergeDetect(_)) {
             return;
         }
-        let listed = self.local.listed.is_some() && !Mutant::YouthDecides.is_active();
+        let listed = bug!(YouthDecides: false; self.local.listed.is_some());
         let young = now - self.started_at <= self.local.config.consensus;
         let starts = young && self.local.ring.members.len() <= 1;
         if listed && says_it_stays {
             return;
         }
-        if !listed && starts && (says_it_stays || origin.outranks_us || Mutant::YouthDecides.is_active()) {
+        if !listed && starts && (says_it_stays || bug!(YouthDecides: true; origin.outranks_us)) {
             return self.apply(Some(Transition::Leave(Cause::DuplicateId { node })), now);
         }
         // The interval is short enough for the announcement to reach the other process while that
@@ -354,7 +354,7 @@ impl Totem {
             Message::Token(token) => match &mut self.state {
                 State::Operational(operational) => operational.handle_token(token, now, local),
                 State::Recovery(recovery) => recovery.handle_token(token, now, local),
-                State::Gather(_) if Mutant::GatherPassesTokenOn.is_active() => {
+                State::Gather(_) if bug!(GatherPassesTokenOn: true; false) => {
                     let successor = rotation::successor(local.me, &local.ring.members);
                     local.out.unicast(successor, wire::encode(&Message::Token(token), Order::Little));
                     None
@@ -368,9 +368,7 @@ impl Totem {
                     None
                 }
                 State::Gather(gather) => gather.handle_multicast(frame, now, local),
-                State::Commit(_)
-                    if Mutant::FramesTakenInCommit.is_active() && frame.ring == local.ring.id =>
-                {
+                State::Commit(_) if bug!(FramesTakenInCommit: frame.ring == local.ring.id; false) => {
                     local.keep(frame);
                     None
                 }
@@ -479,8 +477,7 @@ impl Totem {
             // The neighbours of the node will decide, since a live node shows itself to them.
             State::Operational(operational) if !operational.rotation.is_neighbour(node) => return,
             State::Operational(operational) => {
-                let missed_at = now.max(operational.rotation.missed_at);
-                let from = if Mutant::TokenMissedAtOnce.is_active() { now } else { missed_at };
+                let from = bug!(TokenMissedAtOnce: now; now.max(operational.rotation.missed_at));
                 from + local.evidence_lasts(local.limits.ours)
             }
             _ => now + local.evidence_lasts(false),
@@ -543,7 +540,7 @@ impl Totem {
         // Timers that were due before the pause was noticed and have not run yet are late for the
         // same reason.
         let known = self.awake_at.is_some_and(|at| due <= at);
-        if late <= config.token / 4 || known || Mutant::StallForgotten.is_active() {
+        if bug!(StallForgotten: true; late <= config.token / 4 || known) {
             return;
         }
         let excused = self.awake_at.is_some_and(|at| due <= at + config.token.max(config.consensus));

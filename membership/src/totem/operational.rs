@@ -10,7 +10,7 @@ use super::gather::{Considered, Lists, cause_of};
 use super::local::Local;
 use super::recovery::Recovered;
 use super::rotation::{Due, Rotation, Visited};
-use crate::mutants::Mutant;
+use crate::bug;
 use crate::wire::{self, HoldCancel, Join, Message, Multicast, Order, Token};
 use crate::{Cause, Event, NodeId, Notice, Refusal, Regular, RingId, Time, Transitional};
 
@@ -29,12 +29,8 @@ impl Operational {
 
         // A message that a member has delivered in the old ring was safe, so all members that move
         // along deliver it there.
-        if !Mutant::HighDeliveredForgotten.is_active() {
-            local.ring.safe = local.ring.safe.max(high_delivered);
-        }
-        if Mutant::UnsafeDeliveredBeforeTransitional.is_active() {
-            local.ring.safe = local.ring.window.high();
-        }
+        local.ring.safe = bug!(HighDeliveredForgotten: local.ring.safe; local.ring.safe.max(high_delivered));
+        bug!(UnsafeDeliveredBeforeTransitional: local.ring.safe = local.ring.window.high(); ());
         local.deliver_ready();
         local.sync = None;
         let left = &local.ring.members - &transitional;
@@ -64,11 +60,7 @@ impl Operational {
         local.out.tell(Event::Regular(Regular {
             ring: local.ring.id,
             members: members.clone(),
-            joined: if Mutant::JoinedByDifference.is_active() {
-                &members - &old_members
-            } else {
-                &members - &transitional
-            },
+            joined: bug!(JoinedByDifference: &members - &old_members; &members - &transitional),
             left: left.clone(),
             causes,
         }));
@@ -95,11 +87,10 @@ impl Operational {
                 local.out.stats.tokens += 1;
                 local.token_at = Some(now);
             }
-            Ok(false) if Mutant::CopyOfTokenConfirms.is_active() => {
-                local.ring.safe = local.ring.safe.max(token.aru);
+            Ok(false) => {
+                bug!(CopyOfTokenConfirms: local.ring.safe = local.ring.safe.max(token.aru); ());
                 return None;
             }
-            Ok(false) => return None,
             Err(refusal) => {
                 local.out.refuse(refusal);
                 return None;
@@ -107,7 +98,7 @@ impl Operational {
         }
         let stable = self.rotation.note_aru(&token);
         local.ring.safe = local.ring.safe.max(stable);
-        let unwanted = if Mutant::ReleasedAtOwnAru.is_active() { local.ring.window.aru() } else { stable };
+        let unwanted = bug!(ReleasedAtOwnAru: local.ring.window.aru(); stable);
         local.ring.window.release(unwanted.min(local.ring.delivered));
 
         let visited = self.visit(&mut token, local);
@@ -216,7 +207,7 @@ impl Operational {
         // The LEAVE of a node that this ring has already lost is a repetition.
         let gone = join.leave && !member;
         let accused = join.failed.contains(&local.me);
-        if stale && !Mutant::StaleJoinEndsRing.is_active() || gone || accused {
+        if bug!(StaleJoinEndsRing: false; stale) || gone || accused {
             return None;
         }
         if !member && local.has_to_wait(join, now) {

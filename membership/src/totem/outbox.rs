@@ -10,7 +10,7 @@ use std::mem;
 use bytes::Bytes;
 
 use crate::Guarantee;
-use crate::mutants::Mutant;
+use crate::bug;
 use crate::wire::Draft;
 use crate::wire::packing::{self, Packet};
 
@@ -184,8 +184,7 @@ impl Lane {
         let fragmented = match cut {
             true if lengths.len() == 1 => self.fragment.checked_add(1).unwrap_or(1),
             true => 1,
-            false if Mutant::FragmentEndMissing.is_active() => self.fragment,
-            false => 0,
+            false => bug!(FragmentEndMissing: self.fragment; 0),
         };
         let mut draft = Draft::packet(fragmented, self.fragment, &lengths, guarantee);
         let whole = lengths.len() - usize::from(cut);
@@ -194,8 +193,7 @@ impl Lane {
             if n < whole {
                 self.finish();
             } else {
-                self.started =
-                    if Mutant::FragmentOffsetForgotten.is_active() { 0 } else { self.started } + length;
+                self.started = bug!(FragmentOffsetForgotten: length; self.started + length);
                 self.fragment = fragmented;
             }
         }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use crate::mutants::Mutant;
+use crate::bug;
 use crate::wire::Join;
 use crate::{NodeId, Time};
 
@@ -131,7 +131,7 @@ impl Outcasts {
         quorate: bool,
         now: Time,
     ) -> bool {
-        let Some(outcast) = self.nodes.get(&node).filter(|_| !Mutant::NoBackOff.is_active()) else {
+        let Some(outcast) = bug!(NoBackOff: None; self.nodes.get(&node)) else {
             return false;
         };
         now < outcast.at + outcast.wait(self.base, knows_all, quorate)

@@ -13,7 +13,7 @@ use super::gather::{Lists, note};
 use super::local::Local;
 use super::ring::Ring;
 use super::rotation::{Due, Rotation, Visited};
-use crate::mutants::Mutant;
+use crate::bug;
 use crate::wire::{CommitEntry, CommitToken, Draft, Join, Multicast, Token};
 use crate::{Cause, Guarantee, NodeId, RingId, Seq, Time};
 
@@ -74,7 +74,7 @@ impl Recovery {
             .copied()
             .zip(token.entries.iter().copied())
             .filter(|(node, entry)| {
-                let same = entry.ring == old.id || Mutant::TransitionalByIdOnly.is_active();
+                let same = bug!(TransitionalByIdOnly: true; entry.ring == old.id);
                 old.members.contains(node) && same
             })
             .collect();
@@ -85,18 +85,16 @@ impl Recovery {
             // Every member has the released frames, so a lower number is wrong, and might be any
             // distance away.
             let arus = same.iter().map(|(_, entry)| entry.aru);
-            let low = match () {
-                () if Mutant::RecoveredFromOwnAru.is_active() => old.window.aru(),
-                () if Mutant::WrapUnsafeRecovery.is_active() => {
-                    Seq::new(arus.map(Seq::get).min().unwrap_or_default())
-                }
-                () => arus.fold(old.window.high(), Seq::min),
-            };
+            let low = bug!(
+                WrapUnsafeRecovery: Seq::new(arus.map(Seq::get).min().unwrap_or_default());
+                arus.fold(old.window.high(), Seq::min)
+            );
+            let low = bug!(RecoveredFromOwnAru: old.window.aru(); low);
             let low = low.max(old.window.released());
             let held = low.up_to(old.window.high()).filter_map(|seq| old.window.get(seq));
-            let most = if Mutant::RecoveryQueueTooShort.is_active() { 206 } else { usize::MAX };
+            let most = bug!(RecoveryQueueTooShort: 206; usize::MAX);
             queue.extend(held.take(most).map(|frame| {
-                let owed = old.owes(frame.seq) && !Mutant::ObligationsNotShared.is_active();
+                let owed = bug!(ObligationsNotShared: false; old.owes(frame.seq));
                 let carried = Carried { frame: frame.raw.clone(), owed };
                 (old.window.place(frame.seq), carried)
             }));
@@ -124,7 +122,7 @@ impl Recovery {
     /// members have seen it complete. This happens only once (B13).
     pub(super) fn handle_commit(&mut self, token: &CommitToken, now: Time, local: &mut Local) {
         let mine = token.ring == self.ring.id && token.ring.representative == local.me;
-        let again = self.originated && !Mutant::SecondFirstToken.is_active();
+        let again = bug!(SecondFirstToken: false; self.originated);
         if !mine || again || token.entries.len() != token.members.len() {
             return;
         }
@@ -139,14 +137,12 @@ impl Recovery {
             return;
         }
         self.rotation.hear();
-        let inner = frame.encapsulated.then(|| match frame.inner() {
-            Ok(inner) if Mutant::OuterLengthKept.is_active() => {
-                Ok(Multicast { payload: frame.payload.clone(), ..inner })
-            }
-            Ok(inner) if Mutant::CarrierTakenForSender.is_active() => {
-                Ok(Multicast { from: frame.from, ..inner })
-            }
-            inner => inner,
+        let inner = frame.encapsulated.then(|| {
+            frame.inner().map(|mut inner| {
+                bug!(OuterLengthKept: inner.payload = frame.payload.clone(); ());
+                bug!(CarrierTakenForSender: inner.from = frame.from; ());
+                inner
+            })
         });
         let owed = frame.guarantee == Guarantee::Safe;
         match self.ring.insert(frame) {
@@ -194,8 +190,7 @@ impl Recovery {
         // both full.
         let stable = self.rotation.note_aru(&token);
         self.ring.skip_carriers();
-        let unwanted =
-            if Mutant::RecoveryReleasesAtOwnAru.is_active() { self.ring.window.aru() } else { stable };
+        let unwanted = bug!(RecoveryReleasesAtOwnAru: self.ring.window.aru(); stable);
         self.ring.window.release(unwanted.min(self.ring.delivered));
         let config = &local.config;
         let limits = Limits::configured(config);
@@ -245,7 +240,7 @@ impl Recovery {
             }
         } else if token.retrans_flg && (self.raised_flag || self.nobody_lowers_it()) {
             token.retrans_flg = false;
-            self.raised_flag = Mutant::RetransFlagMarkKept.is_active();
+            self.raised_flag = bug!(RetransFlagMarkKept: true; false);
         }
         self.unflagged = if token.retrans_flg { 0 } else { self.unflagged + 1 };
         if self.unflagged == 2 {
@@ -255,14 +250,11 @@ impl Recovery {
         if complete {
             local.ring.owe_to(&self.transitional);
         }
-        if Mutant::InstalledBeforeEverybodyHasAll.is_active() {
-            return complete;
-        }
-        let all_have_all = if Mutant::WrapUnsafeInstall.is_active() {
-            self.install_seq.get() <= token.aru.get()
-        } else {
+        bug!(InstalledBeforeEverybodyHasAll: return complete; ());
+        let all_have_all = bug!(
+            WrapUnsafeInstall: self.install_seq.get() <= token.aru.get();
             self.install_seq.at_or_before(token.aru)
-        };
+        );
         let everybody = self.unflagged >= 3 && all_have_all;
         self.complete = if everybody { self.complete + 1 } else { 0 };
         self.complete >= 2
@@ -273,7 +265,8 @@ impl Recovery {
     /// (F7). If a member does have frames left, it raises the flag again before any member has seen
     /// it down twice in a row.
     fn nobody_lowers_it(&mut self) -> bool {
-        self.rotation.stands_still() && !Mutant::FlagBelieved.is_active()
+        let stands_still = self.rotation.stands_still();
+        bug!(FlagBelieved: false; stands_still)
     }
 
     /// Handles a JOIN as in COMMIT.
@@ -290,12 +283,8 @@ impl Recovery {
             Due::Lost => {
                 let mut causes = std::mem::take(&mut self.causes);
                 note(&mut causes, Cause::RecoveryLost { after: local.config.token });
-                if Mutant::FailedRecoveryKeepsRingId.is_active() {
-                    local.ring.id = self.ring.id;
-                }
-                if Mutant::FailedRecoveryZeroesRingId.is_active() {
-                    local.ring.id.seq = 0;
-                }
+                bug!(FailedRecoveryKeepsRingId: local.ring.id = self.ring.id; ());
+                bug!(FailedRecoveryZeroesRingId: local.ring.id.seq = 0; ());
                 Some(Transition::Gather { lists: Lists::of(&self.ring.members), causes, agreeing: None })
             }
             // Other rings are not probed before this one is installed.

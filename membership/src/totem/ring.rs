@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::window::Window;
-use crate::mutants::Mutant;
+use crate::bug;
 use crate::wire::Multicast;
 use crate::{Guarantee, NodeId, Refusal, RingId, Seq};
 
@@ -60,17 +60,13 @@ impl Ring {
     /// next number, if it is present and its guarantee is met. A safe frame that is not yet safe
     /// holds back the frames behind it.
     pub(super) fn next_delivery(&mut self) -> Option<Multicast> {
-        let mut next = self.delivered.next();
-        if Mutant::DeliveredPastHole.is_active() && self.window.get(next).is_none() {
-            next = next.next();
-        }
-        let frame = self.window.get(next)?;
+        let next = self.delivered.next();
+        let frame = self.window.get(next);
+        let frame = bug!(DeliveredPastHole: frame.or_else(|| self.window.get(next.next())); frame)?;
         let waits = frame.guarantee == Guarantee::Safe && !frame.encapsulated;
-        let safe = match Mutant::WrapUnsafeSafe.is_active() {
-            true => frame.seq.get() <= self.safe.get(),
-            false => frame.seq.at_or_before(self.safe),
-        };
-        if waits && !safe && !Mutant::SafeAsAgreed.is_active() {
+        let safe =
+            bug!(WrapUnsafeSafe: frame.seq.get() <= self.safe.get(); frame.seq.at_or_before(self.safe));
+        if bug!(SafeAsAgreed: false; waits && !safe) {
             return None;
         }
         let frame = frame.clone();
@@ -121,12 +117,11 @@ impl Ring {
         for seq in self.delivered.up_to(self.window.high()) {
             match self.window.get(seq) {
                 None => hole = true,
-                Some(_) if hole && Mutant::DiscardedBehindHole.is_active() => {}
+                Some(_) if bug!(DiscardedBehindHole: hole; false) => {}
                 Some(frame)
-                    if !hole
+                    if bug!(NoSenderFilterBehindHole: true; !hole)
                         || transitional.contains(&frame.from)
-                        || self.owes(seq) && !Mutant::ObligationsForgotten.is_active()
-                        || Mutant::NoSenderFilterBehindHole.is_active() =>
+                        || bug!(ObligationsForgotten: false; self.owes(seq)) =>
                 {
                     frames.push(frame.clone());
                 }

@@ -11,8 +11,8 @@ use super::flow::{Flow, Limits};
 use super::outputs::Outputs;
 use super::ring::Ring;
 use super::window::Window;
+use crate::bug;
 use crate::config::TotemConfig;
-use crate::mutants::Mutant;
 use crate::wire::{self, Draft, Message, Multicast, Order, RtrEntry, Token};
 use crate::{NodeId, Refusal, Seq, Time};
 
@@ -213,10 +213,10 @@ impl Rotation {
         now: Time,
         config: &TotemConfig,
     ) -> Result<bool, Refusal> {
-        if token.from != self.predecessor && !Mutant::TokenFromAnybody.is_active() {
+        if bug!(TokenFromAnybody: false; token.from != self.predecessor) {
             return Ok(false);
         }
-        if token.token_seq.at_or_before(self.token_seq) && !Mutant::CopyOfTokenAccepted.is_active() {
+        if bug!(CopyOfTokenAccepted: false; token.token_seq.at_or_before(self.token_seq)) {
             return Ok(false);
         }
         let ahead = ring.window.released().distance_to(token.seq);
@@ -225,7 +225,7 @@ impl Rotation {
         }
         // Each member adds one, so the token that this node sent last has completed a rotation.
         if self.token_seq.distance_to(token.token_seq) as usize == ring.members.len() {
-            self.whole_since = if Mutant::LeaseFromReceipt.is_active() { Some(now) } else { self.sent_at };
+            self.whole_since = bug!(LeaseFromReceipt: Some(now); self.sent_at);
         }
         self.token_seq = token.token_seq;
         self.hold_at = None;
@@ -240,14 +240,14 @@ impl Rotation {
         let quiet = self.unchanged > 0 && token.aru == token.seq && token.rtr.is_empty();
         self.quiet = if quiet { self.quiet.saturating_add(1) } else { 0 };
         self.holder = limits.ours.then_some(ring.last_sender).flatten().unwrap_or(ring.id.representative);
-        self.foreign = !limits.ours && !self.representative && !Mutant::ForeignHoldAwaited.is_active();
+        self.foreign = bug!(ForeignHoldAwaited: false; !limits.ours && !self.representative);
         // The holder waits one visit longer than the other members expect, since between its visits
         // they have seen what it saw.
         let margin = u32::from(self.holder == self.me);
         let rotations = config.seqno_unchanged_const.saturating_add(margin);
-        self.held =
+        let held =
             self.unchanged >= rotations || limits.quiet().is_some_and(|quiet| self.quiet >= quiet + margin);
-        self.held &= !Mutant::TokenNeverHeld.is_active();
+        self.held = bug!(TokenNeverHeld: false; held);
         Ok(true)
     }
 
@@ -259,15 +259,15 @@ impl Rotation {
         self.last_aru = token.aru;
         let still = self.unchanged > 0 && self.last_aru == self.aru_before;
         self.still = if still { self.still.saturating_add(1) } else { 0 };
-        let confirmed =
-            if Mutant::SafeAfterOneRotation.is_active() { self.last_aru } else { self.aru_before };
+        let confirmed = bug!(SafeAfterOneRotation: self.last_aru; self.aru_before);
         self.last_aru.min(confirmed)
     }
 
     /// Returns the number of frames that this visit may send, including retransmissions.
     pub(super) fn allowance(&mut self, token: &Token, backlog: u32, limits: Limits) -> u32 {
         self.flow.adapt(token, limits);
-        self.flow.allowance(token, backlog, limits) + u32::from(Mutant::WindowOffByOne.is_active())
+        let allowance = self.flow.allowance(token, backlog, limits);
+        bug!(WindowOffByOne: allowance + 1; allowance)
     }
 
     /// Returns `true` if another frame may be numbered, which requires that it fits into every
@@ -291,21 +291,19 @@ impl Rotation {
         let mut sent = 0;
         let wanted = !token.rtr.is_empty();
         let served = std::mem::take(&mut self.served);
-        let others = match Mutant::SameOneAnswers.is_active() {
-            true => 0,
-            false => u32::try_from(ring.members.len()).unwrap_or(u32::MAX).saturating_sub(2),
-        };
+        let others = u32::try_from(ring.members.len()).unwrap_or(u32::MAX).saturating_sub(2);
+        let others = bug!(SameOneAnswers: 0; others);
         token.rtr.retain(|entry| {
             // All members have the released frames. If one is requested, it has arrived in the
             // meantime, and no member can serve the request any more.
             if entry.ring != ring.id || entry.seq.at_or_before(ring.window.released()) {
                 return false;
             }
-            if sent >= allowed + u32::from(Mutant::QuotaOffByOne.is_active()) {
+            if sent >= bug!(QuotaOffByOne: allowed + 1; allowed) {
                 return true;
             }
             let Some(frame) = ring.window.get(entry.seq) else {
-                return !Mutant::RequestStruckUnserved.is_active();
+                return bug!(RequestStruckUnserved: false; true);
             };
             // A member that repeats its request may not hear this node, so other members must
             // answer, for longer each time.
@@ -316,28 +314,25 @@ impl Rotation {
             }
             let times = before.map_or(0, |before| before.times).saturating_add(1);
             self.served.push(Served { seq: entry.seq, times, rests: times.min(others) });
-            out.multicast(if Mutant::RetransmittedAsOwn.is_active() {
-                wire::encode(&Message::Multicast(Multicast { from: self.me, ..frame.clone() }), Order::Little)
-            } else {
-                frame.raw.clone()
-            });
+            let own = || Message::Multicast(Multicast { from: self.me, ..frame.clone() });
+            out.multicast(bug!(RetransmittedAsOwn: wire::encode(&own(), Order::Little); frame.raw.clone()));
             sent += 1;
             false
         });
-        if Mutant::ServedRequestTakesTheRest.is_active() && sent > 0 {
+        if bug!(ServedRequestTakesTheRest: sent > 0; false) {
             token.rtr.clear();
         }
         out.stats.retransmits += u64::from(sent);
         if config.cancel_token_hold_on_retransmit && wanted {
             self.held = false;
         }
-        let last = if Mutant::GapsUpToHighestReceived.is_active() { ring.window.high() } else { token.seq };
+        let last = bug!(GapsUpToHighestReceived: ring.window.high(); token.seq);
         for seq in ring.window.missing(last, config.miss_count_const) {
             if token.rtr.len() >= Token::MAX_RTR {
                 break;
             }
             let entry = RtrEntry { ring: ring.id, seq };
-            if !token.rtr.contains(&entry) || Mutant::RequestedTwice.is_active() {
+            if bug!(RequestedTwice: true; !token.rtr.contains(&entry)) {
                 token.rtr.push(entry);
             }
         }
@@ -374,10 +369,10 @@ impl Rotation {
         }
         let lacks_nothing = ring.window.aru() == token.seq;
         let wedged = self.still >= Self::WEDGED && lacks_nothing && token.fcc >= limits.window;
-        self.flow.account(token, visit, wedged && !Mutant::FullWindowBelieved.is_active(), limits);
+        self.flow.account(token, visit, bug!(FullWindowBelieved: false; wedged), limits);
         let aru = ring.window.aru();
-        let lower = aru.before(token.aru) && !Mutant::AruNotLowered.is_active();
-        let mine = token.aru_addr == Some(self.me) || Mutant::AruRaisedByAnybody.is_active();
+        let lower = bug!(AruNotLowered: false; aru.before(token.aru));
+        let mine = bug!(AruRaisedByAnybody: true; token.aru_addr == Some(self.me));
         if lower || mine || token.aru_addr.is_none() {
             token.aru = aru;
             token.aru_addr = (token.aru != token.seq).then_some(self.me);
@@ -446,8 +441,8 @@ impl Rotation {
     /// Takes back the token if it is held here, all members have everything, and its visit sent
     /// nothing. The visit can then continue, since no member has seen what it wrote.
     pub(super) fn take_up(&mut self) -> Option<Token> {
-        let here = self.hold_at.is_some() || Mutant::SentTokenTakenUp.is_active();
-        if !here || Mutant::HoldNeverCancelled.is_active() {
+        let here = bug!(SentTokenTakenUp: true; self.hold_at.is_some());
+        if bug!(HoldNeverCancelled: true; !here) {
             return None;
         }
         let Ok(Message::Token(mut token)) = wire::decode(&self.last_sent) else { return None };
@@ -464,7 +459,7 @@ impl Rotation {
     /// Releases a held token because this node has something to send. Returns `true` if its holder
     /// must be asked.
     pub(super) fn nudge(&mut self, out: &mut Outputs) -> bool {
-        if !self.held || Mutant::HoldNeverCancelled.is_active() {
+        if bug!(HoldNeverCancelled: true; !self.held) {
             return false;
         }
         self.release(out);
@@ -492,20 +487,16 @@ impl Rotation {
         }
         if now >= self.retransmit_at {
             self.retransmit_at = now + config.token_retransmit;
-            if self.hold_at.is_none() && !Mutant::TokenNotRetransmitted.is_active() {
+            if bug!(TokenNotRetransmitted: false; self.hold_at.is_none()) {
                 out.stats.token_retransmits += 1;
-                if Mutant::LeaseFromResend.is_active() {
-                    self.sent_at = Some(now);
-                }
+                bug!(LeaseFromResend: self.sent_at = Some(now); ());
                 out.unicast(self.successor, self.last_sent.clone());
-                if Mutant::RetransmissionDefersLoss.is_active() {
-                    self.loss_at = now + config.token;
-                }
+                bug!(RetransmissionDefersLoss: self.loss_at = now + config.token; ());
             }
         }
         if self.merge_at.is_some_and(|at| now >= at) {
             self.merge_at = None;
-            if self.representative && !Mutant::MergeDetectNeverSent.is_active() {
+            if bug!(MergeDetectNeverSent: false; self.representative) {
                 return Due::Merge;
             }
         }
@@ -527,7 +518,7 @@ impl Rotation {
         if due {
             self.probe_after(now, config);
         }
-        let both = self.predecessor != self.successor && !Mutant::ProbesGoOneWay.is_active();
+        let both = bug!(ProbesGoOneWay: false; self.predecessor != self.successor);
         [due.then_some(self.successor), (due && both).then_some(self.predecessor)].into_iter().flatten()
     }
 

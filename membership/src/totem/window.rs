@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::mutants::Mutant;
+use crate::bug;
 use crate::wire::Multicast;
 use crate::{Refusal, Seq};
 
@@ -101,12 +101,8 @@ impl Window {
             }
             _ => return Ok(false),
         }
-        self.high = if Mutant::WrapUnsafeHigh.is_active() {
-            Seq::new(self.high.get().max(seq.get()))
-        } else {
-            self.high.max(seq)
-        };
-        let stop = Mutant::AruStopsAtLongGap.is_active() && self.aru.distance_to(self.high) > 1024;
+        self.high = bug!(WrapUnsafeHigh: Seq::new(self.high.get().max(seq.get())); self.high.max(seq));
+        let stop = bug!(AruStopsAtLongGap: self.aru.distance_to(self.high) > 1024; false);
         while self.get(self.aru.next()).is_some() && !stop {
             self.aru = self.aru.next();
         }

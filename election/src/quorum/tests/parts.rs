@@ -289,6 +289,8 @@ fn a_lost_record_makes_no_second_part() {
 
 #[cfg(feature = "mutants")]
 mod mutants {
+    use quorate_membership::mutants::Mutant;
+
     use super::*;
 
     #[test]
