@@ -30,8 +30,7 @@ impl Client {
     }
 
     /// Returns a client of the only node whose socket is in this user's [default
-    /// directory](crate::default_directory).
-    /// Environment variables that name a socket are not read.
+    /// directory](crate::default_directory). Environment variables that name a socket are not read.
     ///
     /// # Errors
     /// [`Error::NoNode`] if none runs here, [`Error::SeveralNodes`] if more than one does.
@@ -313,10 +312,11 @@ mod tests {
         let end = Event::End { sent: 0 };
         let (_directory, client, _node) =
             node(vec![lines(&end), lines(&Event::Error { message: "no".into() })]);
-        let (_sender, mut events) = client.join(Cat::new("g").safe()).unwrap();
+        let (sender, mut events) = client.join(Cat::new("g").safe()).unwrap();
         assert_eq!(events.next().unwrap().unwrap(), Event::Stalled { ms: 1 });
         assert_eq!(events.next().unwrap().unwrap(), end);
         assert!(events.next().is_none());
+        drop(sender);
         let mut events = client.watch().unwrap().skip(1);
         assert_eq!(events.next().unwrap().unwrap_err().to_string(), "no");
         assert!(events.next().is_none());
