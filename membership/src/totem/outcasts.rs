@@ -25,7 +25,7 @@ struct Outcast {
     times: u32,
     /// The time at which it was last left out.
     at: Time,
-    /// The time for which there had been no ring then.
+    /// The time for which there had been no ring then, at most since the node was left out before.
     cost: Duration,
     /// The time since which the node is in the installed ring.
     back_at: Option<Time>,
@@ -93,15 +93,18 @@ impl Outcasts {
         mates: &BTreeSet<NodeId>,
         now: Time,
     ) {
-        let cost = now - self.ringless_since;
         for node in left_out {
             if self.nodes.len() > Join::MAX_NODES && !self.nodes.contains_key(&node) {
                 continue;
             }
-            let before = self.nodes.get(&node).map_or(0, |outcast| outcast.times);
+            let before = self.nodes.get(&node);
+            // If the node was left out of a ring that was then not formed, the time before that is
+            // not its doing again (seed 50608 of the swarm).
+            let since = before.map_or(self.ringless_since, |outcast| outcast.at.max(self.ringless_since));
             let first = if node.is_some_and(|node| mates.contains(&node)) { 1 } else { 2 };
-            let times = (before + 1).max(first).min(2 + Outcast::DOUBLINGS);
-            self.nodes.insert(node, Outcast { times, at: now, cost, back_at: None });
+            let times = (before.map_or(0, |outcast| outcast.times) + 1).max(first);
+            let times = times.min(2 + Outcast::DOUBLINGS);
+            self.nodes.insert(node, Outcast { times, at: now, cost: now - since, back_at: None });
         }
     }
 
@@ -243,6 +246,17 @@ mod tests {
                 "{ringless} s without a ring"
             );
         }
+    }
+
+    #[test]
+    fn time_without_a_ring_counts_once_if_several_rings_fail_to_form() {
+        let mut outcasts = outcasts();
+        leave_out(&mut outcasts, &[], at(0));
+        outcasts.lose_ring(at(10));
+        for second in [17, 18] {
+            outcasts.leave_out([NodeId::new(3)].into_iter(), &ids(&[]), at(second));
+        }
+        assert_eq!(wait(&outcasts, true, at(18)), Some(2));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate::DcMember;
 use quorate_election::{Electorate, Event, Record, Status, Term};
-use quorate_membership::config::{Member, TransportKind};
+use quorate_membership::config::{Member, QuorumConfig, TransportKind};
 use quorate_membership::path::Path;
 use quorate_membership::wire::{self, Message};
 use quorate_membership::{
@@ -178,6 +178,7 @@ fn path(config: &Config) -> Path {
 fn refile(config: &mut Config, voters: &BTreeMap<u32, u32>, waits: bool) {
     let listed = |(&node, &votes): (&u32, &u32)| Some(listed(NodeId::new(node)?, votes));
     config.nodes = voters.iter().filter_map(listed).collect();
+    config.quorum = QuorumConfig::default();
     config.quorum.wait_for_all = waits.then_some(true);
     config.quorum.expected_votes = Some(voters.values().sum());
 }
