@@ -29,6 +29,9 @@ pub struct Electorate {
     pub(crate) unlisted: bool,
     /// Whether nodes are given other files. This is not printed either.
     pub(crate) refiled: bool,
+    /// The priorities, if a DC hands over to a member of higher priority (`preempt`). They are not
+    /// printed either.
+    pub(crate) preferred: Priorities,
 }
 
 impl Electorate {
@@ -126,7 +129,7 @@ impl Electorate {
 
 impl fmt::Display for Electorate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { quorum, votes, dissenter, unlisted: _, refiled: _ } = self;
+        let Self { quorum, votes, dissenter, unlisted: _, refiled: _, preferred: _ } = self;
         let mut words = Vec::new();
         let mut word = |on: bool, text: String| {
             if on {

@@ -408,7 +408,9 @@ impl Scenario {
     /// Returns the votes and quorum options, in the form that a history needs.
     pub(crate) fn voters(&self) -> Electorate {
         let refiled = self.timeline.iter().any(|(_, fault)| matches!(fault, Fault::File { .. }));
-        Electorate { unlisted: !self.world.node_list, refiled, ..self.electorate.clone() }
+        let preferred =
+            if self.world.preempt { self.world.priorities.clone() } else { Priorities::default() };
+        Electorate { unlisted: !self.world.node_list, refiled, preferred, ..self.electorate.clone() }
     }
 
     /// Returns the scenario with only these nodes and what happens to them. The nodes are

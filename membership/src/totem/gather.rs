@@ -242,10 +242,17 @@ impl Gather {
     }
 
     /// Forms the ring if all agree and this node is the lowest of them.
-    pub(super) fn commit(&mut self, local: &mut Local) -> Option<Transition> {
+    ///
+    /// The others accept a commit token only with a number that is plausible to them. So this node
+    /// first says its own number, even if the others' JOINs came before its own (seed 64741 of the
+    /// swarm).
+    pub(super) fn commit(&mut self, now: Time, local: &mut Local) -> Option<Transition> {
         let candidates = self.lists.candidates();
         if !self.agreed() || candidates.first() != Some(&local.me) {
             return None;
+        }
+        if !self.said && candidates.len() > 1 {
+            self.send_join(now, local);
         }
         let token = CommitToken {
             from: local.me,
@@ -276,7 +283,7 @@ impl Gather {
         match self.lists.consider(join, &self.silent(now, local), local) {
             Considered::Same if !join.leave && local.is_whole(join.from) => {
                 self.consensus.insert(join.from);
-                self.commit(local)
+                self.commit(now, local)
             }
             Considered::Same | Considered::Nothing => {
                 self.consensus.remove(&join.from);

@@ -181,7 +181,7 @@ impl Totem {
         let mut local = Local::new(&config, stored, entropy, now);
         let lists = Lists::of(&BTreeSet::new());
         let mut gather = Gather::enter(lists, vec![Cause::Started], None, now, &mut local);
-        let alone = gather.commit(&mut local);
+        let alone = gather.commit(now, &mut local);
         let mut totem =
             Self { local, state: State::Gather(gather), started_at: now, answered_at: None, awake_at: None };
         totem.apply(alone, now);
@@ -629,7 +629,7 @@ impl Totem {
                 }
             };
             next = match &mut self.state {
-                State::Gather(gather) => gather.commit(local),
+                State::Gather(gather) => gather.commit(now, local),
                 _ => None,
             };
         }

@@ -7,6 +7,8 @@
 //! - It has given up the role.
 //! - Its application hangs.
 //! - It had no term, and the new DC is a member whose application had hung before.
+//! - The new DC has a higher priority, and `preempt` is set. The hand-over may not have been
+//!   delivered before the ring was over (seed 76370).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,7 +99,9 @@ impl Online for ElectionsEnd {
                 let Some((previous, _)) = elected.before.filter(stays) else {
                     return Ok(());
                 };
-                if regular.joined.is_empty() && status.dc != Some(previous) {
+                let priorities = &cluster.electorate.preferred;
+                let preferred = status.dc.is_some_and(|dc| priorities.of(dc) > priorities.of(previous));
+                if regular.joined.is_empty() && status.dc != Some(previous) && !preferred {
                     let what =
                         format!("elects {:?}, though {previous} is there and no member is new", status.dc);
                     return wrong(what);
@@ -113,6 +117,7 @@ impl Online for ElectionsEnd {
 mod tests {
     use super::super::story::{Story, id};
     use super::*;
+    use crate::Electorate;
 
     fn second(members: &[u32], along: &[u32], dc: u32) -> Story {
         let mut story = Story::ring(3);
@@ -131,6 +136,19 @@ mod tests {
             ElectionsEnd::default(),
             "1#1 in 1.8: elects Some(1), though 2 is there and no member is new",
         );
+    }
+
+    #[test]
+    fn a_preferred_member_may_replace_the_dc() {
+        for (priority, preempts) in [(2, true), (1, false)] {
+            let mut electorate = Electorate::default();
+            electorate.preferred.0.insert(1, priority);
+            let story = second(&[1, 2], &[1, 2], 1).with(electorate);
+            match preempts {
+                true => story.is_right(ElectionsEnd::default()),
+                false => story.is_wrong(ElectionsEnd::default(), "though 2 is there"),
+            }
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) struct OptionsKept {
     stays: BTreeMap<Life, (Stay, Memory)>,
     /// The memories of the nodes that have entered each ring.
     arrivals: Recent<RingId, Vec<Memory>>,
-    /// The nodes that were told to leave.
+    /// The nodes that were told to leave and have not been in a ring with others since.
     leavers: BTreeSet<NodeId>,
 }
 
@@ -74,8 +74,11 @@ impl Online for OptionsKept {
             return Ok(());
         };
         match &record.what {
-            What::Started => drop(self.leavers.remove(&life.node)),
             What::Regular(regular) => {
+                // A node that has started again is expected again once the others have met it.
+                if regular.members.len() > 1 {
+                    self.leavers.retain(|node| !regular.members.contains(node));
+                }
                 let before = self.stays.remove(&life).map(|(_, memory)| memory).unwrap_or_default();
                 self.arrivals.entry(regular.ring, Vec::new).push(before.clone());
                 let stay = Stay {

@@ -74,8 +74,13 @@ impl Story {
     }
 
     /// Sets the votes and the quorum options.
-    pub(super) fn of(mut self, electorate: &str) -> Self {
-        self.history = self.history.of(Electorate::read(electorate).unwrap());
+    pub(super) fn of(self, electorate: &str) -> Self {
+        self.with(Electorate::read(electorate).unwrap())
+    }
+
+    /// Sets the votes, the quorum options and what is not printed.
+    pub(super) fn with(mut self, electorate: Electorate) -> Self {
+        self.history = self.history.of(electorate);
         self
     }
 

@@ -183,12 +183,15 @@ impl Liveness {
             true => 2 * rotation + micros(totem.hold),
             false => 0,
         };
-        // Members that have not received a forged number refuse the first commit token that carries
-        // it.
-        let forged = scenario.timeline.iter().any(|(_, fault)| {
-            matches!(fault, Fault::Forge { says: Forged::JoinNumber | Forged::CommitNumber, .. })
+        // Members that have not received a number far above theirs refuse the first commit token that
+        // carries it. It was forged, or is that of a node whose record was lost.
+        let unheard = scenario.timeline.iter().any(|(_, fault)| {
+            matches!(
+                fault,
+                Fault::Forge { says: Forged::JoinNumber | Forged::CommitNumber, .. } | Fault::LoseRecord(_)
+            )
         });
-        let refused = if forged { token } else { 0 };
+        let refused = if unheard { token } else { 0 };
         let leave_takes =
             farewell + merge + 4 * join + refused + disk + 12 * rotation + 2 * micros(totem.hold);
         // A damaged token may have requested frames that no member has. The ring tolerates that
