@@ -472,10 +472,12 @@ impl Gather {
         let is_steady = |last: &&LastJoin| {
             last.names(me) && last.at >= self.since && now >= last.since.max(self.since) + patience
         };
+        // A node that is not heard may not exist (seed 60594 of the swarm). It is given up as silent.
+        let is_heard = |node: &NodeId| local.joins.get(node).is_some_and(|last| last.at >= self.since);
         let mut apart = BTreeSet::new();
         for &node in &candidates {
             let Some(last) = local.joins.get(&node).filter(is_steady) else { continue };
-            for &other in candidates.iter().filter(|other| !last.names(**other)) {
+            for &other in candidates.iter().filter(|other| is_heard(other) && !last.names(**other)) {
                 apart.insert((node.min(other), node.max(other)));
                 local.out.stats.notices.note(now, Notice::LeavesOut { peer: node, node: other }, None);
             }
