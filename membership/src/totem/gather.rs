@@ -106,7 +106,7 @@ impl Lists {
         let known = proc.is_subset(&self.proc);
         let known = bug!(SubsetAfterFirstHit: known || !proc.is_disjoint(&self.proc); known);
         if known && failed.is_subset(&self.failed) || self.failed.contains(&join.from) {
-            return if self.forms_the_same(join) { Considered::Same } else { Considered::Nothing };
+            return self.agreement(join);
         }
         let cause = self.cause_of_change(join, &failed, local);
         let mut lists = self.clone();
@@ -120,10 +120,17 @@ impl Lists {
             return Considered::TooMany;
         }
         if *self == lists {
-            return Considered::Nothing;
+            // It may call a node failed that is not considered here, such as one that has left (seed
+            // 72601 of the swarm).
+            return self.agreement(join);
         }
         *self = lists;
         Considered::Changed(cause)
+    }
+
+    /// Judges a JOIN that changes nothing here.
+    fn agreement(&self, join: &Join) -> Considered {
+        if self.forms_the_same(join) { Considered::Same } else { Considered::Nothing }
     }
 
     /// Returns why a JOIN changes these lists: its sender calls further nodes failed, or its kind.
