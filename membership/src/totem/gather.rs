@@ -417,7 +417,9 @@ impl Gather {
         let heard = &self.lists.proc - &unheard;
         let firm_at = consensus + two_joins(local);
         let is_firm = |node: &NodeId| match local.joins.get(node) {
-            Some(last) if last.says(&self.lists.proc, &unheard) => false,
+            // A node whose number is not believed may want the same, but cannot be agreed with (seed
+            // 70345 of the swarm).
+            Some(last) if last.says(&self.lists.proc, &unheard) && last.whole => false,
             Some(last) if last_call || now >= last.since + firm_at => true,
             Some(last) if now >= (since + FICKLE * consensus).max(last.wants_since + firm_at) => true,
             // The node still calls failed some nodes that are heard here. Forgetting that would

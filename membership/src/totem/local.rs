@@ -110,7 +110,7 @@ pub(super) struct LastJoin {
     pub(super) failed: Vec<NodeId>,
     /// Whether the node may be in a ring with this one: its JOIN proposes only nodes that are
     /// listed here, and a number that is believed.
-    whole: bool,
+    pub(super) whole: bool,
     /// The time of the first of the node's JOINs in a row with this content.
     pub(super) since: Time,
     /// The time of the first of the node's JOINs in a row that [want the

@@ -140,9 +140,13 @@ impl Outcasts {
         now < outcast.at + outcast.wait(self.base, knows_all, quorate)
     }
 
-    /// Returns the longest time until all of them are readmitted, if they are left out once more.
-    pub(super) fn longest_wait(&self) -> Duration {
-        let once_more = |outcast: &Outcast| Outcast { times: (outcast.times + 1).max(2), ..*outcast };
+    /// Returns the longest time until all of them are readmitted, if they are left out once more, at
+    /// `then`. There is a ring until then if `operational`.
+    pub(super) fn longest_wait(&self, now: Time, then: Time, operational: bool) -> Duration {
+        let once_more = |outcast: &Outcast| {
+            let since = if operational { now } else { outcast.at.max(self.ringless_since) };
+            Outcast { times: (outcast.times + 1).max(2), cost: outcast.cost.max(then - since), ..*outcast }
+        };
         self.nodes
             .values()
             .map(|outcast| once_more(outcast).wait(self.base, false, true))

@@ -59,8 +59,6 @@ pub struct Snapshot<'a> {
     /// The number of frames of the installed ring that this node still has to send, in
     /// [`Phase::Recovery`].
     pub to_recover: usize,
-    /// The longest time until nodes that a ring was formed without are readmitted.
-    pub longest_wait: Duration,
     /// The highest ring sequence number that this node has taken part in.
     pub attempted: u64,
     /// The number of the last accepted token, in [`Phase::Recovery`] and [`Phase::Operational`].
@@ -141,6 +139,13 @@ impl Totem {
         }
     }
 
+    /// Returns the longest time until nodes that rings were formed without are readmitted, if another
+    /// ring is formed without them at `then`, at the latest.
+    pub fn longest_wait(&self, now: Time, then: Time) -> Duration {
+        let operational = matches!(self.state, State::Operational(_));
+        self.local.outcasts.longest_wait(now, then, operational)
+    }
+
     /// Returns a view of this core.
     pub fn snapshot(&self) -> Snapshot<'_> {
         let local = &self.local;
@@ -154,7 +159,6 @@ impl Totem {
             consensus: None,
             transitional: None,
             to_recover: 0,
-            longest_wait: local.outcasts.longest_wait(),
             attempted: local.attempted,
             token_seq: None,
             holds_token: false,

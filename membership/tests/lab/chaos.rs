@@ -286,8 +286,9 @@ impl Lab {
         let until = self.now + ms(100);
         self.flying.retain(|&(at, _), _| at <= until);
         // A node that was left out may have to wait.
-        let waits = all.iter().map(|id| self.totem_of(*id).snapshot().longest_wait);
-        let bound = self.ring_within(all.len() as u32) + waits.max().unwrap_or_default();
+        let form = self.ring_within(all.len() as u32);
+        let waits = all.iter().map(|id| self.totem_of(*id).longest_wait(self.now, self.now + form));
+        let bound = form + waits.max().unwrap_or_default();
         let took = self.until_ring(all);
         assert!(took <= bound, "L1: one ring took {took:?}, bound {bound:?}");
         self.run(ms(1000));

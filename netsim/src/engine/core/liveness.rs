@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_election::{Inquorate, Lease, Vacancy};
-use quorate_membership::{NodeId, Phase, RingId};
+use quorate_membership::{NodeId, Phase, RingId, Totem};
 
 use super::host::{Host, Living};
 use super::network::Network;
@@ -142,6 +142,9 @@ pub(super) enum Next {
     Over,
 }
 
+/// The largest lead of an implausible ring number that members follow.
+const LEAD: u64 = 1 << 12;
+
 impl Liveness {
     pub(super) fn begin(now: Micros, hosts: &[Host], network: &Network, scenario: &Scenario) -> Self {
         let stays = |living: &Living| !living.leaves && phase(living) != Phase::Left;
@@ -158,8 +161,6 @@ impl Liveness {
         // the frames that messages which are still to be sent may take.
         let mut old: BTreeMap<RingId, (u64, u32)> = BTreeMap::new();
         let (mut queued, mut longest) = (0, 0);
-        // Nodes that were left out of rings may have to wait until they are let in.
-        let mut outcast = 0;
         for living in hosts.iter().filter_map(|host| host.living.as_ref()) {
             let snapshot = living.member.totem().snapshot();
             let (held, nodes) = old.entry(snapshot.ring.id).or_default();
@@ -170,7 +171,6 @@ impl Liveness {
             let here = bytes / 300 + bytes / capacity + 1 + waiting;
             queued += here;
             longest = here.max(longest);
-            outcast = micros(snapshot.longest_wait).max(outcast);
         }
         let (token, merge) = (micros(totem.token), micros(totem.merge));
         let join = micros(totem.join) + micros(totem.send_join);
@@ -200,7 +200,12 @@ impl Liveness {
             true => u64::from(totem.fail_recv_const) * (rotation + micros(totem.hold)),
             false => 0,
         };
-        let ring = token + 3 * form + stuck + outcast;
+        let formed = token + 3 * form + stuck;
+        // Nodes that were left out of rings may be left out once more, and have to wait then.
+        let wait =
+            |living: &Living| living.member.totem().longest_wait(living.show(now), living.show(now + formed));
+        let waits = hosts.iter().filter_map(|host| host.living.as_ref()).map(wait);
+        let ring = formed + micros(waits.max().unwrap_or_default());
         // The wait for other leases comes first. The new lease is proven once the token has
         // completed two more rotations, held or not.
         let acts = micros(scenario.lease_wait()) + micros(scenario.dc().deadtime) + 4 * rotation;
@@ -212,7 +217,15 @@ impl Liveness {
         let up: Vec<usize> = core.iter().map(|node| node.get() as usize - 1).collect();
         // An even number of nodes may split into two halves without each other.
         let most = up.len().div_ceil(2);
-        let apart = network.apart(&up).map(|together| {
+        // A node whose number is far above the plausible ones is not followed, so it stays alone.
+        let numbers = || {
+            let lives = hosts.iter().filter_map(|host| host.living.as_ref());
+            lives.map(|living| living.member.totem().snapshot().attempted)
+        };
+        let followed = numbers().min().unwrap_or(0).max(Totem::MAX_RING_SEQ / 2) + LEAD;
+        let ahead = numbers().filter(|number| *number > followed).count();
+        let alone = (ahead > 0).then(|| up.len().saturating_sub(ahead));
+        let apart = network.apart(&up).or(alone).map(|together| {
             // By then, the waits of nodes that were left out have grown.
             let from = now + token + 2 * form + 40 * micros(totem.consensus);
             Apart {
