@@ -10,7 +10,8 @@
 //! - `last_man_standing`: the expected votes fall in a ring only after it has been quorate for the
 //!   window. A node that was quorate does not expect fewer votes in the next ring.
 //! - If a member was quorate, the expected votes of the others do not count (except with
-//!   `expected_votes_tracking`).
+//!   `expected_votes_tracking`). If a member's record was lost, the members may agree on the votes
+//!   anew and then expect all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub(super) struct OptionsKept {
     arrivals: Recent<RingId, Vec<Memory>>,
     /// The nodes that were told to leave and have not been in a ring with others since.
     leavers: BTreeSet<NodeId>,
+    /// The nodes whose record was lost.
+    forgetful: BTreeSet<NodeId>,
 }
 
 /// The knowledge that a life brings into a ring.
@@ -57,6 +60,8 @@ struct Rules<'a> {
     arrivals: &'a [Memory],
     /// The nodes that were told to leave.
     leavers: &'a BTreeSet<NodeId>,
+    /// Whether the members may have agreed on the votes anew, because a record was lost.
+    agreed_anew: bool,
     dissent: bool,
 }
 
@@ -68,6 +73,9 @@ impl Online for OptionsKept {
         let electorate = &cluster.electorate;
         if let What::Network(Fault::Leave(node)) = record.what {
             self.leavers.extend(NodeId::new(node));
+        }
+        if let What::Network(Fault::LoseRecord(node)) = record.what {
+            self.forgetful.extend(NodeId::new(node));
         }
         let Some(life) = record.life.filter(|_| !electorate.refiled && *electorate != Electorate::default())
         else {
@@ -98,6 +106,7 @@ impl Online for OptionsKept {
                     configured: cluster.expected,
                     arrivals: self.arrivals.get(&stay.ring).map(Vec::as_slice).unwrap_or_default(),
                     leavers: &self.leavers,
+                    agreed_anew: !self.forgetful.is_disjoint(&stay.members),
                     dissent: electorate.dissenter.is_some(),
                 };
                 if let Some(what) = rules.broken(record.at, stay, status, latest) {
@@ -168,6 +177,7 @@ impl Rules<'_> {
         let tracks = self.options.expected_votes_tracking;
         if let Some(in_force) = in_force.filter(|_| latest.is_none() && !tracks)
             && expected > in_force.max(total)
+            && !(self.agreed_anew && expected == self.configured)
         {
             return Some(format!(
                 "{expected} votes are expected, but its quorate members expected {in_force}"

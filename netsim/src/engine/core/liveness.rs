@@ -29,7 +29,8 @@ pub struct Reached {
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Goal {
     /// The time allowed. If datagrams are lost all the time, three times as long is allowed, and in
-    /// exceptional cases ten times as long (L6).
+    /// exceptional cases ten times as long (L6). If nodes have long been calling each other failed,
+    /// 16 consensus timeouts more are allowed.
     pub bound: Duration,
     /// The time it took. `None`: the goal was not reached.
     pub took: Option<Duration>,
@@ -45,11 +46,6 @@ impl Goal {
         if reached && self.took.is_none() {
             self.took = Some(Duration::from_micros(now - since));
         }
-    }
-
-    fn is_late(&self, since: Micros, now: Micros, lossy: bool) -> bool {
-        let bound = micros(self.bound);
-        self.took.is_none() && now - since > if lossy { bound * 10 / 3 } else { bound }
     }
 }
 
@@ -70,6 +66,8 @@ pub(super) struct Liveness {
     damaged: bool,
     /// Whether datagrams are lost all the time.
     lossy: bool,
+    /// The time that goals may take beyond their bounds.
+    grace: Micros,
     /// The time for which a quiet ring is watched.
     patience: Micros,
     /// The time during which the last frames may still be sent again.
@@ -142,6 +140,9 @@ pub(super) enum Next {
     Over,
 }
 
+/// The consensus timeouts without a ring after which a node gives up every node that disagrees.
+const ROUNDS: u64 = 16;
+
 /// The largest lead of an implausible ring number that members follow.
 const LEAD: u64 = 1 << 12;
 
@@ -201,6 +202,12 @@ impl Liveness {
             false => 0,
         };
         let formed = token + 3 * form + stuck;
+        // Nodes that have long been calling each other failed may need many rounds to agree (seeds
+        // 60077 and 80591). In the end, each of them gives up all that disagree.
+        let lives = hosts.iter().filter_map(|host| host.living.as_ref());
+        let accusations: BTreeSet<_> =
+            lives.filter_map(|living| living.member.totem().snapshot().failed).collect();
+        let grace = if accusations.len() > 2 { ROUNDS * micros(totem.consensus) } else { 0 };
         // Nodes that were left out of rings may be left out once more, and have to wait then.
         let wait =
             |living: &Living| living.member.totem().longest_wait(living.show(now), living.show(now + formed));
@@ -258,6 +265,7 @@ impl Liveness {
             settled_at: None,
             damaged: scenario.is_damaged(),
             lossy,
+            grace,
             patience: token + 2 * merge,
             echo: 2 * (rotation + micros(totem.hold)),
             quiet: None,
@@ -295,6 +303,12 @@ impl Liveness {
             describe(hosts)
         );
         Some(Err(Violation { property: "L7", at: Duration::from_micros(now), what }))
+    }
+
+    fn is_late(&self, goal: &Goal, now: Micros) -> bool {
+        let bound = micros(goal.bound);
+        let bound = if self.lossy { bound * 10 / 3 } else { bound };
+        goal.took.is_none() && now - self.since > bound + self.grace
     }
 
     /// Checks whether all is well and has been for a while.
@@ -350,16 +364,16 @@ impl Liveness {
         of_ring.look(since, now, ring.is_some());
         of_dc.look(since, now, ring.is_some() && dc);
         of_messages.look(since, now, ring.is_some() && delivered);
-        if self.reached.ring.is_late(since, now, self.lossy) {
+        if self.is_late(&self.reached.ring, now) {
             return wrong("L1", format!("no ring of {:?}", self.core));
         }
         if self.damaged {
             return Ok(if self.reached.ring.took.is_some() { Next::Over } else { Next::GoOn });
         }
-        if self.reached.dc.is_late(since, now, self.lossy) {
+        if self.is_late(&self.reached.dc, now) {
             return wrong("L5", format!("no agreed DC of {:?}", self.core));
         }
-        if self.reached.delivered.is_late(since, now, self.lossy) {
+        if self.is_late(&self.reached.delivered, now) {
             return wrong("L4", "not all messages are delivered everywhere".to_owned());
         }
         if self.reached.dc.took.is_none() || self.reached.delivered.took.is_none() {
