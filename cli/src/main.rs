@@ -1,5 +1,5 @@
 //! `quorate`: group membership, quorum and DC election, the daemon and its tools.
-// These macros panic if their output is not read. `log` and `print` do not.
+// These macros panic if the reader has closed the pipe. `log` and `print` do not.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod cat;

@@ -31,7 +31,7 @@ pub enum Fault {
         /// The receiver.
         to: u32,
     },
-    /// All nodes reach each other again, and all disturbances end.
+    /// All nodes reach each other again, and all disturbances end that have an end.
     Heal,
 
     /// Two nodes no longer reach each other.
@@ -85,8 +85,8 @@ pub enum Fault {
         /// The receiver.
         to: u32,
     },
-    /// The firewall of a node's host rejects incoming datagrams. It reports to their senders that
-    /// no process listens there.
+    /// The firewall of a node's host rejects incoming datagrams. It reports to the senders of
+    /// unicasts that no process listens there. Nodes heed that with `failure_evidence`.
     Reject {
         /// The node.
         node: u32,

@@ -124,9 +124,9 @@ fn without_quorum(history: &History) -> (Duration, Duration) {
 }
 
 /// The longest time without quorum that a step may cause, including the time that a node is down:
-/// seven consensus timeouts. Nodes that list another node cannot all be in one ring with nodes that
+/// eight consensus timeouts. Nodes that list another node cannot all be in one ring with nodes that
 /// do not, and have to find out which of them can.
-const STEP: Duration = ms(7 * 240);
+const STEP: Duration = ms(8 * 240);
 
 #[test]
 fn a_growing_cluster_is_soon_quorate_in_every_order_of_steps() {

@@ -9,7 +9,7 @@ use quorate_membership::bug;
 use quorate_membership::{NodeId, Time};
 use tracing::{info, warn};
 
-use super::{Election, Outcome, Standing};
+use super::{Election, Outcome, Settled, Standing};
 use crate::lease::Grant;
 use crate::message::{Message, Release};
 use crate::{Lease, Status, Term, Vacancy};
@@ -44,20 +44,12 @@ impl Election {
     /// Chooses the DC of the judged ring, which has had none, by the votes in the status. Returns
     /// `true` if this node's record is again as good as those of the others.
     pub(super) fn fill(&mut self) -> bool {
-        let Some(settled) = &mut self.settled else { return false };
-        let Status { quorate, total_votes, expected_votes, quorum, .. } = self.judged;
-        let votes: BTreeMap<NodeId, u32> = self.quorum.votes_present().collect();
-        let everybody = expected_votes.is_some_and(|expected| total_votes >= expected);
+        let Some(settled) = &self.settled else { return false };
+        let Status { quorate, total_votes, expected_votes, .. } = self.judged;
+        let is_whole = expected_votes.is_some_and(|expected| total_votes >= expected);
         let forgetful: BTreeSet<NodeId> =
             settled.candidacies.iter().filter(|(_, said)| said.lost).map(|(node, _)| *node).collect();
-        let forgotten = forgetful
-            .iter()
-            .filter_map(|node| votes.get(node))
-            .fold(0_u32, |sum, votes| sum.saturating_add(*votes));
-        let has_memory = everybody
-            || forgetful.is_empty()
-            || quorum.is_some_and(|quorum| total_votes.saturating_sub(forgotten) >= quorum)
-                && self.quorum.remembers_change(&forgetful);
+        let has_memory = is_whole || self.remembers_without(&forgetful);
         let recovered = self.lost && quorate && has_memory;
         self.lost &= !recovered;
 
@@ -68,38 +60,21 @@ impl Election {
             _ if !quorate => None,
             _ if !has_memory => Some(Vacancy::RecordsLost(forgetful)),
             None => Some(Vacancy::NoCandidate),
-            Some(elected) if self.known.is_none() && !everybody && !elected.patience.is_zero() => {
+            Some(elected) if self.known.is_none() && !is_whole && !elected.patience.is_zero() => {
                 Some(Vacancy::Starting { next: elected.node.0 })
             }
             Some(_) => None,
         };
         let waits = matches!(vacant, Some(Vacancy::Starting { next }) if next == self.me);
         let patience = settled.candidacies.get(&self.me).map_or(Duration::ZERO, |said| said.patience);
-        settled.elects_at = waits.then(|| settled.at + patience);
-
         let elected = elected.filter(|_| vacant.is_none());
         let dc = elected.map(|elected| bug!(EachElectsItself: self.me; elected.node.0));
-        let own = self.tenure.filter(|_| dc == Some(self.me));
-        let has_term = bug!(TermWithoutQuorum: true; quorate);
-        let ring_seq =
-            bug!(TermNotPersisted: self.known.map_or(0, |term| term.ring_seq) + 1; settled.ring.seq);
-        let new = dc.map(|dc| Term { ring_seq, hand_over: 0, node: dc });
-        let term = bug!(TermKeptByIncumbent: own.map(|tenure| tenure.term).or(new); new);
-        let term = term.filter(|_| has_term);
-
-        // The same process continues where it was, if no other node can have been DC meanwhile.
-        let undisputed = own.filter(|tenure| {
-            let is_last = self.known == Some(tenure.term) && settled.remembered;
-            bug!(LeaseKeptUnasked: true; is_last)
-        });
-        let clear_at = settled.clear_at;
-        let acts_at = undisputed.map_or(clear_at, |tenure| tenure.acts_at.min(clear_at));
-        let ring = settled.ring;
-        self.judged.vacant = vacant;
-        self.appoint(dc, term, acts_at);
-        if let Some(tenure) = bug!(DcKeptWithoutQuorum: own.filter(|_| term.is_none()); None) {
-            self.grant = Some(Grant::new(tenure.term, acts_at));
+        let (at, ring) = (settled.at, settled.ring);
+        if let Some(settled) = &mut self.settled {
+            settled.elects_at = waits.then(|| at + patience);
         }
+        self.judged.vacant = vacant;
+        let term = self.begin_term(dc);
         let Status { inquorate, vacant, .. } = &self.judged;
         match (inquorate, vacant, term) {
             (Some(why), ..) => info!(%ring, ?dc, %why, "not quorate"),
@@ -107,6 +82,41 @@ impl Election {
             (None, why, None) => warn!(%ring, ?why, "quorate, but without a DC"),
         }
         recovered
+    }
+
+    /// Returns `true` if the members that kept their records are enough without these.
+    fn remembers_without(&self, forgetful: &BTreeSet<NodeId>) -> bool {
+        let Status { total_votes, quorum, .. } = self.judged;
+        let votes: BTreeMap<NodeId, u32> = self.quorum.votes_present().collect();
+        let forgotten = forgetful.iter().filter_map(|node| votes.get(node));
+        let forgotten = forgotten.fold(0_u32, |sum, votes| sum.saturating_add(*votes));
+        forgetful.is_empty()
+            || quorum.is_some_and(|quorum| total_votes.saturating_sub(forgotten) >= quorum)
+                && self.quorum.remembers_change(forgetful)
+    }
+
+    /// Appoints the elected node in a new ring, with the ring's term if there is quorum. Returns the
+    /// term.
+    fn begin_term(&mut self, dc: Option<NodeId>) -> Option<Term> {
+        let &Settled { ring, remembered, clear_at, .. } = self.settled.as_ref()?;
+        let own = self.tenure.filter(|_| dc == Some(self.me));
+        let has_term = bug!(TermWithoutQuorum: true; self.judged.quorate);
+        let ring_seq = bug!(TermNotPersisted: self.known.map_or(0, |term| term.ring_seq) + 1; ring.seq);
+        let new = dc.map(|dc| Term { ring_seq, hand_over: 0, node: dc });
+        let term = bug!(TermKeptByIncumbent: own.map(|tenure| tenure.term).or(new); new);
+        let term = term.filter(|_| has_term);
+
+        // The same process continues where it was, if no other node can have been DC meanwhile.
+        let undisputed = own.filter(|tenure| {
+            let is_last = self.known == Some(tenure.term) && remembered;
+            bug!(LeaseKeptUnasked: true; is_last)
+        });
+        let acts_at = undisputed.map_or(clear_at, |tenure| tenure.acts_at.min(clear_at));
+        self.appoint(dc, term, acts_at);
+        if let Some(tenure) = bug!(DcKeptWithoutQuorum: own.filter(|_| term.is_none()); None) {
+            self.grant = Some(Grant::new(tenure.term, acts_at));
+        }
+        term
     }
 
     /// Resumes the term of a DC that the ring has already had, if there is quorum.

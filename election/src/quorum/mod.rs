@@ -158,7 +158,45 @@ struct Judgement {
     veto: Option<Inquorate>,
 }
 
+/// The votes that are present, and those that are needed.
+struct Count {
+    total: u32,
+    expected: Option<u32>,
+    /// The votes needed.
+    quorum: Option<u32>,
+    has_majority: bool,
+    /// Whether exactly half of the votes are present, with the node that breaks ties.
+    breaks_tie: bool,
+}
+
 impl Judgement {
+    /// Returns why the ring is not quorate. `None` if it is.
+    fn inquorate(&self, count: &Count) -> Option<Inquorate> {
+        let Count { total, expected, quorum, has_majority, breaks_tie } = *count;
+        let waits = self.waits && expected.is_some_and(|expected| total < expected);
+        let unfounded = self.accord.unfounded();
+        let takes_all = unfounded.as_ref().filter(|_| !self.accord.majority_founds);
+        match (self.veto.as_ref().or(takes_all), quorum, expected) {
+            (Some(veto), ..) => Some(veto.clone()),
+            (None, Some(_), Some(expected)) if waits => Some(Inquorate::WaitsForAll { total, expected }),
+            (None, Some(quorum), _) if !has_majority && !breaks_tie => {
+                Some(Inquorate::TooFewVotes { total, quorum })
+            }
+            (None, Some(_), _) => unfounded.or_else(|| self.accord.unfinished()),
+            (None, None, _) => Some(Inquorate::NoExpectedVotes),
+        }
+    }
+
+    /// Returns the member that breaks ties by this rule, if there is one.
+    fn tie_breaker(&self, rule: &TieBreaker) -> Option<NodeId> {
+        let mut present = self.votes.keys().copied();
+        match rule {
+            TieBreaker::Lowest => present.next(),
+            TieBreaker::Highest => present.next_back(),
+            TieBreaker::List(list) => list.iter().copied().find(|node| self.votes.contains_key(node)),
+        }
+    }
+
     fn total(&self) -> u32 {
         self.votes.values().fold(0, |total, &votes| total.saturating_add(votes))
     }
@@ -498,7 +536,18 @@ impl Quorum {
 
     /// Judges the ring from its current case, and updates this node's account by the verdict.
     fn weigh(&mut self) -> Verdict {
-        let Some(judgement) = &mut self.judgement else { return self.unsettled() };
+        let Some(judgement) = &self.judgement else { return self.unsettled() };
+        let differences = judgement.accord.differences(&judgement.files);
+        let count = self.count(judgement);
+        let inquorate = judgement.inquorate(&count);
+        self.account(inquorate.as_ref(), &count);
+        let Count { total, expected, quorum, .. } = count;
+        let flags = self.flags();
+        Verdict { total_votes: total, expected_votes: expected, quorum, inquorate, differences, flags }
+    }
+
+    /// Counts the votes that are present, and those that are needed.
+    fn count(&self, judgement: &Judgement) -> Count {
         let options = &self.options;
         let total = judgement.total();
         let raised = |expected: u32| bug!(ExpectedVotesFollowMembers: total; expected.max(total));
@@ -510,7 +559,6 @@ impl Quorum {
             && bug!(TwoNodeOfMany: true; expected <= self.configured);
         let one_more = bug!(HalfIsQuorate: 0; 1);
         let quorum = measure.map(|votes| if two { 1 } else { votes / 2 + one_more });
-
         let is_half =
             |votes: u32| bug!(TieBreakOdd: total == votes / 2; u64::from(total) * 2 == u64::from(votes));
         let breaks_tie = options.auto_tie_breaker.is_some()
@@ -520,58 +568,37 @@ impl Quorum {
                 None => bug!(TieBreakAtStart: true; false),
             };
         let has_majority = quorum.is_some_and(|quorum| total >= quorum);
-        let waits = judgement.waits && expected.is_some_and(|expected| total < expected);
-        let unfounded = judgement.accord.unfounded();
-        let takes_all = unfounded.as_ref().filter(|_| !judgement.accord.majority_founds);
-        let inquorate = match (judgement.veto.as_ref().or(takes_all), quorum, expected) {
-            (Some(veto), ..) => Some(veto.clone()),
-            (None, Some(_), Some(expected)) if waits => Some(Inquorate::WaitsForAll { total, expected }),
-            (None, Some(quorum), _) if !has_majority && !breaks_tie => {
-                Some(Inquorate::TooFewVotes { total, quorum })
-            }
-            (None, Some(_), _) => unfounded.or_else(|| judgement.accord.unfinished()),
-            (None, None, _) => Some(Inquorate::NoExpectedVotes),
-        };
+        Count { total, expected, quorum, has_majority, breaks_tie }
+    }
 
+    /// Updates this node's account by a verdict.
+    fn account(&mut self, inquorate: Option<&Inquorate>, count: &Count) {
+        let Some(judgement) = &mut self.judgement else { return };
         self.quorate = inquorate.is_none();
         // An inquorate ring leaves nothing behind unless a quorate node announced its number.
         // Otherwise one member with a wrong setting would block the others permanently.
         if self.quorate || judgement.in_force {
-            judgement.expected = expected;
-            self.expected_votes = expected;
+            judgement.expected = count.expected;
+            self.expected_votes = count.expected;
         }
         match inquorate {
             None => self.waits = false,
             Some(Inquorate::WaitsForAll { .. } | Inquorate::TooFewVotes { .. }) => {
-                self.waits = bug!(WaitNotRearmed: false; options.wait_for_all);
+                self.waits = bug!(WaitNotRearmed: false; self.options.wait_for_all);
             }
             // The ring does not lack votes, so waiting members continue to wait, and no other
             // member starts to.
             Some(_) => {}
         }
-        if self.quorate {
-            self.tie = self.tie.max(judgement.tie);
-        }
-        if self.quorate && has_majority {
-            let present = || judgement.votes.keys().copied();
-            let node = match &options.auto_tie_breaker {
-                None => None,
-                Some(TieBreaker::Lowest) => present().min(),
-                Some(TieBreaker::Highest) => present().max(),
-                Some(TieBreaker::List(list)) => {
-                    list.iter().copied().find(|node| judgement.votes.contains_key(node))
-                }
-            };
-            self.tie =
-                options.auto_tie_breaker.is_some().then_some(Tie { ring_seq: judgement.ring.seq, node });
-        }
         if !self.quorate {
             self.falls_at = None;
+            return;
         }
-        let differences =
-            self.judgement.as_ref().map(|judgement| judgement.accord.differences(&judgement.files));
-        let (differences, flags) = (differences.unwrap_or_default(), self.flags());
-        Verdict { total_votes: total, expected_votes: expected, quorum, inquorate, differences, flags }
+        self.tie = match &self.options.auto_tie_breaker {
+            _ if !count.has_majority => self.tie.max(judgement.tie),
+            None => None,
+            Some(rule) => Some(Tie { ring_seq: judgement.ring.seq, node: judgement.tie_breaker(rule) }),
+        };
     }
 
     /// Returns the verdict while there is no ring to judge.

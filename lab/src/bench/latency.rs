@@ -30,7 +30,7 @@ pub(crate) struct LatencyArgs {
     /// The member that sends. Member 1 holds the token of an idle ring
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     from: u32,
-    /// Background load: messages of 1350 bytes per second, sent by all other members together. By
+    /// Background load: 1350-byte messages per second, sent by all other members together. By
     /// default there is none
     #[arg(long, default_value_t = 0.0)]
     load: f64,

@@ -482,7 +482,7 @@ impl Gather {
             last.names(me) && last.at >= self.since && now >= last.since.max(self.since) + patience
         };
         // A node that is not heard may not exist (seed 60594 of the swarm). It is given up as silent.
-        let is_heard = |node: &NodeId| local.joins.get(node).is_some_and(|last| last.at >= self.since);
+        let is_heard = |node: &NodeId| local.joins.contains_key(node);
         let mut apart = BTreeSet::new();
         for &node in &candidates {
             let Some(last) = local.joins.get(&node).filter(is_steady) else { continue };

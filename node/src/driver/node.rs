@@ -103,7 +103,8 @@ impl Node {
     }
 
     /// Leaves the ring. The future completes when the last event has been queued for [`Events`].
-    /// Dropping it after the first poll does not cancel the leave.
+    /// Dropping it after the first poll does not cancel the leave, unless 64 other requests wait for
+    /// the driver.
     pub async fn leave(&self) {
         // An error means that the node has left already.
         let _ = self.requests.send(Request::Leave).await;
