@@ -77,7 +77,8 @@ impl Node {
     /// accepted.
     ///
     /// # Errors
-    /// Never [`MulticastError::Full`]. The other errors are returned at once.
+    /// Never [`MulticastError::Full`]. The other errors are returned at once, or as soon as they arise
+    /// while the call waits.
     /// [`MulticastError::EventsUnread`] is returned if there is no room, because a task that also
     /// owns the event stream would otherwise deadlock.
     pub async fn multicast(
