@@ -29,8 +29,8 @@ pub struct Reached {
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Goal {
     /// The time allowed. If datagrams are lost all the time, three times as long is allowed, and in
-    /// exceptional cases ten times as long (L6). If nodes have long been calling each other failed,
-    /// 16 consensus timeouts more are allowed.
+    /// exceptional cases ten times as long (L6). If more than eight nodes have long been calling each
+    /// other failed, the time of two more rings is allowed.
     pub bound: Duration,
     /// The time it took. `None`: the goal was not reached.
     pub took: Option<Duration>,
@@ -140,9 +140,6 @@ pub(super) enum Next {
     Over,
 }
 
-/// The consensus timeouts without a ring after which a node gives up every node that disagrees.
-const ROUNDS: u64 = 16;
-
 /// The largest lead of an implausible ring number that members follow.
 const LEAD: u64 = 1 << 12;
 
@@ -202,12 +199,12 @@ impl Liveness {
             false => 0,
         };
         let formed = token + 3 * form + stuck;
-        // Nodes that have long been calling each other failed may need many rounds to agree (seeds
-        // 60077 and 80591). In the end, each of them gives up all that disagree.
+        // Many nodes that have long been calling each other failed may need more rings until all agree
+        // (seeds 60077 and 80591).
         let lives = hosts.iter().filter_map(|host| host.living.as_ref());
         let accusations: BTreeSet<_> =
             lives.filter_map(|living| living.member.totem().snapshot().failed).collect();
-        let grace = if accusations.len() > 2 { ROUNDS * micros(totem.consensus) } else { 0 };
+        let grace = if core.len() > 8 && accusations.len() > 2 { 2 * form } else { 0 };
         // Nodes that were left out of rings may be left out once more, and have to wait then.
         let wait =
             |living: &Living| living.member.totem().longest_wait(living.show(now), living.show(now + formed));
