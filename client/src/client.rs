@@ -41,8 +41,8 @@ impl Client {
     /// Returns a client of the node with this id, at its default path.
     ///
     /// # Errors
-    /// [`Error::NotHere`] if it has no socket there, [`Error::NoDefaultPath`] if there is no default
-    /// path.
+    /// [`Error::NotHere`] if it has no socket there, [`Error::NoDefaultPath`] if there is no
+    /// default path.
     pub fn of(node: u32) -> Result<Self, Error> {
         let path = default_path(node)?;
         if path.exists() { Ok(Self::at(path)) } else { Err(Found::here().without(node, path)) }
@@ -82,11 +82,12 @@ impl Client {
     /// group's events in the ring's order. The events include the messages that the process sends.
     ///
     /// **Read the events in another thread than the one that sends.** A node does not read a
-    /// client's messages while many of its events are unread, so a thread that sends first and reads
-    /// later can wait for itself forever.
+    /// client's messages while many of its events are unread, so a thread that sends first and
+    /// reads later can wait for itself forever.
     ///
     /// Only [`Event::End`] confirms that all messages were delivered. If the events are dropped
-    /// before, messages on their way to the node are lost, and the others see that the process died.
+    /// before, messages on their way to the node are lost, and the others see that the process
+    /// died.
     ///
     /// ```no_run
     /// use quorate_client::{Cat, Client, Event};
@@ -131,8 +132,8 @@ impl Client {
         Ok(stream)
     }
 
-    /// Sends a request that is answered in one line ([`Request::Status`] or [`Request::Release`]), and
-    /// returns that line as the node sent it.
+    /// Sends a request that is answered in one line ([`Request::Status`] or [`Request::Release`]),
+    /// and returns that line as the node sent it.
     ///
     /// # Errors
     /// Fails if the node cannot be reached, does not answer within 10 s, or answers with an error.

@@ -15,7 +15,8 @@ use crate::{Guarantee, Status, append_line};
 /// point, and the sequence number in hexadecimal digits.
 ///
 /// Nodes make these values, and clients read them. A field that is added does not count as a
-/// breaking change, so a pattern should end with `..`. The same holds for all structs of this crate.
+/// breaking change, so a pattern should end with `..`. The same holds for all structs of this
+/// crate.
 ///
 /// ```
 /// use quorate_client::Event;

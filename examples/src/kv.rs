@@ -18,9 +18,9 @@
 //!    any size is sent in parts, and takes effect when the last part has arrived.
 //!
 //! A write that is delivered before its ring's snapshot is rejected at every member. The first
-//! snapshot is empty and is taken when all nodes are present and none of them remembers anything. If
-//! a majority has forgotten its state and others have not, the store stays closed rather than lose
-//! a write.
+//! snapshot is empty and is taken when all nodes are present and none of them remembers anything.
+//! If a majority has forgotten its state and others have not, the store stays closed rather than
+//! lose a write.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -220,8 +220,8 @@ impl Replica {
         parts
     }
 
-    /// Applies a write. `is_over` means that the ring has ended, so the write may reach only some of
-    /// its members.
+    /// Applies a write. `is_over` means that the ring has ended, so the write may reach only some
+    /// of its members.
     fn put(&mut self, key: String, value: String, is_over: bool) -> Result<(), PutError> {
         let Some(version) = self.version.as_mut().filter(|_| self.is_open) else {
             return Err(PutError::Closed);

@@ -2,10 +2,10 @@
 //!
 //! Each [`Mutant`] stands for a mistake that an implementation of Totem has made, or nearly made.
 //! Where the mistake would be made, the code says `bug!(Name: wrong; right)`
-//! ([`bug!`](crate::bug)). What follows the semicolon is what the correct code does. The macro calls
-//! [`Mutant::is_active`], which is the constant `false` unless the crate is built with the feature
-//! `mutants`, which compiles only in debug builds. So no bug can be switched on in a production
-//! program.
+//! ([`bug!`](crate::bug)). What follows the semicolon is what the correct code does. The macro
+//! calls [`Mutant::is_active`], which is the constant `false` unless the crate is built with the
+//! feature `mutants`, which compiles only in debug builds. So no bug can be switched on in a
+//! production program.
 
 #[cfg(all(feature = "mutants", not(debug_assertions)))]
 compile_error!("the feature `mutants` puts bugs back for tests: it is not for release builds");
@@ -13,8 +13,8 @@ compile_error!("the feature `mutants` puts bugs back for tests: it is not for re
 use std::fmt;
 use std::str::FromStr;
 
-/// Puts a known bug back while its [`Mutant`](mutants::Mutant) is active: `bug!(Name: wrong; right)`
-/// is what is wrong then, and otherwise what is right.
+/// Puts a known bug back while its [`Mutant`](mutants::Mutant) is active: `bug!(Name: wrong;
+/// right)` is what is wrong then, and otherwise what is right.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! bug {

@@ -95,8 +95,8 @@ impl Election {
                 && self.quorum.remembers_change(forgetful)
     }
 
-    /// Appoints the elected node in a new ring, with the ring's term if there is quorum. Returns the
-    /// term.
+    /// Appoints the elected node in a new ring, with the ring's term if there is quorum. Returns
+    /// the term.
     fn begin_term(&mut self, dc: Option<NodeId>) -> Option<Term> {
         let &Settled { ring, remembered, clear_at, .. } = self.settled.as_ref()?;
         let own = self.tenure.filter(|_| dc == Some(self.me));

@@ -120,8 +120,8 @@ impl Lists {
             return Considered::TooMany;
         }
         if *self == lists {
-            // It may call a node failed that is not considered here, such as one that has left (seed
-            // 72601 of the swarm).
+            // It may call a node failed that is not considered here, such as one that has left
+            // (seed 72601 of the swarm).
             return self.agreement(join);
         }
         *self = lists;
@@ -417,8 +417,8 @@ impl Gather {
         let heard = &self.lists.proc - &unheard;
         let firm_at = consensus + two_joins(local);
         let is_firm = |node: &NodeId| match local.joins.get(node) {
-            // A node whose number is not believed may want the same, but cannot be agreed with (seed
-            // 70345 of the swarm).
+            // A node whose number is not believed may want the same, but cannot be agreed with
+            // (seed 70345 of the swarm).
             Some(last) if last.says(&self.lists.proc, &unheard) && last.whole => false,
             Some(last) if last_call || now >= last.since + firm_at => true,
             Some(last) if now >= (since + FICKLE * consensus).max(last.wants_since + firm_at) => true,
@@ -481,7 +481,8 @@ impl Gather {
         let is_steady = |last: &&LastJoin| {
             last.names(me) && last.at >= self.since && now >= last.since.max(self.since) + patience
         };
-        // A node that is not heard may not exist (seed 60594 of the swarm). It is given up as silent.
+        // A node that is not heard may not exist (seed 60594 of the swarm). It is given up as
+        // silent.
         let is_heard = |node: &NodeId| local.joins.contains_key(node);
         let mut apart = BTreeSet::new();
         for &node in &candidates {

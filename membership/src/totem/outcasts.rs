@@ -140,8 +140,8 @@ impl Outcasts {
         now < outcast.at + outcast.wait(self.base, knows_all, quorate)
     }
 
-    /// Returns the longest time until all of them are readmitted, if they are left out once more, at
-    /// `then`. There is a ring until then if `operational`.
+    /// Returns the longest time until all of them are readmitted, if they are left out once more,
+    /// at `then`. There is a ring until then if `operational`.
     pub(super) fn longest_wait(&self, now: Time, then: Time, operational: bool) -> Duration {
         let once_more = |outcast: &Outcast| {
             let since = if operational { now } else { outcast.at.max(self.ringless_since) };
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn time_without_a_ring_counts_once_if_several_rings_fail_to_form() {
+    fn time_without_a_ring_counts_once_if_several_rings_fail() {
         let mut outcasts = outcasts();
         leave_out(&mut outcasts, &[], at(0));
         outcasts.lose_ring(at(10));

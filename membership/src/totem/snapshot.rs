@@ -139,8 +139,8 @@ impl Totem {
         }
     }
 
-    /// Returns the longest time until nodes that rings were formed without are readmitted, if another
-    /// ring is formed without them at `then`, at the latest.
+    /// Returns the longest time until nodes that rings were formed without are readmitted, if
+    /// another ring is formed without them at `then`, at the latest.
     pub fn longest_wait(&self, now: Time, then: Time) -> Duration {
         let operational = matches!(self.state, State::Operational(_));
         self.local.outcasts.longest_wait(now, then, operational)

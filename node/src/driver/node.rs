@@ -77,10 +77,9 @@ impl Node {
     /// accepted.
     ///
     /// # Errors
-    /// Never [`MulticastError::Full`]. The other errors are returned at once, or as soon as they arise
-    /// while the call waits.
-    /// [`MulticastError::EventsUnread`] is returned if there is no room, because a task that also
-    /// owns the event stream would otherwise deadlock.
+    /// Never [`MulticastError::Full`]. The other errors are returned at once, or as soon as they
+    /// arise while the call waits. [`MulticastError::EventsUnread`] is returned if there is no
+    /// room, because a task that also owns the event stream would otherwise deadlock.
     pub async fn multicast(
         &self,
         group: &Group,
@@ -104,8 +103,8 @@ impl Node {
     }
 
     /// Leaves the ring. The future completes when the last event has been queued for [`Events`].
-    /// Dropping it after the first poll does not cancel the leave, unless 64 other requests wait for
-    /// the driver.
+    /// Dropping it after the first poll does not cancel the leave, unless 64 other requests wait
+    /// for the driver.
     pub async fn leave(&self) {
         // An error means that the node has left already.
         let _ = self.requests.send(Request::Leave).await;

@@ -29,8 +29,8 @@ pub struct Reached {
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Goal {
     /// The time allowed. If datagrams are lost all the time, three times as long is allowed, and in
-    /// exceptional cases ten times as long (L6). If more than eight nodes have long been calling each
-    /// other failed, the time of two more rings is allowed.
+    /// exceptional cases ten times as long (L6). If more than eight nodes have long been calling
+    /// each other failed, the time of two more rings is allowed.
     pub bound: Duration,
     /// The time it took. `None`: the goal was not reached.
     pub took: Option<Duration>,
@@ -181,8 +181,8 @@ impl Liveness {
             true => 2 * rotation + micros(totem.hold),
             false => 0,
         };
-        // Members that have not received a number far above theirs refuse the first commit token that
-        // carries it. It was forged, or is that of a node whose record was lost.
+        // Members that have not received a number far above theirs refuse the first commit token
+        // that carries it. It was forged, or is that of a node whose record was lost.
         let unheard = scenario.timeline.iter().any(|(_, fault)| {
             matches!(
                 fault,
@@ -199,8 +199,8 @@ impl Liveness {
             false => 0,
         };
         let formed = token + 3 * form + stuck;
-        // Many nodes that have long been calling each other failed may need more rings until all agree
-        // (seeds 60077 and 80591).
+        // Many nodes that have long been calling each other failed may need more rings until all
+        // agree (seeds 60077 and 80591).
         let lives = hosts.iter().filter_map(|host| host.living.as_ref());
         let accusations: BTreeSet<_> =
             lives.filter_map(|living| living.member.totem().snapshot().failed).collect();
