@@ -21,8 +21,8 @@ pub(crate) struct LabArgs {
     arguments: Vec<OsString>,
 }
 
-/// Replaces this process with the laboratory's command of the same name. That program is
-/// looked for in the directory of this one, and then in PATH.
+/// Replaces this process with the laboratory's command of the same name. The program
+/// `quorate-lab` is looked for in the directory of this one, and then in PATH.
 pub(crate) fn run(command: &str, args: &LabArgs) -> Result<ExitCode, Failure> {
     let beside = env::current_exe().ok().map(|own| own.with_file_name(PROGRAM));
     let program = beside.as_deref().filter(|beside| beside.is_file()).unwrap_or(Path::new(PROGRAM));

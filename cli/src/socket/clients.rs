@@ -46,6 +46,8 @@ struct State {
     sent: VecDeque<ClientId>,
     /// The reason why clients are no longer served.
     closed: Option<String>,
+    /// The ring of the latest message, and its text.
+    printed: Option<(RingId, String)>,
     line: Vec<u8>,
 }
 
@@ -205,14 +207,16 @@ impl State {
     }
 
     fn deliver(&mut self, node: NodeId, delivery: &Delivery) {
-        let Self { clients, line, .. } = self;
+        let Self { clients, line, printed, .. } = self;
         line.clear();
+        *printed = printed.take().filter(|(ring, _)| *ring == delivery.ring);
+        let (_, ring) = printed.get_or_insert_with(|| (delivery.ring, delivery.ring.to_string()));
         clients.retain(|_, client| {
             if !client.seat_in(&delivery.group).is_some_and(|seat| seat.joined) {
                 return true;
             }
             if line.is_empty() {
-                lines::append_delivery(line, delivery);
+                lines::append_delivery(line, ring, delivery);
             }
             client.push(line)
         });

@@ -65,11 +65,11 @@ pub(crate) fn group(ring: RingId, group: &Group, members: &BTreeSet<Process>) ->
     event.to_line()
 }
 
-/// Appends the line of a message.
-pub(crate) fn append_delivery(to: &mut Vec<u8>, delivery: &Delivery) {
+/// Appends the line of a message. `ring` is the text of its ring.
+pub(crate) fn append_delivery(to: &mut Vec<u8>, ring: &str, delivery: &Delivery) {
     let (payload, payload_base64) = client::Delivery::encode(&delivery.payload);
     let event = Event::Deliver(client::Delivery {
-        ring: delivery.ring.to_string().into(),
+        ring: ring.into(),
         seq: delivery.seq.get(),
         from: delivery.from.get(),
         pid: delivery.pid,
@@ -189,6 +189,7 @@ mod tests {
         let mut line = Vec::new();
         append_delivery(
             &mut line,
+            "1.2a",
             &Delivery {
                 ring: "1.2a".parse().unwrap(),
                 seq: Seq::new(7),

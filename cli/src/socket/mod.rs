@@ -6,4 +6,5 @@ pub(crate) mod clients;
 pub(crate) mod lines;
 pub(crate) mod outbox;
 pub(crate) mod places;
+mod reader;
 pub(crate) mod server;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate::{Group, Guarantee, Parting, Totem};
 use quorate_client::{self as client, MAX_PAYLOAD, MAX_REQUEST, Request};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,6 +19,7 @@ use super::clients::{ClientId, Clients};
 use super::lines;
 use super::outbox::Outbox;
 use super::places::{Guest, Places};
+use super::reader::{Line, LineReader};
 
 const _: () = assert!(MAX_PAYLOAD == Totem::MAX_PAYLOAD);
 
@@ -184,7 +185,7 @@ async fn converse(stream: UnixStream, mut guest: Guest, front: &Front) -> io::Re
     // A process that is invisible to the node's host counts as the node itself.
     let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
     let (read, mut write) = stream.into_split();
-    let mut lines = Lines::new(BufReader::with_capacity(256 << 10, read));
+    let mut lines = LineReader::new(BufReader::with_capacity(256 << 10, read));
     let request = tokio::select! {
         biased;
         line = lines.next(MAX_REQUEST) => match line? {
@@ -252,7 +253,7 @@ async fn ask(front: &Front, asked: Asked) -> Vec<u8> {
 /// Serves a client until it goes, or sends anything more.
 async fn watch(
     front: &Front,
-    mut lines: Lines<BufReader<OwnedReadHalf>>,
+    mut lines: LineReader<BufReader<OwnedReadHalf>>,
     write: OwnedWriteHalf,
 ) -> io::Result<()> {
     let (client, outbox) = front.clients.watch();
@@ -278,7 +279,7 @@ struct Cat {
 async fn cat(
     front: &Front,
     Cat { pid, group, guarantee, status }: Cat,
-    mut lines: Lines<BufReader<OwnedReadHalf>>,
+    mut lines: LineReader<BufReader<OwnedReadHalf>>,
     write: OwnedWriteHalf,
 ) -> io::Result<()> {
     let (client, outbox) = front.clients.join(group.clone(), pid, status);
@@ -311,7 +312,7 @@ async fn take_lines(
     client: ClientId,
     outbox: &Outbox,
     message: impl Fn(Bytes) -> Outgoing,
-    lines: &mut Lines<BufReader<OwnedReadHalf>>,
+    lines: &mut LineReader<BufReader<OwnedReadHalf>>,
 ) {
     let mut taken = 0;
     loop {
@@ -354,48 +355,6 @@ async fn write_lines(outbox: &Outbox, mut write: OwnedWriteHalf) -> io::Result<(
     write.shutdown().await
 }
 
-/// Lines of bounded length, without their newlines. Half a line does not count, because its writer
-/// may have been killed in the middle of it.
-struct Lines<R> {
-    from: R,
-}
-
-#[derive(PartialEq, Debug)]
-enum Line {
-    Whole(Bytes),
-    TooLong,
-    /// The end of the input, within a line.
-    Part,
-    End,
-}
-
-impl<R: AsyncBufRead + Unpin> Lines<R> {
-    fn new(from: R) -> Self {
-        Self { from }
-    }
-
-    async fn next(&mut self, max: usize) -> io::Result<Line> {
-        let mut line = Vec::new();
-        loop {
-            let available = self.from.fill_buf().await?;
-            if available.is_empty() {
-                return Ok(if line.is_empty() { Line::End } else { Line::Part });
-            }
-            let newline = available.iter().position(|byte| *byte == b'\n');
-            let part = &available[..newline.unwrap_or(available.len())];
-            if line.len() + part.len() > max {
-                return Ok(Line::TooLong);
-            }
-            line.extend_from_slice(part);
-            let used = part.len() + usize::from(newline.is_some());
-            self.from.consume(used);
-            if newline.is_some() {
-                return Ok(Line::Whole(line.into()));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -403,7 +362,7 @@ mod tests {
 
     use quorate::{Cause, Delivery, Event, GroupChange, GroupReason, NodeId, Process, Regular, Seq};
     use serde_json::Value;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 
     use super::*;
     /// A node's socket without a ring. Clients' messages come out of `outgoing`, and the test plays

@@ -11,7 +11,7 @@
 //!   window. A node that was quorate does not expect fewer votes in the next ring.
 //! - If a member was quorate, the expected votes of the others do not count (except with
 //!   `expected_votes_tracking`). If a member's record was lost, the members may agree on the votes
-//!   anew and then expect all of them.
+//!   again and then expect all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -60,8 +60,8 @@ struct Rules<'a> {
     arrivals: &'a [Memory],
     /// The nodes that were told to leave.
     leavers: &'a BTreeSet<NodeId>,
-    /// Whether the members may have agreed on the votes anew, because a record was lost.
-    agreed_anew: bool,
+    /// Whether the members may have agreed on the votes again, because a record was lost.
+    agreed_again: bool,
     dissent: bool,
 }
 
@@ -106,7 +106,7 @@ impl Online for OptionsKept {
                     configured: cluster.expected,
                     arrivals: self.arrivals.get(&stay.ring).map(Vec::as_slice).unwrap_or_default(),
                     leavers: &self.leavers,
-                    agreed_anew: !self.forgetful.is_disjoint(&stay.members),
+                    agreed_again: !self.forgetful.is_disjoint(&stay.members),
                     dissent: electorate.dissenter.is_some(),
                 };
                 if let Some(what) = rules.broken(record.at, stay, status, latest) {
@@ -177,7 +177,7 @@ impl Rules<'_> {
         let tracks = self.options.expected_votes_tracking;
         if let Some(in_force) = in_force.filter(|_| latest.is_none() && !tracks)
             && expected > in_force.max(total)
-            && !(self.agreed_anew && expected == self.configured)
+            && !(self.agreed_again && expected == self.configured)
         {
             return Some(format!(
                 "{expected} votes are expected, but its quorate members expected {in_force}"
