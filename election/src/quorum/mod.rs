@@ -27,9 +27,9 @@
 //! [`Config::quorum_options`](quorate_membership::Config::quorum_options) combines them.
 //!
 //! - `two_node`: in a ring of one or two members, one vote is enough.
-//! - `wait_for_all`: a node that starts, or has lost quorum, waits. A ring in which a member waits
-//!   is not quorate before all expected votes are present, unless a member comes from a quorate
-//!   ring.
+//! - `wait_for_all`: a node that starts, or is in a ring with too few votes, waits. A ring in which
+//!   a member waits is not quorate before all expected votes are present, unless a member comes
+//!   from a quorate ring.
 //! - `auto_tie_breaker`: half of the expected votes are enough together with the node that breaks
 //!   ties. This is the node with the lowest or highest id, or the first in the list, of the last
 //!   ring that had a majority.
@@ -54,6 +54,8 @@
 //!   that the ring agrees on its quorum. (corosync lets each member use its own, so members of one
 //!   ring disagree. The same happens with `last_man_standing` and `wait_for_all`, when a member
 //!   that is not quorate meets one that has restarted.)
+//! - A ring that is not quorate for another reason than its votes makes no member wait. (corosync
+//!   knows no such reasons.)
 //! - `two_node` is off if more than two nodes are expected. (With corosync any two of three nodes,
 //!   and each alone, are quorate.)
 //! - A tie is exactly half. (corosync rounds half of an odd number down, so that 1 of 3 can be

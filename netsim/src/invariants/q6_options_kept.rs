@@ -2,8 +2,8 @@
 //!
 //! - `two_node`: one vote is enough only with at most two nodes, and only if more were never
 //!   expected.
-//! - `wait_for_all`: a ring is quorate only if all expected votes are present, or if a member comes
-//!   from a quorate ring.
+//! - `wait_for_all`: a ring is quorate only if all expected votes are present, if a member comes
+//!   from a quorate ring, or if no member has lacked votes since it was quorate.
 //! - `auto_tie_breaker`: less than a majority is enough only if it is exactly half and includes the
 //!   node that breaks ties. The node is chosen from the latest ring with a majority that a member
 //!   remembers, without the members that have left it in order.
@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use quorate_election::Status;
+use quorate_election::{Inquorate, Status};
 use quorate_membership::config::{QuorumOptions, TieBreaker};
 use quorate_membership::{NodeId, RingId};
 
@@ -41,6 +41,8 @@ pub(super) struct OptionsKept {
 struct Memory {
     /// The status of the last ring that it saw settled.
     latest: Option<Status>,
+    /// Whether it has been quorate and has not lacked votes since.
+    is_released: bool,
     /// The last ring with a majority, and its members.
     majority: Option<(RingId, BTreeSet<NodeId>)>,
 }
@@ -62,7 +64,6 @@ struct Rules<'a> {
     leavers: &'a BTreeSet<NodeId>,
     /// Whether the members may have agreed on the votes again, because a record was lost.
     agreed_again: bool,
-    dissent: bool,
 }
 
 /// The share of a window that must have passed in true time, because a clock may run fast.
@@ -107,12 +108,17 @@ impl Online for OptionsKept {
                     arrivals: self.arrivals.get(&stay.ring).map(Vec::as_slice).unwrap_or_default(),
                     leavers: &self.leavers,
                     agreed_again: !self.forgetful.is_disjoint(&stay.members),
-                    dissent: electorate.dissenter.is_some(),
                 };
                 if let Some(what) = rules.broken(record.at, stay, status, latest) {
                     return violated("Q6", record.at, format!("{life} in {}: {what}", stay.ring));
                 }
                 memory.latest = Some((**status).clone());
+                memory.is_released = match status.inquorate {
+                    None => true,
+                    Some(Inquorate::WaitsForAll { .. } | Inquorate::TooFewVotes { .. }) => false,
+                    // Other options or a lost record say nothing about the votes present.
+                    Some(_) => memory.is_released,
+                };
                 if status.quorate && Some(status.total_votes) >= status.quorum {
                     let mut present = stay.members.clone();
                     if status.total_votes < electorate.sum(&present) {
@@ -140,12 +146,9 @@ impl Rules<'_> {
         }
         let from_quorate =
             self.arrivals.iter().any(|memory| memory.latest.as_ref().is_some_and(|latest| latest.quorate));
-        // A node that has received other options remembers whether it waited.
-        let waits = self.options.wait_for_all && !self.dissent;
-        if status.quorate && waits && total < expected && !from_quorate {
-            return Some(format!(
-                "quorate with {total} of {expected} votes, but no member was quorate before"
-            ));
+        let waits = !from_quorate && !self.arrivals.iter().all(|memory| memory.is_released);
+        if status.quorate && self.options.wait_for_all && waits && total < expected {
+            return Some(format!("quorate with {total} of {expected} votes, but a member waits for all"));
         }
         if status.quorate && total < quorum {
             let majorities = self.arrivals.iter().filter_map(|memory| memory.majority.as_ref());
@@ -247,7 +250,7 @@ mod tests {
         story.settle(1);
         story.is_wrong(
             OptionsKept::default(),
-            "1#1 in 1.4: quorate with 2 of 3 votes, but no member was quorate before",
+            "1#1 in 1.4: quorate with 2 of 3 votes, but a member waits for all",
         );
     }
 
@@ -261,7 +264,30 @@ mod tests {
         story.settle(1);
         story.is_wrong(
             OptionsKept::default(),
-            "1#1 in 1.c: quorate with 2 of 3 votes, but no member was quorate before",
+            "1#1 in 1.c: quorate with 2 of 3 votes, but a member waits for all",
+        );
+    }
+
+    #[test]
+    fn a_node_that_met_a_lost_record_waits_no_more_than_before() {
+        let after = |reason: Inquorate, started: bool| {
+            let mut story = story(3, "wait_for_all");
+            story.install(1, "1.8", &[1, 2], &[1, 2]);
+            story.settle_as(1, |status| (status.quorate, status.inquorate) = (false, Some(reason)));
+            if started {
+                story.start(3);
+                story.install(3, "1.c", &[1, 3], &[]);
+            }
+            story.install(1, "1.c", &[1, 3], &[1]);
+            story.settle(1);
+            story
+        };
+        let lost = || Inquorate::RecordsLost(NodeId::new(2).into_iter().collect());
+        after(lost(), false).is_right(OptionsKept::default());
+        after(lost(), true).is_wrong(OptionsKept::default(), "but a member waits for all");
+        after(Inquorate::TooFewVotes { total: 2, quorum: 3 }, false).is_wrong(
+            OptionsKept::default(),
+            "1#1 in 1.c: quorate with 2 of 3 votes, but a member waits for all",
         );
     }
 
