@@ -213,6 +213,12 @@ pub enum Cause {
         /// The nodes that are left out.
         nodes: BTreeSet<NodeId>,
     },
+    /// The others agreed to a ring in which this node would send the token to a node that it has
+    /// never heard. Without a node list it does not know the node's address.
+    NeverHeard {
+        /// The node.
+        node: NodeId,
+    },
     /// A node asked to form a new ring.
     JoinFrom {
         /// The node.
@@ -326,6 +332,9 @@ impl fmt::Display for Cause {
                     " and other nodes leave each other out: their node lists differ, or they do not hear \
                      each other"
                 )
+            }
+            Self::NeverHeard { node } => {
+                write!(f, "node {node} was never heard here, so its address is not known")
             }
             Self::JoinFrom { node } => write!(f, "node {node} asked to join"),
             Self::GivenUpBy { node } => write!(f, "node {node} gave up the ring"),

@@ -53,6 +53,12 @@ fn a_new_node_does_not_pull_a_member_out_of_its_ring() {
     lab::scenarios::one_member_knows_of_a_new_node();
 }
 
+/// Without a node list, node 2 does not know the address of node 3. Node 3 also names a dead node.
+#[test]
+fn a_restarted_node_that_never_hears_its_successor_has_a_ring() {
+    lab::scenarios::a_restarted_node_never_hears_its_successor();
+}
+
 /// The unlisted name is ignored, and the rest of the JOIN counts.
 #[test]
 fn a_join_that_names_an_unlisted_node_still_counts() {

@@ -159,6 +159,7 @@ const SCENARIOS: &[Scenario] = &[
     (&[Mutant::HintNotChecked], lab::scenarios::a_host_is_asked_again_before_it_is_believed),
     (&[Mutant::YouthDecides], lab::scenarios::the_id_of_a_listed_node_is_claimed_elsewhere),
     (&[Mutant::FramesFromAnybody], lab::scenarios::a_stranger_sends_frames_of_a_ring),
+    (&[Mutant::CommitTokenToStranger], lab::scenarios::a_restarted_node_never_hears_its_successor),
     (&[Mutant::StrangersDelayAgreement], lab::scenarios::strangers_without_number_are_heard),
     (&[Mutant::JoinRefusedWhole, Mutant::NoBackOff], lab::scenarios::one_node_has_an_old_list),
     (

@@ -39,6 +39,7 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::FlagBelieved,
     Mutant::HintNotChecked,
     Mutant::StrangersGivenUpSoon,
+    Mutant::CommitTokenToStranger,
     Mutant::YouthDecides,
     Mutant::FramesFromAnybody,
     Mutant::StrangersDelayAgreement,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Transition;
 use super::local::{LastJoin, Local};
+use super::rotation::successor;
 use crate::bug;
 use crate::wire::{CommitToken, Join, Multicast};
 use crate::{Cause, NodeId, Notice, Refusal, RingId, Time};
@@ -307,14 +308,29 @@ impl Gather {
         }
     }
 
-    pub(super) fn handle_commit(&mut self, token: CommitToken, local: &Local) -> Option<Transition> {
+    pub(super) fn handle_commit(
+        &mut self,
+        token: CommitToken,
+        now: Time,
+        local: &Local,
+    ) -> Option<Transition> {
         let members: BTreeSet<NodeId> = token.members.iter().copied().collect();
         let new = bug!(StaleCommitTokenAccepted: true; token.ring.seq > local.attempted);
-        let wanted = members == self.lists.candidates() && new;
-        wanted.then(|| {
-            let cause = Cause::CommitToken { ring: token.ring };
-            self.agree_to(token, cause)
-        })
+        if members != self.lists.candidates() || !new {
+            return None;
+        }
+        // Without a node list, the address of a node is known from its JOINs alone. If no JOIN of
+        // the successor comes before this token comes again, this node cannot pass the token on,
+        // and the others would try forever (seed 92286 of the swarm).
+        let next = successor(local.me, &members);
+        if bug!(CommitTokenToStranger: false; next != local.me && !local.is_known(next)) {
+            return self.silent(now, local).contains(&next).then(|| {
+                self.lists.failed.insert(next);
+                self.again(Cause::NeverHeard { node: next }, None)
+            });
+        }
+        let cause = Cause::CommitToken { ring: token.ring };
+        Some(self.agree_to(token, cause))
     }
 
     /// Handles a frame. A frame of the old ring may still fill a gap, and one of another ring

@@ -385,7 +385,7 @@ impl Totem {
                 let complete = token.entries.len() == token.members.len();
                 match &mut self.state {
                     State::Gather(gather) if index == Some(token.entries.len()) => {
-                        gather.handle_commit(token, local)
+                        gather.handle_commit(token, now, local)
                     }
                     State::Commit(commit) if complete => commit.handle_commit(token),
                     State::Recovery(recovery) => {

@@ -172,6 +172,26 @@ pub fn a_stranger_sends_frames_of_a_ring() {
     assert_eq!(lab.regular(1).ring, ring, "L2: the ring stands");
 }
 
+/// Node 2 has restarted and never hears node 3, whose address it therefore does not know. Node 1
+/// hears both of them.
+pub fn a_restarted_node_never_hears_its_successor() {
+    let mut lab = Lab::ring(4);
+    lab.crash(4);
+    lab.crash(2);
+    lab.cut_one_way(3, 2);
+    lab.filter(|from, to, message, _| match message {
+        Message::Token(_) | Message::Commit(_) if (from, to) == (node(2), node(3)) => Fate::Drop,
+        _ => Fate::Deliver,
+    });
+    lab.start(2);
+    let share = lab.share_of_a_ring(&[1, 2], Duration::from_secs(30));
+    assert!(share >= 50, "L7: nodes 1 and 2 have a ring for {share} % of the time");
+    lab.calm();
+    let took = lab.until_ring(&[1, 2, 3]);
+    assert!(took < 10 * lab.config.consensus, "took {took:?}");
+    lab.check();
+}
+
 /// A host that is listed as node 3 claims to be node 2, and is alone in a ring.
 pub fn a_stranger_sends_frames_of_its_own_ring_in_a_members_name() {
     let mut lab = Lab::listing(1..=3);

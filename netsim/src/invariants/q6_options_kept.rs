@@ -30,8 +30,10 @@ pub(super) struct OptionsKept {
     stays: BTreeMap<Life, (Stay, Memory)>,
     /// The memories of the nodes that have entered each ring.
     arrivals: Recent<RingId, Vec<Memory>>,
-    /// The nodes that were told to leave and have not been in a ring with others since.
+    /// The nodes that were told to leave, and have not started again and met others since.
     leavers: BTreeSet<NodeId>,
+    /// The nodes that have started since they were told to leave.
+    started: BTreeSet<NodeId>,
     /// The nodes whose record was lost.
     forgetful: BTreeSet<NodeId>,
 }
@@ -72,8 +74,11 @@ const CLOCKS: f64 = 0.9;
 impl Online for OptionsKept {
     fn see(&mut self, record: &Record, cluster: &Cluster) -> Result<(), Violation> {
         let electorate = &cluster.electorate;
-        if let What::Network(Fault::Leave(node)) = record.what {
-            self.leavers.extend(NodeId::new(node));
+        if let What::Network(Fault::Leave(node)) = record.what
+            && let Some(node) = NodeId::new(node)
+        {
+            self.leavers.insert(node);
+            self.started.remove(&node);
         }
         if let What::Network(Fault::LoseRecord(node)) = record.what {
             self.forgetful.extend(NodeId::new(node));
@@ -83,10 +88,13 @@ impl Online for OptionsKept {
             return Ok(());
         };
         match &record.what {
+            What::Started => drop(self.started.insert(life.node)),
             What::Regular(regular) => {
                 // A node that has started again is expected again once the others have met it.
+                // Before that, it may still be in a ring that it is about to leave (seed 88605).
+                let met = |node: &NodeId| regular.members.contains(node) && self.started.contains(node);
                 if regular.members.len() > 1 {
-                    self.leavers.retain(|node| !regular.members.contains(node));
+                    self.leavers.retain(|node| !met(node));
                 }
                 let before = self.stays.remove(&life).map(|(_, memory)| memory).unwrap_or_default();
                 self.arrivals.entry(regular.ring, Vec::new).push(before.clone());
@@ -370,6 +378,24 @@ mod tests {
             OptionsKept::default(),
             "3 votes are expected after 5 in the previous ring, which was quorate",
         );
+    }
+
+    #[test]
+    fn a_leaver_is_not_expected_until_it_has_started_again() {
+        let falls = |starts: bool| {
+            let mut story = story(4, "allow_downscale");
+            story.fault(Fault::Leave(1));
+            if starts {
+                story.start(1);
+            }
+            // The ring is over before its votes are known.
+            story.install(3, "1.8", &[1, 2, 3, 4], &[1, 2, 3, 4]);
+            story.install(3, "3.c", &[2, 3, 4], &[2, 3, 4]);
+            story.settle_as(3, |status| (status.expected_votes, status.quorum) = (Some(3), Some(2)));
+            story
+        };
+        falls(false).is_right(OptionsKept::default());
+        falls(true).is_wrong(OptionsKept::default(), "3 votes are expected after 4 in the previous ring");
     }
 
     #[test]
