@@ -40,9 +40,6 @@ const HAND_OVER: Duration = Duration::from_secs(5);
 /// The time that clients have to read the reason after the node has left.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The delay before retrying a message that the ring will soon accept.
-const SOON: Duration = Duration::from_millis(1);
-
 /// Descriptors reserved for the node: sockets of the ring, the record, and files that libraries
 /// open.
 const OWN_DESCRIPTORS: u64 = 32;
@@ -235,12 +232,12 @@ async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoi
             }
             What::Message { guarantee, payload } => {
                 front.clients.sending(client);
-                // `watch_ring` reads the events independently, and is only a moment behind.
+                // `watch_ring` reads the events independently.
                 while let Err(error) = node.multicast(&group, guarantee, payload.clone()).await {
                     if error != MulticastError::EventsUnread {
                         return front.clients.close(&format!("cannot send: {error}"));
                     }
-                    tokio::time::sleep(SOON).await;
+                    node.caught_up().await;
                 }
             }
             What::Leave(parting) => {

@@ -25,7 +25,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use std::time::Duration;
 
 use bytes::Bytes;
 use quorate::{Delivery, Event, Events, Group, Guarantee, MulticastError, Node, NodeId, RingId, Totem};
@@ -85,9 +84,6 @@ struct Version {
 /// The approximate length of a part of a snapshot, in bytes. It is short so that no write waits for
 /// long.
 const PART: usize = 128 << 10;
-
-/// The delay before retrying a message that the ring had no room for.
-const SOON: Duration = Duration::from_millis(1);
 
 /// Serialises a value for sending.
 fn written(value: &impl Serialize) -> Vec<u8> {
@@ -379,8 +375,8 @@ async fn speak(node: Node, guarantee: Guarantee, mut words: mpsc::UnboundedRecei
         let bytes = Bytes::from(written(&message));
         while let Err(error) = node.multicast(&group, guarantee, bytes.clone()).await {
             match error {
-                // Another task reads the events, so the backlog is short.
-                MulticastError::Full | MulticastError::EventsUnread => tokio::time::sleep(SOON).await,
+                // Another task takes the events.
+                MulticastError::EventsUnread => node.caught_up().await,
                 // All messages fit: see `fits` and `PART`.
                 MulticastError::TooLong { .. } => break,
                 // This node has left.

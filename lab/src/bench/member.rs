@@ -355,7 +355,7 @@ async fn say(node: &Node, group: &Group, guarantee: Guarantee, payload: Bytes) -
     loop {
         match node.multicast(group, guarantee, payload.clone()).await {
             Ok(()) => return true,
-            Err(MulticastError::EventsUnread) => tokio::time::sleep(Duration::from_millis(1)).await,
+            Err(MulticastError::EventsUnread) => node.caught_up().await,
             Err(error) => {
                 let _ = report(&Report::Failed { why: error.to_string() });
                 return false;

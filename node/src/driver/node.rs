@@ -79,7 +79,8 @@ impl Node {
     /// # Errors
     /// Never [`MulticastError::Full`]. The other errors are returned at once, or as soon as they
     /// arise while the call waits. [`MulticastError::EventsUnread`] is returned if there is no
-    /// room, because a task that also owns the event stream would otherwise deadlock.
+    /// room, because a task that also owns the event stream would otherwise deadlock. If another
+    /// task takes the events, wait with [`Node::caught_up`] and try again.
     pub async fn multicast(
         &self,
         group: &Group,
@@ -93,6 +94,33 @@ impl Node {
         let multicast = Multicast { pid: self.pid, group: group.clone(), guarantee, payload };
         self.shared.enter(multicast.room()).await?;
         self.commands.send(Command::Multicast(multicast)).map_err(|_| MulticastError::Left)
+    }
+
+    /// Waits until the application has caught up with its events, so that multicasts no longer fail
+    /// with [`MulticastError::EventsUnread`], or until the node has left. Cancel safe.
+    ///
+    /// This is for a task that sends while another one takes the events. A task that does both has
+    /// to take events instead, or it waits forever.
+    ///
+    /// ```
+    /// use quorate::{Group, Guarantee, MulticastError, Node};
+    ///
+    /// async fn send(node: &Node, group: &Group, text: &str) -> Result<(), MulticastError> {
+    ///     loop {
+    ///         match node.multicast(group, Guarantee::Agreed, text.to_owned().into()).await {
+    ///             Err(MulticastError::EventsUnread) => node.caught_up().await,
+    ///             sent => return sent,
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub async fn caught_up(&self) {
+        let mut slow = self.shared.slow.subscribe();
+        tokio::select! {
+            biased;
+            _ = slow.wait_for(|slow| !*slow) => {}
+            () = self.requests.closed() => {}
+        }
     }
 
     /// Sends a command to the driver and waits for the answer. Returns `None` if the node has left.

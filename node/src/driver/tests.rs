@@ -479,6 +479,31 @@ async fn unread_events_fail_a_multicast_until_they_are_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sender_waits_until_another_task_has_read_the_events() {
+    let mut bed = Bed::new();
+    bed.node.caught_up().await;
+    bed.fill().await;
+    bed.hear("tell x;unread on").await;
+    let group = "orders".parse().unwrap();
+    let long = || bed.node.multicast(&group, Guarantee::Agreed, vec![0; LONG].into());
+    assert_eq!(long().await, Err(MulticastError::EventsUnread));
+    let node = bed.node.clone();
+    let mut waiting = tokio::spawn(async move { node.caught_up().await });
+    assert!(is_pending(&mut waiting).await);
+    assert_eq!(bed.events.next().await.as_deref(), Some("x"));
+    waiting.await.unwrap();
+    bed.hear("sent").await;
+    assert_eq!(long().await, Ok(()));
+
+    bed.hear("unread on").await;
+    let node = bed.node.clone();
+    let mut waiting = tokio::spawn(async move { node.caught_up().await });
+    assert!(is_pending(&mut waiting).await);
+    bed.node.leave().await;
+    waiting.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_waiting_multicast_fails_when_events_are_unread() {
     let bed = Bed::new();
     bed.fill().await;
