@@ -25,7 +25,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-
 use bytes::Bytes;
 use quorate::{Delivery, Event, Events, Group, Guarantee, MulticastError, Node, NodeId, RingId, Totem};
 use serde::{Deserialize, Serialize};

@@ -361,7 +361,7 @@ impl Swarm {
         if self.json {
             let summary = serde_json::to_value(&totals);
             let mut summary = summary.map_err(|error| Failure::new(error.to_string()))?;
-            summary["missed"] = totals.missed().into();
+            summary["missed"] = totals.missed().iter().map(ToString::to_string).collect::<Vec<_>>().into();
             summary["seconds"] = seconds.into();
             let one = |failed: &Failed| json!({ "seed": failed.seed, "property": failed.property });
             summary["failed"] = failed.iter().map(one).collect();

@@ -103,7 +103,7 @@ fn the_summary_is_available_as_json() {
     assert_eq!(summary["failed"], Value::Array(Vec::new()));
     let vacuous: u64 = summary["vacuous"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
     assert_eq!(summary["runs"].as_u64().unwrap() + vacuous, 6);
-    assert!(summary["points"]["a ring of all"]["runs"].as_u64().unwrap() > 0);
+    assert!(summary["situations"]["a ring of all"]["runs"].as_u64().unwrap() > 0);
     assert!(summary["until_one_ring"]["of_bound"]["max"].as_f64().unwrap() <= 1.0);
     assert!(summary["missed"].as_array().unwrap().iter().all(Value::is_string));
 }

@@ -323,7 +323,7 @@
 //! ```
 //! use std::error::Error;
 //!
-//! use quorate_netsim::Scenario;
+//! use quorate_netsim::{Scenario, Situation};
 //!
 //! fn main() -> Result<(), Box<dyn Error>> {
 //!     let tokens_get_lost: Scenario = "
@@ -336,7 +336,7 @@
 //! "
 //!     .parse()?;
 //!     let summary = tokens_get_lost.run_core()?;
-//!     assert!(summary.points["a ring lost its token"] > 0, "it is what the scenario is for");
+//!     assert!(summary.situations[&Situation::TokenLost] > 0, "it is what the scenario is for");
 //!
 //!     for seed in 0..5 {
 //!         Scenario::random(seed).run_core()?;
@@ -407,15 +407,17 @@ pub mod mutants;
 mod observed;
 mod scenario;
 pub mod shrink;
+mod situation;
 mod swarm;
 mod text;
 mod totals;
 
 pub use electorate::Electorate;
-pub use engine::core::{Goal, POINTS, Reached, Summary};
+pub use engine::core::{Goal, Reached, Summary};
 pub use failure::Failure;
 pub use fault::Fault;
 pub use history::History;
 pub use scenario::{Host, Load, Scenario};
+pub use situation::{Hop, Situation};
 pub use text::ParseScenarioError;
 pub use totals::{Count, Totals};

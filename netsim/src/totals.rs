@@ -6,11 +6,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::engine::core::INPUTS;
-use crate::{Goal, POINTS, Reached, Summary};
-
-/// The columns of the table of inputs by phase.
-const PHASES: [&str; 4] = ["gather", "commit", "recovery", "operational"];
+use crate::{Goal, Reached, Situation, Summary};
 
 /// The sum of many runs. Prints as tables and a last line. Serialized times are in seconds.
 #[derive(Clone, Default, Debug, Serialize)]
@@ -42,8 +38,8 @@ pub struct Totals {
     pub overlaps: u64,
     /// Effective faults, by class.
     pub faults: BTreeMap<&'static str, Count>,
-    /// Occurrences of each named situation ([`POINTS`]).
-    pub points: BTreeMap<&'static str, Count>,
+    /// Occurrences of each named situation.
+    pub situations: BTreeMap<Situation, Count>,
     until_one_ring: Times,
     until_one_dc: Times,
     until_all_delivered: Times,
@@ -56,6 +52,13 @@ pub struct Count {
     pub times: u64,
     /// The number of runs that had at least one.
     pub runs: u64,
+}
+
+impl Count {
+    fn add(&mut self, times: u64) {
+        self.times += times;
+        self.runs += 1;
+    }
 }
 
 fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -120,11 +123,11 @@ impl Totals {
         self.acts += summary.acts;
         self.refused_acts += summary.refused_acts;
         self.overlaps += summary.overlaps;
-        for (sums, of_run) in [(&mut self.faults, &summary.faults), (&mut self.points, &summary.points)] {
-            for (name, times) in of_run {
-                let sum = sums.entry(name).or_default();
-                *sum = Count { times: sum.times + times, runs: sum.runs + 1 };
-            }
+        for (class, times) in &summary.faults {
+            self.faults.entry(class).or_default().add(*times);
+        }
+        for (situation, times) in &summary.situations {
+            self.situations.entry(*situation).or_default().add(*times);
         }
         if let Some(Reached { ring, dc, delivered }) = &summary.reached {
             self.until_one_ring.add(ring);
@@ -139,8 +142,8 @@ impl Totals {
     }
 
     /// Returns the named situations that never occurred.
-    pub fn missed(&self) -> Vec<&'static str> {
-        POINTS.iter().copied().filter(|point| !self.points.contains_key(point)).collect()
+    pub fn missed(&self) -> Vec<Situation> {
+        Situation::all().filter(|situation| !self.situations.contains_key(situation)).collect()
     }
 }
 
@@ -150,25 +153,25 @@ impl fmt::Display for Totals {
         for (class, Count { times, runs }) in &self.faults {
             writeln!(f, "{times:>12} {runs:>8}  {class}")?;
         }
-        let (named, inputs) = POINTS.split_at(POINTS.len() - PHASES.len() * INPUTS.len());
+        let occurred = |situation: &Situation| self.situations.contains_key(situation);
         // Only the core engine sees what happens inside members.
-        let all_seen = inputs.iter().any(|point| self.points.contains_key(point));
-        let missed = named.iter().filter(|point| !self.points.contains_key(*point)).count();
-        write!(f, "\n{:>12} {:>8}  situations, {}", "times", "in runs", named.len() - missed)?;
-        writeln!(f, "{}", if all_seen { format!(" of {}", named.len()) } else { String::new() })?;
-        for point in named {
-            match self.points.get(point) {
-                Some(Count { times, runs }) => writeln!(f, "{times:>12} {runs:>8}  {point}")?,
-                None if all_seen => writeln!(f, "{:>12} {:>8}  {point}", "never", "-")?,
+        let all_seen = Situation::received().any(|situation| occurred(&situation));
+        let (seen, all) = (Situation::named().filter(occurred).count(), Situation::named().count());
+        write!(f, "\n{:>12} {:>8}  situations, {seen}", "times", "in runs")?;
+        writeln!(f, "{}", if all_seen { format!(" of {all}") } else { String::new() })?;
+        for situation in Situation::named() {
+            match self.situations.get(&situation) {
+                Some(Count { times, runs }) => writeln!(f, "{times:>12} {runs:>8}  {situation}")?,
+                None if all_seen => writeln!(f, "{:>12} {:>8}  {situation}", "never", "-")?,
                 None => {}
             }
         }
         if all_seen {
-            let heads = PHASES.map(|phase| format!("{phase:>12}")).join(" ");
+            let heads = Situation::PHASES.map(|phase| format!("{:>12}", phase.to_string())).join(" ");
             writeln!(f, "\n{heads}  received")?;
-            for (n, kind) in INPUTS.iter().enumerate() {
-                for phase in inputs.chunks(INPUTS.len()) {
-                    match self.points.get(phase[n]) {
+            for kind in Situation::KINDS {
+                for phase in Situation::PHASES {
+                    match self.situations.get(&Situation::Received { phase, kind }) {
                         Some(Count { times, .. }) => write!(f, "{times:>12} ")?,
                         None => write!(f, "{:>12} ", "never")?,
                     }

@@ -24,10 +24,10 @@ use super::host_set::HostSet;
 use super::network::Packet;
 use super::seen::Seen;
 use super::{Engine, Happening, Micros, micros, stream};
-use crate::Scenario;
 use crate::fault::{Fault, Kind, Point};
 use crate::history::{Content, Inside, Life, MessageId, What};
 use crate::observed;
+use crate::{Scenario, Situation};
 
 /// The port at which nodes receive.
 const PORT: u16 = 5405;
@@ -382,10 +382,10 @@ impl Engine<'_> {
         }
         if accusations(living) > before {
             let lives = self.hosts[node.get() as usize - 1].living.is_some();
-            self.points.hit(if lives {
-                "a lie about a member was believed"
+            self.situations.hit(if lives {
+                Situation::FalseReportBelieved
             } else {
-                "a host said that a member is gone"
+                Situation::HostReportedDeath
             });
         }
         self.after(index, None);
@@ -489,7 +489,7 @@ impl Engine<'_> {
         {
             living.busy_until = now + each;
         }
-        self.points.input(living.seen.phase, packet.kind);
+        self.situations.input(living.seen.phase, packet.kind);
         let local = living.clock.show(now);
         let own = packet.from == Some(index);
         // A node's datagrams to itself do not use the path.
@@ -750,7 +750,7 @@ impl Engine<'_> {
             && let Some(receiver) =
                 self.hosts.get(node.get() as usize - 1).and_then(|host| host.living.as_ref())
         {
-            self.points.lost(message, node, receiver.seen.phase);
+            self.situations.lost(message, node, receiver.seen.phase);
         }
         for (at, packet, to) in arrivals.drain(..) {
             self.schedule(at, Happening::Arrive(packet, to));

@@ -13,8 +13,8 @@ mod host;
 mod host_set;
 mod liveness;
 mod network;
-mod points;
 mod seen;
+mod situations;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -33,15 +33,13 @@ use self::host_set::HostSet;
 pub use self::liveness::{Goal, Reached};
 use self::liveness::{Liveness, Next};
 use self::network::{Network, Packet};
-pub(crate) use self::points::INPUTS;
-pub use self::points::POINTS;
-use self::points::Points;
+use self::situations::Situations;
 use super::{Micros, micros, noise, stream};
 use crate::fault::{Forged, Point};
 use crate::history::{Life, Record, What};
 use crate::invariants::Violation;
 use crate::journal::Journal;
-use crate::{Fault, History, Scenario};
+use crate::{Fault, History, Scenario, Situation};
 
 /// Statistics of a run.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -60,8 +58,8 @@ pub struct Summary {
     pub deliveries: u64,
     /// Effective faults, by class.
     pub faults: BTreeMap<&'static str, u64>,
-    /// Occurrences of each named situation ([`POINTS`]).
-    pub points: BTreeMap<&'static str, u64>,
+    /// Occurrences of each named situation.
+    pub situations: BTreeMap<Situation, u64>,
     /// Acts of DCs that reached their target.
     pub acts: u64,
     /// Acts that were refused because another DC had acted under a higher term.
@@ -80,7 +78,7 @@ pub struct Summary {
 impl Summary {
     /// Returns the summary of a run of complete nodes, based on its history.
     pub(crate) fn of_nodes(scenario: &Scenario, history: &History, reached: Option<Reached>) -> Self {
-        let mut points = Points::default();
+        let mut situations = Situations::default();
         let mut faults: BTreeMap<&'static str, u64> = BTreeMap::new();
         for Record { at, life, what } in history.records() {
             let class = match what {
@@ -91,18 +89,18 @@ impl Summary {
             };
             class.into_iter().for_each(|class| *faults.entry(class).or_default() += 1);
             if let Some(life) = life {
-                points.see(micros(*at), *life, what);
+                situations.see(micros(*at), *life, what);
             }
         }
         let mut summary = Self {
             simulated: history.ended_at(),
             events: history.records().len() as u64,
             datagrams: history.datagrams(),
-            configurations: points.configurations,
-            accepted: points.accepted,
-            deliveries: points.deliveries,
+            configurations: situations.configurations,
+            accepted: situations.accepted,
+            deliveries: situations.deliveries,
             faults,
-            points: points.take(),
+            situations: situations.take(),
             acts: 0,
             refused_acts: 0,
             overlaps: 0,
@@ -232,7 +230,7 @@ struct Engine<'a> {
     /// Faults that wait for a node to get to a point.
     armed: Vec<(usize, Point, Fault)>,
     liveness: Option<Liveness>,
-    points: Points,
+    situations: Situations,
     faults: BTreeMap<&'static str, u64>,
     /// A buffer that is emptied after each use. It is a field so that its memory is reused.
     arrivals: Vec<(Micros, Rc<Packet>, HostSet)>,
@@ -258,7 +256,7 @@ impl<'a> Engine<'a> {
             timeline,
             armed: Vec::new(),
             liveness: None,
-            points: Points::default(),
+            situations: Situations::default(),
             faults: BTreeMap::new(),
             arrivals: Vec::new(),
             leases: Leases::default(),
@@ -367,7 +365,7 @@ impl<'a> Engine<'a> {
             } else if living.wait(packet, self.scenario.world.receive_buffer) {
                 self.go_on(index);
             } else {
-                self.points.hit("a receive buffer overflowed");
+                self.situations.hit(Situation::ReceiveBufferOverflowed);
             }
         }
     }
@@ -562,21 +560,21 @@ impl<'a> Engine<'a> {
         summary.reached = self.liveness.as_ref().map(|liveness| liveness.reached.clone());
         summary.fingerprint = self.journal.fingerprint();
         summary.datagrams = self.journal.datagrams();
-        summary.configurations = self.points.configurations;
-        summary.accepted = self.points.accepted;
-        summary.deliveries = self.points.deliveries;
+        summary.configurations = self.situations.configurations;
+        summary.accepted = self.situations.accepted;
+        summary.deliveries = self.situations.deliveries;
         for (class, times) in self.network.happened() {
             *self.faults.entry(class).or_default() += times;
         }
         summary.faults = std::mem::take(&mut self.faults);
-        summary.points = self.points.take();
+        summary.situations = self.situations.take();
         summary.vacuous = summary.proves_nothing(self.scenario);
         summary
     }
 
     fn record(&mut self, life: Life, what: What) {
         let at = self.at();
-        self.points.see(self.now, life, &what);
+        self.situations.see(self.now, life, &what);
         self.journal.record(at, Some(life), what);
     }
 }
