@@ -189,47 +189,27 @@ impl Value for BTreeMap<u32, u32> {
     }
 }
 
+/// Reads a fault. Each reader returns `None` for a sentence that is not among its own.
 fn fault(text: &str) -> Result<Fault, String> {
-    Ok(if let Some([node]) = fill("node {} crashes", text) {
+    let readers = [of_process, of_host, of_links, of_datagrams, of_application];
+    for read in readers {
+        if let Some(fault) = read(text)? {
+            return Ok(fault);
+        }
+    }
+    Err(format!("`{text}` is not a known fault"))
+}
+
+/// Reads a fault of a node's process, of its records, or of its file.
+fn of_process(text: &str) -> Result<Option<Fault>, String> {
+    Ok(Some(if let Some([node]) = fill("node {} crashes", text) {
         Fault::Crash(value(node)?)
     } else if let Some([node]) = fill("node {} starts again", text) {
         Fault::Restart(value(node)?)
-    } else if let Some([parts]) = fill("partition {}", text) {
-        Fault::Partition(value(parts)?)
-    } else if let Some([to, from]) = fill("node {} no longer hears node {}", text) {
-        Fault::CutOneWay { from: value(from)?, to: value(to)? }
-    } else if text == "the network heals" {
-        Fault::Heal
-    } else if let Some([a, b]) = fill("nodes {} and {} no longer hear each other", text) {
-        Fault::Cut(value(a)?, value(b)?)
-    } else if let Some([a, b]) = fill("nodes {} and {} hear each other again", text) {
-        Fault::Mend(value(a)?, value(b)?)
-    } else if let Some([lasts, rest]) = fill("for {} {}", text) {
-        disturbance(value(lasts)?, rest)?
-    } else if let Some([node, lasts]) = fill("the application of node {} hangs for {}", text) {
-        Fault::Hang { node: value(node)?, lasts: value(lasts)? }
-    } else if let Some([node]) = fill("node {} is asked to give up the role", text) {
-        Fault::Release(value(node)?)
-    } else if let Some([which]) = fill("the next {} is lost", text) {
-        caught(which, Fate::Lost)?
-    } else if let Some([which, by]) = fill("the next {} is late by {}", text) {
-        caught(which, Fate::Late(value(by)?))?
-    } else if let Some([which, after]) = fill("the next {} comes again after {}", text) {
-        caught(which, Fate::Twice(value(after)?))?
-    } else if let Some([count]) = fill("{} old datagrams come again", text) {
-        Fault::Replay(value(count)?)
-    } else if let Some([count]) = fill("{} datagrams of another cluster come in", text) {
-        Fault::Foreign(value(count)?)
-    } else if let Some([to, from]) = fill("node {} never hears node {} again", text) {
-        Fault::Deafen { from: value(from)?, to: value(to)? }
-    } else if let Some([node, lasts]) = fill("the firewall of node {} rejects what comes in for {}", text) {
-        Fault::Reject { node: value(node)?, lasts: value(lasts)? }
-    } else if let Some([to, says, of]) = fill("node {} gets a forged {} node {}", text) {
-        Fault::Forge { to: value(to)?, of: value(of)?, says: value(says)? }
-    } else if let Some([to, of]) = fill("node {} is told that node {} is gone", text) {
-        Fault::Lie { to: value(to)?, of: value(of)? }
     } else if let Some([node]) = fill("node {} leaves", text) {
         Fault::Leave(value(node)?)
+    } else if let Some([node, lasts]) = fill("node {} pauses for {}", text) {
+        Fault::Pause { node: value(node)?, lasts: value(lasts)? }
     } else if let Some([node]) = fill("node {} loses its record", text) {
         Fault::LoseRecord(value(node)?)
     } else if let Some([node]) = fill("node {} gets back an older record", text) {
@@ -240,12 +220,21 @@ fn fault(text: &str) -> Result<Fault, String> {
             None => (list, false),
         };
         Fault::File { node: value(node)?, voters: value(list)?, waits }
-    } else if let Some([node, lasts]) = fill("node {} pauses for {}", text) {
-        Fault::Pause { node: value(node)?, lasts: value(lasts)? }
-    } else if let Some([node, lasts]) = fill("node {} freezes for {}", text) {
+    } else if let Some([node, point, then]) = fill("when node {} {}: {}", text) {
+        Fault::When { node: value(node)?, point: value(point)?, then: Box::new(fault(then)?) }
+    } else {
+        return Ok(None);
+    }))
+}
+
+/// Reads a fault of a host: its speed, clock, disk, address or firewall.
+fn of_host(text: &str) -> Result<Option<Fault>, String> {
+    Ok(Some(if let Some([node, lasts]) = fill("node {} freezes for {}", text) {
         Fault::Freeze { node: value(node)?, lasts: value(lasts)? }
     } else if let Some([node, each, lasts]) = fill("node {} takes {} a datagram for {}", text) {
         Fault::Slow { node: value(node)?, each: value(each)?, lasts: value(lasts)? }
+    } else if let Some([node, ppm]) = fill("the clock of node {} drifts by {} ppm", text) {
+        Fault::Drift { node: value(node)?, ppm: value(ppm)? }
     } else if let Some([node, each, lasts]) = fill("node {} takes {} a write for {}", text) {
         Fault::SlowDisk { node: value(node)?, each: value(each)?, lasts: value(lasts)? }
     } else if let Some([node, lasts]) = fill("the disk of node {} is full for {}", text) {
@@ -254,10 +243,63 @@ fn fault(text: &str) -> Result<Fault, String> {
         Fault::LoseAddress(value(node)?)
     } else if let Some([node]) = fill("node {} has its address again", text) {
         Fault::RegainAddress(value(node)?)
+    } else if let Some([node, lasts]) = fill("the firewall of node {} rejects what comes in for {}", text) {
+        Fault::Reject { node: value(node)?, lasts: value(lasts)? }
+    } else {
+        return Ok(None);
+    }))
+}
+
+/// Reads a fault of the links between nodes.
+fn of_links(text: &str) -> Result<Option<Fault>, String> {
+    Ok(Some(if let Some([parts]) = fill("partition {}", text) {
+        Fault::Partition(value(parts)?)
+    } else if let Some([to, from]) = fill("node {} no longer hears node {}", text) {
+        Fault::CutOneWay { from: value(from)?, to: value(to)? }
+    } else if let Some([to, from]) = fill("node {} never hears node {} again", text) {
+        Fault::Deafen { from: value(from)?, to: value(to)? }
+    } else if let Some([a, b]) = fill("nodes {} and {} no longer hear each other", text) {
+        Fault::Cut(value(a)?, value(b)?)
+    } else if let Some([a, b]) = fill("nodes {} and {} hear each other again", text) {
+        Fault::Mend(value(a)?, value(b)?)
+    } else if text == "the network heals" {
+        Fault::Heal
+    } else {
+        return Ok(None);
+    }))
+}
+
+/// Reads a fault of single datagrams: some are lost, come late, come again, or are forged.
+fn of_datagrams(text: &str) -> Result<Option<Fault>, String> {
+    Ok(Some(if let Some([lasts, rest]) = fill("for {} {}", text) {
+        disturbance(value(lasts)?, rest)?
+    } else if let Some([which]) = fill("the next {} is lost", text) {
+        caught(which, Fate::Lost)?
+    } else if let Some([which, by]) = fill("the next {} is late by {}", text) {
+        caught(which, Fate::Late(value(by)?))?
+    } else if let Some([which, after]) = fill("the next {} comes again after {}", text) {
+        caught(which, Fate::Twice(value(after)?))?
+    } else if let Some([count]) = fill("{} old datagrams come again", text) {
+        Fault::Replay(value(count)?)
+    } else if let Some([count]) = fill("{} datagrams of another cluster come in", text) {
+        Fault::Foreign(value(count)?)
+    } else if let Some([to, says, of]) = fill("node {} gets a forged {} node {}", text) {
+        Fault::Forge { to: value(to)?, of: value(of)?, says: value(says)? }
+    } else if let Some([to, of]) = fill("node {} is told that node {} is gone", text) {
+        Fault::Lie { to: value(to)?, of: value(of)? }
+    } else {
+        return Ok(None);
+    }))
+}
+
+/// Reads an act of a node's application or of its operator.
+fn of_application(text: &str) -> Result<Option<Fault>, String> {
+    Ok(Some(if let Some([node, lasts]) = fill("the application of node {} hangs for {}", text) {
+        Fault::Hang { node: value(node)?, lasts: value(lasts)? }
     } else if let Some([node, lasts]) = fill("node {} reads no events for {}", text) {
         Fault::Unread { node: value(node)?, lasts: value(lasts)? }
-    } else if let Some([node, ppm]) = fill("the clock of node {} drifts by {} ppm", text) {
-        Fault::Drift { node: value(node)?, ppm: value(ppm)? }
+    } else if let Some([node]) = fill("node {} is asked to give up the role", text) {
+        Fault::Release(value(node)?)
     } else if let Some([node, count, guarantee, length]) =
         fill("node {} sends {} {} messages of {} bytes", text)
     {
@@ -267,11 +309,9 @@ fn fault(text: &str) -> Result<Fault, String> {
             length: value(length)?,
             guarantee: value(guarantee)?,
         }
-    } else if let Some([node, point, then]) = fill("when node {} {}: {}", text) {
-        Fault::When { node: value(node)?, point: value(point)?, then: Box::new(fault(then)?) }
     } else {
-        return Err(format!("`{text}` is not a known fault"));
-    })
+        return Ok(None);
+    }))
 }
 
 fn disturbance(lasts: Duration, text: &str) -> Result<Fault, String> {
