@@ -4,11 +4,9 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
-use bytes::Bytes;
 use quorate_membership::NodeId;
 
-use crate::codec::{self, DecodeError};
-use crate::message::Message;
+use crate::codec::DecodeError;
 use crate::quorum::WireBallot;
 use crate::{Ballot, Term};
 
@@ -112,9 +110,9 @@ impl Candidacy {
 
     const VERSION: u16 = 1;
 
-    /// Encodes this as a [`quorate_membership::Service::Quorate`] message.
-    pub fn encode(&self) -> Bytes {
-        codec::encode(&Message::Candidacy(Box::new(Wire {
+    /// Returns the form in which this is sent.
+    pub(crate) fn wire(&self) -> Wire {
+        Wire {
             version: Self::VERSION,
             node: self.node.0.get(),
             tenure: self.tenure.map(WireTerm::from),
@@ -132,18 +130,6 @@ impl Candidacy {
             token: micros(self.token),
             patience: micros(self.patience),
             extension: Vec::new(),
-        })))
-    }
-
-    /// Decodes a candidacy that `from` sent.
-    ///
-    /// # Errors
-    /// If it is malformed or cannot be true: it describes another node, claims another node's
-    /// tenure, lacks the term of its own tenure, or has a name that cannot be shown.
-    pub fn decode(from: NodeId, bytes: &[u8]) -> Result<Self, DecodeError> {
-        match Message::decode(bytes)? {
-            Message::Candidacy(wire) => Self::read(from, *wire),
-            _ => Err(DecodeError::Impossible("a message that is not a candidacy")),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
+use quorate_membership::NodeId;
 
 use crate::Candidacy;
 use crate::candidacy::Wire;
@@ -41,6 +42,25 @@ impl Message {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         codec::decode::<Self, { Candidacy::MAX }>(bytes)
+    }
+}
+
+impl Candidacy {
+    /// Encodes this as a [`quorate_membership::Service::Quorate`] message.
+    pub fn encode(&self) -> Bytes {
+        Message::Candidacy(Box::new(self.wire())).encode()
+    }
+
+    /// Decodes a candidacy that `from` sent.
+    ///
+    /// # Errors
+    /// If it is malformed or cannot be true: it describes another node, claims another node's
+    /// tenure, lacks the term of its own tenure, or has a name that cannot be shown.
+    pub fn decode(from: NodeId, bytes: &[u8]) -> Result<Self, DecodeError> {
+        match Message::decode(bytes)? {
+            Message::Candidacy(wire) => Self::read(from, *wire),
+            _ => Err(DecodeError::Impossible("a message that is not a candidacy")),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use quorate_election::Record;
 use quorate_membership::config::{DcConfig, QuorumConfig, QuorumOptions, TieBreaker};
 use quorate_membership::{Config, NodeId};
 
-use crate::text::Value;
+use crate::value::Value;
 
 /// The votes and quorum options. They are the same on all nodes except one at most, the dissenter.
 ///

@@ -405,12 +405,14 @@ pub mod model;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 mod observed;
+mod run;
 mod scenario;
 pub mod shrink;
 mod situation;
 mod swarm;
 mod text;
 mod totals;
+mod value;
 
 pub use electorate::Electorate;
 pub use engine::core::{Goal, Reached, Summary};

@@ -7,7 +7,8 @@ use std::hash::{Hash, Hasher};
 use bytes::Bytes;
 
 use super::Transition;
-use super::gather::{Considered, Lists, cause_of, note};
+use super::gather::disagreed;
+use super::lists::{Considered, Lists, cause_of, note};
 use super::local::Local;
 use super::rotation::successor;
 use crate::bug;
@@ -36,7 +37,7 @@ impl Commit {
         local: &mut Local,
     ) -> Self {
         local.attempt(token.ring.seq);
-        local.note_agreed(&agreed, now);
+        local.leave_out(&agreed.left_out().collect::<Vec<_>>(), &agreed.candidates(), now);
         add_entry(&mut token, local);
         let mut commit = Self {
             agreed,
@@ -115,7 +116,7 @@ impl Commit {
     /// See [`super::Totem::fingerprint`].
     pub(super) fn fingerprint(&self, now: Time, local: &Local, state: &mut impl Hasher) {
         let Self { agreed, causes: _, ring, members, last_sent, retransmit_at, loss_at } = self;
-        agreed.fingerprint(now, local, state);
+        (agreed, disagreed(now, local)).hash(state);
         (ring, members, last_sent, *retransmit_at - now, *loss_at - now).hash(state);
     }
 }

@@ -1,10 +1,19 @@
 //! Flow control: the number of frames that a member may send per token visit (TOCS 1995, section 6;
 //! corosync's arithmetic).
 
-use super::rotation::Visited;
 use crate::bug;
 use crate::config::TotemConfig;
 use crate::wire::Token;
+
+/// The actions of a token visit.
+pub(super) struct Visited {
+    /// The number of frames sent, including retransmissions.
+    pub(super) sent: u32,
+    /// The number of frames that still wait here.
+    pub(super) backlog: u32,
+    /// Whether the application does not keep up.
+    pub(super) slow: bool,
+}
 
 /// Limits on the number of frames.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -9,6 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::Transition;
+use super::lists::{Considered, Lists, note};
 use super::local::{LastJoin, Local};
 use super::rotation::successor;
 use crate::bug;
@@ -24,9 +25,6 @@ const CROWD: usize = 16;
 const SPACING: Duration = Duration::from_millis(1);
 /// Consensus timeouts without a ring after which every node that still disagrees is called failed.
 const ROUNDS: u32 = 16;
-/// Consensus timeouts without a ring after which a node immediately calls failed the nodes that it
-/// has not heard for as long.
-pub(super) const DEAF: u32 = 2;
 /// Consensus timeouts without a ring after which a node keeps calling failed the nodes that cannot
 /// be with the others.
 const APART: u32 = 6;
@@ -34,134 +32,6 @@ const APART: u32 = 6;
 /// as it wants the same of the nodes that are up. Earlier than that, lists change because the
 /// others' do.
 const FICKLE: u32 = 12;
-
-/// The beliefs of a node about a future ring.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Lists {
-    /// The nodes considered.
-    pub(super) proc: BTreeSet<NodeId>,
-    /// The considered nodes that failed. Never contains this node itself.
-    pub(super) failed: BTreeSet<NodeId>,
-    /// The failed nodes that have left or whose process is gone. They need not wait to be
-    /// readmitted.
-    excused: BTreeSet<NodeId>,
-    /// Whether a consensus timeout has ended without agreement.
-    overdue: bool,
-}
-
-/// The effect of a JOIN on this node's lists.
-pub(super) enum Considered {
-    /// The JOIN has the same lists, so its sender agrees.
-    Same,
-    /// The JOIN has nothing new. Its sender will adopt this node's lists.
-    Nothing,
-    /// The lists have changed.
-    Changed(Cause),
-    /// With the nodes that the JOIN names, the lists would exceed the size of a JOIN and a ring.
-    TooMany,
-}
-
-impl Lists {
-    /// Returns lists with the members of a ring that is over or was not formed, none of them
-    /// failed. Nodes that were called failed when the ring was formed are not members, and are not
-    /// called failed again without a new reason. Otherwise two rings that meet while one of them is
-    /// being formed could exclude each other forever (B16, B17).
-    pub(super) fn of(members: &BTreeSet<NodeId>) -> Self {
-        Self { proc: members.clone(), failed: BTreeSet::new(), excused: BTreeSet::new(), overdue: false }
-    }
-
-    /// Returns the nodes that would form the ring.
-    pub(super) fn candidates(&self) -> BTreeSet<NodeId> {
-        &self.proc - &self.failed
-    }
-
-    /// Calls a node failed that is gone, and may come back at any time.
-    pub(super) fn excuse(&mut self, node: NodeId) {
-        self.failed.insert(node);
-        self.excused.insert(node);
-    }
-
-    /// Returns the nodes that are left out of the ring and may have to wait before they try again.
-    pub(super) fn left_out(&self) -> impl Iterator<Item = NodeId> {
-        self.failed.iter().copied().filter(|node| !self.excused.contains(node))
-    }
-
-    /// Returns `true` if the sender would form the same ring. The sender may not know or not list
-    /// the nodes that are left out.
-    fn forms_the_same(&self, join: &Join) -> bool {
-        let candidates = join.proc.iter().copied().filter(|node| !join.failed.contains(node));
-        !join.leave
-            && !self.failed.contains(&join.from)
-            && bug!(ListsNeverEqual: false; candidates.collect::<BTreeSet<_>>() == self.candidates())
-    }
-
-    /// Adopts the beliefs in `join` (TOCS 1995, section 5.2, with corosync's filters). The nodes in
-    /// `silent` are those that this node would have heard if they were up.
-    pub(super) fn consider(&mut self, join: &Join, silent: &BTreeSet<NodeId>, local: &Local) -> Considered {
-        let proc: BTreeSet<NodeId> = join.proc.iter().copied().collect();
-        let failed: BTreeSet<NodeId> = join.failed.iter().copied().collect();
-        let failed = bug!(LeaverNotFailed: if join.leave { BTreeSet::new() } else { failed }; failed);
-        if bug!(ListsNeverEqual: false; proc == self.proc && failed == self.failed) {
-            return Considered::Same;
-        }
-        let known = proc.is_subset(&self.proc);
-        let known = bug!(SubsetAfterFirstHit: known || !proc.is_disjoint(&self.proc); known);
-        if known && failed.is_subset(&self.failed) || self.failed.contains(&join.from) {
-            return self.agreement(join);
-        }
-        let cause = self.cause_of_change(join, &failed, local);
-        let mut lists = self.clone();
-        lists.proc.extend(proc);
-        if bug!(LeaverNotFailed: false; join.leave) {
-            // A leaving node is believed about itself, whichever ring it was in (B19).
-            lists.excuse(join.from);
-        }
-        lists.believe(join.from, failed, silent, local);
-        if lists.proc.len().max(lists.failed.len()) > Join::MAX_NODES {
-            return Considered::TooMany;
-        }
-        if *self == lists {
-            // It may call a node failed that is not considered here, such as one that has left
-            // (seed 72601 of the swarm).
-            return self.agreement(join);
-        }
-        *self = lists;
-        Considered::Changed(cause)
-    }
-
-    /// Judges a JOIN that changes nothing here.
-    fn agreement(&self, join: &Join) -> Considered {
-        if self.forms_the_same(join) { Considered::Same } else { Considered::Nothing }
-    }
-
-    /// Returns why a JOIN changes these lists: its sender calls further nodes failed, or its kind.
-    fn cause_of_change(&self, join: &Join, failed: &BTreeSet<NodeId>, local: &Local) -> Cause {
-        let mut news: BTreeSet<NodeId> = failed - &self.failed;
-        news.remove(&local.me);
-        match news.is_empty() || join.leave {
-            true => cause_of(join, local),
-            false => Cause::FailedBy { node: join.from, failed: news },
-        }
-    }
-
-    /// Believes `from` about the nodes that it calls failed, as far as it is trusted about them.
-    fn believe(&mut self, from: NodeId, failed: BTreeSet<NodeId>, silent: &BTreeSet<NodeId>, local: &Local) {
-        let member = bug!(FailedNotMerged: false; local.ring.members.contains(&from));
-        if bug!(BelievesItselfFailed: false; failed.contains(&local.me)) {
-            // corosync returns the accusation, and two nodes can then continue forever, each
-            // answering the other's last JOIN (B16). Here it is not returned. The accuser's beliefs
-            // about other nodes are ignored too.
-            bug!(AccusationsAnswered: self.failed.extend([from]); ());
-        } else if member && !self.overdue {
-            // Members of this node's own ring are believed when they call others failed (B17).
-            self.failed.extend(failed);
-        } else {
-            // All other nodes are believed only about nodes that are silent here too. The same
-            // holds for members once that has not led to agreement.
-            self.failed.extend(&failed & silent);
-        }
-    }
-}
 
 /// The state of a node that is looking for others.
 #[derive(Clone)]
@@ -398,7 +268,7 @@ impl Gather {
 
     /// Returns the nodes that were not heard for the time of two JOINs.
     fn silent(&self, now: Time, local: &Local) -> BTreeSet<NodeId> {
-        let two_joins = two_joins(local);
+        let two_joins = local.two_joins();
         if now < self.since + two_joins { BTreeSet::new() } else { self.unheard(now, two_joins, local) }
     }
 
@@ -431,7 +301,7 @@ impl Gather {
         }
         let unheard = self.unheard(now, consensus, local);
         let heard = &self.lists.proc - &unheard;
-        let firm_at = consensus + two_joins(local);
+        let firm_at = consensus + local.two_joins();
         let is_firm = |node: &NodeId| match local.joins.get(node) {
             // A node whose number is not believed may want the same, but cannot be agreed with
             // (seed 70345 of the swarm).
@@ -456,7 +326,7 @@ impl Gather {
             &unheard | &misfits_of(&firm, &heard, local)
         );
         if failed == self.lists.failed {
-            self.wait = Wait::Consensus(now + two_joins(local));
+            self.wait = Wait::Consensus(now + local.two_joins());
             return None;
         }
         let nodes = &failed - &self.lists.failed;
@@ -541,32 +411,14 @@ impl Gather {
     /// See [`super::Totem::fingerprint`].
     pub(super) fn fingerprint(&self, now: Time, local: &Local, state: &mut impl Hasher) {
         let Self { lists, causes: _, consensus, since, join_at, said, silent_at, wait } = self;
-        lists.fingerprint(now, local, state);
+        (lists, disagreed(now, local)).hash(state);
         let wait = match *wait {
             Wait::Consensus(at) => (0, at - now),
             Wait::Commit(at) => (1, at - now),
         };
-        let age = (now - *since).min(two_joins(local));
+        let age = (now - *since).min(local.two_joins());
         let spacing = spacing(&self.lists, now, local);
         (consensus, age, *join_at - now, said, spacing, silent_at.map(|at| at - now), wait).hash(state);
-    }
-}
-
-impl Lists {
-    /// See [`super::Totem::fingerprint`].
-    pub(super) fn fingerprint(&self, now: Time, local: &Local, state: &mut impl Hasher) {
-        let Self { proc, failed, excused, overdue } = self;
-        let disagreed = local.disagreed_since.map(|at| (now - at).min(ROUNDS * local.config.consensus));
-        (proc, failed, excused, overdue, disagreed).hash(state);
-    }
-
-    /// Returns the sender of `join` if it has exactly these beliefs.
-    pub(super) fn agrees(&self, join: &Join, local: &Local) -> Option<NodeId> {
-        let same = !join.leave
-            && local.is_whole(join.from)
-            && self.proc.iter().eq(&join.proc.iter().copied().collect::<BTreeSet<_>>())
-            && self.failed.iter().eq(&join.failed.iter().copied().collect::<BTreeSet<_>>());
-        same.then_some(join.from)
     }
 }
 
@@ -614,6 +466,31 @@ pub(super) fn without(node: NodeId, members: &BTreeSet<NodeId>, causes: &mut Vec
     Transition::Gather { lists, causes, agreeing: None }
 }
 
+/// Gives up the ring because `node` kept aru from advancing for too long. The others continue
+/// without it (TOCS 1995, section 5.1). If this node is the one to blame, it continues without
+/// the others, which has the same effect. corosync instead declares itself failed, and then has
+/// to make exceptions for itself everywhere (B25).
+pub(super) fn failed_to_receive(
+    me: NodeId,
+    node: NodeId,
+    members: &BTreeSet<NodeId>,
+    mut causes: Vec<Cause>,
+) -> Transition {
+    let mut lists = Lists::of(members);
+    if node == me {
+        lists.failed = lists.proc.iter().copied().filter(|&other| other != me).collect();
+    } else {
+        lists.failed.insert(node);
+    }
+    note(&mut causes, Cause::FailedToReceive { node });
+    Transition::Gather { lists, causes, agreeing: None }
+}
+
+/// Returns the time since which rings have failed, for a fingerprint. Longer times are alike.
+pub(super) fn disagreed(now: Time, local: &Local) -> Option<Duration> {
+    local.disagreed_since.map(|at| (now - at).min(ROUNDS * local.config.consensus))
+}
+
 /// Returns the time until another JOIN may be sent.
 fn spacing(lists: &Lists, now: Time, local: &Local) -> Duration {
     match local.join_sent_at {
@@ -625,31 +502,4 @@ fn spacing(lists: &Lists, now: Time, local: &Local) -> Duration {
 /// Returns the time for which all others wait for a node that does not answer.
 fn patience(local: &Local) -> Duration {
     UNANSWERED * (local.config.join + local.config.send_join)
-}
-
-/// Returns the time in which a node is heard even if one of its JOINs is lost.
-pub(super) fn two_joins(local: &Local) -> Duration {
-    2 * (local.config.join + local.config.send_join)
-}
-
-/// Returns the cause that a JOIN amounts to by itself.
-pub(super) fn cause_of(join: &Join, local: &Local) -> Cause {
-    let node = join.from;
-    if join.leave {
-        Cause::LeaveFrom { node }
-    } else if !local.ring.members.contains(&node) {
-        Cause::JoinFrom { node }
-    } else if join.proc.contains(&local.me) {
-        Cause::GivenUpBy { node }
-    } else {
-        Cause::Restarted { node }
-    }
-}
-
-/// Records a cause once, up to a maximum number. The first causes matter most.
-pub(super) fn note(causes: &mut Vec<Cause>, cause: Cause) {
-    const TOLD: usize = 6;
-    if causes.len() < TOLD && !causes.contains(&cause) {
-        causes.push(cause);
-    }
 }

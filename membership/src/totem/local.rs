@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Totem;
 use super::assembly::Assemblies;
 use super::clusters::Clusters;
 use super::flow::Limits;
-use super::gather::{DEAF, Lists, note, two_joins};
 use super::outbox::Outbox;
 use super::outcasts::Outcasts;
 use super::outputs::Outputs;
 use super::reachability::Reachability;
 use super::ring::Ring;
-use super::{Totem, Transition};
 use crate::bug;
 use crate::config::TotemConfig;
 use crate::groups::{Groups, LONGEST_WHOLE, Partials};
@@ -212,6 +211,17 @@ impl Local {
         bound * u32::from(byte) / 256
     }
 
+    /// Returns the time in which a node is heard even if one of its JOINs is lost.
+    pub(super) fn two_joins(&self) -> Duration {
+        2 * (self.config.join + self.config.send_join)
+    }
+
+    /// Returns the time without a ring after which this node immediately calls failed the nodes
+    /// that it has not heard for as long.
+    fn deaf_after(&self) -> Duration {
+        2 * self.config.consensus
+    }
+
     /// Records that this node takes part in forming a ring with this number. It must never name the
     /// number again after a restart.
     pub(super) fn attempt(&mut self, ring_seq: u64) {
@@ -263,7 +273,7 @@ impl Local {
         } else if self.joins.len() < Join::MAX_NODES || self.joins.contains_key(&join.from) {
             let (proc, failed) = (join.proc.clone(), join.failed.clone());
             // An old JOIN does not show that the node has held the same lists ever since.
-            let last = self.joins.get(&join.from).filter(|last| now < last.at + DEAF * self.config.consensus);
+            let last = self.joins.get(&join.from).filter(|last| now < last.at + self.deaf_after());
             let same = last.filter(|last| (&last.proc, &last.failed) == (&proc, &failed));
             let since = same.map_or(now, |last| last.since);
             let wants = last.filter(|last| self.wants_the_same(last, join, now));
@@ -276,7 +286,7 @@ impl Local {
     /// forms rings alone in between calls the same dead nodes failed after each of them. That is no
     /// news (seed 17634 of the swarm).
     fn wants_the_same(&self, last: &LastJoin, join: &Join, now: Time) -> bool {
-        let long = DEAF * self.config.consensus;
+        let long = self.deaf_after();
         let is_up =
             |node: &NodeId| *node == self.me || self.joins.get(node).is_some_and(|last| now < last.at + long);
         let up = |failed: &[NodeId]| failed.iter().copied().filter(is_up).collect::<BTreeSet<_>>();
@@ -293,7 +303,7 @@ impl Local {
     /// them for as long. The other node hears both sides, and would try to form a ring of them
     /// again and again.
     pub(super) fn unheard_for_long(&self, nodes: &BTreeSet<NodeId>, now: Time) -> BTreeSet<NodeId> {
-        let long = DEAF * self.config.consensus;
+        let long = self.deaf_after();
         if self.disagreed_since.is_none_or(|since| now < since + long) {
             return BTreeSet::new();
         }
@@ -304,12 +314,12 @@ impl Local {
         nodes.iter().copied().filter(|node| *node != self.me && !heard(node) && named(node)).collect()
     }
 
-    /// Records that a ring was agreed on.
-    pub(super) fn note_agreed(&mut self, lists: &Lists, now: Time) {
-        for node in lists.left_out() {
-            self.notice_whom_it_leaves_out(node, &lists.candidates(), now);
+    /// Records that a ring of `members` was agreed on without the nodes in `left_out`.
+    pub(super) fn leave_out(&mut self, left_out: &[NodeId], members: &BTreeSet<NodeId>, now: Time) {
+        for &node in left_out {
+            self.notice_whom_it_leaves_out(node, members, now);
         }
-        let left_out: Vec<_> = lists.left_out().map(|node| self.is_known(node).then_some(node)).collect();
+        let left_out: Vec<_> = left_out.iter().map(|&node| self.is_known(node).then_some(node)).collect();
         self.outcasts.leave_out(left_out.into_iter(), &self.ring.members, now);
     }
 
@@ -317,7 +327,7 @@ impl Local {
     /// node's JOINs. The first member to find that out gives the node up, and the others believe
     /// it. Each of them reports what it has heard itself, since an operator may ask any of them.
     fn notice_whom_it_leaves_out(&mut self, node: NodeId, members: &BTreeSet<NodeId>, now: Time) {
-        let two_joins = two_joins(self);
+        let two_joins = self.two_joins();
         let Some(last) = self.joins.get(&node) else { return };
         if last.names(self.me) && now >= last.since + two_joins && now <= last.at + two_joins {
             for &other in members.iter().filter(|member| !last.names(**member)) {
@@ -690,26 +700,6 @@ impl Local {
         self.overdue.is_some_and(|since| now - since >= self.config.token)
     }
 
-    /// Gives up the ring because `node` kept aru from advancing for too long. The others continue
-    /// without it (TOCS 1995, section 5.1). If this node is the one to blame, it continues without
-    /// the others, which has the same effect. corosync instead declares itself failed, and then has
-    /// to make exceptions for itself everywhere (B25).
-    pub(super) fn failed_to_receive(
-        &self,
-        node: NodeId,
-        members: &BTreeSet<NodeId>,
-        mut causes: Vec<Cause>,
-    ) -> Transition {
-        let mut lists = Lists::of(members);
-        if node == self.me {
-            lists.failed = lists.proc.iter().copied().filter(|&other| other != self.me).collect();
-        } else {
-            lists.failed.insert(node);
-        }
-        note(&mut causes, Cause::FailedToReceive { node });
-        Transition::Gather { lists, causes, agreeing: None }
-    }
-
     /// Sends a node a datagram that has no meaning to it or to a corosync daemon. If the node's
     /// process is gone, its host will report that.
     pub(super) fn probe(&mut self, node: NodeId) {
@@ -835,7 +825,7 @@ impl Local {
         (leaving.as_ref().map(|(at, _)| *at - now), killed.is_some()).hash(state);
         (transmits, events.len(), unread, overdue.map(|at| now - at)).hash(state);
         // GATHER makes no distinction between longer times.
-        let old = self.config.consensus + two_joins(self);
+        let old = self.config.consensus + self.two_joins();
         for (node, Suspicion { ask_at, asked }) in &self.suspects {
             (node, *ask_at - now, (now - *ask_at).min(old), asked).hash(state);
         }

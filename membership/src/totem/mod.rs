@@ -23,6 +23,7 @@ mod commit;
 mod flow;
 mod gather;
 mod left;
+mod lists;
 mod local;
 mod operational;
 mod outbox;
@@ -42,8 +43,9 @@ use bytes::Bytes;
 
 pub use self::application::MulticastError;
 use self::commit::Commit;
-use self::gather::{Gather, Lists, without};
+use self::gather::{Gather, without};
 use self::left::Left;
+use self::lists::Lists;
 use self::local::Local;
 use self::operational::Operational;
 use self::recovery::{Recovered, Recovery};

@@ -6,10 +6,12 @@ use std::hash::{Hash, Hasher};
 use bytes::Bytes;
 
 use super::Transition;
-use super::gather::{Considered, Lists, cause_of};
+use super::flow::Visited;
+use super::gather::failed_to_receive;
+use super::lists::{Considered, Lists, cause_of};
 use super::local::Local;
 use super::recovery::Recovered;
-use super::rotation::{Due, Rotation, Visited};
+use super::rotation::{Due, Rotation};
 use crate::bug;
 use crate::wire::{self, HoldCancel, Join, Message, Multicast, Order, Token};
 use crate::{Cause, Event, NodeId, Notice, Refusal, Regular, RingId, Time, Transitional};
@@ -110,7 +112,7 @@ impl Operational {
         }
         match visited {
             Ok(late) => self.pass_on(token, late, now, local),
-            Err(node) => return Some(local.failed_to_receive(node, &local.ring.members, Vec::new())),
+            Err(node) => return Some(failed_to_receive(local.me, node, &local.ring.members, Vec::new())),
         }
         None
     }

@@ -8,11 +8,12 @@ use bytes::Bytes;
 
 use super::Transition;
 use super::commit::{give_up, pass_on};
-use super::flow::Limits;
-use super::gather::{Lists, note};
+use super::flow::{Limits, Visited};
+use super::gather::failed_to_receive;
+use super::lists::{Lists, note};
 use super::local::Local;
 use super::ring::Ring;
-use super::rotation::{Due, Rotation, Visited};
+use super::rotation::{Due, Rotation};
 use crate::bug;
 use crate::wire::{CommitEntry, CommitToken, Draft, Join, Multicast, Token};
 use crate::{Cause, Guarantee, NodeId, RingId, Seq, Time};
@@ -209,7 +210,7 @@ impl Recovery {
         let stuck = self.rotation.account(&mut token, &self.ring, &visit, limits, &local.config);
         if let Some(node) = stuck {
             let causes = std::mem::take(&mut self.causes);
-            return Some(local.failed_to_receive(node, &self.ring.members, causes));
+            return Some(failed_to_receive(local.me, node, &self.ring.members, causes));
         }
         let stands = self.progress(&mut token, local);
         self.rotation.forward(token, 0, now, &local.config, &mut local.out);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::flow::{Flow, Limits};
+use super::flow::{Flow, Limits, Visited};
 use super::outputs::Outputs;
 use super::ring::Ring;
 use super::window::Window;
@@ -577,16 +577,6 @@ struct Lacking {
     since: Time,
     /// The number of token visits since then.
     visits: u32,
-}
-
-/// The actions of a token visit.
-pub(super) struct Visited {
-    /// The number of frames sent, including retransmissions.
-    pub(super) sent: u32,
-    /// The number of frames that still wait here.
-    pub(super) backlog: u32,
-    /// Whether the application does not keep up.
-    pub(super) slow: bool,
 }
 
 /// Returns the member after `me` on a ring.

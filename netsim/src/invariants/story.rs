@@ -12,7 +12,7 @@ use quorate_membership::{Cause, Guarantee, NodeId, Phase, Regular, RingId, Seq, 
 use super::cluster::Cluster;
 use super::{Online, Violation};
 use crate::history::{Content, Delivered, Frame, Inside, Life, MessageId, Standing, What};
-use crate::text::Value;
+use crate::value::Value;
 use crate::{Electorate, Fault, History};
 
 /// A cluster's history, with one record per millisecond. Everything is correct unless a test breaks

@@ -5,10 +5,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 
 use bytes::Bytes;
-use quorate_membership::{Destination, Guarantee, NodeId, RingId, Seq, Transmit};
+use quorate_membership::{Destination, NodeId, RingId, Seq, Transmit};
 
 use super::node::{Input, Node, Output};
-use super::trail::{Cluster, Counterexample, Step};
+use super::trail::{Cluster, Counterexample, Step, guarantee};
 use super::{Bounds, Explored, properties};
 use crate::invariants::{self, Violation};
 
@@ -349,8 +349,4 @@ impl Model {
         self.effects.insert((number, key), effect.clone());
         effect
     }
-}
-
-pub(super) fn guarantee(safe: bool) -> Guarantee {
-    if safe { Guarantee::Safe } else { Guarantee::Agreed }
 }

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_membership::wire::{self, Join, Message};
-use quorate_membership::{Destination, NodeId, Phase, Transmit};
+use quorate_membership::{Destination, Guarantee, NodeId, Phase, Transmit};
 
 use super::node::{Input, Node, Output};
-use super::search::guarantee;
 use super::{Begin, Bounds};
 use crate::invariants::Violation;
 
@@ -241,4 +240,8 @@ fn name(datagram: &Bytes) -> String {
         Ok(Message::HoldCancel(cancel)) => format!("hold cancel in {}", cancel.ring),
         Err(refusal) => refusal.to_string(),
     }
+}
+
+pub(super) fn guarantee(safe: bool) -> Guarantee {
+    if safe { Guarantee::Safe } else { Guarantee::Agreed }
 }

@@ -16,7 +16,6 @@ use quorate_membership::Time;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::host::Living;
 use super::{Engine, Happening, Micros, micros};
 use crate::history::{Inside, Life, What};
 
@@ -169,8 +168,10 @@ impl Engine<'_> {
             let pause = micros(self.scenario.totem.token) * (6 + index as u64 % 5) / 16;
             self.schedule(now + pause, Happening::Ask(index, start, true));
         }
-        let awake = |living: &Living| living.life.start == start && now >= living.busy_until;
-        let Some(living) = self.hosts[index].living.as_mut().filter(|living| awake(living)) else { return };
+        let Some(living) = self.hosts[index].living.as_mut().filter(|living| living.is_awake(start, now))
+        else {
+            return;
+        };
         let life = living.life;
         let local = living.show(now);
         let answer = living.actor.asks(local);
@@ -181,7 +182,10 @@ impl Engine<'_> {
         self.record(life, What::Inside(Inside::Asked { ring, quorate, lease, silent }));
         // Once the node has checked its timers, its application has been given the same status.
         self.go_on(index);
-        let Some(living) = self.hosts[index].living.as_ref().filter(|living| awake(living)) else { return };
+        let Some(living) = self.hosts[index].living.as_ref().filter(|living| living.is_awake(start, now))
+        else {
+            return;
+        };
         let told = living.status.as_ref().is_none_or(|told| *told == living.actor.asks(local));
         if !told {
             self.record(life, What::Inside(Inside::Unaware));
@@ -219,25 +223,5 @@ impl Engine<'_> {
         self.summary.acts += 1;
         self.summary.refused_acts += u64::from(!accepted);
         self.record(life, What::Inside(Inside::Landed { term, accepted, timely }));
-    }
-
-    /// Returns this life of a host if its application is active now. If it pauses or hangs, the
-    /// action is scheduled for later.
-    fn awake(
-        &mut self,
-        index: usize,
-        start: u32,
-        later: impl FnOnce(usize, u32) -> Happening,
-    ) -> Option<&mut Living> {
-        let now = self.now;
-        let living = self.hosts[index].living.as_ref().filter(|living| living.life.start == start)?;
-        let until = living.busy_until.max(living.actor.hangs_until);
-        if now < until {
-            // The calm may begin sooner.
-            let at = until.min(now + micros(self.scenario.totem.token) / 8);
-            self.schedule(at, later(index, start));
-            return None;
-        }
-        self.hosts[index].living.as_mut()
     }
 }

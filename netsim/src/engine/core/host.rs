@@ -21,16 +21,13 @@ use rand_chacha::ChaCha8Rng;
 use super::acts::Actor;
 use super::clock::Clock;
 use super::host_set::HostSet;
-use super::network::Packet;
+use super::network::{PORT, Packet, address, source};
 use super::seen::Seen;
 use super::{Engine, Happening, Micros, micros, stream};
 use crate::fault::{Fault, Kind, Point};
 use crate::history::{Content, Inside, Life, MessageId, What};
 use crate::observed;
 use crate::{Scenario, Situation};
-
-/// The port at which nodes receive.
-const PORT: u16 = 5405;
 
 /// The state of a host that survives the lives of its node.
 pub(super) struct Host {
@@ -158,16 +155,6 @@ pub(super) fn config(id: NodeId, scenario: &Scenario) -> Config {
     config
 }
 
-/// Returns the address of a node's host.
-fn address(id: NodeId) -> IpAddr {
-    [10, 0, (id.get() >> 8) as u8, id.get() as u8].into()
-}
-
-/// Returns the address that a node's datagrams come from.
-pub(super) fn source(id: NodeId) -> SocketAddr {
-    SocketAddr::new(address(id), PORT - 1)
-}
-
 /// Returns the path of a node that starts with this configuration.
 fn path(config: &Config) -> Path {
     let home = SocketAddr::new(address(config.node), PORT);
@@ -244,6 +231,11 @@ impl Host {
 }
 
 impl Living {
+    /// Returns `true` if this is the given start of the node, and the node does not pause.
+    pub(super) fn is_awake(&self, start: u32, now: Micros) -> bool {
+        self.life.start == start && now >= self.busy_until
+    }
+
     /// Returns `true` if it can handle a datagram at once.
     pub(super) fn is_free(&self, now: Micros) -> bool {
         now >= self.busy_until && self.multicasts.is_empty() && self.unicasts.is_empty()
@@ -390,6 +382,26 @@ impl Engine<'_> {
         }
         self.after(index, None);
         true
+    }
+
+    /// Returns this life of a host if its application is active now. If it pauses or hangs, the
+    /// action is scheduled for later.
+    pub(super) fn awake(
+        &mut self,
+        index: usize,
+        start: u32,
+        later: impl FnOnce(usize, u32) -> Happening,
+    ) -> Option<&mut Living> {
+        let now = self.now;
+        let living = self.hosts[index].living.as_ref().filter(|living| living.life.start == start)?;
+        let until = living.busy_until.max(living.actor.hangs_until);
+        if now < until {
+            // The calm may begin sooner.
+            let at = until.min(now + micros(self.scenario.totem.token) / 8);
+            self.schedule(at, later(index, start));
+            return None;
+        }
+        self.hosts[index].living.as_mut()
     }
 
     /// Pauses a node. Returns `true` if it is up.

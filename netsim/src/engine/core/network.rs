@@ -1,7 +1,7 @@
 //! The network between the nodes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,12 +13,24 @@ use quorate_membership::{Guarantee, NodeId, RingId, Seq};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::host::source;
 use super::host_set::HostSet;
 use super::{Micros, micros, noise, stream};
 use crate::engine::disturb::{Copy, Disturbance};
 use crate::fault::{Fate, Forged, Kind, Share, Trouble};
 use crate::{Fault, Scenario};
+
+/// The port at which nodes receive.
+pub(super) const PORT: u16 = 5405;
+
+/// Returns the address of a node's host.
+pub(super) fn address(id: NodeId) -> IpAddr {
+    [10, 0, (id.get() >> 8) as u8, id.get() as u8].into()
+}
+
+/// Returns the address that a node's datagrams come from.
+pub(super) fn source(id: NodeId) -> SocketAddr {
+    SocketAddr::new(address(id), PORT - 1)
+}
 
 /// A datagram under way.
 pub(super) struct Packet {
