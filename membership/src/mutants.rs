@@ -121,8 +121,8 @@ mutants! {
     HintNotChecked = "-",
     /// Strangers are given up as soon as members of the lost ring are.
     StrangersGivenUpSoon = "-",
-    /// A commit token is accepted even if this node cannot send it to the next member, whose address
-    /// it does not know.
+    /// A commit token is accepted even if this node cannot send it to the next member, whose
+    /// address it does not know.
     CommitTokenToStranger = "-",
     /// A retransmitted frame names the retransmitting member as its sender.
     RetransmittedAsOwn = "B27",
