@@ -9,8 +9,9 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::Transition;
+use super::joins::LastJoin;
 use super::lists::{Considered, Lists, note};
-use super::local::{LastJoin, Local};
+use super::local::Local;
 use super::rotation::successor;
 use crate::bug;
 use crate::wire::{CommitToken, Join, Multicast};
@@ -70,7 +71,7 @@ impl Gather {
     ) -> Self {
         lists.proc.insert(local.me);
         bug!(BelievesItselfFailed: false; lists.failed.remove(&local.me));
-        lists.failed.extend(local.unheard_for_long(&lists.proc, now));
+        lists.failed.extend(local.joins.unheard_for_long(&lists.proc, local.disagreed_since, now));
         let consensus = agreeing.into_iter().chain([local.me]).collect();
         let delay = local.random_delay(local.config.send_join).max(spacing(&lists, now, local));
         let mut gather = Self {
@@ -107,7 +108,7 @@ impl Gather {
     fn probe_silent(&self, local: &mut Local) {
         if local.config.failure_evidence && !local.config.probe.is_zero() {
             for node in &self.lists.candidates() - &self.consensus {
-                if local.joins.get(&node).is_none_or(|last| last.at < self.since) {
+                if local.joins.of(node).is_none_or(|last| last.at < self.since) {
                     local.probe(node);
                 }
             }
@@ -159,7 +160,7 @@ impl Gather {
             return None;
         }
         match self.lists.consider(join, &self.silent(now, local), local) {
-            Considered::Same if !join.leave && local.is_whole(join.from) => {
+            Considered::Same if !join.leave && local.joins.is_whole(join.from) => {
                 self.consensus.insert(join.from);
                 self.commit(now, local)
             }
@@ -275,7 +276,7 @@ impl Gather {
     /// Returns the nodes that were not heard for the time `long`.
     fn unheard(&self, now: Time, long: Duration, local: &Local) -> BTreeSet<NodeId> {
         let heard = |node: &NodeId| {
-            *node == local.me || local.joins.get(node).is_some_and(|last| now < last.at + long)
+            *node == local.me || local.joins.of(*node).is_some_and(|last| now < last.at + long)
         };
         self.lists.proc.iter().copied().filter(|node| !heard(node)).collect()
     }
@@ -302,7 +303,7 @@ impl Gather {
         let unheard = self.unheard(now, consensus, local);
         let heard = &self.lists.proc - &unheard;
         let firm_at = consensus + local.two_joins();
-        let is_firm = |node: &NodeId| match local.joins.get(node) {
+        let is_firm = |node: &NodeId| match local.joins.of(*node) {
             // A node whose number is not believed may want the same, but cannot be agreed with
             // (seed 70345 of the swarm).
             Some(last) if last.says(&self.lists.proc, &unheard) && last.whole => false,
@@ -369,10 +370,10 @@ impl Gather {
         };
         // A node that is not heard may not exist (seed 60594 of the swarm). It is given up as
         // silent.
-        let is_heard = |node: &NodeId| local.joins.contains_key(node);
+        let is_heard = |node: &NodeId| local.joins.of(*node).is_some();
         let mut apart = BTreeSet::new();
         for &node in &candidates {
-            let Some(last) = local.joins.get(&node).filter(is_steady) else { continue };
+            let Some(last) = local.joins.of(node).filter(is_steady) else { continue };
             for &other in candidates.iter().filter(|other| is_heard(other) && !last.names(**other)) {
                 apart.insert((node.min(other), node.max(other)));
                 local.out.stats.notices.note(now, Notice::LeavesOut { peer: node, node: other }, None);
@@ -428,7 +429,7 @@ impl Gather {
 fn misfits_of(firm: &BTreeSet<NodeId>, heard: &BTreeSet<NodeId>, local: &Local) -> BTreeSet<NodeId> {
     let mut apart: BTreeSet<(NodeId, NodeId)> = BTreeSet::new();
     for &node in firm {
-        let others = local.joins.get(&node).into_iter().flat_map(|last| &last.failed);
+        let others = local.joins.of(node).into_iter().flat_map(|last| &last.failed);
         apart.extend(others.filter(|other| heard.contains(other)).map(|&other| (node, other)));
     }
     let is_apart = |node: &NodeId| apart.iter().any(|(a, b)| node == a || node == b);

@@ -137,7 +137,7 @@ impl Lists {
     /// Returns the sender of `join` if it has exactly these beliefs.
     pub(super) fn agrees(&self, join: &Join, local: &Local) -> Option<NodeId> {
         let same = !join.leave
-            && local.is_whole(join.from)
+            && local.joins.is_whole(join.from)
             && self.proc.iter().eq(&join.proc.iter().copied().collect::<BTreeSet<_>>())
             && self.failed.iter().eq(&join.failed.iter().copied().collect::<BTreeSet<_>>());
         same.then_some(join.from)

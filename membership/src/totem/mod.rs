@@ -22,9 +22,12 @@ mod clusters;
 mod commit;
 mod flow;
 mod gather;
+mod joins;
 mod left;
 mod lists;
 mod local;
+mod messages;
+mod numbers;
 mod operational;
 mod outbox;
 mod outcasts;
@@ -432,7 +435,7 @@ impl Totem {
         if local.is_not_followed_by(join.ring_seq) {
             local.out.notice(Notice::OwnRingNumber { peer: join.from });
         }
-        local.note_join(join, whole && followed, now);
+        local.joins.note(join, whole && followed, now);
         if join.proc.contains(&local.me) {
             local.reachability.is_heard_by(join.from, now);
         }
