@@ -2,7 +2,7 @@
 //!
 //! Each [`Mutant`] stands for a mistake that an implementation of Totem has made, or nearly made.
 //! Where the mistake would be made, the code says `bug!(Name: wrong; right)`
-//! ([`bug!`](crate::bug)). What follows the semicolon is what the correct code does. The macro
+//! ([`bug!`](crate::bug)). The correct code follows the semicolon. The macro
 //! calls [`Mutant::is_active`], which is the constant `false` unless the crate is built with the
 //! feature `mutants`, which compiles only in debug builds. So no bug can be switched on in a
 //! production program.

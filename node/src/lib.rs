@@ -16,7 +16,8 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let config = Config::new(NodeId::new(1).ok_or("node ids begin with 1")?); // or config::load(..)
-//! let (node, mut events, _dc) = Node::builder(config).state_dir("/var/lib/my-service").start().await?;
+//! let (node, mut events, _dc) =
+//!     Node::builder(config).state_dir("/var/lib/my-service").start().await?;
 //!
 //! let group: Group = "orders".parse()?;
 //! node.multicast(&group, Guarantee::Safe, "hello".into()).await?; // waits while the ring is full

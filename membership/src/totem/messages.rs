@@ -1,5 +1,5 @@
-//! What stands above frames: messages of processes and services, groups, and the sync of a ring.
-//! [`application`](super::application) has what the embedder calls.
+//! The layer above frames: messages of processes and services, groups, and the sync of a ring. The
+//! calls of the embedder are in [`application`](super::application).
 
 use std::collections::BTreeSet;
 use std::mem;
