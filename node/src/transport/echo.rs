@@ -39,9 +39,14 @@ impl Echo {
 
     /// Sends the datagram when it is due. It may get lost.
     pub(super) fn send(&mut self, outgoing: &UdpSocket, now: Instant) {
-        if now >= self.next_at {
-            self.next_at = now + Self::EVERY;
-            let _ = outgoing.try_send_to(&self.datagram, self.home);
+        if now < self.next_at {
+            return;
+        }
+        match outgoing.try_send_to(&self.datagram, self.home) {
+            // The runtime does not know at once that a new socket takes datagrams. The first check
+            // would then come ten seconds late.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => self.next_at = now + Self::EVERY,
         }
     }
 
@@ -49,5 +54,32 @@ impl Echo {
     /// `Some(false)` if not, and `None` for other datagrams.
     pub(super) fn take(&self, datagram: &[u8], source: SocketAddr) -> Option<bool> {
         (datagram == self.datagram).then_some(source == self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests panic")]
+
+    use super::*;
+
+    /// On a runtime of one thread, a new socket takes nothing before the first wait.
+    #[tokio::test]
+    async fn the_first_check_is_sent_once_the_socket_takes_it() {
+        let any = "127.0.0.1:0";
+        let (outgoing, home) = (UdpSocket::bind(any).await.unwrap(), UdpSocket::bind(any).await.unwrap());
+        let (source, home_address) = (outgoing.local_addr().unwrap(), home.local_addr().unwrap());
+        let mut echo = Echo::new(source, home_address).unwrap();
+        let now = Instant::now();
+        echo.send(&outgoing, now);
+        outgoing.writable().await.unwrap();
+        echo.send(&outgoing, now);
+        echo.send(&outgoing, now);
+        let mut buffer = [0; 64];
+        let received = tokio::time::timeout(Duration::from_secs(5), home.recv_from(&mut buffer)).await;
+        let (length, from) = received.unwrap().unwrap();
+        assert_eq!(echo.take(&buffer[..length], from), Some(true));
+        assert_eq!(echo.take(&buffer[..length], home_address), Some(false), "another source");
+        assert!(home.try_recv_from(&mut buffer).is_err(), "the next one is due in ten seconds");
     }
 }
