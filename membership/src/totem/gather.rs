@@ -468,9 +468,9 @@ pub(super) fn without(node: NodeId, members: &BTreeSet<NodeId>, causes: &mut Vec
 }
 
 /// Gives up the ring because `node` kept aru from advancing for too long. The others continue
-/// without it (TOCS 1995, section 5.1). If this node is the one to blame, it continues without
-/// the others, which has the same effect. corosync instead declares itself failed, and then has
-/// to make exceptions for itself everywhere (B25).
+/// without it (TOCS 1995, section 5.1). If this node is the one to blame, it continues without the
+/// others, which has the same effect. corosync instead declares itself failed, and then has to make
+/// exceptions for itself everywhere (B25).
 pub(super) fn failed_to_receive(
     me: NodeId,
     node: NodeId,
