@@ -218,6 +218,10 @@ mutants! {
     TokenMissedAtOnce = "-",
     /// A member that is asked for a sign of life does not answer.
     QuestionUnanswered = "-",
+    /// A suspected member is probed while it is being asked, which uses up its host's refusals.
+    SuspectsProbed = "-",
+    /// A suspected member is forgotten before its host may send the next refusal.
+    SuspicionForgotten = "-",
     /// A corosync daemon may hold the token without limit.
     ForeignHoldAwaited = "-",
     /// Any ring number in a JOIN or a commit token is believed.

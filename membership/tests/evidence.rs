@@ -92,6 +92,16 @@ fn a_silent_host_is_removed_after_the_token_timeout() {
 }
 
 #[test]
+fn a_process_in_a_crash_loop_is_removed_at_once_each_time() {
+    lab::scenarios::a_process_is_killed_every_three_seconds();
+}
+
+#[test]
+fn a_host_that_refuses_once_a_second_is_believed_before_the_token_timeout() {
+    lab::scenarios::a_host_has_used_up_its_refusals();
+}
+
+#[test]
 fn a_single_refusal_does_not_break_the_ring() {
     lab::scenarios::a_host_is_asked_again_before_it_is_believed();
 }

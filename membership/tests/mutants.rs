@@ -167,6 +167,8 @@ const SCENARIOS: &[Scenario] = &[
         lab::scenarios::a_firewall_rejects_for_a_moment,
     ),
     (&[Mutant::QuestionUnanswered], lab::scenarios::a_member_is_accused_falsely),
+    (&[Mutant::SuspectsProbed], lab::scenarios::a_process_is_killed_every_three_seconds),
+    (&[Mutant::SuspicionForgotten], lab::scenarios::a_host_has_used_up_its_refusals),
     (&[Mutant::ForeignHoldAwaited], lab::scenarios::a_corosync_daemon_holds_the_token_for_long),
     (&[Mutant::AnyRingSeqBelieved], lab::scenarios::ring_numbers_are_forged),
     (&[Mutant::WidenedUnasked], lab::scenarios::one_member_says_nothing_of_its_window),

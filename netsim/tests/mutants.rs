@@ -50,6 +50,8 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::ProbesGoOneWay,
     Mutant::TokenMissedAtOnce,
     Mutant::QuestionUnanswered,
+    Mutant::SuspectsProbed,
+    Mutant::SuspicionForgotten,
     Mutant::ForeignHoldAwaited,
     Mutant::AnyRingSeqBelieved,
     Mutant::WidenedUnasked,

@@ -59,6 +59,9 @@ LONGEST_HOLD = (int(int(1000 * token_timeout(len(NODES)) / 4.2) * 0.8) - 10) / 1
 # What the formation of a ring on a busy machine may take beyond the protocol's timeouts, and beyond
 # the lease, in seconds.
 GRACE, LEASE_GRACE = 0.2, 0.05
+# The time for which the host of a killed process has to refuse datagrams, in seconds, after the token
+# was missed. `quorate.probe` is 8 ms.
+REFUSALS = 0.02
 # What the election may take after the membership change, in seconds.
 ELECTION = 0.05
 # The longest wait for a change, in seconds, on a machine that is busy with other things.
@@ -226,8 +229,9 @@ class Address(Process):
 class Takeover:
     """The succession of a DC that was lost at the time `at`."""
 
-    def __init__(self, lab, dc, at):
-        self.lab, self.dc, self.at = lab, dc, at
+    def __init__(self, lab, dc, at, refused=False):
+        # With `refused`, the DC's host reports that its process is gone.
+        self.lab, self.dc, self.at, self.refused = lab, dc, at, refused
         survivors = [host for host in NODES if host != dc]
         lab.until(lambda: lab.address.first_by_another(dc, at), f"another node than {dc} acts", 60)
         claim = lab.address.first_by_another(dc, at)
@@ -267,6 +271,9 @@ class Takeover:
         """Returns descriptions of what is wrong."""
         if self.parts["total"] > self.bound:
             yield f"acts {1000 * (self.parts['total'] - self.bound):.0f} ms after the bound"
+        slow = self.parts["detection"] - (self.lab.hold + REFUSALS + GRACE)
+        if self.refused and slow > 0:
+            yield f"noticed {1000 * slow:.0f} ms after its host's refusals had lasted long enough"
         late = self.acts_at - max(self.elected_at, self.at + self.lab.hold + self.lab.wait)
         if late > LEASE_GRACE:
             yield f"acts {1000 * late:.0f} ms after the lease rule allows it"
@@ -323,7 +330,7 @@ def kill_the_dc(lab, table, tries):
         dc = lab.whole()
         # A random moment within the hold time of an idle ring.
         time.sleep(0.5 + lab.random.random())
-        takeover = Takeover(lab, dc, lab.nodes[dc].send(signal.SIGKILL))
+        takeover = Takeover(lab, dc, lab.nodes[dc].send(signal.SIGKILL), refused=True)
         table.takeover(f"{n}", takeover)
         takeovers.append(takeover)
         lab.start_node(dc)

@@ -100,6 +100,11 @@ impl Local {
     /// The time for which a firewall may reject datagrams to any node without the node being taken
     /// for dead.
     const BLIP: Duration = Duration::from_millis(60);
+    /// The longest time between two refusals by a host whose process stays gone. A Linux host sends
+    /// at most six of them to a peer in a row, and then one a second (`icmp_ratelimit`). A process
+    /// that is killed again and again uses these six up.
+    const BETWEEN_REFUSALS: Duration = Duration::from_millis(1100);
+
     pub(super) fn new(config: &Config, stored: Stored, entropy: [u8; 32], now: Time) -> Self {
         let me = config.node;
         let stored = bug!(RecordNotRead: Stored::default(); stored);
@@ -212,7 +217,17 @@ impl Local {
 
     /// Sends a node a datagram that has no meaning to it or to a corosync daemon. If the node's
     /// process is gone, its host will report that.
+    ///
+    /// A node that has been asked for a sign of life is not probed until it is asked again. The
+    /// refusals in between would prove nothing, and a host sends only a few.
     pub(super) fn probe(&mut self, node: NodeId) {
+        let asked = self.suspects.get(&node).is_some_and(|suspicion| !suspicion.asked);
+        if bug!(SuspectsProbed: true; !asked) {
+            self.show_life(node);
+        }
+    }
+
+    fn show_life(&mut self, node: NodeId) {
         let nowhere = self.nowhere();
         self.out.unicast(node, nowhere);
     }
@@ -239,7 +254,7 @@ impl Local {
     pub(super) fn answer(&mut self, wish: &HoldCancel) {
         let asks = wish.ring == RingId { representative: self.me, seq: 0 } && wish.from != self.me;
         if bug!(QuestionUnanswered: false; asks) {
-            self.probe(wish.from);
+            self.show_life(wish.from);
         }
     }
 
@@ -254,12 +269,18 @@ impl Local {
         if shows { shown } else { shown.max(Self::BLIP) }
     }
 
+    /// Returns the time for which a node that does not answer stays suspected.
+    fn suspicion_lasts(&self) -> Duration {
+        let retransmit = self.config.token_retransmit;
+        bug!(SuspicionForgotten: retransmit; retransmit.max(Self::BETWEEN_REFUSALS))
+    }
+
     /// Records that a node's host refuses datagrams to it. Returns `true` if the host still does so
     /// after `lasts_until` and the node has sent nothing, so that the refusals are believed.
     pub(super) fn suspect(&mut self, node: NodeId, lasts_until: Time, now: Time) -> bool {
         let fresh = Suspicion { ask_at: lasts_until, asked: false };
         let known = self.suspects.get(&node).copied();
-        let Some(suspicion) = known.filter(|known| now <= known.ask_at + self.config.token_retransmit) else {
+        let Some(suspicion) = known.filter(|known| now <= known.ask_at + self.suspicion_lasts()) else {
             self.suspects.insert(node, fresh);
             // If the node receives this, it answers.
             self.question(node);
@@ -337,7 +358,7 @@ impl Local {
         // GATHER makes no distinction between longer times.
         let old = self.config.consensus + self.two_joins();
         for (node, Suspicion { ask_at, asked }) in &self.suspects {
-            (node, *ask_at - now, (now - *ask_at).min(old), asked).hash(state);
+            (node, *ask_at - now, (now - *ask_at).min(old.max(self.suspicion_lasts())), asked).hash(state);
         }
         self.outcasts.fingerprint(now, state);
         self.joins.fingerprint(now, old, state);

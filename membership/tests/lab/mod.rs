@@ -99,6 +99,8 @@ pub struct Lab {
     cuts: BTreeSet<(NodeId, NodeId)>,
     /// Nodes whose hosts reject incoming datagrams.
     rejecting: BTreeSet<NodeId>,
+    /// For a host and a peer, when the host will have sent no more than one refusal a second.
+    refused_until: BTreeMap<(NodeId, NodeId), Time>,
     filter: Filter,
     pub rng: ChaCha8Rng,
     /// The number of tokens seen on the network.
@@ -133,6 +135,7 @@ impl Lab {
             sent: 0,
             cuts: BTreeSet::new(),
             rejecting: BTreeSet::new(),
+            refused_until: BTreeMap::new(),
             filter: Box::new(|_, _, _, _| Fate::Deliver),
             rng: ChaCha8Rng::seed_from_u64(seed),
             tokens: 0,
@@ -167,7 +170,12 @@ impl Lab {
 
     /// Creates a ring of nodes 1 to `n` that probe each other and believe the refusals of hosts.
     pub fn with_evidence(n: u32) -> Self {
+        Self::with_evidence_and_token(n, ms(300))
+    }
+
+    pub fn with_evidence_and_token(n: u32, token: Duration) -> Self {
         let mut lab = Self::new(u64::from(n));
+        lab.config.token = token;
         lab.config.failure_evidence = true;
         lab.config.probe = ms(8);
         lab.config.largest_window = 400;
@@ -376,6 +384,17 @@ impl Lab {
         }
     }
 
+    /// Limits a host's refusals to a peer like Linux does: at most six in a row, and then one a
+    /// second.
+    fn may_refuse(&mut self, host: NodeId, peer: NodeId) -> bool {
+        let until = self.refused_until.entry((host, peer)).or_default();
+        let may = *until <= self.now + ms(5000);
+        if may {
+            *until = self.now.max(*until) + ms(1000);
+        }
+        may
+    }
+
     fn drain(&mut self, id: NodeId) {
         let host = self.hosts.get_mut(&id).unwrap();
         let Some(totem) = &mut host.totem else { return };
@@ -426,7 +445,9 @@ impl Lab {
                 }
                 let rejects = to != id && self.rejecting.contains(&to);
                 let down = rejects || self.hosts.get(&to).is_some_and(|host| host.totem.is_none());
-                if down && transmit.to == Destination::Member(to) && !self.cuts.contains(&(to, id)) {
+                let refuses =
+                    down && transmit.to == Destination::Member(to) && !self.cuts.contains(&(to, id));
+                if refuses && self.may_refuse(to, id) {
                     self.sent += 1;
                     self.flying.insert((self.now + 2 * self.latency, self.sent), (to, id, Self::REFUSAL));
                 }

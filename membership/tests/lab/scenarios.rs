@@ -80,6 +80,44 @@ pub fn a_host_is_asked_again_before_it_is_believed() {
     assert_eq!((stats.hints, stats.accusations), (2, 0), "L2: what was heard");
 }
 
+/// A process is killed and restarted every three seconds. Its host sends a peer no more than one
+/// refusal a second for long.
+pub fn a_process_is_killed_every_three_seconds() {
+    for victim in 1..=3 {
+        let mut lab = Lab::with_evidence_and_token(3, ms(1650));
+        let others: Vec<u32> = (1..=3).filter(|id| *id != victim).collect();
+        let due = lab.config.hold + ms(36);
+        for n in 0..20 {
+            let next = lab.now + ms(3000);
+            lab.crash(victim);
+            let took = lab.until_ring(&others);
+            assert!(took < due, "L1: kill {n} of node {victim} took {took:?}");
+            lab.start(victim);
+            lab.until_ring(&[1, 2, 3]);
+            let left = next - lab.now;
+            lab.run(left);
+        }
+        lab.check();
+    }
+}
+
+/// The process was killed so often that its host sends one refusal a second. Two of them suffice,
+/// long before the token timeout.
+pub fn a_host_has_used_up_its_refusals() {
+    for victim in 1..=3 {
+        let mut lab = Lab::with_evidence_and_token(3, ms(5000));
+        let others: Vec<u32> = (1..=3).filter(|id| *id != victim).collect();
+        for n in 0..20 {
+            lab.crash(victim);
+            let took = lab.until_ring(&others);
+            assert!(took < ms(2200), "L1: kill {n} of node {victim} took {took:?}");
+            lab.start(victim);
+            lab.until_ring(&[1, 2, 3]);
+        }
+        lab.check();
+    }
+}
+
 /// Two members accept a larger window, and a third announces none.
 pub fn one_member_says_nothing_of_its_window() {
     let mut lab = Lab::new(4);

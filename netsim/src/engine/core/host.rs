@@ -22,6 +22,7 @@ use super::acts::Actor;
 use super::clock::Clock;
 use super::host_set::HostSet;
 use super::network::{PORT, Packet, address, source};
+use super::refusals::Refusals;
 use super::seen::Seen;
 use super::{Engine, Happening, Micros, micros, stream};
 use crate::fault::{Fault, Kind, Point};
@@ -41,6 +42,7 @@ pub(super) struct Host {
     pub(super) slow: Option<(Micros, Micros)>,
     /// The time until which its firewall rejects incoming datagrams.
     pub(super) rejects_until: Micros,
+    pub(super) refusals: Refusals,
     pub(super) living: Option<Living>,
 }
 
@@ -218,6 +220,7 @@ impl Host {
             ppm: 0,
             slow: None,
             rejects_until: 0,
+            refusals: Refusals::default(),
             living: None,
         }
     }

@@ -13,6 +13,7 @@ mod host;
 mod host_set;
 mod liveness;
 mod network;
+mod refusals;
 mod seen;
 mod situations;
 
@@ -371,10 +372,11 @@ impl<'a> Engine<'a> {
     }
 
     /// Refuses a unicast on behalf of a host that has no process or whose firewall rejects, if the
-    /// way back is open.
+    /// host may still send a refusal and the way back is open.
     fn refuse(&mut self, packet: &Packet, index: usize) {
         if let Some(from) =
             packet.from.filter(|_| !packet.to_everyone && self.scenario.totem.failure_evidence)
+            && self.hosts[index].refusals.may_send(from, self.now)
             && self.network.reaches(index, from)
         {
             let at = self.now + micros(self.scenario.world.latency);
