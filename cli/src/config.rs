@@ -41,6 +41,12 @@ impl Source {
             .map_err(|error| format!("this host's interfaces cannot be listed: {error}"))?;
         Ok(config::load(&self.config, &overrides, &host).inspect_err(|rejected| warn(&rejected.warnings))?)
     }
+
+    /// Reads the keys and values of the configuration as they stand in the file.
+    pub(crate) fn entries(&self) -> Result<Vec<grammar::Entry>, Rejected> {
+        let file = self.config.display().to_string();
+        Ok(config::parse_document(&file, &config::read(&self.config)?)?.entries)
+    }
 }
 
 #[derive(Args, Debug)]
@@ -123,9 +129,12 @@ struct Said {
 
 fn said(source: &Source) -> Result<Vec<Said>, Rejected> {
     let file = source.config.display().to_string();
-    let grammar::Document { entries, .. } = config::parse_document(&file, &config::read(&source.config)?)?;
     let place = |line| config::Place { file: file.clone(), line: Some(line) };
-    Ok(entries.into_iter().map(|e| Said { key: e.path, value: e.value, source: place(e.line) }).collect())
+    Ok(source
+        .entries()?
+        .into_iter()
+        .map(|e| Said { key: e.path, value: e.value, source: place(e.line) })
+        .collect())
 }
 
 fn effective_rows(loaded: &Loaded) -> Vec<[String; 3]> {

@@ -44,6 +44,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// open.
 const OWN_DESCRIPTORS: u64 = 32;
 
+/// Descriptors of one of corosync's clients: its socket, and a directory with six files.
+const DESCRIPTORS: u64 = 8;
+
 /// Run a node in the foreground, until SIGTERM, SIGINT or SIGQUIT.
 ///
 /// The first of these signals makes the node leave the ring, which the others notice at once,
@@ -67,6 +70,9 @@ pub(crate) struct NodeArgs {
     /// /run/quorate/NODE.sock for root, else $XDG_RUNTIME_DIR/quorate/NODE.sock]
     #[arg(long, value_name = "PATH", env = "QUORATE_SOCKET")]
     socket: Option<PathBuf>,
+    /// Serve the clients of a corosync daemon, such as Pacemaker and corosync-quorumtool. Needs root
+    #[arg(long)]
+    serve_corosync_clients: bool,
     /// Exit when the parent process ends
     #[arg(long, hide = true)]
     die_with_parent: bool,
@@ -144,7 +150,13 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
     let mut signals = signals()?;
     let path = args.socket.map_or_else(|| quorate_client::default_path(config.node.get()), Ok)?;
     let mut claim = Claim::new(&path)?;
-    let places = Places::within(descriptors_for_clients())?;
+    let descriptors = descriptors_for_clients();
+    let sockets = match args.serve_corosync_clients {
+        true => Some(quorate_ipc::Sockets::bind().map_err(|error| Failure::new(error.to_string()))?),
+        false => None,
+    };
+    let entries = args.source.entries().map_err(|rejected| Failure::new(rejected.to_string()))?;
+    let places = Places::within(if sockets.is_some() { descriptors / 2 } else { descriptors })?;
     let state_dir = args.state_dir.map_or_else(default_state_dir, Ok)?;
     let mut starting = pin!(Node::builder(config.clone()).state_dir(&state_dir).start());
     let (node, events, dc) = loop {
@@ -168,7 +180,12 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
     let clients = Clients::new(config.node, move |status| clock.as_of_now(status));
     let front = Arc::new(Front::new(clients, outgoing_sender, question_sender, places));
     tokio::spawn(send(node.clone(), front.clone(), outgoing));
-    let mut watching = tokio::spawn(watch_ring(events, front.clone()));
+    let corosync = sockets.map(|sockets| {
+        let entries = entries.iter().map(|entry| (entry.path.as_str(), entry.value.as_str()));
+        let limit = usize::try_from(descriptors / 2 / DESCRIPTORS).unwrap_or(usize::MAX);
+        Arc::new(sockets.serve(node.clone(), &config, quorate_ipc::keys(&config, entries), limit))
+    });
+    let mut watching = tokio::spawn(watch_ring(events, front.clone(), corosync.clone()));
     tracing::info!("node {} ({}) listens at {}", config.node, config.name, path.display());
     notify_systemd("READY=1");
 
@@ -193,6 +210,13 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
                 let node = node.clone();
                 tokio::spawn(async move { node.leave().await });
             }
+            () = shutdown(corosync.as_deref()), if !leaving => {
+                leaving = true;
+                tracing::info!("corosync-cfgtool -H: leaving the ring");
+                notify_systemd("STOPPING=1");
+                let node = node.clone();
+                tokio::spawn(async move { node.leave().await });
+            }
             Some(question) = questions.recv() => {
                 tokio::spawn(answer(node.clone(), config.clone(), dc.clone(), question));
             }
@@ -201,6 +225,9 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
     };
 
     drop(serving);
+    if let Some(corosync) = corosync {
+        corosync.close().await;
+    }
     front.clients.close("the node has stopped");
     let _ = tokio::time::timeout(LAST_WORDS, front.idle()).await;
     match cause {
@@ -251,12 +278,27 @@ async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoi
     }
 }
 
+/// Waits until corosync's clients, if they are served, have agreed that the node shuts down.
+async fn shutdown(corosync: Option<&quorate_ipc::Clients>) {
+    match corosync {
+        Some(clients) => clients.shutdown().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Passes events to the clients and the log until the last one. Returns why the node left.
-async fn watch_ring(mut events: Events, front: Arc<Front>) -> Option<Cause> {
+async fn watch_ring(
+    mut events: Events,
+    front: Arc<Front>,
+    corosync: Option<Arc<quorate_ipc::Clients>>,
+) -> Option<Cause> {
     let mut log = Log::default();
     let mut cause = None;
     while let Some(event) = events.next().await {
         front.clients.handle(&event);
+        if let Some(corosync) = &corosync {
+            corosync.handle(&event);
+        }
         log.event(&event);
         if let Event::Left(why) = event {
             cause = Some(why);

@@ -1,0 +1,25 @@
+//! The result codes of corosync's libraries.
+
+/// A result code (`cs_error_t`), as far as a server answers with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub(crate) enum Code {
+    Ok = 1,
+    /// The shutdown vote has timed out.
+    Timeout = 5,
+    /// The client tries again.
+    TryAgain = 6,
+    InvalidParam = 7,
+    /// A vote was not unanimous, or the map has open iterators.
+    Busy = 10,
+    Access = 11,
+    NotExist = 12,
+    NameTooLong = 13,
+    Exist = 14,
+    NotSupported = 19,
+    /// There is no such node.
+    Failed = 21,
+    TooBig = 26,
+    /// An iteration is over.
+    NoSections = 27,
+}

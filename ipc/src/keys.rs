@@ -1,0 +1,160 @@
+//! The keys that the map has from the start: those of the configuration, and what follows from it.
+
+use std::time::Duration;
+
+use quorate::Config;
+use quorate::config::TransportKind;
+
+use crate::services::Value;
+
+/// The settings that corosync keeps as numbers of 32 bits. Others are texts.
+const NUMBERS: [&str; 22] = [
+    "totem.version",
+    "totem.token",
+    "totem.token_coefficient",
+    "totem.token_retransmit",
+    "totem.token_retransmits_before_loss_const",
+    "totem.hold",
+    "totem.join",
+    "totem.send_join",
+    "totem.consensus",
+    "totem.merge",
+    "totem.downcheck",
+    "totem.fail_recv_const",
+    "totem.seqno_unchanged_const",
+    "totem.window_size",
+    "totem.max_messages",
+    "totem.miss_count_const",
+    "totem.netmtu",
+    "quorum.expected_votes",
+    "quorum.votes",
+    "quorum.last_man_standing_window",
+    "totem.nodeid",
+    "totem.max_network_delay",
+];
+
+/// The settings that corosync keeps as numbers of 8 bits.
+const FLAGS: [&str; 6] = [
+    "quorum.two_node",
+    "quorum.wait_for_all",
+    "quorum.last_man_standing",
+    "quorum.auto_tie_breaker",
+    "quorum.allow_downscale",
+    "quorum.expected_votes_tracking",
+];
+
+/// Returns the keys of a node. `entries` are the keys and values of its configuration file, in
+/// order; without a file, there are none.
+pub fn keys<'a>(
+    config: &Config,
+    entries: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Vec<(String, Value)> {
+    let mut keys = Vec::new();
+    for (key, value) in entries {
+        // The node list has numbers for its nodes there, and comes from the configuration below.
+        if !key.starts_with("nodelist.") && !key.starts_with("totem.interface.") {
+            keys.push((key.to_owned(), typed(key, value)));
+        }
+    }
+    let mut add = |key: &str, value| keys.push((key.to_owned(), value));
+    add("totem.version", Value::u32(2));
+    add("totem.transport", Value::text(transport(config.network.transport)));
+    if let Some(name) = &config.cluster_name {
+        add("totem.cluster_name", Value::text(&name.to_string_lossy()));
+    }
+    add("quorum.provider", Value::text("corosync_votequorum"));
+    add("runtime.votequorum.this_node_id", Value::u32(config.node.get()));
+    keys.extend(node_list(config));
+    keys.extend(interface(config));
+    keys.extend(timeouts(config));
+    keys.extend(services());
+    keys
+}
+
+fn typed(key: &str, value: &str) -> Value {
+    match (value.parse::<u32>(), value.parse::<u8>()) {
+        (Ok(number), _) if NUMBERS.contains(&key) => Value::u32(number),
+        (_, Ok(flag)) if FLAGS.contains(&key) => Value::u8(flag),
+        (_, Ok(allowed)) if key.starts_with("uidgid.") => Value::u8(allowed),
+        _ if key == "totem.config_version" => value.parse().map_or_else(|_| Value::text(value), Value::u64),
+        _ => Value::text(value),
+    }
+}
+
+fn transport(kind: TransportKind) -> &'static str {
+    match kind {
+        TransportKind::Unicast => "udpu",
+        TransportKind::Local => "local",
+        _ => "udp",
+    }
+}
+
+fn node_list(config: &Config) -> Vec<(String, Value)> {
+    let mut keys = Vec::new();
+    for (position, node) in config.nodes.iter().enumerate() {
+        let mut add = |key: &str, value| keys.push((format!("nodelist.node.{position}.{key}"), value));
+        add("nodeid", Value::u32(node.id.get()));
+        add("ring0_addr", Value::text(&node.host.clone().unwrap_or_else(|| node.address.to_string())));
+        if let Some(name) = &node.name {
+            add("name", Value::text(name));
+        }
+        if node.votes != 1 {
+            add("quorum_votes", Value::u32(node.votes));
+        }
+        if node.id == config.node {
+            let position = u32::try_from(position).unwrap_or(u32::MAX);
+            keys.push(("nodelist.local_node_pos".to_owned(), Value::u32(position)));
+        }
+    }
+    keys
+}
+
+fn interface(config: &Config) -> Vec<(String, Value)> {
+    let key = |key: &str, value| (format!("totem.interface.0.{key}"), value);
+    let mut keys = vec![key("bindnetaddr", Value::text(&config.bind().to_string()))];
+    if config.network.transport == TransportKind::Multicast {
+        keys.push(key("mcastaddr", Value::text(&config.group().to_string())));
+    }
+    keys.push(key("mcastport", Value::u16(config.port())));
+    keys
+}
+
+/// The effective timeouts.
+fn timeouts(config: &Config) -> Vec<(String, Value)> {
+    let Ok(effective) = config.effective() else { return Vec::new() };
+    let totem = &effective.totem;
+    let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    let values = [
+        ("token", ms(totem.token)),
+        ("token_retransmit", ms(totem.token_retransmit)),
+        ("hold", ms(totem.hold)),
+        ("join", ms(totem.join)),
+        ("send_join", ms(totem.send_join)),
+        ("consensus", ms(totem.consensus)),
+        ("merge", ms(totem.merge)),
+        ("fail_recv_const", totem.fail_recv_const),
+        ("seqno_unchanged_const", totem.seqno_unchanged_const),
+        ("window_size", totem.window_size),
+        ("max_messages", totem.max_messages),
+        ("miss_count_const", totem.miss_count_const),
+        ("cancel_token_hold_on_retransmit", u32::from(totem.cancel_token_hold_on_retransmit)),
+    ];
+    let named = values.map(|(key, value)| (format!("runtime.config.totem.{key}"), Value::u32(value)));
+    named.into_iter().collect()
+}
+
+/// The services that clients can connect to, by corosync's numbers.
+fn services() -> Vec<(String, Value)> {
+    let numbered = [("cmap", 0), ("cfg", 1), ("cpg", 2), ("quorum", 3), ("votequorum", 5)];
+    let keys = numbered.into_iter().flat_map(|(name, number)| {
+        [
+            (
+                format!("internal_configuration.service.{number}.name"),
+                Value::text(&format!("corosync_{name}")),
+            ),
+            (format!("internal_configuration.service.{number}.ver"), Value::u32(0)),
+            (format!("runtime.services.{name}.service_id"), Value::u16(number)),
+        ]
+    });
+    keys.collect()
+}

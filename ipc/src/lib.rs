@@ -1,0 +1,56 @@
+//! Serves corosync's local clients on a Quorate node.
+//!
+//! Programs that use libcmap, libcfg, libcpg, libquorum or libvotequorum, Pacemaker among them,
+//! connect to a node as they connect to a corosync daemon: on the same sockets, over libqb's shared
+//! memory, with the same requests and events. Nothing in them is changed.
+//!
+//! ```no_run
+//! use quorate::{Config, Node, NodeId};
+//!
+//! # async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+//! let sockets = quorate_ipc::Sockets::bind()?; // fails if a corosync daemon runs
+//! let (node, mut events, _dc) = Node::builder(config.clone()).state_dir("/var/lib/quorate").start().await?;
+//! let clients = sockets.serve(node, &config, quorate_ipc::keys(&config, []), 256);
+//! while let Some(event) = events.next().await {
+//!     clients.handle(&event);
+//! }
+//! clients.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is served
+//! - **cmap**: reading, writing, iterating and tracking, with corosync's read-only keys. The map of
+//!   the counters has those that this node counts too, and trackers of it are never told anything.
+//! - **quorum** and **votequorum**: both models, tracking, and the state of every node.
+//! - **cfg**: nodes, addresses, the state of nodes, and the vote on a shutdown.
+//! - **cpg**: joining, leaving, messages up to 1 MiB, members and iteration.
+//!
+//! Not served yet, and answered as not supported: killing a node, reading the configuration again,
+//! changing votes, the quorum device, and messages above 1 MiB. libqb's socket transport
+//! (`qb_ipc_type: socket`) is not offered; Pacemaker refuses it.
+//!
+//! # Trust
+//! A client is let in as by corosync: root, the group root, and those that a `uidgid` entry or the
+//! key `uidgid.uid.N` or `uidgid.gid.N` names. The process must run as root, because Pacemaker
+//! accepts no other server. A client that is let in can truncate the files that it shares with this
+//! process, which ends the process with SIGBUS. corosync has the same exposure.
+//!
+//! # Bounds
+//! A client that leaves 64 MiB of events unread is disconnected, and its own requests wait from
+//! 4 MiB on. Neither the ring nor any other client waits for it.
+
+#[cfg(not(all(target_os = "linux", target_endian = "little", target_pointer_width = "64")))]
+compile_error!("libqb's memory is laid out here as on 64-bit little-endian Linux");
+
+mod code;
+mod front;
+mod keys;
+mod layout;
+mod outbox;
+mod qb;
+mod services;
+
+pub use front::{BindError, Clients, Sockets};
+pub use keys::keys;
+pub use services::Value;

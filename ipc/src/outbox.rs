@@ -1,0 +1,133 @@
+//! What waits to be sent to a client.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+/// A message to a client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Outgoing {
+    Event(Bytes),
+    /// The answer to a request that could not be answered at once.
+    Response(Bytes),
+}
+
+impl Outgoing {
+    /// Returns what the message takes of [`Outbox::LIMIT`].
+    fn cost(&self) -> usize {
+        const BESIDE: usize = 64;
+        let (Self::Event(content) | Self::Response(content)) = self;
+        content.len() + BESIDE
+    }
+}
+
+/// The messages that the services have for a client and its connection has not taken. The services
+/// never wait for a client. One that does not read its events in time is disconnected.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    queue: Mutex<Queue>,
+    news: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Outgoing>,
+    bytes: usize,
+    overflowed: bool,
+}
+
+/// The client has left too many events unread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the client has left more than {} MiB of events unread", Outbox::LIMIT >> 20)]
+pub(crate) struct Overflow;
+
+impl Outbox {
+    /// The most bytes that wait for a client.
+    const LIMIT: usize = 64 << 20;
+
+    pub(crate) fn event(&self, event: Bytes) {
+        self.push(Outgoing::Event(event));
+    }
+
+    pub(crate) fn response(&self, response: Bytes) {
+        self.push(Outgoing::Response(response));
+    }
+
+    fn push(&self, outgoing: Outgoing) {
+        let mut queue = self.lock();
+        queue.bytes += outgoing.cost();
+        if queue.bytes > Self::LIMIT {
+            queue.overflowed = true;
+            queue.waiting.clear();
+        }
+        if !queue.overflowed {
+            queue.waiting.push_back(outgoing);
+        }
+        // A batch of messages wakes the connection once.
+        let first = queue.waiting.len() <= 1;
+        drop(queue);
+        if first {
+            self.news.notify_one();
+        }
+    }
+
+    /// Waits for messages. Cancel safe.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// Moves the waiting messages to `taken`.
+    pub(crate) fn take(&self, taken: &mut VecDeque<Outgoing>) -> Result<(), Overflow> {
+        let mut queue = self.lock();
+        if queue.overflowed {
+            return Err(Overflow);
+        }
+        taken.append(&mut queue.waiting);
+        Ok(())
+    }
+
+    /// Notes that a message has reached the client's memory.
+    pub(crate) fn sent(&self, outgoing: &Outgoing) {
+        self.lock().bytes -= outgoing.cost();
+    }
+
+    /// Returns the size of the messages that have not reached the client's memory.
+    pub(crate) fn unsent(&self) -> usize {
+        self.lock().bytes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_taken_in_order() {
+        let outbox = Outbox::default();
+        outbox.event(Bytes::from_static(b"one"));
+        outbox.response(Bytes::from_static(b"two"));
+        let mut taken = VecDeque::new();
+        outbox.take(&mut taken).unwrap();
+        assert_eq!(
+            taken,
+            [Outgoing::Event(Bytes::from_static(b"one")), Outgoing::Response(Bytes::from_static(b"two"))]
+        );
+    }
+
+    #[test]
+    fn a_client_that_reads_nothing_overflows_and_holds_no_memory() {
+        let outbox = Outbox::default();
+        let event = Bytes::from(vec![0; 1 << 20]);
+        (0..63).for_each(|_| outbox.event(event.clone()));
+        assert_eq!(outbox.take(&mut VecDeque::new()), Ok(()), "taken, but not sent");
+        (0..2).for_each(|_| outbox.event(event.clone()));
+        assert_eq!(outbox.take(&mut VecDeque::new()), Err(Overflow));
+        assert!(outbox.queue.lock().unwrap().waiting.is_empty());
+    }
+}

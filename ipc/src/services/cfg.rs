@@ -1,0 +1,197 @@
+//! The service `cfg`: nodes and their addresses, and the shutdown that its clients vote on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate::NodeId;
+
+use super::view::View;
+use super::{ConnectionId, Connections, Effect, Step, tell};
+use crate::code::Code;
+use crate::layout::{Malformed, Message, Request};
+
+/// The time that clients have to vote on a shutdown (`cfg.shutdown_timeout`).
+const VOTE: Duration = Duration::from_secs(5);
+
+/// Flags of a request to shut down: all others are asked, are only told, or are not asked.
+const REGARDLESS: u32 = 1;
+const IMMEDIATE: u32 = 2;
+
+/// The ids of responses, which are not those of their requests.
+const KILLED: i32 = 8;
+const SHUTDOWN: i32 = 9;
+
+#[derive(Default)]
+pub(super) struct Cfg {
+    /// The clients that vote on a shutdown.
+    trackers: BTreeSet<ConnectionId>,
+    vote: Option<Vote>,
+    votes: u64,
+}
+
+/// A vote on a shutdown.
+struct Vote {
+    number: u64,
+    /// The client that asked for the shutdown.
+    by: ConnectionId,
+    regardless: bool,
+    /// Who has agreed. `None` stands for a client that has not answered.
+    answers: BTreeMap<ConnectionId, Option<bool>>,
+}
+
+impl Cfg {
+    pub(super) fn close(&mut self, id: ConnectionId, connections: &Connections, effects: &mut Vec<Effect>) {
+        self.trackers.remove(&id);
+        if let Some(vote) = &mut self.vote {
+            vote.answers.remove(&id);
+            self.count(connections, effects);
+        }
+    }
+
+    pub(super) fn request(
+        &mut self,
+        id: ConnectionId,
+        request: &Request,
+        view: &View,
+        connections: &Connections,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Step, Malformed> {
+        let reply = match request.id() {
+            0 => ring_status(view),
+            1 => Message::status(1, Code::NotSupported),
+            2 => {
+                request.u32(16)?;
+                Message::status(KILLED, Code::NotSupported)
+            }
+            3 => return Ok(self.try_shutdown(id, request.u32(16)?, connections, effects)),
+            4 => {
+                let agrees = request.u32(16)? != 0;
+                let answer = self.vote.as_mut().and_then(|vote| vote.answers.get_mut(&id));
+                let code = if answer.is_some() { Code::Ok } else { Code::Access };
+                if let Some(answer) = answer {
+                    *answer = Some(agrees);
+                    self.count(connections, effects);
+                }
+                Message::status(13, code)
+            }
+            5 => addresses(request.u32(16)?, view),
+            6 => Message::new(12, 32).u32(24, view.me.get()).done(),
+            // The node reads its configuration only when it starts.
+            7 => Message::status(14, Code::NotSupported),
+            // The log has no file of its own that could be opened again.
+            8 => Message::status(15, Code::Ok),
+            9 => node_status(request.u32(16)?, request.u32(24)?, view),
+            10 => {
+                self.trackers.insert(id);
+                Message::status(2, Code::Ok)
+            }
+            11 => {
+                self.trackers.remove(&id);
+                Message::status(3, Code::Ok)
+            }
+            _ => return Err(Malformed),
+        };
+        Ok(Step::Reply(reply))
+    }
+
+    fn try_shutdown(
+        &mut self,
+        by: ConnectionId,
+        flags: u32,
+        connections: &Connections,
+        effects: &mut Vec<Effect>,
+    ) -> Step {
+        if flags == IMMEDIATE {
+            effects.push(Effect::Shutdown);
+            return Step::Reply(Message::status(SHUTDOWN, Code::Ok));
+        }
+        if self.vote.is_some() {
+            return Step::Reply(Message::status(SHUTDOWN, Code::Exist));
+        }
+        let voters = self.trackers.iter().filter(|tracker| **tracker != by);
+        let answers: BTreeMap<_, _> = voters.map(|voter| (*voter, None)).collect();
+        for voter in answers.keys() {
+            tell(connections, *voter, Message::new(10, 32).u32(24, flags).done());
+        }
+        self.votes += 1;
+        let number = self.votes;
+        self.vote = Some(Vote { number, by, regardless: flags == REGARDLESS, answers });
+        effects.push(Effect::EndVote { vote: number, after: VOTE });
+        self.count(connections, effects);
+        Step::Silent
+    }
+
+    /// Ends the vote if all have answered.
+    fn count(&mut self, connections: &Connections, effects: &mut Vec<Effect>) {
+        let over = |vote: &Vote| vote.answers.values().all(Option::is_some);
+        if let Some(vote) = self.vote.take_if(|vote| over(vote)) {
+            let agreed = vote.regardless || vote.answers.values().all(|answer| *answer == Some(true));
+            decide(&vote, agreed, connections, effects);
+        }
+    }
+
+    /// Ends a vote whose time is over. Clients that have not answered disagree.
+    pub(super) fn end_vote(&mut self, number: u64, connections: &Connections, effects: &mut Vec<Effect>) {
+        if let Some(vote) = self.vote.take_if(|vote| vote.number == number) {
+            for (voter, _) in vote.answers.iter().filter(|(_, answer)| answer.is_none()) {
+                tell(connections, *voter, Message::new(10, 32).code(Code::Timeout).done());
+            }
+            decide(&vote, vote.regardless, connections, effects);
+        }
+    }
+}
+
+fn decide(vote: &Vote, agreed: bool, connections: &Connections, effects: &mut Vec<Effect>) {
+    let code = if agreed { Code::Ok } else { Code::Busy };
+    if let Some((_, outbox)) = connections.get(&vote.by) {
+        outbox.response(Message::status(SHUTDOWN, code));
+    }
+    if agreed {
+        effects.push(Effect::Shutdown);
+    }
+}
+
+/// The answer that corosync-cfgtool used before version 3.1: one interface.
+fn ring_status(view: &View) -> Bytes {
+    let own = view.addresses.get(&view.me).map_or_else(String::new, |ip| format!("0 {ip}"));
+    Message::new(0, 10_272).u32(24, 1).bytes(32, own.as_bytes()).bytes(2080, b"OK").done()
+}
+
+fn addresses(node: u32, view: &View) -> Bytes {
+    /// Address families of Linux.
+    const V4: u32 = 2;
+    const V6: u32 = 10;
+    let id = NodeId::new(node).unwrap_or(view.me);
+    match view.addresses.get(&id) {
+        Some(IpAddr::V4(ip)) => Message::new(11, 48).u32(24, V4).u32(28, 1).bytes(32, &ip.octets()).done(),
+        Some(IpAddr::V6(ip)) => Message::new(11, 48).u32(24, V6).u32(28, 1).bytes(32, &ip.octets()).done(),
+        None => Message::new(11, 32).code(Code::NotExist).done(),
+    }
+}
+
+fn node_status(node: u32, version: u32, view: &View) -> Bytes {
+    const ID: i32 = 16;
+    /// The beginning of the status, and of the first link in it.
+    const STATUS: usize = 24;
+    const LINK: usize = STATUS + 16;
+    if version != 1 {
+        return Message::new(ID, 32).code(Code::NotSupported).done();
+    }
+    let id = NodeId::new(node).unwrap_or(view.me);
+    let (Some(to), Some(own)) = (view.addresses.get(&id), view.addresses.get(&view.me)) else {
+        return Message::new(ID, 32).code(Code::Failed).done();
+    };
+    let online = u8::from(view.members.contains(&id));
+    Message::new(ID, 4200)
+        .u32(STATUS, version)
+        .u32(STATUS + 4, id.get())
+        .u8(STATUS + 8, online)
+        .u8(LINK, 1)
+        .u8(LINK + 1, online)
+        .u32(LINK + 4, view.mtu)
+        .bytes(LINK + 8, own.to_string().as_bytes())
+        .bytes(LINK + 264, to.to_string().as_bytes())
+        .done()
+}

@@ -1,0 +1,415 @@
+//! The service `cmap`: a map from keys to typed values, which clients read, change and track.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use quorate::Stats;
+
+use super::{ConnectionId, Connections, Order, Step, tell};
+use crate::code::Code;
+use crate::layout::{Malformed, Message, Request};
+
+/// A value of the map.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Value {
+    kind: u8,
+    bytes: Bytes,
+}
+
+/// The types of values. Those of numbers are followed by their size.
+const NUMBERS: [(u8, usize); 10] =
+    [(1, 1), (U8, 1), (3, 2), (U16, 2), (5, 4), (U32, 4), (7, 8), (U64, 8), (9, 4), (10, 8)];
+const U8: u8 = 2;
+const U16: u8 = 4;
+const U32: u8 = 6;
+const U64: u8 = 8;
+const TEXT: u8 = 11;
+const BINARY: u8 = 12;
+
+impl Value {
+    /// A number of 8 bits.
+    pub fn u8(value: u8) -> Self {
+        Self { kind: U8, bytes: Bytes::copy_from_slice(&value.to_ne_bytes()) }
+    }
+
+    /// A number of 16 bits.
+    pub fn u16(value: u16) -> Self {
+        Self { kind: U16, bytes: Bytes::copy_from_slice(&value.to_ne_bytes()) }
+    }
+
+    /// A number of 32 bits.
+    pub fn u32(value: u32) -> Self {
+        Self { kind: U32, bytes: Bytes::copy_from_slice(&value.to_ne_bytes()) }
+    }
+
+    /// A number of 64 bits.
+    pub fn u64(value: u64) -> Self {
+        Self { kind: U64, bytes: Bytes::copy_from_slice(&value.to_ne_bytes()) }
+    }
+
+    /// A text, which C programs see with a NUL at its end.
+    pub fn text(value: &str) -> Self {
+        Self { kind: TEXT, bytes: [value.as_bytes(), b"\0"].concat().into() }
+    }
+
+    /// A value as a client sends it, or `None` if its length does not fit its type.
+    fn of_client(kind: u8, bytes: Bytes) -> Option<Self> {
+        let fits = match NUMBERS.iter().find(|(number, _)| *number == kind) {
+            Some((_, size)) => bytes.len() == *size,
+            None => kind == TEXT && bytes.last() == Some(&0) || kind == BINARY,
+        };
+        fits.then_some(Self { kind, bytes })
+    }
+
+    /// Returns an integer changed by a step, or `None` for what is no integer.
+    fn adjusted(&self, step: i32) -> Option<Self> {
+        let is_integer = (1..=U64).contains(&self.kind);
+        let mut wide = [0; 8];
+        wide.get_mut(..self.bytes.len()).filter(|_| is_integer)?.copy_from_slice(&self.bytes);
+        // Adding modulo 2^64 is right for all sizes and signs, since the rest is cut off.
+        let sum = u64::from_ne_bytes(wide).wrapping_add_signed(i64::from(step)).to_ne_bytes();
+        Some(Self { kind: self.kind, bytes: Bytes::copy_from_slice(&sum[..self.bytes.len()]) })
+    }
+}
+
+/// Which map a connection uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Map {
+    #[default]
+    Default,
+    /// The counters.
+    Stats,
+}
+
+/// What a connection has open.
+#[derive(Default)]
+struct Client {
+    map: Map,
+    iterations: BTreeMap<u64, VecDeque<(String, Value)>>,
+    trackers: BTreeMap<u64, Tracker>,
+}
+
+struct Tracker {
+    key: String,
+    types: i32,
+    /// The number that the client gave its tracker.
+    handle: u64,
+}
+
+/// What a tracker asks for.
+const DELETED: i32 = 1;
+const MODIFIED: i32 = 2;
+const ADDED: i32 = 4;
+const PREFIX: i32 = 8;
+
+impl Tracker {
+    fn wants(&self, key: &str, event: i32) -> bool {
+        let is_key = if self.types & PREFIX != 0 { key.starts_with(&self.key) } else { key == self.key };
+        is_key && self.types & event != 0
+    }
+}
+
+pub(super) struct Cmap {
+    values: BTreeMap<String, Value>,
+    clients: BTreeMap<ConnectionId, Client>,
+    last_handle: u64,
+}
+
+impl Cmap {
+    /// The most iterations and trackers of a connection.
+    const MAX_OPEN: usize = 1024;
+    /// The most keys that clients may add.
+    const MAX_KEYS: usize = 65_536;
+
+    pub(super) fn new(keys: impl IntoIterator<Item = (String, Value)>) -> Self {
+        Self { values: keys.into_iter().collect(), clients: BTreeMap::new(), last_handle: 0 }
+    }
+
+    pub(super) fn close(&mut self, id: ConnectionId) {
+        self.clients.remove(&id);
+    }
+
+    /// Returns `true` if the map lets a user in. Pacemaker sets the key of its own group.
+    pub(super) fn allows(&self, uid: u32, gid: u32) -> bool {
+        let one = Value::u8(1);
+        let keys = ["", "config."]
+            .into_iter()
+            .flat_map(|from| [format!("uidgid.{from}uid.{uid}"), format!("uidgid.{from}gid.{gid}")]);
+        keys.into_iter().any(|key| self.values.get(&key) == Some(&one))
+    }
+
+    /// Sets a key, and tells the clients that track it if that changes it.
+    pub(super) fn set(&mut self, key: &str, value: Value, connections: &Connections) {
+        let old = self.values.insert(key.to_owned(), value.clone());
+        if old.as_ref() != Some(&value) {
+            self.tell(key, Some(&value), old.as_ref(), connections);
+        }
+    }
+
+    fn tell(&self, key: &str, new: Option<&Value>, old: Option<&Value>, connections: &Connections) {
+        let event = match (new, old) {
+            (Some(_), Some(_)) => MODIFIED,
+            (Some(_), None) => ADDED,
+            (None, _) => DELETED,
+        };
+        let size = |value: Option<&Value>| value.map_or(0, |value| value.bytes.len());
+        let bytes = |value: Option<&Value>| value.map_or_else(Bytes::new, |value| value.bytes.clone());
+        for (id, client) in self.clients.iter().filter(|(_, client)| client.map == Map::Default) {
+            for tracker in client.trackers.values().filter(|tracker| tracker.wants(key, event)) {
+                let message = Message::new(9, 336 + size(new) + size(old))
+                    .u64(24, tracker.handle)
+                    .key(32, key)
+                    .i32(296, event)
+                    .u8(304, new.map_or(0, |value| value.kind))
+                    .u8(312, old.map_or(0, |value| value.kind))
+                    .u64(320, size(new) as u64)
+                    .u64(328, size(old) as u64)
+                    .bytes(336, &bytes(new))
+                    .bytes(336 + size(new), &bytes(old));
+                tell(connections, *id, message.done());
+            }
+        }
+    }
+
+    pub(super) fn request(
+        &mut self,
+        id: ConnectionId,
+        request: Request,
+        connections: &Connections,
+    ) -> Result<Step, Malformed> {
+        let map = self.clients.entry(id).or_default().map;
+        let step = match request.id() {
+            9 => Step::Reply(self.choose(id, request.i32(16)?)),
+            _ if map == Map::Stats => Step::Do(Order::ReadStats(request)),
+            0 => Step::Reply(self.client_sets(&request, connections)?),
+            1 => Step::Reply(self.client_deletes(&request.key(16)?, connections)),
+            2 => {
+                let value = self.values.get(&request.key(16)?);
+                Step::Reply(get(value, request.u64(280)?))
+            }
+            3 => Step::Reply(self.client_adjusts(&request.key(16)?, request.i32(280)?, connections)),
+            4 => {
+                let prefix = request.key(16)?;
+                let matching = self.values.iter().filter(|(key, _)| key.starts_with(&prefix));
+                let list = matching.map(|(key, value)| (key.clone(), value.clone())).collect();
+                Step::Reply(self.iterate(id, list))
+            }
+            _ => Step::Reply(self.any_map(id, &request)?),
+        };
+        Ok(step)
+    }
+
+    /// Serves the requests that are the same for each map.
+    fn any_map(&mut self, id: ConnectionId, request: &Request) -> Result<Bytes, Malformed> {
+        let client = self.clients.entry(id).or_default();
+        Ok(match request.id() {
+            5 => match client.iterations.get_mut(&request.u64(16)?).map(VecDeque::pop_front) {
+                Some(Some((key, value))) => Message::new(5, 304)
+                    .key(24, &key)
+                    .u64(288, value.bytes.len() as u64)
+                    .u8(296, value.kind)
+                    .done(),
+                Some(None) => Message::new(5, 304).code(Code::NoSections).done(),
+                None => Message::new(5, 304).code(Code::NotExist).done(),
+            },
+            6 => {
+                let known = client.iterations.remove(&request.u64(16)?).is_some();
+                Message::status(6, if known { Code::Ok } else { Code::NotExist })
+            }
+            7 => {
+                let (key, types, handle) = (request.key(16)?, request.i32(280)?, request.u64(288)?);
+                if client.trackers.len() >= Self::MAX_OPEN {
+                    return Ok(Message::new(7, 32).code(Code::TryAgain).done());
+                }
+                self.last_handle += 1;
+                client.trackers.insert(self.last_handle, Tracker { key, types, handle });
+                Message::new(7, 32).u64(24, self.last_handle).done()
+            }
+            8 => match client.trackers.remove(&request.u64(16)?) {
+                Some(tracker) => Message::new(8, 32).u64(24, tracker.handle).done(),
+                None => Message::new(8, 32).code(Code::NotExist).done(),
+            },
+            _ => return Err(Malformed),
+        })
+    }
+
+    /// Serves a request to the map of the counters, which is made anew each time.
+    pub(super) fn stats_request(
+        &mut self,
+        id: ConnectionId,
+        request: &Request,
+        stats: &Stats,
+        active: usize,
+    ) -> Result<Bytes, Malformed> {
+        let values = counters(stats, active);
+        Ok(match request.id() {
+            answered @ (0 | 1 | 3) => Message::status(answered, Code::Access),
+            2 => get(values.get(&request.key(16)?), request.u64(280)?),
+            4 => {
+                let prefix = request.key(16)?;
+                self.iterate(id, values.into_iter().filter(|(key, _)| key.starts_with(&prefix)).collect())
+            }
+            _ => self.any_map(id, request)?,
+        })
+    }
+
+    fn choose(&mut self, id: ConnectionId, map: i32) -> Bytes {
+        let client = self.clients.entry(id).or_default();
+        let is_open = !client.iterations.is_empty() || !client.trackers.is_empty();
+        let code = match map {
+            _ if is_open => Code::Busy,
+            0 => {
+                client.map = Map::Default;
+                Code::Ok
+            }
+            1 => {
+                client.map = Map::Stats;
+                Code::Ok
+            }
+            _ => Code::NotExist,
+        };
+        Message::status(10, code)
+    }
+
+    fn iterate(&mut self, id: ConnectionId, list: VecDeque<(String, Value)>) -> Bytes {
+        let client = self.clients.entry(id).or_default();
+        if client.iterations.len() >= Self::MAX_OPEN {
+            return Message::new(4, 32).code(Code::TryAgain).done();
+        }
+        self.last_handle += 1;
+        client.iterations.insert(self.last_handle, list);
+        Message::new(4, 32).u64(24, self.last_handle).done()
+    }
+
+    fn client_sets(&mut self, request: &Request, connections: &Connections) -> Result<Bytes, Malformed> {
+        let (key, kind) = (request.key(16)?, request.u8(288)?);
+        let length = usize::try_from(request.u64(280)?).map_err(|_| Malformed)?;
+        let value = Value::of_client(kind, request.bytes(296, length)?);
+        let code = match value {
+            _ if !is_key(&key) => Code::InvalidParam,
+            _ if is_read_only(&key) => Code::Access,
+            _ if self.values.len() >= Self::MAX_KEYS && !self.values.contains_key(&key) => Code::TryAgain,
+            Some(value) => {
+                self.set(&key, value, connections);
+                Code::Ok
+            }
+            None => Code::InvalidParam,
+        };
+        Ok(Message::status(0, code))
+    }
+
+    fn client_deletes(&mut self, key: &str, connections: &Connections) -> Bytes {
+        let code = if is_read_only(key) {
+            Code::Access
+        } else if let Some(old) = self.values.remove(key) {
+            self.tell(key, None, Some(&old), connections);
+            Code::Ok
+        } else {
+            Code::NotExist
+        };
+        Message::status(1, code)
+    }
+
+    fn client_adjusts(&mut self, key: &str, step: i32, connections: &Connections) -> Bytes {
+        let code = match self.values.entry(key.to_owned()) {
+            _ if is_read_only(key) => Code::Access,
+            Entry::Vacant(_) => Code::NotExist,
+            Entry::Occupied(value) => match value.get().adjusted(step) {
+                Some(adjusted) => {
+                    self.set(key, adjusted, connections);
+                    Code::Ok
+                }
+                None => Code::InvalidParam,
+            },
+        };
+        Message::status(3, code)
+    }
+}
+
+/// Returns the response with a value for a client that has room for `room` bytes.
+fn get(value: Option<&Value>, room: u64) -> Bytes {
+    const ID: i32 = 2;
+    let refuse = |code| Message::new(ID, 40).code(code).done();
+    let Some(value) = value else { return refuse(Code::NotExist) };
+    let size = value.bytes.len();
+    let described = |message: Message| message.u64(24, size as u64).u8(32, value.kind);
+    match usize::try_from(room) {
+        Ok(0) => described(Message::new(ID, 40)).done(),
+        // The client reads as many bytes as it has room for. It has no room for more than a message.
+        Ok(room) if size <= room && room <= 1 << 20 => {
+            described(Message::new(ID, 40 + room)).bytes(40, &value.bytes).done()
+        }
+        _ => refuse(Code::InvalidParam),
+    }
+}
+
+/// Returns `true` for what can be a key.
+fn is_key(key: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:".contains(&byte);
+    (3..=255).contains(&key.len()) && key.bytes().all(is_allowed)
+}
+
+/// Returns `true` for a key that clients cannot change, as with corosync.
+fn is_read_only(key: &str) -> bool {
+    const PREFIXES: [&str; 7] = [
+        "internal_configuration.",
+        "runtime.services.",
+        "runtime.config.",
+        "runtime.totem.",
+        "uidgid.config.",
+        "system.",
+        "nodelist.",
+    ];
+    const TOTEM: [&str; 15] = [
+        "crypto_cipher",
+        "crypto_hash",
+        "crypto_model",
+        "keyfile",
+        "key",
+        "secauth",
+        "ip_version",
+        "rrp_mode",
+        "transport",
+        "cluster_name",
+        "netmtu",
+        "threads",
+        "version",
+        "nodeid",
+        "clear_node_high_bit",
+    ];
+    const QUORUM: [&str; 7] = [
+        "allow_downscale",
+        "wait_for_all",
+        "last_man_standing",
+        "last_man_standing_window",
+        "expected_votes_tracking",
+        "auto_tie_breaker",
+        "auto_tie_breaker_node",
+    ];
+    PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+        || key.strip_prefix("totem.").is_some_and(|rest| TOTEM.contains(&rest))
+        || key.strip_prefix("quorum.").is_some_and(|rest| QUORUM.contains(&rest))
+        || ["config.reload_in_progress", "config.totemconfig_reload_in_progress"].contains(&key)
+}
+
+/// The map of the counters: those of corosync that this node counts too, and its own.
+fn counters(stats: &Stats, active: usize) -> BTreeMap<String, Value> {
+    let srp = [
+        ("srp.orf_token_rx", stats.tokens),
+        ("srp.mcast_tx", stats.originated),
+        ("srp.mcast_retx", stats.retransmits),
+        ("srp.gather_entered", stats.gathers),
+        ("srp.operational_entered", stats.rings),
+        ("ipcs.global.active", active as u64),
+        ("quorate.token_retransmits", stats.token_retransmits),
+        ("quorate.delivered", stats.delivered),
+        ("quorate.stalls", stats.stalls),
+        ("quorate.hints", stats.hints),
+        ("quorate.accusations", stats.accusations),
+        ("quorate.unsent", stats.unsent),
+        ("quorate.unaddressed", stats.unaddressed),
+        ("quorate.refused", stats.refused.values().sum()),
+    ];
+    srp.into_iter().map(|(key, count)| (format!("stats.{key}"), Value::u64(count))).collect()
+}

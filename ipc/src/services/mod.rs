@@ -1,0 +1,254 @@
+//! corosync's services, as pure values: they take requests and the ring's events, and return
+//! responses, events and orders.
+
+mod cfg;
+mod cmap;
+mod cpg;
+mod quorum;
+mod view;
+mod votequorum;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate::{Event, Group, GroupError, MulticastError, Parting, Stats};
+
+use self::cfg::Cfg;
+use self::cmap::Cmap;
+pub use self::cmap::Value;
+use self::cpg::Cpg;
+use self::quorum::Quorum;
+use self::view::View;
+use self::votequorum::Votequorum;
+use crate::code::Code;
+use crate::layout::{Malformed, Message, Request};
+use crate::outbox::Outbox;
+
+/// A service that clients connect to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Service {
+    Cmap,
+    Cfg,
+    Cpg,
+    Quorum,
+    Votequorum,
+}
+
+impl Service {
+    pub(crate) const ALL: [Self; 5] = [Self::Cmap, Self::Cfg, Self::Cpg, Self::Quorum, Self::Votequorum];
+
+    /// Returns the name of its socket.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cmap => "cmap",
+            Self::Cfg => "cfg",
+            Self::Cpg => "cpg",
+            Self::Quorum => "quorum",
+            Self::Votequorum => "votequorum",
+        }
+    }
+}
+
+/// A connection, for as long as the node runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct ConnectionId(u64);
+
+/// What follows from a request.
+pub(crate) enum Step {
+    Reply(Bytes),
+    /// No response follows, or it comes later through the outbox.
+    Silent,
+    /// The connection carries out an order before its next request.
+    Do(Order),
+}
+
+/// Work on the node that a connection waits for.
+pub(crate) enum Order {
+    Join {
+        pid: u32,
+        group: Group,
+    },
+    LeaveGroup {
+        pid: u32,
+        group: Group,
+    },
+    Multicast {
+        pid: u32,
+        group: Group,
+        payload: Bytes,
+        answered: bool,
+    },
+    /// Reads the counters, for a request to the map that they are in.
+    ReadStats(Request),
+}
+
+/// The result of an order.
+pub(crate) enum Done {
+    Joined(Result<(), GroupError>),
+    LeftGroup(Result<(), GroupError>),
+    Multicast { sent: Result<(), MulticastError>, answered: bool },
+    Stats(Box<Stats>, Request),
+}
+
+/// Work on the node that no connection waits for.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// A process is removed from its group, because its connection has ended.
+    Abandon { pid: u32, group: Group, parting: Parting },
+    /// The node leaves the ring, and its process ends.
+    Shutdown,
+    /// [`Services::end_vote`] is due after this time.
+    EndVote { vote: u64, after: Duration },
+}
+
+/// The services of a node.
+pub(crate) struct Services {
+    view: View,
+    cmap: Cmap,
+    cfg: Cfg,
+    cpg: Cpg,
+    quorum: Quorum,
+    votequorum: Votequorum,
+    connections: BTreeMap<ConnectionId, (Service, Arc<Outbox>)>,
+    last: u64,
+    /// Requests that did not have the layout of their kind.
+    malformed: u64,
+    effects: Vec<Effect>,
+}
+
+impl Services {
+    /// Creates the services of a node that is in no ring yet. `keys` are the contents of its map.
+    pub(crate) fn new(config: &quorate::Config, keys: impl IntoIterator<Item = (String, Value)>) -> Self {
+        Self {
+            view: View::new(config),
+            cmap: Cmap::new(keys),
+            cfg: Cfg::default(),
+            cpg: Cpg::new(config.node),
+            quorum: Quorum::default(),
+            votequorum: Votequorum::default(),
+            connections: BTreeMap::new(),
+            last: 0,
+            malformed: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Returns why a client with this user and group is not let in.
+    pub(crate) fn admit(&self, uid: u32, gid: u32) -> Result<(), Code> {
+        if self.view.ring.is_none() {
+            return Err(Code::TryAgain);
+        }
+        if uid == 0 || gid == 0 || self.cmap.allows(uid, gid) { Ok(()) } else { Err(Code::Access) }
+    }
+
+    pub(crate) fn open(&mut self, service: Service) -> (ConnectionId, Arc<Outbox>) {
+        self.last += 1;
+        let (id, outbox) = (ConnectionId(self.last), Arc::<Outbox>::default());
+        self.connections.insert(id, (service, outbox.clone()));
+        (id, outbox)
+    }
+
+    pub(crate) fn close(&mut self, id: ConnectionId) {
+        let Some((service, _)) = self.connections.remove(&id) else { return };
+        match service {
+            Service::Cmap => self.cmap.close(id),
+            Service::Cfg => self.cfg.close(id, &self.connections, &mut self.effects),
+            Service::Cpg => self.cpg.close(id, &mut self.effects),
+            Service::Quorum => self.quorum.close(id),
+            Service::Votequorum => self.votequorum.close(id),
+        }
+    }
+
+    /// Serves a request.
+    pub(crate) fn request(&mut self, id: ConnectionId, request: Bytes) -> Step {
+        let step = Request::new(request).and_then(|request| self.serve(id, request));
+        step.unwrap_or_else(|Malformed| {
+            self.malformed += 1;
+            Step::Reply(Message::status(0, Code::InvalidParam))
+        })
+    }
+
+    fn serve(&mut self, id: ConnectionId, request: Request) -> Result<Step, Malformed> {
+        let Some((service, outbox)) = self.connections.get(&id) else { return Ok(Step::Silent) };
+        match service {
+            Service::Cmap => self.cmap.request(id, request, &self.connections),
+            Service::Cfg => self.cfg.request(id, &request, &self.view, &self.connections, &mut self.effects),
+            Service::Cpg => self.cpg.request(id, &request, &self.view),
+            Service::Quorum => self.quorum.request(id, &request, &self.view, outbox),
+            Service::Votequorum => self.votequorum.request(id, &request, &self.view, outbox),
+        }
+    }
+
+    /// Returns the response to a request whose order has been carried out.
+    pub(crate) fn done(&mut self, id: ConnectionId, done: Done) -> Option<Bytes> {
+        match done {
+            Done::Joined(joined) => Some(self.cpg.joined(id, joined)),
+            Done::LeftGroup(left) => Some(cpg::left(&left)),
+            Done::Multicast { sent, answered } => answered.then(|| cpg::sent(&sent)),
+            Done::Stats(stats, request) => {
+                let active = self.connections.len();
+                Some(self.cmap.stats_request(id, &request, &stats, active).unwrap_or_else(|Malformed| {
+                    self.malformed += 1;
+                    Message::status(0, Code::InvalidParam)
+                }))
+            }
+        }
+    }
+
+    /// Takes note of an event of the ring, and passes it to the clients that it concerns.
+    pub(crate) fn event(&mut self, event: &Event) {
+        match event {
+            Event::Deliver(delivery) => self.cpg.deliver(delivery, &self.connections),
+            Event::GroupChange(change) => self.cpg.change(change, &self.view, &self.connections),
+            Event::Regular(regular) => self.view.regular(regular),
+            Event::Synced(_) => {
+                self.view.synced();
+                self.cpg.ring(&self.view, &self.connections);
+                self.quorum.ring(&self.view, &self.connections);
+                self.votequorum.ring(&self.view, &self.connections);
+                for (key, value) in self.view.member_keys() {
+                    self.cmap.set(&key, value, &self.connections);
+                }
+            }
+            Event::Status(status) if self.view.status(status) => {
+                self.quorum.status(&self.view, &self.connections);
+                self.votequorum.status(&self.view, &self.connections);
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends a shutdown vote, if it still runs.
+    pub(crate) fn end_vote(&mut self, vote: u64) {
+        self.cfg.end_vote(vote, &self.connections, &mut self.effects);
+    }
+
+    pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Returns the number of connections.
+    pub(crate) fn clients(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Returns the number of malformed requests.
+    pub(crate) fn malformed(&self) -> u64 {
+        self.malformed
+    }
+}
+
+/// The connections, with the way to each client.
+type Connections = BTreeMap<ConnectionId, (Service, Arc<Outbox>)>;
+
+/// Sends an event to a client that may have gone.
+fn tell(connections: &Connections, id: ConnectionId, event: Bytes) {
+    if let Some((_, outbox)) = connections.get(&id) {
+        outbox.event(event);
+    }
+}

@@ -1,0 +1,518 @@
+//! Tests of the services, without sockets and memory.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use quorate::{
+    Cause, Delivery, GroupChange, GroupReason, Lease, NodeId, NodeStatus, Process, Regular, RingId, Seq,
+    Status,
+};
+
+use super::*;
+use crate::outbox::Outgoing;
+
+fn node(id: u32) -> NodeId {
+    NodeId::new(id).unwrap()
+}
+
+fn nodes(ids: &[u32]) -> BTreeSet<NodeId> {
+    ids.iter().copied().map(node).collect()
+}
+
+fn field(message: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes(message[at..at + 4].try_into().unwrap())
+}
+
+/// The error code of a response.
+fn code(message: &[u8]) -> u32 {
+    field(message, 16)
+}
+
+/// A request whose fields are written by a [`Message`], whose header has the same size field.
+fn request(id: i32, size: usize, fields: impl FnOnce(Message) -> Message) -> Bytes {
+    // A message has room for a longer header than a request.
+    let message = fields(Message::new(id, size.max(24)).i32(16, 0)).done();
+    let mut bytes = message.slice(..size).to_vec();
+    bytes[8..12].copy_from_slice(&i32::try_from(size).unwrap().to_ne_bytes());
+    bytes.into()
+}
+
+/// The services of node 1, which is in rings with node 2.
+struct World {
+    services: Services,
+    seq: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let config = quorate::Config::new(node(1));
+        let keys = crate::keys(&config, [("logging.debug", "off"), ("totem.token", "1000")]);
+        let mut world = Self { services: Services::new(&config, keys), seq: 4 };
+        world.ring(&[1], false);
+        world
+    }
+
+    /// Forms a ring of these nodes.
+    fn ring(&mut self, members: &[u32], quorate: bool) {
+        self.seq += 4;
+        let ring = RingId { representative: node(members[0]), seq: self.seq };
+        let members = nodes(members);
+        self.services.event(&Event::Regular(Regular {
+            ring,
+            members: members.clone(),
+            joined: members.clone(),
+            left: BTreeSet::new(),
+            causes: vec![Cause::Started],
+        }));
+        self.services.event(&Event::Synced(ring));
+        let known = [1, 2].map(|id| NodeStatus {
+            id: node(id),
+            name: format!("n{id}"),
+            online: members.contains(&node(id)),
+            votes: 1,
+        });
+        let votes = u32::try_from(members.len()).unwrap();
+        self.services.event(&Event::Status(Box::new(Status {
+            ring: Some(ring),
+            settled: true,
+            nodes: known.into(),
+            quorate,
+            total_votes: votes,
+            expected_votes: Some(2),
+            quorum: Some(2),
+            flags: if quorate { vec!["Quorate", "WaitForAll"] } else { vec!["WaitForAll"] },
+            lease: Lease::None,
+            ..Status::default()
+        })));
+    }
+
+    fn open(&mut self, service: Service) -> Client {
+        let (id, outbox) = self.services.open(service);
+        Client { id, outbox }
+    }
+
+    /// Sends a request that is answered at once.
+    fn ask(&mut self, client: &Client, request: Bytes) -> Bytes {
+        match self.services.request(client.id, request) {
+            Step::Reply(reply) => {
+                assert_eq!(field(&reply, 8) as usize, reply.len(), "the header's size");
+                reply
+            }
+            _ => panic!("no reply"),
+        }
+    }
+
+    fn change(
+        &mut self,
+        group: &str,
+        members: &[(u32, u32)],
+        joined: &[(u32, u32)],
+        left: &[(u32, u32)],
+        reason: GroupReason,
+    ) {
+        let of = |list: &[(u32, u32)]| {
+            list.iter().map(|(id, pid)| Process { node: node(*id), pid: *pid }).collect()
+        };
+        self.services.event(&Event::GroupChange(GroupChange {
+            ring: RingId { representative: node(1), seq: self.seq },
+            group: group.parse().unwrap(),
+            members: of(members),
+            joined: of(joined),
+            left: of(left),
+            reason,
+        }));
+    }
+
+    /// Joins a group as this process, as far as the ring.
+    fn join(&mut self, client: &Client, group: &str, pid: u32) {
+        let Step::Do(Order::Join { .. }) = self.services.request(client.id, join(group, pid)) else {
+            panic!("no join");
+        };
+        let reply = self.services.done(client.id, Done::Joined(Ok(()))).unwrap();
+        assert_eq!(code(&reply), 1);
+        self.change(group, &[(1, pid)], &[(1, pid)], &[], GroupReason::Join);
+    }
+
+    fn deliver(&mut self, group: &str, payload: &'static [u8]) {
+        self.services.event(&Event::Deliver(Delivery {
+            ring: RingId { representative: node(1), seq: self.seq },
+            seq: Seq::new(1),
+            from: node(2),
+            pid: 77,
+            group: group.parse().unwrap(),
+            guarantee: quorate::Guarantee::Agreed,
+            transitional: false,
+            payload: Bytes::from_static(payload),
+        }));
+    }
+}
+
+struct Client {
+    id: ConnectionId,
+    outbox: Arc<Outbox>,
+}
+
+impl Client {
+    /// Takes the events that wait for the client.
+    fn events(&self) -> Vec<Bytes> {
+        let mut taken = VecDeque::new();
+        self.outbox.take(&mut taken).unwrap();
+        taken.into_iter().map(|(Outgoing::Event(bytes) | Outgoing::Response(bytes))| bytes).collect()
+    }
+
+    /// Takes the ids of the events that wait.
+    fn kinds(&self) -> Vec<u32> {
+        self.events().iter().map(|event| field(event, 0)).collect()
+    }
+}
+
+fn join(group: &str, pid: u32) -> Bytes {
+    request(0, 168, |message| message.group(16, group.as_bytes()).u32(152, pid))
+}
+
+fn key(id: i32, size: usize, key: &str) -> Bytes {
+    request(id, size, |message| message.key(16, key))
+}
+
+#[test]
+fn nobody_is_let_in_before_the_first_ring() {
+    let services = Services::new(&quorate::Config::new(node(1)), []);
+    assert_eq!(services.admit(0, 0), Err(Code::TryAgain));
+}
+
+#[test]
+fn root_and_whom_the_map_names_are_let_in() {
+    let mut world = World::new();
+    for (uid, gid) in [(0, 5), (5, 0)] {
+        assert_eq!(world.services.admit(uid, gid), Ok(()));
+    }
+    assert_eq!(world.services.admit(17, 18), Err(Code::Access));
+    let client = world.open(Service::Cmap);
+    let set = request(0, 297, |message| message.key(16, "uidgid.gid.18").u64(280, 1).u8(288, 2).u8(296, 1));
+    assert_eq!(code(&world.ask(&client, set)), 1);
+    assert_eq!(world.services.admit(17, 18), Ok(()));
+}
+
+#[test]
+fn a_value_is_read_in_two_steps() {
+    let mut world = World::new();
+    let client = world.open(Service::Cmap);
+    let get = |room: u64| request(2, 288, |message| message.key(16, "logging.debug").u64(280, room));
+    let length = world.ask(&client, get(0));
+    assert_eq!((length.len(), field(&length, 24), length[32]), (40, 4, 11));
+    let value = world.ask(&client, get(4));
+    assert_eq!((value.len(), &value[40..]), (44, &b"off\0"[..]));
+    assert_eq!(code(&world.ask(&client, get(3))), 7);
+    let number = request(2, 288, |message| message.key(16, "totem.token").u64(280, 16));
+    let number = world.ask(&client, number);
+    assert_eq!((number.len(), field(&number, 24), number[32], field(&number, 40)), (56, 4, 6, 1000));
+    assert_eq!(code(&world.ask(&client, key(2, 288, "no.such.key"))), 12);
+}
+
+#[test]
+fn a_read_only_key_cannot_be_changed() {
+    let mut world = World::new();
+    let client = world.open(Service::Cmap);
+    for name in
+        ["runtime.config.totem.token", "totem.cluster_name", "nodelist.node.0.nodeid", "quorum.wait_for_all"]
+    {
+        let set = request(0, 297, |message| message.key(16, name).u64(280, 1).u8(288, 2));
+        assert_eq!(code(&world.ask(&client, set)), 11, "{name}");
+        assert_eq!(code(&world.ask(&client, key(1, 280, name))), 11, "{name}");
+    }
+}
+
+#[test]
+fn a_tracker_is_told_what_it_asked_for() {
+    let mut world = World::new();
+    let [tracker, other] = [0; 2].map(|_| world.open(Service::Cmap));
+    let track = request(7, 296, |message| message.key(16, "test.").u32(280, 2 | 4 | 8).u64(288, 99));
+    let handle = world.ask(&tracker, track);
+    let set = |value: u8| {
+        request(0, 297, |message| message.key(16, "test.a").u64(280, 1).u8(288, 2).u8(296, value))
+    };
+    world.ask(&other, set(7));
+    world.ask(&other, set(7));
+    world.ask(&other, set(8));
+    world.ask(&other, key(1, 280, "test.a"));
+    let told = tracker.events();
+    assert_eq!(told.iter().map(|event| field(event, 296)).collect::<Vec<_>>(), [4, 2], "added, modified");
+    let modified = &told[1];
+    assert_eq!((modified.len(), field(modified, 24)), (338, 99));
+    assert_eq!((modified[336], modified[337]), (8, 7), "the new value, then the old one");
+    let untrack = request(8, 24, |message| message.u32(16, field(&handle, 24)));
+    assert_eq!(field(&world.ask(&tracker, untrack), 24), 99);
+}
+
+#[test]
+fn an_iteration_ends_and_a_map_is_busy_meanwhile() {
+    let mut world = World::new();
+    let client = world.open(Service::Cmap);
+    let handle = field(&world.ask(&client, key(4, 280, "totem.")), 24);
+    let next = || request(5, 24, |message| message.u32(16, handle));
+    let choose = || request(9, 24, |message| message.u32(16, 1));
+    assert_eq!(code(&world.ask(&client, choose())), 10);
+    let mut names = Vec::new();
+    loop {
+        let entry = world.ask(&client, next());
+        if code(&entry) == 27 {
+            break;
+        }
+        names.push(String::from_utf8(entry[32..32 + usize::from(entry[24])].to_vec()).unwrap());
+    }
+    assert!(names.is_sorted() && names.contains(&"totem.version".to_owned()), "{names:?}");
+    world.ask(&client, request(6, 24, |message| message.u32(16, handle)));
+    assert_eq!(code(&world.ask(&client, choose())), 1);
+    let Step::Do(Order::ReadStats(asked)) = world.services.request(client.id, key(4, 280, "stats.srp"))
+    else {
+        panic!("the counters are read first");
+    };
+    let answer = world.services.done(client.id, Done::Stats(Box::default(), asked)).unwrap();
+    assert_eq!(code(&answer), 1);
+}
+
+#[test]
+fn the_first_quorum_event_comes_before_the_response() {
+    let mut world = World::new();
+    let client = world.open(Service::Quorum);
+    world.ask(&client, request(1, 24, |message| message.u32(16, 3)));
+    let [event] = &client.events()[..] else { panic!("one event") };
+    assert_eq!([0, 24, 32, 40, 44].map(|at| field(event, at)), [3, 0, 8, 1, 1]);
+    world.ring(&[1, 2], true);
+    let [event] = &client.events()[..] else { panic!("one event a ring") };
+    assert_eq!([24, 32, 40, 44, 48].map(|at| field(event, at)), [1, 12, 2, 1, 2]);
+    assert_eq!(event.len(), 56);
+    assert_eq!(code(&world.ask(&client, request(1, 24, |message| message.u32(16, 3)))), 14);
+}
+
+#[test]
+fn model_1_has_the_nodes_that_joined_and_left() {
+    let mut world = World::new();
+    let client = world.open(Service::Quorum);
+    world.ask(&client, request(4, 24, |message| message.u32(16, 1)));
+    world.ask(&client, request(1, 24, |message| message.u32(16, 3)));
+    assert_eq!(client.kinds(), [7, 6]);
+    world.ring(&[1, 2], true);
+    let [nodes, verdict] = &client.events()[..] else { panic!("two events") };
+    assert_eq!([40, 48, 56, 60, 64, 68].map(|at| field(nodes, at)), [2, 1, 0, 1, 2, 2]);
+    assert_eq!([24, 48, 52, 56].map(|at| field(verdict, at)), [1, 2, 1, 2]);
+}
+
+#[test]
+fn votequorum_answers_about_each_node() {
+    let mut world = World::new();
+    world.ring(&[1, 2], true);
+    world.ring(&[1], false);
+    let client = world.open(Service::Votequorum);
+    let info = |id| request(0, 24, |message| message.u32(16, id));
+    let own = world.ask(&client, info(0));
+    assert_eq!(own.len(), 320);
+    let fields = |answer: &[u8]| -> Vec<u32> { (0..8).map(|n| field(answer, 24 + 4 * n)).collect() };
+    assert_eq!(fields(&own), [1, 1, 1, 2, 2, 1, 2, 4]);
+    assert_eq!(fields(&world.ask(&client, info(2)))[..3], [2, 2, 1]);
+    assert_eq!(code(&world.ask(&client, info(3))), 12);
+    world.ask(&client, request(3, 32, |message| message.u64(16, 5).u32(24, 3)));
+    assert_eq!(client.kinds(), [5, 3]);
+    world.ring(&[1, 2], true);
+    let [nodes, verdict] = &client.events()[..] else { panic!("two events") };
+    assert_eq!([24, 48, 56, 60].map(|at| field(nodes, at)), [5, 2, 1, 2]);
+    assert_eq!([24, 32, 40, 48, 52, 56, 60].map(|at| field(verdict, at)), [1, 5, 2, 1, 1, 2, 1]);
+    assert_eq!(code(&world.ask(&client, request(4, 16, |message| message))), 1);
+    assert_eq!(code(&world.ask(&client, request(4, 16, |message| message))), 12);
+}
+
+#[test]
+fn a_process_sees_a_group_from_its_join_to_its_leave() {
+    let mut world = World::new();
+    let client = world.open(Service::Cpg);
+    world.deliver("g", b"before");
+    world.join(&client, "g", 17);
+    world.deliver("g", b"after");
+    world.deliver("h", b"elsewhere");
+    let [change, message] = &client.events()[..] else { panic!("two events") };
+    assert_eq!([0, 160, 168, 176].map(|at| field(change, at)), [4, 1, 1, 0]);
+    assert_eq!([184, 192, 200, 208, 216, 224].map(|at| field(change, at)), [1, 17, 0, 1, 17, 1]);
+    assert_eq!([0, 160, 168, 176].map(|at| field(message, at)), [5, 5, 2, 77]);
+    assert_eq!(&message[184..], b"after");
+    let leave = request(1, 160, |message| message.group(16, b"g").u32(152, 17));
+    assert!(matches!(world.services.request(client.id, leave), Step::Do(Order::LeaveGroup { pid: 17, .. })));
+    world.deliver("g", b"last");
+    world.change("g", &[], &[], &[(1, 17)], GroupReason::Leave);
+    world.deliver("g", b"gone");
+    assert_eq!(client.kinds(), [5, 4]);
+    assert_eq!(code(&world.ask(&client, join("g", 17))), 14, "as with corosync 3.1");
+}
+
+#[test]
+fn a_process_that_dies_leaves_its_group() {
+    let mut world = World::new();
+    let client = world.open(Service::Cpg);
+    world.join(&client, "g", 17);
+    world.services.close(client.id);
+    let [Effect::Abandon { pid: 17, parting: Parting::Died, .. }] = world.services.take_effects()[..] else {
+        panic!("it leaves");
+    };
+}
+
+#[test]
+fn the_same_process_joins_a_group_once() {
+    let mut world = World::new();
+    let [one, two] = [0; 2].map(|_| world.open(Service::Cpg));
+    world.join(&one, "g", 17);
+    assert_eq!(code(&world.ask(&two, join("g", 17))), 14);
+    assert_eq!(code(&world.ask(&two, join("", 17))), 7);
+    let long = request(0, 168, |message| message.u32(16, 129));
+    assert_eq!(code(&world.ask(&two, long)), 13);
+    assert!(matches!(world.services.request(two.id, join("g", 18)), Step::Do(Order::Join { .. })));
+}
+
+#[test]
+fn all_cpg_clients_are_told_a_ring_and_then_the_quorum() {
+    let mut world = World::new();
+    let [idle, member] = [0; 2].map(|_| world.open(Service::Cpg));
+    world.join(&member, "g", 17);
+    world.change("g", &[(1, 17), (2, 5)], &[(2, 5)], &[], GroupReason::NodeUp);
+    world.ring(&[1, 2], true);
+    assert_eq!(member.kinds(), [4, 4, 13]);
+    let [ring] = &idle.events()[..] else { panic!("one event") };
+    assert_eq!([24, 32, 40, 44, 48].map(|at| field(ring, at)), [1, 12, 2, 1, 2]);
+    assert_eq!(ring.len(), 56);
+}
+
+#[test]
+fn a_long_message_comes_in_parts() {
+    let mut world = World::new();
+    let client = world.open(Service::Cpg);
+    world.join(&client, "g", 17);
+    client.events();
+    let long: &'static [u8] = vec![3; (1 << 20) - 1000].leak();
+    world.deliver("g", long);
+    let parts = client.events();
+    assert_eq!(parts.iter().map(|part| field(part, 192)).collect::<Vec<_>>(), [1, 2, 3]);
+    let sizes: u32 = parts.iter().map(|part| field(part, 168)).sum();
+    assert_eq!((sizes, field(&parts[0], 160)), ((1 << 20) - 1000, (1 << 20) - 1000));
+}
+
+#[test]
+fn a_message_in_parts_is_sent_when_it_is_whole() {
+    let mut world = World::new();
+    let client = world.open(Service::Cpg);
+    world.join(&client, "g", 17);
+    let part = |total: u32, kind: u32, content: &[u8]| {
+        let content = content.to_vec();
+        request(12, 56 + content.len(), move |message| {
+            let length = u32::try_from(content.len()).unwrap();
+            message.u32(32, total).u32(40, length).u32(48, kind).bytes(56, &content)
+        })
+    };
+    assert_eq!(code(&world.ask(&client, part(6, 1, b"ab"))), 1);
+    assert_eq!(code(&world.ask(&client, part(6, 2, b"cd"))), 1);
+    match world.services.request(client.id, part(6, 3, b"ef")) {
+        Step::Do(Order::Multicast { payload, answered: true, .. }) => assert_eq!(payload, "abcdef"),
+        _ => panic!("not sent"),
+    }
+    assert_eq!(code(&world.ask(&client, part(6, 3, b"ef"))), 7, "without a beginning");
+    assert_eq!(code(&world.ask(&client, part((1 << 20) + 1, 1, b"ab"))), 26);
+}
+
+#[test]
+fn groups_are_iterated_by_name_and_by_member() {
+    let mut world = World::new();
+    let client = world.open(Service::Cpg);
+    world.change("a", &[(1, 5), (2, 6)], &[(1, 5), (2, 6)], &[], GroupReason::NodeUp);
+    world.change("b", &[(2, 7)], &[(2, 7)], &[], GroupReason::Join);
+    let mut count = |kind: u32| {
+        let start = request(5, 160, |message| message.group(16, b"a").u32(152, kind));
+        let handle = field(&world.ask(&client, start), 24);
+        let next = || request(6, 24, |message| message.u32(16, handle));
+        (0..).take_while(|_| code(&world.ask(&client, next())) == 1).count()
+    };
+    assert_eq!([1, 2, 3].map(&mut count), [2, 2, 3]);
+    let members = world.ask(&client, request(3, 152, |message| message.group(16, b"a")));
+    assert_eq!((members.len(), field(&members, 24)), (9248, 2));
+    assert_eq!([32, 40, 56, 64].map(|at| field(&members, at)), [1, 5, 2, 6]);
+}
+
+#[test]
+fn a_shutdown_needs_the_consent_of_all_trackers() {
+    let ask = |flags: u32| request(3, 24, |message| message.u32(16, flags));
+    let answer = |agrees: u32| request(4, 24, |message| message.u32(16, agrees));
+    for (flags, agrees, expect, leaves) in [(0, 0, 10, false), (0, 1, 1, true), (1, 0, 1, true)] {
+        let mut world = World::new();
+        let [by, voter] = [0; 2].map(|_| world.open(Service::Cfg));
+        assert_eq!(code(&world.ask(&voter, request(10, 24, |message| message))), 1);
+        assert!(matches!(world.services.request(by.id, ask(flags)), Step::Silent));
+        assert_eq!(voter.kinds(), [10]);
+        assert_eq!(code(&world.ask(&voter, answer(agrees))), 1);
+        let [decision] = &by.events()[..] else { panic!("one response") };
+        assert_eq!((field(decision, 0), code(decision)), (9, expect));
+        let left = world.services.take_effects().iter().any(|effect| matches!(effect, Effect::Shutdown));
+        assert_eq!(left, leaves);
+        assert_eq!(code(&world.ask(&voter, answer(1))), 11, "no vote runs");
+    }
+}
+
+#[test]
+fn a_tracker_that_does_not_answer_prevents_a_shutdown() {
+    let mut world = World::new();
+    let [by, voter] = [0; 2].map(|_| world.open(Service::Cfg));
+    world.ask(&voter, request(10, 24, |message| message));
+    world.services.request(by.id, request(3, 24, |message| message));
+    let [Effect::EndVote { vote, .. }] = world.services.take_effects()[..] else { panic!("a bounded vote") };
+    world.services.end_vote(vote);
+    assert_eq!(code(&by.events()[0]), 10);
+    assert_eq!(voter.events().iter().map(|event| code(event)).collect::<Vec<_>>(), [1, 5]);
+    assert!(world.services.take_effects().is_empty());
+}
+
+#[test]
+fn a_tracker_that_ends_no_longer_counts() {
+    let mut world = World::new();
+    let [by, voter] = [0; 2].map(|_| world.open(Service::Cfg));
+    world.ask(&voter, request(10, 24, |message| message));
+    world.services.request(by.id, request(3, 24, |message| message));
+    world.services.close(voter.id);
+    assert_eq!(code(&by.events()[0]), 1);
+}
+
+#[test]
+fn a_nodes_state_and_address_are_told() {
+    let mut world = World::new();
+    let client = world.open(Service::Cfg);
+    let status = world.ask(&client, request(9, 32, |message| message.u32(16, 1).u32(24, 1)));
+    assert_eq!((status.len(), field(&status, 28), status[32], status[41]), (4200, 1, 1, 1));
+    let unknown = world.ask(&client, request(9, 32, |message| message.u32(16, 9).u32(24, 1)));
+    assert_eq!((unknown.len(), code(&unknown)), (32, 21));
+    let address = world.ask(&client, request(5, 24, |message| message));
+    assert_eq!((field(&address, 24), field(&address, 28), &address[32..36]), (2, 1, &[127, 0, 0, 1][..]));
+}
+
+#[test]
+fn malformed_requests_are_counted_and_answered() {
+    let mut world = World::new();
+    let clients = Service::ALL.map(|service| world.open(service));
+    for client in &clients {
+        for id in -3..20 {
+            let _ = world.services.request(client.id, request(id, 16, |message| message));
+        }
+        let _ = world.services.request(client.id, Bytes::from_static(b"short"));
+    }
+    assert!(world.services.malformed() >= 40, "{}", world.services.malformed());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_request_makes_a_service_panic(
+        service in 0usize..5,
+        id in -3i32..20,
+        mut bytes in proptest::collection::vec(0u8..8, 16..600),
+    ) {
+        let mut world = World::new();
+        let client = world.open(Service::ALL[service]);
+        bytes[0..4].copy_from_slice(&id.to_ne_bytes());
+        let size = i32::try_from(bytes.len()).unwrap();
+        bytes[8..12].copy_from_slice(&size.to_ne_bytes());
+        if let Step::Reply(reply) = world.services.request(client.id, bytes.into()) {
+            proptest::prop_assert_eq!(field(&reply, 8) as usize, reply.len());
+        }
+    }
+}

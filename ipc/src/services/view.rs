@@ -1,0 +1,100 @@
+//! The node as its clients see it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use quorate::{Config, NodeId, Regular, RingId, Status};
+
+use super::cmap::Value;
+
+/// What the services know of the ring.
+pub(super) struct View {
+    pub(super) me: NodeId,
+    /// The addresses of the nodes that are known.
+    pub(super) addresses: BTreeMap<NodeId, IpAddr>,
+    pub(super) mtu: u32,
+    /// The last ring whose members have exchanged their state.
+    pub(super) ring: Option<RingId>,
+    pub(super) members: BTreeSet<NodeId>,
+    /// What the last ring change added and removed.
+    pub(super) joined: BTreeSet<NodeId>,
+    pub(super) left: BTreeSet<NodeId>,
+    /// How often each node has joined.
+    joins: BTreeMap<NodeId, u32>,
+    /// The last status of a settled ring.
+    pub(super) status: Status,
+    /// A ring whose members have not exchanged their state yet.
+    forming: Option<Regular>,
+}
+
+impl View {
+    pub(super) fn new(config: &Config) -> Self {
+        let listed = config.nodes.iter().map(|node| (node.id, node.address));
+        Self {
+            me: config.node,
+            addresses: listed.chain([(config.node, config.bind())]).collect(),
+            mtu: config.totem.netmtu,
+            ring: None,
+            members: BTreeSet::new(),
+            joined: BTreeSet::new(),
+            left: BTreeSet::new(),
+            joins: BTreeMap::new(),
+            status: Status::default(),
+            forming: None,
+        }
+    }
+
+    pub(super) fn regular(&mut self, regular: &Regular) {
+        // A ring that ended before its members had exchanged their state was never shown.
+        self.forming = Some(regular.clone());
+    }
+
+    /// The members of the new ring have exchanged their state.
+    pub(super) fn synced(&mut self) {
+        let Some(Regular { ring, members, .. }) = self.forming.take() else { return };
+        self.joined = &members - &self.members;
+        self.left = &self.members - &members;
+        for node in &self.joined {
+            *self.joins.entry(*node).or_default() += 1;
+        }
+        (self.ring, self.members) = (Some(ring), members);
+    }
+
+    /// Keeps a status if it belongs to the ring that is shown. Returns `false` for one that does
+    /// not: clients learn of a new ring once its members have exchanged their state, and a lost
+    /// token is not shown before it has led to another ring, as with corosync.
+    pub(super) fn status(&mut self, status: &Status) -> bool {
+        let shown = status.settled && status.ring.is_some() && status.ring == self.ring;
+        if shown {
+            self.status = status.clone();
+        }
+        shown
+    }
+
+    /// Returns the ring's number.
+    pub(super) fn seq(&self) -> u64 {
+        self.ring.map_or(0, |ring| ring.seq)
+    }
+
+    /// Returns the representative of the ring.
+    pub(super) fn representative(&self) -> u32 {
+        self.ring.map_or(self.me, |ring| ring.representative).get()
+    }
+
+    /// Returns the keys of the map that the last ring change has set.
+    pub(super) fn member_keys(&self) -> Vec<(String, Value)> {
+        let state = |node: &NodeId| if self.members.contains(node) { "joined" } else { "left" };
+        let changed = self.joined.iter().chain(&self.left);
+        let keys = changed.flat_map(|node| {
+            let key = |what: &str| format!("runtime.members.{node}.{what}");
+            let ip = self.addresses.get(node).map(|ip| (key("ip"), Value::text(&format!("r(0) ip({ip}) "))));
+            let joins = self.joins.get(node).copied().unwrap_or_default();
+            ip.into_iter().chain([
+                (key("config_version"), Value::u64(0)),
+                (key("join_count"), Value::u32(joins)),
+                (key("status"), Value::text(state(node))),
+            ])
+        });
+        keys.collect()
+    }
+}
