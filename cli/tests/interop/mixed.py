@@ -14,7 +14,7 @@ from lab import Failed, Lab
 # The longest wait for a change, in seconds, on a machine that is busy with other things.
 PATIENCE = 60
 
-# Starts a daemon with its own host name, files and sockets, as if on its own machine.
+# Starts a node with its own host name, files and sockets, as if on its own machine.
 OWN_MACHINE = """
 hostname n{host}
 mount --bind {dir}/lib /var/lib/corosync
@@ -22,7 +22,7 @@ mount --bind {dir}/log /var/log/corosync
 mount --bind {dir}/etc /etc/corosync
 mount -t tmpfs shm /dev/shm
 mount --bind {dir}/run /run
-exec corosync -f
+exec {command}
 """
 
 
@@ -48,7 +48,10 @@ class Aborted(Failed):
 
 
 class Mixed(Lab):
-    """A lab. `kinds` has a letter for each host: `R` (real daemon) or `Q` (Quorate node)."""
+    """
+    A lab. `kinds` has a letter for each host: `R` (real daemon), `Q` (Quorate node) or `C` (Quorate
+    node that is seen through corosync's clients).
+    """
 
     def __init__(self, options, kinds, directory):
         super().__init__(options.quorate, len(kinds), directory, prefix="qi")
@@ -61,11 +64,14 @@ class Mixed(Lab):
     def start_host(self, host, kind=None):
         """Starts the host's kind of node, or another kind."""
         self.kinds[host] = kind or self.kinds[host]
-        if self.kinds[host] == "R":
-            self.nodes[host] = Corosync(self, host)
-        else:
-            self.quorate_heard = True
-            self.start_node(host)
+        self.quorate_heard |= self.kinds[host] != "R"
+        match self.kinds[host]:
+            case "R":
+                self.nodes[host] = Corosync(self, host)
+            case "C":
+                self.nodes[host] = Serving(self, host)
+            case _:
+                self.start_node(host)
         return self.nodes[host]
 
     def start_all(self, *hosts, dc=None):
@@ -83,15 +89,15 @@ class Mixed(Lab):
 
     def first_ours(self, hosts):
         """Returns the first Quorate node among these hosts."""
-        return next((host for host in hosts if self.kinds[host] == "Q"), None)
+        return next((host for host in hosts if self.kinds[host] in "QC"), None)
 
-    def only(self, kind, hosts=None):
-        return [host for host in hosts or self.hosts if self.kinds[host] == kind]
+    def only(self, kinds, hosts=None):
+        return [host for host in hosts or self.hosts if self.kinds[host] in kinds]
 
     def look_after_daemons(self):
         for host, node in self.nodes.items():
             if node.expected and node.process.poll() is not None:
-                kind = Aborted if isinstance(node, Corosync) else Failed
+                kind = Aborted if self.kinds[host] == "R" else Failed
                 raise kind(f"{node} ended by itself, with {node.process.returncode}")
 
     def settle(self, hosts, *, dc):
@@ -109,16 +115,16 @@ class Mixed(Lab):
             for host, view in views.items():
                 if not view:
                     return False
-                if self.kinds[host] == "R" and view.members != hosts:
+                if self.kinds[host] in "RC" and view.members != hosts:
                     return False
                 if self.kinds[host] == "Q" and not (view.is_of(hosts, quorate) and view.dc == dc):
                     return False
             return len({view.ring for view in views.values()}) == 1
 
         self.wait(settled, lambda: f"hosts {hosts} are not one ring with DC {dc}: {self.views(hosts)}")
-        assert (dc is None) == (not self.only("Q", hosts))
+        assert (dc is None) == (not self.only("QC", hosts))
         knew = {host: self.nodes[host].view.at for host in hosts}
-        return [max((knew[host] for host in self.only(kind, hosts)), default=None) for kind in "RQ"]
+        return [max((knew[host] for host in self.only(kinds, hosts)), default=None) for kinds in ("R", "QC")]
 
     def wait(self, condition, what, patience=PATIENCE):
         """Waits for a condition on what the clients report. `what` describes its absence."""
@@ -188,17 +194,20 @@ class Mixed(Lab):
 class Corosync:
     """A real daemon, watched by a client that receives every ring when its sync is done."""
 
+    # The program, as it is called in a list of processes.
+    program = "corosync"
+
     def __init__(self, lab, host, system=NO_PRIORITY):
         self.lab, self.host = lab, host
         self.expected = True
         self.view = None
         self.rings = []
-        self.log = lab.directory / f"corosync-{host}.log"
+        self.log = lab.directory / f"{self.program}-{host}.log"
         own = lab.directory / f"host-{host}"
         for name in ("etc", "lib", "log", "run"):
             (own / name).mkdir(parents=True, exist_ok=True)
         (own / "etc" / "corosync.conf").write_text(lab.conf.read_text() + ITS_OWN_CONF + system)
-        script = OWN_MACHINE.format(host=host, dir=own)
+        script = OWN_MACHINE.format(host=host, dir=own, command=self.command())
         command = lab.on(host, "unshare", "--mount", "--uts", "--propagation", "private", "sh", "-e", "-c", script)
         with open(self.log, "a") as log:
             self.process = lab.start(command, stdout=log, stderr=log, cwd=own)
@@ -207,7 +216,7 @@ class Corosync:
             if self.process.poll() is not None:
                 raise Aborted(f"{self} ended at once, with {self.process.returncode}")
             with contextlib.suppress(OSError):
-                if comm.read_text() == "corosync\n":
+                if comm.read_text() == f"{self.program}\n":
                     break
             time.sleep(0.005)
         else:
@@ -219,10 +228,14 @@ class Corosync:
         reader.start()
 
     def __str__(self):
-        return f"the corosync of host {self.host}"
+        return f"the {self.program} of host {self.host}"
+
+    def command(self):
+        """Returns the command line that starts it on its own machine."""
+        return "corosync -f"
 
     def on(self, *command):
-        """Returns the command line that runs a command on this daemon's machine."""
+        """Returns the command line that runs a command on this node's machine."""
         return ["nsenter", "-t", str(self.process.pid), "-m", "-n", "-u", "--", *map(str, command)]
 
     def run(self, *command):
@@ -264,6 +277,17 @@ class Corosync:
         at = time.monotonic()
         self.process.send_signal(number)
         return at
+
+
+class Serving(Corosync):
+    """A Quorate node that serves corosync's clients, watched and asked like a real daemon."""
+
+    program = "quorate"
+
+    def command(self):
+        program = pathlib.Path(self.lab.quorate).resolve()
+        files = "-c /etc/corosync/corosync.conf --state-dir /var/lib/corosync --socket /run/quorate.sock"
+        return f"{program} node --serve-corosync-clients {files}"
 
 
 class RealView:

@@ -38,7 +38,7 @@ class Peer:
         self.reader.start()
 
     def __str__(self):
-        return f"the client of {'corosync' if isinstance(self, CpgPeer) else 'quorate'} {self.host}"
+        return f"the client of {self.lab.nodes[self.host]}"
 
     def read(self):
         for line in self.process.stdout:
@@ -97,7 +97,7 @@ PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subproce
 
 
 class CpgPeer(Peer):
-    """A C program that uses libcpg, on a real node."""
+    """A C program that uses libcpg."""
 
     def start(self):
         return self.lab.start(self.lab.nodes[self.host].on(self.lab.cpg, self.group), **PIPES)
@@ -150,7 +150,7 @@ class CatPeer(Peer):
 
 
 def peer(lab, host, group="load"):
-    return (CpgPeer if lab.kinds[host] == "R" else CatPeer)(lab, host, group)
+    return (CpgPeer if lab.kinds[host] in "RC" else CatPeer)(lab, host, group)
 
 
 def gather(lab, peers):

@@ -254,6 +254,73 @@ def a_real_representative_costs_no_lease(lab, row):
         raise Failed("messages cost the ring")
 
 
+TOOLS = [
+    "corosync-quorumtool -s",
+    "corosync-quorumtool -l",
+    "timeout 1 stdbuf -oL corosync-quorumtool -m",
+    "corosync-quorumtool -p",
+    "corosync-cfgtool -s",
+    "corosync-cfgtool -n",
+    "corosync-cfgtool -a 1",
+    "corosync-cfgtool -a 2",
+    "corosync-cfgtool -L",
+    "corosync-cpgtool",
+    "corosync-cpgtool -e",
+    "corosync-cmapctl -g totem.cluster_name",
+    "corosync-cmapctl -g no.such.key",
+    "corosync-cmapctl -g nodelist.node.1.name",
+    "corosync-cmapctl -s nodelist.node.1.name str other",
+    "corosync-cmapctl -s test.key u32 17",
+    "corosync-cmapctl -g test.key",
+    "corosync-cmapctl -d test.key",
+    "corosync-cmapctl -d test.key",
+    "corosync-cmapctl -b nodelist",
+    "corosync-cmapctl -b quorum",
+]
+
+# Keys of a real daemon that a Quorate node does not have: services, timeouts and files that it lacks.
+LACKING = re.compile(
+    r"""config\.|resources\.|logging\.|runtime\.(blackbox|force_gather|votequorum\.(ev_barrier|two_node))
+    |runtime\.services\.(mon|pload|wd)|runtime\.services\.\w+\.\d|internal_configuration\.service\.[467]
+    |runtime\.config\.totem\.(block_unlisted|downcheck|heartbeat|interface|knet|max_network|token_\w+_before|token_warning)
+    |totem\.interface\.ringnumber""",
+    re.VERBOSE,
+)
+
+
+def tools_print_what_they_print_on_corosync(lab, row):
+    """corosync's own tools, on a real node and on a Quorate node of one ring."""
+    lab.start_all()
+    real, ours = (lab.nodes[host] for host in lab.hosts)
+    for tool in TOOLS:
+        theirs, mine = (shown(*node.run(*tool.split())) for node in (real, ours))
+        if mine != theirs:
+            raise Failed(f"{tool} says\n{mine}\non a Quorate node and\n{theirs}\non corosync")
+    theirs, mine = (keys(node) for node in (real, ours))
+    lacking = {key: type for key, type in theirs.items() if mine.get(key) != type and not LACKING.match(key)}
+    if lacking:
+        raise Failed(f"a Quorate node lacks {lacking}")
+    shut = time.monotonic()
+    ours.expected = False
+    code, text = ours.run("corosync-cfgtool", "-H")
+    if code or ours.process.wait(timeout=PATIENCE):
+        raise Failed(f"corosync-cfgtool -H ended with {code}: {text}")
+    row.time("shutdown", timeouts(lab), shut, lab.settle([real.host], dc=None))
+
+
+def shown(code, text):
+    """Returns what a tool printed, without what differs between two nodes of a ring."""
+    text = re.sub(r" \(local\)|^(Date|Node ID):.*$", "", text, flags=re.MULTILINE)
+    # A node names itself, and shows its link to the other one.
+    text = re.sub(r"Local node ID \d|10\.77\.0\.\d|nodeid: +\d|localhost|connected|(?<=local_node_pos )\(.*", "_", text)
+    return code, "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def keys(node):
+    """Returns the keys of a node's map with the types of their values."""
+    return dict(re.findall(r"^(\S+) \((\w+)\)", node.run("corosync-cmapctl")[1], re.MULTILINE))
+
+
 def lease(node):
     return json.loads(node.status("--json"))["status"]["lease"]
 
@@ -272,12 +339,19 @@ SHORT = [
     (real_nodes_are_replaced_by_ours_and_back, "RRR"),
     (a_cut_ring_heals, "RQRQRQ"),
     (one_of_ours_joins_and_leaves_again_and_again, "RRQ", 3, 5),
+    (one_comes_leaves_comes_and_is_killed, "RRC", 3),
+    (both_kinds_send_at_once, "CRQC"),
+    (tools_print_what_they_print_on_corosync, "RC"),
     (without_multicast(one_comes_leaves_comes_and_is_killed), "RRQ", 3),
     (without_multicast(one_comes_leaves_comes_and_is_killed), "QRR", 1),
     (without_multicast(both_kinds_send_at_once), "RQRQ"),
 ]
 
 LONG = [
+    (one_comes_leaves_comes_and_is_killed, "CCC", 1),
+    (nodes_restart_inside_the_token_timeout, "CRCR"),
+    (one_of_each_kind_loses_datagrams, "RCQ"),
+    (a_cut_ring_heals, "RCRCRC"),
     (both_kinds_send_at_once, "QRQRQR"),
     (one_of_each_kind_loses_datagrams, "QQR"),
     (nodes_restart_inside_the_token_timeout, "RQRQRQ"),
@@ -297,16 +371,18 @@ def leave(lab, host):
     A clean leave needs no timeout, unless corosync leaves. It announces that once, and a daemon
     that handles its token at that moment does not listen.
     """
-    ours = lab.kinds[host] == "Q"
+    ours = lab.kinds[host] != "R"
     return ("leave of ours", token_timeout(len(lab.hosts))) if ours else ("leave of a real one", timeouts(lab))
 
 
 def compare_quorum(lab, hosts=None):
     """Checks that both kinds agree on votes and quorum, and that ours name the right DC."""
     hosts = [host for host in hosts or lab.hosts if lab.nodes[host].expected]
-    real, ours = lab.only("R", hosts), lab.only("Q", hosts)
-    if real and ours:
-        lab.compare_quorum(real[0], ours[0])
+    asked, ours = lab.only("RC", hosts), lab.only("Q", hosts)
+    if asked and ours:
+        lab.compare_quorum(asked[0], ours[0])
+    if len({str(lab.nodes[host].quorum()) for host in asked}) > 1:
+        raise Failed(f"corosync-quorumtool says {[lab.nodes[host].quorum() for host in asked]}")
     for host in ours:
         lab.assert_dc_text(host)
 

@@ -53,7 +53,18 @@ pub(crate) enum Ended {
     #[error("the client does not read its responses")]
     ResponsesUnread,
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        // A client that ends with unread bytes resets its connection.
+        match error.kind() {
+            BrokenPipe | ConnectionReset | UnexpectedEof => Self::Gone,
+            _ => Self::Io(error),
+        }
+    }
 }
 
 /// Serves a client until it goes.
@@ -239,7 +250,7 @@ impl Output {
             match stream.try_write(&BYTES[..self.owed.min(BYTES.len())]) {
                 Ok(told) => self.owed -= told,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return Err(Ended::Gone),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())

@@ -176,22 +176,24 @@ fn node_status(node: u32, version: u32, view: &View) -> Bytes {
     /// The beginning of the status, and of the first link in it.
     const STATUS: usize = 24;
     const LINK: usize = STATUS + 16;
+    /// What corosync subtracts from `netmtu`: two headers of frames.
+    const HEADERS: u32 = 90;
     if version != 1 {
         return Message::new(ID, 32).code(Code::NotSupported).done();
     }
-    let id = NodeId::new(node).unwrap_or(view.me);
-    let (Some(to), Some(own)) = (view.addresses.get(&id), view.addresses.get(&view.me)) else {
+    let status = Message::new(ID, 4200).u32(STATUS, version);
+    let Some(id) = NodeId::new(node) else { return status.done() };
+    let Some(address) = view.addresses.get(&id) else {
         return Message::new(ID, 32).code(Code::Failed).done();
     };
     let online = u8::from(view.members.contains(&id));
-    Message::new(ID, 4200)
-        .u32(STATUS, version)
+    // Over UDP, corosync states the node's own address as the source, and no destination.
+    status
         .u32(STATUS + 4, id.get())
         .u8(STATUS + 8, online)
         .u8(LINK, 1)
         .u8(LINK + 1, online)
-        .u32(LINK + 4, view.mtu)
-        .bytes(LINK + 8, own.to_string().as_bytes())
-        .bytes(LINK + 264, to.to_string().as_bytes())
+        .u32(LINK + 4, view.mtu.saturating_sub(HEADERS))
+        .bytes(LINK + 8, address.to_string().as_bytes())
         .done()
 }

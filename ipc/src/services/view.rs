@@ -95,6 +95,10 @@ impl View {
                 (key("status"), Value::text(state(node))),
             ])
         });
-        keys.collect()
+        let ends = [("lowest", self.members.first()), ("highest", self.members.last())];
+        let ends = ends.into_iter().filter_map(|(which, node)| {
+            Some((format!("runtime.votequorum.{which}_node_id"), Value::u32(node?.get())))
+        });
+        keys.chain(ends).collect()
     }
 }
