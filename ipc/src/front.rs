@@ -188,7 +188,10 @@ fn note(service: Service, ended: &Ended) {
         Ended::TurnedAway(Errno::ACCESS) => {
             tracing::warn!("a client of {service} was turned away; see uidgid in corosync.conf(5)");
         }
-        Ended::TurnedAway(_) => tracing::debug!(service, "a client was turned away: {ended}"),
+        // Any process of the host can do that as often as it likes.
+        Ended::TurnedAway(_) | Ended::NotOurs | Ended::Silent => {
+            tracing::debug!(service, "a client was turned away: {ended}");
+        }
         _ => tracing::warn!("a client of {service} was disconnected: {ended}"),
     }
 }

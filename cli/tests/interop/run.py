@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """
-Tests Quorate nodes in rings of real corosync daemons, in network namespaces.
+Tests Quorate nodes in rings of real corosync daemons, and with real clients of corosync, in network
+namespaces.
 
     run.py [--long] [--messages N] [--repeat N] [--only WORD] [--keep DIRECTORY] QUORATE
 
@@ -98,7 +99,7 @@ def both_kinds_send_at_once(lab, row):
 
 def one_of_each_kind_loses_datagrams(lab, row):
     lab.start_all()
-    real, ours = lab.only("R")[-1], lab.only("Q")[-1]
+    real, ours = lab.only("R")[-1], lab.only("QC")[-1]
     for host in (real, ours):
         lab.netns("loss", host, 5)
     count = row.options.messages // 5
@@ -136,7 +137,7 @@ def nodes_restart_inside_the_token_timeout(lab, row):
         load.add(host)
     load.flows()
     # Ordered by the time for which they have been members. The first is DC.
-    ours = lab.only("Q")
+    ours = lab.only("QC")
     for host in lab.hosts:
         killed = lab.kill(host)
         before = load.lose(host)
@@ -308,6 +309,39 @@ def tools_print_what_they_print_on_corosync(lab, row):
     row.time("shutdown", timeouts(lab), shut, lab.settle([real.host], dc=None))
 
 
+def rude_clients_leave_nothing_behind(lab, row):
+    """Clients that send garbage, damage their memory, go in the middle or read nothing."""
+    lab.start_all()
+    ours = lab.nodes[lab.only("C")[0]]
+    load = Load(lab)
+    for host in lab.hosts:
+        load.add(host)
+    rings, before = len(ours.rings), open_files(ours)
+    rude = lambda *arguments: ours.on(sys.executable, HERE / "rude.py", *arguments)
+    silent = lab.start(rude("silent", 120))
+    for mode in ("connects 200", "strangers 20", "garbage 200 1", "damage 50 2", "vanish", "vanish"):
+        done = subprocess.run(rude(*mode.split()), capture_output=True, text=True, timeout=PATIENCE)
+        if done.returncode:
+            raise Failed(f"rude.py {mode}: {done.stderr.strip()[-300:]}")
+        load.flows(1)
+    silent.kill()
+    silent.wait()
+    gone = lambda: open_files(ours) == before and shared_directories(ours) == 2
+    lab.wait(gone, lambda: f"{open_files(ours) - before} descriptors, {shared_directories(ours)} directories", 10)
+    if len(ours.rings) != rings:
+        raise Failed("a client cost the ring")
+    row.finish(load)
+
+
+def open_files(node):
+    return len(os.listdir(f"/proc/{node.process.pid}/fd"))
+
+
+def shared_directories(node):
+    """Returns the number of clients that share memory with a node: here the watcher and the load."""
+    return len(node.run("ls", "/dev/shm")[1].split())
+
+
 def shown(code, text):
     """Returns what a tool printed, without what differs between two nodes of a ring."""
     text = re.sub(r" \(local\)|^(Date|Node ID):.*$", "", text, flags=re.MULTILINE)
@@ -342,6 +376,7 @@ SHORT = [
     (one_comes_leaves_comes_and_is_killed, "RRC", 3),
     (both_kinds_send_at_once, "CRQC"),
     (tools_print_what_they_print_on_corosync, "RC"),
+    (rude_clients_leave_nothing_behind, "CQ"),
     (without_multicast(one_comes_leaves_comes_and_is_killed), "RRQ", 3),
     (without_multicast(one_comes_leaves_comes_and_is_killed), "QRR", 1),
     (without_multicast(both_kinds_send_at_once), "RQRQ"),

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::task::coop::consume_budget;
 use tokio::time::{sleep, timeout};
 
 use super::files::{Files, MakeError, Owner};
@@ -25,9 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The time until a full event ring is tried again. A client does not tell when it has read events.
 const AGAIN: Duration = Duration::from_millis(1);
 /// The most requests that are served before events are sent.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 /// The bytes of events for which a client's own requests wait: what it sends comes back to it.
 const BEHIND: usize = 4 << 20;
+/// The most requests that a client may announce before they are served. Its memory has no room for
+/// as many.
+const MAX_ANNOUNCED: usize = 1 << 20;
 /// The least and the most that a client may ask for as the longest message.
 const MAX_MESSAGE: (u32, u32) = (4096, 2 << 20);
 
@@ -52,6 +55,8 @@ pub(crate) enum Ended {
     Overflow(#[from] Overflow),
     #[error("the client does not read its responses")]
     ResponsesUnread,
+    #[error("the client announces more requests than its memory has room for")]
+    Flood,
     #[error(transparent)]
     Io(io::Error),
 }
@@ -68,11 +73,11 @@ impl From<io::Error> for Ended {
 }
 
 /// Serves a client until it goes.
-pub(crate) async fn serve(mut stream: UnixStream, service: Service, front: Arc<Front>) -> Ended {
-    match greet(&mut stream, service, &front).await {
+pub(crate) async fn serve(stream: UnixStream, service: Service, front: Arc<Front>) -> Ended {
+    match greet(stream, service, &front).await {
         Ok(connection) => {
             let id = connection.id;
-            let ended = connection.serve(&stream, &front).await;
+            let ended = connection.serve(&front).await;
             front.close(id);
             ended
         }
@@ -81,24 +86,22 @@ pub(crate) async fn serve(mut stream: UnixStream, service: Service, front: Arc<F
 }
 
 /// Lets a client in, or turns it away.
-async fn greet(stream: &mut UnixStream, service: Service, front: &Arc<Front>) -> Result<Connection, Ended> {
+async fn greet(mut stream: UnixStream, service: Service, front: &Front) -> Result<Connection, Ended> {
     let mut request = [0; handshake::REQUEST];
     timeout(PATIENCE, stream.read_exact(&mut request)).await.map_err(|_| Ended::Silent)??;
     let max_message = handshake::read(&request).ok_or(Ended::NotOurs)?.clamp(MAX_MESSAGE.0, MAX_MESSAGE.1);
     let peer = stream.peer_cred()?;
     let owner = Owner { uid: peer.uid(), gid: peer.gid() };
+    if let Err(errno) = front.admit(owner) {
+        stream.write_all(&handshake::refuse(errno)).await?;
+        return Err(Ended::TurnedAway(errno));
+    }
     let client = peer.pid().unwrap_or_default().cast_unsigned();
-    let made = match front.admit(owner) {
-        Ok(()) => Files::new(front.root(), service.name(), client).and_then(|files| {
-            let rings = files.rings(max_message as usize, owner)?;
-            files.hand_over(owner)?;
-            Ok((files, rings))
-        }),
-        Err(errno) => {
-            stream.write_all(&handshake::refuse(errno)).await?;
-            return Err(Ended::TurnedAway(errno));
-        }
-    };
+    let made = Files::new(front.root(), service.name(), client).and_then(|files| {
+        let rings = files.rings(max_message as usize, owner)?;
+        files.hand_over(owner)?;
+        Ok((files, rings))
+    });
     let (files, [requests, responses, events]) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -107,74 +110,50 @@ async fn greet(stream: &mut UnixStream, service: Service, front: &Arc<Front>) ->
         }
     };
     let [request, response, event] = files.paths();
-    let answer = handshake::accept(max_message, [&request, &response, &event]);
+    stream.write_all(&handshake::accept(max_message, [&request, &response, &event])).await?;
     let (id, outbox) = front.open(service);
-    let connection = Connection {
-        id,
-        requests,
-        out: Output { responses, events, outbox, waiting: VecDeque::new(), owed: 0 },
-        _files: files,
-    };
-    if let Err(error) = stream.write_all(&answer).await {
-        front.close(id);
-        return Err(error.into());
-    }
-    Ok(connection)
+    let link = Link { stream, announced: 0, responses, events, outbox, waiting: VecDeque::new(), owed: 0 };
+    Ok(Connection { id, requests, link, _files: files })
 }
 
 struct Connection {
     id: ConnectionId,
     requests: Ring,
-    out: Output,
+    link: Link,
     _files: Files,
 }
 
 impl Connection {
-    async fn serve(mut self, stream: &UnixStream, front: &Arc<Front>) -> Ended {
+    async fn serve(mut self, front: &Arc<Front>) -> Ended {
         loop {
-            let behind = self.out.outbox.unsent() > BEHIND;
-            let served = tokio::select! {
-                biased;
-                () = self.out.outbox.news() => Ok(()),
-                ready = stream.readable(), if !behind => match ready {
-                    Ok(()) => self.take_requests(stream, front).await,
-                    Err(error) => Err(error.into()),
-                },
-                () = sleep(AGAIN), if self.out.is_waiting() => still_there(stream),
-            };
-            if let Err(ended) = served.and_then(|()| self.out.flush(stream)) {
+            if let Err(ended) = self.turn(front).await {
                 return ended;
             }
         }
     }
 
-    /// Serves the requests that the client has announced, one byte each.
-    async fn take_requests(&mut self, stream: &UnixStream, front: &Arc<Front>) -> Result<(), Ended> {
-        let mut announced = [0; BATCH];
-        let count = match stream.try_read(&mut announced) {
-            Ok(0) => return Err(Ended::Gone),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        for _ in 0..count {
+    /// Serves requests, if there are any and the client is not behind, or waits.
+    async fn turn(&mut self, front: &Arc<Front>) -> Result<(), Ended> {
+        if self.link.announced == 0 || self.link.is_behind() {
+            return self.link.wait().await;
+        }
+        for _ in 0..self.link.announced.min(BATCH) {
+            self.link.announced -= 1;
             // A byte without a request means that the client counts in its own way, which harms
             // only itself.
             if let Some(request) = self.requests.read()? {
-                self.serve_one(request.into(), stream, front).await?;
+                self.serve_one(request.into(), front).await?;
             }
         }
+        self.link.exchange()?;
+        // A client with many requests lets the others have their turn.
+        consume_budget().await;
         Ok(())
     }
 
-    async fn serve_one(
-        &mut self,
-        request: Bytes,
-        stream: &UnixStream,
-        front: &Arc<Front>,
-    ) -> Result<(), Ended> {
+    async fn serve_one(&mut self, request: Bytes, front: &Arc<Front>) -> Result<(), Ended> {
         let order = match front.request(self.id, request) {
-            Step::Reply(reply) => return self.out.respond(&reply),
+            Step::Reply(reply) => return self.link.respond(&reply),
             Step::Silent => return Ok(()),
             Step::Do(order) => order,
         };
@@ -184,29 +163,19 @@ impl Connection {
             tokio::select! {
                 biased;
                 reply = &mut carrying => break reply,
-                () = self.out.outbox.news() => self.out.flush(stream)?,
-                () = sleep(AGAIN), if self.out.is_waiting() => {
-                    still_there(stream)?;
-                    self.out.flush(stream)?;
-                }
+                exchanged = self.link.wait() => exchanged?,
             }
         };
-        reply.map_or(Ok(()), |reply| self.out.respond(&reply))
+        reply.map_or(Ok(()), |reply| self.link.respond(&reply))
     }
 }
 
-/// Checks that the client has not closed its end, which can be seen before what it sent is read.
-fn still_there(stream: &UnixStream) -> Result<(), Ended> {
-    let mut polled = [PollFd::new(stream, PollFlags::RDHUP)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    match poll(&mut polled, Some(&now)) {
-        Ok(1..) => Err(Ended::Gone),
-        _ => Ok(()),
-    }
-}
-
-/// The way to the client.
-struct Output {
+/// The socket, and the way to the client.
+struct Link {
+    stream: UnixStream,
+    /// The requests that the client has announced and that have not been served. Its bytes are read
+    /// at once, even if its requests have to wait: a client whose socket is full spins.
+    announced: usize,
     responses: Ring,
     events: Ring,
     outbox: Arc<Outbox>,
@@ -217,9 +186,45 @@ struct Output {
     owed: usize,
 }
 
-impl Output {
-    fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty() || self.owed > 0
+impl Link {
+    /// Returns `true` if the client has left so much unread that its own requests have to wait.
+    fn is_behind(&self) -> bool {
+        self.outbox.unsent() > BEHIND
+    }
+
+    /// Waits until there is something to send or to read, and does so. Cancel safe.
+    async fn wait(&mut self) -> Result<(), Ended> {
+        let is_waiting = !self.waiting.is_empty() || self.owed > 0;
+        tokio::select! {
+            biased;
+            () = self.outbox.news() => {}
+            ready = self.stream.readable() => ready?,
+            () = sleep(AGAIN), if is_waiting => {}
+        }
+        self.exchange()
+    }
+
+    /// Reads and sends what can be read and sent without waiting.
+    fn exchange(&mut self) -> Result<(), Ended> {
+        self.read()?;
+        self.flush()
+    }
+
+    /// Reads the bytes that announce requests.
+    fn read(&mut self) -> Result<(), Ended> {
+        let mut bytes = [0; BATCH];
+        loop {
+            match self.stream.try_read(&mut bytes) {
+                Ok(0) => return Err(Ended::Gone),
+                Ok(count) => self.announced += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+            // The rest is read in the next turn. More than the ring can hold is never announced.
+            if self.announced > MAX_ANNOUNCED {
+                return Err(Ended::Flood);
+            }
+        }
     }
 
     fn respond(&mut self, response: &[u8]) -> Result<(), Ended> {
@@ -227,7 +232,7 @@ impl Output {
     }
 
     /// Moves events to the client's memory while there is room, and tells the client.
-    fn flush(&mut self, stream: &UnixStream) -> Result<(), Ended> {
+    fn flush(&mut self) -> Result<(), Ended> {
         self.outbox.take(&mut self.waiting)?;
         while let Some(next) = self.waiting.pop_front() {
             match &next {
@@ -240,14 +245,14 @@ impl Output {
             }
             self.outbox.sent(&next);
         }
-        self.tell(stream)
+        self.tell()
     }
 
     /// Sends the client one byte for each event that is new in its memory.
-    fn tell(&mut self, stream: &UnixStream) -> Result<(), Ended> {
+    fn tell(&mut self) -> Result<(), Ended> {
         const BYTES: [u8; 256] = [1; 256];
         while self.owed > 0 {
-            match stream.try_write(&BYTES[..self.owed.min(BYTES.len())]) {
+            match self.stream.try_write(&BYTES[..self.owed.min(BYTES.len())]) {
                 Ok(told) => self.owed -= told,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error.into()),

@@ -140,10 +140,10 @@ impl Cmap {
     }
 
     /// Sets a key, and tells the clients that track it if that changes it.
-    pub(super) fn set(&mut self, key: &str, value: Value, connections: &Connections) {
+    pub(super) fn set(&mut self, key: &str, value: &Value, connections: &Connections) {
         let old = self.values.insert(key.to_owned(), value.clone());
-        if old.as_ref() != Some(&value) {
-            self.tell(key, Some(&value), old.as_ref(), connections);
+        if old.as_ref() != Some(value) {
+            self.tell(key, Some(value), old.as_ref(), connections);
         }
     }
 
@@ -291,7 +291,7 @@ impl Cmap {
             _ if is_read_only(&key) => Code::Access,
             _ if self.values.len() >= Self::MAX_KEYS && !self.values.contains_key(&key) => Code::TryAgain,
             Some(value) => {
-                self.set(&key, value, connections);
+                self.set(&key, &value, connections);
                 Code::Ok
             }
             None => Code::InvalidParam,
@@ -317,7 +317,7 @@ impl Cmap {
             Entry::Vacant(_) => Code::NotExist,
             Entry::Occupied(value) => match value.get().adjusted(step) {
                 Some(adjusted) => {
-                    self.set(key, adjusted, connections);
+                    self.set(key, &adjusted, connections);
                     Code::Ok
                 }
                 None => Code::InvalidParam,

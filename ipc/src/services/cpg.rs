@@ -54,13 +54,16 @@ enum Standing {
     Out,
 }
 
+/// What an iteration returns next: a group, or a member of it.
+type Entry = (Group, Option<Process>);
+
 pub(super) struct Cpg {
     me: NodeId,
     groups: BTreeMap<Group, BTreeSet<Process>>,
     seats: BTreeMap<ConnectionId, Seat>,
     /// The connections that a group's events go to.
     listeners: BTreeMap<Group, BTreeSet<ConnectionId>>,
-    iterations: BTreeMap<(ConnectionId, u64), VecDeque<(Group, Option<Process>)>>,
+    iterations: BTreeMap<(ConnectionId, u64), VecDeque<Entry>>,
     last_iteration: u64,
 }
 
@@ -113,7 +116,7 @@ impl Cpg {
             4 => Message::new(7, 32).u32(24, view.me.get()).done(),
             5 => {
                 let (group, kind) = (request.group(16)?, request.u32(152)?);
-                self.iterate(id, group, kind)
+                self.iterate(id, &group, kind)
             }
             6 => self.next(id, request.u64(16)?),
             7 => {
@@ -229,7 +232,7 @@ impl Cpg {
             .done()
     }
 
-    fn iterate(&mut self, id: ConnectionId, name: Bytes, kind: u32) -> Bytes {
+    fn iterate(&mut self, id: ConnectionId, name: &[u8], kind: u32) -> Bytes {
         let all = self.groups.iter();
         let list: VecDeque<_> = match kind {
             NAMES => all.map(|(group, _)| (group.clone(), None)).collect(),

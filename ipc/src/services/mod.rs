@@ -212,7 +212,7 @@ impl Services {
                 self.quorum.ring(&self.view, &self.connections);
                 self.votequorum.ring(&self.view, &self.connections);
                 for (key, value) in self.view.member_keys() {
-                    self.cmap.set(&key, value, &self.connections);
+                    self.cmap.set(&key, &value, &self.connections);
                 }
             }
             Event::Status(status) if self.view.status(status) => {
