@@ -292,6 +292,10 @@ impl Front {
                 };
                 Done::Multicast { sent, answered }
             }
+            Order::Kill { node, reason } => {
+                self.node.kill(node, reason).await;
+                Done::Killed
+            }
             Order::ReadStats(request) => Done::Stats(Box::new(self.node.stats().await), request),
         };
         self.lock().done(id, done)

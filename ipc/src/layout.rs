@@ -41,6 +41,10 @@ impl Request {
         self.field(at).map(u8::from_ne_bytes)
     }
 
+    pub(crate) fn u16(&self, at: usize) -> Result<u16, Malformed> {
+        self.field(at).map(u16::from_ne_bytes)
+    }
+
     pub(crate) fn u32(&self, at: usize) -> Result<u32, Malformed> {
         self.field(at).map(u32::from_ne_bytes)
     }
@@ -67,14 +71,14 @@ impl Request {
 
     /// Reads a key or a prefix of the map (`mar_name_t`). A key that is not UTF-8 does not exist.
     pub(crate) fn key(&self, at: usize) -> Result<String, Malformed> {
-        let length = usize::from(self.field(at).map(u16::from_ne_bytes)?);
+        let length = usize::from(self.u16(at)?);
         self.bytes(at + 8, MAX_KEY + 1)?;
         let key = if length <= MAX_KEY { self.bytes(at + 8, length)? } else { return Err(Malformed) };
         Ok(String::from_utf8_lossy(&key).into_owned())
     }
 }
 
-/// A response or an event that is being written. What is not set is zero.
+/// A response or an event that is being written. Other bytes are zero.
 pub(crate) struct Message(Vec<u8>);
 
 impl Message {
@@ -94,7 +98,7 @@ impl Message {
         self.i32(16, code as i32)
     }
 
-    /// Writes bytes. Those beyond the message's size are cut off.
+    /// Writes bytes. Bytes beyond the message's size are cut off.
     pub(crate) fn bytes(mut self, at: usize, bytes: &[u8]) -> Self {
         if let Some(room) = self.0.get_mut(at..) {
             let length = bytes.len().min(room.len());

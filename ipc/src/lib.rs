@@ -23,12 +23,12 @@
 //! - **cmap**: reading, writing, iterating and tracking, with corosync's read-only keys. The map of
 //!   the counters has those that this node counts too, and trackers of it are never told anything.
 //! - **quorum** and **votequorum**: both models, tracking, and the state of every node.
-//! - **cfg**: nodes, addresses, the state of nodes, and the vote on a shutdown.
+//! - **cfg**: nodes, addresses, the state of nodes, killing one, and the vote on a shutdown.
 //! - **cpg**: joining, leaving, messages up to 1 MiB, members and iteration.
 //!
-//! Not served yet, and answered as not supported: killing a node, reading the configuration again,
+//! These are not served yet, and are answered as not supported: reading the configuration again,
 //! changing votes, the quorum device, and messages above 1 MiB. libqb's socket transport
-//! (`qb_ipc_type: socket`) is not offered; Pacemaker refuses it.
+//! (`qb_ipc_type: socket`) is not offered. Pacemaker refuses it.
 //!
 //! # Trust
 //! A client is let in as by corosync: root, the group root, and those that a `uidgid` entry or the

@@ -83,6 +83,8 @@ pub enum Input<'a> {
     Stored(Stored),
     /// The application took events with this total cost ([`Totem::consumed`]).
     Consumed(usize),
+    /// An operator removes a member, for this reason ([`Totem::kill`]).
+    Kill(NodeId, &'a str),
     /// The application leaves the ring ([`Totem::leave`]).
     Leave,
 }
@@ -122,6 +124,7 @@ impl Core for Totem {
             Input::Timeout => self.handle_timeout(now),
             Input::Stored(stored) => self.handle_stored(now, stored),
             Input::Consumed(cost) => self.consumed(now, cost),
+            Input::Kill(node, reason) => self.kill(now, node, reason),
             Input::Leave => self.leave(now),
         }
     }

@@ -344,6 +344,30 @@ fn a_node_killed_by_an_operator_reports_the_node_that_sent_it() {
 }
 
 #[test]
+fn a_member_that_another_one_kills_leaves_in_the_order_of_messages() {
+    let mut lab = Lab::ring(3);
+    lab.send(2, Agreed, "before");
+    lab.kill(2, 3, "maintenance");
+    lab.send(2, Agreed, "after");
+    lab.until_ring(&[1, 2]);
+    let cause = Cause::Killed { by: node(2), reason: "maintenance".into() };
+    assert_eq!(lab.events(3).last(), Some(&Event::Left(cause)));
+    lab.until("delivered", |lab| (1..=2).all(|id| lab.texts(id) == ["before", "after"]));
+    assert!(lab.texts(3).contains(&"before".to_owned()));
+    lab.check();
+}
+
+#[test]
+fn killing_a_node_that_is_no_member_changes_nothing() {
+    let mut lab = Lab::ring(2);
+    let ring = lab.regular(1).ring;
+    lab.kill(2, 9, "");
+    lab.run(ms(100));
+    assert_eq!(lab.regular(1).ring, ring);
+    lab.check();
+}
+
+#[test]
 fn long_messages_arrive_whole_across_a_ring_change() {
     for seed in 0..12 {
         let mut lab = Lab::new(seed);

@@ -389,6 +389,7 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
     async fn answer(&mut self, request: Request) -> io::Result<()> {
         match request {
             Request::Leave => self.core.handle(self.clock.now(), Input::Leave),
+            Request::Kill(node, reason) => self.core.handle(self.clock.now(), Input::Kill(node, &reason)),
             Request::Stats(reply) => {
                 let mut stats = self.stats();
                 let now = self.clock.now();

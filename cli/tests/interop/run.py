@@ -309,6 +309,27 @@ def tools_print_what_they_print_on_corosync(lab, row):
     row.time("shutdown", timeouts(lab), shut, lab.settle([real.host], dc=None))
 
 
+def operators_kill_nodes(lab, row):
+    """`corosync-cfgtool -k` on a Quorate node ends a real node, and then a Quorate node."""
+    lab.start_all()
+    load = Load(lab)
+    load.add(2)
+    for victim in (1, 3):
+        lab.nodes[victim].expected = False
+        killed = time.monotonic()
+        code, text = lab.nodes[2].run("corosync-cfgtool", "-k", victim)
+        if code:
+            raise Failed(f"corosync-cfgtool -k {victim} ended with {code}: {text}")
+        others = [host for host in lab.hosts if lab.nodes[host].expected]
+        row.time("kill", timeouts(lab), killed, lab.settle(others, dc=lab.first_ours(others)))
+        lab.nodes[victim].process.wait(timeout=PATIENCE)
+        load.flows()
+    code, text = lab.nodes[2].run("corosync-cfgtool", "-k", 3)
+    if code == 0:
+        raise Failed(f"a node that is gone was killed again: {text}")
+    row.finish(load)
+
+
 def rude_clients_leave_nothing_behind(lab, row):
     """Clients that send garbage, damage their memory, go in the middle or read nothing."""
     lab.start_all()
@@ -376,6 +397,7 @@ SHORT = [
     (one_comes_leaves_comes_and_is_killed, "RRC", 3),
     (both_kinds_send_at_once, "CRQC"),
     (tools_print_what_they_print_on_corosync, "RC"),
+    (operators_kill_nodes, "RCC"),
     (rude_clients_leave_nothing_behind, "CQ"),
     (without_multicast(one_comes_leaves_comes_and_is_killed), "RRQ", 3),
     (without_multicast(one_comes_leaves_comes_and_is_killed), "QRR", 1),

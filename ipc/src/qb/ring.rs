@@ -6,8 +6,8 @@
 //! a whole word. A chunk may run over the end of the file and go on at its beginning.
 //!
 //! The other side can write anything to the memory. This side keeps its own index, and checks what
-//! it reads before it uses it. What remains is that a client can truncate its own files, which ends
-//! this process with SIGBUS, as it ends corosync. Only permitted users are clients.
+//! it reads before it uses it. A client can still truncate its own files, which ends this process
+//! with SIGBUS, as it ends corosync. Only permitted users are clients.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, Ordering, fence};

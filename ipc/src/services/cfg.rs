@@ -8,7 +8,7 @@ use bytes::Bytes;
 use quorate::NodeId;
 
 use super::view::View;
-use super::{ConnectionId, Connections, Effect, Step, tell};
+use super::{ConnectionId, Connections, Effect, Order, Step, tell};
 use crate::code::Code;
 use crate::layout::{Malformed, Message, Request};
 
@@ -19,8 +19,7 @@ const VOTE: Duration = Duration::from_secs(5);
 const REGARDLESS: u32 = 1;
 const IMMEDIATE: u32 = 2;
 
-/// The ids of responses, which are not those of their requests.
-const KILLED: i32 = 8;
+/// The id of the response to a request to shut down.
 const SHUTDOWN: i32 = 9;
 
 #[derive(Default)]
@@ -37,7 +36,7 @@ struct Vote {
     /// The client that asked for the shutdown.
     by: ConnectionId,
     regardless: bool,
-    /// Who has agreed. `None` stands for a client that has not answered.
+    /// The answers so far. `None` stands for a client that has not answered.
     answers: BTreeMap<ConnectionId, Option<bool>>,
 }
 
@@ -61,10 +60,7 @@ impl Cfg {
         let reply = match request.id() {
             0 => ring_status(view),
             1 => Message::status(1, Code::NotSupported),
-            2 => {
-                request.u32(16)?;
-                Message::status(KILLED, Code::NotSupported)
-            }
+            2 => return kill(request, view),
             3 => return Ok(self.try_shutdown(id, request.u32(16)?, connections, effects)),
             4 => {
                 let agrees = request.u32(16)? != 0;
@@ -141,6 +137,24 @@ impl Cfg {
             decide(&vote, vote.regardless, connections, effects);
         }
     }
+}
+
+/// Asks a member to leave, with the reason that the operator gave.
+fn kill(request: &Request, view: &View) -> Result<Step, Malformed> {
+    /// The room for a reason, with its NUL.
+    const REASON: usize = 256;
+    request.bytes(26, REASON)?;
+    let length = usize::from(request.u16(24)?).min(REASON);
+    let reason = String::from_utf8_lossy(&request.bytes(26, length)?).trim_end_matches('\0').to_owned();
+    match NodeId::new(request.u32(16)?).filter(|node| view.members.contains(node)) {
+        Some(node) => Ok(Step::Do(Order::Kill { node, reason })),
+        None => Ok(Step::Reply(killed(Code::NotExist))),
+    }
+}
+
+/// Returns the response to a request to kill a node.
+pub(super) fn killed(code: Code) -> Bytes {
+    Message::status(8, code)
 }
 
 fn decide(vote: &Vote, agreed: bool, connections: &Connections, effects: &mut Vec<Effect>) {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate::{Event, Group, GroupError, MulticastError, Parting, Stats};
+use quorate::{Event, Group, GroupError, MulticastError, NodeId, Parting, Stats};
 
 use self::cfg::Cfg;
 use self::cmap::Cmap;
@@ -83,6 +83,10 @@ pub(crate) enum Order {
         payload: Bytes,
         answered: bool,
     },
+    Kill {
+        node: NodeId,
+        reason: String,
+    },
     /// Reads the counters, for a request to the map that they are in.
     ReadStats(Request),
 }
@@ -92,6 +96,7 @@ pub(crate) enum Done {
     Joined(Result<(), GroupError>),
     LeftGroup(Result<(), GroupError>),
     Multicast { sent: Result<(), MulticastError>, answered: bool },
+    Killed,
     Stats(Box<Stats>, Request),
 }
 
@@ -190,6 +195,7 @@ impl Services {
             Done::Joined(joined) => Some(self.cpg.joined(id, joined)),
             Done::LeftGroup(left) => Some(cpg::left(&left)),
             Done::Multicast { sent, answered } => answered.then(|| cpg::sent(&sent)),
+            Done::Killed => Some(cfg::killed(Code::Ok)),
             Done::Stats(stats, request) => {
                 let active = self.connections.len();
                 Some(self.cmap.stats_request(id, &request, &stats, active).unwrap_or_else(|Malformed| {

@@ -475,6 +475,22 @@ fn a_tracker_that_ends_no_longer_counts() {
 }
 
 #[test]
+fn only_a_member_can_be_killed() {
+    let mut world = World::new();
+    world.ring(&[1, 2], true);
+    let client = world.open(Service::Cfg);
+    let kill = |id: u32| request(2, 288, |message| message.u32(16, id).bytes(24, b"\x04\0why\0"));
+    match world.services.request(client.id, kill(2)) {
+        Step::Do(Order::Kill { node: id, reason }) => assert_eq!((id, &reason[..]), (node(2), "why")),
+        _ => panic!("not killed"),
+    }
+    assert_eq!(code(&world.services.done(client.id, Done::Killed).unwrap()), 1);
+    for id in [0, 3] {
+        assert_eq!(code(&world.ask(&client, kill(id))), 12);
+    }
+}
+
+#[test]
 fn a_nodes_state_and_address_are_told() {
     let mut world = World::new();
     let client = world.open(Service::Cfg);

@@ -5,7 +5,8 @@ use bytes::Bytes;
 
 use super::{State, Totem, Transition};
 use crate::bug;
-use crate::{Cause, Group, GroupError, Guarantee, Parting, Service, Time};
+use crate::wire::body::Body;
+use crate::{Cause, Group, GroupError, Guarantee, NodeId, Parting, Service, Time};
 
 /// The reason why a message was not accepted for multicast. The message is not sent, neither now
 /// nor later.
@@ -79,7 +80,7 @@ impl Totem {
             return Err(GroupError::Left);
         }
         let joins = self.local.groups.join(group, pid)?;
-        self.local.say_of_process(&joins);
+        self.local.say_in_order(&joins);
         self.send(now);
         Ok(())
     }
@@ -101,9 +102,24 @@ impl Totem {
             return Err(GroupError::Left);
         }
         let leaves = self.local.groups.leave(group, pid, parting)?;
-        self.local.say_of_process(&leaves);
+        self.local.say_in_order(&leaves);
         self.send(now);
         Ok(())
+    }
+
+    /// Asks a member to leave the ring, in the order of this node's multicasts, as
+    /// `corosync-cfgtool -k` does. The member leaves with [`Cause::Killed`](crate::Cause::Killed),
+    /// which has the reason. Its process ends, unless its application starts it again.
+    ///
+    /// The request has no effect if the node is not a member when it is delivered, or if this node
+    /// is leaving. A reason longer than 256 bytes is cut off.
+    pub fn kill(&mut self, now: Time, node: NodeId, reason: &str) {
+        self.notice_stall(now);
+        if !self.is_leaving() {
+            let reason = Bytes::copy_from_slice(reason.as_bytes());
+            self.local.say_in_order(&Body::KillNode { node, reason });
+            self.send(now);
+        }
     }
 
     /// Sends what is queued.
@@ -167,7 +183,7 @@ impl Totem {
             return self.apply(Some(Transition::Leave(Cause::LeaveRequested)), now);
         }
         for leave in self.local.groups.leave_all() {
-            self.local.say_of_process(&leave);
+            self.local.say_in_order(&leave);
         }
         self.local.leaving = Some((now + self.local.config.token, Cause::LeaveRequested));
         self.send(now);

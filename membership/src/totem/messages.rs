@@ -206,8 +206,8 @@ impl Local {
         lane.push(head, last, guarantee);
     }
 
-    /// Queues the announcement that a process of this node joins or leaves a group.
-    pub(super) fn say_of_process(&mut self, body: &Body) {
+    /// Queues a message of a service of corosync's, after all earlier multicasts of this node.
+    pub(super) fn say_in_order(&mut self, body: &Body) {
         self.outbox.application.push(packing::prefix(SERVICES), body.encode(), Guarantee::Agreed);
     }
 

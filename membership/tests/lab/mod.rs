@@ -375,6 +375,13 @@ impl Lab {
         self.drain(node(to));
     }
 
+    /// Lets an operator at node `by` kill a node.
+    pub fn kill(&mut self, by: u32, id: u32, reason: &str) {
+        let now = self.now;
+        self.totem(by).kill(now, node(id), reason);
+        self.drain(node(by));
+    }
+
     /// Tells node `to` that the process of `node` is gone.
     pub fn refuse(&mut self, to: NodeId, node: NodeId) {
         let now = self.now;

@@ -9,7 +9,7 @@ use std::vec;
 
 use bytes::Bytes;
 use quorate_election::Event;
-use quorate_membership::{Group, GroupError, Guarantee, MulticastError, Parting, Stats, Totem};
+use quorate_membership::{Group, GroupError, Guarantee, MulticastError, NodeId, Parting, Stats, Totem};
 use tokio::sync::{Notify, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 use tokio::task::coop::consume_budget;
 
@@ -137,6 +137,16 @@ impl Node {
         // An error means that the node has left already.
         let _ = self.requests.send(Request::Leave).await;
         self.requests.closed().await;
+    }
+
+    /// Asks a member to leave the ring, as `corosync-cfgtool -k` does. It leaves with
+    /// [`Cause::Killed`](quorate_membership::Cause::Killed), which has the reason. See
+    /// [`Totem::kill`]. Cancel safe.
+    ///
+    /// This does not wait for the member. [`Event::Regular`] reports the ring without it.
+    pub async fn kill(&self, node: NodeId, reason: impl Into<String>) {
+        // An error means that this node has left.
+        let _ = self.requests.send(Request::Kill(node, reason.into())).await;
     }
 
     /// Returns the counters. After the node has left, these are the final counters.
@@ -311,5 +321,6 @@ impl Multicast {
 #[derive(Debug)]
 pub(super) enum Request {
     Leave,
+    Kill(NodeId, String),
     Stats(oneshot::Sender<Stats>),
 }

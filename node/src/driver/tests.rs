@@ -119,6 +119,7 @@ impl Core for Fake {
                 self.log.note(format!("consumed {cost}"));
                 self.unread = false;
             }
+            Input::Kill(node, reason) => self.log.note(format!("kill {node}: {reason}")),
             Input::Leave => {
                 self.log.note("leave");
                 self.transmits.push_back(transmit("LEAVE"));
