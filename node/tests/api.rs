@@ -12,28 +12,30 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const LIBRARIES: [&str; 5] =
-    ["quorate", "quorate-client", "quorate-election", "quorate-membership", "quorate-netsim"];
+const LIBRARIES: [&str; 6] =
+    ["quorate", "quorate-client", "quorate-election", "quorate-ipc", "quorate-membership", "quorate-netsim"];
 
 #[test]
 #[ignore = "reads the JSON of Rust 1.95's rustdoc"]
 fn the_public_api_is_as_described() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let described = describe(root);
     let mut differences = String::new();
     for library in LIBRARIES {
         let file = root.join("docs/api").join(library).with_extension("txt");
-        let now = public_api(root, library);
+        let now = public_api(&described, library);
         if env::var_os("UPDATE_API").is_some() {
             fs::write(&file, &now).unwrap();
             continue;
         }
-        let described = fs::read_to_string(&file).unwrap();
-        let [now, described] = [&now, &described].map(|text| text.lines().collect::<BTreeSet<_>>());
-        let gone = (&described - &now).into_iter().map(|line| format!("- {line}\n"));
-        let new = (&now - &described).into_iter().map(|line| format!("+ {line}\n"));
+        let before = fs::read_to_string(&file).unwrap();
+        let [now, before] = [&now, &before].map(|text| text.lines().collect::<BTreeSet<_>>());
+        let gone = (&before - &now).into_iter().map(|line| format!("- {line}\n"));
+        let new = (&now - &before).into_iter().map(|line| format!("+ {line}\n"));
         differences.extend(gone.chain(new));
     }
     assert!(
@@ -43,20 +45,30 @@ fn the_public_api_is_as_described() {
     );
 }
 
-/// Returns a library's public items, one a line.
-fn public_api(root: &Path, library: &str) -> String {
-    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("api");
+/// Describes all libraries in rustdoc's JSON. Returns the directory.
+fn describe(root: &Path) -> PathBuf {
+    // JSON is an unstable output, which the stable rustdoc gives only with this variable. For
+    // rustdoc alone, it does not cause dependencies to be built again.
+    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let rustdoc = temporary.join("rustdoc");
+    fs::write(&rustdoc, "#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc \"$@\"\n").unwrap();
+    fs::set_permissions(&rustdoc, fs::Permissions::from_mode(0o755)).unwrap();
+    let target = temporary.parent().unwrap();
     let status = Command::new(env!("CARGO"))
         .current_dir(root)
-        // JSON is an unstable output of rustdoc, which the stable one gives only like this.
-        .env("RUSTC_BOOTSTRAP", "1")
-        .args(["rustdoc", "--quiet", "--locked", "--lib", "--package", library, "--target-dir"])
-        .arg(&target)
-        .args(["--", "-Z", "unstable-options", "--output-format", "json", "--cap-lints", "allow"])
+        .env("RUSTDOC", rustdoc)
+        .env("RUSTDOCFLAGS", "-Z unstable-options --output-format json --cap-lints allow")
+        .args(["doc", "--quiet", "--locked", "--workspace", "--no-deps", "--lib", "--target-dir"])
+        .arg(target)
         .status()
         .unwrap();
-    assert!(status.success(), "rustdoc of {library} failed");
-    let json = target.join("doc").join(library.replace('-', "_")).with_extension("json");
+    assert!(status.success(), "rustdoc failed");
+    target.join("doc")
+}
+
+/// Returns a library's public items, one a line.
+fn public_api(described: &Path, library: &str) -> String {
+    let json = described.join(library.replace('-', "_")).with_extension("json");
     public_api::Builder::from_rustdoc_json(json)
         .omit_blanket_impls(true)
         .omit_auto_trait_impls(true)
