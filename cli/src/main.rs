@@ -10,6 +10,7 @@ mod decode;
 mod demo;
 mod lab;
 mod log;
+mod lsb_check;
 mod node;
 mod pcap;
 mod quorum;
@@ -59,6 +60,7 @@ enum Command {
     /// Show or check a configuration
     Config(config::ConfigArgs),
     Decode(decode::DecodeArgs),
+    LsbCheck(lsb_check::LsbCheckArgs),
     /// Run simulated clusters under every kind of fault (needs quorate-lab)
     Sim(lab::LabArgs),
     /// Measure rings on this machine (needs quorate-lab)
@@ -122,6 +124,7 @@ fn main() -> ExitCode {
                 Ok(ExitCode::from(2))
             }
         },
+        Command::LsbCheck(args) => lsb_check::run(&args),
         Command::Sim(args) => lab::run("sim", &args),
         Command::Bench(args) => lab::run("bench", &args),
         Command::Completions(args) => completions::run(&args),
