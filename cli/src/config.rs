@@ -42,6 +42,21 @@ impl Source {
         Ok(config::load(&self.config, &overrides, &host).inspect_err(|rejected| warn(&rejected.warnings))?)
     }
 
+    /// Reads the files in the directory `uidgid.d` beside the configuration. Their entries name
+    /// users and groups that may connect to a corosync daemon.
+    pub(crate) fn uidgid(&self) -> Result<Vec<grammar::Entry>, Rejected> {
+        let directory = self.config.with_file_name("uidgid.d");
+        let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let mut files: Vec<_> = files.map(|file| file.path()).filter(|path| path.is_file()).collect();
+        files.sort();
+        let mut entries = Vec::new();
+        for file in files {
+            let parsed = config::parse_document(&file.display().to_string(), &config::read(&file)?)?;
+            entries.extend(parsed.entries.into_iter().filter(|entry| entry.path.starts_with("uidgid.")));
+        }
+        Ok(entries)
+    }
+
     /// Reads the keys and values of the configuration as they stand in the file.
     pub(crate) fn entries(&self) -> Result<Vec<grammar::Entry>, Rejected> {
         let file = self.config.display().to_string();

@@ -16,9 +16,9 @@ use crate::{Failure, print};
 
 /// Check an init script the way Pacemaker uses it.
 ///
-/// The script is run with `start`, `status` and `stop`, and each exit code is compared with what the
-/// Linux Standard Base asks for. A cluster that gets other codes starts a service twice, takes a
-/// stopped one for failed, or fences the node. The service is started and stopped for real, so it
+/// The script is run with `start`, `status` and `stop`, and each exit code is compared with what
+/// the Linux Standard Base asks for. A cluster that gets other codes starts a service twice, takes
+/// a stopped one for failed, or fences the node. The service is started and stopped for real, so it
 /// must not be in use. If it runs already, nothing is done.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -54,7 +54,7 @@ struct Step {
     name: &'static str,
     action: &'static str,
     expects: Expected,
-    /// What the LSB asks for, and what a cluster does if it gets something else.
+    /// The rule of the LSB, and the reaction of a cluster to other codes.
     rule: &'static str,
 }
 
@@ -143,9 +143,9 @@ struct Outcome {
     code: Option<i32>,
     expected: String,
     ok: bool,
-    /// What the script printed.
+    /// The output of the script.
     output: String,
-    /// What ended it, if it was not the script itself.
+    /// The signal or the time limit that ended the script.
     ended_by: Option<String>,
     #[serde(skip)]
     rule: &'static str,
@@ -175,7 +175,11 @@ fn examine(args: &LsbCheckArgs) -> Result<Vec<Outcome>, Failure> {
         shell(break_it)?;
         let outcome = run(&FAILING);
         shell(mend)?;
-        outcomes.push(outcome?);
+        let outcome = outcome?;
+        if outcome.code == Some(0) {
+            run_step(&script, &SEQUENCE[3], limit)?;
+        }
+        outcomes.push(outcome);
     }
     Ok(outcomes)
 }

@@ -70,7 +70,8 @@ pub(crate) struct NodeArgs {
     /// /run/quorate/NODE.sock for root, else $XDG_RUNTIME_DIR/quorate/NODE.sock]
     #[arg(long, value_name = "PATH", env = "QUORATE_SOCKET")]
     socket: Option<PathBuf>,
-    /// Serve the clients of a corosync daemon, such as Pacemaker and corosync-quorumtool. Needs root
+    /// Serve the clients of a corosync daemon, such as Pacemaker and corosync-quorumtool. Needs
+    /// root
     #[arg(long)]
     serve_corosync_clients: bool,
     /// Exit when the parent process ends
@@ -155,7 +156,11 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
         true => Some(quorate_ipc::Sockets::bind().map_err(|error| Failure::new(error.to_string()))?),
         false => None,
     };
-    let entries = args.source.entries().map_err(|rejected| Failure::new(rejected.to_string()))?;
+    let entries = args.source.entries().and_then(|mut entries| {
+        entries.extend(args.source.uidgid()?);
+        Ok(entries)
+    });
+    let entries = entries.map_err(|rejected| Failure::new(rejected.to_string()))?;
     let places = Places::within(if sockets.is_some() { descriptors / 2 } else { descriptors })?;
     let state_dir = args.state_dir.map_or_else(default_state_dir, Ok)?;
     let mut starting = pin!(Node::builder(config.clone()).state_dir(&state_dir).start());
@@ -190,6 +195,7 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
     notify_systemd("READY=1");
 
     let mut leaving = false;
+    let mut signalled = false;
     let mut serving = Box::pin(server::serve(&mut claim, front.clone()));
     let cause = loop {
         tokio::select! {
@@ -200,9 +206,14 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
                     continue;
                 }
                 let name = &signal.name;
-                if leaving {
+                if signalled {
                     tracing::warn!("{name} again: exiting at once, without waiting for the leave");
                     return Ok(ExitCode::from(128 + u8::try_from(signal.number).unwrap_or_default()));
+                }
+                signalled = true;
+                // systemd stops a node with corosync-cfgtool -H, and signals it while it leaves.
+                if leaving {
+                    continue;
                 }
                 leaving = true;
                 tracing::info!("{name}: leaving the ring");

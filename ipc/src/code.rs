@@ -1,6 +1,6 @@
 //! The result codes of corosync's libraries.
 
-/// A result code (`cs_error_t`), as far as a server answers with it.
+/// A result code (`cs_error_t`) that a server answers with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i32)]
 pub(crate) enum Code {

@@ -5,14 +5,18 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener as StdListener};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use quorate::{Config, Event, Guarantee, MulticastError, Node};
 use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
 use tokio::net::UnixListener;
-use tokio::sync::{Notify, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::code::Code;
 use crate::outbox::Outbox;
@@ -23,6 +27,12 @@ use crate::services::{ConnectionId, Done, Effect, Order, Service, Services, Step
 /// The directory of the files that clients share with this process. libqb's clients take any path,
 /// and corosync uses this one.
 const SHARED: &str = "/dev/shm";
+
+/// The time that connections have for their last responses when the node ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The clients without a permission that can be connected at a time, until they are turned away.
+const STRANGERS: usize = 16;
 
 /// Why the services' sockets cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +46,9 @@ pub enum BindError {
         /// The service whose socket is in use.
         service: &'static str,
     },
+    /// The process does not run as root.
+    #[error("corosync's clients can only be served as root: they accept no other server")]
+    NotRoot,
     /// A socket cannot be opened.
     #[error("cannot open the socket @{service}: {error}")]
     Socket {
@@ -58,11 +71,15 @@ impl Sockets {
     /// Clients can connect from now on, and wait until [`Sockets::serve`].
     ///
     /// # Errors
-    /// If another process has a socket of the same name, or the system refuses one.
+    /// If this process does not run as root, if another one has a socket of the same name, or if
+    /// the system refuses one.
     ///
     /// # Panics
     /// If called outside of a tokio runtime.
     pub fn bind() -> Result<Self, BindError> {
+        if !geteuid().is_root() && !getegid().is_root() {
+            return Err(BindError::NotRoot);
+        }
         let listeners = Service::ALL.into_iter().map(|service| {
             let listener = listen(service.name()).map_err(|error| match error.kind() {
                 io::ErrorKind::AddrInUse => BindError::InUse { service: service.name() },
@@ -82,6 +99,9 @@ impl Sockets {
     /// asked to try again until the node's first ring has formed.
     ///
     /// `keys` are the contents of the map ([`keys`](crate::keys)).
+    ///
+    /// # Panics
+    /// If called outside of a tokio runtime.
     pub fn serve(
         self,
         node: Node,
@@ -92,7 +112,9 @@ impl Sockets {
         let front = Arc::new(Front {
             services: Mutex::new(Services::new(config, keys)),
             node,
-            limit,
+            places: Arc::new(Semaphore::new(limit)),
+            strangers: Arc::new(Semaphore::new(STRANGERS)),
+            runtime: Handle::current(),
             shutdown: Notify::new(),
         });
         let closing = watch::Sender::new(false);
@@ -161,22 +183,25 @@ async fn accept(
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let front = front.clone();
-                    connections.spawn(async move { note(service, &serve(stream, service, front).await) });
+                    let served = serve(stream, service, front.clone(), closing.clone());
+                    connections.spawn(async move { note(service, &served.await) });
                 }
                 Err(error) => {
                     tracing::warn!("cannot accept a client of {}: {error}", service.name());
                     // Without a free descriptor, the next attempt would fail at once, too.
-                    sleep(std::time::Duration::from_millis(100)).await;
+                    sleep(Duration::from_millis(100)).await;
                 }
             }
         }
     }
-    connections.shutdown().await;
+    // They end by themselves, after their last responses.
+    if timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await.is_err() {
+        connections.shutdown().await;
+    }
 }
 
 /// Waits until the sockets are to be closed.
-async fn closed(closing: &mut watch::Receiver<bool>) {
+pub(crate) async fn closed(closing: &mut watch::Receiver<bool>) {
     // An error means that the handle is gone.
     let _ = closing.wait_for(|closing| *closing).await;
 }
@@ -184,23 +209,32 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
 fn note(service: Service, ended: &Ended) {
     let service = service.name();
     match ended {
-        Ended::Gone => tracing::debug!(service, "a client has gone"),
-        Ended::TurnedAway(Errno::ACCESS) => {
-            tracing::warn!("a client of {service} was turned away; see uidgid in corosync.conf(5)");
-        }
+        Ended::Gone | Ended::Closing => tracing::debug!(service, "a client has gone"),
         // Any process of the host can do that as often as it likes.
-        Ended::TurnedAway(_) | Ended::NotOurs | Ended::Silent => {
+        Ended::TurnedAway(_) | Ended::NotOurs | Ended::Silent | Ended::Crowded => {
             tracing::debug!(service, "a client was turned away: {ended}");
         }
         _ => tracing::warn!("a client of {service} was disconnected: {ended}"),
     }
 }
 
+/// A place among the clients that are connected at a time.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    /// Whether the client can be let in, as far as places go.
+    is_full: bool,
+}
+
 /// The services, and the node that they act on.
 pub(crate) struct Front {
     services: Mutex<Services>,
     node: Node,
-    limit: usize,
+    /// The places of clients with a permission, and those of others, which are turned away. A
+    /// process without a permission cannot use up the descriptors of the node.
+    places: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    /// The runtime, which a connection that is dropped may be outside of.
+    runtime: Handle,
     shutdown: Notify,
 }
 
@@ -224,12 +258,17 @@ impl Front {
                 Effect::Shutdown => self.shutdown.notify_one(),
                 Effect::Abandon { pid, group, parting } => {
                     let node = self.node.of_process(pid);
-                    // This fails only if the node itself has left.
-                    tokio::spawn(async move { node.leave_group(&group, parting).await });
+                    // This fails if the process has left already, or the node.
+                    let mut leaving = Box::pin(async move { node.leave_group(&group, parting).await });
+                    // The first poll hands the request to the node, before the process can join
+                    // again through another connection.
+                    if leaving.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                        self.runtime.spawn(leaving);
+                    }
                 }
                 Effect::EndVote { vote, after } => {
                     let front = self.clone();
-                    tokio::spawn(async move {
+                    self.runtime.spawn(async move {
                         sleep(after).await;
                         let mut services = front.lock();
                         services.end_vote(vote);
@@ -244,16 +283,30 @@ impl Front {
         SHARED
     }
 
-    /// Returns why a client is not let in, if it is not.
-    pub(crate) fn admit(&self, owner: Owner) -> Result<(), Errno> {
-        let services = self.lock();
-        if services.clients() >= self.limit {
-            return Err(Errno::MFILE);
+    /// Returns a place for a client that has connected.
+    ///
+    /// # Errors
+    /// If even the places of those that are turned away are taken.
+    pub(crate) fn place(&self, owner: Owner) -> Result<Place, Ended> {
+        let permitted = self.lock().admit(owner.uid, owner.gid) != Err(Code::Access);
+        let place = permitted.then(|| self.places.clone().try_acquire_owned().ok()).flatten();
+        match place {
+            Some(permit) => Ok(Place { _permit: permit, is_full: false }),
+            None => match self.strangers.clone().try_acquire_owned() {
+                Ok(permit) => Ok(Place { _permit: permit, is_full: true }),
+                Err(_) => Err(Ended::Crowded),
+            },
         }
-        services.admit(owner.uid, owner.gid).map_err(|code| match code {
-            Code::TryAgain => Errno::AGAIN,
-            _ => Errno::ACCESS,
-        })
+    }
+
+    /// Returns why a client is not let in, if it is not.
+    pub(crate) fn admit(&self, owner: Owner, place: &Place) -> Result<(), Errno> {
+        match self.lock().admit(owner.uid, owner.gid) {
+            Err(Code::TryAgain) => Err(Errno::AGAIN),
+            Err(_) => Err(Errno::ACCESS),
+            Ok(()) if place.is_full => Err(Errno::MFILE),
+            Ok(()) => Ok(()),
+        }
     }
 
     pub(crate) fn open(&self, service: Service) -> (ConnectionId, Arc<Outbox>) {

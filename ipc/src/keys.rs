@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nix::unistd::{Group, User};
 use quorate::Config;
 use quorate::config::TransportKind;
 
@@ -51,8 +52,10 @@ pub fn keys<'a>(
 ) -> Vec<(String, Value)> {
     let mut keys = Vec::new();
     for (key, value) in entries {
-        // The node list has numbers for its nodes there, and comes from the configuration below.
-        if !key.starts_with("nodelist.") && !key.starts_with("totem.interface.") {
+        if let Some(access) = access(key, value) {
+            keys.push((access, Value::u8(1)));
+        } else if !key.starts_with("nodelist.") && !key.starts_with("totem.interface.") {
+            // Nodes and interfaces have numbers in the map, and follow below.
             keys.push((key.to_owned(), typed(key, value)));
         }
     }
@@ -71,11 +74,26 @@ pub fn keys<'a>(
     keys
 }
 
+/// Returns the key that lets a user or a group in, for an entry of a section `uidgid`.
+fn access(key: &str, value: &str) -> Option<String> {
+    let id = value.parse().ok();
+    match key {
+        "uidgid.uid" => {
+            let id = id.or_else(|| Some(User::from_name(value).ok()??.uid.as_raw()))?;
+            Some(format!("uidgid.config.uid.{id}"))
+        }
+        "uidgid.gid" => {
+            let id = id.or_else(|| Some(Group::from_name(value).ok()??.gid.as_raw()))?;
+            Some(format!("uidgid.config.gid.{id}"))
+        }
+        _ => None,
+    }
+}
+
 fn typed(key: &str, value: &str) -> Value {
     match (value.parse::<u32>(), value.parse::<u8>()) {
         (Ok(number), _) if NUMBERS.contains(&key) => Value::u32(number),
         (_, Ok(flag)) if FLAGS.contains(&key) => Value::u8(flag),
-        (_, Ok(allowed)) if key.starts_with("uidgid.") => Value::u8(allowed),
         _ if key == "totem.config_version" => value.parse().map_or_else(|_| Value::text(value), Value::u64),
         _ => Value::text(value),
     }
@@ -157,4 +175,40 @@ fn services() -> Vec<(String, Value)> {
         ]
     });
     keys.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn a_section_uidgid_lets_users_in_by_number_and_by_name() {
+        let config = Config::new(NodeId::new(1).unwrap());
+        let entries = [("uidgid.uid", "root"), ("uidgid.gid", "77"), ("uidgid.uid", "no such user")];
+        let keys = keys(&config, entries);
+        let has = |key: &str| keys.contains(&(key.to_owned(), Value::u8(1)));
+        assert!(has("uidgid.config.uid.0") && has("uidgid.config.gid.77"));
+    }
+
+    #[test]
+    fn settings_have_the_types_that_clients_check() {
+        let config = Config::new(NodeId::new(1).unwrap());
+        let entries = [
+            ("totem.token", "1000"),
+            ("quorum.two_node", "1"),
+            ("totem.config_version", "7"),
+            ("quorum.device.net.port", "5403"),
+        ];
+        let keys = keys(&config, entries);
+        for expected in [
+            ("totem.token", Value::u32(1000)),
+            ("quorum.two_node", Value::u8(1)),
+            ("totem.config_version", Value::u64(7)),
+            ("quorum.device.net.port", Value::text("5403")),
+        ] {
+            assert!(keys.contains(&(expected.0.to_owned(), expected.1)), "{}", expected.0);
+        }
+    }
 }

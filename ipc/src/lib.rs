@@ -9,7 +9,8 @@
 //!
 //! # async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
 //! let sockets = quorate_ipc::Sockets::bind()?; // fails if a corosync daemon runs
-//! let (node, mut events, _dc) = Node::builder(config.clone()).state_dir("/var/lib/quorate").start().await?;
+//! let node = Node::builder(config.clone()).state_dir("/var/lib/quorate").start();
+//! let (node, mut events, _dc) = node.await?;
 //! let clients = sockets.serve(node, &config, quorate_ipc::keys(&config, []), 256);
 //! while let Some(event) = events.next().await {
 //!     clients.handle(&event);
@@ -31,14 +32,15 @@
 //! (`qb_ipc_type: socket`) is not offered. Pacemaker refuses it.
 //!
 //! # Trust
-//! A client is let in as by corosync: root, the group root, and those that a `uidgid` entry or the
-//! key `uidgid.uid.N` or `uidgid.gid.N` names. The process must run as root, because Pacemaker
-//! accepts no other server. A client that is let in can truncate the files that it shares with this
-//! process, which ends the process with SIGBUS. corosync has the same exposure.
+//! Clients are let in as by corosync: root, the group root, and users and groups that a `uidgid`
+//! section or the key `uidgid.uid.N` or `uidgid.gid.N` names. The process must run as root, because
+//! Pacemaker accepts no other server. A client that is let in can truncate the files that it shares
+//! with this process, which ends the process with SIGBUS. corosync has the same exposure.
 //!
 //! # Bounds
-//! A client that leaves 64 MiB of events unread is disconnected, and its own requests wait from
-//! 4 MiB on. Neither the ring nor any other client waits for it.
+//! While more than 4 MiB of events wait for a client, its library refuses its multicasts with
+//! `CS_ERR_TRY_AGAIN`. A client that leaves 64 MiB of events unread is disconnected. The ring never
+//! waits for a client.
 
 #[cfg(not(all(target_os = "linux", target_endian = "little", target_pointer_width = "64")))]
 compile_error!("libqb's memory is laid out here as on 64-bit little-endian Linux");

@@ -13,8 +13,8 @@ compile_error!("the feature `mutants` puts bugs back for tests: it is not for re
 use std::fmt;
 use std::str::FromStr;
 
-/// Puts a known bug back while its [`Mutant`](mutants::Mutant) is active. `bug!(Name: wrong; right)`
-/// evaluates `wrong` then, and `right` otherwise.
+/// Puts a known bug back while its [`Mutant`](mutants::Mutant) is active. `bug!(Name: wrong;
+/// right)` evaluates `wrong` then, and `right` otherwise.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! bug {

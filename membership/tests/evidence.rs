@@ -97,7 +97,7 @@ fn a_process_in_a_crash_loop_is_removed_at_once_each_time() {
 }
 
 #[test]
-fn a_host_that_refuses_once_a_second_is_believed_before_the_token_timeout() {
+fn a_host_that_refuses_once_a_second_is_believed() {
     lab::scenarios::a_host_has_used_up_its_refusals();
 }
 

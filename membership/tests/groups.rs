@@ -344,7 +344,7 @@ fn a_node_killed_by_an_operator_reports_the_node_that_sent_it() {
 }
 
 #[test]
-fn a_member_that_another_one_kills_leaves_in_the_order_of_messages() {
+fn a_killed_member_leaves_in_the_order_of_messages() {
     let mut lab = Lab::ring(3);
     lab.send(2, Agreed, "before");
     lab.kill(2, 3, "maintenance");

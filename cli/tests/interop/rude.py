@@ -8,7 +8,10 @@ A client of a node's sockets for corosync's programs that does not behave.
     rude.py damage N SEED     overwrites parts of its memory at random, on N connections
     rude.py vanish            joins a group, begins a request, and goes
     rude.py silent SECONDS    joins a group and reads nothing
-    rude.py hold N            keeps N connections until its input ends
+    rude.py strangers_wait N  makes N connections as another user, says nothing, and prints how many
+                              the node has kept after a second
+    rude.py flood             sends its own group more than it reads, and prints what its library
+                              would make of it
 
 It speaks libqb by itself, since libqb's own client would not do any of this.
 """
@@ -144,12 +147,37 @@ def silent(seconds):
     time.sleep(float(seconds))
 
 
-def hold(count):
-    clients = [Client(SERVICES[n % len(SERVICES)]) for n in range(int(count))]
-    print("held", len(clients), flush=True)
-    sys.stdin.read()
+def strangers_wait(count):
+    os.setgid(65534)
+    os.setuid(65534)
+    sockets = []
+    for n in range(int(count)):
+        sockets.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        sockets[-1].settimeout(10)
+        sockets[-1].connect(b"\0" + SERVICES[n % len(SERVICES)].encode().ljust(107, b"\0"))
+    time.sleep(1)
+    gone = select.select(sockets, [], [], 0)[0]
+    print(len(sockets) - len(gone))
+
+
+def flood():
+    """Sends until its library would refuse, then asks for its node, and then reads."""
+    client = Client("cpg")
+    client.join(b"flood")
+    client.drain()
+    head = struct.pack("<i4xi4x8xI4xI4x", 2, 40 + 100_000, 0, 100_000)
+    for sent in range(1000):
+        if struct.unpack_from("<I", client.header, 8240)[0] == 2:
+            break
+        client.request(head + bytes(100_000))
+        client.drain()
+    else:
+        raise SystemExit("its multicasts were never refused")
+    client.request(struct.pack("<i4xi4x", 4, 16))
+    client.drain()
+    print("refused after", sent)
 
 
 if __name__ == "__main__":
-    modes = {f.__name__: f for f in (connects, strangers, garbage, damage, vanish, silent, hold)}
+    modes = {f.__name__: f for f in (connects, strangers, garbage, damage, vanish, silent, strangers_wait, flood)}
     modes[sys.argv[1]](*sys.argv[2:])

@@ -275,6 +275,9 @@ TOOLS = [
     "corosync-cmapctl -g test.key",
     "corosync-cmapctl -d test.key",
     "corosync-cmapctl -d test.key",
+    "corosync-cmapctl -s test.text str hello",
+    "corosync-cmapctl -g test.text",
+    "corosync-cmapctl -d test.text",
     "corosync-cmapctl -b nodelist",
     "corosync-cmapctl -b quorum",
 ]
@@ -340,11 +343,14 @@ def rude_clients_leave_nothing_behind(lab, row):
     rings, before = len(ours.rings), open_files(ours)
     rude = lambda *arguments: ours.on(sys.executable, HERE / "rude.py", *arguments)
     silent = lab.start(rude("silent", 120))
-    for mode in ("connects 200", "strangers 20", "garbage 200 1", "damage 50 2", "vanish", "vanish"):
+    for mode in ("connects 200", "strangers 20", "garbage 200 1", "damage 50 2", "vanish", "vanish", "flood"):
         done = subprocess.run(rude(*mode.split()), capture_output=True, text=True, timeout=PATIENCE)
         if done.returncode:
             raise Failed(f"rude.py {mode}: {done.stderr.strip()[-300:]}")
         load.flows(1)
+    kept = subprocess.run(rude("strangers_wait", 200), capture_output=True, text=True, timeout=PATIENCE)
+    if kept.stdout.strip() != "16":
+        raise Failed(f"the node keeps {kept.stdout.strip()} of 200 clients without a permission: {kept.stderr[-300:]}")
     silent.kill()
     silent.wait()
     gone = lambda: open_files(ours) == before and shared_directories(ours) == 2

@@ -89,8 +89,10 @@ class Cluster(Mixed):
         node.pacemakerd.wait(timeout=PATIENCE)
         node.expected = False
         code, text = node.run("corosync-cfgtool", "-H", "--force")
+        # systemd sends SIGTERM once its command has ended.
+        node.process.terminate()
         if code or node.process.wait(timeout=PATIENCE):
-            raise Failed(f"corosync-cfgtool -H --force ended with {code}: {text}")
+            raise Failed(f"corosync-cfgtool -H --force ended with {code}, {node.process.returncode}: {text}")
         return at
 
     def run_on(self, host, *command):

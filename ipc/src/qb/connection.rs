@@ -10,29 +10,35 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 use tokio::time::{sleep, timeout};
 
 use super::files::{Files, MakeError, Owner};
 use super::handshake;
 use super::ring::{Fault, Ring};
-use crate::front::Front;
+use crate::front::{Front, Place, closed};
 use crate::outbox::{Outbox, Outgoing, Overflow};
 use crate::services::{ConnectionId, Service, Step};
 
 /// The time that a client has for its part of the handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The time until a full event ring is tried again. A client does not tell when it has read events.
-const AGAIN: Duration = Duration::from_millis(1);
+/// The least and the longest time until a full event ring is tried again. A client does not tell
+/// when it has read events.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
 /// The most requests that are served before events are sent.
 const BATCH: usize = 256;
-/// The bytes of events for which a client's own requests wait: what it sends comes back to it.
-const BEHIND: usize = 4 << 20;
+/// The bytes of unread events above which a client's multicasts are refused, since its own messages
+/// come back to it, and those at which they are taken again.
+const BEHIND: (usize, usize) = (4 << 20, 2 << 20);
+/// The words that tell a client's library to send freely, and to refuse multicasts.
+const FREE: u32 = 0;
+const NO_MULTICASTS: u32 = 2;
 /// The most requests that a client may announce before they are served. Its memory has no room for
 /// as many.
 const MAX_ANNOUNCED: usize = 1 << 20;
 /// The least and the most that a client may ask for as the longest message.
-const MAX_MESSAGE: (u32, u32) = (4096, 2 << 20);
+const MAX_MESSAGE: (u32, u32) = (1 << 20, 2 << 20);
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +49,9 @@ pub(crate) enum Ended {
     /// The client may not use the services, or has to try again later.
     #[error("turned away: {0}")]
     TurnedAway(Errno),
+    /// Too many clients are connected.
+    #[error("too many clients are connected")]
+    Crowded,
     #[error("no handshake within {} s", PATIENCE.as_secs())]
     Silent,
     #[error("not a handshake of libqb")]
@@ -57,6 +66,8 @@ pub(crate) enum Ended {
     ResponsesUnread,
     #[error("the client announces more requests than its memory has room for")]
     Flood,
+    #[error("the node has ended the connection")]
+    Closing,
     #[error(transparent)]
     Io(io::Error),
 }
@@ -72,27 +83,33 @@ impl From<io::Error> for Ended {
     }
 }
 
-/// Serves a client until it goes.
-pub(crate) async fn serve(stream: UnixStream, service: Service, front: Arc<Front>) -> Ended {
-    match greet(stream, service, &front).await {
-        Ok(connection) => {
-            let id = connection.id;
-            let ended = connection.serve(&front).await;
-            front.close(id);
-            ended
-        }
+/// Serves a client until it goes, or until `closing`.
+pub(crate) async fn serve(
+    stream: UnixStream,
+    service: Service,
+    front: Arc<Front>,
+    closing: watch::Receiver<bool>,
+) -> Ended {
+    match greet(stream, service, front, closing).await {
+        Ok(connection) => connection.serve().await,
         Err(ended) => ended,
     }
 }
 
 /// Lets a client in, or turns it away.
-async fn greet(mut stream: UnixStream, service: Service, front: &Front) -> Result<Connection, Ended> {
+async fn greet(
+    mut stream: UnixStream,
+    service: Service,
+    front: Arc<Front>,
+    closing: watch::Receiver<bool>,
+) -> Result<Connection, Ended> {
+    let peer = stream.peer_cred()?;
+    let owner = Owner { uid: peer.uid(), gid: peer.gid() };
+    let place = front.place(owner)?;
     let mut request = [0; handshake::REQUEST];
     timeout(PATIENCE, stream.read_exact(&mut request)).await.map_err(|_| Ended::Silent)??;
     let max_message = handshake::read(&request).ok_or(Ended::NotOurs)?.clamp(MAX_MESSAGE.0, MAX_MESSAGE.1);
-    let peer = stream.peer_cred()?;
-    let owner = Owner { uid: peer.uid(), gid: peer.gid() };
-    if let Err(errno) = front.admit(owner) {
+    if let Err(errno) = front.admit(owner, &place) {
         stream.write_all(&handshake::refuse(errno)).await?;
         return Err(Ended::TurnedAway(errno));
     }
@@ -112,37 +129,61 @@ async fn greet(mut stream: UnixStream, service: Service, front: &Front) -> Resul
     let [request, response, event] = files.paths();
     stream.write_all(&handshake::accept(max_message, [&request, &response, &event])).await?;
     let (id, outbox) = front.open(service);
-    let link = Link { stream, announced: 0, responses, events, outbox, waiting: VecDeque::new(), owed: 0 };
-    Ok(Connection { id, requests, link, _files: files })
+    let link = Link {
+        stream,
+        closing,
+        announced: 0,
+        requests,
+        responses,
+        events,
+        outbox,
+        waiting: VecDeque::new(),
+        owed: 0,
+        again: AGAIN.0,
+        is_behind: false,
+    };
+    Ok(Connection { link, opened: Opened { id, front }, _files: files, _place: place })
 }
 
 struct Connection {
-    id: ConnectionId,
-    requests: Ring,
     link: Link,
+    opened: Opened,
     _files: Files,
+    _place: Place,
+}
+
+/// A connection that the services know. Dropping it ends it there, too.
+struct Opened {
+    id: ConnectionId,
+    front: Arc<Front>,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.front.close(self.id);
+    }
 }
 
 impl Connection {
-    async fn serve(mut self, front: &Arc<Front>) -> Ended {
+    async fn serve(mut self) -> Ended {
         loop {
-            if let Err(ended) = self.turn(front).await {
+            if let Err(ended) = self.turn().await {
                 return ended;
             }
         }
     }
 
-    /// Serves requests, if there are any and the client is not behind, or waits.
-    async fn turn(&mut self, front: &Arc<Front>) -> Result<(), Ended> {
-        if self.link.announced == 0 || self.link.is_behind() {
+    /// Serves the requests that have been announced, or waits.
+    async fn turn(&mut self) -> Result<(), Ended> {
+        if self.link.announced == 0 {
             return self.link.wait().await;
         }
         for _ in 0..self.link.announced.min(BATCH) {
             self.link.announced -= 1;
             // A byte without a request means that the client counts in its own way, which harms
             // only itself.
-            if let Some(request) = self.requests.read()? {
-                self.serve_one(request.into(), front).await?;
+            if let Some(request) = self.link.requests.read()? {
+                self.serve_one(request.into()).await?;
             }
         }
         self.link.exchange()?;
@@ -151,14 +192,15 @@ impl Connection {
         Ok(())
     }
 
-    async fn serve_one(&mut self, request: Bytes, front: &Arc<Front>) -> Result<(), Ended> {
-        let order = match front.request(self.id, request) {
+    async fn serve_one(&mut self, request: Bytes) -> Result<(), Ended> {
+        let Opened { id, front } = &self.opened;
+        let order = match front.request(*id, request) {
             Step::Reply(reply) => return self.link.respond(&reply),
             Step::Silent => return Ok(()),
             Step::Do(order) => order,
         };
-        // The ring may have no room for a message. Meanwhile, events go on.
-        let mut carrying = pin!(front.carry_out(self.id, order));
+        // The ring may have no room for a message. Meanwhile, the client gets its events.
+        let mut carrying = pin!(front.carry_out(*id, order));
         let reply = loop {
             tokio::select! {
                 biased;
@@ -170,12 +212,14 @@ impl Connection {
     }
 }
 
-/// The socket, and the way to the client.
+/// The socket and the memory of a connection.
 struct Link {
     stream: UnixStream,
+    closing: watch::Receiver<bool>,
     /// The requests that the client has announced and that have not been served. Its bytes are read
     /// at once, even if its requests have to wait: a client whose socket is full spins.
     announced: usize,
+    requests: Ring,
     responses: Ring,
     events: Ring,
     outbox: Arc<Outbox>,
@@ -184,14 +228,13 @@ struct Link {
     /// The events in the ring that the client has not been told about. They are counted apart from
     /// the events, since the socket may be full while the ring is not.
     owed: usize,
+    /// The time until a full ring is tried again.
+    again: Duration,
+    /// Whether the client has been told that it is behind with its events.
+    is_behind: bool,
 }
 
 impl Link {
-    /// Returns `true` if the client has left so much unread that its own requests have to wait.
-    fn is_behind(&self) -> bool {
-        self.outbox.unsent() > BEHIND
-    }
-
     /// Waits until there is something to send or to read, and does so. Cancel safe.
     async fn wait(&mut self) -> Result<(), Ended> {
         let is_waiting = !self.waiting.is_empty() || self.owed > 0;
@@ -199,7 +242,11 @@ impl Link {
             biased;
             () = self.outbox.news() => {}
             ready = self.stream.readable() => ready?,
-            () = sleep(AGAIN), if is_waiting => {}
+            () = closed(&mut self.closing) => {
+                self.flush()?;
+                return Err(Ended::Closing);
+            }
+            () = sleep(self.again), if is_waiting => {}
         }
         self.exchange()
     }
@@ -207,7 +254,16 @@ impl Link {
     /// Reads and sends what can be read and sent without waiting.
     fn exchange(&mut self) -> Result<(), Ended> {
         self.read()?;
-        self.flush()
+        self.flush()?;
+        let unsent = self.outbox.unsent();
+        if unsent > BEHIND.0 && !self.is_behind {
+            self.is_behind = true;
+            self.requests.set_flow(NO_MULTICASTS)?;
+        } else if unsent < BEHIND.1 && self.is_behind {
+            self.is_behind = false;
+            self.requests.set_flow(FREE)?;
+        }
+        Ok(())
     }
 
     /// Reads the bytes that announce requests.
@@ -220,7 +276,6 @@ impl Link {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
-            // The rest is read in the next turn. More than the ring can hold is never announced.
             if self.announced > MAX_ANNOUNCED {
                 return Err(Ended::Flood);
             }
@@ -234,6 +289,7 @@ impl Link {
     /// Moves events to the client's memory while there is room, and tells the client.
     fn flush(&mut self) -> Result<(), Ended> {
         self.outbox.take(&mut self.waiting)?;
+        let before = self.waiting.len();
         while let Some(next) = self.waiting.pop_front() {
             match &next {
                 Outgoing::Response(response) => self.respond(response)?,
@@ -245,6 +301,8 @@ impl Link {
             }
             self.outbox.sent(&next);
         }
+        let is_stuck = before > 0 && self.waiting.len() == before;
+        self.again = if is_stuck { (2 * self.again).min(AGAIN.1) } else { AGAIN.0 };
         self.tell()
     }
 

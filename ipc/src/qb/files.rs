@@ -1,4 +1,5 @@
-//! The files of a connection in `/dev/shm`, and those that a process left behind when it was killed.
+//! The files of a connection in `/dev/shm`, and those that a process left behind when it was
+//! killed.
 
 use std::fs::File;
 use std::io;
@@ -47,8 +48,10 @@ impl Files {
         let path = format!("{root}/qb-{}-{client}-{service}-{number:016x}", std::process::id());
         rustix::fs::mkdir(&path, Mode::RWXU).map_err(failed)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(&path, flags, Mode::empty()).map_err(failed)?;
-        Ok(Self { directory, path, service })
+        let directory = rustix::fs::open(&path, flags, Mode::empty()).inspect_err(|_| {
+            let _ = rustix::fs::rmdir(&path);
+        });
+        Ok(Self { directory: directory.map_err(failed)?, path, service })
     }
 
     /// Returns the path that the client knows a ring by. Its files have this path and a suffix.
@@ -138,8 +141,10 @@ fn sweep_one(path: &Path, services: &[&'static str]) -> bool {
         rustix::fs::statat(&directory, format!("qb-request-{service}-header"), AtFlags::SYMLINK_NOFOLLOW)
             .is_ok()
     };
-    let Some(service) = services.iter().find(is_ours) else { return false };
-    remove_rings(&directory, service);
+    if let Some(service) = services.iter().find(is_ours) {
+        remove_rings(&directory, service);
+    }
+    // Only an empty directory is removed.
     rustix::fs::rmdir(path).is_ok()
 }
 
@@ -179,7 +184,8 @@ mod tests {
         make(&format!("qb-{dead}-1-7-ghijkl"), "qb-request-attrd-header");
         make(&format!("qb-{}-1-7-abcdef", std::process::id()), "qb-request-cpg-header");
         make("qb-what", "qb-request-cpg-header");
-        assert_eq!(sweep(root.path(), &["cmap", "cpg"]), 1);
+        std::fs::create_dir(root.path().join(format!("qb-{dead}-1-8-empty"))).unwrap();
+        assert_eq!(sweep(root.path(), &["cmap", "cpg"]), 2);
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 3);
     }
 }

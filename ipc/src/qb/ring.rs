@@ -3,7 +3,7 @@
 //! A ring is two files. The header has the indices of the writer and of the reader, in words of
 //! four bytes, and a POSIX semaphore that counts the unread chunks. The data file has the chunks: a
 //! word with the payload's length, a word that marks the chunk's state, and the payload, padded to
-//! a whole word. A chunk may run over the end of the file and go on at its beginning.
+//! a whole word. A chunk may begin at the end of the file and continue at its start.
 //!
 //! The other side can write anything to the memory. This side keeps its own index, and checks what
 //! it reads before it uses it. A client can still truncate its own files, which ends this process
@@ -31,12 +31,15 @@ const WAITERS: usize = 8212;
 /// private one would never wake another process.
 const SHARED: usize = 8216;
 
+/// The word by which the reader of a ring slows down its writer.
+const FLOW: usize = 8240;
+
 /// The states of a chunk.
 const BEING_WRITTEN: u32 = 0xA110_CED0;
 const COMMITTED: u32 = 0xA1A1_A1A1;
 const CONSUMED: u32 = 0xD0D0_D0D0;
 
-/// The bytes of a chunk beside its payload that the writer needs room for.
+/// The room that a writer needs in addition to the payload, in bytes.
 const MARGIN: usize = 12;
 
 /// The memory does not hold what it has to.
@@ -50,7 +53,7 @@ pub(crate) enum Fault {
     Access(#[from] vm_memory::GuestMemoryError),
     #[error("a chunk is marked {0:#x} instead of as committed")]
     Mark(u32),
-    #[error("a chunk of {0} bytes is longer than the longest message")]
+    #[error("a chunk of {0} bytes does not fit into the ring")]
     Length(usize),
     #[error("the other side's index {0} is beyond the ring's end")]
     Index(u32),
@@ -106,8 +109,18 @@ impl Ring {
         (index + 2 + words) % self.words
     }
 
-    /// Writes a chunk. Returns `false` if the ring has no room for it.
+    /// Tells the client how to send: 0 stands for freely. With 2, its library refuses multicasts
+    /// and lets other requests through.
+    pub(super) fn set_flow(&self, word: u32) -> Result<(), Fault> {
+        self.atomic(FLOW)?.store(word, Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes a chunk. Returns `false` if the ring has no room for it now.
     pub(super) fn write(&mut self, payload: &[u8]) -> Result<bool, Fault> {
+        if payload.len() > self.longest {
+            return Err(Fault::Length(payload.len()));
+        }
         let read = self.atomic(READ_INDEX)?.load(Ordering::Acquire);
         if read >= self.words {
             return Err(Fault::Index(read));
@@ -146,7 +159,8 @@ impl Ring {
     fn post(&self) -> Result<(), Fault> {
         let semaphore = self.atomic(SEMAPHORE)?;
         semaphore.fetch_add(1, Ordering::Release);
-        // A waiter counts itself and then looks at the count. It sees the chunk, or it is seen here.
+        // A waiter counts itself and then looks at the count. It sees the chunk, or it is seen
+        // here.
         fence(Ordering::SeqCst);
         if self.atomic(WAITERS)?.load(Ordering::Relaxed) > 0 {
             // A failure means that the client has unmapped the file, so it does not wait.

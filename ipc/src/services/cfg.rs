@@ -12,11 +12,14 @@ use super::{ConnectionId, Connections, Effect, Order, Step, tell};
 use crate::code::Code;
 use crate::layout::{Malformed, Message, Request};
 
-/// The time that clients have to vote on a shutdown (`cfg.shutdown_timeout`).
+/// The time that clients have to vote on a shutdown, unless the key `cfg.shutdown_timeout` has
+/// another one, in milliseconds.
 const VOTE: Duration = Duration::from_secs(5);
 
-/// Flags of a request to shut down: all others are asked, are only told, or are not asked.
+/// Flags of a request to shut down. Otherwise, all other clients are asked, and one can prevent it.
+/// They are asked, and their answers do not count.
 const REGARDLESS: u32 = 1;
+/// They are not asked.
 const IMMEDIATE: u32 = 2;
 
 /// The id of the response to a request to shut down.
@@ -42,6 +45,13 @@ struct Vote {
 
 impl Cfg {
     pub(super) fn close(&mut self, id: ConnectionId, connections: &Connections, effects: &mut Vec<Effect>) {
+        // Without the client that asked for it, there is no shutdown.
+        self.vote.take_if(|vote| vote.by == id);
+        self.untrack(id, connections, effects);
+    }
+
+    /// Removes a client from the voters. Its missing answer no longer prevents a shutdown.
+    fn untrack(&mut self, id: ConnectionId, connections: &Connections, effects: &mut Vec<Effect>) {
         self.trackers.remove(&id);
         if let Some(vote) = &mut self.vote {
             vote.answers.remove(&id);
@@ -54,6 +64,7 @@ impl Cfg {
         id: ConnectionId,
         request: &Request,
         view: &View,
+        limit: Option<u32>,
         connections: &Connections,
         effects: &mut Vec<Effect>,
     ) -> Result<Step, Malformed> {
@@ -61,7 +72,10 @@ impl Cfg {
             0 => ring_status(view),
             1 => Message::status(1, Code::NotSupported),
             2 => return kill(request, view),
-            3 => return Ok(self.try_shutdown(id, request.u32(16)?, connections, effects)),
+            3 => {
+                let limit = limit.map_or(VOTE, |limit| Duration::from_millis(limit.into()));
+                return Ok(self.try_shutdown(id, request.u32(16)?, limit, connections, effects));
+            }
             4 => {
                 let agrees = request.u32(16)? != 0;
                 let answer = self.vote.as_mut().and_then(|vote| vote.answers.get_mut(&id));
@@ -84,7 +98,7 @@ impl Cfg {
                 Message::status(2, Code::Ok)
             }
             11 => {
-                self.trackers.remove(&id);
+                self.untrack(id, connections, effects);
                 Message::status(3, Code::Ok)
             }
             _ => return Err(Malformed),
@@ -96,6 +110,7 @@ impl Cfg {
         &mut self,
         by: ConnectionId,
         flags: u32,
+        limit: Duration,
         connections: &Connections,
         effects: &mut Vec<Effect>,
     ) -> Step {
@@ -114,8 +129,10 @@ impl Cfg {
         self.votes += 1;
         let number = self.votes;
         self.vote = Some(Vote { number, by, regardless: flags == REGARDLESS, answers });
-        effects.push(Effect::EndVote { vote: number, after: VOTE });
         self.count(connections, effects);
+        if self.vote.is_some() {
+            effects.push(Effect::EndVote { vote: number, after: limit });
+        }
         Step::Silent
     }
 
@@ -190,7 +207,7 @@ fn node_status(node: u32, version: u32, view: &View) -> Bytes {
     /// The beginning of the status, and of the first link in it.
     const STATUS: usize = 24;
     const LINK: usize = STATUS + 16;
-    /// What corosync subtracts from `netmtu`: two headers of frames.
+    /// The size of two headers of frames, which corosync subtracts from `netmtu`.
     const HEADERS: u32 = 90;
     if version != 1 {
         return Message::new(ID, 32).code(Code::NotSupported).done();

@@ -17,7 +17,7 @@ pub struct Value {
     bytes: Bytes,
 }
 
-/// The types of values. Those of numbers are followed by their size.
+/// The types of numbers, each with its size.
 const NUMBERS: [(u8, usize); 10] =
     [(1, 1), (U8, 1), (3, 2), (U16, 2), (5, 4), (U32, 4), (7, 8), (U64, 8), (9, 4), (10, 8)];
 const U8: u8 = 2;
@@ -53,13 +53,24 @@ impl Value {
         Self { kind: TEXT, bytes: [value.as_bytes(), b"\0"].concat().into() }
     }
 
-    /// A value as a client sends it, or `None` if its length does not fit its type.
+    /// A value as a client sends it, or `None` if its length does not fit its type. Texts come with
+    /// or without a NUL, and end at the first one.
     fn of_client(kind: u8, bytes: Bytes) -> Option<Self> {
+        if kind == TEXT {
+            let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+            return Some(Self { kind, bytes: [text, b"\0"].concat().into() });
+        }
         let fits = match NUMBERS.iter().find(|(number, _)| *number == kind) {
             Some((_, size)) => bytes.len() == *size,
-            None => kind == TEXT && bytes.last() == Some(&0) || kind == BINARY,
+            None => kind == BINARY,
         };
         fits.then_some(Self { kind, bytes })
+    }
+
+    /// Returns a number of 32 bits.
+    fn as_u32(&self) -> Option<u32> {
+        let bytes = self.bytes.as_ref().try_into().ok().filter(|_| self.kind == U32)?;
+        Some(u32::from_ne_bytes(bytes))
     }
 
     /// Returns an integer changed by a step, or `None` for what is no integer.
@@ -82,7 +93,7 @@ enum Map {
     Stats,
 }
 
-/// What a connection has open.
+/// The state of a connection.
 #[derive(Default)]
 struct Client {
     map: Map,
@@ -97,7 +108,7 @@ struct Tracker {
     handle: u64,
 }
 
-/// What a tracker asks for.
+/// The changes that a tracker asks for.
 const DELETED: i32 = 1;
 const MODIFIED: i32 = 2;
 const ADDED: i32 = 4;
@@ -117,10 +128,13 @@ pub(super) struct Cmap {
 }
 
 impl Cmap {
-    /// The most iterations and trackers of a connection.
-    const MAX_OPEN: usize = 1024;
-    /// The most keys that clients may add.
-    const MAX_KEYS: usize = 65_536;
+    /// The most trackers of a connection, and the most iterations.
+    const MAX_TRACKERS: usize = 64;
+    const MAX_ITERATIONS: usize = 16;
+    /// The most keys, and the longest value that a client may set, in bytes. A notice has two
+    /// values.
+    const MAX_KEYS: usize = 16_384;
+    const MAX_VALUE: usize = 64 << 10;
 
     pub(super) fn new(keys: impl IntoIterator<Item = (String, Value)>) -> Self {
         Self { values: keys.into_iter().collect(), clients: BTreeMap::new(), last_handle: 0 }
@@ -137,6 +151,11 @@ impl Cmap {
             .into_iter()
             .flat_map(|from| [format!("uidgid.{from}uid.{uid}"), format!("uidgid.{from}gid.{gid}")]);
         keys.into_iter().any(|key| self.values.get(&key) == Some(&one))
+    }
+
+    /// Returns a number that a client or the configuration has set.
+    pub(super) fn number(&self, key: &str) -> Option<u32> {
+        self.values.get(key)?.as_u32()
     }
 
     /// Sets a key, and tells the clients that track it if that changes it.
@@ -181,7 +200,8 @@ impl Cmap {
         let map = self.clients.entry(id).or_default().map;
         let step = match request.id() {
             9 => Step::Reply(self.choose(id, request.i32(16)?)),
-            _ if map == Map::Stats => Step::Do(Order::ReadStats(request)),
+            2 | 4 if map == Map::Stats => Step::Do(Order::ReadStats(request)),
+            changes @ (0 | 1 | 3) if map == Map::Stats => Step::Reply(Message::status(changes, Code::Access)),
             0 => Step::Reply(self.client_sets(&request, connections)?),
             1 => Step::Reply(self.client_deletes(&request.key(16)?, connections)),
             2 => {
@@ -219,7 +239,7 @@ impl Cmap {
             }
             7 => {
                 let (key, types, handle) = (request.key(16)?, request.i32(280)?, request.u64(288)?);
-                if client.trackers.len() >= Self::MAX_OPEN {
+                if client.trackers.len() >= Self::MAX_TRACKERS {
                     return Ok(Message::new(7, 32).code(Code::TryAgain).done());
                 }
                 self.last_handle += 1;
@@ -234,7 +254,7 @@ impl Cmap {
         })
     }
 
-    /// Serves a request to the map of the counters, which is made anew each time.
+    /// Serves a request to the map of the counters.
     pub(super) fn stats_request(
         &mut self,
         id: ConnectionId,
@@ -244,7 +264,6 @@ impl Cmap {
     ) -> Result<Bytes, Malformed> {
         let values = counters(stats, active);
         Ok(match request.id() {
-            answered @ (0 | 1 | 3) => Message::status(answered, Code::Access),
             2 => get(values.get(&request.key(16)?), request.u64(280)?),
             4 => {
                 let prefix = request.key(16)?;
@@ -274,7 +293,7 @@ impl Cmap {
 
     fn iterate(&mut self, id: ConnectionId, list: VecDeque<(String, Value)>) -> Bytes {
         let client = self.clients.entry(id).or_default();
-        if client.iterations.len() >= Self::MAX_OPEN {
+        if client.iterations.len() >= Self::MAX_ITERATIONS {
             return Message::new(4, 32).code(Code::TryAgain).done();
         }
         self.last_handle += 1;
@@ -289,6 +308,7 @@ impl Cmap {
         let code = match value {
             _ if !is_key(&key) => Code::InvalidParam,
             _ if is_read_only(&key) => Code::Access,
+            _ if length > Self::MAX_VALUE => Code::InvalidParam,
             _ if self.values.len() >= Self::MAX_KEYS && !self.values.contains_key(&key) => Code::TryAgain,
             Some(value) => {
                 self.set(&key, &value, connections);
@@ -336,7 +356,8 @@ fn get(value: Option<&Value>, room: u64) -> Bytes {
     let described = |message: Message| message.u64(24, size as u64).u8(32, value.kind);
     match usize::try_from(room) {
         Ok(0) => described(Message::new(ID, 40)).done(),
-        // The client reads as many bytes as it has room for. It has no room for more than a message.
+        // The client reads as many bytes as it has room for. It has no room for more than a
+        // message.
         Ok(room) if size <= room && room <= 1 << 20 => {
             described(Message::new(ID, 40 + room)).bytes(40, &value.bytes).done()
         }

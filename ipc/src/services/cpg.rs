@@ -19,6 +19,8 @@ use crate::layout::{Malformed, Message, Request, length};
 const LONGEST_WHOLE: usize = (1 << 20) - 1024;
 /// The most members that the answer about a group has room for.
 const MEMBERS: usize = 384;
+/// The most iterations that a connection may have open.
+const MAX_ITERATIONS: usize = 16;
 /// The size of an address in a list.
 const ADDRESS: usize = 24;
 
@@ -54,7 +56,7 @@ enum Standing {
     Out,
 }
 
-/// What an iteration returns next: a group, or a member of it.
+/// The result of a step of an iteration: a group, or a member of it.
 type Entry = (Group, Option<Process>);
 
 pub(super) struct Cpg {
@@ -83,7 +85,8 @@ impl Cpg {
     pub(super) fn close(&mut self, id: ConnectionId, effects: &mut Vec<Effect>) {
         self.iterations.retain(|(of, _), _| *of != id);
         let Some(seat) = self.unlisten(id) else { return };
-        if matches!(seat.standing, Standing::Joining | Standing::In) {
+        // A leave may not have reached the node yet. A second one has no effect.
+        if seat.standing != Standing::Out {
             effects.push(Effect::Abandon { pid: seat.pid, group: seat.group, parting: Parting::Died });
         }
     }
@@ -242,6 +245,9 @@ impl Cpg {
                 .collect(),
             _ => return Message::new(9, 32).code(Code::InvalidParam).done(),
         };
+        if self.iterations.range((id, 0)..=(id, u64::MAX)).count() >= MAX_ITERATIONS {
+            return Message::new(9, 32).code(Code::TryAgain).done();
+        }
         self.last_iteration += 1;
         self.iterations.insert((id, self.last_iteration), list);
         Message::new(9, 32).u64(24, self.last_iteration).done()
@@ -294,6 +300,12 @@ impl Cpg {
                 seat.standing = Standing::In;
             }
             if !matches!(seat.standing, Standing::In | Standing::Leaving) {
+                continue;
+            }
+            // This node leaves the ring with all its processes. A process that did not ask to leave
+            // would take a list without itself for its eviction. Its connection ends next.
+            if seat.standing == Standing::In && change.left.contains(&process) {
+                seat.standing = Standing::Out;
                 continue;
             }
             tell(connections, id, event.clone());

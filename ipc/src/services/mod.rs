@@ -58,7 +58,7 @@ impl Service {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct ConnectionId(u64);
 
-/// What follows from a request.
+/// The consequence of a request.
 pub(crate) enum Step {
     Reply(Bytes),
     /// No response follows, or it comes later through the outbox.
@@ -145,10 +145,11 @@ impl Services {
 
     /// Returns why a client with this user and group is not let in.
     pub(crate) fn admit(&self, uid: u32, gid: u32) -> Result<(), Code> {
-        if self.view.ring.is_none() {
-            return Err(Code::TryAgain);
+        match uid == 0 || gid == 0 || self.cmap.allows(uid, gid) {
+            false => Err(Code::Access),
+            true if !self.view.status.settled => Err(Code::TryAgain),
+            true => Ok(()),
         }
-        if uid == 0 || gid == 0 || self.cmap.allows(uid, gid) { Ok(()) } else { Err(Code::Access) }
     }
 
     pub(crate) fn open(&mut self, service: Service) -> (ConnectionId, Arc<Outbox>) {
@@ -182,7 +183,10 @@ impl Services {
         let Some((service, outbox)) = self.connections.get(&id) else { return Ok(Step::Silent) };
         match service {
             Service::Cmap => self.cmap.request(id, request, &self.connections),
-            Service::Cfg => self.cfg.request(id, &request, &self.view, &self.connections, &mut self.effects),
+            Service::Cfg => {
+                let limit = self.cmap.number("cfg.shutdown_timeout");
+                self.cfg.request(id, &request, &self.view, limit, &self.connections, &mut self.effects)
+            }
             Service::Cpg => self.cpg.request(id, &request, &self.view),
             Service::Quorum => self.quorum.request(id, &request, &self.view, outbox),
             Service::Votequorum => self.votequorum.request(id, &request, &self.view, outbox),
@@ -236,11 +240,6 @@ impl Services {
 
     pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
-    }
-
-    /// Returns the number of connections.
-    pub(crate) fn clients(&self) -> usize {
-        self.connections.len()
     }
 
     /// Returns the number of malformed requests.

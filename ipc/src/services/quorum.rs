@@ -27,8 +27,8 @@ enum Model {
 #[derive(Default)]
 struct Client {
     model: Model,
+    /// Whether the client is told changes.
     tracks: bool,
-    changes: bool,
 }
 
 #[derive(Default)]
@@ -61,12 +61,11 @@ impl Quorum {
                 if flags & (CURRENT | CHANGES) != 0 {
                     current(client.model, view).into_iter().for_each(|event| outbox.event(event));
                 }
-                client.changes = flags & (CHANGES | CHANGES_ONLY) != 0;
-                client.tracks = client.changes;
+                client.tracks = flags & (CHANGES | CHANGES_ONLY) != 0;
                 Message::status(1, Code::Ok)
             }
             2 => {
-                (client.tracks, client.changes) = (false, false);
+                client.tracks = false;
                 Message::status(2, Code::Ok)
             }
             3 => Message::new(4, 32).u32(24, SET).done(),
@@ -86,14 +85,14 @@ impl Quorum {
     /// Tells the clients of model 1 the nodes of a new ring.
     pub(super) fn ring(&self, view: &View, connections: &Connections) {
         let event = nodes(view, true);
-        for (id, _) in self.clients.iter().filter(|(_, client)| client.changes && client.model == Model::V1) {
+        for (id, _) in self.clients.iter().filter(|(_, client)| client.tracks && client.model == Model::V1) {
             tell(connections, *id, event.clone());
         }
     }
 
     /// Tells the clients a new verdict.
     pub(super) fn status(&self, view: &View, connections: &Connections) {
-        for (id, client) in self.clients.iter().filter(|(_, client)| client.changes) {
+        for (id, client) in self.clients.iter().filter(|(_, client)| client.tracks) {
             tell(connections, *id, verdict(client.model, view));
         }
     }

@@ -40,13 +40,15 @@ fn request(id: i32, size: usize, fields: impl FnOnce(Message) -> Message) -> Byt
 struct World {
     services: Services,
     seq: u64,
+    /// The last status.
+    status: Status,
 }
 
 impl World {
     fn new() -> Self {
         let config = quorate::Config::new(node(1));
         let keys = crate::keys(&config, [("logging.debug", "off"), ("totem.token", "1000")]);
-        let mut world = Self { services: Services::new(&config, keys), seq: 4 };
+        let mut world = Self { services: Services::new(&config, keys), seq: 4, status: Status::default() };
         world.ring(&[1], false);
         world
     }
@@ -71,7 +73,7 @@ impl World {
             votes: 1,
         });
         let votes = u32::try_from(members.len()).unwrap();
-        self.services.event(&Event::Status(Box::new(Status {
+        self.status = Status {
             ring: Some(ring),
             settled: true,
             nodes: known.into(),
@@ -82,7 +84,8 @@ impl World {
             flags: if quorate { vec!["Quorate", "WaitForAll"] } else { vec!["WaitForAll"] },
             lease: Lease::None,
             ..Status::default()
-        })));
+        };
+        self.services.event(&Event::Status(Box::new(self.status.clone())));
     }
 
     fn open(&mut self, service: Service) -> Client {
@@ -209,6 +212,20 @@ fn a_value_is_read_in_two_steps() {
 }
 
 #[test]
+fn a_text_is_stored_with_a_nul() {
+    let mut world = World::new();
+    let client = world.open(Service::Cmap);
+    for sent in [&b"hello"[..], b"hello\0", b"hello\0rest"] {
+        let set = request(0, 296 + sent.len(), |message| {
+            message.key(16, "test.text").u64(280, sent.len() as u64).u8(288, 11).bytes(296, sent)
+        });
+        assert_eq!(code(&world.ask(&client, set)), 1);
+        let get = request(2, 288, |message| message.key(16, "test.text").u64(280, 6));
+        assert_eq!(&world.ask(&client, get)[40..], b"hello\0");
+    }
+}
+
+#[test]
 fn a_read_only_key_cannot_be_changed() {
     let mut world = World::new();
     let client = world.open(Service::Cmap);
@@ -285,6 +302,19 @@ fn the_first_quorum_event_comes_before_the_response() {
 }
 
 #[test]
+fn a_status_that_says_nothing_new_is_no_event() {
+    let mut world = World::new();
+    let [quorum, votequorum] = [Service::Quorum, Service::Votequorum].map(|service| world.open(service));
+    world.ask(&quorum, request(1, 24, |message| message.u32(16, 3)));
+    world.ask(&votequorum, request(3, 32, |message| message.u32(24, 3)));
+    quorum.events();
+    votequorum.events();
+    let held = Status { lease: Lease::Held, dc: Some(node(1)), ..world.status.clone() };
+    world.services.event(&Event::Status(Box::new(held)));
+    assert!(quorum.events().is_empty() && votequorum.events().is_empty());
+}
+
+#[test]
 fn model_1_has_the_nodes_that_joined_and_left() {
     let mut world = World::new();
     let client = world.open(Service::Quorum);
@@ -351,6 +381,27 @@ fn a_process_that_dies_leaves_its_group() {
     let [Effect::Abandon { pid: 17, parting: Parting::Died, .. }] = world.services.take_effects()[..] else {
         panic!("it leaves");
     };
+}
+
+#[test]
+fn a_process_that_dies_while_it_leaves_is_removed() {
+    let mut world = World::new();
+    let client = world.open(Service::Cpg);
+    world.join(&client, "g", 17);
+    let leave = request(1, 160, |message| message.group(16, b"g"));
+    assert!(matches!(world.services.request(client.id, leave), Step::Do(Order::LeaveGroup { .. })));
+    world.services.close(client.id);
+    assert!(matches!(world.services.take_effects()[..], [Effect::Abandon { pid: 17, .. }]));
+}
+
+#[test]
+fn a_process_is_not_evicted_when_its_node_leaves() {
+    let mut world = World::new();
+    let client = world.open(Service::Cpg);
+    world.join(&client, "g", 17);
+    client.events();
+    world.change("g", &[], &[], &[(1, 17)], GroupReason::Leave);
+    assert!(client.events().is_empty());
 }
 
 #[test]
@@ -462,6 +513,17 @@ fn a_tracker_that_does_not_answer_prevents_a_shutdown() {
     assert_eq!(code(&by.events()[0]), 10);
     assert_eq!(voter.events().iter().map(|event| code(event)).collect::<Vec<_>>(), [1, 5]);
     assert!(world.services.take_effects().is_empty());
+}
+
+#[test]
+fn a_shutdown_ends_with_the_client_that_asked_for_it() {
+    let mut world = World::new();
+    let [by, voter] = [0; 2].map(|_| world.open(Service::Cfg));
+    world.ask(&voter, request(10, 24, |message| message));
+    world.services.request(by.id, request(3, 24, |message| message));
+    world.services.close(by.id);
+    assert_eq!(code(&world.ask(&voter, request(4, 24, |message| message.u32(16, 1)))), 11);
+    assert!(!world.services.take_effects().iter().any(|effect| matches!(effect, Effect::Shutdown)));
 }
 
 #[test]

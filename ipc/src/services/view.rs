@@ -7,7 +7,14 @@ use quorate::{Config, NodeId, Regular, RingId, Status};
 
 use super::cmap::Value;
 
-/// What the services know of the ring.
+/// Returns `true` if two statuses are the same for the clients.
+fn says_the_same(one: &Status, other: &Status) -> bool {
+    let numbers = |status: &Status| (status.total_votes, status.expected_votes, status.quorum);
+    (one.ring, one.quorate, &one.nodes, &one.flags) == (other.ring, other.quorate, &other.nodes, &other.flags)
+        && numbers(one) == numbers(other)
+}
+
+/// The state that all services show to clients.
 pub(super) struct View {
     pub(super) me: NodeId,
     /// The addresses of the nodes that are known.
@@ -16,7 +23,7 @@ pub(super) struct View {
     /// The last ring whose members have exchanged their state.
     pub(super) ring: Option<RingId>,
     pub(super) members: BTreeSet<NodeId>,
-    /// What the last ring change added and removed.
+    /// The members that the last ring change added, and those that it removed.
     pub(super) joined: BTreeSet<NodeId>,
     pub(super) left: BTreeSet<NodeId>,
     /// How often each node has joined.
@@ -60,15 +67,18 @@ impl View {
         (self.ring, self.members) = (Some(ring), members);
     }
 
-    /// Keeps a status if it belongs to the ring that is shown. Returns `false` for one that does
-    /// not: clients learn of a new ring once its members have exchanged their state, and a lost
-    /// token is not shown before it has led to another ring, as with corosync.
+    /// Keeps a status if it belongs to the ring that is shown. Returns `true` if it says anything
+    /// new about members, votes or quorum.
+    ///
+    /// Clients learn of a new ring once its members have exchanged their state. A lost token is not
+    /// shown before it has led to another ring, as with corosync.
     pub(super) fn status(&mut self, status: &Status) -> bool {
-        let shown = status.settled && status.ring.is_some() && status.ring == self.ring;
-        if shown {
-            self.status = status.clone();
+        if !status.settled || status.ring.is_none() || status.ring != self.ring {
+            return false;
         }
-        shown
+        let is_new = !says_the_same(&self.status, status);
+        self.status = status.clone();
+        is_new
     }
 
     /// Returns the ring's number.

@@ -91,7 +91,10 @@ const REMARKS: &[(&str, &str)] = &[
     ("service", "obsolete (corosync 1), ignored: there are no plugins, and Quorate elects the DC itself"),
     ("amf", "obsolete (corosync 1), ignored: there is no availability management"),
     ("logging", "ignored: logs go to standard error, and RUST_LOG chooses what is logged"),
-    ("uidgid", "ignored: the mode of the status socket controls access"),
+    (
+        "uidgid",
+        "counts for `--serve-corosync-clients` only: the mode of the status socket controls access to it",
+    ),
     ("system", "ignored: priority and scheduling are up to the service manager"),
     ("resources*", "ignored: there is no resource watchdog"),
     ("qb", "ignored: libqb is not used"),
