@@ -52,7 +52,8 @@ mod layout;
 mod outbox;
 mod qb;
 mod services;
+mod sockets;
 
-pub use front::{BindError, Clients, Sockets};
 pub use keys::keys;
 pub use services::Value;
+pub use sockets::{BindError, Clients, Sockets};

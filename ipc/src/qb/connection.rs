@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::files::{Files, MakeError, Owner};
 use super::handshake;
 use super::ring::{Fault, Ring};
-use crate::front::{Front, Place, closed};
+use crate::front::{Front, Place};
 use crate::outbox::{Outbox, Outgoing, Overflow};
 use crate::services::{ConnectionId, Service, Step};
 
@@ -105,7 +105,7 @@ async fn greet(
 ) -> Result<Connection, Ended> {
     let peer = stream.peer_cred()?;
     let owner = Owner { uid: peer.uid(), gid: peer.gid() };
-    let place = front.place(owner)?;
+    let place = front.place(owner).ok_or(Ended::Crowded)?;
     let mut request = [0; handshake::REQUEST];
     timeout(PATIENCE, stream.read_exact(&mut request)).await.map_err(|_| Ended::Silent)??;
     let max_message = handshake::read(&request).ok_or(Ended::NotOurs)?.clamp(MAX_MESSAGE.0, MAX_MESSAGE.1);
@@ -114,7 +114,7 @@ async fn greet(
         return Err(Ended::TurnedAway(errno));
     }
     let client = peer.pid().unwrap_or_default().cast_unsigned();
-    let made = Files::new(front.root(), service.name(), client).and_then(|files| {
+    let made = Files::new(Front::ROOT, service.name(), client).and_then(|files| {
         let rings = files.rings(max_message as usize, owner)?;
         files.hand_over(owner)?;
         Ok((files, rings))
@@ -210,6 +210,12 @@ impl Connection {
         };
         reply.map_or(Ok(()), |reply| self.link.respond(&reply))
     }
+}
+
+/// Waits until the sockets are to be closed.
+pub(crate) async fn closed(closing: &mut watch::Receiver<bool>) {
+    // An error means that the handle is gone.
+    let _ = closing.wait_for(|closing| *closing).await;
 }
 
 /// The socket and the memory of a connection.
