@@ -42,7 +42,7 @@ impl Source {
         Ok(config::load(&self.config, &overrides, &host).inspect_err(|rejected| warn(&rejected.warnings))?)
     }
 
-    /// Reads the files in the directory `uidgid.d` beside the configuration. Their entries name
+    /// Reads the directory `uidgid.d` next to the configuration. The entries of its files name
     /// users and groups that may connect to a corosync daemon.
     pub(crate) fn uidgid(&self) -> Result<Vec<grammar::Entry>, Rejected> {
         let directory = self.config.with_file_name("uidgid.d");

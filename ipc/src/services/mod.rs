@@ -248,6 +248,26 @@ impl Services {
     }
 }
 
+/// The flags of a request to track quorum or votes (`CS_TRACK_*`).
+#[derive(Clone, Copy)]
+struct Tracking(u32);
+
+impl Tracking {
+    const CURRENT: u32 = 1;
+    const CHANGES: u32 = 2;
+    const CHANGES_ONLY: u32 = 4;
+
+    /// Whether the client wants the current state first.
+    fn wants_current(self) -> bool {
+        self.0 & (Self::CURRENT | Self::CHANGES) != 0
+    }
+
+    /// Whether the client wants later changes.
+    fn wants_changes(self) -> bool {
+        self.0 & (Self::CHANGES | Self::CHANGES_ONLY) != 0
+    }
+}
+
 /// The connections, with the way to each client.
 type Connections = BTreeMap<ConnectionId, (Service, Arc<Outbox>)>;
 

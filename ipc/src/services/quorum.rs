@@ -6,15 +6,10 @@ use bytes::Bytes;
 use quorate::NodeId;
 
 use super::view::View;
-use super::{ConnectionId, Connections, Step, tell};
+use super::{ConnectionId, Connections, Step, Tracking, tell};
 use crate::code::Code;
 use crate::layout::{Malformed, Message, Request, length};
 use crate::outbox::Outbox;
-
-/// Flags of a tracking request: the current state, and later changes.
-const CURRENT: u32 = 1;
-const CHANGES: u32 = 2;
-const CHANGES_ONLY: u32 = 4;
 
 /// The two forms of the service's events.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -54,14 +49,14 @@ impl Quorum {
         let reply = match request.id() {
             0 => Message::new(0, 32).u32(24, u32::from(view.status.quorate)).done(),
             1 => {
-                let flags = request.u32(16)?;
+                let flags = Tracking(request.u32(16)?);
                 if client.tracks {
                     return Ok(Step::Reply(Message::status(1, Code::Exist)));
                 }
-                if flags & (CURRENT | CHANGES) != 0 {
+                if flags.wants_current() {
                     current(client.model, view).into_iter().for_each(|event| outbox.event(event));
                 }
-                client.tracks = flags & (CHANGES | CHANGES_ONLY) != 0;
+                client.tracks = flags.wants_changes();
                 Message::status(1, Code::Ok)
             }
             2 => {

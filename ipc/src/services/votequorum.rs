@@ -9,14 +9,10 @@ use bytes::Bytes;
 use quorate::{NodeId, NodeStatus};
 
 use super::view::View;
-use super::{ConnectionId, Connections, Step, tell};
+use super::{ConnectionId, Connections, Step, Tracking, tell};
 use crate::code::Code;
 use crate::layout::{Malformed, Message, Request, length};
 use crate::outbox::Outbox;
-
-const CURRENT: u32 = 1;
-const CHANGES: u32 = 2;
-const CHANGES_ONLY: u32 = 4;
 
 /// The states of a node.
 const MEMBER: u32 = 1;
@@ -44,12 +40,12 @@ impl Votequorum {
             0 => return Ok(Step::Reply(info(request.u32(16)?, view))),
             1 | 2 | 5..=9 => Code::NotSupported,
             3 => {
-                let (context, flags) = (request.u64(16)?, request.u32(24)?);
-                if flags & (CURRENT | CHANGES) != 0 {
+                let (context, flags) = (request.u64(16)?, Tracking(request.u32(24)?));
+                if flags.wants_current() {
                     outbox.event(nodes(context, view));
                     outbox.event(verdict(context, view));
                 }
-                if flags & (CHANGES | CHANGES_ONLY) != 0 {
+                if flags.wants_changes() {
                     self.trackers.insert(id, context);
                 }
                 Code::Ok

@@ -101,8 +101,8 @@ pub fn a_process_is_killed_every_three_seconds() {
     }
 }
 
-/// The process was killed so often that its host sends one refusal a second. Two of them suffice,
-/// long before the token timeout.
+/// A process was killed again and again, and its host sends one refusal a second. Two of them
+/// suffice, long before the token timeout.
 pub fn a_host_has_used_up_its_refusals() {
     for victim in 1..=3 {
         let mut lab = Lab::with_evidence_and_token(3, ms(5000));
