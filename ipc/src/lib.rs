@@ -5,7 +5,7 @@
 //! memory, with the same requests and events. Nothing in them is changed.
 //!
 //! ```no_run
-//! use quorate::{Config, Node, NodeId};
+//! use quorate::{Config, Node};
 //!
 //! # async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
 //! let sockets = quorate_ipc::Sockets::bind()?; // fails if a corosync daemon runs
