@@ -13,10 +13,10 @@ use assembly::{Assembly, Piece};
 use bytes::Bytes;
 use fields::{Fields, Value};
 use jiff::Timestamp;
-use quorate::Refusal;
+use quorate::{NodeId, Refusal};
 use quorate_membership::wire::body::{Body, QUORATE, SERVICES, SYNC};
 use quorate_membership::wire::packing::{Addressed, Packet};
-use quorate_membership::wire::{self, Announced, Message, Multicast, Order};
+use quorate_membership::wire::{self, Announcement, Message, Multicast, Order};
 
 use crate::pcap::{Capture, CaptureError, Datagram, Found, Fragments};
 
@@ -247,12 +247,17 @@ impl Decoder {
         }
         let line = |payload: Bytes| {
             let fields = match wire::decode(&payload) {
-                Ok(message) => match wire::announced(&payload) {
-                    Announced::Cluster(cluster) => {
-                        self.message(&message).with("cluster", cluster.to_string())
+                Ok(message) => {
+                    let Announcement { cluster, listed } = wire::announced(&payload).unwrap_or_default();
+                    let mut fields = self.message(&message);
+                    if let Some(cluster) = cluster {
+                        fields = fields.with("cluster", cluster.to_string());
                     }
-                    Announced::Nothing | Announced::Silent => self.message(&message),
-                },
+                    if let Some(listed) = listed {
+                        fields = fields.with("listed", Value::from_iter(listed.into_iter().map(NodeId::get)));
+                    }
+                    fields
+                }
                 Err(why) => self.refused(why),
             };
             Line { time, elapsed, datagram: Datagram { payload, ..datagram }, fields }

@@ -264,6 +264,12 @@ impl Election {
         self.quorum.record().text()
     }
 
+    /// Returns the votes of the nodes by the latest agreement that this node knows of
+    /// ([`Totem::set_voters`](quorate_membership::Totem::set_voters)). Empty if it knows of none.
+    pub fn voters(&self) -> BTreeMap<NodeId, u32> {
+        self.quorum.record().agreed.as_ref().map(|agreed| agreed.electorate.votes.clone()).unwrap_or_default()
+    }
+
     /// Reports that the record with `kept` in it is durable.
     pub fn handle_stored(&mut self, now: Time, kept: &str) -> Outcome {
         self.now = now;

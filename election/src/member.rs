@@ -44,6 +44,7 @@ impl Member {
         let stored = Stored { lost: election.has_lost_record(), ..stored };
         let mut totem = Totem::new(&config, stored, entropy, now)?;
         totem.keep(election.kept());
+        totem.set_voters(election.voters());
         let mut member = Self {
             me: config.node,
             totem,
@@ -225,6 +226,7 @@ impl Member {
         }
         if let Some(kept) = keep {
             self.totem.keep(kept);
+            self.totem.set_voters(self.election.voters());
         }
         if recovered {
             self.totem.recovered();

@@ -206,6 +206,8 @@ mutants! {
     StrangersDelayAgreement = "-",
     /// A JOIN is refused as a whole if it names a node that is not listed.
     JoinRefusedWhole = "-",
+    /// Node lists that other nodes announce are ignored.
+    NodeListsIgnored = "-",
     /// A node that a ring was formed without is always readmitted at once.
     NoBackOff = "-",
     /// A member whose host refuses datagrams twice is taken for gone, however short the refusals

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
 use bytes::Bytes;
-use quorate_membership::wire::{self, Announced, ClusterTag, Join, MergeDetect, Message, Order, announced};
+use quorate_membership::wire::{
+    self, Announcement, ClusterTag, Join, MergeDetect, Message, Order, announced,
+};
 use quorate_membership::{
     Config, Destination, Event, NodeId, Notice, Origin, Refusal, RingId, Stored, Time, Totem,
 };
@@ -12,8 +14,8 @@ fn node(id: u32) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
-fn tag(name: &str) -> ClusterTag {
-    ClusterTag::of(name.as_bytes())
+fn tag(name: &str) -> Announcement {
+    Announcement { cluster: Some(ClusterTag::of(name.as_bytes())), listed: None }
 }
 
 fn join(from: u32) -> Message {
@@ -94,21 +96,55 @@ impl Here {
 fn joins_and_merge_detects_announce_the_cluster() {
     for message in [join(1), merge_detect(1)] {
         let plain = bytes(&message);
-        let with = tag("here").announce(&plain);
+        let with = tag("here").append_to(&plain);
         assert_eq!(with.len(), plain.len() + 12);
         assert!(with.starts_with(&plain), "corosync reads the same message");
         assert_eq!(wire::decode(&with), Ok(message));
-        assert_eq!(announced(&with), Announced::Cluster(tag("here")));
-        assert_eq!(announced(&plain), Announced::Nothing);
+        assert_eq!(announced(&with), Some(tag("here")));
+        assert_eq!(announced(&plain), Some(Announcement::default()));
         for length in plain.len() + 1..with.len() {
             let cut = with.slice(..length);
             assert_eq!(
                 (wire::decode(&cut), announced(&cut)),
-                (Err(Refusal::TrailingBytes), Announced::Nothing)
+                (Err(Refusal::TrailingBytes), Some(Announcement::default()))
             );
         }
     }
-    assert_eq!(announced(b"noise"), Announced::Silent);
+    assert_eq!(announced(b"noise"), None);
+}
+
+#[test]
+fn a_node_list_is_announced_with_and_without_a_cluster() {
+    for cluster in [None, tag("here").cluster] {
+        let listed = Some([7, 1, 300].into_iter().filter_map(NodeId::new).collect());
+        let announcement = Announcement { cluster, listed };
+        let plain = bytes(&join(1));
+        let with = announcement.append_to(&plain);
+        assert_eq!(wire::decode(&with), Ok(join(1)));
+        assert_eq!(announced(&with), Some(announcement));
+        let tagged = plain.len() + if cluster.is_some() { 12 } else { 0 };
+        for length in (plain.len() + 1..with.len()).filter(|length| *length != tagged) {
+            assert_eq!(wire::decode(&with.slice(..length)), Err(Refusal::TrailingBytes), "{length}");
+        }
+    }
+}
+
+#[test]
+fn a_malformed_node_list_is_rejected() {
+    let list = |count: u16, ids: &[u32]| {
+        let mut datagram = bytes(&join(1)).to_vec();
+        datagram.extend(b"QRL1");
+        datagram.extend(count.to_le_bytes());
+        ids.iter().for_each(|id| datagram.extend(id.to_le_bytes()));
+        wire::decode(&datagram.into()).map(|_| ())
+    };
+    assert_eq!(list(2, &[1, 2]), Ok(()));
+    let many: Vec<u32> = (1..=385).collect();
+    let malformed: [(u16, &[u32]); 7] =
+        [(1, &[1, 2]), (3, &[1, 2]), (2, &[2, 1]), (2, &[1, 1]), (1, &[0]), (u16::MAX, &[1]), (385, &many)];
+    for (count, ids) in malformed {
+        assert_eq!(list(count, ids), Err(Refusal::TrailingBytes), "{count} {ids:?}");
+    }
 }
 
 #[test]
@@ -118,7 +154,7 @@ fn a_node_announces_its_cluster_in_everything_for_strangers() {
     while said.len() < 3 {
         said.extend(here.step());
     }
-    said.extend(here.hear(2, Some(2), &tag("here").announce(&bytes(&join(2)))));
+    said.extend(here.hear(2, Some(2), &tag("here").append_to(&bytes(&join(2)))));
     here.totem.leave(here.now);
     said.extend(here.drain());
     let kinds = said.iter().map(|datagram| match wire::decode(datagram).unwrap() {
@@ -129,7 +165,7 @@ fn a_node_announces_its_cluster_in_everything_for_strangers() {
     });
     let kinds = kinds.collect::<std::collections::BTreeSet<_>>();
     assert!(kinds.contains("merge detect") && kinds.contains("join"), "{kinds:?}");
-    assert!(said.iter().all(|datagram| announced(datagram) == Announced::Cluster(tag("here"))));
+    assert!(said.iter().all(|datagram| announced(datagram) == Some(tag("here"))));
 }
 
 #[test]
@@ -137,12 +173,12 @@ fn another_cluster_is_ignored_and_informed_of_this_one() {
     let mut here = Here::new(Some("here"));
     let ring = here.totem.ring();
     let there = tag("there");
-    let answer = here.hear(2, Some(2), &there.announce(&bytes(&join(2))));
+    let answer = here.hear(2, Some(2), &there.append_to(&bytes(&join(2))));
     assert_eq!(answer.len(), 1, "it may wait for this node");
-    assert_eq!(announced(&answer[0]), Announced::Cluster(tag("here")));
+    assert_eq!(announced(&answer[0]), Some(tag("here")));
     let is_probe = matches!(wire::decode(&answer[0]), Ok(Message::MergeDetect(_)));
     assert!(is_probe, "a JOIN would take it in");
-    assert!(here.hear(2, Some(2), &there.announce(&bytes(&join(2)))).is_empty(), "one answer is enough");
+    assert!(here.hear(2, Some(2), &there.append_to(&bytes(&join(2)))).is_empty(), "one answer is enough");
     // From now on, the other cluster is recognised by its source, whatever it sends.
     let frame = wire::encode(
         &Message::HoldCancel(wire::HoldCancel {
@@ -152,15 +188,15 @@ fn another_cluster_is_ignored_and_informed_of_this_one() {
         Order::Little,
     );
     here.hear(2, Some(2), &frame);
-    here.hear(3, None, &there.announce(&bytes(&merge_detect(3))));
+    here.hear(3, None, &there.append_to(&bytes(&merge_detect(3))));
     assert_eq!((here.rejected(), here.totem.ring()), (4, ring));
     let notices = here.totem.stats().notices.iter().map(|(notice, _)| *notice).collect::<Vec<_>>();
-    assert_eq!(notices, [Notice::OtherCluster { cluster: there }]);
+    assert_eq!(notices, [Notice::OtherCluster { cluster: ClusterTag::of(b"there") }]);
 }
 
 #[test]
 fn another_clusters_node_of_our_id_does_not_make_us_leave() {
-    let announced = tag("there").announce(&bytes(&join(1)));
+    let announced = tag("there").append_to(&bytes(&join(1)));
     for (datagram, leaves) in [(announced, false), (bytes(&join(1)), true)] {
         let mut here = Here::new(Some("here"));
         here.hear(2, None, &datagram);

@@ -27,6 +27,7 @@ const NOT_HERE: &[Mutant] = &[
     // Found by `tests/electorates.rs` and by the tests of `quorate-election`. A second part takes a
     // certain order of restarts.
     Mutant::ForeignVotesCount,
+    Mutant::NodeListsIgnored,
     Mutant::AgreedUnstored,
     // Found by `tests/clusters.rs` of `quorate-membership`. Here, most worlds have a node list, and
     // no stranger answers.

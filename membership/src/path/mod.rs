@@ -20,7 +20,7 @@ use bytes::Bytes;
 use self::peers::{Peers, Ports};
 use crate::bug;
 use crate::config::TransportKind;
-use crate::wire::{Announced, ClusterTag, announced, claimed_sender};
+use crate::wire::{ClusterTag, announced, claimed_sender};
 use crate::{Config, Destination, NodeId, Notice, Origin, Time, Transmit};
 
 /// The shortest time between two look-ups of one host name.
@@ -216,8 +216,8 @@ impl Path {
     /// ids are learnt within a cluster.
     fn claim(&self, datagram: &[u8]) -> Option<(NodeId, bool)> {
         let claimed = claimed_sender(datagram)?;
-        match (announced(datagram), self.cluster) {
-            (Announced::Cluster(other), Some(own)) if bug!(OtherClusterHeard: false; other != own) => None,
+        match (announced(datagram).and_then(|announced| announced.cluster), self.cluster) {
+            (Some(other), Some(own)) if bug!(OtherClusterHeard: false; other != own) => None,
             _ => Some(claimed),
         }
     }

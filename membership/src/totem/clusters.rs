@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::bug;
-use crate::wire::{Announced, ClusterTag, Join};
+use crate::wire::{Announcement, ClusterTag, Join};
 use crate::{Config, Time};
 
 /// The sources that belong to other clusters.
@@ -17,7 +15,7 @@ use crate::{Config, Time};
 /// daemon announces nothing, and its datagrams are accepted.
 #[derive(Clone, Debug)]
 pub(super) struct Clusters {
-    own: Option<ClusterTag>,
+    pub(super) own: Option<ClusterTag>,
     others: BTreeMap<SocketAddr, ClusterTag>,
     /// The time at which this node last announced itself to another cluster.
     answered_at: Option<Time>,
@@ -31,22 +29,21 @@ impl Clusters {
         Self { own: config.cluster_tag(), others: BTreeMap::new(), answered_at: None }
     }
 
-    /// Returns the message as it is sent, followed by this node's cluster tag if it has one.
-    pub(super) fn announce(&self, message: &Bytes) -> Bytes {
-        self.own.map_or_else(|| message.clone(), |own| own.announce(message))
-    }
-
     /// Returns the other cluster that a datagram belongs to, if any. With `member`, the source is a
     /// member of the installed ring, and a single datagram does not mark it as another cluster's.
+    /// Without an announcement, the datagram is of a kind that has none.
     pub(super) fn other(
         &mut self,
         source: Option<SocketAddr>,
         member: bool,
-        announced: Announced,
+        announced: Option<&Announcement>,
     ) -> Option<ClusterTag> {
         let own = bug!(OtherClusterHeard: None; self.own)?;
-        match announced {
-            Announced::Cluster(cluster) if cluster != own => {
+        let Some(announced) = announced else {
+            return self.others.get(&source?).copied();
+        };
+        match announced.cluster {
+            Some(cluster) if cluster != own => {
                 if let Some(source) = source.filter(|_| !member) {
                     if self.others.len() >= Join::MAX_NODES && !self.others.contains_key(&source) {
                         self.others.pop_first();
@@ -55,8 +52,7 @@ impl Clusters {
                 }
                 Some(cluster)
             }
-            Announced::Silent => self.others.get(&source?).copied(),
-            Announced::Cluster(_) | Announced::Nothing => {
+            _ => {
                 self.others.remove(&source?);
                 None
             }
@@ -89,40 +85,40 @@ mod tests {
         Clusters::new(&config)
     }
 
-    fn of(name: &str) -> Announced {
-        Announced::Cluster(ClusterTag::of(name.as_bytes()))
+    fn of(name: &str) -> Announcement {
+        Announcement { cluster: Some(ClusterTag::of(name.as_bytes())), ..Announcement::default() }
     }
 
     #[test]
     fn a_source_belongs_to_a_cluster_until_it_announces_another() {
         let mut clusters = clusters(Some("here"));
-        assert_eq!(clusters.other(source(2), false, Announced::Silent), None);
-        for told_otherwise in [of("here"), Announced::Nothing] {
-            assert!(clusters.other(source(2), false, of("there")).is_some());
-            assert!(clusters.other(source(2), false, Announced::Silent).is_some());
-            assert_eq!(clusters.other(source(3), false, Announced::Silent), None);
-            assert_eq!(clusters.other(source(2), false, told_otherwise), None);
-            assert_eq!(clusters.other(source(2), false, Announced::Silent), None);
+        assert_eq!(clusters.other(source(2), false, None), None);
+        for told_otherwise in [of("here"), Announcement::default()] {
+            assert!(clusters.other(source(2), false, Some(&of("there"))).is_some());
+            assert!(clusters.other(source(2), false, None).is_some());
+            assert_eq!(clusters.other(source(3), false, None), None);
+            assert_eq!(clusters.other(source(2), false, Some(&told_otherwise)), None);
+            assert_eq!(clusters.other(source(2), false, None), None);
         }
     }
 
     #[test]
     fn a_member_is_not_lost_for_one_announcement() {
         let mut clusters = clusters(Some("here"));
-        assert!(clusters.other(source(2), true, of("there")).is_some());
-        assert_eq!(clusters.other(source(2), true, Announced::Silent), None);
+        assert!(clusters.other(source(2), true, Some(&of("there"))).is_some());
+        assert_eq!(clusters.other(source(2), true, None), None);
     }
 
     #[test]
     fn a_node_without_a_cluster_name_hears_all() {
-        assert_eq!(clusters(None).other(source(2), false, of("there")), None);
+        assert_eq!(clusters(None).other(source(2), false, Some(&of("there"))), None);
     }
 
     #[test]
     fn forged_announcements_use_bounded_memory() {
         let mut clusters = clusters(Some("here"));
         for host in 0..10_000_u32 {
-            clusters.other(Some((host.to_be_bytes(), 5404).into()), false, of("there"));
+            clusters.other(Some((host.to_be_bytes(), 5404).into()), false, Some(&of("there")));
         }
         assert_eq!(clusters.others.len(), Join::MAX_NODES);
     }

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::Transition;
 use super::joins::LastJoin;
-use super::lists::{Considered, Lists, note};
+use super::lists::{Considered, Lists, cause_of, note};
 use super::local::Local;
+use super::misfits::{Pair, cannot_be_together, ordered};
 use super::rotation::successor;
 use crate::bug;
 use crate::wire::{CommitToken, Join, Multicast};
@@ -64,7 +65,7 @@ enum Wait {
 impl Gather {
     pub(super) fn enter(
         mut lists: Lists,
-        causes: Vec<Cause>,
+        mut causes: Vec<Cause>,
         agreeing: Option<NodeId>,
         now: Time,
         local: &mut Local,
@@ -72,6 +73,13 @@ impl Gather {
         lists.proc.insert(local.me);
         bug!(BelievesItselfFailed: false; lists.failed.remove(&local.me));
         lists.failed.extend(local.joins.unheard_for_long(&lists.proc, local.disagreed_since, now));
+        let misfits = local.misfits(&lists.candidates(), now);
+        let agreeing = agreeing.filter(|_| misfits.is_empty());
+        if !misfits.is_empty() {
+            local.notice_misfits(&lists.proc, now);
+            misfits.iter().for_each(|node| lists.excuse(*node));
+            note(&mut causes, Cause::Misfit { nodes: misfits });
+        }
         let consensus = agreeing.into_iter().chain([local.me]).collect();
         let delay = local.random_delay(local.config.send_join).max(spacing(&lists, now, local));
         let mut gather = Self {
@@ -160,6 +168,9 @@ impl Gather {
             return None;
         }
         match self.lists.consider(join, &self.silent(now, local), local) {
+            Considered::Same | Considered::Nothing if self.has_misfits(now, local) => {
+                Some(self.again(cause_of(join, local), None))
+            }
             Considered::Same if !join.leave && local.joins.is_whole(join.from) => {
                 self.consensus.insert(join.from);
                 self.commit(now, local)
@@ -267,6 +278,11 @@ impl Gather {
         }
     }
 
+    /// Returns `true` if the node lists of the candidates have turned out to differ.
+    fn has_misfits(&self, now: Time, local: &Local) -> bool {
+        !local.misfits(&self.lists.candidates(), now).is_empty()
+    }
+
     /// Returns the nodes that were not heard for the time of two JOINs.
     fn silent(&self, now: Time, local: &Local) -> BTreeSet<NodeId> {
         let two_joins = local.two_joins();
@@ -326,6 +342,7 @@ impl Gather {
             AllWhoDifferAccused: &(&self.lists.failed | &unheard) | &differing;
             &unheard | &misfits_of(&firm, &heard, local)
         );
+        let failed = &failed | &local.misfits(&(&self.lists.proc - &failed), now);
         if failed == self.lists.failed {
             self.wait = Wait::Consensus(now + local.two_joins());
             return None;
@@ -375,12 +392,12 @@ impl Gather {
         for &node in &candidates {
             let Some(last) = local.joins.of(node).filter(is_steady) else { continue };
             for &other in candidates.iter().filter(|other| is_heard(other) && !last.names(**other)) {
-                apart.insert((node.min(other), node.max(other)));
+                apart.insert(ordered((node, other)));
                 local.out.stats.notices.note(now, Notice::LeavesOut { peer: node, node: other }, None);
             }
         }
-        let is_member = |node: &NodeId| local.ring.members.contains(node);
-        let misfits = cannot_be_together(apart, me, |node| !is_member(node));
+        let misfits =
+            cannot_be_together(apart, me, |node, others| (others.len(), !local.ring.members.contains(&node)));
         if misfits.is_empty() {
             return None;
         }
@@ -427,35 +444,15 @@ impl Gather {
 /// of heard nodes do not hear each other, one node of each pair is left out. The `firm` nodes in no
 /// such pair are left out too.
 fn misfits_of(firm: &BTreeSet<NodeId>, heard: &BTreeSet<NodeId>, local: &Local) -> BTreeSet<NodeId> {
-    let mut apart: BTreeSet<(NodeId, NodeId)> = BTreeSet::new();
+    let mut apart: BTreeSet<Pair> = BTreeSet::new();
     for &node in firm {
         let others = local.joins.of(node).into_iter().flat_map(|last| &last.failed);
-        apart.extend(others.filter(|other| heard.contains(other)).map(|&other| (node, other)));
+        apart.extend(others.filter(|other| heard.contains(other)).map(|&other| ordered((node, other))));
     }
     let is_apart = |node: &NodeId| apart.iter().any(|(a, b)| node == a || node == b);
     let mut misfits: BTreeSet<NodeId> = firm.iter().copied().filter(|node| !is_apart(node)).collect();
-    misfits.extend(cannot_be_together(apart, local.me, |_| false));
+    misfits.extend(cannot_be_together(apart, local.me, |_, others| others.len()));
     misfits
-}
-
-/// Returns one node to leave out of each pair that cannot be in one ring. The choice falls on the
-/// node in most pairs, then on one that `goes_first`, then on the higher id. All nodes that know
-/// the same pairs therefore choose the same.
-fn cannot_be_together(
-    mut apart: BTreeSet<(NodeId, NodeId)>,
-    me: NodeId,
-    goes_first: impl Fn(&NodeId) -> bool,
-) -> BTreeSet<NodeId> {
-    let mut left_out = BTreeSet::new();
-    loop {
-        let links = |node: &NodeId| apart.iter().filter(|(a, b)| a == node || b == node).count();
-        let nodes = apart.iter().flat_map(|&(a, b)| [a, b]).filter(|node| *node != me);
-        let Some(worst) = nodes.max_by_key(|node| (links(node), goes_first(node), *node)) else {
-            return left_out;
-        };
-        left_out.insert(worst);
-        apart.retain(|&(a, b)| a != worst && b != worst);
-    }
 }
 
 /// Gives up the ring of `members`, because a host reports that the process of `node` is gone.

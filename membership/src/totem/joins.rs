@@ -71,6 +71,11 @@ impl Joins {
         self.last.get(&node)
     }
 
+    /// Returns the nodes that have sent a JOIN.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.last.keys().copied()
+    }
+
     /// Returns `true` unless the node's last JOIN proposes an unlisted node or states a number that
     /// is not believed.
     pub(super) fn is_whole(&self, node: NodeId) -> bool {

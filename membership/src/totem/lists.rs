@@ -14,8 +14,8 @@ pub(super) struct Lists {
     pub(super) proc: BTreeSet<NodeId>,
     /// The considered nodes that failed. Never contains this node itself.
     pub(super) failed: BTreeSet<NodeId>,
-    /// The failed nodes that have left or whose process is gone. They need not wait to be
-    /// readmitted.
+    /// The failed nodes that have left, whose process is gone, or whose node list does not fit.
+    /// They need not wait to be readmitted.
     excused: BTreeSet<NodeId>,
     /// Whether a consensus timeout has ended without agreement.
     pub(super) overdue: bool,
@@ -47,7 +47,7 @@ impl Lists {
         &self.proc - &self.failed
     }
 
-    /// Calls a node failed that is gone, and may come back at any time.
+    /// Calls a node failed that may be in a ring again at any time.
     pub(super) fn excuse(&mut self, node: NodeId) {
         self.failed.insert(node);
         self.excused.insert(node);

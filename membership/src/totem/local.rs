@@ -11,6 +11,7 @@ use super::assembly::Assemblies;
 use super::clusters::Clusters;
 use super::flow::Limits;
 use super::joins::Joins;
+use super::misfits::NodeLists;
 use super::outbox::Outbox;
 use super::outcasts::Outcasts;
 use super::outputs::Outputs;
@@ -20,7 +21,7 @@ use crate::bug;
 use crate::config::TotemConfig;
 use crate::groups::{Groups, Partials};
 use crate::sync::Sync;
-use crate::wire::{self, HoldCancel, Join, MergeDetect, Message, Order};
+use crate::wire::{self, Announcement, HoldCancel, Join, MergeDetect, Message, Order};
 use crate::{Cause, Config, NodeId, Notice, RingId, Seq, Service, Stored, Time};
 
 /// The data that outlives every protocol state.
@@ -32,6 +33,8 @@ pub(super) struct Local {
     pub(super) reachability: Reachability,
     /// The node list, or `None` if any node may join.
     pub(super) listed: Option<BTreeSet<NodeId>>,
+    /// The node lists of the others.
+    pub(super) node_lists: NodeLists,
     /// The installed ring. Only messages of its own are added to it until the next ring is
     /// complete.
     pub(super) ring: Ring,
@@ -116,6 +119,7 @@ impl Local {
             clusters: Clusters::new(config),
             reachability: Reachability::new(now),
             listed: (!config.nodes.is_empty()).then(|| config.nodes.iter().map(|node| node.id).collect()),
+            node_lists: NodeLists::default(),
             ring: Ring::new(id, BTreeSet::new(), config.totem.first_seq),
             attempted: 0,
             heard: 0,
@@ -204,6 +208,40 @@ impl Local {
     pub(super) fn stranger_has_to_wait(&self, node: NodeId, now: Time) -> bool {
         let node = self.is_known(node).then_some(node);
         !self.is_alone() && self.outcasts.has_to_wait(node, false, self.quorate, now)
+    }
+
+    /// Returns the candidates for a ring that are up and have to be left out, because their node
+    /// lists and those of others differ.
+    pub(super) fn misfits(&self, candidates: &BTreeSet<NodeId>, now: Time) -> BTreeSet<NodeId> {
+        self.node_lists.misfits(self.me, &self.up(candidates, now), &self.ring.members)
+    }
+
+    /// Returns `true` if a node cannot be in a ring with all members of the installed ring, and a
+    /// new ring would be formed without it.
+    pub(super) fn is_misfit(&mut self, node: NodeId, now: Time) -> bool {
+        let heard = self.up(&self.joins.nodes().collect(), now);
+        let nodes = heard.into_iter().chain(self.ring.members.iter().copied()).chain([node]).collect();
+        let is_misfit = self.node_lists.misfits(self.me, &nodes, &self.ring.members).contains(&node);
+        if is_misfit {
+            self.notice_misfits(&nodes, now);
+        }
+        is_misfit
+    }
+
+    /// Reports the nodes that others of these nodes do not list.
+    pub(super) fn notice_misfits(&mut self, nodes: &BTreeSet<NodeId>, now: Time) {
+        for notice in self.node_lists.notices(nodes) {
+            self.out.stats.notices.note(now, notice, None);
+        }
+    }
+
+    /// Returns those of `nodes` that would be heard if they were gathering, and are.
+    fn up(&self, nodes: &BTreeSet<NodeId>, now: Time) -> BTreeSet<NodeId> {
+        let lately = self.two_joins();
+        let is_up = |node: &NodeId| {
+            *node == self.me || self.joins.of(*node).is_some_and(|last| now < last.at + lately)
+        };
+        nodes.iter().copied().filter(is_up).collect()
     }
 
     /// Returns `true` if a node that may be heard is listed, or has sent a JOIN.
@@ -308,14 +346,20 @@ impl Local {
     /// Multicasts a JOIN or a LEAVE.
     pub(super) fn send_join(&mut self, join: Join) {
         let join = wire::encode(&Message::Join(join), Order::Little);
-        self.out.multicast(self.clusters.announce(&join));
+        self.announce(&join);
     }
 
     /// Multicasts the probe with which rings find each other.
     pub(super) fn detect_merge(&mut self) {
         let probe = MergeDetect { from: self.me, ring: self.ring.id };
         let probe = wire::encode(&Message::MergeDetect(probe), Order::Little);
-        self.out.multicast(self.clusters.announce(&probe));
+        self.announce(&probe);
+    }
+
+    /// Multicasts a message that may reach nodes that do not know this one.
+    fn announce(&mut self, message: &Bytes) {
+        let announcement = Announcement { cluster: self.clusters.own, listed: self.listed.clone() };
+        self.out.multicast(announcement.append_to(message));
     }
 
     /// Returns the LEAVE of this node.
@@ -362,5 +406,6 @@ impl Local {
         }
         self.outcasts.fingerprint(now, state);
         self.joins.fingerprint(now, old, state);
+        self.node_lists.hash(state);
     }
 }

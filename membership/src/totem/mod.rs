@@ -27,6 +27,7 @@ mod left;
 mod lists;
 mod local;
 mod messages;
+mod misfits;
 mod numbers;
 mod operational;
 mod outbox;
@@ -39,7 +40,7 @@ mod rotation;
 mod snapshot;
 mod window;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -55,7 +56,7 @@ use self::recovery::{Recovered, Recovery};
 use self::ring::Ring;
 pub use self::snapshot::{Phase, RingView, Snapshot};
 use crate::bug;
-use crate::wire::{self, ClusterTag, CommitToken, Join, Message, Order};
+use crate::wire::{self, Announcement, ClusterTag, CommitToken, Join, Message, Order};
 use crate::{
     Cause, Config, ConfigError, Event, Group, NodeId, Notice, Process, Refusal, RingId, Stats, Stored, Time,
 };
@@ -201,7 +202,8 @@ impl Totem {
             Ok(message) => message,
             Err(refusal) => return self.local.out.refuse(refusal),
         };
-        if let Some(cluster) = self.other_cluster(origin, datagram) {
+        let announced = wire::announced(datagram);
+        if let Some(cluster) = self.other_cluster(origin, announced.as_ref()) {
             return self.reject_cluster(now, cluster, &message);
         }
         if let Err(refusal) = self.admit(origin, &message) {
@@ -218,6 +220,9 @@ impl Totem {
             // The node is alive, whatever its host reports.
             self.local.suspects.remove(&peer);
         }
+        if let (Some(node), Some(announced)) = (claimed(&message), announced) {
+            self.hear_of_list(node, announced.listed);
+        }
         let whole = match &mut message {
             Message::Join(join) => self.pass_over_unlisted(join),
             _ => true,
@@ -232,9 +237,9 @@ impl Totem {
     }
 
     /// Returns the other cluster that a datagram belongs to, if any.
-    fn other_cluster(&mut self, origin: Origin, datagram: &[u8]) -> Option<ClusterTag> {
+    fn other_cluster(&mut self, origin: Origin, announced: Option<&Announcement>) -> Option<ClusterTag> {
         let member = origin.peer.is_some_and(|peer| self.local.ring.members.contains(&peer));
-        self.local.clusters.other(origin.source, member, wire::announced(datagram))
+        self.local.clusters.other(origin.source, member, announced)
     }
 
     /// Ignores a datagram of another cluster, and announces this cluster so that the other ignores
@@ -246,6 +251,19 @@ impl Totem {
         if matches!(message, Message::Join(join) if !join.leave) && local.clusters.may_answer(now) {
             local.detect_merge();
         }
+    }
+
+    /// Records the node list that a node announces. Reports a list with nodes that this one lacks,
+    /// unless the two are in a ring all the same.
+    fn hear_of_list(&mut self, node: NodeId, announced: Option<BTreeSet<NodeId>>) {
+        let local = &mut self.local;
+        if let (Some(theirs), Some(ours)) = (&announced, &local.listed)
+            && let Some(&unlisted) = theirs.difference(ours).next()
+            && !local.ring.members.contains(&node)
+        {
+            local.out.notice(Notice::NamesUnlisted { peer: node, node: unlisted });
+        }
+        local.node_lists.note(node, announced, local.listed.as_ref());
     }
 
     /// Removes unlisted nodes from a JOIN, whose sender may have a longer list than this node. The
@@ -582,6 +600,13 @@ impl Totem {
     /// formed without. A ring counts as quorate until this is called.
     pub fn set_quorate(&mut self, quorate: bool) {
         self.local.quorate = quorate;
+    }
+
+    /// Sets the votes of nodes that count in the layer above. While the node lists of nodes differ,
+    /// so that they cannot all be in one ring, those with the most votes stay together. Without
+    /// this, the largest set of nodes does.
+    pub fn set_voters(&mut self, voters: BTreeMap<NodeId, u32>) {
+        self.local.node_lists.voters = voters;
     }
 
     /// Keeps this text in the record, in place of the previous one ([`Stored::kept`]). It is

@@ -189,13 +189,13 @@ impl Operational {
         node: NodeId,
         ring: RingId,
         now: Time,
-        local: &Local,
+        local: &mut Local,
     ) -> Option<Transition> {
         let member = local.ring.members.contains(&node);
         if ring == local.ring.id || member && ring.seq <= local.ring.id.seq {
             return None;
         }
-        if !member && local.stranger_has_to_wait(node, now) {
+        if !member && (local.stranger_has_to_wait(node, now) || local.is_misfit(node, now)) {
             return None;
         }
         let mut lists = Lists::of(&local.ring.members);
@@ -210,6 +210,9 @@ impl Operational {
         let gone = join.leave && !member;
         let accused = join.failed.contains(&local.me);
         if bug!(StaleJoinEndsRing: false; stale) || gone || accused {
+            return None;
+        }
+        if !member && !join.leave && local.is_misfit(join.from, now) {
             return None;
         }
         if !member && local.has_to_wait(join, now) {

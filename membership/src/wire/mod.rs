@@ -28,8 +28,8 @@
     clippy::unwrap_used
 )]
 
+mod announcement;
 pub mod body;
-mod cluster;
 mod commit;
 mod join;
 mod mcast;
@@ -38,7 +38,7 @@ pub mod packing;
 mod probe;
 mod token;
 
-pub use cluster::{Announced, ClusterTag, announced};
+pub use announcement::{Announcement, ClusterTag, announced};
 pub use commit::{CommitEntry, CommitToken};
 pub use join::Join;
 pub(crate) use mcast::Draft;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_membership::wire::{
-    self, ClusterTag, CommitToken, HoldCancel, Join, MergeDetect, Message, Multicast, Order, Token,
+    self, Announcement, ClusterTag, CommitToken, HoldCancel, Join, MergeDetect, Message, Multicast, Order,
+    Token,
 };
 use quorate_membership::{Guarantee, NodeId, RingId, Seq};
 use rand::Rng;
@@ -443,10 +444,11 @@ impl Network {
         };
         let bytes = wire::encode(&message, Order::Little);
         let announces = matches!(message, Message::Join(_) | Message::MergeDetect(_));
+        let another = Announcement { cluster: Some(ClusterTag::of(b"another")), listed: None };
         let packet = Packet {
             from: None,
             source: SocketAddr::from(([192, 168, 0, host], 5404)),
-            bytes: if announces { ClusterTag::of(b"another").announce(&bytes) } else { bytes },
+            bytes: if announces { another.append_to(&bytes) } else { bytes },
             kind: Kind::of(&message),
             to_everyone: true,
             message: Some(message),
