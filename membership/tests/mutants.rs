@@ -161,7 +161,9 @@ const SCENARIOS: &[Scenario] = &[
     (&[Mutant::FramesFromAnybody], lab::scenarios::a_stranger_sends_frames_of_a_ring),
     (&[Mutant::CommitTokenToStranger], lab::scenarios::a_restarted_node_never_hears_its_successor),
     (&[Mutant::StrangersDelayAgreement], lab::scenarios::strangers_without_number_are_heard),
-    (&[Mutant::JoinRefusedWhole, Mutant::NoBackOff], lab::scenarios::one_node_has_an_old_list),
+    (&[Mutant::NodeListsIgnored], lab::scenarios::one_node_has_an_old_list),
+    (&[Mutant::JoinRefusedWhole], lab::scenarios::one_member_knows_of_a_new_node),
+    (&[Mutant::NoBackOff], lab::scenarios::one_node_is_deaf),
     (
         &[Mutant::EvidenceOfAMoment, Mutant::ProbesGoOneWay, Mutant::TokenMissedAtOnce],
         lab::scenarios::a_firewall_rejects_for_a_moment,
