@@ -16,6 +16,8 @@ pub(crate) enum Code {
     NotExist = 12,
     NameTooLong = 13,
     Exist = 14,
+    /// There is no node whose votes could be changed.
+    NameNotFound = 17,
     NotSupported = 19,
     /// There is no such node.
     Failed = 21,

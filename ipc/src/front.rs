@@ -103,6 +103,10 @@ impl Front {
                         self.runtime.spawn(leaving);
                     }
                 }
+                Effect::CancelWaitForAll => {
+                    let node = self.node.clone();
+                    self.runtime.spawn(async move { node.cancel_wait_for_all().await });
+                }
                 Effect::EndVote { vote, after } => {
                     let front = self.clone();
                     self.runtime.spawn(async move {
@@ -178,6 +182,14 @@ impl Front {
             Order::Kill { node, reason } => {
                 self.node.kill(node, reason).await;
                 Done::Killed
+            }
+            Order::SetExpectedVotes(votes) => {
+                self.node.set_expected_votes(votes).await;
+                Done::VotesSet
+            }
+            Order::SetVotes { node, votes } => {
+                self.node.set_votes(node, votes).await;
+                Done::VotesSet
             }
             Order::ReadStats(request) => Done::Stats(Box::new(self.node.stats().await), request),
         };

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+use crate::wire::body::Reconfigure;
 use crate::{
     Event, Group, GroupError, Guarantee, MulticastError, NodeId, Notice, Origin, Parting, Stats, Stored,
     Time, Totem, Transmit,
@@ -85,6 +86,8 @@ pub enum Input<'a> {
     Consumed(usize),
     /// An operator removes a member, for this reason ([`Totem::kill`]).
     Kill(NodeId, &'a str),
+    /// An operator changes votes ([`Totem::reconfigure`]).
+    Reconfigure(Reconfigure),
     /// The application leaves the ring ([`Totem::leave`]).
     Leave,
 }
@@ -125,6 +128,7 @@ impl Core for Totem {
             Input::Stored(stored) => self.handle_stored(now, stored),
             Input::Consumed(cost) => self.consumed(now, cost),
             Input::Kill(node, reason) => self.kill(now, node, reason),
+            Input::Reconfigure(order) => self.reconfigure(now, order),
             Input::Leave => self.leave(now),
         }
     }

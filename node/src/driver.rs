@@ -390,6 +390,9 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
         match request {
             Request::Leave => self.core.handle(self.clock.now(), Input::Leave),
             Request::Kill(node, reason) => self.core.handle(self.clock.now(), Input::Kill(node, &reason)),
+            Request::Reconfigure(order) => {
+                self.core.handle(self.clock.now(), Input::Reconfigure(order));
+            }
             Request::Stats(reply) => {
                 let mut stats = self.stats();
                 let now = self.clock.now();

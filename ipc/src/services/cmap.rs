@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use quorate::Stats;
 
-use super::{ConnectionId, Connections, Order, Step, tell};
+use super::{ConnectionId, Connections, Effect, Order, Step, tell};
 use crate::code::Code;
 use crate::layout::{Malformed, Message, Request};
 
@@ -100,6 +100,9 @@ struct Client {
     iterations: BTreeMap<u64, VecDeque<(String, Value)>>,
     trackers: BTreeMap<u64, Tracker>,
 }
+
+/// The key with which an operator ends the wait for all nodes. It falls back to 0.
+const CANCEL_WAIT: &str = "quorum.cancel_wait_for_all";
 
 struct Tracker {
     key: String,
@@ -196,13 +199,14 @@ impl Cmap {
         id: ConnectionId,
         request: Request,
         connections: &Connections,
+        effects: &mut Vec<Effect>,
     ) -> Result<Step, Malformed> {
         let map = self.clients.entry(id).or_default().map;
         let step = match request.id() {
             9 => Step::Reply(self.choose(id, request.i32(16)?)),
             2 | 4 if map == Map::Stats => Step::Do(Order::ReadStats(request)),
             changes @ (0 | 1 | 3) if map == Map::Stats => Step::Reply(Message::status(changes, Code::Access)),
-            0 => Step::Reply(self.client_sets(&request, connections)?),
+            0 => Step::Reply(self.client_sets(&request, connections, effects)?),
             1 => Step::Reply(self.client_deletes(&request.key(16)?, connections)),
             2 => {
                 let value = self.values.get(&request.key(16)?);
@@ -301,7 +305,12 @@ impl Cmap {
         Message::new(4, 32).u64(24, self.last_handle).done()
     }
 
-    fn client_sets(&mut self, request: &Request, connections: &Connections) -> Result<Bytes, Malformed> {
+    fn client_sets(
+        &mut self,
+        request: &Request,
+        connections: &Connections,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Bytes, Malformed> {
         let (key, kind) = (request.key(16)?, request.u8(288)?);
         let length = usize::try_from(request.u64(280)?).map_err(|_| Malformed)?;
         let value = Value::of_client(kind, request.bytes(296, length)?);
@@ -312,6 +321,10 @@ impl Cmap {
             _ if self.values.len() >= Self::MAX_KEYS && !self.values.contains_key(&key) => Code::TryAgain,
             Some(value) => {
                 self.set(&key, &value, connections);
+                if key == CANCEL_WAIT && value == Value::u8(1) {
+                    effects.push(Effect::CancelWaitForAll);
+                    self.set(&key, &Value::u8(0), connections);
+                }
                 Code::Ok
             }
             None => Code::InvalidParam,

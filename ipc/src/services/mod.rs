@@ -87,6 +87,11 @@ pub(crate) enum Order {
         node: NodeId,
         reason: String,
     },
+    SetExpectedVotes(u32),
+    SetVotes {
+        node: NodeId,
+        votes: u32,
+    },
     /// Reads the counters, for a request to the map that they are in.
     ReadStats(Request),
 }
@@ -97,6 +102,7 @@ pub(crate) enum Done {
     LeftGroup(Result<(), GroupError>),
     Multicast { sent: Result<(), MulticastError>, answered: bool },
     Killed,
+    VotesSet,
     Stats(Box<Stats>, Request),
 }
 
@@ -105,6 +111,8 @@ pub(crate) enum Done {
 pub(crate) enum Effect {
     /// A process is removed from its group, because its connection has ended.
     Abandon { pid: u32, group: Group, parting: Parting },
+    /// The members no longer wait for all nodes.
+    CancelWaitForAll,
     /// The node leaves the ring, and its process ends.
     Shutdown,
     /// [`Services::end_vote`] is due after this time.
@@ -182,7 +190,7 @@ impl Services {
     fn serve(&mut self, id: ConnectionId, request: Request) -> Result<Step, Malformed> {
         let Some((service, outbox)) = self.connections.get(&id) else { return Ok(Step::Silent) };
         match service {
-            Service::Cmap => self.cmap.request(id, request, &self.connections),
+            Service::Cmap => self.cmap.request(id, request, &self.connections, &mut self.effects),
             Service::Cfg => {
                 let limit = self.cmap.number("cfg.shutdown_timeout");
                 self.cfg.request(id, &request, &self.view, limit, &self.connections, &mut self.effects)
@@ -200,6 +208,7 @@ impl Services {
             Done::LeftGroup(left) => Some(cpg::left(&left)),
             Done::Multicast { sent, answered } => answered.then(|| cpg::sent(&sent)),
             Done::Killed => Some(cfg::killed(Code::Ok)),
+            Done::VotesSet => Some(votequorum::done(Code::Ok)),
             Done::Stats(stats, request) => {
                 let active = self.connections.len();
                 Some(self.cmap.stats_request(id, &request, &stats, active).unwrap_or_else(|Malformed| {

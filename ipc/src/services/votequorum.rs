@@ -1,15 +1,15 @@
 //! The service `votequorum`: votes, and what they add up to.
 //!
-//! Votes and expected votes are changed by restarting nodes with another file (see the page of
-//! quorum), so requests to set them are refused. There is no quorum device.
+//! Votes and expected votes that an operator sets count until the members agree on a changed file
+//! (see the page of quorum). There is no quorum device.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate::{NodeId, NodeStatus};
+use quorate::{NodeId, NodeStatus, RingId, Status};
 
 use super::view::View;
-use super::{ConnectionId, Connections, Step, Tracking, tell};
+use super::{ConnectionId, Connections, Order, Step, Tracking, tell};
 use crate::code::Code;
 use crate::layout::{Malformed, Message, Request, length};
 use crate::outbox::Outbox;
@@ -18,10 +18,12 @@ use crate::outbox::Outbox;
 const MEMBER: u32 = 1;
 const DEAD: u32 = 2;
 
-/// A client that tracks changes, with the number that it gave its tracker.
 #[derive(Default)]
 pub(super) struct Votequorum {
+    /// The clients that track changes, with the number that each gave its tracker.
     trackers: BTreeMap<ConnectionId, u64>,
+    /// The ring and the expected votes that clients have been told.
+    expected: (Option<RingId>, Option<u32>),
 }
 
 impl Votequorum {
@@ -38,7 +40,15 @@ impl Votequorum {
     ) -> Result<Step, Malformed> {
         let code = match request.id() {
             0 => return Ok(Step::Reply(info(request.u32(16)?, view))),
-            1 | 2 | 5..=9 => Code::NotSupported,
+            1 => match expects(request.u32(16)?, view) {
+                Ok(order) => return Ok(Step::Do(order)),
+                Err(code) => code,
+            },
+            2 => match weighs(request.u32(20)?, request.u32(16)?, view) {
+                Ok(order) => return Ok(Step::Do(order)),
+                Err(code) => code,
+            },
+            5..=9 => Code::NotSupported,
             3 => {
                 let (context, flags) = (request.u64(16)?, Tracking(request.u32(24)?));
                 if flags.wants_current() {
@@ -56,7 +66,7 @@ impl Votequorum {
             },
             _ => return Err(Malformed),
         };
-        Ok(Step::Reply(Message::status(0, code)))
+        Ok(Step::Reply(done(code)))
     }
 
     pub(super) fn ring(&self, view: &View, connections: &Connections) {
@@ -65,11 +75,48 @@ impl Votequorum {
         }
     }
 
-    pub(super) fn status(&self, view: &View, connections: &Connections) {
+    pub(super) fn status(&mut self, view: &View, connections: &Connections) {
+        let expected = (view.ring, view.status.expected_votes);
+        let before = std::mem::replace(&mut self.expected, expected);
         for (id, context) in &self.trackers {
+            // A new ring's votes are in its verdict.
+            if before.0 == expected.0 && before.1 != expected.1 {
+                tell(connections, *id, expectation(*context, view));
+            }
             tell(connections, *id, verdict(*context, view));
         }
     }
+}
+
+/// Returns the response to a request that changes something.
+pub(super) fn done(code: Code) -> Bytes {
+    Message::status(0, code)
+}
+
+/// Returns the order to expect this number of votes. As with corosync, it is refused if more votes
+/// are present, or if quorum would be lost.
+fn expects(votes: u32, view: &View) -> Result<Order, Code> {
+    let Status { total_votes: total, quorate, .. } = view.status;
+    let keeps_quorum = !quorate || votes / 2 < total;
+    if votes > 0 && votes >= total && keeps_quorum {
+        Ok(Order::SetExpectedVotes(votes))
+    } else {
+        Err(Code::InvalidParam)
+    }
+}
+
+/// Returns the order that gives a node this number of votes. 0 stands for this node. As with
+/// corosync, the order is refused if quorum would be lost.
+fn weighs(node: u32, votes: u32, view: &View) -> Result<Order, Code> {
+    let Status { total_votes: total, quorate, expected_votes: expected, .. } = view.status;
+    let node = NodeId::new(node).unwrap_or(view.me);
+    let known = view.status.nodes.iter().find(|known| known.id == node).ok_or(Code::NameNotFound)?;
+    let total = if known.online { total.saturating_sub(known.votes).saturating_add(votes) } else { total };
+    let expected = expected.unwrap_or_default().max(total);
+    if quorate && expected / 2 >= total {
+        return Err(Code::InvalidParam);
+    }
+    Ok(Order::SetVotes { node, votes })
 }
 
 fn state(node: &NodeStatus) -> u32 {
@@ -120,6 +167,11 @@ fn verdict(context: u64, view: &View) -> Bytes {
         .u32(40, length(nodes))
         .u32s(48, states)
         .done()
+}
+
+fn expectation(context: u64, view: &View) -> Bytes {
+    let expected = view.status.expected_votes.unwrap_or_default();
+    Message::new(4, 40).u64(24, context).u32(32, expected).done()
 }
 
 fn nodes(context: u64, view: &View) -> Bytes {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::{State, Totem, Transition};
 use crate::bug;
-use crate::wire::body::Body;
+use crate::wire::body::{Body, Reconfigure};
 use crate::{Cause, Group, GroupError, Guarantee, NodeId, Parting, Service, Time};
 
 /// The reason why a message was not accepted for multicast. The message is not sent, neither now
@@ -118,6 +118,18 @@ impl Totem {
         if !self.is_leaving() {
             let reason = Bytes::copy_from_slice(reason.as_bytes());
             self.local.say_in_order(&Body::KillNode { node, reason });
+            self.send(now);
+        }
+    }
+
+    /// Changes votes in the order of this node's multicasts, as `corosync-quorumtool -e` and `-v`
+    /// do. The layer that counts votes receives the order in [`Event::Service`], at every member.
+    ///
+    /// The order has no effect if this node is leaving.
+    pub fn reconfigure(&mut self, now: Time, order: Reconfigure) {
+        self.notice_stall(now);
+        if !self.is_leaving() {
+            self.local.say_in_order(&Body::Reconfigure(order));
             self.send(now);
         }
     }

@@ -9,6 +9,7 @@ use std::vec;
 
 use bytes::Bytes;
 use quorate_election::Event;
+use quorate_membership::wire::body::{Reconfigure, VoteParameter};
 use quorate_membership::{Group, GroupError, Guarantee, MulticastError, NodeId, Parting, Stats, Totem};
 use tokio::sync::{Notify, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 use tokio::task::coop::consume_budget;
@@ -147,6 +148,39 @@ impl Node {
     pub async fn kill(&self, node: NodeId, reason: impl Into<String>) {
         // An error means that this node has left.
         let _ = self.requests.send(Request::Kill(node, reason.into())).await;
+    }
+
+    /// Sets the votes that the ring expects in total, as `corosync-quorumtool -e` does. Cancel safe.
+    ///
+    /// Every member follows the order until it is restarted or the members agree on other votes. 0
+    /// has no effect. An operator who lowers the number in one part of a cluster vouches for the
+    /// other part being down: otherwise both can be quorate.
+    pub async fn set_expected_votes(&self, votes: u32) {
+        let parameter = VoteParameter::ExpectedVotes;
+        self.reconfigure(Reconfigure { node: 0, value: votes, parameter }).await;
+    }
+
+    /// Sets the votes of a listed member, as `corosync-quorumtool -v` does. The member keeps them
+    /// until it is restarted. Cancel safe.
+    pub async fn set_votes(&self, node: NodeId, votes: u32) {
+        let parameter = VoteParameter::Votes;
+        self.reconfigure(Reconfigure { node: node.get(), value: votes, parameter }).await;
+    }
+
+    /// Ends the wait for all nodes (`quorum.wait_for_all`) in this node's ring, although some of
+    /// them were never there. Cancel safe.
+    ///
+    /// An operator who does this vouches for the missing nodes being down: otherwise they can be
+    /// quorate, too.
+    pub async fn cancel_wait_for_all(&self) {
+        let parameter = VoteParameter::CancelWaitForAll;
+        self.reconfigure(Reconfigure { node: 0, value: 0, parameter }).await;
+    }
+
+    /// Sends an operator's order. [`Event::Status`] reports what follows from it.
+    async fn reconfigure(&self, order: Reconfigure) {
+        // An error means that this node has left.
+        let _ = self.requests.send(Request::Reconfigure(order)).await;
     }
 
     /// Returns the counters. After the node has left, these are the final counters.
@@ -322,5 +356,6 @@ impl Multicast {
 pub(super) enum Request {
     Leave,
     Kill(NodeId, String),
+    Reconfigure(Reconfigure),
     Stats(oneshot::Sender<Stats>),
 }

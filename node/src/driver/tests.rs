@@ -120,6 +120,7 @@ impl Core for Fake {
                 self.unread = false;
             }
             Input::Kill(node, reason) => self.log.note(format!("kill {node}: {reason}")),
+            Input::Reconfigure(order) => self.log.note(format!("{order:?}")),
             Input::Leave => {
                 self.log.note("leave");
                 self.transmits.push_back(transmit("LEAVE"));
