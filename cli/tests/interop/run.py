@@ -333,6 +333,36 @@ def operators_kill_nodes(lab, row):
     row.finish(load)
 
 
+def operators_change_votes(lab, row):
+    """Votes and expected votes are set on a Quorate node, and refused as on a real one."""
+    lab.start_all()
+    load = Load(lab)
+    for host in lab.hosts:
+        load.add(host)
+    dc = lab.first_ours(lab.hosts)
+    real, ours = (lab.nodes[lab.only(kind)[0]] for kind in "RC")
+    for order in (
+        "-e 5",
+        "-e 3",
+        f"-n {real.host} -v 2",
+        f"-n {real.host} -v 1",
+        f"-n {ours.host} -v 3",
+        f"-n {ours.host} -v 1",
+        "-e 3",  # they grew with the votes, but do not fall with them
+    ):
+        code, text = ours.run("corosync-quorumtool", *order.split())
+        if code != 0:
+            raise Failed(f"corosync-quorumtool {order} ended with {code}: {text}")
+        load.flows()
+        lab.settle(lab.hosts, dc=dc)
+        compare_quorum(lab)
+    for order in ("-e 2", "-e 6", "-n 9 -v 1"):
+        theirs, mine = (shown(*node.run("corosync-quorumtool", *order.split())) for node in (real, ours))
+        if mine != theirs or mine[0] == 0:
+            raise Failed(f"corosync-quorumtool {order} says\n{mine}\non a Quorate node and\n{theirs}\non corosync")
+    row.finish(load)
+
+
 def rude_clients_leave_nothing_behind(lab, row):
     """Clients that send garbage, damage their memory, go in the middle or read nothing."""
     lab.start_all()
@@ -404,6 +434,7 @@ SHORT = [
     (both_kinds_send_at_once, "CRQC"),
     (tools_print_what_they_print_on_corosync, "RC"),
     (operators_kill_nodes, "RCC"),
+    (operators_change_votes, "RCR"),
     (rude_clients_leave_nothing_behind, "CQ"),
     (without_multicast(one_comes_leaves_comes_and_is_killed), "RRQ", 3),
     (without_multicast(one_comes_leaves_comes_and_is_killed), "QRR", 1),
