@@ -36,6 +36,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "namespaces"))
 
 import messages
+import programs
 from captures import second_decoding
 from lab import Failed, consensus_timeout, corosync_conf, node_list, token_timeout
 from mixed import PATIENCE, Aborted, Mixed
@@ -363,6 +364,17 @@ def operators_change_votes(lab, row):
     row.finish(load)
 
 
+def corosyncs_test_programs_run(lab, row):
+    """corosync's own test programs end and print as on corosync."""
+    if wanted := programs.missing():
+        raise Failed(f"corosync's test programs need {', '.join(wanted)}")
+    lab.start_all()
+    with tempfile.TemporaryDirectory(prefix="quorate-programs-") as directory:
+        programs.build(pathlib.Path(directory))
+        for program in programs.PROGRAMS:
+            program.run(lab.nodes[1], pathlib.Path(directory))
+
+
 def rude_clients_leave_nothing_behind(lab, row):
     """Clients that send garbage, damage their memory, go in the middle or read nothing."""
     lab.start_all()
@@ -442,6 +454,7 @@ SHORT = [
 ]
 
 LONG = [
+    (corosyncs_test_programs_run, "C"),
     (one_comes_leaves_comes_and_is_killed, "CCC", 1),
     (nodes_restart_inside_the_token_timeout, "CRCR"),
     (one_of_each_kind_loses_datagrams, "RCQ"),

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::files::{Files, MakeError, Owner};
 use super::handshake;
@@ -30,7 +30,9 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
 const BATCH: usize = 256;
 /// The bytes of unread events above which a client's multicasts are refused, since its own messages
 /// come back to it, and those at which they are taken again.
-const BEHIND: (usize, usize) = (4 << 20, 2 << 20);
+const BEHIND: (usize, usize) = (16 << 20, 8 << 20);
+/// The time without reading after which a client that is behind may send again.
+const STUCK: Duration = Duration::from_millis(100);
 /// The words that tell a client's library to send freely, and to refuse multicasts.
 const FREE: u32 = 0;
 const NO_MULTICASTS: u32 = 2;
@@ -140,7 +142,7 @@ async fn greet(
         waiting: VecDeque::new(),
         owed: 0,
         again: AGAIN.0,
-        is_behind: false,
+        behind: None,
     };
     Ok(Connection { link, opened: Opened { id, front }, _files: files, _place: place })
 }
@@ -236,8 +238,8 @@ struct Link {
     owed: usize,
     /// The time until a full ring is tried again.
     again: Duration,
-    /// Whether the client has been told that it is behind with its events.
-    is_behind: bool,
+    /// The time at which the client last read events, if it has been told that it is behind.
+    behind: Option<Instant>,
 }
 
 impl Link {
@@ -260,14 +262,28 @@ impl Link {
     /// Reads and sends what can be read and sent without waiting.
     fn exchange(&mut self) -> Result<(), Ended> {
         self.read()?;
-        self.flush()?;
-        let unsent = self.outbox.unsent();
-        if unsent > BEHIND.0 && !self.is_behind {
-            self.is_behind = true;
-            self.requests.set_flow(NO_MULTICASTS)?;
-        } else if unsent < BEHIND.1 && self.is_behind {
-            self.is_behind = false;
-            self.requests.set_flow(FREE)?;
+        let has_read = self.flush()?;
+        self.slow_down(has_read)
+    }
+
+    /// Refuses the client's multicasts while it is behind with its events.
+    ///
+    /// Some clients multicast until it succeeds and read their events only then, in one thread. They
+    /// would wait for themselves. So a client that reads nothing may send again after a while. If it
+    /// goes on without reading, the outbox overflows, and the connection ends.
+    fn slow_down(&mut self, has_read: bool) -> Result<(), Ended> {
+        let (unsent, now) = (self.outbox.unsent(), Instant::now());
+        match self.behind {
+            None if unsent > BEHIND.0 => {
+                self.behind = Some(now);
+                self.requests.set_flow(NO_MULTICASTS)?;
+            }
+            Some(_) if has_read && unsent >= BEHIND.1 => self.behind = Some(now),
+            Some(read_at) if unsent < BEHIND.1 || now - read_at >= STUCK => {
+                self.behind = None;
+                self.requests.set_flow(FREE)?;
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -292,8 +308,9 @@ impl Link {
         self.responses.write(response)?.then_some(()).ok_or(Ended::ResponsesUnread)
     }
 
-    /// Moves events to the client's memory while there is room, and tells the client.
-    fn flush(&mut self) -> Result<(), Ended> {
+    /// Moves events to the client's memory while there is room, and tells the client. Returns `true`
+    /// if any were moved.
+    fn flush(&mut self) -> Result<bool, Ended> {
         self.outbox.take(&mut self.waiting)?;
         let before = self.waiting.len();
         while let Some(next) = self.waiting.pop_front() {
@@ -307,9 +324,11 @@ impl Link {
             }
             self.outbox.sent(&next);
         }
-        let is_stuck = before > 0 && self.waiting.len() == before;
+        let has_moved = self.waiting.len() < before;
+        let is_stuck = before > 0 && !has_moved;
         self.again = if is_stuck { (2 * self.again).min(AGAIN.1) } else { AGAIN.0 };
-        self.tell()
+        self.tell()?;
+        Ok(has_moved)
     }
 
     /// Sends the client one byte for each event that is new in its memory.

@@ -150,11 +150,12 @@ impl Node {
         let _ = self.requests.send(Request::Kill(node, reason.into())).await;
     }
 
-    /// Sets the votes that the ring expects in total, as `corosync-quorumtool -e` does. Cancel safe.
+    /// Sets the votes that the ring expects in total, as `corosync-quorumtool -e` does. 0 has no
+    /// effect. Cancel safe.
     ///
-    /// Every member follows the order until it is restarted or the members agree on other votes. 0
-    /// has no effect. An operator who lowers the number in one part of a cluster vouches for the
-    /// other part being down: otherwise both can be quorate.
+    /// Every member follows the order until it is restarted or the members agree on other votes. An
+    /// operator who lowers the number in one part of a cluster vouches for the other part being
+    /// down: otherwise both can be quorate.
     pub async fn set_expected_votes(&self, votes: u32) {
         let parameter = VoteParameter::ExpectedVotes;
         self.reconfigure(Reconfigure { node: 0, value: votes, parameter }).await;
