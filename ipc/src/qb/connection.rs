@@ -143,6 +143,7 @@ async fn greet(
         owed: 0,
         again: AGAIN.0,
         behind: None,
+        is_let_go: false,
     };
     Ok(Connection { link, opened: Opened { id, front }, _files: files, _place: place })
 }
@@ -185,6 +186,7 @@ impl Connection {
             // A byte without a request means that the client counts in its own way, which harms
             // only itself.
             if let Some(request) = self.link.requests.read()? {
+                self.link.is_let_go = false;
                 self.serve_one(request.into()).await?;
             }
         }
@@ -240,6 +242,8 @@ struct Link {
     again: Duration,
     /// The time at which the client last read events, if it has been told that it is behind.
     behind: Option<Instant>,
+    /// Whether the client may send although it is behind, until it does.
+    is_let_go: bool,
 }
 
 impl Link {
@@ -274,13 +278,14 @@ impl Link {
     fn slow_down(&mut self, has_read: bool) -> Result<(), Ended> {
         let (unsent, now) = (self.outbox.unsent(), Instant::now());
         match self.behind {
-            None if unsent > BEHIND.0 => {
+            None if unsent > BEHIND.0 && !self.is_let_go => {
                 self.behind = Some(now);
                 self.requests.set_flow(NO_MULTICASTS)?;
             }
             Some(_) if has_read && unsent >= BEHIND.1 => self.behind = Some(now),
             Some(read_at) if unsent < BEHIND.1 || now - read_at >= STUCK => {
                 self.behind = None;
+                self.is_let_go = unsent >= BEHIND.1;
                 self.requests.set_flow(FREE)?;
             }
             _ => {}

@@ -577,6 +577,20 @@ fn a_known_nodes_votes_can_be_set_while_quorum_is_kept() {
 }
 
 #[test]
+fn votes_are_not_set_while_a_ring_is_forming() {
+    let mut world = World::new();
+    let client = world.open(Service::Votequorum);
+    let ring = RingId { representative: node(1), seq: 400 };
+    let members = nodes(&[1, 2]);
+    let (joined, left, causes) = (nodes(&[2]), nodes(&[]), vec![Cause::Started]);
+    world.services.event(&Event::Regular(Regular { ring, members, joined, left, causes }));
+    let expect = || request(1, 24, |message| message.u32(16, 1));
+    assert_eq!(code(&world.ask(&client, expect())), 6);
+    world.services.event(&Event::Synced(ring));
+    assert_eq!(code(&world.ask(&client, expect())), 6, "the votes are not counted yet");
+}
+
+#[test]
 fn a_change_of_expected_votes_is_told() {
     let mut world = World::new();
     world.ring(&[1, 2], true);

@@ -81,6 +81,12 @@ impl View {
         is_new
     }
 
+    /// Returns `true` while a new ring's members exchange their state, so that the votes are those of
+    /// the old ring.
+    pub(super) fn is_forming(&self) -> bool {
+        self.forming.is_some() || self.status.ring != self.ring
+    }
+
     /// Returns the ring's number.
     pub(super) fn seq(&self) -> u64 {
         self.ring.map_or(0, |ring| ring.seq)

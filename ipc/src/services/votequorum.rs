@@ -40,6 +40,7 @@ impl Votequorum {
     ) -> Result<Step, Malformed> {
         let code = match request.id() {
             0 => return Ok(Step::Reply(info(request.u32(16)?, view))),
+            1 | 2 if view.is_forming() => Code::TryAgain,
             1 => match expects(request.u32(16)?, view) {
                 Ok(order) => return Ok(Step::Do(order)),
                 Err(code) => code,

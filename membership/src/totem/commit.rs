@@ -37,7 +37,7 @@ impl Commit {
         local: &mut Local,
     ) -> Self {
         local.attempt(token.ring.seq);
-        local.leave_out(&agreed.left_out().collect::<Vec<_>>(), &agreed.candidates(), now);
+        local.leave_out(&agreed.left_out().collect::<Vec<_>>(), agreed.misfits(), &agreed.candidates(), now);
         add_entry(&mut token, local);
         let mut commit = Self {
             agreed,

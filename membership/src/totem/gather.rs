@@ -73,13 +73,12 @@ impl Gather {
         lists.proc.insert(local.me);
         bug!(BelievesItselfFailed: false; lists.failed.remove(&local.me));
         lists.failed.extend(local.joins.unheard_for_long(&lists.proc, local.disagreed_since, now));
-        let misfits = local.misfits(&lists.candidates(), now);
-        let agreeing = agreeing.filter(|_| misfits.is_empty());
-        if !misfits.is_empty() {
+        let has_changed = lists.choose_misfits(now, local);
+        if has_changed && !lists.misfits().is_empty() {
             local.notice_misfits(&lists.proc, now);
-            misfits.iter().for_each(|node| lists.excuse(*node));
-            note(&mut causes, Cause::Misfit { nodes: misfits });
+            note(&mut causes, Cause::Misfit { nodes: lists.misfits().clone() });
         }
+        let agreeing = agreeing.filter(|_| !has_changed);
         let consensus = agreeing.into_iter().chain([local.me]).collect();
         let delay = local.random_delay(local.config.send_join).max(spacing(&lists, now, local));
         let mut gather = Self {
@@ -168,7 +167,9 @@ impl Gather {
             return None;
         }
         match self.lists.consider(join, &self.silent(now, local), local) {
-            Considered::Same | Considered::Nothing if self.has_misfits(now, local) => {
+            Considered::Same | Considered::Nothing
+                if self.lists.misfits_now(now, local) != *self.lists.misfits() =>
+            {
                 Some(self.again(cause_of(join, local), None))
             }
             Considered::Same if !join.leave && local.joins.is_whole(join.from) => {
@@ -278,11 +279,6 @@ impl Gather {
         }
     }
 
-    /// Returns `true` if the node lists of the candidates have turned out to differ.
-    fn has_misfits(&self, now: Time, local: &Local) -> bool {
-        !local.misfits(&self.lists.candidates(), now).is_empty()
-    }
-
     /// Returns the nodes that were not heard for the time of two JOINs.
     fn silent(&self, now: Time, local: &Local) -> BTreeSet<NodeId> {
         let two_joins = local.two_joins();
@@ -342,16 +338,18 @@ impl Gather {
             AllWhoDifferAccused: &(&self.lists.failed | &unheard) | &differing;
             &unheard | &misfits_of(&firm, &heard, local)
         );
-        let failed = &failed | &local.misfits(&(&self.lists.proc - &failed), now);
-        if failed == self.lists.failed {
+        let mut lists = self.lists.clone();
+        lists.accuse(failed);
+        lists.choose_misfits(now, local);
+        if lists.failed == self.lists.failed {
             self.wait = Wait::Consensus(now + local.two_joins());
             return None;
         }
-        let nodes = &failed - &self.lists.failed;
+        let nodes = &(&lists.failed - &self.lists.failed) - lists.misfits();
         if !nodes.is_empty() {
             note(&mut self.causes, Cause::Silent { nodes, after: consensus });
         }
-        self.lists.failed = failed;
+        self.lists = lists;
         let causes = std::mem::take(&mut self.causes);
         Some(Transition::Gather { lists: self.lists.clone(), causes, agreeing: None })
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::local::Local;
 use crate::bug;
 use crate::wire::Join;
-use crate::{Cause, NodeId};
+use crate::{Cause, NodeId, Time};
 
 /// The beliefs of a node about a future ring.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -14,9 +14,11 @@ pub(super) struct Lists {
     pub(super) proc: BTreeSet<NodeId>,
     /// The considered nodes that failed. Never contains this node itself.
     pub(super) failed: BTreeSet<NodeId>,
-    /// The failed nodes that have left, whose process is gone, or whose node list does not fit.
-    /// They need not wait to be readmitted.
+    /// The failed nodes that have left or whose process is gone. They need not wait to be
+    /// readmitted.
     excused: BTreeSet<NodeId>,
+    /// The failed nodes that are only left out because node lists differ.
+    misfits: BTreeSet<NodeId>,
     /// Whether a consensus timeout has ended without agreement.
     pub(super) overdue: bool,
 }
@@ -39,7 +41,8 @@ impl Lists {
     /// called failed again without a new reason. Otherwise two rings that meet while one of them is
     /// being formed could exclude each other forever (B16, B17).
     pub(super) fn of(members: &BTreeSet<NodeId>) -> Self {
-        Self { proc: members.clone(), failed: BTreeSet::new(), excused: BTreeSet::new(), overdue: false }
+        let none = BTreeSet::new;
+        Self { proc: members.clone(), failed: none(), excused: none(), misfits: none(), overdue: false }
     }
 
     /// Returns the nodes that would form the ring.
@@ -47,10 +50,38 @@ impl Lists {
         &self.proc - &self.failed
     }
 
-    /// Calls a node failed that may be in a ring again at any time.
+    /// Calls a node failed that is gone, and may come back at any time.
     pub(super) fn excuse(&mut self, node: NodeId) {
         self.failed.insert(node);
         self.excused.insert(node);
+        self.misfits.remove(&node);
+    }
+
+    /// Returns the nodes to leave out because node lists differ, by what is known now. A node that
+    /// is not heard any more stays left out.
+    pub(super) fn misfits_now(&self, now: Time, local: &Local) -> BTreeSet<NodeId> {
+        let candidates = &self.candidates() | &self.misfits;
+        let gone = &self.misfits - &local.up(&self.misfits, now);
+        &local.misfits(&(&candidates - &gone), now) | &gone
+    }
+
+    /// Chooses these nodes. Each node heard makes the choice a better one, so it is made anew.
+    /// Returns `true` if it changed.
+    pub(super) fn choose_misfits(&mut self, now: Time, local: &Local) -> bool {
+        let misfits = self.misfits_now(now, local);
+        self.failed = &(&self.failed - &self.misfits) | &misfits;
+        std::mem::replace(&mut self.misfits, misfits) != self.misfits
+    }
+
+    /// Calls exactly these nodes failed, by first-hand knowledge.
+    pub(super) fn accuse(&mut self, failed: BTreeSet<NodeId>) {
+        self.misfits = &self.misfits - &failed;
+        self.failed = &failed | &self.misfits;
+    }
+
+    /// Returns the misfits that were chosen.
+    pub(super) fn misfits(&self) -> &BTreeSet<NodeId> {
+        &self.misfits
     }
 
     /// Returns the nodes that are left out of the ring and may have to wait before they try again.
@@ -125,8 +156,10 @@ impl Lists {
             // about other nodes are ignored too.
             bug!(AccusationsAnswered: self.failed.extend([from]); ());
         } else if member && !self.overdue {
-            // Members of this node's own ring are believed when they call others failed (B17).
-            self.failed.extend(failed);
+            // Members of this node's own ring are believed when they call others failed (B17). If
+            // node lists differ, each node chooses by itself which nodes stay together.
+            self.failed.extend(&failed - &local.disputed());
+            self.failed.extend(&failed & silent);
         } else {
             // All other nodes are believed only about nodes that are silent here too. The same
             // holds for members once that has not led to agreement.

@@ -172,13 +172,21 @@ impl Local {
         2 * (self.config.join + self.config.send_join)
     }
 
-    /// Records that a ring of `members` was agreed on without the nodes in `left_out`.
-    pub(super) fn leave_out(&mut self, left_out: &[NodeId], members: &BTreeSet<NodeId>, now: Time) {
+    /// Records that a ring of `members` was agreed on without the nodes in `left_out`, some of which
+    /// are `misfits`.
+    pub(super) fn leave_out(
+        &mut self,
+        left_out: &[NodeId],
+        misfits: &BTreeSet<NodeId>,
+        members: &BTreeSet<NodeId>,
+        now: Time,
+    ) {
         for &node in left_out {
             self.notice_whom_it_leaves_out(node, members, now);
         }
         let left_out: Vec<_> = left_out.iter().map(|&node| self.is_known(node).then_some(node)).collect();
         self.outcasts.leave_out(left_out.into_iter(), &self.ring.members, now);
+        self.outcasts.leave_out_misfits(misfits);
     }
 
     /// Reports the members that a node outside the ring leaves out, although it receives this
@@ -210,22 +218,11 @@ impl Local {
         !self.is_alone() && self.outcasts.has_to_wait(node, false, self.quorate, now)
     }
 
-    /// Returns the candidates for a ring that are up and have to be left out, because their node
-    /// lists and those of others differ.
+    /// Returns those of `candidates` that are up and have to be left out, because their node lists
+    /// and those of others differ.
     pub(super) fn misfits(&self, candidates: &BTreeSet<NodeId>, now: Time) -> BTreeSet<NodeId> {
-        self.node_lists.misfits(self.me, &self.up(candidates, now), &self.ring.members)
-    }
-
-    /// Returns `true` if a node cannot be in a ring with all members of the installed ring, and a
-    /// new ring would be formed without it.
-    pub(super) fn is_misfit(&mut self, node: NodeId, now: Time) -> bool {
-        let heard = self.up(&self.joins.nodes().collect(), now);
-        let nodes = heard.into_iter().chain(self.ring.members.iter().copied()).chain([node]).collect();
-        let is_misfit = self.node_lists.misfits(self.me, &nodes, &self.ring.members).contains(&node);
-        if is_misfit {
-            self.notice_misfits(&nodes, now);
-        }
-        is_misfit
+        let up = self.up(candidates, now);
+        self.node_lists.misfits(self.me, &up, &self.ring.members, self.listed.as_ref())
     }
 
     /// Reports the nodes that others of these nodes do not list.
@@ -235,8 +232,13 @@ impl Local {
         }
     }
 
+    /// Returns the nodes that have been heard and cannot be in one ring with all others that have.
+    pub(super) fn disputed(&self) -> BTreeSet<NodeId> {
+        self.node_lists.disputed(&self.joins.nodes().chain([self.me]).collect())
+    }
+
     /// Returns those of `nodes` that would be heard if they were gathering, and are.
-    fn up(&self, nodes: &BTreeSet<NodeId>, now: Time) -> BTreeSet<NodeId> {
+    pub(super) fn up(&self, nodes: &BTreeSet<NodeId>, now: Time) -> BTreeSet<NodeId> {
         let lately = self.two_joins();
         let is_up = |node: &NodeId| {
             *node == self.me || self.joins.of(*node).is_some_and(|last| now < last.at + lately)

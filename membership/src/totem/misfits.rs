@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bug;
-use crate::wire::Join;
 use crate::{NodeId, Notice};
 
 /// Two nodes, in ascending order.
@@ -24,37 +23,50 @@ pub(super) struct NodeLists {
 
 impl NodeLists {
     /// Records a node's list. `None` if the node accepts any node, or does not announce its list.
+    /// Returns `true` if it is another list than before.
+    ///
+    /// A node without a list of its own ignores these lists, since it hears strangers.
     pub(super) fn note(
         &mut self,
         node: NodeId,
         listed: Option<BTreeSet<NodeId>>,
         own: Option<&BTreeSet<NodeId>>,
-    ) {
-        match bug!(NodeListsIgnored: None; listed.filter(|listed| Some(listed) != own)) {
+    ) -> bool {
+        let Some(own) = bug!(NodeListsIgnored: None; own) else { return false };
+        let listed = listed.filter(|listed| listed != own);
+        let is_new = self.others.get(&node) != listed.as_ref();
+        match listed {
             None => _ = self.others.remove(&node),
-            Some(listed) if self.others.len() < Join::MAX_NODES || self.others.contains_key(&node) => {
-                self.others.insert(node, listed);
-            }
-            Some(_) => {}
+            Some(listed) => _ = self.others.insert(node, listed),
         }
+        is_new
     }
 
     /// Returns the nodes to leave out of `nodes`, for the others to be able to form a ring.
     ///
     /// The nodes that stay have as many votes as possible, so that the cluster keeps its quorum. Of
-    /// nodes with the same votes, the largest possible set stays; in a tie, the `members` of the
-    /// ring do.
+    /// nodes with the same votes, the largest possible set stays. In a tie, nodes stay whose list is
+    /// that of the voters, then the `members` of the ring.
     pub(super) fn misfits(
         &self,
         me: NodeId,
         nodes: &BTreeSet<NodeId>,
         members: &BTreeSet<NodeId>,
+        own: Option<&BTreeSet<NodeId>>,
     ) -> BTreeSet<NodeId> {
         let votes = |node: &NodeId| i64::from(self.voters.get(node).copied().unwrap_or_default());
-        cannot_be_together(self.apart(nodes).map(ordered).collect(), me, |node, others| {
+        let lists_voters = |node: &NodeId| {
+            self.others.get(node).or(own).is_some_and(|listed| listed.iter().eq(self.voters.keys()))
+        };
+        cannot_be_together(self.apart(nodes).map(ordered), me, |node, others| {
             let loses = others.iter().map(votes).sum::<i64>() - votes(&node);
-            (loses, others.len(), !members.contains(&node))
+            (loses, others.len(), !lists_voters(&node), !members.contains(&node))
         })
+    }
+
+    /// Returns those of `nodes` that another of them does not list, or that do not list another.
+    pub(super) fn disputed(&self, nodes: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        self.apart(nodes).flat_map(|(node, other)| [node, other]).collect()
     }
 
     /// Returns a notice for each node that one of `nodes` does not list.
@@ -78,22 +90,23 @@ pub(super) fn ordered((a, b): (NodeId, NodeId)) -> Pair {
 /// node that ranks highest, given the nodes it cannot be with, then on the higher id. All nodes
 /// that know the same pairs, and rank alike, therefore choose the same.
 pub(super) fn cannot_be_together<R: Ord>(
-    mut apart: BTreeSet<Pair>,
+    apart: impl IntoIterator<Item = Pair>,
     me: NodeId,
     rank: impl Fn(NodeId, &BTreeSet<NodeId>) -> R,
 ) -> BTreeSet<NodeId> {
+    let mut rivals: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
+    for (a, b) in apart {
+        rivals.entry(a).or_default().insert(b);
+        rivals.entry(b).or_default().insert(a);
+    }
     let mut left_out = BTreeSet::new();
     loop {
-        let mut others: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
-        for &(a, b) in &apart {
-            others.entry(a).or_default().insert(b);
-            others.entry(b).or_default().insert(a);
-        }
-        others.remove(&me);
-        let worst = others.iter().max_by_key(|(node, others)| (rank(**node, others), **node));
+        let others = rivals.iter().filter(|(node, rivals)| **node != me && !rivals.is_empty());
+        let worst = others.max_by_key(|(node, rivals)| (rank(**node, rivals), **node));
         let Some((&worst, _)) = worst else { return left_out };
+        rivals.remove(&worst);
+        rivals.values_mut().for_each(|rivals| _ = rivals.remove(&worst));
         left_out.insert(worst);
-        apart.retain(|&(a, b)| a != worst && b != worst);
     }
 }
 
@@ -119,7 +132,7 @@ mod tests {
                 node_lists.note(node, Some(nodes(listed)), own.as_ref());
             }
         }
-        node_lists.misfits(me, &nodes(up), &nodes(members))
+        node_lists.misfits(me, &nodes(up), &nodes(members), own.as_ref())
     }
 
     #[test]
@@ -154,6 +167,15 @@ mod tests {
         assert_eq!(misfits(lists, &[], &[1, 2, 3, 4, 5], &[3]), nodes(&[4, 5]));
     }
 
+    /// Two rings meet, and each of them would keep its own member.
+    #[test]
+    fn in_a_tie_a_list_of_all_voters_decides_before_the_ring() {
+        let lists: &[(&[u32], &[u32])] = &[(&[1], &[1, 3, 4]), (&[2, 3, 4], &[1, 2, 3, 4])];
+        for members in [[1, 3], [2, 3]] {
+            assert_eq!(misfits(lists, &[1, 2, 3, 4], &[1, 2, 3, 4], &members), nodes(&[1]));
+        }
+    }
+
     #[test]
     fn a_node_leaves_out_those_that_do_not_list_it() {
         let lists: &[(&[u32], &[u32])] = &[(&[1, 2], &[1, 2]), (&[3], &[1, 2, 3])];
@@ -164,18 +186,21 @@ mod tests {
     fn a_list_replaces_the_one_before() {
         let mut lists = NodeLists::default();
         let (one, both) = (NodeId::new(1).unwrap(), nodes(&[1, 2]));
-        lists.note(one, Some(nodes(&[1])), Some(&both));
-        assert_eq!(lists.apart(&both).count(), 1);
-        for fits in [Some(both.clone()), None] {
-            lists.note(one, fits, Some(&both));
-            assert_eq!(lists.apart(&both).count(), 0);
+        for (listed, is_new, disputed) in [
+            (Some(nodes(&[1])), true, &[1, 2][..]),
+            (Some(nodes(&[1])), false, &[1, 2]),
+            (Some(both.clone()), true, &[]),
+            (None, false, &[]),
+        ] {
+            assert_eq!(lists.note(one, listed, Some(&both)), is_new);
+            assert_eq!(lists.disputed(&both), nodes(disputed));
         }
     }
 
     #[test]
-    fn announced_lists_use_bounded_memory() {
+    fn a_node_without_a_list_ignores_those_of_strangers() {
         let mut lists = NodeLists::default();
-        (1..10_000).filter_map(NodeId::new).for_each(|node| lists.note(node, Some(nodes(&[1])), None));
-        assert_eq!(lists.others.len(), Join::MAX_NODES);
+        (1..10_000).filter_map(NodeId::new).for_each(|node| _ = lists.note(node, Some(nodes(&[1])), None));
+        assert!(lists.others.is_empty());
     }
 }

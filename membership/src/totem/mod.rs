@@ -263,7 +263,10 @@ impl Totem {
         {
             local.out.notice(Notice::NamesUnlisted { peer: node, node: unlisted });
         }
-        local.node_lists.note(node, announced, local.listed.as_ref());
+        if local.node_lists.note(node, announced, local.listed.as_ref()) {
+            // A corrected file ends the waits that the difference has caused.
+            local.outcasts.forgive();
+        }
     }
 
     /// Removes unlisted nodes from a JOIN, whose sender may have a longer list than this node. The

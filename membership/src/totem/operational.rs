@@ -54,6 +54,8 @@ impl Operational {
         let members = local.ring.members.clone();
         local.had_peers |= members.len() > 1;
         local.outcasts.install(&members, now);
+        // The layer above has not judged this ring. Until then it has a quorum to lose.
+        local.quorate = true;
         if members.len() > 1 {
             local.disagreed_since = None;
         }
@@ -189,13 +191,13 @@ impl Operational {
         node: NodeId,
         ring: RingId,
         now: Time,
-        local: &mut Local,
+        local: &Local,
     ) -> Option<Transition> {
         let member = local.ring.members.contains(&node);
         if ring == local.ring.id || member && ring.seq <= local.ring.id.seq {
             return None;
         }
-        if !member && (local.stranger_has_to_wait(node, now) || local.is_misfit(node, now)) {
+        if !member && local.stranger_has_to_wait(node, now) {
             return None;
         }
         let mut lists = Lists::of(&local.ring.members);
@@ -210,9 +212,6 @@ impl Operational {
         let gone = join.leave && !member;
         let accused = join.failed.contains(&local.me);
         if bug!(StaleJoinEndsRing: false; stale) || gone || accused {
-            return None;
-        }
-        if !member && !join.leave && local.is_misfit(join.from, now) {
             return None;
         }
         if !member && local.has_to_wait(join, now) {

@@ -108,6 +108,16 @@ impl Outcasts {
         }
     }
 
+    /// Records that some of the nodes just left out are misfits. They would be left out again, so
+    /// each of them has to wait, even the first time.
+    pub(super) fn leave_out_misfits(&mut self, misfits: &BTreeSet<NodeId>) {
+        for node in misfits {
+            if let Some(outcast) = self.nodes.get_mut(&Some(*node)) {
+                outcast.times = outcast.times.max(2);
+            }
+        }
+    }
+
     /// Records that a ring with these members was installed.
     pub(super) fn install(&mut self, members: &BTreeSet<NodeId>, now: Time) {
         for node in members {
@@ -123,6 +133,11 @@ impl Outcasts {
         let base = self.base;
         self.nodes
             .retain(|_, outcast| outcast.back_at.take().is_none_or(|at| now - at < outcast.proof(base)));
+    }
+
+    /// Readmits all nodes at once.
+    pub(super) fn forgive(&mut self) {
+        self.nodes.clear();
     }
 
     /// Returns `true` if a node that was heard has to wait. With `knows_all`, it asked to join and
@@ -230,6 +245,16 @@ mod tests {
             wait_of(&outcasts, false, false, at(time)).unwrap()
         });
         assert_eq!(waits.collect::<Vec<_>>(), [0, 0, 0, 2, 4, 4]);
+    }
+
+    #[test]
+    fn a_misfit_waits_even_if_it_was_a_member_until_lists_change() {
+        let mut outcasts = outcasts();
+        leave_out(&mut outcasts, &[1, 2, 3], at(0));
+        outcasts.leave_out_misfits(&ids(&[3, 4]));
+        assert_eq!(wait(&outcasts, false, at(0)), Some(2));
+        outcasts.forgive();
+        assert_eq!(wait(&outcasts, false, at(0)), Some(0));
     }
 
     #[test]

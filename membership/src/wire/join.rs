@@ -10,7 +10,7 @@
 //! |  33 |  4 p | proc list: node ids in any order |
 //! |  .. |  4 f | failed list; a LEAVE has the sender in it, by convention as the last |
 //!
-//! The sender's cluster may follow ([`announced`](super::announced)).
+//! The sender's announcement may follow ([`announced`](super::announced)).
 
 use bytes::Bytes;
 

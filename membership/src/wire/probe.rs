@@ -9,7 +9,7 @@
 //! |  13 |    4 | system_from: the sender again |
 //! |  17 |   12 | ring id |
 //!
-//! The sender's cluster may follow ([`announced`](super::announced)).
+//! The sender's announcement may follow ([`announced`](super::announced)).
 //!
 //! Hold cancel, 25 bytes:
 //!

@@ -298,7 +298,7 @@ pub fn one_node_has_an_old_list() {
         }
         let first = lab.share_of_a_ring(&[1, 2, 4], ms(15_000));
         let later = lab.share_of_a_ring(&[1, 2, 4], ms(60_000));
-        assert!(first >= 99 && later >= 99, "L7: {first} %, then {later} % (seed {seed})");
+        assert!(first >= 97 && later >= 99, "L7: {first} %, then {later} % (seed {seed})");
         lab.crash(3);
         lab.list(3, 1..=4);
         lab.start(3);
