@@ -272,9 +272,10 @@ impl Link {
 
     /// Refuses the client's multicasts while it is behind with its events.
     ///
-    /// Some clients multicast until it succeeds and read their events only then, in one thread. They
-    /// would wait for themselves. So a client that reads nothing may send again after a while. If it
-    /// goes on without reading, the outbox overflows, and the connection ends.
+    /// Some clients multicast until it succeeds and read their events only then, in one thread.
+    /// They would wait for themselves. So a client that reads nothing may send again after a
+    /// while. A client that still reads nothing then overflows the outbox, which ends the
+    /// connection.
     fn slow_down(&mut self, has_read: bool) -> Result<(), Ended> {
         let (unsent, now) = (self.outbox.unsent(), Instant::now());
         match self.behind {
@@ -313,8 +314,8 @@ impl Link {
         self.responses.write(response)?.then_some(()).ok_or(Ended::ResponsesUnread)
     }
 
-    /// Moves events to the client's memory while there is room, and tells the client. Returns `true`
-    /// if any were moved.
+    /// Moves events to the client's memory while there is room, and tells the client. Returns
+    /// `true` if any were moved.
     fn flush(&mut self) -> Result<bool, Ended> {
         self.outbox.take(&mut self.waiting)?;
         let before = self.waiting.len();

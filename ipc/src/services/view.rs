@@ -81,8 +81,8 @@ impl View {
         is_new
     }
 
-    /// Returns `true` while a new ring's members exchange their state, so that the votes are those of
-    /// the old ring.
+    /// Returns `true` while a new ring's members exchange their state, so that the votes are those
+    /// of the old ring.
     pub(super) fn is_forming(&self) -> bool {
         self.forming.is_some() || self.status.ring != self.ring
     }

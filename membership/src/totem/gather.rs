@@ -339,7 +339,7 @@ impl Gather {
             &unheard | &misfits_of(&firm, &heard, local)
         );
         let mut lists = self.lists.clone();
-        lists.accuse(failed);
+        lists.accuse(&failed);
         lists.choose_misfits(now, local);
         if lists.failed == self.lists.failed {
             self.wait = Wait::Consensus(now + local.two_joins());

@@ -65,8 +65,7 @@ impl Lists {
         &local.misfits(&(&candidates - &gone), now) | &gone
     }
 
-    /// Chooses these nodes. Each node heard makes the choice a better one, so it is made anew.
-    /// Returns `true` if it changed.
+    /// Chooses these nodes anew, with the nodes heard since. Returns `true` if the choice changed.
     pub(super) fn choose_misfits(&mut self, now: Time, local: &Local) -> bool {
         let misfits = self.misfits_now(now, local);
         self.failed = &(&self.failed - &self.misfits) | &misfits;
@@ -74,9 +73,9 @@ impl Lists {
     }
 
     /// Calls exactly these nodes failed, by first-hand knowledge.
-    pub(super) fn accuse(&mut self, failed: BTreeSet<NodeId>) {
-        self.misfits = &self.misfits - &failed;
-        self.failed = &failed | &self.misfits;
+    pub(super) fn accuse(&mut self, failed: &BTreeSet<NodeId>) {
+        self.misfits = &self.misfits - failed;
+        self.failed = failed | &self.misfits;
     }
 
     /// Returns the misfits that were chosen.
@@ -119,7 +118,7 @@ impl Lists {
             // A leaving node is believed about itself, whichever ring it was in (B19).
             lists.excuse(join.from);
         }
-        lists.believe(join.from, failed, silent, local);
+        lists.believe(join.from, &failed, silent, local);
         if lists.proc.len().max(lists.failed.len()) > Join::MAX_NODES {
             return Considered::TooMany;
         }
@@ -148,7 +147,7 @@ impl Lists {
     }
 
     /// Believes `from` about the nodes that it calls failed, as far as it is trusted about them.
-    fn believe(&mut self, from: NodeId, failed: BTreeSet<NodeId>, silent: &BTreeSet<NodeId>, local: &Local) {
+    fn believe(&mut self, from: NodeId, failed: &BTreeSet<NodeId>, silent: &BTreeSet<NodeId>, local: &Local) {
         let member = bug!(FailedNotMerged: false; local.ring.members.contains(&from));
         if bug!(BelievesItselfFailed: false; failed.contains(&local.me)) {
             // corosync returns the accusation, and two nodes can then continue forever, each
@@ -158,12 +157,12 @@ impl Lists {
         } else if member && !self.overdue {
             // Members of this node's own ring are believed when they call others failed (B17). If
             // node lists differ, each node chooses by itself which nodes stay together.
-            self.failed.extend(&failed - &local.disputed());
-            self.failed.extend(&failed & silent);
+            self.failed.extend(failed - &local.disputed());
+            self.failed.extend(failed & silent);
         } else {
             // All other nodes are believed only about nodes that are silent here too. The same
             // holds for members once that has not led to agreement.
-            self.failed.extend(&failed & silent);
+            self.failed.extend(failed & silent);
         }
     }
 
