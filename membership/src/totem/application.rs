@@ -123,7 +123,8 @@ impl Totem {
     }
 
     /// Changes votes in the order of this node's multicasts, as `corosync-quorumtool -e` and `-v`
-    /// do. The layer that counts votes receives the order in [`Event::Service`](crate::Event::Service), at every member.
+    /// do. At every member, the layer that counts votes receives the order in
+    /// [`Event::Service`](crate::Event::Service).
     ///
     /// The order has no effect if this node is leaving.
     pub fn reconfigure(&mut self, now: Time, order: Reconfigure) {

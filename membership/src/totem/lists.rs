@@ -65,14 +65,14 @@ impl Lists {
         &local.misfits(&(&candidates - &gone), now) | &gone
     }
 
-    /// Chooses these nodes anew, with the nodes heard since. Returns `true` if the choice changed.
+    /// Replaces the misfits by [`Lists::misfits_now`]. Returns `true` if that changes them.
     pub(super) fn choose_misfits(&mut self, now: Time, local: &Local) -> bool {
         let misfits = self.misfits_now(now, local);
         self.failed = &(&self.failed - &self.misfits) | &misfits;
         std::mem::replace(&mut self.misfits, misfits) != self.misfits
     }
 
-    /// Calls exactly these nodes failed, by first-hand knowledge.
+    /// Calls these nodes failed, and no others but the misfits.
     pub(super) fn accuse(&mut self, failed: &BTreeSet<NodeId>) {
         self.misfits = &self.misfits - failed;
         self.failed = failed | &self.misfits;

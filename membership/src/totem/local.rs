@@ -172,7 +172,7 @@ impl Local {
         2 * (self.config.join + self.config.send_join)
     }
 
-    /// Records that a ring of `members` was agreed on without the nodes in `left_out`, some of which
+    /// Records that a ring of `members` was agreed on without the nodes in `left_out`. Some of these
     /// are `misfits`.
     pub(super) fn leave_out(
         &mut self,

@@ -6,6 +6,8 @@
 //! node has been in a ring for a while. A node whose JOIN shows that it knows of all members waits
 //! a quarter of that, so that a node which was deaf and has recovered is soon back.
 //!
+//! A node whose list does not fit waits from the first time on. A changed list ends all waits.
+//!
 //! Except at first, a node waits at least twice as long as the others had no ring because of it.
 //! The others therefore have a ring for more than half of the time (L7). A ring that is not quorate
 //! begins these waits later.
