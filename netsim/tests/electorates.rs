@@ -175,8 +175,8 @@ at 10s the network heals
     }
 }
 
-/// Nodes 1 and 2 still have the old file. Node 3 has it too, and is in their ring, but the new files
-/// list it. With it, the nodes with the new file are quorate.
+/// Nodes 1 and 2 still have the old file. Node 3 has it too, and is in their ring, but the new
+/// files list it. With it, the nodes with the new file are quorate.
 #[test]
 fn a_node_that_both_lists_have_goes_where_the_votes_are() {
     let mut text = "6 nodes for 30s, token timeout 200ms, seed 1\n".to_owned();

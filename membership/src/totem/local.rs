@@ -172,8 +172,8 @@ impl Local {
         2 * (self.config.join + self.config.send_join)
     }
 
-    /// Records that a ring of `members` was agreed on without the nodes in `left_out`. Some of these
-    /// are `misfits`.
+    /// Records that a ring of `members` was agreed on without the nodes in `left_out`. Some of
+    /// these are `misfits`.
     pub(super) fn leave_out(
         &mut self,
         left_out: &[NodeId],

@@ -44,9 +44,9 @@ impl NodeLists {
 
     /// Returns the nodes to leave out of `nodes`, for the others to be able to form a ring.
     ///
-    /// The nodes that stay have as many votes as possible, so that the cluster keeps its quorum. With
-    /// equal votes, the largest set stays. In a tie, the nodes that list exactly the voters stay,
-    /// then the `members` of the ring.
+    /// The nodes that stay have as many votes as possible, so that the cluster keeps its quorum.
+    /// With equal votes, the largest set stays. In a tie, the nodes that list exactly the voters
+    /// stay, then the `members` of the ring.
     pub(super) fn misfits(
         &self,
         me: NodeId,
@@ -118,8 +118,8 @@ mod tests {
         ids.iter().filter_map(|&id| NodeId::new(id)).collect()
     }
 
-    /// Returns the nodes that node 3 leaves out. `lists` has nodes with their common list. Each of the
-    /// `voters` has one vote.
+    /// Returns the nodes that node 3 leaves out. `lists` has nodes with their common list. Each of
+    /// the `voters` has one vote.
     fn misfits(lists: &[(&[u32], &[u32])], voters: &[u32], up: &[u32], members: &[u32]) -> BTreeSet<NodeId> {
         let me = NodeId::new(3).unwrap();
         let own = lists.iter().find(|(of, _)| of.contains(&3)).map(|(_, listed)| nodes(listed));
