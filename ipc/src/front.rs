@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::code::Code;
 use crate::outbox::Outbox;
 use crate::qb::Owner;
-use crate::services::{ConnectionId, Done, Effect, Order, Service, Services, Step, Value};
+use crate::services::{ConnectionId, Done, Effect, Order, Peer, Service, Services, Step, Value};
 
 /// The clients without a permission that can be connected at a time, until they are turned away.
 const STRANGERS: usize = 16;
@@ -107,6 +107,16 @@ impl Front {
                     let node = self.node.clone();
                     self.runtime.spawn(async move { node.cancel_wait_for_all().await });
                 }
+                Effect::WatchCounters { after } => {
+                    let front = self.clone();
+                    self.runtime.spawn(async move {
+                        sleep(after).await;
+                        let stats = front.node.stats().await;
+                        let mut services = front.lock();
+                        services.watch_counters(&stats);
+                        front.carry_on(services);
+                    });
+                }
                 Effect::EndVote { vote, after } => {
                     let front = self.clone();
                     self.runtime.spawn(async move {
@@ -143,8 +153,8 @@ impl Front {
         }
     }
 
-    pub(crate) fn open(&self, service: Service) -> (ConnectionId, Arc<Outbox>) {
-        self.lock().open(service)
+    pub(crate) fn open(&self, service: Service, peer: Peer) -> (ConnectionId, Arc<Outbox>) {
+        self.lock().open(service, peer)
     }
 
     pub(crate) fn close(self: &Arc<Self>, id: ConnectionId) {

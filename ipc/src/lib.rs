@@ -22,14 +22,15 @@
 //!
 //! # What is served
 //! - **cmap**: reading, writing, iterating and tracking, with corosync's read-only keys. The map of
-//!   the counters has those that this node counts too, and trackers of it are never told anything.
-//! - **quorum** and **votequorum**: both models, tracking, and the state of every node.
+//!   the counters has those of the ring that this node counts too, and those of each connection.
+//! - **quorum** and **votequorum**: both models, tracking, the state of every node, and changes of
+//!   votes by an operator.
 //! - **cfg**: nodes, addresses, the state of nodes, killing one, and the vote on a shutdown.
 //! - **cpg**: joining, leaving, messages up to 1 MiB, members and iteration.
 //!
-//! These are not served yet, and are answered as not supported: reading the configuration again,
-//! changing votes, the quorum device, and messages above 1 MiB. libqb's socket transport
-//! (`qb_ipc_type: socket`) is not offered. Pacemaker refuses it.
+//! Reading the configuration again and the quorum device are not served yet, and are answered as not
+//! supported. Messages above 1 MiB are refused as too long. libqb's socket transport (`qb_ipc_type:
+//! socket`) is not offered. Pacemaker refuses it.
 //!
 //! # Trust
 //! Clients are let in as by corosync: root, the group root, and users and groups that a `uidgid`
@@ -38,7 +39,7 @@
 //! with this process, which ends the process with SIGBUS. corosync has the same exposure.
 //!
 //! # Bounds
-//! While more than 4 MiB of events wait for a client, its library refuses its multicasts with
+//! While more than 16 MiB of events wait for a client, its library refuses its multicasts with
 //! `CS_ERR_TRY_AGAIN`. A client that leaves 64 MiB of events unread is disconnected. The ring never
 //! waits for a client.
 

@@ -36,6 +36,19 @@ struct Queue {
     waiting: VecDeque<Outgoing>,
     bytes: usize,
     overflowed: bool,
+    counts: Counts,
+}
+
+/// The counters of an outbox, for operators.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Counts {
+    /// The messages that have not reached the client's memory.
+    pub(crate) waiting: u32,
+    /// The events that have.
+    pub(crate) dispatched: u64,
+    /// Whether the client's multicasts are refused, and how often that began.
+    pub(crate) is_slowed: bool,
+    pub(crate) slowed: u64,
 }
 
 /// The client has left too many events unread.
@@ -64,6 +77,7 @@ impl Outbox {
         }
         if !queue.overflowed {
             queue.waiting.push_back(outgoing);
+            queue.counts.waiting += 1;
         }
         // A batch of messages wakes the connection once.
         let first = queue.waiting.len() <= 1;
@@ -90,7 +104,27 @@ impl Outbox {
 
     /// Notes that a message has reached the client's memory.
     pub(crate) fn sent(&self, outgoing: &Outgoing) {
-        self.lock().bytes -= outgoing.cost();
+        let mut queue = self.lock();
+        queue.bytes -= outgoing.cost();
+        queue.counts.waiting -= 1;
+        queue.counts.dispatched += u64::from(matches!(outgoing, Outgoing::Event(_)));
+    }
+
+    /// Notes whether the client's multicasts are refused.
+    pub(crate) fn slowed(&self, is_slowed: bool) {
+        let counts = &mut self.lock().counts;
+        counts.slowed += u64::from(is_slowed && !counts.is_slowed);
+        counts.is_slowed = is_slowed;
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.lock().counts
+    }
+
+    /// Sets to 0 what only rises.
+    pub(crate) fn clear_counts(&self) {
+        let counts = &mut self.lock().counts;
+        (counts.dispatched, counts.slowed) = (0, 0);
     }
 
     /// Returns the size of the messages that have not reached the client's memory.

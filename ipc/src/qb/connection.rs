@@ -19,7 +19,7 @@ use super::handshake;
 use super::ring::{Fault, Ring};
 use crate::front::{Front, Place};
 use crate::outbox::{Outbox, Outgoing, Overflow};
-use crate::services::{ConnectionId, Service, Step};
+use crate::services::{ConnectionId, Peer, Service, Step};
 
 /// The time that a client has for its part of the handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -115,8 +115,8 @@ async fn greet(
         stream.write_all(&handshake::refuse(errno)).await?;
         return Err(Ended::TurnedAway(errno));
     }
-    let client = peer.pid().unwrap_or_default().cast_unsigned();
-    let made = Files::new(Front::ROOT, service.name(), client).and_then(|files| {
+    let pid = peer.pid().unwrap_or_default().cast_unsigned();
+    let made = Files::new(Front::ROOT, service.name(), pid).and_then(|files| {
         let rings = files.rings(max_message as usize, owner)?;
         files.hand_over(owner)?;
         Ok((files, rings))
@@ -130,7 +130,7 @@ async fn greet(
     };
     let [request, response, event] = files.paths();
     stream.write_all(&handshake::accept(max_message, [&request, &response, &event])).await?;
-    let (id, outbox) = front.open(service);
+    let (id, outbox) = front.open(service, Peer { pid, name: name_of(pid) });
     let link = Link {
         stream,
         closing,
@@ -146,6 +146,12 @@ async fn greet(
         is_let_go: false,
     };
     Ok(Connection { link, opened: Opened { id, front }, _files: files, _place: place })
+}
+
+/// Returns the name of a process, or nothing if it has ended.
+fn name_of(pid: u32) -> String {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
 }
 
 struct Connection {
@@ -281,12 +287,14 @@ impl Link {
         match self.behind {
             None if unsent > BEHIND.0 && !self.is_let_go => {
                 self.behind = Some(now);
+                self.outbox.slowed(true);
                 self.requests.set_flow(NO_MULTICASTS)?;
             }
             Some(_) if has_read && unsent >= BEHIND.1 => self.behind = Some(now),
             Some(read_at) if unsent < BEHIND.1 || now - read_at >= STUCK => {
                 self.behind = None;
                 self.is_let_go = unsent >= BEHIND.1;
+                self.outbox.slowed(false);
                 self.requests.set_flow(FREE)?;
             }
             _ => {}

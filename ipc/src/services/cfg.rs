@@ -44,6 +44,12 @@ struct Vote {
 }
 
 impl Cfg {
+    /// Returns the number of things that are kept for clients.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.trackers.len() + usize::from(self.vote.is_some())
+    }
+
     pub(super) fn close(&mut self, id: ConnectionId, connections: &Connections, effects: &mut Vec<Effect>) {
         // Without the client that asked for it, there is no shutdown.
         self.vote.take_if(|vote| vote.by == id);
@@ -176,8 +182,8 @@ pub(super) fn killed(code: Code) -> Bytes {
 
 fn decide(vote: &Vote, agreed: bool, connections: &Connections, effects: &mut Vec<Effect>) {
     let code = if agreed { Code::Ok } else { Code::Busy };
-    if let Some((_, outbox)) = connections.get(&vote.by) {
-        outbox.response(Message::status(SHUTDOWN, code));
+    if let Some(connection) = connections.get(&vote.by) {
+        connection.outbox.response(Message::status(SHUTDOWN, code));
     }
     if agreed {
         effects.push(Effect::Shutdown);

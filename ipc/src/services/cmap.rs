@@ -4,85 +4,11 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use quorate::Stats;
 
+use super::value::Value;
 use super::{ConnectionId, Connections, Effect, Order, Step, tell};
 use crate::code::Code;
 use crate::layout::{Malformed, Message, Request};
-
-/// A value of the map.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Value {
-    kind: u8,
-    bytes: Bytes,
-}
-
-/// The types of numbers, each with its size.
-const NUMBERS: [(u8, usize); 10] =
-    [(1, 1), (U8, 1), (3, 2), (U16, 2), (5, 4), (U32, 4), (7, 8), (U64, 8), (9, 4), (10, 8)];
-const U8: u8 = 2;
-const U16: u8 = 4;
-const U32: u8 = 6;
-const U64: u8 = 8;
-const TEXT: u8 = 11;
-const BINARY: u8 = 12;
-
-impl Value {
-    /// A number of 8 bits.
-    pub fn u8(value: u8) -> Self {
-        Self { kind: U8, bytes: Bytes::copy_from_slice(&value.to_ne_bytes()) }
-    }
-
-    /// A number of 16 bits.
-    pub fn u16(value: u16) -> Self {
-        Self { kind: U16, bytes: Bytes::copy_from_slice(&value.to_ne_bytes()) }
-    }
-
-    /// A number of 32 bits.
-    pub fn u32(value: u32) -> Self {
-        Self { kind: U32, bytes: Bytes::copy_from_slice(&value.to_ne_bytes()) }
-    }
-
-    /// A number of 64 bits.
-    pub fn u64(value: u64) -> Self {
-        Self { kind: U64, bytes: Bytes::copy_from_slice(&value.to_ne_bytes()) }
-    }
-
-    /// A text, which C programs see with a NUL at its end.
-    pub fn text(value: &str) -> Self {
-        Self { kind: TEXT, bytes: [value.as_bytes(), b"\0"].concat().into() }
-    }
-
-    /// A value as a client sends it, or `None` if its length does not fit its type. Texts come with
-    /// or without a NUL, and end at the first one.
-    fn of_client(kind: u8, bytes: Bytes) -> Option<Self> {
-        if kind == TEXT {
-            let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-            return Some(Self { kind, bytes: [text, b"\0"].concat().into() });
-        }
-        let fits = match NUMBERS.iter().find(|(number, _)| *number == kind) {
-            Some((_, size)) => bytes.len() == *size,
-            None => kind == BINARY,
-        };
-        fits.then_some(Self { kind, bytes })
-    }
-
-    /// Returns a number of 32 bits.
-    fn as_u32(&self) -> Option<u32> {
-        let bytes = self.bytes.as_ref().try_into().ok().filter(|_| self.kind == U32)?;
-        Some(u32::from_ne_bytes(bytes))
-    }
-
-    /// Returns an integer changed by a step, or `None` for what is no integer.
-    fn adjusted(&self, step: i32) -> Option<Self> {
-        let is_integer = (1..=U64).contains(&self.kind);
-        let mut wide = [0; 8];
-        wide.get_mut(..self.bytes.len()).filter(|_| is_integer)?.copy_from_slice(&self.bytes);
-        // Adding modulo 2^64 is right for all sizes and signs, since the rest is cut off.
-        let sum = u64::from_ne_bytes(wide).wrapping_add_signed(i64::from(step)).to_ne_bytes();
-        Some(Self { kind: self.kind, bytes: Bytes::copy_from_slice(&sum[..self.bytes.len()]) })
-    }
-}
 
 /// Which map a connection uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -104,11 +30,16 @@ struct Client {
 /// The key with which an operator ends the wait for all nodes. It falls back to 0.
 const CANCEL_WAIT: &str = "quorum.cancel_wait_for_all";
 
+/// The keys with which an operator sets the counters to 0.
+pub(super) const CLEAR: &str = "stats.clear.";
+
 struct Tracker {
     key: String,
     types: i32,
     /// The number that the client gave its tracker.
     handle: u64,
+    /// The value of a counter that the client was told last.
+    told: Option<Value>,
 }
 
 /// The changes that a tracker asks for.
@@ -116,11 +47,43 @@ const DELETED: i32 = 1;
 const MODIFIED: i32 = 2;
 const ADDED: i32 = 4;
 const PREFIX: i32 = 8;
+const COME_AND_GO: i32 = ADDED | DELETED;
+
+/// Returns the kind of a change.
+fn change(new: Option<&Value>, old: Option<&Value>) -> i32 {
+    match (new, old) {
+        (Some(_), Some(_)) => MODIFIED,
+        (Some(_), None) => ADDED,
+        (None, _) => DELETED,
+    }
+}
 
 impl Tracker {
     fn wants(&self, key: &str, event: i32) -> bool {
         let is_key = if self.types & PREFIX != 0 { key.starts_with(&self.key) } else { key == self.key };
         is_key && self.types & event != 0
+    }
+
+    /// Returns `true` if it tracks the value of one key.
+    fn is_of_a_value(&self) -> bool {
+        self.types & (PREFIX | MODIFIED) == MODIFIED
+    }
+
+    /// Returns the event of a change.
+    fn event(&self, key: &str, new: Option<&Value>, old: Option<&Value>) -> Bytes {
+        let size = |value: Option<&Value>| value.map_or(0, |value| value.bytes.len());
+        let bytes = |value: Option<&Value>| value.map_or_else(Bytes::new, |value| value.bytes.clone());
+        Message::new(9, 336 + size(new) + size(old))
+            .u64(24, self.handle)
+            .key(32, key)
+            .i32(296, change(new, old))
+            .u8(304, new.map_or(0, |value| value.kind))
+            .u8(312, old.map_or(0, |value| value.kind))
+            .u64(320, size(new) as u64)
+            .u64(328, size(old) as u64)
+            .bytes(336, &bytes(new))
+            .bytes(336 + size(new), &bytes(old))
+            .done()
     }
 }
 
@@ -131,6 +94,12 @@ pub(super) struct Cmap {
 }
 
 impl Cmap {
+    /// Returns the number of things that are kept for clients.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.clients.len()
+    }
+
     /// The most trackers of a connection, and the most iterations.
     const MAX_TRACKERS: usize = 64;
     const MAX_ITERATIONS: usize = 16;
@@ -165,31 +134,15 @@ impl Cmap {
     pub(super) fn set(&mut self, key: &str, value: &Value, connections: &Connections) {
         let old = self.values.insert(key.to_owned(), value.clone());
         if old.as_ref() != Some(value) {
-            self.tell(key, Some(value), old.as_ref(), connections);
+            self.tell(Map::Default, key, Some(value), old.as_ref(), connections);
         }
     }
 
-    fn tell(&self, key: &str, new: Option<&Value>, old: Option<&Value>, connections: &Connections) {
-        let event = match (new, old) {
-            (Some(_), Some(_)) => MODIFIED,
-            (Some(_), None) => ADDED,
-            (None, _) => DELETED,
-        };
-        let size = |value: Option<&Value>| value.map_or(0, |value| value.bytes.len());
-        let bytes = |value: Option<&Value>| value.map_or_else(Bytes::new, |value| value.bytes.clone());
-        for (id, client) in self.clients.iter().filter(|(_, client)| client.map == Map::Default) {
-            for tracker in client.trackers.values().filter(|tracker| tracker.wants(key, event)) {
-                let message = Message::new(9, 336 + size(new) + size(old))
-                    .u64(24, tracker.handle)
-                    .key(32, key)
-                    .i32(296, event)
-                    .u8(304, new.map_or(0, |value| value.kind))
-                    .u8(312, old.map_or(0, |value| value.kind))
-                    .u64(320, size(new) as u64)
-                    .u64(328, size(old) as u64)
-                    .bytes(336, &bytes(new))
-                    .bytes(336 + size(new), &bytes(old));
-                tell(connections, *id, message.done());
+    fn tell(&self, map: Map, key: &str, new: Option<&Value>, old: Option<&Value>, connections: &Connections) {
+        let kind = change(new, old);
+        for (id, client) in self.clients.iter().filter(|(_, client)| client.map == map) {
+            for tracker in client.trackers.values().filter(|tracker| tracker.wants(key, kind)) {
+                tell(connections, *id, tracker.event(key, new, old));
             }
         }
     }
@@ -204,8 +157,15 @@ impl Cmap {
         let map = self.clients.entry(id).or_default().map;
         let step = match request.id() {
             9 => Step::Reply(self.choose(id, request.i32(16)?)),
-            2 | 4 if map == Map::Stats => Step::Do(Order::ReadStats(request)),
-            changes @ (0 | 1 | 3) if map == Map::Stats => Step::Reply(Message::status(changes, Code::Access)),
+            2 | 4 | 7 if map == Map::Stats => Step::Do(Order::ReadStats(request)),
+            0 if map == Map::Stats && request.key(16)?.starts_with(CLEAR) => {
+                Step::Do(Order::ReadStats(request))
+            }
+            changes @ (0 | 1 | 3) if map == Map::Stats => {
+                let is_clear = request.key(16)?.starts_with(CLEAR);
+                let code = if is_clear { Code::NotSupported } else { Code::Access };
+                Step::Reply(Message::status(changes, code))
+            }
             0 => Step::Reply(self.client_sets(&request, connections, effects)?),
             1 => Step::Reply(self.client_deletes(&request.key(16)?, connections)),
             2 => {
@@ -241,15 +201,7 @@ impl Cmap {
                 let known = client.iterations.remove(&request.u64(16)?).is_some();
                 Message::status(6, if known { Code::Ok } else { Code::NotExist })
             }
-            7 => {
-                let (key, types, handle) = (request.key(16)?, request.i32(280)?, request.u64(288)?);
-                if client.trackers.len() >= Self::MAX_TRACKERS {
-                    return Ok(Message::new(7, 32).code(Code::TryAgain).done());
-                }
-                self.last_handle += 1;
-                client.trackers.insert(self.last_handle, Tracker { key, types, handle });
-                Message::new(7, 32).u64(24, self.last_handle).done()
-            }
+            7 => self.track(id, request, |_| None)?,
             8 => match client.trackers.remove(&request.u64(16)?) {
                 Some(tracker) => Message::new(8, 32).u64(24, tracker.handle).done(),
                 None => Message::new(8, 32).code(Code::NotExist).done(),
@@ -258,23 +210,79 @@ impl Cmap {
         })
     }
 
-    /// Serves a request to the map of the counters.
+    /// Adds a tracker. `counter` returns the value of a counter.
+    fn track(
+        &mut self,
+        id: ConnectionId,
+        request: &Request,
+        counter: impl FnOnce(&str) -> Option<Value>,
+    ) -> Result<Bytes, Malformed> {
+        let (key, types, handle) = (request.key(16)?, request.i32(280)?, request.u64(288)?);
+        let client = self.clients.entry(id).or_default();
+        let refuse = |code| Ok(Message::new(7, 32).code(code).done());
+        // The counters below a prefix come and go, and corosync tells nothing else about them.
+        if client.map == Map::Stats && types & PREFIX != 0 && types & COME_AND_GO != COME_AND_GO {
+            return refuse(Code::NotSupported);
+        }
+        if client.trackers.len() >= Self::MAX_TRACKERS {
+            return refuse(Code::TryAgain);
+        }
+        self.last_handle += 1;
+        let told = counter(&key);
+        client.trackers.insert(self.last_handle, Tracker { key, types, handle, told });
+        Ok(Message::new(7, 32).u64(24, self.last_handle).done())
+    }
+
+    /// Serves a request to the map of the counters, whose values now are `values`.
     pub(super) fn stats_request(
         &mut self,
         id: ConnectionId,
         request: &Request,
-        stats: &Stats,
-        active: usize,
+        values: BTreeMap<String, Value>,
     ) -> Result<Bytes, Malformed> {
-        let values = counters(stats, active);
         Ok(match request.id() {
             2 => get(values.get(&request.key(16)?), request.u64(280)?),
             4 => {
                 let prefix = request.key(16)?;
                 self.iterate(id, values.into_iter().filter(|(key, _)| key.starts_with(&prefix)).collect())
             }
-            _ => self.any_map(id, request)?,
+            7 => self.track(id, request, |key| values.get(key).cloned())?,
+            _ => return Err(Malformed),
         })
+    }
+
+    /// Returns `true` if a client tracks the value of a counter.
+    pub(super) fn watches_counters(&self) -> bool {
+        self.clients
+            .values()
+            .any(|client| client.map == Map::Stats && client.trackers.values().any(Tracker::is_of_a_value))
+    }
+
+    /// Tells the clients that track a counter its value if that has changed.
+    pub(super) fn tell_counters(&mut self, values: &BTreeMap<String, Value>, connections: &Connections) {
+        for (id, client) in self.clients.iter_mut().filter(|(_, client)| client.map == Map::Stats) {
+            for tracker in client.trackers.values_mut().filter(|tracker| tracker.is_of_a_value()) {
+                let new = values.get(&tracker.key);
+                if new.is_some() && tracker.told.is_some() && new != tracker.told.as_ref() {
+                    let event = tracker.event(&tracker.key, new, tracker.told.as_ref());
+                    tell(connections, *id, event);
+                }
+                tracker.told = new.cloned();
+            }
+        }
+    }
+
+    /// Tells the clients that track the counters of connections that some have come or gone.
+    pub(super) fn counters_changed(
+        &self,
+        counters: &BTreeMap<String, Value>,
+        added: bool,
+        connections: &Connections,
+    ) {
+        for (key, value) in counters {
+            let [new, old] = if added { [Some(value), None] } else { [None, Some(value)] };
+            self.tell(Map::Stats, key, new, old, connections);
+        }
     }
 
     fn choose(&mut self, id: ConnectionId, map: i32) -> Bytes {
@@ -336,7 +344,7 @@ impl Cmap {
         let code = if is_read_only(key) {
             Code::Access
         } else if let Some(old) = self.values.remove(key) {
-            self.tell(key, None, Some(&old), connections);
+            self.tell(Map::Default, key, None, Some(&old), connections);
             Code::Ok
         } else {
             Code::NotExist
@@ -425,25 +433,4 @@ fn is_read_only(key: &str) -> bool {
         || key.strip_prefix("totem.").is_some_and(|rest| TOTEM.contains(&rest))
         || key.strip_prefix("quorum.").is_some_and(|rest| QUORUM.contains(&rest))
         || ["config.reload_in_progress", "config.totemconfig_reload_in_progress"].contains(&key)
-}
-
-/// The map of the counters: those of corosync that this node counts too, and its own.
-fn counters(stats: &Stats, active: usize) -> BTreeMap<String, Value> {
-    let srp = [
-        ("srp.orf_token_rx", stats.tokens),
-        ("srp.mcast_tx", stats.originated),
-        ("srp.mcast_retx", stats.retransmits),
-        ("srp.gather_entered", stats.gathers),
-        ("srp.operational_entered", stats.rings),
-        ("ipcs.global.active", active as u64),
-        ("quorate.token_retransmits", stats.token_retransmits),
-        ("quorate.delivered", stats.delivered),
-        ("quorate.stalls", stats.stalls),
-        ("quorate.hints", stats.hints),
-        ("quorate.accusations", stats.accusations),
-        ("quorate.unsent", stats.unsent),
-        ("quorate.unaddressed", stats.unaddressed),
-        ("quorate.refused", stats.refused.values().sum()),
-    ];
-    srp.into_iter().map(|(key, count)| (format!("stats.{key}"), Value::u64(count))).collect()
 }

@@ -70,6 +70,12 @@ pub(super) struct Cpg {
 }
 
 impl Cpg {
+    /// Returns the number of things that are kept for clients.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.seats.len() + self.listeners.len() + self.iterations.len() + self.groups.len()
+    }
+
     pub(super) fn new(me: NodeId) -> Self {
         Self {
             me,
@@ -321,7 +327,8 @@ impl Cpg {
     /// Tells all clients a new ring.
     pub(super) fn ring(&self, view: &View, connections: &Connections) {
         let event = ring(view);
-        for (id, _) in connections.iter().filter(|(_, (service, _))| *service == super::Service::Cpg) {
+        for (id, _) in connections.iter().filter(|(_, connection)| connection.service == super::Service::Cpg)
+        {
             tell(connections, *id, event.clone());
         }
     }

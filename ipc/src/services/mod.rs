@@ -3,8 +3,10 @@
 
 mod cfg;
 mod cmap;
+mod counters;
 mod cpg;
 mod quorum;
+mod value;
 mod view;
 mod votequorum;
 
@@ -20,14 +22,18 @@ use quorate::{Event, Group, GroupError, MulticastError, NodeId, Parting, Stats};
 
 use self::cfg::Cfg;
 use self::cmap::Cmap;
-pub use self::cmap::Value;
+use self::counters::{Counters, of_connection};
 use self::cpg::Cpg;
 use self::quorum::Quorum;
+pub use self::value::Value;
 use self::view::View;
 use self::votequorum::Votequorum;
 use crate::code::Code;
 use crate::layout::{Malformed, Message, Request};
 use crate::outbox::Outbox;
+
+/// The time from one look at the counters to the next, as with corosync.
+const WATCH: Duration = Duration::from_millis(1500);
 
 /// A service that clients connect to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -51,6 +57,43 @@ impl Service {
             Self::Quorum => "quorum",
             Self::Votequorum => "votequorum",
         }
+    }
+
+    /// Returns corosync's number of it.
+    fn id(self) -> u8 {
+        match self {
+            Self::Cmap => 0,
+            Self::Cfg => 1,
+            Self::Cpg => 2,
+            Self::Quorum => 3,
+            Self::Votequorum => 5,
+        }
+    }
+}
+
+/// The process at the other end of a connection.
+pub(crate) struct Peer {
+    pub(crate) pid: u32,
+    /// Its name, as the system knows it.
+    pub(crate) name: String,
+}
+
+/// What is known of a connection, and the way to its client.
+struct Connection {
+    service: Service,
+    peer: Peer,
+    outbox: Arc<Outbox>,
+    /// The requests, the responses to them, and the requests without the layout of their kind.
+    requests: u64,
+    responses: u64,
+    malformed: u64,
+}
+
+impl Connection {
+    /// Sets its counters to 0.
+    fn clear(&mut self) {
+        (self.requests, self.responses, self.malformed) = (0, 0, 0);
+        self.outbox.clear_counts();
     }
 }
 
@@ -115,6 +158,8 @@ pub(crate) enum Effect {
     CancelWaitForAll,
     /// The node leaves the ring, and its process ends.
     Shutdown,
+    /// [`Services::watch_counters`] is due after this time.
+    WatchCounters { after: Duration },
     /// [`Services::end_vote`] is due after this time.
     EndVote { vote: u64, after: Duration },
 }
@@ -127,7 +172,10 @@ pub(crate) struct Services {
     cpg: Cpg,
     quorum: Quorum,
     votequorum: Votequorum,
-    connections: BTreeMap<ConnectionId, (Service, Arc<Outbox>)>,
+    connections: Connections,
+    counters: Counters,
+    /// Whether the counters are being watched for clients that track one.
+    watches: bool,
     last: u64,
     /// Requests that did not have the layout of their kind.
     malformed: u64,
@@ -145,6 +193,8 @@ impl Services {
             quorum: Quorum::default(),
             votequorum: Votequorum::default(),
             connections: BTreeMap::new(),
+            counters: Counters::default(),
+            watches: false,
             last: 0,
             malformed: 0,
             effects: Vec::new(),
@@ -160,15 +210,21 @@ impl Services {
         }
     }
 
-    pub(crate) fn open(&mut self, service: Service) -> (ConnectionId, Arc<Outbox>) {
+    pub(crate) fn open(&mut self, service: Service, peer: Peer) -> (ConnectionId, Arc<Outbox>) {
         self.last += 1;
         let (id, outbox) = (ConnectionId(self.last), Arc::<Outbox>::default());
-        self.connections.insert(id, (service, outbox.clone()));
+        let connection =
+            Connection { service, peer, outbox: outbox.clone(), requests: 0, responses: 0, malformed: 0 };
+        self.cmap.counters_changed(&of_connection(id, &connection), true, &self.connections);
+        self.connections.insert(id, connection);
         (id, outbox)
     }
 
     pub(crate) fn close(&mut self, id: ConnectionId) {
-        let Some((service, _)) = self.connections.remove(&id) else { return };
+        let Some(connection) = self.connections.remove(&id) else { return };
+        self.counters.connection_ended();
+        self.cmap.counters_changed(&of_connection(id, &connection), false, &self.connections);
+        let service = connection.service;
         match service {
             Service::Cmap => self.cmap.close(id),
             Service::Cfg => self.cfg.close(id, &self.connections, &mut self.effects),
@@ -180,15 +236,32 @@ impl Services {
 
     /// Serves a request.
     pub(crate) fn request(&mut self, id: ConnectionId, request: Bytes) -> Step {
+        self.count(id, |connection| connection.requests += 1);
         let step = Request::new(request).and_then(|request| self.serve(id, request));
-        step.unwrap_or_else(|Malformed| {
-            self.malformed += 1;
-            Step::Reply(Message::status(0, Code::InvalidParam))
-        })
+        let step = step.unwrap_or_else(|Malformed| Step::Reply(self.malformed_request(id)));
+        if let Step::Reply(_) = step {
+            self.count(id, |connection| connection.responses += 1);
+        }
+        step
+    }
+
+    fn count(&mut self, id: ConnectionId, count: impl FnOnce(&mut Connection)) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            count(connection);
+        }
+    }
+
+    /// Counts a request that does not have the layout of its kind, and returns the response.
+    fn malformed_request(&mut self, id: ConnectionId) -> Bytes {
+        self.malformed += 1;
+        self.count(id, |connection| connection.malformed += 1);
+        Message::status(0, Code::InvalidParam)
     }
 
     fn serve(&mut self, id: ConnectionId, request: Request) -> Result<Step, Malformed> {
-        let Some((service, outbox)) = self.connections.get(&id) else { return Ok(Step::Silent) };
+        let Some(Connection { service, outbox, .. }) = self.connections.get(&id) else {
+            return Ok(Step::Silent);
+        };
         match service {
             Service::Cmap => self.cmap.request(id, request, &self.connections, &mut self.effects),
             Service::Cfg => {
@@ -203,19 +276,49 @@ impl Services {
 
     /// Returns the response to a request whose order has been carried out.
     pub(crate) fn done(&mut self, id: ConnectionId, done: Done) -> Option<Bytes> {
-        match done {
-            Done::Joined(joined) => Some(self.cpg.joined(id, joined)),
-            Done::LeftGroup(left) => Some(cpg::left(&left)),
-            Done::Multicast { sent, answered } => answered.then(|| cpg::sent(&sent)),
-            Done::Killed => Some(cfg::killed(Code::Ok)),
-            Done::VotesSet => Some(votequorum::done(Code::Ok)),
-            Done::Stats(stats, request) => {
-                let active = self.connections.len();
-                Some(self.cmap.stats_request(id, &request, &stats, active).unwrap_or_else(|Malformed| {
-                    self.malformed += 1;
-                    Message::status(0, Code::InvalidParam)
-                }))
-            }
+        self.connections.get(&id)?;
+        let response = match done {
+            Done::Joined(joined) => self.cpg.joined(id, joined),
+            Done::LeftGroup(left) => cpg::left(&left),
+            Done::Multicast { answered: false, .. } => return None,
+            Done::Multicast { sent, answered: true } => cpg::sent(&sent),
+            Done::Killed => cfg::killed(Code::Ok),
+            Done::VotesSet => votequorum::done(Code::Ok),
+            Done::Stats(stats, request) => self
+                .stats_request(id, &request, &stats)
+                .unwrap_or_else(|Malformed| self.malformed_request(id)),
+        };
+        self.count(id, |connection| connection.responses += 1);
+        Some(response)
+    }
+
+    /// Serves a request to the map of the counters.
+    fn stats_request(
+        &mut self,
+        id: ConnectionId,
+        request: &Request,
+        stats: &Stats,
+    ) -> Result<Bytes, Malformed> {
+        if request.id() == 0 {
+            let known = self.counters.clear(&request.key(16)?, stats, &mut self.connections);
+            return Ok(Message::status(0, if known { Code::Ok } else { Code::NotSupported }));
+        }
+        let values = self.counters.values(stats, &self.connections);
+        let response = self.cmap.stats_request(id, request, values)?;
+        if !self.watches && self.cmap.watches_counters() {
+            self.watches = true;
+            self.effects.push(Effect::WatchCounters { after: WATCH });
+        }
+        Ok(response)
+    }
+
+    /// Tells the clients that track a counter how it has changed, and looks again later.
+    pub(crate) fn watch_counters(&mut self, stats: &Stats) {
+        let values = self.counters.values(stats, &self.connections);
+        self.cmap.tell_counters(&values, &self.connections);
+        self.watches = self.cmap.watches_counters();
+        if self.watches {
+            self.effects.push(Effect::WatchCounters { after: WATCH });
         }
     }
 
@@ -277,12 +380,11 @@ impl Tracking {
     }
 }
 
-/// The connections, with the way to each client.
-type Connections = BTreeMap<ConnectionId, (Service, Arc<Outbox>)>;
+type Connections = BTreeMap<ConnectionId, Connection>;
 
 /// Sends an event to a client that may have gone.
 fn tell(connections: &Connections, id: ConnectionId, event: Bytes) {
-    if let Some((_, outbox)) = connections.get(&id) {
-        outbox.event(event);
+    if let Some(connection) = connections.get(&id) {
+        connection.outbox.event(event);
     }
 }

@@ -32,6 +32,12 @@ pub(super) struct Quorum {
 }
 
 impl Quorum {
+    /// Returns the number of things that are kept for clients.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.clients.len()
+    }
+
     pub(super) fn close(&mut self, id: ConnectionId) {
         self.clients.remove(&id);
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use quorate::{Config, NodeId, Regular, RingId, Status};
 
-use super::cmap::Value;
+use super::value::Value;
 
 /// Returns `true` if two statuses are the same for the clients.
 fn says_the_same(one: &Status, other: &Status) -> bool {

@@ -27,6 +27,12 @@ pub(super) struct Votequorum {
 }
 
 impl Votequorum {
+    /// Returns the number of things that are kept for clients.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.trackers.len()
+    }
+
     pub(super) fn close(&mut self, id: ConnectionId) {
         self.trackers.remove(&id);
     }

@@ -1,0 +1,98 @@
+//! The map of the counters: those of corosync that this node counts too, and its own.
+
+use std::collections::BTreeMap;
+
+use quorate::Stats;
+
+use super::cmap::CLEAR;
+use super::value::Value;
+use super::{Connection, ConnectionId, Connections};
+
+type Count = fn(&Stats) -> u64;
+
+/// The counters of the ring that corosync has, too, with its names.
+const RING: [(&str, Count); 5] = [
+    ("srp.orf_token_rx", |stats| stats.tokens),
+    ("srp.mcast_tx", |stats| stats.originated),
+    ("srp.mcast_retx", |stats| stats.retransmits),
+    ("srp.gather_entered", |stats| stats.gathers),
+    ("srp.operational_entered", |stats| stats.rings),
+];
+
+/// The counters that only Quorate has.
+const OWN: [(&str, Count); 8] = [
+    ("quorate.token_retransmits", |stats| stats.token_retransmits),
+    ("quorate.delivered", |stats| stats.delivered),
+    ("quorate.stalls", |stats| stats.stalls),
+    ("quorate.hints", |stats| stats.hints),
+    ("quorate.accusations", |stats| stats.accusations),
+    ("quorate.unsent", |stats| stats.unsent),
+    ("quorate.unaddressed", |stats| stats.unaddressed),
+    ("quorate.refused", |stats| stats.refused.values().sum()),
+];
+
+/// What an operator has set to 0, and what outlives a connection.
+#[derive(Default)]
+pub(super) struct Counters {
+    /// The counters of the ring when they were set to 0. The node's own counters only rise.
+    zero: Stats,
+    /// Connections that have ended.
+    closed: u64,
+}
+
+impl Counters {
+    pub(super) fn connection_ended(&mut self) {
+        self.closed += 1;
+    }
+
+    /// Sets counters to 0, as `corosync-cmapctl -C` asks for by a key. Returns `false` if there is
+    /// no such key. Quorate has no counters of knet and of the scheduler.
+    pub(super) fn clear(&mut self, key: &str, stats: &Stats, connections: &mut Connections) -> bool {
+        let what = key.strip_prefix(CLEAR).unwrap_or_default();
+        let is = |prefixes: &[&str]| prefixes.iter().any(|prefix| what.starts_with(prefix));
+        if is(&["totem", "all"]) {
+            self.zero = stats.clone();
+        }
+        if is(&["ipc", "all"]) {
+            self.closed = 0;
+            connections.values_mut().for_each(Connection::clear);
+        }
+        is(&["totem", "ipc", "knet", "schedmiss", "all"])
+    }
+
+    /// Returns the whole map.
+    pub(super) fn values(&self, stats: &Stats, connections: &Connections) -> BTreeMap<String, Value> {
+        let of_ring = RING.iter().chain(&OWN).map(|(key, count)| {
+            (format!("stats.{key}"), Value::u64(count(stats).saturating_sub(count(&self.zero))))
+        });
+        let active = [("active", connections.len() as u64), ("closed", self.closed)];
+        let global = active.map(|(key, count)| (format!("stats.ipcs.global.{key}"), Value::u64(count)));
+        let each = connections.iter().flat_map(|(id, connection)| of_connection(*id, connection));
+        of_ring.chain(global).chain(each).collect()
+    }
+}
+
+/// Returns the counters of a connection. corosync's names have the address of the connection in its
+/// memory, where these have its number.
+pub(super) fn of_connection(id: ConnectionId, connection: &Connection) -> BTreeMap<String, Value> {
+    let Connection { service, peer, outbox, requests, responses, malformed } = connection;
+    let prefix = format!("stats.ipcs.service{}.{}.{:#x}", service.id(), peer.pid, id.0);
+    let sending = outbox.counts();
+    let values = [
+        ("queueing", Value::i32(i32::from(sending.waiting > 0))),
+        ("queued", Value::u32(sending.waiting)),
+        ("invalid_request", Value::u64(*malformed)),
+        // A client that leaves too many events unread is disconnected.
+        ("overload", Value::u64(0)),
+        ("sent", Value::u32(0)),
+        ("procname", Value::text(&peer.name)),
+        ("requests", Value::u64(*requests)),
+        ("responses", Value::u64(*responses)),
+        ("dispatched", Value::u64(sending.dispatched)),
+        ("send_retries", Value::u64(0)),
+        ("recv_retries", Value::u64(0)),
+        ("flow_control", Value::u32(u32::from(sending.is_slowed))),
+        ("flow_control_count", Value::u64(sending.slowed)),
+    ];
+    values.into_iter().map(|(key, value)| (format!("{prefix}.{key}"), value)).collect()
+}
