@@ -36,6 +36,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "namespaces"))
 
 import messages
+import others
 import programs
 from captures import second_decoding
 from lab import Failed, consensus_timeout, corosync_conf, node_list, token_timeout
@@ -375,6 +376,27 @@ def corosyncs_test_programs_run(lab, row):
             program.run(lab.nodes[1], pathlib.Path(directory))
 
 
+def programs_of_others_run(lab, row):
+    """pcs, crmsh, notifyd, fence_virtd and an exporter work on a real node and on a Quorate node."""
+    if wanted := others.missing():
+        raise Failed(f"programs of others need {', '.join(wanted)}")
+    lab.start_all()
+    for host in lab.hosts:
+        node, directory = lab.nodes[host], lab.directory / f"others-{host}"
+        directory.mkdir()
+        others.commands_run(node, directory)
+        others.exporter_sees_quorum(node, directory)
+        others.fence_virtd_joins_its_group(node, directory)
+        # Without the other one, there is no quorum.
+        [other] = [other for other in lab.hosts if other != host]
+        with others.notifyd(node, directory) as tells:
+            lab.kill(other)
+            tells("has lost quorum")
+            lab.start_host(other)
+            tells("is now quorate")
+        lab.settle(lab.hosts, dc=lab.first_ours(lab.hosts))
+
+
 def rude_clients_leave_nothing_behind(lab, row):
     """Clients that send garbage, damage their memory, go in the middle or read nothing."""
     lab.start_all()
@@ -455,6 +477,7 @@ SHORT = [
 
 LONG = [
     (corosyncs_test_programs_run, "C"),
+    (programs_of_others_run, "RC"),
     (one_comes_leaves_comes_and_is_killed, "CCC", 1),
     (nodes_restart_inside_the_token_timeout, "CRCR"),
     (one_of_each_kind_loses_datagrams, "RCQ"),
