@@ -1,6 +1,7 @@
 //! `quorate node`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
@@ -84,12 +85,31 @@ pub(crate) fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
         die_with_parent()?;
     }
     log::start()?;
+    if args.serve_corosync_clients {
+        refuse_corosyncs_settings(|name| std::env::var_os(name))?;
+    }
     let loaded = args.source.load()?;
     let runtime = runtime()?;
     let ended = runtime.block_on(live(args, loaded));
     // A thread that is stuck in a disk write must not keep the process alive.
     runtime.shutdown_background();
     ended
+}
+
+/// Refuses what corosync reads from its environment, which systemd takes from its file of defaults.
+/// Such a node would otherwise start with another configuration than corosync.
+fn refuse_corosyncs_settings(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), Failure> {
+    for name in ["COROSYNC_OPTIONS", "COROSYNC_MAIN_CONFIG_FILE"] {
+        let Some(value) = variable(name).filter(|value| !value.to_string_lossy().trim().is_empty()) else {
+            continue;
+        };
+        let value = value.to_string_lossy();
+        return Err(Failure::new(format!(
+            "the environment has `{name}={value}`, which only corosync understands; remove it from \
+             /etc/default/corosync, and set QUORATE_OPTIONS in /etc/default/quorate instead"
+        )));
+    }
+    Ok(())
 }
 
 /// Threads of a node in addition to those of the runtime: two for the record while it is opened.
@@ -584,6 +604,18 @@ mod tests {
             notify(Path::new(&format!("@{name}")), "STOPPING=1").unwrap();
             assert_eq!(systemd.recv(&mut state).unwrap(), 10);
         }
+    }
+
+    #[test]
+    fn options_meant_for_corosync_are_refused() {
+        let with = |name: &'static str, value: &'static str| {
+            refuse_corosyncs_settings(move |asked| (asked == name).then(|| value.into()))
+        };
+        let refused = with("COROSYNC_OPTIONS", "-c /etc/other.conf").unwrap_err().to_string();
+        assert!(refused.contains("`COROSYNC_OPTIONS=-c /etc/other.conf`"), "{refused}");
+        assert!(with("COROSYNC_MAIN_CONFIG_FILE", "/etc/other.conf").is_err());
+        assert!(with("COROSYNC_OPTIONS", " ").is_ok());
+        assert!(with("OTHER", "-c /etc/other.conf").is_ok());
     }
 
     #[test]
