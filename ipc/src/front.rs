@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::code::Code;
 use crate::outbox::Outbox;
-use crate::qb::Owner;
+use crate::qb::{Owner, Transport};
 use crate::services::{ConnectionId, Done, Effect, Order, Peer, Service, Services, Step, Value};
 
 /// The clients without a permission that can be connected at a time, until they are turned away.
@@ -153,6 +153,11 @@ impl Front {
         }
     }
 
+    /// Returns the transport that the configuration chooses for clients.
+    pub(crate) fn transport(&self) -> Transport {
+        if self.lock().wants_sockets() { Transport::Sockets } else { Transport::Memory }
+    }
+
     pub(crate) fn open(&self, service: Service, peer: Peer) -> (ConnectionId, Arc<Outbox>) {
         self.lock().open(service, peer)
     }
@@ -171,7 +176,7 @@ impl Front {
     }
 
     /// Carries out an order. Returns the response to its request.
-    pub(crate) async fn carry_out(&self, id: ConnectionId, order: Order) -> Option<Bytes> {
+    pub(crate) async fn carry_out(self: &Arc<Self>, id: ConnectionId, order: Order) -> Option<Bytes> {
         let done = match order {
             Order::Join { pid, group } => Done::Joined(self.node.of_process(pid).join(&group).await),
             Order::LeaveGroup { pid, group } => {
@@ -203,6 +208,9 @@ impl Front {
             }
             Order::ReadStats(request) => Done::Stats(Box::new(self.node.stats().await), request),
         };
-        self.lock().done(id, done)
+        let mut services = self.lock();
+        let response = services.done(id, done);
+        self.carry_on(services);
+        response
     }
 }

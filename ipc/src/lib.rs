@@ -1,8 +1,8 @@
 //! Serves corosync's local clients on a Quorate node.
 //!
 //! Programs that use libcmap, libcfg, libcpg, libquorum or libvotequorum, Pacemaker among them,
-//! connect to a node as they connect to a corosync daemon: on the same sockets, over libqb's shared
-//! memory, with the same requests and events. Nothing in them is changed.
+//! connect to a node as they connect to a corosync daemon: on the same sockets, over libqb's
+//! transports, with the same requests and events. Nothing in them is changed.
 //!
 //! ```no_run
 //! use quorate::{Config, Node};
@@ -28,9 +28,11 @@
 //! - **cfg**: nodes, addresses, the state of nodes, killing one, and the vote on a shutdown.
 //! - **cpg**: joining, leaving, messages up to 1 MiB, members and iteration.
 //!
-//! Reading the configuration again and the quorum device are not served yet, and are answered as not
-//! supported. Messages above 1 MiB are refused as too long. libqb's socket transport (`qb_ipc_type:
-//! socket`) is not offered. Pacemaker refuses it.
+//! Reading the configuration again and the quorum device are not served yet, and are answered as
+//! not supported. Messages above 1 MiB are refused as too long.
+//!
+//! Messages go over libqb's shared memory, or over its datagram sockets if the key
+//! `system.qb_ipc_type` is `socket`. Pacemaker refuses the latter.
 //!
 //! # Trust
 //! Clients are let in as by corosync: root, the group root, and users and groups that a `uidgid`

@@ -44,8 +44,9 @@ struct Queue {
 pub(crate) struct Counts {
     /// The messages that have not reached the client's memory.
     pub(crate) waiting: u32,
-    /// The events that have.
+    /// The events and the responses that have.
     pub(crate) dispatched: u64,
+    pub(crate) responses: u64,
     /// Whether the client's multicasts are refused, and how often that began.
     pub(crate) is_slowed: bool,
     pub(crate) slowed: u64,
@@ -107,7 +108,10 @@ impl Outbox {
         let mut queue = self.lock();
         queue.bytes -= outgoing.cost();
         queue.counts.waiting -= 1;
-        queue.counts.dispatched += u64::from(matches!(outgoing, Outgoing::Event(_)));
+        match outgoing {
+            Outgoing::Event(_) => queue.counts.dispatched += 1,
+            Outgoing::Response(_) => queue.counts.responses += 1,
+        }
     }
 
     /// Notes whether the client's multicasts are refused.
@@ -124,7 +128,7 @@ impl Outbox {
     /// Sets to 0 what only rises.
     pub(crate) fn clear_counts(&self) {
         let counts = &mut self.lock().counts;
-        (counts.dispatched, counts.slowed) = (0, 0);
+        (counts.dispatched, counts.responses, counts.slowed) = (0, 0, 0);
     }
 
     /// Returns the size of the messages that have not reached the client's memory.

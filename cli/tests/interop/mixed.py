@@ -20,7 +20,7 @@ hostname n{host}
 mount --bind {dir}/lib /var/lib/corosync
 mount --bind {dir}/log /var/log/corosync
 mount --bind {dir}/etc /etc/corosync
-mount -t tmpfs shm /dev/shm
+mount --bind {shm} /dev/shm
 mount --bind {dir}/run /run
 exec {command}
 """
@@ -52,6 +52,9 @@ class Mixed(Lab):
     A lab. `kinds` has a letter for each host: `R` (real daemon), `Q` (Quorate node) or `C` (Quorate
     node that is seen through corosync's clients).
     """
+
+    # The section `system` of each daemon's configuration.
+    system = NO_PRIORITY
 
     def __init__(self, options, kinds, directory):
         super().__init__(options.quorate, len(kinds), directory, prefix="qi")
@@ -197,7 +200,7 @@ class Corosync:
     # The program, as it is called in a list of processes.
     program = "corosync"
 
-    def __init__(self, lab, host, system=NO_PRIORITY):
+    def __init__(self, lab, host):
         self.lab, self.host = lab, host
         self.expected = True
         self.view = None
@@ -206,8 +209,11 @@ class Corosync:
         own = lab.directory / f"host-{host}"
         for name in ("etc", "lib", "log", "run"):
             (own / name).mkdir(parents=True, exist_ok=True)
-        (own / "etc" / "corosync.conf").write_text(lab.conf.read_text() + ITS_OWN_CONF + system)
-        script = OWN_MACHINE.format(host=host, dir=own, command=self.command())
+        (own / "etc" / "corosync.conf").write_text(lab.conf.read_text() + ITS_OWN_CONF + lab.system)
+        shm = lab.shared_memory(host)
+        shm.mkdir(exist_ok=True)
+        shm.chmod(0o1777)
+        script = OWN_MACHINE.format(host=host, dir=own, shm=shm, command=self.command())
         command = lab.on(host, "unshare", "--mount", "--uts", "--propagation", "private", "sh", "-e", "-c", script)
         with open(self.log, "a") as log:
             self.process = lab.start(command, stdout=log, stderr=log, cwd=own)

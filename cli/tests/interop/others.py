@@ -14,10 +14,10 @@ from lab import Failed
 COMMANDS = [
     ("pcs quorum status", 0, "Quorate: +Yes"),
     ("pcs status corosync", 0, r"n1\b.*n2\b"),
-    ("pcs quorum config", 0, ""),
+    ("pcs quorum config", 0, "Options:"),
     ("pcs cluster corosync", 0, "cluster_name: namespaces"),
     ("pcs quorum expected-votes 2", 0, ""),
-    ("pcs quorum device status", 1, ""),
+    ("pcs quorum device status", 1, "corosync-qdevice"),
     ("crm corosync get quorum.provider", 0, "corosync_votequorum"),
     ("crm corosync show", 0, "cluster_name: namespaces"),
     ("crm corosync status ring", 0, "LINK ID|RING ID"),
@@ -57,7 +57,6 @@ groups {
 """
 
 EXPORTER = "ha_cluster_exporter"
-MODULES = pathlib.Path("/usr/lib/x86_64-linux-gnu/fence-virt")
 
 
 def missing():
@@ -93,8 +92,9 @@ def exporter_sees_quorum(node, directory):
 
 def fence_virtd_joins_its_group(node, directory):
     """fence_virtd finds the hosts of virtual machines through a process group."""
+    [modules] = pathlib.Path("/usr/lib").glob("*/fence-virt")
     (directory / "key").write_bytes(bytes(4096))
-    (directory / "fence_virt.conf").write_text(FENCE_VIRTD % (MODULES, directory / "key"))
+    (directory / "fence_virt.conf").write_text(FENCE_VIRTD % (modules, directory / "key"))
     with running(node, directory, "fence_virtd", "-F", "-f", directory / "fence_virt.conf"):
         wait(lambda: "fence-agents" in node.run("corosync-cpgtool")[1], f"fence_virtd on {node}")
     wait(lambda: "fence-agents" not in node.run("corosync-cpgtool")[1], f"the end of fence_virtd on {node}")
@@ -104,7 +104,16 @@ def fence_virtd_joins_its_group(node, directory):
 def notifyd(node, directory):
     """Runs corosync-notifyd, and returns a function that waits until it has told something."""
     with running(node, directory, "stdbuf", "-oL", "corosync-notifyd", "-f", "-o") as log:
-        yield lambda words: wait(lambda: words in log.read_text(), f"notifyd on {node} to say {words!r}")
+        read = 0
+
+        def tells(words):
+            nonlocal read
+            wait(lambda: words in log.read_text()[read:], f"notifyd on {node} to say {words!r}")
+            read = len(log.read_text())
+
+        # It says so when it has connected.
+        tells("is now quorate")
+        yield tells
 
 
 @contextlib.contextmanager

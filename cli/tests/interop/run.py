@@ -131,6 +131,22 @@ def without_multicast(scenario):
     return played
 
 
+def over_sockets(scenario):
+    """Plays a scenario with clients that use libqb's datagram sockets in place of shared memory."""
+
+    def played(lab, row, *arguments):
+        lab.system = lab.system.replace("system {", "system {\n  qb_ipc_type: socket")
+        scenario(lab, row, *arguments)
+        # The client that watches the ring is still there.
+        for host in lab.hosts:
+            files = {file.name for file in lab.shared_memory(host).glob("qb-*/*")}
+            if lab.nodes[host].expected and ("qb-control-cpg" not in files or any("header" in name for name in files)):
+                raise Failed(f"{lab.nodes[host]} has {files} for its clients")
+
+    played.__name__ = f"{scenario.__name__}_over_sockets"
+    return played
+
+
 def nodes_restart_inside_the_token_timeout(lab, row):
     """Nodes are killed and restarted before the others miss them, the representative first."""
     lab.start_all()
@@ -306,6 +322,11 @@ def tools_print_what_they_print_on_corosync(lab, row):
     lacking = {key: type for key, type in theirs.items() if mine.get(key) != type and not LACKING.match(key)}
     if lacking:
         raise Failed(f"a Quorate node lacks {lacking}")
+    for node in (real, ours):
+        track = "corosync-cmapctl -m stats -t stats.srp.orf_token_rx"
+        code, text = node.run("sh", "-c", f"(sleep 4; echo q) | timeout 5 stdbuf -oL {track}")
+        if "modify> stats.srp.orf_token_rx" not in text:
+            raise Failed(f"{track} on {node} ended with {code}: {text}")
     shut = time.monotonic()
     ours.expected = False
     code, text = ours.run("corosync-cfgtool", "-H")
@@ -467,6 +488,8 @@ SHORT = [
     (one_comes_leaves_comes_and_is_killed, "RRC", 3),
     (both_kinds_send_at_once, "CRQC"),
     (tools_print_what_they_print_on_corosync, "RC"),
+    (over_sockets(tools_print_what_they_print_on_corosync), "RC"),
+    (over_sockets(both_kinds_send_at_once), "CC"),
     (operators_kill_nodes, "RCC"),
     (operators_change_votes, "RCR"),
     (rude_clients_leave_nothing_behind, "CQ"),
@@ -477,6 +500,7 @@ SHORT = [
 
 LONG = [
     (corosyncs_test_programs_run, "C"),
+    (over_sockets(corosyncs_test_programs_run), "C"),
     (programs_of_others_run, "RC"),
     (one_comes_leaves_comes_and_is_killed, "CCC", 1),
     (nodes_restart_inside_the_token_timeout, "CRCR"),
@@ -698,7 +722,7 @@ def main():
     parser.add_argument(
         "--messages", type=int, default=10_000, metavar="N", help="how many in the message test [10000]"
     )
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="how often to play everything [1]")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="how often to play the short ones [1]")
     parser.add_argument("--only", default="", metavar="WORD", help="only scenarios whose name has this word")
     parser.add_argument(
         "--keep", type=pathlib.Path, metavar="DIRECTORY", help="where to put logs and captures of failures"
@@ -716,7 +740,7 @@ def main():
         compiler = ["gcc", "-std=gnu11", "-Wall", "-Wextra", "-O2", "-o", options.cpg, HERE / "cpg.c", "-lcpg"]
         subprocess.run(compiler, check=True)
         try:
-            for scenario in (SHORT + LONG * options.long) * options.repeat:
+            for scenario in SHORT * options.repeat + LONG * options.long:
                 if options.only in scenario[0].__name__.replace("_", " ") + scenario[1]:
                     # One of three tries should not be spoilt by a daemon that aborts among daemons.
                     for _ in range(3):

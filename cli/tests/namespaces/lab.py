@@ -143,6 +143,7 @@ class Lab:
             reader.join()
         for host in self.hosts:
             shutil.rmtree(self.etc(host), ignore_errors=True)
+            shutil.rmtree(self.shared_memory(host), ignore_errors=True)
 
     def netns(self, *arguments):
         """Runs the script of that name with a command such as `cut` or `loss`."""
@@ -171,6 +172,10 @@ class Lab:
     def etc(self, host):
         """Returns the directory of the files that replace those in /etc on a host."""
         return pathlib.Path(f"/etc/netns/{self.prefix}{host}")
+
+    def shared_memory(self, host):
+        """Returns the directory for what a host has in its /dev/shm, which outlives its nodes."""
+        return pathlib.Path("/dev/shm") / f"{self.prefix}{host}"
 
     def write_etc(self, host, name, text):
         """Gives a host its own file in /etc.

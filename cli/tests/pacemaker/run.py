@@ -2,22 +2,19 @@
 """
 Runs an unmodified Pacemaker on Quorate nodes, beside the same on corosync, in network namespaces.
 
-    run.py [--rounds N] [--only KINDS] QUORATE
+    run.py [--rounds N] [--only WORDS] QUORATE
 
-QUORATE is the program. Each round starts three nodes with Pacemaker on each, configures a resource,
-kills the host of Pacemaker's DC, and starts it again. Then the resource's host is shut down. The
-script prints the times, from the signal until a survivor shows the change, and exits with 1 if a
-check failed. It needs root, iproute2, and Debian's corosync, libcpg-dev, gcc and pacemaker. If one
-is missing, it says so and does nothing.
+QUORATE is the program. Each scenario starts three nodes with Pacemaker on each, and kills, stops or
+replaces some. The script prints the times, from the signal until a survivor shows the change, and
+exits with 1 if a check failed. It needs root, iproute2, and Debian's corosync, libcpg-dev, gcc,
+pacemaker, resource-agents and crmsh. If one is missing, it says so and does nothing.
 
 Fencing is switched off, because the hosts have no power switch.
 """
 
 import argparse
-import contextlib
 import os
 import pathlib
-import re
 import shutil
 import signal
 import statistics
@@ -29,122 +26,15 @@ import time
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / "namespaces"), str(HERE.parent / "interop")]
 
+from cluster import Cluster, dc, online, runs_on
+from guide import the_guides_resources_fail_over
 from lab import Failed
-from mixed import Mixed
+from replacement import a_node_dies_again_and_again, nodes_are_replaced
 
-# The longest wait, in seconds. Pacemaker waits 20 s for a DC before its first election.
-PATIENCE = 90
-
-# Gives Pacemaker its own files on a host, and starts it.
-START = """
-mkdir -p {dir}/pcmk/blackbox {dir}/pcmk/cib {dir}/pcmk/cores {dir}/pcmk/pengine {dir}/plog
-mkdir -p /run/crm /run/resource-agents
-chown -R hacluster:haclient {dir}/pcmk {dir}/plog /run/crm
-chmod 750 {dir}/pcmk {dir}/pcmk/* /run/crm
-mountpoint -q /var/lib/pacemaker || mount --bind {dir}/pcmk /var/lib/pacemaker
-mountpoint -q /var/log/pacemaker || mount --bind {dir}/plog /var/log/pacemaker
-cd /
-export PCMK_logfacility=none
-exec pacemakerd
-"""
-
-
-class Cluster(Mixed):
-    """Hosts with Pacemaker on their nodes."""
-
-    def __enter__(self):
-        # hacluster has to reach its files below.
-        self.directory.chmod(0o755)
-        return super().__enter__()
-
-    def start_pacemaker(self, host):
-        node = self.nodes[host]
-        own = self.directory / f"host-{host}"
-        own.chmod(0o755)
-        with open(self.directory / f"pacemaker-{host}.log", "a") as log:
-            node.pacemakerd = self.start(node.on("sh", "-e", "-c", START.format(dir=own)), stdout=log, stderr=log)
-
-    def start_host(self, host, kind=None):
-        node = super().start_host(host, kind)
-        node.pacemakerd = None
-        return node
-
-    def crash(self, host):
-        """Kills everything of a node and of Pacemaker on a host. Returns the time."""
-        node = self.nodes[host]
-        network = os.readlink(f"/proc/{node.process.pid}/ns/net")
-        at = self.kill(host)
-        for process in pathlib.Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                name = (process / "comm").read_text()
-                if os.readlink(process / "ns/net") == network and name.startswith("pacemaker"):
-                    os.kill(int(process.name), signal.SIGKILL)
-        return at
-
-    def shut_down(self, host):
-        """Stops Pacemaker and then the node on a host, as systemd does. Returns the time."""
-        node = self.nodes[host]
-        at = time.monotonic()
-        node.pacemakerd.terminate()
-        node.pacemakerd.wait(timeout=PATIENCE)
-        node.expected = False
-        code, text = node.run("corosync-cfgtool", "-H", "--force")
-        # systemd sends SIGTERM once its command has ended.
-        node.process.terminate()
-        if code or node.process.wait(timeout=PATIENCE):
-            raise Failed(f"corosync-cfgtool -H --force ended with {code}, {node.process.returncode}: {text}")
-        return at
-
-    def run_on(self, host, *command):
-        code, text = self.nodes[host].run(*command)
-        if code:
-            raise Failed(f"{' '.join(command)} on host {host} ended with {code}: {text}")
-        return text
-
-    def until(self, host, condition, what):
-        """Waits until what `crm_mon -1` shows on a host fulfils a condition. Returns the time."""
-        until = time.monotonic() + PATIENCE
-        text = ""
-        while time.monotonic() < until:
-            self.look_after_daemons()
-            code, text = self.nodes[host].run("crm_mon", "-1", "-n")
-            if code == 0 and condition(text):
-                return time.monotonic()
-            time.sleep(0.05)
-        raise Failed(f"not after {PATIENCE} s on host {host}: {what}:\n{text}")
-
-
-def dc(text):
-    """Returns the host of Pacemaker's DC, if its partition has quorum."""
-    found = re.search(r"Current DC: n(\d) .*partition with quorum", text)
-    return int(found[1]) if found else None
-
-
-def online(text):
-    return sorted(int(node) for node in re.findall(r"Node n(\d): online", text))
-
-
-def runs_on(text):
-    """Returns the host on which the resource runs."""
-    place = None
-    for line in text.splitlines():
-        if node := re.search(r"Node n(\d):", line):
-            place = int(node[1])
-        elif re.search(r"ocf:.*Dummy\).*Started", line):
-            return place
-    return None
-
-
-def round(cluster, table):
+def one_resource_fails_over(cluster, table):
+    """The host of Pacemaker's DC is killed, a host is shut down, and quorum is lost."""
     everyone = list(cluster.hosts)
-    started = time.monotonic()
-    for host in everyone:
-        cluster.start_host(host)
-    # One after the other, since Pacemaker takes a moment each.
-    for host in everyone:
-        cluster.start_pacemaker(host)
-    whole = cluster.until(1, lambda text: dc(text) and online(text) == everyone, "all nodes, and a DC")
-    table.note("start until a DC", whole - started)
+    table.note("start until a DC", cluster.start_everything())
     for name, value in [("stonith-enabled", "false"), ("no-quorum-policy", "stop")]:
         cluster.run_on(1, "crm_attribute", "-n", name, "-v", value)
     resource = '<primitive id="d" class="ocf" provider="pacemaker" type="Dummy"/>'
@@ -198,10 +88,10 @@ class Table:
         self.times.setdefault(what, {}).setdefault(self.kinds, []).append(seconds)
 
     def print(self):
-        print(f"\n{'':<36}{'Quorate, s':>20}{'corosync, s':>20}")
+        print(f"\n{'':<42}{'Quorate, s':>20}{'corosync, s':>20}")
         for what, by_kind in self.times.items():
             cells = (spread(by_kind.get(kinds, [])) for kinds in ("CCC", "RRR"))
-            print(f"{what:<36}" + "".join(f"{cell:>20}" for cell in cells))
+            print(f"{what:<42}" + "".join(f"{cell:>20}" for cell in cells))
 
 
 def spread(times):
@@ -213,18 +103,55 @@ def spread(times):
 def missing():
     if os.geteuid() != 0:
         return "root"
-    programs = ["ip", "corosync", "corosync-cfgtool", "gcc", "nsenter", "pacemakerd", "crm_mon"]
+    programs = ["ip", "corosync", "corosync-cfgtool", "gcc", "nsenter", "pacemakerd", "crm_mon", "crm"]
     wanted = [program for program in programs if not shutil.which(program)]
-    if not pathlib.Path("/usr/include/corosync/cpg.h").exists():
-        wanted.append("libcpg-dev")
+    files = {
+        "libcpg-dev": "/usr/include/corosync/cpg.h",
+        "resource-agents": "/usr/lib/ocf/resource.d/heartbeat/IPaddr2",
+        "pacemaker-resource-agents": "/usr/lib/ocf/resource.d/pacemaker/Stateful",
+    }
+    wanted += [package for package, file in files.items() if not pathlib.Path(file).exists()]
     return ", ".join(wanted)
+
+
+# The scenarios, the kinds of their nodes (C is Quorate, R is corosync), and how often each is played
+# if not as often as asked for. Quorate and corosync take turns.
+SCENARIOS = [
+    (one_resource_fails_over, "CCC", None),
+    (one_resource_fails_over, "RRR", None),
+    (the_guides_resources_fail_over, "CCC", None),
+    (the_guides_resources_fail_over, "RRR", None),
+    (nodes_are_replaced, "RRR", 1),
+    (a_node_dies_again_and_again, "CCC", 1),
+    (a_node_dies_again_and_again, "RRR", 1),
+]
+
+
+def play(options, scenario, kinds, name, table):
+    """Plays a scenario once. Returns the number of failures."""
+    table.kinds = kinds
+    started, verdict = time.monotonic(), "ok"
+    with tempfile.TemporaryDirectory(prefix="quorate-pacemaker-") as directory:
+        cluster = Cluster(options, kinds, directory)
+        try:
+            with cluster:
+                try:
+                    scenario(cluster, table)
+                finally:
+                    for host in cluster.nodes:
+                        cluster.kill_pacemaker(host)
+        except (Failed, OSError, subprocess.SubprocessError) as failure:
+            verdict = f"FAILED: {failure}"
+            print("\n".join(cluster.last_words(4)))
+    print(f"{name}: {time.monotonic() - started:.0f} s, {verdict}", flush=True)
+    return verdict != "ok"
 
 
 def main():
     parser = argparse.ArgumentParser(description="Pacemaker on Quorate nodes, beside the same on corosync.")
     parser.add_argument("quorate", type=pathlib.Path, metavar="QUORATE", help="the program")
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="how often for each kind of node [1]")
-    parser.add_argument("--only", default="", metavar="KINDS", help="only CCC (Quorate) or RRR (corosync)")
+    parser.add_argument("--only", default="", metavar="WORDS", help="only scenarios whose name has these words")
     options = parser.parse_args()
     if wanted := missing():
         print(f"skipped: needs {wanted}")
@@ -236,25 +163,11 @@ def main():
         options.cpg = pathlib.Path(programs) / "cpg"
         source = HERE.parent / "interop" / "cpg.c"
         subprocess.run(["gcc", "-std=gnu11", "-O2", "-o", options.cpg, source, "-lcpg"], check=True)
-        for n, kinds in [(n, kinds) for n in range(1, options.rounds + 1) for kinds in ("CCC", "RRR")]:
-            if options.only not in kinds:
-                continue
-            table.kinds = kinds
-            started, verdict = time.monotonic(), "ok"
-            with tempfile.TemporaryDirectory(prefix="quorate-pacemaker-") as directory:
-                cluster = Cluster(options, kinds, directory)
-                try:
-                    with cluster:
-                        try:
-                            round(cluster, table)
-                        finally:
-                            for host in cluster.hosts:
-                                if host in cluster.nodes and cluster.nodes[host].process.poll() is None:
-                                    cluster.crash(host)
-                except (Failed, OSError, subprocess.SubprocessError) as failure:
-                    verdict, failed = f"FAILED: {failure}", failed + 1
-                    print("\n".join(cluster.last_words(4)))
-            print(f"round {n} on {'Quorate' if kinds == 'CCC' else 'corosync'}: {time.monotonic() - started:.0f} s, {verdict}", flush=True)
+        for scenario, kinds, rounds in SCENARIOS:
+            name = scenario.__name__.replace("_", " ") + f" ({kinds})"
+            if options.only in name:
+                for _ in range(options.rounds if rounds is None else rounds):
+                    failed += play(options, scenario, kinds, name, table)
     table.print()
     return 1 if failed else 0
 

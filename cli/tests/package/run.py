@@ -64,6 +64,9 @@ class Machine:
 
     def __init__(self, root):
         self.root = root
+        # A scenario that failed, or an earlier run, may have left these.
+        subprocess.run(["chroot", root, "dpkg", "--purge", "quorate"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.write("/etc/default/corosync", "")
         self.write("/etc/corosync/corosync.conf", CONFIGURATION % "udpu")
         self.nspawn = subprocess.Popen(
             ["systemd-nspawn", "--quiet", f"--directory={root}", "--machine=quorate-package", "--register=no",
@@ -198,21 +201,31 @@ def without_pacemaker(machine, package):
 
 def what_quorate_cannot_do(machine, package):
     """What Quorate cannot do as corosync does stops nothing that runs, and is said."""
+    machine.do("systemctl", "stop", "pacemaker")
     machine.write("/etc/corosync/corosync.conf", CONFIGURATION % "knet")
     machine.do("systemctl", "restart", "corosync")
     said = machine.do(*APT, "install", package)
-    check("knet" in said and "will not start with this configuration" in said, "the transport is not named")
+    check("knet" in said and "will not start as things are" in said, "the transport is not named")
     check(machine.daemon() == "corosync", "corosync was stopped")
+    machine.do(*APT, "remove", "quorate")
+    machine.until("corosync to run", lambda: machine.daemon() == "corosync")
 
     machine.write("/etc/corosync/corosync.conf", CONFIGURATION % "udpu")
-    machine.write("/etc/default/corosync", "COROSYNC_OPTIONS=-p\n")
+    machine.write("/etc/default/corosync", 'COROSYNC_OPTIONS="-p"\n')
+    said = machine.do(*APT, "install", package)
+    check("COROSYNC_OPTIONS=-p" in said, "corosync's options are ignored")
+    check(machine.daemon() == "corosync", "corosync was stopped")
     code, _ = machine.run("systemctl", "restart", "corosync")
     said = machine.ask("journalctl", "--unit=corosync", "--boot")
     check(code != 0 and "COROSYNC_OPTIONS=-p" in said, "corosync's options are ignored")
     machine.write("/etc/default/corosync", "")
     machine.do("systemctl", "restart", "corosync")
     machine.until("quorate to run", lambda: machine.daemon() == "quorate")
-    machine.do(*APT, "remove", "quorate")
+
+    # The record stays as long as a node runs. Without it, the node could repeat a ring.
+    machine.do("systemctl", "start", "pacemaker")
+    check("its record stays" in machine.do(*APT, "purge", "quorate"), "the record of a node that runs was removed")
+    check((machine.root / "var/lib/quorate").is_dir(), "the record of a node that runs was removed")
 
 
 def build(root):

@@ -43,6 +43,7 @@ class Ring(Lab):
     """Hosts, and a daemon on each once they are started: as it is by default, but for what `totem` says."""
 
     hosts_are = ("offload",)
+    system = ""
 
     def __init__(self, programs, hosts, directory, totem="", transport="udp"):
         super().__init__(None, hosts, tempfile.mkdtemp(dir=directory), prefix="qp")
@@ -61,7 +62,7 @@ class Ring(Lab):
         running = []
         for host in self.hosts:
             running.append(host)
-            self.nodes[host] = Corosync(self, host, system="")
+            self.nodes[host] = Corosync(self, host)
             self.settle(running)
 
     def settle(self, hosts):

@@ -14,16 +14,17 @@ use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::channels::{Channels, Memory, Multicasts};
 use super::files::{Files, MakeError, Owner};
-use super::handshake;
-use super::ring::{Fault, Ring};
+use super::handshake::{self, Transport};
+use super::ring::Fault;
 use crate::front::{Front, Place};
 use crate::outbox::{Outbox, Outgoing, Overflow};
 use crate::services::{ConnectionId, Peer, Service, Step};
 
 /// The time that a client has for its part of the handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The least and the longest time until a full event ring is tried again. A client does not tell
+/// The least and the longest time until full shared memory is tried again. A client does not tell
 /// when it has read events.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
 /// The most requests that are served before events are sent.
@@ -33,12 +34,6 @@ const BATCH: usize = 256;
 const BEHIND: (usize, usize) = (16 << 20, 8 << 20);
 /// The time without reading after which a client that is behind may send again.
 const STUCK: Duration = Duration::from_millis(100);
-/// The words that tell a client's library to send freely, and to refuse multicasts.
-const FREE: u32 = 0;
-const NO_MULTICASTS: u32 = 2;
-/// The most requests that a client may announce before they are served. Its memory has no room for
-/// as many.
-const MAX_ANNOUNCED: usize = 1 << 20;
 /// The least and the most that a client may ask for as the longest message.
 const MAX_MESSAGE: (u32, u32) = (1 << 20, 2 << 20);
 
@@ -107,6 +102,9 @@ async fn greet(
 ) -> Result<Connection, Ended> {
     let peer = stream.peer_cred()?;
     let owner = Owner { uid: peer.uid(), gid: peer.gid() };
+    let pid = peer.pid().unwrap_or_default().cast_unsigned();
+    // The process may end at any time, and another one may get its id.
+    let name = name_of(pid);
     let place = front.place(owner).ok_or(Ended::Crowded)?;
     let mut request = [0; handshake::REQUEST];
     timeout(PATIENCE, stream.read_exact(&mut request)).await.map_err(|_| Ended::Silent)??;
@@ -115,32 +113,39 @@ async fn greet(
         stream.write_all(&handshake::refuse(errno)).await?;
         return Err(Ended::TurnedAway(errno));
     }
-    let pid = peer.pid().unwrap_or_default().cast_unsigned();
+    let transport = front.transport();
     let made = Files::new(Front::ROOT, service.name(), pid).and_then(|files| {
-        let rings = files.rings(max_message as usize, owner)?;
+        let longest = max_message as usize;
+        let channels = match transport {
+            Transport::Memory => Channels::Memory(Memory::new(files.rings(longest, owner)?).into()),
+            Transport::Sockets => Channels::Datagrams(files.datagrams(longest, owner)?.into()),
+        };
         files.hand_over(owner)?;
-        Ok((files, rings))
+        Ok((files, channels))
     });
-    let (files, [requests, responses, events]) = match made {
+    let (files, channels) = match made {
         Ok(made) => made,
         Err(error) => {
             stream.write_all(&handshake::refuse(Errno::NOMEM)).await?;
             return Err(error.into());
         }
     };
-    let [request, response, event] = files.paths();
-    stream.write_all(&handshake::accept(max_message, [&request, &response, &event])).await?;
-    let (id, outbox) = front.open(service, Peer { pid, name: name_of(pid) });
+    let paths = match transport {
+        Transport::Memory => files.rings_at(),
+        Transport::Sockets => {
+            let [control, base] = files.sockets_at();
+            [control, base, String::new()]
+        }
+    };
+    let paths = paths.each_ref().map(String::as_str);
+    stream.write_all(&handshake::accept(transport, max_message, paths)).await?;
+    let (id, outbox) = front.open(service, Peer { pid, name });
     let link = Link {
         stream,
         closing,
-        announced: 0,
-        requests,
-        responses,
-        events,
+        channels,
         outbox,
         waiting: VecDeque::new(),
-        owed: 0,
         again: AGAIN.0,
         behind: None,
         is_let_go: false,
@@ -182,19 +187,18 @@ impl Connection {
         }
     }
 
-    /// Serves the requests that have been announced, or waits.
+    /// Serves the requests that are there, or waits.
     async fn turn(&mut self) -> Result<(), Ended> {
-        if self.link.announced == 0 {
-            return self.link.wait().await;
+        let mut served = 0;
+        while served < BATCH
+            && let Some(request) = self.link.channels.request()?
+        {
+            served += 1;
+            self.link.is_let_go = false;
+            self.serve_one(request.into()).await?;
         }
-        for _ in 0..self.link.announced.min(BATCH) {
-            self.link.announced -= 1;
-            // A byte without a request means that the client counts in its own way, which harms
-            // only itself.
-            if let Some(request) = self.link.requests.read()? {
-                self.link.is_let_go = false;
-                self.serve_one(request.into()).await?;
-            }
+        if served == 0 {
+            return self.link.wait(true).await;
         }
         self.link.exchange()?;
         // A client with many requests lets the others have their turn.
@@ -205,7 +209,7 @@ impl Connection {
     async fn serve_one(&mut self, request: Bytes) -> Result<(), Ended> {
         let Opened { id, front } = &self.opened;
         let order = match front.request(*id, request) {
-            Step::Reply(reply) => return self.link.respond(&reply),
+            Step::Reply(reply) => return self.link.channels.respond(&reply),
             Step::Silent => return Ok(()),
             Step::Do(order) => order,
         };
@@ -215,10 +219,10 @@ impl Connection {
             tokio::select! {
                 biased;
                 reply = &mut carrying => break reply,
-                exchanged = self.link.wait() => exchanged?,
+                exchanged = self.link.wait(false) => exchanged?,
             }
         };
-        reply.map_or(Ok(()), |reply| self.link.respond(&reply))
+        reply.map_or(Ok(()), |reply| self.link.channels.respond(&reply))
     }
 }
 
@@ -228,23 +232,15 @@ pub(crate) async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
-/// The socket and the memory of a connection.
+/// The ways to a client.
 struct Link {
     stream: UnixStream,
     closing: watch::Receiver<bool>,
-    /// The requests that the client has announced and that have not been served. Its bytes are read
-    /// at once, even if its requests have to wait: a client whose socket is full spins.
-    announced: usize,
-    requests: Ring,
-    responses: Ring,
-    events: Ring,
+    channels: Channels,
     outbox: Arc<Outbox>,
-    /// Messages taken from the outbox that the rings had no room for.
+    /// Messages taken from the outbox that the client had no room for.
     waiting: VecDeque<Outgoing>,
-    /// The events in the ring that the client has not been told about. They are counted apart from
-    /// the events, since the socket may be full while the ring is not.
-    owed: usize,
-    /// The time until a full ring is tried again.
+    /// The time until a client without room is tried again.
     again: Duration,
     /// The time at which the client last read events, if it has been told that it is behind.
     behind: Option<Instant>,
@@ -253,25 +249,28 @@ struct Link {
 }
 
 impl Link {
-    /// Waits until there is something to send or to read, and does so. Cancel safe.
-    async fn wait(&mut self) -> Result<(), Ended> {
-        let is_waiting = !self.waiting.is_empty() || self.owed > 0;
+    /// Waits until there is something to send or to read, and does so. Requests are waited for only
+    /// if they can be served now. Cancel safe.
+    async fn wait(&mut self, wants_requests: bool) -> Result<(), Ended> {
+        let is_waiting = !self.waiting.is_empty();
+        let is_stuck = is_waiting || self.channels.owes();
         tokio::select! {
             biased;
             () = self.outbox.news() => {}
-            ready = self.stream.readable() => ready?,
+            ready = self.channels.readable(&self.stream, wants_requests) => ready?,
             () = closed(&mut self.closing) => {
                 self.flush()?;
                 return Err(Ended::Closing);
             }
-            () = sleep(self.again), if is_waiting => {}
+            room = self.channels.room(), if is_waiting => room?,
+            () = sleep(self.again), if is_stuck => {}
         }
         self.exchange()
     }
 
     /// Reads and sends what can be read and sent without waiting.
     fn exchange(&mut self) -> Result<(), Ended> {
-        self.read()?;
+        self.channels.read(&self.stream)?;
         let has_read = self.flush()?;
         self.slow_down(has_read)
     }
@@ -288,49 +287,28 @@ impl Link {
             None if unsent > BEHIND.0 && !self.is_let_go => {
                 self.behind = Some(now);
                 self.outbox.slowed(true);
-                self.requests.set_flow(NO_MULTICASTS)?;
+                self.channels.set_multicasts(Multicasts::Refused)?;
             }
             Some(_) if has_read && unsent >= BEHIND.1 => self.behind = Some(now),
             Some(read_at) if unsent < BEHIND.1 || now - read_at >= STUCK => {
                 self.behind = None;
                 self.is_let_go = unsent >= BEHIND.1;
                 self.outbox.slowed(false);
-                self.requests.set_flow(FREE)?;
+                self.channels.set_multicasts(Multicasts::Free)?;
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// Reads the bytes that announce requests.
-    fn read(&mut self) -> Result<(), Ended> {
-        let mut bytes = [0; BATCH];
-        loop {
-            match self.stream.try_read(&mut bytes) {
-                Ok(0) => return Err(Ended::Gone),
-                Ok(count) => self.announced += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-            if self.announced > MAX_ANNOUNCED {
-                return Err(Ended::Flood);
-            }
-        }
-    }
-
-    fn respond(&mut self, response: &[u8]) -> Result<(), Ended> {
-        self.responses.write(response)?.then_some(()).ok_or(Ended::ResponsesUnread)
-    }
-
-    /// Moves events to the client's memory while there is room, and tells the client. Returns
-    /// `true` if any were moved.
+    /// Sends events while the client has room for them. Returns `true` if any were sent.
     fn flush(&mut self) -> Result<bool, Ended> {
         self.outbox.take(&mut self.waiting)?;
         let before = self.waiting.len();
         while let Some(next) = self.waiting.pop_front() {
             match &next {
-                Outgoing::Response(response) => self.respond(response)?,
-                Outgoing::Event(event) if self.events.write(event)? => self.owed += 1,
+                Outgoing::Response(response) => self.channels.respond(response)?,
+                Outgoing::Event(event) if self.channels.event(event)? => {}
                 Outgoing::Event(_) => {
                     self.waiting.push_front(next);
                     break;
@@ -341,20 +319,7 @@ impl Link {
         let has_moved = self.waiting.len() < before;
         let is_stuck = before > 0 && !has_moved;
         self.again = if is_stuck { (2 * self.again).min(AGAIN.1) } else { AGAIN.0 };
-        self.tell()?;
+        self.channels.tell(&self.stream)?;
         Ok(has_moved)
-    }
-
-    /// Sends the client one byte for each event that is new in its memory.
-    fn tell(&mut self) -> Result<(), Ended> {
-        const BYTES: [u8; 256] = [1; 256];
-        while self.owed > 0 {
-            match self.stream.try_write(&BYTES[..self.owed.min(BYTES.len())]) {
-                Ok(told) => self.owed -= told,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
     }
 }

@@ -9,10 +9,13 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Gid, Mode, OFlags, Uid};
 use rustix::process::Pid;
 
+use super::channels::{CONTROL_SIZE, Datagrams};
 use super::ring::{Fault, HEADER_SIZE, Ring, data_size};
 
 /// The rings of a connection, as they are called in file names.
 const RINGS: [&str; 3] = ["request", "response", "event"];
+/// The file that a client reads instead, if messages go over sockets.
+const CONTROL: &str = "control";
 /// The two files of a ring.
 const PARTS: [&str; 2] = ["header", "data"];
 
@@ -37,6 +40,8 @@ pub(crate) enum MakeError {
     File { root: String, error: io::Error },
     #[error(transparent)]
     Ring(#[from] Fault),
+    #[error("cannot open a datagram socket: {0}")]
+    Socket(io::Error),
 }
 
 impl Files {
@@ -59,8 +64,21 @@ impl Files {
         format!("{}/qb-{ring}-{}", self.path, self.service)
     }
 
-    pub(super) fn paths(&self) -> [String; 3] {
+    /// Returns the paths of the rings.
+    pub(super) fn rings_at(&self) -> [String; 3] {
         RINGS.map(|ring| self.ring(ring))
+    }
+
+    /// Returns the path of the control file, and what the names of the sockets begin with.
+    pub(super) fn sockets_at(&self) -> [String; 2] {
+        [self.ring(CONTROL), format!("{}/qb-{}", self.path, self.service)]
+    }
+
+    /// Makes the control file and opens the sockets.
+    pub(super) fn datagrams(&self, max_message: usize, owner: Owner) -> Result<Datagrams, MakeError> {
+        let [control, base] = self.sockets_at();
+        let file = self.file(&control, CONTROL_SIZE, owner)?;
+        Datagrams::new(&base, file, max_message).map_err(MakeError::Socket)
     }
 
     /// Makes and maps the three rings.
@@ -107,15 +125,16 @@ fn give(file: impl AsFd, owner: Owner) -> rustix::io::Result<()> {
 impl Drop for Files {
     fn drop(&mut self) {
         // The client removes the files, too, if it ends first.
-        remove_rings(&self.directory, self.service);
+        remove_files(&self.directory, self.service);
         let _ = rustix::fs::rmdir(&self.path);
     }
 }
 
-fn remove_rings(directory: &OwnedFd, service: &str) {
+fn remove_files(directory: &OwnedFd, service: &str) {
     for (ring, part) in RINGS.iter().flat_map(|ring| PARTS.iter().map(move |part| (ring, part))) {
         let _ = rustix::fs::unlinkat(directory, format!("qb-{ring}-{service}-{part}"), AtFlags::empty());
     }
+    let _ = rustix::fs::unlinkat(directory, format!("qb-{CONTROL}-{service}"), AtFlags::empty());
 }
 
 /// Removes what processes left behind that have been killed while they served these services.
@@ -138,11 +157,12 @@ fn sweep_one(path: &Path, services: &[&'static str]) -> bool {
     let Ok(directory) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else { return false };
     // Other programs use libqb, too.
     let is_ours = |service: &&&str| {
-        rustix::fs::statat(&directory, format!("qb-request-{service}-header"), AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok()
+        [format!("qb-request-{service}-header"), format!("qb-{CONTROL}-{service}")]
+            .iter()
+            .any(|name| rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok())
     };
     if let Some(service) = services.iter().find(is_ours) {
-        remove_rings(&directory, service);
+        remove_files(&directory, service);
     }
     // Only an empty directory is removed.
     rustix::fs::rmdir(path).is_ok()
@@ -164,7 +184,7 @@ mod tests {
         files.hand_over(me()).unwrap();
         let count = |path: &str| std::fs::read_dir(path).unwrap().count();
         assert_eq!(count(&files.path), 6);
-        let [request, ..] = files.paths();
+        let [request, ..] = files.rings_at();
         let data = std::fs::metadata(format!("{request}-data")).unwrap();
         assert_eq!(data.len(), 1_052_672);
         drop((rings, files));
@@ -183,9 +203,10 @@ mod tests {
         make(&format!("qb-{dead}-1-7-abcdef"), "qb-request-cpg-header");
         make(&format!("qb-{dead}-1-7-ghijkl"), "qb-request-attrd-header");
         make(&format!("qb-{}-1-7-abcdef", std::process::id()), "qb-request-cpg-header");
+        make(&format!("qb-{dead}-1-7-mnopqr"), "qb-control-cmap");
         make("qb-what", "qb-request-cpg-header");
         std::fs::create_dir(root.path().join(format!("qb-{dead}-1-8-empty"))).unwrap();
-        assert_eq!(sweep(root.path(), &["cmap", "cpg"]), 2);
+        assert_eq!(sweep(root.path(), &["cmap", "cpg"]), 3);
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 3);
     }
 }

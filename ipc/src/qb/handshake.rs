@@ -9,10 +9,17 @@ pub(super) const REQUEST: usize = 24;
 const RESPONSE: usize = 12_328;
 /// The id of both messages.
 const AUTHENTICATE: i32 = -1;
-/// The transport that the server chooses: shared memory.
-const SHARED_MEMORY: i32 = 1;
 /// The room for each of the three paths.
 const PATH: usize = 4096;
+
+/// The way in which messages go after the handshake. The server chooses it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Transport {
+    /// Shared memory, libqb's default on Linux. Pacemaker accepts no other.
+    Memory,
+    /// Datagram sockets.
+    Sockets,
+}
 
 /// Reads the client's message. Returns the longest message that it wants to exchange, or `None` if
 /// these bytes are something else.
@@ -23,10 +30,14 @@ pub(super) fn read(request: &[u8; REQUEST]) -> Option<u32> {
 }
 
 /// Returns the answer to a client that is let in. `paths` are those of the rings for requests,
-/// responses and events.
-pub(super) fn accept(max_message: u32, paths: [&str; 3]) -> Bytes {
+/// responses and events, or of the control file and the sockets.
+pub(super) fn accept(transport: Transport, max_message: u32, paths: [&str; 3]) -> Bytes {
     let mut answer = header(0);
-    answer[24..28].copy_from_slice(&SHARED_MEMORY.to_ne_bytes());
+    let code: i32 = match transport {
+        Transport::Sockets => 0,
+        Transport::Memory => 1,
+    };
+    answer[24..28].copy_from_slice(&code.to_ne_bytes());
     answer[28..32].copy_from_slice(&max_message.to_ne_bytes());
     // At 32 is a token that the client never sends back.
     for (n, path) in paths.into_iter().enumerate() {
@@ -66,9 +77,9 @@ mod tests {
 
     #[test]
     fn an_answer_has_its_paths_and_a_refusal_its_error() {
-        let answer = accept(1 << 20, ["/a", "/b", "/c"]);
+        let answer = accept(Transport::Memory, 1 << 20, ["/a", "/b", "/c"]);
         assert_eq!(answer.len(), RESPONSE);
-        assert_eq!(&answer[40 + 4096..40 + 4099], b"/b\0");
+        assert_eq!((answer[24], &answer[40 + 4096..40 + 4099]), (1, &b"/b\0"[..]));
         let refusal = refuse(Errno::ACCESS);
         assert_eq!((refusal.len(), &refusal[16..20]), (RESPONSE, &(-13i32).to_ne_bytes()[..]));
     }

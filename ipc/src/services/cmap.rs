@@ -97,7 +97,8 @@ impl Cmap {
     /// Returns the number of things that are kept for clients.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
-        self.clients.len()
+        let of_one = |client: &Client| 1 + client.iterations.len() + client.trackers.len();
+        self.clients.values().map(of_one).sum()
     }
 
     /// The most trackers of a connection, and the most iterations.
@@ -128,6 +129,11 @@ impl Cmap {
     /// Returns a number that a client or the configuration has set.
     pub(super) fn number(&self, key: &str) -> Option<u32> {
         self.values.get(key)?.as_u32()
+    }
+
+    /// Returns `true` if a key has this text.
+    pub(super) fn is_text(&self, key: &str, text: &str) -> bool {
+        self.values.get(key) == Some(&Value::text(text))
     }
 
     /// Sets a key, and tells the clients that track it if that changes it.
@@ -233,20 +239,22 @@ impl Cmap {
         Ok(Message::new(7, 32).u64(24, self.last_handle).done())
     }
 
-    /// Serves a request to the map of the counters, whose values now are `values`.
+    /// Serves a request to the map of the counters. `value` returns that of a key, and `values`
+    /// returns all.
     pub(super) fn stats_request(
         &mut self,
         id: ConnectionId,
         request: &Request,
-        values: BTreeMap<String, Value>,
+        value: impl FnOnce(&str) -> Option<Value>,
+        values: impl FnOnce() -> BTreeMap<String, Value>,
     ) -> Result<Bytes, Malformed> {
         Ok(match request.id() {
-            2 => get(values.get(&request.key(16)?), request.u64(280)?),
+            2 => get(value(&request.key(16)?).as_ref(), request.u64(280)?),
             4 => {
                 let prefix = request.key(16)?;
-                self.iterate(id, values.into_iter().filter(|(key, _)| key.starts_with(&prefix)).collect())
+                self.iterate(id, values().into_iter().filter(|(key, _)| key.starts_with(&prefix)).collect())
             }
-            7 => self.track(id, request, |key| values.get(key).cloned())?,
+            7 => self.track(id, request, value)?,
             _ => return Err(Malformed),
         })
     }

@@ -31,7 +31,7 @@ const OWN: [(&str, Count); 8] = [
     ("quorate.refused", |stats| stats.refused.values().sum()),
 ];
 
-/// What an operator has set to 0, and what outlives a connection.
+/// The counters that belong to no connection, and those of the ring when they were set to 0.
 #[derive(Default)]
 pub(super) struct Counters {
     /// The counters of the ring when they were set to 0. The node's own counters only rise.
@@ -60,11 +60,31 @@ impl Counters {
         is(&["totem", "ipc", "knet", "schedmiss", "all"])
     }
 
+    /// Returns the value of a key.
+    pub(super) fn value(&self, key: &str, stats: &Stats, connections: &Connections) -> Option<Value> {
+        let name = key.strip_prefix("stats.")?;
+        if let Some((_, count)) = RING.iter().chain(&OWN).find(|(of, _)| *of == name) {
+            return Some(self.of_ring(*count, stats));
+        }
+        match name {
+            "ipcs.global.active" => Some(Value::u64(connections.len() as u64)),
+            "ipcs.global.closed" => Some(Value::u64(self.closed)),
+            _ => {
+                let number = name.strip_prefix("ipcs.service")?.split('.').nth(2)?.strip_prefix("0x")?;
+                let id = ConnectionId(u64::from_str_radix(number, 16).ok()?);
+                of_connection(id, connections.get(&id)?).remove(key)
+            }
+        }
+    }
+
+    fn of_ring(&self, count: Count, stats: &Stats) -> Value {
+        Value::u64(count(stats).saturating_sub(count(&self.zero)))
+    }
+
     /// Returns the whole map.
     pub(super) fn values(&self, stats: &Stats, connections: &Connections) -> BTreeMap<String, Value> {
-        let of_ring = RING.iter().chain(&OWN).map(|(key, count)| {
-            (format!("stats.{key}"), Value::u64(count(stats).saturating_sub(count(&self.zero))))
-        });
+        let of_ring = RING.iter().chain(&OWN);
+        let of_ring = of_ring.map(|(key, count)| (format!("stats.{key}"), self.of_ring(*count, stats)));
         let active = [("active", connections.len() as u64), ("closed", self.closed)];
         let global = active.map(|(key, count)| (format!("stats.ipcs.global.{key}"), Value::u64(count)));
         let each = connections.iter().flat_map(|(id, connection)| of_connection(*id, connection));
@@ -84,10 +104,11 @@ pub(super) fn of_connection(id: ConnectionId, connection: &Connection) -> BTreeM
         ("invalid_request", Value::u64(*malformed)),
         // A client that leaves too many events unread is disconnected.
         ("overload", Value::u64(0)),
-        ("sent", Value::u32(0)),
+        // corosync counts the same events here as in `dispatched`.
+        ("sent", Value::u32(u32::try_from(sending.dispatched & u64::from(u32::MAX)).unwrap_or_default())),
         ("procname", Value::text(&peer.name)),
         ("requests", Value::u64(*requests)),
-        ("responses", Value::u64(*responses)),
+        ("responses", Value::u64(responses + sending.responses)),
         ("dispatched", Value::u64(sending.dispatched)),
         ("send_retries", Value::u64(0)),
         ("recv_retries", Value::u64(0)),

@@ -24,6 +24,9 @@ const MAX_ITERATIONS: usize = 16;
 /// The size of an address in a list.
 const ADDRESS: usize = 24;
 
+/// The request that no response follows.
+pub(super) const MULTICAST: i32 = 2;
+
 /// The types of a part of a message.
 const FIRST: u32 = 1;
 const MORE: u32 = 2;
@@ -117,7 +120,7 @@ impl Cpg {
         let reply = match request.id() {
             0 => return self.join(id, request),
             1 => return self.leave(id, request),
-            2 => {
+            MULTICAST => {
                 let payload = request.bytes(40, request.u32(32)? as usize)?;
                 return Ok(self.multicast(id, payload, false));
             }

@@ -210,6 +210,11 @@ impl Services {
         }
     }
 
+    /// Returns `true` if clients are to be served over sockets.
+    pub(crate) fn wants_sockets(&self) -> bool {
+        self.cmap.is_text("system.qb_ipc_type", "socket")
+    }
+
     pub(crate) fn open(&mut self, service: Service, peer: Peer) -> (ConnectionId, Arc<Outbox>) {
         self.last += 1;
         let (id, outbox) = (ConnectionId(self.last), Arc::<Outbox>::default());
@@ -237,12 +242,23 @@ impl Services {
     /// Serves a request.
     pub(crate) fn request(&mut self, id: ConnectionId, request: Bytes) -> Step {
         self.count(id, |connection| connection.requests += 1);
+        let is_answered = !self.is_multicast(id, &request);
         let step = Request::new(request).and_then(|request| self.serve(id, request));
-        let step = step.unwrap_or_else(|Malformed| Step::Reply(self.malformed_request(id)));
+        let step = step.unwrap_or_else(|Malformed| {
+            let response = self.malformed_request(id);
+            if is_answered { Step::Reply(response) } else { Step::Silent }
+        });
         if let Step::Reply(_) = step {
             self.count(id, |connection| connection.responses += 1);
         }
         step
+    }
+
+    /// Returns `true` for a multicast. The client does not wait for a response to it, and would take
+    /// one for the response to its next request.
+    fn is_multicast(&self, id: ConnectionId, request: &[u8]) -> bool {
+        let service = self.connections.get(&id).map(|connection| connection.service);
+        service == Some(Service::Cpg) && request.starts_with(&cpg::MULTICAST.to_ne_bytes())
     }
 
     fn count(&mut self, id: ConnectionId, count: impl FnOnce(&mut Connection)) {
@@ -303,8 +319,13 @@ impl Services {
             let known = self.counters.clear(&request.key(16)?, stats, &mut self.connections);
             return Ok(Message::status(0, if known { Code::Ok } else { Code::NotSupported }));
         }
-        let values = self.counters.values(stats, &self.connections);
-        let response = self.cmap.stats_request(id, request, values)?;
+        let Self { cmap, counters, connections, .. } = self;
+        let response = cmap.stats_request(
+            id,
+            request,
+            |key| counters.value(key, stats, connections),
+            || counters.values(stats, connections),
+        )?;
         if !self.watches && self.cmap.watches_counters() {
             self.watches = true;
             self.effects.push(Effect::WatchCounters { after: WATCH });

@@ -95,7 +95,11 @@ const REMARKS: &[(&str, &str)] = &[
         "uidgid",
         "counts for `--serve-corosync-clients` only: the mode of the status socket controls access to it",
     ),
-    ("system", "ignored: priority and scheduling are up to the service manager"),
+    (
+        "system",
+        "ignored, except qb_ipc_type for `--serve-corosync-clients`: priority and scheduling are up to the \
+         service manager",
+    ),
     ("resources*", "ignored: there is no resource watchdog"),
     ("qb", "ignored: libqb is not used"),
     ("nozzle", "ignored: it is for transport knet"),

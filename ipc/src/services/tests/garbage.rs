@@ -148,6 +148,10 @@ fn play(seed: u64, count: usize) {
             Step::Reply(reply) => Some(reply),
             Step::Silent => None,
             Step::Do(order) => {
+                // A client may go while the node carries out its order.
+                if rng.random_ratio(1, 50) {
+                    world.services.close(client.id);
+                }
                 let done = result(&mut rng, order);
                 world.services.done(client.id, done)
             }
