@@ -59,6 +59,20 @@ groups {
 EXPORTER = "ha_cluster_exporter"
 
 
+# The crate with Rust's bindings of corosync's libraries.
+MANIFEST = """
+[package]
+name = "bindings"
+version = "0.0.0"
+edition = "2024"
+
+[dependencies]
+rust-corosync = "=3.2.0"
+
+[workspace]
+"""
+
+
 def missing():
     """Returns the packages that this machine lacks."""
     wanted = {
@@ -68,7 +82,27 @@ def missing():
         "fence_virtd": "fence-virtd",
         EXPORTER: "prometheus-hacluster-exporter",
     }
-    return [package for program, package in wanted.items() if not shutil.which(program)]
+    libraries = ("cfg", "cmap", "cpg", "quorum", "votequorum")
+    headers = {f"lib{name}-dev": pathlib.Path(f"/usr/include/corosync/{name}.h") for name in libraries}
+    lacking = [package for program, package in wanted.items() if not shutil.which(program)]
+    return lacking + [package for package, header in headers.items() if not header.exists()]
+
+
+def built(directory):
+    """Builds the program that uses the bindings, and returns it."""
+    (directory / "src").mkdir()
+    (directory / "Cargo.toml").write_text(MANIFEST)
+    shutil.copy(pathlib.Path(__file__).with_name("rust_corosync.rs"), directory / "src" / "main.rs")
+    target = directory / "target"
+    subprocess.run(["cargo", "build", "--quiet", "--target-dir", target], cwd=directory, check=True)
+    return target / "debug" / "bindings"
+
+
+def bindings_work(node, program):
+    """Rust's bindings of corosync's libraries."""
+    code, text = node.run("timeout", 30, program)
+    if code or "all calls work" not in text:
+        raise Failed(f"the program with rust-corosync ended on {node} with {code}:\n{text[-1500:]}")
 
 
 def commands_run(node, directory):

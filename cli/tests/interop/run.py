@@ -398,13 +398,17 @@ def corosyncs_test_programs_run(lab, row):
 
 
 def programs_of_others_run(lab, row):
-    """pcs, crmsh, notifyd, fence_virtd and an exporter work on a real node and on a Quorate node."""
+    """rust-corosync, pcs, crmsh, notifyd, fence_virtd and an exporter, on a real node and on ours."""
     if wanted := others.missing():
         raise Failed(f"programs of others need {', '.join(wanted)}")
+    source = lab.directory / "bindings"
+    source.mkdir()
+    bindings = others.built(source)
     lab.start_all()
     for host in lab.hosts:
         node, directory = lab.nodes[host], lab.directory / f"others-{host}"
         directory.mkdir()
+        others.bindings_work(node, bindings)
         others.commands_run(node, directory)
         others.exporter_sees_quorum(node, directory)
         others.fence_virtd_joins_its_group(node, directory)
@@ -477,7 +481,6 @@ SHORT = [
     (one_comes_leaves_comes_and_is_killed, "QQR", 3),
     (one_comes_leaves_comes_and_is_killed, "RQQ", 1),
     (a_real_representative_costs_no_lease, "RQQ"),
-    (a_real_representative_costs_no_lease, "RRQ"),
     (what_operators_do_to_a_real_node_does_not_upset_ours, "RQR"),
     (both_kinds_send_at_once, "RQRQ"),
     (one_of_each_kind_loses_datagrams, "RRQ"),
@@ -488,7 +491,6 @@ SHORT = [
     (one_comes_leaves_comes_and_is_killed, "RRC", 3),
     (both_kinds_send_at_once, "CRQC"),
     (tools_print_what_they_print_on_corosync, "RC"),
-    (over_sockets(tools_print_what_they_print_on_corosync), "RC"),
     (over_sockets(both_kinds_send_at_once), "CC"),
     (operators_kill_nodes, "RCC"),
     (operators_change_votes, "RCR"),
@@ -499,6 +501,8 @@ SHORT = [
 ]
 
 LONG = [
+    (a_real_representative_costs_no_lease, "RRQ"),
+    (over_sockets(tools_print_what_they_print_on_corosync), "RC"),
     (corosyncs_test_programs_run, "C"),
     (over_sockets(corosyncs_test_programs_run), "C"),
     (programs_of_others_run, "RC"),

@@ -12,7 +12,7 @@ pub(super) use self::datagrams::{CONTROL_SIZE, Datagrams};
 pub(super) use self::memory::Memory;
 use super::connection::Ended;
 
-/// What a client's library is told about its multicasts.
+/// An order to a client's library about its multicasts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Multicasts {
     Free,
@@ -29,7 +29,8 @@ impl Multicasts {
     }
 }
 
-/// The channels of a connection, beside its stream socket, whose end is the client's.
+/// The channels of a connection, in addition to its stream socket. The client has gone when the
+/// stream ends.
 pub(super) enum Channels {
     Memory(Box<Memory>),
     Datagrams(Box<Datagrams>),

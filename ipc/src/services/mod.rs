@@ -254,8 +254,8 @@ impl Services {
         step
     }
 
-    /// Returns `true` for a multicast. The client does not wait for a response to it, and would take
-    /// one for the response to its next request.
+    /// Returns `true` for a multicast. The client does not wait for a response to it, and would
+    /// take one for the response to its next request.
     fn is_multicast(&self, id: ConnectionId, request: &[u8]) -> bool {
         let service = self.connections.get(&id).map(|connection| connection.service);
         service == Some(Service::Cpg) && request.starts_with(&cpg::MULTICAST.to_ne_bytes())

@@ -25,8 +25,8 @@ pub(in crate::qb) struct Datagrams {
     /// Requests come in here, and responses leave from here.
     requests: UnixDatagram,
     events: UnixDatagram,
-    /// The names of the client's two sockets. It opens them after the handshake, and once it has sent
-    /// a request they are connected.
+    /// The names of the client's two sockets. It opens them after the handshake. They are connected
+    /// once it has sent a request.
     clients: [Vec<u8>; 2],
     is_connected: bool,
     control: File,
@@ -107,8 +107,8 @@ fn sent(socket: &UnixDatagram, message: &[u8]) -> Result<bool, Ended> {
     }
 }
 
-/// Returns what an error of a connected socket means. The client's end may be gone before the end of
-/// its stream is noticed.
+/// Returns the meaning of a connected socket's error. The client's end may be gone before the end
+/// of its stream is noticed.
 fn gone(error: io::Error) -> Ended {
     match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotConnected => Ended::Gone,
