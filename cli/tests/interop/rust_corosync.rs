@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use rust_corosync::cmap::{Data, Map, NotifyCallback, TrackType};
 use rust_corosync::{DispatchFlags, NodeId, TrackFlags, cfg, cmap, cpg, quorum, votequorum};
 
-/// What the libraries have called back with.
+/// The events that the libraries have delivered, as text.
 static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn see(what: String) {
