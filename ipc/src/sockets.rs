@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::front::Front;
 use crate::qb::connection::{Ended, closed, serve};
-use crate::qb::sweep;
+use crate::qb::{Broken, sweep};
 use crate::services::{Service, Value};
 
 /// The time that connections have for their last responses when the node ends.
@@ -185,7 +185,7 @@ async fn accept(
 fn note(service: Service, ended: &Ended) {
     let service = service.name();
     match ended {
-        Ended::Gone | Ended::Closing => tracing::debug!(service, "a client has gone"),
+        Ended::Broken(Broken::Gone) | Ended::Closing => tracing::debug!(service, "a client has gone"),
         // Any process of the host can do that as often as it likes.
         Ended::TurnedAway(_) | Ended::NotOurs | Ended::Silent | Ended::Crowded => {
             tracing::debug!(service, "a client was turned away: {ended}");

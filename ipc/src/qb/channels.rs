@@ -1,6 +1,7 @@
 //! The ways of requests, responses and events between this process and a client: libqb's shared
 //! memory, or its datagram sockets.
 
+mod broken;
 mod datagrams;
 mod memory;
 
@@ -8,9 +9,9 @@ use std::io;
 
 use tokio::net::UnixStream;
 
+pub(crate) use self::broken::Broken;
 pub(super) use self::datagrams::{CONTROL_SIZE, Datagrams};
 pub(super) use self::memory::Memory;
-use super::connection::Ended;
 
 /// An order to a client's library about its multicasts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,11 +63,11 @@ impl Channels {
     }
 
     /// Reads what is on the stream.
-    pub(super) fn read(&mut self, stream: &UnixStream) -> Result<(), Ended> {
+    pub(super) fn read(&mut self, stream: &UnixStream) -> Result<(), Broken> {
         let mut bytes = [0; 256];
         loop {
             match stream.try_read(&mut bytes) {
-                Ok(0) => return Err(Ended::Gone),
+                Ok(0) => return Err(Broken::Gone),
                 Ok(count) => {
                     if let Self::Memory(memory) = self {
                         memory.announced(count)?;
@@ -79,7 +80,7 @@ impl Channels {
     }
 
     /// Returns the next request, if there is one now.
-    pub(super) fn request(&mut self) -> Result<Option<Vec<u8>>, Ended> {
+    pub(super) fn request(&mut self) -> Result<Option<Vec<u8>>, Broken> {
         match self {
             Self::Memory(memory) => Ok(memory.request()?),
             Self::Datagrams(datagrams) => datagrams.request(),
@@ -87,16 +88,16 @@ impl Channels {
     }
 
     /// Sends a response. A client waits for each of its responses, so there is room for it.
-    pub(super) fn respond(&mut self, response: &[u8]) -> Result<(), Ended> {
+    pub(super) fn respond(&mut self, response: &[u8]) -> Result<(), Broken> {
         let sent = match self {
             Self::Memory(memory) => memory.respond(response)?,
             Self::Datagrams(datagrams) => datagrams.respond(response)?,
         };
-        sent.then_some(()).ok_or(Ended::ResponsesUnread)
+        sent.then_some(()).ok_or(Broken::ResponsesUnread)
     }
 
     /// Sends an event. Returns `false` if there is no room for it now.
-    pub(super) fn event(&mut self, event: &[u8]) -> Result<bool, Ended> {
+    pub(super) fn event(&mut self, event: &[u8]) -> Result<bool, Broken> {
         match self {
             Self::Memory(memory) => Ok(memory.event(event)?),
             Self::Datagrams(datagrams) => datagrams.event(event),
@@ -117,7 +118,7 @@ impl Channels {
     }
 
     /// Tells the client's library whether to refuse multicasts.
-    pub(super) fn set_multicasts(&self, multicasts: Multicasts) -> Result<(), Ended> {
+    pub(super) fn set_multicasts(&self, multicasts: Multicasts) -> Result<(), Broken> {
         match self {
             Self::Memory(memory) => Ok(memory.set_flow(multicasts.word())?),
             Self::Datagrams(datagrams) => Ok(datagrams.set_flow(multicasts.word())?),

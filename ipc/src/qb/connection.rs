@@ -14,10 +14,9 @@ use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::channels::{Channels, Memory, Multicasts};
+use super::channels::{Broken, Channels, Memory, Multicasts};
 use super::files::{Files, MakeError, Owner};
 use super::handshake::{self, Transport};
-use super::ring::Fault;
 use crate::front::{Front, Place};
 use crate::outbox::{Outbox, Outgoing, Overflow};
 use crate::services::{ConnectionId, Peer, Service, Step};
@@ -40,9 +39,9 @@ const MAX_MESSAGE: (u32, u32) = (1 << 20, 2 << 20);
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Ended {
-    /// The client has gone.
-    #[error("the client has gone")]
-    Gone,
+    /// The client has gone, or broke its side of the connection.
+    #[error(transparent)]
+    Broken(#[from] Broken),
     /// The client may not use the services, or has to try again later.
     #[error("turned away: {0}")]
     TurnedAway(Errno),
@@ -56,27 +55,14 @@ pub(crate) enum Ended {
     #[error(transparent)]
     Files(#[from] MakeError),
     #[error(transparent)]
-    Memory(#[from] Fault),
-    #[error(transparent)]
     Overflow(#[from] Overflow),
-    #[error("the client does not read its responses")]
-    ResponsesUnread,
-    #[error("the client announces more requests than its memory has room for")]
-    Flood,
     #[error("the node has ended the connection")]
     Closing,
-    #[error(transparent)]
-    Io(io::Error),
 }
 
 impl From<io::Error> for Ended {
     fn from(error: io::Error) -> Self {
-        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-        // A client that ends with unread bytes resets its connection.
-        match error.kind() {
-            BrokenPipe | ConnectionReset | UnexpectedEof => Self::Gone,
-            _ => Self::Io(error),
-        }
+        Self::Broken(error.into())
     }
 }
 
@@ -209,7 +195,7 @@ impl Connection {
     async fn serve_one(&mut self, request: Bytes) -> Result<(), Ended> {
         let Opened { id, front } = &self.opened;
         let order = match front.request(*id, request) {
-            Step::Reply(reply) => return self.link.channels.respond(&reply),
+            Step::Reply(reply) => return Ok(self.link.channels.respond(&reply)?),
             Step::Silent => return Ok(()),
             Step::Do(order) => order,
         };
@@ -222,7 +208,10 @@ impl Connection {
                 exchanged = self.link.wait(false) => exchanged?,
             }
         };
-        reply.map_or(Ok(()), |reply| self.link.channels.respond(&reply))
+        if let Some(reply) = reply {
+            self.link.channels.respond(&reply)?;
+        }
+        Ok(())
     }
 }
 

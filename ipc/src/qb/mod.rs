@@ -7,5 +7,6 @@ mod files;
 mod handshake;
 mod ring;
 
+pub(crate) use self::channels::Broken;
 pub(crate) use self::files::{Owner, sweep};
 pub(crate) use self::handshake::Transport;

@@ -11,7 +11,7 @@ use rustix::net::{SendFlags, SocketAddrUnix, connect, send, sockopt};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
-use crate::qb::connection::Ended;
+use super::broken::Broken;
 
 /// The size of the control file: for requests, responses and events, the number of messages that
 /// wait, and a word that slows down their sender. Only clients use the numbers.
@@ -62,12 +62,12 @@ impl Datagrams {
         if self.is_connected { self.events.writable().await } else { std::future::pending().await }
     }
 
-    pub(super) fn request(&mut self) -> Result<Option<Vec<u8>>, Ended> {
+    pub(super) fn request(&mut self) -> Result<Option<Vec<u8>>, Broken> {
         loop {
             let (length, from) = match self.requests.try_recv_from(&mut self.buffer) {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) => return Err(gone(error)),
+                Err(error) => return Err(error.into()),
             };
             // Any process of the host can send to this address until it is connected.
             if from.as_abstract_name() != Some(&self.clients[0]) {
@@ -76,7 +76,7 @@ impl Datagrams {
             if !self.is_connected {
                 for (socket, name) in [&self.requests, &self.events].into_iter().zip(&self.clients) {
                     let address = SocketAddrUnix::new_abstract_name(name).map_err(io::Error::from)?;
-                    connect(socket, &address).map_err(|error| gone(error.into()))?;
+                    connect(socket, &address).map_err(io::Error::from)?;
                 }
                 self.is_connected = true;
             }
@@ -84,11 +84,11 @@ impl Datagrams {
         }
     }
 
-    pub(super) fn respond(&mut self, response: &[u8]) -> Result<bool, Ended> {
+    pub(super) fn respond(&mut self, response: &[u8]) -> Result<bool, Broken> {
         sent(&self.requests, response)
     }
 
-    pub(super) fn event(&mut self, event: &[u8]) -> Result<bool, Ended> {
+    pub(super) fn event(&mut self, event: &[u8]) -> Result<bool, Broken> {
         if self.is_connected { sent(&self.events, event) } else { Ok(false) }
     }
 
@@ -98,21 +98,12 @@ impl Datagrams {
 }
 
 /// Sends a datagram. Returns `false` if the client's socket has no room.
-fn sent(socket: &UnixDatagram, message: &[u8]) -> Result<bool, Ended> {
+fn sent(socket: &UnixDatagram, message: &[u8]) -> Result<bool, Broken> {
     let sent = socket.try_io(Interest::WRITABLE, || Ok(send(socket, message, SendFlags::DONTWAIT)?));
     match sent {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        Err(error) => Err(gone(error)),
-    }
-}
-
-/// Returns the meaning of a connected socket's error. The client's end may be gone before the end
-/// of its stream is noticed.
-fn gone(error: io::Error) -> Ended {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotConnected => Ended::Gone,
-        _ => error.into(),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -165,7 +156,7 @@ mod tests {
         assert!(server.event(b"event").unwrap());
 
         drop((requests, events));
-        assert!(matches!(server.event(b"event"), Err(Ended::Gone)));
+        assert!(matches!(server.event(b"event"), Err(Broken::Gone)));
     }
 
     #[test]

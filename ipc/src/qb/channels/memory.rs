@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::net::UnixStream;
 
-use crate::qb::connection::Ended;
+use super::broken::Broken;
 use crate::qb::ring::{Fault, Ring};
 
 /// The most requests that a client may announce before they are served. Its memory has no room for
@@ -28,9 +28,9 @@ impl Memory {
         Self { requests, responses, events, announced: 0, owed: 0 }
     }
 
-    pub(super) fn announced(&mut self, count: usize) -> Result<(), Ended> {
+    pub(super) fn announced(&mut self, count: usize) -> Result<(), Broken> {
         self.announced += count;
-        if self.announced > MAX_ANNOUNCED { Err(Ended::Flood) } else { Ok(()) }
+        if self.announced > MAX_ANNOUNCED { Err(Broken::Flood) } else { Ok(()) }
     }
 
     pub(super) fn request(&mut self) -> Result<Option<Vec<u8>>, Fault> {
