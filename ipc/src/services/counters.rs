@@ -10,17 +10,14 @@ use super::{Connection, ConnectionId, Connections};
 
 type Count = fn(&Stats) -> u64;
 
-/// The counters of the ring that corosync has, too, with its names.
-const RING: [(&str, Count); 5] = [
+/// The counters of the ring: those that corosync has, too, with its names, and those that only
+/// Quorate has.
+const RING: [(&str, Count); 13] = [
     ("srp.orf_token_rx", |stats| stats.tokens),
     ("srp.mcast_tx", |stats| stats.originated),
     ("srp.mcast_retx", |stats| stats.retransmits),
     ("srp.gather_entered", |stats| stats.gathers),
     ("srp.operational_entered", |stats| stats.rings),
-];
-
-/// The counters that only Quorate has.
-const OWN: [(&str, Count); 8] = [
     ("quorate.token_retransmits", |stats| stats.token_retransmits),
     ("quorate.delivered", |stats| stats.delivered),
     ("quorate.stalls", |stats| stats.stalls),
@@ -63,7 +60,7 @@ impl Counters {
     /// Returns the value of a key.
     pub(super) fn value(&self, key: &str, stats: &Stats, connections: &Connections) -> Option<Value> {
         let name = key.strip_prefix("stats.")?;
-        if let Some((_, count)) = RING.iter().chain(&OWN).find(|(of, _)| *of == name) {
+        if let Some((_, count)) = RING.iter().find(|(of, _)| *of == name) {
             return Some(self.of_ring(*count, stats));
         }
         match name {
@@ -83,8 +80,7 @@ impl Counters {
 
     /// Returns the whole map.
     pub(super) fn values(&self, stats: &Stats, connections: &Connections) -> BTreeMap<String, Value> {
-        let of_ring = RING.iter().chain(&OWN);
-        let of_ring = of_ring.map(|(key, count)| (format!("stats.{key}"), self.of_ring(*count, stats)));
+        let of_ring = RING.iter().map(|(key, count)| (format!("stats.{key}"), self.of_ring(*count, stats)));
         let active = [("active", connections.len() as u64), ("closed", self.closed)];
         let global = active.map(|(key, count)| (format!("stats.ipcs.global.{key}"), Value::u64(count)));
         let each = connections.iter().flat_map(|(id, connection)| of_connection(*id, connection));
