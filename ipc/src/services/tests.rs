@@ -784,3 +784,16 @@ impl Services {
         connections.len() + cmap.kept() + cfg.kept() + cpg.kept() + quorum.kept() + votequorum.kept()
     }
 }
+
+/// The client would take a response for the one to its next request.
+#[test]
+fn a_malformed_multicast_has_no_response() {
+    let mut world = World::new();
+    let client = world.open(Service::Cpg);
+    for content in
+        [request(cpg::MULTICAST, 16, |message| message), cpg::MULTICAST.to_ne_bytes().to_vec().into()]
+    {
+        assert!(matches!(world.services.request(client.id, content), Step::Silent));
+    }
+    assert_eq!(world.services.malformed(), 2);
+}
