@@ -23,8 +23,6 @@ pub(crate) const LONGEST_WHOLE: usize = (1 << 20) - 1024;
 #[derive(Clone, Hash, Default)]
 pub(crate) struct Partials {
     begun: BTreeMap<(Process, Group), Begun>,
-    /// The number of bytes in all buffers.
-    bytes: usize,
 }
 
 #[derive(Clone, Hash)]
@@ -37,61 +35,61 @@ impl Partials {
     /// The maximum length of a message in bytes. corosync's clients may send longer ones, which are
     /// refused.
     const LONGEST: usize = 16 << 20;
-    /// The maximum number of bytes in all buffers.
+    /// The maximum length of all unfinished messages of one node. Quorate nodes send one message
+    /// after the other. On a corosync node, several processes may be in the middle of theirs. A
+    /// limit for all nodes together would let some of them use up the room of the others.
     const MOST: usize = 64 << 20;
 
     /// Adds a part. Returns the whole message if this was its last part.
     pub(crate) fn add(&mut self, node: NodeId, partial: CpgPartial) -> Result<Option<Bytes>, Refusal> {
         let CpgPartial { group, pid, part, whole, payload, .. } = partial;
         let key = (Process { node, pid }, group);
-        let so_far = self.take(&key);
+        let so_far = self.begun.remove(&key);
         let whole = usize::try_from(whole).unwrap_or(usize::MAX);
         let mut begun = match (part, so_far) {
-            (CpgPart::First, _) => Begun { whole, buffer: BytesMut::new() },
+            (CpgPart::First, _) => self.begin(node, whole)?,
             (_, Some(begun)) if begun.whole == whole => begun,
             // The message began before this node could receive it.
             _ => return Err(Refusal::Fragment),
         };
         let length = begun.buffer.len().saturating_add(payload.len());
-        if length > begun.whole.min(Self::LONGEST) || length.saturating_add(self.bytes) > Self::MOST {
+        if length > whole {
             return Err(Refusal::Fragment);
         }
         begun.buffer.extend_from_slice(&payload);
         match part {
-            CpgPart::Last if length == begun.whole => Ok(Some(begun.buffer.freeze())),
+            CpgPart::Last if length == whole => Ok(Some(begun.buffer.freeze())),
             CpgPart::Last => Err(Refusal::Fragment),
             CpgPart::First | CpgPart::Continued => {
-                self.bytes += length;
                 self.begun.insert(key, begun);
                 Ok(None)
             }
         }
     }
 
+    /// Begins a message of `node`, if there is room for it. Each counts for as much as a message
+    /// that needs parts, so that their number is bounded, too.
+    fn begin(&self, node: NodeId, whole: usize) -> Result<Begun, Refusal> {
+        let counted = |whole: usize| whole.max(LONGEST_WHOLE);
+        let others = self.begun.iter().filter(|((process, _), _)| process.node == node);
+        let unfinished: usize = others.map(|(_, begun)| counted(begun.whole)).sum();
+        if whole > Self::LONGEST || unfinished + counted(whole) > Self::MOST {
+            return Err(Refusal::Fragment);
+        }
+        Ok(Begun { whole, buffer: BytesMut::with_capacity(whole) })
+    }
+
     /// Drops the incomplete messages of processes that left the group.
     pub(crate) fn forget(&mut self, change: &GroupChange) {
         for &process in &change.left {
-            self.take(&(process, change.group.clone()));
+            self.begun.remove(&(process, change.group.clone()));
         }
     }
 
     /// Drops the incomplete messages of nodes that did not move along to a new ring. A process may
     /// send to a group without being in it, so no [`GroupChange`] tells that it is gone.
     pub(crate) fn forget_nodes(&mut self, left: &BTreeSet<NodeId>) {
-        let bytes = &mut self.bytes;
-        self.begun.retain(|(process, _), begun| {
-            let stays = !left.contains(&process.node);
-            if !stays {
-                *bytes -= begun.buffer.len();
-            }
-            stays
-        });
-    }
-
-    fn take(&mut self, key: &(Process, Group)) -> Option<Begun> {
-        let begun = self.begun.remove(key)?;
-        self.bytes -= begun.buffer.len();
-        Some(begun)
+        self.begun.retain(|(process, _), _| !left.contains(&process.node));
     }
 }
 
@@ -116,7 +114,7 @@ mod tests {
         assert_eq!(partials.add(node(1), part(7, CpgPart::Continued, 6, "cd")), Ok(None));
         assert_eq!(partials.add(node(1), part(8, CpgPart::Last, 4, "zz")), Ok(Some("xyzz".into())));
         assert_eq!(partials.add(node(1), part(7, CpgPart::Last, 6, "ef")), Ok(Some("abcdef".into())));
-        assert_eq!(partials.bytes, 1);
+        assert_eq!(partials.begun.len(), 1);
     }
 
     #[test]
@@ -125,7 +123,7 @@ mod tests {
         partials.add(node(1), part(7, CpgPart::First, 4, "ab")).unwrap();
         partials.add(node(1), part(7, CpgPart::First, 4, "ab")).unwrap();
         assert_eq!(partials.add(node(1), part(7, CpgPart::Last, 4, "cd")), Ok(Some("abcd".into())));
-        assert_eq!(partials.bytes, 0);
+        assert!(partials.begun.is_empty());
     }
 
     #[test]
@@ -135,7 +133,7 @@ mod tests {
             partials.add(node(from), part(7, CpgPart::First, 4, "ab")).unwrap();
         }
         partials.forget_nodes(&[node(1)].into());
-        assert_eq!(partials.bytes, 2);
+        assert_eq!(partials.begun.len(), 1);
         assert_eq!(partials.add(node(1), part(7, CpgPart::Last, 4, "cd")), Err(Refusal::Fragment));
         assert_eq!(partials.add(node(2), part(7, CpgPart::Last, 4, "cd")), Ok(Some("abcd".into())));
     }
@@ -149,27 +147,27 @@ mod tests {
         assert_eq!(partials.add(node(1), part(7, CpgPart::Last, 4, "c")), Err(Refusal::Fragment));
         partials.add(node(1), part(7, CpgPart::First, 4, "ab")).unwrap();
         assert_eq!(partials.add(node(1), part(7, CpgPart::Last, 5, "cde")), Err(Refusal::Fragment));
-        assert_eq!(partials.bytes, 0);
+        assert!(partials.begun.is_empty());
     }
 
     #[test]
-    fn a_flood_of_beginnings_is_bounded() {
-        let mut partials = Partials::default();
-        let payload = Bytes::from(vec![0; 1 << 20]);
-        let whole = 16 << 20;
-        for pid in 0..100 {
-            for n in 0..15 {
-                let part = if n == 0 { CpgPart::First } else { CpgPart::Continued };
-                let partial = CpgPartial { whole, payload: payload.clone(), ..part_of(pid, part) };
-                // The part is refused once the limit is reached.
-                let _ = partials.add(node(1), partial);
+    fn a_flood_of_beginnings_is_bounded_for_each_node() {
+        let longest = u32::try_from(Partials::LONGEST).unwrap();
+        for (whole, most) in [(longest, 4), (1, 64), (0, 64)] {
+            let mut partials = Partials::default();
+            for from in [1, 2] {
+                let begins = |pid| part(pid, CpgPart::First, whole, "");
+                let begun = (0..100).take_while(|&pid| partials.add(node(from), begins(pid)).is_ok()).count();
+                assert_eq!(begun, most, "messages of {whole} bytes of node {from}");
             }
         }
-        assert!(partials.bytes <= Partials::MOST);
-        assert_eq!(partials.bytes, partials.begun.values().map(|begun| begun.buffer.len()).sum::<usize>());
     }
 
-    fn part_of(pid: u32, kind: CpgPart) -> CpgPartial {
-        part(pid, kind, 0, "")
+    #[test]
+    fn a_message_beyond_the_longest_is_refused_from_its_first_part() {
+        let mut partials = Partials::default();
+        let whole = u32::try_from(Partials::LONGEST + 1).unwrap();
+        assert_eq!(partials.add(node(1), part(7, CpgPart::First, whole, "ab")), Err(Refusal::Fragment));
+        assert!(partials.begun.is_empty());
     }
 }
