@@ -39,7 +39,7 @@
 //! - **Every change has its [cause](Cause)**, which prints as a sentence.
 //!
 //! # Not guaranteed
-//! - A message above 1 MiB less 1 KiB is sent in two parts, as libcpg does. If a node joins after a
+//! - A message above 1 MiB less 1 KiB is sent in parts, as libcpg does. If a node joins after a
 //!   corosync process has sent the first part, the node loses the message.
 //! - Members do not learn of a change at the same *time*. Both sides of a split have a ring, and
 //!   quorum decides which of them may act (crate `quorate-election`).

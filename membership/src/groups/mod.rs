@@ -23,7 +23,7 @@ mod partial;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-pub(crate) use self::partial::{LONGEST_WHOLE, Partials};
+pub(crate) use self::partial::{LONGEST_WHOLE, Partials, parts};
 use crate::wire::body::{Body, CpgMember, CpgProcess};
 use crate::{Group, NodeId, Refusal, RingId};
 

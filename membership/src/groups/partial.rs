@@ -1,4 +1,4 @@
-//! Reassembly of messages that are too long for corosync's local clients and are sent in parts.
+//! Messages that are too long for corosync's local clients: their parts, and their reassembly.
 //!
 //! A corosync daemon can deliver slightly less than one mebibyte to a client at once. libcpg
 //! therefore sends a longer message in parts and reassembles them at the receiver. Each part is a
@@ -18,6 +18,19 @@ use crate::{Group, NodeId, Refusal};
 /// The longest payload that a corosync daemon delivers to its client in one piece. Longer
 /// ones are sent in parts of this length, as libcpg does.
 pub(crate) const LONGEST_WHOLE: usize = (1 << 20) - 1024;
+
+/// Cuts a payload longer than [`LONGEST_WHOLE`] into its parts.
+pub(crate) fn parts(payload: &Bytes) -> impl Iterator<Item = (CpgPart, Bytes)> {
+    (0..payload.len()).step_by(LONGEST_WHOLE).map(|start| {
+        let end = start.saturating_add(LONGEST_WHOLE).min(payload.len());
+        let part = match (start, end) {
+            (0, _) => CpgPart::First,
+            (_, end) if end == payload.len() => CpgPart::Last,
+            _ => CpgPart::Continued,
+        };
+        (part, payload.slice(start..end))
+    })
+}
 
 /// The messages that have been received in part.
 #[derive(Clone, Hash, Default)]
@@ -169,5 +182,18 @@ mod tests {
         let whole = u32::try_from(Partials::LONGEST + 1).unwrap();
         assert_eq!(partials.add(node(1), part(7, CpgPart::First, whole, "ab")), Err(Refusal::Fragment));
         assert!(partials.begun.is_empty());
+    }
+
+    #[test]
+    fn a_payload_is_cut_as_by_libcpg() {
+        let cut = |length: usize| -> Vec<(CpgPart, usize)> {
+            let payload = Bytes::from(vec![0; length]);
+            parts(&payload).map(|(part, payload)| (part, payload.len())).collect()
+        };
+        use CpgPart::{Continued, First, Last};
+        assert_eq!(cut(LONGEST_WHOLE + 1), [(First, LONGEST_WHOLE), (Last, 1)]);
+        assert_eq!(cut(2 * LONGEST_WHOLE), [(First, LONGEST_WHOLE), (Last, LONGEST_WHOLE)]);
+        let three = [(First, LONGEST_WHOLE), (Continued, LONGEST_WHOLE), (Last, 1)];
+        assert_eq!(cut(2 * LONGEST_WHOLE + 1), three);
     }
 }

@@ -8,8 +8,9 @@ use bytes::Bytes;
 
 use super::flow::Limits;
 use super::local::Local;
+use super::outbox::Lane;
 use crate::bug;
-use crate::groups::LONGEST_WHOLE;
+use crate::groups::{LONGEST_WHOLE, parts};
 use crate::sync::{CPG, Step, Sync, VOTEQUORUM};
 use crate::wire::body::{Body, CpgMcast, CpgPart, CpgPartial, QUORATE, SERVICES, SYNC};
 use crate::wire::packing::{self, Addressed, Pieces};
@@ -194,16 +195,13 @@ impl Local {
             return lane.push(head.into(), payload.clone(), guarantee);
         }
         let whole = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        let part = |part, payload| {
+        for (part, payload) in parts(payload) {
             let partial = CpgPartial { group: group.clone(), pid, node, part, whole, payload };
             let mut head = head.clone();
             partial.write_head(&mut head);
-            (head.into(), partial.payload)
-        };
-        let (head, first) = part(CpgPart::First, payload.slice(..LONGEST_WHOLE));
-        lane.push_part(head, first, guarantee);
-        let (head, last) = part(CpgPart::Last, payload.slice(LONGEST_WHOLE..));
-        lane.push(head, last, guarantee);
+            let push = if part == CpgPart::Last { Lane::push } else { Lane::push_part };
+            push(lane, head.into(), partial.payload, guarantee);
+        }
     }
 
     /// Queues a message of a service of corosync's, after all earlier multicasts of this node.

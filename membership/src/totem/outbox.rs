@@ -35,9 +35,9 @@ pub(super) struct Lane {
     fragment: u8,
     /// Whether a ring change cut a message whose beginning receivers have. They must be notified.
     cut: bool,
-    /// A part that was sent as a whole while the rest of its message was not. On a new ring it is
-    /// sent again.
-    part: Option<Outgoing>,
+    /// The parts that were sent of a message whose last part was not. On a new ring they are sent
+    /// again.
+    sent: Vec<Outgoing>,
     bytes: usize,
     /// An empty buffer, kept for its allocation.
     head: Vec<u8>,
@@ -114,8 +114,8 @@ impl Lane {
         self.fragment != 0
     }
 
-    /// Adds the first part of a message. The caller adds the second part next. A message has at
-    /// most two parts.
+    /// Adds a part of a message. The caller adds the other parts next, and the last one by
+    /// [`Lane::push`].
     pub(super) fn push_part(&mut self, head: Bytes, payload: Bytes, guarantee: Guarantee) {
         self.add(Outgoing { content: Content::Long { head, payload }, guarantee, continued: true });
     }
@@ -144,7 +144,7 @@ impl Lane {
     pub(super) fn start_over(&mut self) {
         self.cut |= self.fragment != 0;
         self.rewind();
-        if let Some(part) = self.part.take() {
+        while let Some(part) = self.sent.pop() {
             self.bytes += part.len() + Self::OVERHEAD;
             self.messages.push_front(part);
         }
@@ -204,8 +204,13 @@ impl Lane {
     fn plan(&self, capacity: usize) -> Option<Plan> {
         let mut room = capacity.saturating_sub(Packet::HEADER);
         let (mut lengths, mut cut, mut guarantee) = (Vec::new(), false, None);
-        let mut started = self.started;
+        let (mut started, mut continued) = (self.started, false);
         for message in &self.messages {
+            if continued && message.continued {
+                // Here, the messages of the other lane have their turn. Without such gaps, they
+                // would wait for all parts of a long message.
+                break;
+            }
             let rest = message.len() - mem::take(&mut started);
             let fits = rest + 2 <= room;
             if !fits && !lengths.is_empty() && room < Self::SMALLEST_FRAGMENT {
@@ -225,6 +230,7 @@ impl Lane {
                 break;
             }
             guarantee = Some(message.guarantee);
+            continued = message.continued;
         }
         let guarantee = guarantee.unwrap_or(Guarantee::Agreed);
         (!lengths.is_empty()).then_some(Plan { lengths, cut, guarantee })
@@ -250,7 +256,11 @@ impl Lane {
         if let Content::Short(length) = message.content {
             self.short.drain(..length);
         }
-        self.part = message.continued.then_some(message);
+        if message.continued {
+            self.sent.push(message);
+        } else {
+            self.sent.clear();
+        }
         self.rewind();
     }
 }
@@ -339,25 +349,47 @@ mod tests {
         }
     }
 
+    /// Adds a message in parts, each of which begins with `head`.
+    fn push_parts(lane: &mut Lane, parts: &[&'static [u8]]) {
+        for (n, part) in parts.iter().enumerate() {
+            let push = if n + 1 < parts.len() { Lane::push_part } else { Lane::push };
+            push(lane, Bytes::from_static(b"head"), Bytes::from_static(part), Guarantee::Safe);
+        }
+    }
+
+    fn all(lane: &mut Lane) -> Vec<Bytes> {
+        std::iter::from_fn(|| next(lane, 30)).flat_map(|(packet, _)| packet.pieces).collect()
+    }
+
     #[test]
-    fn a_first_part_is_sent_again_if_the_second_was_not_sent() {
-        let part = |lane: &mut Lane, continued: bool, text: &'static [u8]| {
-            let (head, text) = (Bytes::from_static(b"head"), Bytes::from_static(text));
-            let push = if continued { Lane::push_part } else { Lane::push };
-            push(lane, head, text, Guarantee::Safe);
-        };
-        let all = |lane: &mut Lane| -> Vec<Bytes> {
-            std::iter::from_fn(|| next(lane, 30)).flat_map(|(packet, _)| packet.pieces).collect()
-        };
+    fn all_parts_are_sent_again_until_the_last_was_sent() {
+        let whole = [&b"headfirst part"[..], b"headsecond part", b"headthird part"];
+        for sent in 0..whole.len() {
+            let mut lane = Lane::default();
+            push_parts(&mut lane, &[b"first part", b"second part", b"third part"]);
+            let bytes = lane.bytes();
+            for piece in &whole[..sent] {
+                assert_eq!(next(&mut lane, 30).unwrap().0.pieces, [piece]);
+            }
+            lane.start_over();
+            assert_eq!(lane.bytes(), bytes, "after {sent} parts");
+            assert_eq!(all(&mut lane), whole, "after {sent} parts");
+            lane.start_over();
+            assert!(lane.is_empty(), "all of it is on the ring");
+            assert_eq!(lane.bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_part_that_others_follow_begins_a_frame() {
         let mut lane = Lane::default();
-        part(&mut lane, true, b"first part");
-        part(&mut lane, false, b"second part");
-        assert_eq!(next(&mut lane, 30).unwrap().0.pieces, [&b"headfirst part"[..]]);
-        lane.start_over();
-        assert_eq!(all(&mut lane), [&b"headfirst part"[..], b"headsecond part"]);
-        lane.start_over();
-        assert!(lane.is_empty(), "all of it is on the ring");
-        assert_eq!(lane.bytes(), 0);
+        push_parts(&mut lane, &[b"1", b"2", b"3", b"4"]);
+        let (mut pieces, mut gaps) = (Vec::new(), 0);
+        while let Some((packet, _)) = next(&mut lane, 1410) {
+            pieces.push(packet.pieces.len());
+            gaps += usize::from(!lane.is_begun() && !lane.is_empty());
+        }
+        assert_eq!((pieces, gaps), (vec![1, 1, 2], 2));
     }
 
     /// The behaviour of corosync 3.1 on receiving a member's frames.
@@ -412,6 +444,23 @@ mod tests {
             corosync.receive(&packet);
         }
         assert_eq!(corosync.delivered, [(1 << 20) + 4, 10]);
+    }
+
+    #[test]
+    fn corosync_delivers_a_part_that_was_cut_after_all_earlier_ones() {
+        let part: &'static [u8] = vec![0; 5000].leak();
+        let mut lane = Lane::default();
+        push_parts(&mut lane, &[part, part, part]);
+        let mut corosync = Corosync::default();
+        for _ in 0..6 {
+            corosync.receive(&next(&mut lane, 1410).unwrap().0);
+        }
+        assert_eq!(corosync.delivered, [5004]);
+        lane.start_over();
+        while let Some((packet, _)) = next(&mut lane, 1410) {
+            corosync.receive(&packet);
+        }
+        assert_eq!(corosync.delivered, [5004; 4]);
     }
 
     #[test]
