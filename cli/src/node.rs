@@ -32,7 +32,7 @@ use crate::socket::server::{self, Asked, Front, Outgoing, Question, What};
 use crate::{Failure, log};
 
 /// The capacity of the channel that carries clients' messages to the ring. It is small because a
-/// message may be 1 MiB long. Further messages wait in the client's socket.
+/// client's message may be 1 MiB long. Further messages wait in the client's socket.
 const OUTGOING: usize = 16;
 
 /// The time limit of a hand-over. On a stable ring, a hand-over takes one or two rotations.

@@ -59,9 +59,10 @@
 //!
 //! **Cat** is answered until either side ends it. After the request, the client no longer sends
 //! JSON. Each line is the payload of a message, of any bytes except the newline that ends it, and
-//! at most 1 MiB. The first line of the answer is the regular configuration at the time of the
-//! request. With `"status":true`, the status follows. The client's process joins the group, and
-//! receives the group's events in the ring's order from then on:
+//! at most 1 MiB. Messages of other programs can have up to 16 MiB. The first line of the answer is
+//! the regular configuration at the time of the request. With `"status":true`, the status follows.
+//! The client's process joins the group, and receives the group's events in the ring's order from
+//! then on:
 //! ```text
 //! > {"version":1,"request":"cat","group":"orders","guarantee":"safe","status":false}
 //! > first payload
@@ -121,7 +122,8 @@ pub const VERSION: u32 = 1;
 /// The longest request in bytes, without its newline.
 pub const MAX_REQUEST: usize = 4096;
 
-/// The longest payload of a message in bytes.
+/// The longest payload of a message that a client sends, in bytes. It is less than a ring carries,
+/// because the node keeps each client's line in memory until the line is whole.
 pub const MAX_PAYLOAD: usize = 1 << 20;
 
 /// Serializes a value as one line of the protocol, including the newline.

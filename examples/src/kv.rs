@@ -14,8 +14,8 @@
 //!    member that remembers what the first one acknowledged.
 //! 3. **Each ring begins with a snapshot from the member that remembers most.** The snapshot is
 //!    sent in messages, like the writes, and ahead of them, so every member has it in time. It
-//!    discards writes that only a smaller side has applied. A message holds 1 MiB, so a state of
-//!    any size is sent in parts, and takes effect when the last part has arrived.
+//!    discards writes that only a smaller side has applied. A message has at most 16 MiB, so a
+//!    state of any size is sent in parts, and takes effect when the last part has arrived.
 //!
 //! A write that is delivered before its ring's snapshot is rejected at every member. The first
 //! snapshot is empty and is taken when all nodes are present and none of them remembers anything.

@@ -26,10 +26,10 @@
 //! - **quorum** and **votequorum**: both models, tracking, the state of every node, and changes of
 //!   votes by an operator.
 //! - **cfg**: nodes, addresses, the state of nodes, killing one, and the vote on a shutdown.
-//! - **cpg**: joining, leaving, messages up to 1 MiB, members and iteration.
+//! - **cpg**: joining, leaving, messages up to 16 MiB, members and iteration.
 //!
 //! Reading the configuration again and the quorum device are not served yet, and are answered as
-//! not supported. Messages above 1 MiB are refused as too long.
+//! not supported. Messages above 16 MiB are refused as too long.
 //!
 //! Messages go over libqb's shared memory, or over its datagram sockets if the key
 //! `system.qb_ipc_type` is `socket`. Pacemaker refuses the latter.
@@ -43,7 +43,8 @@
 //! # Bounds
 //! While more than 16 MiB of events wait for a client, its library refuses its multicasts with
 //! `CS_ERR_TRY_AGAIN`. A client that leaves 64 MiB of events unread is disconnected. The ring never
-//! waits for a client.
+//! waits for a client. A message that libcpg sends in parts is kept until it is whole, so each
+//! client can make the process keep 16 MiB.
 
 #[cfg(not(all(target_os = "linux", target_endian = "little", target_pointer_width = "64")))]
 compile_error!("libqb's memory is laid out here as on 64-bit little-endian Linux");

@@ -8,10 +8,11 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use lab::{Fate, Lab, ms, node};
-use quorate_membership::wire::Message;
 use quorate_membership::wire::body::{Body, Cmap, CmapItem, Source};
 use quorate_membership::wire::packing::{Addressed, Packet};
+use quorate_membership::wire::{self, Message};
 use quorate_membership::{Cause, Event, GroupError, Guarantee, MulticastError, Parting, Service};
 use rand::Rng;
 
@@ -304,6 +305,54 @@ fn a_node_sends_only_messages_that_corosync_accepts() {
     }
     let expect = ["[2, 5]", "barrier", "join", "join list", "leave", "ours alone"];
     assert_eq!(kinds, expect.map(str::to_owned).into());
+}
+
+/// Returns corosync's `req_exec_cpg_partial_mcast` of process 0 on node 1, as a daemon writes it
+/// for libcpg.
+fn partial_mcast(group: &str, whole: usize, kind: usize, part: &[u8]) -> Vec<u8> {
+    let field = |value: usize| u64::try_from(value).unwrap().to_le_bytes();
+    let mut name = group.as_bytes().to_vec();
+    name.resize(128, 0);
+    let fields = [whole, part.len(), 0, kind, 1, 0];
+    [
+        &[field(2 << 16 | 6), field(200 + part.len()), field(group.len())].concat()[..],
+        &name,
+        &fields.map(field).concat(),
+        part,
+    ]
+    .concat()
+}
+
+#[test]
+fn parts_on_the_wire_are_those_of_a_corosync_daemon() {
+    let mut lab = Lab::ring(2);
+    lab.keep_sent();
+    let payload: Bytes = (0..(3 << 20) + 1).map(|n: u32| (n % 251) as u8).collect();
+    lab.try_send(1, Agreed, payload.clone()).unwrap();
+    lab.until("delivered", |lab| lab.deliveries(2).len() == 1);
+
+    let mut messages = vec![Vec::new()];
+    for datagram in lab.take_sent() {
+        let Message::Multicast(frame) = wire::decode(&datagram).unwrap() else { continue };
+        let packet = Packet::decode(&frame.payload).unwrap();
+        for (n, piece) in packet.pieces.iter().enumerate() {
+            messages.last_mut().unwrap().extend_from_slice(piece);
+            if n + 1 < packet.pieces.len() || packet.fragmented == 0 {
+                messages.push(Vec::new());
+            }
+        }
+    }
+    messages.pop();
+    // libcpg cuts where its request of 1 MiB less 1 KiB is full.
+    let parts: Vec<&[u8]> = payload.chunks(1_047_552).collect();
+    assert_eq!(messages.len(), parts.len());
+    for ((message, part), kind) in messages.into_iter().zip(parts).zip([1, 2, 2, 3]) {
+        let Addressed { groups, body } = Addressed::decode(&message.into()).unwrap();
+        assert_eq!(groups, ["a"]);
+        let expected = partial_mcast("test", payload.len(), kind, part);
+        assert_eq!(body[..200], expected[..200], "the head of a part of type {kind}");
+        assert!(body == expected, "the content of a part of type {kind}");
+    }
 }
 
 #[test]

@@ -5,12 +5,14 @@
 mod lab;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use lab::{Fate, Lab, ms, node};
 use quorate_membership::wire::Message;
-use quorate_membership::{Cause, Event, Guarantee, MulticastError, Seq, Service};
+use quorate_membership::{Cause, Event, Guarantee, MulticastError, Seq, Service, Totem};
 use rand::Rng;
 
 use Guarantee::{Agreed, Safe};
@@ -48,8 +50,110 @@ fn messages_of_any_length_up_to_a_mebibyte_arrive_whole() {
         assert_eq!(delivery.payload.len(), lengths[n]);
         assert!(delivery.payload.iter().all(|&byte| byte == n as u8));
     }
-    let too_long = lab.try_send(2, Agreed, vec![0; (1 << 20) + 1]);
-    assert_eq!(too_long, Err(MulticastError::TooLong { length: (1 << 20) + 1 }));
+}
+
+/// Returns a payload whose parts all differ.
+fn long(first: u8, length: usize) -> Bytes {
+    (0..length).map(|n| first.wrapping_add((n % 251) as u8)).collect()
+}
+
+#[test]
+fn a_message_in_parts_arrives_whole_and_in_order_between_others() {
+    let mut lab = Lab::ring(3);
+    let (one, three) = (long(1, (3 << 20) + 1), long(3, 2 << 20));
+    lab.send(1, Agreed, "before");
+    lab.try_send(1, Safe, one.clone()).unwrap();
+    lab.send(1, Agreed, "after");
+    lab.try_send(3, Agreed, three.clone()).unwrap();
+    for _ in 0..20 {
+        lab.run(ms(1));
+        lab.send_numbered(2, Safe, 900);
+    }
+    lab.until("all delivered", |lab| (1..=3).all(|id| lab.deliveries(id).len() == 24));
+    let order = |id| lab.deliveries(id).iter().map(|delivery| delivery.payload.clone()).collect::<Vec<_>>();
+    assert_eq!(order(1), order(2));
+    assert_eq!(order(2), order(3));
+    let sent = order(1);
+    let place = |payload: &[u8]| sent.iter().position(|delivered| *delivered == payload).unwrap();
+    let places = [place(b"before"), place(&one), place(b"after")];
+    assert!(places.is_sorted() && places[2] - places[0] > 10, "others came between: {places:?}");
+    assert!(place(&three) < sent.len());
+    lab.check();
+}
+
+#[test]
+fn a_message_in_parts_survives_a_ring_change_at_any_part() {
+    let mut started_over = BTreeSet::new();
+    for seed in 0..18 {
+        let mut lab = Lab::new(seed);
+        (1..=3).for_each(|id| lab.start(id));
+        lab.until_ring(&[1, 2, 3]);
+        let ring = lab.regular(1).ring;
+        lab.try_send(1, if seed % 2 == 0 { Safe } else { Agreed }, long(1, (3 << 20) + 1)).unwrap();
+        lab.send(1, Agreed, "after");
+        lab.try_send(2, Agreed, long(2, 2 << 20)).unwrap();
+        let pause = lab.rng.random_range(0..80);
+        lab.run(ms(pause));
+        let unsent = lab.totem_of(1).queued();
+        let members: &[u32] = match seed % 3 {
+            0 => &[1, 2, 3, 4],
+            _ => &[1, 2],
+        };
+        match seed % 3 {
+            0 => lab.start(4),
+            1 => lab.crash(3),
+            _ => lab.cut(&[3], &[1, 2]),
+        }
+        lab.until_ring(members);
+        lab.until("all delivered", |lab| (1..=2).all(|id| lab.deliveries(id).len() == 3));
+        let mut delivered = lab.deliveries(1).into_iter();
+        if delivered.any(|delivery| delivery.payload.len() > 3 << 20 && delivery.ring != ring) {
+            started_over.insert(unsent >> 20);
+        }
+        lab.calm();
+        lab.until_ring(if seed % 3 == 2 { &[1, 2, 3] } else { members });
+        lab.check();
+    }
+    assert_eq!(started_over, BTreeSet::from([1, 2, 3]), "MiB that were left to send");
+}
+
+#[test]
+fn a_message_beyond_the_queue_waits_until_it_is_empty() {
+    let mut lab = Lab::new(1);
+    lab.start(1);
+    let longest = long(0, Totem::MAX_PAYLOAD);
+    lab.send(1, Agreed, "before");
+    assert_eq!(lab.try_send(1, Agreed, longest.clone()), Err(MulticastError::Full));
+    lab.until("the queue is empty", |lab| lab.totem_of(1).queued() == 0);
+    lab.try_send(1, Agreed, longest.clone()).unwrap();
+    assert_eq!(lab.try_send(1, Agreed, "after"), Err(MulticastError::Full));
+    lab.until("delivered", |lab| lab.deliveries(1).len() == 2);
+    assert_eq!(lab.deliveries(1)[1].payload, longest);
+    let length = Totem::MAX_PAYLOAD + 1;
+    assert_eq!(lab.try_send(1, Agreed, long(0, length)), Err(MulticastError::TooLong { length }));
+}
+
+#[test]
+fn queued_messages_keep_within_their_bound_across_a_ring_change() {
+    const OVERHEAD: usize = 10_000;
+    let mut lab = Lab::new(2);
+    lab.start(1);
+    lab.until_ring(&[1]);
+    lab.try_send(1, Agreed, long(0, Totem::MAX_PAYLOAD)).unwrap();
+    assert!((Totem::MAX_PAYLOAD..Totem::MAX_PAYLOAD + OVERHEAD).contains(&lab.totem_of(1).queued()));
+    lab.until("there is room for more", |lab| lab.totem_of(1).queued() < Totem::QUEUE / 2);
+    let mut count = 1;
+    while lab.try_send(1, Agreed, long(count, 100_000)).is_ok() {
+        count += 1;
+    }
+    lab.start(2);
+    lab.until("it starts over", |lab| lab.regular(1).members.len() == 2);
+    let queued = lab.totem_of(1).queued();
+    let most = Totem::MAX_PAYLOAD + Totem::QUEUE + OVERHEAD;
+    assert!((Totem::MAX_PAYLOAD..=most).contains(&queued), "{queued} bytes are queued");
+    lab.until("delivered", |lab| (1..=2).all(|id| lab.deliveries(id).len() == usize::from(count)));
+    assert_eq!(lab.deliveries(2)[0].payload.len(), Totem::MAX_PAYLOAD);
+    lab.check();
 }
 
 #[test]
@@ -142,6 +246,21 @@ fn a_service_message_does_not_split_a_long_message() {
     lab.until("a part of it is on the ring", |_| begun.get());
     assert!(lab.totem(1).say(Service::Quorate, &b"in between"[..].into()));
     lab.until("S7: it is delivered", |lab| (1..=2).all(|id| lab.deliveries(id).len() == 1));
+    lab.check();
+}
+
+#[test]
+fn a_service_message_overtakes_parts_of_a_long_message() {
+    let mut lab = Lab::ring(2);
+    lab.try_send(1, Agreed, long(1, 5 << 20)).unwrap();
+    lab.run(ms(5));
+    assert!(lab.totem(1).say(Service::Quorate, &b"in between"[..].into()));
+    let is_said = |event: &Event| matches!(event, Event::Service(said) if said.message == "in between");
+    lab.until("it is delivered", |lab| lab.events(2).iter().any(is_said));
+    assert!(lab.deliveries(2).is_empty());
+    let unsent = lab.totem_of(1).queued();
+    assert!((3 << 20..5 << 20).contains(&unsent), "{unsent} bytes were not sent");
+    lab.until("all is delivered", |lab| (1..=2).all(|id| lab.deliveries(id).len() == 1));
     lab.check();
 }
 

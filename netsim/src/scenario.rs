@@ -564,8 +564,8 @@ mod tests {
             "{fault}"
         );
         assert!(why(Scenario::new(0, ms(1))).contains("0 nodes: at least 1"));
-        let load = Load { every: ms(1), until: ms(1), longest: 1 << 20, safe_percent: 0 };
-        assert!(why(scenario().load(load)).contains("a load of 1048576 bytes: at most 1048560"));
+        let load = Load { every: ms(1), until: ms(1), longest: 16 << 20, safe_percent: 0 };
+        assert!(why(scenario().load(load)).contains("a load of 16777216 bytes: at most 16777200"));
         let timeout = why(scenario().token(ms(5)));
         assert!(timeout.contains("token"), "{timeout}");
     }

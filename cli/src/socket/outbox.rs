@@ -54,8 +54,8 @@ impl Outbox {
     #[must_use]
     pub(crate) fn push(&self, line: &[u8]) -> bool {
         let mut unread = self.lock();
-        // An empty outbox accepts any line, because even a mebibyte of escaped characters must
-        // pass.
+        // An empty outbox accepts any line, because even the longest message must pass. If its
+        // characters are escaped, its line is longer than the limit.
         if unread.length > 0 && unread.length + line.len() > LIMIT {
             return false;
         }

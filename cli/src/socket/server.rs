@@ -21,7 +21,7 @@ use super::outbox::Outbox;
 use super::places::{Guest, Places};
 use super::reader::{Line, LineReader};
 
-const _: () = assert!(MAX_PAYLOAD == Totem::MAX_PAYLOAD);
+const _: () = assert!(MAX_PAYLOAD <= Totem::MAX_PAYLOAD);
 
 /// The error for clients of a stopping node.
 const STOPPING: &str = "the node is stopping";

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use quorate::{
     Cause, Delivery, GroupChange, GroupReason, Lease, NodeId, NodeStatus, Process, Regular, RingId, Seq,
-    Status,
+    Status, Totem,
 };
 
 use super::*;
@@ -578,7 +578,33 @@ fn a_message_in_parts_is_sent_when_it_is_whole() {
         _ => panic!("not sent"),
     }
     assert_eq!(code(&world.ask(&client, part(6, 3, b"ef"))), 7, "without a beginning");
-    assert_eq!(code(&world.ask(&client, part((1 << 20) + 1, 1, b"ab"))), 26);
+    let longest = u32::try_from(Totem::MAX_PAYLOAD).unwrap();
+    assert_eq!(code(&world.ask(&client, part(longest, 1, b"ab"))), 1);
+    assert_eq!(code(&world.ask(&client, part(longest + 1, 1, b"ab"))), 26);
+    assert_eq!(code(&world.ask(&client, part(longest, 2, b"cd"))), 7, "it was given up");
+}
+
+#[test]
+fn a_message_in_parts_of_libcpgs_length_is_sent_whole() {
+    let mut world = World::new();
+    let client = world.open(Service::Cpg);
+    world.join(&client, "g", 17);
+    let long: Vec<u8> = (0..(3 << 20) + 1).map(|n: u32| (n % 251) as u8).collect();
+    let parts: Vec<&[u8]> = long.chunks(1_047_552).collect();
+    for (n, content) in parts.iter().enumerate() {
+        let kind = [1, 2, 2, 3][n];
+        let part = request(12, 56 + content.len(), |message| {
+            let [total, length] = [long.len(), content.len()].map(|length| u32::try_from(length).unwrap());
+            message.u32(32, total).u32(40, length).u32(48, kind).bytes(56, content)
+        });
+        match world.services.request(client.id, part) {
+            Step::Reply(reply) => assert_eq!((code(&reply), kind < 3), (1, true), "part {n}"),
+            Step::Do(Order::Multicast { payload, answered: true, .. }) => {
+                assert!(kind == 3 && payload == long, "part {n}");
+            }
+            _ => panic!("part {n}"),
+        }
+    }
 }
 
 #[test]

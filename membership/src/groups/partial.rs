@@ -47,7 +47,7 @@ struct Begun {
 impl Partials {
     /// The maximum length of a message in bytes. corosync's clients may send longer ones, which are
     /// refused.
-    const LONGEST: usize = 16 << 20;
+    pub(crate) const LONGEST: usize = 16 << 20;
     /// The maximum length of all unfinished messages of one node. Quorate nodes send one message
     /// after the other. On a corosync node, several processes may be in the middle of theirs. A
     /// limit for all nodes together would let some of them use up the room of the others.

@@ -56,6 +56,7 @@ use self::recovery::{Recovered, Recovery};
 use self::ring::Ring;
 pub use self::snapshot::{Phase, RingView, Snapshot};
 use crate::bug;
+use crate::groups::Partials;
 use crate::wire::{self, Announcement, ClusterTag, CommitToken, Join, Message, Order};
 use crate::{
     Cause, Config, ConfigError, Event, Group, NodeId, Notice, Process, Refusal, RingId, Stats, Stored, Time,
@@ -165,9 +166,13 @@ enum Transition {
 
 impl Totem {
     /// The longest payload of a message, in bytes.
-    pub const MAX_PAYLOAD: usize = 1 << 20;
-    /// The largest size of the messages that wait to be sent ([`Totem::queued`]), in bytes. It
-    /// includes each message's overhead of about 300 bytes.
+    pub const MAX_PAYLOAD: usize = Partials::LONGEST;
+    /// The size up to which messages are queued, in bytes. It includes about 300 bytes of overhead
+    /// for each message, and for each part of a longer one.
+    ///
+    /// A message that is longer than this is accepted if no other message waits. A message stays in
+    /// memory until all of it is sent, and after a ring change, all of it waits again. So at most
+    /// `QUEUE` and [`MAX_PAYLOAD`](Self::MAX_PAYLOAD) together wait to be sent ([`Totem::queued`]).
     pub const QUEUE: usize = 4 << 20;
     /// The highest ring sequence number that a stored record can have.
     ///

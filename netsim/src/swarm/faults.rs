@@ -7,8 +7,9 @@ use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::Draw;
+use crate::Fault;
 use crate::fault::{Fate, Kind, Point, Trouble};
-use crate::{Fault, Scenario};
+use crate::history::MessageId;
 
 type Class = fn(&mut Draw);
 
@@ -425,8 +426,7 @@ impl Draw {
         }
     }
 
-    /// Draws messages of no bytes, one byte, about one frame, about two, and rarely the most that a
-    /// message can hold.
+    /// Draws messages of no bytes, one byte, about one frame, about two, and rarely a mebibyte.
     fn bursts(&mut self) {
         for _ in 0..self.times(3) {
             let lengths = [0, 1, 1270, 1271, 1272, 1300, 1400, 1401, 2700, 5000, 60_000];
@@ -443,7 +443,8 @@ impl Draw {
         }
     }
 
-    pub(super) const MEGABYTE: usize = Scenario::MAX_PAYLOAD;
+    /// The payload that makes a message of 1 MiB with the checker's mark.
+    pub(super) const MEGABYTE: usize = (1 << 20) - MessageId::MARK;
     pub(super) const MOST_UNREAD: usize = 4 << 20;
 
     fn damage(&mut self) {

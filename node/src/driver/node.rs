@@ -68,7 +68,8 @@ impl Node {
 
     /// Sends a message to a group, after waiting for room if necessary (back-pressure). After `Ok`,
     /// this node sends the message unless it leaves first. Messages are sent in the order of the
-    /// calls on this node.
+    /// calls on this node. A message has at most [`Totem::MAX_PAYLOAD`] bytes. One that is longer
+    /// than [`Totem::QUEUE`] waits until all earlier messages have been sent.
     ///
     /// Delivery at this node does not imply that an agreed message has left it: while a node holds
     /// the ring's resting token, it knows the message's place in the order at once. Call
@@ -346,9 +347,10 @@ pub(super) struct Multicast {
 
 impl Multicast {
     /// Returns the send-queue capacity that the message takes, about its size in the core's queue.
+    /// A message beyond the queue takes all of it, because the core accepts it if no other waits.
     pub(super) fn room(&self) -> usize {
         const BESIDE: usize = 320;
-        self.payload.len() + BESIDE
+        (self.payload.len() + BESIDE).min(Totem::QUEUE)
     }
 }
 

@@ -282,7 +282,7 @@ impl Bed {
     /// Sends long messages until there is no room for more.
     async fn fill(&self) {
         let group = "orders".parse().unwrap();
-        let long = || self.node.multicast(&group, Guarantee::Agreed, vec![0; Totem::MAX_PAYLOAD / 2].into());
+        let long = || self.node.multicast(&group, Guarantee::Agreed, vec![0; Totem::QUEUE / 8].into());
         while timeout(Duration::from_millis(1), long()).await.is_ok() {}
         let short = || self.node.multicast(&group, Guarantee::Agreed, vec![0; LONG].into());
         while timeout(Duration::from_millis(1), short()).await.is_ok() {}
@@ -524,6 +524,20 @@ async fn a_too_long_message_fails_at_once_behind_a_waiting_one() {
     let group = "orders".parse().unwrap();
     let sending = bed.node.multicast(&group, Guarantee::Safe, Bytes::from(vec![0; length]));
     assert_eq!(sending.await, Err(MulticastError::TooLong { length }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_beyond_the_queue_takes_all_of_its_room() {
+    let bed = Bed::new();
+    bed.fill().await;
+    let mut longest = bed.multicasting(Box::leak(" ".repeat(Totem::MAX_PAYLOAD).into_boxed_str())).await;
+    let mut next = bed.multicasting_long().await;
+    assert!(is_pending(&mut longest).await);
+    bed.hear("sent").await;
+    assert_eq!(longest.await.unwrap(), Ok(()));
+    assert!(is_pending(&mut next).await, "all room is taken");
+    bed.hear("sent").await;
+    assert_eq!(next.await.unwrap(), Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
