@@ -422,7 +422,7 @@ mod tests {
     use super::*;
 
     fn view(ring: &str, dc: u32, online: &[u32]) -> Status {
-        let node = |id, online| NodeStatus { id, name: String::new(), online, votes: 1 };
+        let node = |id, online| NodeStatus { id, name: String::new(), online, votes: 1, device: None };
         let nodes = online.iter().map(|&id| node(id, true)).chain([node(9, false)]).collect();
         let ring = Some(ring.to_owned());
         Status { ring, settled: true, quorate: true, dc: Some(dc), nodes, ..Status::default() }

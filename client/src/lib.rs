@@ -114,7 +114,7 @@ pub use error::Error;
 pub use event::{Delivery, Event, Process};
 pub use path::{default_directory, default_path, is_served};
 pub use request::{Cat, Guarantee, Request, RequestError};
-pub use status::{Answer, Lease, NodeStatus, Notice, Released, Stats, Status, Term};
+pub use status::{Answer, Device, Lease, NodeDevice, NodeStatus, Notice, Released, Stats, Status, Term};
 
 /// The version of the protocol.
 pub const VERSION: u32 = 1;

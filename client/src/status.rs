@@ -51,7 +51,8 @@ pub struct Status {
     pub term: Option<Term>,
     /// Whether the node itself may act as DC. A term alone does not permit it.
     pub lease: Lease,
-    /// Why a quorate ring has no DC. `None` if it has one, or is not quorate.
+    /// Why a quorate ring has no DC, or one without a term. `None` if it has one with a term, or is
+    /// not quorate.
     pub vacant: Option<String>,
     /// Whether the votes present are enough.
     pub quorate: bool,
@@ -69,6 +70,9 @@ pub struct Status {
     pub differences: Vec<String>,
     /// The quorum options in force, and `Quorate`, in corosync-quorumtool's words and order.
     pub flags: Vec<String>,
+    /// The quorum device. `None` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
     /// Why the ring last changed, as a sentence without a full stop.
     pub cause: String,
 }
@@ -84,6 +88,32 @@ pub struct NodeStatus {
     pub online: bool,
     /// The node's votes.
     pub votes: u32,
+    /// The quorum device that is registered with the node, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<NodeDevice>,
+}
+
+/// The quorum device of a ring: an arbiter outside of the cluster, which has votes.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Device {
+    /// The name that a member has registered, if one has.
+    pub name: Option<String>,
+    /// The device's votes.
+    pub votes: u32,
+    /// Whether the device gives its votes to this ring.
+    pub casts: bool,
+}
+
+/// The quorum device that is registered with a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct NodeDevice {
+    /// Whether the device has polled within its timeout.
+    pub alive: bool,
+    /// Whether the device gives its votes to the node's ring.
+    pub casts: bool,
+    /// Whether the device wants its choice to count even against a majority. Members do not follow
+    /// this.
+    pub master_wins: bool,
 }
 
 /// A DC's term of office in one ring.

@@ -296,6 +296,7 @@ mod tests {
             ballot: Ballot {
                 file: Electorate {
                     votes: [(id(1), 1), (id(2), 1), (id(3), 1)].into(),
+                    device: 0,
                     expected: 3,
                     options: QuorumOptions {
                         wait_for_all: true,
@@ -439,7 +440,10 @@ mod tests {
                 expected_votes_tracking: flags & 64 != 0,
             };
             let tie = known.map(|term| Tie { ring_seq: term.ring_seq, node: NodeId::new(features) });
-            let file = Electorate { votes: votes.clone(), expected: features, options };
+            // A device excludes these options.
+            let is_free = options.last_man_standing.is_none() && options.auto_tie_breaker.is_none();
+            let device = if is_free { features } else { 0 };
+            let file = Electorate { votes: votes.clone(), device, expected: features, options };
             let dated = |seq: Option<u64>| Some(Dated {
                 ring: RingId { seq: seq?, representative: id(2) },
                 founded: RingId { seq: since, representative: id(3) },

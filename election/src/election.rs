@@ -11,14 +11,20 @@ use bytes::Bytes;
 use quorate_membership::bug;
 use quorate_membership::config::DcConfig;
 use quorate_membership::wire::body::{Body, NodeInfo, SERVICES};
-use quorate_membership::{Cause, Config, Event, NodeId, Regular, RingId, Service, ServiceMessage, Time};
+use quorate_membership::{
+    Cause, Config, DeviceError, DeviceRequest, DeviceState, Event, NodeId, Regular, RingId, Service,
+    ServiceMessage, Time,
+};
 use tracing::{info, warn};
 
 pub use self::tenure::ReleaseError;
 use self::tenure::Tenure;
 use crate::lease::{self, Grant, Witness};
 use crate::message::Message;
-use crate::{Candidacy, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Record, Status, Term, Verdict};
+use crate::{
+    Candidacy, DeviceOutcome, DeviceStatus, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Record, Status,
+    Term, Verdict,
+};
 
 /// One node's view of quorum and DC: a fold over its ring's events.
 ///
@@ -89,6 +95,8 @@ pub struct Election {
     differ: Vec<String>,
     /// The differences between files, as last logged.
     told: Vec<String>,
+    /// See [`Verdict::device_decides`].
+    device_decides: bool,
     /// The status as of the judgement.
     judged: Status,
     /// The status as published, which has no quorum while the ring does not stand.
@@ -120,6 +128,8 @@ pub struct Outcome {
     /// The text to keep in this node's record from now on
     /// ([`Totem::keep`](quorate_membership::Totem::keep)).
     pub keep: Option<String>,
+    /// The consequences for this node's quorum device.
+    pub device: DeviceOutcome,
     /// The new status, whose place in the order is directly after the event.
     pub status: Option<Status>,
 }
@@ -127,8 +137,12 @@ pub struct Outcome {
 /// The messages with which a member describes itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Say {
-    /// The message for the stage of [`Service::Votequorum`].
+    /// The first message for the stage of [`Service::Votequorum`]. [`Election::vote_messages`] has
+    /// all of them.
     pub node_info: NodeInfo,
+    /// Whether the stage waits for this node's quorum device
+    /// ([`Totem::hold_sync`](quorate_membership::Totem::hold_sync)).
+    pub waits: bool,
     /// The message for the stage of [`Service::Quorate`].
     pub candidacy: Candidacy,
 }
@@ -174,6 +188,7 @@ struct Known {
     /// it.
     named: bool,
     votes: u32,
+    device: DeviceState,
 }
 
 impl Election {
@@ -187,10 +202,13 @@ impl Election {
         let listed = config.nodes.iter().map(|member| {
             let named = member.name.is_some();
             let name = member.name.clone().unwrap_or_else(|| format!("node{}", member.id));
-            (member.id, Known { name, named, votes: member.votes })
+            (member.id, Known { name, named, votes: member.votes, device: DeviceState::default() })
         });
         let mut nodes: BTreeMap<NodeId, Known> = listed.collect();
-        nodes.insert(config.node, Known { name: name.clone(), named: true, votes: config.votes() });
+        nodes.insert(
+            config.node,
+            Known { name: name.clone(), named: true, votes: config.votes(), device: DeviceState::default() },
+        );
 
         let mut election = Self {
             me: config.node,
@@ -216,6 +234,7 @@ impl Election {
             nodes,
             differ: Vec::new(),
             told: Vec::new(),
+            device_decides: false,
             judged: Status::default(),
             status: Status::default(),
         };
@@ -362,7 +381,7 @@ impl Election {
         let elects = self.settled.as_ref().and_then(|settled| settled.elects_at).filter(|_| stands);
         let ends = self.stands_until.filter(|_| bug!(StaleView: false; stands));
         let falls = self.quorum.poll_timeout().filter(|_| self.standing == Standing::Stands);
-        [lease, elects, ends, falls].into_iter().flatten().min()
+        [lease, elects, ends, falls, self.quorum.poll_device_timeout()].into_iter().flatten().min()
     }
 
     /// Handles the time that [`Election::poll_timeout`] returned. Harmless at any other time.
@@ -379,7 +398,16 @@ impl Election {
             Standing::Stands => self.quorum.handle_timeout(now),
             Standing::Ends | Standing::Lost => None,
         };
-        let counted = verdict.is_some_and(|verdict| self.count(&verdict));
+        let mut counted = verdict.is_some_and(|verdict| self.count(&verdict));
+        let device = self.quorum.handle_device_timeout(now);
+        if device.is_some() {
+            warn!("the quorum device is silent, and its votes no longer count");
+            counted |= self.note_devices();
+        }
+        if device.as_ref().is_some_and(|device| device.goes_on) {
+            self.judged.inquorate = Some(Inquorate::Unsettled);
+            counted = true;
+        }
         let mut send = None;
         if self.standing == Standing::Stands
             && let Some(settled) = &mut self.settled
@@ -389,7 +417,63 @@ impl Election {
         }
         let outcome = self.review();
         let status = outcome.status.or_else(|| counted.then(|| self.judged.clone()));
-        self.tell(before, Outcome { send, status, ..outcome })
+        self.tell(before, Outcome { send, status, device: device.unwrap_or_default(), ..outcome })
+    }
+
+    /// Handles a request of this node's quorum device.
+    ///
+    /// # Errors
+    /// As [`Quorum::handle_device`].
+    pub fn handle_device(&mut self, now: Time, request: DeviceRequest) -> Result<Outcome, DeviceError> {
+        self.now = now;
+        let before = self.standing;
+        let device = self.quorum.handle_device(now, request)?;
+        let mut changed = self.note_devices();
+        if device.goes_on {
+            self.judged.inquorate = Some(Inquorate::Unsettled);
+            changed = true;
+        }
+        let outcome = self.review();
+        let status = outcome.status.or_else(|| changed.then(|| self.judged.clone()));
+        Ok(self.tell(before, Outcome { device, status, ..outcome }))
+    }
+
+    /// Returns what this node says of its quorum device.
+    pub fn device_state(&self) -> DeviceState {
+        self.quorum.device_state()
+    }
+
+    /// Returns the messages that this node now sends in the sync stage of votequorum.
+    pub fn vote_messages(&self) -> Vec<Body> {
+        let own = Body::NodeInfo(self.quorum.node_info());
+        std::iter::once(own).chain(self.quorum.device_infos()).collect()
+    }
+
+    /// Applies what the members say of their quorum devices to the status. Returns `true` if the
+    /// status has changed.
+    fn note_devices(&mut self) -> bool {
+        for (id, device) in self.quorum.devices() {
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.device = device;
+            }
+        }
+        let mut status = self.judged.clone();
+        for shown in &mut status.nodes {
+            shown.device = self.nodes.get(&shown.id).map(|node| node.device).unwrap_or_default();
+        }
+        let casts = status.device.as_ref().is_some_and(|device| device.casts);
+        status.device = self.device_status(casts);
+        let changed = status != self.judged;
+        self.judged = status;
+        changed
+    }
+
+    fn device_status(&self, casts: bool) -> Option<DeviceStatus> {
+        // A control character could forge a line where the name is shown.
+        let shown = |name: &Bytes| String::from_utf8_lossy(name).replace(char::is_control, "?");
+        let name = self.quorum.device_name().map(shown);
+        let votes = self.quorum.device_votes();
+        (votes > 0 || name.is_some()).then_some(DeviceStatus { name, votes, casts })
     }
 
     /// Adds the status to publish to `outcome`. `before` is the ring's standing before the input.
@@ -432,6 +516,7 @@ impl Election {
                 name: format!("node{member}"),
                 named: false,
                 votes: 0,
+                device: DeviceState::default(),
             });
         }
         self.collecting = Some(Collecting {
@@ -443,6 +528,7 @@ impl Election {
             candidacies: BTreeMap::new(),
             unread: BTreeSet::new(),
         });
+        let waits = self.quorum.begin_ring(self.now, *ring);
         let (node_info, ballot) = self.quorum.open(members);
         let up = self.now - Time::default();
         let candidacy = Candidacy {
@@ -462,8 +548,12 @@ impl Election {
             token: self.patience,
             patience: self.config.deadtime.saturating_sub(up),
         };
-        let say = Say { node_info, candidacy };
+        let say = Say { node_info, waits: waits.is_some(), candidacy };
         let mut status = self.unsettled(Some(*ring), members, regular.why());
+        if let Some(limit) = waits {
+            info!(%ring, ?limit, "the ring waits for the quorum device");
+            status.inquorate = Some(Inquorate::AwaitsDevice { limit });
+        }
         bug!(QuorumKeptInNewRing: status.quorate = self.judged.quorate; ());
         bug!(DcKeptInNewRing: status.dc = self.judged.dc; ());
         bug!(StatusOfOldRing: status.ring = self.judged.ring; ());
@@ -476,6 +566,11 @@ impl Election {
         let judged = self.settled.as_ref().is_some_and(|settled| settled.ring == *ring);
         let said = match service {
             Service::Votequorum => match Body::decode(SERVICES, message) {
+                Ok(said @ (Body::Qdevice { .. } | Body::QdeviceRenamed { .. })) => {
+                    self.quorum.hear_device(&said);
+                    let status = self.note_devices().then(|| self.judged.clone());
+                    return Outcome { status, ..Outcome::default() };
+                }
                 Ok(said) if judged => return self.hear_of_votes(*from, &said),
                 Ok(Body::NodeInfo(node_info)) => {
                     if let Some(collecting) =
@@ -537,12 +632,13 @@ impl Election {
 
     /// Applies a verdict that counts votes differently than before.
     fn recount(&mut self, verdict: &Verdict) -> Outcome {
-        let before = self.judged.clone();
+        let (before, granted) = (self.judged.clone(), self.grants_terms());
         if !self.count(verdict) {
             return Outcome::default();
         }
         let mut recovered = false;
-        if self.judged.quorate != before.quorate || before.vacant.is_some() {
+        let has_changed = self.judged.quorate != before.quorate || self.grants_terms() != granted;
+        if has_changed || before.vacant.is_some() {
             match self.settled.as_ref().and_then(|settled| settled.term) {
                 Some(term) => self.resume(term),
                 None => recovered = self.fill(),
@@ -664,7 +760,14 @@ impl Election {
                 node.votes = votes;
             }
         }
-        let Verdict { total_votes, expected_votes, quorum, inquorate, differences, flags } = verdict.clone();
+        let devices = self.quorum.devices();
+        for (id, node) in &mut self.nodes {
+            node.device = devices.get(id).copied().unwrap_or_default();
+        }
+        self.device_decides = verdict.device_decides;
+        let device = self.device_status(verdict.total_votes > self.quorum.total_of_members());
+        let Verdict { total_votes, expected_votes, quorum, inquorate, differences, flags, .. } =
+            verdict.clone();
         let (ring, quorate) = (settled.ring, inquorate.is_none());
         if differences != self.told {
             differences.iter().for_each(|difference| warn!(%ring, "not in force: {difference}"));
@@ -680,6 +783,7 @@ impl Election {
             quorum,
             differences,
             flags,
+            device,
             ..self.judged.clone()
         };
         if status == self.judged {
@@ -698,6 +802,7 @@ impl Election {
             inquorate: Some(if ring.is_some() { Inquorate::Unsettled } else { Inquorate::NoRing }),
             expected_votes: self.quorum.expected_votes(),
             flags: self.quorum.unsettled().flags,
+            device: self.device_status(false),
             cause,
             ..Status::default()
         }
@@ -709,6 +814,7 @@ impl Election {
             name: node.name.clone(),
             online: members.contains(&id),
             votes: node.votes,
+            device: node.device,
         };
         self.nodes.iter().map(status).collect()
     }

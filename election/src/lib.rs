@@ -48,9 +48,9 @@
 //! - When no token arrives for the token timeout, quorum and DC are withdrawn at that moment,
 //!   wherever that is in the order. They return with the token or with another ring. `Dc::status`
 //!   of the crate `quorate` reports this even before the process has noticed.
-//! - Only a quorate ring has a [`Term`]. Terms rise strictly, across the whole cluster and across
-//!   restarts, provided that any two quorate rings share a member (a static set of votes, and all
-//!   nodes expect their sum) and every voter keeps its stored record.
+//! - Only a ring that is quorate by its members' votes has a [`Term`]. Terms rise strictly, across
+//!   the whole cluster and across restarts, provided that any two such rings share a member (a
+//!   static set of votes, and all nodes expect their sum) and every voter keeps its stored record.
 //! - No two nodes may act at the same time ([`Status::lease`]), provided that clocks stay within
 //!   the rate error and keep running while a node is paused.
 //! - A ring without quorum shows a DC, as operators are used to. It has no term and must not act.
@@ -59,8 +59,9 @@
 //! The members agree on which nodes have votes, whatever their files say; [`two_parts`] has the
 //! argument. With `two_node`, `last_man_standing`, `auto_tie_breaker` without `wait_for_all`, or
 //! fewer expected votes than there are, two rings without a common member can both be quorate.
-//! Terms and leases then lose their guarantees. The module [`quorum`] describes each option. Quorum
-//! devices are not supported.
+//! Terms and leases then lose their guarantees. The module [`quorum`] describes each option. A
+//! quorum device that gives its votes to two parts at once makes both quorate, too, but terms and
+//! leases do not depend on it.
 
 #[doc = include_str!("../what-the-dc-may-assume.md")]
 pub mod assumptions {}
@@ -82,5 +83,7 @@ pub use election::{Election, Outcome, ReleaseError, Say};
 pub use event::Event;
 pub use lease::LeaseRule;
 pub use member::Member;
-pub use quorum::{Ballot, Dated, Electorate, Inquorate, NoElectorate, Quorum, Record, Tie, Verdict};
-pub use status::{Lease, NodeStatus, Status, Term, Vacancy};
+pub use quorum::{
+    Ballot, Dated, DeviceOutcome, Electorate, Inquorate, NoElectorate, Quorum, Record, Tie, Verdict,
+};
+pub use status::{DeviceStatus, Lease, NodeStatus, Status, Term, Vacancy};

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_membership::wire::body::{Body, NodeInfo, SERVICES};
 use quorate_membership::{
-    Config, ConfigError, Core, CoreView, Event as RingEvent, Group, GroupError, GroupRequest, Guarantee,
-    Input, MulticastError, NodeId, Phase, Service, Stored, Time, Totem, Transmit,
+    Config, ConfigError, Core, CoreView, DeviceError, DeviceRequest, DeviceState, Event as RingEvent, Group,
+    GroupError, GroupRequest, Guarantee, Input, MulticastError, NodeId, Phase, Service, Stored, Time, Totem,
+    Transmit,
 };
 
-use crate::{Election, Event, Lease, Outcome, ReleaseError, Say, Status, Term};
+use crate::{DeviceOutcome, Election, Event, Lease, Outcome, ReleaseError, Say, Status, Term};
 
 /// The ring's core with the election folded over its events. Its contract is that of [`Totem`].
 pub struct Member {
@@ -214,11 +215,15 @@ impl Member {
     }
 
     /// Carries out what the fold asks for.
-    fn follow(&mut self, Outcome { say, send, recovered, keep, status }: Outcome) {
-        if let Some(Say { node_info, candidacy }) = say {
-            self.totem.set_sync_message(Service::Votequorum, Body::NodeInfo(node_info).encode());
-            self.totem.set_sync_message(Service::Quorate, candidacy.encode());
+    fn follow(&mut self, Outcome { say, send, recovered, keep, device, status }: Outcome) {
+        if let Some(Say { node_info: _, waits, candidacy }) = say {
+            self.set_vote_messages();
+            self.totem.set_sync_messages(Service::Quorate, vec![candidacy.encode()]);
+            if waits {
+                self.totem.hold_sync();
+            }
         }
+        self.follow_device(&device);
         if let Some(message) = send {
             // If the ring is over, so is the tenure or the change that the message is about. This
             // node has given up its role all the same.
@@ -237,6 +242,25 @@ impl Member {
             }
             self.statuses += 1;
             self.events.push_back(Event::Status(Box::new(status)));
+        }
+    }
+
+    fn set_vote_messages(&mut self) {
+        let votes = self.election.vote_messages().iter().map(Body::encode).collect();
+        self.totem.set_sync_messages(Service::Votequorum, votes);
+    }
+
+    /// Tells the other members what this node's quorum device does. The messages may come before
+    /// the sync stage that they belong to, which then has the same contents.
+    fn follow_device(&mut self, DeviceOutcome { announces, goes_on }: &DeviceOutcome) {
+        if !announces.is_empty() {
+            self.set_vote_messages();
+        }
+        for message in announces {
+            self.totem.announce_votes(message);
+        }
+        if *goes_on {
+            self.totem.end_hold();
         }
     }
 }
@@ -285,6 +309,15 @@ impl Core for Member {
         let changed = self.totem.change_group(now, change);
         self.fold();
         changed
+    }
+
+    fn handle_device(&mut self, now: Time, request: DeviceRequest) -> Result<DeviceState, DeviceError> {
+        self.begin(now);
+        let outcome = self.election.handle_device(now, request);
+        let failed = outcome.as_ref().err().copied();
+        self.follow(outcome.unwrap_or_default());
+        self.fold();
+        failed.map_or_else(|| Ok(self.election.device_state()), Err)
     }
 
     fn must_store(&self) -> Option<Stored> {

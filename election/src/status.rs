@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use quorate_membership::{Cause, NodeId, RingId};
+use quorate_membership::{Cause, DeviceState, NodeId, RingId};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
@@ -78,11 +78,13 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// The DC. A ring without quorum has one as well, as operators are used to, but without a term.
     pub dc: Option<NodeId>,
-    /// The DC's term, which only a quorate ring has. A DC without a term must not act.
+    /// The DC's term, which only a quorate ring has, by the votes of its members. A DC without a
+    /// term must not act.
     pub term: Option<Term>,
     /// Whether this node itself may act as DC. A term alone does not permit it.
     pub lease: Lease,
-    /// Why a quorate ring has no DC. `None` if it has one, or is not quorate.
+    /// Why a quorate ring has no DC, or one without a term. `None` if it has one with a term, or is
+    /// not quorate.
     pub vacant: Option<Vacancy>,
     /// Whether the votes present are enough.
     pub quorate: bool,
@@ -104,8 +106,30 @@ pub struct Status {
     pub differences: Vec<String>,
     /// The quorum options in force, and `Quorate`, in corosync-quorumtool's words and order.
     pub flags: Vec<&'static str>,
+    /// The quorum device. `None` without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceStatus>,
     /// Why the ring last changed, as a sentence without a full stop.
     pub cause: String,
+}
+
+/// The quorum device of a ring.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct DeviceStatus {
+    /// The name that a member has registered, if one has.
+    pub name: Option<String>,
+    /// The device's votes.
+    pub votes: u32,
+    /// Whether the device gives its votes to this ring.
+    pub casts: bool,
+}
+
+impl DeviceStatus {
+    /// Returns the status of a device.
+    pub fn new(name: Option<String>, votes: u32, casts: bool) -> Self {
+        Self { name, votes, casts }
+    }
 }
 
 /// Whether this node may act as DC, at the time of the status. An application must check just
@@ -123,7 +147,7 @@ pub enum Lease {
     Held,
 }
 
-/// Why a quorate ring has no DC. Prints and serialises as a clause.
+/// Why a quorate ring has no DC, or one without a term. Prints and serialises as a clause.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Vacancy {
@@ -136,6 +160,9 @@ pub enum Vacancy {
     /// The records of these members were lost. Without their votes, the members that remember what
     /// they may have taken part in have no quorum.
     RecordsLost(BTreeSet<NodeId>),
+    /// The ring is quorate only by the votes of the quorum device, which remembers no terms. The DC
+    /// must not act: there may have been a later term in a part that this ring never met.
+    DeviceDecides,
     /// No member may be DC.
     NoCandidate,
 }
@@ -150,6 +177,10 @@ impl fmt::Display for Vacancy {
                 f,
                 "the records of nodes {nodes:?} were lost; start the other nodes until a majority of the \
                  nodes that kept theirs, or every node, is present"
+            ),
+            Self::DeviceDecides => write!(
+                f,
+                "the ring is quorate by the quorum device only, which remembers no terms; start more nodes"
             ),
             Self::NoCandidate => write!(f, "no member may be DC; set dc_priority above 0 on one of them"),
         }
@@ -174,6 +205,14 @@ pub struct NodeStatus {
     pub online: bool,
     /// The node's votes, as last announced. Before that, those in the node list.
     pub votes: u32,
+    /// What the node says of its quorum device.
+    #[serde(skip_serializing_if = "has_no_device")]
+    pub device: DeviceState,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn has_no_device(device: &DeviceState) -> bool {
+    *device == DeviceState::default()
 }
 
 impl Status {
@@ -193,6 +232,7 @@ impl Status {
             inquorate: Some(why),
             expected_votes: self.expected_votes,
             flags: self.flags,
+            device: self.device.map(|device| DeviceStatus { casts: false, ..device }),
             cause: self.cause,
             ..Self::default()
         }
@@ -240,6 +280,10 @@ impl Status {
         if self.expected_votes.is_none() {
             lines.push("No quorum without expected votes; start with --expected-votes N".to_owned());
         }
+        lines.extend(self.vacant.iter().map(|why| format!("No DC may act: {why}")));
+        if let Some(why @ Inquorate::AwaitsDevice { .. }) = &self.inquorate {
+            lines.push(format!("Waiting: {why}"));
+        }
         lines.extend(self.differences.iter().map(|clause| format!("Differs: {clause}")));
         lines.extend([FRAME.to_owned(), String::new()]);
         lines.extend(self.list("Online", true));
@@ -269,7 +313,7 @@ mod tests {
     }
 
     fn node(n: u32, online: bool) -> NodeStatus {
-        NodeStatus { id: id(n), name: format!("system{n}"), online, votes: 1 }
+        NodeStatus { id: id(n), name: format!("system{n}"), online, votes: 1, device: DeviceState::default() }
     }
 
     fn quorate() -> Status {
@@ -288,6 +332,7 @@ mod tests {
             quorum: Some(2),
             differences: Vec::new(),
             flags: vec!["Quorate", "WaitForAll"],
+            device: None,
             cause: "node 3 left".into(),
         }
     }

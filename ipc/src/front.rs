@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use quorate::{Config, Event, Guarantee, MulticastError, Node};
+use quorate::{Config, DeviceRequest, Event, Guarantee, MulticastError, Node};
 use rustix::io::Errno;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -107,6 +107,10 @@ impl Front {
                     let node = self.node.clone();
                     self.runtime.spawn(async move { node.cancel_wait_for_all().await });
                 }
+                Effect::DeviceEnded => {
+                    let node = self.node.clone();
+                    self.runtime.spawn(async move { node.device(DeviceRequest::Ended).await });
+                }
                 Effect::WatchCounters { after } => {
                     let front = self.clone();
                     self.runtime.spawn(async move {
@@ -206,6 +210,7 @@ impl Front {
                 self.node.set_votes(node, votes).await;
                 Done::VotesSet
             }
+            Order::Device(request) => Done::Device(self.node.device(request).await),
             Order::ReadStats(request) => Done::Stats(Box::new(self.node.stats().await), request),
         };
         let mut services = self.lock();

@@ -9,7 +9,7 @@ use quorate::config::TransportKind;
 use crate::services::Value;
 
 /// The settings that corosync keeps as numbers of 32 bits. Others are texts.
-const NUMBERS: [&str; 22] = [
+const NUMBERS: [&str; 25] = [
     "totem.version",
     "totem.token",
     "totem.token_coefficient",
@@ -30,6 +30,9 @@ const NUMBERS: [&str; 22] = [
     "quorum.expected_votes",
     "quorum.votes",
     "quorum.last_man_standing_window",
+    "quorum.device.votes",
+    "quorum.device.timeout",
+    "quorum.device.sync_timeout",
     "totem.nodeid",
     "totem.max_network_delay",
 ];

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::wire::body::Reconfigure;
 use crate::{
-    Event, Group, GroupError, Guarantee, MulticastError, NodeId, Notice, Origin, Parting, Stats, Stored,
-    Time, Totem, Transmit,
+    DeviceError, DeviceRequest, DeviceState, Event, Group, GroupError, Guarantee, MulticastError, NodeId,
+    Notice, Origin, Parting, Stats, Stored, Time, Totem, Transmit,
 };
 
 /// A core that a driver or a simulator runs: [`Totem`], or [`Totem`] with a layer folded over its
@@ -44,6 +44,15 @@ pub trait Core {
     /// # Errors
     /// As [`Totem::join_group`] and [`Totem::leave_group`].
     fn change_group(&mut self, now: Time, change: GroupRequest<'_>) -> Result<(), GroupError>;
+
+    /// Handles a request of this node's quorum device, and returns what the node now says of it. A
+    /// ring alone has none.
+    ///
+    /// # Errors
+    /// If the request does not fit what the core knows of the device.
+    fn handle_device(&mut self, _now: Time, _request: DeviceRequest) -> Result<DeviceState, DeviceError> {
+        Err(DeviceError::NoDevice)
+    }
 
     /// Returns the record to store before anything else is sent ([`Totem::must_store`]).
     fn must_store(&self) -> Option<Stored>;

@@ -68,6 +68,7 @@
 
 pub mod config;
 mod core;
+mod device;
 mod event;
 mod groups;
 mod id;
@@ -85,6 +86,7 @@ pub mod wire;
 
 pub use config::{Config, ConfigError, TotemConfig};
 pub use core::{Core, CoreView, GroupRequest, Input};
+pub use device::{DeviceError, DeviceRequest, DeviceState};
 pub use event::{Cause, Delivery, Event, Guarantee, Regular, Service, ServiceMessage, Transitional};
 pub use groups::{GroupChange, GroupError, GroupReason, Parting, Process};
 pub use id::{Group, GroupNameError, NodeId, ParseIdError, RingId};

@@ -308,6 +308,12 @@ mutants! {
     ForeignVotesCount = "-",
     /// A ring's proposal alone counts before members have stored it.
     AgreedUnstored = "-",
+    /// The quorum device's votes count where members agree on the votes.
+    DeviceVotesAgree = "-",
+    /// A ring that is quorate by the quorum device only has a term.
+    DeviceGrantsTerms = "-",
+    /// A new ring does not wait for the quorum device, whose votes still count.
+    DeviceNotAwaited = "-",
     /// A ring counts as quorate until its members have reported, if the previous ring was quorate.
     QuorumKeptInNewRing = "B57",
     /// A node that has lost its ring and finds no other still reports that it is quorate.

@@ -25,6 +25,18 @@ pub(crate) struct Sync {
     members: BTreeSet<NodeId>,
     heard: BTreeSet<NodeId>,
     stage: Stage,
+    /// Whether this node holds up the stage of votequorum.
+    hold: Hold,
+}
+
+/// How this node holds up the stage of votequorum, whose barrier it sends last.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Hold {
+    No,
+    /// The stage has not been reached.
+    Wanted,
+    /// The barrier has not been sent.
+    Holds,
 }
 
 #[derive(Clone, Hash)]
@@ -57,7 +69,13 @@ pub(crate) enum Step {
 impl Sync {
     /// Begins the sync of a ring. The caller sends [`Sync::opening`].
     pub(crate) fn new(ring: RingId, members: BTreeSet<NodeId>) -> Self {
-        Self { ring, members, heard: BTreeSet::new(), stage: Stage::Build { union: BTreeSet::new() } }
+        Self {
+            ring,
+            members,
+            heard: BTreeSet::new(),
+            stage: Stage::Build { union: BTreeSet::new() },
+            hold: Hold::No,
+        }
     }
 
     /// Returns the message that every member sends first.
@@ -68,6 +86,26 @@ impl Sync {
     /// Returns the message that closes a stage.
     pub(crate) fn barrier(&self) -> Body {
         Body::Barrier { ring: self.ring }
+    }
+
+    /// Holds up the stage of votequorum, until it is let go.
+    pub(crate) fn hold(&mut self) {
+        self.hold = Hold::Wanted;
+    }
+
+    /// Returns the barrier of a stage that begins now, unless the stage is held up.
+    pub(crate) fn barrier_of(&mut self, service: u32) -> Option<Body> {
+        if service == VOTEQUORUM && self.hold == Hold::Wanted {
+            self.hold = Hold::Holds;
+            return None;
+        }
+        Some(self.barrier())
+    }
+
+    /// Lets the stage of votequorum go on. Returns the barrier if it is due.
+    pub(crate) fn go_on(&mut self) -> Option<Body> {
+        let before = std::mem::replace(&mut self.hold, Hold::No);
+        (before == Hold::Holds).then(|| self.barrier())
     }
 
     /// Returns `true` if applications may send.
@@ -148,6 +186,20 @@ mod tests {
         assert!(!sync.is_done());
         assert_eq!(sync.handle(node(2), &barrier), Step::Done { closed: Some(5) });
         assert!(sync.is_done());
+    }
+
+    #[test]
+    fn a_held_stage_of_votequorum_has_its_barrier_once_it_goes_on() {
+        let (mut sync, _) = sync(1);
+        assert_eq!(sync.go_on(), None, "nothing is held up");
+        sync.hold();
+        assert!(sync.barrier_of(CPG).is_some(), "other stages go on");
+        assert_eq!(sync.barrier_of(VOTEQUORUM), None);
+        assert!(sync.go_on().is_some());
+        assert_eq!(sync.go_on(), None, "the barrier is sent once");
+        sync.hold();
+        assert_eq!(sync.go_on(), None, "the stage has not begun");
+        assert!(sync.barrier_of(VOTEQUORUM).is_some());
     }
 
     #[test]

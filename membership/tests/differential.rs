@@ -353,7 +353,7 @@ impl Replay {
             if let Event::Regular(regular) = event
                 && let Some(node_info) = self.node_info.get(&regular.ring)
             {
-                self.totem.set_sync_message(Service::Votequorum, node_info.clone());
+                self.totem.set_sync_messages(Service::Votequorum, vec![node_info.clone()]);
             }
         }
     }

@@ -248,7 +248,7 @@ fn a_message_is_delivered_to_nodes_outside_the_group() {
 
 /// Makes node 2 send this body in the sync of a ring with a new node 3, as if from its votequorum.
 fn say(lab: &mut Lab, body: &Body) {
-    lab.totem(2).set_sync_message(Service::Votequorum, body.encode());
+    lab.totem(2).set_sync_messages(Service::Votequorum, vec![body.encode()]);
     if lab.exists(3) {
         lab.crash(3);
     }

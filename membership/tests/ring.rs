@@ -13,6 +13,7 @@ use std::time::Duration;
 use lab::chaos::{chaos, tempest};
 use lab::{Fate, Lab, ids, ms, node};
 use proptest::prelude::*;
+use quorate_membership::wire::body::{Body, NodeInfo};
 use quorate_membership::wire::{self, Message, Order, RtrEntry};
 use quorate_membership::{Cause, Event, Guarantee, MulticastError, RingId, Seq, Service};
 use rand::Rng;
@@ -371,7 +372,7 @@ fn sync_messages_precede_application_messages() {
     for id in 1..=3 {
         lab.start(id);
         let candidacy = format!("candidacy of {id}");
-        lab.totem(id).set_sync_message(Service::Quorate, candidacy.into());
+        lab.totem(id).set_sync_messages(Service::Quorate, vec![candidacy.into()]);
         lab.send(id, Agreed, "early");
     }
     lab.until_ring(&[1, 2, 3]);
@@ -396,6 +397,52 @@ fn sync_messages_precede_application_messages() {
             }
         }
     }
+}
+
+#[test]
+fn a_member_that_holds_the_sync_holds_up_all_until_it_goes_on() {
+    let mut lab = Lab::ring(3);
+    lab.holding.insert(node(2));
+    lab.start(4);
+    lab.until("the new ring", |lab| lab.regular(1).members.len() == 4);
+    lab.run(ms(10));
+    lab.send(1, Agreed, "waits");
+    let votes = NodeInfo { node: Some(node(2)), votes: 1, expected_votes: 4, flags: 0x70 };
+    let votes = Body::NodeInfo(votes).encode();
+    lab.totem(2).announce_votes(&votes);
+    lab.run(ms(2000));
+    let synced = |lab: &Lab, id| {
+        let ring = lab.regular(id).ring;
+        lab.events(id).iter().any(|event| *event == Event::Synced(ring))
+    };
+    for id in 1..=4 {
+        assert!(!synced(&lab, id), "node {id}");
+        assert_eq!(lab.texts(id), [""; 0], "node {id}");
+        let announced = |event: &Event| matches!(event, Event::Service(said) if said.message == votes);
+        assert!(lab.events(id).iter().any(announced), "node {id} hears of votes meanwhile");
+    }
+    lab.totem(2).end_hold();
+    lab.run(ms(50));
+    for id in 1..=4 {
+        assert!(synced(&lab, id), "node {id}");
+        assert_eq!(lab.texts(id), ["waits"], "node {id}");
+    }
+    assert_eq!(lab.regular(1).members.len(), 4, "the ring stood all the time");
+}
+
+#[test]
+fn a_hold_ends_with_its_ring() {
+    let mut lab = Lab::ring(3);
+    lab.holding.insert(node(3));
+    lab.start(4);
+    lab.until("the new ring", |lab| lab.regular(1).members.len() == 4);
+    lab.run(ms(10));
+    lab.run(ms(100));
+    lab.crash(3);
+    lab.send(1, Agreed, "goes on");
+    lab.until("the next ring", |lab| lab.regular(1).members == ids(&[1, 2, 4]));
+    lab.run(ms(100));
+    assert_eq!(lab.texts(4), ["goes on"]);
 }
 
 #[test]

@@ -29,6 +29,10 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::ForeignVotesCount,
     Mutant::NodeListsIgnored,
     Mutant::AgreedUnstored,
+    // Found by the tests of `quorate-election`. The swarm has no quorum device.
+    Mutant::DeviceVotesAgree,
+    Mutant::DeviceGrantsTerms,
+    Mutant::DeviceNotAwaited,
     // Found by `tests/clusters.rs` of `quorate-membership`. Here, most worlds have a node list, and
     // no stranger answers.
     Mutant::OtherClusterHeard,

@@ -393,6 +393,11 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
             Request::Reconfigure(order) => {
                 self.core.handle(self.clock.now(), Input::Reconfigure(order));
             }
+            Request::Device(request, reply) => {
+                let handled = self.core.handle_device(self.clock.now(), request);
+                // The caller may have gone.
+                let _ = reply.send(handled);
+            }
             Request::Stats(reply) => {
                 let mut stats = self.stats();
                 let now = self.clock.now();

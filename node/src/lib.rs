@@ -66,11 +66,12 @@ pub use dc::{Dc, Guard, Revoked};
 pub use driver::{Events, Node, run};
 pub use member::DcMember;
 pub use quorate_election::{
-    Event, Inquorate, Lease, NodeStatus, ReleaseError, Status, Term, Vacancy, assumptions, quorum, two_parts,
+    DeviceStatus, Event, Inquorate, Lease, NodeStatus, ReleaseError, Status, Term, Vacancy, assumptions,
+    quorum, two_parts,
 };
 pub use quorate_membership::{
-    Cause, Config, ConfigError, Core, Counter, Delivery, Group, GroupChange, GroupError, GroupNameError,
-    GroupReason, Guarantee, MulticastError, NodeId, Notice, Parting, Process, Refusal, Regular, RingId, Seq,
-    Sighting, Stats, Time, Totem, TotemConfig, Transitional,
+    Cause, Config, ConfigError, Core, Counter, Delivery, DeviceError, DeviceRequest, DeviceState, Group,
+    GroupChange, GroupError, GroupNameError, GroupReason, Guarantee, MulticastError, NodeId, Notice, Parting,
+    Process, Refusal, Regular, RingId, Seq, Sighting, Stats, Time, Totem, TotemConfig, Transitional,
 };
 pub use store::{Memory, Store};

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use quorate_election::{Event, Lease, Member, ReleaseError, Status, Term};
 use quorate_membership::{
-    Config, ConfigError, Core, CoreView, Group, GroupError, GroupRequest, Guarantee, Input, MulticastError,
-    Stored, Time, Totem, Transmit,
+    Config, ConfigError, Core, CoreView, DeviceError, DeviceRequest, DeviceState, Group, GroupError,
+    GroupRequest, Guarantee, Input, MulticastError, Stored, Time, Totem, Transmit,
 };
 use tokio::sync::watch;
 
@@ -130,6 +130,12 @@ impl Core for DcMember {
         let changed = self.member.change_group(now, change);
         self.follow(now);
         changed
+    }
+
+    fn handle_device(&mut self, now: Time, request: DeviceRequest) -> Result<DeviceState, DeviceError> {
+        let handled = self.member.handle_device(now, request);
+        self.follow(now);
+        handled
     }
 
     fn must_store(&self) -> Option<Stored> {

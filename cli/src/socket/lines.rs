@@ -139,6 +139,16 @@ fn status_fields(status: &Status) -> client::Status {
         name: node.name.clone(),
         online: node.online,
         votes: node.votes,
+        device: node.device.registered.then_some(client::NodeDevice {
+            alive: node.device.alive,
+            casts: node.device.casts,
+            master_wins: node.device.master_wins,
+        }),
+    };
+    let device = |device: &quorate::DeviceStatus| client::Device {
+        name: device.name.clone(),
+        votes: device.votes,
+        casts: device.casts,
     };
     let term = |term: quorate::Term| client::Term {
         ring_seq: term.ring_seq,
@@ -165,6 +175,7 @@ fn status_fields(status: &Status) -> client::Status {
         quorum: status.quorum,
         differences: status.differences.clone(),
         flags: status.flags.iter().map(ToString::to_string).collect(),
+        device: status.device.as_ref().map(device),
         cause: status.cause.clone(),
     }
 }
@@ -172,7 +183,7 @@ fn status_fields(status: &Status) -> client::Status {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use quorate::{Cause, GroupReason, Inquorate, NodeStatus, Refusal, Seq, Term, Vacancy};
+    use quorate::{Cause, DeviceState, GroupReason, Inquorate, NodeStatus, Refusal, Seq, Term, Vacancy};
     use serde_json::Value;
 
     use super::*;
@@ -274,7 +285,13 @@ mod tests {
         let dc = NodeId::new(1).unwrap();
         let status = Status {
             ring: Some("1.2a".parse().unwrap()),
-            nodes: vec![NodeStatus { id: dc, name: "system1".into(), online: true, votes: 1 }],
+            nodes: vec![NodeStatus {
+                id: dc,
+                name: "system1".into(),
+                online: true,
+                votes: 1,
+                device: DeviceState::default(),
+            }],
             dc: Some(dc),
             term: Some(Term { ring_seq: 1, hand_over: 0, node: dc }),
             ..Status::default()
@@ -305,7 +322,13 @@ mod tests {
     fn clients_see_every_field_of_the_status() {
         let dc = NodeId::new(1).unwrap();
         let status = Status {
-            nodes: vec![NodeStatus { id: dc, name: "system1".into(), online: true, votes: 1 }],
+            nodes: vec![NodeStatus {
+                id: dc,
+                name: "system1".into(),
+                online: true,
+                votes: 1,
+                device: DeviceState::default(),
+            }],
             dc: Some(dc),
             term: Some(Term { ring_seq: 1, hand_over: 0, node: dc }),
             vacant: Some(Vacancy::NoCandidate),

@@ -49,8 +49,8 @@ class Aborted(Failed):
 
 class Mixed(Lab):
     """
-    A lab. `kinds` has a letter for each host: `R` (real daemon), `Q` (Quorate node) or `C` (Quorate
-    node that is seen through corosync's clients).
+    A lab. `kinds` has a letter for each host: `R` (real daemon), `Q` (Quorate node), `C` (Quorate
+    node that is seen through corosync's clients) or `D` (no node, but the server of devices).
     """
 
     # The section `system` of each daemon's configuration.

@@ -31,8 +31,8 @@ class Program:
             raise Failed(f"{self.name} ended on {node} with {code}:\n{text[-1500:]}")
 
 
-# Not here: programs for zero-copy messages and for the quorum device, which a Quorate node does not
-# have, and cpghum, which prints nothing in a short time.
+# Not here: programs for zero-copy messages, which a Quorate node does not have, and cpghum, which
+# prints nothing in a short time.
 PROGRAMS = [
     Program("testquorum", prints="quorate *= *1"),
     Program("testquorummodel", prints="quorate *= *1"),
@@ -47,6 +47,9 @@ PROGRAMS = [
     Program("testcfg", seconds=15, code=0, prints="denying"),
     Program("testsam", seconds=45, prints="hc send"),
 ]
+
+# A quorum device. It polls for an old ring first.
+DEVICE = Program("testvotequorum2 -F 1 -p 3", seconds=15, code=0, prints="alive cast-vote")
 
 
 def build(directory):
@@ -69,7 +72,7 @@ def build(directory):
         archive.extractall(directory, filter="data")
     [source] = directory.glob("corosync-*/")
     (directory / "config.h").write_text("#define HAVE_CRC32 1\n")
-    for program in PROGRAMS:
+    for program in [*PROGRAMS, DEVICE]:
         compiler = ["gcc", "-w", "-O1", f"-I{directory}", f"-I{source / 'include'}", "-o", directory / program.name]
         subprocess.run([*compiler, source / "test" / f"{program.name}.c", *LIBRARIES], check=True)
 

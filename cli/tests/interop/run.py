@@ -3,11 +3,15 @@
 Tests Quorate nodes in rings of real corosync daemons, and with real clients of corosync, in network
 namespaces.
 
-    run.py [--long] [--messages N] [--repeat N] [--only WORD] [--keep DIRECTORY] QUORATE
+    run.py [--long] [--messages N] [--repeat N] [--only WORD] [--keep DIRECTORY]
+           [--kind KIND] [--outputs FILE] QUORATE
 
 QUORATE is the program. The script prints what happens and, at the end, a table. It exits with 1 if
-a check failed. It needs root, Debian's corosync 3.1, libcpg-dev and gcc, iproute2, nftables and
-tcpdump. If one is missing, it says so and does nothing.
+a check failed. It needs root, Debian's corosync 3.1, corosync-qdevice, corosync-qnetd, libcpg-dev
+and gcc, iproute2, nftables and tcpdump. If one is missing, it says so and does nothing.
+
+The scenarios with a quorum device (`--only device`) play the same steps on real and on Quorate
+nodes, and compare. `--kind` plays them on one kind only, and `--outputs` keeps what they compare.
 
 Real daemons are started one after another, because 3.1.7 itself aborts in about one of thirteen
 simultaneous starts. If a daemon aborts that can have received datagrams of daemons only, Quorate is
@@ -35,6 +39,7 @@ import time
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "namespaces"))
 
+import device
 import messages
 import others
 import programs
@@ -498,6 +503,7 @@ SHORT = [
     (without_multicast(one_comes_leaves_comes_and_is_killed), "RRQ", 3),
     (without_multicast(one_comes_leaves_comes_and_is_killed), "QRR", 1),
     (without_multicast(both_kinds_send_at_once), "RQRQ"),
+    (device.a_device_keeps_the_quorum_of_the_last_node, "RRD"),
 ]
 
 LONG = [
@@ -515,6 +521,11 @@ LONG = [
     (nodes_restart_inside_the_token_timeout, "RQRQRQ"),
     (one_of_ours_joins_and_leaves_again_and_again, "RRQ", 3, 100),
     (one_of_ours_joins_and_leaves_again_and_again, "QRR", 1, 100),
+    (device.a_device_votes_in_each_situation, "RRD", "ffsplit"),
+    (device.a_device_votes_in_each_situation, "RRD", "lms"),
+    (device.a_stopped_device_holds_up_the_ring_for_its_sync_timeout, "RRD"),
+    (device.a_device_serves_nodes_of_both_kinds, "RRD"),
+    (device.corosyncs_test_device_gives_its_vote, "RRD"),
 ]
 
 
@@ -713,6 +724,7 @@ def missing():
     if os.geteuid() != 0:
         return "root"
     programs = ["ip", "nft", "tcpdump", "corosync", "corosync-cfgtool", "corosync-quorumtool", "gcc", "nsenter"]
+    programs += ["corosync-qdevice", "corosync-qnetd"]
     wanted = [program for program in programs if not shutil.which(program)]
     if not pathlib.Path("/usr/include/corosync/cpg.h").exists():
         wanted.append("libcpg-dev")
@@ -728,6 +740,12 @@ def main():
     )
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="how often to play the short ones [1]")
     parser.add_argument("--only", default="", metavar="WORD", help="only scenarios whose name has this word")
+    parser.add_argument(
+        "--kind", choices=device.KINDS, default="both", help="the nodes of the scenarios with a quorum device [both]"
+    )
+    parser.add_argument(
+        "--outputs", type=pathlib.Path, metavar="FILE", help="where to append what these nodes print at each step"
+    )
     parser.add_argument(
         "--keep", type=pathlib.Path, metavar="DIRECTORY", help="where to put logs and captures of failures"
     )

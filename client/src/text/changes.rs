@@ -81,7 +81,10 @@ fn dc(status: &Status) -> String {
         (Some(dc), Some(term), _) => {
             format!("DC: node {dc} ({}), term {}", status.name(dc), term.fencing_token)
         }
-        (Some(dc), None, _) => format!("DC: node {dc} ({}), no term", status.name(dc)),
+        (Some(dc), None, why) => {
+            let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            format!("DC: node {dc} ({}), no term{why}", status.name(dc))
+        }
         (None, _, Some(why)) => format!("DC: NONE: {why}"),
         (None, _, None) => "DC: NONE".to_owned(),
     }

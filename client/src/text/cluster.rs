@@ -18,12 +18,17 @@ pub fn cluster(answer: &Answer, updated: &str, version: &str) -> String {
         nodes => format!("{nodes} nodes configured"),
     };
     let cause = Some(&status.cause).filter(|cause| !cause.is_empty());
+    let vacant = status.vacant.as_ref();
+    // The members of a ring that is not settled do not know its votes yet.
+    let waits = status.inquorate.as_ref().filter(|_| status.ring.is_some() && !status.settled);
     let summary = [
         Some("Stack: quorate".to_owned()),
         Some(format!("Current DC: {dc}")),
         Some(format!("Last updated: {updated} on {}", answer.name)),
         cause.map(|cause| format!("Last change:  {cause}")),
         Some(configured),
+        vacant.map(|why| format!("No DC may act: {why}")),
+        waits.map(|why| format!("Waiting:      {why}")),
     ];
     let online = list(answer, true).map(|nodes| format!("Online: {nodes}"));
     let offline = list(answer, false).map(|nodes| format!("OFFLINE: {nodes}"));
@@ -84,6 +89,16 @@ mod tests {
         answer.status.nodes.truncate(1);
         assert!(text(&answer).contains("  * Current DC: NONE\n"));
         assert!(text(&answer).contains("  * 1 node configured\n"));
+    }
+
+    #[test]
+    fn a_ring_says_why_it_waits_or_why_its_dc_may_not_act() {
+        let mut answer = quorate();
+        answer.status.vacant = Some("the device decides".to_owned());
+        assert!(cluster(&answer, "", "").contains("  * No DC may act: the device decides\n"));
+        answer.status.settled = false;
+        answer.status.inquorate = Some("the device is awaited".to_owned());
+        assert!(cluster(&answer, "", "").contains("  * Waiting:      the device is awaited\n"));
     }
 
     #[test]

@@ -45,8 +45,9 @@ impl Election {
     /// `true` if this node's record is again as good as those of the others.
     pub(super) fn fill(&mut self) -> bool {
         let Some(settled) = &self.settled else { return false };
-        let Status { quorate, total_votes, expected_votes, .. } = self.judged;
-        let is_whole = expected_votes.is_some_and(|expected| total_votes >= expected);
+        let Status { quorate, expected_votes, .. } = self.judged;
+        let most = self.quorum.total_with_device();
+        let is_whole = expected_votes.is_some_and(|expected| most >= expected);
         let forgetful: BTreeSet<NodeId> =
             settled.candidacies.iter().filter(|(_, said)| said.lost).map(|(node, _)| *node).collect();
         let has_memory = is_whole || self.remembers_without(&forgetful);
@@ -60,6 +61,7 @@ impl Election {
             _ if !quorate => None,
             _ if !has_memory => Some(Vacancy::RecordsLost(forgetful)),
             None => Some(Vacancy::NoCandidate),
+            Some(_) if bug!(DeviceGrantsTerms: false; self.device_decides) => Some(Vacancy::DeviceDecides),
             Some(elected) if self.known.is_none() && !is_whole && !elected.patience.is_zero() => {
                 Some(Vacancy::Starting { next: elected.node.0 })
             }
@@ -67,7 +69,7 @@ impl Election {
         };
         let waits = matches!(vacant, Some(Vacancy::Starting { next }) if next == self.me);
         let patience = settled.candidacies.get(&self.me).map_or(Duration::ZERO, |said| said.patience);
-        let elected = elected.filter(|_| vacant.is_none());
+        let elected = elected.filter(|_| matches!(vacant, None | Some(Vacancy::DeviceDecides)));
         let dc = elected.map(|elected| bug!(EachElectsItself: self.me; elected.node.0));
         let (at, ring) = (settled.at, settled.ring);
         if let Some(settled) = &mut self.settled {
@@ -79,19 +81,20 @@ impl Election {
         match (inquorate, vacant, term) {
             (Some(why), ..) => info!(%ring, ?dc, %why, "not quorate"),
             (None, _, Some(term)) => info!(%ring, ?dc, %term, "quorate"),
-            (None, why, None) => warn!(%ring, ?why, "quorate, but without a DC"),
+            (None, why, None) => warn!(%ring, ?dc, ?why, "quorate, but without a DC that may act"),
         }
         recovered
     }
 
     /// Returns `true` if the members that kept their records are enough without these.
     fn remembers_without(&self, forgetful: &BTreeSet<NodeId>) -> bool {
-        let Status { total_votes, quorum, .. } = self.judged;
+        let quorum = self.judged.quorum;
+        let total = self.quorum.total_of_members();
         let votes: BTreeMap<NodeId, u32> = self.quorum.votes_present().collect();
         let forgotten = forgetful.iter().filter_map(|node| votes.get(node));
         let forgotten = forgotten.fold(0_u32, |sum, votes| sum.saturating_add(*votes));
         forgetful.is_empty()
-            || quorum.is_some_and(|quorum| total_votes.saturating_sub(forgotten) >= quorum)
+            || quorum.is_some_and(|quorum| total.saturating_sub(forgotten) >= quorum)
                 && self.quorum.remembers_change(forgetful)
     }
 
@@ -100,7 +103,7 @@ impl Election {
     fn begin_term(&mut self, dc: Option<NodeId>) -> Option<Term> {
         let &Settled { ring, remembered, clear_at, .. } = self.settled.as_ref()?;
         let own = self.tenure.filter(|_| dc == Some(self.me));
-        let has_term = bug!(TermWithoutQuorum: true; self.judged.quorate);
+        let has_term = bug!(TermWithoutQuorum: true; self.grants_terms());
         let ring_seq = bug!(TermNotPersisted: self.known.map_or(0, |term| term.ring_seq) + 1; ring.seq);
         let new = dc.map(|dc| Term { ring_seq, hand_over: 0, node: dc });
         let term = bug!(TermKeptByIncumbent: own.map(|tenure| tenure.term).or(new); new);
@@ -122,6 +125,7 @@ impl Election {
     /// Resumes the term of a DC that the ring has already had, if there is quorum.
     pub(super) fn resume(&mut self, term: Term) {
         let quorate = self.judged.quorate;
+        self.judged.vacant = (quorate && self.device_decides).then_some(Vacancy::DeviceDecides);
         if self.judged.dc.is_none() {
             self.judged.vacant = quorate.then_some(Vacancy::NoCandidate);
             return;
@@ -131,7 +135,13 @@ impl Election {
         // again with a full wait.
         let own = self.tenure.filter(|tenure| tenure.term == term);
         let acts_at = own.map_or(self.now + wait, |tenure| tenure.acts_at);
-        self.appoint(self.judged.dc, Some(term).filter(|_| quorate), acts_at);
+        self.appoint(self.judged.dc, Some(term).filter(|_| self.grants_terms()), acts_at);
+    }
+
+    /// Returns `true` if the ring can have a term: it is quorate by the votes of its members. The
+    /// quorum device gives its votes to one part after the other, and does not know their terms.
+    pub(super) fn grants_terms(&self) -> bool {
+        self.judged.quorate && bug!(DeviceGrantsTerms: true; !self.device_decides)
     }
 
     /// Appoints `dc` from this point of the order on. If it is this node, it may act from `acts_at`

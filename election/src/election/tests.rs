@@ -1,6 +1,7 @@
 //! Elections in a simulated world of nodes, where the test chooses which of them form the next
 //! ring.
 
+mod device;
 mod tenure;
 
 use std::time::Duration;
@@ -146,8 +147,9 @@ impl World {
         assert!(node.election.known >= status.term);
         assert_eq!(status.quorate, status.inquorate.is_none());
         assert!(status.quorate || status.term.is_none(), "only a quorate ring has a term");
-        assert_eq!(status.term.is_some(), status.quorate && status.dc.is_some());
-        assert_eq!(status.vacant.is_some(), status.quorate && status.dc.is_none());
+        let decides = status.vacant == Some(Vacancy::DeviceDecides);
+        assert_eq!(status.term.is_some(), status.quorate && status.dc.is_some() && !decides);
+        assert_eq!(status.vacant.is_some(), status.quorate && (status.dc.is_none() || decides));
         if let Some(dc) = status.dc {
             assert!(status.nodes.iter().any(|node| node.id == dc && node.online), "the DC is a member");
             assert!(!self.nodes[&dc].corosync, "the DC is a candidate");

@@ -97,7 +97,8 @@ impl Record {
     ///
     /// A node that was not present then and has not changed its file since has an outdated file.
     pub(super) fn learn(&mut self, latest: &Dated, file: &Electorate) -> bool {
-        let knows = |own: &Dated| own.founded == latest.founded && own.ring >= latest.ring;
+        let is_later = |own: &Dated| own.founded == latest.founded && own.ring > latest.ring;
+        let knows = |own: &Dated| is_later(own) || own == latest;
         if self.agreed.as_ref().is_some_and(knows) {
             return false;
         }
@@ -539,6 +540,19 @@ mod tests {
         );
         accord.said = present(&[1, 2, 4]);
         assert!(accord.differences(&BTreeMap::new()).is_empty(), "an old voter need not be there");
+    }
+
+    /// A build that did not know of quorum devices has recorded another electorate for this ring.
+    #[test]
+    fn an_agreement_of_the_same_ring_that_differs_is_learnt() {
+        let with_device = dated("1.8", "expected 3, votes 1-2:1, device 1");
+        let without = dated("1.8", "expected 3, votes 1-2:1");
+        let mut record = Record { agreed: Some(without), ..Record::default() };
+        let file = with_device.electorate.clone();
+        assert!(record.learn(&with_device, &file));
+        assert_eq!(record.agreed.as_ref(), Some(&with_device));
+        assert!(!record.learn(&with_device, &file), "it is known");
+        assert!(!record.learn(&dated("1.4", "expected 2, votes 1-2:1"), &file), "it is older");
     }
 
     #[test]

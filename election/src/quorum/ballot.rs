@@ -66,7 +66,8 @@ struct WireElectorate {
     expected: u32,
     /// Runs of nodes with the same votes: the first id, the number of nodes, and their votes.
     voters: Vec<(u32, u32, u32)>,
-    /// The window of `last_man_standing`, in milliseconds.
+    /// The window of `last_man_standing` in milliseconds, or the votes of the quorum device. These
+    /// exclude each other, and a later version may only append fields to the whole.
     window: u64,
     /// The listed tie-breakers. Empty for other kinds of tie-breaker.
     list: Vec<u32>,
@@ -85,6 +86,8 @@ const HIGHEST: u16 = 16;
 const LIST: u16 = 32;
 const ALLOW_DOWNSCALE: u16 = 64;
 const EXPECTED_VOTES_TRACKING: u16 = 128;
+/// A build that knows of no quorum devices rejects this, as several tie-breakers.
+const DEVICE: u16 = LOWEST | HIGHEST;
 
 fn flags<const N: usize>(set: [(bool, u16); N]) -> u16 {
     set.iter().fold(0, |flags, &(on, flag)| if on { flags | flag } else { flags })
@@ -103,13 +106,17 @@ impl From<&Electorate> for WireElectorate {
             Some(TieBreaker::List(nodes)) => nodes.iter().map(|node| node.get()).collect(),
             _ => Vec::new(),
         };
-        let window = options.last_man_standing.unwrap_or_default().as_millis();
+        let window = match electorate.device {
+            0 => options.last_man_standing.unwrap_or_default().as_millis(),
+            votes => votes.into(),
+        };
         let set = [
             (options.two_node, TWO_NODE),
             (options.wait_for_all, WAIT_FOR_ALL),
             (options.last_man_standing.is_some(), LAST_MAN_STANDING),
             (options.allow_downscale, ALLOW_DOWNSCALE),
             (options.expected_votes_tracking, EXPECTED_VOTES_TRACKING),
+            (electorate.device > 0, DEVICE),
         ];
         Self {
             flags: flags(set) | tie_breaker,
@@ -126,10 +133,11 @@ impl TryFrom<WireElectorate> for Electorate {
 
     fn try_from(wire: WireElectorate) -> Result<Self, DecodeError> {
         let is_set = |flag: u16| wire.flags & flag != 0;
+        let has_device = wire.flags & DEVICE == DEVICE;
         let list: Option<Vec<NodeId>> = wire.list.iter().copied().map(NodeId::new).collect();
         let list = list.ok_or(DecodeError::Impossible("node 0 as a tie-breaker"))?;
         let auto_tie_breaker = match wire.flags & (LOWEST | HIGHEST | LIST) {
-            0 => None,
+            0 | DEVICE => None,
             LOWEST => Some(TieBreaker::Lowest),
             HIGHEST => Some(TieBreaker::Highest),
             LIST if (1..=Join::MAX_NODES).contains(&list.len()) => Some(TieBreaker::List(list)),
@@ -138,6 +146,12 @@ impl TryFrom<WireElectorate> for Electorate {
         };
         let votes =
             Self::of_runs(wire.voters).ok_or(DecodeError::Impossible("a malformed list of voters"))?;
+        let device = match (has_device, is_set(LAST_MAN_STANDING)) {
+            (false, _) => 0,
+            (true, false) => u32::try_from(wire.window)
+                .map_err(|_| DecodeError::Impossible("a quorum device with too many votes"))?,
+            (true, true) => return Err(DecodeError::Impossible("last_man_standing with a quorum device")),
+        };
         let options = QuorumOptions {
             two_node: is_set(TWO_NODE),
             wait_for_all: is_set(WAIT_FOR_ALL),
@@ -146,7 +160,7 @@ impl TryFrom<WireElectorate> for Electorate {
             allow_downscale: is_set(ALLOW_DOWNSCALE),
             expected_votes_tracking: is_set(EXPECTED_VOTES_TRACKING),
         };
-        Ok(Self { votes, expected: wire.expected, options })
+        Ok(Self { votes, device, expected: wire.expected, options })
     }
 }
 

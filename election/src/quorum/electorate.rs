@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use quorate_membership::bug;
 use quorate_membership::config::{QuorumOptions, TieBreaker};
 use quorate_membership::{Config, NodeId};
 
@@ -17,7 +18,11 @@ pub struct Electorate {
     /// The votes of each listed node, ascending by id. Empty if there is no node list. Then every
     /// member has the votes that it announces.
     pub votes: BTreeMap<NodeId, u32>,
-    /// The votes expected in total; 0 if no member has announced a number.
+    /// The votes of the quorum device; 0 if there is none. They never count where members agree on
+    /// an electorate, because the device keeps no record.
+    pub device: u32,
+    /// The votes expected in total, with those of the device; 0 if no member has announced a
+    /// number.
     pub expected: u32,
     /// The quorum options.
     pub options: QuorumOptions,
@@ -28,6 +33,7 @@ impl Electorate {
     pub fn of(config: &Config) -> Self {
         Self {
             votes: config.nodes.iter().map(|member| (member.id, member.votes)).collect(),
+            device: config.device_votes(),
             expected: config.expected_votes().unwrap_or(0),
             options: config.quorum_options().unwrap_or_default(),
         }
@@ -57,9 +63,11 @@ impl Electorate {
         (self.expected / 2).saturating_add(1)
     }
 
-    /// Returns `true` if these nodes have more than half of the expected votes.
+    /// Returns `true` if these nodes have more than half of the expected votes, without those of
+    /// the device.
     pub fn has_majority(&self, present: &BTreeMap<NodeId, u32>) -> bool {
-        self.expected > 0 && self.count(present) >= self.majority()
+        let votes = self.count(present).saturating_add(bug!(DeviceVotesAgree: self.device; 0));
+        self.expected > 0 && votes >= self.majority()
     }
 
     /// Returns the voters that are not among these nodes.
@@ -71,7 +79,7 @@ impl Electorate {
     /// Returns `true` if all voters are among these nodes.
     pub fn is_whole(&self, present: &BTreeMap<NodeId, u32>) -> bool {
         if self.is_open() {
-            self.sum(present) >= u64::from(self.expected)
+            self.sum(present) + u64::from(self.device) >= u64::from(self.expected)
         } else {
             self.missing(present).is_empty()
         }
@@ -122,6 +130,10 @@ impl Electorate {
                 });
                 clauses.extend(changed);
             }
+        }
+        if self.device != other.device {
+            clauses
+                .push(format!("gives the quorum device {} votes instead of {}", other.device, self.device));
         }
         // If lists differ, so do their sums.
         if self.expected != other.expected && clauses.is_empty() {
@@ -194,6 +206,9 @@ impl fmt::Display for Electorate {
                 _ => write!(f, " {first}-{}:{votes}", first + (count - 1))?,
             }
         }
+        if self.device > 0 {
+            write!(f, ", device {}", self.device)?;
+        }
         let word = |f: &mut fmt::Formatter<'_>, on: bool, word: &str| {
             if on { write!(f, ", {word}") } else { Ok(()) }
         };
@@ -236,6 +251,7 @@ impl Electorate {
                     let runs: Option<Vec<_>> = runs.iter().map(|run| read_run(run)).collect();
                     read.votes = Self::of_runs(runs?)?;
                 }
+                ["device", votes] => read.device = votes.parse().ok()?,
                 ["two_node"] => options.two_node = true,
                 ["wait_for_all"] => options.wait_for_all = true,
                 ["last_man_standing", ms] => {
@@ -282,6 +298,7 @@ mod tests {
             "expected 9, votes 1-2:1 4:1 7-8:3 9:0, two_node, wait_for_all, last_man_standing 600, auto_tie_breaker 3 1, \
              allow_downscale, expected_votes_tracking",
             "expected 2, auto_tie_breaker lowest",
+            "expected 3, votes 1-2:1, device 1, wait_for_all",
             "expected 0",
             "expected 1, votes 4294967295:1",
         ] {
@@ -313,6 +330,8 @@ mod tests {
         let listed = read("expected 2, votes 1-2:1 3:0");
         assert!(listed.is_whole(&present(&[1, 2])) && !listed.is_whole(&present(&[1, 3, 4])));
         assert_eq!(listed.missing(&present(&[1])), [NodeId::new(2).unwrap()].into());
+        assert!(!read("expected 3, votes 1-2:1, device 1").has_majority(&present(&[1])));
+        assert!(read("expected 3, device 1").is_whole(&present(&[7, 8])), "the device is no node");
         let open = read("expected 3");
         assert!(open.is_whole(&present(&[7, 8, 9])) && !open.is_whole(&present(&[7, 8])));
     }
@@ -337,5 +356,9 @@ mod tests {
         assert_eq!(differs("expected 5, votes 1-3:1"), "expects 5 votes instead of 3");
         assert_eq!(differs("expected 3, votes 1-3:1, wait_for_all"), "has a different quorum.wait_for_all");
         assert_eq!(differs("expected 3"), "has no node list");
+        assert_eq!(
+            differs("expected 5, votes 1-3:1, device 2"),
+            "gives the quorum device 2 votes instead of 0"
+        );
     }
 }

@@ -9,9 +9,10 @@
 //!   start, and which options are on. They keep this on record, and a file that differs from it is
 //!   a proposal ([`two_parts`](crate::two_parts)). Votes of a node that is not listed there do not
 //!   count. A cluster that has never agreed on anything must be complete once.
-//! - *total* is the sum of the members' votes.
+//! - *total* is the sum of the members' votes, with those that the quorum device gives.
 //! - *expected* is the highest number that a quorate member announced. If none was quorate, it is
-//!   the highest that any member announced. It is at least *total*. A member is quorate in this
+//!   the highest that any member announced. It is at least *total*, and at least as if the device
+//!   gave its votes. A member is quorate in this
 //!   sense if the last ring that it saw judged was.
 //! - *quorum* is a majority of *expected*: corosync's `max((expected + 2) / 2, (total + 2) / 2)`.
 //! - The ring is quorate if *total* reaches *quorum*.
@@ -81,25 +82,42 @@
 //! - Without `wait_for_all`, `last_man_standing` does not keep nodes that start elsewhere from
 //!   being quorate too.
 //!
-//! # Not supported yet
-//! Quorum devices.
+//! # The quorum device
+//! An arbiter outside of the cluster may have votes, too. Each node has a quorum device, a program
+//! on its host that asks the arbiter and gives these votes to the node's ring or not
+//! ([`DeviceRequest`]). The votes count once, if the device of any voter gives them. (With corosync
+//! they count for a member only if its own device gives them, so members of one ring can disagree.)
+//!
+//! The arbiter gives its votes to one part at a time, and promises no more. It keeps no record of
+//! agreements and terms. Its votes therefore make a ring quorate and do nothing else. Where members
+//! agree on the votes that count, and where a term begins, the nodes' own votes must be enough
+//! ([`Verdict::device_decides`]).
+//!
+//! There are two more differences from corosync. *expected* includes the device's votes from the
+//! start. A device cannot make its choice count against a majority (`master_wins`), because the
+//! majority is quorate, too.
 
 mod accord;
 mod ballot;
+mod device;
 mod electorate;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use bytes::Bytes;
 use quorate_membership::bug;
 use quorate_membership::config::{QuorumOptions, TieBreaker};
-use quorate_membership::wire::body::{NodeInfo, Reconfigure, VoteParameter};
-use quorate_membership::{Config, NodeId, RingId, Time};
+use quorate_membership::wire::body::{Body, NodeInfo, Reconfigure, VoteParameter};
+use quorate_membership::{Config, DeviceError, DeviceRequest, DeviceState, NodeId, RingId, Time};
 
 use self::accord::Accord;
 pub use self::accord::{Dated, Record};
 pub(crate) use self::ballot::WireBallot;
 pub use self::ballot::{Ballot, Tie};
+use self::device::Device;
+pub use self::device::DeviceOutcome;
 pub use self::electorate::{Electorate, NoElectorate};
 pub use self::verdict::{Inquorate, Verdict};
 
@@ -135,6 +153,8 @@ pub struct Quorum {
     lost: bool,
     /// The time at which the expected votes fall to those present.
     falls_at: Option<Time>,
+    /// This node's quorum device.
+    device: Device,
     /// The judged ring, while it stands.
     judgement: Option<Judgement>,
 }
@@ -148,6 +168,8 @@ struct Judgement {
     /// The electorates in the members' files.
     files: BTreeMap<NodeId, Electorate>,
     votes: BTreeMap<NodeId, u32>,
+    /// What the members last said of their quorum devices.
+    devices: BTreeMap<NodeId, DeviceState>,
     expected: Option<u32>,
     /// Whether a quorate member or an operator set `expected`, so that it holds even if the ring is
     /// not quorate.
@@ -163,6 +185,8 @@ struct Judgement {
 /// The votes that are present, and those that are needed.
 struct Count {
     total: u32,
+    /// The part of them that the quorum device gives.
+    device: u32,
     expected: Option<u32>,
     /// The votes needed.
     quorum: Option<u32>,
@@ -174,7 +198,7 @@ struct Count {
 impl Judgement {
     /// Returns why the ring is not quorate. `None` if it is.
     fn inquorate(&self, count: &Count) -> Option<Inquorate> {
-        let Count { total, expected, quorum, has_majority, breaks_tie } = *count;
+        let Count { total, expected, quorum, has_majority, breaks_tie, .. } = *count;
         let waits = self.waits && expected.is_some_and(|expected| total < expected);
         let unfounded = self.accord.unfounded();
         let takes_all = unfounded.as_ref().filter(|_| !self.accord.majority_founds);
@@ -201,6 +225,19 @@ impl Judgement {
 
     fn total(&self) -> u32 {
         self.votes.values().fold(0, |total, &votes| total.saturating_add(votes))
+    }
+
+    /// Returns the votes of the quorum device, whether or not it gives them.
+    fn device_votes(&self) -> u32 {
+        self.accord.agreed.as_ref().map_or(0, |agreed| agreed.electorate.device)
+    }
+
+    /// Returns the votes that the device gives to this ring.
+    fn device_casts(&self) -> u32 {
+        let mut devices = self.devices.iter();
+        let votes = |node| self.votes.get(node).is_some_and(|&votes| votes > 0);
+        let casts = devices.any(|(node, device)| device.casts && votes(node));
+        if casts { self.device_votes() } else { 0 }
     }
 
     fn has_heavy_members(&self) -> bool {
@@ -232,6 +269,7 @@ impl Quorum {
             tie: None,
             lost: false,
             falls_at: None,
+            device: Device::new(config.quorum.device),
             judgement: None,
         }
     }
@@ -307,8 +345,90 @@ impl Quorum {
             expected_votes: self.expected_votes.unwrap_or(0),
             flags: flag(self.quorate, NodeInfo::QUORATE)
                 | flag(self.waits, NodeInfo::WAIT_FOR_ALL)
-                | flag(self.first, NodeInfo::FIRST),
+                | flag(self.first, NodeInfo::FIRST)
+                | self.device.state().flags(),
         }
+    }
+
+    /// Returns what this node sends of the quorum device in the sync stage of votequorum, after its
+    /// own account. Empty without a device.
+    pub fn device_infos(&self) -> Vec<Body> {
+        let votes = self.device_votes();
+        let info = NodeInfo { node: None, votes, expected_votes: 0, flags: 0 };
+        let info = (votes > 0).then_some(Body::NodeInfo(info));
+        let name = self.device.name.clone().filter(|_| info.is_some());
+        info.into_iter().chain(name.map(|name| Body::Qdevice { registers: true, name })).collect()
+    }
+
+    /// Returns the votes of the quorum device; 0 if there is none.
+    pub fn device_votes(&self) -> u32 {
+        let agreed = self.record.agreed.as_ref().map(|agreed| &agreed.electorate);
+        agreed.unwrap_or(&self.file).device
+    }
+
+    /// Returns what this node says of its quorum device.
+    pub fn device_state(&self) -> DeviceState {
+        self.device.state()
+    }
+
+    /// Returns the name that a member has registered for the quorum device.
+    pub fn device_name(&self) -> Option<&Bytes> {
+        self.device.name.as_ref()
+    }
+
+    /// Notes that a ring begins, which the quorum device then has to poll for. Returns how long the
+    /// ring's sync waits at most for this node's device, if it waits.
+    pub fn begin_ring(&mut self, now: Time, ring: RingId) -> Option<Duration> {
+        self.device.begin(now, ring);
+        self.device.awaited()
+    }
+
+    /// Handles a request of this node's quorum device.
+    ///
+    /// # Errors
+    /// If the request does not fit what this node knows of its device.
+    pub fn handle_device(&mut self, now: Time, request: DeviceRequest) -> Result<DeviceOutcome, DeviceError> {
+        let (before, polls) = (self.device.state(), matches!(request, DeviceRequest::Poll { .. }));
+        let leaves = matches!(request, DeviceRequest::Unregister { .. });
+        let messages = self.device.handle(now, request)?;
+        let info = (self.device.state() != before).then(|| Body::NodeInfo(self.node_info()));
+        // A device is announced before its first account, and its last account before its end.
+        let mut announces: Vec<Bytes> = messages.iter().chain(&info).map(Body::encode).collect();
+        if leaves {
+            announces.reverse();
+        }
+        Ok(DeviceOutcome { announces, goes_on: self.device.ends_wait(polls) })
+    }
+
+    /// Handles a member's message about the quorum device, other than its account.
+    pub fn hear_device(&mut self, message: &Body) {
+        let is_left = self
+            .judgement
+            .as_ref()
+            .is_some_and(|judgement| judgement.devices.values().all(|device| !device.registered));
+        match message {
+            Body::Qdevice { registers, name } => self.device.hear(*registers, name, is_left),
+            Body::QdeviceRenamed { old, new } => self.device.hear_renamed(old, new),
+            _ => {}
+        }
+    }
+
+    /// Returns what the members of the judged ring last said of their quorum devices. This node
+    /// knows its own before the ring does.
+    pub fn devices(&self) -> BTreeMap<NodeId, DeviceState> {
+        let mut devices =
+            self.judgement.as_ref().map(|judgement| judgement.devices.clone()).unwrap_or_default();
+        devices.insert(self.me, self.device.state());
+        devices
+    }
+
+    /// Handles the possible silence of this node's quorum device. `None` if nothing follows.
+    pub fn handle_device_timeout(&mut self, now: Time) -> Option<DeviceOutcome> {
+        if !self.device.expires(now) {
+            return None;
+        }
+        let announces = vec![Body::NodeInfo(self.node_info()).encode()];
+        Some(DeviceOutcome { announces, goes_on: self.device.ends_wait(false) })
     }
 
     /// Returns the message with which this node leaves in order, so that it is no longer expected.
@@ -389,6 +509,7 @@ impl Quorum {
                     Some((node, accord.votes_of(node, info.votes, ordered)))
                 })
                 .collect(),
+            devices: infos().filter_map(|info| Some((info.node?, DeviceState::of(info.flags)))).collect(),
             files: ballots().map(|(node, ballot)| (node, ballot.file.clone())).collect(),
             expected: if counts_all { announced } else { in_force.or(announced) },
             in_force: in_force.is_some(),
@@ -398,6 +519,9 @@ impl Quorum {
                 .or_else(|| veto(members, said, ballots().filter(|_| accord.agreed.is_none()))),
             accord,
         });
+        if infos().all(|info| !DeviceState::of(info.flags).registered) {
+            self.device.forget_name();
+        }
         self.last_members = members.clone();
         let verdict = self.weigh();
         if self.quorate || verdict.inquorate == Some(Inquorate::Founding) {
@@ -466,20 +590,25 @@ impl Quorum {
         if info.node != Some(from) || !judgement.votes.contains_key(&from) {
             return None;
         }
+        judgement.devices.insert(from, DeviceState::of(info.flags));
         if info.flags & NodeInfo::LEAVING != 0 {
             if !self.options.allow_downscale || !quorate {
                 return None;
             }
             judgement.votes.remove(&from);
+            judgement.devices.remove(&from);
             let present = u32::try_from(judgement.votes.len()).unwrap_or(u32::MAX);
             judgement.expected = judgement.expected.map(|_| present);
         } else {
-            // Votes of Quorate nodes change only by messages that all members receive.
+            // The numbers of Quorate nodes change only by messages that all members receive. What one
+            // announces may be older than such a change.
             let accord = &judgement.accord;
-            if accord.agreed.is_none() || !accord.ours.contains(&from) {
+            let is_daemon = accord.agreed.is_none() || !accord.ours.contains(&from);
+            if is_daemon {
                 judgement.votes.insert(from, accord.votes_of(from, info.votes, false));
             }
-            if info.flags & NodeInfo::QUORATE != 0 || self.options.expected_votes_tracking {
+            let counts = info.flags & NodeInfo::QUORATE != 0 || self.options.expected_votes_tracking;
+            if is_daemon && counts {
                 let announced = Some(info.expected_votes).filter(|&expected| expected > 0);
                 judgement.expected = judgement.expected.max(announced);
             }
@@ -522,9 +651,26 @@ impl Quorum {
         Some(self.weigh())
     }
 
+    /// Returns the sum of the members' own votes, and those of the quorum device whether or not it
+    /// gives them: the votes of all that could be present.
+    pub(crate) fn total_with_device(&self) -> u32 {
+        let most = |judgement: &Judgement| judgement.total().saturating_add(judgement.device_votes());
+        self.judgement.as_ref().map_or(0, most)
+    }
+
+    /// Returns the sum of the members' own votes.
+    pub(crate) fn total_of_members(&self) -> u32 {
+        self.judgement.as_ref().map_or(0, Judgement::total)
+    }
+
     /// Returns when [`Quorum::handle_timeout`] must be called.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.falls_at
+    }
+
+    /// Returns when [`Quorum::handle_device_timeout`] must be called.
+    pub fn poll_device_timeout(&self) -> Option<Time> {
+        self.device.poll_timeout()
     }
 
     /// Handles the possible end of the window of `last_man_standing`. `None` if nothing follows.
@@ -543,16 +689,21 @@ impl Quorum {
         let count = self.count(judgement);
         let inquorate = judgement.inquorate(&count);
         self.account(inquorate.as_ref(), &count);
-        let Count { total, expected, quorum, .. } = count;
+        let Count { total, device, expected, quorum, .. } = count;
+        let suffices = |quorum: u32| total - device >= quorum;
+        let device_decides = inquorate.is_none() && device > 0 && !quorum.is_some_and(suffices);
         let flags = self.flags();
-        Verdict { total_votes: total, expected_votes: expected, quorum, inquorate, differences, flags }
+        let (total_votes, expected_votes) = (total, expected);
+        Verdict { total_votes, expected_votes, quorum, inquorate, device_decides, differences, flags }
     }
 
     /// Counts the votes that are present, and those that are needed.
     fn count(&self, judgement: &Judgement) -> Count {
         let options = &self.options;
-        let total = judgement.total();
-        let raised = |expected: u32| bug!(ExpectedVotesFollowMembers: total; expected.max(total));
+        let device = judgement.device_casts();
+        let total = judgement.total().saturating_add(device);
+        let most = self.total_with_device();
+        let raised = |expected: u32| bug!(ExpectedVotesFollowMembers: most; expected.max(most));
         let expected = judgement.expected.map(raised);
         let floor = self.configured.filter(|_| options.allow_downscale);
         let measure = expected.max(floor.filter(|_| expected.is_some()));
@@ -570,7 +721,7 @@ impl Quorum {
                 None => bug!(TieBreakAtStart: true; false),
             };
         let has_majority = quorum.is_some_and(|quorum| total >= quorum);
-        Count { total, expected, quorum, has_majority, breaks_tie }
+        Count { total, device, expected, quorum, has_majority, breaks_tie }
     }
 
     /// Updates this node's account by a verdict.
@@ -584,7 +735,7 @@ impl Quorum {
             self.expected_votes = count.expected;
         }
         match inquorate {
-            None => self.waits = false,
+            None => (self.waits, judgement.waits) = (false, false),
             Some(Inquorate::WaitsForAll { .. } | Inquorate::TooFewVotes { .. }) => {
                 self.waits = bug!(WaitNotRearmed: false; self.options.wait_for_all);
             }
@@ -611,6 +762,7 @@ impl Quorum {
             expected_votes: self.expected_votes,
             quorum: None,
             inquorate: Some(Inquorate::Unsettled),
+            device_decides: false,
             differences: Vec::new(),
             flags,
         }
@@ -626,6 +778,7 @@ impl Quorum {
             (options.last_man_standing.is_some() && !heavy, "LastManStanding"),
             (options.auto_tie_breaker.is_some(), "AutoTieBreaker"),
             (options.allow_downscale, "AllowDownscale"),
+            (self.device.state().registered, "Qdevice"),
         ];
         flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).collect()
     }

@@ -18,6 +18,9 @@ pub struct Verdict {
     pub quorum: Option<u32>,
     /// Why the votes present are not enough. `None` if the ring is quorate.
     pub inquorate: Option<Inquorate>,
+    /// Whether the ring is quorate by the votes of the quorum device only. Then it has no term, and
+    /// its members agree on nothing: the device keeps no record of either.
+    pub device_decides: bool,
     /// The differences in members' files (nodes, votes, options) that do not count, one clause
     /// each.
     pub differences: Vec<String>,
@@ -40,6 +43,11 @@ pub enum Inquorate {
     /// The members of the new ring have not yet exchanged messages, or the old ring is over and the
     /// new one is about to be installed.
     Unsettled,
+    /// The sync of the new ring waits for this node's quorum device.
+    AwaitsDevice {
+        /// How long it waits at most.
+        limit: Duration,
+    },
     /// No member has announced how many votes to expect.
     NoExpectedVotes,
     /// These members did not announce their votes.
@@ -112,6 +120,11 @@ impl fmt::Display for Inquorate {
                 write!(f, "this node is in no ring: no token came for {} ms", after.as_millis())
             }
             Self::Unsettled => write!(f, "the members have not exchanged their votes yet"),
+            Self::AwaitsDevice { limit } => write!(
+                f,
+                "the ring waits for this node's quorum device, for at most {} ms",
+                limit.as_millis()
+            ),
             Self::NoExpectedVotes => write!(f, "no member has announced how many votes to expect"),
             Self::NoNodeInfo(nodes) => write!(f, "no node info was received from nodes {nodes:?}"),
             Self::OptionsDiffer { option, one, other } => {

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate::{Event, Group, GroupError, MulticastError, NodeId, Parting, Stats};
+use quorate::{
+    DeviceError, DeviceRequest, DeviceState, Event, Group, GroupError, MulticastError, NodeId, Parting, Stats,
+};
 
 use self::cfg::Cfg;
 use self::cmap::Cmap;
@@ -135,6 +137,8 @@ pub(crate) enum Order {
         node: NodeId,
         votes: u32,
     },
+    /// Passes on a request of the quorum device.
+    Device(DeviceRequest),
     /// Reads the counters, for a request to the map that they are in.
     ReadStats(Request),
 }
@@ -146,6 +150,7 @@ pub(crate) enum Done {
     Multicast { sent: Result<(), MulticastError>, answered: bool },
     Killed,
     VotesSet,
+    Device(Result<DeviceState, DeviceError>),
     Stats(Box<Stats>, Request),
 }
 
@@ -156,6 +161,8 @@ pub(crate) enum Effect {
     Abandon { pid: u32, group: Group, parting: Parting },
     /// The members no longer wait for all nodes.
     CancelWaitForAll,
+    /// The program of the quorum device has ended.
+    DeviceEnded,
     /// The node leaves the ring, and its process ends.
     Shutdown,
     /// [`Services::watch_counters`] is due after this time.
@@ -235,7 +242,7 @@ impl Services {
             Service::Cfg => self.cfg.close(id, &self.connections, &mut self.effects),
             Service::Cpg => self.cpg.close(id, &mut self.effects),
             Service::Quorum => self.quorum.close(id),
-            Service::Votequorum => self.votequorum.close(id),
+            Service::Votequorum => self.votequorum.close(id, &mut self.effects),
         }
     }
 
@@ -300,6 +307,7 @@ impl Services {
             Done::Multicast { sent, answered: true } => cpg::sent(&sent),
             Done::Killed => cfg::killed(Code::Ok),
             Done::VotesSet => votequorum::done(Code::Ok),
+            Done::Device(handled) => self.votequorum.device_handled(id, handled, &mut self.view),
             Done::Stats(stats, request) => self
                 .stats_request(id, &request, &stats)
                 .unwrap_or_else(|Malformed| self.malformed_request(id)),
@@ -348,12 +356,16 @@ impl Services {
         match event {
             Event::Deliver(delivery) => self.cpg.deliver(delivery, &self.connections),
             Event::GroupChange(change) => self.cpg.change(change, &self.view, &self.connections),
-            Event::Regular(regular) => self.view.regular(regular),
+            Event::Regular(regular) => {
+                self.view.regular(regular);
+                // The quorum device must hear of the ring before its members have exchanged their
+                // state, which waits for the device.
+                self.votequorum.ring(&self.view, &self.connections);
+            }
             Event::Synced(_) => {
                 self.view.synced();
                 self.cpg.ring(&self.view, &self.connections);
                 self.quorum.ring(&self.view, &self.connections);
-                self.votequorum.ring(&self.view, &self.connections);
                 for (key, value) in self.view.member_keys() {
                     self.cmap.set(&key, &value, &self.connections);
                 }

@@ -1,5 +1,6 @@
 //! Tests of the services, without sockets and memory.
 
+mod device;
 mod garbage;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -73,6 +74,7 @@ impl World {
             name: format!("n{id}"),
             online: members.contains(&node(id)),
             votes: 1,
+            device: DeviceState::default(),
         });
         let votes = u32::try_from(members.len()).unwrap();
         self.status = Status {

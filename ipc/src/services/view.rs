@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use quorate::{Config, NodeId, Regular, RingId, Status};
+use quorate::{Config, DeviceState, NodeId, Regular, RingId, Status};
 
 use super::value::Value;
 
@@ -11,6 +11,7 @@ use super::value::Value;
 fn says_the_same(one: &Status, other: &Status) -> bool {
     let numbers = |status: &Status| (status.total_votes, status.expected_votes, status.quorum);
     (one.ring, one.quorate, &one.nodes, &one.flags) == (other.ring, other.quorate, &other.nodes, &other.flags)
+        && one.device == other.device
         && numbers(one) == numbers(other)
 }
 
@@ -30,6 +31,8 @@ pub(super) struct View {
     joins: BTreeMap<NodeId, u32>,
     /// The last status of a settled ring.
     pub(super) status: Status,
+    /// What this node says of its quorum device, which may be newer than the status.
+    pub(super) device: DeviceState,
     /// A ring whose members have not exchanged their state yet.
     forming: Option<Regular>,
 }
@@ -47,6 +50,7 @@ impl View {
             left: BTreeSet::new(),
             joins: BTreeMap::new(),
             status: Status::default(),
+            device: DeviceState::default(),
             forming: None,
         }
     }
@@ -78,6 +82,9 @@ impl View {
         }
         let is_new = !says_the_same(&self.status, status);
         self.status = status.clone();
+        if let Some(own) = status.nodes.iter().find(|node| node.id == self.me) {
+            self.device = own.device;
+        }
         is_new
     }
 
@@ -85,6 +92,14 @@ impl View {
     /// of the old ring.
     pub(super) fn is_forming(&self) -> bool {
         self.forming.is_some() || self.status.ring != self.ring
+    }
+
+    /// Returns the newest ring and its members, whether or not they have exchanged their state.
+    pub(super) fn newest(&self) -> (Option<RingId>, &BTreeSet<NodeId>) {
+        match &self.forming {
+            Some(forming) => (Some(forming.ring), &forming.members),
+            None => (self.ring, &self.members),
+        }
     }
 
     /// Returns the ring's number.

@@ -84,6 +84,7 @@ impl Config {
             let rule = format!("have 1 to {} nodes", Self::MAX_NODES);
             problems.broken("quorum.auto_tie_breaker_node", &format_args!("{} nodes", list.len()), rule);
         }
+        problems.0.extend(self.device_problems());
         if let Err(ConfigError { problem, .. }) = self.quorum_options() {
             problems.0.push(problem);
         }
@@ -190,22 +191,31 @@ impl Config {
             ));
         }
         let listed = self.nodes.iter().fold(0u32, |sum, node| sum.saturating_add(node.votes));
+        let with_device = listed.saturating_add(self.device_votes());
         if let Some(expected) = self.quorum.expected_votes
-            && listed / 2 > expected / 2
+            && with_device / 2 > expected / 2
         {
+            let device = if self.quorum.device.is_some() { " and of the quorum device" } else { "" };
             warnings.push(format!(
-                "quorum.expected_votes ({expected}) is below the votes of the node list ({listed}): two \
+                "quorum.expected_votes ({expected}) is below the votes of the node list{device} ({with_device}): two \
                  halves of the cluster could both be quorate; remove quorum.expected_votes"
             ));
         }
         if let Some(expected) = self.expected_votes().filter(|_| !self.nodes.is_empty())
             && listed <= expected / 2
         {
-            warnings.push(format!(
-                "quorum.expected_votes ({expected}) needs {} votes, but the node list has {listed}: no \
-                 partition can be quorate; remove quorum.expected_votes",
-                expected / 2 + 1
-            ));
+            let needed = expected / 2 + 1;
+            warnings.push(match self.device_votes() {
+                0 => format!(
+                    "quorum.expected_votes ({expected}) needs {needed} votes, but the node list has {listed}: no \
+                     partition can be quorate; remove quorum.expected_votes"
+                ),
+                votes => format!(
+                    "quorum.device.votes ({votes}) is too high: {needed} of {expected} votes are needed, and the nodes \
+                     have {listed}, with which they can never agree on the voters; give the device fewer votes \
+                     than the nodes have"
+                ),
+            });
         }
         warnings.extend(self.quorum_warnings());
         warnings

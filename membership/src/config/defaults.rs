@@ -38,6 +38,10 @@ pub const GROUP: Ipv4Addr = Ipv4Addr::new(239, 192, 0, 1);
 pub const TTL: u8 = 1;
 /// `quorum.last_man_standing_window`, in milliseconds.
 pub const LAST_MAN_STANDING_WINDOW: u64 = 10_000;
+/// `quorum.device.timeout`, in milliseconds.
+pub const DEVICE_TIMEOUT: u64 = 10_000;
+/// `quorum.device.sync_timeout`, in milliseconds.
+pub const DEVICE_SYNC_TIMEOUT: u64 = 30_000;
 /// `quorate.window_size`, in frames per rotation.
 pub const LARGEST_WINDOW: u32 = 1024;
 /// `quorate.probe`. Two and a half intervals are 20 ms, and a live member shows itself twice in

@@ -6,6 +6,7 @@
 
 mod check;
 pub mod defaults;
+mod device;
 mod error;
 pub mod grammar;
 mod host;
@@ -23,6 +24,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+pub use device::DeviceConfig;
 pub use error::{ConfigError, Place, Problem, Rejected};
 pub use host::{Host, Interface};
 use load::IpVersion;

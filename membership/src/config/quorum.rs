@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::grammar::Entry;
 use super::load::ANY;
 use super::reader::Reader;
-use super::{Config, ConfigError, Member, Problem, Source, TransportKind, defaults};
+use super::{Config, ConfigError, DeviceConfig, Member, Problem, Source, TransportKind, defaults};
 use crate::NodeId;
 
 /// corosync.conf's section `quorum`, as written. [`Config::quorum_options`] and
@@ -15,8 +15,9 @@ use crate::NodeId;
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct QuorumConfig {
-    /// The votes expected in total (`expected_votes`). The default is the sum of the node list's
-    /// votes. Without a list the node then never becomes quorate.
+    /// The votes expected in total (`expected_votes`), with those of the quorum device. The default
+    /// is the sum of the node list's votes and the device's. Without a list the node then never
+    /// becomes quorate.
     pub expected_votes: Option<u32>,
     /// This node's votes (`votes`). The default is the votes of its entry in the node list, else 1
     /// ([`Config::votes`]).
@@ -42,6 +43,9 @@ pub struct QuorumConfig {
     pub allow_downscale: bool,
     /// `expected_votes_tracking`: the most votes ever expected are remembered.
     pub expected_votes_tracking: bool,
+    /// `device`: an arbiter outside of the cluster has votes. `None`, the default, stands for no
+    /// arbiter.
+    pub device: Option<DeviceConfig>,
 }
 
 impl Default for QuorumConfig {
@@ -56,6 +60,7 @@ impl Default for QuorumConfig {
             auto_tie_breaker: None,
             allow_downscale: false,
             expected_votes_tracking: false,
+            device: None,
         }
     }
 }
@@ -166,12 +171,13 @@ impl Config {
         })
     }
 
-    /// Returns the votes expected in total when the node starts: the configured ones, else the node
-    /// list's sum. As with corosync, `expected_votes_tracking` and `allow_downscale` take the node
-    /// list's sum, whatever `expected_votes` is.
+    /// Returns the votes expected in total when the node starts: the configured ones, else the sum
+    /// of the node list's votes and the quorum device's. As with corosync,
+    /// `expected_votes_tracking` and `allow_downscale` take the sum, whatever `expected_votes` is.
     pub fn expected_votes(&self) -> Option<u32> {
         let tracks = self.quorum.expected_votes_tracking || self.quorum.allow_downscale;
-        let listed = (!self.nodes.is_empty()).then(|| self.listed_votes());
+        let sum = || self.listed_votes().saturating_add(self.device_votes());
+        let listed = (!self.nodes.is_empty()).then(sum);
         let given = self.quorum.expected_votes;
         let expected = if tracks { listed.or(given) } else { given.or(listed) };
         expected.filter(|&votes| votes > 0)
@@ -260,7 +266,8 @@ impl Reader<'_> {
     ) -> QuorumConfig {
         self.provider(transport);
         let off = || (false, Source::Default);
-        let expected_votes = self.quorum_expected_votes(nodes);
+        let device = self.device(nodes);
+        let expected_votes = self.quorum_expected_votes(nodes, device.as_ref());
         let votes = self.quorum_votes(listed_votes);
         let two_node = self.switch("quorum.two_node", off());
         let waits = self.is_given("quorum.wait_for_all");
@@ -268,7 +275,7 @@ impl Reader<'_> {
         let last_man_standing = self.switch("quorum.last_man_standing", off());
         let window =
             self.number_or_zero("quorum.last_man_standing_window", "ms", defaults::LAST_MAN_STANDING_WINDOW);
-        let quorum = QuorumConfig {
+        QuorumConfig {
             expected_votes,
             votes: Some(votes),
             two_node,
@@ -278,9 +285,8 @@ impl Reader<'_> {
             auto_tie_breaker: self.tie_breaker(),
             allow_downscale: self.switch("quorum.allow_downscale", off()),
             expected_votes_tracking: self.switch("quorum.expected_votes_tracking", off()),
-        };
-        self.device(&quorum, nodes);
-        quorum
+            device,
+        }
     }
 
     /// Checks the provider. Votes are counted with or without one, and any other than votequorum is
@@ -305,7 +311,7 @@ impl Reader<'_> {
         }
     }
 
-    fn quorum_expected_votes(&mut self, nodes: &[Member]) -> Option<u32> {
+    fn quorum_expected_votes(&mut self, nodes: &[Member], device: Option<&DeviceConfig>) -> Option<u32> {
         const EXPECTED_VOTES: &str = "quorum.expected_votes";
         let in_file = self.value(EXPECTED_VOTES, |reader, entry| reader.number(entry, 1..=u32::MAX));
         let sum = nodes.iter().fold(0u32, |sum, member| sum.saturating_add(member.votes));
@@ -322,7 +328,14 @@ impl Reader<'_> {
             return Some(votes);
         }
         if sum > 0 {
-            self.show(EXPECTED_VOTES, sum, "votes", Source::derived("the votes of the node list"));
+            let (sum, from) = match device {
+                None => (sum, "the votes of the node list"),
+                Some(device) => (
+                    sum.saturating_add(device.votes(nodes.len())),
+                    "the votes of the node list and of the quorum device",
+                ),
+            };
+            self.show(EXPECTED_VOTES, sum, "votes", Source::derived(from));
         } else {
             self.show(EXPECTED_VOTES, "unknown", "", Source::Default);
         }
@@ -410,42 +423,6 @@ impl Reader<'_> {
         };
         self.show(NODE, tie_breaker.to_string().as_str(), "", self.line(entry));
         Some(tie_breaker)
-    }
-
-    /// Rejects the options that corosync does not allow together with a quorum device. Devices are
-    /// not supported.
-    fn device(&mut self, quorum: &QuorumConfig, nodes: &[Member]) {
-        let find = |path: &str| self.document.entries.iter().rfind(|entry| entry.path == path);
-        let Some(device) = find("quorum.device.model").filter(|entry| !entry.value.is_empty()) else {
-            return;
-        };
-        let options = [
-            (quorum.two_node, "quorum.two_node"),
-            (quorum.last_man_standing, "quorum.last_man_standing"),
-            (quorum.auto_tie_breaker.is_some(), "quorum.auto_tie_breaker"),
-            (quorum.allow_downscale, "quorum.allow_downscale"),
-        ];
-        for (_, option) in options.iter().filter(|(on, _)| *on) {
-            let (key, value) = ("quorum.device.model", device.value.clone());
-            let rule = format!("not be combined with {option}; remove one of the two");
-            self.refuse(device, Problem::Broken { key, value, rule, other: None });
-        }
-        if find("quorum.device.votes").is_some() {
-            return;
-        }
-        let alike = nodes.iter().all(|node| node.votes == 1);
-        let text = match u32::try_from(nodes.len()) {
-            Ok(count @ 1..) if alike && quorum.expected_votes.is_none() => format!(
-                "quorum.device.votes is not set: corosync would expect {} votes, {} of them the device's; {count} are \
-                 expected here",
-                2 * count - 1,
-                count - 1
-            ),
-            _ => "quorum.device.votes is not set: corosync would not start without it if expected_votes is \
-                  set or a node does not have exactly one vote"
-                .to_owned(),
-        };
-        self.warn(Some(device.line), text);
     }
 
     /// Shows the effective options in place of the written ones where they differ.

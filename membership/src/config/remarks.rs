@@ -124,7 +124,7 @@ const REMARKS: &[(&str, &str)] = &[
         "quorum.leaving_timeout",
         "obsolete (corosync 2), ignored: a node that leaves is out of the ring at once",
     ),
-    ("quorum.device", "not implemented yet, ignored: there is no quorum device, so it has no votes"),
+    ("quorum.device", "ignored: without `model` there is no quorum device"),
 ];
 
 #[cfg(test)]

@@ -159,11 +159,37 @@ impl Totem {
         }
     }
 
-    /// Sets the message that this node sends in the stage of `service` of every later sync. If this
-    /// is called while [`Event::Regular`](crate::Event::Regular) is handled, the sync of that ring
-    /// carries the message.
-    pub fn set_sync_message(&mut self, service: Service, message: Bytes) {
-        self.local.sync_messages.insert(service, message);
+    /// Queues a message of votequorum in the order of the installed ring, even before its sync is
+    /// done. Only this ring can carry the message. If there is none, nothing is queued.
+    pub fn announce_votes(&mut self, message: &Bytes) {
+        if let State::Operational(operational) = &mut self.state {
+            self.local.say_as(Service::Votequorum, message);
+            operational.nudge(&mut self.local);
+        }
+    }
+
+    /// Sets the messages that this node sends in the stage of `service` of every later sync. If
+    /// this is called while [`Event::Regular`](crate::Event::Regular) is handled, the sync of that
+    /// ring carries the messages.
+    pub fn set_sync_messages(&mut self, service: Service, messages: Vec<Bytes>) {
+        self.local.sync_messages.insert(service, messages);
+    }
+
+    /// Holds up the sync of a new ring in the stage of votequorum, until [`Totem::end_hold`]. This
+    /// is called while [`Event::Regular`](crate::Event::Regular) is handled. Nothing is delivered
+    /// at any member meanwhile.
+    pub fn hold_sync(&mut self) {
+        if let Some(sync) = &mut self.local.sync {
+            sync.hold();
+        }
+    }
+
+    /// Lets the sync of the installed ring go on. Harmless if it is not held up.
+    pub fn end_hold(&mut self) {
+        self.local.end_hold();
+        if let State::Operational(operational) = &mut self.state {
+            operational.nudge(&mut self.local);
+        }
     }
 
     /// Returns the size of the multicasts that wait to be sent, in bytes. Each message counts for

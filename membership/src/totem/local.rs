@@ -73,7 +73,7 @@ pub(super) struct Local {
     pub(super) synced_by: Option<Seq>,
     /// Whether delivered messages belong to a transitional configuration.
     pub(super) transitional: bool,
-    pub(super) sync_messages: BTreeMap<Service, Bytes>,
+    pub(super) sync_messages: BTreeMap<Service, Vec<Bytes>>,
     /// The announced capacity of each member of the installed ring, in frames per rotation.
     pub(super) capacities: BTreeMap<NodeId, u32>,
     /// The limits that follow from the capacities for the ring.

@@ -90,7 +90,9 @@ impl Local {
         };
         match Body::decode_in(group, &body, order)? {
             sync @ (Body::ServiceBuild { .. } | Body::Barrier { .. }) => self.advance_sync(frame, &sync),
-            Body::NodeInfo(_) | Body::Reconfigure(_) => self.out.tell(service(Service::Votequorum, body)),
+            Body::NodeInfo(_) | Body::Reconfigure(_) | Body::Qdevice { .. } | Body::QdeviceRenamed { .. } => {
+                self.out.tell(service(Service::Votequorum, body))
+            }
             Body::Quorate(message) => self.out.tell(service(Service::Quorate, message)),
             Body::Capacity { frames } => self.widen(frame, frames),
             Body::CpgJoin(process) => {
@@ -125,8 +127,8 @@ impl Local {
                 );
             }
             // The remaining messages concern only real corosync daemons: the newest configuration,
-            // quorum devices, keys, members that were seen to leave (each node knows by itself),
-            // and load for tests.
+            // keys, members that were seen to leave (each node knows by itself), and load for
+            // tests.
             _ => {}
         }
         Ok(())
@@ -233,32 +235,47 @@ impl Local {
         match step {
             Step::Wait => {}
             Step::Stage { service, last, .. } => {
-                let Some(sync) = &self.sync else { return };
+                let Some(sync) = &mut self.sync else { return };
                 tracing::trace!(stage = sync.stage(), "sync");
-                let barrier = sync.barrier().encode();
+                let barrier = sync.barrier_of(service);
                 if service == CPG {
                     for message in self.groups.sync_messages() {
                         self.say(SERVICES, &message.encode());
                     }
                 }
-                if service == VOTEQUORUM
-                    && let Some(message) = self.sync_messages.get(&Service::Votequorum).cloned()
-                {
-                    self.say(SERVICES, &message);
+                if service == VOTEQUORUM {
+                    for message in self.sync_messages_of(Service::Votequorum) {
+                        self.say(SERVICES, &message);
+                    }
                 }
-                if last && let Some(message) = self.sync_messages.get(&Service::Quorate).cloned() {
-                    self.say(QUORATE, &Body::Quorate(message).encode());
+                if last {
+                    for message in self.sync_messages_of(Service::Quorate) {
+                        self.say(QUORATE, &Body::Quorate(message).encode());
+                    }
                 }
                 if last && self.config.largest_window > self.config.window_size {
                     self.say(QUORATE, &Body::Capacity { frames: self.config.largest_window }.encode());
                 }
-                self.say(SYNC, &barrier);
+                if let Some(barrier) = barrier {
+                    self.say(SYNC, &barrier.encode());
+                }
             }
             Step::Done { .. } => {
                 self.assemblies.sync_done();
                 self.synced_by = Some(frame.seq);
                 self.out.tell(Event::Synced(self.ring.id));
             }
+        }
+    }
+
+    fn sync_messages_of(&self, service: Service) -> Vec<Bytes> {
+        self.sync_messages.get(&service).cloned().unwrap_or_default()
+    }
+
+    /// Lets the stage of votequorum go on, if this node has held it up.
+    pub(super) fn end_hold(&mut self) {
+        if let Some(barrier) = self.sync.as_mut().and_then(Sync::go_on) {
+            self.say(SYNC, &barrier.encode());
         }
     }
 

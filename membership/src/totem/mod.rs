@@ -115,7 +115,7 @@ pub enum Destination {
 ///   for later inputs, so a token can overtake messages that are still to be delivered. After
 ///   [`multicast`](Totem::multicast) and the calls for groups, events may be polled first. A member
 ///   that holds a resting token then delivers its own message before it is sent.
-/// - [`set_sync_message`](Totem::set_sync_message) is called while an event is handled.
+/// - [`set_sync_messages`](Totem::set_sync_messages) is called while an event is handled.
 /// - The remaining methods are getters.
 ///
 /// There are no other inputs, so the same calls give the same outputs.

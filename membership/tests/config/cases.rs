@@ -107,11 +107,10 @@ const CASES: &[Case] = &[
     },
     Case {
         file: "20-device-expected",
-        warnings: &[
-            "23: section `quorum.device` (model, net.host, net.algorithm): not implemented yet, ignored",
-            "24: quorum.device.votes is not set: corosync would expect 5 votes, 2 of them the device's; 3 are expected here",
+        settings: &[
+            "quorum.device.votes 2 votes, derived from the number of nodes",
+            "quorum.expected_votes 5 votes, derived from the votes of the node list and of the quorum device",
         ],
-        settings: &["quorum.expected_votes 3 votes, derived from the votes of the node list"],
         ..OK
     },
     Case {

@@ -152,6 +152,55 @@ fn quorum_options_that_stop_corosync_are_errors() {
 }
 
 #[test]
+fn a_quorum_device_has_votes_beside_those_of_the_nodes() {
+    let device = |nodes, lines: &str| load(&with_quorum(nodes, &format!("device {{\nmodel: net\n{lines}}}")));
+    let votes = |nodes, lines| {
+        let config = device(nodes, lines).unwrap().config;
+        (config.device_votes(), config.expected_votes())
+    };
+    assert_eq!(votes(2, "votes: 1\n"), (1, Some(3)));
+    assert_eq!(votes(2, ""), (1, Some(3)), "one less than the nodes");
+    assert_eq!(votes(3, "votes: 1\nnet {\nhost: x\n}\n"), (1, Some(4)));
+    assert_eq!(votes(3, ""), (2, Some(5)));
+    let timeouts = device(2, "timeout: 2000\nsync_timeout: 3000\n").unwrap().config.quorum.device.unwrap();
+    assert_eq!((timeouts.timeout.as_millis(), timeouts.sync_timeout.as_millis()), (2000, 3000));
+    assert_eq!(load(&with_quorum(2, "device {\nmodel:\n}")).unwrap().config.quorum.device, None);
+}
+
+#[test]
+fn votes_of_a_quorum_device_that_do_not_fit_give_warnings() {
+    let warned = |lines: &str| -> Vec<String> {
+        load(&with_quorum(3, lines)).unwrap().warnings.iter().map(ToString::to_string).collect()
+    };
+    let has = |lines: &str, text: &str| {
+        let warnings = warned(lines);
+        assert!(warnings.iter().any(|warning| warning.contains(text)), "{warnings:?}");
+    };
+    has(
+        "expected_votes: 3\ndevice {\nmodel: net\nvotes: 1\n}",
+        "quorum.expected_votes (3) is below the votes of the node list and of the quorum device (4)",
+    );
+    has("device {\nmodel: net\nvotes: 3\n}", "quorum.device.votes (3) is too high: 4 of 6 votes are needed");
+    assert!(!warned("device {\nmodel: net\n}").iter().any(|warning| warning.contains("device")));
+}
+
+#[test]
+fn a_quorum_device_that_stops_corosync_is_an_error() {
+    check_error(
+        &with_quorum(2, "expected_votes: 3\ndevice {\nmodel: net\n}"),
+        "c:20: quorum.device.model (net) must have `votes` in section `device`",
+    );
+    check_error(
+        &with_quorum(2, "expected_votes: 2\ndevice {\nmodel: net\nvotes: 1\n}"),
+        "c:18: quorum.expected_votes (2) must be at least 2 above quorum.device.votes (1)",
+    );
+    check_error(
+        &with_quorum(2, "device {\nmodel: net\nvotes: one\n}"),
+        "c:20: quorum.device.votes must be a whole number",
+    );
+}
+
+#[test]
 fn tracking_or_downscale_expects_the_votes_of_the_node_list() {
     for option in ["expected_votes_tracking", "allow_downscale"] {
         let text = with_quorum(4, &format!("expected_votes: 3\n{option}: 1"));
@@ -171,16 +220,8 @@ fn ignored_keys_of_section_quorum_give_warnings() {
         |lines: &str| format!("{}quorum {{\nprovider: corosync_votequorum\n{lines}\n}}\n", with_totem(""));
     check_warnings(&quorum("two_node: 0\nwait_for_all: 0\nlast_man_standing: 0"), &[]);
     check_warnings(
-        &quorum("device {\nmodel: net\nvotes: 1\nnet {\nhost: x\n}\n}"),
-        &["c:16: section `quorum.device` (model, votes, net.host): not implemented yet, ignored"],
-    );
-    check_warnings(
-        &quorum("expected_votes: 3\ndevice {\nmodel: net\n}"),
-        &[
-            "c: quorum.expected_votes (3) needs 2 votes, but the node list has 1",
-            "c:17: section `quorum.device` (model): not implemented yet",
-            "c:18: quorum.device.votes is not set: corosync would not start",
-        ],
+        &quorum("device {\nvotes: 1\n}"),
+        &["c:16: section `quorum.device` (votes): ignored: without `model` there is no quorum device"],
     );
     check_error(
         &quorum("").replace("corosync_votequorum", "other"),

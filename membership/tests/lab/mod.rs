@@ -97,6 +97,8 @@ pub struct Lab {
     flying: BTreeMap<(Time, u64), (NodeId, NodeId, Bytes)>,
     sent: u64,
     cuts: BTreeSet<(NodeId, NodeId)>,
+    /// Nodes that hold up the sync of every new ring.
+    pub holding: BTreeSet<NodeId>,
     /// Nodes whose hosts reject incoming datagrams.
     rejecting: BTreeSet<NodeId>,
     /// For a host and a peer, when the host will have sent no more than one refusal a second.
@@ -134,6 +136,7 @@ impl Lab {
             flying: BTreeMap::new(),
             sent: 0,
             cuts: BTreeSet::new(),
+            holding: BTreeSet::new(),
             rejecting: BTreeSet::new(),
             refused_until: BTreeMap::new(),
             filter: Box::new(|_, _, _, _| Fate::Deliver),
@@ -239,7 +242,7 @@ impl Lab {
         let host = self.hosts.entry(id).or_default();
         assert!(host.totem.is_none(), "node {id} runs already");
         let mut totem = Totem::new(&config, host.stored.clone(), [0; 32], self.now).unwrap();
-        totem.set_sync_message(Service::Quorate, format!("candidacy of {id}").into());
+        totem.set_sync_messages(Service::Quorate, vec![format!("candidacy of {id}").into()]);
         host.watch = Watch::of(&totem, config.totem);
         host.totem = Some(totem);
         host.lives.push(Vec::new());
@@ -424,6 +427,9 @@ impl Lab {
         }
         let mut events = Vec::new();
         while let Some(event) = totem.poll_event() {
+            if matches!(event, Event::Regular(_)) && self.holding.contains(&id) {
+                totem.hold_sync();
+            }
             if host.reads_events {
                 totem.consumed(self.now, event.cost());
             }

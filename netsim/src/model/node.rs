@@ -282,9 +282,10 @@ impl Node {
                 continue;
             };
             totem.consumed(now, event.cost());
-            // This mirrors `quorate_election::Member` without the watchers. The causes of ring
-            // changes are omitted, so that a state does not depend on how it was reached.
-            let Outcome { say, send, recovered, keep, status } =
+            // This mirrors `quorate_election::Member` without the watchers and the quorum device.
+            // The causes of ring changes are omitted, so that a state does not depend on how it was
+            // reached.
+            let Outcome { say, send, recovered, keep, status, .. } =
                 election.handle(Time::default(), &without_causes(&event));
             if let Some(message) = send {
                 totem.say(Service::Quorate, &message);
@@ -295,9 +296,9 @@ impl Node {
             if let Some(kept) = keep {
                 totem.keep(kept);
             }
-            if let Some(Say { node_info, candidacy }) = say {
-                totem.set_sync_message(Service::Votequorum, Body::NodeInfo(node_info).encode());
-                totem.set_sync_message(Service::Quorate, candidacy.encode());
+            if let Some(Say { node_info, candidacy, .. }) = say {
+                totem.set_sync_messages(Service::Votequorum, vec![Body::NodeInfo(node_info).encode()]);
+                totem.set_sync_messages(Service::Quorate, vec![candidacy.encode()]);
             }
             if let Some(status) = status.as_ref().filter(|status| status.settled) {
                 totem.set_quorate(status.quorate);

@@ -10,7 +10,10 @@ use std::vec;
 use bytes::Bytes;
 use quorate_election::Event;
 use quorate_membership::wire::body::{Reconfigure, VoteParameter};
-use quorate_membership::{Group, GroupError, Guarantee, MulticastError, NodeId, Parting, Stats, Totem};
+use quorate_membership::{
+    DeviceError, DeviceRequest, DeviceState, Group, GroupError, Guarantee, MulticastError, NodeId, Parting,
+    Stats, Totem,
+};
 use tokio::sync::{Notify, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 use tokio::task::coop::consume_budget;
 
@@ -183,6 +186,19 @@ impl Node {
     async fn reconfigure(&self, order: Reconfigure) {
         // An error means that this node has left.
         let _ = self.requests.send(Request::Reconfigure(order)).await;
+    }
+
+    /// Passes on a request of the quorum device, a program on this host that asks an arbiter outside
+    /// of the cluster ([`QuorumConfig::device`](crate::config::QuorumConfig::device)).
+    /// Returns what the node now says of the device. [`Event::Status`] reports what follows. Cancel
+    /// safe.
+    ///
+    /// # Errors
+    /// If the request does not fit what the node knows of the device.
+    pub async fn device(&self, request: DeviceRequest) -> Result<DeviceState, DeviceError> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.requests.send(Request::Device(request, reply)).await;
+        answer.await.unwrap_or(Err(DeviceError::NoDevice))
     }
 
     /// Returns the counters. After the node has left, these are the final counters.
@@ -360,5 +376,6 @@ pub(super) enum Request {
     Leave,
     Kill(NodeId, String),
     Reconfigure(Reconfigure),
+    Device(DeviceRequest, oneshot::Sender<Result<DeviceState, DeviceError>>),
     Stats(oneshot::Sender<Stats>),
 }

@@ -124,6 +124,9 @@ fn result(rng: &mut ChaCha8Rng, order: Order) -> Done {
         }
         Order::Kill { .. } => Done::Killed,
         Order::SetExpectedVotes(_) | Order::SetVotes { .. } => Done::VotesSet,
+        Order::Device(_) => {
+            Done::Device(if failed { Err(DeviceError::OtherRing) } else { Ok(DeviceState::default()) })
+        }
         Order::ReadStats(request) => Done::Stats(Box::new(five_tokens()), request),
     }
 }
