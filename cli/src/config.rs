@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{Failure, print};
 
 /// The configuration, and the command-line options that override it.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Source {
     /// Configuration file
     #[arg(short, long, value_name = "FILE", default_value = "/etc/corosync/corosync.conf")]
@@ -54,6 +54,14 @@ impl Source {
             let parsed = config::parse_document(&file.display().to_string(), &config::read(&file)?)?;
             entries.extend(parsed.entries.into_iter().filter(|entry| entry.path.starts_with("uidgid.")));
         }
+        Ok(entries)
+    }
+
+    /// Reads all keys and values that corosync's clients find: those of the file, and those of
+    /// `uidgid.d`.
+    pub(crate) fn all_entries(&self) -> Result<Vec<grammar::Entry>, Rejected> {
+        let mut entries = self.entries()?;
+        entries.extend(self.uidgid()?);
         Ok(entries)
     }
 

@@ -1,6 +1,7 @@
 //! `quorate node`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -14,7 +15,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use quorate::config::Loaded;
+use quorate::config::{Loaded, Setting, grammar};
 use quorate::{
     Cause, Config, Dc, Event, Events, Group, GroupError, Inquorate, MulticastError, Node, NodeId, Status,
 };
@@ -52,7 +53,7 @@ const DESCRIPTORS: u64 = 8;
 ///
 /// The first of these signals makes the node leave the ring, which the others notice at once,
 /// without a timeout. A second one ends the process immediately. SIGHUP logs that the configuration
-/// is read only at the start. Other signals do nothing.
+/// is applied only at the start. Other signals do nothing.
 ///
 /// The node logs to stderr: each ring with the cause of the change, and each change of quorum and
 /// DC. RUST_LOG sets the level (`RUST_LOG=debug`). Lines that cannot be written are counted and
@@ -171,7 +172,7 @@ fn descriptors_for_clients() -> u64 {
 
 /// Runs the node, from its socket to its last log line.
 async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
-    let Loaded { config, warnings, .. } = loaded;
+    let Loaded { config, warnings, settings, .. } = loaded;
     let mut signals = signals()?;
     let path = args.socket.map_or_else(|| quorate_client::default_path(config.node.get()), Ok)?;
     let mut claim = Claim::new(&path)?;
@@ -180,11 +181,7 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
         true => Some(quorate_ipc::Sockets::bind().map_err(|error| Failure::new(error.to_string()))?),
         false => None,
     };
-    let entries = args.source.entries().and_then(|mut entries| {
-        entries.extend(args.source.uidgid()?);
-        Ok(entries)
-    });
-    let entries = entries.map_err(|rejected| Failure::new(rejected.to_string()))?;
+    let entries = args.source.all_entries().map_err(|rejected| Failure::new(rejected.to_string()))?;
     let places = Places::within(if sockets.is_some() { descriptors / 2 } else { descriptors })?;
     let state_dir = args.state_dir.map_or_else(default_state_dir, Ok)?;
     let mut starting = pin!(Node::builder(config.clone()).state_dir(&state_dir).start());
@@ -210,9 +207,10 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
     let front = Arc::new(Front::new(clients, outgoing_sender, question_sender, places));
     tokio::spawn(send(node.clone(), front.clone(), outgoing));
     let corosync = sockets.map(|sockets| {
-        let entries = entries.iter().map(|entry| (entry.path.as_str(), entry.value.as_str()));
         let limit = usize::try_from(descriptors / 2 / DESCRIPTORS).unwrap_or(usize::MAX);
-        Arc::new(sockets.serve(node.clone(), &config, quorate_ipc::keys(&config, entries), limit))
+        let clients = sockets.serve(node.clone(), &config, keys(&config, &entries), limit);
+        clients.set_reload(move || reread(&args.source, &settings));
+        Arc::new(clients)
     });
     let mut watching = tokio::spawn(watch_ring(events, front.clone(), corosync.clone()));
     tracing::info!("node {} ({}) listens at {}", config.node, config.name, path.display());
@@ -293,7 +291,7 @@ async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoi
                 }
             }
             What::Message { guarantee, payload } => {
-                front.clients.sending(client);
+                front.clients.sending(client, pid);
                 // `watch_ring` reads the events independently.
                 while let Err(error) = node.multicast(&group, guarantee, payload.clone()).await {
                     if error != MulticastError::EventsUnread {
@@ -311,6 +309,54 @@ async fn send(node: Node, front: Arc<Front>, mut outgoing: mpsc::Receiver<Outgoi
             }
         }
     }
+}
+
+/// Returns the keys that corosync's clients find.
+fn keys(config: &Config, entries: &[grammar::Entry]) -> Vec<(String, quorate_ipc::Value)> {
+    quorate_ipc::keys(config, entries.iter().map(|entry| (entry.path.as_str(), entry.value.as_str())))
+}
+
+/// Reads the configuration again for corosync's clients, and logs the values that the node applies
+/// only when it is restarted. `None` if the configuration cannot be used.
+fn reread(source: &Source, in_force: &[Setting]) -> Option<Vec<(String, quorate_ipc::Value)>> {
+    let read = || -> Result<_, Box<dyn Error>> { Ok((source.load()?, source.all_entries()?)) };
+    match read() {
+        Ok((loaded, entries)) => {
+            match differences(in_force, &loaded.settings) {
+                changes if changes.is_empty() => {
+                    tracing::info!(
+                        "the configuration was read again; nothing that this node applies differs"
+                    );
+                }
+                changes => {
+                    let changes = changes.join(", ");
+                    tracing::warn!("the configuration was read again; restart this node to apply {changes}");
+                }
+            }
+            for warning in &loaded.warnings {
+                tracing::warn!("{warning}");
+            }
+            Some(keys(&loaded.config, &entries))
+        }
+        Err(error) => {
+            tracing::error!(
+                "the configuration was read again and cannot be used, so nothing changes: {error}"
+            );
+            None
+        }
+    }
+}
+
+/// Describes the values of a file that are not in force.
+fn differences(in_force: &[Setting], file: &[Setting]) -> Vec<String> {
+    let value = |settings: &[Setting], key: &str| {
+        let setting = settings.iter().find(|setting| setting.key == key);
+        setting.map_or_else(|| "nothing".to_owned(), |setting| setting.value.to_string())
+    };
+    let keys: BTreeSet<&str> = in_force.iter().chain(file).map(|setting| setting.key.as_str()).collect();
+    let pairs = keys.into_iter().map(|key| (key, value(in_force, key), value(file, key)));
+    let changed = pairs.filter(|(_, before, after)| before != after);
+    changed.map(|(key, before, after)| format!("{key} ({after} instead of {before})")).collect()
 }
 
 /// Waits until corosync's clients, if they are served, have agreed that the node shuts down.
@@ -427,6 +473,12 @@ impl Log {
                     length.as_millis()
                 );
             }
+            Event::Reload { from, .. } => {
+                tracing::info!(
+                    "an operator at node {from} asks all nodes to read their configuration again; a node \
+                     applies a changed one when it is restarted"
+                );
+            }
             Event::Status(status) => self.status(status),
             Event::Left(cause) => tracing::info!("left the ring: {cause}"),
             _ => {}
@@ -509,7 +561,7 @@ impl Raised {
         }
         if *number == Signal::HUP.as_raw() {
             tracing::warn!(
-                "{name}: the configuration is read only at the start and cannot be reloaded yet; restart \
+                "{name}: the configuration is applied only at the start and cannot be reloaded yet; restart \
                  the node to apply changes"
             );
         } else {
@@ -608,6 +660,23 @@ mod tests {
             notify(Path::new(&format!("@{name}")), "STOPPING=1").unwrap();
             assert_eq!(systemd.recv(&mut state).unwrap(), 10);
         }
+    }
+
+    #[test]
+    fn values_that_a_reload_does_not_apply_are_named() {
+        let setting = |key: &str, value: u32| Setting {
+            key: key.to_owned(),
+            value: value.into(),
+            unit: "",
+            source: quorate::config::Source::Default,
+        };
+        let in_force = [setting("totem.token", 1000), setting("totem.hold", 60), setting("a", 1)];
+        let file = [setting("totem.token", 2000), setting("totem.hold", 60), setting("b", 2)];
+        assert_eq!(
+            differences(&in_force, &file),
+            ["a (nothing instead of 1)", "b (2 instead of nothing)", "totem.token (2000 instead of 1000)"]
+        );
+        assert!(differences(&in_force, &in_force).is_empty());
     }
 
     #[test]

@@ -358,7 +358,7 @@ fn signals_that_ask_for_nothing_do_not_end_a_node() {
     let ring = Ring::of(1);
     let mut node = ring.start(1);
     for (signal, words) in [
-        (Signal::HUP, "SIGHUP: the configuration is read only at the start and cannot be reloaded yet"),
+        (Signal::HUP, "SIGHUP: the configuration is applied only at the start and cannot be reloaded yet"),
         (Signal::USR1, "SIGUSR1: this signal does nothing"),
         (Signal::USR2, "SIGUSR2: this signal does nothing"),
         (Signal::ALARM, "SIGALRM: this signal does nothing"),

@@ -341,9 +341,11 @@ impl Election {
                 self.judged = self.unsettled(None, &BTreeSet::new(), cause.to_string());
                 Outcome { status: Some(self.judged.clone()), ..Outcome::default() }
             }
-            Event::Transitional(_) | Event::GroupChange(_) | Event::Deliver(_) | Event::Stalled(_) => {
-                Outcome::default()
-            }
+            Event::Transitional(_)
+            | Event::GroupChange(_)
+            | Event::Deliver(_)
+            | Event::Reload { .. }
+            | Event::Stalled(_) => Outcome::default(),
         };
         // Time has passed, at times a lot, as after [`Event::Stalled`]. A lease that ended
         // meanwhile is over.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use quorate_membership::{Cause, Delivery, Event as RingEvent, GroupChange, Regular, RingId, Transitional};
+use quorate_membership::{
+    Cause, Delivery, Event as RingEvent, GroupChange, NodeId, Regular, RingId, Transitional,
+};
 
 use crate::Status;
 
@@ -22,6 +24,13 @@ pub enum Event {
     GroupChange(GroupChange),
     /// A message to a process group, whether or not a process of this node is in it.
     Deliver(Delivery),
+    /// An operator asks all members to read their configuration again.
+    Reload {
+        /// The member at which the operator asked.
+        from: NodeId,
+        /// The number that this member gave the request.
+        request: u64,
+    },
     /// This node itself was paused for this long (a suspended machine, a starved process). It does
     /// not declare other nodes failed because of the pause.
     Stalled(Duration),
@@ -50,6 +59,7 @@ impl Event {
             RingEvent::Synced(ring) => Self::Synced(ring),
             RingEvent::GroupChange(change) => Self::GroupChange(change),
             RingEvent::Deliver(delivery) => Self::Deliver(delivery),
+            RingEvent::Reload { from, request } => Self::Reload { from, request },
             RingEvent::Stalled(length) => Self::Stalled(length),
             RingEvent::Left(cause) => Self::Left(cause),
         })

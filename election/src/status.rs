@@ -205,7 +205,7 @@ pub struct NodeStatus {
     pub online: bool,
     /// The node's votes, as last announced. Before that, those in the node list.
     pub votes: u32,
-    /// What the node says of its quorum device.
+    /// The state of the node's quorum device, as it announced it.
     #[serde(skip_serializing_if = "has_no_device")]
     pub device: DeviceState,
 }

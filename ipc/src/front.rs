@@ -1,6 +1,6 @@
 //! The services of a node, and the node that they act on.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use quorate::{Config, DeviceRequest, Event, Guarantee, MulticastError, Node};
 use rustix::io::Errno;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::code::Code;
@@ -25,10 +26,15 @@ pub(crate) struct Place {
     is_full: bool,
 }
 
+/// Reads the configuration again. Returns the contents of the map, or `None` if it cannot be used.
+pub(crate) type Reload = Box<dyn Fn() -> Option<Vec<(String, Value)>> + Send + Sync>;
+
 /// The services, and the node that they act on.
 pub(crate) struct Front {
     services: Mutex<Services>,
     node: Node,
+    /// `None` if there is no configuration that could be read again.
+    pub(crate) reload: OnceLock<Reload>,
     /// The places of clients with a permission, and those of others, which are turned away. A
     /// process without a permission cannot use up the descriptors of the node.
     places: Arc<Semaphore>,
@@ -59,6 +65,7 @@ impl Front {
         Self {
             services: Mutex::new(Services::new(config, keys)),
             node,
+            reload: OnceLock::new(),
             places: Arc::new(Semaphore::new(limit)),
             strangers: Arc::new(Semaphore::new(STRANGERS)),
             runtime: Handle::current(),
@@ -110,6 +117,22 @@ impl Front {
                 Effect::DeviceEnded => {
                     let node = self.node.clone();
                     self.runtime.spawn(async move { node.device(DeviceRequest::Ended).await });
+                }
+                Effect::AskToReload { request } => {
+                    let node = self.node.clone();
+                    self.runtime.spawn(async move { node.ask_to_reload(request).await });
+                }
+                Effect::Reload => {
+                    let front = self.clone();
+                    self.runtime.spawn(async move {
+                        let reader = front.clone();
+                        // Reading files takes time, and a name in them may have to be resolved.
+                        let read = spawn_blocking(move || reader.reload.get().and_then(|reload| reload()));
+                        let keys = read.await.unwrap_or_default();
+                        let mut services = front.lock();
+                        services.reloaded(keys);
+                        front.carry_on(services);
+                    });
                 }
                 Effect::WatchCounters { after } => {
                     let front = self.clone();
@@ -187,16 +210,16 @@ impl Front {
                 let node = self.node.of_process(pid);
                 Done::LeftGroup(node.leave_group(&group, quorate::Parting::Left).await)
             }
-            Order::Multicast { pid, group, payload, answered } => {
+            Order::Multicast { pid, group, payload } => {
                 let node = self.node.of_process(pid);
-                let sent = loop {
-                    match node.multicast(&group, Guarantee::Agreed, payload.clone()).await {
-                        // The events are taken by another task.
-                        Err(MulticastError::EventsUnread) => node.caught_up().await,
-                        sent => break sent,
-                    }
-                };
-                Done::Multicast { sent, answered }
+                // Another error means that the node has left, so that its clients are disconnected.
+                while let Err(MulticastError::EventsUnread) =
+                    node.multicast(&group, Guarantee::Agreed, payload.clone()).await
+                {
+                    // The events are taken by another task.
+                    node.caught_up().await;
+                }
+                Done::Multicast
             }
             Order::Kill { node, reason } => {
                 self.node.kill(node, reason).await;

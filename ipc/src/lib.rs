@@ -23,13 +23,13 @@
 //! # What is served
 //! - **cmap**: reading, writing, iterating and tracking, with corosync's read-only keys. The map of
 //!   the counters has those of the ring that this node counts too, and those of each connection.
-//! - **quorum** and **votequorum**: both models, tracking, the state of every node, and changes of
-//!   votes by an operator.
-//! - **cfg**: nodes, addresses, the state of nodes, killing one, and the vote on a shutdown.
+//! - **quorum** and **votequorum**: both models, tracking, the state of every node, changes of
+//!   votes by an operator, and the quorum device.
+//! - **cfg**: nodes, addresses, the state of nodes, killing one, the vote on a shutdown, and
+//!   reading the configuration again.
 //! - **cpg**: joining, leaving, messages up to 16 MiB, members and iteration.
 //!
-//! Reading the configuration again and the quorum device are not served yet, and are answered as
-//! not supported. Messages above 16 MiB are refused as too long.
+//! Messages above 16 MiB are refused as too long.
 //!
 //! Messages go over libqb's shared memory, or over its datagram sockets if the key
 //! `system.qb_ipc_type` is `socket`. Pacemaker refuses the latter.

@@ -134,6 +134,15 @@ impl Clients {
         self.front.event(event);
     }
 
+    /// Sets the function that reads the configuration again when an operator asks all nodes to do
+    /// so (`corosync-cfgtool -R`, on any node of the ring). It returns the keys of the map
+    /// ([`keys`](crate::keys)). It returns `None` if the configuration cannot be used, and logs why.
+    /// Without such a function, an operator who asks at this node gets an error.
+    pub fn set_reload(&self, reload: impl Fn() -> Option<Vec<(String, Value)>> + Send + Sync + 'static) {
+        // A second one is ignored.
+        let _ = self.front.reload.set(Box::new(reload));
+    }
+
     /// Waits until the clients have agreed that the node shuts down (`corosync-cfgtool -H`).
     pub async fn shutdown(&self) {
         self.front.shutdown().await;

@@ -97,6 +97,9 @@ pub enum Input<'a> {
     Kill(NodeId, &'a str),
     /// An operator changes votes ([`Totem::reconfigure`]).
     Reconfigure(Reconfigure),
+    /// An operator asks all members to read their configuration again, with the node's number of
+    /// the request ([`Totem::reload`]).
+    Reload(u64),
     /// The application leaves the ring ([`Totem::leave`]).
     Leave,
 }
@@ -138,6 +141,7 @@ impl Core for Totem {
             Input::Consumed(cost) => self.consumed(now, cost),
             Input::Kill(node, reason) => self.kill(now, node, reason),
             Input::Reconfigure(order) => self.reconfigure(now, order),
+            Input::Reload(request) => self.reload(now, request),
             Input::Leave => self.leave(now),
         }
     }

@@ -46,6 +46,15 @@ pub enum Event {
     GroupChange(GroupChange),
     /// A message to a process group, whether or not a process of this node is in it.
     Deliver(Delivery),
+    /// An operator asks all members to read their configuration again ([`Totem::reload`]).
+    ///
+    /// [`Totem::reload`]: crate::Totem::reload
+    Reload {
+        /// The member at which the operator asked.
+        from: NodeId,
+        /// The number that this member gave the request.
+        request: u64,
+    },
     /// This node itself was paused for this long (a suspended machine, a starved process). It does
     /// not declare other nodes failed because of the pause.
     Stalled(Duration),

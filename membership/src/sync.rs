@@ -102,7 +102,7 @@ impl Sync {
         Some(self.barrier())
     }
 
-    /// Lets the stage of votequorum go on. Returns the barrier if it is due.
+    /// Ends the hold of the stage of votequorum. Returns the barrier if it is due.
     pub(crate) fn go_on(&mut self) -> Option<Body> {
         let before = std::mem::replace(&mut self.hold, Hold::No);
         (before == Hold::Holds).then(|| self.barrier())

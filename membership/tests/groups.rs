@@ -383,6 +383,18 @@ fn messages_internal_to_corosync_are_harmless() {
 }
 
 #[test]
+fn a_reload_reaches_all_members_with_its_number() {
+    let mut lab = Lab::ring(3);
+    let now = lab.now;
+    lab.totem(2).reload(now, 7);
+    lab.run(ms(50));
+    for id in 1..=3 {
+        let reload = Event::Reload { from: node(2), request: 7 };
+        assert_eq!(lab.events(id).iter().filter(|event| **event == reload).count(), 1, "node {id}");
+    }
+}
+
+#[test]
 fn a_node_killed_by_an_operator_reports_the_node_that_sent_it() {
     let mut lab = Lab::ring(2);
     say(&mut lab, &Body::KillNode { node: node(1), reason: "maintenance\0".into() });

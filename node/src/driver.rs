@@ -393,6 +393,7 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
             Request::Reconfigure(order) => {
                 self.core.handle(self.clock.now(), Input::Reconfigure(order));
             }
+            Request::Reload(request) => self.core.handle(self.clock.now(), Input::Reload(request)),
             Request::Device(request, reply) => {
                 let handled = self.core.handle_device(self.clock.now(), request);
                 // The caller may have gone.

@@ -41,14 +41,16 @@ struct State {
     /// The bytes in all outboxes.
     unread: Arc<AtomicUsize>,
     next_id: u64,
-    /// The senders of the messages that this node has given to the ring and not yet seen delivered.
-    /// Messages come back in this order.
-    sent: VecDeque<ClientId>,
+    /// The senders of the messages that this node has given to the ring and not yet seen delivered,
+    /// with their processes. Messages come back in this order.
+    sent: VecDeque<(ClientId, u32)>,
     /// The reason why clients are no longer served.
     closed: Option<String>,
     /// The ring of the latest message, and its text.
     printed: Option<(RingId, String)>,
+    /// Empty buffers, kept for their allocations.
     line: Vec<u8>,
+    receivers: Vec<ClientId>,
 }
 
 struct Client {
@@ -135,8 +137,8 @@ impl Clients {
 
     /// Records that a message of this client is about to be given to the ring. Calls must come in
     /// the order of the messages.
-    pub(crate) fn sending(&self, id: ClientId) {
-        self.lock().sent.push_back(id);
+    pub(crate) fn sending(&self, id: ClientId, pid: u32) {
+        self.lock().sent.push_back((id, pid));
     }
 
     /// Passes an event to the clients.
@@ -207,23 +209,31 @@ impl State {
     }
 
     fn deliver(&mut self, node: NodeId, delivery: &Delivery) {
-        let Self { clients, line, printed, .. } = self;
+        let Self { clients, line, receivers, printed, .. } = self;
         line.clear();
         *printed = printed.take().filter(|(ring, _)| *ring == delivery.ring);
         let (_, ring) = printed.get_or_insert_with(|| (delivery.ring, delivery.ring.to_string()));
-        clients.retain(|_, client| {
-            if !client.seat_in(&delivery.group).is_some_and(|seat| seat.joined) {
-                return true;
+        for (id, client) in clients.iter_mut() {
+            if client.seat_in(&delivery.group).is_some_and(|seat| seat.joined) {
+                receivers.push(*id);
             }
-            if line.is_empty() {
-                lines::append_delivery(line, ring, delivery);
-            }
-            client.push(line)
-        });
-        if delivery.from != node {
-            return;
         }
-        let Some(id) = self.sent.pop_front() else { return };
+        if !receivers.is_empty() {
+            lines::append_delivery(line, ring, delivery);
+        }
+        let (line, mut receivers) = (std::mem::take(line), std::mem::take(receivers));
+        for id in receivers.drain(..) {
+            // An earlier receiver's copy may have cost this client its place.
+            if self.clients.get(&id).is_some_and(|client| !client.push(&line)) {
+                self.clients.remove(&id);
+            }
+            self.relieve();
+        }
+        (self.line, self.receivers) = (line, receivers);
+        // Processes of the node that are not clients here send messages, too.
+        let next = self.sent.front().filter(|(_, pid)| delivery.from == node && *pid == delivery.pid);
+        let Some((id, _)) = next.copied() else { return };
+        self.sent.pop_front();
         let Some(client) = self.clients.get_mut(&id) else { return };
         if let Some(seat) = &mut client.seat {
             seat.delivered += 1;
@@ -312,7 +322,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use bytes::Bytes;
-    use quorate::{Cause, GroupReason, Guarantee, Regular, Seq, Transitional};
+    use quorate::{Cause, GroupReason, Guarantee, Regular, Seq, Totem, Transitional};
     use serde_json::Value;
 
     use super::*;
@@ -341,11 +351,15 @@ mod tests {
     }
 
     fn deliver(from: u32, group: &str, payload: impl Into<Bytes>) -> Event {
+        deliver_of(from, PID, group, payload)
+    }
+
+    fn deliver_of(from: u32, pid: u32, group: &str, payload: impl Into<Bytes>) -> Event {
         Event::Deliver(Delivery {
             ring: "1.4".parse().unwrap(),
             seq: Seq::new(1),
             from: node(from),
-            pid: 0,
+            pid,
             group: group.parse().unwrap(),
             guarantee: Guarantee::Agreed,
             transitional: false,
@@ -509,8 +523,8 @@ mod tests {
         let clients = clients_in_a_group();
         let (first, first_outbox) = join(&clients, "g");
         let (second, second_outbox) = join(&clients, "g");
-        clients.sending(second);
-        clients.sending(first);
+        clients.sending(second, PID);
+        clients.sending(first, PID);
         clients.finish(first, 1);
         clients.handle(&deliver(2, "g", "another node's"));
         clients.handle(&deliver(1, "g", "second's"));
@@ -522,13 +536,41 @@ mod tests {
         assert_eq!(read(&second_outbox).await, all);
     }
 
+    /// Programs that use libcpg send messages of the same node.
+    #[tokio::test]
+    async fn a_message_of_another_process_of_the_node_ends_no_client() {
+        let clients = clients_in_a_group();
+        let (id, outbox) = join(&clients, "g");
+        clients.sending(id, PID);
+        clients.finish(id, 1);
+        clients.handle(&deliver_of(1, PID + 1, "g", "another process's"));
+        assert_eq!(read(&outbox).await, ["regular", "group", "another process's"]);
+        clients.handle(&deliver(1, "g", "mine"));
+        assert_eq!(read(&outbox).await, ["mine", "end"]);
+    }
+
+    /// Its line would be copied for each of 64 clients.
+    #[tokio::test]
+    async fn a_long_message_to_many_clients_stays_within_the_limit() {
+        let clients = clients_in_a_group();
+        let outboxes: Vec<_> = (0..64).map(|_| join(&clients, "g").1).collect();
+        let mut most = 0;
+        for _ in 0..2 {
+            clients.handle(&deliver(2, "g", vec![0; Totem::MAX_PAYLOAD]));
+            most = most.max(clients.lock().unread.load(Ordering::Relaxed));
+        }
+        assert!(most <= outbox::TOTAL, "{most}");
+        let gone = outboxes.iter().filter(|outbox| outbox.length() < 1000).count();
+        assert!(gone > 60, "{gone} of 64 were disconnected");
+    }
+
     #[tokio::test]
     async fn messages_of_a_removed_client_are_still_counted() {
         let clients = clients_in_a_group();
         let (gone, _) = join(&clients, "g");
         let (stays, outbox) = join(&clients, "g");
-        clients.sending(gone);
-        clients.sending(stays);
+        clients.sending(gone, PID);
+        clients.sending(stays, PID);
         clients.remove(gone);
         clients.finish(stays, 1);
         clients.handle(&deliver(1, "g", "of the one gone"));

@@ -54,9 +54,9 @@ impl Outbox {
     #[must_use]
     pub(crate) fn push(&self, line: &[u8]) -> bool {
         let mut unread = self.lock();
-        // An empty outbox accepts any line, because even the longest message must pass. If its
-        // characters are escaped, its line is longer than the limit.
-        if unread.length > 0 && unread.length + line.len() > LIMIT {
+        // Even the longest message must pass to a client that keeps up. If its characters are
+        // escaped, its line is longer than the limit.
+        if unread.length > LIMIT / 2 && unread.length + line.len() > LIMIT {
             return false;
         }
         self.append(&mut unread, line);

@@ -453,7 +453,7 @@ mod tests {
                     let seq = Seq::new(1);
                     let delivery =
                         Delivery { ring, seq, from, pid, group, guarantee, transitional: false, payload };
-                    self.front.clients.sending(client);
+                    self.front.clients.sending(client, pid);
                     self.front.clients.handle(&Event::Deliver(delivery));
                     Some(said)
                 }

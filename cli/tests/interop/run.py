@@ -361,6 +361,39 @@ def operators_kill_nodes(lab, row):
     row.finish(load)
 
 
+def a_reload_reaches_both_kinds(lab, row):
+    """`corosync-cfgtool -R` on either node makes both read their files again, and a bad one is refused."""
+    lab.start_all()
+    real, ours = (lab.nodes[lab.only(kind)[0]] for kind in "RC")
+    files = [lab.directory / f"host-{node.host}" / "etc" / "corosync.conf" for node in (real, ours)]
+    texts = [file.read_text() for file in files]
+
+    def named(name):
+        for file, text in zip(files, texts, strict=True):
+            file.write_text(re.sub(r"name: n2\b", f"name: {name}", text))
+
+    def shows(node, name):
+        return f"= {name}\n" in node.run("corosync-cmapctl", "-g", "nodelist.node.1.name")[1]
+
+    for asked, name in ((ours, "second"), (real, "other"), (ours, "n2")):
+        named(name)
+        since = time.monotonic()
+        code, text = asked.run("corosync-cfgtool", "-R")
+        if code:
+            raise Failed(f"corosync-cfgtool -R on {asked} ended with {code}: {text}")
+        lab.wait(
+            lambda name=name: all(shows(node, name) for node in (real, ours)),
+            lambda name=name: f"node 2 is not shown as {name} by both",
+        )
+        row.time(f"reload on {asked}", 5.0, since, [time.monotonic()] * 2)
+    files[1].write_text(texts[1].replace("version: 2", "version: 9"))
+    code, text = ours.run("corosync-cfgtool", "-R")
+    if code == 0 or not shows(ours, "n2"):
+        raise Failed(f"corosync-cfgtool -R with a bad file ended with {code}: {text}")
+    files[1].write_text(texts[1])
+    lab.settle(lab.hosts, dc=lab.first_ours(lab.hosts))
+
+
 def operators_change_votes(lab, row):
     """Votes and expected votes are set on a Quorate node, and refused as on a real one."""
     lab.start_all()
@@ -499,6 +532,7 @@ SHORT = [
     (over_sockets(both_kinds_send_at_once), "CC"),
     (operators_kill_nodes, "RCC"),
     (operators_change_votes, "RCR"),
+    (a_reload_reaches_both_kinds, "RC"),
     (rude_clients_leave_nothing_behind, "CQ"),
     (without_multicast(one_comes_leaves_comes_and_is_killed), "RRQ", 3),
     (without_multicast(one_comes_leaves_comes_and_is_killed), "QRR", 1),

@@ -99,7 +99,7 @@ def signals_end_no_node_unless_they_ask_for_it(lab, table):
     lab.start_ring()
     rings = len(lab.nodes[2].rings)
     for number, words in (
-        (signal.SIGHUP, "SIGHUP: the configuration is read only at the start"),
+        (signal.SIGHUP, "SIGHUP: the configuration is applied only at the start"),
         (signal.SIGUSR1, "SIGUSR1: this signal does nothing"),
         (signal.SIGUSR2, "SIGUSR2: this signal does nothing"),
     ):

@@ -168,7 +168,7 @@ struct Judgement {
     /// The electorates in the members' files.
     files: BTreeMap<NodeId, Electorate>,
     votes: BTreeMap<NodeId, u32>,
-    /// What the members last said of their quorum devices.
+    /// The state of each member's quorum device, as it last announced it.
     devices: BTreeMap<NodeId, DeviceState>,
     expected: Option<u32>,
     /// Whether a quorate member or an operator set `expected`, so that it holds even if the ring is
@@ -600,8 +600,8 @@ impl Quorum {
             let present = u32::try_from(judgement.votes.len()).unwrap_or(u32::MAX);
             judgement.expected = judgement.expected.map(|_| present);
         } else {
-            // The numbers of Quorate nodes change only by messages that all members receive. What one
-            // announces may be older than such a change.
+            // The numbers of Quorate nodes change only by messages that all members receive. An
+            // announcement may be older than such a change.
             let accord = &judgement.accord;
             let is_daemon = accord.agreed.is_none() || !accord.ours.contains(&from);
             if is_daemon {

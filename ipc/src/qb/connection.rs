@@ -198,6 +198,12 @@ impl Connection {
             Step::Reply(reply) => return Ok(self.link.channels.respond(&reply)?),
             Step::Silent => return Ok(()),
             Step::Do(order) => order,
+            Step::ReplyAndDo(reply, order) => {
+                self.link.channels.respond(&reply)?;
+                // The client waits for it.
+                self.link.channels.tell(&self.link.stream)?;
+                order
+            }
         };
         // The ring may have no room for a message. Meanwhile, the client gets its events.
         let mut carrying = pin!(front.carry_out(*id, order));

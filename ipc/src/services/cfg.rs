@@ -31,6 +31,13 @@ pub(super) struct Cfg {
     trackers: BTreeSet<ConnectionId>,
     vote: Option<Vote>,
     votes: u64,
+    /// The clients that have asked for a reload, by the number of their request, until it has gone
+    /// round the ring.
+    asked: BTreeMap<u64, ConnectionId>,
+    requests: u64,
+    /// The reload that is under way, and the next one, with the clients that wait for them. Each
+    /// reads the file as it is after the last request for it.
+    reloads: [Option<Vec<ConnectionId>>; 2],
 }
 
 /// A vote on a shutdown.
@@ -47,12 +54,15 @@ impl Cfg {
     /// Returns the number of things that are kept for clients.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
-        self.trackers.len() + usize::from(self.vote.is_some())
+        let waiting = self.reloads.iter().flatten().map(Vec::len).sum::<usize>();
+        self.trackers.len() + usize::from(self.vote.is_some()) + self.asked.len() + waiting
     }
 
     pub(super) fn close(&mut self, id: ConnectionId, connections: &Connections, effects: &mut Vec<Effect>) {
         // Without the client that asked for it, there is no shutdown.
         self.vote.take_if(|vote| vote.by == id);
+        self.asked.retain(|_, client| *client != id);
+        self.reloads.iter_mut().flatten().for_each(|waiting| waiting.retain(|client| *client != id));
         self.untrack(id, connections, effects);
     }
 
@@ -94,8 +104,7 @@ impl Cfg {
             }
             5 => addresses(request.u32(16)?, view),
             6 => Message::new(12, 32).u32(24, view.me.get()).done(),
-            // The node reads its configuration only when it starts.
-            7 => Message::status(14, Code::NotSupported),
+            7 => return Ok(self.ask_to_reload(id, effects)),
             // The log has no file of its own that could be opened again.
             8 => Message::status(15, Code::Ok),
             9 => node_status(request.u32(16)?, request.u32(24)?, view),
@@ -110,6 +119,46 @@ impl Cfg {
             _ => return Err(Malformed),
         };
         Ok(Step::Reply(reply))
+    }
+
+    /// Asks all members to read their configuration again. A client has to wait for the answer
+    /// before it asks again.
+    fn ask_to_reload(&mut self, id: ConnectionId, effects: &mut Vec<Effect>) -> Step {
+        /// Numbers that the rest of the process hardly uses ([`quorate::Node::ask_to_reload`]).
+        const FIRST: u64 = 1 << 32;
+        let waits = |waiting: &Vec<ConnectionId>| waiting.contains(&id);
+        if self.asked.values().any(|client| *client == id) || self.reloads.iter().flatten().any(waits) {
+            return Step::Reply(reloaded(Code::TryAgain));
+        }
+        self.requests += 1;
+        let request = FIRST + self.requests;
+        self.asked.insert(request, id);
+        effects.push(Effect::AskToReload { request });
+        Step::Silent
+    }
+
+    /// Begins a reload, or takes note of the next one if one is under way. `request` is the number,
+    /// if this node was asked.
+    pub(super) fn reload(&mut self, request: Option<u64>, effects: &mut Vec<Effect>) {
+        let client = request.and_then(|request| self.asked.remove(&request));
+        let [under_way, next] = &mut self.reloads;
+        if under_way.is_none() {
+            *under_way = Some(client.into_iter().collect());
+            effects.push(Effect::Reload);
+        } else {
+            next.get_or_insert_default().extend(client);
+        }
+    }
+
+    /// Ends the reload that is under way, and begins the next one. Returns the clients that have
+    /// waited.
+    pub(super) fn reloaded(&mut self, effects: &mut Vec<Effect>) -> Vec<ConnectionId> {
+        let [under_way, next] = &mut self.reloads;
+        let waited = std::mem::replace(under_way, next.take()).unwrap_or_default();
+        if under_way.is_some() {
+            effects.push(Effect::Reload);
+        }
+        waited
     }
 
     fn try_shutdown(
@@ -173,6 +222,11 @@ fn kill(request: &Request, view: &View) -> Result<Step, Malformed> {
         Some(node) => Ok(Step::Do(Order::Kill { node, reason })),
         None => Ok(Step::Reply(killed(Code::NotExist))),
     }
+}
+
+/// Returns the response to a request to read the configuration again, once this node has done so.
+pub(super) fn reloaded(code: Code) -> Bytes {
+    Message::status(14, code)
 }
 
 /// Returns the response to a request to kill a node.

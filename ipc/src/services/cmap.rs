@@ -1,7 +1,7 @@
 //! The service `cmap`: a map from keys to typed values, which clients read, change and track.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -89,6 +89,8 @@ impl Tracker {
 
 pub(super) struct Cmap {
     values: BTreeMap<String, Value>,
+    /// The keys that the configuration has set.
+    configured: BTreeSet<String>,
     clients: BTreeMap<ConnectionId, Client>,
     last_handle: u64,
 }
@@ -110,7 +112,32 @@ impl Cmap {
     const MAX_VALUE: usize = 64 << 10;
 
     pub(super) fn new(keys: impl IntoIterator<Item = (String, Value)>) -> Self {
-        Self { values: keys.into_iter().collect(), clients: BTreeMap::new(), last_handle: 0 }
+        let values: BTreeMap<String, Value> = keys.into_iter().collect();
+        let configured = values.keys().filter(|key| is_configured(key)).cloned().collect();
+        Self { values, configured, clients: BTreeMap::new(), last_handle: 0 }
+    }
+
+    /// Replaces the keys of the configuration. Clients that track them are told the changes, and
+    /// that a reload begins and ends, in corosync's order.
+    pub(super) fn reload(&mut self, keys: Vec<(String, Value)>, connections: &Connections) {
+        const IN_PROGRESS: [&str; 2] = ["config.totemconfig_reload_in_progress", "config.reload_in_progress"];
+        let keys: BTreeMap<String, Value> = keys.into_iter().filter(|(key, _)| is_configured(key)).collect();
+        for key in IN_PROGRESS {
+            self.set(key, &Value::u8(1), connections);
+        }
+        let names = keys.keys().cloned().collect();
+        let before = std::mem::replace(&mut self.configured, names);
+        for key in before.iter().filter(|key| !keys.contains_key(*key)) {
+            if let Some(old) = self.values.remove(key) {
+                self.tell(Map::Default, key, None, Some(&old), connections);
+            }
+        }
+        for (key, value) in &keys {
+            self.set(key, value, connections);
+        }
+        for key in IN_PROGRESS {
+            self.set(key, &Value::u8(0), connections);
+        }
     }
 
     pub(super) fn close(&mut self, id: ConnectionId) {
@@ -392,6 +419,25 @@ fn get(value: Option<&Value>, room: u64) -> Bytes {
         }
         _ => refuse(Code::InvalidParam),
     }
+}
+
+/// Returns `true` for a key that a reload can change, as with corosync. The others say what is in
+/// force.
+fn is_configured(key: &str) -> bool {
+    const SECTIONS: [&str; 5] = ["logging.", "totem.", "nodelist.", "quorum.", "uidgid.config."];
+    const IN_FORCE: [&str; 8] = [
+        "totem.version",
+        "totem.threads",
+        "totem.ip_version",
+        "totem.rrp_mode",
+        "totem.netmtu",
+        "totem.transport",
+        "totem.cluster_name",
+        "quorum.provider",
+    ];
+    SECTIONS.iter().any(|section| key.starts_with(section))
+        && !key.starts_with("totem.interface.")
+        && !IN_FORCE.contains(&key)
 }
 
 /// Returns `true` for what can be a key.

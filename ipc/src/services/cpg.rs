@@ -6,9 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use quorate::{
-    Delivery, Group, GroupChange, GroupError, GroupReason, MulticastError, NodeId, Parting, Process, Totem,
-};
+use quorate::{Delivery, Group, GroupChange, GroupError, GroupReason, NodeId, Parting, Process, Totem};
 
 use super::view::View;
 use super::{ConnectionId, Connections, Effect, Order, Step, tell};
@@ -122,7 +120,8 @@ impl Cpg {
             1 => return self.leave(id, request),
             MULTICAST => {
                 let payload = request.bytes(40, request.u32(32)? as usize)?;
-                return Ok(self.multicast(id, payload, false));
+                // The library takes the message without an answer, as with corosync.
+                return Ok(self.multicast(id, payload).map_or(Step::Silent, Step::Do));
             }
             3 => self.members(&request.group(16)?),
             4 => Message::new(7, 32).u32(24, view.me.get()).done(),
@@ -190,15 +189,11 @@ impl Cpg {
         Ok(step)
     }
 
-    fn multicast(&mut self, id: ConnectionId, payload: Bytes, answered: bool) -> Step {
-        match self.seats.get(&id) {
-            Some(seat) if matches!(seat.standing, Standing::Joining | Standing::In) => {
-                Step::Do(Order::Multicast { pid: seat.pid, group: seat.group.clone(), payload, answered })
-            }
-            // The library takes the message without an answer, as with corosync.
-            _ if !answered => Step::Silent,
-            _ => Step::Reply(Message::status(PART, Code::NotExist)),
-        }
+    /// Returns the order to send a message, if the client may send.
+    fn multicast(&self, id: ConnectionId, payload: Bytes) -> Option<Order> {
+        let seat = self.seats.get(&id)?;
+        let may_send = matches!(seat.standing, Standing::Joining | Standing::In);
+        may_send.then(|| Order::Multicast { pid: seat.pid, group: seat.group.clone(), payload })
     }
 
     /// Takes a part of a message that is too long for one request.
@@ -223,7 +218,10 @@ impl Cpg {
             FIRST | MORE if have < length => Ok(Step::Reply(Message::status(PART, Code::Ok))),
             LAST if have == length => {
                 let message = seat.parts.take().map(|(message, _)| message.freeze()).unwrap_or_default();
-                Ok(self.multicast(id, message, true))
+                let Some(order) = self.multicast(id, message) else { return refuse(Code::NotExist) };
+                // The client is answered before the node has room for the message. Otherwise it
+                // could not read its events meanwhile.
+                Ok(Step::ReplyAndDo(Message::status(PART, Code::Ok), order))
             }
             _ => {
                 seat.parts = None;
@@ -344,11 +342,6 @@ pub(super) fn left(left: &Result<(), GroupError>) -> Bytes {
 
 /// The id of the response to a part.
 const PART: i32 = 18;
-
-/// Returns the response to a message that was sent in parts.
-pub(super) fn sent(sent: &Result<(), MulticastError>) -> Bytes {
-    Message::status(PART, if sent.is_ok() { Code::Ok } else { Code::TryAgain })
-}
 
 fn address(message: Message, at: usize, process: &Process, reason: u32) -> Message {
     message.u32(at, process.node.get()).u32(at + 8, process.pid).u32(at + 16, reason)

@@ -18,9 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate::{
-    DeviceError, DeviceRequest, DeviceState, Event, Group, GroupError, MulticastError, NodeId, Parting, Stats,
-};
+use quorate::{DeviceError, DeviceRequest, DeviceState, Event, Group, GroupError, NodeId, Parting, Stats};
 
 use self::cfg::Cfg;
 use self::cmap::Cmap;
@@ -110,6 +108,8 @@ pub(crate) enum Step {
     Silent,
     /// The connection carries out an order before its next request.
     Do(Order),
+    /// The same, after the response.
+    ReplyAndDo(Bytes, Order),
 }
 
 /// Work on the node that a connection waits for.
@@ -126,7 +126,6 @@ pub(crate) enum Order {
         pid: u32,
         group: Group,
         payload: Bytes,
-        answered: bool,
     },
     Kill {
         node: NodeId,
@@ -147,7 +146,8 @@ pub(crate) enum Order {
 pub(crate) enum Done {
     Joined(Result<(), GroupError>),
     LeftGroup(Result<(), GroupError>),
-    Multicast { sent: Result<(), MulticastError>, answered: bool },
+    /// No client waits for this.
+    Multicast,
     Killed,
     VotesSet,
     Device(Result<DeviceState, DeviceError>),
@@ -163,6 +163,10 @@ pub(crate) enum Effect {
     CancelWaitForAll,
     /// The program of the quorum device has ended.
     DeviceEnded,
+    /// All members are asked to read their configuration again, by this number.
+    AskToReload { request: u64 },
+    /// [`Services::reloaded`] is due with the configuration as it is now.
+    Reload,
     /// The node leaves the ring, and its process ends.
     Shutdown,
     /// [`Services::watch_counters`] is due after this time.
@@ -255,7 +259,7 @@ impl Services {
             let response = self.malformed_request(id);
             if is_answered { Step::Reply(response) } else { Step::Silent }
         });
-        if let Step::Reply(_) = step {
+        if let Step::Reply(_) | Step::ReplyAndDo(..) = step {
             self.count(id, |connection| connection.responses += 1);
         }
         step
@@ -303,8 +307,7 @@ impl Services {
         let response = match done {
             Done::Joined(joined) => self.cpg.joined(id, joined),
             Done::LeftGroup(left) => cpg::left(&left),
-            Done::Multicast { answered: false, .. } => return None,
-            Done::Multicast { sent, answered: true } => cpg::sent(&sent),
+            Done::Multicast => return None,
             Done::Killed => cfg::killed(Code::Ok),
             Done::VotesSet => votequorum::done(Code::Ok),
             Done::Device(handled) => self.votequorum.device_handled(id, handled, &mut self.view),
@@ -355,6 +358,10 @@ impl Services {
     pub(crate) fn event(&mut self, event: &Event) {
         match event {
             Event::Deliver(delivery) => self.cpg.deliver(delivery, &self.connections),
+            Event::Reload { from, request } => {
+                let request = (*from == self.view.me).then_some(*request);
+                self.cfg.reload(request, &mut self.effects);
+            }
             Event::GroupChange(change) => self.cpg.change(change, &self.view, &self.connections),
             Event::Regular(regular) => {
                 self.view.regular(regular);
@@ -375,6 +382,22 @@ impl Services {
                 self.votequorum.status(&self.view, &self.connections);
             }
             _ => {}
+        }
+    }
+
+    /// Replaces the keys of the configuration, and answers the clients of this node that asked for
+    /// it. `None` stands for a configuration that cannot be used, which changes nothing.
+    pub(crate) fn reloaded(&mut self, keys: Option<Vec<(String, Value)>>) {
+        let code = if keys.is_some() { Code::Ok } else { Code::InvalidParam };
+        if let Some(keys) = keys {
+            self.view.add_addresses(&keys);
+            self.cmap.reload(keys, &self.connections);
+        }
+        for id in self.cfg.reloaded(&mut self.effects) {
+            self.count(id, |connection| {
+                connection.responses += 1;
+                connection.outbox.response(cfg::reloaded(code));
+            });
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod device;
 mod garbage;
+mod reload;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -576,7 +577,9 @@ fn a_message_in_parts_is_sent_when_it_is_whole() {
     assert_eq!(code(&world.ask(&client, part(6, 1, b"ab"))), 1);
     assert_eq!(code(&world.ask(&client, part(6, 2, b"cd"))), 1);
     match world.services.request(client.id, part(6, 3, b"ef")) {
-        Step::Do(Order::Multicast { payload, answered: true, .. }) => assert_eq!(payload, "abcdef"),
+        Step::ReplyAndDo(reply, Order::Multicast { payload, .. }) => {
+            assert_eq!((code(&reply), &payload[..]), (1, &b"abcdef"[..]));
+        }
         _ => panic!("not sent"),
     }
     assert_eq!(code(&world.ask(&client, part(6, 3, b"ef"))), 7, "without a beginning");
@@ -601,7 +604,8 @@ fn a_message_in_parts_of_libcpgs_length_is_sent_whole() {
         });
         match world.services.request(client.id, part) {
             Step::Reply(reply) => assert_eq!((code(&reply), kind < 3), (1, true), "part {n}"),
-            Step::Do(Order::Multicast { payload, answered: true, .. }) => {
+            Step::ReplyAndDo(reply, Order::Multicast { payload, .. }) => {
+                assert_eq!(code(&reply), 1);
                 assert!(kind == 3 && payload == long, "part {n}");
             }
             _ => panic!("part {n}"),

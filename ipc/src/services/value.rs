@@ -71,6 +71,12 @@ impl Value {
         Some(u32::from_ne_bytes(bytes))
     }
 
+    /// Returns a text without its NUL.
+    pub(super) fn as_text(&self) -> Option<&str> {
+        let text = self.bytes.strip_suffix(b"\0").filter(|_| self.kind == TEXT)?;
+        std::str::from_utf8(text).ok()
+    }
+
     /// Returns an integer changed by a step, or `None` for what is no integer.
     pub(super) fn adjusted(&self, step: i32) -> Option<Self> {
         let is_integer = (1..=U64).contains(&self.kind);

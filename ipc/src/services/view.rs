@@ -55,6 +55,23 @@ impl View {
         }
     }
 
+    /// Adds the addresses of nodes that a configuration lists, by the keys of the map. Names are
+    /// left out.
+    pub(super) fn add_addresses(&mut self, keys: &[(String, Value)]) {
+        for (key, value) in keys {
+            let Some(node) = key.strip_suffix(".nodeid").filter(|node| node.starts_with("nodelist.node."))
+            else {
+                continue;
+            };
+            let at = format!("{node}.ring0_addr");
+            let address = keys.iter().find(|(key, _)| *key == at).and_then(|(_, value)| value.as_text());
+            let id = value.as_u32().and_then(NodeId::new);
+            if let (Some(id), Some(Ok(address))) = (id, address.map(str::parse)) {
+                self.addresses.entry(id).or_insert(address);
+            }
+        }
+    }
+
     pub(super) fn regular(&mut self, regular: &Regular) {
         // A ring that ended before its members had exchanged their state was never shown.
         self.forming = Some(regular.clone());

@@ -89,7 +89,8 @@ impl Partials {
         if whole > Self::LONGEST || unfinished + counted(whole) > Self::MOST {
             return Err(Refusal::Fragment);
         }
-        Ok(Begun { whole, buffer: BytesMut::with_capacity(whole) })
+        // The sender may never send the rest.
+        Ok(Begun { whole, buffer: BytesMut::new() })
     }
 
     /// Drops the incomplete messages of processes that left the group.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::{State, Totem, Transition};
 use crate::bug;
-use crate::wire::body::{Body, Reconfigure};
+use crate::wire::body::{Body, Reconfigure, Source};
 use crate::{Cause, Group, GroupError, Guarantee, NodeId, Parting, Service, Time};
 
 /// The reason why a message was not accepted for multicast. The message is not sent, neither now
@@ -122,6 +122,20 @@ impl Totem {
         }
     }
 
+    /// Asks all members to read their configuration again, in the order of this node's multicasts,
+    /// as `corosync-cfgtool -R` does. Each member then has [`Event::Reload`](crate::Event::Reload)
+    /// with this number. This crate does nothing else about it.
+    ///
+    /// The request has no effect if this node is leaving.
+    pub fn reload(&mut self, now: Time, request: u64) {
+        self.notice_stall(now);
+        if !self.is_leaving() {
+            let source = Source { node: self.local.me.get(), connection: request };
+            self.local.say_in_order(&Body::Reload(source));
+            self.send(now);
+        }
+    }
+
     /// Changes votes in the order of this node's multicasts, as `corosync-quorumtool -e` and `-v`
     /// do. At every member, the layer that counts votes receives the order in
     /// [`Event::Service`](crate::Event::Service).
@@ -184,7 +198,7 @@ impl Totem {
         }
     }
 
-    /// Lets the sync of the installed ring go on. Harmless if it is not held up.
+    /// Ends the hold of the installed ring's sync. Harmless if there is none.
     pub fn end_hold(&mut self) {
         self.local.end_hold();
         if let State::Operational(operational) = &mut self.state {

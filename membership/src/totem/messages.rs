@@ -91,7 +91,7 @@ impl Local {
         match Body::decode_in(group, &body, order)? {
             sync @ (Body::ServiceBuild { .. } | Body::Barrier { .. }) => self.advance_sync(frame, &sync),
             Body::NodeInfo(_) | Body::Reconfigure(_) | Body::Qdevice { .. } | Body::QdeviceRenamed { .. } => {
-                self.out.tell(service(Service::Votequorum, body))
+                self.out.tell(service(Service::Votequorum, body));
             }
             Body::Quorate(message) => self.out.tell(service(Service::Quorate, message)),
             Body::Capacity { frames } => self.widen(frame, frames),
@@ -119,12 +119,8 @@ impl Local {
                 self.killed.get_or_insert(Cause::Killed { by: frame.from, reason });
             }
             Body::Shutdown => tracing::info!(node = %frame.from, "a node is shutting down"),
-            Body::Reload(_) => {
-                tracing::warn!(
-                    node = %frame.from,
-                    "an operator told all nodes to reload their configuration; restart this node to apply \
-                     changes"
-                );
+            Body::Reload(source) => {
+                self.out.tell(Event::Reload { from: frame.from, request: source.connection });
             }
             // The remaining messages concern only real corosync daemons: the newest configuration,
             // keys, members that were seen to leave (each node knows by itself), and load for
@@ -272,7 +268,7 @@ impl Local {
         self.sync_messages.get(&service).cloned().unwrap_or_default()
     }
 
-    /// Lets the stage of votequorum go on, if this node has held it up.
+    /// Ends this node's hold of the stage of votequorum, if there is one.
     pub(super) fn end_hold(&mut self) {
         if let Some(barrier) = self.sync.as_mut().and_then(Sync::go_on) {
             self.say(SYNC, &barrier.encode());

@@ -182,14 +182,24 @@ impl Node {
         self.reconfigure(Reconfigure { node: 0, value: 0, parameter }).await;
     }
 
+    /// Asks all members to read their configuration again, as `corosync-cfgtool -R` does. Each of
+    /// them has [`Event::Reload`] with this node and this number, and decides what to do about it.
+    /// Cancel safe.
+    ///
+    /// A node applies a changed configuration when it is started.
+    pub async fn ask_to_reload(&self, request: u64) {
+        // An error means that this node has left.
+        let _ = self.requests.send(Request::Reload(request)).await;
+    }
+
     /// Sends an operator's order. [`Event::Status`] reports what follows from it.
     async fn reconfigure(&self, order: Reconfigure) {
         // An error means that this node has left.
         let _ = self.requests.send(Request::Reconfigure(order)).await;
     }
 
-    /// Passes on a request of the quorum device, a program on this host that asks an arbiter outside
-    /// of the cluster ([`QuorumConfig::device`](crate::config::QuorumConfig::device)).
+    /// Passes on a request of the quorum device, a program on this host that asks an arbiter
+    /// outside of the cluster ([`QuorumConfig::device`](crate::config::QuorumConfig::device)).
     /// Returns what the node now says of the device. [`Event::Status`] reports what follows. Cancel
     /// safe.
     ///
@@ -376,6 +386,7 @@ pub(super) enum Request {
     Leave,
     Kill(NodeId, String),
     Reconfigure(Reconfigure),
+    Reload(u64),
     Device(DeviceRequest, oneshot::Sender<Result<DeviceState, DeviceError>>),
     Stats(oneshot::Sender<Stats>),
 }

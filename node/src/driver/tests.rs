@@ -121,6 +121,7 @@ impl Core for Fake {
             }
             Input::Kill(node, reason) => self.log.note(format!("kill {node}: {reason}")),
             Input::Reconfigure(order) => self.log.note(format!("{order:?}")),
+            Input::Reload(request) => self.log.note(format!("reload {request}")),
             Input::Leave => {
                 self.log.note("leave");
                 self.transmits.push_back(transmit("LEAVE"));

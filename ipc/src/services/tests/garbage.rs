@@ -118,9 +118,9 @@ fn result(rng: &mut ChaCha8Rng, order: Order) -> Done {
     match order {
         Order::Join { .. } => Done::Joined(if failed { Err(GroupError::GroupFull) } else { Ok(()) }),
         Order::LeaveGroup { .. } => Done::LeftGroup(if failed { Err(GroupError::Left) } else { Ok(()) }),
-        Order::Multicast { answered, payload, .. } => {
+        Order::Multicast { payload, .. } => {
             assert!(payload.len() <= quorate::Totem::MAX_PAYLOAD);
-            Done::Multicast { sent: if failed { Err(MulticastError::Left) } else { Ok(()) }, answered }
+            Done::Multicast
         }
         Order::Kill { .. } => Done::Killed,
         Order::SetExpectedVotes(_) | Order::SetVotes { .. } => Done::VotesSet,
@@ -150,6 +150,11 @@ fn play(seed: u64, count: usize) {
         let mut answer = match world.services.request(client.id, request_to(&mut rng, *service)) {
             Step::Reply(reply) => Some(reply),
             Step::Silent => None,
+            Step::ReplyAndDo(reply, order) => {
+                let done = result(&mut rng, order);
+                assert!(world.services.done(client.id, done).is_none(), "a second response");
+                Some(reply)
+            }
             Step::Do(order) => {
                 // A client may go while the node carries out its order.
                 if rng.random_ratio(1, 50) {
