@@ -136,7 +136,7 @@ impl Clients {
 
     /// Sets the function that reads the configuration again when an operator asks all nodes to do
     /// so (`corosync-cfgtool -R`, on any node of the ring). It returns the keys of the map
-    /// ([`keys`](crate::keys)). It returns `None` if the configuration cannot be used, and logs why.
+    /// ([`keys`](crate::keys)), or `None` if the configuration cannot be used, and logs why.
     /// Without such a function, an operator who asks at this node gets an error.
     pub fn set_reload(&self, reload: impl Fn() -> Option<Vec<(String, Value)>> + Send + Sync + 'static) {
         // A second one is ignored.
