@@ -1,5 +1,6 @@
 //! The fold from the ring's events to the status.
 
+mod device;
 mod tenure;
 
 use std::cmp::Reverse;
@@ -12,8 +13,7 @@ use quorate_membership::bug;
 use quorate_membership::config::DcConfig;
 use quorate_membership::wire::body::{Body, NodeInfo, SERVICES};
 use quorate_membership::{
-    Cause, Config, DeviceError, DeviceRequest, DeviceState, Event, NodeId, Regular, RingId, Service,
-    ServiceMessage, Time,
+    Cause, Config, DeviceState, Event, NodeId, Regular, RingId, Service, ServiceMessage, Time,
 };
 use tracing::{info, warn};
 
@@ -22,8 +22,7 @@ use self::tenure::Tenure;
 use crate::lease::{self, Grant, Witness};
 use crate::message::Message;
 use crate::{
-    Candidacy, DeviceOutcome, DeviceStatus, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Record, Status,
-    Term, Verdict,
+    Candidacy, DeviceOutcome, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Record, Status, Term, Verdict,
 };
 
 /// One node's view of quorum and DC: a fold over its ring's events.
@@ -422,62 +421,6 @@ impl Election {
         self.tell(before, Outcome { send, status, device: device.unwrap_or_default(), ..outcome })
     }
 
-    /// Handles a request of this node's quorum device.
-    ///
-    /// # Errors
-    /// As [`Quorum::handle_device`].
-    pub fn handle_device(&mut self, now: Time, request: DeviceRequest) -> Result<Outcome, DeviceError> {
-        self.now = now;
-        let before = self.standing;
-        let device = self.quorum.handle_device(now, request)?;
-        let mut changed = self.note_devices();
-        if device.goes_on {
-            self.judged.inquorate = Some(Inquorate::Unsettled);
-            changed = true;
-        }
-        let outcome = self.review();
-        let status = outcome.status.or_else(|| changed.then(|| self.judged.clone()));
-        Ok(self.tell(before, Outcome { device, status, ..outcome }))
-    }
-
-    /// Returns what this node says of its quorum device.
-    pub fn device_state(&self) -> DeviceState {
-        self.quorum.device_state()
-    }
-
-    /// Returns the messages that this node now sends in the sync stage of votequorum.
-    pub fn vote_messages(&self) -> Vec<Body> {
-        let own = Body::NodeInfo(self.quorum.node_info());
-        std::iter::once(own).chain(self.quorum.device_infos()).collect()
-    }
-
-    /// Applies what the members say of their quorum devices to the status. Returns `true` if the
-    /// status has changed.
-    fn note_devices(&mut self) -> bool {
-        for (id, device) in self.quorum.devices() {
-            if let Some(node) = self.nodes.get_mut(&id) {
-                node.device = device;
-            }
-        }
-        let mut status = self.judged.clone();
-        for shown in &mut status.nodes {
-            shown.device = self.nodes.get(&shown.id).map(|node| node.device).unwrap_or_default();
-        }
-        let casts = status.device.as_ref().is_some_and(|device| device.casts);
-        status.device = self.device_status(casts);
-        let changed = status != self.judged;
-        self.judged = status;
-        changed
-    }
-
-    fn device_status(&self, casts: bool) -> Option<DeviceStatus> {
-        // A control character could forge a line where the name is shown.
-        let shown = |name: &Bytes| String::from_utf8_lossy(name).replace(char::is_control, "?");
-        let name = self.quorum.device_name().map(shown);
-        let votes = self.quorum.device_votes();
-        (votes > 0 || name.is_some()).then_some(DeviceStatus { name, votes, casts })
-    }
-
     /// Adds the status to publish to `outcome`. `before` is the ring's standing before the input.
     fn tell(&mut self, before: Standing, outcome: Outcome) -> Outcome {
         let stays = self.standing == before;
@@ -756,15 +699,12 @@ impl Election {
 
     /// Applies the verdict on the ring to the status. Returns `true` if the status has changed.
     fn count(&mut self, verdict: &Verdict) -> bool {
+        self.learn_devices();
         let Some(settled) = &self.settled else { return false };
         for (id, votes) in self.quorum.votes_present() {
             if let Some(node) = self.nodes.get_mut(&id) {
                 node.votes = votes;
             }
-        }
-        let devices = self.quorum.devices();
-        for (id, node) in &mut self.nodes {
-            node.device = devices.get(id).copied().unwrap_or_default();
         }
         self.device_decides = verdict.device_decides;
         let device = self.device_status(verdict.total_votes > self.quorum.total_of_members());

@@ -21,7 +21,7 @@ pub(crate) enum Code {
     NotSupported = 19,
     /// There is no such node.
     Failed = 21,
-    /// What the client knows of the ring is out of date.
+    /// The client knows an earlier ring.
     MessageError = 22,
     TooBig = 26,
     /// An iteration is over.

@@ -1,4 +1,4 @@
-//! What a quorum device asks of its node.
+//! Requests of a quorum device to its node.
 //!
 //! The ring does not count votes. It passes these requests to the layer that does, and carries that
 //! layer's messages.

@@ -399,13 +399,19 @@ fn sync_messages_precede_application_messages() {
     }
 }
 
-#[test]
-fn a_member_that_holds_the_sync_holds_up_all_until_it_goes_on() {
+/// Creates a ring of four members, one of which holds up its sync.
+fn held_by(member: u32) -> Lab {
     let mut lab = Lab::ring(3);
-    lab.holding.insert(node(2));
+    lab.holding.insert(node(member));
     lab.start(4);
     lab.until("the new ring", |lab| lab.regular(1).members.len() == 4);
     lab.run(ms(10));
+    lab
+}
+
+#[test]
+fn a_member_that_holds_the_sync_holds_up_all_until_it_goes_on() {
+    let mut lab = held_by(2);
     lab.send(1, Agreed, "waits");
     let votes = NodeInfo { node: Some(node(2)), votes: 1, expected_votes: 4, flags: 0x70 };
     let votes = Body::NodeInfo(votes).encode();
@@ -432,12 +438,7 @@ fn a_member_that_holds_the_sync_holds_up_all_until_it_goes_on() {
 
 #[test]
 fn a_hold_ends_with_its_ring() {
-    let mut lab = Lab::ring(3);
-    lab.holding.insert(node(3));
-    lab.start(4);
-    lab.until("the new ring", |lab| lab.regular(1).members.len() == 4);
-    lab.run(ms(10));
-    lab.run(ms(100));
+    let mut lab = held_by(3);
     lab.crash(3);
     lab.send(1, Agreed, "goes on");
     lab.until("the next ring", |lab| lab.regular(1).members == ids(&[1, 2, 4]));

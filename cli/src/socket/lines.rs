@@ -280,18 +280,17 @@ mod tests {
         assert!(delivery(b"\xff\x00\x01").ends_with(r#""guarantee":"agreed","payload_base64":"/wAB"}"#));
     }
 
+    fn node(id: NodeId) -> NodeStatus {
+        let device = DeviceState::default();
+        NodeStatus { id, name: "system1".into(), online: true, votes: 1, device }
+    }
+
     #[test]
     fn a_status_prints_the_ring_as_events_do() {
         let dc = NodeId::new(1).unwrap();
         let status = Status {
             ring: Some("1.2a".parse().unwrap()),
-            nodes: vec![NodeStatus {
-                id: dc,
-                name: "system1".into(),
-                online: true,
-                votes: 1,
-                device: DeviceState::default(),
-            }],
+            nodes: vec![node(dc)],
             dc: Some(dc),
             term: Some(Term { ring_seq: 1, hand_over: 0, node: dc }),
             ..Status::default()
@@ -322,13 +321,7 @@ mod tests {
     fn clients_see_every_field_of_the_status() {
         let dc = NodeId::new(1).unwrap();
         let status = Status {
-            nodes: vec![NodeStatus {
-                id: dc,
-                name: "system1".into(),
-                online: true,
-                votes: 1,
-                device: DeviceState::default(),
-            }],
+            nodes: vec![node(dc)],
             dc: Some(dc),
             term: Some(Term { ring_seq: 1, hand_over: 0, node: dc }),
             vacant: Some(Vacancy::NoCandidate),

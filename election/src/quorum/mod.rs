@@ -85,8 +85,9 @@
 //! # The quorum device
 //! An arbiter outside of the cluster may have votes, too. Each node has a quorum device, a program
 //! on its host that asks the arbiter and gives these votes to the node's ring or not
-//! ([`DeviceRequest`]). The votes count once, if the device of any voter gives them. (With corosync
-//! they count for a member only if its own device gives them, so members of one ring can disagree.)
+//! ([`DeviceRequest`](quorate_membership::DeviceRequest)). The votes count once, if the device of
+//! any voter gives them. (With corosync they count for a member only if its own device gives them,
+//! so members of one ring can disagree.)
 //!
 //! The arbiter gives its votes to one part at a time, and promises no more. It keeps no record of
 //! agreements and terms. Its votes therefore make a ring quorate and do nothing else. Where members
@@ -104,13 +105,11 @@ mod electorate;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use bytes::Bytes;
 use quorate_membership::bug;
 use quorate_membership::config::{QuorumOptions, TieBreaker};
-use quorate_membership::wire::body::{Body, NodeInfo, Reconfigure, VoteParameter};
-use quorate_membership::{Config, DeviceError, DeviceRequest, DeviceState, NodeId, RingId, Time};
+use quorate_membership::wire::body::{NodeInfo, Reconfigure, VoteParameter};
+use quorate_membership::{Config, DeviceState, NodeId, RingId, Time};
 
 use self::accord::Accord;
 pub use self::accord::{Dated, Record};
@@ -350,87 +349,6 @@ impl Quorum {
         }
     }
 
-    /// Returns what this node sends of the quorum device in the sync stage of votequorum, after its
-    /// own account. Empty without a device.
-    pub fn device_infos(&self) -> Vec<Body> {
-        let votes = self.device_votes();
-        let info = NodeInfo { node: None, votes, expected_votes: 0, flags: 0 };
-        let info = (votes > 0).then_some(Body::NodeInfo(info));
-        let name = self.device.name.clone().filter(|_| info.is_some());
-        info.into_iter().chain(name.map(|name| Body::Qdevice { registers: true, name })).collect()
-    }
-
-    /// Returns the votes of the quorum device; 0 if there is none.
-    pub fn device_votes(&self) -> u32 {
-        let agreed = self.record.agreed.as_ref().map(|agreed| &agreed.electorate);
-        agreed.unwrap_or(&self.file).device
-    }
-
-    /// Returns what this node says of its quorum device.
-    pub fn device_state(&self) -> DeviceState {
-        self.device.state()
-    }
-
-    /// Returns the name that a member has registered for the quorum device.
-    pub fn device_name(&self) -> Option<&Bytes> {
-        self.device.name.as_ref()
-    }
-
-    /// Notes that a ring begins, which the quorum device then has to poll for. Returns how long the
-    /// ring's sync waits at most for this node's device, if it waits.
-    pub fn begin_ring(&mut self, now: Time, ring: RingId) -> Option<Duration> {
-        self.device.begin(now, ring);
-        self.device.awaited()
-    }
-
-    /// Handles a request of this node's quorum device.
-    ///
-    /// # Errors
-    /// If the request does not fit what this node knows of its device.
-    pub fn handle_device(&mut self, now: Time, request: DeviceRequest) -> Result<DeviceOutcome, DeviceError> {
-        let (before, polls) = (self.device.state(), matches!(request, DeviceRequest::Poll { .. }));
-        let leaves = matches!(request, DeviceRequest::Unregister { .. });
-        let messages = self.device.handle(now, request)?;
-        let info = (self.device.state() != before).then(|| Body::NodeInfo(self.node_info()));
-        // A device is announced before its first account, and its last account before its end.
-        let mut announces: Vec<Bytes> = messages.iter().chain(&info).map(Body::encode).collect();
-        if leaves {
-            announces.reverse();
-        }
-        Ok(DeviceOutcome { announces, goes_on: self.device.ends_wait(polls) })
-    }
-
-    /// Handles a member's message about the quorum device, other than its account.
-    pub fn hear_device(&mut self, message: &Body) {
-        let is_left = self
-            .judgement
-            .as_ref()
-            .is_some_and(|judgement| judgement.devices.values().all(|device| !device.registered));
-        match message {
-            Body::Qdevice { registers, name } => self.device.hear(*registers, name, is_left),
-            Body::QdeviceRenamed { old, new } => self.device.hear_renamed(old, new),
-            _ => {}
-        }
-    }
-
-    /// Returns what the members of the judged ring last said of their quorum devices. This node
-    /// knows its own before the ring does.
-    pub fn devices(&self) -> BTreeMap<NodeId, DeviceState> {
-        let mut devices =
-            self.judgement.as_ref().map(|judgement| judgement.devices.clone()).unwrap_or_default();
-        devices.insert(self.me, self.device.state());
-        devices
-    }
-
-    /// Handles the possible silence of this node's quorum device. `None` if nothing follows.
-    pub fn handle_device_timeout(&mut self, now: Time) -> Option<DeviceOutcome> {
-        if !self.device.expires(now) {
-            return None;
-        }
-        let announces = vec![Body::NodeInfo(self.node_info()).encode()];
-        Some(DeviceOutcome { announces, goes_on: self.device.ends_wait(false) })
-    }
-
     /// Returns the message with which this node leaves in order, so that it is no longer expected.
     /// `None` if it would have no effect.
     pub fn farewell(&self) -> Option<NodeInfo> {
@@ -666,11 +584,6 @@ impl Quorum {
     /// Returns when [`Quorum::handle_timeout`] must be called.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.falls_at
-    }
-
-    /// Returns when [`Quorum::handle_device_timeout`] must be called.
-    pub fn poll_device_timeout(&self) -> Option<Time> {
-        self.device.poll_timeout()
     }
 
     /// Handles the possible end of the window of `last_man_standing`. `None` if nothing follows.

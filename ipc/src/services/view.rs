@@ -31,7 +31,7 @@ pub(super) struct View {
     joins: BTreeMap<NodeId, u32>,
     /// The last status of a settled ring.
     pub(super) status: Status,
-    /// What this node says of its quorum device, which may be newer than the status.
+    /// The state of this node's quorum device, which may be newer than the status.
     pub(super) device: DeviceState,
     /// A ring whose members have not exchanged their state yet.
     forming: Option<Regular>,

@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 use quorate_membership::config::DeviceConfig;
+use quorate_membership::{DeviceError, DeviceRequest};
 
 use super::*;
+use crate::DeviceStatus;
 
 fn name() -> Bytes {
     Bytes::from_static(b"Qdevice")
