@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::RingId;
 use crate::wire::body::NodeInfo;
 
-/// What a node says of its quorum device.
+/// The state of a node's quorum device, as the node announces it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct DeviceState {

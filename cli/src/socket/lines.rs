@@ -183,7 +183,9 @@ fn status_fields(status: &Status) -> client::Status {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use quorate::{Cause, DeviceState, GroupReason, Inquorate, NodeStatus, Refusal, Seq, Term, Vacancy};
+    use quorate::{
+        Cause, DeviceState, DeviceStatus, GroupReason, Inquorate, NodeStatus, Refusal, Seq, Term, Vacancy,
+    };
     use serde_json::Value;
 
     use super::*;
@@ -328,9 +330,26 @@ mod tests {
             inquorate: Some(Inquorate::Unsettled),
             differences: vec!["clause".into()],
             flags: vec!["Quorate"],
+            device: Some(DeviceStatus::new(Some("Qdevice".to_owned()), 1, true)),
             ..Status::default()
         };
         let ours = serde_json::to_value(&status).unwrap();
         assert_eq!(ours, serde_json::to_value(status_fields(&status)).unwrap());
+    }
+
+    /// Clients see no device where none is registered, and need not be told that one is.
+    #[test]
+    fn clients_see_the_state_of_a_registered_device() {
+        let seen = |flags: u32| {
+            let mut node = node(NodeId::new(1).unwrap());
+            node.device = DeviceState::of(flags);
+            status_fields(&Status { nodes: vec![node], ..Status::default() }).nodes[0].device
+        };
+        let device = |alive, casts, master_wins| Some(client::NodeDevice { alive, casts, master_wins });
+        assert_eq!(seen(0), None);
+        assert_eq!(seen(0x10), device(false, false, false));
+        assert_eq!(seen(0x30), device(true, false, false));
+        assert_eq!(seen(0x70), device(true, true, false));
+        assert_eq!(seen(0x90), device(false, false, true));
     }
 }

@@ -200,8 +200,6 @@ impl Connection {
             Step::Do(order) => order,
             Step::ReplyAndDo(reply, order) => {
                 self.link.channels.respond(&reply)?;
-                // The client waits for it.
-                self.link.channels.tell(&self.link.stream)?;
                 order
             }
         };
