@@ -11,7 +11,7 @@ impl Election {
     /// Handles a request of this node's quorum device.
     ///
     /// # Errors
-    /// As [`Quorum::handle_device`].
+    /// As [`Quorum::handle_device`](crate::Quorum::handle_device).
     pub fn handle_device(&mut self, now: Time, request: DeviceRequest) -> Result<Outcome, DeviceError> {
         self.now = now;
         let before = self.standing;
