@@ -37,7 +37,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{SendError, TryRecvError};
 use tokio::time::Instant;
 
-use self::node::{Command, Multicast, Request, Shared};
+use self::node::{Command, Ends, Multicast, Request, Shared};
 pub use self::node::{Events, Node};
 use crate::transport::{News, Packet, Path, Resolver, Sockets};
 use crate::{Clock, Store};
@@ -116,8 +116,8 @@ pub fn run<C: Core<Event: Send> + Send + 'static>(
         left: false,
     };
     tokio::spawn(driver.drive());
-    let node =
-        Node { pid: 0, commands: command_sender, requests: request_sender, shared: Arc::clone(&shared) };
+    let ends = Ends { commands: command_sender, requests: request_sender, shared: Arc::clone(&shared) };
+    let node = Node::new(ends);
     (node, Events { receiver: event_receiver, ready: Vec::new().into_iter(), taken: 0, shared })
 }
 

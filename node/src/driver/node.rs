@@ -23,19 +23,30 @@ use super::TAKEN;
 #[derive(Clone, Debug)]
 pub struct Node {
     /// The process that this handle acts for.
-    pub(super) pid: u32,
+    pid: u32,
+    ends: Arc<Ends>,
+}
+
+/// The ends of a node that all handles to it have. The node leaves when the last handle is dropped,
+/// and the events with it.
+#[derive(Debug)]
+pub(super) struct Ends {
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) shared: Arc<Shared>,
 }
 
 impl Node {
+    pub(super) fn new(ends: Ends) -> Self {
+        Self { pid: 0, ends: Arc::new(ends) }
+    }
+
     /// Returns a handle to the same node. Joins, leaves and multicasts through it are made on
     /// behalf of the process with this id. Ids must be unique on this node, as process ids are. The
     /// handle of a started node acts for the current process.
     #[must_use]
     pub fn of_process(&self, pid: u32) -> Self {
-        Self { pid, ..self.clone() }
+        Self { pid, ends: Arc::clone(&self.ends) }
     }
 
     /// Makes the process a member of a group. The process is a member once
@@ -97,8 +108,8 @@ impl Node {
             return Err(MulticastError::TooLong { length });
         }
         let multicast = Multicast { pid: self.pid, group: group.clone(), guarantee, payload };
-        self.shared.enter(multicast.room()).await?;
-        self.commands.send(Command::Multicast(multicast)).map_err(|_| MulticastError::Left)
+        self.ends.shared.enter(multicast.room()).await?;
+        self.ends.commands.send(Command::Multicast(multicast)).map_err(|_| MulticastError::Left)
     }
 
     /// Waits until the application has caught up with its events, so that multicasts no longer fail
@@ -120,18 +131,18 @@ impl Node {
     /// }
     /// ```
     pub async fn caught_up(&self) {
-        let mut slow = self.shared.slow.subscribe();
+        let mut slow = self.ends.shared.slow.subscribe();
         tokio::select! {
             biased;
             _ = slow.wait_for(|slow| !*slow) => {}
-            () = self.requests.closed() => {}
+            () = self.ends.requests.closed() => {}
         }
     }
 
     /// Sends a command to the driver and waits for the answer. Returns `None` if the node has left.
     async fn command<A>(&self, command: impl FnOnce(oneshot::Sender<A>) -> Command) -> Option<A> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).ok()?;
+        self.ends.commands.send(command(reply)).ok()?;
         answer.await.ok()
     }
 
@@ -140,8 +151,8 @@ impl Node {
     /// for the driver.
     pub async fn leave(&self) {
         // An error means that the node has left already.
-        let _ = self.requests.send(Request::Leave).await;
-        self.requests.closed().await;
+        let _ = self.ends.requests.send(Request::Leave).await;
+        self.ends.requests.closed().await;
     }
 
     /// Asks a member to leave the ring, as `corosync-cfgtool -k` does. It leaves with
@@ -151,7 +162,7 @@ impl Node {
     /// This does not wait for the member. [`Event::Regular`] reports the ring without it.
     pub async fn kill(&self, node: NodeId, reason: impl Into<String>) {
         // An error means that this node has left.
-        let _ = self.requests.send(Request::Kill(node, reason.into())).await;
+        let _ = self.ends.requests.send(Request::Kill(node, reason.into())).await;
     }
 
     /// Sets the votes that the ring expects in total, as `corosync-quorumtool -e` does. 0 has no
@@ -189,13 +200,13 @@ impl Node {
     /// A node applies a changed configuration when it is started.
     pub async fn ask_to_reload(&self, request: u64) {
         // An error means that this node has left.
-        let _ = self.requests.send(Request::Reload(request)).await;
+        let _ = self.ends.requests.send(Request::Reload(request)).await;
     }
 
     /// Sends an operator's order. [`Event::Status`] reports what follows from it.
     async fn reconfigure(&self, order: Reconfigure) {
         // An error means that this node has left.
-        let _ = self.requests.send(Request::Reconfigure(order)).await;
+        let _ = self.ends.requests.send(Request::Reconfigure(order)).await;
     }
 
     /// Passes on a request of the quorum device, a program on this host that asks an arbiter
@@ -207,17 +218,17 @@ impl Node {
     /// If the request does not fit what the node knows of the device.
     pub async fn device(&self, request: DeviceRequest) -> Result<DeviceState, DeviceError> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.requests.send(Request::Device(request, reply)).await;
+        let _ = self.ends.requests.send(Request::Device(request, reply)).await;
         answer.await.unwrap_or(Err(DeviceError::NoDevice))
     }
 
     /// Returns the counters. After the node has left, these are the final counters.
     pub async fn stats(&self) -> Stats {
         let (reply, answer) = oneshot::channel();
-        let _ = self.requests.send(Request::Stats(reply)).await;
+        let _ = self.ends.requests.send(Request::Stats(reply)).await;
         match answer.await {
             Ok(stats) => stats,
-            Err(_) => self.shared.last_stats.get().cloned().unwrap_or_default(),
+            Err(_) => self.ends.shared.last_stats.get().cloned().unwrap_or_default(),
         }
     }
 }
