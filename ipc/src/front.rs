@@ -202,7 +202,7 @@ impl Front {
         step
     }
 
-    /// Carries out an order. Returns the response to its request.
+    /// Carries out an order. Returns the response to its request, if there is one.
     pub(crate) async fn carry_out(self: &Arc<Self>, id: ConnectionId, order: Order) -> Option<Bytes> {
         let done = match order {
             Order::Join { pid, group } => Done::Joined(self.node.of_process(pid).join(&group).await),
@@ -219,7 +219,7 @@ impl Front {
                     // The events are taken by another task.
                     node.caught_up().await;
                 }
-                Done::Multicast
+                return None;
             }
             Order::Kill { node, reason } => {
                 self.node.kill(node, reason).await;

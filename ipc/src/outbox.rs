@@ -103,15 +103,21 @@ impl Outbox {
         Ok(())
     }
 
-    /// Notes that a message has reached the client's memory.
-    pub(crate) fn sent(&self, outgoing: &Outgoing) {
-        let mut queue = self.lock();
-        queue.bytes -= outgoing.cost();
-        queue.counts.waiting -= 1;
-        match outgoing {
-            Outgoing::Event(_) => queue.counts.dispatched += 1,
-            Outgoing::Response(_) => queue.counts.responses += 1,
+    /// Notes that messages have reached the client's memory.
+    pub(crate) fn sent(&self, messages: impl IntoIterator<Item = Outgoing>) {
+        let (mut bytes, mut events, mut responses) = (0, 0, 0);
+        for message in messages {
+            bytes += message.cost();
+            match message {
+                Outgoing::Event(_) => events += 1,
+                Outgoing::Response(_) => responses += 1,
+            }
         }
+        let mut queue = self.lock();
+        queue.bytes -= bytes;
+        queue.counts.waiting -= events + responses;
+        queue.counts.dispatched += u64::from(events);
+        queue.counts.responses += u64::from(responses);
     }
 
     /// Notes whether the client's multicasts are refused.

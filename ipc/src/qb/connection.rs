@@ -297,20 +297,18 @@ impl Link {
     /// Sends events while the client has room for them. Returns `true` if any were sent.
     fn flush(&mut self) -> Result<bool, Ended> {
         self.outbox.take(&mut self.waiting)?;
-        let before = self.waiting.len();
-        while let Some(next) = self.waiting.pop_front() {
-            match &next {
+        let mut sent = 0;
+        for next in &self.waiting {
+            match next {
                 Outgoing::Response(response) => self.channels.respond(response)?,
                 Outgoing::Event(event) if self.channels.event(event)? => {}
-                Outgoing::Event(_) => {
-                    self.waiting.push_front(next);
-                    break;
-                }
+                Outgoing::Event(_) => break,
             }
-            self.outbox.sent(&next);
+            sent += 1;
         }
-        let has_moved = self.waiting.len() < before;
-        let is_stuck = before > 0 && !has_moved;
+        let has_moved = sent > 0;
+        let is_stuck = !has_moved && !self.waiting.is_empty();
+        self.outbox.sent(self.waiting.drain(..sent));
         self.again = if is_stuck { (2 * self.again).min(AGAIN.1) } else { AGAIN.0 };
         self.channels.tell(&self.stream)?;
         Ok(has_moved)

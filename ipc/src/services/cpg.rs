@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use quorate::{Delivery, Group, GroupChange, GroupError, GroupReason, NodeId, Parting, Process, Totem};
 
 use super::view::View;
-use super::{ConnectionId, Connections, Effect, Order, Step, tell};
+use super::{ConnectionId, Connections, Effect, Order, Step, tell, tell_all};
 use crate::code::Code;
 use crate::layout::{Malformed, Message, Request, length};
 
@@ -280,13 +280,14 @@ impl Cpg {
         let is_member = |id: &&ConnectionId| {
             self.seats.get(id).is_some_and(|seat| matches!(seat.standing, Standing::In | Standing::Leaving))
         };
-        let mut members = listeners.iter().filter(is_member).peekable();
-        if members.peek().is_none() {
+        let members = || listeners.iter().filter(is_member).copied();
+        if members().next().is_none() {
             return;
         }
-        let events = delivered(delivery);
-        for id in members {
-            events.iter().for_each(|event| tell(connections, *id, event.clone()));
+        if delivery.payload.len() <= LONGEST_WHOLE {
+            tell_all(connections, members(), delivered(delivery));
+        } else {
+            delivered_in_parts(delivery).for_each(|part| tell_all(connections, members(), part));
         }
     }
 
@@ -381,37 +382,37 @@ fn ring(view: &View) -> Bytes {
         .done()
 }
 
-/// The events of a message: one, or one for each part of a long one.
-fn delivered(delivery: &Delivery) -> Vec<Bytes> {
-    let (node, pid, payload) = (delivery.from.get(), delivery.pid, &delivery.payload);
-    let group = delivery.group.as_bytes();
-    if payload.len() <= LONGEST_WHOLE {
-        let event = Message::new(5, 184 + payload.len())
-            .group(24, group)
-            .u32(160, length(payload))
-            .u32(168, node)
-            .u32(176, pid)
-            .bytes(184, payload);
-        return vec![event.done()];
-    }
-    let parts: Vec<&[u8]> = payload.chunks(LONGEST_WHOLE / 2).collect();
-    let event = |(n, part): (usize, &&[u8])| {
-        let kind = if n == 0 {
-            FIRST
-        } else if n + 1 == parts.len() {
-            LAST
-        } else {
-            MORE
+/// The event of a message.
+fn delivered(delivery: &Delivery) -> Bytes {
+    let Delivery { from, pid, payload, group, .. } = delivery;
+    Message::new(5, 184 + payload.len())
+        .group(24, group.as_bytes())
+        .u32(160, length(payload))
+        .u32(168, from.get())
+        .u32(176, *pid)
+        .bytes(184, payload)
+        .done()
+}
+
+/// The events of a message that is too long for one.
+fn delivered_in_parts(delivery: &Delivery) -> impl Iterator<Item = Bytes> {
+    let Delivery { from, pid, payload, group, .. } = delivery;
+    let parts = payload.chunks(LONGEST_WHOLE / 2);
+    let last = parts.len() - 1;
+    parts.enumerate().map(move |(n, part)| {
+        let kind = match n {
+            0 => FIRST,
+            n if n == last => LAST,
+            _ => MORE,
         };
         Message::new(17, 200 + part.len())
-            .group(24, group)
+            .group(24, group.as_bytes())
             .u32(160, length(payload))
             .u32(168, length(part))
-            .u32(176, node)
-            .u32(184, pid)
+            .u32(176, from.get())
+            .u32(184, *pid)
             .u32(192, kind)
             .bytes(200, part)
             .done()
-    };
-    parts.iter().enumerate().map(event).collect()
+    })
 }

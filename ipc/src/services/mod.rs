@@ -146,8 +146,6 @@ pub(crate) enum Order {
 pub(crate) enum Done {
     Joined(Result<(), GroupError>),
     LeftGroup(Result<(), GroupError>),
-    /// No client waits for this.
-    Multicast,
     Killed,
     VotesSet,
     Device(Result<DeviceState, DeviceError>),
@@ -307,7 +305,6 @@ impl Services {
         let response = match done {
             Done::Joined(joined) => self.cpg.joined(id, joined),
             Done::LeftGroup(left) => cpg::left(&left),
-            Done::Multicast => return None,
             Done::Killed => cfg::killed(Code::Ok),
             Done::VotesSet => votequorum::done(Code::Ok),
             Done::Device(handled) => self.votequorum.device_handled(id, handled, &mut self.view),
@@ -442,5 +439,17 @@ type Connections = BTreeMap<ConnectionId, Connection>;
 fn tell(connections: &Connections, id: ConnectionId, event: Bytes) {
     if let Some(connection) = connections.get(&id) {
         connection.outbox.event(event);
+    }
+}
+
+/// Sends an event to clients.
+fn tell_all(connections: &Connections, ids: impl Iterator<Item = ConnectionId>, event: Bytes) {
+    // The first copy of an event costs an allocation. Most groups have one member here.
+    let mut ids = ids.peekable();
+    while let Some(id) = ids.next() {
+        if ids.peek().is_none() {
+            return tell(connections, id, event);
+        }
+        tell(connections, id, event.clone());
     }
 }

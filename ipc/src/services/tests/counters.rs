@@ -55,7 +55,7 @@ fn connections_have_counters_while_they_last() {
     assert_eq!((waiting, count), (2, 2), "taken, and not in the client's memory yet");
     other.outbox.event(Bytes::new());
     other.outbox.take(&mut taken).unwrap();
-    other.outbox.sent(&taken[0]);
+    other.outbox.sent(taken.drain(..1));
     assert_eq!(world.counter(&client, key, &stats), 1);
     assert_eq!(world.counter(&client, "stats.ipcs.service2.77.0x2.requests", &stats), 1);
     assert_eq!(world.counter(&client, "stats.ipcs.global.active", &stats), 2);
