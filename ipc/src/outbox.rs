@@ -120,11 +120,16 @@ impl Outbox {
         queue.counts.responses += u64::from(responses);
     }
 
-    /// Notes whether the client's multicasts are refused.
+    /// Notes whether the client's multicasts are refused, because it is behind with its events.
     pub(crate) fn slowed(&self, is_slowed: bool) {
         let counts = &mut self.lock().counts;
         counts.slowed += u64::from(is_slowed && !counts.is_slowed);
         counts.is_slowed = is_slowed;
+    }
+
+    /// Returns `true` if the client's multicasts are refused.
+    pub(crate) fn is_slowed(&self) -> bool {
+        self.lock().counts.is_slowed
     }
 
     pub(crate) fn counts(&self) -> Counts {

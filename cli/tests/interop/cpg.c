@@ -2,10 +2,11 @@
  * A member of a corosync process group, through libcpg: sends its input, prints what it receives.
  *
  *     cpg GROUP
+ *     cpg GROUP COUNT LENGTH
  *
- * Reads messages from stdin, each as its length (4 bytes, little-endian) followed by its bytes. At
- * the end of the input it waits until everything that it sent was delivered here, leaves the group
- * and exits. Prints one line for each event, in the order of the ring:
+ * Reads messages from stdin, each as its length (4 bytes, little-endian) followed by its bytes. Or
+ * it sends COUNT messages of LENGTH zeros, and reads only when one of them is refused. In the end
+ * it waits until everything that it sent was delivered here, leaves the group and exits. Prints one line for each event, in the order of the ring:
  *
  *     ready NODE PID                         the daemon answers and this process is in the group
  *     ring NODE.SEQ NODE...                  a ring's id (seq in hexadecimal) and members, after
@@ -148,6 +149,19 @@ static int send_held(void)
 	return more;
 }
 
+/* Zeros that are to be sent instead of an input, and how often. */
+static struct iovec zeros;
+static uint64_t unsent;
+
+/* Sends as many of them as the daemon takes. Returns whether it would take more. */
+static int send_zeros(void)
+{
+	for (; unsent; unsent--, sent++)
+		if (busy(cpg_mcast_joined(handle, CPG_TYPE_AGREED, &zeros, 1), "mcast"))
+			return 0;
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
 	struct cpg_name group = { 0 };
@@ -159,8 +173,14 @@ int main(int argc, char **argv)
 	};
 	int fd, error;
 
-	if (argc != 2 || strlen(argv[1]) >= CPG_MAX_NAME_LENGTH)
+	if ((argc != 2 && argc != 4) || strlen(argv[1]) >= CPG_MAX_NAME_LENGTH)
 		return BAD_USE;
+	if (argc == 4) {
+		unsent = strtoull(argv[2], NULL, 10);
+		zeros.iov_len = strtoull(argv[3], NULL, 10);
+		zeros.iov_base = calloc(1, zeros.iov_len);
+		ended = 1;
+	}
 	group.length = strlen(argv[1]);
 	memcpy(group.value, argv[1], group.length);
 
@@ -174,8 +194,8 @@ int main(int argc, char **argv)
 		dispatch(fd, 5);
 	printf("ready %u %d\n", me, getpid());
 
-	while (!ended || held || returned < sent) {
-		int more = send_held();
+	while (!ended || held || unsent || returned < sent) {
+		int more = send_held() && send_zeros();
 		if (ended && held && more)
 			return INPUT_CUT;
 		struct pollfd events[] = { { fd, POLLIN, 0 }, { 0, POLLIN, 0 } };

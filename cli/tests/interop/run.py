@@ -288,6 +288,7 @@ TOOLS = [
     "corosync-cfgtool -a 1",
     "corosync-cfgtool -a 2",
     "corosync-cfgtool -L",
+    "corosync-cfgtool -R",
     "corosync-cpgtool",
     "corosync-cpgtool -e",
     "corosync-cmapctl -g totem.cluster_name",
@@ -305,9 +306,10 @@ TOOLS = [
     "corosync-cmapctl -b quorum",
 ]
 
-# Keys of a real daemon that a Quorate node does not have: services, timeouts and files that it lacks.
+# Keys of a real daemon that a Quorate node does not have: services, timeouts and files that it lacks,
+# and notes of votequorum to itself.
 LACKING = re.compile(
-    r"""config\.|resources\.|logging\.|runtime\.(blackbox|force_gather|votequorum\.(ev_barrier|two_node))
+    r"""config\.|resources\.|logging\.|runtime\.(blackbox|force_gather|votequorum\.(atb_type|ev_barrier|two_node))
     |runtime\.services\.(mon|pload|wd)|runtime\.services\.\w+\.\d|internal_configuration\.service\.[467]
     |runtime\.config\.totem\.(block_unlisted|downcheck|heartbeat|interface|knet|max_network|token_\w+_before|token_warning)
     |totem\.interface\.ringnumber""",
@@ -332,12 +334,17 @@ def tools_print_what_they_print_on_corosync(lab, row):
         code, text = node.run("sh", "-c", f"(sleep 4; echo q) | timeout 5 stdbuf -oL {track}")
         if "modify> stats.srp.orf_token_rx" not in text:
             raise Failed(f"{track} on {node} ended with {code}: {text}")
-    shut = time.monotonic()
-    ours.expected = False
-    code, text = ours.run("corosync-cfgtool", "-H")
-    if code or ours.process.wait(timeout=PATIENCE):
-        raise Failed(f"corosync-cfgtool -H ended with {code}: {text}")
-    row.time("shutdown", timeouts(lab), shut, lab.settle([real.host], dc=None))
+    said = []
+    for node in (ours, real):
+        shut = time.monotonic()
+        node.expected = False
+        said.append(shown(*node.run("corosync-cfgtool", "-H")))
+        if node.process.wait(timeout=PATIENCE):
+            raise Failed(f"{node} ended with {node.process.returncode} after corosync-cfgtool -H")
+        if node == ours:
+            row.time("shutdown", timeouts(lab), shut, lab.settle([real.host], dc=None))
+    if said[0] != said[1]:
+        raise Failed(f"corosync-cfgtool -H says\n{said[0]}\non a Quorate node and\n{said[1]}\non corosync")
 
 
 def operators_kill_nodes(lab, row):
@@ -487,6 +494,18 @@ def rude_clients_leave_nothing_behind(lab, row):
     row.finish(load)
 
 
+def a_client_reads_only_when_it_is_refused(lab, row):
+    """A client of libcpg sends more long messages than a node keeps for one that does not read."""
+    lab.start_all()
+    count, length = 60, 3_000_000
+    for host, node in lab.nodes.items():
+        code, text = node.run(lab.cpg, "long", count, length)
+        delivered = len(re.findall(rf"^deliver {host} \d+ {length} ", text, re.MULTILINE))
+        if code or delivered != count:
+            raise Failed(f"the client of {node} ended with {code} after {delivered} messages:\n{text[-1000:]}")
+        row.messages += delivered
+
+
 def open_files(node):
     return len(os.listdir(f"/proc/{node.process.pid}/fd"))
 
@@ -534,6 +553,7 @@ SHORT = [
     (operators_change_votes, "RCR"),
     (a_reload_reaches_both_kinds, "RC"),
     (rude_clients_leave_nothing_behind, "CQ"),
+    (a_client_reads_only_when_it_is_refused, "RC"),
     (without_multicast(one_comes_leaves_comes_and_is_killed), "RRQ", 3),
     (without_multicast(one_comes_leaves_comes_and_is_killed), "QRR", 1),
     (without_multicast(both_kinds_send_at_once), "RQRQ"),

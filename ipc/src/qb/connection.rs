@@ -19,7 +19,7 @@ use super::files::{Files, MakeError, Owner};
 use super::handshake::{self, Transport};
 use crate::front::{Front, Place};
 use crate::outbox::{Outbox, Outgoing, Overflow};
-use crate::services::{ConnectionId, Peer, Service, Step};
+use crate::services::{ConnectionId, Order, Peer, Service, Step};
 
 /// The time that a client has for its part of the handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -135,6 +135,7 @@ async fn greet(
         again: AGAIN.0,
         behind: None,
         is_let_go: false,
+        sends_parts: false,
     };
     Ok(Connection { link, opened: Opened { id, front }, _files: files, _place: place })
 }
@@ -197,8 +198,12 @@ impl Connection {
         let order = match front.request(*id, request) {
             Step::Reply(reply) => return Ok(self.link.channels.respond(&reply)?),
             Step::Silent => return Ok(()),
-            Step::Do(order) => order,
+            Step::Do(order) => {
+                self.link.sends_parts &= !matches!(order, Order::Multicast { .. });
+                order
+            }
             Step::ReplyAndDo(reply, order) => {
+                self.link.sends_parts = true;
                 self.link.channels.respond(&reply)?;
                 order
             }
@@ -239,6 +244,8 @@ struct Link {
     behind: Option<Instant>,
     /// Whether the client may send although it is behind, until it does.
     is_let_go: bool,
+    /// Whether its last message came in parts.
+    sends_parts: bool,
 }
 
 impl Link {
@@ -270,26 +277,30 @@ impl Link {
 
     /// Refuses the client's multicasts while it is behind with its events.
     ///
+    /// Its library refuses them by order. libcpg tries a part of a long message again by itself,
+    /// for a second, and its caller cannot read meanwhile. So a client that sent a long message
+    /// last gets no order, and the services refuse its next one by an answer.
+    ///
     /// Some clients multicast until it succeeds and read their events only then, in one thread.
     /// They would wait for themselves. So a client that reads nothing may send again after a
     /// while. A client that still reads nothing then overflows the outbox, which ends the
     /// connection.
     fn slow_down(&mut self, has_read: bool) -> Result<(), Ended> {
-        let (unsent, now) = (self.outbox.unsent(), Instant::now());
+        let (unsent, now, was_behind) = (self.outbox.unsent(), Instant::now(), self.behind.is_some());
         match self.behind {
-            None if unsent > BEHIND.0 && !self.is_let_go => {
-                self.behind = Some(now);
-                self.outbox.slowed(true);
-                self.channels.set_multicasts(Multicasts::Refused)?;
-            }
+            None if unsent > BEHIND.0 && !self.is_let_go => self.behind = Some(now),
             Some(_) if has_read && unsent >= BEHIND.1 => self.behind = Some(now),
             Some(read_at) if unsent < BEHIND.1 || now - read_at >= STUCK => {
                 self.behind = None;
                 self.is_let_go = unsent >= BEHIND.1;
-                self.outbox.slowed(false);
-                self.channels.set_multicasts(Multicasts::Free)?;
             }
             _ => {}
+        }
+        let is_behind = self.behind.is_some();
+        if is_behind || was_behind {
+            let refused = is_behind && !self.sends_parts;
+            self.outbox.slowed(is_behind);
+            self.channels.set_multicasts(if refused { Multicasts::Refused } else { Multicasts::Free })?;
         }
         Ok(())
     }

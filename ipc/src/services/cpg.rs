@@ -12,6 +12,7 @@ use super::view::View;
 use super::{ConnectionId, Connections, Effect, Order, Step, tell, tell_all};
 use crate::code::Code;
 use crate::layout::{Malformed, Message, Request, length};
+use crate::outbox::Outbox;
 
 /// The longest message that libcpg takes in one event. Longer ones come in parts.
 const LONGEST_WHOLE: usize = (1 << 20) - 1024;
@@ -114,6 +115,7 @@ impl Cpg {
         id: ConnectionId,
         request: &Request,
         view: &View,
+        outbox: &Outbox,
     ) -> Result<Step, Malformed> {
         let reply = match request.id() {
             0 => return self.join(id, request),
@@ -137,7 +139,7 @@ impl Cpg {
             8 => Message::status(12, Code::Ok),
             // No program outside of corosync's own tests sends messages by a file of its own.
             9..=11 => Message::status(2, Code::NotSupported),
-            12 => return self.part(id, request),
+            12 => return self.part(id, request, outbox),
             _ => return Err(Malformed),
         };
         Ok(Step::Reply(reply))
@@ -197,7 +199,7 @@ impl Cpg {
     }
 
     /// Takes a part of a message that is too long for one request.
-    fn part(&mut self, id: ConnectionId, request: &Request) -> Result<Step, Malformed> {
+    fn part(&mut self, id: ConnectionId, request: &Request, outbox: &Outbox) -> Result<Step, Malformed> {
         let (total, kind) = (request.u32(32)? as usize, request.u32(48)?);
         let content = request.bytes(56, request.u32(40)? as usize)?;
         let refuse = |code| Ok(Step::Reply(Message::status(PART, code)));
@@ -207,6 +209,10 @@ impl Cpg {
             return refuse(Code::TooBig);
         }
         if kind == FIRST {
+            seat.parts = None;
+            if outbox.is_slowed() {
+                return refuse(Code::TryAgain);
+            }
             seat.parts = Some((BytesMut::with_capacity(total), total));
         }
         let Some((message, length)) = seat.parts.as_mut().filter(|(_, length)| *length == total) else {

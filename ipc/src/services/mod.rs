@@ -108,7 +108,7 @@ pub(crate) enum Step {
     Silent,
     /// The connection carries out an order before its next request.
     Do(Order),
-    /// The same, after the response.
+    /// The same, after the response. Only a message that has come in parts is sent in this way.
     ReplyAndDo(Bytes, Order),
 }
 
@@ -293,7 +293,7 @@ impl Services {
                 let limit = self.cmap.number("cfg.shutdown_timeout");
                 self.cfg.request(id, &request, &self.view, limit, &self.connections, &mut self.effects)
             }
-            Service::Cpg => self.cpg.request(id, &request, &self.view),
+            Service::Cpg => self.cpg.request(id, &request, &self.view, outbox),
             Service::Quorum => self.quorum.request(id, &request, &self.view, outbox),
             Service::Votequorum => self.votequorum.request(id, &request, &self.view, outbox),
         }

@@ -2,6 +2,14 @@
 
 use super::*;
 
+/// A part of a message of `total` bytes, of the first, a middle or the last kind.
+fn part(total: u32, kind: u32, content: &[u8]) -> Bytes {
+    request(12, 56 + content.len(), |message| {
+        let length = u32::try_from(content.len()).unwrap();
+        message.u32(32, total).u32(40, length).u32(48, kind).bytes(56, content)
+    })
+}
+
 #[test]
 fn a_process_sees_a_group_from_its_join_to_its_leave() {
     let mut world = World::new();
@@ -100,13 +108,6 @@ fn a_message_in_parts_is_sent_when_it_is_whole() {
     let mut world = World::new();
     let client = world.open(Service::Cpg);
     world.join(&client, "g", 17);
-    let part = |total: u32, kind: u32, content: &[u8]| {
-        let content = content.to_vec();
-        request(12, 56 + content.len(), move |message| {
-            let length = u32::try_from(content.len()).unwrap();
-            message.u32(32, total).u32(40, length).u32(48, kind).bytes(56, &content)
-        })
-    };
     assert_eq!(code(&world.ask(&client, part(6, 1, b"ab"))), 1);
     assert_eq!(code(&world.ask(&client, part(6, 2, b"cd"))), 1);
     match world.services.request(client.id, part(6, 3, b"ef")) {
@@ -131,11 +132,8 @@ fn a_message_in_parts_of_libcpgs_length_is_sent_whole() {
     let parts: Vec<&[u8]> = long.chunks(1_047_552).collect();
     for (n, content) in parts.iter().enumerate() {
         let kind = [1, 2, 2, 3][n];
-        let part = request(12, 56 + content.len(), |message| {
-            let [total, length] = [long.len(), content.len()].map(|length| u32::try_from(length).unwrap());
-            message.u32(32, total).u32(40, length).u32(48, kind).bytes(56, content)
-        });
-        match world.services.request(client.id, part) {
+        let total = u32::try_from(long.len()).unwrap();
+        match world.services.request(client.id, part(total, kind, content)) {
             Step::Reply(reply) => assert_eq!((code(&reply), kind < 3), (1, true), "part {n}"),
             Step::ReplyAndDo(reply, Order::Multicast { payload, .. }) => {
                 assert_eq!(code(&reply), 1);
@@ -144,6 +142,22 @@ fn a_message_in_parts_of_libcpgs_length_is_sent_whole() {
             _ => panic!("part {n}"),
         }
     }
+}
+
+#[test]
+fn a_long_message_is_refused_at_its_beginning_while_the_client_is_behind() {
+    let mut world = World::new();
+    let client = world.open(Service::Cpg);
+    world.join(&client, "g", 17);
+    assert_eq!(code(&world.ask(&client, part(6, 1, b"ab"))), 1);
+    client.outbox.slowed(true);
+    assert_eq!(code(&world.ask(&client, part(6, 2, b"cd"))), 1, "it has begun");
+    assert!(matches!(world.services.request(client.id, part(6, 3, b"ef")), Step::ReplyAndDo(..)));
+    assert_eq!(code(&world.ask(&client, part(4, 1, b"ab"))), 6);
+    assert_eq!(code(&world.ask(&client, part(4, 3, b"cd"))), 7, "without a beginning");
+    client.outbox.slowed(false);
+    assert_eq!(code(&world.ask(&client, part(4, 1, b"ab"))), 1);
+    assert!(matches!(world.services.request(client.id, part(4, 3, b"cd")), Step::ReplyAndDo(..)));
 }
 
 #[test]
