@@ -76,6 +76,7 @@ mod member;
 mod message;
 pub mod quorum;
 mod status;
+mod term;
 
 pub use candidacy::Candidacy;
 pub use codec::DecodeError;
@@ -86,4 +87,5 @@ pub use member::Member;
 pub use quorum::{
     Ballot, Dated, DeviceOutcome, Electorate, Inquorate, NoElectorate, Quorum, Record, Tie, Verdict,
 };
-pub use status::{DeviceStatus, Lease, NodeStatus, Status, Term, Vacancy};
+pub use status::{DeviceStatus, Lease, NodeStatus, Status, Vacancy};
+pub use term::{InvalidTerm, Term};

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_membership::wire::body::{Body, NodeInfo, SERVICES};
 use quorate_membership::{
-    Config, ConfigError, Core, CoreView, DeviceError, DeviceRequest, DeviceState, Event as RingEvent, Group,
-    GroupError, GroupRequest, Guarantee, Input, MulticastError, NodeId, Phase, Service, Stored, Time, Totem,
-    Transmit,
+    Cause, Config, ConfigError, Core, CoreView, DeviceError, DeviceRequest, DeviceState, Event as RingEvent,
+    Group, GroupError, GroupRequest, Guarantee, Input, MulticastError, NodeId, Phase, Service, Stored, Time,
+    Totem, Transmit,
 };
 
 use crate::{DeviceOutcome, Election, Event, Lease, Outcome, ReleaseError, Say, Status, Term};
@@ -356,7 +356,7 @@ impl Core for Member {
         event.cost()
     }
 
-    fn is_last(event: &Event) -> bool {
-        matches!(event, Event::Left(_))
+    fn left(event: &Event) -> Option<&Cause> {
+        if let Event::Left(cause) = event { Some(cause) } else { None }
     }
 }

@@ -5,56 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use quorate_membership::{Cause, DeviceState, NodeId, RingId};
-use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::Inquorate;
 use crate::quorum::QUORATE;
-
-/// A DC's term of office in one ring, which is also the fencing token. Compared field by field, in
-/// this order.
-///
-/// A new ring has a new term, whether its DC is the same or another, and so does a hand-over within
-/// a ring. The term therefore rises with every change of the membership and of the DC. A resource
-/// that remembers the highest term it has seen, and rejects lower ones, is never used by two DCs at
-/// cross purposes. The crate's front page describes what this rests on.
-///
-/// Serialised with one additional field, `fencing_token`: the term as one integer
-/// ([`Term::as_u128`]), written as a decimal string, because numbers in JSON cannot hold it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Term {
-    /// The sequence number of the ring that elected the DC.
-    pub ring_seq: u64,
-    /// The number of hand-overs within that ring.
-    pub hand_over: u32,
-    /// The DC.
-    pub node: NodeId,
-}
-
-impl Term {
-    /// Returns the term as one integer, which orders as the term does.
-    pub fn as_u128(self) -> u128 {
-        u128::from(self.ring_seq) << 64 | u128::from(self.hand_over) << 32 | u128::from(self.node.get())
-    }
-}
-
-/// Prints the term as one decimal integer.
-impl fmt::Display for Term {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.as_u128(), f)
-    }
-}
-
-impl Serialize for Term {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut term = serializer.serialize_struct("Term", 4)?;
-        term.serialize_field("ring_seq", &self.ring_seq)?;
-        term.serialize_field("hand_over", &self.hand_over)?;
-        term.serialize_field("node", &self.node)?;
-        term.serialize_field("fencing_token", &self.to_string())?;
-        term.end()
-    }
-}
+use crate::{Inquorate, Term};
 
 /// The state of the group as this node sees it.
 ///

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::wire::body::Reconfigure;
 use crate::{
-    DeviceError, DeviceRequest, DeviceState, Event, Group, GroupError, Guarantee, MulticastError, NodeId,
-    Notice, Origin, Parting, Stats, Stored, Time, Totem, Transmit,
+    Cause, DeviceError, DeviceRequest, DeviceState, Event, Group, GroupError, Guarantee, MulticastError,
+    NodeId, Notice, Origin, Parting, Stats, Stored, Time, Totem, Transmit,
 };
 
 /// A core that a driver or a simulator runs: [`Totem`], or [`Totem`] with a layer folded over its
@@ -72,8 +72,9 @@ pub trait Core {
     /// Returns the bytes that an event counts toward the bound on unread events ([`Event::cost`]).
     fn cost(event: &Self::Event) -> usize;
 
-    /// Returns `true` for the last event ([`Event::Left`]). The driver ends with it.
-    fn is_last(event: &Self::Event) -> bool;
+    /// Returns why this node has left, for the last event ([`Event::Left`]). The driver ends with
+    /// it.
+    fn left(event: &Self::Event) -> Option<&Cause>;
 }
 
 /// An input of a core.
@@ -194,7 +195,7 @@ impl Core for Totem {
         event.cost()
     }
 
-    fn is_last(event: &Event) -> bool {
-        matches!(event, Event::Left(_))
+    fn left(event: &Event) -> Option<&Cause> {
+        if let Event::Left(cause) = event { Some(cause) } else { None }
     }
 }

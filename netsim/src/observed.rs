@@ -7,8 +7,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quorate::DcMember;
 use quorate_election::Event;
 use quorate_membership::{
-    Core, CoreView, Group, GroupError, GroupRequest, Guarantee, Input, MulticastError, NodeId, Stored, Time,
-    Transmit,
+    Cause, Core, CoreView, Group, GroupError, GroupRequest, Guarantee, Input, MulticastError, NodeId, Stored,
+    Time, Transmit,
 };
 
 use crate::Electorate;
@@ -169,8 +169,8 @@ impl Core for Observed {
     fn cost(event: &Event) -> usize {
         DcMember::cost(event)
     }
-    fn is_last(event: &Event) -> bool {
-        DcMember::is_last(event)
+    fn left(event: &Event) -> Option<&Cause> {
+        DcMember::left(event)
     }
 }
 

@@ -511,7 +511,10 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
     /// Moves the next event, if any, into the batch for the application. Returns its cost.
     fn take_event(&mut self) -> Option<usize> {
         let event = if self.left { None } else { self.core.poll_event() }?;
-        self.left = C::is_last(&event);
+        if let Some(cause) = C::left(&event) {
+            self.left = true;
+            let _ = self.shared.cause.set(cause.clone());
+        }
         let cost = C::cost(&event);
         self.telling.push((event, cost));
         Some(cost)

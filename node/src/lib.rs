@@ -66,8 +66,8 @@ pub use dc::{Dc, Guard, Revoked};
 pub use driver::{Events, Node, run};
 pub use member::DcMember;
 pub use quorate_election::{
-    DeviceStatus, Event, Inquorate, Lease, NodeStatus, ReleaseError, Status, Term, Vacancy, assumptions,
-    quorum, two_parts,
+    DeviceStatus, Event, Inquorate, InvalidTerm, Lease, NodeStatus, ReleaseError, Status, Term, Vacancy,
+    assumptions, quorum, two_parts,
 };
 pub use quorate_membership::{
     Cause, Config, ConfigError, Core, Counter, Delivery, DeviceError, DeviceRequest, DeviceState, Group,

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use quorate_election::{Event, Lease, Member, ReleaseError, Status, Term};
 use quorate_membership::{
-    Config, ConfigError, Core, CoreView, DeviceError, DeviceRequest, DeviceState, Group, GroupError,
+    Cause, Config, ConfigError, Core, CoreView, DeviceError, DeviceRequest, DeviceState, Group, GroupError,
     GroupRequest, Guarantee, Input, MulticastError, Stored, Time, Totem, Transmit,
 };
 use tokio::sync::watch;
@@ -167,7 +167,7 @@ impl Core for DcMember {
         Member::cost(event)
     }
 
-    fn is_last(event: &Event) -> bool {
-        Member::is_last(event)
+    fn left(event: &Event) -> Option<&Cause> {
+        Member::left(event)
     }
 }

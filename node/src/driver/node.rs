@@ -11,8 +11,8 @@ use bytes::Bytes;
 use quorate_election::Event;
 use quorate_membership::wire::body::{Reconfigure, VoteParameter};
 use quorate_membership::{
-    DeviceError, DeviceRequest, DeviceState, Group, GroupError, Guarantee, MulticastError, NodeId, Parting,
-    Stats, Totem,
+    Cause, DeviceError, DeviceRequest, DeviceState, Group, GroupError, Guarantee, MulticastError, NodeId,
+    Parting, Stats, Totem,
 };
 use tokio::sync::{Notify, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 use tokio::task::coop::consume_budget;
@@ -153,6 +153,30 @@ impl Node {
         // An error means that the node has left already.
         let _ = self.ends.requests.send(Request::Leave).await;
         self.ends.requests.closed().await;
+    }
+
+    /// Waits until this node has left the ring, and returns why. This is final: a program that wants
+    /// to be a member again starts another node. Cancel safe.
+    ///
+    /// Returns `None` if the node's task ended without leaving, because its runtime was shut down.
+    ///
+    /// ```
+    /// use quorate::Node;
+    ///
+    /// /// Serves requests for as long as this node is a member.
+    /// async fn serve(node: &Node, requests: impl Future<Output = ()>) -> Result<(), String> {
+    ///     tokio::select! {
+    ///         () = requests => Ok(()),
+    ///         left = node.left() => match left {
+    ///             Some(cause) => Err(format!("this node has left the ring: {cause}")),
+    ///             None => Err("the runtime is shutting down".to_owned()),
+    ///         },
+    ///     }
+    /// }
+    /// ```
+    pub async fn left(&self) -> Option<Cause> {
+        self.ends.requests.closed().await;
+        self.ends.shared.cause.get().cloned()
     }
 
     /// Asks a member to leave the ring, as `corosync-cfgtool -k` does. It leaves with
@@ -330,6 +354,8 @@ pub(super) struct Shared {
     /// The cost of taken events that has not been reported to the core.
     pub(super) taken: AtomicUsize,
     pub(super) taken_more: Notify,
+    /// Why the node has left.
+    pub(super) cause: OnceLock<Cause>,
     pub(super) last_stats: OnceLock<Stats>,
 }
 
@@ -340,6 +366,7 @@ impl Default for Shared {
             slow: watch::Sender::new(false),
             taken: AtomicUsize::new(0),
             taken_more: Notify::new(),
+            cause: OnceLock::new(),
             last_stats: OnceLock::new(),
         }
     }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use std::net::SocketAddr;
 
-use quorate_membership::{Config, Group, GroupError, Guarantee, NodeId, Parting, Stats, Totem};
+use quorate_membership::{Cause, Config, Group, GroupError, Guarantee, NodeId, Parting, Stats, Totem};
 
 use super::*;
 use crate::Memory;
@@ -193,8 +193,8 @@ impl Core for Fake {
     fn cost(event: &String) -> usize {
         if event.starts_with("long") { EVENTS } else { COST }
     }
-    fn is_last(event: &String) -> bool {
-        event == LAST
+    fn left(event: &String) -> Option<&Cause> {
+        (event == LAST).then_some(&Cause::LeaveRequested)
     }
 }
 
@@ -588,6 +588,18 @@ async fn leave_is_ready_when_the_last_event_is_out() {
     assert_eq!(multicast(&bed.node, "b").await, Err(MulticastError::Left));
     bed.node.leave().await;
     assert_eq!(bed.node.stats().await, Stats::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_handles_hear_why_the_node_has_left() {
+    let bed = Bed::new();
+    let other = bed.node.clone();
+    let waiting = tokio::spawn(async move { other.left().await });
+    settle().await;
+    assert!(!waiting.is_finished());
+    bed.node.leave().await;
+    assert_eq!(waiting.await.unwrap(), Some(Cause::LeaveRequested));
+    assert_eq!(bed.node.left().await, Some(Cause::LeaveRequested), "after it has left");
 }
 
 #[tokio::test(start_paused = true)]
