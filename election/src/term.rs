@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_term_is_refused() {
+    fn a_text_that_is_no_term_is_refused() {
         for text in ["", "0", "-1", "4294967296", "1.2", "340282366920938463463374607431768211456"] {
             let error = text.parse::<Term>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("`{text}` is not a term")), "{error}");

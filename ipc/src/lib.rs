@@ -41,11 +41,12 @@
 //! with this process, which ends the process with SIGBUS. corosync has the same exposure.
 //!
 //! # Bounds
-//! While more than 16 MiB of events wait for a client, its library refuses its multicasts with
-//! `CS_ERR_TRY_AGAIN`. The node itself refuses messages above 1 MiB, which come in parts. A client
-//! that still reads nothing may send one message every 100 ms. A client that leaves 64 MiB of
-//! events unread is disconnected. The ring never waits for a client. A message that comes in parts
-//! is kept until it is whole, so each client can make the process keep 16 MiB.
+//! Once more than 16 MiB of events wait for a client, its multicasts are refused with
+//! `CS_ERR_TRY_AGAIN` until fewer than 8 MiB do. A client that still reads nothing may send a
+//! little every 100 ms, because some clients read only after they have sent. A client that leaves
+//! 64 MiB of events unread is disconnected. The ring never waits for a client. A message above
+//! 1 MiB comes in parts and is kept until it is whole, so each client can make the process keep
+//! 16 MiB.
 
 #[cfg(not(all(target_os = "linux", target_endian = "little", target_pointer_width = "64")))]
 compile_error!("libqb's memory is laid out here as on 64-bit little-endian Linux");
@@ -55,6 +56,7 @@ mod front;
 mod keys;
 mod layout;
 mod outbox;
+mod pace;
 mod qb;
 mod services;
 mod sockets;

@@ -5,6 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::pace::Pace;
 
 /// A message to a client.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,7 +39,16 @@ struct Queue {
     waiting: VecDeque<Outgoing>,
     bytes: usize,
     overflowed: bool,
+    pace: Pace,
     counts: Counts,
+}
+
+impl Queue {
+    fn count_pace(&mut self) {
+        let (is_behind, counts) = (self.pace.is_behind(), &mut self.counts);
+        counts.slowed += u64::from(is_behind && !counts.is_slowed);
+        counts.is_slowed = is_behind;
+    }
 }
 
 /// The counters of an outbox, for operators.
@@ -120,16 +132,26 @@ impl Outbox {
         queue.counts.responses += u64::from(responses);
     }
 
-    /// Notes whether the client's multicasts are refused, because it is behind with its events.
-    pub(crate) fn slowed(&self, is_slowed: bool) {
-        let counts = &mut self.lock().counts;
-        counts.slowed += u64::from(is_slowed && !counts.is_slowed);
-        counts.is_slowed = is_slowed;
+    /// Takes note of what the client did since the last call: whether it has read events, or could
+    /// not have, and whether it has sent a message that came whole. Returns `true` if its library
+    /// is to refuse its multicasts now.
+    pub(crate) fn look(&self, has_read: bool, has_sent: bool) -> bool {
+        let (now, mut queue) = (Instant::now(), self.lock());
+        let unread = queue.bytes;
+        if has_sent {
+            queue.pace.short(now);
+        }
+        queue.pace.look(now, unread, has_read);
+        queue.count_pace();
+        queue.pace.wants_word()
     }
 
-    /// Returns `true` if the client's multicasts are refused.
-    pub(crate) fn is_slowed(&self) -> bool {
-        self.lock().counts.is_slowed
+    /// Returns `true` if a message of the client that comes in parts may begin.
+    pub(crate) fn begins_long(&self) -> bool {
+        let mut queue = self.lock();
+        let may_begin = queue.pace.begins_long(Instant::now());
+        queue.count_pace();
+        may_begin
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -140,11 +162,6 @@ impl Outbox {
     pub(crate) fn clear_counts(&self) {
         let counts = &mut self.lock().counts;
         (counts.dispatched, counts.responses, counts.slowed) = (0, 0, 0);
-    }
-
-    /// Returns the size of the messages that have not reached the client's memory.
-    pub(crate) fn unsent(&self) -> usize {
-        self.lock().bytes
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

@@ -6,7 +6,8 @@
  *
  * Reads messages from stdin, each as its length (4 bytes, little-endian) followed by its bytes. Or
  * it sends COUNT messages of LENGTH zeros, and reads only when one of them is refused. In the end
- * it waits until everything that it sent was delivered here, leaves the group and exits. Prints one line for each event, in the order of the ring:
+ * it waits until everything that it sent was delivered here, leaves the group and exits. Prints one
+ * line for each event, in the order of the ring:
  *
  *     ready NODE PID                         the daemon answers and this process is in the group
  *     ring NODE.SEQ NODE...                  a ring's id (seq in hexadecimal) and members, after

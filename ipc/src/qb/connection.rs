@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::channels::{Broken, Channels, Memory, Multicasts};
 use super::files::{Files, MakeError, Owner};
@@ -28,11 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
 /// The most requests that are served before events are sent.
 const BATCH: usize = 256;
-/// The bytes of unread events above which a client's multicasts are refused, since its own messages
-/// come back to it, and those at which they are taken again.
-const BEHIND: (usize, usize) = (16 << 20, 8 << 20);
-/// The time without reading after which a client that is behind may send again.
-const STUCK: Duration = Duration::from_millis(100);
 /// The least and the most that a client may ask for as the longest message.
 const MAX_MESSAGE: (u32, u32) = (1 << 20, 2 << 20);
 
@@ -133,9 +128,8 @@ async fn greet(
         outbox,
         waiting: VecDeque::new(),
         again: AGAIN.0,
-        behind: None,
-        is_let_go: false,
-        sends_parts: false,
+        has_sent: false,
+        refused: false,
     };
     Ok(Connection { link, opened: Opened { id, front }, _files: files, _place: place })
 }
@@ -181,13 +175,12 @@ impl Connection {
             && let Some(request) = self.link.channels.request()?
         {
             served += 1;
-            self.link.is_let_go = false;
             self.serve_one(request.into()).await?;
         }
         if served == 0 {
             return self.link.wait(true).await;
         }
-        self.link.exchange()?;
+        self.link.exchange(false)?;
         // A client with many requests lets the others have their turn.
         consume_budget().await;
         Ok(())
@@ -199,11 +192,10 @@ impl Connection {
             Step::Reply(reply) => return Ok(self.link.channels.respond(&reply)?),
             Step::Silent => return Ok(()),
             Step::Do(order) => {
-                self.link.sends_parts &= !matches!(order, Order::Multicast { .. });
+                self.link.has_sent |= matches!(order, Order::Multicast { .. });
                 order
             }
             Step::ReplyAndDo(reply, order) => {
-                self.link.sends_parts = true;
                 self.link.channels.respond(&reply)?;
                 order
             }
@@ -240,12 +232,10 @@ struct Link {
     waiting: VecDeque<Outgoing>,
     /// The time until a client without room is tried again.
     again: Duration,
-    /// The time at which the client last read events, if it has been told that it is behind.
-    behind: Option<Instant>,
-    /// Whether the client may send although it is behind, until it does.
-    is_let_go: bool,
-    /// Whether its last message came in parts.
-    sends_parts: bool,
+    /// Whether the client has sent a message that came whole, since the last look at its pace.
+    has_sent: bool,
+    /// Whether the client's library refuses its multicasts.
+    refused: bool,
 }
 
 impl Link {
@@ -263,43 +253,24 @@ impl Link {
                 return Err(Ended::Closing);
             }
             room = self.channels.room(), if is_waiting => room?,
-            () = sleep(self.again), if is_stuck => {}
+            () = sleep(self.again), if is_stuck => self.again = (2 * self.again).min(AGAIN.1),
         }
-        self.exchange()
+        self.exchange(!wants_requests)
     }
 
-    /// Reads and sends what can be read and sent without waiting.
-    fn exchange(&mut self) -> Result<(), Ended> {
+    /// Reads and sends what can be read and sent without waiting. While an order is carried out,
+    /// the client's next call may wait for it, so that the client cannot read.
+    fn exchange(&mut self, is_carrying: bool) -> Result<(), Ended> {
         self.channels.read(&self.stream)?;
         let has_read = self.flush()?;
-        self.slow_down(has_read)
+        self.slow_down(has_read || is_carrying)
     }
 
     /// Refuses the client's multicasts while it is behind with its events.
-    ///
-    /// Its library refuses them by order. libcpg tries a part of a long message again by itself,
-    /// for a second, and its caller cannot read meanwhile. So a client that sent a long message
-    /// last gets no order, and the services refuse its next one by an answer.
-    ///
-    /// Some clients multicast until it succeeds and read their events only then, in one thread.
-    /// They would wait for themselves. So a client that reads nothing may send again after a
-    /// while. A client that still reads nothing then overflows the outbox, which ends the
-    /// connection.
     fn slow_down(&mut self, has_read: bool) -> Result<(), Ended> {
-        let (unsent, now, was_behind) = (self.outbox.unsent(), Instant::now(), self.behind.is_some());
-        match self.behind {
-            None if unsent > BEHIND.0 && !self.is_let_go => self.behind = Some(now),
-            Some(_) if has_read && unsent >= BEHIND.1 => self.behind = Some(now),
-            Some(read_at) if unsent < BEHIND.1 || now - read_at >= STUCK => {
-                self.behind = None;
-                self.is_let_go = unsent >= BEHIND.1;
-            }
-            _ => {}
-        }
-        let is_behind = self.behind.is_some();
-        if is_behind || was_behind {
-            let refused = is_behind && !self.sends_parts;
-            self.outbox.slowed(is_behind);
+        let has_sent = std::mem::take(&mut self.has_sent);
+        let refused = self.outbox.look(has_read, has_sent);
+        if std::mem::replace(&mut self.refused, refused) != refused {
             self.channels.set_multicasts(if refused { Multicasts::Refused } else { Multicasts::Free })?;
         }
         Ok(())
@@ -318,9 +289,10 @@ impl Link {
             sent += 1;
         }
         let has_moved = sent > 0;
-        let is_stuck = !has_moved && !self.waiting.is_empty();
         self.outbox.sent(self.waiting.drain(..sent));
-        self.again = if is_stuck { (2 * self.again).min(AGAIN.1) } else { AGAIN.0 };
+        if has_moved || self.waiting.is_empty() {
+            self.again = AGAIN.0;
+        }
         self.channels.tell(&self.stream)?;
         Ok(has_moved)
     }

@@ -210,7 +210,7 @@ impl Cpg {
         }
         if kind == FIRST {
             seat.parts = None;
-            if outbox.is_slowed() {
+            if !outbox.begins_long() {
                 return refuse(Code::TryAgain);
             }
             seat.parts = Some((BytesMut::with_capacity(total), total));

@@ -27,8 +27,8 @@ pub struct Node {
     ends: Arc<Ends>,
 }
 
-/// The ends of a node that all handles to it have. The node leaves when the last handle is dropped,
-/// and the events with it.
+/// The ends of a node that all handles to it have. The node leaves when the last handle and the
+/// [`Events`] are dropped.
 #[derive(Debug)]
 pub(super) struct Ends {
     pub(super) commands: mpsc::UnboundedSender<Command>,
@@ -155,8 +155,8 @@ impl Node {
         self.ends.requests.closed().await;
     }
 
-    /// Waits until this node has left the ring, and returns why. This is final: a program that wants
-    /// to be a member again starts another node. Cancel safe.
+    /// Waits until this node has left the ring, and returns why. This is final: a program that
+    /// wants to be a member again starts another node. Cancel safe.
     ///
     /// Returns `None` if the node's task ended without leaving, because its runtime was shut down.
     ///
