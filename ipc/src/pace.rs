@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 /// Slows a client down while too many events wait for it, since its own messages come back to it.
 ///
-/// Its library refuses its messages by a word in its memory. libcpg then tries a long message, which
-/// it sends in parts, again by itself for a second, and its caller cannot read meanwhile. So a long
-/// message is refused by the response to its first part, which the caller gets, and a client whose
-/// last message was long finds no word.
+/// Its library refuses its messages by a word in its memory. libcpg then tries a long message,
+/// which it sends in parts, again by itself for a second, and its caller cannot read meanwhile. So
+/// a long message is refused by the response to its first part, which the caller gets, and a client
+/// whose last message was long finds no word.
 ///
 /// Some clients send a message until it succeeds and read their events only then, in one thread.
 /// They would wait for themselves. So a client that reads nothing may send again after a while. A
@@ -48,7 +48,8 @@ impl Pace {
         self.is_behind() && !self.last_was_long
     }
 
-    /// Takes note of the bytes of unread events, and of whether the client could read since `since`.
+    /// Takes note of the bytes of unread events. `has_read` says whether the client has read some
+    /// since the last look, or could not have.
     pub(crate) fn look(&mut self, now: Instant, unread: usize, has_read: bool) {
         self.state = match self.state {
             State::Free if unread > Self::BOUNDS.0 => State::Behind { since: now },
@@ -69,14 +70,14 @@ impl Pace {
 
     /// Returns `true` if a message that comes in parts may begin.
     pub(crate) fn begins_long(&mut self, now: Instant) -> bool {
-        // The caller of libcpg does not know yet that it is to read.
-        let knows = std::mem::replace(&mut self.last_was_long, true);
+        // Otherwise the word may have made libcpg wait, and the caller knows nothing of it.
+        let caller_knows = std::mem::replace(&mut self.last_was_long, true);
         match self.state {
             State::Free => true,
             State::Behind { .. } => false,
             State::LetGo => {
                 self.state = State::Behind { since: now };
-                knows
+                caller_knows
             }
         }
     }

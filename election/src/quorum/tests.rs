@@ -546,6 +546,17 @@ fn a_leave_lowers_expected_votes_but_not_the_quorum() {
 }
 
 #[test]
+fn a_complete_ring_no_longer_waits_for_all_when_a_node_leaves() {
+    let mut world = World::with_votes(&[1, 1, 1, 2, 0], |config| {
+        downscale(config);
+        wait_for_all(config);
+    });
+    assert!(is_quorate(&world.ring(&[1, 2, 3, 4, 5])));
+    let verdict = leaves(&mut world, 4, &[1, 2, 3, 4, 5]).unwrap();
+    assert_eq!((counted(&verdict), is_quorate(&verdict)), ((3, 4, 3), true), "each node counts once");
+}
+
+#[test]
 fn a_leave_lowers_nothing_without_the_option() {
     let mut world = World::plain(3);
     world.ring(&[1, 2, 3]);

@@ -2,8 +2,9 @@
 //!
 //! - `two_node`: one vote is enough only with at most two nodes, and only if more were never
 //!   expected.
-//! - `wait_for_all`: a ring is quorate only if all expected votes are present, if a member comes
-//!   from a quorate ring, or if no member has lacked votes since it was quorate.
+//! - `wait_for_all`: a ring becomes quorate only if all expected votes are present, if a member
+//!   comes from a quorate ring, or if no member has lacked votes since it was quorate. It then stays
+//!   quorate without all of them.
 //! - `auto_tie_breaker`: less than a majority is enough only if it is exactly half and includes the
 //!   node that breaks ties. The node is chosen from the latest ring with a majority that a member
 //!   remembers, without the members that have left it in order.
@@ -55,6 +56,8 @@ struct Stay {
     members: BTreeSet<NodeId>,
     before: Memory,
     settled_at: Option<Duration>,
+    /// Whether the ring was quorate before.
+    was_quorate: bool,
 }
 
 struct Rules<'a> {
@@ -103,6 +106,7 @@ impl Online for OptionsKept {
                     members: regular.members.clone(),
                     before: before.clone(),
                     settled_at: None,
+                    was_quorate: false,
                 };
                 self.stays.insert(life, (stay, before));
             }
@@ -120,6 +124,7 @@ impl Online for OptionsKept {
                 if let Some(what) = rules.broken(record.at, stay, status, latest) {
                     return violated("Q6", record.at, format!("{life} in {}: {what}", stay.ring));
                 }
+                stay.was_quorate |= status.quorate;
                 memory.latest = Some((**status).clone());
                 memory.is_released = match status.inquorate {
                     None => true,
@@ -154,7 +159,8 @@ impl Rules<'_> {
         }
         let from_quorate =
             self.arrivals.iter().any(|memory| memory.latest.as_ref().is_some_and(|latest| latest.quorate));
-        let waits = !from_quorate && !self.arrivals.iter().all(|memory| memory.is_released);
+        let are_released = || self.arrivals.iter().all(|memory| memory.is_released);
+        let waits = !from_quorate && !stay.was_quorate && !are_released();
         if status.quorate && self.options.wait_for_all && waits && total < expected {
             return Some(format!("quorate with {total} of {expected} votes, but a member waits for all"));
         }
@@ -260,6 +266,21 @@ mod tests {
             OptionsKept::default(),
             "1#1 in 1.4: quorate with 2 of 3 votes, but a member waits for all",
         );
+    }
+
+    #[test]
+    fn a_ring_that_was_complete_stays_quorate_when_a_node_leaves() {
+        let left = |complete: bool| {
+            let mut story = Story::new(3).of("wait_for_all");
+            story.install(1, "1.4", &[1, 2, 3], &[]);
+            if complete {
+                story.settle(1);
+            }
+            story.settle_as(1, |status| status.total_votes = 2);
+            story
+        };
+        left(true).is_right(OptionsKept::default());
+        left(false).is_wrong(OptionsKept::default(), "quorate with 2 of 3 votes, but a member waits for all");
     }
 
     #[test]
