@@ -1,5 +1,6 @@
 //! The reasons why a request fails.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
@@ -7,7 +8,7 @@ use crate::MAX_PAYLOAD;
 use crate::client::PATIENCE;
 
 /// The reason why a request to a node failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No node runs here.
@@ -66,6 +67,13 @@ pub enum Error {
     /// A payload is longer than [`MAX_PAYLOAD`](crate::MAX_PAYLOAD).
     #[error("a message of {0} bytes is longer than {MAX_PAYLOAD} bytes; send it in parts")]
     TooLong(usize),
+}
+
+/// As [`Display`](fmt::Display), because `main` and `unwrap` print this.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 fn list(paths: &[PathBuf]) -> String {

@@ -1,5 +1,6 @@
 //! The sockets that clients connect to.
 
+use std::fmt;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener as StdListener};
@@ -23,7 +24,7 @@ use crate::services::{Service, Value};
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why the services' sockets cannot be opened.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum BindError {
     /// Another process serves corosync's clients in this network namespace.
     #[error(
@@ -45,6 +46,13 @@ pub enum BindError {
         /// The reason.
         error: io::Error,
     },
+}
+
+/// As [`Display`](fmt::Display), because `main` and `unwrap` print this.
+impl fmt::Debug for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// The sockets of the services, on which no client is answered yet.

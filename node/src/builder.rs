@@ -1,5 +1,6 @@
 //! Starting a node.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -28,7 +29,7 @@ pub struct Builder {
 }
 
 /// The reason why a node did not start. The message says what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The configuration contradicts itself.
@@ -49,6 +50,13 @@ pub enum StartError {
     /// The system returned no randomness.
     #[error("cannot get random numbers from the system: {0}")]
     Entropy(io::Error),
+}
+
+/// As [`Display`](fmt::Display), because `main` and `unwrap` print this.
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Node {
@@ -115,4 +123,22 @@ pub(crate) fn entropy() -> io::Result<[u8; 32]> {
     // Requests of up to 256 bytes are filled completely once the system's pool is initialized.
     rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NodeId;
+
+    #[tokio::test]
+    async fn an_error_of_main_says_what_to_do() {
+        let mut config = Config::new(NodeId::new(1).unwrap());
+        // An address for documentation, which no host has.
+        config.network.bind = Some([192, 0, 2, 1].into());
+        let Err(error) = Node::builder(config).start().await else {
+            panic!("it started");
+        };
+        let printed = format!("{:?}", Box::<dyn std::error::Error>::from(error));
+        assert!(printed.starts_with("192.0.2.1 is not a loopback address; "), "{printed}");
+    }
 }

@@ -27,7 +27,7 @@ impl fmt::Display for Place {
 }
 
 /// The problems found in a file, in line order. Prints each error on its own line.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Rejected {
     /// The errors, at least one.
@@ -36,14 +36,28 @@ pub struct Rejected {
     pub warnings: Vec<Warning>,
 }
 
+/// As [`Display`](fmt::Display), because `main` and `unwrap` print this.
+impl fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// A problem of a configuration and its place. Prints as one line.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{problem}", place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
 pub struct ConfigError {
     /// The place, if the configuration came from a file.
     pub place: Option<Place>,
     /// The problem.
     pub problem: Problem,
+}
+
+/// As [`Display`](fmt::Display), because `main` and `unwrap` print this.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl From<Problem> for ConfigError {

@@ -11,6 +11,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -767,7 +768,7 @@ fn interface_index(address: IpAddr) -> io::Result<u32> {
 }
 
 /// The reason why sockets could not be opened, with a remedy.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
     /// Another process, most likely a node, has a socket with this address.
@@ -841,4 +842,11 @@ pub enum BindError {
         /// The system's error.
         source: io::Error,
     },
+}
+
+/// As [`Display`](fmt::Display), because `main` and `unwrap` print this.
+impl fmt::Debug for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
