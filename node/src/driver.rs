@@ -60,6 +60,8 @@ const SLEEP_MIN: Duration = Duration::from_millis(1);
 /// Longest sleep of the loop. tokio's clock stops while the machine is suspended, so a longer sleep
 /// would end late by the length of a suspend.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
+/// The most timers of a core that leaves without sockets. It needs fewer.
+const LAST_TIMERS: u32 = 100;
 /// Time until a failed write is tried again.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
 /// Time after which a pending write is first reported.
@@ -167,15 +169,29 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
     async fn drive(mut self) {
         if let Err(error) = self.turn_until_left().await {
             tracing::error!(%error, "the sockets have failed; this node leaves the ring");
-            self.core.handle(self.clock.now(), Input::Leave);
-            // Nothing is sent any more, so leave a second time, without waiting.
-            self.core.handle(self.clock.now(), Input::Leave);
-            while self.take_event().is_some() {}
-            self.hand_over();
+            self.leave_unheard().await;
         }
         let _ = self.shared.last_stats.set(self.stats());
         self.shared.room.close();
         // Waiting callers see from the dropped channels that the node has left.
+    }
+
+    /// Lets the core leave without the sockets. It repeats what no other node hears, which takes
+    /// some timers.
+    async fn leave_unheard(&mut self) {
+        self.core.handle(self.clock.now(), Input::Leave);
+        // The second time, it does not wait for others.
+        self.core.handle(self.clock.now(), Input::Leave);
+        for _ in 0..LAST_TIMERS {
+            while self.core.poll_transmit().is_some() {}
+            while self.take_event().is_some() {}
+            self.hand_over();
+            if self.left || self.core.poll_timeout().is_none() {
+                return;
+            }
+            tokio::time::sleep_until(self.wake_at()).await;
+            self.core.handle(self.clock.now(), Input::Timeout);
+        }
     }
 
     async fn turn_until_left(&mut self) -> io::Result<()> {

@@ -158,7 +158,9 @@ impl Node {
     /// Waits until this node has left the ring, and returns why. This is final: a program that
     /// wants to be a member again starts another node. Cancel safe.
     ///
-    /// Returns `None` if the node's task ended without leaving, because its runtime was shut down.
+    /// If the node's sockets have failed, the cause is
+    /// [`LeaveRequested`](Cause::LeaveRequested), and the log has the failure. Returns `None` if
+    /// the node's task ended without leaving: its runtime was shut down, or it panicked.
     ///
     /// ```
     /// use quorate::Node;
@@ -169,7 +171,7 @@ impl Node {
     ///         () = requests => Ok(()),
     ///         left = node.left() => match left {
     ///             Some(cause) => Err(format!("this node has left the ring: {cause}")),
-    ///             None => Err("the runtime is shutting down".to_owned()),
+    ///             None => Err("this node has ended; see the log".to_owned()),
     ///         },
     ///     }
     /// }

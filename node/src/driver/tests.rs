@@ -16,8 +16,8 @@ use super::*;
 use crate::Memory;
 
 /// A core whose datagrams are commands: `room 2`, `tell x`, `send x`, `pass x`, `due 50`,
-/// `again 10`, `store 7`, `unread on`, `sent`, `rest`, `ring 12`, `leaving on`. It logs every input
-/// and every output except long messages.
+/// `again 10`, `store 7`, `unread on`, `sent`, `rest`, `ring 12`, `leaving on`, `linger`. It logs
+/// every input and every output except long messages.
 #[derive(Default)]
 struct Fake {
     log: Log,
@@ -35,6 +35,8 @@ struct Fake {
     members: BTreeSet<NodeId>,
     /// The last leave of a process is under way.
     leaving: bool,
+    /// Leaving the ring takes a timer.
+    lingers: bool,
 }
 
 #[derive(Clone, Default)]
@@ -89,6 +91,7 @@ impl Fake {
                 "sent" => self.queued = 0,
                 "rest" => self.rests = true,
                 "leaving" => self.leaving = value == "on",
+                "linger" => self.lingers = true,
                 "ring" => {
                     self.stats.rings += 1;
                     self.members = value.chars().map(|id| id.to_string().parse().unwrap()).collect();
@@ -109,6 +112,9 @@ impl Core for Fake {
             Input::Notice(notice, _) => self.log.note(format!("{notice}")),
             Input::Timeout => {
                 self.log.note("timeout");
+                if self.lingers {
+                    self.events.push_back(LAST.to_owned());
+                }
                 self.due = self.again.map(|again| now + again);
             }
             Input::Stored(stored) => {
@@ -125,7 +131,11 @@ impl Core for Fake {
             Input::Leave => {
                 self.log.note("leave");
                 self.transmits.push_back(transmit("LEAVE"));
-                self.events.push_back(LAST.to_owned());
+                if self.lingers {
+                    self.due = Some(now + Duration::from_millis(10));
+                } else {
+                    self.events.push_back(LAST.to_owned());
+                }
             }
         }
     }
@@ -792,11 +802,18 @@ async fn a_flood_does_not_starve_timers_commands_or_other_tasks() {
 
 #[tokio::test(start_paused = true)]
 async fn a_transport_that_fails_ends_the_node_with_its_last_event() {
-    let Bed { node, mut events, network, .. } = Bed::new();
-    drop(network);
-    assert_eq!(events.next().await.as_deref(), Some(LAST));
-    assert_eq!(events.next().await, None);
-    assert_eq!(multicast(&node, "a").await, Err(MulticastError::Left));
+    for lingers in [false, true] {
+        let bed = Bed::new();
+        if lingers {
+            bed.hear("linger").await;
+        }
+        let Bed { node, mut events, network, .. } = bed;
+        drop(network);
+        assert_eq!(events.next().await.as_deref(), Some(LAST));
+        assert_eq!(events.next().await, None);
+        assert_eq!(node.left().await, Some(Cause::LeaveRequested));
+        assert_eq!(multicast(&node, "a").await, Err(MulticastError::Left));
+    }
 }
 
 #[tokio::test]
