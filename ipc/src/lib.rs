@@ -42,9 +42,9 @@
 //!
 //! # Bounds
 //! Once more than 16 MiB of events wait for a client, its multicasts are refused with
-//! `CS_ERR_TRY_AGAIN` until fewer than 8 MiB do. A client that still reads nothing may send a
-//! little every 100 ms, because some clients read only after they have sent. A client that leaves
-//! 64 MiB of events unread is disconnected. The ring never waits for a client. A message above
+//! `CS_ERR_TRY_AGAIN` until fewer than 8 MiB do. A client that still reads nothing may send again
+//! every 100 ms, because some clients read only after they have sent. A client that leaves 64 MiB
+//! of events unread is disconnected. The ring never waits for a client. A message above
 //! 1 MiB comes in parts and is kept until it is whole, so each client can make the process keep
 //! 16 MiB.
 

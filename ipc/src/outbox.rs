@@ -43,14 +43,6 @@ struct Queue {
     counts: Counts,
 }
 
-impl Queue {
-    fn count_pace(&mut self) {
-        let (is_behind, counts) = (self.pace.is_behind(), &mut self.counts);
-        counts.slowed += u64::from(is_behind && !counts.is_slowed);
-        counts.is_slowed = is_behind;
-    }
-}
-
 /// The counters of an outbox, for operators.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Counts {
@@ -132,26 +124,38 @@ impl Outbox {
         queue.counts.responses += u64::from(responses);
     }
 
-    /// Takes note of what the client did since the last call: whether it has read events, or could
-    /// not have, and whether it has sent a message that came whole. Returns `true` if its library
-    /// is to refuse its multicasts now.
-    pub(crate) fn look(&self, has_read: bool, has_sent: bool) -> bool {
-        let (now, mut queue) = (Instant::now(), self.lock());
-        let unread = queue.bytes;
-        if has_sent {
-            queue.pace.short(now);
-        }
-        queue.pace.look(now, unread, has_read);
-        queue.count_pace();
-        queue.pace.wants_word()
+    /// Takes note of whether the client has read events since the last call, or could not have.
+    /// Returns `true` if its library is to refuse its multicasts now.
+    pub(crate) fn look(&self, has_read: bool) -> bool {
+        let unread = self.lock().bytes;
+        self.pace(|pace, now| {
+            pace.look(now, unread, has_read);
+            pace.wants_word()
+        })
+    }
+
+    /// Takes note of a message that came whole.
+    pub(crate) fn short(&self) {
+        self.pace(Pace::short);
     }
 
     /// Returns `true` if a message of the client that comes in parts may begin.
     pub(crate) fn begins_long(&self) -> bool {
+        self.pace(Pace::begins_long)
+    }
+
+    /// Takes note of a later part of it.
+    pub(crate) fn goes_on(&self) {
+        self.pace(Pace::goes_on);
+    }
+
+    fn pace<R>(&self, step: impl FnOnce(&mut Pace, Instant) -> R) -> R {
         let mut queue = self.lock();
-        let may_begin = queue.pace.begins_long(Instant::now());
-        queue.count_pace();
-        may_begin
+        let result = step(&mut queue.pace, Instant::now());
+        let (is_refused, counts) = (queue.pace.is_refused(), &mut queue.counts);
+        counts.slowed += u64::from(is_refused && !counts.is_slowed);
+        counts.is_slowed = is_refused;
+        result
     }
 
     pub(crate) fn counts(&self) -> Counts {

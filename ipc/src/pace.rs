@@ -18,67 +18,79 @@ use tokio::time::Instant;
 pub(crate) struct Pace {
     state: State,
     last_was_long: bool,
+    /// Whether a long message was refused, and no message has been accepted since.
+    is_told: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 enum State {
     #[default]
     Free,
-    Behind {
+    /// The client is behind, and its messages are refused.
+    Refused {
         /// The last time at which it read, or could not have.
         since: Instant,
     },
-    /// It is behind and may send a message.
+    /// The client is behind, and may send a message.
     LetGo,
 }
 
 impl Pace {
     /// The bytes of unread events above which a client is behind, and below which it no longer is.
-    pub(crate) const BOUNDS: (usize, usize) = (16 << 20, 8 << 20);
+    const BOUNDS: (usize, usize) = (16 << 20, 8 << 20);
     /// The time without reading after which a client that is behind may send again.
     const STUCK: Duration = Duration::from_millis(100);
 
     /// Returns `true` if the client's messages are refused.
-    pub(crate) fn is_behind(&self) -> bool {
-        matches!(self.state, State::Behind { .. })
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.state, State::Refused { .. })
     }
 
     /// Returns `true` if its library is to refuse them.
     pub(crate) fn wants_word(&self) -> bool {
-        self.is_behind() && !self.last_was_long
+        self.is_refused() && !self.last_was_long
     }
 
     /// Takes note of the bytes of unread events. `has_read` says whether the client has read some
     /// since the last look, or could not have.
     pub(crate) fn look(&mut self, now: Instant, unread: usize, has_read: bool) {
         self.state = match self.state {
-            State::Free if unread > Self::BOUNDS.0 => State::Behind { since: now },
-            State::Behind { .. } | State::LetGo if unread < Self::BOUNDS.1 => State::Free,
-            State::Behind { .. } if has_read => State::Behind { since: now },
-            State::Behind { since } if now - since >= Self::STUCK => State::LetGo,
+            State::Free if unread > Self::BOUNDS.0 => State::Refused { since: now },
+            State::Refused { .. } | State::LetGo if unread < Self::BOUNDS.1 => State::Free,
+            State::Refused { .. } if has_read => State::Refused { since: now },
+            State::Refused { since } if now - since >= Self::STUCK => State::LetGo,
             state => state,
         };
     }
 
-    /// Takes note of a message that came whole.
+    /// Takes note of a message that came whole. It cannot be refused any more.
     pub(crate) fn short(&mut self, now: Instant) {
-        self.last_was_long = false;
+        (self.last_was_long, self.is_told) = (false, false);
         if self.state == State::LetGo {
-            self.state = State::Behind { since: now };
+            self.state = State::Refused { since: now };
         }
     }
 
-    /// Returns `true` if a message that comes in parts may begin.
+    /// Returns `true` if a message that comes in parts may begin. One is refused before another is
+    /// accepted, so that the caller has had a chance to read.
     pub(crate) fn begins_long(&mut self, now: Instant) -> bool {
-        // Otherwise the word may have made libcpg wait, and the caller knows nothing of it.
-        let caller_knows = std::mem::replace(&mut self.last_was_long, true);
-        match self.state {
+        self.last_was_long = true;
+        let accepted = match self.state {
             State::Free => true,
-            State::Behind { .. } => false,
+            State::Refused { .. } => false,
             State::LetGo => {
-                self.state = State::Behind { since: now };
-                caller_knows
+                self.state = State::Refused { since: now };
+                self.is_told
             }
+        };
+        self.is_told = !accepted;
+        accepted
+    }
+
+    /// Takes note of a part of a message that has begun. The caller cannot read before the last.
+    pub(crate) fn goes_on(&mut self, now: Instant) {
+        if let State::Refused { since } = &mut self.state {
+            *since = now;
         }
     }
 }
@@ -93,9 +105,9 @@ mod tests {
     fn behind() -> (Pace, Instant) {
         let (mut pace, now) = (Pace::default(), Instant::now());
         pace.look(now, Pace::BOUNDS.0, false);
-        assert!(!pace.is_behind());
+        assert!(!pace.is_refused());
         pace.look(now, MANY, false);
-        assert!(pace.is_behind());
+        assert!(pace.is_refused());
         (pace, now)
     }
 
@@ -103,9 +115,9 @@ mod tests {
     fn a_client_is_behind_until_few_events_wait() {
         let (mut pace, now) = behind();
         pace.look(now, Pace::BOUNDS.1, true);
-        assert!(pace.is_behind() && pace.wants_word());
+        assert!(pace.is_refused() && pace.wants_word());
         pace.look(now, Pace::BOUNDS.1 - 1, true);
-        assert!(!pace.is_behind() && !pace.wants_word());
+        assert!(!pace.is_refused() && !pace.wants_word());
     }
 
     #[test]
@@ -116,9 +128,9 @@ mod tests {
         pace.look(at(180), MANY, false);
         assert!(pace.wants_word(), "it read 90 ms ago");
         pace.look(at(190), MANY, false);
-        assert!(!pace.is_behind());
+        assert!(!pace.is_refused());
         pace.look(at(500), MANY, false);
-        assert!(!pace.is_behind(), "it has sent nothing");
+        assert!(!pace.is_refused(), "it has sent nothing");
         pace.short(at(500));
         assert!(pace.wants_word());
         pace.look(at(599), MANY, false);
@@ -129,7 +141,7 @@ mod tests {
     fn a_long_message_is_refused_by_an_answer() {
         let (mut pace, now) = behind();
         assert!(!pace.begins_long(now));
-        assert!(pace.is_behind() && !pace.wants_word(), "its library would try again by itself");
+        assert!(pace.is_refused() && !pace.wants_word(), "its library would try again by itself");
         pace.look(now, 0, true);
         assert!(pace.begins_long(now));
     }
@@ -139,7 +151,7 @@ mod tests {
         let (mut pace, start) = behind();
         let at = |ms| start + Duration::from_millis(ms);
         pace.look(at(100), MANY, false);
-        assert!(!pace.is_behind(), "libcpg has waited for the word");
+        assert!(!pace.is_refused(), "libcpg has waited for the word");
         assert!(!pace.begins_long(at(100)));
         pace.look(at(200), MANY, false);
         assert!(pace.begins_long(at(200)), "the caller knows, and does not read");
@@ -147,11 +159,31 @@ mod tests {
     }
 
     #[test]
+    fn a_long_message_is_refused_before_the_next_is_accepted() {
+        let (mut pace, mut now) = behind();
+        for _ in 0..10 {
+            assert!(!pace.begins_long(now));
+            now += Pace::STUCK;
+            pace.look(now, MANY, false);
+            assert!(pace.begins_long(now));
+            // Its parts take long.
+            now += Pace::STUCK / 2;
+            pace.goes_on(now);
+            now += Pace::STUCK / 2;
+            pace.look(now, MANY, false);
+            assert!(pace.is_refused(), "it could not read meanwhile");
+            now += Pace::STUCK;
+            pace.look(now, MANY, false);
+            assert!(!pace.is_refused(), "it could have");
+        }
+    }
+
+    #[test]
     fn a_header_before_each_long_message_changes_nothing() {
         let (mut pace, mut now) = behind();
         for _ in 0..10 {
             pace.short(now);
-            now += Duration::from_millis(100);
+            now += Pace::STUCK;
             pace.look(now, MANY, false);
             assert!(!pace.begins_long(now), "the caller is told each time");
         }

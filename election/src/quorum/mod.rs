@@ -30,7 +30,8 @@
 //! - `two_node`: in a ring of one or two members, one vote is enough.
 //! - `wait_for_all`: a node that starts, or is in a ring with too few votes, waits. A ring in which
 //!   a member waits is not quorate before all expected votes are present, unless a member comes
-//!   from a quorate ring. A ring that was quorate no longer waits.
+//!   from a quorate ring. A ring that was quorate no longer waits, even if it has lacked votes
+//!   since. (corosync waits again.)
 //! - `auto_tie_breaker`: half of the expected votes are enough together with the node that breaks
 //!   ties. This is the node with the lowest or highest id, or the first in the list, of the last
 //!   ring that had a majority.

@@ -19,7 +19,7 @@ use super::files::{Files, MakeError, Owner};
 use super::handshake::{self, Transport};
 use crate::front::{Front, Place};
 use crate::outbox::{Outbox, Outgoing, Overflow};
-use crate::services::{ConnectionId, Order, Peer, Service, Step};
+use crate::services::{ConnectionId, Peer, Service, Step};
 
 /// The time that a client has for its part of the handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -121,16 +121,8 @@ async fn greet(
     let paths = paths.each_ref().map(String::as_str);
     stream.write_all(&handshake::accept(transport, max_message, paths)).await?;
     let (id, outbox) = front.open(service, Peer { pid, name });
-    let link = Link {
-        stream,
-        closing,
-        channels,
-        outbox,
-        waiting: VecDeque::new(),
-        again: AGAIN.0,
-        has_sent: false,
-        refused: false,
-    };
+    let link =
+        Link { stream, closing, channels, outbox, waiting: VecDeque::new(), again: AGAIN.0, refused: false };
     Ok(Connection { link, opened: Opened { id, front }, _files: files, _place: place })
 }
 
@@ -191,10 +183,7 @@ impl Connection {
         let order = match front.request(*id, request) {
             Step::Reply(reply) => return Ok(self.link.channels.respond(&reply)?),
             Step::Silent => return Ok(()),
-            Step::Do(order) => {
-                self.link.has_sent |= matches!(order, Order::Multicast { .. });
-                order
-            }
+            Step::Do(order) => order,
             Step::ReplyAndDo(reply, order) => {
                 self.link.channels.respond(&reply)?;
                 order
@@ -232,8 +221,6 @@ struct Link {
     waiting: VecDeque<Outgoing>,
     /// The time until a client without room is tried again.
     again: Duration,
-    /// Whether the client has sent a message that came whole, since the last look at its pace.
-    has_sent: bool,
     /// Whether the client's library refuses its multicasts.
     refused: bool,
 }
@@ -268,8 +255,7 @@ impl Link {
 
     /// Refuses the client's multicasts while it is behind with its events.
     fn slow_down(&mut self, has_read: bool) -> Result<(), Ended> {
-        let has_sent = std::mem::take(&mut self.has_sent);
-        let refused = self.outbox.look(has_read, has_sent);
+        let refused = self.outbox.look(has_read);
         if std::mem::replace(&mut self.refused, refused) != refused {
             self.channels.set_multicasts(if refused { Multicasts::Refused } else { Multicasts::Free })?;
         }

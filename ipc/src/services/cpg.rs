@@ -122,6 +122,7 @@ impl Cpg {
             1 => return self.leave(id, request),
             MULTICAST => {
                 let payload = request.bytes(40, request.u32(32)? as usize)?;
+                outbox.short();
                 // The library takes the message without an answer, as with corosync.
                 return Ok(self.multicast(id, payload).map_or(Step::Silent, Step::Do));
             }
@@ -214,6 +215,8 @@ impl Cpg {
                 return refuse(Code::TryAgain);
             }
             seat.parts = Some((BytesMut::with_capacity(total), total));
+        } else {
+            outbox.goes_on();
         }
         let Some((message, length)) = seat.parts.as_mut().filter(|(_, length)| *length == total) else {
             return refuse(Code::InvalidParam);

@@ -3,8 +3,8 @@
 //! - `two_node`: one vote is enough only with at most two nodes, and only if more were never
 //!   expected.
 //! - `wait_for_all`: a ring becomes quorate only if all expected votes are present, if a member
-//!   comes from a quorate ring, or if no member has lacked votes since it was quorate. It then stays
-//!   quorate without all of them.
+//!   comes from a quorate ring, or if no member has lacked votes since it was quorate. From then on
+//!   it does not need all of them.
 //! - `auto_tie_breaker`: less than a majority is enough only if it is exactly half and includes the
 //!   node that breaks ties. The node is chosen from the latest ring with a majority that a member
 //!   remembers, without the members that have left it in order.
@@ -56,7 +56,7 @@ struct Stay {
     members: BTreeSet<NodeId>,
     before: Memory,
     settled_at: Option<Duration>,
-    /// Whether the ring was quorate before.
+    /// Whether the life has seen the ring quorate.
     was_quorate: bool,
 }
 

@@ -151,13 +151,13 @@ fn a_client_that_is_behind_may_not_begin_a_long_message() {
     world.join(&client, "g", 17);
     assert_eq!(code(&world.ask(&client, part(6, 1, b"ab"))), 1);
     (0..17).for_each(|_| client.outbox.event(vec![0; 1 << 20].into()));
-    assert!(!client.outbox.look(false, false), "its library would try again by itself");
+    assert!(!client.outbox.look(false), "libcpg would try again by itself");
     assert_eq!(code(&world.ask(&client, part(6, 2, b"cd"))), 1, "it has begun");
     assert!(matches!(world.services.request(client.id, part(6, 3, b"ef")), Step::ReplyAndDo(..)));
     assert_eq!(code(&world.ask(&client, part(4, 1, b"ab"))), 6);
     assert_eq!(code(&world.ask(&client, part(4, 3, b"cd"))), 7, "without a beginning");
     client.outbox.sent((0..17).map(|_| Outgoing::Event(vec![0; 1 << 20].into())));
-    assert!(!client.outbox.look(true, false));
+    assert!(!client.outbox.look(true));
     assert_eq!(code(&world.ask(&client, part(4, 1, b"ab"))), 1);
     assert!(matches!(world.services.request(client.id, part(4, 3, b"cd")), Step::ReplyAndDo(..)));
 }
