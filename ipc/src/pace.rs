@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_does_not_read_may_send_one_message_after_a_while() {
+    fn a_client_that_reads_nothing_may_send_after_a_while() {
         let (mut pace, start) = behind();
         let at = |ms| start + Duration::from_millis(ms);
         pace.look(at(90), MANY, true);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_whose_caller_was_not_told_is_refused_after_the_while() {
+    fn a_caller_that_was_not_told_is_refused_after_the_while() {
         let (mut pace, start) = behind();
         let at = |ms| start + Duration::from_millis(ms);
         pace.look(at(100), MANY, false);

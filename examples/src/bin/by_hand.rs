@@ -4,8 +4,7 @@
 //!     cargo run -p quorate-examples --bin by_hand
 //!
 //! The protocol is a value. Time, datagrams and requests go in; records, datagrams, events and
-//! deadlines come out. The same inputs give the same outputs, so each run of this program prints the
-//! same lines.
+//! deadlines come out. The same inputs give the same outputs, so each run prints the same lines.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -102,7 +101,7 @@ impl World {
         }
     }
 
-    /// Goes on until this holds for all members.
+    /// Lets things happen until `holds` is true of all members.
     fn until(&mut self, holds: impl Fn(&World, NodeId, &Member) -> bool) {
         while !self.members.iter().all(|(id, member)| holds(self, *id, member)) {
             self.step();
