@@ -90,10 +90,11 @@ static void must(cs_error_t error, const char *what)
 	exit(error == CS_ERR_LIBRARY || error == CS_ERR_BAD_HANDLE ? DAEMON_GONE : 1);
 }
 
-/* Returns whether to ask the daemon again later: it syncs, starts, or its queue is full. */
+/* Returns whether to ask the daemon again later: it syncs, starts, or its queue is full. corosync
+ * also gives up a long message that a change of its group comes between. */
 static int busy(cs_error_t error, const char *what)
 {
-	if (error == CS_ERR_TRY_AGAIN)
+	if (error == CS_ERR_TRY_AGAIN || error == CS_ERR_INTERRUPT)
 		return 1;
 	must(error, what);
 	return 0;
