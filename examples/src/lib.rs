@@ -1,6 +1,7 @@
 //! Small programs that teach one thing each: `cargo run -p quorate-examples --bin NAME`.
 //!
 //! - `by_hand`: three members without sockets, threads and clocks, which is how tests run them.
+//! - `chat`: a room to talk in, whose members see who comes and goes.
 //! - `ordered`: three members send at once, and all deliver the messages in one order.
 //! - `only_as_dc`: one member of the group works and the others stand by. When it leaves, another
 //!   takes over.
