@@ -15,8 +15,9 @@ nodes, and compare. `--kind` plays them on one kind only, and `--outputs` keeps 
 
 Real daemons are started one after another, because 3.1.7 itself aborts in about one of thirteen
 simultaneous starts. If a daemon aborts that can have received datagrams of daemons only, Quorate is
-not involved: the scenario counts as inconclusive and is played again. Living nodes may lose each
-other if a capture shows that a daemon did not do its part. The output says so.
+not involved: the scenario counts as inconclusive and is played again. So does one in which clients of
+two daemons saw different messages, and a capture shows that a daemon did not do its part. In that
+case, living nodes may also lose each other, and changes may take long. The output says so.
 
 The captured datagrams are decoded by this program, by tshark if it is installed (which recognizes
 them only as UDP), and by the Python script named by SECOND_DECODER in the environment, if any.
@@ -46,7 +47,7 @@ import programs
 from captures import second_decoding
 from lab import Failed, consensus_timeout, corosync_conf, node_list, token_timeout
 from mixed import PATIENCE, Aborted, Mixed
-from peers import Load, exchange
+from peers import DaemonsDiffer, Load, exchange
 
 # The scenarios. Each gets hosts on which nothing runs yet, and a row of the table for its
 # measurements.
@@ -612,21 +613,31 @@ def compare_quorum(lab, hosts=None):
 
 def explain_partings(lab, row):
     """
-    Explains why living nodes lost each other.
+    Explains why living nodes lost each other, or knew of changes too late.
 
     Nodes that hear each other form one ring unless one of them does not do its part. 3.1.7 has a
     known fault on a busy machine: it sends its JOIN once and then nothing until the others continue
     without it, although it should repeat the JOIN every 50 ms. If no daemon did that, the daemons
     are not at fault, and Quorate may be.
     """
-    if not row.parted:
+    if not row.parted and not row.late:
         return
-    silent = silent_in_gather(lab.run("decode", "--json", lab.capture_file, timeout=300).stdout, lab.only("R"))
+    silences = silent_daemons(lab).items()
+    silent = {host: f"corosync {host} gathered and was silent for {seconds:.1f} s" for host, seconds in silences}
+    if row.late:
+        if not silent:
+            raise Failed("; ".join(row.late))
+        row.remarks.append("; ".join([*row.late, *silent.values()]))
     for hosts in sorted(row.parted):
-        reasons = [f"corosync {host} gathered and was silent for {silent[host]:.1f} s" for host in hosts if host in silent]
+        reasons = [silent[host] for host in hosts if host in silent]
         if not reasons:
             raise Failed(f"the nodes of hosts {hosts} lost each other, and no daemon was silent")
         row.remarks.append(f"hosts {hosts} lost each other: {'; '.join(reasons)}")
+
+
+def silent_daemons(lab):
+    """Returns the hosts of the daemons that did not do their part, and how long they were silent."""
+    return silent_in_gather(lab.run("decode", "--json", lab.capture_file, timeout=300).stdout, lab.only("R"))
 
 
 # The longest silence of a daemon that gathers: ten times the interval of its JOINs.
@@ -686,6 +697,8 @@ class Row:
         self.times = collections.defaultdict(lambda: ([], []))
         # Hosts whose nodes lost each other, although they were neither killed nor cut off.
         self.parted = set()
+        # Events of which nodes knew too late.
+        self.late = []
         self.alive = ""
         self.remarks = []
         self.verdict = "FAILED"
@@ -696,7 +709,7 @@ class Row:
             if at is not None:
                 kind.append(at - since)
                 if at - since > at_most:
-                    raise Failed(f"{what} took {at - since:.2f} s, at most {at_most:.2f} s")
+                    self.late.append(f"{what} took {at - since:.2f} s, at most {at_most:.2f} s")
 
     def finish(self, load):
         """Ends this load and checks what its clients saw."""
@@ -756,6 +769,11 @@ def play(options, scenario, kinds, *arguments):
             inconclusive = not lab.quorate_heard
             row.verdict = "inconclusive" if inconclusive else "FAILED"
             row.remarks.append(str(abort))
+        except DaemonsDiffer as difference:
+            row.remarks.append(str(difference))
+            if silent := silent_daemons(lab):
+                row.verdict = "inconclusive"
+                row.remarks.append(f"corosync was silent while it gathered: {silent}")
         except (Failed, OSError, subprocess.SubprocessError) as failure:
             row.remarks.append(str(failure))
         if row.verdict == "FAILED":
