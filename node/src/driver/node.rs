@@ -168,11 +168,12 @@ impl Node {
     /// /// Serves requests for as long as this node is a member.
     /// async fn serve(node: &Node, requests: impl Future<Output = ()>) -> Result<(), String> {
     ///     tokio::select! {
-    ///         () = requests => Ok(()),
+    ///         biased;
     ///         left = node.left() => match left {
     ///             Some(cause) => Err(format!("this node has left the ring: {cause}")),
     ///             None => Err("this node has ended; see the log".to_owned()),
     ///         },
+    ///         () = requests => Ok(()),
     ///     }
     /// }
     /// ```

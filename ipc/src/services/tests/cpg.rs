@@ -33,6 +33,22 @@ fn a_process_sees_a_group_from_its_join_to_its_leave() {
 }
 
 #[test]
+fn all_processes_of_a_group_here_get_each_message() {
+    let mut world = World::new();
+    let clients = [17, 18, 19].map(|pid| {
+        let client = world.open(Service::Cpg);
+        world.join(&client, "g", pid);
+        client
+    });
+    clients.iter().for_each(|client| drop(client.events()));
+    world.deliver("g", b"hello");
+    world.deliver("g", vec![3; 2 << 20].leak());
+    for client in &clients {
+        assert_eq!(client.kinds(), [5, 17, 17, 17, 17, 17]);
+    }
+}
+
+#[test]
 fn a_process_that_dies_leaves_its_group() {
     let mut world = World::new();
     let client = world.open(Service::Cpg);
