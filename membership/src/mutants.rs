@@ -37,6 +37,16 @@ macro_rules! mutants {
             /// All mutants.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
+            /// The mutants of the crate `quorate`, whose tests find them.
+            pub const OF_REPLICAS: &[Self] = &[
+                Self::TransitionAcknowledged,
+                Self::AgreedAcknowledged,
+                Self::AnyStateLeads,
+                Self::RestoredWithoutWrites,
+                Self::AnySnapshotResumed,
+                Self::OpenedByFew,
+            ];
+
             /// Returns the number of the bug in corosync's history that the mutant stands for
             /// (`B31`), if there is one.
             pub fn bug(self) -> Option<&'static str> {
@@ -352,6 +362,21 @@ mutants! {
     ReleasedDcGoesOn = "-",
     /// A DC whose application hangs keeps the role.
     HungKeepsRole = "-",
+
+    // The replica.
+    /// A write that is delivered after its ring broke is acknowledged.
+    TransitionAcknowledged = "-",
+    /// Writes are agreed messages, which are acknowledged before others have received them.
+    AgreedAcknowledged = "-",
+    /// A ring continues the newest state of its members, although others may have a newer one.
+    AnyStateLeads = "-",
+    /// A member that has received a snapshot skips the writes since.
+    RestoredWithoutWrites = "-",
+    /// A snapshot that a ring change has cut is continued, although the ring continues another
+    /// state.
+    AnySnapshotResumed = "-",
+    /// The members that have a state open the ring, although they are too few to keep it.
+    OpenedByFew = "-",
 }
 
 impl fmt::Display for Mutant {

@@ -48,7 +48,7 @@
 //!   of them. A side that acknowledged them would make promises that the other side never sees. A
 //!   side that did not apply them would lack messages that the other side acknowledged just before.
 //!   When the sides meet again, the side without quorum replaces its state by that of the other.
-//!   The example `replicated` does that.
+//!   [`quorate::replica`] does all of that for a state in memory.
 //! - **`multicast` waits** while the ring has no room. A service that sends a lot needs a separate
 //!   task for sending, so that it can keep taking events.
 //! - **A delivery names its group.** Other services, and the simulator's [`Load`], send to groups
@@ -154,9 +154,8 @@
 //! Use tokio's clock and channels, but no wall clock, no threads and no randomness of your own.
 //! [`Scenario::run_service`] lists what to avoid. `turmoil::sim_elapsed()` is the time of the run.
 //!
-//! The example `replicated` is a complete service of this kind: a key-value store whose replicas
-//! transfer their state to each other. It is tested under random cuts and crashes, and has bugs
-//! that can be switched on to show that the test finds them.
+//! The example `replicated` is a complete service of this kind: a key-value store that is tested
+//! under random cuts and crashes.
 //!
 //! # A scenario as text
 //! A scenario prints as lines and is parsed from them, so it can be a file next to the test, or

@@ -93,11 +93,16 @@ const NOT_HERE: &[Mutant] = &[
     Mutant::DcKeptWithoutQuorum,
 ];
 
+/// Returns `true` if this laboratory has to find the mutant.
+fn is_here(mutant: &Mutant) -> bool {
+    !NOT_HERE.contains(mutant) && !Mutant::OF_REPLICAS.contains(mutant)
+}
+
 #[test]
 fn every_known_bug_is_found() {
     let chosen: Vec<Mutant> = match std::env::var("MUTANTS") {
         Ok(names) => names.split(',').map(|name| name.parse().unwrap()).collect(),
-        Err(_) => Mutant::ALL.iter().copied().filter(|mutant| !NOT_HERE.contains(mutant)).collect(),
+        Err(_) => Mutant::ALL.iter().copied().filter(is_here).collect(),
     };
     let seeds = std::env::var("SEEDS").map_or(SEEDS, |seeds| seeds.parse().unwrap());
     panic::set_hook(Box::new(|_| {}));

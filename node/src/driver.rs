@@ -91,6 +91,7 @@ pub fn run<C: Core<Event: Send> + Send + 'static>(
     let (request_sender, requests) = mpsc::channel(REQUESTS);
     let (event_sender, event_receiver) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared::default());
+    let id = core.view().me;
     let driver = Driver {
         core,
         path,
@@ -118,7 +119,7 @@ pub fn run<C: Core<Event: Send> + Send + 'static>(
         left: false,
     };
     tokio::spawn(driver.drive());
-    let ends = Ends { commands: command_sender, requests: request_sender, shared: Arc::clone(&shared) };
+    let ends = Ends { id, commands: command_sender, requests: request_sender, shared: Arc::clone(&shared) };
     let node = Node::new(ends);
     (node, Events { receiver: event_receiver, ready: Vec::new().into_iter(), taken: 0, shared })
 }

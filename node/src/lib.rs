@@ -57,6 +57,7 @@ pub mod config;
 mod dc;
 mod driver;
 mod member;
+pub mod replica;
 mod store;
 pub mod transport;
 

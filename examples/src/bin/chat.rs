@@ -7,17 +7,13 @@
 //! The members of a group are processes. A node has any number of them, in any number of groups.
 
 use std::error::Error;
-use std::io;
 
 use quorate::{Event, Group, Guarantee, Node};
-use quorate_examples::{member_of_three, say};
-use tokio::sync::mpsc;
+use quorate_examples::{lines, member_of_three, number_of_member, say};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let id = std::env::args().nth(1).and_then(|id| id.parse().ok()).filter(|id| (1..=3).contains(id));
-    let id = id.ok_or("say which of the three members this is: 1, 2 or 3")?;
-    let config = member_of_three(id, 5455);
+    let config = member_of_three(number_of_member()?, 5455);
     let state = std::env::temp_dir().join("quorate-chat");
     let (node, mut events, _dc) = Node::builder(config).state_dir(state).start().await?;
     let room: Group = "room".parse()?;
@@ -50,13 +46,4 @@ async fn talk(node: Node, room: Group) {
         }
     }
     node.leave().await;
-}
-
-/// Reads the input in a thread, for which the program does not wait when it ends.
-fn lines() -> mpsc::Receiver<String> {
-    let (sender, lines) = mpsc::channel(1);
-    std::thread::spawn(move || {
-        let _ = io::stdin().lines().map_while(Result::ok).try_for_each(|line| sender.blocking_send(line));
-    });
-    lines
 }

@@ -9,9 +9,8 @@ use quorate_examples::{member_of_three, say};
 
 async fn start(id: u8, state: &Path) -> Result<(Node, Store), Box<dyn Error>> {
     let config = member_of_three(id, 5435);
-    let me = config.node;
     let (node, events, _) = Node::builder(config).state_dir(state).start().await?;
-    Ok((node.clone(), Store::open(me, node, events)))
+    Ok((node.clone(), Store::open(node, events)?))
 }
 
 #[tokio::main]
@@ -21,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (second, two) = start(2, state.path()).await?;
     let (third, three) = start(3, state.path()).await?;
     for store in [&one, &two, &three] {
-        store.opened(3).await.expect("no member leaves");
+        store.opened(3).await?;
     }
     say(format_args!("three members: {:?}", one.put("colour", "green").await));
 
@@ -30,8 +29,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let put = async |value| loop {
         // Repeat until the ring of two takes writes. A failed write may be tried again.
         match two.put("colour", value).await {
-            Ok(()) => return,
-            Err(why) => say(format_args!("not yet: {why:?}")),
+            Ok(_) => return,
+            Err(why) => say(format_args!("not yet: {why}")),
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     };
@@ -39,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     say(format_args!("two members: 1 has {:?}", one.get("colour")));
 
     let (third, three) = start(3, state.path()).await?;
-    three.opened(3).await.expect("no member leaves");
+    three.opened(3).await?;
     say(format_args!("3 is back, and has {:?} from a snapshot", three.get("colour")));
     assert_eq!(three.get("colour").as_deref(), Some("blue"));
 

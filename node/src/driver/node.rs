@@ -31,6 +31,7 @@ pub struct Node {
 /// [`Events`] are dropped.
 #[derive(Debug)]
 pub(super) struct Ends {
+    pub(super) id: NodeId,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) shared: Arc<Shared>,
@@ -39,6 +40,11 @@ pub(super) struct Ends {
 impl Node {
     pub(super) fn new(ends: Ends) -> Self {
         Self { pid: 0, ends: Arc::new(ends) }
+    }
+
+    /// Returns the node's id.
+    pub fn id(&self) -> NodeId {
+        self.ends.id
     }
 
     /// Returns a handle to the same node. Joins, leaves and multicasts through it are made on

@@ -1,0 +1,126 @@
+//! Sending a replica's messages. Each kind has a task of its own, so that events are still taken
+//! while the ring has no room, and so that the parts of a snapshot do not delay other messages.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_membership::{Group, Guarantee, MulticastError};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::fold::PART;
+use super::message::{Message, Transfer};
+use crate::Node;
+
+/// The parts of a snapshot that are under way at the same time, at most.
+const WINDOW: usize = 4;
+
+/// The ends of the sending tasks. They end when this is dropped.
+pub(super) struct Sender {
+    said: mpsc::UnboundedSender<Bytes>,
+    job: watch::Sender<Option<Job>>,
+    window: Arc<Semaphore>,
+}
+
+/// A snapshot to send.
+#[derive(Clone)]
+struct Job {
+    transfer: Transfer,
+    snapshot: Bytes,
+    first: u32,
+}
+
+impl Sender {
+    pub(super) fn spawn(node: &Node, group: &Group) -> Self {
+        let (said, words) = mpsc::unbounded_channel();
+        let (job, jobs) = watch::channel(None);
+        let window = Arc::new(Semaphore::new(WINDOW));
+        tokio::spawn(speak(node.clone(), group.clone(), words));
+        tokio::spawn(send_parts(node.clone(), group.clone(), jobs, Arc::clone(&window)));
+        Self { said, job, window }
+    }
+
+    /// Multicasts a message.
+    pub(super) fn say(&self, message: Bytes) {
+        // An error means that this node has left.
+        let _ = self.said.send(message);
+    }
+
+    /// Multicasts the parts of a snapshot, from this index on, instead of those of another one.
+    pub(super) fn send(&self, transfer: Transfer, snapshot: Bytes, first: u32) {
+        self.job.send_replace(Some(Job { transfer, snapshot, first }));
+    }
+
+    /// Stops sending a snapshot.
+    pub(super) fn stop(&self) {
+        self.job.send_replace(None);
+    }
+
+    /// A part has been delivered.
+    pub(super) fn sent(&self) {
+        self.window.add_permits(1);
+    }
+}
+
+/// Sends a message, and waits while the ring has no room for it. Another task takes the events.
+pub(super) async fn multicast(
+    node: &Node,
+    group: &Group,
+    guarantee: Guarantee,
+    message: Bytes,
+) -> Result<(), MulticastError> {
+    loop {
+        match node.multicast(group, guarantee, message.clone()).await {
+            Err(MulticastError::EventsUnread) => node.caught_up().await,
+            sent => return sent,
+        }
+    }
+}
+
+/// Sends control messages. They are safe: a member that acts on one before the ring breaks knows
+/// that all other members get it, too.
+async fn speak(node: Node, group: Group, mut words: mpsc::UnboundedReceiver<Bytes>) {
+    while let Some(message) = words.recv().await {
+        if multicast(&node, &group, Guarantee::Safe, message).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends the parts of snapshots. A part is an agreed message: if the ring breaks, the members that
+/// move along know how many they have.
+async fn send_parts(
+    node: Node,
+    group: Group,
+    mut jobs: watch::Receiver<Option<Job>>,
+    window: Arc<Semaphore>,
+) {
+    loop {
+        let Ok(job) = jobs.wait_for(Option::is_some).await.map(|job| job.clone()) else { return };
+        let Some(Job { transfer, snapshot, first }) = job else { continue };
+        jobs.mark_unchanged();
+        let mut next = first;
+        loop {
+            let Ok(permit) = window.acquire().await else { return };
+            // The permit comes back when the part is delivered.
+            permit.forget();
+            if !matches!(jobs.has_changed(), Ok(false)) {
+                window.add_permits(1);
+                break;
+            }
+            let at = next as usize * PART;
+            let part = snapshot.slice(at..snapshot.len().min(at + PART));
+            let is_last = at + part.len() == snapshot.len();
+            let message = Message::Part { transfer, index: next, is_last }.encode(&part);
+            if multicast(&node, &group, Guarantee::Agreed, message).await.is_err() {
+                return;
+            }
+            next += 1;
+            if is_last {
+                if jobs.changed().await.is_err() {
+                    return;
+                }
+                break;
+            }
+        }
+    }
+}
