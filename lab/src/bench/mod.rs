@@ -5,6 +5,7 @@ mod failover;
 mod ground;
 mod latency;
 mod member;
+mod replica;
 mod scale;
 mod throughput;
 
@@ -21,9 +22,9 @@ use crate::{Failure, stop};
 /// The longest time that members may take to form one ring.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Measure throughput, latency, failover, and growing rings on this machine.
+/// Measure throughput, latency, failover, growing rings, and replicas on this machine.
 ///
-/// Each member is a process that embeds the ring. As root, members run on hosts of their own:
+/// Each member is a process that embeds the ring, except for `replica`. As root, members run on hosts of their own:
 /// network namespaces on a bridge, which are removed afterwards. Without root, or with --loopback,
 /// they run over the loopback interface.
 #[derive(Debug, Args)]
@@ -39,6 +40,7 @@ enum What {
     Latency(latency::LatencyArgs),
     Failover(failover::FailoverArgs),
     Scale(scale::ScaleArgs),
+    Replica(replica::ReplicaArgs),
     /// Run one measured member, for the other commands
     #[command(hide = true)]
     Member(member::MemberArgs),
@@ -108,6 +110,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<ExitCode, Failure> {
         What::Latency(args) => latency::run(&args),
         What::Failover(args) => failover::run(&args),
         What::Scale(args) => scale::run(&args),
+        What::Replica(args) => replica::run(&args),
         What::Member(args) => member::run(args),
     }
 }

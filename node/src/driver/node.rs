@@ -47,6 +47,11 @@ impl Node {
         self.ends.id
     }
 
+    /// Returns the process that this handle acts for.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Returns a handle to the same node. Joins, leaves and multicasts through it are made on
     /// behalf of the process with this id. Ids must be unique on this node, as process ids are. The
     /// handle of a started node acts for the current process.

@@ -16,6 +16,8 @@ use super::{Closed, ReplicaStatus, State, WriteError};
 /// A replica.
 pub(super) struct Fold<S: State> {
     me: NodeId,
+    /// The process that this member's messages come from.
+    pid: u32,
     group: Group,
     pub(super) state: S,
     /// The version of the state when the member entered the ring. `None` if it is the initial one.
@@ -23,6 +25,8 @@ pub(super) struct Fold<S: State> {
     /// Whether the state is the leading one of this ring, and follows its writes.
     is_current: bool,
 
+    /// The first ring since this member started.
+    since: Option<RingId>,
     /// The ring. `None` before the first.
     round: Option<Round>,
     /// The ring that follows, between its transitional configuration and its regular one.
@@ -71,9 +75,11 @@ struct Taking {
     parts: Vec<Bytes>,
     /// The writes since the snapshot.
     writes: Vec<Written>,
-    /// The version that the member has once all of this is applied, unless `follows`.
+    /// The version to which this led when the member entered the ring. `None` if the snapshot was
+    /// announced in this ring.
     version: Option<Version>,
-    /// Whether this leads to the leading state of the ring, whose writes are collected here.
+    /// Whether this leads to the leading state of the ring, whose writes are collected here. Until
+    /// that is known, nothing is added.
     follows: bool,
 }
 
@@ -98,13 +104,18 @@ struct Written {
 pub(super) const PART: usize = 128 << 10;
 
 impl<S: State> Fold<S> {
-    pub(super) fn new(me: NodeId, group: Group, initial: S) -> Self {
+    /// The number of a message that no caller waits for.
+    const HAVE_SPOKEN: u64 = u64::MAX;
+
+    pub(super) fn new(me: NodeId, pid: u32, group: Group, initial: S) -> Self {
         Self {
             me,
+            pid,
             group,
             state: initial,
             version: None,
             is_current: false,
+            since: None,
             round: None,
             next: None,
             told: None,
@@ -140,6 +151,7 @@ impl<S: State> Fold<S> {
 
     /// Enters a ring with what is left of the previous one.
     fn enter(&mut self, round: Round) {
+        self.since.get_or_insert(round.ring);
         if let Some(old) = self.round.replace(round) {
             let version = || old.version().cloned();
             if mem::take(&mut self.is_current) {
@@ -175,6 +187,7 @@ impl<S: State> Fold<S> {
             Some(_) => Message::Counts { ring, electorate: electorate.clone() },
             None => Message::Remembers(Remembers {
                 ring,
+                since: self.since.unwrap_or(ring),
                 version: self.version.clone(),
                 partial: self.taking.as_ref().and_then(Taking::partial),
                 keeps: self.sending.as_ref().map(|sending| sending.transfer),
@@ -192,8 +205,10 @@ impl<S: State> Fold<S> {
     fn deliver(&mut self, delivery: &Delivery) {
         let Some(round) = &mut self.round else { return };
         let from = delivery.from;
+        let is_mine = from == self.me && delivery.pid == self.pid;
         let message = Message::decode(&delivery.payload).filter(|(message, _)| message.may_be_of(from));
-        let Some((message, payload)) = message else {
+        // Another process of this node may not speak for it.
+        let Some((message, payload)) = message.filter(|_| is_mine || from != self.me) else {
             self.rejected += 1;
             self.has_changed = true;
             return;
@@ -202,6 +217,9 @@ impl<S: State> Fold<S> {
             Message::Remembers(said) if said.ring == round.ring => {
                 round.hear(from, said);
                 self.judge();
+                if is_mine {
+                    self.bound_doubt();
+                }
             }
             Message::Counts { ring, electorate } if ring == round.ring => {
                 round.recount(from, electorate);
@@ -217,7 +235,8 @@ impl<S: State> Fold<S> {
                 let number = (from == self.me).then_some(number);
                 self.write(Written { payload, number, transitional: self.next.is_some() });
             }
-            Message::Confirm { number } if from == self.me => self.confirm(number),
+            Message::Confirm { number: Self::HAVE_SPOKEN } if is_mine => self.give_up(),
+            Message::Confirm { number } if is_mine => self.confirm(number),
             // Sent in an earlier ring, or of no concern here.
             _ => {}
         }
@@ -233,9 +252,7 @@ impl<S: State> Fold<S> {
             self.follow_lead();
         }
         let Some(round) = &self.round else { return };
-        if round.is_complete() && !round.is_led() {
-            self.give_up();
-        } else if round.is_open() && self.is_current && self.next.is_none() {
+        if round.is_open() && self.is_current && self.next.is_none() {
             for (number, output) in mem::take(&mut self.doubtful) {
                 self.actions.push(Action::Answer(number, Ok(Some(output))));
             }
@@ -262,6 +279,15 @@ impl<S: State> Fold<S> {
         }
     }
 
+    /// Lets calls whose outcome is in doubt wait for one more message. By the time that it has come
+    /// back, the others have spoken, too.
+    fn bound_doubt(&mut self) {
+        let mut waiting = self.taking.iter().flat_map(|taking| &taking.writes);
+        if !self.doubtful.is_empty() || waiting.any(|written| written.number.is_some()) {
+            self.say(&Message::Confirm { number: Self::HAVE_SPOKEN });
+        }
+    }
+
     /// Answers the writes of earlier rings, whose outcome this ring does not tell.
     fn give_up(&mut self) {
         let doubtful = mem::take(&mut self.doubtful).into_iter().map(|(number, _)| number);
@@ -281,6 +307,10 @@ impl<S: State> Fold<S> {
                 // Others apply it, and this member does not learn with which output.
                 None => self.actions.extend(number.map(|n| Action::Answer(n, Err(WriteError::Unknown)))),
             },
+            // Members that move on to another ring may have seen it open before, and applied this.
+            (false, Some(number)) if written.transitional => {
+                self.actions.push(Action::Answer(number, Err(WriteError::Unknown)));
+            }
             (false, Some(number)) => {
                 let closed = self.closed().unwrap_or(Closed::Unsettled);
                 self.actions.push(Action::Answer(number, Err(WriteError::Closed(closed))));
@@ -311,9 +341,21 @@ impl<S: State> Fold<S> {
         let Some(round) = &mut self.round else { return };
         let lacking = round.begin(transfer);
         if lacking.contains(&self.me) {
-            let (parts, writes) = (Vec::new(), Vec::new());
+            self.abandon();
             self.has_changed = true;
-            self.taking = Some(Taking { transfer, parts, writes, version: None, follows: true });
+            if self.is_current {
+                // The others have not yet delivered that it has received another one.
+                let ring = transfer.ring;
+                self.say(&Message::Holds { ring, transfer });
+            } else {
+                self.taking = Some(Taking {
+                    transfer,
+                    parts: Vec::new(),
+                    writes: Vec::new(),
+                    version: None,
+                    follows: true,
+                });
+            }
         }
         if transfer.from == self.me && self.is_current {
             self.is_busy = !lacking.is_empty();
@@ -344,17 +386,16 @@ impl<S: State> Fold<S> {
                 self.actions.push(Action::Stop);
             } else {
                 let resuming = round.resuming(sending.transfer);
-                let new = resuming.iter().filter(|(node, _)| !sending.resumed.contains(node));
-                if let Some(first) = new.map(|(_, next)| *next).min() {
+                let is_new = |(node, _): &(NodeId, u32)| !sending.resumed.contains(node);
+                let first = resuming.iter().map(|(_, next)| *next).min();
+                if let Some(first) = first.filter(|_| resuming.iter().any(is_new)) {
                     self.is_busy = true;
                     self.actions.push(Action::Send(sending.transfer, sending.snapshot.clone(), first));
                 }
                 sending.resumed = resuming.into_iter().map(|(node, _)| node).collect();
             }
         }
-        // A member that has not spoken may need the snapshot that this one would replace.
-        let may_begin = !self.is_busy && (self.sending.is_none() || round.is_complete());
-        if may_begin && round.sender() == Some(self.me) {
+        if !self.is_busy && round.sender() == Some(self.me) {
             self.is_busy = true;
             self.announced += 1;
             let transfer = Transfer { from: self.me, ring: round.ring, number: self.announced };
@@ -371,9 +412,10 @@ impl<S: State> Fold<S> {
                 self.send_snapshots();
             }
         }
-        let Some(taking) = self.taking.as_mut().filter(|taking| taking.transfer == transfer) else { return };
+        // A part that comes before it is known whether the ring continues this state comes again.
+        let Some(taking) = self.taking.as_mut().filter(|taking| taking.follows) else { return };
         // Parts come in order. After a ring change, some come twice.
-        if taking.parts.len() != index as usize {
+        if taking.transfer != transfer || taking.parts.len() != index as usize {
             return;
         }
         taking.parts.push(part);
@@ -393,10 +435,10 @@ impl<S: State> Fold<S> {
         for written in bug!(RestoredWithoutWrites: Vec::new(); taking.writes) {
             self.apply(written);
         }
-        self.version = taking.version;
-        self.is_current = taking.follows;
+        self.is_current = true;
         if let Some(ring) = self.round.as_ref().map(|round| round.ring) {
             self.say(&Message::Holds { ring, transfer: taking.transfer });
+            self.bound_doubt();
         }
     }
 
@@ -406,6 +448,13 @@ impl<S: State> Fold<S> {
             return Some(Closed::Unsettled);
         };
         round.closed(self.me).or((!self.is_current).then_some(Closed::CatchingUp))
+    }
+
+    /// Returns `true` unless the others take this member for one that has the leading state.
+    #[cfg(test)]
+    pub(super) fn is_as_said(&self) -> bool {
+        let holds = |round: &Round| round.standing(self.me) == super::round::Standing::Holds;
+        self.is_current || !self.round.as_ref().is_some_and(holds)
     }
 
     /// Returns `true` if this member counts for those that remember an earlier state.

@@ -42,6 +42,9 @@ pub(super) enum Message {
 pub(super) struct Remembers {
     #[bincode(with_serde)]
     pub(super) ring: RingId,
+    /// The first ring of this member since it started.
+    #[bincode(with_serde)]
+    pub(super) since: RingId,
     /// The version of its state. `None` if it has had none since it started.
     pub(super) version: Option<Version>,
     /// The snapshot that it has received in part.
@@ -50,6 +53,14 @@ pub(super) struct Remembers {
     pub(super) keeps: Option<Transfer>,
     /// The sender's count of the votes. `None` if the ring is not quorate.
     pub(super) electorate: Option<Electorate>,
+}
+
+impl Remembers {
+    /// Returns `true` if the member would remember a newer state than this one, had it had one: it
+    /// remembers some state, or has been running since before.
+    pub(super) fn would_know_after(&self, version: &Version) -> bool {
+        self.version.is_some() || self.since <= version.ring
+    }
 }
 
 /// A snapshot that a member has received in part.
@@ -86,10 +97,11 @@ impl Message {
     /// one, or remembers what has not happened yet.
     pub(super) fn may_be_of(&self, from: NodeId) -> bool {
         match self {
-            Self::Remembers(Remembers { ring, version, partial, keeps, .. }) => {
+            Self::Remembers(Remembers { ring, since, version, partial, keeps, .. }) => {
                 let partial = partial.as_ref().map(|partial| &partial.version);
                 let is_past = |version: &Version| version.ring < *ring && version.next <= Some(*ring);
-                version.iter().chain(partial).all(is_past) && keeps.is_none_or(|keeps| keeps.from == from)
+                let speaks_for_itself = keeps.is_none_or(|keeps| keeps.from == from);
+                since <= ring && version.iter().chain(partial).all(is_past) && speaks_for_itself
             }
             Self::Begins(transfer) | Self::Part { transfer, .. } => transfer.from == from,
             Self::Holds { .. } | Self::Counts { .. } | Self::Write { .. } | Self::Confirm { .. } => true,
@@ -130,7 +142,14 @@ mod tests {
 
     fn remembers(of: u64) -> Message {
         let version = Some(Version { ring: ring(of), writes: 7, next: None, electorates: Vec::new() });
-        Message::Remembers(Remembers { ring: ring(8), version, partial: None, keeps: None, electorate: None })
+        Message::Remembers(Remembers {
+            ring: ring(8),
+            version,
+            partial: None,
+            keeps: None,
+            electorate: None,
+            since: ring(4),
+        })
     }
 
     #[test]

@@ -64,14 +64,15 @@
 //!   a majority forgets, the others keep their state, show it to readers, and accept no write
 //!   ([`Closed::Forgotten`]), because they may lack acknowledged ones. If all members forget, the
 //!   cluster starts again with the initial state.
-//! - **Half is not a majority.** Rules that make a ring quorate with half of the votes or fewer
-//!   (`two_node`, a quorum device, `auto_tie_breaker`) do not count here.
+//! - **Half is not a majority.** Where a ring is quorate with half of the votes or fewer (`two_node`,
+//!   a quorum device, `auto_tie_breaker`), writes fail.
 //! - **Reads are local.** [`Replica::read`] shows this member's copy. After [`Replica::confirm`] it
 //!   has all writes that were acknowledged before the call.
 //!
-//! All nodes with votes must run a replica with the same initial state in the same group, and the
-//! first time, all of them must be present. Applying a write must depend on the state and the write
-//! only: no clock, no randomness, no iteration over a `HashMap`.
+//! Nodes with votes must run a replica, one in each group, with the same initial state. The first
+//! time, all voters must be present, and all members must run one. Remove a node from the voters
+//! only while the others have the state ([`ReplicaStatus::holders`]). Applying a write must depend
+//! on the state and the write only: no clock, no randomness, no iteration over a `HashMap`.
 //!
 //! # Several replicas, and other events
 //! [`Replica::open`] takes all events of the node. An application that also needs them, or that has
@@ -161,9 +162,10 @@ pub enum WriteError {
     /// The write is never applied, because this member does not accept writes now.
     #[error("not written: {0}")]
     Closed(Closed),
-    /// The ring broke while the write was under way. Whether it was applied is not known here. It
-    /// may be tried again, if applying it twice does no harm.
-    #[error("perhaps written: the ring broke before the write was acknowledged")]
+    /// The ring broke while the write was under way, or this member did not have the state. Whether
+    /// the write was applied is not known here. It may be tried again, if applying it twice does no
+    /// harm.
+    #[error("perhaps written: the write was under way when the ring changed")]
     Unknown,
     /// The write was not sent, because it is longer than [`Replica::MAX_WRITE`].
     #[error("not written: a write has at most {max} bytes, and this one {length}", max = Message::MAX_PAYLOAD)]
@@ -197,8 +199,8 @@ pub enum Closed {
         /// The votes of all nodes.
         expected: u64,
     },
-    /// Too few members remember an earlier state. The others may have acknowledged later writes and
-    /// forgotten them.
+    /// Too few members remember an earlier state. The others were started later. They may have
+    /// acknowledged later writes before, and forgotten them.
     Forgotten {
         /// The votes of the members that remember.
         votes: u64,
@@ -234,8 +236,9 @@ impl fmt::Display for Closed {
             ),
             Self::Forgotten { votes, needed } => write!(
                 f,
-                "members with {votes} of the {needed} votes needed remember the state, because the others \
-                 were restarted; start nodes that remember it, or restart all to begin without it"
+                "members with {votes} of the {needed} votes needed remember an earlier state, and the others \
+                 may have forgotten a later one when they were restarted; start nodes that remember, or \
+                 restart all to begin without a state"
             ),
             Self::TooFewHold { votes, needed } => {
                 write!(f, "members with {votes} of the {needed} votes needed have the state so far")
@@ -322,11 +325,11 @@ impl<S: State> Replica<S> {
             loop {
                 tokio::select! {
                     biased;
+                    () = &mut no_handle_is_left => return,
                     event = events.next() => match event {
                         Some(event) => feed.handle(&event),
                         None => return,
                     },
-                    () = &mut no_handle_is_left => return,
                 }
             }
         });
@@ -336,7 +339,7 @@ impl<S: State> Replica<S> {
     /// Makes this node a replica, as [`Replica::open`] does, and leaves its events to the caller.
     /// The caller passes each of them to the [`Feed`].
     pub fn attach(node: Node, group: Group, initial: S) -> (Self, Feed<S>) {
-        let fold = Fold::new(node.id(), group.clone(), initial);
+        let fold = Fold::new(node.id(), node.pid(), group.clone(), initial);
         let (sender, status) = watch::channel(fold.status());
         let shared = Arc::new(Shared {
             fold: Mutex::new(fold),
@@ -402,7 +405,7 @@ impl<S: State> Replica<S> {
 
     /// Reads this member's copy. It may be stale: see [`Replica::confirm`].
     ///
-    /// No write is applied while `read` runs, so it should be short.
+    /// No write is applied while `read` runs, so it should be short. It must not use the replica.
     pub fn read<R>(&self, read: impl FnOnce(&S) -> R) -> R {
         let fold = self.shared.fold();
         read(&fold.state)

@@ -32,6 +32,9 @@ struct Lead {
     base: Option<Version>,
     /// The current version. `None` if the cluster starts and no write can have been made.
     version: Option<Version>,
+    /// The electorates of which the members that have the state need a majority, besides the
+    /// present ones. They do not depend on where a member has seen the ring break.
+    electorates: Vec<Electorate>,
 }
 
 /// Where a member is on its way to the leading state.
@@ -84,6 +87,10 @@ impl Round {
         if self.standing(transfer.from) != Standing::Holds {
             return BTreeSet::new();
         }
+        // It replaces the one that the sender has kept.
+        if let Some(sender) = self.said.get_mut(&transfer.from) {
+            sender.keeps = None;
+        }
         let lacking = self.all(|standing| standing == Standing::Lacks);
         self.transfers.extend(lacking.iter().map(|&node| (node, transfer)));
         lacking
@@ -120,23 +127,20 @@ impl Round {
     /// Returns the state that the ring has to continue, as soon as there can be no newer one with
     /// an acknowledged write.
     fn newest(&self) -> Option<Lead> {
-        let counting = || self.said.iter().filter(|(_, said)| said.electorate.is_some());
-        let remembering = counting().filter(|(_, said)| said.version.is_some());
+        let counting = self.said.iter().filter(|(_, said)| said.electorate.is_some());
         let newest = self.said.values().filter_map(|said| said.version.as_ref()).max();
-        match newest {
-            Some(newest) => {
-                let nodes = remembering.map(|(&node, _)| node).collect();
-                let base = Some(newest.clone());
-                let enough = self.is_majority(&nodes, &newest.electorates);
-                bug!(AnyStateLeads: true; enough).then(|| Lead { version: base.clone(), base })
-            }
-            None => {
-                let all = counting().count() == self.members.len();
-                let whole = |electorate: &Electorate| electorate.is_whole(&self.members);
-                let starts = all && self.electorates(&self.members).iter().all(|&all| whole(all));
-                starts.then_some(Lead { base: None, version: None })
-            }
-        }
+        let Some(newest) = newest else {
+            let all = counting.count() == self.members.len();
+            let mut electorates = self.electorates(&self.members);
+            let starts = all && electorates.all(|electorate| electorate.is_whole(&self.members));
+            return starts.then(|| Lead { base: None, version: None, electorates: Vec::new() });
+        };
+        let remembering =
+            counting.filter(|(_, said)| said.would_know_after(newest)).map(|(&node, _)| node).collect();
+        let enough = newest.electorates.iter().all(|electorate| electorate.has_majority(&remembering));
+        let electorates = newest.electorates.clone();
+        let (base, version) = (Some(newest.clone()), Some(newest.clone()));
+        bug!(AnyStateLeads: true; enough).then_some(Lead { base, version, electorates })
     }
 
     /// Returns whether the ring accepts writes, and if so, begins a version of this ring.
@@ -144,40 +148,36 @@ impl Round {
         let hold = self.all(|standing| standing == Standing::Holds);
         let counts = |node: &NodeId| self.said.get(node).is_some_and(|said| said.electorate.is_some());
         let hold: BTreeSet<NodeId> = hold.into_iter().filter(counts).collect();
-        let Some(Lead { version, .. }) = &self.lead else { return false };
-        let earlier = version.as_ref().map_or(&[][..], |version| &version.electorates);
-        if !bug!(OpenedByFew: !hold.is_empty(); self.is_majority(&hold, earlier)) {
+        let Some(lead) = &self.lead else { return false };
+        let enough = {
+            let mut needed = self.electorates(&hold).chain(&lead.electorates);
+            !hold.is_empty() && needed.all(|electorate| electorate.has_majority(&hold))
+        };
+        if !bug!(OpenedByFew: !hold.is_empty(); enough) {
             return false;
         }
-        let mut electorates = self.electorates(&hold);
-        // Here, it is not known whether members elsewhere have opened the ring, too. They may have
-        // stayed with the earlier electorates.
-        if next.is_some() {
-            electorates.extend(earlier);
-        }
-        let electorates = electorates.into_iter().cloned().collect();
+        let now: BTreeSet<Electorate> =
+            self.electorates(&hold).map(|electorate| electorate.with_absent(&lead.electorates)).collect();
         let ring = self.ring;
-        let Some(Lead { version, .. }) = &mut self.lead else { return false };
-        match version {
+        let Some(lead) = &mut self.lead else { return false };
+        lead.electorates = now.iter().cloned().collect();
+        // After the ring broke, it is not known whether members elsewhere have come this far. They
+        // may have stayed with the earlier electorates.
+        let mut electorates = now;
+        if next.is_some() {
+            electorates.extend(lead.version.iter().flat_map(|version| version.electorates.clone()));
+        }
+        let electorates = electorates.into_iter().collect();
+        match &mut lead.version {
             Some(version) if version.ring == ring => version.electorates = electorates,
-            _ => *version = Some(Version { ring, writes: 0, next, electorates }),
+            version => *version = Some(Version { ring, writes: 0, next, electorates }),
         }
         true
     }
 
-    /// Returns the ways in which these members count the votes, without repetitions.
-    fn electorates(&self, nodes: &BTreeSet<NodeId>) -> BTreeSet<&Electorate> {
-        nodes.iter().filter_map(|node| self.said.get(node)?.electorate.as_ref()).collect()
-    }
-
-    /// Returns `true` if these members have a majority of these electorates, and of the present
-    /// ones as they see them.
-    fn is_majority(&self, nodes: &BTreeSet<NodeId>, electorates: &[Electorate]) -> bool {
-        let present = self.electorates(nodes);
-        let now = present.first().copied();
-        now.is_some()
-            && present.iter().all(|&electorate| electorate.has_majority(nodes, None))
-            && electorates.iter().all(|electorate| electorate.has_majority(nodes, now))
+    /// Returns the ways in which these members count the votes.
+    fn electorates(&self, nodes: &BTreeSet<NodeId>) -> impl Iterator<Item = &Electorate> {
+        nodes.iter().filter_map(|node| self.said.get(node)?.electorate.as_ref())
     }
 
     /// Returns the members with such a standing.
@@ -233,11 +233,6 @@ impl Round {
         self.lead.as_ref()?.version.as_ref()
     }
 
-    /// Returns `true` if all members have said what they remember.
-    pub(super) fn is_complete(&self) -> bool {
-        self.said.len() == self.members.len()
-    }
-
     /// Returns the member that sends snapshots to those that lack one, if any does.
     pub(super) fn sender(&self) -> Option<NodeId> {
         let lacking = self.members.iter().any(|&node| self.standing(node) == Standing::Lacks);
@@ -270,20 +265,19 @@ impl Round {
     pub(super) fn closed(&self, me: NodeId) -> Option<Closed> {
         let Some(said) = self.said.get(&me) else { return Some(Closed::Unsettled) };
         let Some(now) = &said.electorate else { return Some(Closed::NotQuorate) };
-        let remember = |(&node, said): (&NodeId, &Remembers)| said.version.as_ref().map(|_| node);
-        let remembering: BTreeSet<NodeId> = self.said.iter().filter_map(remember).collect();
-        let silent: BTreeSet<NodeId> =
-            self.members.iter().copied().filter(|node| !self.said.contains_key(node)).collect();
+        let silent = self.members.iter().copied().filter(|node| !self.said.contains_key(node));
+        let silent: BTreeSet<NodeId> = silent.collect();
         if self.lead.is_none() {
             return Some(match self.said.values().filter_map(|said| said.version.as_ref()).max() {
                 _ if !silent.is_empty() => Closed::Awaits { nodes: silent },
-                None => Closed::Starts { votes: now.count(&self.members, None), expected: now.all() },
+                None => Closed::Starts { votes: now.count(&self.members), expected: now.all() },
                 Some(newest) => {
-                    let mut electorates = newest.electorates.iter().chain([now]);
-                    let short = |electorate: &&Electorate| !electorate.has_majority(&remembering, Some(now));
-                    let short = electorates.find(short).unwrap_or(now);
-                    let votes = short.count(&remembering, Some(now));
-                    Closed::Forgotten { votes, needed: short.majority() }
+                    let remembering = self.said.iter().filter(|(_, said)| said.would_know_after(newest));
+                    let remembering = remembering.map(|(&node, _)| node).collect();
+                    let mut electorates = newest.electorates.iter();
+                    let short = electorates.find(|electorate| !electorate.has_majority(&remembering));
+                    let short = short.unwrap_or(now);
+                    Closed::Forgotten { votes: short.count(&remembering), needed: short.majority() }
                 }
             });
         }
@@ -291,7 +285,7 @@ impl Round {
         if !hold.contains(&me) {
             return Some(Closed::CatchingUp);
         }
-        (!self.is_open).then(|| Closed::TooFewHold { votes: now.count(&hold, None), needed: now.majority() })
+        (!self.is_open).then(|| Closed::TooFewHold { votes: now.count(&hold), needed: now.majority() })
     }
 
     /// Returns the number of members that have the leading state.

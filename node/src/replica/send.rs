@@ -29,6 +29,13 @@ struct Job {
     first: u32,
 }
 
+impl Drop for Sender {
+    fn drop(&mut self) {
+        // A task that waits for a part to be delivered ends.
+        self.window.close();
+    }
+}
+
 impl Sender {
     pub(super) fn spawn(node: &Node, group: &Group) -> Self {
         let (said, words) = mpsc::unbounded_channel();
@@ -94,33 +101,26 @@ async fn send_parts(
     mut jobs: watch::Receiver<Option<Job>>,
     window: Arc<Semaphore>,
 ) {
-    loop {
+    'jobs: loop {
         let Ok(job) = jobs.wait_for(Option::is_some).await.map(|job| job.clone()) else { return };
         let Some(Job { transfer, snapshot, first }) = job else { continue };
-        jobs.mark_unchanged();
-        let mut next = first;
-        loop {
+        let count = u32::try_from(snapshot.len().div_ceil(PART).max(1)).unwrap_or(u32::MAX);
+        for index in first..count {
             let Ok(permit) = window.acquire().await else { return };
+            if !matches!(jobs.has_changed(), Ok(false)) {
+                continue 'jobs;
+            }
             // The permit comes back when the part is delivered.
             permit.forget();
-            if !matches!(jobs.has_changed(), Ok(false)) {
-                window.add_permits(1);
-                break;
-            }
-            let at = next as usize * PART;
+            let at = index as usize * PART;
             let part = snapshot.slice(at..snapshot.len().min(at + PART));
-            let is_last = at + part.len() == snapshot.len();
-            let message = Message::Part { transfer, index: next, is_last }.encode(&part);
+            let message = Message::Part { transfer, index, is_last: index + 1 == count }.encode(&part);
             if multicast(&node, &group, Guarantee::Agreed, message).await.is_err() {
                 return;
             }
-            next += 1;
-            if is_last {
-                if jobs.changed().await.is_err() {
-                    return;
-                }
-                break;
-            }
+        }
+        if jobs.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -38,7 +38,7 @@ impl Version {
 pub(super) struct Electorate {
     /// The votes of all nodes, present or not.
     expected: u32,
-    /// The votes of the members.
+    /// The votes of the members, and of absent nodes that are known to have votes.
     #[bincode(with_serde)]
     votes: BTreeMap<NodeId, u32>,
 }
@@ -55,19 +55,27 @@ impl Electorate {
         let online = status.nodes.iter().filter(|node| node.online);
         let votes = online.map(|node| (node.id, node.votes)).collect();
         let electorate = Self { expected, votes };
-        let present: u64 = electorate.votes.values().map(|&votes| u64::from(votes)).sum();
-        (status.settled && status.quorate && electorate.is_majority(present)).then_some(electorate)
+        let (present, all) = (sum(electorate.votes.values()), electorate.all());
+        let is_majority = expected > 0 && (electorate.majority()..=all).contains(&present);
+        (status.settled && status.quorate && is_majority).then_some(electorate)
     }
 
-    /// Returns the votes of a node. A node that was not a member has the votes that it has `now`.
-    fn votes_of(&self, node: NodeId, now: Option<&Self>) -> u64 {
-        let counted = |electorate: &Self| electorate.votes.get(&node).copied();
-        counted(self).or_else(|| now.and_then(counted)).unwrap_or(0).into()
+    /// Returns this electorate with the votes that absent nodes had in earlier ones, unless the sum
+    /// would exceed the votes that are expected. Nodes that it does not name have no votes.
+    ///
+    /// The sum never exceeds them, so two majorities of an electorate have a node in common.
+    pub(super) fn with_absent(&self, earlier: &[Self]) -> Self {
+        let mut votes = self.votes.clone();
+        for (&node, &before) in earlier.iter().flat_map(|earlier| &earlier.votes) {
+            votes.entry(node).or_insert(before);
+        }
+        let fits = sum(votes.values()) <= self.expected.into();
+        Self { expected: self.expected, votes: if fits { votes } else { self.votes.clone() } }
     }
 
     /// Returns the votes of these nodes.
-    pub(super) fn count(&self, nodes: &BTreeSet<NodeId>, now: Option<&Self>) -> u64 {
-        nodes.iter().map(|&node| self.votes_of(node, now)).sum()
+    pub(super) fn count(&self, nodes: &BTreeSet<NodeId>) -> u64 {
+        sum(nodes.iter().filter_map(|node| self.votes.get(node)))
     }
 
     /// Returns the votes of all nodes.
@@ -80,17 +88,17 @@ impl Electorate {
         u64::from(self.expected / 2) + 1
     }
 
-    fn is_majority(&self, votes: u64) -> bool {
-        self.expected > 0 && votes >= self.majority()
-    }
-
     /// Returns `true` if these nodes have a majority.
-    pub(super) fn has_majority(&self, nodes: &BTreeSet<NodeId>, now: Option<&Self>) -> bool {
-        self.is_majority(self.count(nodes, now))
+    pub(super) fn has_majority(&self, nodes: &BTreeSet<NodeId>) -> bool {
+        self.expected > 0 && self.count(nodes) >= self.majority()
     }
 
     /// Returns `true` if these nodes have all votes.
     pub(super) fn is_whole(&self, nodes: &BTreeSet<NodeId>) -> bool {
-        self.expected > 0 && self.count(nodes, None) >= u64::from(self.expected)
+        self.expected > 0 && self.count(nodes) >= u64::from(self.expected)
     }
+}
+
+fn sum<'a>(votes: impl IntoIterator<Item = &'a u32>) -> u64 {
+    votes.into_iter().map(|&votes| u64::from(votes)).sum()
 }
