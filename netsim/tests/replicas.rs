@@ -66,9 +66,7 @@ const NODES: u32 = 5;
 const BEGINS: u64 = 1500;
 /// The time when the network is healed, and all nodes are up.
 const HEALED: u64 = 4500;
-/// The time when clients stop writing.
-const WRITTEN: u64 = 7000;
-/// The end of the run.
+/// The end of the run. Clients stop writing a little before.
 const LENGTH: u64 = 7500;
 
 /// Returns a scenario with partitions, and with crashes of all nodes but one.
@@ -157,7 +155,13 @@ impl Account {
     }
 }
 
-async fn write(host: Host, padding: usize, account: Rc<RefCell<Account>>) -> Result<(), Box<dyn Error>> {
+/// The snapshots of the replicas are at least `padding` bytes long.
+async fn write(
+    host: Host,
+    padding: usize,
+    end: Duration,
+    account: Rc<RefCell<Account>>,
+) -> Result<(), Box<dyn Error>> {
     let initial = Log { writes: Vec::new(), padding };
     let replica = Replica::open(host.node, "log".parse()?, initial, host.events);
     account.borrow_mut().replicas.insert(host.id.get(), replica.clone());
@@ -165,7 +169,7 @@ async fn write(host: Host, padding: usize, account: Rc<RefCell<Account>>) -> Res
     for patient in [true, false] {
         let (replica, account) = (replica.clone(), Rc::clone(&account));
         tokio::task::spawn_local(async move {
-            while turmoil::sim_elapsed().unwrap_or_default() < ms(WRITTEN) {
+            while turmoil::sim_elapsed().unwrap_or_default() < end - ms(500) {
                 tokio::time::sleep(ms(3)).await;
                 if patient && replica.opened().await.is_err() {
                     return;
@@ -182,19 +186,24 @@ async fn write(host: Host, padding: usize, account: Rc<RefCell<Account>>) -> Res
             }
         });
     }
-    tokio::time::sleep(ms(LENGTH - 1).saturating_sub(turmoil::sim_elapsed().unwrap_or_default())).await;
+    tokio::time::sleep(end - ms(1) - turmoil::sim_elapsed().unwrap_or_default()).await;
     account.borrow_mut().closed.insert(host.id.get(), replica.status().closed);
     std::future::pending().await
 }
 
-/// Runs replicas in this scenario, whose snapshots are at least `padding` bytes long.
-fn run(scenario: &Scenario, padding: usize) -> Account {
+/// Runs replicas in this scenario, up to `end`.
+fn run(scenario: &Scenario, padding: usize, end: Duration) -> Account {
     let account = Rc::new(RefCell::new(Account::default()));
     let of_nodes = Rc::clone(&account);
     scenario
-        .run_service(move |host| write(host, padding, Rc::clone(&of_nodes)))
+        .run_service(move |host| write(host, padding, end, Rc::clone(&of_nodes)))
         .unwrap_or_else(|failure| panic!("{failure}"));
     account.take()
+}
+
+/// Returns the length of snapshots. Some of them take a while.
+fn padding(seed: u64) -> usize {
+    if seed.is_multiple_of(3) { 1_500_000 } else { 1000 }
 }
 
 fn seeds(by_default: Range<u64>) -> Range<u64> {
@@ -228,8 +237,7 @@ fn acknowledged_writes_have_one_history_on_whole_nodes() {
     let seeds = seeds(0..30);
     each(seeds.clone(), |seed| {
         let scenario = trouble(seed);
-        // Some snapshots take a while.
-        let account = run(&scenario, if seed % 3 == 0 { 1_500_000 } else { 1000 });
+        let account = run(&scenario, padding(seed), ms(LENGTH));
         if let Some(broken) = account.broken() {
             panic!("seed {seed}: {broken}\n{scenario}");
         }
@@ -247,6 +255,24 @@ fn acknowledged_writes_have_one_history_on_whole_nodes() {
     assert!(doubtful.into_inner() > runs / 2 && forgotten.into_inner() < runs / 2);
 }
 
+/// `cargo test -p quorate-netsim --test replicas -- --ignored`
+#[test]
+#[ignore = "takes minutes"]
+fn a_state_of_100_mb_reaches_a_node_over_ring_changes() {
+    let length = ms(60_000);
+    let scenario = Scenario::new(3, length)
+        .at(ms(3000), Fault::Restart(3))
+        .at(ms(4500), Fault::Partition(vec![vec![1, 2], vec![3]]))
+        .at(ms(5500), Fault::Heal)
+        .at(ms(8500), Fault::Restart(2))
+        .at(ms(10_000), Fault::Partition(vec![vec![1, 3], vec![2]]))
+        .at(ms(11_000), Fault::Heal);
+    let account = run(&scenario, 100_000_000, length);
+    assert_eq!(account.broken(), None);
+    assert!(account.closed.values().all(Option::is_none), "{:?}", account.closed);
+    assert!(account.acknowledged.len() > 1000, "{}", account.acknowledged.len());
+}
+
 #[cfg(feature = "mutants")]
 #[test]
 fn replicas_that_break_a_rule_are_found() {
@@ -255,8 +281,7 @@ fn replicas_that_break_a_rule_are_found() {
     for &mutant in Mutant::OF_REPLICAS {
         let _active = mutant.activate();
         let found = (0..200).find_map(|seed| {
-            let padding = if seed % 3 == 0 { 1_500_000 } else { 1000 };
-            let broken = std::panic::catch_unwind(|| run(&trouble(seed), padding).broken());
+            let broken = std::panic::catch_unwind(|| run(&trouble(seed), padding(seed), ms(LENGTH)).broken());
             Some((seed, broken.unwrap_or_else(|_| Some("it panics".to_owned()))?))
         });
         println!("{mutant}: {found:?}");

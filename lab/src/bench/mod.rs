@@ -24,9 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Measure throughput, latency, failover, growing rings, and replicas on this machine.
 ///
-/// Each member is a process that embeds the ring, except for `replica`. As root, members run on hosts of their own:
-/// network namespaces on a bridge, which are removed afterwards. Without root, or with --loopback,
-/// they run over the loopback interface.
+/// Each member is a process that embeds the ring, except for `replica`. As root, members run on
+/// hosts of their own: network namespaces on a bridge, which are removed afterwards. Without root,
+/// or with --loopback, they run over the loopback interface.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 measured, 1 failed (one line on stderr says why), 2 wrong usage.")]
 pub(crate) struct BenchArgs {

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::{PATIENCE, quantile};
 use crate::{Failure, output};
 
-/// Write to a replica as fast as its writes are acknowledged, beside messages without a replica
+/// Measure acknowledged writes to a replica, beside messages without one
 ///
 /// The members are in one process, on the loopback interface. Messages without a replica are safe
 /// ones, and count when their sender has them back. Both kinds run in turn.
@@ -116,7 +116,7 @@ enum Kind {
     Messages,
 }
 
-/// What a writer writes to.
+/// The target of a writer.
 #[derive(Clone)]
 enum Member {
     Replica(Replica<Count>),

@@ -48,8 +48,8 @@ struct Sent {
 #[derive(Default)]
 struct Ring {
     order: Vec<Sent>,
-    /// Every member has received so many messages: a member has delivered a safe one before the
-    /// ring broke.
+    /// The number of messages that every member has received, because a member has delivered a safe
+    /// one before the ring broke.
     promised: usize,
 }
 
@@ -148,9 +148,9 @@ impl World {
             420..620 => self.receive(node),
             620..860 => self.send(node),
             860..980 => self.write(node),
-            980..982 => self.crash(node),
-            982..985 => self.agree(node),
-            985..991 => {
+            980 => self.crash(node),
+            981..984 => self.agree(node),
+            984..991 => {
                 let node = self.nodes.choose(&mut self.rng).copied();
                 node.into_iter().for_each(|node| self.start(node));
             }
