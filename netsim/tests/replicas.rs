@@ -255,9 +255,7 @@ fn acknowledged_writes_have_one_history_on_whole_nodes() {
     assert!(doubtful.into_inner() > runs / 2 && forgotten.into_inner() < runs / 2);
 }
 
-/// `cargo test -p quorate-netsim --test replicas -- --ignored`
 #[test]
-#[ignore = "takes minutes"]
 fn a_state_of_100_mb_reaches_a_node_over_ring_changes() {
     let length = ms(60_000);
     let scenario = Scenario::new(3, length)
