@@ -70,9 +70,10 @@
 //!   has all writes that were acknowledged before the call.
 //!
 //! Nodes with votes must run a replica, one in each group, with the same initial state. The first
-//! time, all voters must be present, and all members must run one. Remove a node from the voters
-//! only while the others have the state ([`ReplicaStatus::holders`]). Applying a write must depend
-//! on the state and the write only: no clock, no randomness, no iteration over a `HashMap`.
+//! time, all voters must be present, and all members must run one. Change the voters only while all
+//! members have the state ([`ReplicaStatus::holders`]): what is guaranteed while voters change and
+//! nodes fail is not settled yet. Applying a write must depend on the state and the write only: no
+//! clock, no randomness, no iteration over a `HashMap`.
 //!
 //! # Several replicas, and other events
 //! [`Replica::open`] takes all events of the node. An application that also needs them, or that has
