@@ -71,9 +71,9 @@
 //!
 //! Nodes with votes must run a replica, one in each group, with the same initial state. The first
 //! time, all voters must be present, and all members must run one. Change the voters only while all
-//! members have the state ([`ReplicaStatus::holders`]): what is guaranteed while voters change and
-//! nodes fail is not settled yet. Applying a write must depend on the state and the write only: no
-//! clock, no randomness, no iteration over a `HashMap`.
+//! members have the state ([`ReplicaStatus::holders`]): if no voter has it, the voters begin anew, and
+//! two histories exist. Applying a write must depend on the state and the write only: no clock, no
+//! randomness, no iteration over a `HashMap`.
 //!
 //! # Several replicas, and other events
 //! [`Replica::open`] takes all events of the node. An application that also needs them, or that has

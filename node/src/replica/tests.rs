@@ -171,7 +171,9 @@ impl World {
     /// be so with these voters.
     fn may_leave_it_to(&mut self, voters: &BTreeSet<NodeId>) -> bool {
         let remembers = |node: &NodeId| self.up.get(node).is_some_and(|member| member.fold.remembers());
-        let keeps = self.acknowledged.is_empty() || voters.iter().any(remembers);
+        // Nodes without a vote can have a state that voters begin anew without.
+        let none = self.acknowledged.is_empty() && !self.up.keys().any(remembers);
+        let keeps = none || voters.iter().any(remembers);
         let may = keeps || self.rng.random_bool(0.05);
         self.is_lost |= may && !keeps;
         may
