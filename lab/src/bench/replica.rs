@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::{PATIENCE, quantile};
 use crate::{Failure, output};
 
-/// Measure acknowledged writes to a replica, beside messages without one
+/// Measure acknowledged writes to a replica, and safe messages without one
 ///
 /// The members are in one process, on the loopback interface. Messages without a replica are safe
 /// ones, and count when their sender has them back. Both kinds run in turn.

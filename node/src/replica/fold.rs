@@ -232,7 +232,7 @@ impl<S: State> Fold<S> {
             Message::Begins(transfer) if transfer.ring == round.ring => self.begin(transfer),
             Message::Part { transfer, index, is_last } => self.take(transfer, index, is_last, payload),
             Message::Write { number } => {
-                let number = (from == self.me).then_some(number);
+                let number = is_mine.then_some(number);
                 self.write(Written { payload, number, transitional: self.next.is_some() });
             }
             Message::Confirm { number: Self::HAVE_SPOKEN } if is_mine => self.give_up(),

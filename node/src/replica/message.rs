@@ -12,7 +12,7 @@ use super::version::{Electorate, Version};
 /// A message. The order of the variants is their number on the wire.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub(super) enum Message {
-    /// What the sender remembers. Its first message in a ring.
+    /// The sender's memory of earlier rings. Its first message in a ring.
     Remembers(Remembers),
     /// The sender's count of the votes in this ring has changed. `None` if the ring is no longer
     /// quorate.
@@ -37,7 +37,7 @@ pub(super) enum Message {
     Confirm { number: u64 },
 }
 
-/// What a member remembers when it enters a ring.
+/// A member's memory of earlier rings, when it enters a ring.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub(super) struct Remembers {
     #[bincode(with_serde)]

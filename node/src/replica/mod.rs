@@ -64,16 +64,16 @@
 //!   a majority forgets, the others keep their state, show it to readers, and accept no write
 //!   ([`Closed::Forgotten`]), because they may lack acknowledged ones. If all members forget, the
 //!   cluster starts again with the initial state.
-//! - **Half is not a majority.** Where a ring is quorate with half of the votes or fewer (`two_node`,
-//!   a quorum device, `auto_tie_breaker`), writes fail.
+//! - **Half is not a majority.** Where a ring is quorate with half of the votes or fewer
+//!   (`two_node`, a quorum device, `auto_tie_breaker`), writes fail.
 //! - **Reads are local.** [`Replica::read`] shows this member's copy. After [`Replica::confirm`] it
 //!   has all writes that were acknowledged before the call.
 //!
 //! Nodes with votes must run a replica, one in each group, with the same initial state. The first
 //! time, all voters must be present, and all members must run one. Change the voters only while all
-//! members have the state ([`ReplicaStatus::holders`]): if no voter has it, the voters begin anew, and
-//! two histories exist. Applying a write must depend on the state and the write only: no clock, no
-//! randomness, no iteration over a `HashMap`.
+//! members have the state ([`ReplicaStatus::holders`]). If no voter has it, the voters begin with
+//! the initial state, and there are two histories. Applying a write must depend on the state and the
+//! write only: no clock, no randomness, no iteration over a `HashMap`.
 //!
 //! # Several replicas, and other events
 //! [`Replica::open`] takes all events of the node. An application that also needs them, or that has
@@ -250,7 +250,7 @@ impl fmt::Display for Closed {
     }
 }
 
-/// What a member knows of its replica.
+/// The state of a member's replica, as the member knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ReplicaStatus {
@@ -338,7 +338,7 @@ impl<S: State> Replica<S> {
     }
 
     /// Makes this node a replica, as [`Replica::open`] does, and leaves its events to the caller.
-    /// The caller passes each of them to the [`Feed`].
+    /// The caller passes each of them to the [`Feed`]. Must be called within a tokio runtime.
     pub fn attach(node: Node, group: Group, initial: S) -> (Self, Feed<S>) {
         let fold = Fold::new(node.id(), node.pid(), group.clone(), initial);
         let (sender, status) = watch::channel(fold.status());

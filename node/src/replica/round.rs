@@ -1,6 +1,6 @@
-//! What the members of a ring have told each other about their states, and what follows from it.
+//! The replicas of a ring: their announcements, and the conclusions that all of them draw.
 //!
-//! All of this is a fold over messages in the ring's order, so it is the same at every member.
+//! This is a fold over messages in the ring's order, so it is the same at every member.
 
 use std::collections::{BTreeMap, BTreeSet};
 
