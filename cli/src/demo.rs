@@ -417,12 +417,21 @@ async fn listen(socket: PathBuf, id: u32, run: u64, events: mpsc::Sender<(u32, u
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use quorate_client::NodeStatus;
 
     use super::*;
 
     fn view(ring: &str, dc: u32, online: &[u32]) -> Status {
-        let node = |id, online| NodeStatus { id, name: String::new(), online, votes: 1, device: None };
+        let node = |id, online| NodeStatus {
+            id,
+            name: String::new(),
+            online,
+            votes: 1,
+            device: None,
+            metadata: BTreeMap::new(),
+        };
         let nodes = online.iter().map(|&id| node(id, true)).chain([node(9, false)]).collect();
         let ring = Some(ring.to_owned());
         Status { ring, settled: true, quorate: true, dc: Some(dc), nodes, ..Status::default() }

@@ -91,6 +91,9 @@ pub struct NodeStatus {
     /// The quorum device that is registered with the node, if one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<NodeDevice>,
+    /// The texts that the node tells about itself, by key. Empty if it is no member of the ring.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// The quorum device of a ring: an arbiter outside of the cluster, which has votes.

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
-use quorate_membership::NodeId;
+use quorate_membership::{Metadata, NodeId};
 
-use crate::codec::DecodeError;
+use crate::codec::{self, DecodeError};
 use crate::quorum::WireBallot;
 use crate::{Ballot, Term};
 
@@ -67,6 +67,8 @@ pub struct Candidacy {
     pub token: Duration,
     /// How long a starting cluster waits for missing nodes if this member is the one to be elected.
     pub patience: Duration,
+    /// The texts that the member tells about itself. Empty in version 1.
+    pub metadata: Metadata,
 }
 
 /// The encoded form of a [`Candidacy`].
@@ -89,9 +91,13 @@ pub(crate) struct Wire {
     wait: u64,
     token: u64,
     patience: u64,
-    /// Fields of later versions; empty in version 1.
+    /// Empty in version 1, and [`WireMetadata`] in version 2, which is that of members with
+    /// metadata. Later versions add fields.
     extension: Vec<u8>,
 }
+
+/// The encoded form of [`Metadata`]: keys and values.
+pub(crate) type WireMetadata = Vec<(String, String)>;
 
 #[derive(Encode, Decode)]
 pub(crate) struct WireTerm {
@@ -108,12 +114,12 @@ impl Candidacy {
     /// The longest message, in bytes, including room for later versions.
     pub const MAX: usize = 32 << 10;
 
-    const VERSION: u16 = 1;
-
     /// Returns the form in which this is sent.
     pub(crate) fn wire(&self) -> Wire {
+        let tells = !self.metadata.is_empty();
+        let extension = tells.then(|| codec::encode(&write_metadata(&self.metadata)).to_vec());
         Wire {
-            version: Self::VERSION,
+            version: if tells { 2 } else { 1 },
             node: self.node.0.get(),
             tenure: self.tenure.map(WireTerm::from),
             priority: self.priority,
@@ -129,7 +135,7 @@ impl Candidacy {
             wait: micros(self.wait),
             token: micros(self.token),
             patience: micros(self.patience),
-            extension: Vec::new(),
+            extension: extension.unwrap_or_default(),
         }
     }
 
@@ -139,7 +145,7 @@ impl Candidacy {
         let known = wire.known.map(Term::try_from).transpose()?;
         let claims = [
             (wire.version >= 1, "version 0"),
-            (wire.version > Self::VERSION || wire.extension.is_empty(), "an extension in version 1"),
+            (wire.version > 1 || wire.extension.is_empty(), "an extension in version 1"),
             (wire.node == from.get(), "another node's candidacy"),
             (tenure.is_none_or(|term| term.node == from), "another node's term of office"),
             (tenure <= known, "a tenure above the highest term known"),
@@ -149,6 +155,11 @@ impl Candidacy {
         if let Some((_, claim)) = claims.iter().find(|(plausible, _)| !plausible) {
             return Err(DecodeError::Impossible(claim));
         }
+        let metadata = match wire.version {
+            1 => Metadata::default(),
+            2 => read_metadata(codec::decode::<_, { Self::MAX }>(&wire.extension)?)?,
+            _ => read_metadata(codec::decode_start::<_, { Self::MAX }>(&wire.extension)?)?,
+        };
         Ok(Self {
             tenure,
             priority: wire.priority,
@@ -165,6 +176,7 @@ impl Candidacy {
             wait: Duration::from_micros(wire.wait),
             token: Duration::from_micros(wire.token),
             patience: Duration::from_micros(wire.patience),
+            metadata,
         })
     }
 
@@ -173,6 +185,16 @@ impl Candidacy {
     pub(crate) fn can_be_shown(name: &str) -> bool {
         !name.is_empty() && name.len() <= Self::MAX_NAME && !name.chars().any(char::is_control)
     }
+}
+
+pub(crate) fn write_metadata(metadata: &Metadata) -> WireMetadata {
+    metadata.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+pub(crate) fn read_metadata(wire: WireMetadata) -> Result<Metadata, DecodeError> {
+    let with = |metadata: Metadata, (key, value): (String, String)| metadata.with(&key, &value);
+    let metadata = wire.into_iter().try_fold(Metadata::new(), with);
+    metadata.map_err(|_| DecodeError::Impossible("metadata that no node has"))
 }
 
 fn micros(time: Duration) -> u64 {
@@ -232,6 +254,7 @@ mod tests {
             wait: Duration::ZERO,
             token: Duration::ZERO,
             patience: Duration::ZERO,
+            metadata: Metadata::default(),
         }
     }
 
@@ -324,10 +347,11 @@ mod tests {
             wait: Duration::from_micros(0x302),
             token: Duration::from_micros(0x605),
             patience: Duration::from_micros(0x201),
+            metadata: Metadata::new().with("k", "v").unwrap(),
         };
         let golden: &[u8] = &[
             0, 0, 0, 0, // a candidacy
-            1, 0, // version
+            2, 0, // version
             2, 0, 0, 0, // node
             1, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, // tenure
             7, 0, 0, 0, // priority
@@ -356,21 +380,36 @@ mod tests {
             2, 3, 0, 0, 0, 0, 0, 0, // wait
             5, 6, 0, 0, 0, 0, 0, 0, // token timeout
             1, 2, 0, 0, 0, 0, 0, 0, // patience
-            0, 0, 0, 0, 0, 0, 0, 0, // extension
+            26, 0, 0, 0, 0, 0, 0, 0, // extension
+            1, 0, 0, 0, 0, 0, 0, 0, // one text
+            1, 0, 0, 0, 0, 0, 0, 0, b'k', // key
+            1, 0, 0, 0, 0, 0, 0, 0, b'v', // value
         ];
         assert_eq!(said.encode(), golden);
         assert_eq!(Candidacy::decode(id(2), golden), Ok(said));
     }
 
     #[test]
-    fn the_extension_of_a_later_version_is_ignored() {
-        let mut bytes = member(2).encode().to_vec();
-        let length = bytes.len();
-        bytes[length - 8] = 3;
+    fn fields_of_a_later_version_are_ignored() {
+        let telling = Candidacy { metadata: Metadata::new().with("k", "v").unwrap(), ..member(2) };
+        let mut bytes = telling.encode().to_vec();
+        let extension = bytes.len() - 26;
+        bytes[extension - 8] += 3;
         bytes.extend([9, 9, 9]);
+        assert_eq!(Candidacy::decode(id(2), &bytes), Err(DecodeError::TrailingBytes(3)), "as version 2");
+        bytes[4] = 3;
+        assert_eq!(Candidacy::decode(id(2), &bytes), Ok(telling), "as version 3");
+        bytes[4] = 1;
         assert!(matches!(Candidacy::decode(id(2), &bytes), Err(DecodeError::Impossible(_))), "as version 1");
-        bytes[4] = 2;
-        assert_eq!(Candidacy::decode(id(2), &bytes), Ok(member(2)), "as version 2");
+        assert_eq!(member(2).encode()[4], 1, "a member that tells nothing");
+    }
+
+    #[test]
+    fn metadata_that_no_node_has_is_refused() {
+        let long = |length| ("k".to_owned(), "v".repeat(length));
+        assert!(read_metadata(vec![long(Metadata::MAX - 1)]).is_ok());
+        assert!(read_metadata(vec![long(Metadata::MAX)]).is_err());
+        assert!(read_metadata(vec![(String::new(), String::new())]).is_err());
     }
 
     #[test]
@@ -455,7 +494,8 @@ mod tests {
                 agreed, pending: dated(pending), file, proposes, majority_founds, ordered, tie, lost: flags & 128 != 0,
             };
             let said = Candidacy {
-                tenure, priority, features: Reverse(features), since: Reverse(since), known, name, ballot, ..member(2)
+                tenure, priority, features: Reverse(features), since: Reverse(since), known, name, ballot,
+                metadata: Metadata::new().with("a", &"x".repeat(usize::from(flags))).unwrap(), ..member(2)
             };
             prop_assert_eq!(Candidacy::decode(id(2), &said.encode()), Ok(said));
         }

@@ -42,15 +42,25 @@ pub(crate) fn encode(message: &impl Encode) -> Bytes {
 
 /// Decodes a message of at most `MAX` bytes.
 pub(crate) fn decode<T: Decode<()>, const MAX: usize>(bytes: &[u8]) -> Result<T, DecodeError> {
+    match decode_part::<T, MAX>(bytes)? {
+        (message, 0) => Ok(message),
+        (_, left_over) => Err(DecodeError::TrailingBytes(left_over)),
+    }
+}
+
+/// Decodes what the bytes, at most `MAX`, begin with.
+pub(crate) fn decode_start<T: Decode<()>, const MAX: usize>(bytes: &[u8]) -> Result<T, DecodeError> {
+    decode_part::<T, MAX>(bytes).map(|(message, _)| message)
+}
+
+/// Returns what the bytes begin with, and the number of bytes behind it.
+fn decode_part<T: Decode<()>, const MAX: usize>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
     if bytes.len() > MAX {
         return Err(DecodeError::TooLong { max: MAX });
     }
     let (message, length) = bincode::decode_from_slice(bytes, layout::<MAX>())
         .map_err(|error| DecodeError::Malformed(error.to_string()))?;
-    match bytes.len() - length {
-        0 => Ok(message),
-        left_over => Err(DecodeError::TrailingBytes(left_over)),
-    }
+    Ok((message, bytes.len() - length))
 }
 
 #[cfg(test)]

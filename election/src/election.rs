@@ -1,6 +1,8 @@
 //! The fold from the ring's events to the status.
 
+mod collecting;
 mod device;
+mod metadata;
 mod tenure;
 
 use std::cmp::Reverse;
@@ -13,16 +15,18 @@ use quorate_membership::bug;
 use quorate_membership::config::DcConfig;
 use quorate_membership::wire::body::{Body, NodeInfo, SERVICES};
 use quorate_membership::{
-    Cause, Config, DeviceState, Event, NodeId, Regular, RingId, Service, ServiceMessage, Time,
+    Cause, Config, DeviceState, Event, Metadata, NodeId, Regular, RingId, Service, ServiceMessage, Time,
 };
 use tracing::{info, warn};
 
+use self::collecting::Collecting;
 pub use self::tenure::ReleaseError;
 use self::tenure::Tenure;
 use crate::lease::{self, Grant, Witness};
 use crate::message::Message;
 use crate::{
-    Candidacy, DeviceOutcome, Inquorate, Lease, LeaseRule, NodeStatus, Quorum, Record, Status, Term, Verdict,
+    Candidacy, DeviceOutcome, Inquorate, Lease, LeaseRule, NodeLease, NodeStatus, Quorum, Record, Status,
+    Term, Verdict,
 };
 
 /// One node's view of quorum and DC: a fold over its ring's events.
@@ -54,6 +58,7 @@ use crate::{
 pub struct Election {
     me: NodeId,
     name: String,
+    metadata: Metadata,
     config: DcConfig,
     rule: LeaseRule,
     quorum: Quorum,
@@ -88,6 +93,8 @@ pub struct Election {
     settled: Option<Settled>,
     /// This node's right to act, if it is DC.
     grant: Option<Grant>,
+    /// The end of the lease of any role that the ring gives to this node.
+    lease_until: Time,
     nodes: BTreeMap<NodeId, Known>,
     /// The timeouts of members of the last judged ring that differ from this node's, one clause
     /// each, as last logged.
@@ -147,19 +154,6 @@ pub struct Say {
 }
 
 #[derive(Clone, Debug)]
-struct Collecting {
-    ring: RingId,
-    members: BTreeSet<NodeId>,
-    entered_at: Time,
-    left: BTreeSet<NodeId>,
-    node_infos: BTreeMap<NodeId, NodeInfo>,
-    candidacies: BTreeMap<NodeId, Candidacy>,
-    /// The members whose candidacies could not be decoded. They are not corosync daemons, so their
-    /// node info alone is not enough.
-    unread: BTreeSet<NodeId>,
-}
-
-#[derive(Clone, Debug)]
 struct Settled {
     ring: RingId,
     members: BTreeSet<NodeId>,
@@ -170,6 +164,8 @@ struct Settled {
     wait: Duration,
     /// The time of the first judgement.
     at: Time,
+    /// The highest term that a member knew of before this ring.
+    before: Option<Term>,
     /// The time at which all leases of earlier rings are over.
     clear_at: Time,
     /// Whether members with a quorum of votes remember all of these leases ([`lease::remembered`]).
@@ -188,6 +184,14 @@ struct Known {
     named: bool,
     votes: u32,
     device: DeviceState,
+    /// The texts that the node tells about itself. Empty unless it is a member of the judged ring.
+    metadata: Metadata,
+}
+
+impl Known {
+    fn new(name: String, named: bool, votes: u32) -> Self {
+        Self { name, named, votes, device: DeviceState::default(), metadata: Metadata::default() }
+    }
 }
 
 impl Election {
@@ -201,17 +205,15 @@ impl Election {
         let listed = config.nodes.iter().map(|member| {
             let named = member.name.is_some();
             let name = member.name.clone().unwrap_or_else(|| format!("node{}", member.id));
-            (member.id, Known { name, named, votes: member.votes, device: DeviceState::default() })
+            (member.id, Known::new(name, named, member.votes))
         });
         let mut nodes: BTreeMap<NodeId, Known> = listed.collect();
-        nodes.insert(
-            config.node,
-            Known { name: name.clone(), named: true, votes: config.votes(), device: DeviceState::default() },
-        );
+        nodes.insert(config.node, Known::new(name.clone(), true, config.votes()));
 
         let mut election = Self {
             me: config.node,
             name,
+            metadata: config.metadata.clone(),
             config: config.dc.clone(),
             rule: LeaseRule::of(config),
             quorum: Quorum::new(config),
@@ -230,6 +232,7 @@ impl Election {
             collecting: None,
             settled: None,
             grant: None,
+            lease_until: Time::default(),
             nodes,
             differ: Vec::new(),
             told: Vec::new(),
@@ -316,6 +319,19 @@ impl Election {
         Some((grant.term, grant.until.min(self.stands_until?)))
     }
 
+    /// Returns what this node may rely on when its ring gives it another role than that of DC.
+    /// `None` while no node may have such a role.
+    pub fn node_lease(&self) -> Option<NodeLease> {
+        let settled = self.settled.as_ref().filter(|settled| settled.term.is_some())?;
+        (self.grants_terms() && !self.retired).then(|| NodeLease {
+            ring: settled.ring,
+            until: self.stands_until.map_or(Time::default(), |stands| self.lease_until.min(stands)),
+            clear_at: settled.clear_at,
+            continues: settled.before.filter(|_| settled.remembered).map(|term| term.ring_seq),
+            wait: settled.wait,
+        })
+    }
+
     /// Handles the next event of the ring. `now` is the time of the input that brought it.
     pub fn handle(&mut self, now: Time, event: &Event) -> Outcome {
         self.now = now;
@@ -368,8 +384,11 @@ impl Election {
         if self.standing == Standing::Lost {
             self.standing = Standing::Stands;
         }
-        if let (Some(grant), Some(whole_since)) = (&mut self.grant, whole_since) {
-            grant.renew(whole_since, self.rule);
+        if let Some(whole_since) = whole_since {
+            self.lease_until = self.lease_until.max(whole_since + self.rule.lasts());
+            if let Some(grant) = &mut self.grant {
+                grant.renew(whole_since, self.rule);
+            }
         }
         let outcome = self.review();
         self.tell(before, outcome)
@@ -453,16 +472,11 @@ impl Election {
     /// Opens a new ring: the old ring's quorum and DC end, and the members exchange messages again.
     fn open(&mut self, regular: &Regular) -> (Say, Status) {
         let Regular { ring, members, joined, left, .. } = regular;
-        (self.settled, self.grant) = (None, None);
+        (self.settled, self.grant, self.lease_until) = (None, None, Time::default());
         self.last_members.retain(|node| members.contains(node) && !joined.contains(node));
         self.last_members.insert(self.me);
         for &member in members {
-            self.nodes.entry(member).or_insert_with(|| Known {
-                name: format!("node{member}"),
-                named: false,
-                votes: 0,
-                device: DeviceState::default(),
-            });
+            self.nodes.entry(member).or_insert_with(|| Known::new(format!("node{member}"), false, 0));
         }
         self.collecting = Some(Collecting {
             ring: *ring,
@@ -471,8 +485,14 @@ impl Election {
             left: left.clone(),
             node_infos: BTreeMap::new(),
             candidacies: BTreeMap::new(),
+            metadata: BTreeMap::new(),
             unread: BTreeSet::new(),
         });
+        for (node, known) in &mut self.nodes {
+            if joined.contains(node) || !members.contains(node) {
+                known.metadata = Metadata::default();
+            }
+        }
         let waits = self.quorum.begin_ring(self.now, *ring);
         let (node_info, ballot) = self.quorum.open(members);
         let up = self.now - Time::default();
@@ -492,6 +512,7 @@ impl Election {
             wait: self.rule.outlasted_by(),
             token: self.patience,
             patience: self.config.deadtime.saturating_sub(up),
+            metadata: self.metadata.clone(),
         };
         let say = Say { node_info, waits: waits.is_some(), candidacy };
         let mut status = self.unsettled(Some(*ring), members, regular.why());
@@ -539,6 +560,7 @@ impl Election {
             Ok(Message::Release(release)) if judged => return self.hand_over(*from, release),
             Ok(Message::Answers) if judged => return self.hear_answer(*from),
             Ok(Message::Stored) if judged => return self.hear_stored(*from),
+            Ok(Message::Metadata(wire)) => return self.hear_metadata(*ring, *from, wire),
             Ok(Message::Elect | Message::Release(_) | Message::Answers | Message::Stored) => {
                 return Outcome::default();
             }
@@ -597,7 +619,9 @@ impl Election {
         let Some(collecting) = self.collecting.take_if(|collecting| collecting.ring == ring) else {
             return Outcome::default();
         };
-        let Collecting { members, entered_at, left, mut node_infos, candidacies, unread, .. } = collecting;
+        let Collecting {
+            members, entered_at, left, mut node_infos, candidacies, mut metadata, unread, ..
+        } = collecting;
         node_infos.retain(|node, _| candidacies.contains_key(node) || !unread.contains(node));
         let ballots = candidacies.iter().map(|(&node, candidacy)| (node, &candidacy.ballot)).collect();
         let lost = candidacies.iter().filter(|(_, said)| said.lost).map(|(&node, _)| node).collect();
@@ -637,9 +661,11 @@ impl Election {
 
         self.compare(&candidacies);
         for (id, candidacy) in &candidacies {
-            if let Some(node) = self.nodes.get_mut(id).filter(|node| !node.named) {
+            let Some(node) = self.nodes.get_mut(id) else { continue };
+            if !node.named {
                 node.name.clone_from(&candidacy.name);
             }
+            node.metadata = metadata.remove(id).unwrap_or_else(|| candidacy.metadata.clone());
         }
         self.known = known;
         self.settled = Some(Settled {
@@ -648,6 +674,7 @@ impl Election {
             candidacies,
             hung,
             wait,
+            before: known,
             at: self.now,
             clear_at,
             remembered,
@@ -757,33 +784,9 @@ impl Election {
             online: members.contains(&id),
             votes: node.votes,
             device: node.device,
+            metadata: node.metadata.clone(),
         };
         self.nodes.iter().map(status).collect()
-    }
-}
-
-impl Collecting {
-    fn hears(&self, ring: RingId, from: NodeId) -> bool {
-        self.ring == ring && self.members.contains(&from)
-    }
-
-    fn hear_node_info(&mut self, from: NodeId, node_info: NodeInfo) {
-        // Members also report the votes of a quorum device, as node 0, even if there is none.
-        if node_info.node == Some(from) {
-            self.node_infos.insert(from, node_info);
-        }
-    }
-
-    fn hear_candidacy(&mut self, from: NodeId, mut candidacy: Candidacy) {
-        // Terms are made from rings that a node was in, and a new ring's number is above all
-        // numbers of its members' earlier rings. A node that knows of a later term did not learn it
-        // on a ring.
-        if candidacy.known.is_some_and(|term| term.ring_seq >= self.ring.seq) {
-            let (known, ring) = (candidacy.known, self.ring);
-            warn!(%from, ?known, %ring, "this member knows a term of a later ring, so it cannot be DC here");
-            (candidacy.known, candidacy.tenure, candidacy.priority) = (None, None, 0);
-        }
-        self.candidacies.entry(from).or_insert(candidacy);
     }
 }
 

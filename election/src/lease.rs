@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 use quorate_membership::bug;
-use quorate_membership::{Config, Time};
+use quorate_membership::{Config, RingId, Time};
 
 use crate::Term;
 
@@ -98,6 +98,30 @@ pub(crate) fn clear_at(
 pub(crate) fn remembered(wait: Duration, quorum: u32, witnesses: &[Witness]) -> bool {
     let remembering = witnesses.iter().filter(|witness| witness.up >= wait);
     remembering.fold(0_u32, |sum, witness| sum.saturating_add(witness.votes)) >= quorum
+}
+
+/// What a node may rely on when its ring gives it a role besides that of DC, such as the leadership
+/// for a name. The ring's order decides which node has the role, and these times decide when that
+/// node may act in it.
+///
+/// A node has this in a ring that has had a DC with a term, while the ring has a quorum of its
+/// members' votes. All times are those of the node's own clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NodeLease {
+    /// The ring.
+    pub ring: RingId,
+    /// The time until which the node may act if it receives nothing more from the ring. A node that
+    /// has just entered the ring has the time 0.
+    pub until: Time,
+    /// The time from which all leases of earlier rings are over. A node that is given a role which
+    /// no member of the ring had before waits for it.
+    pub clear_at: Time,
+    /// The number of the last ring before this one in which any node can have had a role. A member
+    /// that had a role in that ring continues without waiting. `None` if too few members would
+    /// remember such a ring.
+    pub continues: Option<u64>,
+    /// How long a lease that begins now is outlasted ([`LeaseRule::outlasted_by`]).
+    pub wait: Duration,
 }
 
 /// A DC's right to act, on its own node.

@@ -82,7 +82,7 @@ pub use candidacy::Candidacy;
 pub use codec::DecodeError;
 pub use election::{Election, Outcome, ReleaseError, Say};
 pub use event::Event;
-pub use lease::LeaseRule;
+pub use lease::{LeaseRule, NodeLease};
 pub use member::Member;
 pub use quorum::{
     Ballot, Dated, DeviceOutcome, Electorate, Inquorate, NoElectorate, Quorum, Record, Tie, Verdict,

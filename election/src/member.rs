@@ -12,7 +12,7 @@ use quorate_membership::{
     Totem, Transmit,
 };
 
-use crate::{DeviceOutcome, Election, Event, Lease, Outcome, ReleaseError, Say, Status, Term};
+use crate::{DeviceOutcome, Election, Event, Lease, NodeLease, Outcome, ReleaseError, Say, Status, Term};
 
 /// The ring's core with the election folded over its events. Its contract is that of [`Totem`].
 pub struct Member {
@@ -81,6 +81,11 @@ impl Member {
     /// Returns the term under which this node may act as DC, and until when ([`Election::lease`]).
     pub fn lease(&self) -> Option<(Term, Time)> {
         self.election.lease()
+    }
+
+    /// Returns what this node may rely on in another role ([`Election::node_lease`]).
+    pub fn node_lease(&self) -> Option<NodeLease> {
+        self.election.node_lease()
     }
 
     /// Returns the time until which the ring counts as standing ([`Election::stands_until`]).
@@ -276,6 +281,11 @@ impl Core for Member {
                 self.begin(now);
                 let outcome = self.election.handle_stored(now, &stored.kept);
                 self.totem.handle_stored(now, stored);
+                self.follow(outcome);
+            }
+            Input::Metadata(metadata) => {
+                self.begin(now);
+                let outcome = self.election.set_metadata(metadata);
                 self.follow(outcome);
             }
             Input::Leave => {

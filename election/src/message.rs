@@ -5,7 +5,7 @@ use bytes::Bytes;
 use quorate_membership::NodeId;
 
 use crate::Candidacy;
-use crate::candidacy::Wire;
+use crate::candidacy::{Wire, WireMetadata};
 use crate::codec::{self, DecodeError};
 
 /// A message. The order of the variants is their number on the wire.
@@ -21,6 +21,8 @@ pub(crate) enum Message {
     Answers,
     /// The sender has stored the electorate that the ring is to agree on.
     Stored,
+    /// What the sender tells about itself from now on.
+    Metadata(WireMetadata),
 }
 
 /// The end of a tenure within its ring. Its sender has multicast this after its last act.
@@ -77,6 +79,8 @@ mod tests {
         assert!(matches!(Message::decode(&bytes), Ok(Message::Release(read)) if read == release));
         assert_eq!(Message::Answers.encode(), [3, 0, 0, 0].as_slice());
         assert_eq!(Message::Stored.encode(), [4, 0, 0, 0].as_slice());
-        assert!(Message::decode(&[5, 0, 0, 0]).is_err(), "a later version's");
+        let metadata = Message::Metadata(vec![("k".to_owned(), "v".to_owned())]).encode();
+        assert!(metadata.starts_with(&[5, 0, 0, 0, 1]) && metadata.ends_with(b"v"));
+        assert!(Message::decode(&[6, 0, 0, 0]).is_err(), "a later version's");
     }
 }

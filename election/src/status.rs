@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use quorate_membership::{Cause, DeviceState, NodeId, RingId};
+use quorate_membership::{Cause, DeviceState, Metadata, NodeId, RingId};
 use serde::{Serialize, Serializer};
 
 use crate::quorum::QUORATE;
@@ -162,6 +162,10 @@ pub struct NodeStatus {
     /// The state of the node's quorum device, as it announced it.
     #[serde(skip_serializing_if = "has_no_device")]
     pub device: DeviceState,
+    /// The texts that the node tells about itself. Empty if it is no member of the ring, or tells
+    /// nothing.
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -172,7 +176,9 @@ fn has_no_device(device: &DeviceState) -> bool {
 impl Status {
     /// Returns this status as it is when no token has come for the token timeout `after`.
     pub fn without_ring(mut self, after: Duration) -> Self {
-        self.nodes.iter_mut().for_each(|node| node.online = false);
+        for node in &mut self.nodes {
+            (node.online, node.metadata) = (false, Metadata::default());
+        }
         let cause = Cause::TokenLost { after }.to_string();
         Self { ring: None, cause, ..self.without_quorum(Inquorate::RingLost { after }) }
     }
@@ -267,7 +273,14 @@ mod tests {
     }
 
     fn node(n: u32, online: bool) -> NodeStatus {
-        NodeStatus { id: id(n), name: format!("system{n}"), online, votes: 1, device: DeviceState::default() }
+        NodeStatus {
+            id: id(n),
+            name: format!("system{n}"),
+            online,
+            votes: 1,
+            device: DeviceState::default(),
+            metadata: Metadata::default(),
+        }
     }
 
     fn quorate() -> Status {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::wire::body::Reconfigure;
 use crate::{
-    Cause, DeviceError, DeviceRequest, DeviceState, Event, Group, GroupError, Guarantee, MulticastError,
-    NodeId, Notice, Origin, Parting, Stats, Stored, Time, Totem, Transmit,
+    Cause, DeviceError, DeviceRequest, DeviceState, Event, Group, GroupError, Guarantee, Metadata,
+    MulticastError, NodeId, Notice, Origin, Parting, Stats, Stored, Time, Totem, Transmit,
 };
 
 /// A core that a driver or a simulator runs: [`Totem`], or [`Totem`] with a layer folded over its
@@ -101,6 +101,9 @@ pub enum Input<'a> {
     /// An operator asks all members to read their configuration again, with the node's number of
     /// the request ([`Totem::reload`]).
     Reload(u64),
+    /// The application changes what this node tells the others about itself. Only cores that take
+    /// part in an election tell anything.
+    Metadata(Metadata),
     /// The application leaves the ring ([`Totem::leave`]).
     Leave,
 }
@@ -123,6 +126,8 @@ pub struct CoreView<'a> {
     pub members: &'a BTreeSet<NodeId>,
     /// The size of the multicasts that wait to be sent, in bytes ([`Totem::queued`]).
     pub queued: usize,
+    /// The frames that all members together may send in a rotation.
+    pub window: u32,
     /// Whether the application leaves too many events unread ([`Totem::is_slow`]).
     pub slow: bool,
     /// The counters.
@@ -143,6 +148,7 @@ impl Core for Totem {
             Input::Kill(node, reason) => self.kill(now, node, reason),
             Input::Reconfigure(order) => self.reconfigure(now, order),
             Input::Reload(request) => self.reload(now, request),
+            Input::Metadata(_) => {}
             Input::Leave => self.leave(now),
         }
     }
@@ -186,6 +192,7 @@ impl Core for Totem {
             me: self.me(),
             members: self.members(),
             queued: self.queued(),
+            window: self.window(),
             slow: self.is_slow(),
             stats: self.stats(),
         }

@@ -309,6 +309,36 @@ pub enum Cause {
     },
 }
 
+impl Cause {
+    /// Returns the kind of the cause as a word, for counters.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::TokenLost { .. } => "token_lost",
+            Self::Silent { .. } => "silent",
+            Self::Refused { .. } => "refused",
+            Self::Misfit { .. } => "misfit",
+            Self::NeverHeard { .. } => "never_heard",
+            Self::JoinFrom { .. } => "join",
+            Self::GivenUpBy { .. } => "given_up",
+            Self::Restarted { .. } => "restarted",
+            Self::Heard { .. } => "heard",
+            Self::LeaveFrom { .. } => "leave",
+            Self::FailedBy { .. } => "failed",
+            Self::FailedToReceive { .. } => "failed_to_receive",
+            Self::CommitLost { .. } => "commit_lost",
+            Self::RecoveryLost { .. } => "recovery_lost",
+            Self::Consensus => "consensus",
+            Self::CommitToken { .. } => "commit_token",
+            Self::Recovered { .. } => "recovered",
+            Self::LeaveRequested => "leave_requested",
+            Self::EventsUnread { .. } => "events_unread",
+            Self::DuplicateId { .. } => "duplicate_id",
+            Self::Killed { .. } => "killed",
+        }
+    }
+}
+
 /// Writes node ids for an operator to read: "node 3", "nodes 3 and 4".
 fn name(f: &mut fmt::Formatter<'_>, nodes: &BTreeSet<NodeId>) -> fmt::Result {
     f.write_str(if nodes.len() == 1 { "node " } else { "nodes " })?;

@@ -84,7 +84,7 @@ mod time;
 mod totem;
 pub mod wire;
 
-pub use config::{Config, ConfigError, TotemConfig};
+pub use config::{Config, ConfigError, Metadata, MetadataError, TotemConfig};
 pub use core::{Core, CoreView, GroupRequest, Input};
 pub use device::{DeviceError, DeviceRequest, DeviceState};
 pub use event::{Cause, Delivery, Event, Guarantee, Regular, Service, ServiceMessage, Transitional};

@@ -37,7 +37,7 @@ macro_rules! mutants {
             /// All mutants.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            /// The mutants of the crate `quorate`, whose tests find them.
+            /// The mutants of replicas (crate `quorate`), whose tests find them.
             pub const OF_REPLICAS: &[Self] = &[
                 Self::TransitionAcknowledged,
                 Self::AgreedAcknowledged,
@@ -46,6 +46,10 @@ macro_rules! mutants {
                 Self::AnySnapshotResumed,
                 Self::OpenedByFew,
             ];
+
+            /// The mutants of named leaders (crate `quorate`), whose tests find them.
+            pub const OF_LEADERS: &[Self] =
+                &[Self::LeaderDoesNotWait, Self::LeaderKeptUnasked, Self::LeaderReleasesFirst];
 
             /// Returns the number of the bug in corosync's history that the mutant stands for
             /// (`B31`), if there is one.
@@ -377,6 +381,14 @@ mutants! {
     AnySnapshotResumed = "-",
     /// The members that have a state open the ring, although they are too few to keep it.
     OpenedByFew = "-",
+
+    // Named leaders.
+    /// A leader for a name does not wait until earlier leases are over.
+    LeaderDoesNotWait = "-",
+    /// A leader for a name continues in a new ring, whichever members have led meanwhile.
+    LeaderKeptUnasked = "-",
+    /// A leader releases a name and acts until the others have been told.
+    LeaderReleasesFirst = "-",
 }
 
 impl fmt::Display for Mutant {

@@ -116,6 +116,14 @@ pub struct Stats {
     pub unaddressed: u64,
     /// The problems of the last minute that keep peers out.
     pub notices: Notices,
+    /// Regular configurations installed, by the kind of the first cause ([`Cause::kind`]).
+    ///
+    /// [`Cause::kind`]: crate::Cause::kind
+    pub ring_changes: BTreeMap<&'static str, u64>,
+    /// The size of the multicasts that wait to be sent now, in bytes. Set by the driver.
+    pub queued: u64,
+    /// The frames that all members together may send in a rotation now. Set by the driver.
+    pub window: u32,
 }
 
 /// A counter of [`Stats`]. It only rises while the node runs.
@@ -203,6 +211,10 @@ mod tests {
             unsent: 11,
             unaddressed: 12,
             notices: Notices::default(),
+            // No counters of their own.
+            ring_changes: BTreeMap::new(),
+            queued: 0,
+            window: 0,
         };
         assert_eq!(
             Stats::COUNTERS.map(|counter| counter.of(&stats)),

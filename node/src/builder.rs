@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use quorate_membership::{Config, ConfigError};
+use quorate_membership::{Config, ConfigError, Metadata};
 use rustix::rand::GetRandomFlags;
 use tracing::warn;
 
@@ -72,6 +72,30 @@ impl Builder {
     /// promised: it then counts for no quorum until it has met a majority that kept its records.
     pub fn state_dir(self, directory: impl Into<PathBuf>) -> Self {
         Self { state_dir: Some(directory.into()), ..self }
+    }
+
+    /// Sets what this node tells the others about itself from the start, such as the address of its
+    /// service. [`Node::set_metadata`] changes it.
+    ///
+    /// Each [`Status`](crate::Status) has what the members tell. A service finds the address of the
+    /// DC there:
+    /// ```
+    /// use quorate::{Builder, Config, Dc, Metadata, MetadataError, Node};
+    ///
+    /// fn prepare(config: Config) -> Result<Builder, MetadataError> {
+    ///     let metadata = Metadata::new().with("http", "10.0.0.1:8080")?;
+    ///     Ok(Node::builder(config).metadata(metadata))
+    /// }
+    ///
+    /// fn address_of_dc(dc: &Dc) -> Option<String> {
+    ///     let status = dc.status();
+    ///     let node = status.nodes.iter().find(|node| Some(node.id) == status.dc)?;
+    ///     node.metadata.get("http").map(str::to_owned)
+    /// }
+    /// ```
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.config.metadata = metadata;
+        self
     }
 
     /// Starts the node over the transport that its configuration names. Returns the handle to send

@@ -7,7 +7,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::Path;
+use std::time::Duration;
 
+use quorate_membership::NodeId;
 pub use quorate_membership::config::*;
 
 /// Reads a file for a host.
@@ -33,6 +35,120 @@ pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, Rejected> {
         let error = ConfigError { place, problem: Problem::Unreadable(error.to_string()) };
         Rejected { errors: vec![error], warnings: Vec::new() }
     })
+}
+
+/// Why the environment has no configuration. The message names the variable and says what to do.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}: {what}")]
+pub struct EnvError {
+    variable: &'static str,
+    what: String,
+}
+
+/// As [`Display`](std::fmt::Display), because `main` and `unwrap` print this.
+impl std::fmt::Debug for EnvError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// Reads the configuration of a node from environment variables, for containers and other programs
+/// without a file. The nodes send to each other by unicast (`udpu`).
+///
+/// | variable | meaning | example |
+/// |---|---|---|
+/// | `QUORATE_CLUSTER` | the cluster's name | `jobs` |
+/// | `QUORATE_NODES` | all nodes, by name or address | `jobs-0.jobs,jobs-1.jobs,jobs-2.jobs` |
+/// | `QUORATE_NODE` | this node: its entry, the first label of it, or its id | `jobs-1` |
+/// | `QUORATE_ADDRESS` | this node's address; by default its entry's | `10.1.0.7` |
+/// | `QUORATE_PORT` | the port; the one below it is used, too; by default 5405 | `5405` |
+/// | `QUORATE_TOKEN` | the token timeout in ms; by default 1000 | `500` |
+///
+/// All nodes have the same values, except for `QUORATE_NODE` and `QUORATE_ADDRESS`.
+///
+/// The first entry has the id 1, the next one 2, and so on. An entry `7=jobs-6.jobs` has the id 7.
+/// Ids must not change while a cluster exists, so new nodes come last.
+///
+/// The names of other nodes are looked up while the node runs, so they may not exist yet, and their
+/// addresses may change.
+///
+/// # Errors
+/// If a variable is missing or makes no sense.
+pub fn from_env() -> Result<Config, EnvError> {
+    from_variables(|variable| std::env::var(variable).ok(), resolve)
+}
+
+fn from_variables(
+    variable: impl Fn(&str) -> Option<String>,
+    resolve: impl Fn(&str) -> Vec<IpAddr>,
+) -> Result<Config, EnvError> {
+    let wrong = |variable: &'static str, what: String| EnvError { variable, what };
+    let read = |name: &'static str, example: &str| {
+        let value = variable(name).filter(|value| !value.trim().is_empty());
+        value.ok_or_else(|| wrong(name, format!("not set; write for example {name}={example}")))
+    };
+    let number = |name: &'static str, default: u16| match variable(name) {
+        None => Ok(default),
+        Some(text) => text.parse().map_err(|_| wrong(name, format!("`{text}` is not a number below 65536"))),
+    };
+    let (cluster, nodes, own) = (
+        read("QUORATE_CLUSTER", "jobs")?,
+        read("QUORATE_NODES", "host1,host2,host3")?,
+        read("QUORATE_NODE", "host1")?,
+    );
+    let own = own.trim();
+
+    let mut members: Vec<(NodeId, &str)> = Vec::new();
+    for entry in nodes.split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty()) {
+        let (id, host) = match entry.split_once('=') {
+            Some((id, host)) => (id.trim().parse().ok(), host.trim()),
+            None => (u32::try_from(members.len() + 1).ok(), entry),
+        };
+        let id = id.and_then(NodeId::new);
+        let id =
+            id.ok_or_else(|| wrong("QUORATE_NODES", format!("`{entry}` does not begin with an id above 0")))?;
+        members.push((id, host));
+    }
+    let is_own = |(id, host): &(NodeId, &str)| {
+        *host == own || host.split('.').next() == Some(own) || own.parse() == Ok(id.get())
+    };
+    let mine: Vec<_> = members.iter().filter(|entry| is_own(entry)).collect();
+    let &[&(id, host)] = &mine[..] else {
+        let what = format!("`{own}` is not exactly one of the nodes in QUORATE_NODES={nodes}");
+        return Err(wrong("QUORATE_NODE", what));
+    };
+    let address = match variable("QUORATE_ADDRESS").filter(|text| !text.is_empty()) {
+        Some(text) => text
+            .parse()
+            .map_err(|_| wrong("QUORATE_ADDRESS", format!("`{text}` is not an address, such as 10.0.0.1")))?,
+        None => host.parse().ok().or_else(|| resolve(host).first().copied()).ok_or_else(|| {
+            wrong(
+                "QUORATE_ADDRESS",
+                format!("not set, and this host cannot look up its own name `{host}`; set it"),
+            )
+        })?,
+    };
+
+    let mut config = Config::new(id);
+    config.name = own.to_owned();
+    config.cluster_name = Some(cluster.into());
+    config.network.transport = TransportKind::Unicast;
+    config.network.bind = Some(address);
+    config.network.port = Some(number("QUORATE_PORT", 5405)?);
+    config.nodes = members
+        .iter()
+        .map(|&(node, host)| match host.parse() {
+            _ if node == id => Member::new(id, address).named(own),
+            Ok(address) => Member::new(node, address),
+            Err(_) => Member::at_host(node, host).named(host.split('.').next().unwrap_or(host)),
+        })
+        .collect();
+    if variable("QUORATE_TOKEN").is_some() {
+        let token = Duration::from_millis(number("QUORATE_TOKEN", 1000)?.into());
+        config.totem = TotemConfig::for_token(token);
+    }
+    config.check().map_err(|error| wrong("QUORATE_NODES", error.to_string()))?;
+    Ok(config)
 }
 
 /// Returns this host in its current state.
@@ -75,6 +191,51 @@ mod tests {
         };
         check("/nowhere/corosync.conf", "/nowhere/corosync.conf: cannot be read (No such file");
         check("/", "/: cannot be read (");
+    }
+
+    fn from(variables: &[(&str, &str)]) -> Result<Config, EnvError> {
+        let found = |name: &str| {
+            variables.iter().find(|(other, _)| *other == name).map(|(_, text)| (*text).to_owned())
+        };
+        from_variables(found, |_| Vec::new())
+    }
+
+    const PODS: [(&str, &str); 4] = [
+        ("QUORATE_CLUSTER", "jobs"),
+        ("QUORATE_NODES", "jobs-0.jobs, jobs-1.jobs, 7=jobs-2.jobs"),
+        ("QUORATE_NODE", "jobs-1"),
+        ("QUORATE_ADDRESS", "10.1.0.7"),
+    ];
+
+    #[test]
+    fn a_container_is_configured_by_its_environment() {
+        let config = from(&PODS).unwrap();
+        assert_eq!((config.node.get(), config.name.as_str(), config.port()), (2, "jobs-1", 5405));
+        assert_eq!(config.bind().to_string(), "10.1.0.7");
+        assert_eq!(config.expected_votes(), Some(3));
+        let nodes: Vec<_> = config.nodes.iter().map(|node| (node.id.get(), node.host.as_deref())).collect();
+        assert_eq!(nodes, [(1, Some("jobs-0.jobs")), (2, None), (7, Some("jobs-2.jobs"))]);
+        let nodes = [("QUORATE_CLUSTER", "x"), ("QUORATE_NODES", "10.0.0.1 10.0.0.2"), ("QUORATE_NODE", "2")];
+        assert_eq!(from(&nodes).unwrap().bind().to_string(), "10.0.0.2");
+    }
+
+    #[test]
+    fn a_variable_that_is_missing_or_wrong_is_named() {
+        let error = |at: usize, variable: (&'static str, &'static str)| {
+            let mut variables = PODS;
+            variables[at] = variable;
+            from(&variables).unwrap_err().to_string()
+        };
+        let missing = "QUORATE_CLUSTER: not set; write for example QUORATE_CLUSTER=jobs";
+        assert_eq!(error(0, ("", "")), missing);
+        assert!(
+            error(1, ("QUORATE_NODES", "0=a,b"))
+                .starts_with("QUORATE_NODES: `0=a` does not begin with an id")
+        );
+        assert!(error(2, ("QUORATE_NODE", "jobs-9")).contains("`jobs-9` is not exactly one of the nodes"));
+        assert!(error(3, ("", "")).contains("this host cannot look up its own name `jobs-1.jobs`"));
+        assert!(error(3, ("QUORATE_ADDRESS", "jobs")).contains("`jobs` is not an address"));
+        assert!(error(0, ("QUORATE_PORT", "no")).starts_with("QUORATE_CLUSTER"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use quorate_election::{Lease, ReleaseError, Status, Term};
+use quorate_election::{Lease, NodeLease, ReleaseError, Status, Term};
 use quorate_membership::Time;
 use quorate_membership::bug;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -36,6 +36,7 @@ pub struct Dc {
     /// The token timeout.
     patience: Duration,
     held: watch::Receiver<Option<Held>>,
+    node_lease: watch::Receiver<Option<NodeLease>>,
     requests: mpsc::UnboundedSender<Request>,
     beaten_at: Arc<AtomicU64>,
 }
@@ -47,12 +48,12 @@ pub struct Guard {
     term: Term,
 }
 
-/// The reason why this node may not, or may no longer, act as DC.
+/// The reason why this node may not, or may no longer, act as DC, or as leader for a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Revoked {
-    /// The node is no longer DC under that term, or its lease was not renewed.
-    #[error("this node may no longer act as DC under term {0}")]
+    /// The node no longer has the role under that term, or its lease was not renewed.
+    #[error("this node may no longer act under term {0}")]
     Lost(Term),
     /// The node has left the ring for good.
     #[error("this node has left the ring")]
@@ -67,6 +68,7 @@ impl Dc {
             stands_until: Arc::clone(&channel.stands_until),
             patience: channel.patience,
             held: channel.held.subscribe(),
+            node_lease: channel.node_lease.subscribe(),
             requests: channel.sender.clone(),
             beaten_at: Arc::clone(&channel.beaten_at),
         }
@@ -156,9 +158,25 @@ impl Dc {
         self.ask(Request::Heartbeat(every));
     }
 
+    /// Returns how long this node may still act as DC if nothing more is received from the ring.
+    /// Zero if it may not act.
+    pub fn lease_left(&self) -> Duration {
+        let held = *self.held.borrow();
+        held.map_or(Duration::ZERO, |held| held.until - self.clock.now())
+    }
+
     /// Reports that the application is alive.
     pub fn beat(&self) {
         self.beaten_at.fetch_max(self.clock.now().micros(), Ordering::Relaxed);
+    }
+
+    /// Returns a receiver of what the node may rely on in other roles.
+    pub(crate) fn node_lease(&self) -> watch::Receiver<Option<NodeLease>> {
+        self.node_lease.clone()
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     fn ask(&self, request: Request) {
@@ -227,6 +245,7 @@ pub(crate) enum Request {
 /// The member's end of the channels to its [`Dc`] handles.
 pub(crate) struct DcChannel {
     held: watch::Sender<Option<Held>>,
+    node_lease: watch::Sender<Option<NodeLease>>,
     sender: mpsc::UnboundedSender<Request>,
     requests: mpsc::UnboundedReceiver<Request>,
     /// The time until which the ring counts as standing, in microseconds of the member's clock.
@@ -248,6 +267,7 @@ impl DcChannel {
         let (sender, requests) = mpsc::unbounded_channel();
         Self {
             held: watch::Sender::new(None),
+            node_lease: watch::Sender::new(None),
             sender,
             requests,
             stands_until: Arc::default(),
@@ -269,11 +289,12 @@ impl DcChannel {
         let until = stands_until.map_or(0, Time::micros);
         self.stands_until.store(until, Ordering::Relaxed);
         let held = lease.map(|(term, until)| Held { term, until });
-        self.held.send_if_modified(|before| {
-            let changed = *before != held;
-            *before = held;
-            changed
-        });
+        replace(&self.held, held);
+    }
+
+    /// Publishes what this node may rely on in other roles.
+    pub(crate) fn tell_node_lease(&self, lease: Option<NodeLease>) {
+        replace(&self.node_lease, lease);
     }
 
     fn beaten_at(&self) -> Time {
@@ -312,6 +333,15 @@ impl DcChannel {
     pub(crate) fn poll_timeout(&self, now: Time) -> Option<Time> {
         if self.requests.is_empty() { self.hangs_at() } else { Some(now) }
     }
+}
+
+/// Publishes a value if it is a new one.
+fn replace<T: PartialEq>(published: &watch::Sender<T>, value: T) {
+    published.send_if_modified(|before| {
+        let changed = *before != value;
+        *before = value;
+        changed
+    });
 }
 
 #[cfg(test)]

@@ -411,6 +411,9 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
                 self.core.handle(self.clock.now(), Input::Reconfigure(order));
             }
             Request::Reload(request) => self.core.handle(self.clock.now(), Input::Reload(request)),
+            Request::Metadata(metadata) => {
+                self.core.handle(self.clock.now(), Input::Metadata(metadata));
+            }
             Request::Device(request, reply) => {
                 let handled = self.core.handle_device(self.clock.now(), request);
                 // The caller may have gone.
@@ -431,7 +434,10 @@ impl<C: Core<Event: Send> + Send + 'static, S: Sockets> Driver<C, S> {
 
     /// Returns the counters of the core and of what is below it.
     fn stats(&self) -> Stats {
-        let mut stats = self.core.view().stats.clone();
+        let CoreView { stats, queued, window, .. } = self.core.view();
+        let mut stats = stats.clone();
+        stats.queued = queued as u64;
+        stats.window = window;
         stats.unsent = self.sockets.unsent();
         stats.unaddressed = self.path.unknown();
         stats

@@ -92,6 +92,7 @@ impl DcMember {
         // A consumer of a new status also needs the lease, and the time until which the ring
         // stands.
         self.channel.tell(self.member.lease(), self.member.stands_until());
+        self.channel.tell_node_lease(self.member.node_lease());
         let (status, count) = self.member.status();
         if self.published != count {
             self.published = count;

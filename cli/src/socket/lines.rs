@@ -144,6 +144,7 @@ fn status_fields(status: &Status) -> client::Status {
             casts: node.device.casts,
             master_wins: node.device.master_wins,
         }),
+        metadata: node.metadata.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
     };
     let device = |device: &quorate::DeviceStatus| client::Device {
         name: device.name.clone(),
@@ -284,7 +285,8 @@ mod tests {
 
     fn node(id: NodeId) -> NodeStatus {
         let device = DeviceState::default();
-        NodeStatus { id, name: "system1".into(), online: true, votes: 1, device }
+        let metadata = quorate::Metadata::new().with("http", "10.0.0.1:80").unwrap();
+        NodeStatus { id, name: "system1".into(), online: true, votes: 1, device, metadata }
     }
 
     #[test]

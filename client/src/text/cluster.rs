@@ -36,7 +36,21 @@ pub fn cluster(answer: &Answer, updated: &str, version: &str) -> String {
         let lines: String = lines.iter().flatten().map(|line| format!("  * {line}\n")).collect();
         format!("{heading}:\n{lines}")
     };
-    format!("{}\n{}", section("Cluster Summary", &summary), section("Node List", &[online, offline]))
+    let nodes = section("Node List", &[online, offline]);
+    format!("{}\n{nodes}{}", section("Cluster Summary", &summary), attributes(answer))
+}
+
+/// Formats what the nodes tell about themselves as a section, as `crm_mon -A` does; empty if they
+/// tell nothing.
+fn attributes(answer: &Answer) -> String {
+    let mut section = String::new();
+    for node in answer.status.nodes.iter().filter(|node| !node.metadata.is_empty()) {
+        section += &format!("  * Node: {}:\n", node.name);
+        for (key, value) in &node.metadata {
+            section += &format!("    * {key:<32}: {value}\n");
+        }
+    }
+    if section.is_empty() { section } else { format!("\nNode Attributes:\n{section}") }
 }
 
 /// Formats the problems that kept peers out of the ring as a section; empty if there are none.
@@ -77,6 +91,19 @@ mod tests {
              \x20 * Online: [ n1 n3 ]\n\
              \x20 * OFFLINE: [ n2 ]\n"
         );
+    }
+
+    #[test]
+    fn metadata_of_nodes_is_shown() {
+        let mut answer = quorate();
+        answer.status.nodes[0].metadata = [("zone".to_owned(), "b".to_owned())].into();
+        assert!(cluster(&answer, "now", "0.1.0").ends_with(
+            "OFFLINE: [ n2 ]\n\
+             \n\
+             Node Attributes:\n\
+             \x20 * Node: n1:\n\
+             \x20   * zone                            : b\n"
+        ));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! ring.
 
 mod device;
+mod roles;
 mod tenure;
 
 use std::time::Duration;

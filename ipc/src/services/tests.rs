@@ -13,8 +13,8 @@ mod votequorum;
 use std::collections::{BTreeSet, VecDeque};
 
 use quorate::{
-    Cause, Delivery, GroupChange, GroupReason, Lease, NodeId, NodeStatus, Process, Regular, RingId, Seq,
-    Status, Totem,
+    Cause, Delivery, GroupChange, GroupReason, Lease, Metadata, NodeId, NodeStatus, Process, Regular, RingId,
+    Seq, Status, Totem,
 };
 
 use super::*;
@@ -82,6 +82,7 @@ impl World {
             online: members.contains(&node(id)),
             votes: 1,
             device: DeviceState::default(),
+            metadata: Metadata::default(),
         });
         let votes = u32::try_from(members.len()).unwrap();
         self.status = Status {

@@ -150,6 +150,14 @@ impl Config {
             if !ids.insert(member.id) {
                 problems.0.push(Problem::DuplicateNode { id: member.id, first: None });
             }
+            if member.known_address().is_none() {
+                if member.host.is_none() || member.id == self.node {
+                    let rule = "be an address of its host";
+                    let node = format_args!("{} of node {}", member.address, member.id);
+                    problems.broken("nodelist.node.ring0_addr", &node, rule);
+                }
+                continue;
+            }
             if is_within_a_link(member.address) {
                 let rule = "not be an address within a single link; write a global or unique local one";
                 let node = format_args!("{} of node {}", member.address, member.id);

@@ -8,7 +8,7 @@ use super::grammar::{self, Entry, SyntaxError};
 use super::nodes::Listed;
 use super::reader::Reader;
 use super::{
-    Config, ConfigError, DcConfig, Host, Place, Problem, Rejected, Setting, Source, TotemConfig,
+    Config, ConfigError, DcConfig, Host, Metadata, Place, Problem, Rejected, Setting, Source, TotemConfig,
     TransportKind, Warning, defaults,
 };
 use crate::Seq;
@@ -144,7 +144,7 @@ impl<'a> Reader<'a> {
         let dc = self.dc(priority, lease, &totem);
         let nodes: Vec<_> = listed.iter().map(|listed| listed.member.clone()).collect();
         let quorum = self.quorum(&nodes, listed_votes, transport);
-        Config { node, name, cluster_name, nodes, totem, network, quorum, dc }
+        Config { node, name, cluster_name, nodes, totem, network, quorum, dc, metadata: Metadata::default() }
     }
 
     fn version(&mut self) {

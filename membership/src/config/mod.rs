@@ -11,6 +11,7 @@ mod error;
 pub mod grammar;
 mod host;
 mod load;
+mod metadata;
 mod network;
 mod nodes;
 mod quorum;
@@ -29,6 +30,7 @@ pub use error::{ConfigError, Place, Problem, Rejected};
 pub use host::{Host, Interface};
 use load::IpVersion;
 pub use load::{Loaded, Overrides, parse, parse_document};
+pub use metadata::{Metadata, MetadataError};
 pub use quorum::{QuorumConfig, QuorumOptions, TieBreaker};
 pub use reader::{Setting, Source, Value, Warning};
 
@@ -60,6 +62,8 @@ pub struct Config {
     pub quorum: QuorumConfig,
     /// The settings of the DC election and of the DC's lease.
     pub dc: DcConfig,
+    /// The texts that this node tells the others about itself. A file has none.
+    pub metadata: Metadata,
 }
 
 /// An entry of the node list (`nodelist.node`).
@@ -70,10 +74,12 @@ pub struct Member {
     pub id: NodeId,
     /// The node's name, if any.
     pub name: Option<String>,
-    /// The node's address (`ring0_addr`).
+    /// The node's address (`ring0_addr`). The unspecified address, 0.0.0.0, stands for that of
+    /// `host`, which is not known yet.
     pub address: IpAddr,
-    /// The host name that the address was resolved from, if it was not given as an address. The
-    /// transport resolves it again when the node's datagrams come from another address.
+    /// The host name of the address, if it was not given as an address. While the node is not in
+    /// the ring, the transport looks the name up again and again, because a node that is started
+    /// elsewhere has another address.
     pub host: Option<String>,
     /// The node's port, if it differs from the interface's. Allows several nodes on one host (our
     /// extension).
@@ -86,6 +92,18 @@ impl Member {
     /// Creates an entry with one vote and no name.
     pub fn new(id: NodeId, address: IpAddr) -> Self {
         Self { id, name: None, address, host: None, port: None, votes: 1 }
+    }
+
+    /// Creates an entry with one vote, whose address the transport looks up while the node runs.
+    /// This suits hosts that get another address with each start, such as containers. The entry of
+    /// the node itself needs an address.
+    pub fn at_host(id: NodeId, host: impl Into<String>) -> Self {
+        Self { host: Some(host.into()), ..Self::new(id, IpAddr::V4(Ipv4Addr::UNSPECIFIED)) }
+    }
+
+    /// Returns the address, or `None` if it is not known yet.
+    pub fn known_address(&self) -> Option<IpAddr> {
+        Some(self.address).filter(|address| !address.is_unspecified())
     }
 
     /// Gives the node a name.
@@ -367,6 +385,7 @@ impl Config {
             },
             quorum: QuorumConfig::default(),
             dc: DcConfig::default(),
+            metadata: Metadata::default(),
         }
     }
 

@@ -11,7 +11,7 @@
 
 mod peers;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -48,6 +48,12 @@ pub struct Path {
     hosts: BTreeMap<NodeId, (String, Option<Time>)>,
     /// Nodes whose host names are to be looked up.
     lookups: VecDeque<NodeId>,
+    /// The time when absent nodes were last looked for.
+    looked_at: Option<Time>,
+    /// The members of the installed ring, whose host names need no look-up.
+    members: BTreeSet<NodeId>,
+    /// The port of nodes whose addresses were not known at the start.
+    port: u16,
     notice: Option<Notice>,
     noted_at: Option<Time>,
     unknown: u64,
@@ -135,7 +141,9 @@ impl Path {
         let mut list = Vec::new();
         for member in &config.nodes {
             let own_port = member.port.filter(|_| transport == TransportKind::Local);
-            list.push((member.id, SocketAddr::new(member.address, own_port.unwrap_or(port))));
+            let listed =
+                member.known_address().map(|address| SocketAddr::new(address, own_port.unwrap_or(port)));
+            list.extend(listed.map(|home| (member.id, home)));
         }
         let another = list.iter().find(|(_, listed)| listed.is_ipv4() != home.is_ipv4());
         if let Some(&(node, address)) = another {
@@ -154,10 +162,10 @@ impl Path {
             TransportKind::Multicast | TransportKind::Local => {
                 Spread::Multicast(SocketAddr::new(config.group(), port))
             }
-            TransportKind::Unicast if list.is_empty() => return Err(PathError::NoList),
+            TransportKind::Unicast if config.nodes.is_empty() => return Err(PathError::NoList),
             TransportKind::Unicast => Spread::Unicast,
         };
-        let peers = match list.is_empty() {
+        let peers = match config.nodes.is_empty() {
             true => Peers::learning(config.node, home, ports),
             false => Peers::listed(config.node, home, ports, list)?,
         };
@@ -169,6 +177,9 @@ impl Path {
             cluster: config.cluster_tag(),
             hosts: hosts.collect(),
             lookups: VecDeque::new(),
+            looked_at: None,
+            members: BTreeSet::new(),
+            port,
             notice: None,
             noted_at: None,
             unknown: 0,
@@ -190,8 +201,9 @@ impl Path {
 
     /// Sets the members of the installed ring. Without a node list, their addresses are kept while
     /// they are members.
-    pub fn set_members(&mut self, members: &std::collections::BTreeSet<NodeId>) {
+    pub fn set_members(&mut self, members: &BTreeSet<NodeId>) {
         self.peers.set_members(members);
+        self.members.clone_from(members);
     }
 
     /// Handles a packet that arrived. Returns the origin of its datagram, or `None` if this node
@@ -236,6 +248,7 @@ impl Path {
     /// Turns datagrams into packets, in order, and empties the batch. Packets for one address
     /// stay together, so that sockets can send a train of them.
     pub fn send(&mut self, now: Time, batch: &mut VecDeque<Transmit>, packets: &mut VecDeque<Packet>) {
+        self.look_up_absent(now);
         while let Some(&Transmit { to, .. }) = batch.front() {
             let count = batch.iter().take_while(|other| other.to == to).count();
             let mut addresses = self.addresses(to).peekable();
@@ -295,6 +308,22 @@ impl Path {
         self.hosts.get(&node).map(|(host, _)| (node, host.clone()))
     }
 
+    /// Looks up the nodes that are not in the ring. If all nodes are started elsewhere, each of
+    /// them has to find another first.
+    fn look_up_absent(&mut self, now: Time) {
+        if self.looked_at.is_some_and(|at| now - at < LOOK_UP_AGAIN) {
+            return;
+        }
+        self.looked_at = Some(now);
+        for (&node, (_, asked_at)) in &mut self.hosts {
+            let is_due = asked_at.is_none_or(|at| now - at >= LOOK_UP_AGAIN);
+            if is_due && !self.members.contains(&node) {
+                *asked_at = Some(now);
+                self.lookups.push_back(node);
+            }
+        }
+    }
+
     fn look_up(&mut self, node: NodeId, now: Time) {
         if let Some((_, asked_at)) = self.hosts.get_mut(&node)
             && asked_at.is_none_or(|at| now - at >= LOOK_UP_AGAIN)
@@ -304,19 +333,26 @@ impl Path {
         }
     }
 
-    /// Handles the addresses of a host name that was looked up again. If its node has moved, its
-    /// address is replaced.
+    /// Handles the addresses of a host name that was looked up. If its node has moved, its address
+    /// is replaced.
     pub fn handle_resolved(&mut self, node: NodeId, addresses: &[IpAddr]) {
-        let known = self.peers.home(node).map(|home| home.ip());
-        if known.is_some_and(|known| addresses.contains(&known)) {
+        let Some((host, _)) = self.hosts.get(&node) else { return };
+        let former = self.peers.home(node).map(|home| home.ip());
+        if former.is_some_and(|former| addresses.contains(&former)) {
             return;
         }
         let same_family = |address: &&IpAddr| address.is_ipv4() == self.home().is_ipv4();
-        if let Some(address) = addresses.iter().find(same_family).copied()
-            && let Some(former) = self.peers.move_to(node, address)
-        {
-            let host = self.hosts.get(&node).map(|(host, _)| host.as_str()).unwrap_or_default();
-            tracing::info!("{host} (node {node}) is now at {address} and was at {}", former.ip());
+        let Some(address) = addresses.iter().find(same_family).copied() else { return };
+        // Names are newer than addresses: another node of that address may have gone.
+        let (hosts, members) = (&self.hosts, &self.members);
+        let gives_way = |other: NodeId| hosts.contains_key(&other) && !members.contains(&other);
+        if self.peers.move_to(node, address, self.port, gives_way) {
+            match former {
+                Some(former) => {
+                    tracing::info!("{host} (node {node}) is now at {address} and was at {former}");
+                }
+                None => tracing::info!("{host} (node {node}) is at {address}"),
+            }
         }
     }
 }
@@ -400,6 +436,38 @@ mod tests {
     fn a_local_path_stays_on_the_host() {
         let error = Path::new(&config(TransportKind::Local), "127.0.0.1:5405".parse().unwrap()).err();
         assert_eq!(error, Some(PathError::NotLoopback { address: [10, 0, 0, 1].into() }));
+    }
+
+    #[test]
+    fn absent_nodes_are_looked_up_again_and_again() {
+        let mut config = config(TransportKind::Unicast);
+        config.nodes[1].host = Some("b".to_owned());
+        config.nodes[2] = crate::config::Member::at_host(node(3), "c");
+        let mut path = Path::new(&config, "10.0.0.1:5405".parse().unwrap()).unwrap();
+        let sent_at = |path: &mut Path, seconds| {
+            let to = Destination::Everyone;
+            let mut batch = VecDeque::from([Transmit { to, datagram: Bytes::from_static(b"a") }]);
+            let mut packets = VecDeque::new();
+            path.send(Time::default() + Duration::from_secs(seconds), &mut batch, &mut packets);
+            let looked_up: Vec<String> =
+                std::iter::from_fn(|| path.poll_lookup()).map(|(_, host)| host).collect();
+            (packets.iter().map(|packet| packet.address.to_string()).collect::<Vec<_>>(), looked_up.join(" "))
+        };
+        let (two, three) = ("10.0.0.2:5405".to_owned(), "10.0.0.7:5405".to_owned());
+        assert_eq!(sent_at(&mut path, 0), (vec![two.clone()], "b c".to_owned()));
+        path.handle_resolved(node(3), &["10.0.0.7".parse().unwrap()]);
+        assert_eq!(sent_at(&mut path, 4), (vec![two.clone(), three.clone()], String::new()));
+        path.set_members(&[node(1), node(2)].into());
+        assert_eq!(sent_at(&mut path, 5), (vec![two.clone(), three], "c".to_owned()));
+        // It has another address after a restart, and so has the other one.
+        path.set_members(&[node(1)].into());
+        path.handle_resolved(node(3), &["10.0.0.8".parse().unwrap()]);
+        assert_eq!(sent_at(&mut path, 10), (vec![two, "10.0.0.8:5405".to_owned()], "b c".to_owned()));
+        // They have each other's.
+        path.handle_resolved(node(2), &["10.0.0.8".parse().unwrap()]);
+        path.handle_resolved(node(3), &["10.0.0.2".parse().unwrap()]);
+        assert_eq!(path.node_at_home("10.0.0.8:5405".parse().unwrap()), Some(node(2)));
+        assert_eq!(path.node_at_home("10.0.0.2:5405".parse().unwrap()), Some(node(3)));
     }
 
     #[test]

@@ -114,18 +114,29 @@ impl Peers {
         there.next().filter(|_| there.next().is_none()).map(|(id, _)| *id)
     }
 
-    /// Moves a listed node to this address. Returns its former home, or `None` if the node or
-    /// another one is already there.
-    pub(super) fn move_to(&mut self, id: NodeId, address: IpAddr) -> Option<SocketAddr> {
-        let former = self.homes.get(&id).copied().filter(|_| id != self.own)?;
-        let home = SocketAddr::new(address, former.port());
-        if self.ids.contains_key(&home) {
-            return None;
+    /// Moves a listed node to this address, and to this port if its home was not known. Returns
+    /// `false` if the node is already there, or another one that does not give way.
+    pub(super) fn move_to(
+        &mut self,
+        id: NodeId,
+        address: IpAddr,
+        port: u16,
+        gives_way: impl Fn(NodeId) -> bool,
+    ) -> bool {
+        let former = self.homes.get(&id).copied();
+        let home = SocketAddr::new(address, former.map_or(port, |former| former.port()));
+        match self.ids.get(&home) {
+            _ if id == self.own => return false,
+            Some(&other) if other == id || other == self.own || !gives_way(other) => return false,
+            Some(other) => drop(self.homes.remove(other)),
+            None => {}
         }
-        self.ids.remove(&former);
+        if let Some(former) = former {
+            self.ids.remove(&former);
+        }
         self.ids.insert(home, id);
         self.homes.insert(id, home);
-        Some(former)
+        true
     }
 
     /// Returns `true` if this node sent the datagram: it came from the port below its own. Others
@@ -362,13 +373,20 @@ mod tests {
     #[test]
     fn a_listed_node_moves_to_an_address_that_is_free() {
         let mut peers = listed(Ports::PerNode);
-        assert_eq!(peers.move_to(node(2), [10, 0, 0, 9].into()), Some(at("10.0.0.2:5405")));
+        let moves = |peers: &mut Peers, id, address: [u8; 4], gives_way| {
+            peers.move_to(node(id), address.into(), 5405, |_| gives_way)
+        };
+        assert!(moves(&mut peers, 2, [10, 0, 0, 9], false));
         check(&mut peers, "10.0.0.9:5404", Some((2, JOINS)), Some(2));
         check(&mut peers, "10.0.0.2:5404", Some((2, JOINS)), None);
-        for (id, address) in [(2, [10, 0, 0, 1]), (2, [10, 0, 0, 9]), (1, [10, 0, 0, 7]), (3, [10, 0, 0, 7])]
-        {
-            assert_eq!(peers.move_to(node(id), address.into()), None);
+        for (id, address) in [(2, [10, 0, 0, 1]), (2, [10, 0, 0, 9]), (1, [10, 0, 0, 7])] {
+            assert!(!moves(&mut peers, id, address, true));
         }
+        assert!(moves(&mut peers, 3, [10, 0, 0, 7], false));
+        assert_eq!(peers.home(node(3)), Some(at("10.0.0.7:5405")));
+        // It has the address of a node that has gone.
+        assert!(!moves(&mut peers, 3, [10, 0, 0, 9], false) && moves(&mut peers, 3, [10, 0, 0, 9], true));
+        assert_eq!((peers.home(node(2)), peers.home(node(3))), (None, Some(at("10.0.0.9:5405"))));
     }
 
     #[test]

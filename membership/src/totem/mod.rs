@@ -796,6 +796,11 @@ impl Totem {
         }
     }
 
+    /// Returns the number of frames that all members together may send in a rotation.
+    pub fn window(&self) -> u32 {
+        self.local.limits.window
+    }
+
     /// Returns the counters.
     pub fn stats(&self) -> &Stats {
         &self.local.out.stats

@@ -60,6 +60,8 @@ impl Operational {
             local.disagreed_since = None;
         }
         local.out.stats.rings += 1;
+        let kind = causes.first().map_or("unknown", Cause::kind);
+        *local.out.stats.ring_changes.entry(kind).or_default() += 1;
         local.partials.forget_nodes(&left);
         local.out.tell(Event::Regular(Regular {
             ring: local.ring.id,

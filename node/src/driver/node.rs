@@ -11,8 +11,8 @@ use bytes::Bytes;
 use quorate_election::Event;
 use quorate_membership::wire::body::{Reconfigure, VoteParameter};
 use quorate_membership::{
-    Cause, DeviceError, DeviceRequest, DeviceState, Group, GroupError, Guarantee, MulticastError, NodeId,
-    Parting, Stats, Totem,
+    Cause, DeviceError, DeviceRequest, DeviceState, Group, GroupError, Guarantee, Metadata, MulticastError,
+    NodeId, Parting, Stats, Totem,
 };
 use tokio::sync::{Notify, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 use tokio::task::coop::consume_budget;
@@ -150,6 +150,22 @@ impl Node {
         }
     }
 
+    /// Sends a message, as [`Node::multicast`] does, while another task takes the events. Waits
+    /// while that task is behind.
+    pub(crate) async fn multicast_beside_reader(
+        &self,
+        group: &Group,
+        guarantee: Guarantee,
+        payload: Bytes,
+    ) -> Result<(), MulticastError> {
+        loop {
+            match self.multicast(group, guarantee, payload.clone()).await {
+                Err(MulticastError::EventsUnread) => self.caught_up().await,
+                sent => return sent,
+            }
+        }
+    }
+
     /// Sends a command to the driver and waits for the answer. Returns `None` if the node has left.
     async fn command<A>(&self, command: impl FnOnce(oneshot::Sender<A>) -> Command) -> Option<A> {
         let (reply, answer) = oneshot::channel();
@@ -239,6 +255,15 @@ impl Node {
     pub async fn ask_to_reload(&self, request: u64) {
         // An error means that this node has left.
         let _ = self.ends.requests.send(Request::Reload(request)).await;
+    }
+
+    /// Changes what this node tells the others about itself
+    /// ([`Builder::metadata`](crate::Builder::metadata)). [`Event::Status`] has it at each member
+    /// ([`NodeStatus::metadata`](crate::NodeStatus)), at the same place in the ring's order. Cancel
+    /// safe.
+    pub async fn set_metadata(&self, metadata: Metadata) {
+        // An error means that this node has left.
+        let _ = self.ends.requests.send(Request::Metadata(metadata)).await;
     }
 
     /// Sends an operator's order. [`Event::Status`] reports what follows from it.
@@ -439,6 +464,7 @@ pub(super) enum Request {
     Kill(NodeId, String),
     Reconfigure(Reconfigure),
     Reload(u64),
+    Metadata(Metadata),
     Device(DeviceRequest, oneshot::Sender<Result<DeviceState, DeviceError>>),
     Stats(oneshot::Sender<Stats>),
 }

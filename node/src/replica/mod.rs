@@ -72,8 +72,8 @@
 //! Nodes with votes must run a replica, one in each group, with the same initial state. The first
 //! time, all voters must be present, and all members must run one. Change the voters only while all
 //! members have the state ([`ReplicaStatus::holders`]). If no voter has it, the voters begin with
-//! the initial state, and there are two histories. Applying a write must depend on the state and the
-//! write only: no clock, no randomness, no iteration over a `HashMap`.
+//! the initial state, and there are two histories. Applying a write must depend on the state and
+//! the write only: no clock, no randomness, no iteration over a `HashMap`.
 //!
 //! # Several replicas, and other events
 //! [`Replica::open`] takes all events of the node. An application that also needs them, or that has
@@ -400,7 +400,8 @@ impl<S: State> Replica<S> {
         let _waiting = Waiting { shared: &self.shared, number };
         let message = message(number).encode(payload);
         let guarantee = bug!(AgreedAcknowledged: Guarantee::Agreed; Guarantee::Safe);
-        send::multicast(&self.node, &self.group, guarantee, message).await.map_err(|_| WriteError::Left)?;
+        let sent = self.node.multicast_beside_reader(&self.group, guarantee, message).await;
+        sent.map_err(|_| WriteError::Left)?;
         outcome.await.unwrap_or(Err(WriteError::Left))
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_membership::{Group, Guarantee, MulticastError};
+use quorate_membership::{Group, Guarantee};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::fold::PART;
@@ -68,26 +68,11 @@ impl Sender {
     }
 }
 
-/// Sends a message, and waits while the ring has no room for it. Another task takes the events.
-pub(super) async fn multicast(
-    node: &Node,
-    group: &Group,
-    guarantee: Guarantee,
-    message: Bytes,
-) -> Result<(), MulticastError> {
-    loop {
-        match node.multicast(group, guarantee, message.clone()).await {
-            Err(MulticastError::EventsUnread) => node.caught_up().await,
-            sent => return sent,
-        }
-    }
-}
-
 /// Sends control messages. They are safe: a member that acts on one before the ring breaks knows
 /// that all other members get it, too.
 async fn speak(node: Node, group: Group, mut words: mpsc::UnboundedReceiver<Bytes>) {
     while let Some(message) = words.recv().await {
-        if multicast(&node, &group, Guarantee::Safe, message).await.is_err() {
+        if node.multicast_beside_reader(&group, Guarantee::Safe, message).await.is_err() {
             return;
         }
     }
@@ -115,7 +100,7 @@ async fn send_parts(
             let at = index as usize * PART;
             let part = snapshot.slice(at..snapshot.len().min(at + PART));
             let message = Message::Part { transfer, index, is_last: index + 1 == count }.encode(&part);
-            if multicast(&node, &group, Guarantee::Agreed, message).await.is_err() {
+            if node.multicast_beside_reader(&group, Guarantee::Agreed, message).await.is_err() {
                 return;
             }
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::catch_unwind;
 
 use quorate_election::{NodeStatus, Status};
-use quorate_membership::{Delivery, DeviceState, Regular, RingId, Seq, Transitional};
+use quorate_membership::{Delivery, DeviceState, Metadata, Regular, RingId, Seq, Transitional};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -373,6 +373,7 @@ impl World {
             online: members.contains(&node),
             votes: list.contains(&node).into(),
             device: DeviceState::default(),
+            metadata: Metadata::default(),
         };
         Status {
             ring: Some(ring),

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Creates `nodes` nodes with a lease of 100 ms, exact clocks and a long uptime.
-fn leased(nodes: u32) -> World {
+pub(super) fn leased(nodes: u32) -> World {
     let mut world = World::new(nodes);
     world.configure(|config| {
         (config.dc.lease, config.dc.rate_error) = (Some(Duration::from_millis(100)), 0);
