@@ -95,7 +95,7 @@ const NOT_HERE: &[Mutant] = &[
 
 /// Returns `true` if this laboratory has to find the mutant.
 fn is_here(mutant: &Mutant) -> bool {
-    !NOT_HERE.contains(mutant) && !Mutant::OF_REPLICAS.contains(mutant)
+    [NOT_HERE, Mutant::OF_REPLICAS, Mutant::OF_LEADERS].iter().all(|others| !others.contains(mutant))
 }
 
 #[test]

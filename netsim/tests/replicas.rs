@@ -5,25 +5,20 @@
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
+mod trouble;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate::replica::{Closed, Replica, State, WriteError};
 use quorate_netsim::{Fault, Host, Scenario};
-use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
+use self::trouble::{LENGTH, each, ms, seeds, trouble};
 
 /// All writes so far. Its snapshot is longer than these: it ends with zeros.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,46 +54,6 @@ impl State for Log {
         let padding = snapshot.len() - 8 * (1 + length);
         Ok(Self { writes, padding })
     }
-}
-
-const NODES: u32 = 5;
-/// The time of the first fault, in milliseconds.
-const BEGINS: u64 = 1500;
-/// The time when the network is healed, and all nodes are up.
-const HEALED: u64 = 4500;
-/// The end of the run. Clients stop writing a little before.
-const LENGTH: u64 = 7500;
-
-/// Returns a scenario with partitions, and with crashes of all nodes but one.
-fn trouble(seed: u64) -> Scenario {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut nodes: Vec<u32> = (1..=NODES).collect();
-    let mut scenario = Scenario::new(NODES, ms(LENGTH)).seed(seed);
-    let immortal = rng.random_range(1..=NODES);
-    // In most runs, a majority remembers at any time.
-    let mortals: Vec<u32> = match rng.random_bool(0.7) {
-        true => nodes.iter().copied().filter(|&node| node != immortal).take(2).collect(),
-        false => nodes.iter().copied().filter(|&node| node != immortal).collect(),
-    };
-    let mut at = BEGINS;
-    while at < HEALED {
-        nodes.shuffle(&mut rng);
-        let mortal = mortals[rng.random_range(0..mortals.len())];
-        let fault = match rng.random_range(0..10) {
-            0..4 => {
-                let (some, others) = nodes.split_at(rng.random_range(1..3));
-                Fault::Partition(vec![some.to_vec(), others.to_vec()])
-            }
-            4 => Fault::CutOneWay { from: nodes[0], to: nodes[1] },
-            5..7 => Fault::Heal,
-            7 => Fault::Crash(mortal),
-            _ => Fault::Restart(mortal),
-        };
-        scenario = scenario.at(ms(at), fault);
-        at += rng.random_range(20..600);
-    }
-    let heal = scenario.at(ms(HEALED), Fault::Heal);
-    mortals.iter().fold(heal, |scenario, &node| scenario.at(ms(HEALED), Fault::Restart(node)))
 }
 
 /// The outcomes that clients have seen, and the replicas of the latest run of each node.
@@ -204,31 +159,6 @@ fn run(scenario: &Scenario, padding: usize, end: Duration) -> Account {
 /// Returns the length of snapshots. Some of them take a while.
 fn padding(seed: u64) -> usize {
     if seed.is_multiple_of(3) { 1_500_000 } else { 1000 }
-}
-
-fn seeds(by_default: Range<u64>) -> Range<u64> {
-    let Ok(seeds) = std::env::var("SEEDS") else { return by_default };
-    let (first, end) = seeds.split_once("..").unwrap();
-    first.parse().unwrap()..end.parse().unwrap()
-}
-
-/// Runs the seeds on all processors.
-fn each(seeds: Range<u64>, run: impl Fn(u64) + Sync) {
-    let next = AtomicU64::new(seeds.start);
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if !seeds.contains(&seed) {
-                        return;
-                    }
-                    run(seed);
-                }
-            });
-        }
-    });
 }
 
 #[test]

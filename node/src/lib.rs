@@ -50,13 +50,27 @@
 //! }
 //! # }
 //! ```
+//!
+//! # More
+//! - [`leaders`]: a leader for each of many names, spread over the members.
+//! - [`replica`]: a state that all members have.
+//! - [`Builder::metadata`]: what a node tells the others about itself, such as an address.
+//! - [`config::from_env`]: nodes in containers, configured by environment variables.
+//! - `metrics`, with the feature of that name: counters and gauges.
+//!
+//! The page `docs/embedding.md` of the repository leads from `cargo add` to a fenced leader and a
+//! replicated state, and says how to store a term in a database, how to run on Kubernetes, and how
+//! to test a service.
 
 mod builder;
 mod clock;
 pub mod config;
 mod dc;
 mod driver;
+pub mod leaders;
 mod member;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod replica;
 mod store;
 pub mod transport;
@@ -72,7 +86,8 @@ pub use quorate_election::{
 };
 pub use quorate_membership::{
     Cause, Config, ConfigError, Core, Counter, Delivery, DeviceError, DeviceRequest, DeviceState, Group,
-    GroupChange, GroupError, GroupNameError, GroupReason, Guarantee, MulticastError, NodeId, Notice, Parting,
-    Process, Refusal, Regular, RingId, Seq, Sighting, Stats, Time, Totem, TotemConfig, Transitional,
+    GroupChange, GroupError, GroupNameError, GroupReason, Guarantee, Metadata, MetadataError, MulticastError,
+    NodeId, Notice, Parting, Process, Refusal, Regular, RingId, Seq, Sighting, Stats, Time, Totem,
+    TotemConfig, Transitional,
 };
 pub use store::{Memory, Store};

@@ -29,6 +29,8 @@ pub(crate) struct Crew {
     reporter: Sender<(u32, u64, Report)>,
     /// The number of members started so far.
     starts: u64,
+    /// The number of names that each member stands for.
+    names: u32,
 }
 
 struct Running {
@@ -48,7 +50,14 @@ impl Crew {
         fs::write(conf, ground.corosync_conf(totem))
             .map_err(|error| Failure::new(format!("cannot write the configuration: {error}")))?;
         let (reporter, reports) = channel();
-        Ok(Self { ground, directory, members: BTreeMap::new(), reports, reporter, starts: 0 })
+        let members = BTreeMap::new();
+        Ok(Self { ground, directory, members, reports, reporter, starts: 0, names: 0 })
+    }
+
+    /// Lets members stand for this number of names.
+    pub(crate) fn leading(mut self, names: u32) -> Self {
+        self.names = names;
+        self
     }
 
     pub(crate) fn ground(&self) -> &Ground {
@@ -72,6 +81,7 @@ impl Crew {
             .arg(self.directory.path().join("corosync.conf"))
             .arg("--state-dir")
             .arg(self.directory.path().join(format!("state{node}")))
+            .args(["--names", &self.names.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate::config::{self, Overrides};
-use quorate::{Delivery, Event, Events, Group, Guarantee, MulticastError, Node};
+use quorate::leaders::{Feed, Leaders};
+use quorate::{Dc, Delivery, Event, Events, Group, Guarantee, MulticastError, Node};
 use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -29,6 +30,9 @@ pub(crate) struct MemberArgs {
     name: String,
     #[arg(long)]
     state_dir: PathBuf,
+    /// The number of names that the member stands for
+    #[arg(long, default_value_t = 0)]
+    names: u32,
 }
 
 /// An order for a member.
@@ -81,6 +85,12 @@ pub(crate) enum Report {
         rotation: u64,
     },
     Usage(Usage),
+    /// The member acts for a name for the first time under a term, or it acted for the last time.
+    Leads {
+        name: u32,
+        begins: bool,
+        at: u64,
+    },
     /// The member cannot continue.
     Failed {
         why: String,
@@ -156,9 +166,10 @@ pub(crate) fn run(args: MemberArgs) -> Result<ExitCode, Failure> {
     runtime.block_on(async {
         let me = loaded.config.node.get();
         let started = Node::builder(loaded.config).state_dir(args.state_dir).start().await;
-        let (node, events, _) = started.map_err(|error| Failure::new(error.to_string()))?;
+        let (node, events, dc) = started.map_err(|error| Failure::new(error.to_string()))?;
+        let feed = (args.names > 0).then(|| lead(&node, &dc, args.names)).transpose()?;
         let group = Group::new("bench").map_err(|error| Failure::new(error.to_string()))?;
-        let member = Member { me, node, group, run: None, pinging: None };
+        let member = Member { me, node, group, feed, run: None, pinging: None };
         // A separate task: tokio wakes the task of `block_on` through the kernel each time.
         let life = tokio::spawn(member.live(events));
         life.await.unwrap_or_else(|error| Err(Failure::new(error.to_string())))
@@ -166,10 +177,33 @@ pub(crate) fn run(args: MemberArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Stands for names, and reports the first act and the last one of each tenure.
+fn lead(node: &Node, dc: &Dc, names: u32) -> Result<Feed, Failure> {
+    let group = Group::new("names").map_err(|error| Failure::new(error.to_string()))?;
+    let (leaders, feed) = Leaders::attach(node.clone(), group, dc);
+    for name in 0..names {
+        let candidate = leaders.stand(&name.to_string()).map_err(|error| Failure::new(error.to_string()))?;
+        tokio::spawn(async move {
+            while let Ok(guard) = candidate.guard().await {
+                let mut last = now();
+                let _ = report(&Report::Leads { name, begins: true, at: last });
+                while guard.check().is_ok() {
+                    last = now();
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                let _ = report(&Report::Leads { name, begins: false, at: last });
+            }
+        });
+    }
+    Ok(feed)
+}
+
 struct Member {
     me: u32,
     node: Node,
     group: Group,
+    /// What takes the events of names that the member stands for.
+    feed: Option<Feed>,
     run: Option<Run>,
     /// The task that waits for its own message to come back.
     pinging: Option<tokio::sync::mpsc::UnboundedSender<u64>>,
@@ -191,12 +225,16 @@ impl Member {
             tokio::select! {
                 biased;
                 event = events.next() => match event {
-                    Some(Event::Deliver(delivery)) => {
-                        if self.take(&delivery) {
-                            self.report_done().await?;
+                    Some(event) => {
+                        if let Some(feed) = &mut self.feed {
+                            feed.handle(&event);
+                        }
+                        match &event {
+                            Event::Deliver(delivery) if self.take(delivery) => self.report_done().await?,
+                            Event::Deliver(_) => {}
+                            _ => report_ring(&event)?,
                         }
                     }
-                    Some(event) => report_ring(&event)?,
                     None => return Err(Failure::new("the member has left")),
                 },
                 order = orders.next_line() => match order {

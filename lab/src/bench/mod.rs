@@ -4,6 +4,7 @@ mod crew;
 mod failover;
 mod ground;
 mod latency;
+mod leaders;
 mod member;
 mod replica;
 mod scale;
@@ -22,7 +23,8 @@ use crate::{Failure, stop};
 /// The longest time that members may take to form one ring.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Measure throughput, latency, failover, growing rings, and replicas on this machine.
+/// Measure throughput, latency, failover, growing rings, named leaders and replicas on this
+/// machine.
 ///
 /// Each member is a process that embeds the ring, except for `replica`. As root, members run on
 /// hosts of their own: network namespaces on a bridge, which are removed afterwards. Without root,
@@ -40,6 +42,7 @@ enum What {
     Latency(latency::LatencyArgs),
     Failover(failover::FailoverArgs),
     Scale(scale::ScaleArgs),
+    Leaders(leaders::LeadersArgs),
     Replica(replica::ReplicaArgs),
     /// Run one measured member, for the other commands
     #[command(hide = true)]
@@ -110,6 +113,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<ExitCode, Failure> {
         What::Latency(args) => latency::run(&args),
         What::Failover(args) => failover::run(&args),
         What::Scale(args) => scale::run(&args),
+        What::Leaders(args) => leaders::run(&args),
         What::Replica(args) => replica::run(&args),
         What::Member(args) => member::run(args),
     }

@@ -3,14 +3,22 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
 use quorate::replica::{Replica, State};
 use quorate::{Config, Event, Events, Group, Guarantee, MulticastError, Node, Status};
 use serde::Serialize;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -20,7 +28,10 @@ use crate::{Failure, output};
 /// Measure acknowledged writes to a replica, and safe messages without one
 ///
 /// The members are in one process, on the loopback interface. Messages without a replica are safe
-/// ones, and count when their sender has them back. Both kinds run in turn.
+/// ones, and count when their sender has them back. All kinds run in turn.
+///
+/// With --etcd, the same writers also put values into etcd, which answers once a majority of its
+/// servers has a value on disk. Members of a replica have writes in memory only.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReplicaArgs {
     /// Number of members. All of them write
@@ -35,6 +46,10 @@ pub(crate) struct ReplicaArgs {
     /// Seconds of writing in each run
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// A server of an etcd cluster to measure in the same run, over its HTTP gateway. May be
+    /// repeated; writers are spread over the servers
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    etcd: Vec<SocketAddr>,
     /// Number of runs of each kind. The median is printed
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -59,6 +74,9 @@ struct Measured {
     replica: Rate,
     /// Safe messages without a replica.
     messages: Rate,
+    /// Puts into etcd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd: Option<Rate>,
 }
 
 /// A state that costs nothing: the number of writes.
@@ -95,14 +113,19 @@ pub(super) fn run(args: &ReplicaArgs) -> Result<ExitCode, Failure> {
 }
 
 async fn measure(args: &ReplicaArgs) -> Result<Measured, Box<dyn Error>> {
-    let (mut of_replica, mut of_messages) = (Vec::new(), Vec::new());
+    let (mut of_replica, mut of_messages, mut of_etcd) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..args.runs {
         of_replica.push(rate(args, Kind::Replica).await?);
         of_messages.push(rate(args, Kind::Messages).await?);
+        if !args.etcd.is_empty() {
+            let members = (0..usize::from(args.nodes)).map(|n| Member::Etcd(args.etcd[n % args.etcd.len()]));
+            of_etcd.push(rate_of(args, members).await?);
+        }
     }
     let ReplicaArgs { nodes: n, size, writers, seconds, .. } = *args;
     let (replica, messages) = (median(of_replica), median(of_messages));
-    Ok(Measured { n, size, writers, seconds, replica, messages })
+    let etcd = (!of_etcd.is_empty()).then(|| median(of_etcd));
+    Ok(Measured { n, size, writers, seconds, replica, messages, etcd })
 }
 
 fn median(mut rates: Vec<Rate>) -> Rate {
@@ -121,6 +144,8 @@ enum Kind {
 enum Member {
     Replica(Replica<Count>),
     Bare(Bare),
+    /// A server of etcd.
+    Etcd(SocketAddr),
 }
 
 /// A member without a replica, and its messages that are under way, by their numbers.
@@ -157,26 +182,36 @@ async fn rate(args: &ReplicaArgs, kind: Kind) -> Result<Rate, Box<dyn Error>> {
         }
     }
 
+    let rate = rate_of(args, started.iter().map(|(_, _, member)| member.clone())).await?;
+    for (node, ..) in &started {
+        node.leave().await;
+    }
+    Ok(rate)
+}
+
+/// Runs the writers of these members once.
+async fn rate_of(args: &ReplicaArgs, members: impl Iterator<Item = Member>) -> Result<Rate, Box<dyn Error>> {
     let begin = Instant::now();
     let end = begin + Duration::from_secs_f64(args.seconds);
     let mut writers = JoinSet::new();
-    for (_, _, member) in &started {
+    for member in members {
         for _ in 0..args.writers {
             let first = (writers.len() as u64) << 32;
-            writers.spawn(write(member.clone(), args.size as usize, first, end));
+            let etcd = match &member {
+                Member::Etcd(address) => Some(Etcd::connect(*address).await?),
+                Member::Replica(_) | Member::Bare(_) => None,
+            };
+            writers.spawn(write(member.clone(), etcd, args.size as usize, first, end));
         }
     }
     let mut took: Vec<f64> = writers.join_all().await.into_iter().flatten().collect();
     let lasted = begin.elapsed().as_secs_f64();
-    for (node, ..) in &started {
-        node.leave().await;
-    }
     took.sort_by(f64::total_cmp);
     Ok(Rate { writes_s: (took.len() as f64 / lasted).round(), median_us: quantile(&took, 500) })
 }
 
 /// Writes until `end`. Returns how long each acknowledged write took, in microseconds.
-async fn write(member: Member, size: usize, first: u64, end: Instant) -> Vec<f64> {
+async fn write(member: Member, mut etcd: Option<Etcd>, size: usize, first: u64, end: Instant) -> Vec<f64> {
     let mut took = Vec::new();
     for number in first.. {
         let began = Instant::now();
@@ -188,12 +223,46 @@ async fn write(member: Member, size: usize, first: u64, end: Instant) -> Vec<f64
         let is_acknowledged = match &member {
             Member::Replica(replica) => replica.write(&payload).await.is_ok(),
             Member::Bare(bare) => bare.send(number, payload.into()).await,
+            Member::Etcd(_) => match &mut etcd {
+                // A connection that is closed stays so.
+                Some(etcd) if !etcd.0.is_closed() => etcd.put(first, &payload).await,
+                _ => break,
+            },
         };
         if is_acknowledged {
             took.push(began.elapsed().as_secs_f64() * 1e6);
         }
     }
     took
+}
+
+/// A connection to a server of etcd.
+struct Etcd(SendRequest<Full<Bytes>>);
+
+impl Etcd {
+    async fn connect(address: SocketAddr) -> Result<Self, Box<dyn Error>> {
+        let stream =
+            TcpStream::connect(address).await.map_err(|error| format!("--etcd {address}: {error}"))?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self(sender))
+    }
+
+    /// Puts a value. Returns `true` if etcd has accepted it.
+    async fn put(&mut self, key: u64, value: &[u8]) -> bool {
+        let (key, value) = (BASE64.encode(key.to_le_bytes()), BASE64.encode(value));
+        let body = serde_json::json!({ "key": key, "value": value }).to_string();
+        let request = Request::post("/v3/kv/put").header("host", "etcd").body(Full::from(body));
+        let Ok(request) = request else { return false };
+        if self.0.ready().await.is_err() {
+            return false;
+        }
+        match self.0.send_request(request).await {
+            Ok(answer) if answer.status().is_success() => answer.into_body().collect().await.is_ok(),
+            _ => false,
+        }
+    }
 }
 
 impl Bare {
@@ -229,10 +298,13 @@ impl Bare {
 }
 
 fn table(measured: &Measured) -> String {
-    let Measured { n, size, writers, replica, messages, .. } = measured;
+    let Measured { n, size, writers, replica, messages, etcd, .. } = measured;
     let mut text =
         format!("{n} members in one process (loopback), {writers} writers at each, {size} bytes a write\n");
-    for (what, rate) in [("replica", replica), ("safe messages", messages)] {
+    let kinds = [("replica, in memory at a majority", Some(replica)), ("safe messages", Some(messages))];
+    let of_etcd = ("puts into etcd, on disk at a majority", etcd.as_ref());
+    for (what, rate) in kinds.into_iter().chain([of_etcd]) {
+        let Some(rate) = rate else { continue };
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,

@@ -1,0 +1,391 @@
+//! The leaders of a ring: who stands for which name, and who leads.
+//!
+//! This is a fold over messages in the ring's order, so it is the same at every member. It says
+//! which member has a name, and not whether that member may act already.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_membership::{NodeId, RingId};
+
+use super::message::{Begins, Candidacy, Release};
+use super::{Name, Preference};
+
+/// The names of a ring, and their leaders.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) ring: RingId,
+    /// The number of changes so far. A tenure is numbered by the change that began it.
+    changes: u32,
+    /// The nodes that take part.
+    members: BTreeSet<NodeId>,
+    /// What each node stands for, by its last message in this ring.
+    stands: BTreeMap<NodeId, BTreeMap<Name, Preference>>,
+    holders: BTreeMap<Name, Holder>,
+    /// The names whose holders have to give them up, and the nodes that have them next.
+    moving: BTreeMap<Name, NodeId>,
+    /// The names without a leader whose last one has vanished in this ring. For all others, the
+    /// next one may act once earlier leases are over.
+    vanished: BTreeSet<Name>,
+}
+
+/// The node that leads for a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Holder {
+    pub(super) node: NodeId,
+    /// The change that began the tenure.
+    pub(super) place: u32,
+    pub(super) begins: Begins,
+}
+
+impl Table {
+    pub(super) fn new(ring: RingId, members: BTreeSet<NodeId>) -> Self {
+        Self {
+            ring,
+            changes: 0,
+            members,
+            stands: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            moving: BTreeMap::new(),
+            vanished: BTreeSet::new(),
+        }
+    }
+
+    /// Notes what a node stands for, and in its first message, the names that it continues to lead
+    /// for. All claims of a first message are true: a member knows whether another can have led
+    /// since.
+    pub(super) fn hear(&mut self, from: NodeId, candidacies: &[Candidacy], leads: &[String]) {
+        self.changes += 1;
+        let names: BTreeMap<Name, Preference> =
+            candidacies.iter().map(|said| (Name::from(said.name.as_str()), said.into())).collect();
+        let held = leads.iter().filter_map(|name| names.get_key_value(name.as_str()));
+        let held: Vec<Name> = held.map(|(name, _)| Name::clone(name)).collect();
+        if self.stands.insert(from, names).is_none() {
+            let holder = Holder { node: from, place: self.changes, begins: Begins::WithRing };
+            for name in held {
+                self.holders.entry(name).or_insert(holder);
+            }
+        }
+        self.fill();
+    }
+
+    /// Notes that a node has given up names.
+    pub(super) fn release(&mut self, from: NodeId, released: &[Release]) {
+        self.changes += 1;
+        for Release { name, place, begins } in released {
+            let name: &str = name;
+            if self.holders.get(name).is_none_or(|held| held.node != from || held.place != *place) {
+                continue;
+            }
+            let Some((name, _)) = self.holders.remove_entry(name) else { continue };
+            let next = self.moving.remove(&name).filter(|&next| self.stand(next, &name).is_some());
+            match next {
+                Some(node) => {
+                    let holder = Holder { node, place: self.changes, begins: *begins };
+                    self.holders.insert(name, holder);
+                }
+                None if *begins == Begins::AfterLease => drop(self.vanished.insert(name)),
+                None => {}
+            }
+        }
+        self.fill();
+    }
+
+    /// Notes the nodes that take part now. Those that no longer do have vanished with their names.
+    pub(super) fn set_members(&mut self, members: BTreeSet<NodeId>) {
+        self.changes += 1;
+        self.holders.retain(|name, holder| {
+            let stays = members.contains(&holder.node);
+            if !stays {
+                self.moving.remove(name);
+                self.vanished.insert(Name::clone(name));
+            }
+            stays
+        });
+        self.stands.retain(|node, _| members.contains(node));
+        self.members = members;
+        self.fill();
+    }
+
+    /// Gives each name without a leader to the best candidate, once all members have spoken, and
+    /// plans which names move to other members.
+    fn fill(&mut self) {
+        if !self.members.iter().all(|node| self.stands.contains_key(node)) {
+            return;
+        }
+        let names: BTreeSet<Name> = self.candidates().flat_map(|(_, names)| names.keys()).cloned().collect();
+        let mut loads = self.loads();
+        for name in names {
+            if self.holders.contains_key(&name) {
+                continue;
+            }
+            let Some((node, preference)) = self.best(&name, &loads, None) else { continue };
+            *loads.entry(node).or_default() += preference.load();
+            let begins = if self.vanished.remove(&name) { Begins::AfterLease } else { Begins::WithRing };
+            self.holders.insert(name, Holder { node, place: self.changes, begins });
+        }
+        while let Some((name, from, to)) = self.next_move(&loads) {
+            *loads.entry(from).or_default() -= self.load_of(from, &name);
+            *loads.entry(to).or_default() += self.load_of(to, &name);
+            self.moving.insert(name, to);
+        }
+    }
+
+    /// Returns the next name to move, with its leader and the one to be. It moves to a candidate of
+    /// higher priority, or to one of the same priority that has less to do, even with it.
+    fn next_move(&self, loads: &BTreeMap<NodeId, u64>) -> Option<(Name, NodeId, NodeId)> {
+        let load = |node: NodeId| loads.get(&node).copied().unwrap_or(0);
+        let improves = |(name, holder): (&Name, &Holder)| {
+            // A name that its leader does not stand for any more is about to be released.
+            let now = self.stand(holder.node, name).filter(|_| !self.moving.contains_key(name))?;
+            let (to, preference) = self.best(name, loads, Some(holder.node))?;
+            let is_preferred = preference.priority > now.priority;
+            let balances =
+                preference.priority == now.priority && load(to) + preference.load() < load(holder.node);
+            (is_preferred || balances)
+                .then(|| (is_preferred, load(holder.node), Name::clone(name), holder.node, to))
+        };
+        // The members with the most to do give away first.
+        let best = self.holders.iter().filter_map(improves);
+        let best = best
+            .max_by_key(|(is_preferred, load, name, ..)| (*is_preferred, *load, Reverse(Name::clone(name))));
+        best.map(|(_, _, name, from, to)| (name, from, to))
+    }
+
+    /// Returns the candidate for a name that is to lead, other than `except`: the one with the
+    /// highest priority, of these the one with the least to do, and of these the lowest id.
+    fn best(
+        &self,
+        name: &str,
+        loads: &BTreeMap<NodeId, u64>,
+        except: Option<NodeId>,
+    ) -> Option<(NodeId, Preference)> {
+        let candidates = self.members.iter().filter(|&&node| Some(node) != except);
+        let candidates = candidates.filter_map(|&node| Some((node, self.stand(node, name)?)));
+        candidates.max_by_key(|(node, preference)| {
+            (preference.priority, Reverse(loads.get(node).copied().unwrap_or(0)), Reverse(*node))
+        })
+    }
+
+    /// Returns the sum of the weights of the names that each member has once all moves are over.
+    fn loads(&self) -> BTreeMap<NodeId, u64> {
+        let mut loads = BTreeMap::new();
+        for (name, holder) in &self.holders {
+            let node = self.moving.get(name).copied().unwrap_or(holder.node);
+            *loads.entry(node).or_default() += self.load_of(node, name);
+        }
+        loads
+    }
+
+    fn load_of(&self, node: NodeId, name: &str) -> u64 {
+        self.stand(node, name).unwrap_or_default().load()
+    }
+
+    /// Returns a member's preference for a name that it stands for.
+    fn stand(&self, node: NodeId, name: &str) -> Option<Preference> {
+        let preference = self.stands.get(&node)?.get(name).copied();
+        preference.filter(|preference| preference.priority > 0 && self.members.contains(&node))
+    }
+
+    fn candidates(&self) -> impl Iterator<Item = (NodeId, &BTreeMap<Name, Preference>)> {
+        self.members.iter().filter_map(|node| Some((*node, self.stands.get(node)?)))
+    }
+
+    /// Returns the leader of a name.
+    pub(super) fn holder(&self, name: &str) -> Option<Holder> {
+        self.holders.get(name).copied()
+    }
+
+    /// Returns all names that have a leader.
+    pub(super) fn holders(&self) -> impl Iterator<Item = (&Name, Holder)> {
+        self.holders.iter().map(|(name, holder)| (name, *holder))
+    }
+
+    /// Returns `true` if the leader of this name has to give it up.
+    pub(super) fn is_moving(&self, name: &str) -> bool {
+        self.moving.contains_key(name)
+    }
+
+    /// Returns `true` if this node has spoken in this ring.
+    pub(super) fn has_heard(&self, node: NodeId) -> bool {
+        self.stands.contains_key(&node)
+    }
+
+    /// Returns the members that have not spoken in this ring.
+    pub(super) fn silent(&self) -> BTreeSet<NodeId> {
+        self.members.iter().copied().filter(|node| !self.stands.contains_key(node)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u32) -> NodeId {
+        NodeId::new(n).expect("not 0")
+    }
+
+    fn ids(nodes: impl IntoIterator<Item = u32>) -> BTreeSet<NodeId> {
+        nodes.into_iter().map(id).collect()
+    }
+
+    fn table(members: u32) -> Table {
+        Table::new(RingId { seq: 8, representative: id(1) }, ids(1..=members))
+    }
+
+    fn stands_for(name: &str, priority: u32, weight: u32) -> Candidacy {
+        Candidacy { name: name.to_owned(), priority, weight }
+    }
+
+    fn jobs(count: u32) -> Vec<Candidacy> {
+        (0..count).map(|n| stands_for(&format!("job {n}"), 1, 1)).collect()
+    }
+
+    fn counts(table: &Table) -> BTreeMap<u32, usize> {
+        let mut counts = BTreeMap::new();
+        for (_, holder) in table.holders() {
+            *counts.entry(holder.node.get()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The leaders give up all names that have to move.
+    fn move_all(table: &mut Table) -> usize {
+        let moving: Vec<(Name, Holder)> = table
+            .holders()
+            .filter(|(name, _)| table.is_moving(name))
+            .map(|(name, holder)| (Name::clone(name), holder))
+            .collect();
+        for (name, holder) in &moving {
+            let release = Release { name: name.to_string(), place: holder.place, begins: Begins::AtOnce };
+            table.release(holder.node, &[release]);
+        }
+        moving.len()
+    }
+
+    #[test]
+    fn names_are_spread_evenly_once_all_members_have_spoken() {
+        let mut table = table(3);
+        for node in 1..=2 {
+            table.hear(id(node), &jobs(9), &[]);
+            assert_eq!(table.holders().count(), 0);
+        }
+        assert_eq!(table.silent(), ids([3]));
+        table.hear(id(3), &jobs(9), &[]);
+        assert_eq!(counts(&table), [(1, 3), (2, 3), (3, 3)].into());
+        assert!(table.holders().all(|(_, holder)| holder.begins == Begins::WithRing));
+    }
+
+    #[test]
+    fn a_leader_of_an_earlier_ring_continues_at_once() {
+        let mut table = table(2);
+        table.hear(id(2), &jobs(2), &["job 0".to_owned(), "job 1".to_owned(), "not stood for".to_owned()]);
+        assert_eq!(counts(&table), [(2, 2)].into());
+        // The other one's claim comes later, and it has nothing to do.
+        table.hear(id(1), &jobs(2), &["job 0".to_owned()]);
+        assert_eq!(counts(&table), [(2, 2)].into());
+        assert_eq!(move_all(&mut table), 1);
+        assert_eq!(counts(&table), [(1, 1), (2, 1)].into());
+        assert!(table.holders().any(|(_, holder)| holder.node == id(1) && holder.begins == Begins::AtOnce));
+    }
+
+    #[test]
+    fn a_new_member_gets_its_share_and_no_name_moves_twice() {
+        let mut table = table(5);
+        let mine = |node: u32| (0..25).map(|n| format!("job {}", n * 4 + node - 1)).collect::<Vec<_>>();
+        for node in 1..=4 {
+            table.hear(id(node), &jobs(100), &mine(node));
+        }
+        table.hear(id(5), &jobs(100), &[]);
+        assert_eq!(counts(&table), [(1, 25), (2, 25), (3, 25), (4, 25)].into(), "until they are released");
+        assert_eq!(move_all(&mut table), 20);
+        assert_eq!(counts(&table), [(1, 20), (2, 20), (3, 20), (4, 20), (5, 20)].into());
+        assert_eq!(move_all(&mut table), 0);
+    }
+
+    #[test]
+    fn priority_comes_before_load_and_weight_is_balanced() {
+        let mut table = table(2);
+        let preferred: Vec<Candidacy> = (0..4).map(|n| stands_for(&format!("job {n}"), 2, 1)).collect();
+        table.hear(id(1), &jobs(4), &[]);
+        table.hear(id(2), &preferred, &[]);
+        assert_eq!(counts(&table), [(2, 4)].into());
+
+        let mut table = Table::new(table.ring, ids([1, 2]));
+        let weights = [
+            stands_for("heavy", 1, 3),
+            stands_for("l1", 1, 1),
+            stands_for("l2", 1, 1),
+            stands_for("l3", 1, 1),
+        ];
+        table.hear(id(1), &weights, &[]);
+        table.hear(id(2), &weights, &[]);
+        assert_eq!(counts(&table), [(1, 1), (2, 3)].into());
+    }
+
+    #[test]
+    fn a_candidate_without_priority_never_leads() {
+        let mut table = table(2);
+        table.hear(id(1), &[stands_for("job", 0, 1)], &[]);
+        table.hear(id(2), &[], &[]);
+        assert_eq!(table.holder("job"), None);
+        table.hear(id(2), &[stands_for("job", 1, 1)], &[]);
+        assert_eq!(table.holder("job").map(|holder| holder.node), Some(id(2)));
+    }
+
+    #[test]
+    fn a_name_moves_to_a_candidate_of_higher_priority() {
+        let mut table = table(2);
+        table.hear(id(1), &jobs(1), &[]);
+        table.hear(id(2), &[], &[]);
+        let first = table.holder("job 0").expect("a leader");
+        table.hear(id(2), &[stands_for("job 0", 9, 1)], &[]);
+        assert!(table.is_moving("job 0") && table.holder("job 0") == Some(first));
+        assert_eq!(move_all(&mut table), 1);
+        let second = table.holder("job 0").expect("a leader");
+        assert!(second.node == id(2) && second.place > first.place && second.begins == Begins::AtOnce);
+    }
+
+    #[test]
+    fn a_vanished_members_names_wait_for_its_lease() {
+        let mut table = table(2);
+        table.hear(id(1), &jobs(2), &[]);
+        table.hear(id(2), &jobs(2), &[]);
+        table.set_members(ids([1]));
+        assert_eq!(counts(&table), [(1, 2)].into());
+        let begins: Vec<Begins> = table.holders().map(|(_, holder)| holder.begins).collect();
+        assert!(begins.contains(&Begins::AfterLease) && begins.contains(&Begins::WithRing));
+        // The wait is not forgotten when the name is passed on before it is over.
+        let (name, holder) =
+            table.holders().find(|(_, holder)| holder.begins == Begins::AfterLease).expect("one");
+        let release = Release { name: name.to_string(), place: holder.place, begins: holder.begins };
+        table.hear(id(1), &[], &[]);
+        table.release(id(1), std::slice::from_ref(&release));
+        assert_eq!(table.holder(&release.name), None);
+        table.hear(id(1), &jobs(2), &[]);
+        assert_eq!(table.holder(&release.name).map(|holder| holder.begins), Some(Begins::AfterLease));
+    }
+
+    #[test]
+    fn a_move_to_a_member_that_has_gone_ends_elsewhere() {
+        let mut table = table(2);
+        table.hear(id(1), &jobs(2), &["job 0".to_owned(), "job 1".to_owned()]);
+        table.hear(id(2), &jobs(2), &[]);
+        let moving = table.holders().find(|(name, _)| table.is_moving(name));
+        let (name, holder) = moving.map(|(name, holder)| (name.to_string(), holder)).expect("one moves");
+        table.set_members(ids([1]));
+        table.release(id(1), &[Release { name, place: holder.place, begins: Begins::AtOnce }]);
+        assert_eq!(counts(&table), [(1, 2)].into());
+    }
+
+    #[test]
+    fn a_release_of_another_tenure_is_ignored() {
+        let mut table = table(1);
+        table.hear(id(1), &jobs(1), &[]);
+        let holder = table.holder("job 0").expect("a leader");
+        let release = |place| [Release { name: "job 0".to_owned(), place, begins: Begins::AtOnce }];
+        table.release(id(1), &release(holder.place + 1));
+        table.release(id(2), &release(holder.place));
+        assert_eq!(table.holder("job 0"), Some(holder));
+    }
+}

@@ -1,0 +1,111 @@
+//! The counters and gauges of a node, through the facade of the crate `metrics` (feature
+//! `metrics`).
+//!
+//! [`publish`] updates them. The exporter that the program installs shows them, for instance that
+//! of `metrics-exporter-prometheus`. Each has the label `node`, the id of the node, so that several
+//! nodes of one process can be told apart. Names and labels are stable.
+//!
+//! | counter | labels | meaning |
+//! |---|---|---|
+//! | `quorate_tokens_total` and the others of [`Stats::COUNTERS`] | | as in that table |
+//! | `quorate_refused_total` | `reason` | datagrams that were rejected |
+//! | `quorate_ring_changes_total` | `cause` | rings, by [`Cause::kind`](crate::Cause::kind) |
+//!
+//! | gauge | meaning |
+//! |---|---|
+//! | `quorate_members` | members of the ring; 0 without one |
+//! | `quorate_quorate` | 1 with quorum, otherwise 0 |
+//! | `quorate_votes`, `..._needed`, `..._expected` | votes present, needed, of all nodes |
+//! | `quorate_is_dc` | 1 if this node is the DC, otherwise 0 |
+//! | `quorate_lease_left_seconds` | how long this node may still act as DC |
+//! | `quorate_rotation_seconds` | mean time of a rotation; in an idle ring, about the hold time |
+//! | `quorate_queue_bytes` | messages that wait to be sent |
+//! | `quorate_window_frames` | frames that all members together may send in a rotation |
+//! | `quorate_notices` | problems of the last minute that keep peers out |
+
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+use tokio::time::Instant;
+
+use crate::{Dc, Node, Stats, Status};
+
+/// Updates the counters and gauges of a node, once in each `every`, until the node has left.
+///
+/// This has a handle to the node, which therefore runs until [`Node::leave`] is called. Cancel
+/// safe: dropping the future stops the updates. 1 s is a usual interval. A shorter one shows
+/// shorter rotations, and costs a message to the node's task each time.
+pub async fn publish(node: Node, dc: Dc, every: Duration) {
+    describe();
+    let id = node.id().to_string();
+    let mut before = (Instant::now(), node.stats().await.tokens);
+    loop {
+        let stats = node.stats().await;
+        let (now, tokens) = (Instant::now(), stats.tokens);
+        if tokens > before.1 {
+            let rotation = (now - before.0).as_secs_f64() / (tokens - before.1) as f64;
+            gauge!("quorate_rotation_seconds", "node" => id.clone()).set(rotation);
+            before = (now, tokens);
+        }
+        count(&id, &stats);
+        show(&id, &dc.status(), dc.lease_left());
+        tokio::select! {
+            biased;
+            _ = node.left() => break,
+            () = tokio::time::sleep(every) => {}
+        }
+    }
+    count(&id, &node.stats().await);
+    show(&id, &dc.status(), Duration::ZERO);
+}
+
+/// Gives each name its meaning, and the counters their unit.
+fn describe() {
+    for counter in Stats::COUNTERS {
+        describe_counter!(format!("quorate_{}_total", counter.name), counter.help);
+    }
+    describe_counter!("quorate_refused_total", "Datagrams that were rejected, by reason");
+    describe_counter!("quorate_ring_changes_total", "Rings installed, by the first cause of the change");
+    describe_gauge!("quorate_members", "Members of the ring");
+    describe_gauge!("quorate_quorate", "1 with quorum, otherwise 0");
+    describe_gauge!("quorate_votes", "Votes present");
+    describe_gauge!("quorate_votes_needed", "Votes needed for quorum");
+    describe_gauge!("quorate_votes_expected", "Votes of all nodes");
+    describe_gauge!("quorate_is_dc", "1 if this node is the DC, otherwise 0");
+    describe_gauge!("quorate_lease_left_seconds", "How long this node may still act as DC");
+    describe_gauge!("quorate_rotation_seconds", "Mean time of a rotation of the token");
+    describe_gauge!("quorate_queue_bytes", "Messages that wait to be sent");
+    describe_gauge!("quorate_window_frames", "Frames that all members together may send in a rotation");
+    describe_gauge!("quorate_notices", "Problems of the last minute that keep peers out");
+}
+
+fn count(id: &str, stats: &Stats) {
+    for counter in Stats::COUNTERS {
+        let value = counter.of(stats);
+        counter!(format!("quorate_{}_total", counter.name), "node" => id.to_owned()).absolute(value);
+    }
+    for (reason, count) in &stats.refused {
+        let (id, reason) = (id.to_owned(), reason.to_string());
+        counter!("quorate_refused_total", "node" => id, "reason" => reason).absolute(*count);
+    }
+    for (cause, count) in &stats.ring_changes {
+        counter!("quorate_ring_changes_total", "node" => id.to_owned(), "cause" => *cause).absolute(*count);
+    }
+    let set = |name: &'static str, value: f64| gauge!(name, "node" => id.to_owned()).set(value);
+    set("quorate_queue_bytes", stats.queued as f64);
+    set("quorate_window_frames", stats.window.into());
+    set("quorate_notices", stats.notices.iter().count() as f64);
+}
+
+fn show(id: &str, status: &Status, lease_left: Duration) {
+    let set = |name: &'static str, value: f64| gauge!(name, "node" => id.to_owned()).set(value);
+    let members = status.nodes.iter().filter(|node| node.online).count();
+    set("quorate_members", members as f64);
+    set("quorate_quorate", f64::from(u8::from(status.quorate)));
+    set("quorate_votes", status.total_votes.into());
+    set("quorate_votes_needed", status.quorum.unwrap_or_default().into());
+    set("quorate_votes_expected", status.expected_votes.unwrap_or_default().into());
+    let is_dc = status.dc.is_some_and(|dc| dc.to_string() == id);
+    set("quorate_is_dc", f64::from(u8::from(is_dc)));
+    set("quorate_lease_left_seconds", lease_left.as_secs_f64());
+}
