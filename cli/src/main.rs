@@ -11,6 +11,7 @@ mod demo;
 mod lab;
 mod log;
 mod lsb_check;
+mod metrics;
 mod node;
 mod pcap;
 mod quorum;

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::os::unix::net::UnixDatagram;
 use std::panic;
@@ -17,7 +18,8 @@ use std::time::Duration;
 
 use quorate::config::{Loaded, Setting, grammar};
 use quorate::{
-    Cause, Config, Dc, Event, Events, Group, GroupError, Inquorate, MulticastError, Node, NodeId, Status,
+    Cause, Config, Dc, Event, Events, Group, GroupError, Inquorate, Metadata, MulticastError, Node, NodeId,
+    Status,
 };
 use rustix::process::{Resource, Signal, getrlimit};
 use tokio::runtime::Runtime;
@@ -25,6 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::Source;
+use crate::metrics::{self, Metrics};
 use crate::socket::claim::Claim;
 use crate::socket::clients::{ClientId, Clients};
 use crate::socket::lines;
@@ -76,6 +79,14 @@ pub(crate) struct NodeArgs {
     /// root
     #[arg(long)]
     serve_corosync_clients: bool,
+    /// Serve the node's counters and gauges to Prometheus at http://ADDRESS/metrics, and whether it
+    /// is quorate at http://ADDRESS/health. Without encryption, and to all that reach the address
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+    /// A text about this node that all members see in their status, such as `zone=b`; may be
+    /// repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    metadata: Vec<String>,
     /// Only check that the node could start with these options and this configuration
     #[arg(long)]
     check: bool,
@@ -92,7 +103,8 @@ pub(crate) fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
     if args.serve_corosync_clients {
         refuse_corosyncs_options(std::env::var_os("COROSYNC_OPTIONS").as_deref())?;
     }
-    let loaded = args.source.load()?;
+    let mut loaded = args.source.load()?;
+    loaded.config.metadata = metadata(&args.metadata)?;
     if args.check {
         loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         return Ok(ExitCode::SUCCESS);
@@ -102,6 +114,16 @@ pub(crate) fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
     // A thread that is stuck in a disk write must not keep the process alive.
     runtime.shutdown_background();
     ended
+}
+
+/// Reads the texts about this node.
+fn metadata(texts: &[String]) -> Result<Metadata, Failure> {
+    texts.iter().try_fold(Metadata::new(), |metadata, text| {
+        let (key, value) = text.split_once('=').ok_or_else(|| {
+            Failure::new(format!("--metadata {text}: write a key and a value, such as zone=b"))
+        })?;
+        metadata.with(key, value).map_err(|error| Failure::new(format!("--metadata {text}: {error}")))
+    })
 }
 
 /// Refuses the options that corosync's unit file passes to corosync. The node would otherwise start
@@ -176,7 +198,12 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
     let mut signals = signals()?;
     let path = args.socket.map_or_else(|| quorate_client::default_path(config.node.get()), Ok)?;
     let mut claim = Claim::new(&path)?;
-    let descriptors = descriptors_for_clients();
+    let metrics = match args.metrics {
+        Some(address) => Some(Metrics::bind(address).await?),
+        None => None,
+    };
+    let of_metrics = if metrics.is_some() { metrics::CONNECTIONS as u64 } else { 0 };
+    let descriptors = descriptors_for_clients().saturating_sub(of_metrics);
     let sockets = match args.serve_corosync_clients {
         true => Some(quorate_ipc::Sockets::bind().map_err(|error| Failure::new(error.to_string()))?),
         false => None,
@@ -199,6 +226,9 @@ async fn live(args: NodeArgs, loaded: Loaded) -> Result<ExitCode, Failure> {
     // The node has already logged warnings that do not concern a line of the file.
     for warning in warnings.iter().filter(|warning| !config.warnings().contains(&warning.text)) {
         tracing::warn!("{warning}");
+    }
+    if let Some(metrics) = metrics {
+        metrics.serve(node.clone(), dc.clone());
     }
     let (outgoing_sender, outgoing) = mpsc::channel(OUTGOING);
     let (question_sender, mut questions) = mpsc::channel(OUTGOING);

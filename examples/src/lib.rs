@@ -3,6 +3,10 @@
 //! - `by_hand`: three members without sockets, threads and clocks, which is how tests run them.
 //! - `chat`: a room to talk in, whose members see who comes and goes.
 //! - `counter`: a number that three members add to, and that a member has when it comes back.
+//! - `guest`: a member of a ring of corosync daemons.
+//! - `leader`: the first program of [`embedding`]: one of three nodes works.
+//! - `leader_job`: a web service with one leader, whose late writes a table rejects.
+//! - `many_jobs`: twelve jobs, each of which runs on exactly one of three members.
 //! - `ordered`: three members send at once, and all deliver the messages in one order.
 //! - `only_as_dc`: one member of the group works and the others stand by. When it leaves, another
 //!   takes over.
@@ -12,6 +16,8 @@
 //!   moves when its holder is killed, paused or cut off. Its test moves it on a simulated network.
 //!   `singleton node` and `singleton address` do the same on your own hosts.
 
+#[doc = include_str!("../../docs/embedding.md")]
+pub mod embedding {}
 pub mod kv;
 pub mod singleton;
 

@@ -533,6 +533,45 @@ def lease(node):
     return json.loads(node.status("--json"))["status"]["lease"]
 
 
+def an_embedding_program_is_a_guest(lab, row):
+    """The example `guest` runs on host 3. It has a vote, and shares a group with the daemons."""
+    program = pathlib.Path(lab.quorate).with_name("guest")
+    if not program.exists():
+        raise Failed(f"{program} is not there; cargo build -p quorate-examples --bin guest")
+    lab.start_all(1, 2)
+    output = lab.directory / "guest.log"
+    started = time.monotonic()
+    with open(output, "w") as log:
+        command = lab.on(3, "env", f"TMPDIR={lab.directory}", program, lab.conf)
+        guest = lab.start(command, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True)
+
+    def in_ring(members):
+        def are():
+            return all(lab.nodes[host].view.members == members for host in (1, 2))
+
+        lab.wait(are, lambda: f"the daemons are not in a ring of {members}: {lab.views([1, 2])}")
+        return max(lab.nodes[host].view.at for host in (1, 2))
+
+    def says(text):
+        lab.wait(lambda: text in output.read_text(), lambda: f"the guest did not say {text}: {output.read_text()}")
+
+    row.time("join", PATIENCE, started, (in_ring([1, 2, 3]), None))
+    says("3 votes, with quorum")
+    if lab.nodes[1].quorum()["total"] != 3:
+        raise Failed(f"the guest has no vote: {lab.nodes[1].quorum()}")
+    guest.stdin.write("hello\n")
+    guest.stdin.flush()
+    says("3: hello")
+    _, groups = lab.nodes[1].run("corosync-cpgtool")
+    if "guests" not in groups:
+        raise Failed(f"the daemon does not know the group: {groups}")
+    ended = time.monotonic()
+    guest.stdin.close()
+    if guest.wait(timeout=PATIENCE) != 0:
+        raise Failed("the guest failed")
+    row.time("leave of ours", timeouts(lab), ended, (in_ring([1, 2]), None))
+
+
 SHORT = [
     (one_comes_leaves_comes_and_is_killed, "RRQ", 3),
     (one_comes_leaves_comes_and_is_killed, "QRR", 1),
@@ -553,6 +592,7 @@ SHORT = [
     (operators_kill_nodes, "RCC"),
     (operators_change_votes, "RCR"),
     (a_reload_reaches_both_kinds, "RC"),
+    (an_embedding_program_is_a_guest, "RRG"),
     (rude_clients_leave_nothing_behind, "CQ"),
     (a_client_reads_only_when_it_is_refused, "RC"),
     (without_multicast(one_comes_leaves_comes_and_is_killed), "RRQ", 3),

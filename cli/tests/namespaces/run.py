@@ -21,9 +21,11 @@ import sys
 import tempfile
 
 import addresses
+import containers
 import daemon
 import electorates
 import hostile
+import metrics
 import refusals
 import rings
 import views
@@ -34,8 +36,10 @@ SCENARIOS = (
     rings.SCENARIOS
     + addresses.SCENARIOS
     + refusals.SCENARIOS
+    + containers.SCENARIOS
     + daemon.SCENARIOS
     + views.SCENARIOS
+    + metrics.SCENARIOS
     + electorates.SCENARIOS
     + hostile.SCENARIOS
 )

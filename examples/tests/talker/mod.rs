@@ -10,7 +10,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 pub(crate) struct Talker {
     child: Child,
     says: Option<ChildStdin>,
-    hears: Lines<BufReader<ChildStdout>>,
+    /// `None` once a test has taken it.
+    hears: Option<Lines<BufReader<ChildStdout>>>,
 }
 
 impl Talker {
@@ -20,7 +21,7 @@ impl Talker {
         command.arg(id.to_string()).env("TMPDIR", state).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let (says, hears) = (child.stdin.take(), child.stdout.take().expect("piped"));
-        Self { child, says, hears: BufReader::new(hears).lines() }
+        Self { child, says, hears: Some(BufReader::new(hears).lines()) }
     }
 
     pub(crate) fn says(&self, line: &str) {
@@ -29,13 +30,19 @@ impl Talker {
 
     /// Reads up to a line that ends like this.
     pub(crate) fn hears(&mut self, end: &str) {
-        let line = self.hears.find(|line| line.as_ref().is_ok_and(|line| line.ends_with(end)));
+        let mut lines = self.hears.iter_mut().flatten();
+        let line = lines.find(|line| line.as_ref().is_ok_and(|line| line.ends_with(end)));
         assert!(line.is_some(), "{end} was not said");
     }
 
     /// Reads a line.
     pub(crate) fn next_line(&mut self) -> String {
-        self.hears.next().and_then(Result::ok).expect("it says something")
+        self.hears.iter_mut().flatten().next().and_then(Result::ok).expect("it says something")
+    }
+
+    /// Returns the lines that it prints, for another thread.
+    pub(crate) fn take_lines(&mut self) -> Lines<BufReader<ChildStdout>> {
+        self.hears.take().expect("taken once")
     }
 
     /// Ends its input, and waits for its end.

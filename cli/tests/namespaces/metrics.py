@@ -1,0 +1,113 @@
+"""The counters and gauges of nodes, as Prometheus reads them."""
+
+import shutil
+import subprocess
+import sys
+import time
+
+from lab import Failed, address, timeouts, token_timeout
+
+PORT = 9405
+
+# Where Debian has the client library of Prometheus, for any Python.
+sys.path.append("/usr/lib/python3/dist-packages")
+
+# Gets a path from a node, and prints the status and the text.
+GET = """
+import sys, urllib.error, urllib.request
+try:
+    answer = urllib.request.urlopen(sys.argv[1], timeout=30)
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.status)
+print(answer.read().decode(), end="")
+"""
+
+# Opens connections, says nothing, and waits.
+IDLE = """
+import socket, sys, time
+connections = [socket.create_connection((sys.argv[1], int(sys.argv[2]))) for _ in range(40)]
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
+def get(lab, host, path):
+    url = f"http://{address(host)}:{PORT}{path}"
+    done = subprocess.run(lab.on(host, "python3", "-c", GET, url), capture_output=True, text=True)
+    if done.returncode:
+        raise Failed(f"{url}: {done.stderr}")
+    status, _, text = done.stdout.partition("\n")
+    return int(status), text
+
+
+def read(lab, host):
+    """Returns the values of a node by name and labels, as Prometheus's own library reads them."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    status, text = get(lab, host, "/metrics")
+    if status != 200:
+        raise Failed(f"/metrics of node {host}: {status} {text}")
+    values = {}
+    for family in text_string_to_metric_families(text):
+        if not family.documentation or family.type not in ("counter", "gauge"):
+            raise Failed(f"{family.name} is a {family.type} with the text `{family.documentation}`")
+        for name, labels, value, *_ in family.samples:
+            if labels.pop("node") != str(host):
+                raise Failed(f"{name} of another node")
+            values[name, *labels.values()] = value
+    return values
+
+
+def wait_for(lab, host, condition, what, patience=10):
+    until = time.monotonic() + patience
+    while not condition(values := read(lab, host)):
+        if time.monotonic() > until:
+            raise Failed(f"node {host} does not show {what}: {values}")
+        time.sleep(0.2)
+    return values
+
+
+def prometheus_reads_what_nodes_count(lab, table):
+    """Each node serves its counters and its health, whoever else is connected."""
+    try:
+        import prometheus_client  # noqa: F401
+    except ImportError:
+        return table.row("python3-prometheus-client is missing", "", False)
+    for host in lab.hosts:
+        lab.start_node(host, lab.conf, "--metrics", f"{address(host)}:{PORT}", "--metadata", f"zone=z{host}")
+    lab.agreement(lab.hosts, patience=10 * token_timeout(3))
+    everyone = [
+        wait_for(lab, host, lambda values: values["quorate_members",] == 3, "three members") for host in lab.hosts
+    ]
+    leases = [values["quorate_lease_left_seconds",] for values in everyone]
+    table.row(f"one lease: {max(leases):.3f} s", "", sum(lease > 0 for lease in leases) == 1)
+    table.row("one DC", "1", sum(values["quorate_is_dc",] for values in everyone) == 1)
+    table.row("votes", "", all(values["quorate_votes",] == 3 for values in everyone))
+    table.row("a rotation takes about the hold time", "", all(0 < v["quorate_rotation_seconds",] < 0.5 for v in everyone))
+    table.row("rings by cause", "", all(("quorate_ring_changes_total", "started") in v for v in everyone))
+    table.row("health", "200", get(lab, 1, "/health") == (200, "quorate\n"))
+    if promtool := shutil.which("promtool"):
+        text = get(lab, 1, "/metrics")[1]
+        done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True)
+        table.row(f"promtool check metrics: {done.stderr.strip() or 'nothing to say'}", "", done.returncode == 0)
+
+    idle = lab.start(lab.on(1, "python3", "-c", IDLE, address(1), PORT), stdout=subprocess.PIPE, text=True)
+    idle.stdout.readline()
+    began = time.monotonic()
+    status = lab.nodes[1].status("--json")
+    table.time("status beside 40 idle connections", time.monotonic() - began, 2)
+    table.row("it has what nodes tell", "", '"zone":"z2"' in status)
+    began = time.monotonic()
+    health, _ = get(lab, 1, "/health")
+    table.time(f"health beside them: {health}", time.monotonic() - began, 25)
+    idle.kill()
+
+    for host in (2, 3):
+        lab.nodes[host].kill()
+    wait_for(lab, 1, lambda values: values["quorate_quorate",] == 0, "no quorum", timeouts(lab) + 5)
+    health, text = get(lab, 1, "/health")
+    table.row(f"health: {text.strip()}", "503", health == 503 and text.startswith("not quorate: "))
+
+
+SCENARIOS = [(prometheus_reads_what_nodes_count, 3)]
