@@ -129,7 +129,9 @@ impl Cpg {
             3 => self.members(&request.group(16)?),
             4 => Message::new(7, 32).u32(24, view.me.get()).done(),
             5 => {
-                let (group, kind) = (request.group(16)?, request.u32(152)?);
+                let kind = request.u32(152)?;
+                // libcpg does not set the name for the other kinds: it is whatever was on its stack.
+                let group = if kind == ONE { request.group(16)? } else { Bytes::new() };
                 self.iterate(id, &group, kind)
             }
             6 => self.next(id, request.u64(16)?),
