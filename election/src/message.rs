@@ -21,7 +21,7 @@ pub(crate) enum Message {
     Answers,
     /// The sender has stored the electorate that the ring is to agree on.
     Stored,
-    /// What the sender tells about itself from now on.
+    /// The texts that the sender tells about itself from now on.
     Metadata(WireMetadata),
 }
 

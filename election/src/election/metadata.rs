@@ -1,4 +1,4 @@
-//! What the members tell about themselves.
+//! The texts that members tell about themselves.
 
 use quorate_membership::{Metadata, NodeId, RingId};
 use tracing::warn;

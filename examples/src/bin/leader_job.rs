@@ -172,6 +172,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let left = node.clone();
     let ends = async move {
         tokio::select! {
+            biased;
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
             // Out of the ring for good: a supervisor starts the process again.

@@ -130,7 +130,7 @@ impl Cpg {
             4 => Message::new(7, 32).u32(24, view.me.get()).done(),
             5 => {
                 let kind = request.u32(152)?;
-                // libcpg does not set the name for the other kinds: it is whatever was on its stack.
+                // libcpg does not set the name for the other kinds. It is as it was on its stack.
                 let group = if kind == ONE { request.group(16)? } else { Bytes::new() };
                 self.iterate(id, &group, kind)
             }

@@ -202,7 +202,7 @@ struct Member {
     me: u32,
     node: Node,
     group: Group,
-    /// What takes the events of names that the member stands for.
+    /// The part that handles events for the names that the member stands for.
     feed: Option<Feed>,
     run: Option<Run>,
     /// The task that waits for its own message to come back.
