@@ -575,8 +575,6 @@ def an_embedding_program_is_a_guest(lab, row):
 SHORT = [
     (one_comes_leaves_comes_and_is_killed, "RRQ", 3),
     (one_comes_leaves_comes_and_is_killed, "QRR", 1),
-    (one_comes_leaves_comes_and_is_killed, "QQR", 3),
-    (one_comes_leaves_comes_and_is_killed, "RQQ", 1),
     (a_real_representative_costs_no_lease, "RQQ"),
     (what_operators_do_to_a_real_node_does_not_upset_ours, "RQR"),
     (both_kinds_send_at_once, "RQRQ"),
@@ -588,7 +586,6 @@ SHORT = [
     (one_comes_leaves_comes_and_is_killed, "RRC", 3),
     (both_kinds_send_at_once, "CRQC"),
     (tools_print_what_they_print_on_corosync, "RC"),
-    (over_sockets(both_kinds_send_at_once), "CC"),
     (operators_kill_nodes, "RCC"),
     (operators_change_votes, "RCR"),
     (a_reload_reaches_both_kinds, "RC"),
@@ -596,12 +593,15 @@ SHORT = [
     (rude_clients_leave_nothing_behind, "CQ"),
     (a_client_reads_only_when_it_is_refused, "RC"),
     (without_multicast(one_comes_leaves_comes_and_is_killed), "RRQ", 3),
-    (without_multicast(one_comes_leaves_comes_and_is_killed), "QRR", 1),
-    (without_multicast(both_kinds_send_at_once), "RQRQ"),
     (device.a_device_keeps_the_quorum_of_the_last_node, "RRD"),
 ]
 
 LONG = [
+    (one_comes_leaves_comes_and_is_killed, "QQR", 3),
+    (one_comes_leaves_comes_and_is_killed, "RQQ", 1),
+    (over_sockets(both_kinds_send_at_once), "CC"),
+    (without_multicast(one_comes_leaves_comes_and_is_killed), "QRR", 1),
+    (without_multicast(both_kinds_send_at_once), "RQRQ"),
     (a_real_representative_costs_no_lease, "RRQ"),
     (over_sockets(tools_print_what_they_print_on_corosync), "RC"),
     (corosyncs_test_programs_run, "C"),

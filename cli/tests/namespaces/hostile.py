@@ -1,6 +1,7 @@
 """Hosts that do not belong: clones, forgers, floods, firewalls and one-way links."""
 
 import contextlib
+import functools
 import json
 import pathlib
 import struct
@@ -9,7 +10,7 @@ import sys
 import time
 
 from addresses import says
-from lab import GROUP, PORT, Failed, address, consensus_timeout, corosync_conf, readmission, timeouts, token_timeout
+from lab import GROUP, PORT, Failed, address, alone, consensus_timeout, corosync_conf, readmission, timeouts, token_timeout
 
 MAGIC, VERSION = 0xC070, 3
 TOKEN, MULTICAST, MERGE_DETECT, JOIN, COMMIT = range(5)
@@ -89,6 +90,7 @@ def start_three(lab):
 def with_a_stranger(scenario):
     """Gives the scenario a configuration that lists the first three hosts."""
 
+    @functools.wraps(scenario)
     def played(lab, table):
         nodes = "".join(
             f"  node {{\n    ring0_addr: {address(host)}\n    name: n{host}\n    nodeid: {host}\n  }}\n" for host in (1, 2, 3)
@@ -96,7 +98,6 @@ def with_a_stranger(scenario):
         lab.three = lab.write("three.conf", corosync_conf(nodelist=f"nodelist {{\n{nodes}}}\n"))
         scenario(lab, table)
 
-    played.__name__ = scenario.__name__
     return played
 
 
@@ -195,6 +196,7 @@ def forged_ring_numbers_do_no_lasting_harm(lab, table):
     table.seen("one ring after all have restarted")
 
 
+@alone
 @with_a_stranger
 def a_flood_of_junk_costs_no_ring(lab, table):
     start_three(lab)
@@ -384,6 +386,7 @@ while True:
     table.row("the source is named", "", named)
 
 
+@alone
 def frames_and_merge_detects_of_a_stranger_leave_a_ring(lab, table):
     """There is no node list, and the stranger never asks to join."""
     ids = start_without_a_list(lab)
@@ -437,6 +440,7 @@ def frames_and_merge_detects_of_a_stranger_leave_a_ring(lab, table):
     table.row(f"memory: {grown:.0f} MiB more", "64 MiB", grown <= 64)
 
 
+@alone
 @with_a_stranger
 def forged_refusals_cost_no_ring_unless_in_a_members_name(lab, table):
     """A thousand ICMP 'port unreachable' messages about members arrive every second."""
@@ -469,6 +473,7 @@ while time.monotonic() < end:
     one_ring_again(lab, table, "those in members' names")
 
 
+@alone
 @with_a_stranger
 def damaged_and_forged_datagrams_do_no_lasting_harm(lab, table):
     """Random datagrams of every kind arrive.

@@ -53,6 +53,12 @@ class Failed(Exception):
     """An expectation was not met."""
 
 
+def alone(scenario):
+    """Marks a scenario that loads the processors, or whose bound another scenario could break."""
+    scenario.alone = True
+    return scenario
+
+
 def address(host):
     return f"10.77.0.{host}"
 
@@ -107,6 +113,8 @@ class Lab:
 
     # Further options of the hosts (see `netns`).
     hosts_are = ()
+    # Those whose `with` block has begun.
+    running = set()
 
     def __init__(self, quorate, hosts, directory, prefix="quorate"):
         self.quorate = quorate
@@ -131,9 +139,19 @@ class Lab:
         except BaseException:
             self.netns("down")
             raise
+        self.running.add(self)
         return self
 
+    def stop(self):
+        """Ends what the `with` block of another thread waits for."""
+        with self.news:
+            self.wrong.append("stopped")
+            self.news.notify_all()
+        for process in self.processes:
+            process.kill()
+
     def __exit__(self, *_):
+        self.running.discard(self)
         for process in self.processes:
             process.kill()
         self.netns("down")
@@ -235,7 +253,7 @@ class Lab:
             )
 
         with self.news:
-            there = self.news.wait_for(agreed, patience)
+            there = self.news.wait_for(lambda: self.wrong or agreed(), patience)
             if self.wrong:
                 raise Failed("; ".join(self.wrong))
             if not there:

@@ -1,5 +1,6 @@
 """How rings form, change and carry messages."""
 
+import functools
 import itertools
 import json
 import re
@@ -10,7 +11,7 @@ import zlib
 
 import messages
 from captures import second_decoding
-from lab import GRACE, GROUP, Failed, address_v6, corosync_conf, node_list, timeouts
+from lab import GRACE, GROUP, Failed, address_v6, alone, corosync_conf, node_list, timeouts
 
 
 def nodes_started_together_form_one_ring(lab, table):
@@ -28,6 +29,7 @@ def a_killed_dc_has_a_successor_and_comes_back(lab, table):
     table.time("back", lab.agreement(lab.hosts, patience=3 * timeouts(lab)) - started, timeouts(lab))
 
 
+@alone
 def nodes_that_are_asked_to_leave_cost_no_timeout(lab, table):
     """The DC leaves first, then the others from the last to the first, until one is left."""
     lab.start_ring()
@@ -65,6 +67,7 @@ def what_was_cut_and_heals_is_one_ring_again(lab, table):
     table.time("one ring", lab.agreement(lab.hosts, patience=patience) - healed, timeouts(lab))
 
 
+@alone
 def all_deliver_the_same_messages_though_one_loses_datagrams(lab, table):
     lab.start_ring()
     lab.netns("loss", 2, 5)
@@ -76,6 +79,7 @@ def all_deliver_the_same_messages_though_one_loses_datagrams(lab, table):
     table.row(f"{changes} ring changes", "0", changes == 0)
 
 
+@alone
 def a_capture_of_it_all_decodes(lab, table):
     """The capture has a formation, messages that are fragmented and packed, a crash and a leave."""
     path = lab.directory / "ring.pcap"
@@ -265,6 +269,7 @@ fcntl.ioctl(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0x8946, request)
 """
 
 
+@alone
 def frames_late_twice_out_of_order_or_damaged_cost_no_ring(lab, table):
     """A script replaces the bridge, because the kernel may lack netem."""
     for host in lab.hosts:
@@ -327,6 +332,7 @@ def absurd_ring_numbers_in_a_record_keep_no_node_out(lab, table):
 def without_multicast(scenario):
     """Plays a scenario with `transport: udpu` on a network that carries no multicast."""
 
+    @functools.wraps(scenario)
     def played(lab, table):
         nodelist = node_list({host: host for host in lab.hosts})
         lab.conf = lab.write("corosync.conf", corosync_conf(transport="udpu", nodelist=nodelist))
@@ -341,6 +347,7 @@ def without_multicast(scenario):
 def over_ipv6(scenario, transport="udp"):
     """Plays a scenario with the IPv6 addresses of the hosts."""
 
+    @functools.wraps(scenario)
     def played(lab, table):
         nodelist = node_list({host: host for host in lab.hosts}, address_v6)
         conf = corosync_conf(transport=transport, totem="  ip_version: ipv6\n", nodelist=nodelist)

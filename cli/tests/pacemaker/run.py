@@ -62,7 +62,8 @@ def one_resource_fails_over(cluster, table):
     back = cluster.until(others[0], lambda text: online(text) == everyone, "all nodes again")
     table.note("start until online", back - came)
 
-    # The resource's host is shut down.
+    # The resource's host is shut down. It may still be moving to the one that came back.
+    cluster.run_on(others[0], "crm_resource", "--wait", "--timeout=60s")
     place = runs_on(cluster.run_on(others[0], "crm_mon", "-1", "-n"))
     others = [host for host in everyone if host != place]
     stopped = cluster.shut_down(place)
