@@ -7,18 +7,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_election::{Event, NodeLease, Status, Term};
-use quorate_membership::{Delivery, Group, NodeId, RingId, Time, bug};
+use quorate_membership::{Delivery, Group, GroupChange, NodeId, Process, RingId, Time, bug};
 use tokio::sync::watch;
+use tracing::error;
 
 use super::message::{Begins, Candidacy, Message, Release};
 use super::table::{Holder, Table};
-use super::{Leader, LeadersStatus, Name, Preference, Stand, StandError};
+use super::{Leader, Leaders, LeadersStatus, Name, Preference, Stand, StandError};
 
 /// One member's part.
 #[derive(Debug)]
 pub(super) struct Fold {
     me: NodeId,
+    pid: u32,
     group: Group,
+    /// Whether this has followed a ring from its beginning.
+    has_ring: bool,
+    /// Whether this process is in the group.
+    has_joined: bool,
     /// The nodes with a process in the group, and the process that speaks for each: the one with
     /// the lowest id.
     members: BTreeMap<NodeId, u32>,
@@ -32,8 +38,13 @@ pub(super) struct Fold {
     given_up: BTreeMap<Name, u32>,
     /// Whether the others have to be told what this member stands for.
     must_stand: bool,
+    /// Whether a message that tells it is under way. There is one at a time, however often a member
+    /// changes its mind.
+    is_telling: bool,
     /// The tenures that this member has given up and not told the others of.
     released: Vec<Release>,
+    /// The released tenures that can be told: a message with the current candidacies precedes them.
+    ready: Vec<Release>,
     /// The tenures that have to end while guards exist.
     ending: Vec<(Name, Tenure)>,
     /// The number of times that this member has stood for a name.
@@ -97,17 +108,22 @@ impl Tenure {
 }
 
 impl Fold {
-    pub(super) fn new(me: NodeId, group: Group) -> Self {
+    pub(super) fn new(me: NodeId, pid: u32, group: Group) -> Self {
         Self {
             me,
+            pid,
             group,
+            has_ring: false,
+            has_joined: false,
             members: BTreeMap::new(),
             table: None,
             has_spoken: false,
             mine: BTreeMap::new(),
             given_up: BTreeMap::new(),
             must_stand: false,
+            is_telling: false,
             released: Vec::new(),
+            ready: Vec::new(),
             ending: Vec::new(),
             stands: 0,
             has_changed: true,
@@ -116,27 +132,18 @@ impl Fold {
         }
     }
 
-    pub(super) fn me(&self) -> NodeId {
-        self.me
-    }
-
     /// Handles an event.
     pub(super) fn handle(&mut self, event: &Event, now: Now) {
         match event {
+            _ if self.ended => {}
             // Nothing that comes now is decided in the same way by all members.
             Event::Transitional(_) => self.leave_ring(),
+            Event::Regular(_) => self.has_ring = true,
             Event::Synced(ring) => {
+                self.has_ring = true;
                 self.table = Some(Table::new(*ring, self.members.keys().copied().collect()));
             }
-            Event::GroupChange(change) if change.group == self.group => {
-                // In descending order, so that the lowest process remains.
-                let processes = change.members.iter().rev();
-                self.members = processes.map(|process| (process.node, process.pid)).collect();
-                if let Some(table) = &mut self.table {
-                    table.set_members(self.members.keys().copied().collect());
-                    self.follow(now);
-                }
-            }
+            Event::GroupChange(change) if change.group == self.group => self.change_group(change, now),
             Event::Status(status) if status.settled => {
                 self.speak(status, now);
                 self.follow(now);
@@ -146,13 +153,42 @@ impl Fold {
         }
     }
 
+    /// Handles a change of the group's processes.
+    fn change_group(&mut self, change: &GroupChange, now: Now) {
+        // In descending order, so that the lowest process remains.
+        let processes = change.members.iter().rev();
+        self.members = processes.map(|process| (process.node, process.pid)).collect();
+        let own = Process { node: self.me, pid: self.pid };
+        let is_member = change.members.contains(&own);
+        let why = match is_member {
+            // The others wait for a member that never speaks.
+            true if !self.has_ring => "events of the node were taken before; open it when the node starts",
+            true if self.members.get(&self.me) != Some(&self.pid) => {
+                "another process of this node is in the group; a node takes part once"
+            }
+            // The others lead for its names from now on.
+            false if self.has_joined => "this process was taken out of the group",
+            _ => "",
+        };
+        self.has_joined = is_member;
+        if !why.is_empty() {
+            error!(group = %self.group, "this node takes part in leading no more: {why}");
+            return self.end();
+        }
+        if let Some(table) = &mut self.table {
+            table.set_members(self.members.keys().copied().collect());
+            self.follow(now);
+        }
+    }
+
     /// The ring is over. Tenures stay, because the next ring may let them continue.
     fn leave_ring(&mut self) {
         self.table = None;
         self.has_spoken = false;
-        self.must_stand = false;
+        (self.must_stand, self.is_telling) = (false, false);
         self.given_up.clear();
         self.released.clear();
+        self.ready.clear();
         // The next ring waits for the leases of this one, so that these need no release.
         for mine in self.mine.values_mut().filter(|mine| mine.ends || mine.stands.is_none()) {
             mine.end();
@@ -198,7 +234,10 @@ impl Fold {
             return;
         }
         match message {
-            Message::Stands { candidacies, leads, .. } => table.hear(from, &candidacies, &leads),
+            Message::Stands { candidacies, leads, .. } => {
+                table.hear(from, &candidacies, &leads);
+                self.is_telling &= from != self.me;
+            }
             Message::Releases { released, .. } => {
                 table.release(from, &released);
                 if from == self.me {
@@ -294,7 +333,7 @@ impl Fold {
         name: &str,
         preference: Preference,
     ) -> Result<(Stand, watch::Receiver<Option<Tenure>>), StandError> {
-        if !self.mine.contains_key(name) && self.mine.len() >= super::Leaders::MAX_NAMES {
+        if !self.mine.contains_key(name) && self.mine.len() >= Leaders::MAX_NAMES {
             return Err(StandError::TooMany);
         }
         let name = Name::from(name);
@@ -344,6 +383,24 @@ impl Fold {
         names.iter().for_each(|name| self.give_back(name, now));
     }
 
+    /// Returns `true` if this is still what the member stands for.
+    pub(super) fn stands_for(&self, stand: &Stand) -> bool {
+        self.mine.get(&stand.name).is_some_and(|mine| mine.stands == Some(stand.number))
+    }
+
+    /// Returns `true` if this member stands for nothing, and all members know that it has given up
+    /// what it had.
+    pub(super) fn has_resigned(&self) -> bool {
+        let is_known = |table: &Table| {
+            !self.has_message()
+                && !self.is_telling
+                && self.given_up.is_empty()
+                && table.holders().all(|(_, holder)| holder.node != self.me)
+        };
+        let stands = self.mine.values().any(|mine| mine.stands.is_some());
+        self.ended || !stands && self.table.as_ref().is_some_and(is_known)
+    }
+
     /// Returns the tenure of a name, if this member may act in it. There is a guard more then.
     pub(super) fn take_guard(&mut self, stand: &Stand, now: Now) -> Option<Tenure> {
         let is_of = |mine: &&mut Mine| mine.stands == Some(stand.number) && !mine.ends;
@@ -375,14 +432,25 @@ impl Fold {
 
     /// Returns `true` if there is a message to send.
     pub(super) fn has_message(&self) -> bool {
-        self.must_stand || !self.released.is_empty()
+        let tells = if self.must_stand { !self.is_telling } else { !self.released.is_empty() };
+        tells || !self.ready.is_empty()
     }
 
     /// Returns the next message to send. A member tells the others what it stands for before it
     /// releases a name, which would come back to it otherwise.
     pub(super) fn next_message(&mut self) -> Option<Bytes> {
         let ring: RingId = self.table.as_ref()?.ring;
-        if mem::take(&mut self.must_stand) {
+        if !self.must_stand {
+            self.ready.append(&mut self.released);
+        }
+        if !self.ready.is_empty() {
+            let later = self.ready.split_off(self.ready.len().min(Leaders::MAX_NAMES));
+            let released = mem::replace(&mut self.ready, later);
+            return Some(Message::Releases { ring, released }.encode());
+        }
+        if self.must_stand && !self.is_telling {
+            (self.must_stand, self.is_telling) = (false, true);
+            self.ready = mem::take(&mut self.released);
             let standing = self.mine.iter().filter(|(_, mine)| mine.stands.is_some());
             let candidacies = standing.map(|(name, mine)| mine.preference.candidacy(name)).collect();
             let leads = self.mine.iter().filter(|(_, mine)| mine.stands.is_some() && !mine.ends);
@@ -391,8 +459,7 @@ impl Fold {
             let leads = leads.map(|(name, _)| name.to_string()).collect();
             return Some(Message::Stands { ring, candidacies, leads }.encode());
         }
-        let released = mem::take(&mut self.released);
-        (!released.is_empty()).then(|| Message::Releases { ring, released }.encode())
+        None
     }
 
     /// Returns the status, if it may have changed since this was last called.
@@ -420,7 +487,7 @@ impl Fold {
     /// This member takes no part any more.
     pub(super) fn end(&mut self) {
         self.leave_ring();
-        self.ended = true;
+        (self.ended, self.has_changed) = (true, true);
         self.mine.values_mut().for_each(Mine::end);
     }
 }

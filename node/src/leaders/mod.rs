@@ -42,8 +42,8 @@
 //!   be compared.
 //! - **A name moves when its guards are dropped.** If a name has to move to another member, checks
 //!   fail, and the other member may act as soon as the last [`Guard`] is dropped. It waits no
-//!   longer than for a lease. No act that takes less time than a lease is still under way when the
-//!   next leader begins.
+//!   longer than for a lease. Unless the ring changes meanwhile, no act that takes less time than a
+//!   lease is still under way when the next leader begins.
 //!
 //! # How names are spread
 //! Of the candidates for a name, those with the highest [priority](Preference::priority) count. Of
@@ -53,7 +53,8 @@
 //!
 //! # When no member acts
 //! - While the ring changes, and until its members have spoken: some round trips. The guards of the
-//!   old ring fail, and those who led continue under a new term.
+//!   old ring fail. Those who led continue under a new term, unless a ring in between may have had
+//!   other leaders: then all names wait for the leases of that ring.
 //! - After a member has failed, its names wait until its lease must be over, as when a DC fails.
 //! - Without quorum, or in a ring that has not had a DC with a term.
 //!
@@ -62,7 +63,9 @@
 //! lowest id speaks for it. A member that joins the group takes part for as long as it runs, even
 //! if it stands for no name: new names wait until all members have spoken
 //! ([`LeadersStatus::awaits`]). No program of a corosync daemon may join the group, because it does
-//! not speak.
+//! not speak. The process must not leave the group by itself ([`Node::leave_group`]): drop the
+//! [`Leaders`] instead. If a member finds that its node breaks one of these rules, it takes no
+//! further part, and the log says why.
 //!
 //! Before a node leaves, [`Leaders::resign`] hands its names over, so that they need not wait for a
 //! lease.
@@ -79,6 +82,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_election::{Event, NodeLease, Term};
@@ -185,6 +189,8 @@ struct Shared {
     runtime: Handle,
     /// There may be a message to send, or this has ended.
     news: Notify,
+    /// Whether this member stands for nothing, and all members know that.
+    resigned: watch::Sender<bool>,
 }
 
 impl fmt::Debug for Leaders {
@@ -225,7 +231,7 @@ impl Leaders {
     /// Takes part, as [`Leaders::open`] does, and leaves the node's events to the caller. The
     /// caller passes each of them to the [`Feed`]. Must be called within a tokio runtime.
     pub fn attach(node: Node, group: Group, dc: &Dc) -> (Self, Feed) {
-        let fold = Fold::new(node.id(), group.clone());
+        let fold = Fold::new(node.id(), node.pid(), group.clone());
         let (sender, status) = watch::channel(fold.status());
         let shared = Arc::new(Shared {
             fold: Mutex::new(fold),
@@ -234,6 +240,7 @@ impl Leaders {
             clock: dc.clock().clone(),
             runtime: Handle::current(),
             news: Notify::new(),
+            resigned: watch::Sender::new(false),
         });
         let speaker = tokio::spawn(speak(Arc::clone(&shared), node, group));
         (Self { shared: Arc::clone(&shared), status }, Feed { shared, speaker })
@@ -292,13 +299,11 @@ impl Leaders {
     /// note, so that this node can leave. Their guards hold at once.
     ///
     /// Checks fail from now on. A name whose [`Guard`] is not dropped is given up after a lease.
+    /// While a ring forms, this waits until it stands.
     pub async fn resign(&self) {
-        let me = self.shared.change(|fold, now| {
-            fold.withdraw_all(now);
-            fold.me()
-        });
+        self.shared.change(|fold, now| fold.withdraw_all(now));
         // An error means that there is nothing left to give up.
-        let _ = self.wait_for(|status| status.leaders.values().all(|leader| leader.node != me)).await;
+        let _ = self.shared.resigned.subscribe().wait_for(|resigned| *resigned).await;
     }
 }
 
@@ -339,8 +344,8 @@ impl Candidate {
     /// Waits until this member may act for the name. Cancel safe.
     ///
     /// # Errors
-    /// [`Revoked::Left`] if the node has left the ring, or this member has
-    /// [resigned](Leaders::resign).
+    /// [`Revoked::Left`] if the node has left the ring, this member has
+    /// [resigned](Leaders::resign), or it could not take part, which the log explains.
     pub async fn guard(&self) -> Result<Guard, Revoked> {
         let (mut told, mut lease) = (self.told.clone(), self.leaders.shared.lease.clone());
         loop {
@@ -349,7 +354,8 @@ impl Candidate {
             if let Some(guard) = self.try_guard() {
                 return Ok(guard);
             }
-            if self.leaders.status.borrow().ended {
+            let stands = self.leaders.shared.fold().stands_for(&self.stand);
+            if self.leaders.status.borrow().ended || !stands {
                 return Err(Revoked::Left);
             }
             let now = self.leaders.shared.now();
@@ -503,6 +509,8 @@ impl Shared {
         let result = change(&mut fold, now);
         let (ending, speaks) = (fold.take_ending(), fold.has_message());
         // Within the lock, so that no older status follows.
+        let resigned = fold.has_resigned();
+        self.resigned.send_if_modified(|before| mem::replace(before, resigned) != resigned);
         if let Some(status) = fold.changed() {
             self.status.send_if_modified(|before| {
                 let is_new = *before != status;
@@ -559,6 +567,8 @@ async fn speak(shared: Arc<Shared>, node: Node, group: Group) {
             },
         }
     }
+    // Nothing is done any more when the others learn of it.
+    shared.end();
     // An error means that the node has left.
     let _ = node.leave_group(&group, Parting::Died).await;
 }

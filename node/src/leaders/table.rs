@@ -55,12 +55,12 @@ impl Table {
     /// for. All claims of a first message are true: a member knows whether another can have led
     /// since.
     pub(super) fn hear(&mut self, from: NodeId, candidacies: &[Candidacy], leads: &[String]) {
-        self.changes += 1;
+        self.count();
         let names: BTreeMap<Name, Preference> =
             candidacies.iter().map(|said| (Name::from(said.name.as_str()), said.into())).collect();
         let held = leads.iter().filter_map(|name| names.get_key_value(name.as_str()));
         let held: Vec<Name> = held.map(|(name, _)| Name::clone(name)).collect();
-        if self.stands.insert(from, names).is_none() {
+        if self.stands.insert(from, names).is_none() && !self.is_over() {
             let holder = Holder { node: from, place: self.changes, begins: Begins::WithRing };
             for name in held {
                 self.holders.entry(name).or_insert(holder);
@@ -71,7 +71,7 @@ impl Table {
 
     /// Notes that a node has given up names.
     pub(super) fn release(&mut self, from: NodeId, released: &[Release]) {
-        self.changes += 1;
+        self.count();
         for Release { name, place, begins } in released {
             let name: &str = name;
             if self.holders.get(name).is_none_or(|held| held.node != from || held.place != *place) {
@@ -79,6 +79,7 @@ impl Table {
             }
             let Some((name, _)) = self.holders.remove_entry(name) else { continue };
             let next = self.moving.remove(&name).filter(|&next| self.stand(next, &name).is_some());
+            let next = next.filter(|_| !self.is_over());
             match next {
                 Some(node) => {
                     let holder = Holder { node, place: self.changes, begins: *begins };
@@ -93,7 +94,7 @@ impl Table {
 
     /// Notes the nodes that take part now. Those that no longer do have vanished with their names.
     pub(super) fn set_members(&mut self, members: BTreeSet<NodeId>) {
-        self.changes += 1;
+        self.count();
         self.holders.retain(|name, holder| {
             let stays = members.contains(&holder.node);
             if !stays {
@@ -107,10 +108,19 @@ impl Table {
         self.fill();
     }
 
+    fn count(&mut self) {
+        self.changes = self.changes.saturating_add(1);
+    }
+
+    /// Returns `true` if no tenure can begin in this ring any more, because terms would not rise.
+    fn is_over(&self) -> bool {
+        self.changes == u32::MAX
+    }
+
     /// Gives each name without a leader to the best candidate, once all members have spoken, and
     /// plans which names move to other members.
     fn fill(&mut self) {
-        if !self.members.iter().all(|node| self.stands.contains_key(node)) {
+        if self.is_over() || !self.members.iter().all(|node| self.stands.contains_key(node)) {
             return;
         }
         let names: BTreeSet<Name> = self.candidates().flat_map(|(_, names)| names.keys()).cloned().collect();
@@ -119,52 +129,36 @@ impl Table {
             if self.holders.contains_key(&name) {
                 continue;
             }
-            let Some((node, preference)) = self.best(&name, &loads, None) else { continue };
+            let Some((node, preference)) = best(&self.candidates_for(&name), &loads) else { continue };
             *loads.entry(node).or_default() += preference.load();
             let begins = if self.vanished.remove(&name) { Begins::AfterLease } else { Begins::WithRing };
             self.holders.insert(name, Holder { node, place: self.changes, begins });
         }
-        while let Some((name, from, to)) = self.next_move(&loads) {
-            *loads.entry(from).or_default() -= self.load_of(from, &name);
-            *loads.entry(to).or_default() += self.load_of(to, &name);
+        self.plan(loads);
+    }
+
+    /// Plans which names move, until no move makes anything better.
+    fn plan(&mut self, mut loads: BTreeMap<NodeId, u64>) {
+        let mut settled: Vec<Settled> = self.holders.iter().filter_map(|named| self.settled(named)).collect();
+        while let Some((place, to, preference)) = next_move(&settled, &loads) {
+            let Settled { name, leader, .. } = settled.swap_remove(place);
+            *loads.entry(leader).or_default() -= self.load_of(leader, &name);
+            *loads.entry(to).or_default() += preference.load();
             self.moving.insert(name, to);
         }
     }
 
-    /// Returns the next name to move, with its leader and the one to be. It moves to a candidate of
-    /// higher priority, or to one of the same priority that has less to do, even with it.
-    fn next_move(&self, loads: &BTreeMap<NodeId, u64>) -> Option<(Name, NodeId, NodeId)> {
-        let load = |node: NodeId| loads.get(&node).copied().unwrap_or(0);
-        let improves = |(name, holder): (&Name, &Holder)| {
-            // A name that its leader does not stand for any more is about to be released.
-            let now = self.stand(holder.node, name).filter(|_| !self.moving.contains_key(name))?;
-            let (to, preference) = self.best(name, loads, Some(holder.node))?;
-            let is_preferred = preference.priority > now.priority;
-            let balances =
-                preference.priority == now.priority && load(to) + preference.load() < load(holder.node);
-            (is_preferred || balances)
-                .then(|| (is_preferred, load(holder.node), Name::clone(name), holder.node, to))
-        };
-        // The members with the most to do give away first.
-        let best = self.holders.iter().filter_map(improves);
-        let best = best
-            .max_by_key(|(is_preferred, load, name, ..)| (*is_preferred, *load, Reverse(Name::clone(name))));
-        best.map(|(_, _, name, from, to)| (name, from, to))
+    /// Returns a name that may move. One that its leader does not stand for any more is about to be
+    /// released.
+    fn settled(&self, (name, holder): (&Name, &Holder)) -> Option<Settled> {
+        let preference = self.stand(holder.node, name).filter(|_| !self.moving.contains_key(name))?;
+        let others = self.candidates_for(name).into_iter().filter(|(node, _)| *node != holder.node);
+        Some(Settled { name: Name::clone(name), leader: holder.node, preference, others: others.collect() })
     }
 
-    /// Returns the candidate for a name that is to lead, other than `except`: the one with the
-    /// highest priority, of these the one with the least to do, and of these the lowest id.
-    fn best(
-        &self,
-        name: &str,
-        loads: &BTreeMap<NodeId, u64>,
-        except: Option<NodeId>,
-    ) -> Option<(NodeId, Preference)> {
-        let candidates = self.members.iter().filter(|&&node| Some(node) != except);
-        let candidates = candidates.filter_map(|&node| Some((node, self.stand(node, name)?)));
-        candidates.max_by_key(|(node, preference)| {
-            (preference.priority, Reverse(loads.get(node).copied().unwrap_or(0)), Reverse(*node))
-        })
+    /// Returns the members that stand for a name and may lead, in the order of their ids.
+    fn candidates_for(&self, name: &str) -> Vec<(NodeId, Preference)> {
+        self.members.iter().filter_map(|&node| Some((node, self.stand(node, name)?))).collect()
     }
 
     /// Returns the sum of the weights of the names that each member has once all moves are over.
@@ -215,6 +209,43 @@ impl Table {
     pub(super) fn silent(&self) -> BTreeSet<NodeId> {
         self.members.iter().copied().filter(|node| !self.stands.contains_key(node)).collect()
     }
+}
+
+/// A name that may move to another member. There may be thousands, so that its candidates are
+/// looked up once for all moves.
+struct Settled {
+    name: Name,
+    leader: NodeId,
+    /// The preference of the leader.
+    preference: Preference,
+    others: Vec<(NodeId, Preference)>,
+}
+
+/// Returns the place of the next name to move, and the member that it moves to: a candidate of
+/// higher priority, or one of the same priority that has less to do, even with it.
+fn next_move(settled: &[Settled], loads: &BTreeMap<NodeId, u64>) -> Option<(usize, NodeId, Preference)> {
+    let load = |node: NodeId| loads.get(&node).copied().unwrap_or(0);
+    let improves = |(place, named): (usize, &Settled)| {
+        let (to, preference) = best(&named.others, loads)?;
+        let (before, after) = (named.preference.priority, preference.priority);
+        let balances = after == before && load(to) + preference.load() < load(named.leader);
+        (after > before || balances).then_some((place, to, preference))
+    };
+    // The members with the most to do give away first.
+    let moves = settled.iter().enumerate().filter_map(improves);
+    moves.max_by_key(|&(place, _, preference)| {
+        let named = &settled[place];
+        let is_preferred = preference.priority > named.preference.priority;
+        (is_preferred, load(named.leader), Reverse(&*named.name))
+    })
+}
+
+/// Returns the candidate that is to lead: the one with the highest priority, of these the one with
+/// the least to do, and of these the lowest id.
+fn best(candidates: &[(NodeId, Preference)], loads: &BTreeMap<NodeId, u64>) -> Option<(NodeId, Preference)> {
+    candidates.iter().copied().max_by_key(|(node, preference)| {
+        (preference.priority, Reverse(loads.get(node).copied().unwrap_or(0)), Reverse(*node))
+    })
 }
 
 #[cfg(test)]
@@ -376,6 +407,39 @@ mod tests {
         table.set_members(ids([1]));
         table.release(id(1), &[Release { name, place: holder.place, begins: Begins::AtOnce }]);
         assert_eq!(counts(&table), [(1, 2)].into());
+    }
+
+    #[test]
+    fn the_most_names_are_spread_over_members_that_return() {
+        let mut table = table(5);
+        let all = jobs(2000);
+        let mine = |node: u32| -> Vec<String> {
+            (0..2000).filter(|n| n % 3 + 1 == node).map(|n| format!("job {n}")).collect()
+        };
+        for node in 1..=3 {
+            table.hear(id(node), &all, &mine(node));
+        }
+        for node in 4..=5 {
+            table.hear(id(node), &all, &[]);
+        }
+        assert_eq!(move_all(&mut table), 800);
+        assert_eq!(counts(&table), (1..=5).map(|node| (node, 400)).collect());
+    }
+
+    #[test]
+    fn no_tenure_begins_when_terms_can_no_longer_rise() {
+        let mut table = table(1);
+        table.changes = u32::MAX - 2;
+        table.hear(id(1), &jobs(1), &[]);
+        let holder = table.holder("job 0").expect("a leader");
+        assert_eq!(holder.place, u32::MAX - 1);
+        table.release(
+            id(1),
+            &[Release { name: "job 0".to_owned(), place: holder.place, begins: Begins::AtOnce }],
+        );
+        assert_eq!(table.holder("job 0"), None);
+        table.hear(id(1), &jobs(2), &[]);
+        assert_eq!(table.holders().count(), 0);
     }
 
     #[test]

@@ -35,8 +35,9 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        let folds = [1, 2].map(|n| Fold::new(id(n), group()));
+        let folds = [1, 2].map(|n| Fold::new(id(n), 7, group()));
         let mut pair = Self { folds, ring: None, lease: None, time: at(0) };
+        pair.event(&Event::Synced(RingId { seq: 0, representative: id(1) }));
         pair.are_in_group(&[1, 2]);
         pair
     }
@@ -88,17 +89,22 @@ impl Pair {
     /// Delivers all messages to both, in one order.
     fn deliver(&mut self) {
         while let Some((n, payload)) = (0..2).find_map(|n| Some((n, self.folds[n].next_message()?))) {
-            self.event(&Event::Deliver(Delivery {
-                ring: self.ring.expect("a ring"),
-                seq: Seq::default(),
-                from: id(n as u32 + 1),
-                pid: 7,
-                group: group(),
-                guarantee: Guarantee::Safe,
-                transitional: false,
-                payload,
-            }));
+            self.say(n as u32 + 1, payload);
         }
+    }
+
+    /// Delivers a message of a node to both.
+    fn say(&mut self, node: u32, payload: bytes::Bytes) {
+        self.event(&Event::Deliver(Delivery {
+            ring: self.ring.expect("a ring"),
+            seq: Seq::default(),
+            from: id(node),
+            pid: 7,
+            group: group(),
+            guarantee: Guarantee::Safe,
+            transitional: false,
+            payload,
+        }));
     }
 
     fn stand(&mut self, node: usize, priority: u32) -> (Stand, watch::Receiver<Option<Tenure>>) {
@@ -236,16 +242,7 @@ fn a_claim_that_was_withdrawn_is_given_up() {
     let payload = pair.folds[0].next_message().expect("it speaks");
     let now = pair.now();
     pair.folds[0].withdraw(&one, now);
-    pair.event(&Event::Deliver(Delivery {
-        ring,
-        seq: Seq::default(),
-        from: id(1),
-        pid: 7,
-        group: group(),
-        guarantee: Guarantee::Safe,
-        transitional: false,
-        payload,
-    }));
+    pair.say(1, payload);
     pair.deliver();
     assert_eq!(pair.folds[0].status().leaders.get("job").map(|leader| leader.node), Some(id(2)));
     assert_eq!(pair.guard(2, &two), None, "the other one had not begun in this ring");
@@ -263,9 +260,69 @@ fn a_process_that_does_not_speak_for_its_node_is_ignored() {
     let ring = RingId { seq: 0, representative: id(1) };
     pair.event(&Event::GroupChange(GroupChange { ring, group: group(), members, joined, left, reason }));
     pair.form(4, None, at(0));
+    pair.say(2, bytes::Bytes::from_static(b"of the other process"));
     assert_eq!(pair.guard(1, &one), None, "node 2 has not spoken");
     assert_eq!(pair.folds[0].status().awaits, [id(2)].into());
     assert_eq!(pair.folds[0].status().rejected, 1);
+    assert!(pair.folds[1].status().ended, "its process does not speak for it");
+}
+
+#[test]
+fn a_member_that_did_not_see_its_ring_begin_takes_no_part() {
+    let mut late = Pair { folds: [1, 2].map(|n| Fold::new(id(n), 7, group())), ..Pair::new() };
+    late.are_in_group(&[2]);
+    assert_eq!([0, 1].map(|n| late.folds[n].status().ended), [false, true]);
+}
+
+#[test]
+fn a_member_that_is_taken_out_of_the_group_ends() {
+    let mut pair = Pair::new();
+    let (one, _) = pair.stand(1, 1);
+    pair.form(4, None, at(0));
+    assert!(pair.guard(1, &one).is_some());
+    pair.are_in_group(&[2]);
+    assert_eq!((pair.guard(1, &one), pair.folds[0].status().ended), (None, true));
+    pair.are_in_group(&[1, 2]);
+    assert!(pair.folds[0].status().ended, "for good");
+}
+
+#[test]
+fn one_message_with_candidacies_is_under_way_at_a_time() {
+    let mut pair = Pair::new();
+    pair.form(4, None, at(0));
+    let now = pair.now();
+    let mut stands: Vec<Stand> = Vec::new();
+    for n in 0..3 {
+        stands.push(pair.folds[0].stand(&format!("job {n}"), Preference::default()).expect("it may").0);
+    }
+    let first = pair.folds[0].next_message().expect("it tells");
+    pair.folds[0].withdraw(&stands[0], now);
+    assert!(!pair.folds[0].has_message() && pair.folds[0].next_message().is_none());
+    pair.say(1, first);
+    pair.deliver();
+    let leaders = pair.folds[1].status().leaders;
+    assert_eq!(leaders.keys().collect::<Vec<_>>(), ["job 1", "job 2"]);
+}
+
+#[test]
+fn a_member_has_resigned_once_all_know() {
+    let mut pair = Pair::new();
+    let (one, _) = pair.stand(1, 1);
+    pair.form(4, None, at(0));
+    assert!(pair.guard(1, &one).is_some() && !pair.folds[0].has_resigned());
+    let now = pair.now();
+    pair.folds[0].withdraw_all(now);
+    assert!(!pair.folds[0].stands_for(&one));
+    pair.deliver();
+    assert!(!pair.folds[0].has_resigned(), "there is a guard");
+    pair.folds[0].drop_guard(&one.name, now);
+    assert!(!pair.folds[0].has_resigned(), "the message is under way");
+    pair.deliver();
+    assert!(pair.folds[0].has_resigned());
+    let ring = RingId { seq: 8, representative: id(1) };
+    let (previous, members) = (pair.ring.replace(ring).expect("a ring"), [id(1), id(2)].into());
+    pair.event(&Event::Transitional(Transitional { ring, previous, members, left: BTreeSet::new() }));
+    assert!(!pair.folds[0].has_resigned(), "what the next ring gives it is not known");
 }
 
 #[cfg(feature = "mutants")]
