@@ -64,6 +64,11 @@ pub enum Notice {
         /// The address.
         address: IpAddr,
     },
+    /// The name of a listed node has no address that the node can have.
+    NoAddressOf {
+        /// The node.
+        node: NodeId,
+    },
     /// Datagrams of this node come back with another source address.
     SourceRewritten {
         /// The address from which they were sent.
@@ -124,6 +129,7 @@ impl Notice {
             Self::NeverHeard { node } | Self::NotHeardBy { node } | Self::LacksFrame { node, .. } => {
                 Some(*node)
             }
+            Self::NoAddressOf { node } => Some(*node),
             Self::Unsent { node, .. } => *node,
             Self::Unstored => None,
             Self::NamesUnlisted { peer, .. } | Self::LeavesOut { peer, .. } => Some(*peer),
@@ -159,6 +165,7 @@ impl Notice {
             Self::LeavesOut { .. } => (15, None),
             Self::RingNumber { .. } => (16, None),
             Self::OwnRingNumber { .. } => (17, None),
+            Self::NoAddressOf { .. } => (18, None),
         }
     }
 }
@@ -210,6 +217,11 @@ impl fmt::Display for Notice {
                 f,
                 "no interface has this node's address {address}; bring the interface up, or correct \
                  ring0_addr"
+            ),
+            Self::NoAddressOf { node } => write!(
+                f,
+                "the name of node {node} has no address that the node can have; correct the node list, or \
+                 check the resolver and the version of IP"
             ),
             Self::SourceRewritten { address } => write!(
                 f,

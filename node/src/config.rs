@@ -62,12 +62,13 @@ impl std::fmt::Debug for EnvError {
 /// | `QUORATE_NODE` | this node: its entry, the first label of it, or its id | `jobs-1` |
 /// | `QUORATE_ADDRESS` | this node's address; by default its entry's | `10.1.0.7` |
 /// | `QUORATE_PORT` | the port; the one below it is used, too; by default 5405 | `5405` |
-/// | `QUORATE_TOKEN` | the token timeout in ms; by default 1000 | `500` |
+/// | `QUORATE_TOKEN` | the token timeout in ms; by default corosync's, 1000 and 650 for each node beyond two | `500` |
 ///
 /// All nodes have the same values, except for `QUORATE_NODE` and `QUORATE_ADDRESS`.
 ///
 /// The first entry has the id 1, the next one 2, and so on. An entry `7=jobs-6.jobs` has the id 7.
-/// Ids must not change while a cluster exists, so new nodes come last.
+/// Ids must not change while a cluster exists, so new nodes come last. Entries are separated by
+/// commas or white space. A variable that is empty counts as missing.
 ///
 /// The names of other nodes are looked up while the node runs, so they may not exist yet, and their
 /// addresses may change.
@@ -83,13 +84,16 @@ fn from_variables(
     resolve: impl Fn(&str) -> Vec<IpAddr>,
 ) -> Result<Config, EnvError> {
     let wrong = |variable: &'static str, what: String| EnvError { variable, what };
+    let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
     let read = |name: &'static str, example: &str| {
-        let value = variable(name).filter(|value| !value.trim().is_empty());
+        let value = variable(name);
         value.ok_or_else(|| wrong(name, format!("not set; write for example {name}={example}")))
     };
     let number = |name: &'static str, default: u16| match variable(name) {
         None => Ok(default),
-        Some(text) => text.parse().map_err(|_| wrong(name, format!("`{text}` is not a number below 65536"))),
+        Some(text) => {
+            text.trim().parse().map_err(|_| wrong(name, format!("`{text}` is not a number below 65536")))
+        }
     };
     let (cluster, nodes, own) = (
         read("QUORATE_CLUSTER", "jobs")?,
@@ -99,7 +103,7 @@ fn from_variables(
     let own = own.trim();
 
     let mut members: Vec<(NodeId, &str)> = Vec::new();
-    for entry in nodes.split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty()) {
+    for entry in nodes.split([',', ' ', '\n', '\t', '\r']).filter(|entry| !entry.is_empty()) {
         let (id, host) = match entry.split_once('=') {
             Some((id, host)) => (id.trim().parse().ok(), host.trim()),
             None => (u32::try_from(members.len() + 1).ok(), entry),
@@ -107,18 +111,29 @@ fn from_variables(
         let id = id.and_then(NodeId::new);
         let id =
             id.ok_or_else(|| wrong("QUORATE_NODES", format!("`{entry}` does not begin with an id above 0")))?;
+        let of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if host.parse::<IpAddr>().is_err() && (host.is_empty() || !host.chars().all(of_name)) {
+            let what =
+                format!("`{host}` is not a name or an address; separate nodes by commas, without ports");
+            return Err(wrong("QUORATE_NODES", what));
+        }
         members.push((id, host));
     }
     let is_own = |(id, host): &(NodeId, &str)| {
-        *host == own || host.split('.').next() == Some(own) || own.parse() == Ok(id.get())
+        let first_label = host.split('.').next().filter(|_| host.parse::<IpAddr>().is_err());
+        *host == own || first_label == Some(own) || own.parse() == Ok(id.get())
     };
     let mine: Vec<_> = members.iter().filter(|entry| is_own(entry)).collect();
     let &[&(id, host)] = &mine[..] else {
         let what = format!("`{own}` is not exactly one of the nodes in QUORATE_NODES={nodes}");
         return Err(wrong("QUORATE_NODE", what));
     };
-    let address = match variable("QUORATE_ADDRESS").filter(|text| !text.is_empty()) {
+    let others_are_elsewhere = members.iter().any(|(other, host)| {
+        *other != id && host.parse().map_or(*host != "localhost", |address: IpAddr| !address.is_loopback())
+    });
+    let address: IpAddr = match variable("QUORATE_ADDRESS") {
         Some(text) => text
+            .trim()
             .parse()
             .map_err(|_| wrong("QUORATE_ADDRESS", format!("`{text}` is not an address, such as 10.0.0.1")))?,
         None => host.parse().ok().or_else(|| resolve(host).first().copied()).ok_or_else(|| {
@@ -128,6 +143,15 @@ fn from_variables(
             )
         })?,
     };
+    if host.parse().is_ok_and(|listed: IpAddr| listed != address) {
+        let what =
+            format!("{address} is not this node's address in QUORATE_NODES, {host}; correct one of them");
+        return Err(wrong("QUORATE_ADDRESS", what));
+    }
+    if address.is_loopback() && others_are_elsewhere {
+        let what = format!("{address} cannot be reached by the other nodes; set it to this host's address");
+        return Err(wrong("QUORATE_ADDRESS", what));
+    }
 
     let mut config = Config::new(id);
     config.name = own.to_owned();
@@ -147,7 +171,7 @@ fn from_variables(
         let token = Duration::from_millis(number("QUORATE_TOKEN", 1000)?.into());
         config.totem = TotemConfig::for_token(token);
     }
-    config.check().map_err(|error| wrong("QUORATE_NODES", error.to_string()))?;
+    config.check().map_err(|error| wrong("the variables QUORATE_*", error.to_string()))?;
     Ok(config)
 }
 
@@ -217,6 +241,9 @@ mod tests {
         assert_eq!(nodes, [(1, Some("jobs-0.jobs")), (2, None), (7, Some("jobs-2.jobs"))]);
         let nodes = [("QUORATE_CLUSTER", "x"), ("QUORATE_NODES", "10.0.0.1 10.0.0.2"), ("QUORATE_NODE", "2")];
         assert_eq!(from(&nodes).unwrap().bind().to_string(), "10.0.0.2");
+        let lines: String = (1..=10).map(|n| format!("10.0.0.{n}\n")).collect();
+        let nodes = [("QUORATE_CLUSTER", "x"), ("QUORATE_NODES", &lines), ("QUORATE_NODE", "10")];
+        assert_eq!(from(&nodes).unwrap().bind().to_string(), "10.0.0.10", "an id, and not a first label");
     }
 
     #[test]
@@ -236,6 +263,16 @@ mod tests {
         assert!(error(3, ("", "")).contains("this host cannot look up its own name `jobs-1.jobs`"));
         assert!(error(3, ("QUORATE_ADDRESS", "jobs")).contains("`jobs` is not an address"));
         assert!(error(0, ("QUORATE_PORT", "no")).starts_with("QUORATE_CLUSTER"));
+        for nodes in ["jobs-0:5405,jobs-1", "jobs-0;jobs-1", "=jobs-0"] {
+            assert!(error(1, ("QUORATE_NODES", nodes)).starts_with("QUORATE_NODES: `"), "{nodes}");
+        }
+        assert!(error(3, ("QUORATE_ADDRESS", "127.0.1.1")).contains("cannot be reached by the other nodes"));
+        let contradiction = [PODS[0], ("QUORATE_NODES", "10.0.0.1,10.0.0.2"), ("QUORATE_NODE", "2"), PODS[3]];
+        let error = from(&contradiction).unwrap_err().to_string();
+        assert!(error.starts_with("QUORATE_ADDRESS: 10.1.0.7 is not this node's address"), "{error}");
+        let variables = [PODS, [PODS[0], PODS[1], PODS[2], ("QUORATE_TOKEN", "5")]].concat();
+        let error = from(&variables).unwrap_err().to_string();
+        assert!(error.starts_with("the variables QUORATE_*: ") && error.contains("token"), "{error}");
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub struct Path {
     spread: Spread,
     /// The cluster whose JOINs are used to learn addresses.
     cluster: Option<ClusterTag>,
-    /// The host names of listed nodes, and the time when each was last looked up.
-    hosts: BTreeMap<NodeId, (String, Option<Time>)>,
+    /// The host names of listed nodes.
+    hosts: BTreeMap<NodeId, Named>,
     /// Nodes whose host names are to be looked up.
     lookups: VecDeque<NodeId>,
     /// The time when absent nodes were last looked for.
@@ -57,6 +57,27 @@ pub struct Path {
     notice: Option<Notice>,
     noted_at: Option<Time>,
     unknown: u64,
+}
+
+/// A node whose address is looked up by name.
+#[derive(Clone, Debug)]
+struct Named {
+    host: String,
+    /// The time when the name was last looked up.
+    asked_at: Option<Time>,
+    /// Whether the node has been heard at its address since then.
+    heard: bool,
+}
+
+impl Named {
+    /// Returns `true` if the name is to be looked up now.
+    fn ask(&mut self, now: Time) -> bool {
+        let is_due = self.asked_at.is_none_or(|at| now - at >= LOOK_UP_AGAIN);
+        if is_due {
+            (self.asked_at, self.heard) = (Some(now), false);
+        }
+        is_due
+    }
 }
 
 /// The way to everyone.
@@ -170,7 +191,8 @@ impl Path {
             false => Peers::listed(config.node, home, ports, list)?,
         };
         let hosts = config.nodes.iter().filter(|member| member.id != config.node);
-        let hosts = hosts.filter_map(|member| Some((member.id, (member.host.clone()?, None))));
+        let named = |host: &String| Named { host: host.clone(), asked_at: None, heard: false };
+        let hosts = hosts.filter_map(|member| Some((member.id, member.host.as_ref().map(named)?)));
         Ok(Self {
             peers,
             spread,
@@ -217,9 +239,15 @@ impl Path {
         }
         let claim = self.claim(datagram);
         let origin = self.peers.origin(source, claim, now);
-        if let Some((node, _)) = claim.filter(|_| origin.peer.is_none()) {
+        match (claim, origin.peer) {
             // A listed node may have moved to another address, which its name then has.
-            self.look_up(node, now);
+            (Some((node, _)), None) => self.look_up(node, now),
+            (Some((node, _)), Some(peer)) if node == peer && !self.members.contains(&node) => {
+                if let Some(named) = self.hosts.get_mut(&node) {
+                    named.heard = true;
+                }
+            }
+            _ => {}
         }
         Some(origin)
     }
@@ -305,7 +333,7 @@ impl Path {
     /// [`handle_resolved`](Self::handle_resolved).
     pub fn poll_lookup(&mut self) -> Option<(NodeId, String)> {
         let node = self.lookups.pop_front()?;
-        self.hosts.get(&node).map(|(host, _)| (node, host.clone()))
+        self.hosts.get(&node).map(|named| (node, named.host.clone()))
     }
 
     /// Looks up the nodes that are not in the ring. If all nodes are started elsewhere, each of
@@ -315,34 +343,45 @@ impl Path {
             return;
         }
         self.looked_at = Some(now);
-        for (&node, (_, asked_at)) in &mut self.hosts {
-            let is_due = asked_at.is_none_or(|at| now - at >= LOOK_UP_AGAIN);
-            if is_due && !self.members.contains(&node) {
-                *asked_at = Some(now);
+        for (&node, named) in &mut self.hosts {
+            if !self.members.contains(&node) && named.ask(now) {
                 self.lookups.push_back(node);
             }
         }
     }
 
     fn look_up(&mut self, node: NodeId, now: Time) {
-        if let Some((_, asked_at)) = self.hosts.get_mut(&node)
-            && asked_at.is_none_or(|at| now - at >= LOOK_UP_AGAIN)
-        {
-            *asked_at = Some(now);
+        if self.hosts.get_mut(&node).is_some_and(|named| named.ask(now)) {
             self.lookups.push_back(node);
         }
     }
 
     /// Handles the addresses of a host name that was looked up. If its node has moved, its address
-    /// is replaced.
+    /// is replaced. A node that is a member, or that was heard meanwhile, is where it was: the
+    /// answer may be old.
     pub fn handle_resolved(&mut self, node: NodeId, addresses: &[IpAddr]) {
-        let Some((host, _)) = self.hosts.get(&node) else { return };
+        let Some(Named { host, heard, .. }) = self.hosts.get(&node) else { return };
+        if *heard || self.members.contains(&node) {
+            return;
+        }
         let former = self.peers.home(node).map(|home| home.ip());
         if former.is_some_and(|former| addresses.contains(&former)) {
             return;
         }
-        let same_family = |address: &&IpAddr| address.is_ipv4() == self.home().is_ipv4();
-        let Some(address) = addresses.iter().find(same_family).copied() else { return };
+        let home = self.home().ip();
+        let can_be_its = |address: &&IpAddr| {
+            address.is_ipv4() == home.is_ipv4()
+                && address.is_loopback() == home.is_loopback()
+                && !address.is_unspecified()
+                && !address.is_multicast()
+        };
+        let Some(address) = addresses.iter().find(can_be_its).copied() else {
+            // One that had an address may be gone, and its name with it.
+            if former.is_none() {
+                self.notice = Some(Notice::NoAddressOf { node });
+            }
+            return;
+        };
         // Names are newer than addresses: another node of that address may have gone.
         let (hosts, members) = (&self.hosts, &self.members);
         let gives_way = |other: NodeId| hosts.contains_key(&other) && !members.contains(&other);
@@ -360,6 +399,8 @@ impl Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::RingId;
+    use crate::wire::{self, MergeDetect, Message, Order};
 
     fn config(transport: TransportKind) -> Config {
         let nodes = (1..=3).map(|id| (id, format!("10.0.0.{id}")));
@@ -459,6 +500,10 @@ mod tests {
         assert_eq!(sent_at(&mut path, 4), (vec![two.clone(), three.clone()], String::new()));
         path.set_members(&[node(1), node(2)].into());
         assert_eq!(sent_at(&mut path, 5), (vec![two.clone(), three], "c".to_owned()));
+        // A member has not moved, whatever a late answer says.
+        path.set_members(&[node(1), node(2), node(3)].into());
+        path.handle_resolved(node(3), &["10.0.0.8".parse().unwrap()]);
+        assert_eq!(path.node_at_home("10.0.0.7:5405".parse().unwrap()), Some(node(3)));
         // It has another address after a restart, and so has the other one.
         path.set_members(&[node(1)].into());
         path.handle_resolved(node(3), &["10.0.0.8".parse().unwrap()]);
@@ -468,6 +513,39 @@ mod tests {
         path.handle_resolved(node(3), &["10.0.0.2".parse().unwrap()]);
         assert_eq!(path.node_at_home("10.0.0.8:5405".parse().unwrap()), Some(node(2)));
         assert_eq!(path.node_at_home("10.0.0.2:5405".parse().unwrap()), Some(node(3)));
+    }
+
+    #[test]
+    fn a_name_without_an_address_that_can_be_its_nodes_is_noted() {
+        let mut config = config(TransportKind::Unicast);
+        config.nodes[2] = crate::config::Member::at_host(node(3), "c");
+        let mut path = Path::new(&config, "10.0.0.1:5405".parse().unwrap()).unwrap();
+        for wrong in [vec![], vec!["127.0.0.1"], vec!["0.0.0.0"], vec!["239.1.1.1"], vec!["fd00::1"]] {
+            let addresses: Vec<IpAddr> = wrong.iter().map(|text| text.parse().unwrap()).collect();
+            path.handle_resolved(node(3), &addresses);
+            assert_eq!(path.poll_notice(), Some(Notice::NoAddressOf { node: node(3) }), "{wrong:?}");
+        }
+        path.handle_resolved(node(3), &["127.0.1.1".parse().unwrap(), "10.0.0.7".parse().unwrap()]);
+        assert_eq!(path.node_at_home("10.0.0.7:5405".parse().unwrap()), Some(node(3)));
+        path.handle_resolved(node(3), &[]);
+        assert_eq!(path.poll_notice(), None, "it had one");
+    }
+
+    #[test]
+    fn a_node_that_is_heard_during_a_look_up_is_not_moved() {
+        let mut config = config(TransportKind::Unicast);
+        config.nodes[1].host = Some("b".to_owned());
+        let mut path = Path::new(&config, "10.0.0.1:5405".parse().unwrap()).unwrap();
+        let (two, moved) = ("10.0.0.2:5405".parse().unwrap(), ["10.0.0.8".parse().unwrap()]);
+        let mut batch =
+            VecDeque::from([Transmit { to: Destination::Everyone, datagram: Bytes::from_static(b"a") }]);
+        path.send(Time::default(), &mut batch, &mut VecDeque::new());
+        assert_eq!(path.poll_lookup(), Some((node(2), "b".to_owned())));
+        let ring = RingId { seq: 8, representative: node(2) };
+        let probe = Message::MergeDetect(MergeDetect { from: node(2), ring });
+        path.handle_packet(Time::default(), two, &wire::encode(&probe, Order::Little));
+        path.handle_resolved(node(2), &moved);
+        assert_eq!(path.node_at_home(two), Some(node(2)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::thread;
 
 use quorate_membership::NodeId;
 use tokio::sync::mpsc;
@@ -21,17 +22,23 @@ impl Resolver {
         Self { pending: BTreeSet::new(), sender, found }
     }
 
-    /// Looks up the name of a node. A resolver may take minutes, so it runs in a thread of its own.
+    /// Looks up the name of a node. A resolver may take minutes, so it runs in a thread of its own,
+    /// and not in the runtime's pool: that would panic if the host has no thread left, and would
+    /// keep the runtime from ending.
     pub(crate) fn look_up(&mut self, node: NodeId, host: String) {
         if !self.pending.insert(node) {
             return;
         }
         let answer = self.sender.clone();
-        tokio::task::spawn_blocking(move || {
+        let look_up = move || {
             let found = (host.as_str(), 0).to_socket_addrs().into_iter().flatten();
             // The node may have left.
             let _ = answer.send((node, found.map(|address| address.ip()).collect()));
-        });
+        };
+        if thread::Builder::new().name("quorate-lookup".into()).spawn(look_up).is_err() {
+            // The path asks again.
+            self.pending.remove(&node);
+        }
     }
 
     /// Waits for the next answer. Cancel safe.

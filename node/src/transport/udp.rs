@@ -85,6 +85,10 @@ pub struct Udp {
     /// Without a group, the sockets that send to one node each. A host that does not answer holds
     /// what is sent to it in the sender's buffer, which must not block what goes to others.
     ways: BTreeMap<SocketAddr, Way>,
+    /// The most of them. Nodes may move, again and again, and each new address needs another one.
+    most_ways: usize,
+    /// The number of times that any of them was used.
+    uses: u64,
     home: SocketAddr,
     /// The interface that has the node's address. `None` if the system does not report it, or if
     /// the node stays within the host.
@@ -107,6 +111,8 @@ pub struct Udp {
 struct Way {
     socket: UdpSocket,
     sender: Sender,
+    /// The number of the last use, of all uses of ways.
+    used: u64,
     /// Its buffer stayed full, so nothing waits for room in it until then.
     full_until: Option<Instant>,
 }
@@ -114,7 +120,7 @@ struct Way {
 impl Way {
     fn new(socket: UdpSocket) -> Result<Self, BindError> {
         let sender = Sender::new(&socket).map_err(|source| BindError::Socket { source })?;
-        Ok(Self { socket, sender, full_until: None })
+        Ok(Self { socket, sender, used: 0, full_until: None })
     }
 
     /// Appends the hosts that have refused an earlier datagram. Returns `true` if there was any
@@ -137,7 +143,7 @@ impl Way {
         batch: &VecDeque<Packet>,
         count: usize,
     ) -> io::Result<()> {
-        let Self { socket, sender, full_until } = self;
+        let Self { socket, sender, full_until, used: _ } = self;
         match sender.send(socket, to, to_the_same(batch).take(count)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             sent => return sent,
@@ -242,6 +248,7 @@ impl Udp {
             return Err(BindError::NoSuchAddress { address: home.ip() });
         }
         let mut udp = Self::open(home, path.group(), config.network.ttl, within_host, interfaces)?;
+        udp.most_ways = 2 * config.nodes.len().max(1);
         for address in path.addresses(Destination::Everyone) {
             udp.way(address)?;
         }
@@ -312,6 +319,8 @@ impl Udp {
             all,
             outgoing,
             ways: BTreeMap::new(),
+            most_ways: usize::MAX,
+            uses: 0,
             home,
             place,
             held: None,
@@ -490,8 +499,14 @@ impl Udp {
         if self.group.is_some() {
             return Ok(&mut self.outgoing);
         }
-        match self.ways.entry(to) {
-            Entry::Occupied(way) => Ok(way.into_mut()),
+        self.uses += 1;
+        if self.ways.len() >= self.most_ways && !self.ways.contains_key(&to) {
+            let longest_unused =
+                self.ways.iter().min_by_key(|(_, way)| way.used).map(|(&address, _)| address);
+            self.ways.remove(&longest_unused.unwrap_or(to));
+        }
+        let way = match self.ways.entry(to) {
+            Entry::Occupied(way) => way.into_mut(),
             Entry::Vacant(free) => {
                 // Nodes know each other by address, whatever the port. The address itself was bound
                 // when this node started.
@@ -499,9 +514,11 @@ impl Udp {
                     freebind(socket, self.home, true)?;
                     socket.set_send_buffer_size(BUFFER)
                 });
-                Ok(free.insert(socket.and_then(Way::new)?))
+                free.insert(socket.and_then(Way::new)?)
             }
-        }
+        };
+        way.used = self.uses;
+        Ok(way)
     }
 
     /// Waits for an arrival, a report, or a change of this host's addresses. Readiness is cleared
