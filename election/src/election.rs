@@ -59,6 +59,8 @@ pub struct Election {
     me: NodeId,
     name: String,
     metadata: Metadata,
+    /// Whether a message with the metadata is under way in the ring's order.
+    telling: bool,
     config: DcConfig,
     rule: LeaseRule,
     quorum: Quorum,
@@ -214,6 +216,7 @@ impl Election {
             me: config.node,
             name,
             metadata: config.metadata.clone(),
+            telling: false,
             config: config.dc.clone(),
             rule: LeaseRule::of(config),
             quorum: Quorum::new(config),
@@ -485,9 +488,9 @@ impl Election {
             left: left.clone(),
             node_infos: BTreeMap::new(),
             candidacies: BTreeMap::new(),
-            metadata: BTreeMap::new(),
             unread: BTreeSet::new(),
         });
+        self.telling = false;
         for (node, known) in &mut self.nodes {
             if joined.contains(node) || !members.contains(node) {
                 known.metadata = Metadata::default();
@@ -526,8 +529,17 @@ impl Election {
         (say, status)
     }
 
-    /// Handles a message of a member.
+    /// Handles a message of a member. After one of its own, this node tells its metadata if that
+    /// has waited.
     fn hear(&mut self, message: &ServiceMessage) -> Outcome {
+        let mut outcome = self.hear_message(message);
+        if message.from == self.me && outcome.send.is_none() {
+            outcome.send = self.tell_metadata();
+        }
+        outcome
+    }
+
+    fn hear_message(&mut self, message: &ServiceMessage) -> Outcome {
         let ServiceMessage { ring, from, service, message } = message;
         let judged = self.settled.as_ref().is_some_and(|settled| settled.ring == *ring);
         let said = match service {
@@ -619,9 +631,7 @@ impl Election {
         let Some(collecting) = self.collecting.take_if(|collecting| collecting.ring == ring) else {
             return Outcome::default();
         };
-        let Collecting {
-            members, entered_at, left, mut node_infos, candidacies, mut metadata, unread, ..
-        } = collecting;
+        let Collecting { members, entered_at, left, mut node_infos, candidacies, unread, .. } = collecting;
         node_infos.retain(|node, _| candidacies.contains_key(node) || !unread.contains(node));
         let ballots = candidacies.iter().map(|(&node, candidacy)| (node, &candidacy.ballot)).collect();
         let lost = candidacies.iter().filter(|(_, said)| said.lost).map(|(&node, _)| node).collect();
@@ -665,7 +675,7 @@ impl Election {
             if !node.named {
                 node.name.clone_from(&candidacy.name);
             }
-            node.metadata = metadata.remove(id).unwrap_or_else(|| candidacy.metadata.clone());
+            node.metadata.clone_from(&candidacy.metadata);
         }
         self.known = known;
         self.settled = Some(Settled {
@@ -692,6 +702,8 @@ impl Election {
         let answers =
             !self.hung && self.settled.as_ref().is_some_and(|settled| settled.hung.contains(&self.me));
         let send = self.yield_to_preferred().or_else(|| answers.then(|| Message::Answers.encode()));
+        // The metadata may have changed since this node's candidacy.
+        let send = send.or_else(|| self.tell_metadata());
         self.review();
         let keep = Some(self.kept()).filter(|now| *now != kept);
         Outcome { recovered, send, keep, status: Some(self.judged.clone()), ..Outcome::default() }

@@ -65,13 +65,12 @@ impl Event {
         })
     }
 
-    /// Returns the bytes that this event takes of the bound on unread events. A status takes none:
-    /// each ring brings only a few, and the ring's own event is charged.
+    /// Returns the bytes that this event takes of the bound on unread events.
     pub fn cost(&self) -> usize {
         match self {
             Self::Deliver(delivery) => delivery.cost(),
             Self::GroupChange(change) => change.cost(),
-            Self::Status(_) => 0,
+            Self::Status(status) => RingEvent::MIN_COST + status.cost(),
             _ => RingEvent::MIN_COST,
         }
     }

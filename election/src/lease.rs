@@ -101,8 +101,8 @@ pub(crate) fn remembered(wait: Duration, quorum: u32, witnesses: &[Witness]) -> 
 }
 
 /// The times that a node relies on when its ring gives it a role besides that of DC, such as the
-/// leadership for a name. The ring's order decides which node has the role, and these times decide when that
-/// node may act in it.
+/// leadership for a name. The ring's order decides which node has the role, and these times decide
+/// when that node may act in it.
 ///
 /// A node has this in a ring that has had a DC with a term, while the ring has a quorum of its
 /// members' votes. All times are those of the node's own clock.

@@ -246,7 +246,9 @@ impl Member {
                 self.totem.set_quorate(status.quorate);
             }
             self.statuses += 1;
-            self.events.push_back(Event::Status(Box::new(status)));
+            let event = Event::Status(Box::new(status));
+            self.totem.charge(self.now, event.cost());
+            self.events.push_back(event);
         }
     }
 

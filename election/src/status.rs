@@ -174,6 +174,16 @@ fn has_no_device(device: &DeviceState) -> bool {
 }
 
 impl Status {
+    /// Returns the bytes that the nodes take. Members decide how often they tell about themselves,
+    /// so a status is no cheaper than a message.
+    pub(crate) fn cost(&self) -> usize {
+        let cost = |node: &NodeStatus| {
+            let texts: usize = node.metadata.iter().map(|(key, text)| key.len() + text.len()).sum();
+            size_of::<NodeStatus>() + node.name.len() + texts
+        };
+        self.nodes.iter().map(cost).sum()
+    }
+
     /// Returns this status as it is when no token has come for the token timeout `after`.
     pub fn without_ring(mut self, after: Duration) -> Self {
         for node in &mut self.nodes {

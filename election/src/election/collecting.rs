@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_membership::wire::body::NodeInfo;
-use quorate_membership::{Metadata, NodeId, RingId, Time};
+use quorate_membership::{NodeId, RingId, Time};
 use tracing::warn;
 
 use crate::Candidacy;
@@ -17,8 +17,6 @@ pub(super) struct Collecting {
     pub(super) left: BTreeSet<NodeId>,
     pub(super) node_infos: BTreeMap<NodeId, NodeInfo>,
     pub(super) candidacies: BTreeMap<NodeId, Candidacy>,
-    /// The texts that members tell about themselves since they sent their candidacies.
-    pub(super) metadata: BTreeMap<NodeId, Metadata>,
     /// The members whose candidacies could not be decoded. They are not corosync daemons, so their
     /// node info alone is not enough.
     pub(super) unread: BTreeSet<NodeId>,

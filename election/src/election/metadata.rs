@@ -1,5 +1,6 @@
 //! The texts that members tell about themselves.
 
+use bytes::Bytes;
 use quorate_membership::{Metadata, NodeId, RingId};
 use tracing::warn;
 
@@ -9,11 +10,22 @@ use crate::message::Message;
 
 impl Election {
     /// Sets what this node tells about itself. The status has it once it has a place in the ring's
-    /// order.
+    /// order. Of several changes in a row, members may see only the last one.
     pub fn set_metadata(&mut self, metadata: Metadata) -> Outcome {
-        let message = Message::Metadata(write_metadata(&metadata)).encode();
         self.metadata = metadata;
-        Outcome { send: Some(message), ..Outcome::default() }
+        Outcome { send: self.tell_metadata(), ..Outcome::default() }
+    }
+
+    /// Returns the message that tells this node's texts, if members know others, and no earlier
+    /// message is under way. One that changes its texts all the time thus keeps no other message
+    /// from being sent.
+    pub(super) fn tell_metadata(&mut self) -> Option<Bytes> {
+        let known = self.nodes.get(&self.me).map(|known| &known.metadata);
+        if self.telling || self.settled.is_none() || known == Some(&self.metadata) {
+            return None;
+        }
+        self.telling = true;
+        Some(Message::Metadata(write_metadata(&self.metadata)).encode())
     }
 
     /// Handles what a member tells about itself.
@@ -25,10 +37,7 @@ impl Election {
                 return Outcome::default();
             }
         };
-        if let Some(collecting) = self.collecting.as_mut().filter(|collecting| collecting.hears(ring, from)) {
-            collecting.metadata.insert(from, metadata);
-            return Outcome::default();
-        }
+        self.telling &= from != self.me;
         let settled = self.settled.as_ref();
         let Some(settled) = settled.filter(|settled| settled.ring == ring && settled.members.contains(&from))
         else {

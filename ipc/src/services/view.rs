@@ -3,14 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use quorate::{Config, DeviceState, NodeId, Regular, RingId, Status};
+use quorate::{Config, DeviceState, NodeId, NodeStatus, Regular, RingId, Status};
 
 use super::value::Value;
 
-/// Returns `true` if two statuses are the same for the clients.
+/// Returns `true` if two statuses are the same for the clients, which do not see what nodes tell
+/// about themselves.
 fn says_the_same(one: &Status, other: &Status) -> bool {
+    let nodes = |status: &Status| {
+        let seen = |node: &NodeStatus| (node.id, node.name.clone(), node.online, node.votes, node.device);
+        status.nodes.iter().map(seen).collect::<Vec<_>>()
+    };
     let numbers = |status: &Status| (status.total_votes, status.expected_votes, status.quorum);
-    (one.ring, one.quorate, &one.nodes, &one.flags) == (other.ring, other.quorate, &other.nodes, &other.flags)
+    (one.ring, one.quorate, nodes(one), &one.flags) == (other.ring, other.quorate, nodes(other), &other.flags)
         && one.device == other.device
         && numbers(one) == numbers(other)
 }

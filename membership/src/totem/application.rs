@@ -218,6 +218,13 @@ impl Totem {
         self.local.is_slow()
     }
 
+    /// Counts an event of a layer above among the unread ones. [`Totem::consumed`] gives its cost
+    /// back.
+    pub fn charge(&mut self, now: Time, cost: usize) {
+        self.local.out.unread = self.local.out.unread.saturating_add(cost);
+        self.local.note_unread(now);
+    }
+
     /// Records that the application took events with a total cost of `cost`
     /// ([`Event::cost`](crate::Event::cost)).
     pub fn consumed(&mut self, now: Time, cost: usize) {

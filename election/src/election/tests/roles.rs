@@ -1,5 +1,6 @@
 //! Tests of what members tell about themselves, and of the lease of other roles than the DC's.
 
+use itertools::Itertools as _;
 use quorate_membership::Metadata;
 
 use super::tenure::leased;
@@ -38,13 +39,35 @@ fn members_know_what_each_of_them_tells_at_the_same_place() {
 fn metadata_that_changes_during_a_sync_is_not_lost() {
     let mut world = World::new(2);
     let opened = world.open(&[1, 2]);
-    let message = world.node(1).election.set_metadata(zone("late")).send.unwrap();
-    for node in [1, 2] {
-        let now = world.now;
-        let said = quorate_message(opened.ring, id(1), message.clone());
-        assert_eq!(world.node(node).election.handle(now, &said), Outcome::default());
+    assert_eq!(world.node(1).election.set_metadata(zone("late")).send, None, "nothing can be sent yet");
+    for (listener, (from, say)) in [1, 2].into_iter().cartesian_product(&opened.said) {
+        world.hear(id(listener), opened.ring, *from, say);
     }
-    assert_eq!(told(&world.settle(&opened), 1), Some("late"));
+    let (now, synced) = (world.now, Event::Synced(opened.ring));
+    let message = world.node(1).election.handle(now, &synced).send.unwrap();
+    world.node(2).election.handle(now, &synced);
+    for node in [1, 2] {
+        let said = quorate_message(opened.ring, id(1), message.clone());
+        let status = world.node(node).election.handle(now, &said).status.unwrap();
+        assert_eq!(told(&status, 1), Some("late"));
+    }
+}
+
+#[test]
+fn one_message_with_metadata_is_under_way_at_a_time() {
+    let mut world = World::new(2);
+    world.ring(&[1, 2]);
+    let (ring, _) = world.node(1).ring.clone().unwrap();
+    let now = world.now;
+    let first = world.node(1).election.set_metadata(zone("a")).send.unwrap();
+    for text in ["b", "c"] {
+        assert_eq!(world.node(1).election.set_metadata(zone(text)).send, None);
+    }
+    let outcome = world.node(1).election.handle(now, &quorate_message(ring, id(1), first));
+    assert_eq!(told(&outcome.status.unwrap(), 1), Some("a"));
+    let outcome = world.node(1).election.handle(now, &quorate_message(ring, id(1), outcome.send.unwrap()));
+    assert_eq!((told(&outcome.status.unwrap(), 1), outcome.send), (Some("c"), None), "the newest one");
+    assert_eq!(world.node(1).election.set_metadata(zone("c")).send, None, "members know it");
 }
 
 #[test]
