@@ -23,7 +23,8 @@ use crate::Failure;
 /// The most connections. A further one waits for an earlier one to end.
 pub(crate) const CONNECTIONS: usize = 16;
 
-/// The longest time that a connection may take for its request and the answer.
+/// The longest time that a connection may take for its request, and the one for the answer, too.
+const REQUEST: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The interval of updates. Prometheus usually asks every 15 s.
@@ -98,6 +99,7 @@ async fn serve(listener: TcpListener, routes: Router) -> Infallible {
 async fn answer(stream: TcpStream, routes: Router) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
     // A client that goes away, or is too slow, is no concern of the node.

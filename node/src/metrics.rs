@@ -18,7 +18,7 @@
 //! | `quorate_votes`, `..._needed`, `..._expected` | votes present, needed, of all nodes |
 //! | `quorate_is_dc` | 1 if this node is the DC, otherwise 0 |
 //! | `quorate_lease_left_seconds` | how long this node may still act as DC |
-//! | `quorate_rotation_seconds` | mean time of a rotation; in an idle ring, about the hold time |
+//! | `quorate_rotation_seconds` | mean time of a rotation (idle: the hold time); 0 without a ring |
 //! | `quorate_queue_bytes` | messages that wait to be sent |
 //! | `quorate_window_frames` | frames that all members together may send in a rotation |
 //! | `quorate_notices` | problems of the last minute that keep peers out |
@@ -38,28 +38,32 @@ use crate::{Dc, Node, Stats, Status};
 pub async fn publish(node: Node, dc: Dc, every: Duration) {
     describe();
     let id = node.id().to_string();
-    let mut before = (Instant::now(), node.stats().await.tokens);
+    let mut counted = Stats::default();
+    let mut measured_at = Instant::now();
     loop {
-        let stats = node.stats().await;
-        let (now, tokens) = (Instant::now(), stats.tokens);
-        if tokens > before.1 {
-            let rotation = (now - before.0).as_secs_f64() / (tokens - before.1) as f64;
+        let (stats, now) = (node.stats().await, Instant::now());
+        let (status, tokens) = (dc.status(), stats.tokens - counted.tokens);
+        // Tokens of different rings, and the time between rings, tell nothing.
+        let stands = status.ring.is_some() && stats.rings == counted.rings;
+        if !stands || tokens > 0 {
+            let rotation = if stands { (now - measured_at).as_secs_f64() / tokens as f64 } else { 0.0 };
             gauge!("quorate_rotation_seconds", "node" => id.clone()).set(rotation);
-            before = (now, tokens);
+            measured_at = now;
         }
-        count(&id, &stats);
-        show(&id, &dc.status(), dc.lease_left());
+        count(&id, &stats, &counted);
+        counted = stats;
+        show(&id, &status, dc.lease_left());
         tokio::select! {
             biased;
             _ = node.left() => break,
             () = tokio::time::sleep(every) => {}
         }
     }
-    count(&id, &node.stats().await);
+    count(&id, &node.stats().await, &counted);
     show(&id, &dc.status(), Duration::ZERO);
 }
 
-/// Gives each name its meaning, and the counters their unit.
+/// Gives each name its meaning.
 fn describe() {
     for counter in Stats::COUNTERS {
         describe_counter!(format!("quorate_{}_total", counter.name), counter.help);
@@ -79,17 +83,21 @@ fn describe() {
     describe_gauge!("quorate_notices", "Problems of the last minute that keep peers out");
 }
 
-fn count(id: &str, stats: &Stats) {
+/// Adds what was counted since `before`. Another node with this id may have run in this process,
+/// and counted from 0.
+fn count(id: &str, stats: &Stats, before: &Stats) {
     for counter in Stats::COUNTERS {
-        let value = counter.of(stats);
-        counter!(format!("quorate_{}_total", counter.name), "node" => id.to_owned()).absolute(value);
+        let more = counter.of(stats).saturating_sub(counter.of(before));
+        counter!(format!("quorate_{}_total", counter.name), "node" => id.to_owned()).increment(more);
     }
     for (reason, count) in &stats.refused {
+        let more = count - before.refused.get(reason).unwrap_or(&0);
         let (id, reason) = (id.to_owned(), reason.to_string());
-        counter!("quorate_refused_total", "node" => id, "reason" => reason).absolute(*count);
+        counter!("quorate_refused_total", "node" => id, "reason" => reason).increment(more);
     }
     for (cause, count) in &stats.ring_changes {
-        counter!("quorate_ring_changes_total", "node" => id.to_owned(), "cause" => *cause).absolute(*count);
+        let more = count - before.ring_changes.get(cause).unwrap_or(&0);
+        counter!("quorate_ring_changes_total", "node" => id.to_owned(), "cause" => *cause).increment(more);
     }
     let set = |name: &'static str, value: f64| gauge!(name, "node" => id.to_owned()).set(value);
     set("quorate_queue_bytes", stats.queued as f64);

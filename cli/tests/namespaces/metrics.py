@@ -1,13 +1,18 @@
 """The counters and gauges of nodes, as Prometheus reads them."""
 
+import json
+import pathlib
 import shutil
 import subprocess
 import sys
 import time
+import urllib.parse
 
+from lab import PORT as RING_PORT
 from lab import Failed, address, timeouts, token_timeout
 
 PORT = 9405
+DASHBOARD = pathlib.Path(__file__).parents[3] / "docs" / "grafana.json"
 
 # Where Debian has the client library of Prometheus, for any Python.
 sys.path.append("/usr/lib/python3/dist-packages")
@@ -33,7 +38,10 @@ time.sleep(60)
 
 
 def get(lab, host, path):
-    url = f"http://{address(host)}:{PORT}{path}"
+    return fetch(lab, host, f"http://{address(host)}:{PORT}{path}")
+
+
+def fetch(lab, host, url):
     done = subprocess.run(lab.on(host, "python3", "-c", GET, url), capture_output=True, text=True)
     if done.returncode:
         raise Failed(f"{url}: {done.stderr}")
@@ -77,9 +85,9 @@ def prometheus_reads_what_nodes_count(lab, table):
     for host in lab.hosts:
         lab.start_node(host, lab.conf, "--metrics", f"{address(host)}:{PORT}", "--metadata", f"zone=z{host}")
     lab.agreement(lab.hosts, patience=10 * token_timeout(3))
-    everyone = [
-        wait_for(lab, host, lambda values: values["quorate_members",] == 3, "three members") for host in lab.hosts
-    ]
+    # A rotation is measured from one look at the ring to the next.
+    stands = lambda values: values["quorate_members",] == 3 and values["quorate_rotation_seconds",] > 0
+    everyone = [wait_for(lab, host, stands, "three members") for host in lab.hosts]
     leases = [values["quorate_lease_left_seconds",] for values in everyone]
     table.row(f"one lease: {max(leases):.3f} s", "", sum(lease > 0 for lease in leases) == 1)
     table.row("one DC", "1", sum(values["quorate_is_dc",] for values in everyone) == 1)
@@ -110,4 +118,41 @@ def prometheus_reads_what_nodes_count(lab, table):
     table.row(f"health: {text.strip()}", "503", health == 503 and text.startswith("not quorate: "))
 
 
-SCENARIOS = [(prometheus_reads_what_nodes_count, 3)]
+def every_panel_of_the_dashboard_has_data(lab, table):
+    """A Prometheus reads three nodes, and answers what the panels ask."""
+    if not shutil.which("prometheus"):
+        return table.note("skipped: needs prometheus")
+    for host in lab.hosts:
+        lab.start_node(host, lab.conf, "--metrics", f"{address(host)}:{PORT}")
+    lab.agreement(lab.hosts, patience=10 * token_timeout(3))
+    targets = json.dumps([f"{address(host)}:{PORT}" for host in lab.hosts])
+    scrape = f"{{job_name: quorate, static_configs: [{{targets: {targets}}}]}}"
+    conf = lab.write("prometheus.yml", f"global: {{scrape_interval: 1s}}\nscrape_configs: [{scrape}]\n")
+    own, store = "127.0.0.1:9090", lab.directory / "prometheus"
+    with open(lab.directory / "prometheus.log", "w") as log:
+        words = [f"--config.file={conf}", f"--storage.tsdb.path={store}", f"--web.listen-address={own}"]
+        lab.start(lab.on(1, "prometheus", *words), stdout=log, stderr=log)
+    # A node counts each reason from the first time on.
+    junk = f"import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'junk', ({address(1)!r}, {RING_PORT}))"
+    subprocess.run(lab.on(2, "python3", "-c", junk), check=True)
+
+    def answer(query):
+        query = urllib.parse.urlencode({"query": query.replace("$job", ".*")})
+        try:
+            return json.loads(fetch(lab, 1, f"http://{own}/api/v1/query?{query}")[1])
+        except (Failed, ValueError):
+            return {"status": "no answer"}
+
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    asked = {panel["title"]: target["expr"] for panel in panels for target in panel["targets"]}
+    until = time.monotonic() + 30
+    answers = {}
+    while time.monotonic() < until and not (answers and all(answers.values())):
+        time.sleep(1)
+        answers = {title: answer(query).get("data", {}).get("result") for title, query in asked.items()}
+    for title, series in answers.items():
+        values = ", ".join(one["value"][1] for one in series or ())
+        table.row(f"{title}: {values}"[:44], "", bool(series))
+
+
+SCENARIOS = [(prometheus_reads_what_nodes_count, 3), (every_panel_of_the_dashboard_has_data, 3)]
