@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// A cut also drops the datagrams that are in flight on it. Each fault prints as a sentence and can
 /// be parsed from it. See [`Scenario`](crate::Scenario) for the format. The turmoil engine supports
-/// the faults up to [`Fault::Release`], and rejects the others.
+/// the faults up to [`Fault::Drift`], and rejects the others.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Fault {
@@ -63,6 +63,33 @@ pub enum Fault {
     /// An operator asks a node to give up the role of DC. The node may refuse, for instance because
     /// it does not have the role. That is not a failure.
     Release(u32),
+    /// A node's stored record is lost. The node makes a new one from the wall clock at its next
+    /// start.
+    LoseRecord(u32),
+    /// A node's disk is slow to complete each write.
+    SlowDisk {
+        /// The node.
+        node: u32,
+        /// The time that a write takes.
+        each: Duration,
+        /// The duration.
+        lasts: Duration,
+    },
+    /// A node's disk is full. Its record is written when there is space again. Until then, the node
+    /// only enters rings that the last record covers.
+    FullDisk {
+        /// The node.
+        node: u32,
+        /// The duration.
+        lasts: Duration,
+    },
+    /// A node's clock runs at a wrong rate from now on.
+    Drift {
+        /// The node.
+        node: u32,
+        /// The error of the rate, in parts per million. It is negative if the clock is slow.
+        ppm: i32,
+    },
 
     /// A single datagram is lost, delayed or duplicated, regardless of its receiver.
     Catch {
@@ -115,9 +142,6 @@ pub enum Fault {
 
     /// A node leaves cleanly.
     Leave(u32),
-    /// A node's stored record is lost. The node makes a new one from the wall clock at its next
-    /// start.
-    LoseRecord(u32),
     /// A node's stored record is replaced by the previous one, as if restored from a backup. The
     /// protocol does not protect against that. Its promises about ring ids and terms do not hold
     /// then.
@@ -157,23 +181,6 @@ pub enum Fault {
         /// The duration.
         lasts: Duration,
     },
-    /// A node's disk is slow to complete each write.
-    SlowDisk {
-        /// The node.
-        node: u32,
-        /// The time that a write takes.
-        each: Duration,
-        /// The duration.
-        lasts: Duration,
-    },
-    /// A node's disk is full. Its record is written when there is space again. Until then, the node
-    /// only enters rings that the last record covers.
-    FullDisk {
-        /// The node.
-        node: u32,
-        /// The duration.
-        lasts: Duration,
-    },
     /// A node's address is removed from its interface. The node receives nothing from other nodes,
     /// and its datagrams reach none of them.
     LoseAddress(u32),
@@ -185,13 +192,6 @@ pub enum Fault {
         node: u32,
         /// The duration.
         lasts: Duration,
-    },
-    /// A node's clock runs at a wrong rate from now on.
-    Drift {
-        /// The node.
-        node: u32,
-        /// The error of the rate, in parts per million. It is negative if the clock is slow.
-        ppm: i32,
     },
     /// A node's application sends many messages at once.
     Send {

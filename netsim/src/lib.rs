@@ -9,6 +9,7 @@
 //! This page is the guide:
 //! - [Write a service](#a-service).
 //! - [Cut its cluster in two](#a-split).
+//! - [Add its clients, and what it uses](#clients-and-resources).
 //! - [Write that down as text](#a-scenario-as-text).
 //! - [Look at the history](#a-history).
 //! - [Try many seeds](#many-seeds).
@@ -156,6 +157,80 @@
 //!
 //! The example `replicated` is a complete service of this kind: a key-value store that is tested
 //! under random cuts and crashes.
+//!
+//! # Clients and resources
+//! [`Others`] adds hosts beside the nodes: clients of the service, and the resources that it uses.
+//! Nodes and hosts talk over `turmoil::net`, and find each other by name. A cut separates the nodes
+//! only, so a DC that has lost its ring still reaches the resource.
+//!
+//! Here the resource is a ledger. It checks fencing tokens: it takes no entry with a lower token
+//! than the last one. The service makes entries while its node may act.
+//!
+//! ```
+//! use std::cell::RefCell;
+//! use std::error::Error;
+//! use std::rc::Rc;
+//! use std::time::Duration;
+//!
+//! use quorate_netsim::{Fault, Host, Others, Scenario};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! use turmoil::net::{TcpListener, TcpStream};
+//!
+//! /// The node and the token of each entry.
+//! type Entries = Rc<RefCell<Vec<(u32, u128)>>>;
+//!
+//! /// The resource.
+//! async fn ledger(entries: Entries) -> Result<(), Box<dyn Error>> {
+//!     let listener = TcpListener::bind("0.0.0.0:80").await?;
+//!     loop {
+//!         let (connection, _) = listener.accept().await?;
+//!         tokio::task::spawn_local(write_entries(connection, Rc::clone(&entries)));
+//!     }
+//! }
+//!
+//! /// Takes entries until the node closes the connection.
+//! async fn write_entries(mut connection: TcpStream, entries: Entries) -> std::io::Result<()> {
+//!     loop {
+//!         let (node, token) = (connection.read_u32().await?, connection.read_u128().await?);
+//!         let fenced = entries.borrow().last().is_some_and(|&(_, last)| token < last);
+//!         if !fenced {
+//!             entries.borrow_mut().push((node, token));
+//!         }
+//!         connection.write_u8(fenced.into()).await?;
+//!     }
+//! }
+//!
+//! /// The service under test.
+//! async fn make_entries(host: Host) -> Result<(), Box<dyn Error>> {
+//!     let mut ledger = TcpStream::connect("ledger:80").await?;
+//!     while let Ok(guard) = host.dc.guard().await {
+//!         while let Ok(term) = guard.check() {
+//!             ledger.write_u32(host.id.get()).await?;
+//!             ledger.write_u128(term.as_u128()).await?;
+//!             ledger.read_u8().await?;
+//!             tokio::time::sleep(Duration::from_millis(5)).await;
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn Error>> {
+//!     let ms = Duration::from_millis;
+//!     let entries = Entries::default();
+//!     let others = Others::new().host("ledger", ledger(Rc::clone(&entries)));
+//!     Scenario::new(3, ms(5000))
+//!         .at(ms(2000), Fault::Partition(vec![vec![1], vec![2, 3]]))
+//!         .run_service_among(others, make_entries)?;
+//!
+//!     let entries = entries.borrow();
+//!     assert!(entries.is_sorted_by_key(|&(_, token)| token), "the ledger takes no lower token");
+//!     // Node 1 is the DC at first. Another one follows it, and takes over for good.
+//!     let of_first = entries.iter().take_while(|&&(node, _)| node == 1).count();
+//!     assert!(of_first > 100, "{of_first}");
+//!     assert!(entries.len() > of_first && entries[of_first..].iter().all(|&(node, _)| node != 1));
+//!     Ok(())
+//! }
+//! ```
 //!
 //! # A scenario as text
 //! A scenario prints as lines and is parsed from them, so it can be a file next to the test, or
@@ -369,6 +444,7 @@
 //!   one hop in that time. Timeouts are scaled to it ([`Scenario::totem`]).
 //! - Crashes, restarts with the stored record, partitions into any parts, one-way cuts, and single
 //!   datagrams that are lost, duplicated, delayed or damaged: [`Fault`].
+//! - Disks that are slow or full, or lose the record, and clocks that drift.
 //! - An operator who asks a DC to give up its role ([`Fault::Release`]), prefers nodes as DC
 //!   ([`Scenario::dc_priority`], [`Scenario::preempt`]), and has the cluster detect hung
 //!   applications ([`Scenario::heartbeat`], [`Fault::Hang`]). For whole nodes, the simulator sends
@@ -380,13 +456,18 @@
 //!   ([`Fault::Reject`]), links that are never mended ([`Fault::Deafen`]), and datagrams that no
 //!   node has sent ([`Fault::Forge`]).
 //! - A load of messages of any length, agreed and safe: [`Load`].
-//! - The service's own connections, if it opens any with `turmoil::net`. A cut cuts them too.
+//! - The service's own connections, if it opens any with `turmoil::net`. A cut between two nodes
+//!   cuts theirs too.
+//! - Clients and resources on hosts of their own: [`Others`].
 //!
 //! Not simulated:
 //! - Operators who change votes or expected votes while nodes run.
 //! - Real time. A service takes no simulated time to compute, however long it computes.
-//! - For whole nodes: clocks that drift, paused hosts, and disks that are slow or lose what they
-//!   stored. For bare members these are simulated ([`Scenario::run_core`]).
+//! - For whole nodes: paused hosts. turmoil runs every host in every millisecond, and no task of a
+//!   host can keep its other tasks from running. What a service sees of a pause is a right to act
+//!   that ends between the check and the act. It can be tested with a resource that answers late:
+//!   the term changes while the service waits. For bare members, pauses are simulated
+//!   ([`Scenario::run_core`]).
 //!
 //! Besides these runs, whose faults are drawn at random or written down, a [model check](model)
 //! follows every possibility for a few nodes, within bounds.
@@ -404,6 +485,7 @@ pub mod model;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 mod observed;
+mod others;
 mod run;
 mod scenario;
 pub mod shrink;
@@ -418,6 +500,7 @@ pub use engine::core::{Goal, Reached, Summary};
 pub use failure::Failure;
 pub use fault::Fault;
 pub use history::History;
+pub use others::Others;
 pub use scenario::{Host, Load, Scenario};
 pub use situation::{Hop, Situation};
 pub use text::ParseScenarioError;

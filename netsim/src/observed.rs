@@ -38,9 +38,8 @@ impl Log {
 pub(crate) struct Observed {
     member: DcMember,
     life: Life,
-    /// The simulated time at which the member's clock began.
-    began_at: Duration,
-    now: Time,
+    /// The simulated time of the last input. The member's own clock may drift.
+    at: Duration,
     accepted: u64,
     hung: bool,
     /// Bytes of removed marks that have not been reported to the ring as taken yet.
@@ -50,15 +49,15 @@ pub(crate) struct Observed {
 
 impl Observed {
     pub(crate) fn new(member: DcMember, life: Life, began_at: Duration, log: Log) -> Self {
-        Self { member, life, began_at, now: Time::default(), accepted: 0, hung: false, unmarked: 0, log }
+        Self { member, life, at: began_at, accepted: 0, hung: false, unmarked: 0, log }
     }
 
-    fn at(&self) -> Duration {
-        self.began_at + (self.now - Time::default())
+    fn note_time(&mut self) {
+        self.at = turmoil::sim_elapsed().unwrap_or(self.at);
     }
 
     fn record(&self, what: What) {
-        self.log.write().record(self.at(), self.life, what);
+        self.log.write().record(self.at, self.life, what);
     }
 
     /// Removes the mark from a delivered message, and records the event.
@@ -111,7 +110,7 @@ impl Core for Observed {
         guarantee: Guarantee,
         payload: &Bytes,
     ) -> Result<(), MulticastError> {
-        self.now = now;
+        self.note_time();
         let message = MessageId { sender: self.life, number: self.accepted + 1 };
         self.member.multicast(now, pid, group, guarantee, &message.mark(payload))?;
         self.accepted += 1;
@@ -130,7 +129,7 @@ impl Core for Observed {
             self.record(What::Hung(hung));
         }
         let transmit = self.member.poll_transmit()?;
-        self.log.write().sent(self.at(), self.life, &transmit);
+        self.log.write().sent(self.at, self.life, &transmit);
         Some(transmit)
     }
 
@@ -141,7 +140,7 @@ impl Core for Observed {
     }
 
     fn handle(&mut self, now: Time, input: Input<'_>) {
-        self.now = now;
+        self.note_time();
         let input = match input {
             Input::Consumed(cost) => Input::Consumed(cost + std::mem::take(&mut self.unmarked)),
             _ => input,
@@ -150,7 +149,7 @@ impl Core for Observed {
     }
 
     fn change_group(&mut self, now: Time, change: GroupRequest<'_>) -> Result<(), GroupError> {
-        self.now = now;
+        self.note_time();
         self.member.change_group(now, change)
     }
 

@@ -9,7 +9,7 @@ use crate::engine::core::Summary;
 use crate::failure::{Failure, Reason};
 use crate::invariants::{Checker, Violation};
 use crate::journal::{Journal, Keeps};
-use crate::{History, Host, Scenario, engine, invariants};
+use crate::{History, Host, Others, Scenario, engine, invariants};
 
 impl Scenario {
     /// Runs complete nodes, with driver and election, on a simulated network, and checks what they
@@ -41,10 +41,25 @@ impl Scenario {
         S: Fn(Host) -> F + 'static,
         F: Future<Output = Result<(), Box<dyn Error>>> + 'static,
     {
-        if let Err(why) = self.check().and_then(|()| engine::turmoil::can_run(self)) {
+        self.run_service_among(Others::new(), service)
+    }
+
+    /// Runs a service like [`Scenario::run_service`], with hosts beside the nodes, such as its
+    /// clients and what it uses.
+    ///
+    /// # Errors
+    /// Like [`Scenario::run_service`]; also if a host returns an error or panics, or has the name
+    /// of another host.
+    pub fn run_service_among<S, F>(&self, others: Others, service: S) -> Result<History, Failure>
+    where
+        S: Fn(Host) -> F + 'static,
+        F: Future<Output = Result<(), Box<dyn Error>>> + 'static,
+    {
+        let possible = self.check().and_then(|()| engine::turmoil::can_run(self));
+        if let Err(why) = possible.and_then(|()| others.check(self.nodes)) {
             return Err(self.fail(Reason::Impossible(why), History::default()));
         }
-        match engine::turmoil::run(self, service) {
+        match engine::turmoil::run(self, service, others) {
             Err((error, history)) => Err(self.fail(Reason::Error(error), history)),
             // As on the core engine, changed bytes leave only one promise: no node panics.
             Ok(history) if self.is_damaged() => Ok(history),

@@ -55,8 +55,8 @@ pub struct Scenario {
     pub(crate) calm_at: Option<Duration>,
 }
 
-/// The environment of the nodes. The turmoil engine has no slow disks and no records, and only
-/// whole milliseconds.
+/// The environment of the nodes. The turmoil engine has only whole milliseconds, and loses
+/// datagrams only in faults.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct World {
     /// The time that a datagram takes.

@@ -2,12 +2,16 @@
 //! checked against all invariants (`Scenario::run`). The tests also check the outcome of each
 //! scenario.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use quorate_election::{Event, Status};
 use quorate_membership::{Group, GroupReason, Guarantee, NodeId, Parting};
 use quorate_netsim::history::What;
-use quorate_netsim::{Fault, History, Host, Load, Scenario};
+use quorate_netsim::{Fault, History, Host, Load, Others, Scenario};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use turmoil::net::{TcpListener, TcpStream};
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -332,6 +336,101 @@ fn single_datagrams_can_be_lost_doubled_and_late() {
         assert_ne!(history.fingerprint(), undisturbed.fingerprint(), "{trouble}");
         assert_eq!(history.fingerprint(), disturbed(trouble).fingerprint(), "{trouble}");
         assert_eq!(history.delivered(1).len(), history.delivered(3).len(), "{trouble}");
+    }
+}
+
+#[test]
+fn a_node_whose_disk_is_full_is_out_until_there_is_space() {
+    let mut scenario = Scenario::new(3, ms(9000)).at(SETTLED, Fault::FullDisk { node: 3, lasts: ms(3000) });
+    for restart in 1..=4 {
+        scenario = scenario.at(SETTLED + ms(500) * restart, Fault::Restart(2));
+    }
+    let history = run(&scenario);
+    one_ring(&history, SETTLED + ms(2950), &[1, 2], true);
+    one_ring(&history, ms(9000), &[1, 2, 3], true);
+}
+
+#[test]
+fn a_slow_disk_delays_the_ring_that_its_node_joins() {
+    let back = |each: u64| {
+        let (slow, restarts) = (SETTLED - ms(1), SETTLED);
+        let history = run(&Scenario::new(3, ms(9000))
+            .at(slow, Fault::SlowDisk { node: 3, each: ms(each), lasts: ms(5000) })
+            .at(restarts, Fault::Restart(3)));
+        one_ring(&history, ms(9000), &[1, 2, 3], true);
+        let joined = history.statuses().into_iter().find(|stated| {
+            let online = stated.status.nodes.iter().filter(|node| node.online).count();
+            stated.life.node.get() == 3 && stated.at > restarts && online == 3
+        });
+        joined.expect("it joins").at
+    };
+    assert!(back(100) >= back(1) + ms(80));
+}
+
+#[test]
+fn a_lost_record_is_replaced_from_the_wall_clock() {
+    let history = run(&Scenario::new(3, 3 * SETTLED)
+        .at(SETTLED, Fault::Crash(1))
+        .at(SETTLED, Fault::LoseRecord(1))
+        .at(SETTLED + ms(500), Fault::Restart(1)));
+    one_ring(&history, 3 * SETTLED, &[1, 2, 3], true);
+    let seq = |at| status(&history, 2, at).ring.expect("a ring").seq;
+    assert!(seq(SETTLED) < 1 << 32 && seq(3 * SETTLED) > 1 << 40);
+}
+
+#[test]
+fn clocks_at_half_the_speed_wait_twice_as_long() {
+    let waited = |ppm: i32| {
+        let mut scenario = Scenario::new(3, 3 * SETTLED).at(2 * SETTLED, Fault::Crash(1));
+        for node in 1..=3 {
+            scenario = scenario.at(ms(0), Fault::Drift { node, ppm });
+        }
+        last_to_know_another_dc(&run(&scenario), &[2, 3], 1, 2 * SETTLED) - 2 * SETTLED
+    };
+    let (right, slow) = (waited(0), waited(-500_000));
+    assert!(slow > right * 3 / 2, "{slow:?} and {right:?}");
+}
+
+#[test]
+fn a_host_beside_the_nodes_reaches_those_that_a_cut_separates() {
+    let asked = Rc::new(RefCell::new(Vec::new()));
+    let answers = Rc::clone(&asked);
+    let client = async move {
+        tokio::time::sleep(SETTLED + ms(1500)).await;
+        for node in 1..=3 {
+            let mut connection = TcpStream::connect(format!("node{node}:80")).await?;
+            answers.borrow_mut().push((node, connection.read_u8().await? == 1));
+        }
+        Ok(())
+    };
+    Scenario::new(3, 2 * SETTLED)
+        .at(SETTLED, Fault::Partition(vec![vec![1], vec![2, 3]]))
+        .run_service_among(Others::new().host("client", client), tell_quorum)
+        .unwrap();
+    assert_eq!(*asked.borrow(), [(1, false), (2, true), (3, true)]);
+}
+
+/// Tells each client whether the node is quorate.
+async fn tell_quorum(host: Host) -> Result<(), Box<dyn std::error::Error>> {
+    let listener = TcpListener::bind("0.0.0.0:80").await?;
+    loop {
+        let (mut connection, _) = listener.accept().await?;
+        connection.write_u8(host.dc.status().quorate.into()).await?;
+    }
+}
+
+#[test]
+fn a_host_that_fails_or_has_a_name_twice_fails_the_run() {
+    let why = |others| {
+        let run = Scenario::new(2, ms(100)).run_service_among(others, async |_| Ok(()));
+        run.unwrap_err().to_string()
+    };
+    let fails = Others::new().host("shop", async { Err("out of tickets".into()) });
+    assert!(why(fails).starts_with("host shop: out of tickets\n\nscenario\n2 nodes for 100ms"));
+    let idle = || std::future::pending();
+    for (name, said) in [("node2", "two hosts are called node2"), ("", "without a name")] {
+        let why = why(Others::new().host(name, idle()));
+        assert!(why.starts_with("impossible scenario: ") && why.contains(said), "{why}");
     }
 }
 

@@ -40,7 +40,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quorate_membership::{NodeId, Stored, Totem};
 use rustix::fs::{FlockOperation, OFlags};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 /// Maximum number of bytes read from a record. Records are far shorter.
 const MAX_RECORD: u64 = 64 << 10;
@@ -133,7 +134,11 @@ impl Store {
 
 /// A simulated disk. Clones share it, so a node that restarts finds its record again.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<Mutex<Disk>>);
+pub struct Memory {
+    disk: Arc<Mutex<Disk>>,
+    /// Notified when the latency changes.
+    changed: Arc<Notify>,
+}
 
 #[derive(Debug, Default)]
 struct Disk {
@@ -155,9 +160,10 @@ impl Memory {
         self.disk().stored = stored;
     }
 
-    /// Sets the time that a write takes from now on. Initially zero.
+    /// Sets the time that a write takes, also the one under way. Initially zero.
     pub fn set_latency(&self, latency: Duration) {
         self.disk().latency = latency;
+        self.changed.notify_one();
     }
 
     /// Sets whether writes fail from now on.
@@ -166,9 +172,11 @@ impl Memory {
     }
 
     async fn save(&self, stored: Stored) -> io::Result<()> {
-        let latency = self.disk().latency;
-        if !latency.is_zero() {
-            tokio::time::sleep(latency).await;
+        let started = Instant::now();
+        let left = || self.disk().latency.saturating_sub(started.elapsed());
+        while !left().is_zero() {
+            // Ends early if the latency changes.
+            let _ = tokio::time::timeout(left(), self.changed.notified()).await;
         }
         let mut disk = self.disk();
         if disk.failing {
@@ -180,7 +188,7 @@ impl Memory {
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -582,6 +590,15 @@ mod tests {
         store.save(&stored).await.unwrap();
         memory.set_failing(true);
         store.save(&Stored::default()).await.unwrap_err();
+        memory.set_failing(false);
+        memory.set_latency(Duration::MAX);
+        let began = Instant::now();
+        let recovers = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            memory.set_latency(Duration::from_secs(1));
+        };
+        tokio::join!(store.save(&stored), recovers).0.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(4), "the write under way ends");
         assert_eq!(Store::in_memory(&memory).1, stored);
     }
 

@@ -1,5 +1,6 @@
 //! The engines that run scenarios.
 
+mod clock;
 pub(crate) mod core;
 mod disturb;
 pub(crate) mod turmoil;

@@ -14,6 +14,7 @@
 //! and delay are drawn as on the core engine.
 
 mod calm;
+mod disk;
 mod udp;
 
 use std::cell::RefCell;
@@ -22,11 +23,12 @@ use std::error::Error;
 use std::future::{Future, pending};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use quorate::transport::{Path, Sockets};
-use quorate::{Clock, Dc, DcMember, Memory, Node, Store};
+use quorate::{Clock, Dc, DcMember, Memory, Node};
 use quorate_membership::config::{Member, TransportKind};
 use quorate_membership::{Config, Group, Guarantee, NodeId, Stored};
 use rand::{Rng, RngCore, SeedableRng};
@@ -36,11 +38,13 @@ use tokio::time::Instant;
 use turmoil::Sim;
 
 pub(crate) use self::calm::reached;
+use self::disk::Disk;
 use self::udp::{Air, Hosts, SimulatedUdp};
+use crate::engine::{clock, micros};
 use crate::history::{Life, What};
 use crate::observed::{Log, Observed};
 use crate::scenario::World;
-use crate::{Fault, History, Host, Load, Scenario};
+use crate::{Fault, History, Host, Load, Others, Scenario};
 
 const TICK: Duration = Duration::from_millis(1);
 /// The most nodes that run in a reasonable time.
@@ -60,10 +64,14 @@ pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
                 | Fault::Disturb { .. }
                 | Fault::Hang { .. }
                 | Fault::Release(_)
+                | Fault::LoseRecord(_)
+                | Fault::SlowDisk { .. }
+                | Fault::FullDisk { .. }
+                | Fault::Drift { .. }
                 | Fault::Heal
         )
     });
-    let World { latency, loss, disk, ring_seq, .. } = scenario.world;
+    let World { latency, loss, .. } = scenario.world;
     let beyond = match fault {
         Some(fault) => fault.to_string(),
         None if scenario.nodes > MAX_NODES => format!("{} nodes: at most {MAX_NODES}", scenario.nodes),
@@ -71,22 +79,24 @@ pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
             format!("a latency of {latency:?}: whole milliseconds only")
         }
         None if loss > 0 => "loss that does not end with the trouble".to_owned(),
-        None if !disk.is_zero() => "disks that take time".to_owned(),
-        None if ring_seq != 0 => "records that begin with a ring sequence number".to_owned(),
         None => return Ok(()),
     };
     Err(format!("the turmoil engine cannot do this: {beyond} (the core engine can)"))
 }
 
 /// Runs the scenario. An error comes with the history up to it.
-pub(crate) fn run<S, F>(scenario: &Scenario, service: S) -> Result<History, (Box<dyn Error>, History)>
+pub(crate) fn run<S, F>(
+    scenario: &Scenario,
+    service: S,
+    others: Others,
+) -> Result<History, (Box<dyn Error>, History)>
 where
     S: Fn(Host) -> F + 'static,
     F: Future<Output = Result<(), Box<dyn Error>>> + 'static,
 {
     let nodes: Vec<NodeId> = (1..=scenario.nodes).filter_map(NodeId::new).collect();
     let log = Log::new(nodes.iter().copied(), scenario.voters());
-    let mut network = Network::build(scenario, &nodes, &log, service);
+    let mut network = Network::build(scenario, &nodes, &log, service, others);
     let ran = network.run(scenario);
     let length = network.sim.elapsed();
     drop(network);
@@ -103,6 +113,7 @@ struct Network {
     sim: Sim<'static>,
     addresses: BTreeMap<NodeId, IpAddr>,
     air: Air,
+    disks: BTreeMap<NodeId, Disk>,
     lives: Lives,
     log: Log,
 }
@@ -114,9 +125,15 @@ type Lives = Rc<RefCell<BTreeMap<NodeId, Latest>>>;
 struct Latest {
     start: u32,
     alive: bool,
+    /// The drift of the host's clock, in millionths.
+    ppm: i32,
+    clock: Option<NodeClock>,
     /// The channel for orders to its application that acts as DC.
     orders: Option<mpsc::UnboundedSender<Order>>,
 }
+
+/// The clock of a node, which a fault may change.
+type NodeClock = Arc<Mutex<clock::Clock>>;
 
 /// An order to an application that acts as DC.
 enum Order {
@@ -126,7 +143,7 @@ enum Order {
 }
 
 impl Network {
-    fn build<S, F>(scenario: &Scenario, nodes: &[NodeId], log: &Log, service: S) -> Self
+    fn build<S, F>(scenario: &Scenario, nodes: &[NodeId], log: &Log, service: S, others: Others) -> Self
     where
         S: Fn(Host) -> F + 'static,
         F: Future<Output = Result<(), Box<dyn Error>>> + 'static,
@@ -147,24 +164,24 @@ impl Network {
         let air = Air::new(scenario.seed);
         let hosts = Hosts::new(addresses.clone(), air.clone());
         let lives = Lives::default();
+        let mut disks = BTreeMap::new();
         let service = Rc::new(service);
         for (&id, &address) in &addresses {
             let config = config(scenario, id, &addresses);
-            let disk = Memory::default();
-            if !scenario.world.fresh {
-                let kept = scenario.electorate.record(&config).text();
-                disk.set(Some(Stored { kept, ..Stored::default() }));
-            }
+            let World { fresh, ring_seq, disk, .. } = scenario.world;
+            let kept = if fresh { String::new() } else { scenario.electorate.record(&config).text() };
+            let disk = Disk::new(Stored { ring_seq, kept, ..Stored::default() }, disk);
             let home = Home {
                 config,
                 seed: scenario.seed,
                 load: scenario.load.clone(),
                 heartbeat: scenario.world.heartbeat,
                 hosts: hosts.clone(),
-                disk,
+                disk: disk.memory(),
                 lives: Rc::clone(&lives),
                 log: log.clone(),
             };
+            disks.insert(id, disk);
             let service = Rc::clone(&service);
             sim.host(address, move || {
                 let (home, service) = (home.clone(), Rc::clone(&service));
@@ -174,7 +191,15 @@ impl Network {
                 }
             });
         }
-        Self { sim, addresses, air, lives, log: log.clone() }
+        // They come last, so that they change nothing about the nodes' addresses and seeds.
+        for (name, other) in others.into_hosts() {
+            let host = name.clone();
+            sim.client(
+                name,
+                async move { other.await.map_err(|error| format!("host {host}: {error}").into()) },
+            );
+        }
+        Self { sim, addresses, air, disks, lives, log: log.clone() }
     }
 
     fn run(&mut self, scenario: &Scenario) -> Result<(), Box<dyn Error>> {
@@ -189,10 +214,14 @@ impl Network {
         while self.sim.elapsed() < scenario.length {
             if calm_at.take_if(|at| *at <= self.sim.elapsed()).is_some() {
                 (1..=scenario.nodes).for_each(|node| self.order(node, Order::GoOn));
+                let now = self.sim.elapsed();
+                self.disks.values_mut().for_each(|disk| disk.mend(now));
             }
             while let Some((_, fault)) = timeline.next_if(|(at, _)| *at <= self.sim.elapsed()) {
                 self.apply(fault);
             }
+            let now = self.sim.elapsed();
+            self.disks.values_mut().for_each(|disk| disk.pass(now));
             self.sim.step()?;
         }
         Ok(())
@@ -229,6 +258,12 @@ impl Network {
             Fault::Disturb { .. } => self.air.disturb(&fault, at),
             Fault::Hang { node, lasts } => self.order(*node, Order::Hang(*lasts)),
             Fault::Release(node) => self.order(*node, Order::Release),
+            Fault::LoseRecord(node) => self.on_disk(*node, |disk| disk.lose()),
+            Fault::SlowDisk { node, each, lasts } => {
+                self.on_disk(*node, |disk| disk.slow_down(at, *each, *lasts));
+            }
+            Fault::FullDisk { node, lasts } => self.on_disk(*node, |disk| disk.fill(at, *lasts)),
+            Fault::Drift { node, ppm } => self.drift(*node, *ppm),
             Fault::Heal => {
                 self.heal();
                 self.air.clear();
@@ -262,6 +297,25 @@ impl Network {
         if let Some(orders) = latest.and_then(|latest| latest.orders.as_ref()) {
             // A node that has left cannot give up anything.
             let _ = orders.send(order);
+        }
+    }
+
+    fn on_disk(&mut self, node: u32, change: impl FnOnce(&mut Disk)) {
+        if let Some(disk) = NodeId::new(node).and_then(|node| self.disks.get_mut(&node)) {
+            change(disk);
+        }
+    }
+
+    /// Changes the rate of a host's clock. The sleeps of the node do not follow, so a timer may run
+    /// late by that share of the longest sleep of the driver, a tenth of a second.
+    fn drift(&self, node: u32, ppm: i32) {
+        let Some(node) = NodeId::new(node) else { return };
+        let mut lives = self.lives.borrow_mut();
+        let latest = lives.entry(node).or_default();
+        latest.ppm = ppm;
+        if let Some(clock) = &latest.clock {
+            let now = micros(self.sim.elapsed());
+            clock.lock().unwrap_or_else(PoisonError::into_inner).drift(now, ppm);
         }
     }
 
@@ -321,22 +375,23 @@ impl Home {
         F: Future<Output = Result<(), Box<dyn Error>>>,
     {
         let id = self.config.node;
-        let (sender, orders) = mpsc::unbounded_channel();
-        let life = {
-            let mut lives = self.lives.borrow_mut();
-            let latest = lives.entry(id).or_default();
-            *latest = Latest { start: latest.start + 1, alive: true, orders: Some(sender) };
-            Life { node: id, start: latest.start }
-        };
         let began_at = turmoil::sim_elapsed().unwrap_or_default();
+        let (sender, orders) = mpsc::unbounded_channel();
+        let (life, clock) = {
+            let mut lives = self.lives.borrow_mut();
+            let Latest { start, ppm, .. } = *lives.entry(id).or_default();
+            let clock = Arc::new(Mutex::new(clock::Clock::new(micros(began_at), ppm)));
+            let (start, of_host) = (start + 1, Some(Arc::clone(&clock)));
+            lives.insert(id, Latest { start, alive: true, ppm, clock: of_host, orders: Some(sender) });
+            (Life { node: id, start }, own(clock, began_at))
+        };
         self.log.write().record(began_at, life, What::Started);
 
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(u64::from(id.get()) << 32 | u64::from(life.start));
         let sockets = SimulatedUdp::bind(id, self.hosts).await?;
         let path = Path::new(&self.config, sockets.home())?;
-        let (store, stored) = Store::in_memory(&self.disk);
-        let clock = Clock::tokio();
+        let (store, stored) = disk::open(&self.disk, began_at);
         let member = DcMember::new(&self.config, stored, rng.random(), clock.now())?;
         let dc = member.dc(clock.clone());
         let observed = Observed::new(member, life, began_at, self.log);
@@ -350,6 +405,15 @@ impl Home {
         let _node = node;
         pending().await
     }
+}
+
+/// Returns a node's view of its clock. `now` is the simulated time.
+fn own(clock: NodeClock, now: Duration) -> Clock {
+    let started = Instant::now();
+    Clock::new(move || {
+        let clock = *clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.show(micros(now + started.elapsed()))
+    })
 }
 
 /// Acts as the application of a DC: sends heartbeats if they are required, and executes the

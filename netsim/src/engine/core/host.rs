@@ -19,12 +19,12 @@ use rand::{Rng, RngCore};
 use rand_chacha::ChaCha8Rng;
 
 use super::acts::Actor;
-use super::clock::Clock;
 use super::host_set::HostSet;
 use super::network::{PORT, Packet, address, source};
 use super::refusals::Refusals;
 use super::seen::Seen;
 use super::{Engine, Happening, Micros, micros, stream};
+use crate::engine::clock::Clock;
 use crate::fault::{Fault, Kind, Point};
 use crate::history::{Content, Inside, Life, MessageId, What};
 use crate::observed;

@@ -8,7 +8,6 @@
 //! scenario gives the same run, byte for byte.
 
 mod acts;
-mod clock;
 mod host;
 mod host_set;
 mod liveness;
