@@ -16,8 +16,8 @@ use tracing_subscriber::EnvFilter;
 use crate::Failure;
 
 /// The filter without RUST_LOG. The log here reports each change, so it leaves out the election's
-/// lines for each ring.
-const DEFAULT: &str = "info,quorate_election=warn";
+/// lines for each ring, and the id of the one node that this process runs.
+const DEFAULT: &str = "info,quorate_election=warn,quorate::span=off";
 
 /// The size of the buffer, in bytes.
 const ROOM: usize = 1 << 20;

@@ -36,6 +36,7 @@ use quorate_membership::{
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{SendError, TryRecvError};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use self::node::{Command, Ends, Multicast, Request, Shared};
 pub use self::node::{Events, Node};
@@ -78,6 +79,8 @@ const TAKEN: usize = 64 << 10;
 ///
 /// The returned [`Node`] acts for no process (see [`Node::of_process`]).
 ///
+/// The task logs in the span `quorate`, whose field `node` is the id of the node.
+///
 /// # Panics
 /// If called outside of a tokio runtime.
 pub fn run<C: Core<Event: Send> + Send + 'static>(
@@ -118,7 +121,9 @@ pub fn run<C: Core<Event: Send> + Send + 'static>(
         abandoned: false,
         left: false,
     };
-    tokio::spawn(driver.drive());
+    // A process may run several nodes. The target of its own lets a log leave this out.
+    let span = tracing::info_span!(target: "quorate::span", "quorate", node = %id);
+    tokio::spawn(driver.drive().instrument(span));
     let ends = Ends { id, commands: command_sender, requests: request_sender, shared: Arc::clone(&shared) };
     let node = Node::new(ends);
     (node, Events { receiver: event_receiver, ready: Vec::new().into_iter(), taken: 0, shared })

@@ -188,7 +188,7 @@ impl Peers {
         let Some(known) = self.homes.get(&id).copied().filter(|known| *known != home) else { return };
         let silent = learnt.heard_at.get(&known).is_none_or(|at| now - *at >= Self::AGE);
         if id != self.own && silent && !learnt.members.contains(&id) {
-            tracing::debug!(%id, home = %known, "forgotten: silent and in no ring");
+            tracing::debug!(node = %id, home = %known, "forgotten: silent and in no ring");
             learnt.heard_at.remove(&known);
             self.ids.remove(&known);
             self.homes.remove(&id);
@@ -211,7 +211,7 @@ impl Peers {
             self.ids.remove(&silent);
             self.homes.remove(&former);
         }
-        tracing::debug!(%id, %home, "learnt from a JOIN");
+        tracing::debug!(node = %id, %home, "learnt from a JOIN");
         if let Some(former) = self.ids.insert(home, id) {
             self.homes.remove(&former);
         }

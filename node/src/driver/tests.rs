@@ -713,6 +713,34 @@ async fn a_disk_that_fails_is_tried_again() {
     assert_eq!(bed.log.lines(), ["heard store 7", "stored 7"]);
 }
 
+/// The text of a log.
+#[derive(Clone, Default)]
+struct Text(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_logs_names_the_node() {
+    let text = Text::default();
+    let writer = text.clone();
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+    let _during = tracing::subscriber::set_default(log.finish());
+    let bed = Bed::new();
+    bed.disk.set_failing(true);
+    bed.hear("store 7").await;
+    let text = String::from_utf8(text.0.lock().unwrap().clone()).unwrap();
+    let line = text.lines().find(|line| line.contains("cannot store the record")).unwrap();
+    assert!(line.contains("ERROR quorate{node=9}: quorate::driver: "), "{line}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_late_timer_first_hears_what_waits_in_the_socket() {
     let late = Arc::new(AtomicU64::new(0));
