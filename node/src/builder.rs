@@ -89,7 +89,8 @@ impl Builder {
     ///
     /// fn address_of_dc(dc: &Dc) -> Option<String> {
     ///     let status = dc.status();
-    ///     let node = status.nodes.iter().find(|node| Some(node.id) == status.dc)?;
+    ///     let dc = status.term?.node; // only a DC with a term may act
+    ///     let node = status.nodes.iter().find(|node| node.id == dc)?;
     ///     node.metadata.get("http").map(str::to_owned)
     /// }
     /// ```

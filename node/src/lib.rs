@@ -11,11 +11,12 @@
 //!
 //! # A node
 //! ```no_run
-//! use quorate::{Config, Event, Group, Guarantee, Node, NodeId};
+//! use quorate::{Config, Event, Group, Guarantee, Node};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let config = Config::new(NodeId::new(1).ok_or("node ids begin with 1")?); // or config::load(..)
+//! let nodes = [(1, "10.0.0.1"), (2, "10.0.0.2"), (3, "10.0.0.3")];
+//! let config = Config::of_cluster("my-service", 1, nodes)?; // or config::load(..), from_env()
 //! let (node, mut events, _dc) =
 //!     Node::builder(config).state_dir("/var/lib/my-service").start().await?;
 //!

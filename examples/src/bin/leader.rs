@@ -15,6 +15,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let nodes = [(1, "127.0.0.1"), (2, "127.0.0.2"), (3, "127.0.0.3")];
     let config = Config::of_cluster("my-service", id, nodes)?;
     let state = std::env::temp_dir().join("my-service");
+    // `_node`, because a node ends when it is dropped. `_` drops the events, which nothing takes
+    // here.
     let (_node, _, dc) = Node::builder(config).state_dir(state).start().await?;
     loop {
         let guard = dc.guard().await?; // waits until this node leads

@@ -16,6 +16,7 @@
 //! directory of the node's record, and `TABLE` the file of the table, which all members share.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -80,12 +81,15 @@ impl Table {
 #[derive(Clone)]
 struct Service {
     node: Node,
+    /// Where this node serves.
+    address: String,
     dc: Dc,
     table: Table,
 }
 
 impl Service {
-    /// Returns the address of the leader's web service.
+    /// Returns the address of the leader's web service. The leader may have to wait for the end of
+    /// the former one's lease.
     fn leader(&self) -> Option<String> {
         let status = self.dc.status();
         let leader = status.term?.node;
@@ -114,7 +118,8 @@ impl Service {
 async fn order(State(service): State<Service>, text: String) -> Response {
     let term = service.dc.try_guard().and_then(|guard| guard.check().ok());
     let Some(term) = term else {
-        return match service.leader() {
+        // A leader that still waits is not sent to itself.
+        return match service.leader().filter(|leader| *leader != service.address) {
             Some(leader) => Redirect::temporary(&format!("http://{leader}/orders")).into_response(),
             None => (StatusCode::SERVICE_UNAVAILABLE, "there is no leader; try again\n").into_response(),
         };
@@ -149,38 +154,37 @@ async fn main() -> Result<(), Box<dyn Error>> {
         1 => config::from_env()?,
         _ => member_of_three(number_of_member()?, 5475),
     };
-    let address = config.bind();
+    let address = SocketAddr::new(config.bind(), HTTP);
     let place = |variable, default| {
         std::env::var_os(variable).map_or_else(|| std::env::temp_dir().join(default), PathBuf::from)
     };
     let table = Table::open(&place("TABLE", "quorate-leader-job.sqlite"))?;
-    let listener = tokio::net::TcpListener::bind((address, HTTP)).await?;
+    let listener = tokio::net::TcpListener::bind(address).await?;
     let (node, _, dc) = Node::builder(config)
-        .metadata(Metadata::new().with("http", &format!("{address}:{HTTP}"))?)
+        .metadata(Metadata::new().with("http", &address.to_string())?)
         .state_dir(place("STATE", "quorate-leader-job"))
         .start()
         .await?;
 
-    let service = Service { node: node.clone(), dc, table };
-    tokio::spawn(service.clone().ship());
+    let service = Service { node: node.clone(), address: address.to_string(), dc, table };
+    let shipping = tokio::spawn(service.clone().ship());
     let routes = Router::new()
         .route("/", get(show))
         .route("/orders", post(order))
         .route("/ready", get(ready))
         .with_state(service);
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let left = node.clone();
-    let ends = async move {
-        tokio::select! {
-            biased;
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            // Out of the ring for good: a supervisor starts the process again.
-            cause = left.left() => say(format_args!("left the ring: {cause:?}")),
-        }
+    let ended = tokio::select! {
+        biased;
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        // For good: a supervisor starts the process again.
+        cause = node.left() => Err(format!("left the ring: {cause:?}").into()),
+        served = axum::serve(listener, routes) => served.map_err(Into::into),
     };
-    axum::serve(listener, routes).with_graceful_shutdown(ends).await?;
-    // Another node leads at once.
+    // The last act is complete before another node leads, which it does at once.
+    shipping.abort();
+    let _ = shipping.await;
     node.leave().await;
-    Ok(())
+    ended
 }

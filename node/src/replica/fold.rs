@@ -7,6 +7,7 @@ use std::mem;
 use bytes::Bytes;
 use quorate_election::{Event, Status};
 use quorate_membership::{Delivery, Group, NodeId, RingId, bug};
+use tracing::error;
 
 use super::message::{Message, Partial, Remembers, Transfer};
 use super::round::Round;
@@ -42,6 +43,8 @@ pub(super) struct Fold<S: State> {
     announced: u32,
     /// Whether this member has announced a snapshot and not finished sending it.
     is_busy: bool,
+    /// Whether the first ring had begun before this replica was opened.
+    is_late: bool,
 
     /// This member's writes that were applied after their ring broke, with their outputs. Whether
     /// others have applied them is known in the next ring.
@@ -123,6 +126,7 @@ impl<S: State> Fold<S> {
             sending: None,
             announced: 0,
             is_busy: false,
+            is_late: false,
             doubtful: Vec::new(),
             actions: Vec::new(),
             has_changed: true,
@@ -176,6 +180,13 @@ impl<S: State> Fold<S> {
         let Some(ring) =
             self.round.as_ref().map(|round| round.ring).filter(|&ring| status.ring == Some(ring))
         else {
+            if self.round.is_none() && !mem::replace(&mut self.is_late, true) {
+                error!(
+                    group = %self.group,
+                    "events of the node were taken before this replica was opened, so it takes part from the \
+                     next ring on; open it when the node starts"
+                );
+            }
             return;
         };
         let electorate = Electorate::of(status);

@@ -8,7 +8,7 @@
 //! use std::error::Error;
 //!
 //! use bytes::Bytes;
-//! use quorate::replica::{Replica, State, WriteError};
+//! use quorate::replica::{Replica, State};
 //! use quorate::{Events, Node};
 //!
 //! /// A number that everyone can add to.
@@ -37,7 +37,7 @@
 //!     counter.opened().await?; // until the cluster accepts writes here
 //!     match counter.write(vec![5]).await {
 //!         Ok(sum) => println!("added 5, which makes {sum}"),
-//!         Err(WriteError::Unknown) => println!("perhaps added 5: its ring broke meanwhile"),
+//!         Err(why) if why.in_doubt() => println!("perhaps added 5: {why}"),
 //!         Err(why) => println!("not added: {why}"),
 //!     }
 //!     println!("{}", counter.read(|counter| counter.0)); // this member's copy
@@ -178,6 +178,17 @@ pub enum WriteError {
     /// was under way, whether it was applied is not known here.
     #[error("this member's replica has ended")]
     Left,
+}
+
+impl WriteError {
+    /// Returns `true` if the write may have been applied, or may still be. A caller that tries
+    /// again risks to write twice, whatever the second attempt returns.
+    pub fn in_doubt(&self) -> bool {
+        match self {
+            Self::Unknown | Self::Left => true,
+            Self::Closed(_) | Self::TooLong { .. } => false,
+        }
+    }
 }
 
 /// Why a member does not accept writes.
@@ -358,6 +369,9 @@ impl<S: State> Replica<S> {
     /// Writes of one member are applied in the order of the calls, as with [`Node::multicast`]. If
     /// the future is dropped, the write may still be applied.
     ///
+    /// In a ring that stands, this takes about two rotations of the token. If the ring breaks, the
+    /// answer comes soon after the next one stands, also in a minority.
+    ///
     /// # Errors
     /// If the write was not applied, or if its outcome is not known. See [`WriteError`].
     pub async fn write(&self, write: impl AsRef<[u8]>) -> Result<S::Output, WriteError> {
@@ -405,7 +419,8 @@ impl<S: State> Replica<S> {
         outcome.await.unwrap_or(Err(WriteError::Left))
     }
 
-    /// Reads this member's copy. It may be stale: see [`Replica::confirm`].
+    /// Reads this member's copy. It may be stale: see [`Replica::confirm`]. Until this member has
+    /// received the state ([`Replica::opened`]), the copy is the initial state.
     ///
     /// No write is applied while `read` runs, so it should be short. It must not use the replica.
     pub fn read<R>(&self, read: impl FnOnce(&S) -> R) -> R {
