@@ -65,16 +65,18 @@ struct Named {
     host: String,
     /// The time when the name was last looked up.
     asked_at: Option<Time>,
+    /// Whether the answer is still to come.
+    is_asked: bool,
     /// Whether the node has been heard at its address since then.
     heard: bool,
 }
 
 impl Named {
-    /// Returns `true` if the name is to be looked up now.
+    /// Returns `true` if the name is to be looked up now. One look-up is under way at a time.
     fn ask(&mut self, now: Time) -> bool {
-        let is_due = self.asked_at.is_none_or(|at| now - at >= LOOK_UP_AGAIN);
+        let is_due = !self.is_asked && self.asked_at.is_none_or(|at| now - at >= LOOK_UP_AGAIN);
         if is_due {
-            (self.asked_at, self.heard) = (Some(now), false);
+            (self.asked_at, self.is_asked, self.heard) = (Some(now), true, false);
         }
         is_due
     }
@@ -191,7 +193,8 @@ impl Path {
             false => Peers::listed(config.node, home, ports, list)?,
         };
         let hosts = config.nodes.iter().filter(|member| member.id != config.node);
-        let named = |host: &String| Named { host: host.clone(), asked_at: None, heard: false };
+        let named =
+            |host: &String| Named { host: host.clone(), asked_at: None, is_asked: false, heard: false };
         let hosts = hosts.filter_map(|member| Some((member.id, member.host.as_ref().map(named)?)));
         Ok(Self {
             peers,
@@ -350,7 +353,12 @@ impl Path {
         }
     }
 
+    /// Looks up a node that may have moved. The ring may not have lost it yet, and then an answer
+    /// comes too early.
     fn look_up(&mut self, node: NodeId, now: Time) {
+        if self.members.contains(&node) {
+            return;
+        }
         if self.hosts.get_mut(&node).is_some_and(|named| named.ask(now)) {
             self.lookups.push_back(node);
         }
@@ -360,6 +368,8 @@ impl Path {
     /// is replaced. A node that is a member, or that was heard meanwhile, is where it was: the
     /// answer may be old.
     pub fn handle_resolved(&mut self, node: NodeId, addresses: &[IpAddr]) {
+        let Some(named) = self.hosts.get_mut(&node) else { return };
+        named.is_asked = false;
         let Some(Named { host, heard, .. }) = self.hosts.get(&node) else { return };
         if *heard || self.members.contains(&node) {
             return;
@@ -496,10 +506,12 @@ mod tests {
         };
         let (two, three) = ("10.0.0.2:5405".to_owned(), "10.0.0.7:5405".to_owned());
         assert_eq!(sent_at(&mut path, 0), (vec![two.clone()], "b c".to_owned()));
+        assert_eq!(sent_at(&mut path, 5), (vec![two.clone()], String::new()), "the answers are to come");
+        path.handle_resolved(node(2), &["10.0.0.2".parse().unwrap()]);
         path.handle_resolved(node(3), &["10.0.0.7".parse().unwrap()]);
-        assert_eq!(sent_at(&mut path, 4), (vec![two.clone(), three.clone()], String::new()));
+        assert_eq!(sent_at(&mut path, 9), (vec![two.clone(), three.clone()], String::new()));
         path.set_members(&[node(1), node(2)].into());
-        assert_eq!(sent_at(&mut path, 5), (vec![two.clone(), three], "c".to_owned()));
+        assert_eq!(sent_at(&mut path, 10), (vec![two.clone(), three], "c".to_owned()));
         // A member has not moved, whatever a late answer says.
         path.set_members(&[node(1), node(2), node(3)].into());
         path.handle_resolved(node(3), &["10.0.0.8".parse().unwrap()]);
@@ -507,7 +519,7 @@ mod tests {
         // It has another address after a restart, and so has the other one.
         path.set_members(&[node(1)].into());
         path.handle_resolved(node(3), &["10.0.0.8".parse().unwrap()]);
-        assert_eq!(sent_at(&mut path, 10), (vec![two, "10.0.0.8:5405".to_owned()], "b c".to_owned()));
+        assert_eq!(sent_at(&mut path, 15), (vec![two, "10.0.0.8:5405".to_owned()], "b c".to_owned()));
         // They have each other's.
         path.handle_resolved(node(2), &["10.0.0.8".parse().unwrap()]);
         path.handle_resolved(node(3), &["10.0.0.2".parse().unwrap()]);
