@@ -23,6 +23,7 @@
 //! | `quorate_window_frames` | frames that all members together may send in a rotation |
 //! | `quorate_notices` | problems of the last minute that keep peers out |
 
+use std::mem;
 use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
@@ -38,7 +39,8 @@ use crate::{Dc, Node, Stats, Status};
 pub async fn publish(node: Node, dc: Dc, every: Duration) {
     describe();
     let id = node.id().to_string();
-    let mut counted = Stats::default();
+    // Kept with the node: this future may be dropped, and the function called again.
+    let mut counted = node.published().clone();
     let mut measured_at = Instant::now();
     loop {
         let (stats, now) = (node.stats().await, Instant::now());
@@ -50,7 +52,7 @@ pub async fn publish(node: Node, dc: Dc, every: Duration) {
             gauge!("quorate_rotation_seconds", "node" => id.clone()).set(rotation);
             measured_at = now;
         }
-        count(&id, &stats, &counted);
+        count(&id, &stats, &mem::replace(&mut *node.published(), stats.clone()));
         counted = stats;
         show(&id, &status, dc.lease_left());
         tokio::select! {
@@ -59,7 +61,8 @@ pub async fn publish(node: Node, dc: Dc, every: Duration) {
             () = tokio::time::sleep(every) => {}
         }
     }
-    count(&id, &node.stats().await, &counted);
+    let stats = node.stats().await;
+    count(&id, &stats, &mem::replace(&mut *node.published(), stats.clone()));
     show(&id, &dc.status(), Duration::ZERO);
 }
 

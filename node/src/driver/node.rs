@@ -4,6 +4,8 @@ use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+#[cfg(feature = "metrics")]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready as ready_or_return};
 use std::vec;
 
@@ -50,6 +52,12 @@ impl Node {
     /// Returns the process that this handle acts for.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Returns the counters as last published.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn published(&self) -> MutexGuard<'_, Stats> {
+        self.ends.shared.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns a handle to the same node. Joins, leaves and multicasts through it are made on
@@ -396,6 +404,9 @@ pub(super) struct Shared {
     /// Why the node has left.
     pub(super) cause: OnceLock<Cause>,
     pub(super) last_stats: OnceLock<Stats>,
+    /// The counters as last published.
+    #[cfg(feature = "metrics")]
+    published: Mutex<Stats>,
 }
 
 impl Default for Shared {
@@ -407,6 +418,8 @@ impl Default for Shared {
             taken_more: Notify::new(),
             cause: OnceLock::new(),
             last_stats: OnceLock::new(),
+            #[cfg(feature = "metrics")]
+            published: Mutex::default(),
         }
     }
 }

@@ -166,13 +166,15 @@ impl Fold {
             true if self.members.get(&self.me) != Some(&self.pid) => {
                 "another process of this node is in the group; a node takes part once"
             }
-            // The others lead for its names from now on.
-            false if self.has_joined => "this process was taken out of the group",
             _ => "",
         };
-        self.has_joined = is_member;
         if !why.is_empty() {
             error!(group = %self.group, "this node takes part in leading no more: {why}");
+        }
+        // A process that is taken out, also because its node leaves, loses its names to others.
+        let is_out = !is_member && self.has_joined;
+        self.has_joined = is_member;
+        if is_out || !why.is_empty() {
             return self.end();
         }
         if let Some(table) = &mut self.table {
@@ -371,6 +373,9 @@ impl Fold {
         let ring = self.table.as_ref().map(|table| table.ring.seq);
         if mine.tenure.is_some_and(|tenure| Some(tenure.term.ring_seq) != ring) {
             mine.end();
+        } else if mine.tenure.is_none() {
+            // Wakes those that wait for a guard.
+            mine.told.send_replace(None);
         } else if !mine.ends {
             self.give_up(name, now);
         }

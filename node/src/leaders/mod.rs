@@ -301,7 +301,7 @@ impl Leaders {
     /// Checks fail from now on. A name whose [`Guard`] is not dropped is given up after a lease.
     /// While a ring forms, this waits until it stands.
     pub async fn resign(&self) {
-        self.shared.change(|fold, now| fold.withdraw_all(now));
+        self.shared.change(Fold::withdraw_all);
         // An error means that there is nothing left to give up.
         let _ = self.shared.resigned.subscribe().wait_for(|resigned| *resigned).await;
     }
