@@ -53,7 +53,8 @@ impl Others {
     }
 
     /// Adds a host that starts with the nodes. When its function returns `Ok`, the host is idle. An
-    /// error or a panic fails the run, and names the host.
+    /// error fails the run, and names the host. A panic fails it, too, unless it is in a task that
+    /// the function has spawned.
     #[must_use]
     pub fn host(
         mut self,

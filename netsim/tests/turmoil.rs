@@ -399,7 +399,8 @@ fn a_host_beside_the_nodes_reaches_those_that_a_cut_separates() {
         tokio::time::sleep(SETTLED + ms(1500)).await;
         for node in 1..=3 {
             let mut connection = TcpStream::connect(format!("node{node}:80")).await?;
-            answers.borrow_mut().push((node, connection.read_u8().await? == 1));
+            let is_quorate = connection.read_u8().await? == 1;
+            answers.borrow_mut().push((node, is_quorate));
         }
         Ok(())
     };

@@ -30,7 +30,8 @@ use quorate::{Dc, Metadata, Node, Term, config};
 use quorate_examples::{member_of_three, number_of_member, say};
 use rusqlite::{Connection, params};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::sleep;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
 /// The port of the web service.
 const HTTP: u16 = 8080;
@@ -97,12 +98,21 @@ impl Service {
         node.metadata.get("http").map(str::to_owned)
     }
 
-    /// Ships orders, once in half a second, while this node is the leader.
-    async fn ship(self) -> Result<(), quorate::Revoked> {
+    /// Ships orders, once in half a second, while this node is the leader. Ends between two acts.
+    async fn ship(self, mut stopping: watch::Receiver<bool>) {
         loop {
-            let guard = self.dc.guard().await?;
+            let guard = tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stops| *stops) => return,
+                guard = self.dc.guard() => match guard {
+                    Ok(guard) => guard,
+                    Err(_) => return,
+                },
+            };
             say(format_args!("node {} leads under term {}", self.node.id(), guard.term()));
-            while let Ok(term) = guard.check() {
+            while !*stopping.borrow()
+                && let Ok(term) = guard.check()
+            {
                 let ship = "UPDATE orders SET shipped_by = ?1
                             WHERE rowid = (SELECT min(rowid) FROM orders WHERE shipped_by IS NULL)";
                 if let Err(error) = self.table.change(term, ship, self.node.id().to_string()).await {
@@ -167,12 +177,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .await?;
 
     let service = Service { node: node.clone(), address: address.to_string(), dc, table };
-    let shipping = tokio::spawn(service.clone().ship());
+    let (stop, mut stopping) = watch::channel(false);
+    let shipping = tokio::spawn(service.clone().ship(stopping.clone()));
     let routes = Router::new()
         .route("/", get(show))
         .route("/orders", post(order))
         .route("/ready", get(ready))
         .with_state(service);
+    let serving = tokio::spawn(async move {
+        let stops = async move { drop(stopping.wait_for(|stops| *stops).await) };
+        axum::serve(listener, routes).with_graceful_shutdown(stops).await
+    });
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let ended = tokio::select! {
         biased;
@@ -180,11 +195,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         _ = terminate.recv() => Ok(()),
         // For good: a supervisor starts the process again.
         cause = node.left() => Err(format!("left the ring: {cause:?}").into()),
-        served = axum::serve(listener, routes) => served.map_err(Into::into),
     };
-    // The last act is complete before another node leads, which it does at once.
-    shipping.abort();
-    let _ = shipping.await;
+    // The last acts are complete before another node leads, which it does at once.
+    stop.send_replace(true);
+    let _ = timeout(Duration::from_secs(5), async { tokio::join!(shipping, serving) }).await;
     node.leave().await;
     ended
 }
