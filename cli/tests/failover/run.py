@@ -174,7 +174,7 @@ class Member(Process):
 
     def gathers(self):
         """Returns the times at which it gave up a ring, or an attempt at one."""
-        return [float(at) for at in re.findall(r"^\[ *(\S+)\] DEBUG gather", self.log.read_text(), re.MULTILINE)]
+        return [float(at) for at in re.findall(r"^\[ *(\S+)\] DEBUG \S+: gather", self.log.read_text(), re.MULTILINE)]
 
 
 class View:

@@ -113,8 +113,8 @@ class Lab:
 
     # Further options of the hosts (see `netns`).
     hosts_are = ()
-    # Those whose `with` block has begun.
-    running = set()
+    # Those whose `with` block has begun, and whether all of them are to end.
+    running, stopping = set(), False
 
     def __init__(self, quorate, hosts, directory, prefix="quorate"):
         self.quorate = quorate
@@ -136,11 +136,17 @@ class Lab:
     def __enter__(self):
         try:
             self.netns("up", len(self.hosts), *self.hosts_are)
+            self.running.add(self)
+            self.go_on()
         except BaseException:
+            self.running.discard(self)
             self.netns("down")
             raise
-        self.running.add(self)
         return self
+
+    def go_on(self):
+        if Lab.stopping:
+            raise Failed("stopped")
 
     def stop(self):
         """Ends what the `with` block of another thread waits for."""
@@ -209,6 +215,7 @@ class Lab:
 
     def start(self, command, **options):
         """Starts a process that ends with the lab."""
+        self.go_on()
         process = subprocess.Popen(command, **{"stdin": subprocess.DEVNULL, **options})
         self.processes.append(process)
         return process

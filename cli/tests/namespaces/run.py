@@ -101,6 +101,7 @@ def play_all(options, scenarios, jobs):
                 yield played.result()
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
+            Lab.stopping = True
             for lab in list(Lab.running):
                 lab.stop()
             raise
