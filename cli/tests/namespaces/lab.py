@@ -231,6 +231,10 @@ class Lab:
         `name` distinguishes its files from those of another node on the host. `environment` is
         added to the environment of this process.
         """
+        former = self.nodes.get(host)
+        if getattr(former, "is_ending", False):
+            # It holds its record and its port until then.
+            former.process.wait(timeout=10)
         node = Node(self, host, conf or self.conf, flags, name or host, environment)
         self.nodes[host] = node
         return node
@@ -363,6 +367,8 @@ class Node:
         # The last status and all rings that the watcher has read.
         self.view = None
         self.rings = []
+        # Whether it was told to end.
+        self.is_ending = False
         command = lab.on(
             host,
             "env",
@@ -431,5 +437,6 @@ class Node:
 
     def end(self, number):
         at = time.monotonic()
+        self.is_ending = True
         self.process.send_signal(number)
         return at
