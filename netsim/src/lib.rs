@@ -159,7 +159,7 @@
 //! under random cuts and crashes.
 //!
 //! # Clients and resources
-//! [`Others`] adds hosts beside the nodes: clients of the service, and the resources that it uses.
+//! [`Others`] adds hosts that run no node: clients of the service, and the resources that it uses.
 //! Nodes and hosts talk over `turmoil::net`, and find each other by name. A cut separates the nodes
 //! only, so a DC that has lost its ring still reaches the resource.
 //!

@@ -1,4 +1,4 @@
-//! Hosts beside the nodes of a scenario.
+//! Hosts of a scenario that run no node.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 type Running = Pin<Box<dyn Future<Output = Result<(), Box<dyn Error>>>>>;
 
-/// Hosts beside the nodes of a scenario: the clients of a service, and the resources that it uses,
+/// Hosts of a scenario that run no node: the clients of a service, and the resources that it uses,
 /// such as a database that checks fencing tokens. Passed to [`Scenario::run_service_among`].
 ///
 /// Each host runs one async function. It uses `turmoil::net` and tokio's time and channels, and is

@@ -44,8 +44,8 @@ impl Scenario {
         self.run_service_among(Others::new(), service)
     }
 
-    /// Runs a service like [`Scenario::run_service`], with hosts beside the nodes, such as its
-    /// clients and what it uses.
+    /// Runs a service like [`Scenario::run_service`], together with its clients and its resources,
+    /// which are on hosts of their own.
     ///
     /// # Errors
     /// Like [`Scenario::run_service`]; also if a host returns an error or panics, or has the name

@@ -62,7 +62,9 @@ impl std::fmt::Debug for EnvError {
 /// | `QUORATE_NODE` | this node: its entry, the first label of it, or its id | `jobs-1` |
 /// | `QUORATE_ADDRESS` | this node's address; by default its entry's | `10.1.0.7` |
 /// | `QUORATE_PORT` | the port; the one below it is used, too; by default 5405 | `5405` |
-/// | `QUORATE_TOKEN` | the token timeout in ms; by default corosync's, 1000 and 650 for each node beyond two | `500` |
+/// | `QUORATE_TOKEN` | the token timeout in ms; by default corosync's | `500` |
+///
+/// corosync's token timeout is 1000 ms, and 650 ms more for each node beyond two.
 ///
 /// All nodes have the same values, except for `QUORATE_NODE` and `QUORATE_ADDRESS`.
 ///

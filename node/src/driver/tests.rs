@@ -728,7 +728,7 @@ impl io::Write for Text {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_node_logs_names_the_node() {
+async fn log_lines_of_a_node_have_its_id() {
     let text = Text::default();
     let writer = text.clone();
     let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());

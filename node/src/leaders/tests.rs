@@ -42,6 +42,15 @@ impl Pair {
         pair
     }
 
+    /// Returns a pair in ring 4, whose first member leads alone and has a guard, and its candidacy.
+    fn with_a_leader() -> (Self, Stand) {
+        let mut pair = Self::new();
+        let (one, _) = pair.stand(1, 1);
+        pair.form(4, None, at(0));
+        assert!(pair.guard(1, &one).is_some());
+        (pair, one)
+    }
+
     fn now(&self) -> Now {
         Now { time: self.time, lease: self.lease }
     }
@@ -135,10 +144,7 @@ fn a_first_leader_waits_until_earlier_leases_are_over() {
 
 #[test]
 fn a_leader_continues_if_no_other_can_have_led() {
-    let mut pair = Pair::new();
-    let (one, _) = pair.stand(1, 1);
-    pair.form(4, None, at(0));
-    assert!(pair.guard(1, &one).is_some());
+    let (mut pair, one) = Pair::with_a_leader();
     pair.form(8, Some(4), at(500));
     assert_eq!(pair.guard(1, &one).map(|term| term.ring_seq), Some(8));
 }
@@ -276,10 +282,7 @@ fn a_member_that_did_not_see_its_ring_begin_takes_no_part() {
 
 #[test]
 fn a_member_that_is_taken_out_of_the_group_ends() {
-    let mut pair = Pair::new();
-    let (one, _) = pair.stand(1, 1);
-    pair.form(4, None, at(0));
-    assert!(pair.guard(1, &one).is_some());
+    let (mut pair, one) = Pair::with_a_leader();
     pair.are_in_group(&[2]);
     assert_eq!((pair.guard(1, &one), pair.folds[0].status().ended), (None, true));
     pair.are_in_group(&[1, 2]);
