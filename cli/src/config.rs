@@ -213,7 +213,7 @@ mod tests {
             );
         };
         check(["totem.token", "1650 ms", "c:5"]);
-        check(["totem.hold", "60 ms", "derived from quorate.lease; corosync would use 303 ms"]);
+        check(["totem.hold", "42 ms", "derived from quorate.lease; corosync would use 303 ms"]);
         check(["totem.merge", "200 ms", "default"]);
         check(["quorum.expected_votes", "1 votes", "derived from the votes of the node list"]);
 

@@ -177,11 +177,11 @@ mod tests {
     }
 
     #[test]
-    fn by_default_the_wait_and_a_hold_time_are_below_400_ms() {
+    fn by_default_the_wait_is_at_most_50_ms_over_the_lease() {
         let config = Config::new(NodeId::new(1).unwrap());
         let rule = LeaseRule::of(&config);
         assert_eq!((rule.lasts().as_millis(), rule.outlasted_by().as_millis()), (297, 303));
-        assert_eq!((rule.outlasted_by() + config.totem.hold).as_millis(), 363);
+        assert_eq!((rule.outlasted_by() + config.totem.hold).as_millis(), 345);
     }
 
     #[test]

@@ -59,8 +59,11 @@ pub const RATE_ERROR: u32 = 10_000;
 /// `quorate.lease`, at most. Another DC acts 0.4 s after one was killed, and a member may be paused
 /// for half of that.
 pub const LEASE: u64 = 300;
-/// Hold times in a lease, if one is derived from the other. The lease is renewed after two.
-pub const HOLDS: u32 = 5;
+/// Hold times in a lease, if the hold time is derived from it. The lease is renewed after two.
+/// Another DC acts within a lease and one hold time, which is 50 ms longer than a lease at most.
+pub const HOLDS_OF_LEASE: u32 = 7;
+/// Hold times in a lease, if the lease is derived from the hold time.
+pub const LEASE_OF_HOLDS: u32 = 5;
 /// The fewest hold times in a lease. With all processors under load, no lease of this length was
 /// lost, and shorter ones were.
 pub const FEWEST_HOLDS: u32 = 4;
@@ -100,7 +103,7 @@ pub fn hold(token_retransmit: u64) -> u64 {
 
 /// Returns `totem.hold` as in corosync, but short enough for a DC to renew this lease in time.
 pub fn hold_for(lease: u64, token_retransmit: u64) -> u64 {
-    hold(token_retransmit).min((lease / u64::from(HOLDS)).max(MIN_HOLD))
+    hold(token_retransmit).min((lease / u64::from(HOLDS_OF_LEASE)).max(MIN_HOLD))
 }
 
 /// Returns `totem.token_retransmit` as in corosync, but short enough that a lost token does not

@@ -348,7 +348,7 @@ impl DcConfig {
         let error = u128::from(self.rate_error);
         self.lease.unwrap_or_else(|| {
             let for_token = totem.token.as_micros().saturating_mul(MILLION) / (MILLION + error);
-            let holds = totem.hold.saturating_mul(defaults::HOLDS);
+            let holds = totem.hold.saturating_mul(defaults::LEASE_OF_HOLDS);
             let again = (2 * totem.hold + totem.token_retransmit).as_micros().saturating_mul(MILLION);
             let for_renewal = again.div_ceil(MILLION.saturating_sub(error).max(1)).max(holds.as_micros());
             let wished = for_token.min(Duration::from_millis(defaults::LEASE).as_micros());

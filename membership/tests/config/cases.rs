@@ -121,8 +121,8 @@ const CASES: &[Case] = &[
     Case {
         file: "23-retransmits-1-lease",
         settings: &[
-            "totem.token_retransmit 75 ms, derived from totem.hold; corosync would use 2500 ms",
-            "totem.hold 60 ms, derived from quorate.lease; corosync would use 1990 ms",
+            "totem.token_retransmit 52 ms, derived from totem.hold; corosync would use 2500 ms",
+            "totem.hold 42 ms, derived from quorate.lease; corosync would use 1990 ms",
             "quorate.lease 300 ms, default",
         ],
         ..OK

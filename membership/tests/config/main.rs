@@ -99,8 +99,8 @@ fn the_file_of_2011_loads_with_its_own_values() {
     let config = load(ONE_X).unwrap().config;
     let ms = Duration::from_millis;
     assert_eq!(config.totem.token, ms(5000));
-    assert_eq!(config.totem.token_retransmit, ms(75));
-    assert_eq!(config.totem.hold, ms(60));
+    assert_eq!(config.totem.token_retransmit, ms(52));
+    assert_eq!(config.totem.hold, ms(42));
     assert_eq!(config.totem.join, ms(60));
     assert_eq!(config.totem.consensus, ms(6000));
     assert_eq!(config.totem.max_messages, 20);

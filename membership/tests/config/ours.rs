@@ -56,13 +56,13 @@ fn a_lease_is_derived_from_an_explicit_hold() {
     );
     check_settings(
         &with_totem("token_retransmit: 500"),
-        &[("quorate.lease", "626 ms, derived from totem.hold and totem.token_retransmit")],
+        &[("quorate.lease", "589 ms, derived from totem.hold and totem.token_retransmit")],
     );
     // A corosync file is not rejected over a key that corosync does not have.
     check_settings(
         &with_totem("token_retransmits_before_loss_const: 1"),
         &[
-            ("totem.hold", "60 ms, derived from quorate.lease; corosync would use 1990 ms"),
+            ("totem.hold", "42 ms, derived from quorate.lease; corosync would use 1990 ms"),
             ("quorate.lease", "300 ms, default"),
         ],
     );
@@ -73,8 +73,8 @@ fn a_hold_is_derived_from_an_explicit_lease() {
     check_settings(
         &quorate("lease: 150"),
         &[
-            ("totem.hold", "30 ms, derived from quorate.lease; corosync would use 180 ms"),
-            ("totem.token_retransmit", "37 ms, derived from totem.hold; corosync would use 238 ms"),
+            ("totem.hold", "21 ms, derived from quorate.lease; corosync would use 180 ms"),
+            ("totem.token_retransmit", "30 ms, derived from totem.hold; corosync would use 238 ms"),
         ],
     );
     check_settings(&quorate("lease: 5000"), &[("totem.hold", "180 ms, derived from totem.token_retransmit")]);
@@ -103,8 +103,8 @@ fn a_lease_too_short_for_a_busy_host_is_rejected() {
 fn a_lease_that_one_lost_datagram_ends_gives_a_warning() {
     check_warnings(
         &quorate("lease: 300").replace("token: 1000", "token: 3000\ntoken_retransmit: 500"),
-        &["c: quorate.lease (300 ms) is too short for resending a lost token (totem.hold 60 ms, \
-             totem.token_retransmit 500 ms): one lost datagram can interrupt the DC; write `lease: 627`, or \
+        &["c: quorate.lease (300 ms) is too short for resending a lost token (totem.hold 42 ms, \
+             totem.token_retransmit 500 ms): one lost datagram can interrupt the DC; write `lease: 590`, or \
              remove totem.token_retransmit"],
     );
 }

@@ -8,8 +8,8 @@ fn timeouts_are_derived_as_corosync_derives_them() {
         &with_totem("token: 1650"),
         &[
             ("totem.token", "1650 ms, c:5"),
-            ("totem.token_retransmit", "75 ms, derived from totem.hold; corosync would use 392 ms"),
-            ("totem.hold", "60 ms, derived from quorate.lease; corosync would use 303 ms"),
+            ("totem.token_retransmit", "52 ms, derived from totem.hold; corosync would use 392 ms"),
+            ("totem.hold", "42 ms, derived from quorate.lease; corosync would use 303 ms"),
             ("totem.consensus", "1980 ms, derived from totem.token"),
             ("totem.join", "50 ms, default"),
         ],
@@ -25,7 +25,7 @@ fn timeouts_are_derived_as_corosync_derives_them() {
         &with_totem("token: 1650\ntoken_retransmit: 200\nconsensus: 4000"),
         &[
             ("totem.token_retransmit", "200 ms, c:6"),
-            ("totem.hold", "60 ms, derived from quorate.lease; corosync would use 150 ms"),
+            ("totem.hold", "42 ms, derived from quorate.lease; corosync would use 150 ms"),
             ("totem.consensus", "4000 ms, c:7"),
         ],
     );
@@ -45,7 +45,7 @@ fn the_token_timeout_grows_with_the_node_list() {
                 "1650 ms, derived from 1000 ms (c:5) and totem.token_coefficient, for a list of 3 nodes",
             ),
             ("totem.token_coefficient", "650 ms, default"),
-            ("totem.token_retransmit", "75 ms, derived from totem.hold; corosync would use 392 ms"),
+            ("totem.token_retransmit", "52 ms, derived from totem.hold; corosync would use 392 ms"),
         ],
     );
     check_settings(
@@ -60,7 +60,7 @@ fn zero_means_the_default_unless_it_is_a_valid_value() {
         &with_totem("token: 0\nhold: 0\nwindow_size: 0\nsend_join: 0\ninterface {\nmcastport: 0\nttl: 0\n}"),
         &[
             ("totem.token", "3000 ms, default"),
-            ("totem.hold", "60 ms, derived from quorate.lease; corosync would use 561 ms"),
+            ("totem.hold", "42 ms, derived from quorate.lease; corosync would use 561 ms"),
             ("totem.window_size", "50 frames, default"),
             ("totem.send_join", "0 ms, c:8"),
             ("totem.interface.mcastport", "5405, default"),
