@@ -1,5 +1,5 @@
 //! Named leaders on whole nodes: partitions, crashes and restarts, while members stand for names
-//! and withdraw.
+//! and withdraw, begin late, see events late, resign and leave.
 //!
 //! `SEEDS=a..b` runs these seeds.
 
@@ -14,8 +14,8 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use quorate::Term;
-use quorate::leaders::{Candidate, Leaders, Preference};
+use quorate::leaders::{Candidate, Feed, Leaders, Preference};
+use quorate::{Events, Term};
 use quorate_netsim::{Fault, Host, Scenario};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -86,6 +86,19 @@ async fn act(job: u32, candidate: &Candidate, acts: &Rc<RefCell<Acts>>) {
     }
 }
 
+/// The time until which members see events late, resign and leave.
+const CALM: u64 = LENGTH - 1500;
+
+/// Passes on each event up to this many milliseconds after the one before.
+async fn feed_late(mut feed: Feed, mut events: Events, delay: u64, mut rng: ChaCha8Rng) {
+    while let Some(event) = events.next().await {
+        if turmoil::sim_elapsed().is_some_and(|now| now < ms(CALM)) {
+            tokio::time::sleep(ms(rng.random_range(0..=delay))).await;
+        }
+        feed.handle(&event);
+    }
+}
+
 /// Stands for jobs, again and again, for some time each and with some preference.
 async fn stand_at_times(
     host: Host,
@@ -94,7 +107,14 @@ async fn stand_at_times(
     acts: Rc<RefCell<Acts>>,
 ) -> Result<(), Box<dyn Error>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed << 8 | u64::from(host.id.get()));
-    let leaders = Leaders::open(host.node, "jobs".parse()?, &host.dc, host.events);
+    // An application that begins late, or is slow at times.
+    if rng.random_bool(0.2) {
+        tokio::time::sleep(ms(rng.random_range(0..2000))).await;
+    }
+    let (leaders, feed) = Leaders::attach(host.node.clone(), "jobs".parse()?, &host.dc);
+    let delay = [0, 0, 5, 50][rng.random_range(0..4)];
+    let delays = ChaCha8Rng::seed_from_u64(rng.random());
+    tokio::task::spawn_local(feed_late(feed, host.events, delay, delays));
     for job in 0..jobs {
         let (leaders, acts) = (leaders.clone(), Rc::clone(&acts));
         let mut rng = ChaCha8Rng::seed_from_u64(rng.random());
@@ -111,7 +131,15 @@ async fn stand_at_times(
             }
         });
     }
-    std::future::pending().await
+    // The others have a quorum in the end.
+    if host.id.get() <= 3 || rng.random_bool(0.5) {
+        std::future::pending::<()>().await;
+    }
+    let leaves_at = ms(rng.random_range(500..CALM));
+    tokio::time::sleep(leaves_at.saturating_sub(turmoil::sim_elapsed().unwrap_or_default())).await;
+    leaders.resign().await;
+    host.node.leave().await;
+    Ok(())
 }
 
 fn run_at_times(seed: u64) -> Acts {
