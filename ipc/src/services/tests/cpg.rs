@@ -191,6 +191,8 @@ fn groups_are_iterated_by_name_and_by_member() {
         (0..).take_while(|_| code(&world.ask(&client, next())) == 1).count()
     };
     assert_eq!([1, 2, 3].map(&mut count), [2, 2, 3]);
+    let unset = |kind: u32| request(5, 160, |message| message.u32(16, u32::MAX).u32(152, kind));
+    assert_eq!([1, 3].map(|kind| code(&world.ask(&client, unset(kind)))), [1, 1]);
     let members = world.ask(&client, request(3, 152, |message| message.group(16, b"a")));
     assert_eq!((members.len(), field(&members, 24)), (9248, 2));
     assert_eq!([32, 40, 56, 64].map(|at| field(&members, at)), [1, 5, 2, 6]);
