@@ -18,15 +18,17 @@
 //!
 //! The last two sections list [the checks](#checks) and [the limits of the
 //! simulation](#limits-of-the-simulation). Each code block compiles as it stands, and runs as a
-//! test of this page. A program that uses this crate has these dependencies:
+//! test of this page. A service that uses this crate in its tests has these dependencies, as the
+//! crates are not on crates.io yet:
 //!
 //! ```toml
 //! [dependencies]
-//! quorate-membership = "0.1"
-//! quorate-election = "0.1"
+//! quorate = { git = "https://github.com/quorate/quorate" }
+//! tokio = { version = "1", features = ["full"] }
 //!
 //! [dev-dependencies]
-//! quorate-netsim = "0.1"
+//! quorate-netsim = { git = "https://github.com/quorate/quorate" }
+//! turmoil = "0.7" # for its clients and resources
 //! ```
 //!
 //! # A service

@@ -69,7 +69,7 @@ impl Others {
     pub(crate) fn check(&self, nodes: u32) -> Result<(), String> {
         let mut names: BTreeSet<String> = (1..=nodes).map(|node| format!("node{node}")).collect();
         match self.0.iter().find(|(name, _)| name.is_empty() || !names.insert(name.clone())) {
-            Some((name, _)) if name.is_empty() => Err("a host beside the nodes without a name".into()),
+            Some((name, _)) if name.is_empty() => Err("a host that runs no node has no name".into()),
             Some((name, _)) => Err(format!("two hosts are called {name}")),
             None => Ok(()),
         }

@@ -429,7 +429,7 @@ fn a_host_that_fails_or_has_a_name_twice_fails_the_run() {
     let fails = Others::new().host("shop", async { Err("out of tickets".into()) });
     assert!(why(fails).starts_with("host shop: out of tickets\n\nscenario\n2 nodes for 100ms"));
     let idle = || std::future::pending();
-    for (name, said) in [("node2", "two hosts are called node2"), ("", "without a name")] {
+    for (name, said) in [("node2", "two hosts are called node2"), ("", "has no name")] {
         let why = why(Others::new().host(name, idle()));
         assert!(why.starts_with("impossible scenario: ") && why.contains(said), "{why}");
     }
