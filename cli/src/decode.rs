@@ -1,22 +1,17 @@
 //! `quorate decode`: shows the messages of a ring from a capture.
 
-mod assembly;
-mod fields;
-
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use assembly::{Assembly, Piece};
 use bytes::Bytes;
-use fields::{Fields, Value};
 use jiff::Timestamp;
-use quorate::{NodeId, Refusal};
-use quorate_membership::wire::body::{Body, QUORATE, SERVICES, SYNC};
-use quorate_membership::wire::packing::{Addressed, Packet};
-use quorate_membership::wire::{self, Announcement, Message, Multicast, Order};
+use quorate_membership::wire::packing::Packet;
+use quorate_membership::wire::{self, Message};
+use quorate_picture::{Fields, Value};
 
 use crate::pcap::{Capture, CaptureError, Datagram, Found, Fragments};
 
@@ -73,6 +68,20 @@ struct Show {
     /// Print only the counts
     #[arg(long, short)]
     summary: bool,
+    /// Draw the ring as a space-time diagram, in this HTML file, when the capture ends. Without
+    /// --json, only the counts are printed
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// The title of the diagram [default: the name of the capture]
+    #[arg(long, requires = "html", default_value = "", hide_default_value = true)]
+    title: String,
+}
+
+impl Show {
+    /// Returns whether each datagram is printed as text.
+    fn prints_lines(&self) -> bool {
+        !self.json && !self.summary && self.html.is_none()
+    }
 }
 
 /// The reason why a capture cannot be decoded.
@@ -82,12 +91,18 @@ pub(crate) enum DecodeError {
     Capture { file: PathBuf, error: CaptureError },
     #[error("cannot write to stdout: {0}")]
     Output(io::Error),
+    #[error("cannot write {}: {error}", file.display())]
+    Picture { file: PathBuf, error: io::Error },
 }
 
 /// Decodes a capture to standard output.
 pub(crate) fn run(args: DecodeArgs) -> Result<ExitCode, DecodeError> {
-    let DecodeArgs { file, show } = args;
+    let DecodeArgs { file, mut show } = args;
     let live = file == Path::new("-");
+    if show.title.is_empty() {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        show.title = if live { "a ring".to_owned() } else { name.into_owned() };
+    }
     let input: io::Result<Box<dyn Read>> = if live {
         Ok(Box::new(io::stdin().lock()))
     } else {
@@ -106,6 +121,9 @@ pub(crate) fn run(args: DecodeArgs) -> Result<ExitCode, DecodeError> {
         // A reader that closes the pipe (`| head`) needs no more output.
         Err(Stopped::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(Stopped::Output(error)) => Err(DecodeError::Output(error)),
+        Err(Stopped::Picture(error)) => {
+            Err(DecodeError::Picture { file: show.html.unwrap_or_default(), error })
+        }
         Err(Stopped::Capture(error)) => Err(DecodeError::Capture { file, error }),
     }
 }
@@ -115,6 +133,7 @@ pub(crate) fn run(args: DecodeArgs) -> Result<ExitCode, DecodeError> {
 enum Stopped {
     Capture(CaptureError),
     Output(io::Error),
+    Picture(io::Error),
 }
 
 /// Writes the messages of a capture, and the counts at its end, even after an error. Returns `true`
@@ -122,30 +141,48 @@ enum Stopped {
 fn decode(input: impl Read, mut output: impl Write, show: &Show) -> Result<bool, Stopped> {
     let mut capture = Capture::new(input).map_err(Stopped::Capture)?;
     let mut decoder = Decoder { port: show.port, ..Decoder::default() };
-    let ended = loop {
-        let packet = match capture.next() {
-            Ok(Some(packet)) => packet,
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(Stopped::Capture(error)),
-        };
+    let mut drawn = quorate_picture::Capture::default();
+    let ended = print_all(&mut capture, &mut decoder, &mut drawn, &mut output, show);
+    let picture =
+        show.html.as_ref().map_or(Ok(()), |file| fs::write(file, drawn.picture(&show.title).html()));
+    if matches!(ended, Ok(()) | Err(Stopped::Capture(_))) {
+        let counts = Counts::of(&decoder);
+        match show.json {
+            true => write_json(&mut output, &Fields::default().with("summary", counts.fields())),
+            false => write!(output, "{}{counts}", if show.prints_lines() { "\n" } else { "" }),
+        }
+        .and_then(|()| output.flush())
+        .map_err(Stopped::Output)?;
+    }
+    picture.map_err(Stopped::Picture)?;
+    ended.map(|()| decoder.ring.counts().refused.is_empty() && decoder.skipped.cut == 0)
+}
+
+/// Prints the datagrams, and collects them for a picture.
+fn print_all(
+    capture: &mut Capture<impl Read>,
+    decoder: &mut Decoder,
+    drawn: &mut quorate_picture::Capture,
+    output: &mut impl Write,
+    show: &Show,
+) -> Result<(), Stopped> {
+    while let Some(packet) = capture.next().map_err(Stopped::Capture)? {
         for line in decoder.packet(packet.time, capture.ip(&packet)) {
+            if show.html.is_some() && !line.datagram.cut {
+                let Datagram { from, to, payload, .. } = &line.datagram;
+                let elapsed = Duration::from_nanos(u64::try_from(line.elapsed).unwrap_or_default());
+                drawn.datagram(elapsed, *from, *to, payload.clone());
+            }
             match () {
                 () if show.summary => Ok(()),
-                () if show.json => write_json(&mut output, &line.json()),
-                () => writeln!(output, "{line}"),
+                () if show.json => write_json(output, &line.json()),
+                () if show.prints_lines() => writeln!(output, "{line}"),
+                () => Ok(()),
             }
             .map_err(Stopped::Output)?;
         }
-    };
-    let counts = &decoder.counts;
-    if show.json {
-        write_json(&mut output, &Fields::default().with("summary", counts.fields()))
-    } else {
-        write!(output, "{}{counts}", if show.summary { "" } else { "\n" })
     }
-    .and_then(|()| output.flush())
-    .map_err(Stopped::Output)?;
-    ended.map(|()| counts.refused.is_empty() && counts.cut == 0)
+    Ok(())
 }
 
 fn write_json(output: &mut impl Write, fields: &Fields) -> io::Result<()> {
@@ -221,8 +258,16 @@ struct Decoder {
     port: Option<u16>,
     first: Option<i128>,
     fragments: Fragments,
-    assembly: Assembly,
-    counts: Counts,
+    ring: quorate_picture::Decoder,
+    skipped: Skipped,
+}
+
+/// Packets that were not decoded.
+#[derive(Default)]
+struct Skipped {
+    ignored: u64,
+    fragments: u64,
+    cut: u64,
 }
 
 impl Decoder {
@@ -232,34 +277,21 @@ impl Decoder {
         let datagram = match ip.map_or(Found::Other, |ip| self.fragments.find(ip)) {
             Found::Datagram(datagram) if self.is_totem(&datagram) => datagram,
             Found::Fragment => {
-                self.counts.fragments += 1;
+                self.skipped.fragments += 1;
                 return Vec::new();
             }
             Found::Datagram(_) | Found::Other => {
-                self.counts.ignored += 1;
+                self.skipped.ignored += 1;
                 return Vec::new();
             }
         };
         let elapsed = time - *self.first.get_or_insert(time);
         if datagram.cut {
-            self.counts.cut += 1;
+            self.skipped.cut += 1;
             return vec![Line { time, elapsed, datagram, fields: Fields::kind("cut") }];
         }
         let line = |payload: Bytes| {
-            let fields = match wire::decode(&payload) {
-                Ok(message) => {
-                    let Announcement { cluster, listed } = wire::announced(&payload).unwrap_or_default();
-                    let mut fields = self.message(&message);
-                    if let Some(cluster) = cluster {
-                        fields = fields.with("cluster", cluster.to_string());
-                    }
-                    if let Some(listed) = listed {
-                        fields = fields.with("listed", Value::from_iter(listed.into_iter().map(NodeId::get)));
-                    }
-                    fields
-                }
-                Err(why) => self.refused(why),
-            };
+            let fields = self.ring.datagram(&payload);
             Line { time, elapsed, datagram: Datagram { payload, ..datagram }, fields }
         };
         taken_apart(&datagram.payload).into_iter().map(line).collect()
@@ -269,119 +301,39 @@ impl Decoder {
         let port = |port| datagram.from.port() == port || datagram.to.port() == port;
         wire::order_of(&datagram.payload).is_some() || self.port.is_some_and(port)
     }
-
-    fn message(&mut self, message: &Message) -> Fields {
-        let fields = fields::of_message(message);
-        count(&mut self.counts.datagrams, fields::kind_of_message(message));
-        match message {
-            Message::Multicast(frame) => fields.and(self.content(frame)),
-            _ => fields,
-        }
-    }
-
-    /// Returns the content of a frame.
-    fn content(&mut self, frame: &Multicast) -> Fields {
-        let again = !self.assembly.is_new(frame);
-        let fields = Fields::default().with("again", again);
-        if again {
-            count(&mut self.counts.frames, "again");
-        }
-        if frame.encapsulated {
-            count(&mut self.counts.frames, "recovered");
-            let recovered = match frame.inner() {
-                Ok(inner) => fields::of_frame(&inner).and(self.content(&inner)),
-                Err(why) => self.refused(why),
-            };
-            return fields.with("recovered", recovered);
-        }
-        let packet = match Packet::decode_in(&frame.payload, frame.order()) {
-            Ok(packet) => packet,
-            Err(why) => return fields.with("messages", Value::from_iter([self.refused(why)])),
-        };
-        let fields = fields
-            .with("fragmented", u32::from(packet.fragmented))
-            .with("continuation", u32::from(packet.continuation));
-        let pieces =
-            if again { assembly::pieces_alone(&packet) } else { self.assembly.pieces(frame, &packet) };
-        let messages = pieces.iter().map(|piece| match message(piece, frame.order()) {
-            Ok((kind, fields)) => {
-                // A message is counted once, where it ends.
-                if !again && kind != CONTINUED {
-                    count(&mut self.counts.messages, kind);
-                }
-                fields
-            }
-            Err(why) => self.refused(why),
-        });
-        fields.with("messages", messages.collect::<Value>())
-    }
-
-    fn refused(&mut self, why: Refusal) -> Fields {
-        *self.counts.refused.entry(why).or_default() += 1;
-        Fields::kind("refused").with("reason", why.to_string())
-    }
 }
 
-const CONTINUED: &str = "continued";
-const HEADLESS: &str = "headless";
-const FOREIGN: &str = "foreign";
-
-/// Returns the content of a piece of a frame, and its kind.
-fn message(piece: &Piece, order: Order) -> Result<(&'static str, Fields), Refusal> {
-    let message = match piece {
-        Piece::Whole(message) => Addressed::decode_in(message, order)?,
-        Piece::Continued => return Ok((CONTINUED, Fields::kind(CONTINUED))),
-        Piece::Headless => return Ok((HEADLESS, Fields::kind(HEADLESS))),
-        Piece::TooLong => return Err(Refusal::Fragment),
-    };
-    let known = |group: &&Bytes| [SERVICES, SYNC, QUORATE].contains(&group.as_ref());
-    let Some(group) = message.groups.iter().find(known) else {
-        return Ok((FOREIGN, Fields::kind(FOREIGN).with("length", message.body.len())));
-    };
-    let body = Body::decode_in(group, &message.body, order)?;
-    Ok((fields::kind_of(&body), fields::of_body(&body)))
-}
-
-/// The counts of a capture.
-#[derive(Default)]
+/// The counts of a capture, by section.
 struct Counts {
-    datagrams: BTreeMap<&'static str, u64>,
-    frames: BTreeMap<&'static str, u64>,
-    messages: BTreeMap<&'static str, u64>,
-    refused: BTreeMap<Refusal, u64>,
-    ignored: u64,
-    fragments: u64,
-    cut: u64,
-}
-
-fn count(counts: &mut BTreeMap<&'static str, u64>, what: &'static str) {
-    *counts.entry(what).or_default() += 1;
+    sections: [(&'static str, Vec<(String, u64)>); 4],
+    totals: [(&'static str, u64); 3],
 }
 
 impl Counts {
-    fn sections(&self) -> [(&'static str, Vec<(String, u64)>); 4] {
+    fn of(decoder: &Decoder) -> Self {
         let named = |counts: &BTreeMap<&'static str, u64>| {
             counts.iter().map(|(what, n)| ((*what).to_owned(), *n)).collect()
         };
-        [
-            ("datagrams", named(&self.datagrams)),
-            ("frames", named(&self.frames)),
-            ("messages", named(&self.messages)),
-            ("refused", self.refused.iter().map(|(why, n)| (why.to_string(), *n)).collect()),
-        ]
-    }
-
-    fn totals(&self) -> [(&'static str, u64); 3] {
-        [("ignored", self.ignored), ("fragments", self.fragments), ("cut", self.cut)]
+        let Skipped { ignored, fragments, cut } = decoder.skipped;
+        let counts = decoder.ring.counts();
+        Self {
+            sections: [
+                ("datagrams", named(&counts.datagrams)),
+                ("frames", named(&counts.frames)),
+                ("messages", named(&counts.messages)),
+                ("refused", counts.refused.iter().map(|(why, n)| (why.to_string(), *n)).collect()),
+            ],
+            totals: [("ignored", ignored), ("fragments", fragments), ("cut", cut)],
+        }
     }
 
     fn fields(&self) -> Fields {
         let mut fields = Fields::default();
-        for (section, counts) in self.sections() {
-            let counts = counts.into_iter().fold(Fields::default(), |all, (what, n)| all.with(what, n));
-            fields = fields.with(section, counts);
+        for (section, counts) in &self.sections {
+            let counts = counts.iter().fold(Fields::default(), |all, (what, n)| all.with(what.clone(), *n));
+            fields = fields.with(*section, counts);
         }
-        for (what, n) in self.totals() {
+        for (what, n) in self.totals {
             fields = fields.with(what, n);
         }
         fields
@@ -390,14 +342,14 @@ impl Counts {
 
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (section, counts) in self.sections() {
+        for (section, counts) in &self.sections {
             let sum: u64 = counts.iter().map(|(_, n)| n).sum();
             writeln!(f, "{section:<24}{sum:>8}")?;
             for (what, n) in counts {
                 writeln!(f, "  {what:<22}{n:>8}")?;
             }
         }
-        for (what, n) in self.totals() {
+        for (what, n) in self.totals {
             writeln!(f, "{what:<24}{n:>8}")?;
         }
         Ok(())
@@ -424,7 +376,7 @@ mod tests {
     #[test]
     fn no_damage_to_a_capture_stops_the_decoder() {
         let mut state = 42;
-        let show = Show { port: Some(5405), json: false, summary: false };
+        let show = Show { port: Some(5405), ..Show::default() };
         let (mut read, mut refused, mut damaged) = (0, 0, 0);
         for _ in 0..200 {
             let mut file = CAPTURE.to_vec();

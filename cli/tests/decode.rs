@@ -99,6 +99,25 @@ fn a_datagram_is_a_line_with_what_is_packed_in_it() {
 }
 
 #[test]
+fn a_capture_can_be_drawn_instead_of_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("kill.html");
+    let html = ["--html", file.to_str().unwrap()];
+    let output =
+        decode(&fs::read(capture("06-kill9")).unwrap(), &[&html[..], &["--title", "a < b"]].concat());
+    assert!(
+        output.status.success() && text(&output.stdout).starts_with("datagrams  "),
+        "{}",
+        text(&output.stdout)
+    );
+    assert!(fs::read_to_string(&file).unwrap().contains("<title>a &lt; b</title>"));
+    let output = decode(&fs::read(capture("06-kill9")).unwrap(), &["--html", "/nowhere/kill.html"]);
+    assert_eq!(output.status.code(), Some(2));
+    let error = text(&output.stderr);
+    assert!(error.contains("cannot write /nowhere/kill.html: No such file"), "{error}");
+}
+
+#[test]
 fn json_has_a_line_for_each_datagram_and_one_for_the_counts() {
     let lines = lines(&decode(&fs::read(capture("11-recovery")).unwrap(), &["--json"]));
     let (summary, datagrams) = lines.split_last().unwrap();

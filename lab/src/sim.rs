@@ -70,6 +70,9 @@ enum Command {
         /// Print every recorded event, not only the last ones before a failure
         #[arg(long)]
         trace: bool,
+        /// Draw the run as a space-time diagram, in this HTML file
+        #[arg(long, value_name = "FILE", conflicts_with = "trace")]
+        html: Option<PathBuf>,
     },
     /// Run a scenario from a file
     Scenario {
@@ -81,6 +84,9 @@ enum Command {
         /// Print every recorded event, not only the last ones before a failure
         #[arg(long)]
         trace: bool,
+        /// Draw the run as a space-time diagram, in this HTML file
+        #[arg(long, value_name = "FILE", conflicts_with = "trace")]
+        html: Option<PathBuf>,
     },
     /// Make a failing seed, or a failing scenario from a file, as small as possible.
     ///
@@ -169,8 +175,12 @@ pub(crate) fn run(args: &SimArgs) -> Result<ExitCode, Failure> {
             let seeds = *start..start.saturating_add(*seeds);
             Swarm { seeds, jobs: *jobs, twice: *trace_hash, engine: *engine, json: *json }.run()
         }
-        Command::Replay { seed, engine, trace } => one(&engine.draw(*seed), *engine, *trace),
-        Command::Scenario { file, engine, trace } => one(&read(file)?, *engine, *trace),
+        Command::Replay { seed, engine, trace, html } => {
+            one(&engine.draw(*seed), *engine, *trace, html.as_deref())
+        }
+        Command::Scenario { file, engine, trace, html } => {
+            one(&read(file)?, *engine, *trace, html.as_deref())
+        }
         Command::Shrink { seed, file, output, runs, seconds } => {
             let (name, scenario) = match (seed, file) {
                 (_, Some(file)) => (file.display().to_string(), read(file)?),
@@ -197,7 +207,19 @@ fn read(file: &Path) -> Result<Scenario, Failure> {
     text.parse().map_err(|error| Failure::new(format!("{name}: {error}")))
 }
 
-fn one(scenario: &Scenario, engine: Engine, trace: bool) -> Result<ExitCode, Failure> {
+fn one(scenario: &Scenario, engine: Engine, trace: bool, html: Option<&Path>) -> Result<ExitCode, Failure> {
+    if let Some(file) = html {
+        let (result, picture) = match engine {
+            Engine::Core => scenario.run_core_drawn(),
+            Engine::Turmoil => scenario.run_nodes_drawn(),
+        };
+        if let Some(picture) = picture {
+            fs::write(file, picture.html())
+                .map_err(|error| Failure::new(format!("{} cannot be written: {error}", file.display())))?;
+        }
+        print(&format!("{scenario}\n"))?;
+        return outcome(result);
+    }
     if trace {
         let (result, history) = match engine {
             Engine::Core => scenario.run_core_traced(),
@@ -408,7 +430,10 @@ impl Swarm {
                 Engine::Core => format!("shrink: quorate-lab sim shrink {seed}\n"),
                 Engine::Turmoil => String::new(),
             };
-            format!("seed {seed} fails\n{text}\nreplay: quorate-lab sim replay {seed}{option}\n{shrink}\n")
+            format!(
+                "seed {seed} fails\n{text}\nreplay: quorate-lab sim replay {seed}{option}\n\
+                 draw: quorate-lab sim replay {seed}{option} --html {seed}.html\n{shrink}\n"
+            )
         } else {
             format!("seed {seed} fails: {}\n", text.lines().next().unwrap_or_default())
         };

@@ -50,6 +50,24 @@ fn a_run_of_many_seeds_ends_with_its_summary() {
 }
 
 #[test]
+fn a_run_can_be_drawn_on_either_engine() {
+    let directory = tempfile::tempdir().unwrap();
+    for engine in ["core", "turmoil"] {
+        let file = directory.path().join(engine);
+        let drawn = text(&sim(&["replay", "3", "--engine", engine, "--html", file.to_str().unwrap()]).stdout);
+        assert_eq!(drawn, text(&sim(&["replay", "3", "--engine", engine]).stdout), "the same run");
+        let html = fs::read_to_string(&file).unwrap();
+        assert!(html.contains(", seed 3</title>"), "{}", &html[..200]);
+    }
+    let output = sim(&["replay", "3", "--html", "/nowhere/run.html"]);
+    let error = text(&output.stderr);
+    assert!(
+        output.status.code() == Some(1) && error.contains("/nowhere/run.html cannot be written: "),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_growing_ring_is_measured_member_by_member() {
     let output = sim(&["scale", "--nodes", "2,20", "--latency", "100", "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));

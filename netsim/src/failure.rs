@@ -39,6 +39,19 @@ impl Failure {
         }
     }
 
+    /// Returns the reason in one line.
+    pub(crate) fn why(&self) -> String {
+        match &self.0.reason {
+            Reason::Impossible(why) => format!("impossible scenario: {why}"),
+            Reason::Error(error) => error.to_string(),
+            Reason::Violation(violation) => violation.to_string(),
+        }
+    }
+
+    pub(crate) fn is_impossible(&self) -> bool {
+        matches!(self.0.reason, Reason::Impossible(_))
+    }
+
     /// Returns the history of the run.
     pub fn history(&self) -> &History {
         &self.0.history

@@ -2,6 +2,7 @@
 
 mod fingerprint;
 mod line;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,6 +13,7 @@ use quorate_membership::{Destination, NodeId, Regular, RingId, Transitional, Tra
 
 use self::fingerprint::Fingerprint;
 pub use self::line::{Content, Delivered, Frame, Holds, Inside, Life, MessageId, Record, Standing, What};
+pub(crate) use self::traffic::{Outcome, Sent, Step, Traffic};
 use crate::Electorate;
 
 /// Everything that happened in a run, in the order of simulated time. Prints as lines of text.
@@ -22,6 +24,8 @@ pub struct History {
     records: Vec<Record>,
     ended_at: Duration,
     datagrams: u64,
+    /// The datagrams, if they are kept.
+    traffic: Option<Box<Traffic>>,
     hash: Fingerprint,
 }
 
@@ -38,12 +42,19 @@ impl History {
         self
     }
 
+    /// Keeps all datagrams.
+    #[must_use]
+    pub(crate) fn with_traffic(mut self) -> Self {
+        self.traffic = Some(Box::default());
+        self
+    }
+
     /// Adds an event at this time, which must not be before the time of any other record.
     pub fn record(&mut self, at: Duration, life: impl Into<Option<Life>>, what: What) {
         let record = Record { at, life: life.into(), what };
         self.hash.record(&record);
-        self.records.push(record);
         self.ended_at = self.ended_at.max(at);
+        self.push(record);
     }
 
     /// Counts a record in the [fingerprint](Self::fingerprint) without keeping it.
@@ -54,6 +65,9 @@ impl History {
 
     /// Keeps a record that was counted already.
     pub(crate) fn push(&mut self, record: Record) {
+        if let Some(traffic) = &mut self.traffic {
+            traffic.steps.push(Step::Record(self.records.len()));
+        }
         self.records.push(record);
     }
 
@@ -67,6 +81,24 @@ impl History {
         self.hash.number(at.as_micros() as u64);
         self.hash.number(u64::from(life.node.get()) << 32 | u64::from(to));
         self.hash.add(&transmit.datagram);
+        if let Some(traffic) = &mut self.traffic {
+            let receives = |node: &NodeId| match transmit.to {
+                Destination::Everyone => *node != life.node,
+                Destination::Member(member) => *node == member,
+            };
+            let to = self.nodes.iter().copied().filter(receives);
+            traffic.sent(at, Some(life), transmit.datagram.clone(), to);
+        }
+    }
+
+    /// Returns the datagrams, if they are kept.
+    pub(crate) fn traffic(&mut self) -> Option<&mut Traffic> {
+        self.traffic.as_deref_mut()
+    }
+
+    /// Returns the datagrams that were kept.
+    pub(crate) fn kept_traffic(&self) -> Option<&Traffic> {
+        self.traffic.as_deref()
     }
 
     /// Extends the run to this time.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quorate_membership::{NodeId, Transmit};
 
-use crate::history::{Life, Record, What};
+use crate::history::{Life, Record, Traffic, What};
 use crate::invariants::{Checker, Violation};
 use crate::{Electorate, History};
 
@@ -24,12 +24,16 @@ pub(crate) enum Keeps {
     Nothing,
     /// Every line.
     All,
+    /// Every line, and every datagram.
+    Traffic,
 }
 
 impl Journal {
     /// Returns an empty journal of these nodes.
     pub(crate) fn new(nodes: impl IntoIterator<Item = NodeId>, checker: Checker, keeps: Keeps) -> Self {
-        Self { history: History::new(nodes), keeps, checker, violation: None }
+        let history = History::new(nodes);
+        let history = if keeps == Keeps::Traffic { history.with_traffic() } else { history };
+        Self { history, keeps, checker, violation: None }
     }
 
     /// Sets the votes of the cluster, and how they count.
@@ -46,13 +50,18 @@ impl Journal {
             self.violation = Some(violation);
         }
         self.history.pass(&record);
-        if self.keeps == Keeps::All {
+        if self.keeps != Keeps::Nothing {
             self.history.push(record);
         }
     }
 
     pub(crate) fn sent(&mut self, at: Duration, life: Life, transmit: &Transmit) {
         self.history.sent(at, life, transmit);
+    }
+
+    /// Returns the datagrams, if they are kept.
+    pub(crate) fn traffic(&mut self) -> Option<&mut Traffic> {
+        self.history.traffic()
     }
 
     /// Returns an error with the first invariant that was violated, if any.

@@ -488,6 +488,7 @@ pub mod model;
 pub mod mutants;
 mod observed;
 mod others;
+mod picture;
 mod run;
 mod scenario;
 pub mod shrink;

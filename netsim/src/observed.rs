@@ -11,7 +11,6 @@ use quorate_membership::{
     Time, Transmit,
 };
 
-use crate::Electorate;
 use crate::history::{Content, Delivered, History, Life, MessageId, What};
 
 /// The history of a run, which all members share and write to.
@@ -19,8 +18,8 @@ use crate::history::{Content, Delivered, History, Life, MessageId, What};
 pub(crate) struct Log(Arc<Mutex<History>>);
 
 impl Log {
-    pub(crate) fn new(nodes: impl IntoIterator<Item = NodeId>, electorate: Electorate) -> Self {
-        Self(Arc::new(Mutex::new(History::new(nodes).of(electorate))))
+    pub(crate) fn new(history: History) -> Self {
+        Self(Arc::new(Mutex::new(history)))
     }
 
     pub(crate) fn write(&self) -> MutexGuard<'_, History> {

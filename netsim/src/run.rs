@@ -4,12 +4,13 @@ use std::error::Error;
 use std::future::Future;
 
 use quorate_membership::NodeId;
+use quorate_picture::Picture;
 
 use crate::engine::core::Summary;
 use crate::failure::{Failure, Reason};
 use crate::invariants::{Checker, Violation};
 use crate::journal::{Journal, Keeps};
-use crate::{History, Host, Others, Scenario, engine, invariants};
+use crate::{History, Host, Others, Scenario, engine, invariants, picture};
 
 impl Scenario {
     /// Runs complete nodes, with driver and election, on a simulated network, and checks what they
@@ -19,10 +20,7 @@ impl Scenario {
     /// If an invariant is violated, or the scenario is impossible. The error prints everything that
     /// is needed to investigate it.
     pub fn run(&self) -> Result<History, Failure> {
-        self.run_service(|mut host| async move {
-            while host.events.next().await.is_some() {}
-            Ok(())
-        })
+        self.run_service(idle)
     }
 
     /// Runs a service of your own on each node, otherwise like [`Scenario::run`]. The service is
@@ -55,11 +53,19 @@ impl Scenario {
         S: Fn(Host) -> F + 'static,
         F: Future<Output = Result<(), Box<dyn Error>>> + 'static,
     {
+        self.run_service_keeping(Keeps::All, others, service)
+    }
+
+    fn run_service_keeping<S, F>(&self, keeps: Keeps, others: Others, service: S) -> Result<History, Failure>
+    where
+        S: Fn(Host) -> F + 'static,
+        F: Future<Output = Result<(), Box<dyn Error>>> + 'static,
+    {
         let possible = self.check().and_then(|()| engine::turmoil::can_run(self));
         if let Err(why) = possible.and_then(|()| others.check(self.nodes)) {
             return Err(self.fail(Reason::Impossible(why), History::default()));
         }
-        match engine::turmoil::run(self, service, others) {
+        match engine::turmoil::run(self, service, others, keeps) {
             Err((error, history)) => Err(self.fail(Reason::Error(error), history)),
             // As on the core engine, changed bytes leave only one promise: no node panics.
             Ok(history) if self.is_damaged() => Ok(history),
@@ -81,7 +87,19 @@ impl Scenario {
 
     /// Runs like [`Scenario::run_nodes`], and also returns every line of the history.
     pub fn run_nodes_traced(&self) -> (Result<Summary, Failure>, History) {
-        let history = match self.run() {
+        self.run_nodes_keeping(Keeps::All)
+    }
+
+    /// Runs like [`Scenario::run_nodes`], and also draws the run. There is no picture of an
+    /// impossible scenario.
+    pub fn run_nodes_drawn(&self) -> (Result<Summary, Failure>, Option<Picture>) {
+        let (result, history) = self.run_nodes_keeping(Keeps::Traffic);
+        let picture = picture::draw(self, &history, result.as_ref().err());
+        (result, picture)
+    }
+
+    fn run_nodes_keeping(&self, keeps: Keeps) -> (Result<Summary, Failure>, History) {
+        let history = match self.run_service_keeping(keeps, Others::new(), idle) {
             Ok(history) => history,
             Err(failure) => {
                 let history = failure.history().clone();
@@ -129,10 +147,22 @@ impl Scenario {
 
     /// Runs like [`Scenario::run_core`], and also returns every line of the history.
     pub fn run_core_traced(&self) -> (Result<Summary, Failure>, History) {
+        self.run_core_keeping(Keeps::All)
+    }
+
+    /// Runs like [`Scenario::run_core`], and also draws the run. There is no picture of an
+    /// impossible scenario.
+    pub fn run_core_drawn(&self) -> (Result<Summary, Failure>, Option<Picture>) {
+        let (result, history) = self.run_core_keeping(Keeps::Traffic);
+        let picture = picture::draw(self, &history, result.as_ref().err());
+        (result, picture)
+    }
+
+    fn run_core_keeping(&self, keeps: Keeps) -> (Result<Summary, Failure>, History) {
         if let Err(why) = self.check_core() {
             return (Err(self.fail(Reason::Impossible(why), History::default())), History::default());
         }
-        let (summary, result, history) = self.run_kept(Keeps::All);
+        let (summary, result, history) = self.run_kept(keeps);
         let result = result.map(|()| summary);
         (result.map_err(|violation| self.fail(Reason::Violation(violation), history.clone())), history)
     }
@@ -168,4 +198,10 @@ impl Scenario {
     fn check_core(&self) -> Result<(), String> {
         self.check().and_then(|()| engine::core::can_run(self))
     }
+}
+
+/// A service that does nothing but read its events.
+async fn idle(mut host: Host) -> Result<(), Box<dyn Error>> {
+    while host.events.next().await.is_some() {}
+    Ok(())
 }

@@ -16,8 +16,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const LIBRARIES: [&str; 6] =
-    ["quorate", "quorate-client", "quorate-election", "quorate-ipc", "quorate-membership", "quorate-netsim"];
+const LIBRARIES: [&str; 7] = [
+    "quorate",
+    "quorate-client",
+    "quorate-election",
+    "quorate-ipc",
+    "quorate-membership",
+    "quorate-netsim",
+    "quorate-picture",
+];
 
 #[test]
 #[ignore = "reads the JSON of Rust 1.95's rustdoc"]

@@ -42,6 +42,7 @@ use self::disk::Disk;
 use self::udp::{Air, Hosts, SimulatedUdp};
 use crate::engine::{clock, micros};
 use crate::history::{Life, What};
+use crate::journal::Keeps;
 use crate::observed::{Log, Observed};
 use crate::scenario::World;
 use crate::{Fault, History, Host, Load, Others, Scenario};
@@ -89,13 +90,15 @@ pub(crate) fn run<S, F>(
     scenario: &Scenario,
     service: S,
     others: Others,
+    keeps: Keeps,
 ) -> Result<History, (Box<dyn Error>, History)>
 where
     S: Fn(Host) -> F + 'static,
     F: Future<Output = Result<(), Box<dyn Error>>> + 'static,
 {
     let nodes: Vec<NodeId> = (1..=scenario.nodes).filter_map(NodeId::new).collect();
-    let log = Log::new(nodes.iter().copied(), scenario.voters());
+    let history = History::new(nodes.iter().copied()).of(scenario.voters());
+    let log = Log::new(if keeps == Keeps::Traffic { history.with_traffic() } else { history });
     let mut network = Network::build(scenario, &nodes, &log, service, others);
     let ran = network.run(scenario);
     let length = network.sim.elapsed();
@@ -161,7 +164,7 @@ impl Network {
             .build();
         let addresses: BTreeMap<NodeId, IpAddr> =
             nodes.iter().map(|&id| (id, sim.lookup(name(id.get())))).collect();
-        let air = Air::new(scenario.seed);
+        let air = Air::new(scenario.seed, scenario.world.latency);
         let hosts = Hosts::new(addresses.clone(), air.clone());
         let lives = Lives::default();
         let mut disks = BTreeMap::new();
@@ -389,7 +392,7 @@ impl Home {
 
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(u64::from(id.get()) << 32 | u64::from(life.start));
-        let sockets = SimulatedUdp::bind(id, self.hosts).await?;
+        let sockets = SimulatedUdp::bind(id, self.hosts, self.log.clone()).await?;
         let path = Path::new(&self.config, sockets.home())?;
         let (store, stored) = disk::open(&self.disk, began_at);
         let member = DcMember::new(&self.config, stored, rng.random(), clock.now())?;

@@ -26,7 +26,7 @@ use super::seen::Seen;
 use super::{Engine, Happening, Micros, micros, stream};
 use crate::engine::clock::Clock;
 use crate::fault::{Fault, Kind, Point};
-use crate::history::{Content, Inside, Life, MessageId, What};
+use crate::history::{Content, Inside, Life, MessageId, Outcome, What};
 use crate::observed;
 use crate::{Scenario, Situation};
 
@@ -757,9 +757,11 @@ impl Engine<'_> {
             kind,
             to_everyone: everyone,
             message,
+            number: self.journal.traffic().map_or(usize::MAX, |traffic| traffic.latest()),
         });
         let mut arrivals = std::mem::take(&mut self.arrivals);
         self.network.send(&packet, to, self.now, &mut arrivals);
+        self.note_under_way(&packet, to, &arrivals);
         if arrivals.is_empty()
             && let (Destination::Member(node), Some(message)) = (transmit.to, &packet.message)
             && let Some(receiver) =
@@ -772,6 +774,20 @@ impl Engine<'_> {
         }
         self.arrivals = arrivals;
         self.armed.is_empty() || self.reach(index, Point::HasSent(kind))
+    }
+
+    /// Takes down which receivers a datagram will not reach, if datagrams are kept.
+    fn note_under_way(&mut self, packet: &Packet, to: HostSet, arrivals: &[(Micros, Rc<Packet>, HostSet)]) {
+        let at = self.at() + self.scenario.world.latency;
+        let reachable = self.network.heard_by(packet);
+        let Some(traffic) = self.journal.traffic() else { return };
+        traffic.address(packet.number, to.into_iter().map(|index| self.hosts[index].id));
+        for index in to {
+            if !arrivals.iter().any(|(_, _, receivers)| receivers.contains(index)) {
+                let outcome = if reachable.contains(index) { Outcome::Lost } else { Outcome::Cut };
+                traffic.fate(packet.number, self.hosts[index].id, at, outcome);
+            }
+        }
     }
 
     /// Delivers the events to the application. Returns `true` if it took any that count.

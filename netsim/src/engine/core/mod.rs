@@ -36,7 +36,7 @@ use self::network::{Network, Packet};
 use self::situations::Situations;
 use super::{Micros, micros, noise, stream};
 use crate::fault::{Forged, Point};
-use crate::history::{Life, Record, What};
+use crate::history::{Life, Outcome, Record, What};
 use crate::invariants::Violation;
 use crate::journal::Journal;
 use crate::{Fault, History, Scenario, Situation};
@@ -353,21 +353,48 @@ impl<'a> Engine<'a> {
     }
 
     fn arrive(&mut self, packet: &Rc<Packet>, receivers: HostSet) {
-        for index in receivers & self.network.heard_by(packet) {
+        let heard = receivers & self.network.heard_by(packet);
+        self.note_outcome(packet, receivers - heard, Outcome::Cut);
+        for index in heard {
             let rejects = self.now < self.hosts[index].rejects_until && packet.from != Some(index);
             let Some(living) = self.hosts[index].living.as_mut().filter(|_| !rejects) else {
+                let outcome = if rejects { Outcome::Rejected } else { Outcome::Nobody };
+                self.note_outcome(packet, HostSet::only(index), outcome);
                 self.refuse(packet, index);
                 continue;
             };
             if living.is_free(self.now) {
+                self.note_outcome(packet, HostSet::only(index), Outcome::Arrived);
                 self.handle(index, packet);
                 self.go_on(index);
             } else if living.wait(packet, self.scenario.world.receive_buffer) {
+                self.note_outcome(packet, HostSet::only(index), Outcome::Arrived);
                 self.go_on(index);
             } else {
+                self.note_outcome(packet, HostSet::only(index), Outcome::Full);
                 self.situations.hit(Situation::ReceiveBufferOverflowed);
             }
         }
+    }
+
+    /// Takes down the fate of a datagram, if datagrams are kept.
+    fn note_outcome(&mut self, packet: &Packet, receivers: HostSet, outcome: Outcome) {
+        let at = self.at();
+        let Some(traffic) = self.journal.traffic() else { return };
+        // A node's datagrams can be decoded, unless the network has changed them.
+        let damaged = outcome == Outcome::Arrived && packet.from.is_some() && packet.message.is_none();
+        let outcome = if damaged { Outcome::Damaged } else { outcome };
+        for index in receivers {
+            traffic.fate(packet.number, self.hosts[index].id, at, outcome);
+        }
+    }
+
+    /// Takes down a datagram that no node sends, if datagrams are kept.
+    fn note_foreign(&mut self, packet: Rc<Packet>) -> Rc<Packet> {
+        let at = self.at();
+        let Some(traffic) = self.journal.traffic() else { return packet };
+        let number = traffic.sent(at, None, packet.bytes.clone(), []);
+        Rc::new(packet.numbered(number))
     }
 
     /// Refuses a unicast on behalf of a host that has no process or whose firewall rejects, if the
@@ -460,6 +487,7 @@ impl<'a> Engine<'a> {
                     };
                     let Some((packet, to)) = one else { break };
                     let at = self.now + self.rng.random_range(0..20_000);
+                    let packet = self.note_foreign(packet);
                     self.schedule(at, Happening::Arrive(packet, to));
                 }
             }
@@ -484,7 +512,8 @@ impl<'a> Engine<'a> {
         let Some(living) = &self.hosts[to].living else { return false };
         let ring = living.member.totem().snapshot().ring;
         let packet = self.network.forged(says, self.hosts[of].id, ring.id, ring.high);
-        self.schedule(self.now, Happening::Arrive(Rc::new(packet), HostSet::only(to)));
+        let packet = self.note_foreign(Rc::new(packet));
+        self.schedule(self.now, Happening::Arrive(packet, HostSet::only(to)));
         true
     }
 

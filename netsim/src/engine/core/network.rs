@@ -46,13 +46,22 @@ pub(super) struct Packet {
     pub(super) to_everyone: bool,
     /// The decoded message. `None` if the datagram was damaged.
     pub(super) message: Option<Message>,
+    /// Its number among the datagrams that are kept, if any are.
+    pub(super) number: usize,
 }
 
 impl Packet {
+    /// Returns the same packet under this number.
+    pub(super) fn numbered(&self, number: usize) -> Self {
+        let Self { from, source, kind, to_everyone, .. } = *self;
+        let (bytes, message) = (self.bytes.clone(), self.message.clone());
+        Self { from, source, bytes, kind, to_everyone, message, number }
+    }
+
     /// Returns the same packet with other bytes.
     fn damaged(&self, bytes: Bytes) -> Self {
-        let Self { from, source, kind, to_everyone, .. } = *self;
-        Self { from, source, bytes, kind, to_everyone, message: None }
+        let Self { from, source, kind, to_everyone, number, .. } = *self;
+        Self { from, source, bytes, kind, to_everyone, message: None, number }
     }
 }
 
@@ -345,6 +354,7 @@ impl Network {
             kind: packet.kind,
             to_everyone: packet.to_everyone,
             message: packet.message.clone(),
+            number: usize::MAX,
         };
         Some((Rc::new(again), to))
     }
@@ -390,6 +400,7 @@ impl Network {
             kind: Kind::of(&message),
             to_everyone: false,
             message: Some(message),
+            number: usize::MAX,
         }
     }
 
@@ -452,6 +463,7 @@ impl Network {
             kind: Kind::of(&message),
             to_everyone: true,
             message: Some(message),
+            number: usize::MAX,
         };
         Some((Rc::new(packet), self.everybody))
     }

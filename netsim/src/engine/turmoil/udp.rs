@@ -15,6 +15,7 @@ use crate::Fault;
 use crate::engine::disturb::{Copy, Disturbance};
 use crate::engine::{Micros, micros};
 use crate::fault::Kind;
+use crate::observed::Log;
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 192, 0, 1);
 /// The port of the group and of tokens.
@@ -45,12 +46,14 @@ impl Hosts {
 #[derive(Clone, Debug)]
 pub(super) struct Air {
     seed: u64,
+    /// The time that a datagram takes.
+    latency: Duration,
     disturbances: Arc<Mutex<Vec<Disturbance>>>,
 }
 
 impl Air {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { seed, disturbances: Arc::default() }
+    pub(super) fn new(seed: u64, latency: Duration) -> Self {
+        Self { seed, latency, disturbances: Arc::default() }
     }
 
     fn disturbances(&self) -> MutexGuard<'_, Vec<Disturbance>> {
@@ -85,7 +88,6 @@ impl Air {
 }
 
 /// Multicast and unicast on turmoil's network, for the host on which it is bound.
-#[derive(Debug)]
 pub(super) struct SimulatedUdp {
     id: NodeId,
     multicasts: UdpSocket,
@@ -96,6 +98,7 @@ pub(super) struct SimulatedUdp {
     late: BTreeMap<(Micros, u64), (bool, Packet)>,
     came_late: u64,
     buffer: Box<[u8]>,
+    log: Log,
 }
 
 fn now() -> Micros {
@@ -103,14 +106,14 @@ fn now() -> Micros {
 }
 
 impl SimulatedUdp {
-    pub(super) async fn bind(id: NodeId, hosts: Hosts) -> io::Result<Self> {
+    pub(super) async fn bind(id: NodeId, hosts: Hosts, log: Log) -> io::Result<Self> {
         let multicasts = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
         multicasts.join_multicast_v4(GROUP, Ipv4Addr::UNSPECIFIED)?;
         // The option of the receiving port is the one that counts.
         multicasts.set_multicast_loop_v4(false)?;
         let unicasts = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, UNICAST_PORT)).await?;
         let buffer = vec![0; LONGEST].into_boxed_slice();
-        Ok(Self { id, multicasts, unicasts, hosts, late: BTreeMap::new(), came_late: 0, buffer })
+        Ok(Self { id, multicasts, unicasts, hosts, late: BTreeMap::new(), came_late: 0, buffer, log })
     }
 
     /// Takes everything that has arrived. The network delivers at the beginning of a tick, so
@@ -145,6 +148,18 @@ impl SimulatedUdp {
         Ok(())
     }
 
+    /// Takes down the datagrams that have arrived, if datagrams are kept.
+    fn note_arrivals(&self, packets: &[Packet]) {
+        let at = turmoil::sim_elapsed().unwrap_or_default();
+        let mut history = self.log.write();
+        let Some(traffic) = history.traffic() else { return };
+        for Packet { address, datagram } in packets {
+            if let Some(from) = self.hosts.ids.get(&address.ip()) {
+                traffic.arrived(at, self.hosts.air.latency, *from, self.id, datagram);
+            }
+        }
+    }
+
     /// Returns the time until the next late datagram arrives.
     fn wait(&self) -> Duration {
         let next = self.late.keys().next().map(|(at, _)| Duration::from_micros(at.saturating_sub(now())));
@@ -170,6 +185,7 @@ impl Sockets for SimulatedUdp {
         loop {
             self.take(batch)?;
             if batch.len() > before {
+                self.note_arrivals(&batch[before..]);
                 return Ok(());
             }
             tokio::select! {
@@ -189,6 +205,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::History;
 
     fn id(node: u32) -> NodeId {
         NodeId::new(node).unwrap()
@@ -209,12 +226,12 @@ mod tests {
         let mut sim = builder.build();
         let [one, two] = [1, 2].map(|node| sim.lookup(format!("node{node}")));
         let addresses = [(id(1), one), (id(2), two)].into();
-        let hosts = Hosts::new(addresses, Air::new(0));
+        let hosts = Hosts::new(addresses, Air::new(0, TICK));
         let heard = Rc::new(RefCell::new(Vec::new()));
         for node in 1..=2 {
             let (hosts, heard) = (hosts.clone(), Rc::clone(&heard));
             sim.client(format!("node{node}"), async move {
-                let mut udp = SimulatedUdp::bind(id(node), hosts).await?;
+                let mut udp = SimulatedUdp::bind(id(node), hosts, Log::new(History::default())).await?;
                 tokio::time::sleep(TICK).await;
                 if node == 1 {
                     let mut batch = VecDeque::from([

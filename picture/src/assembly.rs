@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use quorate::{NodeId, RingId};
 use quorate_membership::wire::Multicast;
 use quorate_membership::wire::packing::Packet;
+use quorate_membership::{NodeId, RingId};
 
 /// The number of frames remembered to recognize repeated ones, which is four windows.
 const MAX_SEEN: usize = 65_536;
@@ -46,13 +46,14 @@ pub(crate) fn pieces_alone(packet: &Packet) -> Vec<Piece> {
 /// A member between two rings may have sent the beginning of a message on the old ring, while it
 /// already sends other messages on the new one. So beginnings are stored by sender and ring, and a
 /// continuation is looked up on its own ring first.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Assembly {
     begun: VecDeque<Begun>,
     seen: BTreeSet<(RingId, u32)>,
     seen_in_order: VecDeque<(RingId, u32)>,
 }
 
+#[derive(Debug)]
 struct Begun {
     from: NodeId,
     ring: RingId,
@@ -132,7 +133,7 @@ impl Assembly {
 
 #[cfg(test)]
 mod tests {
-    use quorate::{Guarantee, Seq};
+    use quorate_membership::{Guarantee, Seq};
 
     use super::*;
 

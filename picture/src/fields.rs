@@ -3,39 +3,60 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-use quorate::{NodeId, RingId};
 use quorate_membership::wire::body::{Body, CpgPart, Source, VoteParameter};
 use quorate_membership::wire::{Message, Multicast};
+use quorate_membership::{NodeId, RingId};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// A list of named values. The value named `kind` says what the others describe. Text output omits
 /// the name `kind`.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(crate) struct Fields(Vec<(Cow<'static, str>, Value)>);
+pub struct Fields(Vec<(Cow<'static, str>, Value)>);
 
 /// A value. In text, a flag is printed only if it is set, and unknown values are omitted.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Value {
+pub enum Value {
+    /// Not known, `null` in JSON.
     Unknown,
+    /// Yes or no.
     Flag(bool),
+    /// A number.
     Number(u64),
+    /// A time in seconds.
     Seconds(f64),
+    /// Text, which may come from the network. `Display` escapes it.
     Text(String),
+    /// Values.
     List(Vec<Value>),
+    /// Named values.
     Record(Fields),
 }
 
 impl Fields {
-    pub(crate) fn kind(kind: &str) -> Self {
+    /// Returns a list that begins with this kind.
+    pub fn kind(kind: &str) -> Self {
         Self::default().with("kind", kind)
     }
 
-    pub(crate) fn with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) -> Self {
+    /// Adds a value.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) -> Self {
         self.0.push((name.into(), value.into()));
         self
     }
 
-    pub(crate) fn and(mut self, other: Self) -> Self {
+    /// Returns the value of this name.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.get(name) == Some(&Value::Flag(true))
+    }
+
+    /// Adds all values of another list.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
         self.0.extend(other.0);
         self
     }
