@@ -145,8 +145,9 @@
 //! ```
 //!
 //! [`Scenario::run_service`] returns when the simulated time is over. Assert in the service itself,
-//! or afterwards on what it left behind. A panic or an error in the service fails the run. The run
-//! also fails if the ring breaks one of its [invariants].
+//! or afterwards on what it left behind. A panic or an error in the service fails the run, but not
+//! a panic in a task that it has spawned, as HTTP servers do for their handlers: take such a panic
+//! down, and assert after the run. The run also fails if the ring breaks one of its [invariants].
 //!
 //! Leave enough time. After a start, a cut or a heal, the members need up to
 //! [`Scenario::settles_within`] (about two seconds with the usual timeouts) until they are one ring

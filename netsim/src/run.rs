@@ -33,7 +33,8 @@ impl Scenario {
     /// iteration over a `HashMap`, and no `tokio::select!` without `biased`.
     ///
     /// # Errors
-    /// Like [`Scenario::run`]; also if the service returns an error or panics.
+    /// Like [`Scenario::run`]; also if the service returns an error or panics. A panic in a task
+    /// that the service has spawned is not seen: take it down, and assert after the run.
     pub fn run_service<S, F>(&self, service: S) -> Result<History, Failure>
     where
         S: Fn(Host) -> F + 'static,
