@@ -1,4 +1,4 @@
-//! `quorate config`: the content of a configuration, and the values that result from it.
+//! `quorate config`: shows a configuration and the values in effect, and checks configurations.
 
 mod check;
 

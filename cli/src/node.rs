@@ -80,7 +80,7 @@ pub(crate) struct NodeArgs {
     #[arg(long)]
     serve_corosync_clients: bool,
     /// Serve the node's counters and gauges to Prometheus at http://ADDRESS/metrics, and whether it
-    /// is quorate at http://ADDRESS/health. Without encryption, and to all that reach the address
+    /// is quorate at http://ADDRESS/health. There is no encryption and no access control
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
     /// A text about this node that all members see in their status, such as `zone=b`; may be
@@ -116,7 +116,7 @@ pub(crate) fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
     ended
 }
 
-/// Reads the texts about this node.
+/// Parses the texts of `--metadata`.
 fn metadata(texts: &[String]) -> Result<Metadata, Failure> {
     texts.iter().try_fold(Metadata::new(), |metadata, text| {
         let (key, value) = text.split_once('=').ok_or_else(|| {
@@ -347,7 +347,7 @@ fn keys(config: &Config, entries: &[grammar::Entry]) -> Vec<(String, quorate_ipc
 }
 
 /// Reads the configuration again for corosync's clients, and logs the values that the node applies
-/// only when it is restarted. `None` if the configuration cannot be used.
+/// only when it is restarted. Returns `None` if the configuration cannot be used.
 fn reread(source: &Source, in_force: &[Setting]) -> Option<Vec<(String, quorate_ipc::Value)>> {
     let read = || -> Result<_, Box<dyn Error>> { Ok((source.load()?, source.all_entries()?)) };
     match read() {

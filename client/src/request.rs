@@ -66,15 +66,15 @@ impl Cat {
     }
 }
 
-/// The time at which the group's processes receive a message.
+/// The guarantee under which a message is delivered to the group's processes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Guarantee {
-    /// Once all messages before it in the ring's order were received.
+    /// Delivered as soon as all messages before it in the ring's order have been.
     #[default]
     Agreed,
-    /// Once each member of the ring has it as well. This takes about one more rotation of the
-    /// token.
+    /// Delivered like an agreed message, but only once each member of the ring has received it.
+    /// This takes about one more rotation of the token.
     Safe,
 }
 

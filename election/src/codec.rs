@@ -8,7 +8,7 @@ use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 
-/// Why a message from a peer is rejected.
+/// The reason why a message from a peer is rejected.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -48,12 +48,12 @@ pub(crate) fn decode<T: Decode<()>, const MAX: usize>(bytes: &[u8]) -> Result<T,
     }
 }
 
-/// Decodes what the bytes, at most `MAX`, begin with.
+/// Decodes the message at the start of at most `MAX` bytes. Other bytes may follow it.
 pub(crate) fn decode_start<T: Decode<()>, const MAX: usize>(bytes: &[u8]) -> Result<T, DecodeError> {
     decode_part::<T, MAX>(bytes).map(|(message, _)| message)
 }
 
-/// Returns what the bytes begin with, and the number of bytes behind it.
+/// Returns the message at the start of `bytes`, and the number of bytes that follow it.
 fn decode_part<T: Decode<()>, const MAX: usize>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
     if bytes.len() > MAX {
         return Err(DecodeError::TooLong { max: MAX });
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_and_the_end_are_kept_to() {
+    fn input_of_the_wrong_length_is_rejected() {
         assert_eq!(decode::<u32, 4>(&[1, 0, 0, 0]), Ok(1));
         assert_eq!(decode::<u32, 8>(&[1, 0, 0, 0, 0]), Err(DecodeError::TrailingBytes(1)));
         assert_eq!(decode::<u32, 4>(&[1, 0, 0, 0, 0]), Err(DecodeError::TooLong { max: 4 }));

@@ -1,4 +1,4 @@
-//! The example `leader_job`: three processes with a web service, and one table.
+//! Tests the example `leader_job`: three processes with a web service share a table.
 
 mod talker;
 
@@ -22,7 +22,7 @@ fn ask(member: u32, method: &str, path: &str, body: &str) -> Option<(u16, String
     Some((status, answer))
 }
 
-/// Orders something at a member, or where it says the leader is. Returns the leader.
+/// Places an order with a member, or with the leader that it redirects to. Returns the leader.
 fn order(member: u32) -> u32 {
     let begun = Instant::now();
     let mut at = member;
@@ -35,7 +35,7 @@ fn order(member: u32) -> u32 {
             }
             _ => at = member,
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "no order is taken");
+        assert!(begun.elapsed() < Duration::from_secs(60), "no order is accepted");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -68,7 +68,7 @@ fn a_run_can_be_drawn_on_either_engine() {
 }
 
 #[test]
-fn a_growing_ring_is_measured_member_by_member() {
+fn rings_of_each_size_are_measured() {
     let output = sim(&["scale", "--nodes", "2,20", "--latency", "100", "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let measured: Value = serde_json::from_slice(&output.stdout).unwrap();

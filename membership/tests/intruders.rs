@@ -122,7 +122,7 @@ fn a_merge_detect_of_an_impossible_ring_does_not_break_a_ring() {
 /// Each MERGE DETECT names a new node.
 #[test]
 fn countless_strangers_rarely_break_a_ring() {
-    lab::scenarios::strangers_without_number_are_heard();
+    lab::scenarios::countless_strangers_are_heard();
 }
 
 /// The others do not follow the absurd number, and only the operator can undo it. Both sides report

@@ -168,7 +168,7 @@ const SCENARIOS: &[Scenario] = &[
     (&[Mutant::YouthDecides], lab::scenarios::the_id_of_a_listed_node_is_claimed_elsewhere),
     (&[Mutant::FramesFromAnybody], lab::scenarios::a_stranger_sends_frames_of_a_ring),
     (&[Mutant::CommitTokenToStranger], lab::scenarios::a_restarted_node_never_hears_its_successor),
-    (&[Mutant::StrangersDelayAgreement], lab::scenarios::strangers_without_number_are_heard),
+    (&[Mutant::StrangersDelayAgreement], lab::scenarios::countless_strangers_are_heard),
     (&[Mutant::NodeListsIgnored], lab::scenarios::one_node_has_an_old_list),
     (&[Mutant::JoinRefusedWhole], lab::scenarios::one_member_knows_of_a_new_node),
     (&[Mutant::NoBackOff], lab::scenarios::one_node_is_deaf),

@@ -15,7 +15,7 @@
 //! The file is replaced as a whole (temporary file, fsync, rename, fsync of the directory), so a
 //! crash leaves either the old or the new record. `quorate_NODE.lock` is locked while a process
 //! uses the record. Only regular files are opened, and at most [`MAX_RECORD`] bytes are read, so a
-//! pipe or a device in their place cannot keep the node from starting or ending.
+//! pipe or a device in their place cannot make the node hang. The start fails at once instead.
 //!
 //! All writes happen on one thread, which starts with the store. In a runtime's pool, a write could
 //! wait forever for a thread if the host has reached its limit.
@@ -160,7 +160,7 @@ impl Memory {
         self.disk().stored = stored;
     }
 
-    /// Sets the time that a write takes, also the one under way. Initially zero.
+    /// Sets the time that a write takes, including a write under way. Initially zero.
     pub fn set_latency(&self, latency: Duration) {
         self.disk().latency = latency;
         self.changed.notify_one();

@@ -1,7 +1,7 @@
 //! The public API of the libraries, compared with `docs/api`.
 //!
-//! The test reads rustdoc's JSON, whose format changes with releases of Rust, so it runs only if it
-//! is asked for, as `.ci/run` does. After a deliberate change of an API:
+//! The test reads rustdoc's JSON, whose format changes with releases of Rust, so it runs only on
+//! request, as in `.ci/run`. After a deliberate change of an API:
 //!
 //! ```console
 //! $ UPDATE_API=1 cargo test --package quorate --test api -- --ignored
@@ -54,8 +54,8 @@ fn the_public_api_is_as_described() {
 
 /// Describes all libraries in rustdoc's JSON. Returns the directory.
 fn describe(root: &Path) -> PathBuf {
-    // JSON is an unstable output, which the stable rustdoc gives only with this variable. For
-    // rustdoc alone, it does not cause dependencies to be built again.
+    // JSON output is unstable, and a stable rustdoc writes it only with this variable. Because the
+    // variable is set for rustdoc alone, the dependencies are not built again.
     let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let rustdoc = temporary.join("rustdoc");
     fs::write(&rustdoc, "#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc \"$@\"\n").unwrap();
@@ -73,7 +73,7 @@ fn describe(root: &Path) -> PathBuf {
     target.join("doc")
 }
 
-/// Returns a library's public items, one a line.
+/// Returns a library's public items, one per line.
 fn public_api(described: &Path, library: &str) -> String {
     let json = described.join(library.replace('-', "_")).with_extension("json");
     public_api::Builder::from_rustdoc_json(json)

@@ -14,15 +14,15 @@ use crate::explain::nodes;
 use crate::recorder::speaker;
 use crate::{NoteKind, Picture, Recorder, RingState, State};
 
-/// Equal datagrams of one sender within this time are one that was sent to several nodes, or was
-/// captured on several interfaces.
+/// The time within which equal datagrams of one sender count as one datagram that was sent to
+/// several nodes, or captured on several interfaces.
 const TOGETHER: Duration = Duration::from_millis(1);
 /// After this silence, in microseconds, a node that others give up on is drawn as down.
 const SILENT: u64 = 100_000;
 
-/// The datagrams of a ring, as a capture has them.
+/// The captured datagrams of a ring.
 ///
-/// A capture tells when a datagram was sent, and not whether it arrived.
+/// A capture shows when a datagram was sent, but not whether it arrived.
 #[derive(Clone, Debug, Default)]
 pub struct Capture(Vec<Captured>);
 
@@ -35,7 +35,7 @@ struct Captured {
 }
 
 impl Capture {
-    /// Adds a datagram. Times are counted from any moment.
+    /// Adds a datagram. Times are measured from an arbitrary moment, the same for all datagrams.
     pub fn datagram(&mut self, at: Duration, from: SocketAddr, to: SocketAddr, payload: Bytes) {
         self.0.push(Captured { at, from, to: vec![to], payload });
     }
@@ -61,13 +61,13 @@ impl Capture {
         observer.recorder.picture(0, title)
     }
 
-    /// Returns the node at each address, as the nodes' own messages say.
+    /// Returns the node at each address, according to the nodes' own messages.
     fn hosts(&self) -> BTreeMap<IpAddr, u32> {
         let mut hosts = BTreeMap::new();
         let mut numbered = BTreeMap::new();
         for captured in &self.0 {
             let Ok(message) = wire::decode(&captured.payload) else { continue };
-            // A member may send a frame that another one has numbered.
+            // A member may retransmit a frame of another one, so frames are weaker evidence.
             let known = if matches!(message, Message::Multicast(_)) { &mut numbered } else { &mut hosts };
             if known.len() < Config::MAX_NODES {
                 known.entry(captured.from.ip()).or_insert_with(|| speaker(&message));
@@ -97,7 +97,7 @@ fn together(all: Vec<Captured>) -> Vec<Captured> {
     joined
 }
 
-/// Notes events that follow from the datagrams.
+/// Infers events from the datagrams.
 #[derive(Default)]
 struct Observer {
     recorder: Recorder,
@@ -107,7 +107,7 @@ struct Observer {
     missing: BTreeSet<u32>,
     /// The nodes that have left, and have not been heard since.
     left: BTreeSet<u32>,
-    /// The nodes that have been in a ring, and look for another one or not.
+    /// Whether each node is looking for a ring, according to its last JOIN or token.
     gathers: BTreeMap<u32, bool>,
     members: BTreeMap<RingId, Vec<u32>>,
     /// The latest ring.
@@ -141,7 +141,7 @@ impl Observer {
         }
     }
 
-    /// Takes note of a sign of life, which may tell the node's state by itself.
+    /// Records a sign of life. With `tells`, the message shows the node's state by itself.
     fn hear(&mut self, at: u64, node: u32, tells: bool) {
         if self.heard.insert(node, at).is_none() {
             self.note(at, Some(node), NoteKind::Life, format!("node {node} is heard for the first time"));
@@ -162,7 +162,7 @@ impl Observer {
             let already = if is_new { "" } else { " is there already" };
             self.note(at, None, NoteKind::Ring, format!("ring {}{of}{already}", token.ring));
         }
-        // The token has been at all members, even if the capture does not show it.
+        // The token has visited all members, even if the capture does not show it.
         for node in members {
             self.heard.entry(node).and_modify(|heard| *heard = at);
         }

@@ -7,7 +7,7 @@ use quorate_membership::wire::{Message, Token};
 
 use crate::RingState;
 
-/// Tokens without the mark of recovery that a member sends before it installs the ring.
+/// The number of tokens without the recovery flag that a member sends until it installs the ring.
 const RECOVERED: u32 = 2;
 
 /// Follows the states of the nodes.
@@ -19,12 +19,12 @@ pub(crate) struct States(BTreeMap<u32, Recovery>);
 struct Recovery {
     ring: RingId,
     recovers: bool,
-    /// The tokens of the ring without the mark of recovery that it has sent.
+    /// The number of consecutive tokens of the ring that it has sent without the recovery flag.
     unmarked: u32,
 }
 
 impl States {
-    /// Returns the state of a node that sends this, if that tells it.
+    /// Returns the state of a node that sends this message, if the message shows it.
     pub(crate) fn sent(&mut self, from: u32, message: &Message) -> Option<(RingState, String)> {
         match message {
             Message::Join(join) if join.leave => {
@@ -41,7 +41,7 @@ impl States {
         }
     }
 
-    /// Takes note that a node has installed its ring.
+    /// Records that a node has installed its ring.
     pub(crate) fn installed(&mut self, node: u32) {
         self.0.entry(node).and_modify(|known| known.recovers = false);
     }

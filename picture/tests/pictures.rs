@@ -1,4 +1,4 @@
-//! Pictures of rings: what is said about each datagram, and about the nodes.
+//! Tests of pictures of rings: the explanations of datagrams, and the states of nodes.
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
@@ -92,7 +92,7 @@ fn hold_cancel(from: u32, ring: RingId) -> Bytes {
     bytes(&Message::HoldCancel(HoldCancel { from: id(from), ring }))
 }
 
-/// Records datagrams, each of which arrives a millisecond later. Returns what is said of them.
+/// Records datagrams, each of which arrives a millisecond later. Returns them with explanations.
 fn explained(sent: &[(u64, u32, &[u32], Bytes)]) -> Vec<Datagram> {
     let mut recorder = Recorder::default();
     for (at, from, to, payload) in sent {
@@ -293,7 +293,7 @@ fn a_copy_that_arrives_later_is_drawn_too() {
 }
 
 #[test]
-fn a_silent_node_of_a_capture_is_down_from_its_last_word() {
+fn a_silent_node_is_down_from_its_last_datagram() {
     let [one, two]: [SocketAddr; 2] =
         ["10.0.0.1:5404", "10.0.0.2:5404"].map(|address| address.parse().unwrap());
     let group: SocketAddr = "239.192.0.1:5405".parse().unwrap();

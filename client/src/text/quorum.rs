@@ -59,7 +59,9 @@ pub fn quorum(answer: &Answer, date: &str) -> String {
     text
 }
 
-/// Returns what a node's quorum device does: whether it is alive, gives its votes, and wins.
+/// Returns the state of a node's quorum device in corosync-quorumtool's letters: alive (`A`), gives
+/// its votes (`V`), and master wins (`MW`), each with a leading `N` if not. `NR` stands for a node
+/// that has not registered a device.
 fn device_state(node: &NodeStatus) -> String {
     let Some(NodeDevice { alive, casts, master_wins }) = node.device else { return "NR".to_owned() };
     let word = |yes: bool, word: &str| format!("{}{word}", if yes { "" } else { "N" });

@@ -1,11 +1,11 @@
-//! A guest in a ring of corosync daemons: it says who is there, and talks in one of their groups.
+//! A guest in a ring of corosync daemons: it prints the members, and chats in one of their groups.
 //!
 //!     cargo run -p quorate-examples --bin guest corosync.conf
 //!
 //! The file is that of the daemons, with this host in its node list. No daemon may run on this
 //! host. The guest counts votes with the daemons, and may be the DC, which they know nothing of.
 //! Each line of the input goes to the group `guests`, which programs on the daemons' hosts join
-//! with libcpg. The end of the input (Ctrl-D) leaves.
+//! with libcpg. At the end of the input (Ctrl-D), the guest leaves.
 
 use std::error::Error;
 

@@ -1,4 +1,5 @@
-//! One connection: its handshake, and then requests, responses and events until the client goes.
+//! One connection: its handshake, and then requests, responses and events until the client
+//! disconnects.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,15 +24,15 @@ use crate::services::{ConnectionId, Peer, Service, Step};
 
 /// The time that a client has for its part of the handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The least and the longest time until full shared memory is tried again. A client does not tell
-/// when it has read events.
+/// The shortest and the longest time until full shared memory is tried again. A client does not
+/// report that it has read events.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
-/// The most requests that are served before events are sent.
+/// The maximum number of requests served before events are sent.
 const BATCH: usize = 256;
-/// The least and the most that a client may ask for as the longest message.
+/// The bounds of the maximum message size. A size that a client requests is clamped to them.
 const MAX_MESSAGE: (u32, u32) = (1 << 20, 2 << 20);
 
-/// Why a connection ended.
+/// The reason why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Ended {
     /// The client has gone, or broke its side of the connection.
@@ -61,7 +62,7 @@ impl From<io::Error> for Ended {
     }
 }
 
-/// Serves a client until it goes, or until `closing`.
+/// Serves a client until it disconnects, or until `closing`.
 pub(crate) async fn serve(
     stream: UnixStream,
     service: Service,
@@ -74,7 +75,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Lets a client in, or turns it away.
+/// Performs the handshake, which admits the client or turns it away.
 async fn greet(
     mut stream: UnixStream,
     service: Service,
@@ -126,7 +127,7 @@ async fn greet(
     Ok(Connection { link, opened: Opened { id, front }, _files: files, _place: place })
 }
 
-/// Returns the name of a process, or nothing if it has ended.
+/// Returns the name of a process, or an empty string if it has ended.
 fn name_of(pid: u32) -> String {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     name.trim_end().to_owned()
@@ -160,7 +161,7 @@ impl Connection {
         }
     }
 
-    /// Serves the requests that are there, or waits.
+    /// Serves pending requests, or waits if there are none.
     async fn turn(&mut self) -> Result<(), Ended> {
         let mut served = 0;
         while served < BATCH
@@ -173,7 +174,7 @@ impl Connection {
             return self.link.wait(true).await;
         }
         self.link.exchange(false)?;
-        // A client with many requests lets the others have their turn.
+        // A client with many requests must not starve the others.
         consume_budget().await;
         Ok(())
     }
@@ -189,7 +190,7 @@ impl Connection {
                 order
             }
         };
-        // The ring may have no room for a message. Meanwhile, the client gets its events.
+        // The client still gets its events while a message waits for room in the ring.
         let mut carrying = pin!(front.carry_out(*id, order));
         let reply = loop {
             tokio::select! {
@@ -211,7 +212,7 @@ pub(crate) async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
-/// The ways to a client.
+/// The channels to a client, with the messages that wait for them.
 struct Link {
     stream: UnixStream,
     closing: watch::Receiver<bool>,
@@ -226,8 +227,8 @@ struct Link {
 }
 
 impl Link {
-    /// Waits until there is something to send or to read, and does so. Requests are waited for only
-    /// if they can be served now. Cancel safe.
+    /// Waits until there is something to send or to read, and then sends and reads it. Without
+    /// `wants_requests`, no request can be served now, and none is waited for. Cancel safe.
     async fn wait(&mut self, wants_requests: bool) -> Result<(), Ended> {
         let is_waiting = !self.waiting.is_empty();
         let is_stuck = is_waiting || self.channels.owes();
@@ -245,8 +246,9 @@ impl Link {
         self.exchange(!wants_requests)
     }
 
-    /// Reads and sends what can be read and sent without waiting. While an order is carried out,
-    /// the client's next call may wait for it, so that the client cannot read.
+    /// Reads and sends as much as possible without waiting. While an order is carried out
+    /// (`is_carrying`), the client may be blocked in a call that waits for it. It then cannot read
+    /// events, and does not count as stuck.
     fn exchange(&mut self, is_carrying: bool) -> Result<(), Ended> {
         self.channels.read(&self.stream)?;
         let has_read = self.flush()?;

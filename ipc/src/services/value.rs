@@ -9,7 +9,7 @@ pub struct Value {
     pub(super) bytes: Bytes,
 }
 
-/// The types of numbers, each with its size.
+/// The types of numbers, each with its size in bytes.
 const NUMBERS: [(u8, usize); 10] =
     [(1, 1), (U8, 1), (3, 2), (U16, 2), (I32, 4), (U32, 4), (7, 8), (U64, 8), (9, 4), (10, 8)];
 const U8: u8 = 2;
@@ -21,38 +21,38 @@ const TEXT: u8 = 11;
 const BINARY: u8 = 12;
 
 impl Value {
-    /// A number of 8 bits.
+    /// Creates an unsigned 8-bit number.
     pub fn u8(value: u8) -> Self {
         Self { kind: U8, bytes: Bytes::copy_from_slice(&value.to_ne_bytes()) }
     }
 
-    /// A number of 16 bits.
+    /// Creates an unsigned 16-bit number.
     pub fn u16(value: u16) -> Self {
         Self { kind: U16, bytes: Bytes::copy_from_slice(&value.to_ne_bytes()) }
     }
 
-    /// A number of 32 bits.
+    /// Creates an unsigned 32-bit number.
     pub fn u32(value: u32) -> Self {
         Self { kind: U32, bytes: Bytes::copy_from_slice(&value.to_ne_bytes()) }
     }
 
-    /// A number of 64 bits.
+    /// Creates an unsigned 64-bit number.
     pub fn u64(value: u64) -> Self {
         Self { kind: U64, bytes: Bytes::copy_from_slice(&value.to_ne_bytes()) }
     }
 
-    /// A signed number of 32 bits.
+    /// Creates a signed 32-bit number.
     pub(super) fn i32(value: i32) -> Self {
         Self { kind: I32, bytes: Bytes::copy_from_slice(&value.to_ne_bytes()) }
     }
 
-    /// A text, which C programs see with a NUL at its end.
+    /// Creates a text. C programs receive it with a NUL at its end.
     pub fn text(value: &str) -> Self {
         Self { kind: TEXT, bytes: [value.as_bytes(), b"\0"].concat().into() }
     }
 
-    /// A value as a client sends it, or `None` if its length does not fit its type. Texts come with
-    /// or without a NUL, and end at the first one.
+    /// Creates a value that a client has sent, or returns `None` if the type is unknown or the
+    /// length does not fit it. A text may come with or without a NUL, and ends at the first one.
     pub(super) fn of_client(kind: u8, bytes: Bytes) -> Option<Self> {
         if kind == TEXT {
             let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -65,19 +65,19 @@ impl Value {
         fits.then_some(Self { kind, bytes })
     }
 
-    /// Returns a number of 32 bits.
+    /// Returns the number, or `None` if this is not an unsigned 32-bit number.
     pub(super) fn as_u32(&self) -> Option<u32> {
         let bytes = self.bytes.as_ref().try_into().ok().filter(|_| self.kind == U32)?;
         Some(u32::from_ne_bytes(bytes))
     }
 
-    /// Returns a text without its NUL.
+    /// Returns the text without its NUL, or `None` if this is not a text in UTF-8.
     pub(super) fn as_text(&self) -> Option<&str> {
         let text = self.bytes.strip_suffix(b"\0").filter(|_| self.kind == TEXT)?;
         std::str::from_utf8(text).ok()
     }
 
-    /// Returns an integer changed by a step, or `None` for what is no integer.
+    /// Returns this integer plus `step`, or `None` if this is not an integer.
     pub(super) fn adjusted(&self, step: i32) -> Option<Self> {
         let is_integer = (1..=U64).contains(&self.kind);
         let mut wide = [0; 8];

@@ -63,8 +63,8 @@ struct Measured {
     p50_ms: f64,
     p90_ms: f64,
     max_ms: f64,
-    /// The time from the start of the lost member, or from the end of the cut, to one ring of all
-    /// members. It is 0 under load, where all members are restarted.
+    /// The median time from the start of the lost member, or from the end of the cut, to one ring
+    /// of all members. It is 0 under load, where all members are restarted.
     back_p50_ms: f64,
     back_max_ms: f64,
     /// The time from the simultaneous start of all members to one ring.
@@ -76,7 +76,7 @@ pub(super) fn run(args: &FailoverArgs) -> Result<ExitCode, Failure> {
     let (mut crew, formed) = args.common.ring(args.nodes)?;
     if args.how == How::Cut && crew.ground().name() == "loopback" {
         return Err(Failure::new(
-            "only hosts of their own can be cut off: run it as root, without --loopback",
+            "cannot cut off a member on loopback; run this as root, without --loopback",
         ));
     }
     let (mut took, mut back) = (Vec::new(), Vec::new());
@@ -136,8 +136,8 @@ pub(super) fn run(args: &FailoverArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Takes a member out of the ring. Returns the milliseconds until each of the others was in a ring
-/// of exactly the others.
+/// Takes a member out of the ring. Returns the milliseconds until each other member was in a ring
+/// of exactly the other members.
 pub(super) fn lose(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure> {
     let (at, left): (u64, Option<Box<dyn FnOnce()>>) = match how {
         How::Kill => (crew.kill(node)?, None),
@@ -162,7 +162,7 @@ pub(super) fn lose(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure>
 /// Brings a lost member back. Returns the milliseconds until each member was in a ring of all.
 fn bring_back(crew: &mut Crew, node: u32, how: How) -> Result<f64, Failure> {
     if how == How::Cut {
-        // By then, the member has formed a ring of its own, so two rings merge.
+        // During this time, the member forms a ring of its own, so two rings merge.
         std::thread::sleep(ALONE);
     }
     let at = now();

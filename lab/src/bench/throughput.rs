@@ -51,7 +51,7 @@ impl std::str::FromStr for Senders {
         match (text, text.parse()) {
             ("all", _) => Ok(Self::All),
             (_, Ok(count)) if count > 0 => Ok(Self::Some(count)),
-            _ => Err("it is a number from 1 on, or `all`".to_owned()),
+            _ => Err("expected a number of at least 1, or `all`".to_owned()),
         }
     }
 }
@@ -200,7 +200,7 @@ fn table(measured: &Measured) -> String {
     );
     line(format!("{:.0}", measured.rotations_s), "rotations of the token/s");
     line(measured.retransmits.to_string(), "frames sent again");
-    line(measured.accusations.to_string(), "times a member was called failed, which none was");
+    line(measured.accusations.to_string(), "false failure reports");
     line(measured.gathers.to_string(), "times a member gave up its ring");
     line(if measured.order_ok { "yes" } else { "NO" }.to_owned(), "the same order everywhere");
     text

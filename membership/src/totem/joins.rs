@@ -12,12 +12,12 @@ use crate::{NodeId, Time};
 pub(super) struct LastJoin {
     proc: Vec<NodeId>,
     pub(super) failed: Vec<NodeId>,
-    /// Whether the node may be in a ring with this one: its JOIN proposes only nodes that are
-    /// listed here, and a number that is believed.
+    /// Whether this node can agree with the JOIN: it proposes only nodes that are listed here, and
+    /// its ring number is believed.
     pub(super) whole: bool,
-    /// The time of the first of the node's JOINs in a row with this content.
+    /// The time of the first JOIN in the node's latest series of JOINs with this content.
     pub(super) since: Time,
-    /// The time of the first of the node's JOINs in a row that [want the
+    /// The time of the first JOIN in the node's latest series of JOINs that [want the
     /// same](Joins::wants_the_same).
     pub(super) wants_since: Time,
     /// The time of the latest JOIN.
@@ -39,8 +39,8 @@ impl LastJoin {
 #[derive(Clone)]
 pub(super) struct Joins {
     me: NodeId,
-    /// The time after which a node that was not heard counts as silent for long. Without a ring for
-    /// as long, it is immediately called failed.
+    /// The silence after which a node no longer counts as up. If attempts to form a ring have
+    /// failed for as long, such a node may be called failed immediately.
     long: Duration,
     last: BTreeMap<NodeId, LastJoin>,
 }
@@ -66,7 +66,7 @@ impl Joins {
         }
     }
 
-    /// Returns the last JOIN of a node, however long ago it came.
+    /// Returns the last JOIN of a node, however old it is.
     pub(super) fn of(&self, node: NodeId) -> Option<&LastJoin> {
         self.last.get(&node)
     }
@@ -76,15 +76,16 @@ impl Joins {
         self.last.keys().copied()
     }
 
-    /// Returns `true` unless the node's last JOIN proposes an unlisted node or states a number that
-    /// is not believed.
+    /// Returns `true` unless the node's last JOIN proposes an unlisted node or has a ring number
+    /// that is not believed.
     pub(super) fn is_whole(&self, node: NodeId) -> bool {
         self.of(node).is_none_or(|last| last.whole)
     }
 
-    /// Returns those of `nodes` that have not been heard for long, although another node has wanted
-    /// them for as long. The other node hears both sides, and would try to form a ring of them
-    /// again and again. No rings were formed since `disagreed_since`.
+    /// Returns those of `nodes` that this node has not heard for long, although another node has
+    /// proposed them for as long. The other node hears both sides, and would try to form a ring of
+    /// them again and again. Attempts to form a ring have failed since `disagreed_since`. If that
+    /// is not long ago, returns no nodes.
     pub(super) fn unheard_for_long(
         &self,
         nodes: &BTreeSet<NodeId>,
@@ -101,9 +102,10 @@ impl Joins {
         nodes.iter().copied().filter(|node| !self.is_up(*node, now) && named(node)).collect()
     }
 
-    /// Returns `true` if a node still wants the same of the nodes that are heard here. A node that
-    /// forms rings alone in between calls the same dead nodes failed after each of them. That is no
-    /// news (seed 17634 of the swarm).
+    /// Returns `true` if a node's new JOIN proposes the same nodes as its last one, and calls the
+    /// same nodes failed among those that are heard here. A node that forms rings alone in between
+    /// calls the same dead nodes failed after each of these rings, which changes nothing (seed
+    /// 17634 of the swarm).
     fn wants_the_same(&self, last: &LastJoin, join: &Join, now: Time) -> bool {
         let up = |failed: &[NodeId]| {
             failed.iter().copied().filter(|node| self.is_up(*node, now)).collect::<BTreeSet<_>>()
@@ -115,7 +117,7 @@ impl Joins {
         node == self.me || self.of(node).is_some_and(|last| now < last.at + self.long)
     }
 
-    /// See [`super::Totem::fingerprint`]. Times of more than `old` are alike.
+    /// See [`super::Totem::fingerprint`]. Ages above `old` count as equal.
     pub(super) fn fingerprint(&self, now: Time, old: Duration, state: &mut impl Hasher) {
         for (node, LastJoin { proc, failed, whole, since, wants_since, at }) in &self.last {
             let times = [since, wants_since, at].map(|time| (now - *time).min(old));

@@ -29,8 +29,8 @@ impl Operational {
     pub(super) fn enter(recovered: Recovered, now: Time, local: &mut Local) -> Self {
         let Recovered { ring, rotation, transitional, high_delivered, causes } = recovered;
 
-        // A message that a member has delivered in the old ring was safe, so all members that move
-        // along deliver it there.
+        // A member has delivered all messages up to `high_delivered` in the old ring, so the safe
+        // ones among them had reached all members. Members that move along deliver them there too.
         local.ring.safe = bug!(HighDeliveredForgotten: local.ring.safe; local.ring.safe.max(high_delivered));
         bug!(UnsafeDeliveredBeforeTransitional: local.ring.safe = local.ring.window.high(); ());
         local.deliver_ready();
@@ -54,7 +54,7 @@ impl Operational {
         let members = local.ring.members.clone();
         local.had_peers |= members.len() > 1;
         local.outcasts.install(&members, now);
-        // The layer above has not judged this ring. Until then it has a quorum to lose.
+        // Until the layer above has judged this ring, it counts as quorate.
         local.quorate = true;
         if members.len() > 1 {
             local.disagreed_since = None;
@@ -162,7 +162,8 @@ impl Operational {
         if local.has_work()
             && let Some(mut token) = self.rotation.take_up()
         {
-            // If all members have everything, no member holds anything back.
+            // A token that can be taken up shows that all members have all frames, so no member
+            // holds back aru.
             let late = self.visit(&mut token, local).unwrap_or(0);
             self.pass_on(token, late, now, local);
         } else {
@@ -186,8 +187,8 @@ impl Operational {
         None
     }
 
-    /// Handles a message of another ring. If a member of this ring sent it on an earlier one, it is
-    /// only late.
+    /// Handles a message of another ring. If a member of this ring sent it on an earlier one, the
+    /// message is late and is ignored.
     pub(super) fn handle_stranger(
         &mut self,
         node: NodeId,
@@ -234,8 +235,8 @@ impl Operational {
         Some(Transition::Gather { lists, causes: vec![cause], agreeing })
     }
 
-    /// Shows a waiting node that this one is a member. Once that node knows of all members, it is
-    /// readmitted sooner, so each member does this.
+    /// Shows a waiting node that this one is a member. Each member does this, because a node that
+    /// knows all members is readmitted sooner.
     fn show_itself(&mut self, now: Time, local: &mut Local) {
         if self.shown_at.is_none_or(|at| now - at >= local.config.merge) {
             self.shown_at = Some(now);

@@ -13,7 +13,7 @@ use rand::Rng;
 use super::{Fate, Lab, ms, node};
 
 /// F7, seed 14633 of the fault laboratory: between nodes 1 and 2, a bit of the token's frame count
-/// is flipped undetected. A window that full stops all members from sending, and only members that
+/// is flipped undetected. The window then looks full, so no member sends, but only members that
 /// send can empty it.
 pub fn a_bit_of_the_window_is_flipped() {
     let mut lab = Lab::ring(3);
@@ -28,7 +28,7 @@ pub fn a_bit_of_the_window_is_flipped() {
     });
     lab.until("the token is on its way to node 2", |_| caught.borrow().is_some());
     let mut token = caught.borrow().clone().unwrap();
-    assert!(token.seq != Seq::new(0), "the ring turns");
+    assert!(token.seq != Seq::new(0), "frames were sent");
     token.fcc ^= 1 << 20;
     lab.deliver_raw(2, Some(1), &wire::encode(&Message::Token(token), Order::Little));
     let ring = lab.regular(1).ring;
@@ -60,7 +60,7 @@ pub fn a_flag_is_flipped() {
     lab.until("the new ring's first token is on its way to node 2", |_| caught.borrow().is_some());
     let mut token = caught.borrow().clone().unwrap();
     let ring = token.ring;
-    assert!(!token.retrans_flg, "nobody has anything left");
+    assert!(!token.retrans_flg, "no member has frames left");
     token.retrans_flg = true;
     lab.deliver_raw(2, Some(1), &wire::encode(&Message::Token(token), Order::Little));
     lab.until("L1: a ring of all", |lab| (1..=3).all(|id| lab.totem_of(id).ring() == Some(ring)));
@@ -77,11 +77,11 @@ pub fn a_host_is_asked_again_before_it_is_believed() {
     }
     assert_eq!(lab.regular(1).ring, ring, "L2: a lie costs the ring");
     let stats = lab.totem_of(1).stats();
-    assert_eq!((stats.hints, stats.accusations), (2, 0), "L2: what was heard");
+    assert_eq!((stats.hints, stats.accusations), (2, 0), "L2: two hints, no accusation");
 }
 
-/// A process is killed and restarted every three seconds. Its host sends a peer no more than one
-/// refusal a second for long.
+/// A process is killed and restarted every three seconds. After a short burst, its host sends each
+/// peer at most one refusal a second.
 pub fn a_process_is_killed_every_three_seconds() {
     for victim in 1..=3 {
         let mut lab = Lab::with_evidence_and_token(3, ms(1650));
@@ -101,8 +101,8 @@ pub fn a_process_is_killed_every_three_seconds() {
     }
 }
 
-/// A process was killed again and again, and its host sends one refusal a second. Two of them
-/// suffice, long before the token timeout.
+/// A process is killed again and again, until its host sends only one refusal a second. Two
+/// refusals suffice to detect the loss, long before the token timeout.
 pub fn a_host_has_used_up_its_refusals() {
     for victim in 1..=3 {
         let mut lab = Lab::with_evidence_and_token(3, ms(5000));
@@ -259,7 +259,7 @@ pub fn a_stranger_sends_frames_of_its_own_ring_in_a_members_name() {
 
 /// Without a node list, a host that never asks to join sends MERGE DETECT with a different id each
 /// time.
-pub fn strangers_without_number_are_heard() {
+pub fn countless_strangers_are_heard() {
     let mut lab = Lab::ring(3);
     let share = |lab: &mut Lab, first: u32| {
         let shares = (0..200).map(|n| {
@@ -277,8 +277,8 @@ pub fn strangers_without_number_are_heard() {
     assert!(first >= 70 && later >= 90, "L7: a ring for {first} %, then {later} % of the time");
 }
 
-/// K1: one file was forgotten, so node 3's list lacks node 4. Any of the members may be the first
-/// to give node 3 up.
+/// K1: one file was not updated, so node 3's list lacks node 4. Any of the other members may be the
+/// first to give up on node 3.
 pub fn one_node_has_an_old_list() {
     for seed in 0..40 {
         let mut lab = Lab { list: Some((1..=4).map(node).collect()), ..Lab::new(seed) };
@@ -308,7 +308,7 @@ pub fn one_node_has_an_old_list() {
     }
 }
 
-/// Node 3 is heard by the others, and hears neither of them.
+/// Nodes 1 and 2 hear node 3, but node 3 hears neither of them.
 pub fn one_node_is_deaf() {
     let mut lab = Lab::ring(3);
     for heard in [1, 2] {
@@ -393,8 +393,8 @@ pub fn a_corosync_daemon_holds_the_token_for_long() {
     lab.check();
 }
 
-/// A firewall rejects datagrams to a member for a moment, as while its rules are loaded. There is
-/// no other fault.
+/// A firewall rejects datagrams to a member for a moment, as happens while its rules are loaded.
+/// There is no other fault.
 pub fn a_firewall_rejects_for_a_moment() {
     for (n, long) in [2, 3, 5].into_iter().flat_map(|n| [10, 50, 100, 200].map(|long| (n, long))) {
         for (victim, sends) in (1..=n).flat_map(|victim| [(victim, false), (victim, true)]) {
@@ -445,20 +445,20 @@ pub fn ring_numbers_are_forged() {
         lab.store(3, 1_800_000_000_000);
         lab.start(3);
         lab.until_ring(&[1, 2, 3]);
-        assert!(lab.regular(1).ring.seq > seq, "M2: numbers, and so terms, go on rising");
+        assert!(lab.regular(1).ring.seq > seq, "M2: numbers, and so terms, keep rising");
         (1..=3).for_each(|id| lab.crash(id));
         (1..=3).for_each(|id| lab.start(id));
         lab.until_ring(&[1, 2, 3]);
     }
 }
 
-/// A member cannot receive from its successor. The successor gets the token next and could answer
-/// each of its requests in vain.
+/// A member cannot receive from its successor. The successor gets the token next, and would
+/// retransmit each requested frame in vain.
 pub fn a_member_never_hears_its_successor() {
     let mut lab = Lab::ring(5);
     let ring = lab.regular(1).ring;
     lab.cut_one_way(4, 3);
     lab.send(4, Guarantee::Safe, "of 4");
     lab.until("T5: all is delivered", |lab| (1..=5).all(|id| lab.texts(id).len() == 1));
-    assert_eq!(lab.regular(1).ring, ring, "L2: a deaf ear costs the ring");
+    assert_eq!(lab.regular(1).ring, ring, "L2: one dead direction costs the ring");
 }

@@ -18,7 +18,8 @@ impl Online for Isolation {
             What::Inside(Inside::CommitSent { token, .. }) => {
                 (token.members.iter().find(foreign), "a member")
             }
-            // Rings that have never met find each other by frames, whose senders announce nothing.
+            // Without a list, rings find each other by their frames too. A frame does not name its
+            // sender's cluster, so a JOIN may propose a stranger.
             _ if cluster.listed.is_none() => return Ok(()),
             What::Delivered(delivered) => (Some(&delivered.from).filter(foreign), "heard"),
             What::Inside(Inside::Received(frame)) => (Some(&frame.from).filter(foreign), "heard"),

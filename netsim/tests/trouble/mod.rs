@@ -14,13 +14,13 @@ pub(crate) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// The nodes, which all have a vote.
+/// The number of nodes. Each of them has a vote.
 pub(crate) const NODES: u32 = 5;
 /// The time of the first fault, in milliseconds.
 pub(crate) const BEGINS: u64 = 1500;
-/// The time when the network is healed, and all nodes are up.
+/// The time at which the network is healed and all nodes are up, in milliseconds.
 pub(crate) const HEALED: u64 = 4500;
-/// The end of the run. Clients stop a little before.
+/// The length of the run, in milliseconds. Clients stop a little before its end.
 pub(crate) const LENGTH: u64 = 7500;
 
 /// Returns a scenario with partitions, and with crashes of all nodes but one.
@@ -29,7 +29,7 @@ pub(crate) fn trouble(seed: u64) -> Scenario {
     let mut nodes: Vec<u32> = (1..=NODES).collect();
     let mut scenario = Scenario::new(NODES, ms(LENGTH)).seed(seed);
     let immortal = rng.random_range(1..=NODES);
-    // In most runs, a majority remembers at any time.
+    // In most runs, only two nodes ever crash, so a majority keeps its memory.
     let mortals: Vec<u32> = match rng.random_bool(0.7) {
         true => nodes.iter().copied().filter(|&node| node != immortal).take(2).collect(),
         false => nodes.iter().copied().filter(|&node| node != immortal).collect(),
@@ -55,14 +55,14 @@ pub(crate) fn trouble(seed: u64) -> Scenario {
     mortals.iter().fold(heal, |scenario, &node| scenario.at(ms(HEALED), Fault::Restart(node)))
 }
 
-/// Returns the seeds of the variable `SEEDS`, or these.
+/// Returns the seeds of the environment variable `SEEDS` (`FIRST..END`), or else `by_default`.
 pub(crate) fn seeds(by_default: Range<u64>) -> Range<u64> {
     let Ok(seeds) = std::env::var("SEEDS") else { return by_default };
     let (first, end) = seeds.split_once("..").unwrap();
     first.parse().unwrap()..end.parse().unwrap()
 }
 
-/// Runs the seeds on all processors.
+/// Calls `run` with each of the seeds, on all processors.
 pub(crate) fn each(seeds: Range<u64>, run: impl Fn(u64) + Sync) {
     let next = AtomicU64::new(seeds.start);
     let workers = thread::available_parallelism().map_or(1, usize::from);

@@ -1,7 +1,7 @@
 //! The leaders of a ring: who stands for which name, and who leads.
 //!
-//! This is a fold over messages in the ring's order, so it is the same at every member. It says
-//! which member has a name, and not whether that member may act already.
+//! The table is a fold over messages in the ring's order, so it is the same at every member. It
+//! says which member leads for a name, but not whether that member may act yet.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,10 +22,10 @@ pub(super) struct Table {
     /// What each node stands for, by its last message in this ring.
     stands: BTreeMap<NodeId, BTreeMap<Name, Preference>>,
     holders: BTreeMap<Name, Holder>,
-    /// The names whose holders have to give them up, and the nodes that have them next.
+    /// The names whose holders have to give them up, and the nodes that get them next.
     moving: BTreeMap<Name, NodeId>,
-    /// The names without a leader whose last one has vanished in this ring. For all others, the
-    /// next one may act once earlier leases are over.
+    /// The names without a leader whose last one has vanished in this ring. The next leader waits
+    /// for that one's lease. For other names, it waits only for the leases of earlier rings.
     vanished: BTreeSet<Name>,
 }
 
@@ -51,9 +51,9 @@ impl Table {
         }
     }
 
-    /// Notes what a node stands for, and in its first message, the names that it continues to lead
-    /// for. All claims of a first message are true: a member knows whether another can have led
-    /// since.
+    /// Records what a node stands for and, from its first message, the names that it continues to
+    /// lead for. The claims in a first message are trusted, because a member knows whether another
+    /// one can have led since.
     pub(super) fn hear(&mut self, from: NodeId, candidacies: &[Candidacy], leads: &[String]) {
         self.count();
         let names: BTreeMap<Name, Preference> =
@@ -69,7 +69,7 @@ impl Table {
         self.fill();
     }
 
-    /// Notes that a node has given up names.
+    /// Records that a node has given up names.
     pub(super) fn release(&mut self, from: NodeId, released: &[Release]) {
         self.count();
         for Release { name, place, begins } in released {
@@ -92,7 +92,8 @@ impl Table {
         self.fill();
     }
 
-    /// Notes the nodes that take part now. Those that no longer do have vanished with their names.
+    /// Records the nodes that take part now. A node that no longer takes part has vanished, and its
+    /// names have lost their leader.
     pub(super) fn set_members(&mut self, members: BTreeSet<NodeId>) {
         self.count();
         self.holders.retain(|name, holder| {
@@ -137,7 +138,7 @@ impl Table {
         self.plan(loads);
     }
 
-    /// Plans which names move, until no move makes anything better.
+    /// Plans which names move, until no further move is an improvement.
     fn plan(&mut self, mut loads: BTreeMap<NodeId, u64>) {
         let mut settled: Vec<Settled> = self.holders.iter().filter_map(|named| self.settled(named)).collect();
         while let Some((place, to, preference)) = next_move(&settled, &loads) {
@@ -148,8 +149,8 @@ impl Table {
         }
     }
 
-    /// Returns a name that may move. One that its leader does not stand for any more is about to be
-    /// released.
+    /// Returns a name if it may move. A name that its leader no longer stands for may not, because
+    /// it is about to be released.
     fn settled(&self, (name, holder): (&Name, &Holder)) -> Option<Settled> {
         let preference = self.stand(holder.node, name).filter(|_| !self.moving.contains_key(name))?;
         let others = self.candidates_for(name).into_iter().filter(|(node, _)| *node != holder.node);
@@ -161,7 +162,7 @@ impl Table {
         self.members.iter().filter_map(|&node| Some((node, self.stand(node, name)?))).collect()
     }
 
-    /// Returns the sum of the weights of the names that each member has once all moves are over.
+    /// Returns the total weight of each member's names after all planned moves.
     fn loads(&self) -> BTreeMap<NodeId, u64> {
         let mut loads = BTreeMap::new();
         for (name, holder) in &self.holders {
@@ -211,8 +212,8 @@ impl Table {
     }
 }
 
-/// A name that may move to another member. There may be thousands, so that its candidates are
-/// looked up once for all moves.
+/// A name that may move to another member. There may be thousands of names, so the candidates of
+/// each are looked up once for all moves.
 struct Settled {
     name: Name,
     leader: NodeId,
@@ -221,8 +222,9 @@ struct Settled {
     others: Vec<(NodeId, Preference)>,
 }
 
-/// Returns the place of the next name to move, and the member that it moves to: a candidate of
-/// higher priority, or one of the same priority that has less to do, even with it.
+/// Returns the index of the next name to move, the member that it moves to, and that member's
+/// preference. The member is a candidate of higher priority, or one of the same priority whose load
+/// with the name is still below the leader's present load.
 fn next_move(settled: &[Settled], loads: &BTreeMap<NodeId, u64>) -> Option<(usize, NodeId, Preference)> {
     let load = |node: NodeId| loads.get(&node).copied().unwrap_or(0);
     let improves = |(place, named): (usize, &Settled)| {
@@ -231,7 +233,7 @@ fn next_move(settled: &[Settled], loads: &BTreeMap<NodeId, u64>) -> Option<(usiz
         let balances = after == before && load(to) + preference.load() < load(named.leader);
         (after > before || balances).then_some((place, to, preference))
     };
-    // The members with the most to do give away first.
+    // Moves to a higher priority come first, then those from the member with the highest load.
     let moves = settled.iter().enumerate().filter_map(improves);
     moves.max_by_key(|&(place, _, preference)| {
         let named = &settled[place];
@@ -240,8 +242,8 @@ fn next_move(settled: &[Settled], loads: &BTreeMap<NodeId, u64>) -> Option<(usiz
     })
 }
 
-/// Returns the candidate that is to lead: the one with the highest priority, of these the one with
-/// the least to do, and of these the lowest id.
+/// Returns the candidate that is to lead: the one with the highest priority, then the lowest load,
+/// then the lowest id.
 fn best(candidates: &[(NodeId, Preference)], loads: &BTreeMap<NodeId, u64>) -> Option<(NodeId, Preference)> {
     candidates.iter().copied().max_by_key(|(node, preference)| {
         (preference.priority, Reverse(loads.get(node).copied().unwrap_or(0)), Reverse(*node))
@@ -280,7 +282,7 @@ mod tests {
         counts
     }
 
-    /// The leaders give up all names that have to move.
+    /// Makes the leaders give up all names that have to move. Returns the number of these names.
     fn move_all(table: &mut Table) -> usize {
         let moving: Vec<(Name, Holder)> = table
             .holders()
@@ -312,7 +314,7 @@ mod tests {
         let mut table = table(2);
         table.hear(id(2), &jobs(2), &["job 0".to_owned(), "job 1".to_owned(), "not stood for".to_owned()]);
         assert_eq!(counts(&table), [(2, 2)].into());
-        // The other one's claim comes later, and it has nothing to do.
+        // Node 1's claim comes too late. Node 1 has no load, so a name moves to it.
         table.hear(id(1), &jobs(2), &["job 0".to_owned()]);
         assert_eq!(counts(&table), [(2, 2)].into());
         assert_eq!(move_all(&mut table), 1);
@@ -386,7 +388,7 @@ mod tests {
         assert_eq!(counts(&table), [(1, 2)].into());
         let begins: Vec<Begins> = table.holders().map(|(_, holder)| holder.begins).collect();
         assert!(begins.contains(&Begins::AfterLease) && begins.contains(&Begins::WithRing));
-        // The wait is not forgotten when the name is passed on before it is over.
+        // The wait still applies if the name is passed on before it is over.
         let (name, holder) =
             table.holders().find(|(_, holder)| holder.begins == Begins::AfterLease).expect("one");
         let release = Release { name: name.to_string(), place: holder.place, begins: holder.begins };
@@ -410,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_names_are_spread_over_members_that_return() {
+    fn the_maximum_number_of_names_is_spread_evenly() {
         let mut table = table(5);
         let all = jobs(2000);
         let mine = |node: u32| -> Vec<String> {

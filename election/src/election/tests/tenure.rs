@@ -288,7 +288,7 @@ fn a_leaving_dc_stops_acting_without_a_successor() {
 }
 
 #[test]
-fn a_preferred_node_that_joins_takes_over_with_preempt_only() {
+fn a_preferred_node_that_joins_takes_over_only_with_preempt() {
     for preempt in [false, true] {
         let mut world = leased(3);
         world.configure(|config| config.dc.preempt = preempt);

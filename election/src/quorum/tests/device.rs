@@ -1,10 +1,10 @@
-//! Rings with a quorum device: when its votes count, and what they are good for.
+//! Tests of rings with a quorum device: when its votes count, and what they decide.
 
 use quorate_membership::config::DeviceConfig;
 
 use super::*;
 
-/// Gives a quorum device these votes, and each of `nodes` one vote.
+/// Configures a quorum device with `votes` votes, and `nodes` nodes with one vote each.
 fn device(nodes: u32, votes: u32) -> impl Fn(&mut Config) {
     move |config| {
         let mut device = DeviceConfig::default();
@@ -15,7 +15,7 @@ fn device(nodes: u32, votes: u32) -> impl Fn(&mut Config) {
 }
 
 impl World {
-    /// Forms a ring in which the devices of `casting` give their votes.
+    /// Forms a ring in which the devices of the nodes in `casting` give their votes.
     fn ring_with_device(&mut self, nodes: &[u32], casting: &[u32]) -> Verdict {
         self.ring_with(nodes, |said, _| {
             for node in casting {
@@ -103,7 +103,7 @@ fn a_complete_ring_that_waited_for_all_outlives_the_arbiter() {
 }
 
 #[test]
-fn an_account_of_a_device_does_not_undo_an_operators_order() {
+fn a_stale_device_report_does_not_undo_an_operators_order() {
     let mut world = World::new(4, device(4, 1));
     world.ring(&[1, 2, 3, 4]);
     world.ring(&[1, 2, 3]);
@@ -116,7 +116,7 @@ fn an_account_of_a_device_does_not_undo_an_operators_order() {
 }
 
 #[test]
-fn nothing_is_agreed_on_by_the_votes_of_a_device() {
+fn the_votes_of_a_device_cannot_agree_on_an_electorate() {
     let mut world = World::new(2, device(2, 1));
     world.ring(&[1, 2]);
     // The operator removes node 2 while it is down.

@@ -20,8 +20,8 @@ use crate::lines::{Line, now_us, print};
 /// Run a member that claims the address whenever it is DC and has the lease
 ///
 /// Prints a line for each ring and for each change of the election's status. SIGTERM and SIGINT
-/// make it leave the ring. It logs to stderr, with times of the same clock. RUST_LOG sets the level
-/// (`RUST_LOG=debug`: each state of the ring protocol).
+/// make it leave the ring. It logs to stderr, with times of the same clock as the lines. RUST_LOG
+/// sets the level (`RUST_LOG=debug`: each state of the ring protocol).
 #[derive(clap::Args, Debug)]
 pub(crate) struct NodeArgs {
     /// Configuration file, as for `quorate node`
@@ -129,8 +129,8 @@ fn log_to_stderr() -> Result<WorkerGuard, Box<dyn Error>> {
     let filter =
         EnvFilter::try_new(filter).map_err(|error| format!("invalid RUST_LOG: {error}; try `debug`"))?;
     // A log that is not read must not stop a node. Lines go to a thread and are dropped when it has
-    // too many. Without the last call, a line that cannot be written would end the task that logged
-    // it.
+    // too many. With internal errors logged, a line that cannot be written would end the task that
+    // logged it.
     let (writer, thread) = tracing_appender::non_blocking(io::stderr());
     let log =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);

@@ -68,7 +68,7 @@ fn a_tracker_is_told_what_it_asked_for() {
 }
 
 #[test]
-fn an_iteration_ends_and_a_map_is_busy_meanwhile() {
+fn a_map_cannot_be_switched_during_an_iteration() {
     let mut world = World::new();
     let client = world.open(Service::Cmap);
     let handle = field(&world.ask(&client, key(4, 280, "totem.")), 24);
