@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::words::words;
 use crate::{Group, GroupChange, NodeId, Process, RingId, Seq};
 
 /// The guarantee that a message is delivered under (Totem, TOCS 1995, section 2).
@@ -310,32 +311,33 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Returns the kind of the cause as a word, for counters.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Started => "started",
-            Self::TokenLost { .. } => "token_lost",
-            Self::Silent { .. } => "silent",
-            Self::Refused { .. } => "refused",
-            Self::Misfit { .. } => "misfit",
-            Self::NeverHeard { .. } => "never_heard",
-            Self::JoinFrom { .. } => "join",
-            Self::GivenUpBy { .. } => "given_up",
-            Self::Restarted { .. } => "restarted",
-            Self::Heard { .. } => "heard",
-            Self::LeaveFrom { .. } => "leave",
-            Self::FailedBy { .. } => "failed",
-            Self::FailedToReceive { .. } => "failed_to_receive",
-            Self::CommitLost { .. } => "commit_lost",
-            Self::RecoveryLost { .. } => "recovery_lost",
-            Self::Consensus => "consensus",
-            Self::CommitToken { .. } => "commit_token",
-            Self::Recovered { .. } => "recovered",
-            Self::LeaveRequested => "leave_requested",
-            Self::EventsUnread { .. } => "events_unread",
-            Self::DuplicateId { .. } => "duplicate_id",
-            Self::Killed { .. } => "killed",
-        }
+    words! {
+        /// All [kinds](Self::kind).
+        pub const KINDS;
+        /// Returns the kind of the cause as a word, for counters.
+        pub fn kind;
+        Started => "started",
+        TokenLost => "token_lost",
+        Silent => "silent",
+        Refused => "refused",
+        Misfit => "misfit",
+        NeverHeard => "never_heard",
+        JoinFrom => "join",
+        GivenUpBy => "given_up",
+        Restarted => "restarted",
+        Heard => "heard",
+        LeaveFrom => "leave",
+        FailedBy => "failed",
+        FailedToReceive => "failed_to_receive",
+        CommitLost => "commit_lost",
+        RecoveryLost => "recovery_lost",
+        Consensus => "consensus",
+        CommitToken => "commit_token",
+        Recovered => "recovered",
+        LeaveRequested => "leave_requested",
+        EventsUnread => "events_unread",
+        DuplicateId => "duplicate_id",
+        Killed => "killed",
     }
 }
 

@@ -83,6 +83,7 @@ mod sync;
 mod time;
 mod totem;
 pub mod wire;
+mod words;
 
 pub use config::{Config, ConfigError, Metadata, MetadataError, TotemConfig};
 pub use core::{Core, CoreView, GroupRequest, Input};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::Notices;
+use crate::words::words;
 
 /// The reason why a datagram, or a message within one, was refused. Each refusal is counted in
 /// [`Stats::refused`] and has no other effect, so bytes from the network cannot stop a node.
@@ -56,31 +57,36 @@ impl Refusal {
     pub(crate) fn is_suspicious(self) -> bool {
         !matches!(self, Self::OtherRing | Self::OutOfWindow | Self::Fragment)
     }
+
+    words! {
+        /// All reasons, as they are displayed.
+        pub const REASONS;
+        fn reason;
+        Truncated => "truncated",
+        TrailingBytes => "trailing bytes",
+        Magic => "not a Totem message",
+        OldCorosync => "a corosync 2.x message",
+        Version => "another protocol version",
+        Type => "unknown message type",
+        TooMany => "too many entries",
+        NoNode => "node id 0",
+        Field => "impossible field value",
+        Packing => "packed messages do not add up",
+        Fragment => "fragment without its beginning",
+        Service => "malformed service message",
+        Unlisted => "sender not in the node list",
+        Impostor => "sender's id and address do not belong together",
+        OtherCluster => "another cluster",
+        Outsider => "frame of a ring that its sender is not in",
+        OutOfWindow => "sequence number out of the window",
+        RingNumber => "ring number that no ring can have come to",
+        OtherRing => "token of another ring",
+    }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Truncated => "truncated",
-            Self::TrailingBytes => "trailing bytes",
-            Self::Magic => "not a Totem message",
-            Self::OldCorosync => "a corosync 2.x message",
-            Self::Version => "another protocol version",
-            Self::Type => "unknown message type",
-            Self::TooMany => "too many entries",
-            Self::NoNode => "node id 0",
-            Self::Field => "impossible field value",
-            Self::Packing => "packed messages do not add up",
-            Self::Fragment => "fragment without its beginning",
-            Self::Service => "malformed service message",
-            Self::Unlisted => "sender not in the node list",
-            Self::Impostor => "sender's id and address do not belong together",
-            Self::OtherCluster => "another cluster",
-            Self::Outsider => "frame of a ring that its sender is not in",
-            Self::OutOfWindow => "sequence number out of the window",
-            Self::RingNumber => "ring number that no ring can have come to",
-            Self::OtherRing => "token of another ring",
-        })
+        f.write_str(self.reason())
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! [`publish`] updates them. The exporter that the program installs shows them, for instance that
 //! of `metrics-exporter-prometheus`. Each has the label `node`, the id of the node, so that several
-//! nodes of one process can be told apart. Names and labels are stable.
+//! nodes of one process can be told apart. Names and labels are stable. Counters begin at 0, those
+//! of each reason and each cause, too.
 //!
 //! | counter | labels | meaning |
 //! |---|---|---|
@@ -26,10 +27,10 @@
 use std::mem;
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics::{Counter, SharedString, counter, describe_counter, describe_gauge, gauge};
 use tokio::time::Instant;
 
-use crate::{Dc, Node, Stats, Status};
+use crate::{Cause, Dc, Node, Refusal, Stats, Status};
 
 /// Updates the counters and gauges of a node, once in each `every`, until the node has left.
 ///
@@ -93,19 +94,30 @@ fn count(id: &str, stats: &Stats, before: &Stats) {
         let more = counter.of(stats).saturating_sub(counter.of(before));
         counter!(format!("quorate_{}_total", counter.name), "node" => id.to_owned()).increment(more);
     }
+    // Prometheus takes the first value that it reads for a counter's beginning. If that were not 0,
+    // the first datagram or ring would not be seen.
+    Refusal::REASONS.iter().for_each(|reason| refused(id, *reason).increment(0));
     for (reason, count) in &stats.refused {
         let more = count - before.refused.get(reason).unwrap_or(&0);
-        let (id, reason) = (id.to_owned(), reason.to_string());
-        counter!("quorate_refused_total", "node" => id, "reason" => reason).increment(more);
+        refused(id, reason.to_string()).increment(more);
     }
+    Cause::KINDS.iter().for_each(|cause| ring_changes(id, cause).increment(0));
     for (cause, count) in &stats.ring_changes {
         let more = count - before.ring_changes.get(cause).unwrap_or(&0);
-        counter!("quorate_ring_changes_total", "node" => id.to_owned(), "cause" => *cause).increment(more);
+        ring_changes(id, cause).increment(more);
     }
     let set = |name: &'static str, value: f64| gauge!(name, "node" => id.to_owned()).set(value);
     set("quorate_queue_bytes", stats.queued as f64);
     set("quorate_window_frames", stats.window.into());
     set("quorate_notices", stats.notices.iter().count() as f64);
+}
+
+fn refused(id: &str, reason: impl Into<SharedString>) -> Counter {
+    counter!("quorate_refused_total", "node" => id.to_owned(), "reason" => reason)
+}
+
+fn ring_changes(id: &str, cause: &'static str) -> Counter {
+    counter!("quorate_ring_changes_total", "node" => id.to_owned(), "cause" => cause)
 }
 
 fn show(id: &str, status: &Status, lease_left: Duration) {
@@ -119,4 +131,49 @@ fn show(id: &str, status: &Status, lease_left: Duration) {
     let is_dc = status.dc.is_some_and(|dc| dc.to_string() == id);
     set("quorate_is_dc", f64::from(u8::from(is_dc)));
     set("quorate_lease_left_seconds", lease_left.as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    /// Returns the counters as Prometheus reads them, after a node has counted this.
+    fn counters(stats: &Stats) -> BTreeMap<String, String> {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || count("1", stats, &Stats::default()));
+        let text = recorder.handle().render();
+        let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let counters = samples.filter(|(series, _)| series.contains("_total{"));
+        counters.map(|(series, value)| (series.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn counters_before_any_event_are_0_with_each_reason_and_each_cause() {
+        let series = |name: &str, label: String| format!("quorate_{name}_total{{node=\"1\"{label}}}");
+        let plain = Stats::COUNTERS.iter().map(|counter| series(counter.name, String::new()));
+        let reasons = Refusal::REASONS.iter().map(|word| series("refused", format!(",reason=\"{word}\"")));
+        let causes = Cause::KINDS.iter().map(|word| series("ring_changes", format!(",cause=\"{word}\"")));
+        let expected = plain.chain(reasons).chain(causes).map(|series| (series, "0".to_owned()));
+        assert_eq!(counters(&Stats::default()), expected.collect());
+    }
+
+    #[test]
+    fn events_with_a_reason_or_a_cause_raise_counters_that_were_there() {
+        let mut stats = Stats::default();
+        stats.refuse(Refusal::Impostor);
+        stats.ring_changes.insert(Cause::Started.kind(), 2);
+        let mut expected = counters(&Stats::default());
+        let reason = "sender's id and address do not belong together";
+        for (series, value) in [
+            (format!("quorate_refused_total{{node=\"1\",reason=\"{reason}\"}}"), "1"),
+            ("quorate_ring_changes_total{node=\"1\",cause=\"started\"}".to_owned(), "2"),
+        ] {
+            *expected.get_mut(&series).unwrap() = value.to_owned();
+        }
+        assert_eq!(counters(&stats), expected);
+    }
 }
