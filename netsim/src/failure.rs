@@ -39,8 +39,8 @@ impl Failure {
         }
     }
 
-    /// Returns the reason in one line.
-    pub(crate) fn why(&self) -> String {
+    /// Returns the reason in one line, without the scenario and the history.
+    pub fn why(&self) -> String {
         match &self.0.reason {
             Reason::Impossible(why) => format!("impossible scenario: {why}"),
             Reason::Error(error) => error.to_string(),

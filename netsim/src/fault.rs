@@ -8,6 +8,8 @@ use quorate_membership::wire::Message;
 use quorate_membership::{Guarantee, Phase};
 use serde::{Deserialize, Serialize};
 
+use crate::Scenario;
+
 /// An event that happens to nodes or to the network between them. Nodes are numbered from 1.
 ///
 /// A cut also drops the datagrams that are in flight on it. Each fault prints as a sentence and can
@@ -390,6 +392,26 @@ impl Point {
 }
 
 impl Fault {
+    /// The most messages or datagrams of one fault.
+    const MOST: u32 = 100_000;
+
+    /// Returns an error if a run has no room for the fault.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let (count, length) = match self {
+            Self::Send { count, length, .. } => (*count, *length),
+            Self::Replay(count) | Self::Foreign(count) => (*count, 0),
+            Self::When { then, .. } => return then.check(),
+            _ => return Ok(()),
+        };
+        if count > Self::MOST {
+            return Err(format!("`{self}`: at most {} at once", Self::MOST));
+        }
+        if length > Scenario::MAX_PAYLOAD {
+            return Err(format!("`{self}`: at most {} bytes", Scenario::MAX_PAYLOAD));
+        }
+        Ok(())
+    }
+
     /// Returns the nodes that the fault names.
     pub(crate) fn nodes(&self) -> Vec<u32> {
         match self {

@@ -6,6 +6,7 @@ mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::mem;
 use std::time::Duration;
 
 use quorate_election::Status;
@@ -94,6 +95,12 @@ impl History {
     /// Returns the datagrams, if they are kept.
     pub(crate) fn traffic(&mut self) -> Option<&mut Traffic> {
         self.traffic.as_deref_mut()
+    }
+
+    /// Takes out the records and the steps so far.
+    pub(crate) fn take_steps(&mut self) -> (Vec<Record>, Vec<Step>) {
+        let steps = self.traffic.as_mut().map(|traffic| mem::take(&mut traffic.steps));
+        (mem::take(&mut self.records), steps.unwrap_or_default())
     }
 
     /// Returns the datagrams that were kept.

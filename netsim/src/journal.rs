@@ -64,6 +64,11 @@ impl Journal {
         self.history.traffic()
     }
 
+    /// Returns what has been kept so far, which may be taken out.
+    pub(crate) fn history_mut(&mut self) -> &mut History {
+        &mut self.history
+    }
+
     /// Returns an error with the first invariant that was violated, if any.
     pub(crate) fn violation(&self) -> Result<(), Violation> {
         self.violation.clone().map_or(Ok(()), Err)

@@ -425,6 +425,8 @@
 //! The command `quorate sim run` does this with thousands of seeds. `quorate sim replay SEED` shows
 //! one of them, and `quorate sim scenario FILE` runs a scenario from a file.
 //!
+//! [`Scenario::live`] advances a run on request, and takes faults in between.
+//!
 //! # Checks
 //! An observer between the driver and the core records what each node accepted, delivered and
 //! installed at the moment when it happens, whether or not the service reads it. The observer also
@@ -484,6 +486,7 @@ pub mod fault;
 pub mod history;
 pub mod invariants;
 mod journal;
+mod live;
 pub mod model;
 #[cfg(feature = "mutants")]
 pub mod mutants;
@@ -504,6 +507,7 @@ pub use engine::core::{Goal, Reached, Summary};
 pub use failure::Failure;
 pub use fault::Fault;
 pub use history::History;
+pub use live::{Ended, InjectError, Live};
 pub use others::Others;
 pub use scenario::{Host, Load, Scenario};
 pub use situation::{Hop, Situation};

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-pub use quorate_membership::mutants::Mutant;
+pub use quorate_membership::mutants::{Active, Mutant};
 
 use crate::Scenario;
 

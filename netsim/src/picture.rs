@@ -7,7 +7,9 @@ use quorate_election::{Lease, Status};
 use quorate_membership::{NodeId, Phase, Regular, Transitional};
 use quorate_picture::{DcState, NoteKind, Picture, Recorder, RingState, State};
 
-use crate::history::{Inside, Life, Outcome, Record, Sent, Step, What};
+use crate::engine::micros;
+use crate::history::{Inside, Life, Outcome, Record, Sent, Step, Traffic, What};
+use crate::invariants::Violation;
 use crate::{Failure, Fault, History, Scenario};
 
 const QUORATE: State = State::Quorum(true);
@@ -18,20 +20,21 @@ const WAITS: State = State::Dc(DcState::Waits);
 /// Draws a run of this scenario, and where it failed. Returns `None` if nothing ran.
 pub(crate) fn draw(scenario: &Scenario, history: &History, failure: Option<&Failure>) -> Option<Picture> {
     let traffic = history.kept_traffic().filter(|_| !failure.is_some_and(Failure::is_impossible))?;
-    let mut artist = Artist::new(scenario, history);
-    for step in &traffic.steps {
-        match *step {
-            Step::Record(number) => artist.see(&history.records()[number]),
-            Step::Sent(number) => artist.sent(&traffic.sent[number]),
-            Step::Fate { number, node, at, outcome } => artist.fate(number, node.get(), at, outcome),
-        }
+    // Only the core engine sees into the protocol.
+    let sees_phases =
+        history.records().iter().any(|record| matches!(record.what, What::Inside(Inside::Phase { .. })));
+    let mut artist = Artist::new(scenario, history.nodes());
+    artist.ends_at = micros(history.ended_at());
+    if !sees_phases {
+        artist.recorder = artist.recorder.inferring();
     }
-    for (number, sent) in traffic.sent.iter().enumerate() {
+    for step in &traffic.steps {
+        artist.step(*step, history.records(), traffic);
+    }
+    for (number, sent) in traffic.kept() {
         artist.miss(number, sent);
     }
-    if let Some(violation) = failure.and_then(Failure::violation) {
-        artist.recorder.note(micros(violation.at), None, NoteKind::Violation, violation.to_string());
-    }
+    failure.and_then(Failure::violation).into_iter().for_each(|violation| artist.violated(violation));
     let title = format!("{} nodes, seed {}", scenario.nodes, scenario.seed);
     let mut picture = artist.recorder.picture(artist.ends_at, title);
     picture.about = vec![
@@ -43,12 +46,13 @@ pub(crate) fn draw(scenario: &Scenario, history: &History, failure: Option<&Fail
 }
 
 /// Draws step by step.
-struct Artist {
-    recorder: Recorder,
+pub(crate) struct Artist {
+    pub(crate) recorder: Recorder,
     /// The time that a datagram takes.
     latency: Duration,
     calm_at: Option<Duration>,
-    ends_at: u64,
+    /// The end of the run, if it is known.
+    pub(crate) ends_at: u64,
     /// The latest status of each node.
     statuses: BTreeMap<u32, Status>,
     /// The state that each node is in, if it is not paused.
@@ -58,15 +62,9 @@ struct Artist {
 }
 
 impl Artist {
-    fn new(scenario: &Scenario, history: &History) -> Self {
-        // Only the core engine sees into the protocol.
-        let sees_phases =
-            history.records().iter().any(|record| matches!(record.what, What::Inside(Inside::Phase { .. })));
+    pub(crate) fn new(scenario: &Scenario, nodes: &BTreeSet<NodeId>) -> Self {
         let mut recorder = Recorder::default();
-        if !sees_phases {
-            recorder = recorder.inferring();
-        }
-        for node in history.nodes() {
+        for node in nodes {
             recorder.node(node.get(), format!("node {node}"));
             recorder.state(0, node.get(), State::Ring(RingState::Down), "not started");
         }
@@ -74,10 +72,22 @@ impl Artist {
             recorder,
             latency: scenario.world.latency,
             calm_at: scenario.calm_at,
-            ends_at: micros(history.ended_at()),
+            ends_at: u64::MAX,
             statuses: BTreeMap::new(),
             states: BTreeMap::new(),
             pauses: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn violated(&mut self, violation: &Violation) {
+        self.recorder.note(micros(violation.at), None, NoteKind::Violation, violation.to_string());
+    }
+
+    pub(crate) fn step(&mut self, step: Step, records: &[Record], traffic: &Traffic) {
+        match step {
+            Step::Record(number) => self.see(&records[number]),
+            Step::Sent(number) => traffic.get(number).into_iter().for_each(|sent| self.sent(sent)),
+            Step::Fate { number, node, at, outcome } => self.fate(number, node.get(), at, outcome),
         }
     }
 
@@ -94,7 +104,7 @@ impl Artist {
     }
 
     /// Says of a datagram without a known fate that it was lost, unless it is still under way.
-    fn miss(&mut self, number: usize, sent: &Sent) {
+    pub(crate) fn miss(&mut self, number: usize, sent: &Sent) {
         let at = micros(sent.at + self.latency);
         for (node, _) in sent.to.iter().filter(|(_, known)| !**known) {
             // A node's datagrams to itself do not use its sockets.
@@ -159,7 +169,10 @@ impl Artist {
                 let message = delivered.message.map_or("an unknown message".to_owned(), |id| id.to_string());
                 let while_moving =
                     if delivered.transitional { ", in the transitional configuration" } else { "" };
-                let text = format!("node {node} delivers {message}, frame {}{while_moving}", delivered.seq);
+                let text = format!(
+                    "node {node} delivers {message} ({}), frame {}{while_moving}",
+                    delivered.guarantee, delivered.seq
+                );
                 note(NoteKind::Message, text);
             }
             What::Transitional(Transitional { previous, members, .. }) => note(
@@ -188,6 +201,7 @@ impl Artist {
         let before = self.statuses.insert(node, status.clone());
         let quorate = status.inquorate.is_none();
         let text = match &status.inquorate {
+            None if status.total_votes == 1 => "1 vote".to_owned(),
             None => format!("{} votes", status.total_votes),
             Some(why) => why.to_string(),
         };
@@ -292,7 +306,7 @@ impl Artist {
     }
 
     /// Ends the pauses that are over.
-    fn wake(&mut self, now: u64) {
+    pub(crate) fn wake(&mut self, now: u64) {
         while let Some((&node, &at)) = self.pauses.iter().find(|(_, ends_at)| **ends_at <= now) {
             self.pauses.remove(&node);
             if let Some((state, text)) = self.states.get(&node) {
@@ -304,8 +318,4 @@ impl Artist {
 
 fn list(members: &BTreeSet<NodeId>) -> String {
     members.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn micros(length: Duration) -> u64 {
-    u64::try_from(length.as_micros()).unwrap_or(u64::MAX)
 }

@@ -168,35 +168,41 @@ impl Scenario {
         (result.map_err(|violation| self.fail(Reason::Violation(violation), history.clone())), history)
     }
 
-    fn fail(&self, reason: Reason, history: History) -> Failure {
+    pub(crate) fn fail(&self, reason: Reason, history: History) -> Failure {
         Failure::new(self.clone(), reason, history)
     }
 
     fn run_kept(&self, keeps: Keeps) -> (Summary, Result<(), Violation>, History) {
-        let nodes = (1..=self.nodes).filter_map(NodeId::new);
-        let listed = self.world.node_list.then(|| nodes.clone().collect());
-        let checker = match self.is_damaged() {
-            true => Checker::blind(),
-            false => Checker::new(
-                nodes.clone().collect(),
-                self.voters(),
-                &self.totem,
-                self.world.rate_error,
-                self.world.heartbeat,
-                listed,
-            ),
-        };
-        self.run_with(checker, keeps)
+        self.run_with(self.checker(), keeps)
     }
 
     fn run_with(&self, checker: Checker, keeps: Keeps) -> (Summary, Result<(), Violation>, History) {
-        let nodes = (1..=self.nodes).filter_map(NodeId::new);
-        let journal = Journal::new(nodes, checker, keeps).of(self.voters());
-        let run = engine::core::run(self, journal);
+        let run = engine::core::run(self, self.journal(checker, keeps));
         (run.summary, run.result, run.journal.into_history())
     }
 
-    fn check_core(&self) -> Result<(), String> {
+    /// Returns the checker of all invariants that hold in this scenario.
+    pub(crate) fn checker(&self) -> Checker {
+        if self.is_damaged() {
+            return Checker::blind();
+        }
+        let nodes = (1..=self.nodes).filter_map(NodeId::new);
+        let listed = self.world.node_list.then(|| nodes.clone().collect());
+        Checker::new(
+            nodes.collect(),
+            self.voters(),
+            &self.totem,
+            self.world.rate_error,
+            self.world.heartbeat,
+            listed,
+        )
+    }
+
+    pub(crate) fn journal(&self, checker: Checker, keeps: Keeps) -> Journal {
+        Journal::new((1..=self.nodes).filter_map(NodeId::new), checker, keeps).of(self.voters())
+    }
+
+    pub(crate) fn check_core(&self) -> Result<(), String> {
         self.check().and_then(|()| engine::core::can_run(self))
     }
 }

@@ -465,7 +465,7 @@ impl Scenario {
 
     /// Returns `true` if bytes are changed on the way. While nothing is authenticated, the only
     /// promise in that case is that no node panics.
-    pub(crate) fn is_damaged(&self) -> bool {
+    pub fn is_damaged(&self) -> bool {
         self.timeline.iter().any(|(_, fault)| {
             matches!(fault, Fault::Disturb { trouble: Trouble::Flip { .. } | Trouble::Resize(_), .. })
         })
@@ -480,6 +480,7 @@ impl Scenario {
         {
             return Err(format!("a load of {} bytes: at most {}", load.longest, Self::MAX_PAYLOAD));
         }
+        self.timeline.iter().try_for_each(|(_, fault)| fault.check())?;
         let named = self.timeline.iter().flat_map(|(_, fault)| fault.nodes());
         match named.into_iter().find(|node| !(1..=self.nodes).contains(node)) {
             Some(node) => Err(format!("a fault of node {node}: nodes are numbered from 1 to {}", self.nodes)),
@@ -522,6 +523,8 @@ impl fmt::Display for Scenario {
 
 #[cfg(test)]
 mod tests {
+    use quorate_membership::Guarantee;
+
     use super::*;
 
     fn ms(ms: u64) -> Duration {
@@ -566,6 +569,9 @@ mod tests {
         assert!(why(Scenario::new(0, ms(1))).contains("0 nodes: at least 1"));
         let load = Load { every: ms(1), until: ms(1), longest: 16 << 20, safe_percent: 0 };
         assert!(why(scenario().load(load)).contains("a load of 16777216 bytes: at most 16777200"));
+        let send = |count, length| Fault::Send { node: 1, count, length, guarantee: Guarantee::Safe };
+        assert!(why(scenario().at(ms(1), send(1, 16 << 20))).contains("at most 16777200 bytes"));
+        assert!(why(scenario().at(ms(1), send(100_001, 1))).contains("at most 100000 at once"));
         let timeout = why(scenario().token(ms(5)));
         assert!(timeout.contains("token"), "{timeout}");
     }

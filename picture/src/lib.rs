@@ -62,6 +62,38 @@ pub struct Picture {
     pub notes: Vec<Note>,
 }
 
+/// What has happened in a run that goes on, since the news before.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct News {
+    /// The end of the time that this is about.
+    pub now: u64,
+    /// The number of the first of `datagrams`. Numbers begin with 0.
+    pub first: usize,
+    /// The datagrams that were sent, in order.
+    pub datagrams: Vec<Datagram>,
+    /// What became of datagrams that the news before told of: their numbers, and their fates.
+    pub late: Vec<(usize, Arrival)>,
+    /// The time from which `spans` are complete. They replace those of the news before.
+    pub since: u64,
+    /// The states that nodes have been in. Those that last end just after `now`.
+    pub spans: Vec<Span>,
+    /// Events, in the order in which they became known.
+    pub notes: Vec<Note>,
+}
+
+impl News {
+    /// Joins this with the next news.
+    #[must_use]
+    pub fn then(mut self, next: Self) -> Self {
+        self.spans.retain(|span| span.until < next.since);
+        self.spans.extend(next.spans);
+        self.datagrams.extend(next.datagrams);
+        self.late.extend(next.late);
+        self.notes.extend(next.notes);
+        Self { now: next.now, since: self.since.min(next.since), ..self }
+    }
+}
+
 /// A node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Node {

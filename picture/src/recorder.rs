@@ -1,6 +1,7 @@
 //! Builds a picture from events, in the order of time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 
 use bytes::Bytes;
 use quorate_membership::wire::{self, Message};
@@ -9,7 +10,7 @@ use crate::decode::Decoder;
 use crate::explain::Explainer;
 use crate::fields::kind_of_message;
 use crate::infer::States;
-use crate::{Arrival, Datagram, Node, Note, NoteKind, Picture, RingState, Span, State};
+use crate::{Arrival, Datagram, News, Node, Note, NoteKind, Picture, RingState, Span, State};
 
 /// Takes down the events of a run, and makes a [`Picture`] of them. Times are microseconds since
 /// the beginning of the run. Events come in the order in which they happened.
@@ -31,9 +32,15 @@ use crate::{Arrival, Datagram, Node, Note, NoteKind, Picture, RingState, Span, S
 #[derive(Debug, Default)]
 pub struct Recorder {
     nodes: BTreeMap<u32, String>,
-    datagrams: Vec<Datagram>,
-    /// The datagrams that arrive after they were sent tell more when they do.
-    payloads: Vec<Bytes>,
+    /// The datagrams, with their bytes: those that arrive after they were sent tell more when they
+    /// do.
+    datagrams: VecDeque<(Datagram, Bytes)>,
+    /// The number of the first of them.
+    first: usize,
+    /// The number of the first one that no news has told of.
+    untold: usize,
+    /// What became of datagrams after news has told of them.
+    late: Vec<(usize, Arrival)>,
     decoder: Decoder,
     explainer: Explainer,
     /// The states of the protocol, if they are inferred.
@@ -43,9 +50,14 @@ pub struct Recorder {
     spans: Vec<Span>,
     notes: Vec<Note>,
     ends_at: u64,
+    /// The end of the time that the last news was about.
+    news_until: u64,
 }
 
 impl Recorder {
+    /// The time that news goes back to.
+    const MEMORY: u64 = 5_000_000;
+
     /// Infers the states of the protocol from datagrams, because nothing else tells them.
     #[must_use]
     pub fn inferring(mut self) -> Self {
@@ -90,34 +102,44 @@ impl Recorder {
         };
         let again = again || fields.flag("again");
         let to = to.iter().map(|&node| Arrival { node, at: None, lost: None }).collect();
-        self.datagrams.push(Datagram { at, from, kind, again, why, fields, to });
-        self.payloads.push(if kind == "multicast" { Bytes::new() } else { payload.clone() });
-        self.datagrams.len() - 1
+        let payload = if kind == "multicast" { Bytes::new() } else { payload.clone() };
+        self.datagrams.push_back((Datagram { at, from, kind, again, why, fields, to }, payload));
+        self.first + self.datagrams.len() - 1
+    }
+
+    fn get(&self, number: usize) -> Option<&(Datagram, Bytes)> {
+        self.datagrams.get(number.checked_sub(self.first)?)
     }
 
     /// Takes down that a datagram reached a node, once more perhaps.
     pub fn arrived(&mut self, at: u64, number: usize, node: u32) {
         self.ends_at = self.ends_at.max(at);
         self.may_have_arrived(at, number, node);
-        if let Some(datagram) = self.datagrams.get_mut(number) {
-            datagram.arrival(Arrival { node, at: Some(at), lost: None });
-        }
+        self.became(number, Arrival { node, at: Some(at), lost: None });
     }
 
     /// Takes down that a datagram may have reached a node, at a time that is not known.
     pub(crate) fn may_have_arrived(&mut self, at: u64, number: usize, node: u32) {
-        if let (Some(datagram), Some(payload)) = (self.datagrams.get(number), self.payloads.get(number))
+        if let Some((datagram, payload)) = self.get(number)
             && let Ok(message) = wire::decode(payload)
         {
-            self.explainer.arrived(at, node, datagram.from, &message);
+            let from = datagram.from;
+            self.explainer.arrived(at, node, from, &message);
         }
     }
 
     /// Takes down that a datagram did not reach a node, and why.
     pub fn lost(&mut self, at: u64, number: usize, node: u32, why: &'static str) {
-        if let Some(datagram) = self.datagrams.get_mut(number) {
-            datagram.arrival(Arrival { node, at: Some(at), lost: Some(why) });
+        self.became(number, Arrival { node, at: Some(at), lost: Some(why) });
+    }
+
+    fn became(&mut self, number: usize, arrival: Arrival) {
+        let Some(place) = number.checked_sub(self.first) else { return };
+        let Some((datagram, _)) = self.datagrams.get_mut(place) else { return };
+        if number < self.untold {
+            self.late.push((number, arrival.clone()));
         }
+        datagram.arrival(arrival);
     }
 
     /// Takes down that a node is in this state from now on, and not in the former one of its band.
@@ -178,6 +200,32 @@ impl Recorder {
         self.notes.push(Note { at, node, kind, text: text.into() });
     }
 
+    /// Returns what has happened since the last news, up to this time. Forgets what happened more
+    /// than five seconds before, so a run of any length can be followed.
+    pub fn news(&mut self, now: u64) -> News {
+        let since = self.news_until.min(now.saturating_sub(Self::MEMORY));
+        self.news_until = now;
+        let first = self.untold;
+        self.untold = self.first + self.datagrams.len();
+        let untold = self.datagrams.iter().skip(first - self.first);
+        let datagrams = untold.map(|(datagram, _)| datagram.clone()).collect();
+        while self.datagrams.front().is_some_and(|(datagram, _)| datagram.at < since) {
+            self.datagrams.pop_front();
+            self.first += 1;
+        }
+        let open = self.current.iter().map(|(&(node, _), (from, what, text))| Span {
+            node,
+            from: *from,
+            until: now + 1,
+            what: *what,
+            text: text.clone(),
+        });
+        let spans = self.spans.iter().filter(|span| span.until >= since).cloned().chain(open).collect();
+        self.spans.retain(|span| span.until >= since);
+        let (late, notes) = (mem::take(&mut self.late), mem::take(&mut self.notes));
+        News { now, first, datagrams, late, since, spans, notes }
+    }
+
     /// Returns the picture of a run that ends at this time.
     pub fn picture(mut self, ends_at: u64, title: impl Into<String>) -> Picture {
         let ends_at = ends_at.max(self.ends_at);
@@ -191,7 +239,7 @@ impl Recorder {
             about: Vec::new(),
             nodes: self.nodes.into_iter().map(|(id, name)| Node { id, name }).collect(),
             ends_at,
-            datagrams: self.datagrams,
+            datagrams: self.datagrams.into_iter().map(|(datagram, _)| datagram).collect(),
             spans: self.spans,
             notes: self.notes,
         }

@@ -11,9 +11,9 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Microseconds since the simulation started.
-type Micros = u64;
+pub(crate) type Micros = u64;
 
-fn micros(length: Duration) -> Micros {
+pub(crate) fn micros(length: Duration) -> Micros {
     u64::try_from(length.as_micros()).unwrap_or(u64::MAX)
 }
 

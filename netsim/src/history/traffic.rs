@@ -1,6 +1,6 @@
 //! The datagrams of a run, which are kept on request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -66,7 +66,9 @@ pub(crate) enum Step {
 /// All datagrams, and the order of everything that happened.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Traffic {
-    pub(crate) sent: Vec<Sent>,
+    sent: VecDeque<Sent>,
+    /// The number of the first datagram that is still kept.
+    first: usize,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -83,25 +85,47 @@ impl Traffic {
         to: impl IntoIterator<Item = NodeId>,
     ) -> usize {
         let to = to.into_iter().map(|node| (node, false)).collect();
-        self.sent.push(Sent { at, from, payload, to });
-        self.steps.push(Step::Sent(self.sent.len() - 1));
-        self.sent.len() - 1
+        self.sent.push_back(Sent { at, from, payload, to });
+        self.steps.push(Step::Sent(self.latest()));
+        self.latest()
     }
 
     /// Returns the number of the latest datagram.
     pub(crate) fn latest(&self) -> usize {
-        self.sent.len().wrapping_sub(1)
+        (self.first + self.sent.len()).wrapping_sub(1)
+    }
+
+    /// Returns the datagram of this number, if it is kept.
+    pub(crate) fn get(&self, number: usize) -> Option<&Sent> {
+        self.sent.get(number.checked_sub(self.first)?)
+    }
+
+    fn get_mut(&mut self, number: usize) -> Option<&mut Sent> {
+        self.sent.get_mut(number.checked_sub(self.first)?)
+    }
+
+    /// Returns all datagrams that are kept, with their numbers.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = (usize, &Sent)> {
+        (self.first..).zip(&self.sent)
+    }
+
+    /// Takes out the oldest datagram, if it was sent before this time.
+    pub(crate) fn take_older(&mut self, than: Duration) -> Option<(usize, Sent)> {
+        self.sent.front().filter(|sent| sent.at < than)?;
+        let number = self.first;
+        self.first += 1;
+        self.sent.pop_front().map(|sent| (number, sent))
     }
 
     /// Replaces the receivers of a datagram.
     pub(crate) fn address(&mut self, number: usize, to: impl IntoIterator<Item = NodeId>) {
-        if let Some(sent) = self.sent.get_mut(number) {
+        if let Some(sent) = self.get_mut(number) {
             sent.to = to.into_iter().map(|node| (node, false)).collect();
         }
     }
 
     pub(crate) fn fate(&mut self, number: usize, node: NodeId, at: Duration, outcome: Outcome) {
-        if let Some(sent) = self.sent.get_mut(number) {
+        if let Some(sent) = self.get_mut(number) {
             sent.to.insert(node, true);
             self.steps.push(Step::Fate { number, node, at, outcome });
         }
@@ -116,8 +140,8 @@ impl Traffic {
         node: NodeId,
         bytes: &Bytes,
     ) {
-        let recent = self.sent.iter().enumerate().rev().take_while(|(_, sent)| sent.at + Self::LATEST >= at);
-        let same = recent.filter(|(_, sent)| {
+        let recent = self.sent.iter().rev().take_while(|sent| sent.at + Self::LATEST >= at);
+        let same = (0..=self.latest()).rev().zip(recent).filter(|(_, sent)| {
             sent.from.is_some_and(|life| life.node == from)
                 && sent.payload == *bytes
                 && sent.to.get(&node) == Some(&false)

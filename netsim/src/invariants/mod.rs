@@ -90,6 +90,18 @@ use self::cluster::Cluster;
 use crate::history::{Inside, Record, What};
 use crate::{Electorate, History};
 
+/// The groups of properties, with their subjects.
+pub const GROUPS: [(&str, &str); 8] = [
+    ("S", "which messages are delivered, and in which order"),
+    ("G", "the members of process groups"),
+    ("T", "the token"),
+    ("M", "the members of rings"),
+    ("Q", "quorum, and its duration"),
+    ("D", "the DC, and the right to act"),
+    ("H", "panics, memory, work, timers, stored records, silence after leaving"),
+    ("L", "liveness, once the scenario is calm"),
+];
+
 /// A property that did not hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Violation {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use quorate::{Clock, Dc, DcMember, Guard};
 use quorate_election::{Status, Term};
-use quorate_membership::Time;
+use quorate_membership::{NodeId, Time};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -90,7 +90,7 @@ impl Actor {
     }
 }
 
-impl Engine<'_> {
+impl Engine {
     /// Records a change of whether a node may act, with the time of the change if the node itself
     /// has not noticed.
     pub(super) fn note_lease(&mut self, index: usize) {
@@ -112,6 +112,13 @@ impl Engine<'_> {
             self.leases.begin(life, term, now);
             self.record(life, What::Inside(Inside::LeaseOn(term)));
         }
+    }
+
+    /// Returns the time at which the lease of a node ends if it is not renewed, whether or not the
+    /// node notices.
+    pub(crate) fn lease_ends_at(&self, node: NodeId) -> Option<Micros> {
+        let living = self.hosts[node.get() as usize - 1].living.as_ref()?;
+        living.lease.map(|(_, until)| living.clock.when(until))
     }
 
     /// Ends the lease of a node that is about to go down.

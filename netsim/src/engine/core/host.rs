@@ -269,7 +269,7 @@ impl Living {
     }
 }
 
-impl Engine<'_> {
+impl Engine {
     pub(super) fn start(&mut self, index: usize) {
         let (now, seed) = (self.now, self.scenario.seed);
         let host = &mut self.hosts[index];

@@ -15,9 +15,10 @@ mod network;
 mod refusals;
 mod seen;
 mod situations;
+mod summary;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
@@ -34,99 +35,13 @@ pub use self::liveness::{Goal, Reached};
 use self::liveness::{Liveness, Next};
 use self::network::{Network, Packet};
 use self::situations::Situations;
+pub use self::summary::Summary;
 use super::{Micros, micros, noise, stream};
 use crate::fault::{Forged, Point};
-use crate::history::{Life, Outcome, Record, What};
+use crate::history::{Life, Outcome, What};
 use crate::invariants::Violation;
 use crate::journal::Journal;
-use crate::{Fault, History, Scenario, Situation};
-
-/// Statistics of a run.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Summary {
-    /// The simulated time that the run took.
-    pub simulated: Duration,
-    /// Events of the loop: arrivals, timers, sends, faults.
-    pub events: u64,
-    /// Datagrams sent. A multicast counts once.
-    pub datagrams: u64,
-    /// Regular configurations installed, counted at each member.
-    pub configurations: u64,
-    /// Messages accepted from applications.
-    pub accepted: u64,
-    /// Messages delivered to applications, counted at each member.
-    pub deliveries: u64,
-    /// Effective faults, by class.
-    pub faults: BTreeMap<&'static str, u64>,
-    /// Occurrences of each named situation.
-    pub situations: BTreeMap<Situation, u64>,
-    /// Acts of DCs that reached their target.
-    pub acts: u64,
-    /// Acts that were refused because another DC had acted under a higher term.
-    pub refused_acts: u64,
-    /// The number of times that two nodes could act at once. If clocks keep within the promised
-    /// error, that violates D4.
-    pub overlaps: u64,
-    /// The time from the beginning of the calm to each goal, and its bound. `None` without a calm.
-    pub reached: Option<Reached>,
-    /// The reason why the run proves nothing: next to nothing happened in it. `None` if it counts.
-    pub vacuous: Option<&'static str>,
-    /// A hash of the run. Two runs have the same one only if they were the same.
-    pub fingerprint: u64,
-}
-
-impl Summary {
-    /// Returns the summary of a run of complete nodes, based on its history.
-    pub(crate) fn of_nodes(scenario: &Scenario, history: &History, reached: Option<Reached>) -> Self {
-        let mut situations = Situations::default();
-        let mut faults: BTreeMap<&'static str, u64> = BTreeMap::new();
-        for Record { at, life, what } in history.records() {
-            let class = match what {
-                What::Network(fault) => Some(fault.class()),
-                What::Crashed => Some(Fault::Crash(0).class()),
-                What::Started if life.is_some_and(|life| life.start > 1) => Some(Fault::Restart(0).class()),
-                _ => None,
-            };
-            class.into_iter().for_each(|class| *faults.entry(class).or_default() += 1);
-            if let Some(life) = life {
-                situations.see(micros(*at), *life, what);
-            }
-        }
-        let mut summary = Self {
-            simulated: history.ended_at(),
-            events: history.records().len() as u64,
-            datagrams: history.datagrams(),
-            configurations: situations.configurations,
-            accepted: situations.accepted,
-            deliveries: situations.deliveries,
-            faults,
-            situations: situations.take(),
-            acts: 0,
-            refused_acts: 0,
-            overlaps: 0,
-            reached,
-            vacuous: None,
-            fingerprint: history.fingerprint(),
-        };
-        summary.vacuous = summary.proves_nothing(scenario);
-        summary
-    }
-
-    fn proves_nothing(&self, scenario: &Scenario) -> Option<&'static str> {
-        let drawn = scenario.timeline.iter().map(|(_, fault)| fault).filter(|fault| has_to_happen(fault));
-        let drawn: BTreeSet<&str> = drawn.map(Fault::class).collect();
-        let happened = drawn.iter().filter(|class| self.faults.contains_key(*class)).count();
-        if self.configurations < 3 {
-            Some("fewer than 3 configurations")
-        } else if self.deliveries < 100 {
-            Some("fewer than 100 deliveries")
-        } else if 2 * happened < drawn.len() {
-            Some("fewer than half of the faults drawn happened")
-        } else {
-            None
-        }
-    }
-}
+use crate::{Fault, Scenario, Situation};
 
 /// A finished run, whether it succeeded or not.
 pub(crate) struct Run {
@@ -144,22 +59,9 @@ pub(crate) fn can_run(scenario: &Scenario) -> Result<(), String> {
 /// Runs the scenario, which must have been checked.
 pub(crate) fn run(scenario: &Scenario, journal: Journal) -> Run {
     let mut engine = Engine::new(scenario, journal);
-    let mut result = match catch_unwind(AssertUnwindSafe(|| engine.run())) {
-        Ok(result) => {
-            engine.end_leases();
-            result
-        }
-        Err(panic) => {
-            let at = engine.at();
-            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            engine.journal.record(at, None, What::Panicked);
-            Err(Violation { property: "H1", at, what: format!("panicked: {text}") })
-        }
-    };
-    engine.journal.end(engine.at());
-    result = result.and_then(|()| engine.journal.verdict());
-    Run { summary: engine.summary(), journal: engine.journal, result }
+    let result = engine.run_until(Micros::MAX);
+    let (summary, result) = engine.end(result.map(drop));
+    Run { summary, journal: engine.journal, result }
 }
 
 /// The next event of the loop.
@@ -217,14 +119,19 @@ impl Ord for Entry {
     }
 }
 
-struct Engine<'a> {
-    scenario: &'a Scenario,
+/// A run in progress.
+pub(crate) struct Engine {
+    scenario: Scenario,
+    begun: bool,
+    panicked: bool,
     now: Micros,
     queue: BinaryHeap<Reverse<Entry>>,
     order: u64,
+    /// The place of the latest fault among the events of one moment.
+    fault_order: u64,
     hosts: Vec<Host>,
     network: Network,
-    journal: Journal,
+    pub(crate) journal: Journal,
     rng: ChaCha8Rng,
     timeline: Vec<(Micros, Fault)>,
     /// Faults that wait for a node to get to a point.
@@ -238,17 +145,20 @@ struct Engine<'a> {
     summary: Summary,
 }
 
-impl<'a> Engine<'a> {
-    fn new(scenario: &'a Scenario, journal: Journal) -> Self {
+impl Engine {
+    pub(crate) fn new(scenario: &Scenario, journal: Journal) -> Self {
         let mut timeline: Vec<_> =
             scenario.timeline.iter().map(|(at, fault)| (micros(*at), fault.clone())).collect();
         timeline.sort_by_key(|(at, _)| *at);
         let ids = (1..=scenario.nodes).filter_map(NodeId::new);
         Self {
-            scenario,
+            scenario: scenario.clone(),
+            begun: false,
+            panicked: false,
             now: 0,
             queue: BinaryHeap::new(),
             order: 0,
+            fault_order: 0,
             hosts: ids.map(|id| Host::new(id, scenario)).collect(),
             network: Network::new(scenario),
             journal,
@@ -264,7 +174,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn at(&self) -> Duration {
+    pub(crate) fn at(&self) -> Duration {
         Duration::from_micros(self.now)
     }
 
@@ -273,7 +183,72 @@ impl<'a> Engine<'a> {
         self.queue.push(Reverse(Entry { at: at.max(self.now), order: self.order, happening }));
     }
 
-    fn run(&mut self) -> Result<(), Violation> {
+    fn schedule_fault(&mut self, n: usize) {
+        self.fault_order += 1;
+        let at = self.timeline[n].0;
+        self.queue.push(Reverse(Entry { at, order: self.fault_order, happening: Happening::Fault(n) }));
+    }
+
+    /// Lets a fault happen one microsecond from now. Returns that time. Nothing has happened at that
+    /// time yet, so a scenario with the same fault in its timeline runs in the same way.
+    pub(crate) fn inject(&mut self, fault: Fault) -> Micros {
+        let at = self.now + 1;
+        self.scenario.timeline.push((Duration::from_micros(at), fault.clone()));
+        self.timeline.push((at, fault));
+        if self.begun {
+            self.schedule_fault(self.timeline.len() - 1);
+        }
+        at
+    }
+
+    /// Runs up to this time. Returns `true` if the run is over. A panic counts as a violation.
+    pub(crate) fn run_until(&mut self, until: Micros) -> Result<bool, Violation> {
+        self.catch(|engine| engine.go_until(until))
+    }
+
+    /// Takes the next event, if there is one. Returns `true` if the run is over.
+    pub(crate) fn step(&mut self) -> Result<bool, Violation> {
+        self.catch(|engine| {
+            engine.begin();
+            match engine.queue.peek().map(|Reverse(entry)| entry.at) {
+                Some(at) if at <= engine.ends_at() => engine.take(),
+                Some(_) => engine.go_until(engine.ends_at()),
+                None => Ok(false),
+            }
+        })
+    }
+
+    fn catch(&mut self, run: impl FnOnce(&mut Self) -> Result<bool, Violation>) -> Result<bool, Violation> {
+        catch_unwind(AssertUnwindSafe(|| run(self))).unwrap_or_else(|panic| {
+            self.panicked = true;
+            let at = self.at();
+            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            self.journal.record(at, None, What::Panicked);
+            Err(Violation { property: "H1", at, what: format!("panicked: {text}") })
+        })
+    }
+
+    /// Returns the scenario, with the faults that were injected.
+    pub(crate) fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    /// Returns the number of events so far.
+    pub(crate) fn events(&self) -> u64 {
+        self.summary.events
+    }
+
+    /// Returns `true` if datagrams of one node can reach another.
+    pub(crate) fn reaches(&self, from: NodeId, to: NodeId) -> bool {
+        self.network.reaches(from.get() as usize - 1, to.get() as usize - 1)
+    }
+
+    /// Starts the nodes, and schedules the timeline.
+    fn begin(&mut self) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
         let calm_at = self.scenario.calm_at.map_or(Micros::MAX, micros);
         // Nodes that crash at time 0 have not been started.
         let absent: Vec<u32> = self.timeline.iter().filter_map(absent_at_start).collect();
@@ -282,30 +257,60 @@ impl<'a> Engine<'a> {
                 self.start(index);
             }
         }
+        // There is room for the faults that are injected while the run goes on. At their time, they
+        // come before everything but the starts.
+        self.fault_order = self.order;
+        self.order += 1 << 32;
         for n in 0..self.timeline.len() {
-            let at = self.timeline[n].0;
-            if at < calm_at && absent_at_start(&self.timeline[n]).is_none() {
-                self.schedule(at, Happening::Fault(n));
+            if self.timeline[n].0 < calm_at && absent_at_start(&self.timeline[n]).is_none() {
+                self.schedule_fault(n);
             }
         }
         if calm_at < Micros::MAX {
             self.schedule(calm_at, Happening::Calm);
         }
-        let length = micros(self.scenario.length);
-        while let Some(Reverse(Entry { at, happening, .. })) = self.queue.pop() {
-            if at > length && self.scenario.calm_at.is_none() {
-                self.now = length;
-                break;
-            }
-            self.now = at;
-            self.summary.events += 1;
-            self.happen(happening);
-            self.journal.violation()?;
-            if self.is_over(length)? {
-                break;
+    }
+
+    /// Returns the time at which the run ends in any case.
+    pub(crate) fn ends_at(&self) -> Micros {
+        self.scenario.calm_at.map_or(micros(self.scenario.length), |_| Micros::MAX)
+    }
+
+    fn go_until(&mut self, until: Micros) -> Result<bool, Violation> {
+        self.begin();
+        let ends_at = self.ends_at();
+        let until = until.min(ends_at);
+        while self.queue.peek().is_some_and(|Reverse(next)| next.at <= until) {
+            if self.take()? {
+                return Ok(true);
             }
         }
-        Ok(())
+        if until < Micros::MAX {
+            self.now = self.now.max(until);
+        }
+        // Nodes that are all down reach nothing.
+        let is_dead = self.liveness.is_some() && self.queue.is_empty();
+        Ok(is_dead || until == ends_at)
+    }
+
+    /// Takes the next event. Returns `true` if everything that had to be reached was reached.
+    fn take(&mut self) -> Result<bool, Violation> {
+        let Some(Reverse(Entry { at, happening, .. })) = self.queue.pop() else { return Ok(true) };
+        self.now = at;
+        self.summary.events += 1;
+        self.happen(happening);
+        self.journal.violation()?;
+        self.is_over(micros(self.scenario.length))
+    }
+
+    /// Ends the run, and returns its verdict.
+    pub(crate) fn end(&mut self, result: Result<(), Violation>) -> (Summary, Result<(), Violation>) {
+        if !self.panicked {
+            self.end_leases();
+        }
+        self.journal.end(self.at());
+        let result = result.and_then(|()| self.journal.verdict());
+        (self.summary(), result)
     }
 
     /// Returns `true` if everything that had to be reached has been reached, and lasted.
@@ -562,7 +567,7 @@ impl<'a> Engine<'a> {
             .retain(|Reverse(entry)| !matches!(entry.happening, Happening::Arrive(..)) || entry.at <= latest);
         let at = self.at();
         self.journal.record(at, None, What::Network(Fault::Heal));
-        self.liveness = Some(Liveness::begin(self.now, &self.hosts, &self.network, self.scenario));
+        self.liveness = Some(Liveness::begin(self.now, &self.hosts, &self.network, &self.scenario));
     }
 
     /// Sends a message of one life's load, and schedules the next one.
@@ -598,7 +603,7 @@ impl<'a> Engine<'a> {
         }
         summary.faults = std::mem::take(&mut self.faults);
         summary.situations = self.situations.take();
-        summary.vacuous = summary.proves_nothing(self.scenario);
+        summary.vacuous = summary.proves_nothing(&self.scenario);
         summary
     }
 
@@ -614,19 +619,6 @@ fn absent_at_start(entry: &(Micros, Fault)) -> Option<u32> {
         (0, Fault::Crash(node)) => Some(node),
         _ => None,
     }
-}
-
-/// Returns `false` for faults that prove nothing by not happening: those that wait for a point that
-/// may never be reached, and those that a node may refuse.
-fn has_to_happen(fault: &Fault) -> bool {
-    !matches!(
-        fault,
-        Fault::When { .. }
-            | Fault::Catch { .. }
-            | Fault::Release(_)
-            | Fault::Lie { .. }
-            | Fault::Forge { .. }
-    )
 }
 
 fn matches(waits_for: Point, point: Point) -> bool {

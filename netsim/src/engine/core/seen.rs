@@ -50,7 +50,7 @@ impl Seen {
     }
 }
 
-impl Engine<'_> {
+impl Engine {
     /// Records what the last input changed. Returns the new phase if it has changed.
     pub(super) fn observe(&mut self, index: usize, input: Option<&Rc<Packet>>) -> Option<Phase> {
         let now = self.now;
