@@ -1,4 +1,4 @@
-//! `quorate sim` and `quorate bench`: commands of the program `quorate-lab`.
+//! `quorate lab`, `quorate sim` and `quorate bench`: commands of the program `quorate-lab`.
 
 use std::env;
 use std::ffi::OsString;

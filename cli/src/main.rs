@@ -62,6 +62,8 @@ enum Command {
     Config(config::ConfigArgs),
     Decode(decode::DecodeArgs),
     LsbCheck(lsb_check::LsbCheckArgs),
+    /// Open a page with a simulated cluster, and cut its network (needs quorate-lab)
+    Lab(lab::LabArgs),
     /// Run simulated clusters under every kind of fault (needs quorate-lab)
     Sim(lab::LabArgs),
     /// Measure rings on this machine (needs quorate-lab)
@@ -126,6 +128,7 @@ fn main() -> ExitCode {
             }
         },
         Command::LsbCheck(args) => lsb_check::run(&args),
+        Command::Lab(args) => lab::run("lab", &args),
         Command::Sim(args) => lab::run("sim", &args),
         Command::Bench(args) => lab::run("bench", &args),
         Command::Completions(args) => completions::run(&args),
@@ -158,8 +161,9 @@ mod tests {
         use clap::CommandFactory;
         fn commands(command: &clap::Command, path: &[String]) -> Vec<Vec<String>> {
             // quorate-lab has its own help.
-            let own =
-                command.get_subcommands().filter(|command| !["sim", "bench"].contains(&command.get_name()));
+            let own = command
+                .get_subcommands()
+                .filter(|command| !["lab", "sim", "bench"].contains(&command.get_name()));
             let below = own.flat_map(|command| {
                 let path: Vec<_> = path.iter().cloned().chain([command.get_name().to_owned()]).collect();
                 commands(command, &path)

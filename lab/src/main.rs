@@ -1,11 +1,12 @@
 //! `quorate-lab`: simulated clusters under faults, the model check, and benchmarks.
 //!
-//! This is a separate program so that the daemon does not link the simulator. `quorate sim` and
-//! `quorate bench` run it.
+//! This is a separate program so that the daemon does not link the simulator. `quorate lab`, `quorate
+//! sim` and `quorate bench` run it.
 // These macros panic if the reader has closed the pipe. `output` does not.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod bench;
+mod live;
 mod output;
 mod sim;
 mod stop;
@@ -23,7 +24,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 #[command(name = "quorate-lab", version, max_term_width = 100)]
 #[command(after_help = "\
-Try it: `quorate-lab sim run --seeds 200` checks 200 random clusters.
+Try it: `quorate-lab lab` opens a page with a cluster on it. `quorate-lab sim run --seeds 200` checks
+200 random clusters.
 
 Exit codes: 0 done, 1 failed (one line on stderr says why and what to do), 2 wrong usage.")]
 struct Cli {
@@ -33,6 +35,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Lab(live::LabArgs),
     Sim(sim::SimArgs),
     Bench(bench::BenchArgs),
     /// Print the completion script of a shell
@@ -60,6 +63,7 @@ impl fmt::Display for Failure {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Lab(args) => live::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions(shell),

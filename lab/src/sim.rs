@@ -199,7 +199,7 @@ pub(crate) fn run(args: &SimArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Reads a scenario from a file.
-fn read(file: &Path) -> Result<Scenario, Failure> {
+pub(crate) fn read(file: &Path) -> Result<Scenario, Failure> {
     let text =
         if file.as_os_str() == "-" { io::read_to_string(io::stdin()) } else { fs::read_to_string(file) };
     let name = file.display();

@@ -425,7 +425,8 @@
 //! The command `quorate sim run` does this with thousands of seeds. `quorate sim replay SEED` shows
 //! one of them, and `quorate sim scenario FILE` runs a scenario from a file.
 //!
-//! [`Scenario::live`] advances a run on request, and takes faults in between.
+//! [`Scenario::live`] advances a run on request, and takes faults in between. The page of `quorate
+//! lab` is built on it, and exports each run as a scenario.
 //!
 //! # Checks
 //! An observer between the driver and the core records what each node accepted, delivered and

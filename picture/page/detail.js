@@ -1,4 +1,11 @@
-// The panel that shows what was clicked.
+// The panel that shows what was clicked, and the legend.
+
+/** @template {HTMLElement} [T=HTMLElement]
+ * @param {string} id
+ * @returns {T} */
+function byId(id) {
+  return /** @type {T} */ (document.getElementById(id));
+}
 
 /**
  * Returns an element with children. Text is never read as HTML.
@@ -73,4 +80,16 @@ function showDetail(panel, thing) {
     if (span.text !== "") facts.push(["details", span.text]);
     panel.append(rows(facts));
   }
+}
+
+/** Says what the colours mean.
+ * @param {HTMLElement} legend */
+function showLegend(legend) {
+  const swatch = (/** @type {string} */ colour) => element("span", { class: "swatch", style: `background: var(--${colour})` });
+  for (const [state, meaning] of Object.entries(STATES)) {
+    legend.append(element("div", {}, swatch(state === "commit" ? "commits" : state), meaning));
+  }
+  const bands = { quorate: "has a quorum", inquorate: "has no quorum", acts: "DC, may act", waits: "DC, may not act: earlier leases may run, or its own is not renewed" };
+  for (const [band, meaning] of Object.entries(bands)) legend.append(element("div", {}, swatch(band), meaning));
+  legend.append(element("div", {}, "A dashed arrow: the same was sent before. A cross: it was lost."));
 }

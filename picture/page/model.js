@@ -5,13 +5,15 @@
 /**
  * @typedef {{ node: number, at: number | null, lost: string | null }} Arrival
  * @typedef {{ at: number, from: number | null, kind: string, again: boolean, why: string,
- *   fields: string, to: Arrival[] }} Datagram
+ *   fields: string, to: Arrival[], number?: number }} Datagram
  * @typedef {{ node: number, from: number, until: number, band: "ring" | "quorum" | "dc",
  *   state: string | boolean, text: string }} Span
  * @typedef {{ at: number, node: number | null, kind: string, text: string }} Note
  * @typedef {{ id: number, name: string }} PictureNode
  * @typedef {{ title: string, about: [string, string][], nodes: PictureNode[], ends_at: number,
  *   datagrams: Datagram[], spans: Span[], notes: Note[] }} Picture
+ * @typedef {{ now: number, first: number, datagrams: Datagram[], late: [number, Arrival][], since: number,
+ *   spans: Span[], notes: Note[] }} News
  * @typedef {{ datagram: Datagram } | { note: Note } | { span: Span }} Thing
  */
 
@@ -64,16 +66,76 @@ class Model {
     this.longest = 0;
     /** @type {Datagram[]} */
     this.tokens = [];
-    for (const datagram of picture.datagrams) {
-      for (const { at } of datagram.to) {
-        if (at !== null) this.longest = Math.max(this.longest, at - datagram.at);
-      }
-      if (datagram.kind === "token") this.tokens.push(datagram);
-    }
+    /** The rings of tokens, and their numbers there, as far as they have been read.
+     * @type {WeakMap<Datagram, { ring: string, hop: number }>} */
+    this.hops = new WeakMap();
+    for (const datagram of picture.datagrams) this.index(datagram);
     /** @type {Map<number, Span[]>} */
     this.spansOf = new Map(picture.nodes.map(({ id }) => [id, []]));
     for (const span of picture.spans) this.spansOf.get(span.node)?.push(span);
     for (const spans of this.spansOf.values()) spans.sort((a, b) => a.from - b.from);
+  }
+
+  /** @param {Datagram} datagram */
+  index(datagram) {
+    for (const arrival of datagram.to) this.arrives(datagram, arrival);
+    if (datagram.kind === "token") this.tokens.push(datagram);
+  }
+
+  /** @param {Datagram} token */
+  hop(token) {
+    const known = this.hops.get(token);
+    if (known) return known;
+    const { ring, token_seq: hop } = JSON.parse(token.fields);
+    this.hops.set(token, { ring, hop });
+    return { ring, hop };
+  }
+
+  /** @param {Datagram} datagram
+   * @param {Arrival} arrival */
+  arrives(datagram, { at }) {
+    if (at !== null) this.longest = Math.max(this.longest, at - datagram.at);
+  }
+
+  /** The most datagrams, and the most events, that are kept of a run that goes on. */
+  static KEPT = 40_000;
+
+  /** Adds what has happened since.
+   * @param {News} news */
+  append(news) {
+    const { datagrams, notes } = this.picture;
+    this.picture.ends_at = news.now;
+    news.datagrams.forEach((datagram, n) => {
+      datagrams.push(Object.assign(datagram, { number: news.first + n }));
+      this.index(datagram);
+    });
+    for (const [number, arrival] of news.late) {
+      const datagram = datagrams[firstFrom(datagrams, (one) => one.number ?? 0, number)];
+      if (datagram?.number !== number) continue;
+      const expected = datagram.to.find(({ node, at }) => node === arrival.node && at === null);
+      if (expected) Object.assign(expected, arrival);
+      else datagram.to.push(arrival);
+      this.arrives(datagram, arrival);
+    }
+    // An event may become known later than others.
+    for (const note of news.notes) notes.splice(firstFrom(notes, ({ at }) => at, note.at + 1), 0, note);
+    for (const [node, spans] of this.spansOf) {
+      const kept = spans.filter(({ until }) => until < news.since);
+      const told = news.spans.filter((span) => span.node === node);
+      this.spansOf.set(node, [...kept, ...told].sort((a, b) => a.from - b.from));
+    }
+    this.forget();
+  }
+
+  /** Keeps the picture of a run that goes on small. */
+  forget() {
+    const { datagrams, notes } = this.picture;
+    if (notes.length > Model.KEPT) notes.splice(0, notes.length - Model.KEPT / 2);
+    if (datagrams.length <= Model.KEPT) return;
+    datagrams.splice(0, datagrams.length - Model.KEPT / 2);
+    const oldest = datagrams[0]?.at ?? 0;
+    this.tokens = this.tokens.filter(({ at }) => at >= oldest);
+    for (const [node, spans] of this.spansOf) this.spansOf.set(node, spans.filter(({ until }) => until >= oldest));
   }
 
   /** Returns the range of datagrams that are under way in this time.
@@ -104,7 +166,7 @@ class Model {
     const end = firstFrom(this.tokens, (token) => token.at, at + 1);
     for (let n = end - 1; n >= 0 && n > end - 2000; n--) {
       const token = /** @type {Datagram} */ (this.tokens[n]);
-      const { ring, token_seq: hop } = JSON.parse(token.fields);
+      const { ring, hop } = this.hop(token);
       const known = rings.get(ring);
       const to = token.to[0];
       if (token.from === null || !to) continue;

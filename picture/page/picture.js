@@ -1,12 +1,5 @@
 // Starts the page of a picture: reads its data, and connects the controls.
 
-/** @template {HTMLElement} [T=HTMLElement]
- * @param {string} id
- * @returns {T} */
-function byId(id) {
-  return /** @type {T} */ (document.getElementById(id));
-}
-
 /** Returns the picture in the page.
  * @returns {Promise<Picture>} */
 async function readPicture() {
@@ -32,7 +25,8 @@ class Page {
     this.buttons();
     this.filters();
     this.list();
-    this.legend();
+    showLegend(byId("legend"));
+    this.about();
     this.diagram.show(0, picture.ends_at);
   }
 
@@ -202,15 +196,7 @@ class Page {
     byId("notes").replaceChildren(...items);
   }
 
-  legend() {
-    const swatch = (/** @type {string} */ colour) => element("span", { class: "swatch", style: `background: var(--${colour})` });
-    const legend = byId("legend");
-    for (const [state, meaning] of Object.entries(STATES)) {
-      legend.append(element("div", {}, swatch(state === "commit" ? "commits" : state), meaning));
-    }
-    const bands = { quorate: "has a quorum", inquorate: "has no quorum", acts: "DC, may act", waits: "DC, may not act: earlier leases may run, or its own is not renewed" };
-    for (const [band, meaning] of Object.entries(bands)) legend.append(element("div", {}, swatch(band), meaning));
-    legend.append(element("div", {}, "A dashed arrow: the same was sent before. A cross: it was lost."));
+  about() {
     const about = byId("about");
     for (const [name, text] of this.picture.about) {
       about.append(element("h2", {}, name), text.includes("\n") ? element("pre", {}, text) : element("p", {}, text));

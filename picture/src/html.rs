@@ -10,20 +10,29 @@ use flate2::write::GzEncoder;
 use crate::Picture;
 
 const PAGE: &str = include_str!("../page/picture.html");
+const LIVE_PAGE: &str = include_str!("../page/live.html");
 const STYLE: &str = include_str!("../page/style.css");
-/// The page's scripts. They share one scope.
-const SCRIPTS: [&str; 4] = [
-    include_str!("../page/model.js"),
-    include_str!("../page/diagram.js"),
-    include_str!("../page/detail.js"),
-    include_str!("../page/picture.js"),
-];
+const LIVE_STYLE: &str = include_str!("../page/live.css");
+/// The scripts of all pages, and those of each. The scripts of a page share one scope.
+const SCRIPTS: [&str; 3] =
+    [include_str!("../page/model.js"), include_str!("../page/diagram.js"), include_str!("../page/detail.js")];
+const PICTURE: &str = include_str!("../page/picture.js");
+const LIVE: [&str; 2] = [include_str!("../page/map.js"), include_str!("../page/live.js")];
+
+/// Returns the page of a run that goes on. It connects to `run` beside its own address by a
+/// websocket, sends requests, and gets reports with [`News`](crate::News). `quorate-lab lab` serves
+/// it.
+pub fn live_page() -> String {
+    LIVE_PAGE
+        .replace("/* style */", &[STYLE, LIVE_STYLE].concat())
+        .replace("/* scripts */", &[SCRIPTS.concat(), LIVE.concat()].concat())
+}
 
 impl Picture {
     /// Returns the picture as one HTML file, which needs nothing else. The data is compressed.
     pub fn html(&self) -> String {
         PAGE.replace("/* style */", STYLE)
-            .replace("/* scripts */", &SCRIPTS.concat())
+            .replace("/* scripts */", &[&SCRIPTS.concat(), PICTURE].concat())
             .replace("<!-- data -->", &self.packed())
             .replace("<!-- title -->", &escape(&self.title))
     }

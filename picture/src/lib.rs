@@ -41,6 +41,7 @@ use serde::{Serialize, Serializer};
 pub use self::capture::Capture;
 pub use self::decode::{Counts, Decoder};
 pub use self::fields::{Fields, Value};
+pub use self::html::live_page;
 pub use self::recorder::Recorder;
 
 /// A run, as it is drawn. All times are microseconds since its beginning.

@@ -1,33 +1,10 @@
-// The pictures of real runs in a real browser. `TARGET` is the directory of the programs.
+// The pictures of real runs in a real browser.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
-
-const ROOT = resolve(import.meta.dirname, "../../..");
-const TARGET = resolve(ROOT, process.env.TARGET ?? "target/debug");
-const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-  "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-
-const directory = mkdtempSync(join(tmpdir(), "quorate-picture-"));
-let browser;
-
-before(async () => {
-  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
-});
-
-after(async () => {
-  await browser?.close();
-  rmSync(directory, { recursive: true });
-});
-
-function run(program, ...args) {
-  return execFileSync(join(TARGET, program), args, { cwd: ROOT, stdio: ["ignore", "pipe", "inherit"] }).toString();
-}
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { directory, open as openPage, run } from "./browser.mjs";
 
 /** Draws a run of a scenario. Returns the file. */
 function draw(name, scenario) {
@@ -37,13 +14,9 @@ function draw(name, scenario) {
   return html;
 }
 
-/** Opens a file. A message on the console fails the test. */
-async function open(file, viewport = { width: 1280, height: 720 }) {
-  const page = await browser.newPage({ viewport });
-  page.on("console", (message) => assert.fail(`console: ${message.text()}`));
-  page.on("pageerror", (error) => assert.fail(`${error}`));
-  page.on("request", (request) => assert.match(request.url(), /^(file|blob|data):/, "the page loads nothing"));
-  await page.goto(`file://${file}`);
+/** Opens a file. */
+async function open(file, viewport) {
+  const page = await openPage(`file://${file}`, /^(file|blob|data):/, viewport);
   await page.waitForFunction("window.page !== undefined");
   return page;
 }
@@ -84,7 +57,6 @@ at 2s the network heals
   assert.match(await click(page, "datagram.kind === 'join'"), /It wants a ring of/);
   assert.match(await click(page, "datagram.kind === 'multicast'"), /has the token, so it may send: frame/);
   assert.match(await click(page, "datagram.to.some((to) => to.lost?.includes('cut'))"), /the network is cut between/);
-  await page.close();
 });
 
 test("whole nodes are drawn as bare members are", async () => {
@@ -93,7 +65,6 @@ test("whole nodes are drawn as bare members are", async () => {
   const page = await open(html);
   const said = await click(page, "datagram.kind === 'token' && datagram.to[0].node !== datagram.from");
   assert.match(said, /after 1\.00 ms/);
-  await page.close();
 });
 
 test("in a capture of a killed daemon, the kill and what follows can be pointed at", async () => {
@@ -106,7 +77,6 @@ test("in a capture of a killed daemon, the kill and what follows can be pointed 
   }
   assert.match(await click(page, "datagram.kind === 'token' && datagram.again"), /sends the token again/);
   assert.match(await click(page, "datagram.kind === 'join'"), /looks for those who are still there/);
-  await page.close();
 });
 
 test("filters, keys and events find what one looks for", async () => {
@@ -125,7 +95,6 @@ test("filters, keys and events find what one looks for", async () => {
   assert.match(await page.locator("#detail").innerText(), /node 3 crashes/);
   await page.keyboard.press("Escape");
   assert.match(await page.locator("#detail").innerText(), /Nothing chosen/);
-  await page.close();
 });
 
 test("the token moves while the picture is played", async () => {
@@ -138,14 +107,12 @@ test("the token moves while the picture is played", async () => {
     return [300_000, 301_500, 303_000].map((at) => model.tokensAt(at).length);
   });
   assert.deepEqual(places, [1, 1, 1]);
-  await page.close();
 });
 
 test("a phone shows the whole page without scrolling sideways", async () => {
   const page = await open(draw("phone", "2 nodes for 1s, token timeout 200ms, seed 1\n"), { width: 360, height: 740 });
   assert.ok(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"));
   assert.ok(await page.evaluate("document.getElementById('canvas').clientHeight > 300"));
-  await page.close();
 });
 
 test("a run of 100 000 datagrams and a million events opens, and answers a click within a second", async () => {
@@ -162,5 +129,4 @@ each sends every 2ms until 60s, up to 200 bytes, 30 % safe
   console.log(`${datagrams} datagrams: opened in ${Math.round(opened)} ms, a click answered in ${Math.round(answered)} ms`);
   assert.ok(datagrams >= 100_000, `${datagrams}`);
   assert.ok(answered < 1000, `${answered} ms`);
-  await page.close();
 });
