@@ -179,6 +179,19 @@ impl Lab {
     pub fn with_evidence_and_token(n: u32, token: Duration) -> Self {
         let mut lab = Self::new(u64::from(n));
         lab.config.token = token;
+        lab.start_with_evidence(n)
+    }
+
+    /// Creates the same ring with a hold time.
+    pub fn with_evidence_and_hold(n: u32, hold: Duration) -> Self {
+        let mut lab = Self::new(u64::from(n));
+        (lab.config.token, lab.config.hold) = (ms(300), hold);
+        lab.config.token_retransmit = hold + hold / 4;
+        lab.start_with_evidence(n)
+    }
+
+    fn start_with_evidence(mut self, n: u32) -> Self {
+        let lab = &mut self;
         lab.config.failure_evidence = true;
         lab.config.probe = ms(8);
         lab.config.largest_window = 400;
@@ -186,7 +199,7 @@ impl Lab {
             lab.start(id);
         }
         lab.until_ring(&(1..=n).collect::<Vec<_>>());
-        lab
+        self
     }
 
     /// Creates an established ring of nodes 1 to `n`.
