@@ -13,7 +13,7 @@ use crate::Scenario;
 /// An event that happens to nodes or to the network between them. Nodes are numbered from 1.
 ///
 /// A cut also drops the datagrams that are in flight on it. Each fault prints as a sentence and can
-/// be parsed from it. See [`Scenario`](crate::Scenario) for the format. The turmoil engine supports
+/// be parsed from it. See [`Scenario`] for the format. The turmoil engine supports
 /// the faults up to [`Fault::Drift`], and rejects the others.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]

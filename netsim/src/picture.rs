@@ -205,15 +205,18 @@ impl Artist {
             None => format!("{} votes", status.total_votes),
             Some(why) => why.to_string(),
         };
-        if before.as_ref().is_none_or(|before| before.inquorate.is_none() != quorate) {
+        // Once the votes have been counted, the reason is worth another word.
+        let counted = |before: &Status| status.settled && before.inquorate != status.inquorate;
+        if before.as_ref().is_none_or(|before| before.inquorate.is_none() != quorate || counted(before)) {
             let gains = if quorate { "has a quorum" } else { "has no quorum" };
             self.recorder.note(at, Some(node), NoteKind::Quorum, format!("node {node} {gains}: {text}"));
         }
         self.recorder.state(at, node, State::Quorum(quorate), text);
         if before.and_then(|before| before.dc) != status.dc {
+            let in_name = if status.term.is_some() { "" } else { ", in name only: it may not act" };
             let text = match status.dc {
-                Some(dc) if dc.get() == node => format!("node {node} is the DC now"),
-                Some(dc) => format!("node {node} takes node {dc} for the DC"),
+                Some(dc) if dc.get() == node => format!("node {node} is the DC now{in_name}"),
+                Some(dc) => format!("node {node} takes node {dc} for the DC{in_name}"),
                 None => format!("node {node} knows no DC"),
             };
             self.recorder.note(at, Some(node), NoteKind::Dc, text);
@@ -252,9 +255,9 @@ impl Artist {
             }
             Inside::LeaseOff { since, .. } => {
                 let since = micros(*since);
-                self.recorder.cut_state(since, node, ACTS);
-                // The end of the run ends all leases.
+                // The end of the run ends all leases, which is no event of the nodes.
                 if since < self.ends_at {
+                    self.recorder.cut_state(since, node, ACTS);
                     let ended = since as f64 / 1e6;
                     let text =
                         format!("node {node} may no longer act as DC: its lease ended at {ended:.3} s");

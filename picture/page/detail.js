@@ -89,6 +89,10 @@ function showLegend(legend) {
   for (const [state, meaning] of Object.entries(STATES)) {
     legend.append(element("div", {}, swatch(state === "commit" ? "commits" : state), meaning));
   }
+  for (const [kind, name] of Object.entries(KINDS)) {
+    const colour = { "merge-detect": "merge", "hold-cancel": "hold", leave: "join" }[kind] ?? kind;
+    legend.append(element("div", {}, swatch(colour), `an arrow: ${name}`));
+  }
   const bands = { quorate: "has a quorum", inquorate: "has no quorum", acts: "DC, may act", waits: "DC, may not act: earlier leases may run, or its own is not renewed" };
   for (const [band, meaning] of Object.entries(bands)) legend.append(element("div", {}, swatch(band), meaning));
   legend.append(element("div", {}, "A dashed arrow: the same was sent before. A cross: it was lost."));

@@ -279,9 +279,12 @@ class Diagram {
     for (const arrival of datagram.to) {
       const yTo = layout.lines.get(arrival.node);
       if (yTo === undefined) continue;
-      let xTo = this.x(arrival.at ?? datagram.at, layout);
+      const isUnderWay = arrival.at === null && this.model.runs;
+      let xTo = this.x(arrival.at ?? (isUnderWay ? this.model.picture.ends_at : datagram.at), layout);
       let yEnd = yTo;
-      if (arrival.lost !== null) {
+      if (isUnderWay) {
+        yEnd = (y + yTo) / 2;
+      } else if (arrival.lost !== null) {
         xTo = x + (xTo - x) * 0.7;
         yEnd = y + (yTo - y) * 0.7;
       } else {
@@ -298,7 +301,7 @@ class Diagram {
       context.lineTo(xTo, yEnd);
       context.stroke();
       if (arrival.lost !== null) this.drawCross(xTo, yEnd);
-      else if (heads) this.drawHead(x, y, xTo, yEnd);
+      else if (heads && !isUnderWay) this.drawHead(x, y, xTo, yEnd);
     }
     context.setLineDash([]);
     if (datagram.to.length === 0) {

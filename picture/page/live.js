@@ -19,7 +19,7 @@ const PACES = [
   ["1/1000 of real time", { times: 0.001 }, 20_000],
   ["1/100", { times: 0.01 }, 100_000],
   ["1/10", { times: 0.1 }, 500_000],
-  ["real time", { times: 1 }, 4_000_000],
+  ["real time", { times: 1 }, 1_500_000],
   ["10 times as fast", { times: 10 }, 30_000_000],
   ["100 times", { times: 100 }, 120_000_000],
   ["1000 times", { times: 1000 }, 600_000_000],
@@ -37,11 +37,15 @@ class Laboratory {
     /** @type {number | null} */
     this.node = 1;
     this.follows = true;
+    /** The length of the view from the next stretch of a story on. @type {number | null} */
+    this.nextView = null;
     this.plays = true;
     /** The cluster's nodes. @type {number[]} */
     this.nodes = [];
     /** @type {Begun | null} */
     this.begun = null;
+    /** The scenario of the first run. @type {string | null} */
+    this.usual = null;
     this.model = new Model(emptyPicture([]));
     this.diagram = new Diagram(byId("canvas"), this.model, (thing) => showDetail(byId("detail"), thing));
     this.diagram.hiddenNotes.add("message");
@@ -50,6 +54,7 @@ class Laboratory {
       cutOneWay: (link) => this.cutOneWay(link),
       heal: (links) => this.heal(links),
       choose: (node) => this.choose(node),
+      show: (datagram) => this.showThing({ datagram }),
       oneWay: () => /** @type {HTMLInputElement} */ (byId("oneWay")).checked,
     });
     showDetail(byId("detail"), null);
@@ -90,7 +95,17 @@ class Laboratory {
   choose(node) {
     this.node = node;
     byId("chosen").textContent = String(node);
+    const span = this.model.spanAt(node, "ring", this.model.picture.ends_at);
+    if (span) showDetail(byId("detail"), { span });
     this.show();
+  }
+
+  /** Shows a thing in the diagram and in the panel.
+   * @param {Thing} thing */
+  showThing(thing) {
+    this.setFollow(false);
+    this.diagram.reveal(thing);
+    showDetail(byId("detail"), thing);
   }
 
   /** @param {string} why */
@@ -107,11 +122,6 @@ class Laboratory {
     this.plays = report.plays;
     this.map.showCuts(report.cuts);
     const { now } = report.news;
-    if (this.follows) {
-      const view = this.diagram.until - this.diagram.from;
-      this.diagram.from = now - view * 0.97;
-      this.diagram.until = this.diagram.from + view;
-    }
     write("play", report.plays ? "Pause" : "Run");
     write("hash", report.hash);
     write("scenario", report.scenario);
@@ -119,16 +129,27 @@ class Laboratory {
     byId("time").textContent = `${(now / 1e6).toFixed(now < 1e7 ? 4 : 2)} s${skipped}`;
     this.verdict(report.ended);
     this.caption(report.captions, report.plays);
+    const view = report.plays ? this.nextView : null;
+    if (view !== null) this.nextView = null;
+    if (this.follows) this.showLatest(view ?? this.diagram.until - this.diagram.from);
     if (report.error !== null) this.fail(report.error);
     if (report.copied) this.copied(report.copied);
     this.show();
     this.list(report.news.notes);
   }
 
+  /** Shows the latest part of the diagram.
+   * @param {number} view its length */
+  showLatest(view) {
+    this.diagram.from = this.model.picture.ends_at - view * 0.97;
+    this.diagram.until = this.diagram.from + view;
+  }
+
   /** Begins an empty picture.
    * @param {Begun} begun */
   begin(begun) {
     this.begun = begun;
+    this.usual ??= begun.scenario;
     this.nodes = Array.from({ length: begun.nodes }, (_, n) => n + 1);
     const view = this.diagram.until - this.diagram.from;
     this.model = new Model(emptyPicture(this.nodes));
@@ -136,6 +157,7 @@ class Laboratory {
     this.diagram.selected = null;
     this.diagram.until = this.diagram.from + Math.max(view, 20_000);
     this.diagram.fit();
+    this.nextView = null;
     this.map.begin(this.nodes);
     byId("notes").replaceChildren();
     byId("verdict").textContent = "";
@@ -168,15 +190,17 @@ class Laboratory {
     const captions = this.begun?.captions ?? [];
     const caption = captions[count - 1];
     byId("caption").hidden = caption === undefined;
+    byId("caption").classList.toggle("past", plays);
     byId("continue").hidden = plays || count === captions.length;
+    write("place", `${count} of ${captions.length}`);
     const text = byId("caption").querySelector("p");
     if (!caption || !text || text.textContent === caption.text) return;
     text.textContent = caption.text;
-    if (caption.pace !== null) {
-      this.diagram.until = this.diagram.from + 4_000_000 * caption.pace;
-      // None of the paces that one can choose.
-      /** @type {HTMLSelectElement} */ (byId("pace")).value = "";
-    }
+    if (caption.pace === null) return;
+    // The diagram still shows what the caption is about. The view changes with the pace.
+    this.nextView = 4_000_000 * caption.pace;
+    // None of the paces that one can choose.
+    /** @type {HTMLSelectElement} */ (byId("pace")).value = "";
   }
 
   /** @param {number} node */
@@ -206,6 +230,10 @@ class Laboratory {
   show() {
     const at = this.model.picture.ends_at;
     this.map.show(this.model, at, this.node);
+    const isDown = (this.node === null ? undefined : this.model.spanAt(this.node, "ring", at)?.state) === "down";
+    for (const button of byId("ofNode").querySelectorAll("button")) {
+      button.disabled = isDown !== (button.dataset["fault"] === "node N starts again");
+    }
     this.diagram.playhead = null;
     this.diagram.redraw();
     for (const row of document.querySelectorAll("#statuses tbody tr")) {
@@ -215,7 +243,7 @@ class Laboratory {
       const texts = [
         ring ? `${ring.state}${said(ring)}` : "",
         quorum ? `${quorum.state ? "yes" : "no"}${said(quorum)}` : "",
-        dc ? (dc.state === "acts" ? "is the DC, may act" : "is the DC, may not act yet") : "",
+        dc ? (dc.state === "acts" ? "is the DC, may act" : "is the DC, may not act") : "",
       ];
       texts.forEach((text, n) => {
         const cell = row.children[n + 1];
@@ -233,9 +261,9 @@ class Laboratory {
       if (note.kind === "message") continue;
       const button = element("button", {}, element("time", {}, clock(note.at, 1e5)), note.text);
       const show = () => {
-        this.setFollow(false);
-        this.diagram.reveal({ note });
-        showDetail(byId("detail"), { note });
+        list.querySelector("[aria-current]")?.removeAttribute("aria-current");
+        button.setAttribute("aria-current", "true");
+        this.showThing({ note });
       };
       // Until the button is released, new events may have moved it.
       button.addEventListener("pointerdown", show);
@@ -259,6 +287,7 @@ class Laboratory {
     /** @type {HTMLTextAreaElement} */ (byId("copiedScenario")).value = copied.scenario;
     /** @type {HTMLTextAreaElement} */ (byId("copiedTest")).value = copied.test;
     const dialog = /** @type {HTMLDialogElement} */ (byId("copied"));
+    write("taken", "");
     if (!dialog.open) dialog.showModal();
   }
 
@@ -271,11 +300,12 @@ class Laboratory {
   buttons() {
     const { diagram } = this;
     const pace = /** @type {HTMLSelectElement} */ (byId("pace"));
+    pace.append(element("option", { value: "", hidden: "" }, "that of the story"));
     PACES.forEach(([name], n) => pace.append(new Option(name, String(n))));
     const setPace = (/** @type {number} */ n) => {
       pace.value = String(n);
       const [, command, view] = PACES[n] ?? PACES[REAL_TIME] ?? ["", { times: 1 }, 4e6];
-      diagram.until = diagram.from + view;
+      this.showLatest(view);
       this.setFollow(true);
       this.send({ do: "pace", ...command });
       this.show();
@@ -301,7 +331,10 @@ class Laboratory {
       " ": () => this.send({ do: this.plays ? "pause" : "play" }), s: () => this.send({ do: "step" }),
       f: () => this.setFollow(!this.follows), "+": () => diagram.zoom(1 / 1.5), "=": () => diagram.zoom(1 / 1.5),
       "-": () => diagram.zoom(1.5), t: theme, "?": help, h: () => this.inject("the network heals"),
-      c: () => this.send({ do: "copy" }), ArrowLeft: () => move(-0.2), ArrowRight: () => move(0.2),
+      c: () => {
+        this.send({ do: "pause" });
+        this.send({ do: "copy" });
+      }, ArrowLeft: () => move(-0.2), ArrowRight: () => move(0.2),
     };
     const presses = { play: " ", step: "s", follow: "f", in: "+", out: "-", copy: "c", theme: "t", keys: "?", heal: "h" };
     for (const [id, key] of Object.entries(presses)) byId(id).addEventListener("click", () => keys[key]?.());
@@ -364,6 +397,7 @@ class Laboratory {
     byId("story").addEventListener("change", () => {
       const story = /** @type {HTMLSelectElement} */ (byId("story")).value;
       if (story !== "") this.send({ do: "tell", story });
+      else if (this.usual !== null) this.send({ do: "begin", scenario: this.usual, bug: null });
     });
     byId("begin").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -378,8 +412,13 @@ class Laboratory {
       if (navigator.clipboard) navigator.clipboard.writeText(area.value).catch(() => document.execCommand("copy"));
       else document.execCommand("copy");
     };
-    byId("takeScenario").addEventListener("click", () => take("copiedScenario"));
-    byId("takeTest").addEventListener("click", () => take("copiedTest"));
+    const takes = { takeScenario: "copiedScenario", takeTest: "copiedTest" };
+    for (const [button, area] of Object.entries(takes)) {
+      byId(button).addEventListener("click", () => {
+        take(area);
+        write("taken", "Copied.");
+      });
+    }
     byId("close").addEventListener("click", () => /** @type {HTMLDialogElement} */ (byId("copied")).close());
   }
 }

@@ -20,7 +20,7 @@ function drawn(tag, attributes, ...children) {
 class ClusterMap {
   /**
    * @param {SVGSVGElement} svg
-   * @param {{ cut: (links: Link[]) => void, cutOneWay: (link: Link) => void, heal: (links: Link[]) => void, choose: (node: number) => void,
+   * @param {{ cut: (links: Link[]) => void, cutOneWay: (link: Link) => void, heal: (links: Link[]) => void, choose: (node: number) => void, show: (token: Datagram) => void,
    *   oneWay: () => boolean }} actions
    */
   constructor(svg, actions) {
@@ -35,6 +35,8 @@ class ClusterMap {
     /** @type {Map<number, { group: SVGElement, state: SVGElement, name: SVGElement }>} */
     this.discs = new Map();
     this.tokens = drawn("g", {});
+    /** The tokens that are drawn. @type {ReturnType<Model["tokensAt"]>} */
+    this.shown = [];
     this.stroke = drawn("line", { class: "stroke", visibility: "hidden" });
     this.listen();
   }
@@ -89,6 +91,16 @@ class ClusterMap {
     return { x: middle + away * Math.cos(angle), y: middle + away * Math.sin(angle) };
   }
 
+  /** Returns the place beside a node, towards the middle.
+   * @param {number} node */
+  rim(node) {
+    const middle = ClusterMap.SIZE / 2;
+    const { x, y } = this.place(node);
+    const away = Math.hypot(x - middle, y - middle);
+    const part = away === 0 ? 0 : (this.radius() + 12) / away;
+    return { x: x + (middle - x) * part, y: away === 0 ? y - this.radius() - 12 : y + (middle - y) * part };
+  }
+
   /** Shows which node cannot hear which.
    * @param {[number, number][]} cuts */
   showCuts(cuts) {
@@ -115,9 +127,11 @@ class ClusterMap {
       group.setAttribute("aria-label", `node ${node}: ${ring}, ${quorum === true ? "has a quorum" : "has no quorum"}`
         + `${dc === "acts" ? ", is the DC and may act" : ""}`);
     }
-    const tokens = model.tokensAt(at).map(({ from, to, part }) => {
-      const [a, b] = [this.place(from), this.place(to)];
-      return drawn("circle", { class: "token", r: 9, cx: a.x + (b.x - a.x) * part, cy: a.y + (b.y - a.y) * part });
+    this.shown = model.tokensAt(at);
+    const tokens = this.shown.map(({ from, to, part }, n) => {
+      // A token that rests at a node is drawn at its rim.
+      const [a, b] = [this.rim(from), this.rim(to)];
+      return drawn("circle", { class: "token", "data-token": n, r: 9, cx: a.x + (b.x - a.x) * part, cy: a.y + (b.y - a.y) * part });
     });
     this.tokens.replaceChildren(...tokens);
   }
@@ -165,6 +179,8 @@ class ClusterMap {
       const to = place(event);
       const last = nodeAt(to);
       if (Math.hypot(to.x - from.x, to.y - from.y) < 6) {
+        const token = this.shown[Number(target.getAttribute("data-token") ?? -1)];
+        if (token) return this.actions.show(token.token);
         if (node !== null) return this.actions.choose(node);
         const [a, b] = [target.getAttribute("data-from"), target.getAttribute("data-to")];
         if (a !== null && b !== null) this.toggle([{ from: Number(a), to: Number(b) }]);

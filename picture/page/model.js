@@ -62,6 +62,8 @@ class Model {
   /** @param {Picture} picture */
   constructor(picture) {
     this.picture = picture;
+    /** Whether more is to come, so that a datagram without a known arrival is under way. */
+    this.runs = false;
     /** The longest flight of a datagram. @type {number} */
     this.longest = 0;
     /** @type {Datagram[]} */
@@ -104,6 +106,7 @@ class Model {
    * @param {News} news */
   append(news) {
     const { datagrams, notes } = this.picture;
+    this.runs = true;
     this.picture.ends_at = news.now;
     news.datagrams.forEach((datagram, n) => {
       datagrams.push(Object.assign(datagram, { number: news.first + n }));
@@ -157,7 +160,7 @@ class Model {
 
   /** Returns where tokens are at a time: at a node, or under way between two.
    * @param {number} at
-   * @returns {{ from: number, to: number, part: number }[]} */
+   * @returns {{ from: number, to: number, part: number, token: Datagram }[]} */
   tokensAt(at) {
     /** The newest token of each ring, in all its copies. @type {Map<string, { hop: number, copies: Datagram[] }>} */
     const rings = new Map();
@@ -185,12 +188,12 @@ class Model {
       const token = arriving ?? copies[0];
       const to = token?.to[0];
       if (!token || !to || token.from === null) continue;
-      const arrives = to.at ?? token.at;
+      const arrives = to.at ?? (this.runs ? Infinity : token.at);
       if (to.lost !== null && arrives <= at) continue;
-      const part = arrives > at ? (at - token.at) / Math.max(1, arrives - token.at) : 1;
+      const part = arrives === Infinity ? 0.5 : arrives > at ? (at - token.at) / Math.max(1, arrives - token.at) : 1;
       const state = this.spanAt(part < 1 ? token.from : to.node, "ring", at)?.state;
       if (state === undefined || state === "operational" || state === "recovery" || state === "paused") {
-        places.push({ from: token.from, to: to.node, part });
+        places.push({ from: token.from, to: to.node, part, token });
       }
     }
     return places;

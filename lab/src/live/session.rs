@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use quorate_netsim::{Ended, Live, Scenario, invariants};
+use quorate_netsim::{Ended, Live, ParseScenarioError, Scenario, invariants};
 use quorate_picture::{News, NoteKind};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Sender;
@@ -240,7 +240,7 @@ impl Session {
             }
             Command::Pace(pace) => (self.pace, self.due) = (pace, 0.0),
             Command::Inject { fault } => {
-                let fault = fault.parse().map_err(|error| format!("`{fault}`: {error}"))?;
+                let fault = fault.parse().map_err(|error: ParseScenarioError| error.to_string())?;
                 let at = self.live.inject(fault).map_err(|error| error.to_string())?;
                 // On a page that pauses, the fault shows at once, too.
                 self.live.run_until(at);

@@ -178,6 +178,7 @@ test("a run goes on step by step, and a new one begins from its text", async () 
   await page.getByRole("button", { name: "Begin" }).click();
   await page.getByRole("alert").waitFor();
   assert.match(await page.getByRole("alert").innerText(), /the scenario: line 1/);
+  await page.getByText("More faults").click();
   await page.getByLabel(/Any fault/).fill("node 9 crashes");
   await page.getByRole("button", { name: "Inject" }).click();
   await page.waitForFunction("document.getElementById('error').textContent.includes('node 9')");
