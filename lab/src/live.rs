@@ -42,8 +42,7 @@ const COMMANDS: usize = 256;
 pub(crate) struct LabArgs {
     /// Address and port of the page
     ///
-    /// The page has no password. On an address that others can reach, everybody there can use this
-    /// processor.
+    /// The page has no password. Whoever can reach the address can use this processor.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5406")]
     listen: SocketAddr,
     /// Scenario to begin with, or `-` for stdin. Without one, five nodes run for an hour
@@ -100,7 +99,7 @@ fn pages(scenario: Scenario) -> Router {
     Router::new().route("/", get(page)).route("/run", get(connect)).with_state(Arc::new(begins))
 }
 
-/// What each page begins with.
+/// The scenario of new pages, and the limit of runs.
 struct Begins {
     scenario: Scenario,
     /// Room for runs.
@@ -112,7 +111,7 @@ async fn page(headers: HeaderMap) -> Response {
         Ok(host) => host,
         Err(refusal) => return refusal.into_response(),
     };
-    // What the page may load and connect to.
+    // The page loads nothing, and connects only to its run.
     let policy = format!(
         "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; \
          connect-src ws://{host}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

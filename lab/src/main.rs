@@ -1,7 +1,7 @@
 //! `quorate-lab`: simulated clusters under faults, the model check, and benchmarks.
 //!
-//! This is a separate program so that the daemon does not link the simulator. `quorate lab`, `quorate
-//! sim` and `quorate bench` run it.
+//! This is a separate program so that the daemon does not link the simulator. `quorate lab`,
+//! `quorate sim` and `quorate bench` run it.
 // These macros panic if the reader has closed the pipe. `output` does not.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 

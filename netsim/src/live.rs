@@ -106,8 +106,8 @@ impl Live {
         self.advance(|engine| engine.run_until(micros(until)));
     }
 
-    /// Takes the next event: a datagram arrives, a timer is due, or a fault happens. Does nothing if
-    /// there is none, because all nodes are down.
+    /// Takes the next event: a datagram arrives, a timer is due, or a fault happens. Does nothing
+    /// if there is none, because all nodes are down.
     pub fn step(&mut self) {
         self.advance(Engine::step);
     }

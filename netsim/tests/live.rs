@@ -216,7 +216,7 @@ fn a_lease_that_ends_in_a_pause_is_drawn_as_ended() {
 const ACTS: quorate_picture::State = quorate_picture::State::Dc(quorate_picture::DcState::Acts);
 
 #[test]
-fn a_fault_that_cannot_happen_any_more_is_an_error_that_says_why() {
+fn a_fault_that_comes_too_late_is_an_error_that_says_why() {
     let mut live = Scenario::new(3, ms(1000)).calm(ms(500)).live().unwrap();
     let why = |live: &mut Live, fault| live.inject(fault).unwrap_err().to_string();
     assert_eq!(why(&mut live, Fault::Crash(4)), "a fault of node 4: nodes are numbered from 1 to 3");

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_before_any_event_are_0_with_each_reason_and_each_cause() {
+    fn before_any_event_each_reason_and_cause_counts_0() {
         let series = |name: &str, label: String| format!("quorate_{name}_total{{node=\"1\"{label}}}");
         let plain = Stats::COUNTERS.iter().map(|counter| series(counter.name, String::new()));
         let reasons = Refusal::REASONS.iter().map(|word| series("refused", format!(",reason=\"{word}\"")));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn events_with_a_reason_or_a_cause_raise_counters_that_were_there() {
+    fn an_event_raises_a_counter_that_was_there() {
         let mut stats = Stats::default();
         stats.refuse(Refusal::Impostor);
         stats.ring_changes.insert(Cause::Started.kind(), 2);

@@ -1,4 +1,4 @@
-// The page of a run that goes on: shows what is reported, and asks for what is wanted.
+// The page of a live run: shows reports, and sends requests.
 
 /**
  * @typedef {{ property: string | null, what: string }} End

@@ -1,4 +1,4 @@
-// The map of a cluster that runs: its nodes, the links between them, and where the token is.
+// The map of a live cluster: its nodes, the links between them, and where the token is.
 
 /** @typedef {{ from: number, to: number }} Link */
 

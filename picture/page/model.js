@@ -99,7 +99,7 @@ class Model {
     if (at !== null) this.longest = Math.max(this.longest, at - datagram.at);
   }
 
-  /** The most datagrams, and the most events, that are kept of a run that goes on. */
+  /** The most datagrams, and the most events, that are kept of a live run. */
   static KEPT = 40_000;
 
   /** Adds what has happened since.
@@ -130,7 +130,7 @@ class Model {
     this.forget();
   }
 
-  /** Keeps the picture of a run that goes on small. */
+  /** Keeps the picture of a live run small. */
   forget() {
     const { datagrams, notes } = this.picture;
     if (notes.length > Model.KEPT) notes.splice(0, notes.length - Model.KEPT / 2);

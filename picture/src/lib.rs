@@ -63,7 +63,7 @@ pub struct Picture {
     pub notes: Vec<Note>,
 }
 
-/// What has happened in a run that goes on, since the news before.
+/// The latest part of a live run, since the news before.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct News {
     /// The end of the time that this is about.
@@ -72,7 +72,7 @@ pub struct News {
     pub first: usize,
     /// The datagrams that were sent, in order.
     pub datagrams: Vec<Datagram>,
-    /// What became of datagrams that the news before told of: their numbers, and their fates.
+    /// The fates of datagrams in earlier news, by their numbers.
     pub late: Vec<(usize, Arrival)>,
     /// The time from which `spans` are complete. They replace those of the news before.
     pub since: u64,

@@ -61,7 +61,7 @@ enum Pace {
     Events(f64),
 }
 
-/// What has happened, for the page.
+/// The news of a run, for the page.
 #[derive(Debug, Serialize)]
 struct Report {
     /// The facts about a run that has just begun, with an empty picture.
@@ -71,7 +71,7 @@ struct Report {
     /// The trace hash, up to now.
     hash: String,
     plays: bool,
-    /// The number of captions that the run has come to.
+    /// The number of captions that the run has reached.
     captions: usize,
     news: News,
     /// The number of datagrams that the news leaves out, because there were too many.
@@ -86,7 +86,7 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct Begun {
     nodes: u32,
-    /// What it began with.
+    /// Its scenario, from the beginning.
     scenario: String,
     /// The groups of properties that are checked, and their subjects.
     checks: Vec<(&'static str, &'static str)>,
@@ -144,9 +144,9 @@ pub(super) struct Session {
     /// The facts about the run, if the page has not been told of it.
     begun: Option<Begun>,
     bug: Option<bugs::Active>,
-    /// The captions that the run has not come to.
+    /// The captions that the run has not reached.
     captions: VecDeque<Caption>,
-    /// The number of those that it has come to.
+    /// The number of those that it has reached.
     said: usize,
     plays: bool,
     pace: Pace,
@@ -282,7 +282,7 @@ impl Session {
                 while self.live.now() < until && self.live.ended().is_none() && began.elapsed() < BUSY {
                     self.live.run_until(until.min(self.live.now() + SLICE));
                 }
-                self.come_to_caption();
+                self.reach_caption();
             }
             Pace::Events(_) => {
                 for _ in 0..whole as u64 {
@@ -295,8 +295,8 @@ impl Session {
         self.plays &= self.live.ended().is_none();
     }
 
-    /// Pauses at the next caption, if the run has come to it.
-    fn come_to_caption(&mut self) {
+    /// Pauses at the next caption, if the run has reached it.
+    fn reach_caption(&mut self) {
         while self.captions.front().is_some_and(|caption| caption.at <= self.live.now()) {
             let Some(caption) = self.captions.pop_front() else { break };
             self.said += 1;
@@ -319,7 +319,7 @@ impl Session {
                 break;
             }
         }
-        self.come_to_caption();
+        self.reach_caption();
     }
 
     fn keep(&mut self, news: News) {

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_delivered_in_the_transitional_configuration_stays_in_one_part() {
+    fn transitional_messages_stay_in_one_part() {
         let history = told("recovery");
         for node in [1, 2] {
             assert!(history.delivered(node).iter().all(|message| message.transitional));

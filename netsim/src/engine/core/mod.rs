@@ -189,8 +189,8 @@ impl Engine {
         self.queue.push(Reverse(Entry { at, order: self.fault_order, happening: Happening::Fault(n) }));
     }
 
-    /// Lets a fault happen one microsecond from now. Returns that time. Nothing has happened at that
-    /// time yet, so a scenario with the same fault in its timeline runs in the same way.
+    /// Lets a fault happen one microsecond from now. Returns that time. Nothing has happened at
+    /// that time yet, so a scenario with the same fault in its timeline runs in the same way.
     pub(crate) fn inject(&mut self, fault: Fault) -> Micros {
         let at = self.now + 1;
         self.scenario.timeline.push((Duration::from_micros(at), fault.clone()));

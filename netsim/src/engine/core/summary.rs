@@ -1,4 +1,4 @@
-//! What a run amounted to.
+//! The statistics of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
