@@ -14,7 +14,7 @@ use quorate_netsim::Scenario;
 use quorate_netsim::mutants::{Hunt, Mutant, hunt};
 
 /// The most seeds that a mutant may survive.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 400;
 
 /// The most runs for shrinking a scenario.
 const RUNS: u64 = 1000;
