@@ -42,7 +42,7 @@ const COMMANDS: usize = 256;
 pub(crate) struct LabArgs {
     /// Address and port of the page
     ///
-    /// The page has no password. Whoever can reach the address can use this processor.
+    /// The page has no password: every host that reaches the address can use this processor.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5406")]
     listen: SocketAddr,
     /// Scenario to begin with, or `-` for stdin. Without one, five nodes run for an hour

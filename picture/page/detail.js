@@ -1,4 +1,4 @@
-// The panel that shows what was clicked, and the legend.
+// The parts that all pages have: the panel for a click, the legend, the theme and the help.
 
 /** @template {HTMLElement} [T=HTMLElement]
  * @param {string} id
@@ -96,4 +96,18 @@ function showLegend(legend) {
   const bands = { quorate: "has a quorum", inquorate: "has no quorum", acts: "DC, may act", waits: "DC, may not act: earlier leases may run, or its own is not renewed" };
   for (const [band, meaning] of Object.entries(bands)) legend.append(element("div", {}, swatch(band), meaning));
   legend.append(element("div", {}, "A dashed arrow: the same was sent before. A cross: it was lost."));
+}
+
+/** Changes between light and dark.
+ * @param {Diagram} diagram */
+function changeTheme(diagram) {
+  const root = document.documentElement;
+  root.dataset["theme"] = root.dataset["theme"] === "dark" ? "light" : "dark";
+  diagram.readColours();
+}
+
+/** Shows or hides the keys of the page. */
+function toggleHelp() {
+  byId("help").hidden = !byId("help").hidden;
+  byId("keys").setAttribute("aria-expanded", String(!byId("help").hidden));
 }

@@ -312,16 +312,8 @@ class Laboratory {
     };
     pace.addEventListener("change", () => setPace(Number(pace.value)));
     setPace(REAL_TIME);
-    const theme = () => {
-      const root = document.documentElement;
-      root.dataset["theme"] = root.dataset["theme"] === "dark" ? "light" : "dark";
-      diagram.readColours();
-    };
+    const theme = () => changeTheme(diagram);
     if (matchMedia("(prefers-color-scheme: dark)").matches) theme();
-    const help = () => {
-      byId("help").hidden = !byId("help").hidden;
-      byId("keys").setAttribute("aria-expanded", String(!byId("help").hidden));
-    };
     const move = (/** @type {number} */ part) => {
       this.setFollow(false);
       diagram.move(part);
@@ -330,7 +322,7 @@ class Laboratory {
     const keys = {
       " ": () => this.send({ do: this.plays ? "pause" : "play" }), s: () => this.send({ do: "step" }),
       f: () => this.setFollow(!this.follows), "+": () => diagram.zoom(1 / 1.5), "=": () => diagram.zoom(1 / 1.5),
-      "-": () => diagram.zoom(1.5), t: theme, "?": help, h: () => this.inject("the network heals"),
+      "-": () => diagram.zoom(1.5), t: theme, "?": toggleHelp, h: () => this.inject("the network heals"),
       c: () => {
         this.send({ do: "pause" });
         this.send({ do: "copy" });

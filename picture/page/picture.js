@@ -114,21 +114,13 @@ class Page {
     select.value = "0.1";
     this.speed = 0.1;
     select.addEventListener("change", () => { this.speed = Number(select.value); });
-    const theme = () => {
-      const root = document.documentElement;
-      root.dataset["theme"] = root.dataset["theme"] === "dark" ? "light" : "dark";
-      diagram.readColours();
-    };
+    const theme = () => changeTheme(diagram);
     if (matchMedia("(prefers-color-scheme: dark)").matches) theme();
-    const help = () => {
-      byId("help").hidden = !byId("help").hidden;
-      byId("keys").setAttribute("aria-expanded", String(!byId("help").hidden));
-    };
     /** @type {Record<string, () => void>} */
     const keys = {
       " ": () => this.play(), n: () => this.event(1), p: () => this.event(-1), j: () => this.step(1),
       k: () => this.step(-1), "+": () => diagram.zoom(1 / 1.5), "=": () => diagram.zoom(1 / 1.5),
-      "-": () => diagram.zoom(1.5), 0: () => diagram.show(0, this.picture.ends_at), t: theme, "?": help,
+      "-": () => diagram.zoom(1.5), 0: () => diagram.show(0, this.picture.ends_at), t: theme, "?": toggleHelp,
       ArrowLeft: () => diagram.move(-0.2), ArrowRight: () => diagram.move(0.2),
       Home: () => diagram.show(0, diagram.until - diagram.from),
       End: () => diagram.show(this.picture.ends_at - (diagram.until - diagram.from), this.picture.ends_at),

@@ -76,7 +76,7 @@ pub struct News {
     pub late: Vec<(usize, Arrival)>,
     /// The time from which `spans` are complete. They replace those of the news before.
     pub since: u64,
-    /// The states that nodes have been in. Those that last end just after `now`.
+    /// The states that nodes have been in. Lasting states end just after `now`.
     pub spans: Vec<Span>,
     /// Events, in the order in which they became known.
     pub notes: Vec<Note>,

@@ -39,7 +39,7 @@ pub struct Recorder {
     first: usize,
     /// The number of the first one that no news has told of.
     untold: usize,
-    /// What became of datagrams after news has told of them.
+    /// The fates of datagrams that earlier news told of.
     late: Vec<(usize, Arrival)>,
     decoder: Decoder,
     explainer: Explainer,

@@ -257,8 +257,8 @@ impl Engine {
                 self.start(index);
             }
         }
-        // There is room for the faults that are injected while the run goes on. At their time, they
-        // come before everything but the starts.
+        // This leaves room for faults that are injected later. At their time, they come before
+        // everything but the starts.
         self.fault_order = self.order;
         self.order += 1 << 32;
         for n in 0..self.timeline.len() {
