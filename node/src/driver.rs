@@ -71,6 +71,9 @@ const STORE_SLOW: Duration = Duration::from_secs(1);
 const STORE_REMINDER: Duration = Duration::from_secs(60);
 /// Bytes of taken events at which the driver is woken to report them, even if more are unread.
 const TAKEN: usize = 64 << 10;
+/// Time after which the consumer of the events lets the driver run. Yielding takes about a
+/// microsecond.
+const TURN: Duration = Duration::from_millis(1);
 
 /// Spawns the task that drives `core`, and returns the application's ends of it.
 ///
@@ -126,7 +129,7 @@ pub fn run<C: Core<Event: Send> + Send + 'static>(
     tokio::spawn(driver.drive().instrument(span));
     let ends = Ends { id, commands: command_sender, requests: request_sender, shared: Arc::clone(&shared) };
     let node = Node::new(ends);
-    (node, Events { receiver: event_receiver, ready: Vec::new().into_iter(), taken: 0, shared })
+    (node, Events { receiver: event_receiver, ready: Vec::new().into_iter(), taken: 0, turn: None, shared })
 }
 
 type Saving = Pin<Box<dyn Future<Output = Stored> + Send>>;

@@ -18,8 +18,9 @@ use quorate_membership::{
 };
 use tokio::sync::{Notify, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 use tokio::task::coop::consume_budget;
+use tokio::time::Instant;
 
-use super::TAKEN;
+use super::{TAKEN, TURN};
 
 /// The application's handle to a running node. Cheap to clone; all clones refer to the same node.
 #[derive(Clone, Debug)]
@@ -310,6 +311,10 @@ impl Node {
 /// ([`unread_limit`](quorate_membership::TotemConfig::unread_limit)). Dropping this value counts
 /// all events as taken, including later ones.
 ///
+/// tokio may run the node on the thread of the task that takes the events, on a runtime with many
+/// threads as well. The node then waits while that task works on an event. Let such work take much
+/// less than the token timeout, or give it to `tokio::task::spawn_blocking`.
+///
 /// If the rate or the latency of events matters, take them in a task (`tokio::spawn`). On a
 /// single-threaded runtime, each wakeup of the main future (`block_on`, `#[tokio::main]`) costs a
 /// system call.
@@ -320,6 +325,8 @@ pub struct Events<E = Event> {
     pub(super) ready: vec::IntoIter<(E, usize)>,
     /// The cost of taken events that has not been reported to the driver.
     pub(super) taken: usize,
+    /// The start of this turn of the task that takes the events.
+    pub(super) turn: Option<Instant>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -335,10 +342,10 @@ impl<E> Events<E> {
     }
 
     fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<E>> {
-        // Yield regularly, so that a busy consumer cannot starve the driver. Only every `SHARE`
-        // events count, so that the consumer keeps up with the events handed over.
-        if self.ready.len().is_multiple_of(Self::SHARE) {
-            ready_or_return!(pin!(consume_budget()).poll(context));
+        // Only after each report to the driver, so that the consumer keeps up with the events
+        // handed over.
+        if self.taken == 0 {
+            ready_or_return!(self.poll_turn(context));
         }
         let (event, cost) = loop {
             match self.ready.next() {
@@ -362,6 +369,23 @@ impl<E> Events<E> {
             }
         }
         Poll::Ready(Some(event))
+    }
+
+    /// Yields regularly, so that a consumer with a lot to do cannot starve the driver.
+    ///
+    /// A driver that the consumer has woken is the next task of the consumer's thread, and tokio
+    /// lets no other thread take it over. Tokio's budget counts events but not the time that each
+    /// of them takes the consumer.
+    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        ready_or_return!(pin!(consume_budget()).poll(context));
+        let now = Instant::now();
+        // If the consumer has waited for something else since, this turn is over early.
+        if now - *self.turn.get_or_insert(now) < TURN {
+            return Poll::Ready(());
+        }
+        self.turn = None;
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::timeout;
@@ -671,6 +671,28 @@ async fn taken_events_are_reported_before_a_batch_is_finished() {
     }
     bed.hear("nothing").await;
     assert_eq!(bed.log.count("consumed 400"), 1, "four, with eight left: {:?}", bed.log.lines());
+}
+
+/// Passes time and lets no other task run, like an application that computes.
+fn compute(length: Duration) {
+    let _ = pin!(tokio::time::advance(length)).poll(&mut Context::from_waker(Waker::noop()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_computes_for_long_lets_the_driver_run() {
+    for (event, group) in [("tell x", 8), ("tell long x", 1)] {
+        let mut bed = Bed::new();
+        bed.hear([event; 64].join(";").leak()).await;
+        bed.network.send("send token").unwrap();
+        for taken in 0.. {
+            assert!(taken <= group, "{taken} times {event}");
+            bed.events.next().await.unwrap();
+            if bed.log.count("sent token") > 0 {
+                break;
+            }
+            compute(TURN);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
