@@ -131,22 +131,18 @@ def wall_clocks_that_step_cost_no_ring(lab, table):
         table.time(f"joined from {year}", lab.agreement(lab.hosts, patience=3 * timeouts(lab)) - started, timeouts(lab))
 
 
-def two_of_two(lab, host, patience):
-    """Waits until two votes are expected and both are needed."""
+def sees(lab, host, wanted, patience):
+    """Waits until the status of a host has what is wanted."""
     until = time.monotonic() + patience
-    while True:
-        status = json.loads(lab.nodes[host].status("--json"))["status"]
-        votes = [status[key] for key in ("total_votes", "expected_votes", "quorum")]
-        if votes == [2, 2, 2]:
-            return
+    while not wanted(status := json.loads(lab.nodes[host].status("--json"))["status"]):
         if time.monotonic() > until:
-            raise Failed(f"votes, expected, needed: {votes}, and not 2 of 2")
+            raise Failed(f"not in the status of node {host} after {patience} s: {status}")
         time.sleep(0.02)
 
 
 def the_last_man_stands_whichever_goes_first(lab, table):
     """Nodes are killed or leave. Without a tie-breaker, two of three stand, with it the lowest."""
-    window = 0.3
+    window, patience = 0.3, 6
     orders = ((2, 3, 1), (3, 1, 2), (1, 2, 3))
     for how, order, tie_breaker in itertools.product(("kill", "terminate"), orders, (0, 1)):
         options = {
@@ -161,10 +157,14 @@ def the_last_man_stands_whichever_goes_first(lab, table):
         for host in lab.hosts:
             lab.start_node(host, conf)
         lab.agreement(lab.hosts, patience=3 * timeouts(lab))
+        for host in lab.hosts:
+            # The members agree on the options of their files after the ring has begun.
+            sees(lab, host, lambda status: ("AutoTieBreaker" in status["flags"]) == bool(tie_breaker), patience)
         first, second, last = order
         getattr(lab.nodes[first], how)()
         lab.agreement([second, last], patience=3 * timeouts(lab))
-        two_of_two(lab, last, 20 * window)
+        votes = ("total_votes", "expected_votes", "quorum")
+        sees(lab, last, lambda status: [status[key] for key in votes] == [2, 2, 2], patience)
         quorate = bool(tie_breaker) and last < second
         getattr(lab.nodes[second], how)()
         lab.agreement([last], quorate=quorate, patience=3 * timeouts(lab))
