@@ -16,6 +16,8 @@ const QUORATE: State = State::Quorum(true);
 const INQUORATE: State = State::Quorum(false);
 const ACTS: State = State::Dc(DcState::Acts);
 const WAITS: State = State::Dc(DcState::Waits);
+const NAMED: State = State::Dc(DcState::Named);
+const OTHER: State = State::Dc(DcState::Other);
 
 /// Draws a run of this scenario, and where it failed. Returns `None` if nothing ran.
 pub(crate) fn draw(scenario: &Scenario, history: &History, failure: Option<&Failure>) -> Option<Picture> {
@@ -178,8 +180,8 @@ impl Artist {
             What::Transitional(Transitional { previous, members, .. }) => note(
                 NoteKind::Ring,
                 format!(
-                    "node {node} leaves ring {previous}, with {}: its next messages are known to have reached only \
-                     these",
+                    "node {node} leaves ring {previous}, with {}: what it still delivers of that ring may have \
+                     reached only these",
                     list(members)
                 ),
             ),
@@ -221,14 +223,12 @@ impl Artist {
             };
             self.recorder.note(at, Some(node), NoteKind::Dc, text);
         }
-        let is_dc = status.dc.is_some_and(|dc| dc.get() == node);
-        match status.lease {
-            Lease::Held if is_dc => self.recorder.state(at, node, ACTS, ""),
-            Lease::Waiting if is_dc => self.recorder.state(at, node, WAITS, ""),
-            _ => {
-                self.recorder.end_state(at, node, ACTS);
-                self.recorder.end_state(at, node, WAITS);
-            }
+        match (status.dc.map(NodeId::get), status.lease) {
+            (Some(dc), Lease::Held) if dc == node => self.recorder.state(at, node, ACTS, ""),
+            (Some(dc), Lease::Waiting) if dc == node => self.recorder.state(at, node, WAITS, ""),
+            (Some(dc), Lease::None) if dc == node => self.recorder.state(at, node, NAMED, ""),
+            (Some(dc), _) => self.recorder.state(at, node, OTHER, format!("node {dc}")),
+            (None, _) => self.end_states(at, node, [OTHER, NAMED, WAITS, ACTS]),
         }
     }
 
@@ -302,10 +302,12 @@ impl Artist {
     fn ends(&mut self, at: u64, node: u32, how: &str) {
         self.pauses.remove(&node);
         self.state(at, node, RingState::Down, how.to_owned());
-        for state in [QUORATE, INQUORATE, ACTS, WAITS] {
-            self.recorder.end_state(at, node, state);
-        }
+        self.end_states(at, node, [QUORATE, INQUORATE, OTHER, NAMED, WAITS, ACTS]);
         self.statuses.remove(&node);
+    }
+
+    fn end_states<const N: usize>(&mut self, at: u64, node: u32, states: [State; N]) {
+        states.into_iter().for_each(|state| self.recorder.end_state(at, node, state));
     }
 
     /// Ends the pauses that are over.

@@ -43,8 +43,9 @@ function rows(entries) {
 
 /** Shows a thing in the panel.
  * @param {HTMLElement} panel
- * @param {Thing | null} thing */
-function showDetail(panel, thing) {
+ * @param {Thing | null} thing
+ * @param {number} [now] the time up to which a live run is known */
+function showDetail(panel, thing, now = Infinity) {
   panel.replaceChildren();
   if (thing === null) {
     panel.append(element("h2", {}, "Nothing chosen"), element("p", {}, "Click an arrow, a line or an event."));
@@ -72,11 +73,12 @@ function showDetail(panel, thing) {
     const what = span.band === "quorum"
       ? (span.state ? "has a quorum" : "has no quorum")
       : span.band === "dc"
-        ? (span.state === "acts" ? "is the DC, and may act: its lease runs" : "is the DC, and may not act: earlier leases may still run, or its own is not renewed")
+        ? (DC[String(span.state)] ?? `takes ${span.text} for the DC`)
         : `is in ${STATES[/** @type {keyof typeof STATES} */ (span.state)] ?? span.state}`;
     panel.append(element("h2", {}, `Node ${span.node}`), element("p", { class: "why" }, `Node ${span.node} ${what}.`));
     /** @type {[string, unknown][]} */
-    const facts = [["from", clock(span.from, 1000)], ["until", clock(span.until, 1000)], ["for", pause(span.until - span.from)]];
+    const facts = [["from", clock(span.from, 1000)]];
+    if (span.until <= now) facts.push(["until", clock(span.until, 1000)], ["for", pause(span.until - span.from)]);
     if (span.text !== "") facts.push(["details", span.text]);
     panel.append(rows(facts));
   }

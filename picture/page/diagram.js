@@ -148,6 +148,7 @@ class Diagram {
     this.drawTimes(layout);
     this.drawSpans(layout);
     this.drawDatagrams(layout);
+    this.drawLabels(layout);
     this.drawNotes(layout);
     this.drawPlayhead(layout);
     context.restore();
@@ -189,11 +190,9 @@ class Diagram {
         if (span.band === "quorum") {
           context.fillStyle = this.colour(span.state ? "quorate" : "inquorate");
           context.fillRect(begin, y - 11, end - begin, 22);
-          this.label(span.state ? "" : "no quorum", begin, y + 12, end, "faint");
-        } else if (span.band === "dc") {
+        } else if (span.band === "dc" && (span.state === "acts" || span.state === "waits")) {
           context.fillStyle = this.colour(span.state === "acts" ? "acts" : "waits");
           context.fillRect(begin, y - 19, end - begin, 8);
-          this.label(span.state === "acts" ? "DC, may act" : "DC, may not act", begin, y - 32, end, "ink");
         }
       }
       for (const span of spans) {
@@ -215,6 +214,21 @@ class Diagram {
     }
   }
 
+  /** Names the bands, on top of the arrows.
+   * @param {ReturnType<Diagram["layout"]>} layout */
+  drawLabels(layout) {
+    for (const [id, y] of layout.lines) {
+      for (const { band, state, from, until } of this.model.spansOf.get(id) ?? []) {
+        if (until < this.from || from > this.until) continue;
+        const begin = Math.max(layout.left, this.x(from, layout));
+        const end = Math.min(layout.width, this.x(until, layout));
+        if (band === "quorum" && !state) this.label("no quorum", begin, y + 12, end, "faint");
+        if (band === "dc" && state === "acts") this.label("DC, may act", begin, y - 32, end, "ink");
+        if (band === "dc" && state === "waits") this.label("DC, may not act", begin, y - 32, end, "ink");
+      }
+    }
+  }
+
   /** Writes a text if it fits.
    * @param {string} text
    * @param {number} x
@@ -226,7 +240,11 @@ class Diagram {
     context.font = "11px system-ui, sans-serif";
     context.textBaseline = "top";
     context.textAlign = "left";
-    if (text === "" || context.measureText(text).width + 4 > end - x) return;
+    if (context.measureText(text).width + 4 > end - x) return;
+    context.strokeStyle = this.colour("paper");
+    context.lineWidth = 3;
+    context.lineJoin = "round";
+    context.strokeText(text, x + 2, y);
     context.fillStyle = this.colour(colour);
     context.fillText(text, x + 2, y);
   }
@@ -349,7 +367,8 @@ class Diagram {
     const { notes } = this.model.picture;
     const first = firstFrom(notes, (note) => note.at, this.from);
     const end = firstFrom(notes, (note) => note.at, this.until);
-    let free = layout.left;
+    /** @type {{ note: Note, x: number }[]} */
+    const labels = [];
     let last = -10;
     for (let n = first; n < end; n++) {
       const note = /** @type {Note} */ (notes[n]);
@@ -378,20 +397,34 @@ class Diagram {
         context.lineTo(x, layout.height);
         context.stroke();
       }
-      context.font = selected ? "bold 11px system-ui, sans-serif" : "11px system-ui, sans-serif";
+      if (selected || note.kind !== "message") labels.push({ note, x });
+    }
+    this.drawNoteLabels(labels, layout);
+  }
+
+  /** Writes what happened, as far as there is room. What says most comes first.
+   * @param {{ note: Note, x: number }[]} labels
+   * @param {ReturnType<Diagram["layout"]>} layout */
+  drawNoteLabels(labels, layout) {
+    const { context } = this;
+    const selected = this.selected !== null && "note" in this.selected ? this.selected.note : null;
+    const kinds = ["violation", "fault", "life", "ring", "dc", "quorum", "message"];
+    const rank = (/** @type {{ note: Note }} */ { note }) => (note === selected ? -1 : kinds.indexOf(note.kind));
+    /** @type {[number, number][]} */
+    const taken = [];
+    context.textBaseline = "top";
+    context.textAlign = "left";
+    context.fillStyle = this.colour("ink");
+    // The last of a burst is what comes out of it.
+    for (const { note, x } of labels.sort((a, b) => rank(a) - rank(b) || b.x - a.x)) {
+      context.font = note === selected ? "bold 11px system-ui, sans-serif" : "11px system-ui, sans-serif";
       const text = note.text.length > 60 ? `${note.text.slice(0, 58)}…` : note.text;
       const wide = context.measureText(text).width;
-      if ((x + 4 >= free && (note.node === null || note.kind !== "message")) || selected) {
-        context.textBaseline = "top";
-        context.fillStyle = this.colour("ink");
-        if (selected) {
-          context.fillStyle = this.colour("paper");
-          context.fillRect(x + 3, 21, wide + 6, 15);
-          context.fillStyle = this.colour("ink");
-        }
-        context.fillText(text, x + 5, 23);
-        free = Math.max(free, x + wide + 14);
-      }
+      // At the right edge, the text ends there.
+      const begin = Math.max(layout.left, Math.min(x + 5, layout.width - wide - 5));
+      if (taken.some(([from, until]) => begin < until && begin + wide + 9 > from)) continue;
+      taken.push([begin, begin + wide + 9]);
+      context.fillText(text, begin, 23);
     }
   }
 

@@ -29,6 +29,25 @@ const REAL_TIME = 5;
 /** The events, and the messages of each node, that are listed. */
 const LISTED = { notes: 100, messages: 12 };
 
+/** Returns the parts of a network in which each node hears all nodes of its own part and no others, or
+ * `null` if it is not cut like that.
+ * @param {number[]} nodes
+ * @param {Set<string>} cuts
+ * @returns {number[][] | null} */
+function partsOf(nodes, cuts) {
+  const hears = (/** @type {number} */ to, /** @type {number} */ from) => !cuts.has(`${from}>${to}`);
+  /** @type {number[][]} */
+  const parts = [];
+  for (const node of nodes) {
+    const part = parts.find(([first]) => first !== undefined && hears(node, first));
+    if (part) part.push(node);
+    else parts.push([node]);
+  }
+  const fits = parts.every((part) => part.every((node) =>
+    nodes.every((other) => other === node || hears(node, other) === part.includes(other))));
+  return fits ? parts : null;
+}
+
 /** The laboratory. */
 class Laboratory {
   /** @param {WebSocket} socket */
@@ -36,10 +55,13 @@ class Laboratory {
     this.socket = socket;
     /** @type {number | null} */
     this.node = 1;
+    /** The node whose state the panel shows, and that state. @type {{ node: number, span: Span | undefined } | null} */
+    this.watched = null;
     this.follows = true;
     /** The length of the view from the next stretch of a story on. @type {number | null} */
     this.nextView = null;
     this.plays = true;
+    this.over = false;
     /** The cluster's nodes. @type {number[]} */
     this.nodes = [];
     /** @type {Begun | null} */
@@ -47,7 +69,7 @@ class Laboratory {
     /** The scenario of the first run. @type {string | null} */
     this.usual = null;
     this.model = new Model(emptyPicture([]));
-    this.diagram = new Diagram(byId("canvas"), this.model, (thing) => showDetail(byId("detail"), thing));
+    this.diagram = new Diagram(byId("canvas"), this.model, (thing) => this.detail(thing));
     this.diagram.hiddenNotes.add("message");
     this.map = new ClusterMap(/** @type {SVGSVGElement} */ (document.querySelector("#map")), {
       cut: (links) => this.cut(links),
@@ -78,7 +100,11 @@ class Laboratory {
 
   /** @param {Link[]} links */
   cut(links) {
-    for (const { from, to } of links) this.inject(`nodes ${from} and ${to} no longer hear each other`);
+    const cuts = new Set(this.map.cuts);
+    for (const { from, to } of links) cuts.add(`${from}>${to}`).add(`${to}>${from}`);
+    const parts = links.length > 1 ? partsOf(this.nodes, cuts) : null;
+    if (parts) this.inject(`partition ${parts.map((part) => `[${part.join(", ")}]`).join(" | ")}`);
+    else for (const { from, to } of links) this.inject(`nodes ${from} and ${to} no longer hear each other`);
   }
 
   /** @param {Link} link */
@@ -95,9 +121,25 @@ class Laboratory {
   choose(node) {
     this.node = node;
     byId("chosen").textContent = String(node);
-    const span = this.model.spanAt(node, "ring", this.model.picture.ends_at);
-    if (span) showDetail(byId("detail"), { span });
+    this.watched = { node, span: undefined };
     this.show();
+  }
+
+  /** Shows a thing in the panel.
+   * @param {Thing | null} thing */
+  detail(thing) {
+    this.watched = null;
+    showDetail(byId("detail"), thing, this.model.picture.ends_at);
+  }
+
+  /** Shows the present state of the watched node, if it is another one. */
+  watch() {
+    if (this.watched === null) return;
+    const { node, span: before } = this.watched;
+    const span = this.model.spanAt(node, "ring", this.model.picture.ends_at);
+    if (!span || (before && before.from === span.from && before.state === span.state && before.text === span.text)) return;
+    this.watched = { node, span };
+    showDetail(byId("detail"), { span }, this.model.picture.ends_at);
   }
 
   /** Shows a thing in the diagram and in the panel.
@@ -105,7 +147,7 @@ class Laboratory {
   showThing(thing) {
     this.setFollow(false);
     this.diagram.reveal(thing);
-    showDetail(byId("detail"), thing);
+    this.detail(thing);
   }
 
   /** @param {string} why */
@@ -122,17 +164,21 @@ class Laboratory {
     this.plays = report.plays;
     this.map.showCuts(report.cuts);
     const { now } = report.news;
-    write("play", report.plays ? "Pause" : "Run");
+    this.over = report.ended !== null;
+    write("play", this.over ? "Again" : report.plays ? "Pause" : "Run");
     write("hash", report.hash);
     write("scenario", report.scenario);
     const skipped = report.skipped > 0 ? `, ${report.skipped} datagrams not drawn` : "";
-    byId("time").textContent = `${(now / 1e6).toFixed(now < 1e7 ? 4 : 2)} s${skipped}`;
+    byId("time").textContent = `${(now / 1e6).toFixed(report.plays && this.diagram.until - this.diagram.from > 1e6 ? 2 : 6)} s${skipped}`;
     this.verdict(report.ended);
     this.caption(report.captions, report.plays);
     const view = report.plays ? this.nextView : null;
     if (view !== null) this.nextView = null;
     if (this.follows) this.showLatest(view ?? this.diagram.until - this.diagram.from);
-    if (report.error !== null) this.fail(report.error);
+    if (report.error !== null) {
+      this.fail(report.error);
+      write("copy", "Copy as test");
+    }
     if (report.copied) this.copied(report.copied);
     this.show();
     this.list(report.news.notes);
@@ -158,10 +204,11 @@ class Laboratory {
     this.diagram.until = this.diagram.from + Math.max(view, 20_000);
     this.diagram.fit();
     this.nextView = null;
+    this.setFollow(true);
     this.map.begin(this.nodes);
     byId("notes").replaceChildren();
     byId("verdict").textContent = "";
-    showDetail(byId("detail"), null);
+    this.detail(null);
     const seed = /seed (\d+)/.exec(begun.scenario)?.[1] ?? "";
     byId("what").textContent = `${begun.nodes} nodes, seed ${seed}${begun.bug === null ? "" : `, with the bug ${begun.bug}`}`;
     /** @type {HTMLTextAreaElement} */ (byId("text")).value = begun.scenario;
@@ -181,6 +228,7 @@ class Laboratory {
     byId("bugNote").textContent = begun.bugs.length > 0 ? "" : "A known bug can be switched on where the laboratory was built "
       + "with them: cargo run --package quorate-lab --features mutants -- lab";
     this.choose(Math.min(this.node ?? 1, begun.nodes));
+    this.watched = null;
   }
 
   /** Shows the latest caption of a story.
@@ -232,8 +280,10 @@ class Laboratory {
     this.map.show(this.model, at, this.node);
     const isDown = (this.node === null ? undefined : this.model.spanAt(this.node, "ring", at)?.state) === "down";
     for (const button of byId("ofNode").querySelectorAll("button")) {
-      button.disabled = isDown !== (button.dataset["fault"] === "node N starts again");
+      button.disabled = this.over || isDown !== (button.dataset["fault"] === "node N starts again");
     }
+    for (const id of ["heal", "step"]) /** @type {HTMLButtonElement} */ (byId(id)).disabled = this.over;
+    this.watch();
     this.diagram.playhead = null;
     this.diagram.redraw();
     for (const row of document.querySelectorAll("#statuses tbody tr")) {
@@ -243,7 +293,7 @@ class Laboratory {
       const texts = [
         ring ? `${ring.state}${said(ring)}` : "",
         quorum ? `${quorum.state ? "yes" : "no"}${said(quorum)}` : "",
-        dc ? (dc.state === "acts" ? "is the DC, may act" : "is the DC, may not act") : "",
+        dc ? { acts: "is the DC, may act", waits: "is the DC, may not act", named: "is the DC in name only" }[String(dc.state)] ?? dc.text : "",
       ];
       texts.forEach((text, n) => {
         const cell = row.children[n + 1];
@@ -289,11 +339,22 @@ class Laboratory {
     const dialog = /** @type {HTMLDialogElement} */ (byId("copied"));
     write("taken", "");
     if (!dialog.open) dialog.showModal();
+    write("copy", "Copy as test");
+  }
+
+  /** Begins a run that is over once more. */
+  again() {
+    if (this.begun?.story) this.send({ do: "tell", story: this.begun.story });
+    else if (this.begun) this.send({ do: "begin", scenario: this.begun.scenario, bug: this.begun.bug });
   }
 
   /** @param {boolean} follows */
   setFollow(follows) {
     this.follows = follows;
+    if (follows) {
+      this.showLatest(this.diagram.until - this.diagram.from);
+      this.diagram.redraw();
+    }
     byId("follow").setAttribute("aria-pressed", String(follows));
   }
 
@@ -318,12 +379,19 @@ class Laboratory {
       this.setFollow(false);
       diagram.move(part);
     };
+    // The present stays in its place while it is in view.
+    const zoom = (/** @type {number} */ factor) => diagram.zoom(factor, this.follows ? this.model.picture.ends_at : undefined);
     /** @type {Record<string, () => void>} */
     const keys = {
-      " ": () => this.send({ do: this.plays ? "pause" : "play" }), s: () => this.send({ do: "step" }),
-      f: () => this.setFollow(!this.follows), "+": () => diagram.zoom(1 / 1.5), "=": () => diagram.zoom(1 / 1.5),
-      "-": () => diagram.zoom(1.5), t: theme, "?": toggleHelp, h: () => this.inject("the network heals"),
+      " ": () => (this.over ? this.again() : this.send({ do: this.plays ? "pause" : "play" })),
+      s: () => {
+        this.setFollow(true);
+        this.send({ do: "step" });
+      },
+      f: () => this.setFollow(!this.follows), "+": () => zoom(1 / 1.5), "=": () => zoom(1 / 1.5),
+      "-": () => zoom(1.5), t: theme, "?": toggleHelp, h: () => this.inject("the network heals"),
       c: () => {
+        write("copy", "Runs again …");
         this.send({ do: "pause" });
         this.send({ do: "copy" });
       }, ArrowLeft: () => move(-0.2), ArrowRight: () => move(0.2),
@@ -389,7 +457,10 @@ class Laboratory {
     byId("story").addEventListener("change", () => {
       const story = /** @type {HTMLSelectElement} */ (byId("story")).value;
       if (story !== "") this.send({ do: "tell", story });
-      else if (this.usual !== null) this.send({ do: "begin", scenario: this.usual, bug: null });
+      else if (this.usual !== null) {
+        this.send({ do: "begin", scenario: this.usual, bug: null });
+        setPace(REAL_TIME);
+      }
     });
     byId("begin").addEventListener("submit", (event) => {
       event.preventDefault();

@@ -34,6 +34,7 @@ class ClusterMap {
     this.lines = new Map();
     /** @type {Map<number, { group: SVGElement, state: SVGElement, name: SVGElement }>} */
     this.discs = new Map();
+    this.directions = drawn("g", {});
     this.tokens = drawn("g", {});
     /** The tokens that are drawn. @type {ReturnType<Model["tokensAt"]>} */
     this.shown = [];
@@ -71,7 +72,7 @@ class ClusterMap {
       discs.append(group);
       this.discs.set(node, { group, state, name });
     }
-    this.svg.replaceChildren(links, this.tokens, discs, this.stroke);
+    this.svg.replaceChildren(links, this.directions, this.tokens, discs, this.stroke);
   }
 
   radius() {
@@ -105,11 +106,18 @@ class ClusterMap {
    * @param {[number, number][]} cuts */
   showCuts(cuts) {
     this.cuts = new Set(cuts.map(([from, to]) => `${from}>${to}`));
+    const directions = [];
     for (const { from, to } of this.links()) {
       const [there, back] = [this.cuts.has(`${from}>${to}`), this.cuts.has(`${to}>${from}`)];
       const state = there && back ? "cut" : there || back ? "oneway" : "whole";
       this.lines.get(`${from}-${to}`)?.setAttribute("class", `link ${state}`);
+      if (state !== "oneway") continue;
+      const [a, b] = [this.place(there ? to : from), this.place(there ? from : to)];
+      const turned = (Math.atan2(b.y - a.y, b.x - a.x) * 180) / Math.PI;
+      directions.push(drawn("path", { class: "direction", d: "M 9 0 L -7 8 L -7 -8 Z",
+        transform: `translate(${(a.x + b.x) / 2} ${(a.y + b.y) / 2}) rotate(${turned})` }));
     }
+    this.directions.replaceChildren(...directions);
   }
 
   /** Shows the states of the nodes, and the tokens.

@@ -17,6 +17,13 @@
  * @typedef {{ datagram: Datagram } | { note: Note } | { span: Span }} Thing
  */
 
+/** What a node knows of the DC, by the state of its band. @type {Record<string, string>} */
+const DC = {
+  named: "is the DC in name only, because there is no quorum",
+  waits: "is the DC, and may not act: earlier leases may still run, or its own is not renewed",
+  acts: "is the DC, and may act: its lease runs",
+};
+
 /** What each kind of datagram is called, in the order of the legend. */
 const KINDS = /** @type {const} */ ({
   token: "token",
@@ -191,8 +198,10 @@ class Model {
       const arrives = to.at ?? (this.runs ? Infinity : token.at);
       if (to.lost !== null && arrives <= at) continue;
       const part = arrives === Infinity ? 0.5 : arrives > at ? (at - token.at) / Math.max(1, arrives - token.at) : 1;
-      const state = this.spanAt(part < 1 ? token.from : to.node, "ring", at)?.state;
-      if (state === undefined || state === "operational" || state === "recovery" || state === "paused") {
+      const ring = this.spanAt(part < 1 ? token.from : to.node, "ring", at);
+      // A node in recovery has given up the ring of an older token.
+      const isOld = ring?.state === "recovery" && token.at < ring.from;
+      if (!ring || (["operational", "recovery", "paused"].includes(String(ring.state)) && !isOld)) {
         places.push({ from: token.from, to: to.node, part, token });
       }
     }

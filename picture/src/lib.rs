@@ -159,7 +159,7 @@ pub enum State {
     Ring(RingState),
     /// Whether its ring has a quorum.
     Quorum(bool),
-    /// Its part as DC.
+    /// The DC that it knows.
     Dc(DcState),
 }
 
@@ -181,10 +181,14 @@ pub enum RingState {
     Paused,
 }
 
-/// A node's part as DC.
+/// The DC that a node knows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DcState {
+    /// Another node, which the text names.
+    Other,
+    /// It is the DC in name only, because there is no quorum.
+    Named,
     /// It is the DC, and may not act: earlier leases may still run, or its own is not renewed.
     Waits,
     /// It may act: its lease runs.

@@ -104,9 +104,11 @@ test("the token moves while the picture is played", async () => {
   await page.keyboard.press(" ");
   const places = await page.evaluate(() => {
     const { model } = window.page;
-    return [300_000, 301_500, 303_000].map((at) => model.tokensAt(at).length);
+    // The commit token is on its way back to node 1, and the tokens of the three rings before are no more.
+    const recovers = Math.max(...model.picture.spans.filter(({ state }) => state === "recovery").map(({ from }) => from));
+    return [recovers + 1, 300_000, 301_500, 303_000].map((at) => model.tokensAt(at).length);
   });
-  assert.deepEqual(places, [1, 1, 1]);
+  assert.deepEqual(places, [0, 1, 1, 1]);
 });
 
 test("a phone shows the whole page without scrolling sideways", async () => {
