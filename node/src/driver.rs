@@ -71,8 +71,8 @@ const STORE_SLOW: Duration = Duration::from_secs(1);
 const STORE_REMINDER: Duration = Duration::from_secs(60);
 /// Bytes of taken events at which the driver is woken to report them, even if more are unread.
 const TAKEN: usize = 64 << 10;
-/// Time after which the consumer of the events lets the driver run. Yielding takes about a
-/// microsecond.
+/// Time after which a consumer that has more events lets the driver run. Yielding takes
+/// microseconds.
 const TURN: Duration = Duration::from_millis(1);
 
 /// Spawns the task that drives `core`, and returns the application's ends of it.

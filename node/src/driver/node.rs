@@ -18,6 +18,7 @@ use quorate_membership::{
 };
 use tokio::sync::{Notify, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 use tokio::task::coop::consume_budget;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::{TAKEN, TURN};
@@ -312,8 +313,8 @@ impl Node {
 /// all events as taken, including later ones.
 ///
 /// tokio may run the node on the thread of the task that takes the events, on a runtime with many
-/// threads as well. The node then waits while that task works on an event. Let such work take much
-/// less than the token timeout, or give it to `tokio::task::spawn_blocking`.
+/// threads as well. The node then waits while that task works on up to eight events. Let such work
+/// take much less than the token timeout, or give it to `tokio::task::spawn_blocking`.
 ///
 /// If the rate or the latency of events matters, take them in a task (`tokio::spawn`). On a
 /// single-threaded runtime, each wakeup of the main future (`block_on`, `#[tokio::main]`) costs a
@@ -331,8 +332,8 @@ pub struct Events<E = Event> {
 }
 
 impl<E> Events<E> {
-    /// Events that count as one operation in tokio's budget of 128 per turn of a task. Taken events
-    /// are also reported to the driver in groups of this size.
+    /// Taken events are reported to the driver in groups of this size, or of [`TAKEN`] bytes. A group
+    /// counts as one operation in tokio's budget of 128 per turn of a task.
     const SHARE: usize = 8;
 
     /// Returns the next event, or `None` after the last. Cancel safe: dropping the future loses no
@@ -342,17 +343,20 @@ impl<E> Events<E> {
     }
 
     fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<E>> {
-        // Only after each report to the driver, so that the consumer keeps up with the events
-        // handed over.
+        // The consumer yields between groups only, so that it keeps up with the events handed over.
         if self.taken == 0 {
             ready_or_return!(self.poll_turn(context));
         }
         let (event, cost) = loop {
             match self.ready.next() {
                 Some(next) => break next,
-                None => match ready_or_return!(self.receiver.poll_recv(context)) {
-                    Some(more) => self.ready = more.into_iter(),
-                    None => return Poll::Ready(None),
+                None => match self.receiver.poll_recv(context) {
+                    Poll::Ready(Some(more)) => self.ready = more.into_iter(),
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Pending => {
+                        self.turn = None;
+                        return Poll::Pending;
+                    }
                 },
             }
         };
@@ -379,13 +383,13 @@ impl<E> Events<E> {
     fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         ready_or_return!(pin!(consume_budget()).poll(context));
         let now = Instant::now();
-        // If the consumer has waited for something else since, this turn is over early.
+        // A consumer that has waited for something else meanwhile may yield too early.
         if now - *self.turn.get_or_insert(now) < TURN {
             return Poll::Ready(());
         }
         self.turn = None;
-        context.waker().wake_by_ref();
-        Poll::Pending
+        // Its first poll wakes this task once sockets and timers have been looked at, too.
+        pin!(yield_now()).poll(context)
     }
 }
 
