@@ -211,7 +211,12 @@ impl Live {
         // A lease ends whether or not its node has noticed.
         for node in self.nodes() {
             if let Some(ends_at) = self.engine.lease_ends_at(node).filter(|ends_at| *ends_at < now) {
-                self.artist.recorder.end_state(ends_at, node.get(), State::Dc(DcState::Acts));
+                self.artist.recorder.replace_state(
+                    ends_at,
+                    node.get(),
+                    State::Dc(DcState::Acts),
+                    State::Dc(DcState::Waits),
+                );
             }
         }
         self.artist.recorder.news(now)

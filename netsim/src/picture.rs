@@ -225,8 +225,10 @@ impl Artist {
         }
         match (status.dc.map(NodeId::get), status.lease) {
             (Some(dc), Lease::Held) if dc == node => self.recorder.state(at, node, ACTS, ""),
-            (Some(dc), Lease::Waiting) if dc == node => self.recorder.state(at, node, WAITS, ""),
-            (Some(dc), Lease::None) if dc == node => self.recorder.state(at, node, NAMED, ""),
+            (Some(dc), _) if dc == node => {
+                let state = if status.term.is_some() { WAITS } else { NAMED };
+                self.recorder.state(at, node, state, "");
+            }
             (Some(dc), _) => self.recorder.state(at, node, OTHER, format!("node {dc}")),
             (None, _) => self.end_states(at, node, [OTHER, NAMED, WAITS, ACTS]),
         }

@@ -74,12 +74,12 @@ function showDetail(panel, thing, now = Infinity) {
       ? (span.state ? "has a quorum" : "has no quorum")
       : span.band === "dc"
         ? (DC[String(span.state)] ?? `takes ${span.text} for the DC`)
-        : `is in ${STATES[/** @type {keyof typeof STATES} */ (span.state)] ?? span.state}`;
+        : `is ${span.state === "down" ? "" : "in "}${STATES[/** @type {keyof typeof STATES} */ (span.state)] ?? span.state}`;
     panel.append(element("h2", {}, `Node ${span.node}`), element("p", { class: "why" }, `Node ${span.node} ${what}.`));
     /** @type {[string, unknown][]} */
     const facts = [["from", clock(span.from, 1000)]];
     if (span.until <= now) facts.push(["until", clock(span.until, 1000)], ["for", pause(span.until - span.from)]);
-    if (span.text !== "") facts.push(["details", span.text]);
+    if (span.text !== "" && span.band !== "dc") facts.push(["details", span.text]);
     panel.append(rows(facts));
   }
 }
@@ -95,7 +95,7 @@ function showLegend(legend) {
     const colour = { "merge-detect": "merge", "hold-cancel": "hold", leave: "join" }[kind] ?? kind;
     legend.append(element("div", {}, swatch(colour), `an arrow: ${name}`));
   }
-  const bands = { quorate: "has a quorum", inquorate: "has no quorum", acts: "DC, may act", waits: "DC, may not act: earlier leases may run, or its own is not renewed" };
+  const bands = { quorate: "has a quorum", inquorate: "has no quorum", acts: "DC, may act", waits: "DC, may not act: earlier leases may run, its own is not renewed, or it gives up the role" };
   for (const [band, meaning] of Object.entries(bands)) legend.append(element("div", {}, swatch(band), meaning));
   legend.append(element("div", {}, "A dashed arrow: the same was sent before. A cross: it was lost."));
 }

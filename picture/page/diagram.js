@@ -34,7 +34,7 @@ class Diagram {
   }
 
   /** The least height of a node's row, in pixels. */
-  static ROW = 40;
+  static ROW = 56;
 
   readColours() {
     const style = getComputedStyle(document.documentElement);
@@ -376,7 +376,7 @@ class Diagram {
       if (note.node !== null && this.hiddenNodes.has(note.node)) continue;
       const x = this.x(note.at, layout);
       const selected = this.selected !== null && "note" in this.selected && this.selected.note === note;
-      if (!selected && x - last < 1 && end - first > 400) continue;
+      if (!selected && note.kind !== "violation" && x - last < 1 && end - first > 400) continue;
       last = x;
       const y = (note.node === null ? undefined : layout.lines.get(note.node)) ?? 48;
       context.fillStyle = this.colour(note.kind === "violation" ? "refused" : "mark");
@@ -408,14 +408,14 @@ class Diagram {
   drawNoteLabels(labels, layout) {
     const { context } = this;
     const selected = this.selected !== null && "note" in this.selected ? this.selected.note : null;
-    const kinds = ["violation", "fault", "life", "ring", "dc", "quorum", "message"];
+    const kinds = ["violation", "fault", "life", "ring", "dc", "quorum"];
     const rank = (/** @type {{ note: Note }} */ { note }) => (note === selected ? -1 : kinds.indexOf(note.kind));
     /** @type {[number, number][]} */
     const taken = [];
     context.textBaseline = "top";
     context.textAlign = "left";
     context.fillStyle = this.colour("ink");
-    // The last of a burst is what comes out of it.
+    // The last event of a burst is its outcome.
     for (const { note, x } of labels.sort((a, b) => rank(a) - rank(b) || b.x - a.x)) {
       context.font = note === selected ? "bold 11px system-ui, sans-serif" : "11px system-ui, sans-serif";
       const text = note.text.length > 60 ? `${note.text.slice(0, 58)}…` : note.text;
@@ -517,7 +517,8 @@ class Diagram {
       const bands = y < line - 11 ? ["dc", "ring"] : Math.abs(line - y) < 5 ? ["ring"] : ["quorum", "ring"];
       for (const band of bands) {
         const span = this.model.spanAt(id, band, at);
-        if (span) return { span };
+        // Only the DC's own band is drawn.
+        if (span && span.state !== "other" && span.state !== "named") return { span };
       }
     }
     return null;

@@ -205,6 +205,8 @@ class Laboratory {
     this.diagram.fit();
     this.nextView = null;
     this.setFollow(true);
+    const caption = byId("caption").querySelector("p");
+    if (caption) caption.textContent = "";
     this.map.begin(this.nodes);
     byId("notes").replaceChildren();
     byId("verdict").textContent = "";
@@ -453,7 +455,10 @@ class Laboratory {
         text.value = changed(text.value, value("count"), value("token"), value("seed"), value("quorum"));
       });
     }
-    byId("continue").addEventListener("click", () => this.send({ do: "play" }));
+    byId("continue").addEventListener("click", () => {
+      this.setFollow(true);
+      this.send({ do: "play" });
+    });
     byId("story").addEventListener("change", () => {
       const story = /** @type {HTMLSelectElement} */ (byId("story")).value;
       if (story !== "") this.send({ do: "tell", story });

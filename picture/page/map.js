@@ -115,7 +115,8 @@ class ClusterMap {
       const [a, b] = [this.place(there ? to : from), this.place(there ? from : to)];
       const turned = (Math.atan2(b.y - a.y, b.x - a.x) * 180) / Math.PI;
       directions.push(drawn("path", { class: "direction", d: "M 9 0 L -7 8 L -7 -8 Z",
-        transform: `translate(${(a.x + b.x) / 2} ${(a.y + b.y) / 2}) rotate(${turned})` }));
+        // In the middle, the arrows of several links could cover each other.
+        transform: `translate(${a.x + (b.x - a.x) * 0.4} ${a.y + (b.y - a.y) * 0.4}) rotate(${turned})` }));
     }
     this.directions.replaceChildren(...directions);
   }
@@ -133,7 +134,7 @@ class ClusterMap {
       const text = dc === "acts" ? `★${node}` : dc === "waits" ? `☆${node}` : String(node);
       if (name.textContent !== text) name.textContent = text;
       group.setAttribute("aria-label", `node ${node}: ${ring}, ${quorum === true ? "has a quorum" : "has no quorum"}`
-        + `${dc === "acts" ? ", is the DC and may act" : ""}`);
+        + (dc === undefined ? "" : dc === "other" ? "" : `, ${DC[String(dc)]}`));
     }
     this.shown = model.tokensAt(at);
     const tokens = this.shown.map(({ from, to, part }, n) => {

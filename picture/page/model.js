@@ -20,7 +20,7 @@
 /** What a node knows of the DC, by the state of its band. @type {Record<string, string>} */
 const DC = {
   named: "is the DC in name only, because there is no quorum",
-  waits: "is the DC, and may not act: earlier leases may still run, or its own is not renewed",
+  waits: "is the DC, and may not act: earlier leases may still run, its own is not renewed, or it gives up the role",
   acts: "is the DC, and may act: its lease runs",
 };
 

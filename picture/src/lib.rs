@@ -189,7 +189,8 @@ pub enum DcState {
     Other,
     /// It is the DC in name only, because there is no quorum.
     Named,
-    /// It is the DC, and may not act: earlier leases may still run, or its own is not renewed.
+    /// It is the DC, and may not act: earlier leases may still run, its own is not renewed, or it
+    /// gives up the role.
     Waits,
     /// It may act: its lease runs.
     Acts,

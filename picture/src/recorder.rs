@@ -166,6 +166,13 @@ impl Recorder {
         }
     }
 
+    /// Takes down that a node goes from one state to another. Has no effect if it is in a third one.
+    pub fn replace_state(&mut self, at: u64, node: u32, from: State, to: State) {
+        if self.current.get(&(node, from.band())).is_some_and(|(_, now, _)| *now == from) {
+            self.state(at, node, to, "");
+        }
+    }
+
     /// Takes down that a node has been in this state no more since a moment in the past.
     pub fn cut_state(&mut self, since: u64, node: u32, state: State) {
         self.end_state(since, node, state);

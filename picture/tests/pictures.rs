@@ -262,7 +262,9 @@ fn spans_end_where_the_next_begins_and_at_the_end() {
     recorder.state(10, 1, State::Ring(RingState::Operational), "ring 1.8");
     recorder.state(12, 1, State::Dc(DcState::Waits), "");
     recorder.state(20, 1, State::Dc(DcState::Acts), "");
-    recorder.end_state(30, 1, State::Dc(DcState::Acts));
+    recorder.replace_state(30, 1, State::Dc(DcState::Acts), State::Dc(DcState::Other));
+    recorder.replace_state(35, 1, State::Dc(DcState::Acts), State::Dc(DcState::Waits));
+    recorder.end_state(40, 1, State::Dc(DcState::Other));
     recorder.note(25, Some(1), NoteKind::Life, "later");
     recorder.note(3, None, NoteKind::Fault, "sooner");
     let picture = recorder.picture(40, "title");
@@ -273,6 +275,7 @@ fn spans_end_where_the_next_begins_and_at_the_end() {
             (0, 10, State::Ring(RingState::Gather)),
             (12, 20, State::Dc(DcState::Waits)),
             (20, 30, State::Dc(DcState::Acts)),
+            (30, 40, State::Dc(DcState::Other)),
             (10, 40, State::Ring(RingState::Operational)),
         ]
     );

@@ -221,7 +221,7 @@ test("on a page that pauses, a crash shows at once", async () => {
   await page.locator("#statuses").getByRole("button", { name: "node 2" }).click();
   await page.getByRole("button", { name: "Crash" }).click();
   await page.waitForFunction("document.querySelector('#statuses tr[data-node=\"2\"]').textContent.includes('down: crashed')");
-  assert.match(await page.locator("#detail").innerText(), /Node 2 is in down/);
+  assert.match(await page.locator("#detail").innerText(), /Node 2 is down/);
 });
 
 test("the page's policy lets it connect to its laboratory, and to nothing else", async () => {
