@@ -153,8 +153,10 @@ def a_cluster_grows_by_rolling_restarts(lab, table):
     table.row(f"{more} ring changes of three nodes meanwhile", "12", more <= 12)
     for follows in (2, 3):
         restart(lab, follows, new)
-        longest = longest_without_quorum(lab, lab.hosts, 0.7 * timeouts(lab))
-        table.time(f"no quorum when node {follows} follows, at a time", longest, timeouts(lab) / 2)
+        longest = longest_without_quorum(lab, lab.hosts, 1.2 * timeouts(lab))
+        # Nearly always the time of a ring change. If node 4 still names a member failed that left it
+        # out, all of them wait for the consensus timeout (docs/known-limits.md).
+        table.time(f"no quorum when node {follows} follows, at a time", longest, timeouts(lab))
     lab.agreement([1, 2, 3, 4], patience=patience)
     expects(lab, table, 4, 4)
 
