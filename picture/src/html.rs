@@ -19,8 +19,8 @@ const SCRIPTS: [&str; 3] =
 const PICTURE: &str = include_str!("../page/picture.js");
 const LIVE: [&str; 2] = [include_str!("../page/map.js"), include_str!("../page/live.js")];
 
-/// Returns the page of a live run. It opens a websocket to `run` beside its own address, sends
-/// requests, and gets reports with [`News`](crate::News). `quorate-lab lab` serves it.
+/// Returns the page of a live run. It opens a websocket to `run`, relative to its own address,
+/// sends requests, and gets reports with [`News`](crate::News). `quorate-lab lab` serves it.
 pub fn live_page() -> String {
     LIVE_PAGE
         .replace("/* style */", &[STYLE, LIVE_STYLE].concat())

@@ -166,7 +166,7 @@ impl Recorder {
         }
     }
 
-    /// Takes down that a node goes from one state to another. Has no effect if it is in a third one.
+    /// Takes down that a node goes from one state to another. Has no effect if it is in a third.
     pub fn replace_state(&mut self, at: u64, node: u32, from: State, to: State) {
         if self.current.get(&(node, from.band())).is_some_and(|(_, now, _)| *now == from) {
             self.state(at, node, to, "");

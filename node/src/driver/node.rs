@@ -332,8 +332,8 @@ pub struct Events<E = Event> {
 }
 
 impl<E> Events<E> {
-    /// Taken events are reported to the driver in groups of this size, or of [`TAKEN`] bytes. A group
-    /// counts as one operation in tokio's budget of 128 per turn of a task.
+    /// Taken events are reported to the driver in groups of this size, or of [`TAKEN`] bytes. A
+    /// group counts as one operation in tokio's budget of 128 per turn of a task.
     const SHARE: usize = 8;
 
     /// Returns the next event, or `None` after the last. Cancel safe: dropping the future loses no
