@@ -469,7 +469,10 @@ fn starts_short_of_threads_end_with_one_line() {
     fs::set_permissions(ring.path(), fs::Permissions::from_mode(0o777)).unwrap();
     // Another user may not be able to reach the program where it was built.
     let program = ring.path().join("quorate");
-    fs::copy(env!("CARGO_BIN_EXE_quorate"), &program).unwrap();
+    // A child that another test forks meanwhile would have a copy by this process open for writing,
+    // and then it cannot be run ("Text file busy").
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_quorate")).arg(&program).status().unwrap();
+    assert!(copied.success());
     let node = ring.command(1);
     for limit in [1, 2, 3, 4] {
         let mut command = Command::new("setpriv");
